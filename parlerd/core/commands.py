@@ -1,0 +1,136 @@
+"""What can be asked of a room or of the home: imperative, with everything already looked up and resolved to types."""
+
+from __future__ import annotations
+
+import msgspec
+
+from parlerd.core.model import (
+    AgentId,
+    Approver,
+    History,
+    KeyId,
+    MessageId,
+    Millis,
+    PrincipalId,
+    Prior,
+    Proof,
+    ReplyTarget,
+    RequestId,
+    RoomId,
+    RoomKind,
+)
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """`operation`, `key` and `input` are the request's. `prior` is an earlier use of the key: the engine looks it up
+    when the batch is decided, so that it sees what the batch before committed."""
+
+    operation: str = ""
+    key: str | None = None
+    input: bytes | None = None
+    prior: Prior | None = None
+
+
+class PostMessage(Command, frozen=True, kw_only=True):
+    """`to` and `visibility` hold ids or handles; `role` addresses whoever has that role or takes that handle."""
+
+    kind: str
+    to: tuple[str, ...] = ()
+    role: str = ""
+    visibility: tuple[str, ...] | None = None
+    reply_to: MessageId | None = None
+    reply: ReplyTarget | None = None
+
+
+class OpenRoom(Command, frozen=True, kw_only=True):
+    """The first command of a room. `recap` says that an opening message follows in the same batch."""
+
+    room: RoomId
+    kind: RoomKind
+    name: str
+    topic: str
+    handle: str
+    host: str
+    history: History
+    approval: bool
+    approver: Approver
+    mint: KeyId
+    expires_at: Millis
+    max_uses: int
+    preapproved: tuple[AgentId, ...] = ()
+    recap: bool = False
+
+
+class Knock(Command, frozen=True, kw_only=True):
+    """An agent asks to come in with a key. Repeats by the same agent are free polls."""
+
+    with_key: KeyId
+    name: str
+    host: str
+
+
+class DecideRequest(Command, frozen=True, kw_only=True):
+    """The person admits or refuses. `who` is an agent id, or a name unique among those who knock.
+
+    `principal` is the person who decides; `proof` is how sure we are that it is.
+    """
+
+    who: str
+    admit: bool
+    proof: Proof
+    principal: PrincipalId
+
+
+class RevokeKey(Command, frozen=True, kw_only=True):
+    revoke: KeyId
+    principal: PrincipalId | None = None
+
+
+class CloseRoom(Command, frozen=True, kw_only=True):
+    """The owner ends the room for all; a member leaves it."""
+
+
+RoomCommand = PostMessage | OpenRoom | Knock | DecideRequest | RevokeKey | CloseRoom
+
+
+class CreateAgent(Command, frozen=True, kw_only=True):
+    agent: AgentId
+    principal: PrincipalId
+    name: str
+    host: str = ""
+    workspace: str = ""
+    slot: int = 0
+
+
+class RenewDelegation(Command, frozen=True, kw_only=True):
+    agent: AgentId
+    principal: PrincipalId
+    expires_at: Millis
+
+
+class NameRoom(Command, frozen=True, kw_only=True):
+    """Take the first free of `wanted`, `wanted-2`, ... among the owner's rooms; the room becomes its active session."""
+
+    owner: AgentId
+    wanted: str
+
+
+class Activate(Command, frozen=True, kw_only=True):
+    agent: AgentId
+    room: RoomId | None
+
+
+HomeCommand = CreateAgent | RenewDelegation | NameRoom | Activate
+
+
+class Request(msgspec.Struct):
+    """A knock as a room remembers it."""
+
+    id: RequestId
+    key: KeyId
+    agent: AgentId
+    principal: PrincipalId
+    name: str
+    host: str
+    at: Millis
+    state: str = "pending"

@@ -1,0 +1,471 @@
+"""Every error Parler can give, in one table.
+
+    ParlerError            anything with a code a caller can act on
+      Refused              a room rule said no: a normal answer, not a fault
+      StoreError           the store could not commit or read; nothing was half done
+
+A code is stable and machine-readable; its sentence is for a person and says what to do next. Nothing else in the
+project invents a code: surfaces look here, and a test compares `docs/errors.md` with this table.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+import msgspec
+
+Action = Literal["retry", "back_off", "reauthorize", "ask_person", "fix_request", "stop"]
+Fault = Literal["caller", "person", "home", "peer"]
+Scope = Literal["request", "agent", "room", "connection", "home"]
+
+
+class ErrorSpec(msgspec.Struct, frozen=True):
+    """What a code means: its sentence, whose fault it is, what to do, and whether trying again can help."""
+
+    code: str
+    message: str
+    hint: str
+    action: Action = "fix_request"
+    fault: Fault = "caller"
+    scope: Scope = "request"
+    retryable: bool = False
+
+
+def _table(*specs: ErrorSpec) -> dict[str, ErrorSpec]:
+    return {spec.code: spec for spec in specs}
+
+
+_E = ErrorSpec
+
+ERRORS: Final[dict[str, ErrorSpec]] = _table(
+    # -- the request itself
+    _E(
+        "unknown_operation",
+        "This daemon has no such operation.",
+        "Run `parler version`; the two sides may differ in version.",
+    ),
+    _E("invalid_param", "A parameter is not valid.", "Correct the parameter that is named and try again."),
+    _E("invalid_name", "That is not a usable name.", "Use 1 to 64 of: letters, digits, and . _ @ # / -"),
+    _E(
+        "text_too_long",
+        "The text is longer than a message may be.",
+        "Split it, or put it in a file and share that.",
+    ),
+    _E(
+        "idempotency_conflict",
+        "This idempotency key was used before with another input.",
+        "Use a new key for a new request.",
+    ),
+    _E(
+        "idempotency_expired",
+        "This idempotency key is too old to be replayed.",
+        "Read the room to see what happened, then use a new key.",
+    ),
+    _E(
+        "interrupted",
+        "Interrupted before it was done.",
+        "Run it again; a request with the same idempotency key is not done twice.",
+        action="retry",
+        fault="person",
+        retryable=True,
+    ),
+    # -- who is asking
+    _E(
+        "needs_person",
+        "Only a person may do this, and an agent host is among the callers.",
+        "Ask the person to run it in a terminal of their own.",
+        action="ask_person",
+        fault="person",
+        scope="agent",
+    ),
+    _E(
+        "person_only",
+        "This belongs to the person and is not offered to agents.",
+        "Ask the person to run the command that is named.",
+        action="ask_person",
+        fault="person",
+        scope="agent",
+    ),
+    _E(
+        "needs_proof",
+        "This home asks for a stronger proof that a person decided.",
+        "Run it at a terminal with the code the joiner shows: --code CODE.",
+        action="ask_person",
+        fault="person",
+        scope="agent",
+    ),
+    _E(
+        "code_mismatch",
+        "That is not the code the joiner shows.",
+        "Look at the code on the joiner's side and type it again.",
+        action="ask_person",
+        fault="person",
+    ),
+    _E(
+        "no_form",
+        "This agent host cannot show a form.",
+        "Ask the person to run the command that is named.",
+        action="ask_person",
+        fault="person",
+    ),
+    _E(
+        "form_undecided",
+        "The form was closed, left empty or did not match, so nothing was decided.",
+        "Ask the person to run the command that is named.",
+        action="ask_person",
+        fault="person",
+    ),
+    # -- rooms, keys, requests
+    _E(
+        "no_such_room",
+        "There is no such room among yours.",
+        "Run `parler rooms` to see the rooms you are in.",
+        scope="room",
+    ),
+    _E(
+        "no_active_session",
+        "There is no active session.",
+        "Open one, join one with a key, or name a room with --room.",
+        scope="room",
+    ),
+    _E("room_closed", "This session is closed.", "Open a new one to go on.", action="stop", scope="room"),
+    _E(
+        "not_owner",
+        "Only the owner of this room may do that.",
+        "Ask the owner.",
+        action="ask_person",
+        scope="room",
+    ),
+    _E(
+        "unknown_key",
+        "No session answers to this key.",
+        "Check the key with whoever gave it; it may be mistyped, expired, used up or revoked.",
+        scope="room",
+    ),
+    _E(
+        "home_not_trusted",
+        "This key belongs to another home, and this machine does not dial homes nobody added.",
+        "Ask for the key of a session on this machine: this version reaches no other home.",
+        action="ask_person",
+        fault="person",
+        scope="home",
+    ),
+    _E(
+        "already_member",
+        "You are already in this session.",
+        "Read it with `parler recv`. To join as another agent, use --as NAME.",
+        scope="room",
+    ),
+    _E(
+        "join_denied",
+        "The person declined this request.",
+        "It stays declined until the owner lifts it.",
+        action="stop",
+        fault="person",
+        scope="room",
+    ),
+    _E(
+        "too_many_pending",
+        "Too many requests already wait for this key.",
+        "Ask the owner to decide on those first.",
+        action="back_off",
+        scope="room",
+        retryable=True,
+    ),
+    _E(
+        "no_such_request",
+        "Nobody by that id or name is waiting.",
+        "Run `parler session requests` to see who is.",
+        fault="person",
+    ),
+    _E(
+        "already_decided",
+        "That request was decided before.",
+        "Nothing more to do. Run `parler roster` to see who is in.",
+        fault="person",
+    ),
+    _E("ambiguous_name", "More than one matches that name.", "Use one of the ids that are listed."),
+    _E("no_such_agent", "There is no such agent in this room.", "Run `parler roster` to see who is."),
+    _E("no_such_message", "There is no such message among those you may see.", "Check the id."),
+    # -- reading
+    _E(
+        "cursor_ahead",
+        "That acknowledges more than was delivered.",
+        "Acknowledge the cursor of a page you received.",
+        scope="agent",
+    ),
+    _E("invalid_cursor", "That is not a cursor of this room.", "Use the cursor of a page you received."),
+    # -- load
+    _E(
+        "throttled",
+        "Too many wrong guesses.",
+        "Wait a moment and try again.",
+        action="back_off",
+        retryable=True,
+        scope="connection",
+    ),
+    _E(
+        "busy",
+        "Too many requests are under way on this connection.",
+        "Wait for some of them to answer.",
+        action="back_off",
+        retryable=True,
+        scope="connection",
+    ),
+    _E(
+        "room_busy",
+        "This room has more work waiting than it accepts.",
+        "Try again in a moment.",
+        action="back_off",
+        retryable=True,
+        scope="room",
+        fault="home",
+    ),
+    # -- connection
+    _E(
+        "bad_frame",
+        "That was not a valid frame.",
+        "Speak the protocol of docs/protocol.md.",
+        scope="connection",
+    ),
+    _E(
+        "frame_too_large",
+        "The frame is larger than the limit.",
+        "Send less in one request.",
+        scope="connection",
+    ),
+    _E(
+        "unsupported_version",
+        "The two sides speak different protocol versions.",
+        "Run `parler daemon restart` with the newer install, or upgrade the older one.",
+        action="stop",
+        scope="connection",
+        fault="home",
+    ),
+    _E(
+        "not_permitted",
+        "The process on the other side belongs to another user.",
+        "Each user has a daemon of their own.",
+        action="stop",
+        scope="connection",
+    ),
+    _E(
+        "draining",
+        "The daemon is about to restart.",
+        "Try again; the next call waits for it.",
+        action="retry",
+        fault="home",
+        scope="home",
+        retryable=True,
+    ),
+    _E(
+        "unreachable",
+        "The daemon could not be reached.",
+        "Run `parler doctor`, then `parler daemon logs`.",
+        action="retry",
+        fault="home",
+        scope="home",
+        retryable=True,
+    ),
+    _E(
+        "cancelled",
+        "The caller withdrew this before it was answered.",
+        "Nothing to do; a write may still have been stored, and the same key finds out.",
+        scope="request",
+        retryable=True,
+    ),
+    _E(
+        "connection_lost",
+        "The daemon went away while this was under way.",
+        "Try again with the same idempotency key.",
+        action="retry",
+        fault="home",
+        scope="connection",
+        retryable=True,
+    ),
+    # -- the home and its store
+    _E(
+        "home_unsafe",
+        "The home directory is not safe to use.",
+        "Make it yours and private: chmod 700, no symlink.",
+        action="ask_person",
+        fault="home",
+        scope="home",
+    ),
+    _E(
+        "home_not_writable",
+        "The home directory cannot be written.",
+        "Check its owner, mode and disk, or set PARLER_HOME.",
+        action="ask_person",
+        fault="home",
+        scope="home",
+    ),
+    _E(
+        "invalid_settings",
+        "A setting is not valid.",
+        "Correct what is named, in settings.toml or in the environment.",
+        action="ask_person",
+        fault="person",
+        scope="home",
+    ),
+    _E(
+        "already_running",
+        "Another daemon serves this home.",
+        "Nothing to do; clients find it.",
+        action="stop",
+        fault="home",
+        scope="home",
+    ),
+    _E(
+        "store_full",
+        "The disk is full; nothing was stored.",
+        "Free some space and try again with the same key.",
+        action="ask_person",
+        fault="home",
+        scope="home",
+        retryable=True,
+    ),
+    _E(
+        "store_locked",
+        "Another program holds the database.",
+        "Close it and try again with the same key.",
+        action="retry",
+        fault="home",
+        scope="home",
+        retryable=True,
+    ),
+    _E(
+        "store_readonly",
+        "The database cannot be written.",
+        "Check the mode and owner of the file and its folder.",
+        action="ask_person",
+        fault="home",
+        scope="home",
+        retryable=True,
+    ),
+    _E(
+        "store_corrupt",
+        "The database is damaged; nothing more is written to it.",
+        "Run `parler doctor`; it names the newest backup and how to restore it.",
+        action="ask_person",
+        fault="home",
+        scope="home",
+    ),
+    _E(
+        "store_failed",
+        "The database could not commit; nothing was stored.",
+        "Try again with the same key; see `parler daemon logs`.",
+        action="retry",
+        fault="home",
+        scope="home",
+        retryable=True,
+    ),
+    _E(
+        "stale_position",
+        "The log moved on while this was under way.",
+        "Try again with the same key.",
+        action="retry",
+        fault="home",
+        scope="room",
+        retryable=True,
+    ),
+    _E(
+        "newer_store",
+        "The database was written by a newer Parler.",
+        "Upgrade this install.",
+        action="stop",
+        fault="home",
+        scope="home",
+    ),
+    _E(
+        "newer_log",
+        "This room has facts of a newer Parler, so it is read-only here.",
+        "Upgrade this install.",
+        action="stop",
+        fault="home",
+        scope="room",
+    ),
+    _E(
+        "internal",
+        "Something went wrong inside Parler.",
+        "It was logged; see `parler daemon logs`.",
+        action="stop",
+        fault="home",
+        scope="home",
+    ),
+)
+
+
+class ErrorBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An error as it travels: on the socket, in `--json`, in an MCP result."""
+
+    code: str
+    message: str
+    action: str
+    scope: str
+    retryable: bool = msgspec.field(default=False)
+    retry_after_ms: int | None = None
+    hint: str | None = None
+    example: str | None = None
+    details: dict[str, Any] = {}
+
+
+class ParlerError(Exception):
+    """An error with a code from `ERRORS`. `details` hold ids, limits and candidates: never bodies or secrets."""
+
+    def __init__(
+        self,
+        code: str,
+        message: str | None = None,
+        *,
+        hint: str | None = None,
+        example: str | None = None,
+        retry_after_ms: int | None = None,
+        **details: Any,
+    ) -> None:
+        self.spec = ERRORS[code]
+        self.code = code
+        self.message = message or self.spec.message
+        self.hint = hint or self.spec.hint
+        self.example = example
+        self.retry_after_ms = retry_after_ms
+        self.details = details
+        super().__init__(f"{code}: {self.message}")
+
+    def body(self) -> ErrorBody:
+        """The error in the form that travels."""
+        return ErrorBody(
+            code=self.code,
+            message=self.message,
+            action=self.spec.action,
+            scope=self.spec.scope,
+            retryable=self.spec.retryable,
+            retry_after_ms=self.retry_after_ms,
+            hint=self.hint,
+            example=self.example,
+            details=self.details,
+        )
+
+    @classmethod
+    def from_body(cls, body: ErrorBody) -> ParlerError:
+        """The error again on the other side; a code this version does not know becomes `internal`."""
+        code = body.code if body.code in ERRORS else "internal"
+        error = cls(
+            code,
+            body.message,
+            hint=body.hint,
+            example=body.example,
+            retry_after_ms=body.retry_after_ms,
+        )
+        # Not as keywords: the other side chose the names, and one of them may be a parameter's.
+        error.details = dict(body.details)
+        error.code = body.code
+        return error
+
+
+class Refused(ParlerError):
+    """A room rule said no. Nothing changed."""
+
+
+class StoreError(ParlerError):
+    """The store could not do it. Nothing was half done; `retryable` says whether the same call may work later."""

@@ -1,0 +1,126 @@
+"""Who is in a room, under which handle, and what each may see of its past.
+
+A handle is fixed when an agent first joins and is never given to another id, also after the agent left: state scopes
+and addresses that name it keep meaning the same agent.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from parlerd.core.errors import Refused
+from parlerd.core.model import AgentId, History, Label, Millis, Position, PrincipalId, View, first_free
+
+
+class Member(msgspec.Struct):
+    """`spans` are the (after, upto] positions whose public messages this agent may see.
+
+    `present` is false once it left; `entered` is where it came in last. `hidden` counts the room's public messages
+    outside its spans so far, `private` the private ones that name it: with the room's own count they give this reader's
+    newest seq without a look at the store. `left_at` is the room's count of public messages when it last left.
+    """
+
+    agent: AgentId
+    principal: PrincipalId
+    handle: str
+    host: str
+    role: str
+    joined_at: Millis
+    spans: list[tuple[int, int | None]]
+    entered: int = 0
+    present: bool = True
+    hidden: int = 0
+    private: int = 0
+    left_at: int = 0
+
+
+def admit(
+    members: dict[AgentId, Member],
+    *,
+    agent: AgentId,
+    principal: PrincipalId,
+    handle: str,
+    host: str,
+    role: str,
+    at: Millis,
+    position: Position,
+    history: History,
+    opening: Position,
+    public: int,
+) -> None:
+    """Put an agent in, or back in, as of `position`. `opening` is where the recap stands, or 0 when there is none yet;
+    `public` counts the room's public messages so far.
+
+    History `full` shows everything, `from-join` what follows the first join, `none` what is posted while the agent is
+    in. The recap is shown whatever the policy. Source: decision 5.
+    """
+    member = members.get(agent)
+    if member is not None:
+        member.present = True
+        member.entered = position
+        member.host = host
+        if history == "none":
+            member.spans.append((position, None))
+            member.hidden += public - member.left_at
+        return
+    spans: list[tuple[int, int | None]] = [(0, None)]
+    hidden = 0
+    if history != "full":
+        spans, hidden = [(position, None)], public
+        if 0 < opening <= position:
+            spans.insert(0, (opening - 1, opening))
+            hidden -= 1
+    members[agent] = Member(
+        agent=agent,
+        principal=principal,
+        handle=handle,
+        host=host,
+        role=role,
+        joined_at=at,
+        spans=spans,
+        entered=position,
+        hidden=hidden,
+    )
+
+
+def depart(
+    members: dict[AgentId, Member], agent: AgentId, *, position: Position, history: History, public: int
+) -> None:
+    """Take an agent out. Its handle and what it has seen stay its own."""
+    member = members[agent]
+    member.present = False
+    member.left_at = public
+    if history == "none" and member.spans[-1][1] is None:
+        member.spans[-1] = (member.spans[-1][0], position)
+
+
+def free_handle(members: dict[AgentId, Member], agent: AgentId, name: Label) -> str:
+    """The handle an agent gets: its old one if it was here, else its name, else its name with the first free suffix."""
+    known = members.get(agent)
+    if known is not None:
+        return known.handle
+    return first_free(name, {member.handle for member in members.values()})
+
+
+def present(members: dict[AgentId, Member], agent: AgentId) -> Member:
+    """The member. An outsider gets the answer a stranger gets: `Refused(no_such_room)`."""
+    member = members.get(agent)
+    if member is None or not member.present:
+        raise Refused("no_such_room")
+    return member
+
+
+def resolve(members: dict[AgentId, Member], who: str) -> AgentId:
+    """The id behind an id or a handle among those who are in. Raises `Refused(no_such_agent)`."""
+    member = members.get(AgentId(who))
+    if member is not None and member.present:
+        return member.agent
+    for member in members.values():
+        if member.handle == who and member.present:
+            return member.agent
+    raise Refused("no_such_agent", f"No one here goes by {who!r}.", agent=who)
+
+
+def view_of(member: Member) -> View:
+    """What this member may see."""
+    return View(reader=member.agent, spans=tuple(member.spans))

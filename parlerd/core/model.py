@@ -1,0 +1,155 @@
+"""The nouns of a room: typed ids and units, labels, who acts, and what a reader is.
+
+Not here: anything that happens (`events`), is asked for (`commands`) or is decided (`room`, `home`).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Container
+from typing import Final, Literal, NewType, Protocol
+
+import msgspec
+
+from parlerd.core.errors import Refused
+
+AgentId = NewType("AgentId", str)
+"""An agent's Ed25519 public key as an nkey: `U` and 55 more characters."""
+PrincipalId = NewType("PrincipalId", str)
+"""A person's Ed25519 public key as an nkey, prefix `A`."""
+RoomId = NewType("RoomId", str)
+"""`r_` and 24 characters, mostly random; `home` is the home room."""
+MessageId = NewType("MessageId", str)
+RequestId = NewType("RequestId", str)
+KeyId = NewType("KeyId", str)
+"""The HMAC of a key's code, in hex. The code itself is never stored."""
+Position = NewType("Position", int)
+"""A place in a room's log, from 1. Never shown: it would count what a reader may not see."""
+Seq = NewType("Seq", int)
+"""A reader's own dense number for the messages it may ever see, from 1."""
+Millis = NewType("Millis", int)
+"""Milliseconds: a wall-clock instant since the epoch, or a span when the name ends in `_ms`."""
+Label = NewType("Label", str)
+"""A name that may stand outside a fence. Made by `label()` alone."""
+PeerText = NewType("PeerText", str)
+"""Text another party chose. Rendered by a fence, or by `printable` in a terminal, and nowhere else."""
+
+HOME_ROOM: Final = RoomId("home")
+MAX_TEXT: Final = 256 * 1024
+"""Bytes of UTF-8 in one message's text. Source: rooms spec, Messages."""
+MAX_TOPIC: Final = 200
+MAX_LABEL: Final = 64
+MAX_PENDING_PER_KEY: Final = 5
+"""Requests that may wait for one key. Source: security spec A3."""
+DEFAULT_KEY_TTL_MS: Final = Millis(24 * 3600 * 1000)
+DEFAULT_KEY_USES: Final = 50
+
+Via = Literal["mcp", "cli", "hook", "http"]
+RoomKind = Literal["home", "session", "channel", "dm", "service"]
+History = Literal["full", "from-join", "none"]
+Approver = Literal["person", "agent"]
+Proof = Literal["none", "cli", "form", "terminal", "sealed"]
+Verified = Literal["valid", "unsigned", "invalid"]
+Stage = Literal["stored", "pushed", "read", "acknowledged", "acted"]
+
+PROOF_ORDER: Final[tuple[Proof, ...]] = ("none", "cli", "form", "terminal", "sealed")
+
+_LABEL = re.compile(rf"[A-Za-z0-9._@#/-]{{1,{MAX_LABEL}}}\Z")
+_AGENT_ID = re.compile(r"U[A-Z2-7]{55}\Z")
+_KEY = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
+
+
+def label(text: str) -> Label:
+    """`text` as a name. Raises `Refused(invalid_name)`.
+
+    ASCII alone passes, so mixed scripts and look-alikes cannot. Source: security spec C8.
+    """
+    if _LABEL.match(text) is None:
+        raise Refused("invalid_name", length=len(text))
+    return Label(text)
+
+
+def agent_name(text: str) -> Label:
+    """`text` as an agent's name: a label without the form of an agent's id. Raises `Refused(invalid_name)`.
+
+    Where an id or a name is asked for, a name that looked like someone else's id would be taken for that agent.
+    """
+    if _AGENT_ID.match(text) is not None:
+        raise Refused("invalid_name", "A name cannot have the form of an agent's id.")
+    return label(text)
+
+
+def first_free(wanted: str, taken: Container[str]) -> Label:
+    """`wanted`, or `wanted-2` and so on when it is taken; cut where the suffix would make it longer than a label."""
+    name, n = wanted, 2
+    while name in taken:
+        suffix = f"-{n}"
+        name, n = wanted[: MAX_LABEL - len(suffix)] + suffix, n + 1
+    return Label(name)
+
+
+def slug(text: str, *, fallback: str) -> Label:
+    """A label as near to `text` as can be made: other characters become `-`, at most 48 of them."""
+    folded = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    cleaned = re.sub(r"[^A-Za-z0-9._@#/-]+", "-", folded).strip("-./")[:48].rstrip("-./")
+    return Label(cleaned or fallback)
+
+
+def idempotency_key(text: str) -> str:
+    """`text` as an idempotency key: 1 to 128 of `[A-Za-z0-9._:-]`. Raises `Refused(invalid_param)`."""
+    if _KEY.match(text) is None:
+        raise Refused("invalid_param", "An idempotency key is 1 to 128 of letters, digits and . _ : -", param="key")
+    return text
+
+
+class By(msgspec.Struct, frozen=True, array_like=True):
+    """Who acts: the agent, for whom, from which window, through which door, and what the kernel says of the peer.
+
+    Fields are only ever appended: stored facts carry this as an array.
+    """
+
+    actor: AgentId
+    principal: PrincipalId
+    session: str
+    host: str
+    via: Via
+    pid: int = 0
+    program: str = ""
+
+
+class View(msgspec.Struct, frozen=True):
+    """What one reader may ever see of a room's messages.
+
+    `spans` are (after, upto] in positions, in order and without overlap; the last may be open. A public message is
+    visible inside a span. A message with a `visibility` is visible to the ids it names, wherever it stands.
+    """
+
+    reader: AgentId
+    spans: tuple[tuple[int, int | None], ...]
+
+
+class ReplyTarget(msgspec.Struct, frozen=True):
+    """What `decide` needs of the message that is replied to; the engine looks it up."""
+
+    id: MessageId
+    position: Position
+    author: AgentId
+    visibility: tuple[AgentId, ...] | None
+    chain: str
+    hops: int
+
+
+class Prior(msgspec.Struct, frozen=True):
+    """An earlier use of an idempotency key by the same agent for the same operation."""
+
+    position: Position
+    input: bytes
+
+
+class Ids(Protocol):
+    """Where new ids come from: random in the daemon, counted in tests."""
+
+    def new(self, prefix: str) -> str:
+        """A fresh id that begins with `prefix` and an underscore, never given before."""
+        ...

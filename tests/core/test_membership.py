@@ -1,0 +1,162 @@
+"""Handles, coming and going, and which part of the past each member has."""
+
+from __future__ import annotations
+
+import pytest
+
+from parlerd.core import membership
+from parlerd.core.membership import Member
+from parlerd.core.model import AgentId, History, Label, Millis, Position, View
+from tests.support.core import BEN, CAT, Agent, agent, refused
+
+Members = dict[AgentId, Member]
+Spans = tuple[tuple[int, int | None], ...]
+HISTORIES: tuple[History, ...] = ("full", "from-join", "none")
+
+
+def come(
+    members: Members, who: Agent, position: int, *, history: History = "full", opening: int = 0, public: int = 0
+) -> None:
+    membership.admit(
+        members,
+        agent=who.id,
+        principal=who.principal,
+        handle=membership.free_handle(members, who.id, Label(who.name)),
+        host="codex",
+        role="",
+        at=Millis(position),
+        position=Position(position),
+        history=history,
+        opening=Position(opening),
+        public=public,
+    )
+
+
+def go(members: Members, who: Agent, position: int, *, history: History = "full", public: int = 0) -> None:
+    membership.depart(members, who.id, position=Position(position), history=history, public=public)
+
+
+# -- history -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("history", "first", "again"),
+    [
+        ("full", ((0, None),), ((0, None),)),
+        ("from-join", ((3, 4), (10, None)), ((3, 4), (10, None))),
+        ("none", ((3, 4), (10, None)), ((3, 4), (10, 20), (30, None))),
+    ],
+)
+def test_each_policy_gives_its_part_of_the_past_and_of_an_absence(history: History, first: Spans, again: Spans) -> None:
+    members: Members = {}
+    come(members, BEN, 10, history=history, opening=4)
+    assert membership.view_of(members[BEN.id]) == View(reader=BEN.id, spans=first)
+    go(members, BEN, 20, history=history)
+    come(members, BEN, 30, history=history, opening=4)
+    assert membership.view_of(members[BEN.id]).spans == again
+
+
+def test_one_who_left_keeps_the_past_up_to_its_leaving_under_the_policy_none() -> None:
+    members: Members = {}
+    come(members, BEN, 10, history="none")
+    go(members, BEN, 20, history="none")
+    assert members[BEN.id].spans == [(10, 20)]
+
+
+@pytest.mark.parametrize("history", HISTORIES)
+def test_who_came_before_the_recap_was_posted_needs_no_span_of_its_own_for_it(history: History) -> None:
+    members: Members = {}
+    come(members, BEN, 2, history=history)
+    assert members[BEN.id].spans == [(0 if history == "full" else 2, None)]
+
+
+@pytest.mark.parametrize(("history", "hidden"), [("full", 0), ("from-join", 4), ("none", 4)])
+def test_public_messages_before_the_join_are_counted_as_hidden_but_for_the_recap(history: History, hidden: int) -> None:
+    members: Members = {}
+    come(members, BEN, 10, history=history, opening=4, public=5)
+    assert members[BEN.id].hidden == hidden
+
+
+def test_messages_of_an_absence_are_counted_as_hidden_under_the_policy_none_alone() -> None:
+    hidden = {}
+    for history in HISTORIES:
+        members: Members = {}
+        come(members, BEN, 1, history=history)
+        for leaving, returning in ((2, 5), (7, 8)):
+            go(members, BEN, leaving, history=history, public=leaving)
+            come(members, BEN, returning, history=history, public=returning)
+        hidden[history] = members[BEN.id].hidden
+    assert hidden == {"full": 0, "from-join": 0, "none": 4}
+
+
+# -- handles -----------------------------------------------------------------------------------------------
+
+
+def test_a_handle_is_the_name_or_the_name_with_the_first_free_number() -> None:
+    members: Members = {}
+    for n, key in enumerate(("one", "two", "three"), 1):
+        come(members, agent("ben", key=key), n)
+    assert [member.handle for member in members.values()] == ["ben", "ben-2", "ben-3"]
+
+
+def test_a_handle_is_kept_for_its_agent_after_it_left_and_given_to_no_other() -> None:
+    members: Members = {}
+    other = agent("ben", key="other")
+    come(members, BEN, 1)
+    go(members, BEN, 2)
+    come(members, other, 3)
+    come(members, BEN, 4)
+    assert members[BEN.id].handle == "ben"
+    assert members[other.id].handle == "ben-2"
+
+
+def test_one_who_returns_under_another_name_has_its_old_handle() -> None:
+    members: Members = {}
+    come(members, BEN, 1)
+    go(members, BEN, 2)
+    assert membership.free_handle(members, BEN.id, Label("king")) == "ben"
+
+
+def test_the_longest_name_twice_gives_two_handles_that_are_labels() -> None:
+    members: Members = {}
+    name = "x" * 64
+    for n, key in enumerate(("one", "two"), 1):
+        come(members, agent(name, key=key), n)
+    assert [member.handle for member in members.values()] == [name, "x" * 62 + "-2"]
+
+
+# -- who is in ---------------------------------------------------------------------------------------------
+
+
+def test_one_who_left_and_one_who_never_came_get_the_same_answer() -> None:
+    members: Members = {}
+    come(members, BEN, 1)
+    go(members, BEN, 2)
+    bodies = []
+    for who in (BEN, CAT):
+        with refused("no_such_room") as caught:
+            membership.present(members, who.id)
+        bodies.append(caught.value.body())
+    assert bodies[0] == bodies[1]
+
+
+def test_coming_back_says_where_and_from_which_host() -> None:
+    members: Members = {}
+    come(members, BEN, 1)
+    go(members, BEN, 2)
+    come(members, BEN, 7)
+    member = membership.present(members, BEN.id)
+    assert (member.entered, member.joined_at, member.present) == (7, 1, True)
+
+
+def test_an_address_is_an_id_or_a_handle_of_someone_who_is_in() -> None:
+    members: Members = {}
+    come(members, BEN, 1)
+    come(members, CAT, 2)
+    go(members, CAT, 3)
+    assert membership.resolve(members, BEN.id) == BEN.id
+    assert membership.resolve(members, "ben") == BEN.id
+    for gone in (CAT.id, "cat", "nobody", ""):
+        with refused("no_such_agent") as caught:
+            membership.resolve(members, gone)
+        assert caught.value.details == {"agent": gone}

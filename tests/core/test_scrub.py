@@ -1,0 +1,102 @@
+"""Recognised secrets leave a text; everything else stays as it was."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parlerd.core.scrub import scrub
+
+SECRETS = {
+    "AKIA" + "IOSFODNN7EXAMPLE": "AWS key",
+    "ghp_" + "a1B2" * 9: "GitHub token",
+    "github_pat_" + "11ABCDEFG0" * 3: "GitHub token",
+    "glpat-" + "x" * 20: "GitLab token",
+    "xoxb-" + "123456789012-abcdefghijkl": "Slack token",
+    "sk-ant-" + "api03-" + "x" * 30: "Anthropic key",
+    "sk-" + "a" * 48: "OpenAI key",
+    "sk-proj-" + "a_-" * 20: "OpenAI key",
+    "sk_live_" + "a" * 24: "Stripe key",
+    "AIza" + "x" * 35: "Google key",
+    "npm_" + "x" * 36: "npm token",
+    "SU" + "A" * 56: "seed",
+    "eyJhbGciOiJIUzI1NiJ9" + ".eyJzdWIiOiIxMjM0NTY3ODkwIn0" + ".dozjgNryP4J3jVmNHl0w5N": "JSON web token",
+    "-----BEGIN OPENSSH " + "PRIVATE KEY-----\nb3BlbnNza\n-----END OPENSSH PRIVATE KEY-----": "private key",
+    "-----BEGIN RSA " + "PRIVATE KEY-----\nMIIE, and the end is missing": "private key",
+}
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_a_recognised_secret_is_replaced_by_what_it_was(secret: str) -> None:
+    name = SECRETS[secret]
+    text = f"It works with {secret}"
+    assert scrub(text) == (f"It works with [removed: {name}]", {name: 1})
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "name"),
+    [
+        (
+            "postgres://app:hunter2@db.example:5432/shop",
+            "postgres://[removed: password]@db.example:5432/shop",
+            "password",
+        ),
+        (
+            "Authorization: Bearer abcdefghij0123456789xyz",
+            "Authorization: Bearer [removed: bearer token]",
+            "bearer token",
+        ),
+    ],
+)
+def test_of_a_longer_line_only_the_secret_goes(text: str, shown: str, name: str) -> None:
+    assert scrub(text) == (shown, {name: 1})
+
+
+def test_several_are_counted_by_what_they_are() -> None:
+    text = " ".join(["ghp_" + "a" * 36, "ghp_" + "b" * 36, "AKIA" + "A" * 16])
+    assert scrub(text)[1] == {"GitHub token": 2, "AWS key": 1}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Chose PKCE and refresh tokens. Left: rotation.",
+        "see https://example.com/a:b@c and user@example.com",
+        "commit 3f786850e387550fdab836ed7e6dc881de23001b of task-id sk-learn, UAAA, SUPER",
+        "the password is hunter2",
+        "-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----",
+        "bearer of bad news",
+        "U" + "A" * 55,
+        "ssh://git@github.com/owner/repo",
+    ],
+)
+def test_ordinary_text_stays_as_it_is(text: str) -> None:
+    assert scrub(text) == (text, {})
+
+
+@given(st.text())
+def test_scrubbing_twice_is_scrubbing_once(text: str) -> None:
+    once, _ = scrub(text)
+    assert scrub(once) == (once, {})
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "-----BEGIN PRIVATE KEY-----",
+        "-----BEGIN A A A A ",
+        "-----END ",
+        "://a:",
+        "eyJ",
+        "eyJaaaaaaaaaaa.",
+        "eyJaaaaaaaaaaa-",
+        "bearer ",
+        "sk-",
+        "A",
+    ],
+)
+def test_a_hostile_text_of_the_largest_size_is_scrubbed_in_one_go(piece: str) -> None:
+    text = (piece * (256 * 1024 // len(piece) + 1))[: 256 * 1024]
+    assert len(scrub(text)[0]) <= len(text) + 64

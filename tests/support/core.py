@@ -1,0 +1,474 @@
+"""The core under test: agents with names, counted ids, and a driver that stands in for the engine.
+
+The driver does what the engine promises the core: it looks up what a command replies to and an earlier use of its key,
+seals what was decided into facts, applies them in order and keeps the log. On the way it checks what must hold at every
+step: deciding changes nothing, and every fact reads back from its bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Generic, TypedDict, TypeVar, Unpack
+
+import msgspec
+import pytest
+
+from parlerd.core import commands as c
+from parlerd.core import events as e
+from parlerd.core.decision import Decision
+from parlerd.core.errors import Refused
+from parlerd.core.home import Home
+from parlerd.core.model import (
+    AgentId,
+    Approver,
+    By,
+    History,
+    KeyId,
+    MessageId,
+    Millis,
+    Position,
+    PrincipalId,
+    Prior,
+    Proof,
+    ReplyTarget,
+    RequestId,
+    RoomId,
+)
+from parlerd.core.room import Room
+from parlerd.core.visibility import can_see
+
+ROOM = RoomId("r_room")
+KEY = KeyId("key-of-the-room")
+HOUR = 3_600_000
+DAY = 24 * HOUR
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """An agent as its home knows it."""
+
+    id: AgentId
+    principal: PrincipalId
+    name: str
+
+    @property
+    def by(self) -> By:
+        return By(self.id, self.principal, f"s_{self.name}", "codex", "mcp", 4711, "node")
+
+
+def person(name: str) -> PrincipalId:
+    return PrincipalId("A" + name.upper().ljust(55, "B"))
+
+
+def agent(name: str, *, of: str = "owner", key: str = "") -> Agent:
+    """An agent with a name; its id is made of `key`, or of the name without it. Two may share a name but not an id."""
+    letters = "".join(character for character in (key or name).upper() if character.isalpha())
+    return Agent(AgentId("U" + letters.ljust(55, "A")), person(of), name)
+
+
+OWNER = agent("olive")
+BEN, CAT, DAN, EVE = agent("ben"), agent("cat"), agent("dan"), agent("eve")
+STRANGER = agent("stranger", of="stranger")
+
+
+class CountedIds:
+    """Ids in order. `given` counts them."""
+
+    def __init__(self) -> None:
+        self.given = 0
+
+    def new(self, prefix: str) -> str:
+        self.given += 1
+        return f"{prefix}_{self.given:020d}"
+
+
+@contextmanager
+def refused(code: str) -> Iterator[pytest.ExceptionInfo[Refused]]:
+    """What is inside must be refused with this code."""
+    with pytest.raises(Refused) as caught:
+        yield caught
+    assert caught.value.code == code
+
+
+def outcome(act: Callable[[], object]) -> str:
+    """`ok`, or the code of the refusal."""
+    try:
+        act()
+    except Refused as error:
+        return error.code
+    return "ok"
+
+
+A = TypeVar("A", Room, Home)
+
+
+@dataclass
+class Driver(Generic[A]):
+    """An aggregate with its log. `now` is the wall clock and only moves when a test moves it."""
+
+    aggregate: A
+    now: int = 1_700_000_000_000
+    ids: CountedIds = field(default_factory=CountedIds)
+    log: list[e.Header] = field(default_factory=list)
+
+    def run(self, command: c.Command, who: Agent) -> Decision:
+        """Decide and commit. Raises what the core raises."""
+        if command.key is not None:
+            command = msgspec.structs.replace(command, prior=self.prior(who.id, command.operation, command.key))
+        before, given = self.aggregate.snapshot(), self.ids.given
+        now = Millis(max(self.now, self.aggregate.last_at))
+        try:
+            decision = self.aggregate.decide(command, by=who.by, now=now, ids=self.ids)
+        except Refused:
+            assert self.ids.given == given, "a refused command took ids"
+            raise
+        finally:
+            assert self.aggregate.snapshot() == before, "deciding changed the room"
+        first = True
+        for event in decision.events:
+            self.commit(event, who, command=command if first else None, authority=decision.authority)
+            first = False
+        return decision
+
+    def commit(
+        self, event: e.Event, who: Agent, *, command: c.Command | None = None, authority: str = "home"
+    ) -> e.Header:
+        """Take a fact in, sealed as the engine seals it."""
+        if isinstance(event, e.MessagePosted):
+            envelope = hashlib.sha256(f"{who.id} {event.counter}".encode()).digest()
+            event = msgspec.structs.replace(event, envelope=envelope, verified="valid")
+        header = e.Header(
+            position=Position(self.aggregate.position + 1),
+            at=Millis(max(self.now, self.aggregate.last_at)),
+            by=who.by,
+            authority=authority,
+            event=event,
+            operation="" if command is None else command.operation,
+            key=None if command is None else command.key,
+            input=None if command is None else command.input,
+        )
+        assert e.decode_header(e.encode_header(header)) == header
+        self.aggregate.apply(header)
+        self.log.append(header)
+        return header
+
+    def prior(self, who: AgentId, operation: str, key: str) -> Prior | None:
+        for header in self.log:
+            if (header.by.actor, header.operation, header.key) == (who, operation, key):
+                return Prior(header.position, header.input or b"")
+        return None
+
+    def saved(self) -> list[bytes]:
+        """The log as it is stored."""
+        return [e.encode_header(header) for header in self.log]
+
+    def check(self, make: Callable[[], A], restore: Callable[[bytes], A]) -> None:
+        """A replay of the stored log, a restored snapshot, and a snapshot in the middle with the rest after it: all are
+        what memory holds now."""
+        half = len(self.log) // 2
+        replayed, resumed = make(), make()
+        for n, data in enumerate(self.saved()):
+            if n == half:
+                resumed = restore(replayed.snapshot())
+            header = e.decode_header(data)
+            replayed.apply(header)
+            if n >= half:
+                resumed.apply(header)
+        state = self.aggregate.state
+        assert replayed.state == state
+        assert restore(self.aggregate.snapshot()).state == state
+        assert resumed.state == state
+        assert replayed.snapshot() == restore(replayed.snapshot()).snapshot() == resumed.snapshot()
+
+
+class RoomDriver(Driver[Room]):
+    """A driver with the acts of a room by name."""
+
+    def __init__(self) -> None:
+        super().__init__(Room())
+
+    # -- acts ----------------------------------------------------------------------------------------------
+
+    def open(
+        self,
+        *,
+        owner: Agent = OWNER,
+        history: History = "full",
+        approval: bool = True,
+        approver: Approver = "person",
+        ttl_ms: int = DAY,
+        max_uses: int = 50,
+        preapproved: tuple[AgentId, ...] = (),
+        recap: bool = True,
+        key: str | None = None,
+    ) -> Decision:
+        command = c.OpenRoom(
+            operation="session.open",
+            key=key,
+            input=b"open",
+            room=ROOM,
+            kind="session",
+            name="auth-redesign",
+            topic="Auth redesign",
+            handle=owner.name,
+            host="claude-code",
+            history=history,
+            approval=approval,
+            approver=approver,
+            mint=KEY,
+            expires_at=Millis(self.now + ttl_ms),
+            max_uses=max_uses,
+            preapproved=preapproved,
+            recap=recap,
+        )
+        return self.run(command, owner)
+
+    def mint(
+        self,
+        key: KeyId,
+        *,
+        gated: bool = True,
+        ttl_ms: int = DAY,
+        max_uses: int = 50,
+        preapproved: tuple[AgentId, ...] = (),
+    ) -> None:
+        """One more key. No command makes one yet; the facts of a room may hold any number."""
+        event = e.KeyMinted(
+            key=key, gated=gated, expires_at=Millis(self.now + ttl_ms), max_uses=max_uses, preapproved=preapproved
+        )
+        self.commit(event, OWNER, authority="owner")
+
+    def knock(self, who: Agent, key: KeyId = KEY) -> str:
+        """The answer: joined, member, pending or denied."""
+        knock = c.Knock(operation="session.join", with_key=key, name=who.name, host="codex")
+        return self.run(knock, who).answer
+
+    def decide(
+        self,
+        who: str,
+        *,
+        admit: bool,
+        proof: Proof = "cli",
+        principal: PrincipalId = OWNER.principal,
+        by: Agent = OWNER,
+    ) -> Decision:
+        return self.run(c.DecideRequest(who=who, admit=admit, proof=proof, principal=principal), by)
+
+    def approve(self, who: Agent) -> None:
+        self.decide(who.id, admit=True)
+
+    def deny(self, who: Agent) -> None:
+        self.decide(who.id, admit=False)
+
+    def admit(self, *agents: Agent) -> None:
+        """Bring agents in through the front door."""
+        for who in agents:
+            if self.knock(who) == "pending":
+                self.approve(who)
+
+    def leave(self, who: Agent) -> None:
+        self.run(c.CloseRoom(operation="session.close"), who)
+
+    def close(self) -> None:
+        self.run(c.CloseRoom(operation="session.close"), OWNER)
+
+    def revoke(self, key: KeyId = KEY, *, by: Agent = OWNER, principal: PrincipalId | None = None) -> Decision:
+        return self.run(c.RevokeKey(revoke=key, principal=principal), by)
+
+    def post(
+        self,
+        who: Agent,
+        *,
+        to: tuple[str, ...] = (),
+        visible_to: tuple[str, ...] | None = None,
+        reply_to: MessageId | None = None,
+        key: str | None = None,
+        input: bytes = b"input",
+    ) -> e.MessagePosted:
+        """The message as it was posted, or the one that this request posted before."""
+        command = c.PostMessage(
+            operation="message.send",
+            kind="note",
+            to=to,
+            visibility=visible_to,
+            reply_to=reply_to,
+            reply=None if reply_to is None else self.target(reply_to),
+            key=key,
+            input=input,
+        )
+        decision = self.run(command, who)
+        header = self.log[-1] if decision.replay is None else self.log[decision.replay - 1]
+        assert isinstance(header.event, e.MessagePosted)
+        return header.event
+
+    # -- looking -------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> str:
+        """The folded state as JSON text, for messages of failed assertions."""
+        return msgspec.json.encode(self.aggregate.state).decode()
+
+    def posted(self) -> list[tuple[e.Header, e.MessagePosted]]:
+        return [(header, header.event) for header in self.log if isinstance(header.event, e.MessagePosted)]
+
+    def target(self, message: MessageId) -> ReplyTarget | None:
+        for header, event in self.posted():
+            if event.id == message:
+                return ReplyTarget(
+                    id=event.id,
+                    position=header.position,
+                    author=header.by.actor,
+                    visibility=event.visibility,
+                    chain=event.chain,
+                    hops=event.hops,
+                )
+        return None
+
+    def seen_by(self, who: Agent) -> list[MessageId]:
+        """What a present member sees; its newest seq must say the same number."""
+        view = self.aggregate.view(who.id)
+        seen = [
+            event.id
+            for header, event in self.posted()
+            if can_see(view, position=header.position, visibility=event.visibility)
+        ]
+        assert self.aggregate.newest_seq(who.id) == len(seen)
+        return seen
+
+    def handle(self, who: Agent) -> str:
+        return self.aggregate.state.members[who.id].handle
+
+    def request_of(self, who: Agent) -> RequestId:
+        return next(
+            request.id for request in reversed(self.aggregate.state.requests.values()) if request.agent == who.id
+        )
+
+    def waiting(self) -> list[AgentId]:
+        return [request.agent for request in self.aggregate.pending()]
+
+    def verify(self) -> None:
+        self.check(Room, Room.restore)
+
+
+class HomeDriver(Driver[Home]):
+    """A driver with the acts of a home by name."""
+
+    def __init__(self) -> None:
+        super().__init__(Home())
+
+    def create(self, who: Agent, *, host: str = "codex", workspace: str = "", slot: int = 0) -> Decision:
+        command = c.CreateAgent(
+            agent=who.id, principal=who.principal, name=who.name, host=host, workspace=workspace, slot=slot
+        )
+        return self.run(command, who)
+
+    def name_room(self, owner: Agent, wanted: str, *, key: str | None = None, input: bytes = b"input") -> RoomId:
+        command = c.NameRoom(operation="session.open", key=key, input=input, owner=owner.id, wanted=wanted)
+        decision = self.run(command, owner)
+        header = self.log[-2] if decision.replay is None else self.log[decision.replay - 1]
+        assert isinstance(header.event, e.RoomNamed)
+        return header.event.room
+
+    def activate(self, who: Agent, room: RoomId | None) -> Decision:
+        return self.run(c.Activate(agent=who.id, room=room), who)
+
+    def verify(self) -> None:
+        self.check(Home, Home.restore)
+
+
+class Options(TypedDict, total=False):
+    """How a room is opened; see `RoomDriver.open`."""
+
+    history: History
+    approval: bool
+    approver: Approver
+    ttl_ms: int
+    max_uses: int
+    preapproved: tuple[AgentId, ...]
+    recap: bool
+    key: str | None
+
+
+def opened(**options: Unpack[Options]) -> RoomDriver:
+    """A room that `OWNER` opened."""
+    room = RoomDriver()
+    room.open(**options)
+    return room
+
+
+# -- a script ----------------------------------------------------------------------------------------------
+
+
+def scripted_room(seed: int, steps: int) -> RoomDriver:
+    """A room after a seeded script of every act, the refused ones among them: one seed, one log, anywhere."""
+    draw = random.Random(seed)
+    histories: list[History] = ["full", "from-join", "none"]
+    room = opened(history=draw.choice(histories), max_uses=1_000)
+    people = [OWNER, BEN, CAT, DAN, EVE, STRANGER, agent("ben", of="stranger", key="benjamin")]
+    keys = [KEY, KeyId("open"), KeyId("brief")]
+    room.mint(keys[1], gated=False, preapproved=(DAN.id,))
+    room.mint(keys[2], ttl_ms=HOUR, max_uses=2)
+    for _ in range(steps):
+        room.now += draw.randrange(-1_000, 60_000)
+        who = draw.choice(people)
+        names = tuple(draw.choice(people).id for _ in range(draw.randrange(3)))
+        replied = draw.choice(room.posted())[1].id if draw.random() < 0.3 else None
+        key = f"k{draw.randrange(40)}" if draw.random() < 0.3 else None
+        act = draw.choices(["knock", "decide", "leave", "revoke", "post"], [6, 5, 1, 0.02, 12])[0]
+        try:
+            match act:
+                case "knock":
+                    room.knock(who, draw.choice(keys))
+                case "decide":
+                    room.decide(draw.choice([who.id, who.name]), admit=draw.random() < 0.7)
+                case "leave":
+                    room.leave(who if who is not OWNER else BEN)
+                case "revoke":
+                    room.revoke(keys[1], by=who)
+                case "post":
+                    visible = names if names and draw.random() < 0.4 else None
+                    to = names[:1] if draw.random() < 0.6 else ()
+                    room.post(who, to=to, visible_to=visible, reply_to=replied, key=key, input=bytes(len(names)))
+        except Refused:
+            continue
+    room.close()
+    return room
+
+
+def scripted_home(seed: int, steps: int) -> HomeDriver:
+    """A home after a seeded script."""
+    draw = random.Random(seed)
+    home = HomeDriver()
+    people = [agent(name) for name in ("ann", "ben", "cat", "dan")]
+    for _ in range(steps):
+        home.now += draw.randrange(1_000)
+        who = draw.choice(people)
+        try:
+            match draw.randrange(4):
+                case 0:
+                    home.create(who, workspace=f"/w/{draw.randrange(3)}", slot=draw.randrange(2))
+                case 1:
+                    command = c.RenewDelegation(
+                        agent=who.id, principal=who.principal, expires_at=Millis(home.now + 30 * DAY)
+                    )
+                    home.run(command, who)
+                case 2:
+                    home.name_room(who, draw.choice(["auth", "docs"]), key=f"k{draw.randrange(10)}")
+                case _:
+                    home.activate(who, draw.choice([None, RoomId("r_a"), RoomId("r_b")]))
+        except Refused:
+            continue
+    return home
+
+
+def script_digest(seed: int) -> str:
+    """A digest of all that the scripts of this seed put into logs and snapshots, for another process to compare."""
+    digest = hashlib.sha256()
+    room, home = scripted_room(seed, 400), scripted_home(seed, 100)
+    for data in (*room.saved(), room.aggregate.snapshot(), *home.saved(), home.aggregate.snapshot()):
+        digest.update(hashlib.sha256(data).digest())
+    return f"{digest.hexdigest()} {len(room.log)} {len(home.log)}"
