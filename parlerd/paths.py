@@ -1,0 +1,176 @@
+"""Where everything of one user's Parler is, and that it is private before anything is put there.
+
+`home_from` only computes; `prepare` is the one function here that touches the disk. Nothing of ours lives outside the
+home, except the socket when the home's own path is too long for one. Above: every program. Below: nothing but the
+error table, because what is wrong with a home is a coded error. Invariant: after `prepare`, every directory is a real
+directory of this user that nobody else can enter.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from parlerd.core.errors import ParlerError
+
+MAX_SOCKET_PATH: Final = 100
+"""Bytes. The kernel's limit is 108 on Linux and 104 on macOS, the final zero included."""
+
+
+class Home:
+    """The paths of one home. `explicit` says that the person named it on the command line. Equal when the root is.
+
+    Written out, not a dataclass: importing those costs a tenth of what a one-shot command may take.
+    """
+
+    __slots__ = ("explicit", "fallback", "root")
+    root: Final[Path]
+    explicit: Final[bool]
+    fallback: Final[Path]
+
+    def __init__(
+        self,
+        root: Path,
+        explicit: bool = False,
+        fallback: Path = Path("/tmp"),  # noqa: S108 - a private directory below it is checked
+    ) -> None:
+        self.root = root
+        self.explicit = explicit
+        self.fallback = fallback
+
+    def __repr__(self) -> str:
+        return f"Home({str(self.root)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Home) and self.root == other.root
+
+    def __hash__(self) -> int:
+        return hash(self.root)
+
+    @property
+    def run(self) -> Path:
+        """What belongs to the running daemon and to shims."""
+        return self.root / "run"
+
+    @property
+    def endpoint(self) -> Path:
+        """A text file that holds the path of the socket."""
+        return self.run / "endpoint"
+
+    @property
+    def socket(self) -> Path:
+        """Where the daemon listens: in the home, or below `/tmp/parler-<uid>` when that path would be too long."""
+        here = self.run / "parlerd.sock"
+        if len(os.fsencode(here)) <= MAX_SOCKET_PATH:
+            return here
+        import hashlib
+
+        name = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]
+        return self.fallback / f"parler-{os.getuid()}" / name / "parlerd.sock"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one daemon that serves this home."""
+        return self.run / "parlerd.lock"
+
+    @property
+    def database(self) -> Path:
+        return self.root / "parler.db"
+
+    @property
+    def backups(self) -> Path:
+        return self.root / "backups"
+
+    @property
+    def keys(self) -> Path:
+        return self.root / "keys"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "log" / "parlerd.log"
+
+    @property
+    def shim(self) -> Path:
+        """The copy of the shim that host configurations point to."""
+        return self.run / "shim.py"
+
+    @property
+    def static(self) -> Path:
+        """The answers that the shim can give alone."""
+        return self.run / "static.json"
+
+    @property
+    def settings(self) -> Path:
+        return self.root / "settings.toml"
+
+
+def home_from(env: Mapping[str, str], explicit: str | None = None) -> Home:
+    """The home named by `explicit`, else by `PARLER_HOME`, else `~/.parler`; absolute, symlinks left as they are."""
+    named = explicit or env.get("PARLER_HOME") or "~/.parler"
+    if named == "~" or named.startswith("~/"):
+        # The mapping's HOME, so that a caller with another environment (a test, a sandbox) gets its own home.
+        named = (env.get("HOME") or os.path.expanduser("~")) + named[1:]
+    return Home(root=Path(os.path.abspath(named)), explicit=explicit is not None)
+
+
+def prepare(home: Home) -> None:
+    """Create the home's directories with mode 0700 where they are missing, and check all of them.
+
+    Safe to repeat. Raises `ParlerError` `home_unsafe` (another owner, open to others, a symlink, inside a git work tree
+    without having been named) or `home_not_writable`.
+    """
+    if not home.explicit:
+        _refuse_work_tree(home.root)
+    try:
+        home.root.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        parent = home.root.parent
+        raise ParlerError("home_not_writable", f"{parent} is not a directory.", path=str(parent)) from error
+    except OSError as error:
+        raise _not_writable(home.root.parent, error) from error
+    directories = [home.root, home.run, home.backups, home.keys, home.log.parent]
+    if home.socket.parent != home.run:
+        directories += [home.socket.parent.parent, home.socket.parent]
+    for directory in directories:
+        _private_directory(directory)
+
+
+def _private_directory(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise _not_writable(path, error) from error
+    try:
+        found = path.lstat()
+    except OSError as error:
+        raise _not_writable(path, error) from error
+    if stat.S_ISLNK(found.st_mode):
+        raise _unsafe(path, "is a symlink", "Replace it by a real directory, or set PARLER_HOME to where it leads.")
+    if not stat.S_ISDIR(found.st_mode):
+        raise ParlerError("home_not_writable", f"{path} is not a directory.", path=str(path))
+    if found.st_uid != os.geteuid():
+        raise _unsafe(path, "belongs to another user", "Set PARLER_HOME to a directory of your own.")
+    if found.st_mode & 0o077:
+        raise _unsafe(path, "can be entered by other users", f"Run: chmod 700 {path}")
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise ParlerError("home_not_writable", f"{path} cannot be written.", path=str(path))
+
+
+def _refuse_work_tree(root: Path) -> None:
+    # A repository must not be able to plant a home by its files, and keys must not be committed by accident.
+    for directory in (root, *root.parents):
+        if (directory / ".git").exists():
+            raise _unsafe(root, f"is inside the git work tree {directory}", f"If you mean it, say --home {root}")
+
+
+def _unsafe(path: Path, what: str, hint: str) -> ParlerError:
+    return ParlerError("home_unsafe", f"{path} {what}.", hint=hint, path=str(path))
+
+
+def _not_writable(path: Path, error: OSError) -> ParlerError:
+    return ParlerError("home_not_writable", f"{path} cannot be used: {error.strerror}.", path=str(path))

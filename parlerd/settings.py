@@ -1,0 +1,91 @@
+"""The person's settings, typed: defaults, then `<home>/settings.toml`, then `PARLER_<NAME>` in the environment.
+
+A setting `approval_minimum` is `minimum` in the table `[approval]` of the file and `PARLER_APPROVAL_MINIMUM` in the
+environment. What the file says and nobody knows is an error: a misspelt policy must not silently be the default.
+Variables of the environment that are not settings are left alone. Above: programs. Below: `parlerd.core`.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from parlerd.core.errors import ParlerError
+from parlerd.core.model import DEFAULT_KEY_TTL_MS, DEFAULT_KEY_USES, Millis, Proof
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything a person may set. Times in milliseconds.
+
+    `approval_default`: whether a new session asks before it lets anyone in. `approval_minimum`: the weakest proof that
+    a person decided which counts. `key_ttl_ms`, `key_max_uses`: what a new key gets when the caller names nothing.
+    """
+
+    approval_default: bool = True
+    approval_minimum: Proof = "cli"
+    key_ttl_ms: Millis = DEFAULT_KEY_TTL_MS
+    key_max_uses: int = DEFAULT_KEY_USES
+
+    def __post_init__(self) -> None:
+        for name in ("key_ttl_ms", "key_max_uses"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+
+
+_TABLES: Final = frozenset(name.partition("_")[0] for name in Settings.__struct_fields__)
+
+
+def load_settings(path: Path, env: Mapping[str, str] = os.environ) -> Settings:
+    """The settings of a home; a missing file means the defaults.
+
+    Raises `ParlerError(invalid_settings)`, which names the file or variable and what is wrong with it.
+    """
+    values = _from_file(path)
+    for name in Settings.__struct_fields__:
+        variable = f"PARLER_{name.upper()}"
+        if (text := env.get(variable)) is not None:
+            values[name] = _from_text(variable, name, text)
+    return _convert(values, str(path))
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise _invalid(str(path), error.strerror or "it cannot be read") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise _invalid(str(path), str(error)) from error
+    values: dict[str, Any] = {}
+    for table, entries in document.items():
+        if table not in _TABLES or not isinstance(entries, dict):
+            raise _invalid(str(path), f"there is no table [{table}]; known: {', '.join(sorted(_TABLES))}")
+        for key, value in entries.items():
+            values[f"{table}_{key}"] = value
+    _convert(values, str(path))
+    return values
+
+
+def _from_text(variable: str, name: str, text: str) -> Any:
+    # One setting at a time, so that the error names the variable and not the file.
+    try:
+        return getattr(msgspec.convert({name: text}, Settings, strict=False), name)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise _invalid(variable, str(error)) from error
+
+
+def _convert(values: dict[str, Any], where: str) -> Settings:
+    try:
+        return msgspec.convert(values, Settings)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise _invalid(where, str(error)) from error
+
+
+def _invalid(where: str, what: str) -> ParlerError:
+    return ParlerError("invalid_settings", f"{where}: {what}", where=where)

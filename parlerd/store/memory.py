@@ -1,0 +1,413 @@
+"""The store without a disk: what tests run on, and the plainest reading of the contract.
+
+Same checks, digests, index rows and numbers as the SQLite store, because it uses the same modules; only where rows are
+kept differs. Safe from several threads: one lock around everything. Invariant: a refused job leaves no trace.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Final
+
+from parlerd.core.errors import StoreError
+from parlerd.core.events import Header, KeyMinted, MessagePosted, decode_header
+from parlerd.core.model import (
+    AgentId,
+    KeyId,
+    MessageId,
+    Position,
+    Prior,
+    RoomId,
+    Seq,
+    Stage,
+    View,
+)
+from parlerd.store.indexing import Counts, PrivateRow, PublicRow, RoomRow, Rows, derive
+from parlerd.store.numbering import NOTHING, Numbering, Tally
+from parlerd.store.port import (
+    Append,
+    Cursor,
+    Delivery,
+    DropLease,
+    Head,
+    Lease,
+    MarkDelivery,
+    Membership,
+    MoveCursor,
+    Outcome,
+    Page,
+    PutLease,
+    Snapshot,
+    StoredMessage,
+    Write,
+)
+from parlerd.store.staging import EMPTY, NO_CHAIN, SALT_LENGTH, FactRow, Staged, is_intact, stage
+
+_LADDER: Final[tuple[Stage, ...]] = ("stored", "pushed", "read", "acknowledged", "acted")
+_POSITION: Final = attrgetter("position")
+
+
+class MemoryStore:
+    """`Store` in dictionaries. Nothing survives it."""
+
+    def __init__(self, *, random_bytes: Callable[[int], bytes] = os.urandom) -> None:
+        self._random = random_bytes
+        self._lock = threading.RLock()
+        self._logs: dict[RoomId, _Log] = {}
+        self._index = _Index()
+        self._cursors: dict[tuple[RoomId, AgentId], Cursor] = {}
+        self._marks: dict[tuple[RoomId, AgentId, Stage], list[MarkDelivery]] = {}
+        self._leases: dict[str, Lease] = {}
+        self._snapshots: dict[RoomId, Snapshot] = {}
+
+    # -- writing -------------------------------------------------------------------------------------------
+
+    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+        with self._lock:
+            pending = _Pending()
+            outcomes = [self._check(job, pending) for job in jobs]
+            self._commit()
+            for part in pending.staged:
+                self._append(part)
+            for job, outcome in zip(jobs, outcomes, strict=True):
+                if outcome.error is None:
+                    for write in job:
+                        self._keep(write)
+            return outcomes
+
+    def _commit(self) -> None:
+        """Where a store with a disk may fail; nothing was changed yet."""
+
+    def _check(self, job: Sequence[Write], pending: _Pending) -> Outcome:
+        heads: dict[RoomId, Head] = {}
+        staged: list[Staged] = []
+        try:
+            for append in (write for write in job if isinstance(write, Append)):
+                head = heads.get(append.room) or pending.heads.get(append.room) or self.head(append.room)
+                part = stage(append, head, self._random(SALT_LENGTH * len(append.facts)))
+                heads[append.room] = part.head
+                staged.append(part)
+        except StoreError as error:
+            return Outcome(error=error)
+        names = [name for part in staged for header in part.headers for name in _unique_names(header)]
+        if len(set(names)) < len(names) or any(name in pending.names or self._index.has(name) for name in names):
+            return Outcome(error=StoreError("internal", "The database refused a fact.", constraint="unique"))
+        pending.names.update(names)
+        pending.heads |= heads
+        pending.staged += staged
+        return Outcome(heads=heads)
+
+    def _append(self, part: Staged) -> None:
+        if not part.facts:
+            return
+        log = self._logs.setdefault(part.room, _Log())
+        log.facts += part.facts
+        log.bodies |= {row.position: (row.body, row.signature) for row in part.bodies}
+        rows = Rows()
+        for header in part.headers:
+            derive(rows, part.room, header, log.counts)
+        self._index.add(rows)
+
+    def _keep(self, write: Write) -> None:
+        if isinstance(write, MoveCursor):
+            self._advance(write.room, write.reader, write.acknowledged, write.acknowledged)
+        elif isinstance(write, MarkDelivery):
+            marks = self._marks.setdefault((write.room, write.reader, write.stage), [])
+            covered = any(mark.upto >= write.upto and mark.after <= write.after for mark in marks)
+            if write.after < write.upto and not covered:
+                marks.append(write)
+            self._advance(write.room, write.reader, write.upto if write.stage == "read" else Position(0), Position(0))
+        elif isinstance(write, PutLease):
+            self._leases[write.lease.window] = write.lease
+        elif isinstance(write, DropLease):
+            self._leases.pop(write.window, None)
+        elif not isinstance(write, Append):
+            self._snapshots[write.room] = Snapshot(write.fold_version, write.position, write.data)
+
+    def _advance(self, room: RoomId, reader: AgentId, delivered: Position, acknowledged: Position) -> None:
+        known = self._cursors.get((room, reader), Cursor())
+        self._cursors[room, reader] = Cursor(max(known.delivered, delivered), max(known.acknowledged, acknowledged))
+
+    # -- the log -------------------------------------------------------------------------------------------
+
+    def head(self, room: RoomId) -> Head:
+        with self._lock:
+            log = self._logs.get(room)
+            if log is None:
+                return EMPTY
+            last = log.facts[-1]
+            return Head(last.position, last.at, last.chain)
+
+    def chain_at(self, room: RoomId, position: Position) -> bytes:
+        with self._lock:
+            facts = self._facts(room)
+            return facts[position - 1].chain if 0 < position <= len(facts) else EMPTY.chain
+
+    def rooms(self) -> list[RoomId]:
+        with self._lock:
+            return [row.room for row in self._index.opened()]
+
+    def facts(self, room: RoomId, after: Position, limit: int) -> list[Header]:
+        with self._lock:
+            rows = self._facts(room)[max(0, after) :][:limit]
+        return [decode_header(row.header) for row in rows]
+
+    def body(self, room: RoomId, position: Position) -> tuple[bytes, bytes | None] | None:
+        with self._lock:
+            log = self._logs.get(room)
+            return None if log is None else log.bodies.get(position)
+
+    def snapshot(self, room: RoomId) -> Snapshot | None:
+        with self._lock:
+            return self._snapshots.get(room)
+
+    def _facts(self, room: RoomId) -> list[FactRow]:
+        log = self._logs.get(room)
+        return [] if log is None else log.facts
+
+    # -- messages as a reader sees them ----------------------------------------------------------------------
+
+    def page(
+        self,
+        room: RoomId,
+        view: View,
+        after: Position,
+        *,
+        limit: int,
+        max_bytes: int,
+        skip_own: bool,
+        kind: str | None = None,
+    ) -> Page:
+        with self._lock:
+            head = self.head(room)
+            start = max(Position(0), min(after, head.position))
+            wanted = [
+                row
+                for row in self._visible(room, view)
+                if row.position > start
+                and not (skip_own and row.author == view.reader)
+                and (kind is None or row.kind == kind)
+            ]
+            messages, more = self._take(room, view, wanted, limit, max_bytes)
+            if more or not skip_own or kind is not None:
+                end = messages[-1].header.position if messages else start
+            else:
+                end = head.position
+            return Page(messages, end, self.seq_at(room, view, end), self.chain_at(room, end), more)
+
+    def tail(self, room: RoomId, view: View, *, limit: int, max_bytes: int) -> Page:
+        with self._lock:
+            newest_first = list(reversed(self._visible(room, view)))
+            messages, more = self._take(room, view, newest_first, limit, max_bytes)
+            messages.reverse()
+            end = messages[-1].header.position if messages else self.head(room).position
+            return Page(messages, end, self.seq_at(room, view, end), self.chain_at(room, end), more)
+
+    def seq_at(self, room: RoomId, view: View, position: Position) -> Seq:
+        with self._lock:
+            return self._numbering(room, view).seq_at(position)
+
+    def position_of(self, room: RoomId, view: View, seq: Seq) -> Position:
+        with self._lock:
+            return self._numbering(room, view).position_of(seq)
+
+    def unread(self, room: RoomId, view: View, after: Position) -> int:
+        with self._lock:
+            return self._numbering(room, view).unread(after)
+
+    def _numbering(self, room: RoomId, view: View) -> Numbering:
+        public = self._index.public.get(room, [])
+        own = self._index.authored.get((room, view.reader), [])
+        private = self._index.private.get((room, view.reader), [])
+
+        def ask(position: int) -> Tally:
+            last = private[before - 1] if (before := bisect_right(private, position, key=_POSITION)) else None
+            return Tally(
+                bisect_right(public, position, key=_POSITION),
+                bisect_right(own, position),
+                NOTHING.private if last is None else last.number,
+                NOTHING.own_private if last is None else last.own,
+            )
+
+        return Numbering(view, self.head(room).position, ask)
+
+    def _visible(self, room: RoomId, view: View) -> list[PublicRow | PrivateRow]:
+        public = self._index.public.get(room, [])
+        rows: list[PublicRow | PrivateRow] = []
+        for after, upto in view.spans:
+            low = bisect_right(public, after, key=_POSITION)
+            high = len(public) if upto is None else bisect_right(public, upto, key=_POSITION)
+            rows += public[low:high]
+        rows += self._index.private.get((room, view.reader), [])
+        return sorted(rows, key=_POSITION)
+
+    def _take(
+        self, room: RoomId, view: View, rows: Iterable[PublicRow | PrivateRow], limit: int, max_bytes: int
+    ) -> tuple[list[StoredMessage], bool]:
+        numbering = self._numbering(room, view)
+        messages: list[StoredMessage] = []
+        size = 0
+        for row in rows:
+            body, signature = self._logs[room].bodies.get(row.position, (None, None))
+            size += len(body or b"")
+            if len(messages) == limit or (messages and size > max_bytes):
+                return messages, True
+            header = decode_header(self._logs[room].facts[row.position - 1].header)
+            messages.append(StoredMessage(room, numbering.seq_at(row.position), header, body, signature))
+        return messages, False
+
+    # -- looking things up -----------------------------------------------------------------------------------
+
+    def find_message(self, message: MessageId) -> tuple[RoomId, Position] | None:
+        with self._lock:
+            return self._index.messages.get(message)
+
+    def message(self, room: RoomId, position: Position) -> Header | None:
+        with self._lock:
+            facts = self._facts(room)
+            if not 1 <= position <= len(facts):
+                return None
+            header = decode_header(facts[position - 1].header)
+        return header if isinstance(header.event, MessagePosted) else None
+
+    def prior(self, room: RoomId, actor: AgentId, operation: str, key: str) -> Prior | None:
+        with self._lock:
+            position = self._index.priors.get((room, actor, operation, key))
+            if position is None:
+                return None
+            header = decode_header(self._logs[room].facts[position - 1].header)
+        return Prior(position, header.input or b"")
+
+    def room_of_key(self, key: KeyId) -> RoomId | None:
+        with self._lock:
+            return self._index.keys.get(key)
+
+    def memberships(self, agent: AgentId) -> list[Membership]:
+        with self._lock:
+            return [
+                Membership(row.room, agent, self._index.memberships[agent, row.room])
+                for row in self._index.opened()
+                if (agent, row.room) in self._index.memberships
+            ]
+
+    def owned(self, principal: str) -> list[RoomId]:
+        with self._lock:
+            return [row.room for row in self._index.opened() if principal and row.principal == principal]
+
+    def cursor(self, room: RoomId, reader: AgentId) -> Cursor:
+        with self._lock:
+            return self._cursors.get((room, reader), Cursor())
+
+    def deliveries(self, room: RoomId, position: Position) -> list[Delivery]:
+        with self._lock:
+            found: list[Delivery] = []
+            for (where, reader, step), marks in self._marks.items():
+                covering = [mark for mark in marks if mark.after < position <= mark.upto]
+                if where == room and covering:
+                    first = min(covering, key=lambda mark: (mark.at, mark.upto, mark.after))
+                    found.append(Delivery(reader, step, first.upto, first.at))
+            return sorted(found, key=lambda delivery: (delivery.reader, _LADDER.index(delivery.stage)))
+
+    def leases(self) -> list[Lease]:
+        with self._lock:
+            return sorted(self._leases.values(), key=lambda lease: (lease.taken_at, lease.window))
+
+    # -- care ------------------------------------------------------------------------------------------------
+
+    def verify_chain(self, room: RoomId) -> Position | None:
+        with self._lock:
+            previous = NO_CHAIN
+            for index, row in enumerate(self._facts(room)):
+                body, _ = self._logs[room].bodies.get(row.position, (None, None))
+                if row.position != index + 1 or not is_intact(
+                    previous, row.salt, row.header, row.digest, row.chain, body
+                ):
+                    return Position(index + 1)
+                previous = row.chain
+            return None
+
+    def check(self) -> list[str]:
+        return []
+
+    def rebuild_index(self) -> None:
+        with self._lock:
+            index = _Index()
+            counted: dict[RoomId, Counts] = {}
+            for room, log in self._logs.items():
+                rows, counts = Rows(), Counts()
+                for fact in log.facts:
+                    derive(rows, room, decode_header(fact.header), counts)
+                index.add(rows)
+                counted[room] = counts
+            self._index = index
+            for room, counts in counted.items():
+                self._logs[room].counts = counts
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+@dataclass(slots=True)
+class _Log:
+    facts: list[FactRow] = field(default_factory=list)
+    bodies: dict[Position, tuple[bytes, bytes | None]] = field(default_factory=dict)
+    counts: Counts = field(default_factory=Counts)
+
+
+@dataclass(slots=True)
+class _Pending:
+    """What the jobs of a transaction have checked so far."""
+
+    heads: dict[RoomId, Head] = field(default_factory=dict)
+    staged: list[Staged] = field(default_factory=list)
+    names: set[tuple[str, str]] = field(default_factory=set)
+
+
+def _unique_names(header: Header) -> list[tuple[str, str]]:
+    """What a fact takes that no other fact of the store may have."""
+    event = header.event
+    if isinstance(event, MessagePosted):
+        return [("message", event.id)]
+    return [("key", event.key)] if isinstance(event, KeyMinted) else []
+
+
+@dataclass(slots=True)
+class _Index:
+    rooms: list[RoomRow] = field(default_factory=list)
+    messages: dict[MessageId, tuple[RoomId, Position]] = field(default_factory=dict)
+    public: dict[RoomId, list[PublicRow]] = field(default_factory=lambda: defaultdict(list))
+    authored: dict[tuple[RoomId, AgentId], list[Position]] = field(default_factory=lambda: defaultdict(list))
+    private: dict[tuple[RoomId, AgentId], list[PrivateRow]] = field(default_factory=lambda: defaultdict(list))
+    priors: dict[tuple[RoomId, AgentId, str, str], Position] = field(default_factory=dict)
+    keys: dict[KeyId, RoomId] = field(default_factory=dict)
+    memberships: dict[tuple[AgentId, RoomId], str] = field(default_factory=dict)
+
+    def has(self, name: tuple[str, str]) -> bool:
+        sort, id = name
+        return id in (self.messages if sort == "message" else self.keys)
+
+    def opened(self) -> list[RoomRow]:
+        return sorted(self.rooms, key=lambda row: (row.opened_at, row.room))
+
+    def add(self, rows: Rows) -> None:
+        self.rooms += rows.rooms
+        for message in rows.messages:
+            self.messages[message.id] = message.room, message.position
+        for public in rows.public:
+            self.public[public.room].append(public)
+            self.authored[public.room, public.author].append(public.position)
+        for private in rows.private:
+            self.private[private.room, private.reader].append(private)
+        for prior in rows.priors:
+            scope = prior.room, prior.actor, prior.operation, prior.key
+            self.priors.setdefault(scope, prior.position)
+        for key in rows.keys:
+            self.keys[key.key] = key.room
+        for member in rows.memberships:
+            self.memberships[member.agent, member.room] = member.state

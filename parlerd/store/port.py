@@ -1,0 +1,289 @@
+"""The store's face: what every implementation does, and what one contract suite checks.
+
+A store is synchronous and not thread-safe beyond this: one thread calls `transact`, other threads may call the
+reads at the same time. The engine owns the threads. Above: `parlerd.engine`. Below: `parlerd.core` for the shapes.
+
+Two kinds of data. Facts are append-only and everything about a room can be folded from them. Beside them only reading
+positions, leases, snapshots and index rows are kept, written in the same transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from parlerd.core.events import Header
+from parlerd.core.model import AgentId, KeyId, MessageId, Millis, Position, Prior, RoomId, Seq, Stage, View
+
+START: Final = Position(0)
+"""Before the first fact of a room."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewFact:
+    """A fact to append. `header.position` must be the next of its room."""
+
+    header: Header
+    body: bytes | None = None
+    signature: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Append `facts` to `room`, whose head must be at `expected` (0 for a new room), else `stale_position`."""
+
+    room: RoomId
+    expected: Position
+    facts: Sequence[NewFact]
+
+
+@dataclass(frozen=True, slots=True)
+class MoveCursor:
+    """Set how far `reader` has acknowledged. Never moves back; repeating it is harmless.
+
+    It takes `delivered` along where that is behind: whether a reader may acknowledge so far is the engine's to refuse.
+    """
+
+    room: RoomId
+    reader: AgentId
+    acknowledged: Position
+
+
+@dataclass(frozen=True, slots=True)
+class MarkDelivery:
+    """`reader` reached `stage` at `at` for every message in (`after`, `upto`].
+
+    A range and not a point: a join shows the recap and the newest tail, and must not mark the middle as read. A mark
+    that is empty, or that a stored one of the same reader and stage covers whole, is ignored; the earliest stays.
+    """
+
+    room: RoomId
+    reader: AgentId
+    stage: Stage
+    upto: Position
+    at: Millis
+    after: Position = START
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A window holds an agent's identity until the lease is dropped. Slots count from 0."""
+
+    window: str
+    agent: AgentId
+    host: str
+    workspace: str
+    slot: int
+    taken_at: Millis
+
+
+@dataclass(frozen=True, slots=True)
+class PutLease:
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class DropLease:
+    window: str
+
+
+@dataclass(frozen=True, slots=True)
+class PutSnapshot:
+    """A cache of a folded room; replaces the one before it."""
+
+    room: RoomId
+    fold_version: int
+    position: Position
+    data: bytes
+
+
+Write = Append | MoveCursor | MarkDelivery | PutLease | DropLease | PutSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    fold_version: int
+    position: Position
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a room's log ends: position 0, at 0 and 32 zero bytes for a room that is not there."""
+
+    position: Position
+    at: Millis
+    chain: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """A message as one reader sees it. `body` is None when it was erased."""
+
+    room: RoomId
+    seq: Seq
+    header: Header
+    body: bytes | None
+    signature: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Messages in order. `end` and `end_seq` are where this page leaves the reader (the last message shown, or where
+    the read began); `chain` is the room's chain digest at `end`; `more` says whether another page follows."""
+
+    messages: list[StoredMessage]
+    end: Position
+    end_seq: Seq
+    chain: bytes
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """`delivered` is the farthest page end marked read; `acknowledged` never passes it."""
+
+    delivered: Position = START
+    acknowledged: Position = START
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One step of the ladder: the message asked about had reached `stage` by `at`; `upto` is the end of that mark."""
+
+    reader: AgentId
+    stage: Stage
+    upto: Position
+    at: Millis
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """An index row: `agent` is in `room` (`member`), was (`left`), knocks there (`pending`) or was refused (`denied`).
+
+    It says where to look. The room has the last word: closing one refuses who still knocks without a row for each.
+    """
+
+    room: RoomId
+    agent: AgentId
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one job of a transaction: committed (`error` None), or rolled back alone."""
+
+    error: Exception | None = None
+    heads: dict[RoomId, Head] = field(default_factory=dict)
+
+
+class Store(Protocol):
+    """One home's data. Every method may raise `StoreError` with one of the `store_*` codes."""
+
+    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+        """Commit all jobs durably in one transaction, a savepoint each, and say what became of each.
+
+        A refused job (say, `stale_position`) fails alone. When the commit itself fails this raises, and no job
+        happened. A job sees what the jobs before it did.
+        """
+        ...
+
+    def head(self, room: RoomId) -> Head: ...
+
+    def rooms(self) -> list[RoomId]:
+        """Every room with a log, the home room included, in the order they were opened (ties by id)."""
+        ...
+
+    def facts(self, room: RoomId, after: Position, limit: int) -> list[Header]:
+        """Headers after a position, in order, decoded to today's shapes. Raises `Refused(newer_log)`."""
+        ...
+
+    def body(self, room: RoomId, position: Position) -> tuple[bytes, bytes | None] | None:
+        """A fact's body and signature, or None if it has none or it was erased."""
+        ...
+
+    def snapshot(self, room: RoomId) -> Snapshot | None: ...
+
+    def page(
+        self,
+        room: RoomId,
+        view: View,
+        after: Position,
+        *,
+        limit: int,
+        max_bytes: int,
+        skip_own: bool,
+        kind: str | None = None,
+    ) -> Page:
+        """The reader's messages after a position: at most `limit`, at most `max_bytes` of bodies (but always one).
+
+        With `skip_own` the reader's own messages are left out; `end` still moves past those that lie before the last
+        one shown, and to the room's head when nothing more follows. With `kind` only messages of that kind are given,
+        and `end` never passes the last one shown. Cost follows what is returned, not the room; each message left out
+        by `skip_own` or `kind` between two that are shown costs an index row.
+        """
+        ...
+
+    def tail(self, room: RoomId, view: View, *, limit: int, max_bytes: int) -> Page:
+        """The newest messages the reader may see, oldest first, within both bounds, but always one.
+
+        `more` says whether older ones exist; `end` is the room's head when there is none at all.
+        """
+        ...
+
+    def seq_at(self, room: RoomId, view: View, position: Position) -> Seq:
+        """How many messages up to and at `position` the reader may ever see: O(log n)."""
+        ...
+
+    def position_of(self, room: RoomId, view: View, seq: Seq) -> Position:
+        """Where the reader's message number `seq` stands; 0 for 0, and the head for a number beyond the last."""
+        ...
+
+    def unread(self, room: RoomId, view: View, after: Position) -> int:
+        """How many visible messages by others follow `after`: O(log n)."""
+        ...
+
+    def find_message(self, message: MessageId) -> tuple[RoomId, Position] | None: ...
+
+    def message(self, room: RoomId, position: Position) -> Header | None:
+        """The header of the message at a position; None if there is none, or another fact."""
+        ...
+
+    def chain_at(self, room: RoomId, position: Position) -> bytes:
+        """The room's chain digest at a position; 32 zero bytes where there is no fact."""
+        ...
+
+    def prior(self, room: RoomId, actor: AgentId, operation: str, key: str) -> Prior | None:
+        """An earlier use of an idempotency key."""
+        ...
+
+    def room_of_key(self, key: KeyId) -> RoomId | None: ...
+
+    def memberships(self, agent: AgentId) -> list[Membership]: ...
+
+    def owned(self, principal: str) -> list[RoomId]:
+        """Rooms whose owner acts for this person."""
+        ...
+
+    def cursor(self, room: RoomId, reader: AgentId) -> Cursor: ...
+
+    def deliveries(self, room: RoomId, position: Position) -> list[Delivery]:
+        """For each reader and stage, the earliest mark with after < `position` <= upto."""
+        ...
+
+    def leases(self) -> list[Lease]: ...
+
+    def verify_chain(self, room: RoomId) -> Position | None:
+        """Recompute digests and chain; the first position that does not match, or None when all do."""
+        ...
+
+    def check(self) -> list[str]:
+        """What is wrong with the store's own structures, in plain sentences; empty when nothing is."""
+        ...
+
+    def rebuild_index(self) -> None:
+        """Remake every index row from the facts, atomically."""
+        ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,613 @@
+"""The store in one SQLite file: the default everywhere.
+
+Writing takes few, large statements: the thread that writes shares one interpreter with the event loop, and each
+statement is a moment at which it may have to wait for its turn. Reading relies on facts being append-only: whatever
+stands up to a head that was read once never changes, so the queries of one read need no transaction around them.
+
+Above: `parlerd.engine`. Below: `database` (connections, errors), `staging` (checks, digests), `indexing`, `numbering`.
+Invariant: a transaction is whole or did not happen, and after any failure the connection is clean.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import chain, islice
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, Final
+
+from parlerd.core.errors import StoreError
+from parlerd.core.events import Header, MessagePosted, decode_header
+from parlerd.core.model import AgentId, KeyId, MessageId, Millis, Position, Prior, RoomId, Seq, Stage, View
+from parlerd.store.database import BUSY_TIMEOUT_MS, Database, wall_clock_ms
+from parlerd.store.indexing import Counts, Rows, derive
+from parlerd.store.numbering import Numbering, Tally
+from parlerd.store.port import (
+    Append,
+    Cursor,
+    Delivery,
+    DropLease,
+    Head,
+    Lease,
+    MarkDelivery,
+    Membership,
+    MoveCursor,
+    Outcome,
+    Page,
+    PutLease,
+    PutSnapshot,
+    Snapshot,
+    StoredMessage,
+    Write,
+)
+from parlerd.store.staging import EMPTY, NO_CHAIN, SALT_LENGTH, BodyRow, FactRow, Staged, is_intact, stage
+from parlerd.store.upgrade import Schema
+
+_MAX_CACHED_ROOMS: Final = 4_096
+_REBUILD_CHUNK: Final = 5_000
+_MAX_INSERT: Final = 64
+"""Rows of one INSERT. A statement is prepared once for each number of rows and table, and kept; see `database`."""
+
+
+class SqliteStore:
+    """`Store` over the file at `path`, with backups made before an upgrade in `backups`.
+
+    One thread at a time may write (others wait for it); any thread may read. Raises `StoreError` when it is opened, as
+    `Database` does.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        backups: Path,
+        schema: Schema | None = None,
+        busy_timeout_ms: int = BUSY_TIMEOUT_MS,
+        max_pages: int | None = None,
+        now_ms: Callable[[], int] = wall_clock_ms,
+        random_bytes: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._database = Database(
+            path,
+            backups=backups,
+            schema=schema,
+            busy_timeout_ms=busy_timeout_ms,
+            max_pages=max_pages,
+            now_ms=now_ms,
+        )
+        self._random = random_bytes
+        self._writing = threading.Lock()
+        self._rooms: dict[RoomId, _Room] = {}
+
+    # -- writing -------------------------------------------------------------------------------------------
+
+    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+        with self._writing:
+            try:
+                # A refusal by our own checks costs nothing here: the job adds no rows, the others share statements.
+                with self._transaction():
+                    batch = _Batch()
+                    outcomes = [self._add(job, batch) for job in jobs]
+                    batch.write(self._database.writer)
+                return outcomes
+            except sqlite3.IntegrityError:
+                # The database itself refused a row, and a shared statement cannot say whose. Once more, job by job.
+                with self._meanings(), self._transaction():
+                    return [self._alone(job) for job in jobs]
+            except sqlite3.Error as error:
+                raise self._database.meaning(error) from error
+
+    def _alone(self, job: Sequence[Write]) -> Outcome:
+        writer = self._database.writer
+        batch = _Batch()
+        writer.execute("SAVEPOINT job")
+        outcome = self._add(job, batch)
+        try:
+            batch.write(writer)
+        except sqlite3.IntegrityError as error:
+            writer.execute("ROLLBACK TO job")
+            self._rooms.clear()
+            outcome = Outcome(error=StoreError("internal", "The database refused a fact.", constraint=str(error)))
+        writer.execute("RELEASE job")
+        return outcome
+
+    def _add(self, job: Sequence[Write], batch: _Batch) -> Outcome:
+        """Check a job and add its rows to the batch; a job that is refused adds none."""
+        appends = [write for write in job if isinstance(write, Append)]
+        salts = self._random(SALT_LENGTH * sum(len(append.facts) for append in appends)) if appends else b""
+        heads: dict[RoomId, Head] = {}
+        staged: list[Staged] = []
+        drawn = 0
+        try:
+            for append in appends:
+                head = heads.get(append.room) or self._room(append.room).head
+                part = stage(append, head, salts[drawn:])
+                drawn += SALT_LENGTH * len(append.facts)
+                heads[append.room] = part.head
+                staged.append(part)
+        except StoreError as error:
+            return Outcome(error=error)
+        for part in staged:
+            room = self._room(part.room)
+            for header in part.headers:
+                derive(batch.index, part.room, header, room.counts)
+            room.head = part.head
+            batch.facts += part.facts
+            batch.bodies += part.bodies
+        for write in job:
+            if not isinstance(write, Append):
+                batch.add(write)
+        return Outcome(heads=heads)
+
+    def _room(self, room: RoomId) -> _Room:
+        known = self._rooms.get(room)
+        if known is None:
+            writer = self._database.writer
+            row = writer.execute(_HEAD, (room,)).fetchone()
+            last = writer.execute(
+                "SELECT number FROM public_messages WHERE room = ? ORDER BY position DESC LIMIT 1", (room,)
+            ).fetchone()
+            counts = _StoredCounts(writer, room, 0 if last is None else last[0])
+            known = self._rooms[room] = _Room(EMPTY if row is None else Head(*row), counts)
+        return known
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        database = self._database
+        if database.damaged:
+            raise database.damage()
+        if len(self._rooms) > _MAX_CACHED_ROOMS:
+            self._rooms.clear()
+        writer = database.writer
+        writer.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            writer.execute("COMMIT")
+        except BaseException:
+            # What was counted in memory never happened.
+            self._rooms.clear()
+            if writer.in_transaction:
+                writer.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def _meanings(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._database.meaning(error) from error
+
+    # -- the log -------------------------------------------------------------------------------------------
+
+    def head(self, room: RoomId) -> Head:
+        row = self._database.row(_HEAD, (room,))
+        return EMPTY if row is None else Head(*row)
+
+    def chain_at(self, room: RoomId, position: Position) -> bytes:
+        row = self._database.row("SELECT chain FROM facts WHERE room = ? AND position = ?", (room, position))
+        chain: bytes = NO_CHAIN if row is None else row[0]
+        return chain
+
+    def rooms(self) -> list[RoomId]:
+        return [room for (room,) in self._database.rows("SELECT room FROM rooms ORDER BY opened_at, room")]
+
+    def facts(self, room: RoomId, after: Position, limit: int) -> list[Header]:
+        rows = self._database.rows(
+            "SELECT header FROM facts WHERE room = ? AND position > ? ORDER BY position LIMIT ?", (room, after, limit)
+        )
+        return [decode_header(header) for (header,) in rows]
+
+    def body(self, room: RoomId, position: Position) -> tuple[bytes, bytes | None] | None:
+        row = self._database.row("SELECT body, signature FROM bodies WHERE room = ? AND position = ?", (room, position))
+        return None if row is None else (row[0], row[1])
+
+    def snapshot(self, room: RoomId) -> Snapshot | None:
+        row = self._database.row("SELECT fold_version, position, data FROM snapshots WHERE room = ?", (room,))
+        return None if row is None else Snapshot(*row)
+
+    # -- messages as a reader sees them ----------------------------------------------------------------------
+
+    def page(
+        self,
+        room: RoomId,
+        view: View,
+        after: Position,
+        *,
+        limit: int,
+        max_bytes: int,
+        skip_own: bool,
+        kind: str | None = None,
+    ) -> Page:
+        head = self.head(room)
+        numbering = self._numbering(room, view, head.position)
+        start = max(Position(0), min(after, head.position))
+        found: list[_Found] = []
+        more = False
+        # The common answer of a poll is that nothing is new: it must not pass over the reader's own messages.
+        if not skip_own or numbering.unread(start):
+            found, more = self._gather(
+                room, view, numbering, start, limit, max_bytes, skip_own=skip_own, kind=kind, newest_first=False
+            )
+        messages = [_message(room, numbering, row) for row in found]
+        if more or not skip_own or kind is not None:
+            end = Position(found[-1][0]) if found else start
+        else:
+            end = head.position
+        end_seq = messages[-1].seq if found and end == found[-1][0] else numbering.seq_at(end)
+        return Page(messages, end, end_seq, head.chain if end == head.position else self.chain_at(room, end), more)
+
+    def tail(self, room: RoomId, view: View, *, limit: int, max_bytes: int) -> Page:
+        head = self.head(room)
+        numbering = self._numbering(room, view, head.position)
+        found, more = self._gather(
+            room, view, numbering, Position(0), limit, max_bytes, skip_own=False, kind=None, newest_first=True
+        )
+        messages = [_message(room, numbering, row) for row in reversed(found)]
+        end = Position(found[0][0]) if found else head.position
+        end_seq = messages[-1].seq if messages else numbering.seq_at(end)
+        return Page(messages, end, end_seq, head.chain if end == head.position else self.chain_at(room, end), more)
+
+    def seq_at(self, room: RoomId, view: View, position: Position) -> Seq:
+        return self._numbering(room, view, self.head(room).position).seq_at(position)
+
+    def position_of(self, room: RoomId, view: View, seq: Seq) -> Position:
+        return self._numbering(room, view, self.head(room).position).position_of(seq)
+
+    def unread(self, room: RoomId, view: View, after: Position) -> int:
+        return self._numbering(room, view, self.head(room).position).unread(after)
+
+    def _numbering(self, room: RoomId, view: View, head: Position) -> Numbering:
+        row = self._database.row
+
+        def ask(position: int) -> Tally:
+            here = {"room": room, "reader": view.reader, "position": position}
+            return Tally(*row(_TALLY, here))
+
+        return Numbering(view, head, ask)
+
+    def _gather(
+        self,
+        room: RoomId,
+        view: View,
+        numbering: Numbering,
+        after: Position,
+        limit: int,
+        max_bytes: int,
+        *,
+        skip_own: bool,
+        kind: str | None,
+        newest_first: bool,
+    ) -> tuple[list[_Found], bool]:
+        """The reader's messages after a position within both bounds, in reading order of the scan, and whether more
+        follow. Rows are fetched one by one, so nothing is read that the bounds leave out."""
+        narrowed = (" AND m.author <> ?" if skip_own else "") + (" AND m.kind = ?" if kind is not None else "")
+        extra = ([view.reader] if skip_own else []) + ([kind] if kind is not None else [])
+        order = f"{narrowed} ORDER BY m.position {'DESC' if newest_first else 'ASC'} LIMIT ?"
+        public = _PUBLIC_PAGE + order
+        private = _PRIVATE_PAGE + order
+        spans = [(max(low, after), high) for low, high in numbering.spans if high > after]
+        if newest_first:
+            spans.reverse()
+        connection = self._database.borrow()
+        found: list[_Found] = []
+        size = 0
+        try:
+            scans: list[Iterator[_Found]] = [
+                chain.from_iterable(
+                    connection.execute(public, (view.reader, room, low, high, *extra, limit + 1)) for low, high in spans
+                ),
+                iter(
+                    connection.execute(private, (room, view.reader, after, numbering.head, *extra, limit + 1)),
+                ),
+            ]
+            for row in heapq.merge(*scans, key=itemgetter(0), reverse=newest_first):
+                size += len(row[4] or b"")
+                if len(found) == limit or (found and size > max_bytes):
+                    return found, True
+                found.append(row)
+        except sqlite3.Error as error:
+            raise self._database.meaning(error) from error
+        finally:
+            self._database.give_back(connection)
+        return found, False
+
+    # -- looking things up -----------------------------------------------------------------------------------
+
+    def find_message(self, message: MessageId) -> tuple[RoomId, Position] | None:
+        row = self._database.row("SELECT room, position FROM messages WHERE id = ?", (message,))
+        return None if row is None else (row[0], row[1])
+
+    def message(self, room: RoomId, position: Position) -> Header | None:
+        row = self._database.row("SELECT header FROM facts WHERE room = ? AND position = ?", (room, position))
+        if row is None:
+            return None
+        header = decode_header(row[0])
+        return header if isinstance(header.event, MessagePosted) else None
+
+    def prior(self, room: RoomId, actor: AgentId, operation: str, key: str) -> Prior | None:
+        row = self._database.row(
+            "SELECT f.header FROM idempotency i CROSS JOIN facts f ON f.room = i.room AND f.position = i.position"
+            " WHERE i.room = ? AND i.actor = ? AND i.operation = ? AND i.key = ?",
+            (room, actor, operation, key),
+        )
+        if row is None:
+            return None
+        header = decode_header(row[0])
+        return Prior(header.position, header.input or b"")
+
+    def room_of_key(self, key: KeyId) -> RoomId | None:
+        row = self._database.row("SELECT room FROM room_keys WHERE key = ?", (key,))
+        return None if row is None else RoomId(row[0])
+
+    def memberships(self, agent: AgentId) -> list[Membership]:
+        rows = self._database.rows(
+            "SELECT m.room, m.agent, m.state FROM memberships m JOIN rooms r ON r.room = m.room"
+            " WHERE m.agent = ? ORDER BY r.opened_at, m.room",
+            (agent,),
+        )
+        return [Membership(*row) for row in rows]
+
+    def owned(self, principal: str) -> list[RoomId]:
+        rows = self._database.rows(
+            "SELECT room FROM rooms WHERE principal = ? AND principal <> '' ORDER BY opened_at, room", (principal,)
+        )
+        return [room for (room,) in rows]
+
+    def cursor(self, room: RoomId, reader: AgentId) -> Cursor:
+        row = self._database.row(
+            "SELECT delivered, acknowledged FROM cursors WHERE room = ? AND reader = ?", (room, reader)
+        )
+        return Cursor() if row is None else Cursor(*row)
+
+    def deliveries(self, room: RoomId, position: Position) -> list[Delivery]:
+        return [Delivery(*row) for row in self._database.rows(_DELIVERIES, {"room": room, "position": position})]
+
+    def leases(self) -> list[Lease]:
+        rows = self._database.rows(
+            "SELECT window, agent, host, workspace, slot, taken_at FROM leases ORDER BY taken_at, window"
+        )
+        return [Lease(*row) for row in rows]
+
+    # -- care ------------------------------------------------------------------------------------------------
+
+    def verify_chain(self, room: RoomId) -> Position | None:
+        connection = self._database.borrow()
+        expected, previous = 1, NO_CHAIN
+        try:
+            for position, header, salt, digest, link, body in connection.execute(_WHOLE_FACTS, (room,)):
+                if position != expected or not is_intact(previous, salt, header, digest, link, body):
+                    return Position(expected)
+                expected, previous = expected + 1, link
+        except sqlite3.Error as error:
+            raise self._database.meaning(error) from error
+        finally:
+            self._database.give_back(connection)
+        return None
+
+    def check(self) -> list[str]:
+        found = [f"SQLite reports: {text}" for (text,) in self._database.rows("PRAGMA quick_check") if text != "ok"]
+        for sentence, query in _CHECKS:
+            found += [sentence.format(*row) for row in self._database.rows(query)]
+        return found
+
+    def rebuild_index(self) -> None:
+        with self._writing, self._meanings(), self._transaction():
+            writer = self._database.writer
+            for table in _INDEX_TABLES:
+                writer.execute(f"DELETE FROM {table}")  # noqa: S608 - our own names
+            for (room,) in writer.execute("SELECT DISTINCT room FROM facts").fetchall():
+                counts = Counts()
+                headers = iter(writer.execute("SELECT header FROM facts WHERE room = ? ORDER BY position", (room,)))
+                while chunk := list(islice(headers, _REBUILD_CHUNK)):
+                    batch = _Batch()
+                    for (header,) in chunk:
+                        derive(batch.index, room, decode_header(header), counts)
+                    batch.write(writer)
+            # What was counted on a damaged index is not what stands there now.
+            self._rooms.clear()
+
+    def close(self) -> None:
+        with self._writing:
+            self._database.close()
+
+
+@dataclass(slots=True)
+class _Room:
+    """What the writer knows of a room between transactions. Dropped whenever a transaction fails."""
+
+    head: Head
+    counts: Counts
+
+
+class _StoredCounts(Counts):
+    """Counts that begin where the index stands."""
+
+    __slots__ = ("_room", "_writer")
+
+    def __init__(self, writer: sqlite3.Connection, room: RoomId, public: int) -> None:
+        super().__init__(public)
+        self._writer = writer
+        self._room = room
+
+    def load_authored(self, author: AgentId) -> int:
+        row = self._writer.execute(_PUBLIC_OWN, self._last(author)).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def load_private(self, reader: AgentId) -> tuple[int, int]:
+        row = self._writer.execute(_PRIVATE, self._last(reader)).fetchone()
+        return (0, 0) if row is None else (row[0], row[1])
+
+    def _last(self, reader: AgentId) -> dict[str, Any]:
+        return {"room": self._room, "reader": reader, "position": _LAST}
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Rows of a transaction, by table, in order."""
+
+    facts: list[FactRow] = field(default_factory=list)
+    bodies: list[BodyRow] = field(default_factory=list)
+    index: Rows = field(default_factory=Rows)
+    cursors: list[tuple[RoomId, AgentId, Position, Position]] = field(default_factory=list)
+    deliveries: list[tuple[RoomId, AgentId, Stage, Position, Position, Millis]] = field(default_factory=list)
+    leases: list[PutLease | DropLease] = field(default_factory=list)
+    snapshots: list[tuple[RoomId, int, Position, bytes]] = field(default_factory=list)
+
+    def add(self, write: MoveCursor | MarkDelivery | PutLease | DropLease | PutSnapshot) -> None:
+        if isinstance(write, MoveCursor):
+            self.cursors.append((write.room, write.reader, write.acknowledged, write.acknowledged))
+        elif isinstance(write, MarkDelivery):
+            if write.after < write.upto:
+                self.deliveries.append((write.room, write.reader, write.stage, write.upto, write.after, write.at))
+            # Every reader with a mark has a cursor row: it is how the marks of a room are found.
+            delivered = write.upto if write.stage == "read" else Position(0)
+            self.cursors.append((write.room, write.reader, delivered, Position(0)))
+        elif isinstance(write, PutSnapshot):
+            self.snapshots.append((write.room, write.fold_version, write.position, write.data))
+        else:
+            self.leases.append(write)
+
+    def write(self, writer: sqlite3.Connection) -> None:
+        index = self.index
+        _insert(writer, "facts", 10, self.facts)
+        _insert(writer, "bodies", 4, self.bodies)
+        _insert(writer, "rooms", 4, index.rooms)
+        _insert(writer, "messages", 3, index.messages)
+        _insert(writer, "public_messages", 6, index.public)
+        _insert(writer, "private_messages", 8, index.private)
+        # The first fact of a request stands for it.
+        _insert(writer, "idempotency", 5, index.priors, "ON CONFLICT DO NOTHING")
+        _insert(writer, "room_keys", 2, index.keys)
+        _insert(
+            writer,
+            "memberships",
+            3,
+            index.memberships,
+            "ON CONFLICT (agent, room) DO UPDATE SET state = excluded.state",
+        )
+        _insert(writer, "cursors", 4, self.cursors, _ADVANCE_CURSOR)
+        _insert(writer, "deliveries", 6, self.deliveries)
+        for change in self.leases:
+            if isinstance(change, DropLease):
+                writer.execute("DELETE FROM leases WHERE window = ?", (change.window,))
+            else:
+                lease = change.lease
+                writer.execute(
+                    "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?, ?, ?)",
+                    (lease.window, lease.agent, lease.host, lease.workspace, lease.slot, lease.taken_at),
+                )
+        for snapshot in self.snapshots:
+            writer.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?)", snapshot)
+
+
+def _insert(
+    writer: sqlite3.Connection, table: str, width: int, rows: Sequence[tuple[Any, ...]], conflict: str = ""
+) -> None:
+    for start in range(0, len(rows), _MAX_INSERT):
+        part = rows[start : start + _MAX_INSERT]
+        writer.execute(_insertion(table, width, len(part), conflict), list(chain.from_iterable(part)))
+
+
+@cache
+def _insertion(table: str, width: int, rows: int, conflict: str) -> str:
+    row = f"({', '.join('?' * width)})"
+    return f"INSERT INTO {table} VALUES {', '.join([row] * rows)} {conflict}"  # noqa: S608 - our own names
+
+
+_Found = tuple[int, int, int, bytes, bytes | None, bytes | None]
+"""A message as a scan gives it: position, public and private counts there, header, body, signature."""
+
+
+def _message(room: RoomId, numbering: Numbering, row: _Found) -> StoredMessage:
+    _, public, private, header, body, signature = row
+    return StoredMessage(room, numbering.seq(public, private), decode_header(header), body, signature)
+
+
+_LAST: Final = 2**63 - 1
+_HEAD: Final = "SELECT position, at, chain FROM facts WHERE room = ? ORDER BY position DESC LIMIT 1"
+_PUBLIC_OWN: Final = """
+    SELECT own FROM public_messages INDEXED BY public_messages_by_author
+     WHERE room = :room AND author = :reader AND position <= :position ORDER BY position DESC LIMIT 1"""
+_PRIVATE: Final = """
+    SELECT number, own FROM private_messages
+     WHERE room = :room AND reader = :reader AND position <= :position ORDER BY position DESC LIMIT 1"""
+# The parts are the constants above.
+_TALLY: Final = f"""
+    SELECT coalesce((SELECT number FROM public_messages
+                      WHERE room = :room AND position <= :position ORDER BY position DESC LIMIT 1), 0),
+           coalesce(({_PUBLIC_OWN}), 0),
+           coalesce(p.number, 0), coalesce(p.own, 0)
+      FROM (SELECT 1) LEFT JOIN ({_PRIVATE}) p"""  # noqa: S608
+_ADVANCE_CURSOR: Final = (
+    "ON CONFLICT (room, reader) DO UPDATE SET delivered = max(delivered, excluded.delivered),"
+    " acknowledged = max(acknowledged, excluded.acknowledged)"
+)
+# CROSS JOIN keeps SQLite from starting anywhere but at the few index rows of the page.
+_PUBLIC_PAGE: Final = """
+    SELECT m.position, m.number,
+           coalesce((SELECT p.number FROM private_messages p
+                      WHERE p.room = m.room AND p.reader = ? AND p.position < m.position
+                      ORDER BY p.position DESC LIMIT 1), 0),
+           f.header, b.body, b.signature
+      FROM public_messages m CROSS JOIN facts f ON f.room = m.room AND f.position = m.position
+      LEFT JOIN bodies b ON b.room = m.room AND b.position = m.position
+     WHERE m.room = ? AND m.position > ? AND m.position <= ?"""
+_PRIVATE_PAGE: Final = """
+    SELECT m.position, m.public, m.number, f.header, b.body, b.signature
+      FROM private_messages m CROSS JOIN facts f ON f.room = m.room AND f.position = m.position
+      LEFT JOIN bodies b ON b.room = m.room AND b.position = m.position
+     WHERE m.room = ? AND m.reader = ? AND m.position > ? AND m.position <= ?"""
+_DELIVERIES: Final = """
+    WITH stages (stage, rung) AS
+         (VALUES ('stored', 1), ('pushed', 2), ('read', 3), ('acknowledged', 4), ('acted', 5))
+    SELECT d.reader, d.stage, d.upto, d.at
+      FROM cursors c CROSS JOIN stages s CROSS JOIN deliveries d
+     WHERE c.room = :room AND d.room = c.room AND d.reader = c.reader AND d.stage = s.stage
+       AND (d.upto, d.after) = (SELECT upto, after FROM deliveries
+                                 WHERE room = c.room AND reader = c.reader AND stage = s.stage
+                                   AND upto >= :position AND after < :position
+                                 ORDER BY at, upto, after LIMIT 1)
+     ORDER BY d.reader, s.rung"""
+_WHOLE_FACTS: Final = """
+    SELECT f.position, f.header, f.salt, f.digest, f.chain, b.body
+      FROM facts f LEFT JOIN bodies b ON b.room = f.room AND b.position = f.position
+     WHERE f.room = ? ORDER BY f.position"""
+_INDEX_TABLES: Final = (
+    "rooms",
+    "messages",
+    "public_messages",
+    "private_messages",
+    "idempotency",
+    "room_keys",
+    "memberships",
+)
+_CHECKS: Final = (
+    (
+        "Room {0} has {1} facts and its last is number {2}: some are missing.",
+        "SELECT room, count(*), max(position) FROM facts GROUP BY room HAVING count(*) <> max(position)",
+    ),
+    (
+        "Room {0} holds facts of type {1}, version {2}, which this Parler does not know.",
+        "SELECT DISTINCT f.room, f.type, f.v FROM facts f LEFT JOIN fact_types t ON t.type = f.type AND t.v >= f.v"
+        " WHERE t.type IS NULL",
+    ),
+    (
+        "Room {0} has a body at {1} without its fact.",
+        "SELECT b.room, b.position FROM bodies b LEFT JOIN facts f ON f.room = b.room AND f.position = b.position"
+        " WHERE f.room IS NULL",
+    ),
+    (
+        "Room {0} has {1} messages and {2} in the index: run `parler doctor --rebuild`.",
+        "SELECT f.room, f.n, coalesce(m.n, 0)"
+        " FROM (SELECT room, count(*) AS n FROM facts WHERE type = 'message_posted' GROUP BY room) f"
+        " LEFT JOIN (SELECT room, count(*) AS n FROM messages GROUP BY room) m ON m.room = f.room"
+        " WHERE f.n <> coalesce(m.n, 0)",
+    ),
+)

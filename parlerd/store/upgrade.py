@@ -1,0 +1,141 @@
+"""The shape of the database file: creating it, and bringing an older file up to date without risk.
+
+A file older than this program is first copied (SQLite's online backup, 0600, on the disk), then changed in one
+transaction: it is either the old file or the new one. A file of a newer schema is refused and left alone.
+Above: `parlerd.store.database`. Not here: what the tables mean (`schema/*.sql`).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import parlerd
+from parlerd.core.errors import StoreError
+from parlerd.core.events import CURRENT_V
+
+_FOLDER: Final = Path(__file__).parent / "schema"
+_BACKUP_PREFIX: Final = "parler-schema-"
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """`scripts[n]` is the SQL that leads from schema n-1 to n; 1 starts from an empty file."""
+
+    scripts: Mapping[int, str]
+
+    @property
+    def version(self) -> int:
+        return max(self.scripts)
+
+
+def shipped_schema() -> Schema:
+    """The schema of this program."""
+    return Schema({int(path.stem): path.read_text(encoding="utf-8") for path in _FOLDER.glob("*.sql")})
+
+
+def bring_up_to_date(
+    connection: sqlite3.Connection, schema: Schema, backups: Path, now_ms: Callable[[], int]
+) -> Path | None:
+    """Create or upgrade the file behind `connection` to `schema`; the backup that was made, if one was needed.
+
+    Raises `StoreError(newer_store)` for a newer schema, and lets `sqlite3.Error` pass, with the file unchanged.
+    """
+    found = _version(connection)
+    backup: Path | None = None
+    if found > schema.version:
+        needs = _meta(connection, "written_by") or "a newer version"
+        raise StoreError(
+            "newer_store",
+            f"The database has schema {found}, written by Parler {needs}; this is Parler {parlerd.__version__}.",
+            hint=f"Upgrade this install to Parler {needs} or newer.",
+            schema=found,
+            known=schema.version,
+            needs=needs,
+        )
+    if 0 < found < schema.version:
+        backup = back_up(connection, backups, found, now_ms())
+    if found < schema.version:
+        steps = "\n".join(schema.scripts[version] for version in range(found + 1, schema.version + 1))
+        _atomically(connection, steps, schema.version)
+    _allow_types(connection)
+    return backup
+
+
+def back_up(connection: sqlite3.Connection, backups: Path, schema: int, now_ms: int) -> Path:
+    """A whole copy of the database in `backups`, 0600 and on the disk before this returns."""
+    backups.mkdir(mode=0o700, parents=True, exist_ok=True)
+    stamp = datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y%m%dT%H%M%S%f")[:-3]
+    path = backups / f"{_BACKUP_PREFIX}{schema}-{stamp}.db"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with closing(sqlite3.connect(path)) as copy:
+            connection.backup(copy)
+        os.fsync(descriptor)
+    except BaseException:
+        # Half a copy must never be taken for a backup.
+        path.unlink()
+        raise
+    finally:
+        os.close(descriptor)
+    directory = os.open(backups, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+    return path
+
+
+def newest_backup(backups: Path) -> Path | None:
+    """The backup that was made last, by the time in its name."""
+    found = [path for path in backups.glob(f"{_BACKUP_PREFIX}*.db") if path.is_file()]
+    return max(found, key=lambda path: path.stem.rpartition("-")[2], default=None)
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    if connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is None:
+        return 0
+    text = _meta(connection, "schema")
+    if text is None or not text.isdigit():
+        raise StoreError("store_corrupt", "The file is a database, but not one of Parler's.")
+    return int(text)
+
+
+def _meta(connection: sqlite3.Connection, key: str) -> str | None:
+    known = connection.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'meta'").fetchone()
+    if known is None:
+        return None
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def _atomically(connection: sqlite3.Connection, steps: str, version: int) -> None:
+    # One script with its own BEGIN: `executescript` would otherwise commit each statement by itself.
+    try:
+        connection.executescript(f"BEGIN EXCLUSIVE;\n{steps}")
+        connection.executemany(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            [("schema", str(version)), ("written_by", parlerd.__version__)],
+        )
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _allow_types(connection: sqlite3.Connection) -> None:
+    known = dict(connection.execute("SELECT type, v FROM fact_types"))
+    missing = [(kind, v) for kind, v in CURRENT_V.items() if known.get(kind, 0) < v]
+    if missing:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany(
+            "INSERT INTO fact_types VALUES (?, ?) ON CONFLICT (type) DO UPDATE SET v = excluded.v", missing
+        )
+        connection.execute("COMMIT")

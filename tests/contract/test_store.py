@@ -1,0 +1,791 @@
+"""What every store does. One suite over all of them; a model test compares reading with a slow, obvious answer."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from parlerd.core.errors import StoreError
+from parlerd.core.model import AgentId, KeyId, MessageId, Millis, Position, RoomId, Seq, Stage, View
+from parlerd.store.memory import MemoryStore
+from parlerd.store.port import (
+    Append,
+    Cursor,
+    Delivery,
+    DropLease,
+    Lease,
+    MarkDelivery,
+    Membership,
+    MoveCursor,
+    NewFact,
+    Page,
+    PutLease,
+    PutSnapshot,
+    Snapshot,
+    Store,
+    Write,
+)
+from parlerd.store.sqlite import SqliteStore
+from tests.support.facts import (
+    ANN,
+    BEN,
+    CAT,
+    OTHER,
+    OWNER,
+    ROOM,
+    SIGNATURE,
+    append,
+    denied,
+    everything,
+    fact,
+    joined,
+    knocked,
+    left,
+    message,
+    minted,
+    opened,
+)
+from tests.support.faulty_store import FaultyStore
+
+Maker = Callable[[], contextlib.AbstractContextManager[Store]]
+
+
+@contextlib.contextmanager
+def _memory() -> Iterator[Store]:
+    yield MemoryStore()
+
+
+@contextlib.contextmanager
+def _faulty() -> Iterator[Store]:
+    yield FaultyStore()
+
+
+@contextlib.contextmanager
+def _sqlite() -> Iterator[Store]:
+    with tempfile.TemporaryDirectory() as folder:
+        store = SqliteStore(Path(folder) / "parler.db", backups=Path(folder) / "backups")
+        try:
+            yield store
+        finally:
+            store.close()
+
+
+MAKERS: list[Maker] = [_memory, _faulty, _sqlite]
+
+
+@pytest.fixture(params=MAKERS, ids=lambda maker: maker.__name__.strip("_"))
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    with request.param() as made:
+        yield made
+
+
+def _do(store: Store, *writes: Write) -> None:
+    """One job that must succeed."""
+    (outcome,) = store.transact([writes])
+    assert outcome.error is None
+
+
+def _code(error: Exception | None) -> str:
+    assert isinstance(error, StoreError)
+    return error.code
+
+
+def _read(store: Store, view: View, after: int = 0, *, limit: int = 50, skip_own: bool = False) -> Page:
+    return store.page(ROOM, view, Position(after), limit=limit, max_bytes=1_000_000, skip_own=skip_own)
+
+
+def _positions(page: Page) -> list[int]:
+    return [found.header.position for found in page.messages]
+
+
+# -- appending -------------------------------------------------------------------------------------------------
+
+
+def test_a_room_that_is_not_there_has_an_empty_head(store: Store) -> None:
+    head = store.head(ROOM)
+    assert (head.position, head.at, head.chain) == (0, 0, bytes(32))
+    assert store.facts(ROOM, Position(0), 10) == []
+    assert store.rooms() == []
+
+
+def test_appended_facts_are_read_back_in_order_with_bodies_and_signatures(store: Store) -> None:
+    facts = [opened(), joined(2, ANN), message(3, body=b"hello")]
+    _do(store, append(*facts))
+    assert store.facts(ROOM, Position(0), 10) == [new.header for new in facts]
+    assert store.facts(ROOM, Position(1), 1) == [facts[1].header]
+    assert store.body(ROOM, Position(3)) == (b"hello", SIGNATURE)
+    assert store.body(ROOM, Position(2)) is None
+    assert store.body(OTHER, Position(3)) is None
+
+
+def test_the_head_follows_the_log_and_is_told_with_the_outcome(store: Store) -> None:
+    (outcome,) = store.transact([[append(opened(at=7), message(2, at=9))]])
+    head = store.head(ROOM)
+    assert (head.position, head.at) == (2, 9)
+    assert len(head.chain) == 32
+    assert outcome.heads == {ROOM: head}
+
+
+def test_an_append_that_expects_another_head_is_refused_and_adds_nothing(store: Store) -> None:
+    _do(store, append(opened()))
+    for expected in (0, 2):
+        (outcome,) = store.transact([[append(message(expected + 1), expected=expected)]])
+        assert _code(outcome.error) == "stale_position"
+    assert store.head(ROOM).position == 1
+
+
+def test_a_stale_job_fails_alone_in_its_transaction(store: Store) -> None:
+    _do(store, append(opened()))
+    outcomes = store.transact(
+        [
+            [append(message(2)), MoveCursor(ROOM, ANN, Position(2))],
+            [append(message(2, BEN, id="m_stale")), MoveCursor(ROOM, BEN, Position(2))],
+            [append(opened(OTHER), room=OTHER)],
+        ]
+    )
+    assert [outcome.error is None for outcome in outcomes] == [True, False, True]
+    assert store.head(ROOM).position == 2
+    assert store.head(OTHER).position == 1
+    assert store.find_message(MessageId("m_stale")) is None
+    assert store.cursor(ROOM, BEN) == Cursor()
+    assert store.cursor(ROOM, ANN).acknowledged == 2
+
+
+def test_a_job_over_two_rooms_is_refused_whole_when_one_of_them_is_stale(store: Store) -> None:
+    (outcome,) = store.transact([[append(opened()), append(message(5, room=OTHER), room=OTHER)]])
+    assert _code(outcome.error) == "stale_position"
+    assert store.rooms() == []
+
+
+def test_a_job_sees_what_earlier_jobs_and_its_own_earlier_writes_did(store: Store) -> None:
+    outcomes = store.transact([[append(opened()), append(message(2))], [append(message(3))]])
+    assert [outcome.error for outcome in outcomes] == [None, None]
+    assert outcomes[0].heads[ROOM].position == 2
+    assert outcomes[1].heads[ROOM].position == 3
+    assert store.verify_chain(ROOM) is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param([message(2)], id="a gap before the first"),
+        pytest.param([opened(), message(3)], id="a gap between two"),
+        pytest.param([opened(at=9), message(2, at=8)], id="time going back"),
+        pytest.param([NewFact(message(1).header, b"other words", SIGNATURE)], id="a body that is not the header's"),
+        pytest.param([NewFact(message(1).header)], id="a missing body"),
+        pytest.param([NewFact(opened().header, b"words")], id="a body the header does not know"),
+    ],
+)
+def test_facts_that_contradict_themselves_are_refused_alone(store: Store, wrong: list[NewFact]) -> None:
+    bad, good = store.transact([[Append(ROOM, Position(0), wrong)], [append(opened(OTHER), room=OTHER)]])
+    assert _code(bad.error) == "internal"
+    assert good.error is None
+    assert store.rooms() == [OTHER]
+
+
+def test_a_message_id_or_a_key_that_is_taken_refuses_its_job_alone(store: Store) -> None:
+    _do(store, append(opened(), message(2, id="m_1"), minted(3, "key")))
+    outcomes = store.transact(
+        [
+            [append(message(4))],
+            [append(message(5, id="m_1")), MoveCursor(ROOM, BEN, Position(1))],
+            [append(minted(5, "key"))],
+            [append(message(5, id="m_2"), message(6, id="m_2"))],
+            [append(message(5, BEN, id="m_3"))],
+            [append(message(6, id="m_3"))],
+            [append(message(6, room=OTHER), room=OTHER)],
+        ]
+    )
+    assert [outcome.error is None for outcome in outcomes] == [True, False, False, False, True, False, False]
+    assert store.head(ROOM).position == 5
+    assert store.cursor(ROOM, BEN) == Cursor()
+    assert store.seq_at(ROOM, everything(ANN), Position(5)) == 3
+    assert store.unread(ROOM, everything(BEN), Position(0)) == 2
+    assert store.verify_chain(ROOM) is None
+
+
+def test_an_append_of_nothing_opens_no_room(store: Store) -> None:
+    _do(store, Append(ROOM, Position(0), []))
+    assert store.rooms() == []
+    assert store.head(ROOM).position == 0
+
+
+def test_rooms_are_listed_in_the_order_they_were_opened(store: Store) -> None:
+    rooms = [RoomId("r_z"), RoomId("r_a"), RoomId("home")]
+    for at, room in enumerate(rooms, start=1):
+        _do(store, append(opened(room, at=at), room=room))
+    assert store.rooms() == rooms
+
+
+# -- reading as a reader ---------------------------------------------------------------------------------------
+
+
+def test_a_reader_numbers_messages_and_not_other_facts(store: Store) -> None:
+    _do(store, append(opened(), message(2), joined(3, BEN), message(4), message(5, BEN)))
+    page = _read(store, everything(BEN))
+    assert [(found.seq, found.header.position) for found in page.messages] == [(1, 2), (2, 4), (3, 5)]
+    assert (page.end, page.end_seq, page.more) == (5, 3, False)
+    assert page.messages[0].body == b"r_one:2"
+    assert page.messages[0].signature == SIGNATURE
+    assert page.messages[0].room == ROOM
+
+
+def test_a_page_that_was_cut_says_so_and_the_next_goes_on_where_it_stopped(store: Store) -> None:
+    _do(store, append(opened(), *[message(position) for position in range(2, 8)]))
+    first = _read(store, everything(BEN), limit=4)
+    assert (_positions(first), first.more, first.end, first.end_seq) == ([2, 3, 4, 5], True, 5, 4)
+    second = _read(store, everything(BEN), first.end, limit=4)
+    assert (_positions(second), second.more, second.messages[0].seq) == ([6, 7], False, 5)
+    third = _read(store, everything(BEN), second.end)
+    assert (_positions(third), third.more, third.end, third.end_seq) == ([], False, 7, 6)
+
+
+def test_a_page_that_ends_exactly_at_its_limit_promises_nothing_more(store: Store) -> None:
+    _do(store, append(opened(), message(2), message(3)))
+    assert not _read(store, everything(BEN), limit=2).more
+
+
+def test_a_page_is_bounded_in_bytes_but_always_holds_one_message(store: Store) -> None:
+    _do(store, append(*[message(position, body=bytes(100)) for position in range(1, 6)]))
+    for size, shown in ((1, 1), (100, 1), (199, 1), (200, 2), (500, 5)):
+        page = store.page(ROOM, everything(BEN), Position(0), limit=50, max_bytes=size, skip_own=False)
+        assert (len(page.messages), page.more) == (shown, shown < 5)
+        newest = store.tail(ROOM, everything(BEN), limit=50, max_bytes=size)
+        assert (len(newest.messages), newest.more) == (shown, shown < 5)
+
+
+def test_a_page_carries_the_chain_digest_of_where_it_ends(store: Store) -> None:
+    (first,) = store.transact([[append(opened(), message(2))]])
+    (second,) = store.transact([[append(message(3), joined(4, BEN))]])
+    assert _read(store, everything(BEN), limit=1).chain == first.heads[ROOM].chain
+    assert _read(store, everything(BEN), skip_own=True).chain == second.heads[ROOM].chain
+    assert store.page(OTHER, everything(BEN), Position(0), limit=1, max_bytes=1, skip_own=True).chain == bytes(32)
+
+
+def test_the_chain_digest_of_every_place_can_be_asked_for(store: Store) -> None:
+    chains = [store.transact([[append(message(position))]])[0].heads[ROOM].chain for position in (1, 2, 3)]
+    assert [store.chain_at(ROOM, Position(position)) for position in range(5)] == [bytes(32), *chains, bytes(32)]
+    assert store.chain_at(OTHER, Position(1)) == bytes(32)
+
+
+def test_own_messages_are_left_out_but_keep_their_numbers_and_are_passed_over(store: Store) -> None:
+    _do(store, append(opened(), message(2), message(3, BEN), message(4), message(5, BEN), joined(6, CAT)))
+    page = _read(store, everything(BEN), skip_own=True)
+    assert [(found.seq, found.header.position) for found in page.messages] == [(1, 2), (3, 4)]
+    assert (page.end, page.end_seq, page.more) == (6, 4, False)
+    cut = _read(store, everything(BEN), skip_own=True, limit=1)
+    assert (cut.end, cut.end_seq, cut.more) == (2, 1, True)
+    assert store.unread(ROOM, everything(BEN), Position(0)) == 2
+    assert store.unread(ROOM, everything(BEN), Position(2)) == 1
+    assert store.unread(ROOM, everything(BEN), Position(6)) == 0
+
+
+def test_a_poll_with_nothing_new_leaves_the_reader_at_the_head(store: Store) -> None:
+    _do(store, append(opened(), message(2, BEN), private := message(3, BEN, visible_to=(BEN,))))
+    assert private.header.position == 3
+    page = _read(store, everything(BEN), skip_own=True)
+    assert (page.messages, page.end, page.end_seq, page.more) == ([], 3, 2, False)
+
+
+def test_a_page_of_one_kind_leaves_out_the_others_and_never_passes_the_last_one_shown(store: Store) -> None:
+    _do(store, append(message(1, kind="task"), message(2), message(3, kind="task", visible_to=(BEN,)), message(4)))
+    page = store.page(ROOM, everything(BEN), Position(0), limit=9, max_bytes=9_999, skip_own=True, kind="task")
+    assert [(found.seq, found.header.position) for found in page.messages] == [(1, 1), (3, 3)]
+    assert (page.end, page.end_seq, page.more) == (3, 3, False)
+    none = store.page(ROOM, everything(BEN), Position(3), limit=9, max_bytes=9_999, skip_own=True, kind="task")
+    assert (none.messages, none.end) == ([], 3)
+
+
+def test_the_tail_is_the_newest_messages_oldest_first(store: Store) -> None:
+    _do(store, append(opened(), *[message(position) for position in range(2, 8)], joined(8, BEN)))
+    tail = store.tail(ROOM, everything(BEN), limit=2, max_bytes=1_000)
+    assert [(found.seq, found.header.position) for found in tail.messages] == [(5, 6), (6, 7)]
+    assert (tail.end, tail.end_seq, tail.more) == (7, 6, True)
+    assert not store.tail(ROOM, everything(BEN), limit=6, max_bytes=1_000).more
+
+
+def test_an_empty_tail_ends_at_the_head(store: Store) -> None:
+    _do(store, append(opened(), joined(2, BEN)))
+    tail = store.tail(ROOM, everything(BEN), limit=5, max_bytes=1_000)
+    assert (tail.messages, tail.end, tail.end_seq, tail.more) == ([], 2, 0, False)
+    assert store.tail(OTHER, everything(BEN), limit=5, max_bytes=1_000).messages == []
+
+
+def test_a_late_joiner_sees_only_its_span_and_numbers_it_from_one(store: Store) -> None:
+    _do(store, append(opened(), *[message(position) for position in range(2, 6)]))
+    from_join = View(reader=BEN, spans=((3, None),))
+    assert [(found.seq, found.header.position) for found in _read(store, from_join).messages] == [(1, 4), (2, 5)]
+    with_recap = View(reader=BEN, spans=((1, 2), (3, 4)))
+    assert [(found.seq, found.header.position) for found in _read(store, with_recap).messages] == [(1, 2), (2, 4)]
+    assert _positions(store.tail(ROOM, with_recap, limit=1, max_bytes=9)) == [4]
+    nothing = View(reader=BEN, spans=())
+    assert _read(store, nothing).messages == []
+    assert store.unread(ROOM, nothing, Position(0)) == 0
+
+
+def test_a_message_with_a_visibility_reaches_those_it_names_and_its_author_and_nobody_else(store: Store) -> None:
+    _do(store, append(opened(), message(2), message(3, visible_to=(BEN,)), message(4)))
+    assert _positions(_read(store, everything(BEN))) == [2, 3, 4]
+    assert _positions(_read(store, everything(ANN))) == [2, 3, 4]
+    outsider = _read(store, everything(CAT))
+    assert [(found.seq, found.header.position) for found in outsider.messages] == [(1, 2), (2, 4)]
+    assert store.unread(ROOM, everything(CAT), Position(0)) == 2
+    assert _positions(_read(store, View(reader=BEN, spans=()))) == [3]
+
+
+def test_numbers_and_positions_are_each_others_inverse(store: Store) -> None:
+    _do(store, append(opened(), message(2), joined(3, BEN), message(4, visible_to=(CAT,)), message(5), left(6, BEN)))
+    ben, cat = everything(BEN), everything(CAT)
+    assert [store.position_of(ROOM, ben, Seq(seq)) for seq in range(4)] == [0, 2, 5, 6]
+    assert [store.position_of(ROOM, cat, Seq(seq)) for seq in range(5)] == [0, 2, 4, 5, 6]
+    assert [store.seq_at(ROOM, cat, Position(position)) for position in range(8)] == [0, 0, 1, 1, 2, 3, 3, 3]
+
+
+def test_an_erased_body_leaves_its_place_and_number(store: Store) -> None:
+    # No port operation erases yet; a body that is missing is what one will leave behind.
+    _do(store, append(opened(), message(2), message(3)))
+    _erase(store, 2)
+    page = _read(store, everything(BEN))
+    assert [(found.seq, found.body, found.signature) for found in page.messages] == [
+        (1, None, None),
+        (2, b"r_one:3", SIGNATURE),
+    ]
+    assert store.body(ROOM, Position(2)) is None
+    assert store.verify_chain(ROOM) is None
+
+
+def _erase(store: Store, position: int) -> None:
+    if isinstance(store, SqliteStore):
+        store._database.writer.execute("DELETE FROM bodies WHERE position = ?", (position,))
+    else:
+        assert isinstance(store, MemoryStore)
+        del store._logs[ROOM].bodies[Position(position)]
+
+
+# -- against a slow, obvious model -------------------------------------------------------------------------------
+
+AGENTS = (ANN, BEN, CAT)
+
+
+@dataclass(frozen=True)
+class _Said:
+    """One entry of a script: a message, or another fact when `author` is None."""
+
+    author: AgentId | None
+    visible_to: tuple[AgentId, ...] | None = None
+
+    def visible(self, position: int, view: View) -> bool:
+        if self.author is None:
+            return False
+        if self.visible_to is not None:
+            return view.reader in self.visible_to or view.reader == self.author
+        return any(after < position and (upto is None or position <= upto) for after, upto in view.spans)
+
+
+_agents = st.sampled_from(AGENTS)
+_said = st.one_of(
+    st.builds(_Said, _agents),
+    st.builds(_Said, _agents, st.lists(_agents, unique=True, max_size=3).map(tuple)),
+    st.just(_Said(None)),
+)
+
+
+@st.composite
+def _views(draw: st.DrawFn, length: int) -> View:
+    edges = sorted(draw(st.lists(st.integers(0, length + 2), unique=True, max_size=5)))
+    spans: list[tuple[int, int | None]] = list(zip(edges[::2], edges[1::2], strict=False))
+    if len(edges) % 2:
+        spans.append((edges[-1], None))
+    return View(reader=draw(_agents), spans=tuple(spans))
+
+
+@pytest.mark.parametrize("maker", MAKERS, ids=lambda maker: maker.__name__.strip("_"))
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_what_a_reader_sees_is_what_a_plain_filter_would_show(maker: Maker, data: st.DataObject) -> None:
+    script = data.draw(st.lists(_said, max_size=25))
+    cuts = data.draw(st.lists(st.integers(0, len(script)), max_size=4).map(sorted))
+    with maker() as store:
+        facts = [
+            joined(position, ANN) if said.author is None else message(position, said.author, visible_to=said.visible_to)
+            for position, said in enumerate(script, start=1)
+        ]
+        # In several transactions, so that counts that are kept between them are tried too.
+        for low, high in zip([0, *cuts], [*cuts, len(facts)], strict=True):
+            _do(store, Append(ROOM, Position(low), facts[low:high]))
+        for _ in range(3):
+            view = data.draw(_views(len(script)))
+            after = data.draw(st.integers(0, len(script)))
+            limit = data.draw(st.integers(1, 6))
+            _compare(store, script, view, after, limit, skip_own=data.draw(st.booleans()))
+
+
+def _compare(store: Store, script: list[_Said], view: View, after: int, limit: int, *, skip_own: bool) -> None:
+    head = len(script)
+    visible = [position for position, said in enumerate(script, start=1) if said.visible(position, view)]
+    number = {position: seq for seq, position in enumerate(visible, start=1)}
+    own = {position for position in visible if script[position - 1].author == view.reader}
+
+    for position in range(head + 1):
+        assert store.seq_at(ROOM, view, Position(position)) == sum(1 for seen in visible if seen <= position)
+    assert [store.position_of(ROOM, view, Seq(seq)) for seq in range(len(visible) + 2)] == [0, *visible, head]
+    assert store.unread(ROOM, view, Position(after)) == sum(1 for seen in visible if seen > after and seen not in own)
+
+    wanted = [seen for seen in visible if seen > after and not (skip_own and seen in own)]
+    page = _read(store, view, after, limit=limit, skip_own=skip_own)
+    shown = [(found.seq, found.header.position) for found in page.messages]
+    assert shown == [(number[seen], seen) for seen in wanted[:limit]]
+    assert page.more == (len(wanted) > limit)
+    assert [found.body for found in page.messages] == [f"r_one:{seen}".encode() for seen in wanted[:limit]]
+    if skip_own and not page.more:
+        assert page.end == head
+    else:
+        assert page.end == (shown[-1][1] if shown else after)
+    assert page.end_seq == sum(1 for seen in visible if seen <= page.end)
+
+    tail = store.tail(ROOM, view, limit=limit, max_bytes=1_000_000)
+    assert [(found.seq, found.header.position) for found in tail.messages] == [
+        (number[seen], seen) for seen in visible[-limit:]
+    ]
+    assert tail.more == (len(visible) > limit)
+
+
+@pytest.mark.parametrize("maker", MAKERS, ids=lambda maker: maker.__name__.strip("_"))
+@settings(deadline=None, max_examples=40)
+@given(script=st.lists(_said, max_size=20), hidden=st.lists(st.tuples(st.integers(0, 20), _agents), max_size=8))
+def test_messages_hidden_from_a_reader_change_nothing_it_can_see(
+    maker: Maker, script: list[_Said], hidden: list[tuple[int, AgentId]]
+) -> None:
+    outsider = AgentId("UOUT")
+    with_hidden = list(script)
+    for place, author in hidden:
+        with_hidden.insert(min(place, len(with_hidden)), _Said(author, (ANN,)))
+
+    def seen(said: list[_Said]) -> list[tuple[int, str]]:
+        with maker() as store:
+            words = iter(range(len(said)))
+            facts = [
+                joined(position, ANN)
+                if one.author is None
+                else message(
+                    position,
+                    one.author,
+                    visible_to=one.visible_to,
+                    body=str(next(words)).encode() if one.visible(position, everything(outsider)) else b"hidden",
+                )
+                for position, one in enumerate(said, start=1)
+            ]
+            _do(store, Append(ROOM, Position(0), facts))
+            page = _read(store, everything(outsider))
+            tail = store.tail(ROOM, everything(outsider), limit=50, max_bytes=1_000_000)
+            assert [found.seq for found in tail.messages] == [found.seq for found in page.messages]
+            unread = store.unread(ROOM, everything(outsider), Position(0))
+            assert (page.end_seq, unread) == (len(page.messages), len(page.messages))
+            return [(found.seq, (found.body or b"").decode()) for found in page.messages]
+
+    assert seen(with_hidden) == seen(script)
+
+
+# -- looking things up -------------------------------------------------------------------------------------------
+
+
+def test_a_message_is_found_by_its_id_and_read_by_its_place(store: Store) -> None:
+    new = message(2, id="m_x")
+    _do(store, append(opened(), new))
+    assert store.find_message(MessageId("m_x")) == (ROOM, 2)
+    assert store.find_message(MessageId("m_y")) is None
+    assert store.message(ROOM, Position(2)) == new.header
+    assert store.message(ROOM, Position(1)) is None
+    assert store.message(ROOM, Position(3)) is None
+    assert store.message(OTHER, Position(1)) is None
+
+
+def test_an_idempotency_key_is_remembered_for_its_room_agent_and_operation_alone(store: Store) -> None:
+    new = message(2, key="k", operation="message.send", input=b"digest")
+    _do(store, append(opened(), new))
+    prior = store.prior(ROOM, ANN, "message.send", "k")
+    assert prior is not None
+    assert (prior.position, prior.input) == (2, b"digest")
+    assert store.prior(OTHER, ANN, "message.send", "k") is None
+    assert store.prior(ROOM, BEN, "message.send", "k") is None
+    assert store.prior(ROOM, ANN, "session.open", "k") is None
+    assert store.prior(ROOM, ANN, "message.send", "K") is None
+
+
+def test_the_first_fact_of_a_request_stands_for_its_key(store: Store) -> None:
+    _do(store, append(opened(), message(2, key="k", input=b"i"), message(3, key="k", input=b"i")))
+    _do(store, append(message(4, key="k", input=b"other")))
+    prior = store.prior(ROOM, ANN, "", "k")
+    assert prior is not None
+    assert (prior.position, prior.input) == (2, b"i")
+
+
+def test_a_key_leads_to_its_room(store: Store) -> None:
+    _do(store, append(opened(), minted(2, "abc")))
+    assert store.room_of_key(KeyId("abc")) == ROOM
+    assert store.room_of_key(KeyId("abd")) is None
+
+
+def test_memberships_follow_knocks_joins_refusals_and_leaving(store: Store) -> None:
+    def state() -> str:
+        (found,) = store.memberships(BEN)
+        assert found == Membership(ROOM, BEN, found.state)
+        return found.state
+
+    _do(store, append(opened()))
+    assert store.memberships(BEN) == []
+    steps = [(knocked, "pending"), (denied, "denied"), (knocked, "pending"), (joined, "member"), (left, "left")]
+    for position, (made, expected) in enumerate(steps, start=2):
+        _do(store, append(made(position, BEN)))
+        assert state() == expected
+
+
+def test_memberships_and_owned_rooms_come_in_the_order_the_rooms_were_opened(store: Store) -> None:
+    for at, room in enumerate((RoomId("r_b"), RoomId("r_a")), start=1):
+        _do(store, append(opened(room, at=at), joined(2, ANN), room=room))
+    assert [found.room for found in store.memberships(ANN)] == ["r_b", "r_a"]
+    assert store.owned(OWNER) == ["r_b", "r_a"]
+    assert store.owned("ANOBODY") == []
+
+
+def test_a_room_that_nobody_opened_is_nobodys(store: Store) -> None:
+    _do(store, append(joined(1, ANN)))
+    assert store.rooms() == [ROOM]
+    assert store.owned("") == []
+
+
+# -- positions, marks, leases, snapshots ---------------------------------------------------------------------------
+
+
+def test_a_cursor_never_moves_back_and_repeating_a_move_is_harmless(store: Store) -> None:
+    for acknowledged, expected in ((3, 3), (2, 3), (3, 3), (5, 5)):
+        _do(store, MoveCursor(ROOM, BEN, Position(acknowledged)))
+        assert store.cursor(ROOM, BEN) == Cursor(Position(expected), Position(expected))
+    assert store.cursor(ROOM, ANN) == Cursor()
+    assert store.cursor(OTHER, BEN) == Cursor()
+
+
+def test_being_given_messages_moves_what_was_delivered_and_not_what_was_acknowledged(store: Store) -> None:
+    _do(store, MarkDelivery(ROOM, BEN, "read", Position(4), Millis(1)))
+    assert store.cursor(ROOM, BEN) == Cursor(Position(4), Position(0))
+    _do(store, MarkDelivery(ROOM, BEN, "pushed", Position(9), Millis(1)))
+    _do(store, MarkDelivery(ROOM, BEN, "read", Position(3), Millis(2)))
+    _do(store, MoveCursor(ROOM, BEN, Position(2)))
+    assert store.cursor(ROOM, BEN) == Cursor(Position(4), Position(2))
+
+
+def test_the_ladder_gives_the_earliest_mark_that_covers_a_message(store: Store) -> None:
+    marks: list[tuple[AgentId, Stage, int, int, int]] = [
+        (BEN, "read", 0, 4, 10),
+        (BEN, "read", 4, 8, 20),
+        (BEN, "read", 2, 6, 30),
+        (BEN, "acknowledged", 0, 4, 40),
+        (ANN, "pushed", 0, 8, 5),
+    ]
+    for reader, stage, after, upto, at in marks:
+        _do(store, MarkDelivery(ROOM, reader, stage, Position(upto), Millis(at), Position(after)))
+    assert store.deliveries(ROOM, Position(3)) == [
+        Delivery(ANN, "pushed", Position(8), Millis(5)),
+        Delivery(BEN, "read", Position(4), Millis(10)),
+        Delivery(BEN, "acknowledged", Position(4), Millis(40)),
+    ]
+    assert store.deliveries(ROOM, Position(5)) == [
+        Delivery(ANN, "pushed", Position(8), Millis(5)),
+        Delivery(BEN, "read", Position(8), Millis(20)),
+    ]
+    assert store.deliveries(ROOM, Position(9)) == []
+    assert store.deliveries(OTHER, Position(3)) == []
+
+
+def test_a_mark_leaves_the_middle_that_was_not_shown_unmarked(store: Store) -> None:
+    _do(store, MarkDelivery(ROOM, BEN, "read", Position(2), Millis(1), Position(1)))
+    _do(store, MarkDelivery(ROOM, BEN, "read", Position(9), Millis(1), Position(7)))
+    covered = [position for position in range(1, 11) if store.deliveries(ROOM, Position(position))]
+    assert covered == [2, 8, 9]
+
+
+def test_a_mark_that_says_nothing_new_is_left_out(store: Store) -> None:
+    _do(store, MarkDelivery(ROOM, BEN, "read", Position(8), Millis(1)))
+    _do(store, MarkDelivery(ROOM, BEN, "read", Position(8), Millis(2)))
+    _do(store, MarkDelivery(ROOM, BEN, "read", Position(5), Millis(3), Position(3)))
+    _do(store, MarkDelivery(ROOM, BEN, "read", Position(9), Millis(4), Position(9)))
+    assert [found.at for found in store.deliveries(ROOM, Position(4))] == [1]
+    assert store.deliveries(ROOM, Position(9)) == []
+
+
+def test_an_earlier_mark_wins_over_a_narrower_later_one(store: Store) -> None:
+    _do(store, MarkDelivery(ROOM, BEN, "read", Position(60), Millis(1), Position(20)))
+    _do(store, MarkDelivery(ROOM, BEN, "read", Position(50), Millis(2)))
+    assert store.deliveries(ROOM, Position(30)) == [Delivery(BEN, "read", Position(60), Millis(1))]
+    assert store.deliveries(ROOM, Position(10)) == [Delivery(BEN, "read", Position(50), Millis(2))]
+
+
+def test_leases_are_kept_replaced_and_dropped_in_the_order_written(store: Store) -> None:
+    first = Lease("w1", ANN, "host", "/repo", 0, Millis(2))
+    second = Lease("w2", BEN, "host", "/repo", 1, Millis(1))
+    _do(store, PutLease(first), PutLease(second))
+    assert store.leases() == [second, first]
+    moved = Lease("w1", CAT, "host", "/repo", 2, Millis(3))
+    _do(store, DropLease("w2"), PutLease(second), DropLease("w2"), PutLease(moved), DropLease("unknown"))
+    assert store.leases() == [moved]
+
+
+def test_a_snapshot_replaces_the_one_before_it(store: Store) -> None:
+    assert store.snapshot(ROOM) is None
+    _do(store, PutSnapshot(ROOM, 1, Position(5), b"five"))
+    _do(store, PutSnapshot(ROOM, 2, Position(9), b"nine"))
+    assert store.snapshot(ROOM) == Snapshot(2, Position(9), b"nine")
+    assert store.snapshot(OTHER) is None
+
+
+# -- care ----------------------------------------------------------------------------------------------------------
+
+
+def _furnish(store: Store) -> None:
+    """Some of everything that has an index row."""
+    facts = [
+        opened(),
+        joined(2, ANN),
+        minted(3, "abc"),
+        message(4, key="k", input=b"i"),
+        knocked(5, BEN),
+        joined(6, BEN),
+        message(7, BEN, visible_to=(ANN,)),
+        message(8, BEN),
+        knocked(9, CAT),
+        denied(10, CAT),
+        message(11, visible_to=(BEN, CAT), kind="task"),
+    ]
+    _do(store, append(*facts))
+    _do(store, append(opened(OTHER, at=1), message(2, BEN, room=OTHER), room=OTHER))
+
+
+def _answers(store: Store) -> list[object]:
+    """Everything that is read through the index."""
+    found: list[object] = [store.rooms(), store.owned(OWNER), store.room_of_key(KeyId("abc"))]
+    found += [store.prior(ROOM, ANN, "", "k"), store.find_message(MessageId("m_r_one_7"))]
+    for agent in AGENTS:
+        found.append(store.memberships(agent))
+        for room in (ROOM, OTHER):
+            view = everything(agent)
+            found.append(store.page(room, view, Position(0), limit=99, max_bytes=99_999, skip_own=False))
+            found.append([store.seq_at(room, view, Position(position)) for position in range(12)])
+            found.append([store.unread(room, view, Position(position)) for position in range(12)])
+    return found
+
+
+def test_remaking_the_index_changes_nothing_and_writing_goes_on(store: Store) -> None:
+    _furnish(store)
+    before = _answers(store)
+    store.rebuild_index()
+    assert _answers(store) == before
+    _do(store, append(message(12, BEN)))
+    assert _read(store, everything(ANN), 11).messages[0].seq == 5
+    assert store.check() == []
+
+
+def test_an_untouched_log_verifies(store: Store) -> None:
+    _furnish(store)
+    assert [store.verify_chain(room) for room in (ROOM, OTHER, RoomId("r_none"))] == [None, None, None]
+    assert store.check() == []
+
+
+@pytest.mark.parametrize("column", ["header", "salt", "digest", "chain"])
+def test_a_fact_that_was_changed_afterwards_is_found(store: Store, column: str) -> None:
+    _furnish(store)
+    _tamper(store, 4, column)
+    assert store.verify_chain(ROOM) == 4
+    assert store.verify_chain(OTHER) is None
+
+
+def test_a_body_that_was_changed_afterwards_is_found(store: Store) -> None:
+    _furnish(store)
+    if isinstance(store, SqliteStore):
+        writer = store._database.writer
+        writer.execute("DROP TRIGGER bodies_never_change")
+        writer.execute("UPDATE bodies SET body = x'00' WHERE position = 7")
+    else:
+        assert isinstance(store, MemoryStore)
+        store._logs[ROOM].bodies[Position(7)] = (b"\0", None)
+    assert store.verify_chain(ROOM) == 7
+
+
+def _tamper(store: Store, position: int, column: str) -> None:
+    if isinstance(store, SqliteStore):
+        writer = store._database.writer
+        writer.execute("DROP TRIGGER facts_never_change")
+        size = writer.execute(f"SELECT length({column}) FROM facts WHERE position = ?", (position,)).fetchone()[0]
+        sql = f"UPDATE facts SET {column} = zeroblob(?) WHERE room = ? AND position = ?"
+        writer.execute(sql, (size, ROOM, position))
+    else:
+        assert isinstance(store, MemoryStore)
+        facts = store._logs[ROOM].facts
+        row = facts[position - 1]
+        facts[position - 1] = row._replace(**{column: bytes(len(getattr(row, column)))})  # type: ignore[arg-type]
+
+
+def test_two_equal_facts_have_different_chains_because_each_has_a_salt(store: Store) -> None:
+    (one,) = store.transact([[append(opened())]])
+    (two,) = store.transact([[append(opened(), room=OTHER)]])
+    assert one.heads[ROOM].chain != two.heads[OTHER].chain
+
+
+def test_readers_in_other_threads_see_whole_transactions(store: Store) -> None:
+    """A job of three facts is never seen in part, and what was acknowledged is there at once."""
+    rounds, wrong, done = 30, [], threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            head = store.head(ROOM).position
+            if head % 3 or len(store.facts(ROOM, Position(0), 1_000)) < head:
+                wrong.append(head)
+
+    reader = threading.Thread(target=watch)
+    reader.start()
+    try:
+        for count in range(rounds):
+            _do(store, append(*[message(3 * count + step) for step in (1, 2, 3)]))
+            assert store.head(ROOM).position == 3 * count + 3
+            assert store.unread(ROOM, everything(BEN), Position(0)) == 3 * count + 3
+    finally:
+        done.set()
+        reader.join()
+    assert wrong == []
+
+
+def test_a_failed_commit_raises_its_code_and_no_job_happened() -> None:
+    store = FaultyStore()
+    _do(store, append(opened()))
+    store.fail_next_commit("store_locked")
+    with pytest.raises(StoreError) as caught:
+        store.transact([[append(message(2)), MoveCursor(ROOM, ANN, Position(1))], [PutLease(_LEASE)]])
+    assert caught.value.code == "store_locked"
+    assert (store.head(ROOM).position, store.cursor(ROOM, ANN), store.leases()) == (1, Cursor(), [])
+    _do(store, append(message(2)))
+    assert store.seq_at(ROOM, everything(ANN), Position(2)) == 1
+
+
+_LEASE = Lease("w", ANN, "host", "/repo", 0, Millis(1))
+
+
+def test_salts_come_from_the_source_of_randomness_and_are_not_shared_between_facts() -> None:
+    drawn: list[int] = []
+
+    def random_bytes(size: int) -> bytes:
+        drawn.append(size)
+        return os.urandom(size)
+
+    store = MemoryStore(random_bytes=random_bytes)
+    _do(store, append(opened(), message(2)))
+    assert drawn == [32]
+    assert len({row.salt for row in store._logs[ROOM].facts}) == 2
+    assert fact(1, opened().header.event).header == opened().header

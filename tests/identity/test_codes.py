@@ -1,0 +1,87 @@
+"""Codes people type: an alphabet without look-alikes, and forgiveness for the usual slips."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parlerd.core.errors import Refused
+from parlerd.core.model import AgentId
+from parlerd.identity import codes
+
+_codes = st.text(codes.ALPHABET, min_size=1, max_size=16)
+
+
+def test_the_alphabet_is_32_letters_without_look_alikes() -> None:
+    assert len(set(codes.ALPHABET)) == 32
+    assert set("ILOU") & set(codes.ALPHABET) == set()
+
+
+def test_a_code_has_its_length_and_only_letters_of_the_alphabet() -> None:
+    for length in (codes.GATED_LENGTH, codes.OPEN_LENGTH):
+        code = codes.new_code(length, os.urandom)
+        assert len(code) == length
+        assert set(code) <= set(codes.ALPHABET)
+
+
+def test_every_letter_is_equally_likely() -> None:
+    spelt = codes.new_code(256, lambda size: bytes(range(size)))
+    assert set(Counter(spelt).values()) == {8}
+
+
+@given(code=_codes)
+def test_a_code_is_its_own_normal_form(code: str) -> None:
+    assert codes.normalise(code) == code
+
+
+@given(code=_codes, data=st.data())
+def test_case_dashes_spaces_and_look_alikes_are_forgiven(code: str, data: st.DataObject) -> None:
+    slips = {"1": "1iIlL", "0": "0oO"}
+    typed = "".join(
+        data.draw(st.sampled_from(slips.get(letter, letter + letter.lower())))
+        + data.draw(st.sampled_from(["", "-", " ", " - "]))
+        for letter in code
+    )
+    if len(typed) <= codes.MAX_TYPED:
+        assert codes.normalise(typed) == code
+
+
+@pytest.mark.parametrize(
+    "typed", ["", "  -", "ABCU2345", "ABC*2345", "ÀBCD2345", "A" * 65, "ABCD\n2345", "\uff11\uff12\uff13\uff14"]
+)
+def test_what_cannot_be_a_code_gets_the_answer_of_an_unknown_one(typed: str) -> None:
+    with pytest.raises(Refused) as caught:
+        codes.normalise(typed)
+    assert caught.value.code == "unknown_key"
+    assert caught.value.details == {}
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("k7m2-9qxd", ("K7M29QXD", None)),
+        (" K7M29QXD@relay.example:7443 ", ("K7M29QXD", "relay.example:7443")),
+        ("k7m29qxd@[::1]:80", ("K7M29QXD", "[::1]:80")),
+    ],
+)
+def test_a_key_may_carry_its_home(typed: str, expected: tuple[str, str | None]) -> None:
+    assert codes.split_home(typed) == expected
+
+
+@pytest.mark.parametrize("typed", ["@host", "K7M29QXD@", "@", "UUUU@host"])
+def test_half_a_key_is_an_unknown_one(typed: str) -> None:
+    with pytest.raises(Refused) as caught:
+        codes.split_home(typed)
+    assert caught.value.code == "unknown_key"
+
+
+@given(one=st.text(min_size=1), two=st.text(min_size=1))
+def test_a_fingerprint_is_three_fours_that_follow_from_the_id(one: str, two: str) -> None:
+    first, second = codes.fingerprint(AgentId(one)), codes.fingerprint(AgentId(two))
+    assert re.fullmatch(r"[A-Z2-7]{4}-[A-Z2-7]{4}-[A-Z2-7]{4}", first)
+    assert (first == second) == (one == two)

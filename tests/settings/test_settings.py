@@ -1,0 +1,82 @@
+"""Settings: defaults, file, environment, and a plain error for whatever is not one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from parlerd.core.errors import ParlerError
+from parlerd.settings import Settings, load_settings
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "settings.toml"
+
+
+def _refusal(path: Path, env: dict[str, str]) -> ParlerError:
+    with pytest.raises(ParlerError) as caught:
+        load_settings(path, env)
+    assert caught.value.code == "invalid_settings"
+    return caught.value
+
+
+def test_without_a_file_everything_is_at_its_default(path: Path) -> None:
+    assert load_settings(path, {}) == Settings()
+    assert (Settings().approval_default, Settings().approval_minimum) == (True, "cli")
+
+
+def test_the_file_sets_what_it_names_and_leaves_the_rest(path: Path) -> None:
+    path.write_text('[approval]\nminimum = "terminal"\n[key]\nttl_ms = 60000\nmax_uses = 9\n')
+    expected = Settings(approval_minimum="terminal", key_ttl_ms=60_000, key_max_uses=9)  # type: ignore[arg-type]
+    assert load_settings(path, {}) == expected
+
+
+def test_the_environment_wins_over_the_file(path: Path) -> None:
+    path.write_text("[approval]\ndefault = true\n[key]\nmax_uses = 3\n")
+    env = {"PARLER_APPROVAL_DEFAULT": "false", "PARLER_KEY_MAX_USES": "7", "PARLER_HOME": "/x", "PARLER_AGENT": "ann"}
+    found = load_settings(path, env)
+    assert (found.approval_default, found.key_max_uses) == (False, 7)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[approval]\nminimun = "form"\n',
+        '[aproval]\nminimum = "form"\n',
+        'approval_minimum = "form"\n',
+        '[approval]\nminimum = "wink"\n',
+        "[approval]\ndefault = 1\n",
+        '[key]\nmax_uses = "5"\n',
+        "[key]\nmax_uses = 0\n",
+        "[key]\nttl_ms = -1\n",
+        "[key]\nttl_ms = 1.5\n",
+        '[mcp]\nera = "modern"\n',
+        "approval = true\n",
+        "[approval\n",
+    ],
+)
+def test_a_file_with_something_nobody_knows_or_of_another_kind_is_refused_by_name(path: Path, text: str) -> None:
+    path.write_text(text)
+    error = _refusal(path, {})
+    assert error.details == {"where": str(path)}
+    assert str(path) in error.message
+
+
+def test_a_file_that_is_not_text_is_refused(path: Path) -> None:
+    path.write_bytes(b"\xff\xfe")
+    _refusal(path, {})
+
+
+def test_a_file_that_cannot_be_read_is_refused_and_not_taken_for_absent(path: Path) -> None:
+    path.mkdir()
+    _refusal(path, {})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("PARLER_APPROVAL_MINIMUM", "wink"), ("PARLER_KEY_TTL_MS", "soon"), ("PARLER_KEY_MAX_USES", "0")],
+)
+def test_a_variable_with_a_wrong_value_is_refused_by_its_name(path: Path, variable: str, value: str) -> None:
+    assert _refusal(path, {variable: value}).details == {"where": variable}

@@ -1,0 +1,150 @@
+"""What the database itself refuses, each tried with raw SQL: the named list of the record's invariants."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+from parlerd.core.model import Position, RoomId
+from parlerd.store.sqlite import SqliteStore
+from tests.store.conftest import Raw
+from tests.support.facts import ANN, ROOM, append, everything, message, opened
+
+_FACT = "INSERT INTO facts VALUES ('r_one', {position}, {type}, {v}, {at}, 'U', {header}, {salt}, {digest}, {chain})"
+_GOOD = {
+    "position": "4",
+    "type": "'message_posted'",
+    "v": "1",
+    "at": "9000",
+    "header": "x'01'",
+    "salt": "zeroblob(16)",
+    "digest": "zeroblob(32)",
+    "chain": "zeroblob(32)",
+}
+
+
+def _fact(**changes: str) -> str:
+    return _FACT.format(**_GOOD | changes)
+
+
+REFUSED = {
+    "a fact is never changed": "UPDATE facts SET at = 1 WHERE position = 1",
+    "nor by replacing it": _fact(position="3").replace("INSERT", "INSERT OR REPLACE"),
+    "nor by an update that replaces": "UPDATE OR REPLACE facts SET position = 1 WHERE position = 3",
+    "nor by an upsert": _fact(position="3") + " ON CONFLICT DO UPDATE SET at = 1",
+    "a fact is never removed": "DELETE FROM facts WHERE position = 3",
+    "nor all of them": "DELETE FROM facts",
+    "a position is never skipped": _fact(position="5"),
+    "nor taken twice": _fact(position="3"),
+    "nor below one": _fact(position="0"),
+    "a room begins at one": _fact(position="2").replace("r_one", "r_new"),
+    "a room has an id": _fact(position="1").replace("r_one", ""),
+    "time never goes back": _fact(at="2999"),
+    "a type must be known": _fact(type="'gossip'"),
+    "and so must its version": _fact(v="2"),
+    "a version counts from one": _fact(v="0"),
+    "a fact has a header": _fact(header="NULL"),
+    "that is not empty": _fact(header="x''"),
+    "and is bytes": _fact(header="'text'"),
+    "a time is a number": _fact(at="'noon'"),
+    "a salt has sixteen bytes": _fact(salt="zeroblob(15)"),
+    "a digest has thirty-two": _fact(digest="zeroblob(31)"),
+    "a digest is not absent": _fact(digest="NULL"),
+    "a chain digest has thirty-two": _fact(chain="zeroblob(33)"),
+    "a body belongs to a fact": "INSERT INTO bodies VALUES ('r_one', 9, x'00', NULL)",
+    "a body is never changed": "UPDATE bodies SET body = x'00'",
+    "nor its signature": "UPDATE bodies SET signature = NULL",
+    "a signature has sixty-four bytes": "INSERT INTO bodies VALUES ('r_one', 1, x'00', zeroblob(63))",
+    "a message has one id": "INSERT INTO messages VALUES ('m_r_one_2', 'r_one', 1)",
+    "a key has one room": "INSERT INTO room_keys VALUES ('key', 'r_two')",
+    "nobody acknowledges more than was delivered": "INSERT INTO cursors VALUES ('r_one', 'U', 1, 2)",
+    "nobody acknowledges less than nothing": "INSERT INTO cursors VALUES ('r_one', 'U', 1, -1)",
+    "a mark covers something": "INSERT INTO deliveries VALUES ('r_one', 'U', 'read', 3, 3, 1)",
+    "a stage must be known": "INSERT INTO deliveries VALUES ('r_one', 'U', 'guessed', 3, 0, 1)",
+    "a membership has a known state": "INSERT INTO memberships VALUES ('U', 'r_one', 'owner')",
+    "a tombstone names a room": "INSERT INTO tombstones VALUES ('', 1)",
+}
+
+
+@pytest.fixture(autouse=True)
+def _three_facts(store: SqliteStore, raw: Raw) -> None:
+    (outcome,) = store.transact([[append(opened(), message(2), message(3))]])
+    assert outcome.error is None
+    raw("INSERT INTO room_keys VALUES ('key', 'r_one')")
+
+
+@pytest.mark.parametrize("sql", REFUSED.values(), ids=REFUSED.keys())
+def test_the_database_refuses(sql: str, store: SqliteStore, raw: Raw) -> None:
+    with pytest.raises(sqlite3.IntegrityError):
+        raw(sql)
+    assert store.head(ROOM).position == 3
+    assert store.verify_chain(ROOM) is None
+
+
+def test_the_fact_that_these_attempts_vary_would_itself_be_taken(raw: Raw) -> None:
+    """Else each of them could be refused for another reason than its own."""
+    raw(_fact())
+    assert raw("SELECT max(position) FROM facts") == [(4,)]
+
+
+def test_the_facts_of_a_deleted_room_may_go_once_its_tombstone_stands(store: SqliteStore, raw: Raw) -> None:
+    other = RoomId("r_two")
+    store.transact([[append(opened(other), room=other)]])
+    raw("INSERT INTO tombstones VALUES ('r_one', 1)")
+    raw("DELETE FROM facts WHERE room = 'r_one'")
+    assert store.head(ROOM).position == 0
+    with pytest.raises(sqlite3.IntegrityError, match="while its room exists"):
+        raw("DELETE FROM facts WHERE room = 'r_two'")
+
+
+@pytest.mark.parametrize("sql", ["DELETE FROM tombstones", "UPDATE tombstones SET room = 'r_two'"])
+def test_a_tombstone_stands_for_ever(sql: str, raw: Raw) -> None:
+    raw("INSERT INTO tombstones VALUES ('r_one', 1)")
+    with pytest.raises(sqlite3.IntegrityError, match="tombstone"):
+        raw(sql)
+
+
+def test_nothing_is_added_to_a_deleted_room(store: SqliteStore, raw: Raw) -> None:
+    raw("INSERT INTO tombstones VALUES ('r_one', 1)")
+    (outcome,) = store.transact([[append(message(4))]])
+    assert outcome.error is not None
+    with pytest.raises(sqlite3.IntegrityError, match="deleted"):
+        raw(_fact())
+
+
+def test_a_body_may_be_erased(store: SqliteStore, raw: Raw) -> None:
+    raw("DELETE FROM bodies WHERE position = 2")
+    page = store.page(ROOM, everything(ANN), Position(0), limit=9, max_bytes=999, skip_own=False)
+    assert [found.body is None for found in page.messages] == [True, False]
+    assert store.verify_chain(ROOM) is None
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("header", "x'00'"),
+        ("salt", "zeroblob(16)"),
+        ("digest", "zeroblob(32)"),
+        ("chain", "zeroblob(32)"),
+    ],
+)
+def test_a_fact_that_was_changed_by_someone_who_holds_the_file_is_found(
+    column: str, value: str, store: SqliteStore, raw: Raw
+) -> None:
+    raw("DROP TRIGGER facts_never_change")
+    raw(f"UPDATE facts SET {column} = {value} WHERE position = 2")
+    assert store.verify_chain(ROOM) == 2
+
+
+def test_a_body_that_was_changed_by_someone_who_holds_the_file_is_found(store: SqliteStore, raw: Raw) -> None:
+    raw("DROP TRIGGER bodies_never_change")
+    raw("UPDATE bodies SET body = x'00' WHERE position = 3")
+    assert store.verify_chain(ROOM) == 3
+
+
+def test_a_fact_that_is_missing_is_found(store: SqliteStore, raw: Raw) -> None:
+    raw("DROP TRIGGER facts_stay_while_their_room_does")
+    raw("DELETE FROM facts WHERE position = 2")
+    assert store.verify_chain(ROOM) == 2
+    assert any("some are missing" in sentence for sentence in store.check())

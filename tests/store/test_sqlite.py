@@ -1,0 +1,486 @@
+"""The SQLite store with real files: who may read them, and what happens when disk, file or program misbehave."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from parlerd.core.errors import ParlerError, Refused, StoreError
+from parlerd.core.model import AgentId, Millis, Position, Seq
+from parlerd.store.port import MarkDelivery, MoveCursor, PutSnapshot, Write
+from parlerd.store.sqlite import SqliteStore
+from parlerd.store.upgrade import Schema, newest_backup, shipped_schema
+from tests.store.conftest import Raw
+from tests.support.facts import ANN, BEN, OTHER, ROOM, append, everything, joined, knocked, message, minted, opened
+
+NOBODY = 65534
+
+
+def _do(store: SqliteStore, *writes: Write) -> None:
+    (outcome,) = store.transact([writes])
+    assert outcome.error is None
+
+
+def _fill(store: SqliteStore) -> None:
+    _do(store, append(opened(), joined(2, ANN), minted(3, "key"), message(4, key="k"), knocked(5, BEN)))
+    _do(store, append(message(6, visible_to=(BEN,)), message(7)), MoveCursor(ROOM, BEN, Position(6)))
+
+
+# -- files -------------------------------------------------------------------------------------------------------
+
+
+def test_every_file_is_for_this_user_alone_whatever_the_umask(path: Path, backups: Path) -> None:
+    before = os.umask(0)
+    try:
+        store = SqliteStore(path, backups=backups)
+        _fill(store)
+        modes = {found.name: stat.S_IMODE(found.stat().st_mode) for found in path.parent.iterdir()}
+        store.close()
+    finally:
+        os.umask(before)
+    assert modes == {"parler.db": 0o600, "parler.db-wal": 0o600, "parler.db-shm": 0o600}
+
+
+def test_a_file_that_others_could_read_is_closed_to_them(path: Path, backups: Path) -> None:
+    path.touch(0o644)
+    path.chmod(0o644)
+    SqliteStore(path, backups=backups).close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_symlink_in_the_place_of_the_file_is_refused(path: Path, backups: Path) -> None:
+    target = path.with_name("elsewhere.db")
+    target.touch()
+    path.symlink_to(target)
+    with pytest.raises(ParlerError) as caught:
+        SqliteStore(path, backups=backups)
+    assert caught.value.code == "home_unsafe"
+    assert target.stat().st_size == 0
+
+
+def test_every_commit_is_synchronous_and_in_the_write_ahead_log(store: SqliteStore) -> None:
+    writer = store._database.writer
+    assert writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert writer.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+def test_an_older_sqlite_is_refused_by_name(path: Path, backups: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 36, 0))
+    with pytest.raises(StoreError, match=r"3\.37"):
+        SqliteStore(path, backups=backups)
+    assert not path.exists()
+
+
+def test_what_was_stored_is_there_after_a_restart(path: Path, backups: Path) -> None:
+    first = SqliteStore(path, backups=backups)
+    _fill(first)
+    head = first.head(ROOM)
+    first.close()
+    again = SqliteStore(path, backups=backups)
+    assert again.head(ROOM) == head
+    assert again.cursor(ROOM, BEN).acknowledged == 6
+    # Counts begin where the index stands and not at zero.
+    _do(again, append(message(8), message(9, BEN, visible_to=(ANN,))))
+    tail = again.tail(ROOM, everything(BEN), limit=9, max_bytes=9_999)
+    assert [(found.seq, found.header.position) for found in tail.messages] == [(1, 4), (2, 6), (3, 7), (4, 8), (5, 9)]
+    assert again.unread(ROOM, everything(BEN), Position(0)) == 4
+    assert again.verify_chain(ROOM) is None
+    again.close()
+
+
+def test_a_closed_store_says_so(path: Path, backups: Path) -> None:
+    store = SqliteStore(path, backups=backups)
+    store.close()
+    with pytest.raises(StoreError) as caught:
+        store.head(ROOM)
+    assert caught.value.code == "store_failed"
+    with pytest.raises(StoreError) as caught:
+        store.transact([[MoveCursor(ROOM, ANN, Position(1))]])
+    assert caught.value.code == "store_failed"
+
+
+# -- faults ------------------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_stores_nothing_of_the_transaction_and_recovers(path: Path, backups: Path) -> None:
+    store = SqliteStore(path, backups=backups, max_pages=60)
+    _fill(store)
+    head, cursor = store.head(ROOM), store.cursor(ROOM, BEN)
+    with pytest.raises(StoreError) as caught:
+        store.transact(
+            [
+                [append(message(8)), MoveCursor(ROOM, BEN, Position(7))],
+                [PutSnapshot(ROOM, 1, Position(7), bytes(400_000))],
+            ]
+        )
+    assert caught.value.code == "store_full"
+    assert caught.value.spec.retryable
+    assert (store.head(ROOM), store.cursor(ROOM, BEN), store.snapshot(ROOM)) == (head, cursor, None)
+    _do(store, append(message(8)))
+    assert store.verify_chain(ROOM) is None
+    assert store.check() == []
+    store.close()
+
+
+def test_a_full_disk_is_named_when_the_file_cannot_even_be_made(
+    path: Path, backups: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "open", no_space)
+    with pytest.raises(StoreError) as caught:
+        SqliteStore(path, backups=backups)
+    assert caught.value.code == "store_full"
+
+
+def test_a_file_that_another_program_holds_is_named_and_nothing_is_stored(path: Path, backups: Path) -> None:
+    store = SqliteStore(path, backups=backups, busy_timeout_ms=20)
+    _fill(store)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreError) as caught:
+        store.transact([[append(message(8))]])
+    assert caught.value.code == "store_locked"
+    assert caught.value.spec.retryable
+    assert store.head(ROOM).position == 7, "reading goes on"
+    other.execute("ROLLBACK")
+    other.close()
+    _do(store, append(message(8)))
+    store.close()
+
+
+@contextlib.contextmanager
+def _without_privileges(folder: Path) -> Iterator[None]:
+    """As root, modes do not hold; so the folder is given to nobody, and nobody acts."""
+    if os.geteuid() != 0:
+        yield
+        return
+    for found in (folder, *folder.iterdir()):
+        os.chown(found, NOBODY, NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Not `tmp_path`, whose parents only its owner may enter."""
+    made = Path(tempfile.mkdtemp(prefix="parler-test-"))
+    yield made
+    made.chmod(0o700)
+    shutil.rmtree(made)
+
+
+def test_a_file_that_may_not_be_written_is_named(folder: Path, backups: Path) -> None:
+    path = folder / "parler.db"
+    SqliteStore(path, backups=backups).close()
+    path.chmod(0o400)
+    with _without_privileges(folder), pytest.raises(StoreError) as caught:
+        SqliteStore(path, backups=backups)
+    assert caught.value.code == "store_readonly"
+
+
+def test_a_folder_that_may_not_be_written_is_named(folder: Path, backups: Path) -> None:
+    path = folder / "parler.db"
+    SqliteStore(path, backups=backups).close()
+    folder.chmod(0o500)
+    with _without_privileges(folder), pytest.raises(StoreError) as caught:
+        SqliteStore(path, backups=backups).transact([[append(opened())]])
+    assert caught.value.code == "store_readonly"
+
+
+def test_a_file_that_is_no_database_is_named_and_left_alone(path: Path, backups: Path) -> None:
+    path.write_bytes(b"not a database at all" * 500)
+    with pytest.raises(StoreError) as caught:
+        SqliteStore(path, backups=backups)
+    assert caught.value.code == "store_corrupt"
+    assert caught.value.details["backup"] is None
+    assert path.read_bytes() == b"not a database at all" * 500
+
+
+def test_a_database_of_another_program_is_named_and_left_alone(path: Path, backups: Path, raw: Raw) -> None:
+    raw("CREATE TABLE songs (title TEXT)")
+    with pytest.raises(StoreError) as caught:
+        SqliteStore(path, backups=backups)
+    assert caught.value.code == "store_corrupt"
+    assert raw("SELECT name FROM sqlite_schema") == [("songs",)]
+
+
+def test_a_damaged_file_names_the_newest_backup_and_how_to_restore_it(path: Path, backups: Path) -> None:
+    old = SqliteStore(path, backups=backups)
+    _fill(old)
+    old.close()
+    newer = Schema({**shipped_schema().scripts, 2: "CREATE TABLE later (x ANY) STRICT;"})
+    SqliteStore(path, backups=backups, schema=newer).close()
+    backup = newest_backup(backups)
+    path.write_bytes(b"\0" * path.stat().st_size)
+    with pytest.raises(StoreError) as caught:
+        SqliteStore(path, backups=backups)
+    assert caught.value.details["backup"] == str(backup)
+    # What it says to run brings the store of the backup's schema back.
+    subprocess.run(["sh", "-c", caught.value.details["restore"]], check=True)
+    restored = SqliteStore(path, backups=backups)
+    assert restored.head(ROOM).position == 7
+    assert restored.verify_chain(ROOM) is None
+    restored.close()
+
+
+def test_once_damage_is_found_nothing_more_is_written(path: Path, backups: Path) -> None:
+    first = SqliteStore(path, backups=backups)
+    _do(first, append(*[message(position, body=os.urandom(3_000)) for position in range(1, 60)]))
+    first.close()
+    good = path.read_bytes()
+    store = SqliteStore(path, backups=backups)
+    with path.open("r+b") as file:
+        # Every page but the first: the schema can be read, and whatever it points to is rubbish.
+        file.seek(4_096)
+        file.write(b"\xff" * (len(good) - 4_096))
+    with pytest.raises(StoreError) as caught:
+        store.facts(ROOM, Position(0), 1_000)
+    assert caught.value.code == "store_corrupt"
+    # Even where SQLite would not notice any more: what else is wrong is not known.
+    with path.open("r+b") as file:
+        file.write(good)
+    with pytest.raises(StoreError) as caught:
+        store.transact([[append(opened(OTHER), room=OTHER)]])
+    assert caught.value.code == "store_corrupt"
+    store.close()
+
+
+def test_an_unforeseen_failure_in_the_middle_leaves_the_connection_clean(store: SqliteStore) -> None:
+    _fill(store)
+    bad = append(message(8))
+    object.__setattr__(bad.facts[0], "signature", "text where bytes belong")
+    (outcome,) = store.transact([[bad]])
+    assert isinstance(outcome.error, StoreError)
+    assert outcome.error.code == "internal"
+    object.__setattr__(bad.facts[0], "body", object())
+    with pytest.raises(TypeError):
+        store.transact([[bad]])
+    _do(store, append(message(8)))
+    assert store.seq_at(ROOM, everything(ANN), Position(8)) == 4
+
+
+# -- kills -------------------------------------------------------------------------------------------------------
+
+_CHILD = """
+import os, signal, sys
+from pathlib import Path
+from parlerd.store.sqlite import SqliteStore
+from tests.support.facts import append, message, opened
+
+path, when = Path(sys.argv[1]), sys.argv[2]
+store = SqliteStore(path, backups=path.parent / "backups")
+store.transact([[append(opened(), message(2))]])
+
+def watch(statement):
+    if statement.startswith(when):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+store._database.writer.set_trace_callback(watch)
+store.transact([[append(message(3), message(4))]])
+store._database.writer.execute("SELECT 'committed'")
+"""
+
+
+@pytest.mark.parametrize(
+    ("when", "survives"),
+    [("INSERT INTO facts", 2), ("INSERT INTO public_messages", 2), ("COMMIT", 2), ("SELECT 'committed'", 4)],
+)
+def test_a_kill_leaves_all_of_a_transaction_or_nothing(when: str, survives: int, path: Path, backups: Path) -> None:
+    root = Path(__file__).parents[2]
+    ended = subprocess.run([sys.executable, "-c", _CHILD, str(path), when], cwd=root, check=False, timeout=60)
+    assert ended.returncode == -signal.SIGKILL
+    store = SqliteStore(path, backups=backups)
+    assert store.head(ROOM).position == survives
+    assert store.seq_at(ROOM, everything(BEN), Position(9)) == survives - 1
+    assert store.verify_chain(ROOM) is None
+    assert store.check() == []
+    _do(store, append(message(survives + 1)))
+    store.close()
+
+
+def test_a_log_cut_anywhere_gives_whole_transactions(path: Path, backups: Path) -> None:
+    """What a power cut may leave of the write-ahead log: its beginning."""
+    store = SqliteStore(path, backups=backups)
+    for count in range(8):
+        _do(store, append(message(2 * count + 1), message(2 * count + 2)))
+    log = Path(f"{path}-wal").read_bytes()
+    main = path.read_bytes()
+    store.close()
+    seen = set()
+    for cut in range(0, len(log), len(log) // 40):
+        copy = path.with_name(f"cut-{cut}.db")
+        copy.write_bytes(main)
+        Path(f"{copy}-wal").write_bytes(log[:cut])
+        torn = SqliteStore(copy, backups=backups)
+        position = torn.head(ROOM).position
+        assert position % 2 == 0
+        assert torn.verify_chain(ROOM) is None
+        assert int(torn.seq_at(ROOM, everything(BEN), Position(99))) == position
+        torn.close()
+        seen.add(position)
+    assert len(seen) > 4
+
+
+# -- care --------------------------------------------------------------------------------------------------------
+
+_INDEX = ("rooms", "messages", "public_messages", "private_messages", "idempotency", "room_keys", "memberships")
+
+
+def test_remaking_the_index_gives_the_same_rows(store: SqliteStore, raw: Raw) -> None:
+    _fill(store)
+    _do(store, append(opened(OTHER), message(2, room=OTHER), room=OTHER))
+    before = {table: raw(f"SELECT * FROM {table}") for table in _INDEX}
+    assert all(before.values()), "each table has a row, or this shows nothing"
+    store.rebuild_index()
+    assert {table: raw(f"SELECT * FROM {table}") for table in _INDEX} == before
+
+
+def test_a_damaged_index_is_found_and_remade(store: SqliteStore, raw: Raw) -> None:
+    _fill(store)
+    for table in _INDEX:
+        raw(f"DELETE FROM {table}")
+    assert any("parler doctor --rebuild" in sentence for sentence in store.check())
+    store.rebuild_index()
+    assert store.check() == []
+    _do(store, append(message(8)))
+    assert store.seq_at(ROOM, everything(ANN), Position(8)) == 4
+
+
+def test_what_was_counted_on_a_damaged_index_is_forgotten_when_it_is_remade(
+    path: Path, backups: Path, store: SqliteStore, raw: Raw
+) -> None:
+    _fill(store)
+    raw("DELETE FROM public_messages")
+    again = SqliteStore(path, backups=backups)
+    _do(again, append(message(8)))
+    assert again.seq_at(ROOM, everything(ANN), Position(8)) == 2, "the damage shows"
+    again.rebuild_index()
+    _do(again, append(message(9)))
+    assert again.seq_at(ROOM, everything(ANN), Position(9)) == 5
+    again.close()
+
+
+def test_facts_of_a_newer_parler_are_found_and_stop_a_rebuild_without_harm(store: SqliteStore, raw: Raw) -> None:
+    _fill(store)
+    raw("INSERT INTO fact_types VALUES ('claimed_later', 1)")
+    header = b"\x81\xa5event\x82\xa4type\xadclaimed_later\xa1v\x01"
+    sql = "INSERT INTO facts VALUES ('r_one', 8, 'claimed_later', 1, 99000, 'U', ?, zeroblob(16), ?, ?)"
+    raw(sql, (header, bytes(32), bytes(32)))
+    raw("DELETE FROM fact_types WHERE type = 'claimed_later'")
+    assert any("claimed_later" in sentence for sentence in store.check())
+    with pytest.raises(Refused) as caught:
+        store.rebuild_index()
+    assert caught.value.code == "newer_log"
+    with pytest.raises(Refused):
+        store.facts(ROOM, Position(0), 99)
+    assert store.seq_at(ROOM, everything(ANN), Position(7)) == 3, "the old index stands"
+
+
+def test_a_body_without_its_fact_is_found(store: SqliteStore, raw: Raw) -> None:
+    _fill(store)
+    raw("DROP TRIGGER bodies_belong_to_a_fact")
+    raw("INSERT INTO bodies VALUES ('r_none', 1, x'00', NULL)")
+    assert any("without its fact" in sentence for sentence in store.check())
+
+
+# -- cost --------------------------------------------------------------------------------------------------------
+
+
+def _steps(store: SqliteStore, read: Callable[[SqliteStore, int], None], size: int) -> int:
+    """How many instructions SQLite runs for a read: a count, so it is the same on every machine."""
+    read(store, size)
+    counted = 0
+
+    def count() -> int:
+        nonlocal counted
+        counted += 1
+        return 0
+
+    (connection,) = store._database._idle
+    connection.set_progress_handler(count, 1)
+    read(store, size)
+    connection.set_progress_handler(None, 0)
+    store.close()
+    return counted
+
+
+def _read_the_newest(store: SqliteStore, size: int) -> None:
+    view, after = everything(BEN), Position(size)
+    page = store.page(ROOM, view, after, limit=10, max_bytes=99_999, skip_own=True)
+    assert len(page.messages) == 10
+    store.tail(ROOM, view, limit=10, max_bytes=99_999)
+    store.unread(ROOM, view, after)
+    store.seq_at(ROOM, view, after)
+    store.cursor(ROOM, BEN)
+
+
+@pytest.mark.parametrize("visible_to", [None, (ANN,)], ids=["of public messages", "of private ones of others"])
+def test_reading_costs_the_same_however_long_the_room_is(
+    path: Path, backups: Path, visible_to: tuple[AgentId, ...] | None
+) -> None:
+    def cost(size: int) -> int:
+        store = SqliteStore(path.with_name(f"{size}.db"), backups=backups)
+        facts = [message(position, visible_to=visible_to) for position in range(1, size + 1)]
+        facts += [message(size + 1 + more) for more in range(20)]
+        _do(store, append(*facts), MarkDelivery(ROOM, BEN, "read", Position(size), Millis(1)))
+        return _steps(store, _read_the_newest, size)
+
+    assert cost(4_000) <= cost(200) * 1.05
+
+
+def test_a_poll_with_nothing_new_does_not_walk_over_the_readers_own_messages(path: Path, backups: Path) -> None:
+    def poll(store: SqliteStore, _: int) -> None:
+        store.page(ROOM, everything(BEN), Position(0), limit=10, max_bytes=9_999, skip_own=True)
+
+    def cost(size: int) -> int:
+        store = SqliteStore(path.with_name(f"{size}.db"), backups=backups)
+        _do(store, append(*[message(position, BEN) for position in range(1, size + 1)]))
+        return _steps(store, poll, size)
+
+    assert cost(2_000) <= cost(50) * 1.05
+
+
+def test_finding_a_place_by_its_number_takes_few_questions_in_a_long_room(path: Path, backups: Path) -> None:
+    def find(store: SqliteStore, size: int) -> None:
+        # Every second message is for this reader.
+        assert store.position_of(ROOM, everything(BEN), Seq(size // 4)) == size // 4 * 2
+
+    def cost(size: int) -> int:
+        store = SqliteStore(path.with_name(f"{size}.db"), backups=backups)
+        facts = [message(position, visible_to=(ANN,) if position % 2 else None) for position in range(1, size + 1)]
+        _do(store, append(*facts))
+        return _steps(store, find, size)
+
+    assert cost(4_000) <= cost(250) * 2, "sixteen times the room, and a few questions more"
+
+
+def test_a_batch_takes_as_many_statements_for_many_messages_as_for_one(store: SqliteStore) -> None:
+    """Each statement is a moment at which the writing thread may have to wait for the event loop."""
+
+    def statements(count: int, first: int) -> int:
+        seen: set[str] = set()
+        # A trigger repeats the text of the statement that fired it.
+        store._database.writer.set_trace_callback(seen.add)
+        _do(store, append(*[message(first + number) for number in range(count)]))
+        store._database.writer.set_trace_callback(None)
+        return len(seen)
+
+    _do(store, append(opened(), message(2)))
+    assert statements(1, 3) == statements(60, 4)

@@ -1,0 +1,154 @@
+"""Bringing a database file up to date: a backup first, one transaction, and a newer file left alone."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+import parlerd
+from parlerd.core.errors import StoreError
+from parlerd.core.events import CURRENT_V
+from parlerd.core.model import Position
+from parlerd.store.sqlite import SqliteStore
+from parlerd.store.upgrade import Schema, newest_backup, shipped_schema
+from tests.store.conftest import Raw
+from tests.support.facts import ANN, ROOM, append, everything, message, opened
+
+NOW = 1_700_000_000_123
+
+
+def _next(sql: str) -> Schema:
+    """The shipped schema and one step more."""
+    shipped = shipped_schema()
+    return Schema({**shipped.scripts, shipped.version + 1: sql})
+
+
+@pytest.fixture
+def old(path: Path, backups: Path) -> None:
+    """A database file of the shipped schema with two facts."""
+    store = SqliteStore(path, backups=backups)
+    (outcome,) = store.transact([[append(opened(), message(2))]])
+    assert outcome.error is None
+    store.close()
+
+
+def test_a_new_file_needs_no_backup_and_says_its_schema_and_who_wrote_it(
+    store: SqliteStore, backups: Path, raw: Raw
+) -> None:
+    assert not backups.exists()
+    assert raw("SELECT * FROM meta ORDER BY key") == [
+        ("schema", str(shipped_schema().version)),
+        ("written_by", parlerd.__version__),
+    ]
+
+
+def test_the_types_of_facts_are_those_of_the_program(store: SqliteStore, raw: Raw) -> None:
+    assert dict(raw("SELECT type, v FROM fact_types")) == CURRENT_V  # type: ignore[arg-type]
+
+
+def test_types_that_the_program_gained_are_allowed_when_it_opens_an_older_file(
+    old: None, path: Path, backups: Path, raw: Raw
+) -> None:
+    raw("DELETE FROM fact_types WHERE type = 'message_posted'")
+    store = SqliteStore(path, backups=backups)
+    (outcome,) = store.transact([[append(message(3))]])
+    assert outcome.error is None
+    store.close()
+
+
+@pytest.mark.usefixtures("old")
+def test_an_older_file_is_copied_whole_before_it_is_changed(path: Path, backups: Path, raw: Raw) -> None:
+    schema = _next("CREATE TABLE later (x INTEGER) STRICT; INSERT INTO later VALUES (1); INSERT INTO later VALUES (2);")
+    store = SqliteStore(path, backups=backups, schema=schema, now_ms=lambda: NOW)
+    assert raw("SELECT x FROM later") == [(1,), (2,)]
+    assert raw("SELECT value FROM meta WHERE key = 'schema'") == [(str(schema.version),)]
+    (outcome,) = store.transact([[append(message(3))]])
+    assert outcome.error is None
+    store.close()
+
+    backup = newest_backup(backups)
+    assert backup is not None
+    assert [found.name for found in backups.iterdir()] == [backup.name]
+    assert backup.name == "parler-schema-1-20231114T221320123.db"
+    assert stat.S_IMODE(backup.stat().st_mode) == 0o600
+    assert stat.S_IMODE(backups.stat().st_mode) == 0o700
+    kept = SqliteStore(backup, backups=backups)
+    assert kept.head(ROOM).position == 2
+    assert kept.verify_chain(ROOM) is None
+    page = kept.page(ROOM, everything(ANN), Position(0), limit=9, max_bytes=999, skip_own=False)
+    assert len(page.messages) == 1
+    kept.close()
+
+
+@pytest.mark.usefixtures("old")
+def test_what_was_only_in_the_log_of_a_killed_daemon_is_in_the_backup(path: Path, backups: Path) -> None:
+    writer = SqliteStore(path, backups=backups)
+    writer.transact([[append(message(3))]])
+    copy = path.with_name("copy.db")
+    copy.write_bytes(path.read_bytes())
+    Path(f"{copy}-wal").write_bytes(Path(f"{path}-wal").read_bytes())
+    writer.close()
+    SqliteStore(copy, backups=backups, schema=_next("CREATE TABLE later (x INTEGER) STRICT;")).close()
+    backup = newest_backup(backups)
+    assert backup is not None
+    with closing(sqlite3.connect(backup)) as kept:
+        assert kept.execute("SELECT max(position) FROM facts").fetchone() == (3,)
+
+
+@pytest.mark.usefixtures("old")
+def test_an_upgrade_that_fails_half_way_leaves_the_old_file(path: Path, backups: Path, raw: Raw) -> None:
+    broken = _next("CREATE TABLE later (x INTEGER) STRICT; DROP TABLE bodies; INSERT INTO nowhere VALUES (1);")
+    with pytest.raises(StoreError) as caught:
+        SqliteStore(path, backups=backups, schema=broken)
+    assert caught.value.code == "store_failed"
+    assert raw("SELECT name FROM sqlite_schema WHERE name = 'later'") == []
+    store = SqliteStore(path, backups=backups)
+    assert store.body(ROOM, Position(2)) is not None
+    store.close()
+
+
+@pytest.mark.usefixtures("old")
+def test_several_steps_are_taken_at_once_and_each_only_once(path: Path, backups: Path, raw: Raw) -> None:
+    two = _next("CREATE TABLE second (x INTEGER) STRICT;")
+    three = Schema({**two.scripts, two.version + 1: "CREATE TABLE third (x INTEGER) STRICT;"})
+    for _ in range(2):
+        SqliteStore(path, backups=backups, schema=three).close()
+    assert raw("SELECT name FROM sqlite_schema WHERE name IN ('second', 'third') ORDER BY 1") == [
+        ("second",),
+        ("third",),
+    ]
+    assert len(list(backups.iterdir())) == 1
+
+
+@pytest.mark.usefixtures("old")
+def test_a_newer_file_is_refused_with_the_version_it_needs_and_left_alone(path: Path, backups: Path, raw: Raw) -> None:
+    SqliteStore(path, backups=backups, schema=_next("CREATE TABLE later (x INTEGER) STRICT;")).close()
+    raw("UPDATE meta SET value = '9.8.7' WHERE key = 'written_by'")
+    before = path.read_bytes()
+    with pytest.raises(StoreError) as caught:
+        SqliteStore(path, backups=backups)
+    assert caught.value.code == "newer_store"
+    assert caught.value.details == {"schema": 2, "known": 1, "needs": "9.8.7"}
+    assert "9.8.7" in caught.value.hint
+    assert path.read_bytes() == before
+
+
+@pytest.mark.usefixtures("old")
+def test_without_room_for_a_backup_nothing_is_changed(path: Path, backups: Path, raw: Raw) -> None:
+    backups.write_text("a file where the folder should be")
+    with pytest.raises(StoreError) as caught:
+        SqliteStore(path, backups=backups, schema=_next("CREATE TABLE later (x INTEGER) STRICT;"))
+    assert caught.value.code == "store_readonly"
+    assert raw("SELECT value FROM meta WHERE key = 'schema'") == [("1",)]
+
+
+def test_the_newest_backup_is_told_by_the_time_in_its_name(backups: Path) -> None:
+    assert newest_backup(backups) is None
+    backups.mkdir()
+    for name in ("parler-schema-9-20230101T000000000.db", "parler-schema-10-20240101T000000000.db", "notes.db"):
+        (backups / name).touch()
+    assert newest_backup(backups) == backups / "parler-schema-10-20240101T000000000.db"

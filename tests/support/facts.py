@@ -1,0 +1,126 @@
+"""Facts for store tests, made with little to say: who, where, visible to whom."""
+
+from __future__ import annotations
+
+import hashlib
+
+from parlerd.core import events as e
+from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, PrincipalId, RequestId, RoomId, View
+from parlerd.store.port import Append, NewFact
+
+ROOM = RoomId("r_one")
+OTHER = RoomId("r_two")
+ANN, BEN, CAT = AgentId("UANN"), AgentId("UBEN"), AgentId("UCAT")
+OWNER = PrincipalId("AOWNER")
+SIGNATURE = b"s" * 64
+
+
+def by(agent: AgentId) -> By:
+    return By(agent, OWNER, "session", "host", "cli")
+
+
+def fact(
+    position: int,
+    event: e.Event,
+    *,
+    actor: AgentId = ANN,
+    at: int = 0,
+    body: bytes | None = None,
+    operation: str = "",
+    key: str | None = None,
+    input: bytes | None = None,
+) -> NewFact:
+    """A fact at a position; without a time it stands at 1,000 ms a position."""
+    header = e.Header(
+        position=Position(position),
+        at=Millis(at or position * 1_000),
+        by=by(actor),
+        authority="member",
+        event=event,
+        operation=operation,
+        key=key,
+        input=input,
+        body=None if body is None else hashlib.sha256(body).digest(),
+    )
+    return NewFact(header, body, None if body is None else SIGNATURE)
+
+
+def message(
+    position: int,
+    author: AgentId = ANN,
+    *,
+    room: RoomId = ROOM,
+    visible_to: tuple[AgentId, ...] | None = None,
+    body: bytes | None = None,
+    kind: str = "note",
+    id: str = "",
+    at: int = 0,
+    operation: str = "",
+    key: str | None = None,
+    input: bytes | None = None,
+) -> NewFact:
+    """A message; its body names its place unless one is given."""
+    event = e.MessagePosted(
+        id=MessageId(id or f"m_{room}_{position}"),
+        kind=kind,
+        visibility=visible_to,
+        chain="c",
+        counter=1,
+        envelope=bytes(32),
+        verified="valid",
+    )
+    words = f"{room}:{position}".encode() if body is None else body
+    return fact(position, event, actor=author, body=words, at=at, operation=operation, key=key, input=input)
+
+
+def opened(room: RoomId = ROOM, *, owner: AgentId = ANN, principal: PrincipalId = OWNER, at: int = 0) -> NewFact:
+    event = e.RoomOpened(
+        room=room,
+        kind="session",
+        name="name",
+        topic="topic",
+        owner=owner,
+        owner_principal=principal,
+        history="full",
+        approval=True,
+        approver="person",
+    )
+    return fact(1, event, actor=owner, at=at)
+
+
+def joined(position: int, agent: AgentId) -> NewFact:
+    return fact(position, e.MemberJoined(agent=agent, principal=OWNER, handle=agent.lower(), host="host"), actor=agent)
+
+
+def left(position: int, agent: AgentId) -> NewFact:
+    return fact(position, e.MemberLeft(agent=agent), actor=agent)
+
+
+def knocked(position: int, agent: AgentId) -> NewFact:
+    event = e.JoinRequested(
+        request=RequestId(f"q_{position}"),
+        key=KeyId("key"),
+        agent=agent,
+        principal=OWNER,
+        name=agent.lower(),
+        host="host",
+    )
+    return fact(position, event, actor=agent)
+
+
+def denied(position: int, agent: AgentId) -> NewFact:
+    return fact(position, e.JoinDenied(request=RequestId("q"), agent=agent, proof="cli"))
+
+
+def minted(position: int, key: str) -> NewFact:
+    return fact(position, e.KeyMinted(key=KeyId(key), gated=True, expires_at=Millis(1), max_uses=1))
+
+
+def append(*facts: NewFact, room: RoomId = ROOM, expected: int | None = None) -> Append:
+    """An append that expects the position before its first fact, unless another is given."""
+    before = facts[0].header.position - 1 if expected is None else expected
+    return Append(room, Position(before), facts)
+
+
+def everything(reader: AgentId) -> View:
+    return View(reader=reader, spans=((0, None),))

@@ -1,0 +1,41 @@
+"""A store that fails when it is told to: what a full disk or a locked file looks like from above."""
+
+from __future__ import annotations
+
+from parlerd.core.errors import StoreError
+from parlerd.core.events import Header
+from parlerd.core.model import Position, RoomId
+from parlerd.store.memory import MemoryStore
+
+
+class FaultyStore(MemoryStore):
+    """A `MemoryStore` whose commits fail with the codes it was given and change nothing, or whose logs cannot be
+    read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.commits = 0
+        self._failures: list[str] = []
+        self._failing: dict[int, str] = {}
+        self.unreadable: str | None = None
+        """While set, reading a log raises `StoreError` with this code."""
+
+    def fail_next_commit(self, code: str = "store_full", times: int = 1) -> None:
+        """The next `times` calls of `transact` raise `StoreError(code)`."""
+        self._failures += [code] * times
+
+    def fail_commit_number(self, number: int, code: str = "store_full") -> None:
+        """The commit with this number, counted from 1, raises `StoreError(code)`."""
+        self._failing[number] = code
+
+    def _commit(self) -> None:
+        self.commits += 1
+        if self.commits in self._failing:
+            raise StoreError(self._failing[self.commits])
+        if self._failures:
+            raise StoreError(self._failures.pop(0))
+
+    def facts(self, room: RoomId, after: Position, limit: int) -> list[Header]:
+        if self.unreadable is not None:
+            raise StoreError(self.unreadable)
+        return super().facts(room, after, limit)
