@@ -1,0 +1,17 @@
+"""The daemon, from the outside: connect, start it if it is absent, call operations, follow streams.
+
+    connection   `connect` and `Client`: typed calls over one blocking socket
+    link         one connection: bytes in and out, deadlines, who is on the other end
+    launch       starting the daemon, waiting for it, replacing an older one
+    versions     which of two versions is older
+
+Above: `parlerd.cli`. Below: `parlerd.wire`, `parlerd.operations`, `parlerd.process`, `parlerd.paths`. Neither trio nor
+rich is imported here, and what only a start needs is imported by a start: a one-shot command has 100 ms.
+"""
+
+from __future__ import annotations
+
+import parlerd.lean  # noqa: F401  # isort: split - used by being first
+from parlerd.client.connection import Client, Stream, connect
+
+__all__ = ["Client", "Stream", "connect"]

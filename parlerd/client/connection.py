@@ -1,0 +1,206 @@
+"""A client of the daemon: typed calls and streams over one blocking connection, which is made again between calls.
+
+Not here: sockets (`link`), starting the daemon (`launch`). Above: `parlerd.cli`. One thread at a time.
+Invariant: a call is sent at most once. It is never repeated by itself after anything of it left; whoever wants that
+repeats it with the same idempotency key.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import cache
+from types import TracebackType
+from typing import Final
+
+import parlerd
+from parlerd.client import launch
+from parlerd.client.link import Answer, Link
+from parlerd.core.errors import ParlerError
+from parlerd.operations import types as t
+from parlerd.operations.registry import OPERATIONS
+from parlerd.paths import Home
+from parlerd.wire import codec
+from parlerd.wire.messages import PROTOCOL, Failure, Hello, Item
+
+CALL_SECONDS: Final = 30.0
+"""How long an answer may take, on top of the time that the call itself asks to wait."""
+
+
+def connect(
+    home: Home,
+    *,
+    as_name: str = "",
+    host: str = "",
+    project_dir: str = "",
+    start: bool = True,
+    spawn: launch.Spawn = launch.spawn,
+) -> Client:
+    """A client of the daemon that serves `home`; with `start`, the daemon is started if absent, replaced if older.
+
+    `as_name` is the agent to act as, `host` the kind of caller, `project_dir` the workspace when it is not the current
+    directory. Raises `ParlerError`: `unreachable`, `unsupported_version`, `not_permitted`, `busy`, `invalid_name`,
+    `home_unsafe`, `home_not_writable`.
+    """
+    try:
+        cwd = os.getcwd()
+    except OSError:
+        cwd = ""  # removed under us
+    hello = Hello(
+        protocol=PROTOCOL,
+        version=parlerd.__version__,
+        role="client",
+        host=host,
+        cwd=cwd,
+        pid=os.getpid(),
+        ppid=os.getppid(),
+        as_name=as_name,
+        project_dir=project_dir,
+    )
+    client = Client(home, hello, start=start, spawn=spawn)
+    client.open()
+    return client
+
+
+class Client:
+    """Made by `connect`. A context manager that closes its connection."""
+
+    def __init__(self, home: Home, hello: Hello, *, start: bool, spawn: launch.Spawn) -> None:
+        self._home = home
+        self._hello = hello
+        self._start = start
+        self._spawn = spawn
+        self._link: Link | None = None
+
+    def open(self) -> Link:
+        """The connection, made or made again if there is none that works. Nothing of a call has been sent then."""
+        if self._link is None or not self._link.is_open():
+            self.close()
+            self._link = launch.reach(self._home, self._hello, start=self._start, spawn=self._spawn)
+        return self._link
+
+    @property
+    def daemon_version(self) -> str:
+        """The version of the daemon on the other side; empty when not connected."""
+        return self._link.welcome.version if self._link is not None and self._link.welcome is not None else ""
+
+    @property
+    def daemon_pid(self) -> int:
+        """The daemon's process; 0 when not connected."""
+        return self._link.welcome.pid if self._link is not None and self._link.welcome is not None else 0
+
+    def call(self, op: str, params: t.Params, timeout: float | None = None) -> t.Result:
+        """Run an operation; the result has the type that the registry names.
+
+        `timeout` in seconds bounds the wait for the answer; by default 30 s and what `params` asks to wait.
+        Raises the operation's own errors; `connection_lost` when the daemon went away under way, `unreachable` when it
+        did not answer in time. Both can be repeated with the same idempotency key.
+        """
+        if timeout is None:
+            timeout = CALL_SECONDS + getattr(params, "wait_ms", 0) / 1000
+        link = self.open()
+        id = link.begin(op, codec.encode(params), CALL_SECONDS)
+        try:
+            answer = link.next(id, timeout)
+        finally:
+            # Also when the person interrupts: an answer that comes later is dropped.
+            link.forget(id)
+        if answer is None:
+            raise ParlerError("unreachable", f"The daemon did not answer within {timeout:.0f} s.")
+        return _result(op, answer)
+
+    def stream(self, op: str, params: t.Params) -> Stream:
+        """Follow an operation. Raises nothing yet; the stream does."""
+        link = self.open()
+        return Stream(link, op, link.begin(op, codec.encode(params), CALL_SECONDS))
+
+    def close(self) -> None:
+        """End the connection. A later call makes a new one."""
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Stream(Iterator[t.Result]):
+    """What an operation sends, one after another. Close it, or use it as a context manager, to withdraw it.
+
+    Other calls of the same client may be made between two items. Raises what `Client.call` raises.
+    """
+
+    def __init__(self, link: Link, op: str, id: int) -> None:
+        self._link = link
+        self._op = op
+        self._id = id
+        self._ended = False
+
+    def fileno(self) -> int:
+        """For `select`, after `poll(0)` gave None: what has arrived already does not show there."""
+        return self._link.fileno()
+
+    def __next__(self) -> t.Result:
+        """The next item, waiting for it without limit."""
+        item = self.poll(None)
+        if item is None:
+            raise StopIteration
+        return item
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing comes any more."""
+        return self._ended
+
+    def poll(self, seconds: float | None) -> t.Result | None:
+        """The next item if one comes within `seconds` (None: without limit); None otherwise, and after the end."""
+        if self._ended:
+            return None
+        try:
+            answer = self._link.next(self._id, seconds)
+            if answer is None:
+                return None
+            if not isinstance(answer, Item):
+                self.close()
+                _result_of_end(answer)
+                return None
+            self._link.took(self._id)
+            return _item_shape(self._op).decode(answer.item)
+        except ParlerError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Withdraw it. Safe to repeat."""
+        if not self._ended:
+            self._ended = True
+            self._link.forget(self._id)
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@cache
+def _item_shape(op: str) -> codec.Shape[t.Result]:
+    return codec.Shape(OPERATIONS[op].result)
+
+
+def _result(op: str, answer: Answer) -> t.Result:
+    _result_of_end(answer)
+    assert not isinstance(answer, (Failure, Item))
+    return _item_shape(op).decode(answer.result)
+
+
+def _result_of_end(answer: Answer) -> None:
+    if isinstance(answer, Failure):
+        raise ParlerError.from_body(answer.error)

@@ -1,0 +1,181 @@
+"""One blocking connection to the daemon: whom it reaches, what it sends, what came back for which call.
+
+Not here: when to connect, start or replace the daemon (`launch`), what a call means (`connection`). Below: `wire.peer`.
+Invariant: after an error of the socket or the protocol, `lost` says why and nothing is sent any more.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections import deque
+from typing import Final
+
+from parlerd import process
+from parlerd.core.errors import ParlerError
+from parlerd.paths import Home
+from parlerd.wire.messages import Failure, Goodbye, Hello, Item, Reply, Welcome
+from parlerd.wire.peer import ClientPeer, Ended
+
+HELLO_SECONDS: Final = 5.0
+"""For the daemon to answer the hello."""
+_CHUNK: Final = 256 * 1024
+
+Answer = Reply | Failure | Item
+
+
+class Absent(Exception):
+    """Nobody serves this home now: no socket, nobody behind it, or a daemon that is about to end."""
+
+
+class Link:
+    """A connection whose hello was accepted. Made by `open_link`."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._peer = ClientPeer()
+        self._inbox: dict[int, deque[Answer]] = {}
+        self.welcome: Welcome | None = None
+        self.lost: ParlerError | None = None
+
+    def fileno(self) -> int:
+        """For `select`."""
+        return self._sock.fileno()
+
+    def greet(self, hello: Hello) -> Welcome:
+        """Say hello and wait for the answer. Raises `Absent`, or the `ParlerError` of a goodbye."""
+        self._send(self._peer.hello(hello), HELLO_SECONDS)
+        deadline = time.monotonic() + HELLO_SECONDS
+        while self.welcome is None and self.lost is None:
+            if not self._receive(deadline - time.monotonic()):
+                raise ParlerError("unreachable", f"The daemon did not answer within {HELLO_SECONDS:.0f} s.")
+        if self.welcome is not None:
+            return self.welcome
+        assert self.lost is not None
+        if self.lost.code in ("connection_lost", "draining"):
+            raise Absent
+        raise self.lost
+
+    def begin(self, op: str, params: bytes, seconds: float) -> int:
+        """Send a call; its id. Raises `busy`, `frame_too_large`; a lost connection shows in `lost`."""
+        id, data = self._peer.call(op, params)
+        self._inbox[id] = deque()
+        self._send(data, seconds)
+        return id
+
+    def next(self, id: int, seconds: float | None) -> Answer | None:
+        """What came next for call `id`, waiting up to `seconds` (None: for ever); None when nothing did.
+
+        Raises the `ParlerError` in `lost` when nothing can come any more.
+        """
+        inbox = self._inbox[id]
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while not inbox:
+            if self.lost is not None:
+                raise self.lost
+            if not self._receive(None if deadline is None else deadline - time.monotonic()):
+                return None
+        return inbox.popleft()
+
+    def took(self, id: int) -> None:
+        """One item of stream `id` was used: the daemon may send more."""
+        if data := self._peer.took(id):
+            self._send(data, HELLO_SECONDS)
+
+    def forget(self, id: int) -> None:
+        """Nobody waits for call `id` any more; withdraw it if it is not answered."""
+        self._inbox.pop(id, None)
+        if self.lost is None and (data := self._peer.cancel(id)):
+            self._send(data, HELLO_SECONDS)
+
+    def is_open(self) -> bool:
+        """Whether the daemon is still there, as far as can be told without sending."""
+        while self.lost is None and self._receive(0.0):
+            pass
+        return self.lost is None
+
+    def close(self) -> None:
+        """End the connection; what is under way is withdrawn by that."""
+        self._lose(ParlerError("connection_lost"))
+        self._sock.close()
+
+    def _lose(self, error: ParlerError) -> None:
+        self.lost = self.lost or error
+
+    def _send(self, data: bytes, seconds: float) -> None:
+        if self.lost is not None:
+            return
+        self._sock.settimeout(seconds)
+        try:
+            self._sock.sendall(data)
+        except TimeoutError:
+            self._lose(ParlerError("unreachable", "The daemon does not take what is sent to it."))
+        except OSError:
+            if self.is_open():  # it may have said why before it went
+                self._lose(ParlerError("connection_lost"))
+
+    def _receive(self, seconds: float | None) -> bool:
+        """Take in what arrives within `seconds`; False when nothing does."""
+        self._sock.settimeout(None if seconds is None else max(0.0, seconds))
+        try:
+            data = self._sock.recv(_CHUNK)
+        except (TimeoutError, BlockingIOError):
+            return False
+        except OSError:
+            data = b""
+        if not data:
+            self._lose(ParlerError("connection_lost"))
+            return True
+        for event in self._peer.receive(data):
+            if isinstance(event, Welcome):
+                self.welcome = event
+            elif isinstance(event, Goodbye):
+                self._lose(ParlerError.from_body(event.error))
+            elif isinstance(event, Ended):
+                self._lose(event.error)
+            elif not isinstance(event, bytes) and event.id in self._inbox:
+                self._inbox[event.id].append(event)
+        return True
+
+
+def open_link(home: Home, hello: Hello) -> Link:
+    """Connect to the daemon of this home and say hello.
+
+    Raises `Absent`; `ParlerError` `not_permitted` when another user's process holds the socket, `unreachable` when it
+    does not answer or connecting is forbidden here, or what the daemon's goodbye says.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    link = Link(sock)
+    try:
+        sock.settimeout(HELLO_SECONDS)
+        try:
+            sock.connect(_socket_path(home))
+        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+            raise Absent from None
+        except TimeoutError:
+            raise ParlerError("unreachable", "The daemon does not accept connections.") from None
+        except PermissionError:
+            raise ParlerError(
+                "unreachable",
+                "This program may not connect to the daemon's socket.",
+                hint="A sandbox may forbid it; an agent uses Parler's MCP tools instead.",
+            ) from None
+        except OSError as error:
+            raise ParlerError("unreachable", f"Connecting failed: {error.strerror or error}.") from None
+        if process.peer_of(sock).uid != os.geteuid():
+            raise ParlerError("not_permitted")
+        link.greet(hello)
+    except BaseException:
+        sock.close()
+        raise
+    return link
+
+
+def _socket_path(home: Home) -> str:
+    # What the daemon wrote wins: its idea of a path that is short enough may differ from this install's.
+    try:
+        named = home.endpoint.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        named = ""
+    return named or os.fspath(home.socket)

@@ -1,0 +1,394 @@
+"""One conversation on the local socket: its hello, its calls and streams, or the lines of its window.
+
+Not here: who may connect, and how many (`server`). Above: `server`. Below: `wire.peer` for what may be said, `outbound`
+for sending, the engine behind its face. Invariants: every call that was begun is answered once, unless the connection
+ends first; `engine.disconnect` follows every `engine.connect`; no exception of this conversation leaves `run`.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import socket
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+import trio
+
+from parlerd.core.errors import ParlerError
+from parlerd.core.model import label, slug
+from parlerd.engine.callers import Caller, PeerProcess
+from parlerd.ipc.host import EngineFace, Posting, StdioHost
+from parlerd.ipc.outbound import CAP, STALL_SECONDS, Outbound
+from parlerd.ipc.workspace import workspace_of
+from parlerd.operations import types as t
+from parlerd.operations.registry import OPERATIONS, Operation
+from parlerd.wire import codec
+from parlerd.wire.messages import Call, Cancel, Credit, Hello, Note
+from parlerd.wire.peer import UPGRADE_OPERATION, ClientEvent, DaemonPeer, Ended, Overflow
+
+log = logging.getLogger("parlerd.ipc")
+
+_CHUNK: Final = 32 * 1024
+"""Bytes read in one turn. It bounds how long the frames of one connection keep others waiting: a few milliseconds."""
+_LINES: Final = 16
+"""Lines of one window that may wait in either direction; a window that sends more waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long and how much. Seconds, on the loop's clock."""
+
+    connections: int = 256
+    hello_seconds: float = 5.0
+    farewell_seconds: float = 2.0
+    """For sending what waits when a connection ends, and for the engine to let go of it."""
+    session_seconds: float = 5.0
+    """For a window's session to end after its host closed stdin."""
+    outbound_cap: int = CAP
+    stall_seconds: float = STALL_SECONDS
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    """A call or stream under way. `reason` is the code of the answer if it is cancelled."""
+
+    operation: Operation
+    scope: trio.CancelScope
+    credit: trio.Event
+    reason: str = "cancelled"
+
+
+class Connection:
+    """One accepted socket, from its hello to its end. The socket is non-blocking and is closed by `run`."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        process: PeerProcess,
+        *,
+        engine: EngineFace,
+        stdio_host: StdioHost,
+        version: str,
+        pid: int,
+        limits: Limits,
+    ) -> None:
+        self._sock = sock
+        self._process = process
+        self._engine = engine
+        self._stdio_host = stdio_host
+        self._version = version
+        self._pid = pid
+        self._limits = limits
+        self._peer = DaemonPeer()
+        self._out = Outbound(sock, cap=limits.outbound_cap, stall_seconds=limits.stall_seconds)
+        self._running: dict[int, _Running] = {}
+        self._under_way = 0
+        self._scope = trio.CancelScope()
+        self._farewell: ParlerError | None = None
+        self._draining = False
+        self._idle = trio.Event()
+        self._idle.set()
+
+    @property
+    def is_window(self) -> bool:
+        """Whether an agent host's window is behind it."""
+        return self._peer.state == "stdio"
+
+    async def idle(self) -> None:
+        """Wait until no call is under way."""
+        await self._idle.wait()
+
+    def drain(self) -> None:
+        """Begin no more calls, and answer those that only wait with `draining`."""
+        self._draining = True
+        for running in self._running.values():
+            if running.operation.waits or running.operation.stream:
+                running.reason = "draining"
+                running.scope.cancel()
+
+    def close(self, error: ParlerError) -> None:
+        """End the conversation, saying why."""
+        if self._farewell is None:
+            self._farewell = error
+        self._scope.cancel()
+
+    async def run(self) -> None:
+        """Serve until either side ends it. Raises nothing but cancellation."""
+        try:
+            async with trio.open_nursery() as sending:
+                sending.start_soon(self._out.run)
+                sending.start_soon(self._end_when_broken)
+                try:
+                    with self._scope:
+                        await self._converse()
+                # The boundary of a connection: whatever went wrong in here must not reach the listener or another
+                # client. `except*`, because cancellation may come in the same group and has to pass.
+                except* Exception as errors:
+                    self._farewell = _coded(errors, "connection")
+                if self._farewell is not None:
+                    self._out.send(self._peer.goodbye(self._farewell), soon=True)
+                self._out.finish()
+                with trio.move_on_after(self._limits.farewell_seconds):
+                    await self._out.drained(below=1)
+                sending.cancel_scope.cancel()
+        finally:
+            self._sock.close()
+
+    async def _end_when_broken(self) -> None:
+        await self._out.broken.wait()
+        self._scope.cancel()
+
+    # -- the hello -----------------------------------------------------------------------------------------
+
+    async def _converse(self) -> None:
+        with trio.move_on_after(self._limits.hello_seconds) as limit:
+            events = await self._read()
+        if limit.cancelled_caught:
+            raise ParlerError("bad_frame", "No hello came.")
+        if not events:
+            return
+        first, *rest = events
+        if isinstance(first, Ended):
+            raise first.error
+        if not isinstance(first, Hello):
+            raise ParlerError("bad_frame", "The first frame is not a hello.")
+        caller = await self._caller(first)
+        try:
+            await self._engine.connect(caller)
+            self._out.send(self._peer.welcome(self._version, self._pid))
+            if first.role == "stdio":
+                await self._host_window(first, caller, rest)
+            else:
+                await self._answer_calls(caller, rest)
+        finally:
+            with trio.move_on_after(self._limits.farewell_seconds, shield=True):
+                await self._engine.disconnect(caller)
+
+    async def _caller(self, hello: Hello) -> Caller:
+        """Who this is to the engine. What the hello says of itself is a claim; the process is the kernel's word."""
+        return Caller(
+            session=secrets.token_hex(10),
+            via="mcp" if hello.role == "stdio" else "cli",
+            host=slug(hello.host, fallback="unknown") if hello.host else "",
+            window=label(hello.window) if hello.window else "",
+            workspace=await workspace_of(hello),
+            as_name=label(hello.as_name) if hello.as_name else "",
+            peer=self._process,
+        )
+
+    async def _read(self) -> list[ClientEvent]:
+        """What came next; nothing when the other side is gone."""
+        while True:
+            await trio.lowlevel.wait_readable(self._sock)
+            try:
+                data = self._sock.recv(_CHUNK)
+            except BlockingIOError:
+                continue
+            except OSError:
+                # A reset: an end like any other.
+                return []
+            if not data:
+                return []
+            events = self._peer.receive(data)
+            if events:
+                return events
+
+    # -- role client ---------------------------------------------------------------------------------------
+
+    async def _answer_calls(self, caller: Caller, events: list[ClientEvent]) -> None:
+        async with trio.open_nursery() as calls:
+            try:
+                while self._take(events, caller, calls):
+                    events = await self._read()
+                    if not events:
+                        break
+            finally:
+                # Whoever asked is gone, or broke the protocol: nobody is left to answer.
+                calls.cancel_scope.cancel()
+
+    def _take(self, events: Iterable[ClientEvent], caller: Caller, calls: trio.Nursery) -> bool:
+        """Act on what came; False when the other side broke the protocol."""
+        posted: list[tuple[int, Posting]] = []
+        try:
+            return self._take_each(events, caller, calls, posted)
+        finally:
+            if posted:
+                self._started(len(posted))
+                calls.start_soon(self._answer_posted, posted)
+
+    def _take_each(
+        self, events: Iterable[ClientEvent], caller: Caller, calls: trio.Nursery, posted: list[tuple[int, Posting]]
+    ) -> bool:
+        for event in events:
+            if isinstance(event, Call):
+                self._begin(event, caller, calls, posted)
+            elif isinstance(event, Overflow):
+                self._out.send(self._peer.refuse(event), soon=True)
+            elif isinstance(event, Ended):
+                self._farewell = event.error
+                return False
+            elif isinstance(event, Cancel):
+                # One that is answered already is not there any more: the two crossed.
+                if running := self._running.get(event.id):
+                    running.scope.cancel()
+            elif isinstance(event, Credit) and (running := self._running.get(event.id)):
+                running.credit.set()
+        return True
+
+    def _begin(self, call: Call, caller: Caller, calls: trio.Nursery, posted: list[tuple[int, Posting]]) -> None:
+        operation = OPERATIONS.get(call.op)
+        try:
+            if operation is None:
+                raise ParlerError("unknown_operation", operation=call.op[:64])
+            if self._draining and call.op != UPGRADE_OPERATION:
+                raise ParlerError("draining")
+            params = _shape(call.op).decode(call.params)
+            posting = self._engine.begin(call.op, params, caller)
+        except ParlerError as error:
+            self._fail(call.id, error)
+            return
+        if posting is not None:
+            posted.append((call.id, posting))
+            return
+        running = _Running(operation, trio.CancelScope(), trio.Event())
+        self._started(1)
+        self._running[call.id] = running
+        calls.start_soon(self._run_call, call.id, running, params, caller)
+
+    async def _run_call(self, id: int, running: _Running, params: t.Params, caller: Caller) -> None:
+        name = running.operation.name
+        try:
+            result = b"\x80"
+            with running.scope:
+                if running.operation.stream:
+                    await self._follow(id, running, params, caller)
+                else:
+                    result = codec.encode(await self._engine.call(name, params, caller))
+            if running.scope.cancelled_caught:
+                raise ParlerError(running.reason)
+            self._out.send(self._peer.reply(id, result), soon=self._peer.under_way > 0)
+        except ParlerError as error:
+            self._fail(id, error)
+        except Exception as error:
+            self._fail(id, _coded(error, name))
+        finally:
+            del self._running[id]
+            self._ended(1)
+
+    async def _answer_posted(self, posted: list[tuple[int, Posting]]) -> None:
+        """Answer what was begun together. It is committed together too, so one wait is mostly a wait for all."""
+        try:
+            for id, posting in posted:
+                try:
+                    result = codec.encode(await posting.result())
+                    self._out.send(self._peer.reply(id, result), soon=self._peer.under_way > 0)
+                except ParlerError as error:
+                    self._fail(id, error)
+                except Exception as error:
+                    self._fail(id, _coded(error, "message.send"))
+        finally:
+            self._ended(len(posted))
+
+    def _started(self, count: int) -> None:
+        if not self._under_way:
+            self._idle = trio.Event()
+        self._under_way += count
+
+    def _ended(self, count: int) -> None:
+        self._under_way -= count
+        if not self._under_way:
+            self._idle.set()
+
+    async def _follow(self, id: int, running: _Running, params: t.Params, caller: Caller) -> None:
+        async with self._engine.stream(running.operation.name, params, caller) as items:
+            async for item in items:
+                data = codec.encode(item)
+                while not self._peer.credit(id):
+                    running.credit = trio.Event()
+                    await running.credit.wait()
+                # Credit counts items and they may be large: a slow reader holds its own stream, and is never cut off.
+                await self._out.drained()
+                self._out.send(self._peer.item(id, data), soon=True)
+
+    def _fail(self, id: int, error: ParlerError) -> None:
+        try:
+            data = self._peer.fail(id, error.body())
+        except (TypeError, OverflowError, RecursionError, ParlerError):
+            # Its details cannot travel. The code can.
+            data = self._peer.fail(id, ParlerError(error.spec.code).body())
+        self._out.send(data, soon=self._peer.under_way > 0)
+
+    # -- role stdio ----------------------------------------------------------------------------------------
+
+    async def _host_window(self, hello: Hello, caller: Caller, events: list[ClientEvent]) -> None:
+        from_host, incoming = trio.open_memory_channel[bytes](_LINES)
+        outgoing, to_host = trio.open_memory_channel[bytes](_LINES)
+        session = trio.CancelScope()
+        async with trio.open_nursery() as reading:
+            reading.start_soon(self._lines_in, caller, events, from_host, session)
+            async with trio.open_nursery() as writing:
+                writing.start_soon(self._lines_out, to_host)
+                async with outgoing, incoming:
+                    with session:
+                        await self._stdio_host(hello, caller, incoming, outgoing)
+            reading.cancel_scope.cancel()
+
+    async def _lines_in(
+        self,
+        caller: Caller,
+        events: list[ClientEvent],
+        from_host: trio.MemorySendChannel[bytes],
+        session: trio.CancelScope,
+    ) -> None:
+        async with from_host:
+            try:
+                while not await self._take_lines(events, caller, from_host):
+                    events = await self._read()
+                    if not events:
+                        break
+            except trio.BrokenResourceError:
+                return  # the session has ended, and with it the connection
+        # A session that does not notice the end of its input is ended.
+        session.deadline = trio.current_time() + self._limits.session_seconds
+
+    async def _take_lines(
+        self, events: Iterable[ClientEvent], caller: Caller, from_host: trio.MemorySendChannel[bytes]
+    ) -> bool:
+        """Pass lines on; True at the end of the host's input."""
+        for event in events:
+            if isinstance(event, bytes):
+                await from_host.send(event)
+            elif isinstance(event, Note):
+                if event.written:
+                    await self._engine.acknowledge_shown(caller)
+                return True
+            elif isinstance(event, Ended):
+                self._farewell = event.error
+                return True
+        return False
+
+    async def _lines_out(self, to_host: trio.MemoryReceiveChannel[bytes]) -> None:
+        async with to_host:
+            async for line in to_host:
+                await self._out.drained()
+                self._out.send(self._peer.line(line))
+
+
+@cache
+def _shape(op: str) -> codec.Shape[t.Params]:
+    return codec.Shape(OPERATIONS[op].params, "invalid_param")
+
+
+def _coded(error: Exception, where: str) -> ParlerError:
+    """`error` as one with a code. What has none is logged by place and type: its text may hold what someone wrote."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    if isinstance(error, ParlerError):
+        return error
+    trace = "".join(traceback.format_tb(error.__traceback__))
+    log.error("%s failed with %s\n%s", where, type(error).__name__, trace)
+    return ParlerError("internal")

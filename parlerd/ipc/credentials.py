@@ -1,0 +1,43 @@
+"""Who is on the other end of a connection: another user is turned away, and the rest is looked up when it matters.
+
+The uid is the one fact here that is a boundary. Program and ancestry are what `parlerd.process` says they are: labels.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from parlerd import process
+from parlerd.core.errors import ParlerError
+from parlerd.engine.callers import PeerProcess
+
+
+def check(sock: socket.socket) -> PeerProcess:
+    """The process on the other end: pid, uid and program, nothing that takes long.
+
+    Raises `ParlerError` `not_permitted` for another user's process, root's included, or when the kernel does not say.
+    """
+    try:
+        peer = process.peer_of(sock)
+    except OSError:
+        raise ParlerError("not_permitted", "The other side could not be identified.") from None
+    if peer.uid != os.geteuid():
+        raise ParlerError("not_permitted", uid=peer.uid)
+    return PeerProcess(pid=peer.pid, uid=peer.uid, program=process.program_of(peer.pid))
+
+
+def inspect(peer: PeerProcess) -> PeerProcess:
+    """The same process with its agent host and terminal looked up: about a millisecond, for a person's decision only.
+
+    The answer is about the process that has this pid now. It holds its connection open while it waits for an answer, so
+    the pid cannot have been given to another unless it handed its socket on and ended.
+    """
+    facts = process.facts_of(peer.pid)
+    return PeerProcess(
+        pid=peer.pid,
+        uid=peer.uid,
+        program=facts.program or peer.program,
+        agent_host=facts.agent_host,
+        terminal=facts.terminal,
+    )

@@ -1,0 +1,131 @@
+"""The accept loop: lets this user's processes in, up to a number, and sees them out when the daemon drains.
+
+Not here: what a connection says (`connection`), where the socket comes from (`listener`). Above: `parlerd.daemon`.
+Invariant: an error of one connection, or of accepting one, never ends the loop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import socket
+from typing import Final
+
+import trio
+
+import parlerd
+from parlerd.core.errors import ParlerError
+from parlerd.ipc import credentials
+from parlerd.ipc.connection import Connection, Limits
+from parlerd.ipc.host import EngineFace, StdioHost
+from parlerd.wire.peer import DaemonPeer
+
+log = logging.getLogger("parlerd.ipc")
+
+DRAIN_SECONDS: Final = 2.0
+"""How long calls that do not wait may take to finish when the daemon stops."""
+_RETRY_SECONDS: Final = 0.1
+"""A pause when the process has no descriptors or memory left for one more connection."""
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_ACCEPTS_PER_TURN: Final = 16
+
+
+class Server:
+    """Every local connection of one daemon."""
+
+    def __init__(
+        self,
+        engine: EngineFace,
+        stdio_host: StdioHost,
+        *,
+        version: str = parlerd.__version__,
+        limits: Limits | None = None,
+    ) -> None:
+        self._engine = engine
+        self._stdio_host = stdio_host
+        self._version = version
+        self._limits = limits or Limits()
+        self._connections: set[Connection] = set()
+        self._accepting = trio.CancelScope()
+
+    @property
+    def connections(self) -> int:
+        """Connections that are open."""
+        return len(self._connections)
+
+    @property
+    def windows(self) -> int:
+        """Those of them that are windows of agent hosts."""
+        return sum(connection.is_window for connection in self._connections)
+
+    async def serve(self, listener: socket.socket) -> None:
+        """Accept on a listening, non-blocking Unix socket until cancelled or drained. Leaves the socket open."""
+        async with trio.open_nursery() as nursery:
+            with self._accepting:
+                while True:
+                    await trio.lowlevel.wait_readable(listener)
+                    if not self._accept_some(listener, nursery):
+                        log.warning("no room for another connection; trying again")
+                        await trio.sleep(_RETRY_SECONDS)
+
+    def _accept_some(self, listener: socket.socket, nursery: trio.Nursery) -> bool:
+        """Accept what waits, a few at a time; False when the system has nothing left to accept with."""
+        for _ in range(_ACCEPTS_PER_TURN):
+            try:
+                sock, _ = listener.accept()
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    return False
+                continue  # it went away while it waited
+            sock.setblocking(False)
+            connection = self._admit(sock)
+            if connection is not None:
+                nursery.start_soon(self._run, connection)
+        return True
+
+    def _admit(self, sock: socket.socket) -> Connection | None:
+        try:
+            process = credentials.check(sock)
+            if len(self._connections) >= self._limits.connections:
+                raise ParlerError("busy", "This daemon has as many connections as it takes.")
+        except ParlerError as error:
+            log.warning("turned a connection away: %s", error.code)
+            # Once and without waiting: whoever does not read it is gone or means no good.
+            with sock, contextlib.suppress(OSError):
+                sock.send(DaemonPeer().goodbye(error))
+            return None
+        connection = Connection(
+            sock,
+            process,
+            engine=self._engine,
+            stdio_host=self._stdio_host,
+            version=self._version,
+            pid=os.getpid(),
+            limits=self._limits,
+        )
+        self._connections.add(connection)
+        return connection
+
+    async def _run(self, connection: Connection) -> None:
+        try:
+            await connection.run()
+        finally:
+            self._connections.discard(connection)
+
+    async def drain(self, seconds: float = DRAIN_SECONDS) -> None:
+        """Stop accepting, answer what waits with `draining`, let the rest finish, say goodbye. `serve` then returns.
+
+        Takes at most `seconds`, and what a goodbye takes. Call it from another task than a connection's.
+        """
+        self._accepting.cancel()
+        for connection in self._connections:
+            connection.drain()
+        with trio.move_on_after(seconds):
+            for connection in list(self._connections):
+                await connection.idle()
+        for connection in self._connections:
+            connection.close(ParlerError("draining"))

@@ -1,0 +1,441 @@
+"""Parameter and result shapes of every operation.
+
+The results are the CLI's JSON and the MCP tools' structured content: one shape for both. Times are epoch
+milliseconds; fields whose name ends in `_ms` are spans. Peer-chosen text sits in fields typed `PeerText`; a surface
+must fence or escape it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from parlerd.core.model import Approver, History, PeerText, Stage, Verified
+
+MAX_PAGE = 500
+"""Messages in one page at most; a larger limit means this. Source: CLI spec."""
+MAX_WAIT_MS = 3_600_000
+"""A wait is at most an hour; callers that want more ask again."""
+
+Key = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._:-]+\Z")]
+Wait = Annotated[int, Meta(ge=0, le=MAX_WAIT_MS)]
+
+
+class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of parameters. An unknown field is an error: it is a typo or a newer client."""
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of results. Every field is always present in the JSON, unless it is `msgspec.UNSET`."""
+
+
+# -- shared parts ------------------------------------------------------------------------------------------
+
+
+class Author(Result, frozen=True, kw_only=True):
+    id: str
+    name: str
+    role: str
+    host: str
+
+
+class Handoff(Result, frozen=True, kw_only=True):
+    """The turn, given. `for_` is a handle, an id or a role; empty means anyone."""
+
+    next: PeerText
+    summary: PeerText
+    for_: str = msgspec.field(name="for", default="")
+    to_you: bool = False
+
+
+class Message(Result, frozen=True, kw_only=True):
+    """A message as its reader sees it."""
+
+    id: str
+    seq: int
+    at: int
+    author: Author
+    verified: Verified
+    via: str
+    kind: str
+    text: PeerText
+    to: list[str] | msgspec.UnsetType = msgspec.UNSET
+    reply_to: str | msgspec.UnsetType = msgspec.UNSET
+    data: Any = msgspec.UNSET
+    handoff: Handoff | msgspec.UnsetType = msgspec.UNSET
+    private: bool | msgspec.UnsetType = msgspec.UNSET
+    opening: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class Request(Result, frozen=True, kw_only=True):
+    """Someone knocks. `name` and `host` are what it says it is; `key` tells apart the keys of one room, without being
+    one."""
+
+    id: str
+    room: str
+    room_name: str
+    agent: str
+    name: str
+    host: str
+    requested: int
+    fingerprint: str
+    home: str
+    key: str = ""
+
+
+# -- sessions ----------------------------------------------------------------------------------------------
+
+
+class OpenSession(Params, frozen=True, kw_only=True):
+    context: str = ""
+    topic: str = ""
+    approval: bool | None = None
+    approver: Approver = "person"
+    preapprove: tuple[str, ...] = ()
+    ttl_ms: Annotated[int, Meta(ge=60_000, le=30 * 86_400_000)] | None = None
+    max_uses: Annotated[int, Meta(ge=1, le=10_000)] | None = None
+    history: History = "full"
+    key: Key | None = None
+
+
+class OpenedSession(Result, frozen=True, kw_only=True):
+    """`key` is null when a retry is answered from the record: keys are not stored."""
+
+    room: str
+    name: str
+    key: str | None
+    join_command: str | None
+    mcp_command: str | None
+    expires: int
+    approval: bool
+    replayed: bool = False
+    idempotency_key: str = ""
+    warning: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class JoinSession(Params, frozen=True, kw_only=True):
+    key: Annotated[str, Meta(min_length=1, max_length=256)]
+    wait_ms: Wait = 0
+    limit: int = 100
+
+
+class JoinedSession(Result, frozen=True, kw_only=True):
+    """`status` is joined, pending or denied. While pending, `code` is what the person is asked to type."""
+
+    room: str
+    status: str
+    messages: list[Message]
+    truncated: bool
+    name: str | None = None
+    code: str | None = None
+    cursor: str = ""
+    first_unshown: int = 0
+    last_unshown: int = 0
+    hint: str = ""
+
+
+class SessionRequests(Params, frozen=True, kw_only=True):
+    room: str | None = None
+
+
+class RequestList(Result, frozen=True, kw_only=True):
+    room: str | None
+    requests: list[Request]
+
+
+class DecideJoin(Params, frozen=True, kw_only=True):
+    agent: Annotated[str, Meta(min_length=1, max_length=128)]
+    room: str | None = None
+    code: str | None = None
+    terminal: bool = False
+
+
+class Decided(Result, frozen=True, kw_only=True):
+    room: str
+    agent: str
+    status: str
+    proof: str
+
+
+class CloseSession(Params, frozen=True, kw_only=True):
+    room: str | None = None
+
+
+class ClosedSession(Result, frozen=True, kw_only=True):
+    room: str
+    name: str
+    status: str
+
+
+class ListSessions(Params, frozen=True, kw_only=True):
+    pass
+
+
+class SessionKey(Result, frozen=True, kw_only=True):
+    key: str
+    approval: bool
+    expires: int
+    uses: int
+    max_uses: int
+    state: str
+
+
+class SessionInfo(Result, frozen=True, kw_only=True):
+    room: str
+    name: str
+    topic: PeerText
+    owner: str
+    state: str
+    active: bool
+    keys: list[SessionKey]
+
+
+class SessionList(Result, frozen=True, kw_only=True):
+    sessions: list[SessionInfo]
+
+
+class RevokeKey(Params, frozen=True, kw_only=True):
+    key: Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+class RevokedKey(Result, frozen=True, kw_only=True):
+    room: str
+    key: str
+    status: str
+
+
+# -- messages ----------------------------------------------------------------------------------------------
+
+
+class Send(Params, frozen=True, kw_only=True):
+    text: str
+    room: str | None = None
+    to: tuple[str, ...] = ()
+    kind: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._/-]+\Z")] = "text"
+    reply_to: str | None = None
+    visible_to: tuple[str, ...] = ()
+    data: Any = None
+    key: Key | None = None
+
+
+class Sent(Result, frozen=True, kw_only=True):
+    room: str
+    id: str
+    seq: int
+    at: int
+    replayed: bool
+    key: str
+
+
+class Recv(Params, frozen=True, kw_only=True):
+    """`since` and `all` look back without moving anything; `peek` is a read that is not to be acknowledged."""
+
+    room: str | None = None
+    all_rooms: bool = False
+    limit: Annotated[int, Meta(ge=1)] = 50
+    wait_ms: Wait = 0
+    since: Annotated[int, Meta(ge=0)] | None = None
+    all: bool = False
+    peek: bool = False
+    take: bool = False
+    mentions: bool = False
+    kind: str | None = None
+    max_bytes: Annotated[int, Meta(ge=1024, le=8 * 1024 * 1024)] = 1024 * 1024
+
+
+class Received(Result, frozen=True, kw_only=True):
+    """`cursor` is what to acknowledge with `message.commit`; `unread` counts what follows this page."""
+
+    room: str
+    name: str
+    messages: list[Message]
+    cursor: str
+    more: bool
+    unread: int
+    acknowledges: bool = True
+    notice: str = ""
+
+
+class ReceivedAll(Result, frozen=True, kw_only=True):
+    rooms: list[Received]
+
+
+class Commit(Params, frozen=True, kw_only=True):
+    room: str
+    cursor: str
+
+
+class Committed(Result, frozen=True, kw_only=True):
+    room: str
+    cursor: str
+
+
+class GiveHandoff(Params, frozen=True, kw_only=True):
+    next: Annotated[str, Meta(min_length=1)]
+    summary: str = ""
+    for_: str = msgspec.field(name="for", default="")
+    room: str | None = None
+    key: Key | None = None
+
+
+class GivenHandoff(Result, frozen=True, kw_only=True):
+    id: str
+    room: str
+    for_: str | None = msgspec.field(name="for")
+    replayed: bool = False
+    key: str = ""
+
+
+class Why(Params, frozen=True, kw_only=True):
+    id: Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class StageReached(Result, frozen=True, kw_only=True):
+    stage: Stage
+    at: int
+
+
+class ReaderLadder(Result, frozen=True, kw_only=True):
+    agent: str
+    name: str
+    stages: list[StageReached]
+    stopped: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class WhyResult(Result, frozen=True, kw_only=True):
+    id: str
+    room: str
+    readers: list[ReaderLadder]
+
+
+# -- looking around ----------------------------------------------------------------------------------------
+
+
+class ListRooms(Params, frozen=True, kw_only=True):
+    pass
+
+
+class RoomInfo(Result, frozen=True, kw_only=True):
+    room: str
+    name: str
+    topic: PeerText
+    kind: str
+    home: str
+    owner: str
+    members: int
+    unread: int
+    last_at: int
+    active: bool
+    state: str
+    pending: int = 0
+
+
+class RoomList(Result, frozen=True, kw_only=True):
+    rooms: list[RoomInfo]
+
+
+class Roster(Params, frozen=True, kw_only=True):
+    room: str | None = None
+
+
+class RosterMember(Result, frozen=True, kw_only=True):
+    id: str
+    name: str
+    role: str
+    host: str
+    owner: bool
+    state: str
+    presence: str
+    since: int
+    unread: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class RosterResult(Result, frozen=True, kw_only=True):
+    room: str
+    name: str
+    members: list[RosterMember]
+
+
+class WhoAmI(Params, frozen=True, kw_only=True):
+    pass
+
+
+class Me(Result, frozen=True, kw_only=True):
+    id: str
+    name: str
+    host: str
+    home: str
+    principal: str
+    workspace: str = ""
+    active: str | None = None
+
+
+class ListApprovals(Params, frozen=True, kw_only=True):
+    pass
+
+
+class WatchApprovals(Params, frozen=True, kw_only=True):
+    """A stream: one `RequestList` now, and one at every change."""
+
+
+class WatchRoom(Params, frozen=True, kw_only=True):
+    """A stream for a person: one `WatchItem` for each message their agents may see, from the newest `tail` on."""
+
+    room: str | None = None
+    tail: Annotated[int, Meta(ge=0, le=MAX_PAGE)] = 20
+
+
+class WatchItem(Result, frozen=True, kw_only=True):
+    room: str
+    name: str
+    event: str
+    message: Message | msgspec.UnsetType = msgspec.UNSET
+    agent: str | msgspec.UnsetType = msgspec.UNSET
+    at: int = 0
+
+
+# -- the daemon --------------------------------------------------------------------------------------------
+
+
+class DaemonStatus(Params, frozen=True, kw_only=True):
+    pass
+
+
+class DaemonInfo(Result, frozen=True, kw_only=True):
+    running: bool
+    pid: int
+    socket: str
+    version: str
+    uptime_ms: int
+    rooms: int
+    connections: int
+    windows: int
+    store: str
+    home: str
+
+
+class StopDaemon(Params, frozen=True, kw_only=True):
+    """Drain and exit: no new calls, waits answer `draining`, at most 2 s."""
+
+    reason: str = "stop"
+
+
+class Stopping(Result, frozen=True, kw_only=True):
+    pid: int
+
+
+class CheckStore(Params, frozen=True, kw_only=True):
+    """The daemon's own checks, for `doctor`: no side effects."""
+
+
+class Check(Result, frozen=True, kw_only=True):
+    name: str
+    ok: bool
+    detail: str
+    fix: str
+
+
+class CheckList(Result, frozen=True, kw_only=True):
+    checks: list[Check]

@@ -1,0 +1,267 @@
+"""What the kernel says of other processes: who is on the far end of a Unix socket, whom it descends from, if it lives.
+
+Not here: what follows from it. `parlerd.ipc` and `parlerd.client` refuse another user's process; the engine asks for
+the ancestry when a person's decision depends on it. Standard library only, and it only reads.
+
+What it cannot do: one user's processes can rename themselves, fork away from their ancestors and clear their
+environment. This stops an agent that was talked into something, not a program that means to deceive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import sys
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator
+
+_MAX_ANCESTORS: Final = 64
+"""A deeper chain of processes is not looked through; shells under agents are a handful deep."""
+_MAX_READ: Final = 1 << 20
+"""Bytes of one file below /proc. The kernel's own limits on an environment are lower by default."""
+
+UNKNOWN_HOST: Final = "unknown"
+"""The agent host of a process that cannot be seen: it may be in a sandbox, so a person is not assumed."""
+
+_PROGRAMS: Final = {
+    "agy": "antigravity",
+    "amp": "amp",
+    "auggie": "auggie",
+    "claude": "claude-code",
+    "cline": "cline",
+    "codex": "codex",
+    "copilot": "copilot",
+    "crush": "crush",
+    "cursor-agent": "cursor",
+    "droid": "droid",
+    "gemini": "gemini",
+    "goose": "goose",
+    "kilo": "kilo",
+    "kiro-cli": "kiro",
+    "opencode": "opencode",
+    "qwen": "qwen",
+}
+"""Agent hosts by the name of their program. Editors are left out: a person's own terminal is often inside one."""
+
+_PACKAGES: Final = {
+    "@anthropic-ai/claude-code": "claude-code",
+    "@augmentcode/auggie": "auggie",
+    "@github/copilot": "copilot",
+    "@google/gemini-cli": "gemini",
+    "@openai/codex": "codex",
+    "@qwen-code/qwen-code": "qwen",
+    "@sourcegraph/amp": "amp",
+    "cursor-agent": "cursor",
+    "opencode-ai": "opencode",
+}
+"""Agent hosts by a piece of the path of the script that an interpreter runs."""
+
+_INTERPRETERS: Final = frozenset({"node", "bun", "deno", "python", "python3"})
+
+_MARKERS: Final = {
+    "CLAUDECODE": "claude-code",
+    "CLAUDE_CODE_SESSION_ID": "claude-code",
+    "CODEX_THREAD_ID": "codex",
+    "CURSOR_AGENT": "cursor",
+    "GEMINI_CLI": "gemini",
+    "OPENCODE": "opencode",
+    "OPENCODE_PID": "opencode",
+    "QWEN_CODE": "qwen",
+}
+"""Agent hosts by a variable that they set for what they run. `CODEX_SANDBOX...` is a family; `AGENT` holds the name."""
+
+
+class Peer(NamedTuple):
+    """The process on the other end of a socket. `pid` is 0 when it is in another pid namespace."""
+
+    pid: int
+    uid: int
+
+
+class Facts(NamedTuple):
+    """What can be seen of a process. `agent_host` is empty when no agent host is in sight."""
+
+    program: str
+    agent_host: str
+    terminal: bool
+
+
+class _Process(NamedTuple):
+    parent: int
+    terminal: bool
+    words: tuple[str, ...]
+    """The program's name, then its command line."""
+
+
+def peer_of(sock: socket.socket) -> Peer:
+    """Who is on the other end of a connected Unix socket, as the kernel recorded it when the connection was made.
+
+    Raises OSError when the kernel cannot say, e.g. after a reset on macOS.
+    """
+    import socket as module
+
+    if sys.platform == "darwin":
+        # struct xucred: version, uid, number of groups, 16 groups. LOCAL_PEERCRED is 1, LOCAL_PEERPID is 2.
+        xucred = struct.Struct("IIh2x16I")
+        _, uid, *_ = xucred.unpack(sock.getsockopt(0, 1, xucred.size))
+        (pid,) = struct.unpack("i", sock.getsockopt(0, 2, 4))
+    else:
+        pid, uid, _ = struct.unpack("3i", sock.getsockopt(module.SOL_SOCKET, module.SO_PEERCRED, 12))
+    return Peer(pid, uid)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs. One that has ended and waits to be collected by its parent does not."""
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    try:
+        return _stat(pid)[0] not in ("Z", "X")
+    except OSError:
+        # No /proc (macOS), or it ended between the two looks; the next look will tell.
+        return True
+
+
+def running_with(argument: str) -> list[int]:
+    """The processes that have `argument` as one word of their command line, as far as they can be seen."""
+    return [pid for pid, words in _commands() if argument in words and is_alive(pid)]
+
+
+def program_of(pid: int) -> str:
+    """The name of a process's program; empty when it cannot be seen. Cheap on Linux, so it is asked per connection."""
+    try:
+        return _text(pid, "comm").rstrip("\n")
+    except OSError:
+        return ""
+
+
+def facts_of(pid: int) -> Facts:
+    """The program of a process, the agent host it runs under, and whether it has a controlling terminal.
+
+    An agent host is found in the environment of the process or among the programs it descends from, itself included.
+    """
+    here = _look(pid)
+    if here is None:
+        return Facts("", UNKNOWN_HOST, False)
+    host = _host_in_environment(pid)
+    process: _Process | None = here
+    for _ in range(_MAX_ANCESTORS):
+        if host or process is None:
+            break
+        host = _host_of(process.words)
+        process = _look(process.parent) if process.parent > 1 else None
+    return Facts(here.words[0], host, here.terminal)
+
+
+def _host_of(words: tuple[str, ...]) -> str:
+    """The agent host that a program's name and command line are, or nothing."""
+    for word in words[:2]:
+        found = _PROGRAMS.get(os.path.basename(word))
+        if found:
+            return found
+    if not any(os.path.basename(word).rstrip("0123456789.") in _INTERPRETERS for word in words[:2]):
+        return ""
+    for word in words[2:]:
+        if word.startswith("-") or word == "run":
+            continue
+        stem = os.path.basename(word).partition(".")[0]
+        if stem in _PROGRAMS:
+            return _PROGRAMS[stem]
+        return next((host for piece, host in _PACKAGES.items() if f"/{piece}/" in word), "")
+    return ""
+
+
+def _host_in_environment(pid: int) -> str:
+    for entry in _environment(pid):
+        name, _, value = entry.partition("=")
+        if not value:
+            continue
+        if name in _MARKERS:
+            return _MARKERS[name]
+        if name.startswith("CODEX_SANDBOX"):
+            return "codex"
+        if name == "AGENT":
+            return _PROGRAMS.get(value, "agent")
+    return ""
+
+
+if sys.platform == "darwin":
+
+    def _ps(pid: int, *columns: str) -> str:
+        import subprocess
+
+        # No shell, a fixed program, and a deadline: `ps` must never hold up the daemon.
+        words = ["/bin/ps", *columns, "-p", str(pid)]
+        try:
+            return subprocess.run(words, capture_output=True, text=True, timeout=2, check=False).stdout.strip()
+        except subprocess.SubprocessError:
+            return ""
+
+    def _look(pid: int) -> _Process | None:
+        # One -o each: all that follows a `=` in one option would be a heading.
+        parent, _, rest = _ps(pid, "-o", "ppid=", "-o", "tty=", "-o", "comm=").partition(" ")
+        terminal, _, program = rest.strip().partition(" ")
+        if not parent.isdigit():
+            return None
+        command = _ps(pid, "-ww", "-o", "command=").split(" ")
+        return _Process(int(parent), not terminal.startswith("?"), (program.strip(), *command))
+
+    def _commands() -> Iterator[tuple[int, list[str]]]:
+        import subprocess
+
+        words = ["/bin/ps", "-x", "-ww", "-o", "pid=", "-o", "command="]
+        listed = subprocess.run(words, capture_output=True, text=True, timeout=10, check=False).stdout
+        for line in listed.splitlines():
+            pid, _, command = line.strip().partition(" ")
+            if pid.isdigit():
+                yield int(pid), command.split(" ")
+
+    def _environment(pid: int) -> list[str]:
+        # `-E` puts the environment behind the command. Words with a space in them cannot be told apart, which is
+        # harmless: only whole names are compared.
+        return _ps(pid, "-E", "-ww", "-o", "command=").split(" ")
+
+else:
+
+    def _look(pid: int) -> _Process | None:
+        try:
+            _, parent, terminal = _stat(pid)
+            command = _text(pid, "cmdline").split("\0")
+            return _Process(parent, terminal, (program_of(pid), *command))
+        except OSError:
+            return None
+
+    def _commands() -> Iterator[tuple[int, list[str]]]:
+        for name in os.listdir("/proc"):
+            if name.isdigit():
+                # What ends between the two looks, or is hidden from this user, is left out.
+                with contextlib.suppress(OSError):
+                    yield int(name), _text(int(name), "cmdline").split("\0")
+
+    def _environment(pid: int) -> list[str]:
+        try:
+            return _text(pid, "environ").split("\0")
+        except OSError:
+            # Another user's process, or one that is not dumpable: its ancestors still tell.
+            return []
+
+
+def _text(pid: int, name: str) -> str:
+    with open(f"/proc/{pid}/{name}", "rb") as file:
+        return file.read(_MAX_READ).decode("utf-8", "replace")
+
+
+def _stat(pid: int) -> tuple[str, int, bool]:
+    """State, parent and whether there is a controlling terminal."""
+    # The name stands in parentheses and may itself contain any of `) (` and spaces; nothing after it can.
+    fields = _text(pid, "stat").rpartition(")")[2].split()
+    return fields[0], int(fields[1]), fields[4] != "0"

@@ -1,0 +1,51 @@
+"""Typed msgpack: a payload in, a frozen message out, and one documented error for everything else.
+
+Not here: which message may come when (`peer`). Invariant: whatever the bytes, `Shape.decode` gives a value of its type
+or raises `ParlerError` with its code; nothing else escapes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+
+from parlerd.core.errors import ParlerError
+from parlerd.wire.messages import Call, Cancel, Credit, Failure, Goodbye, Hello, Item, Note, Reply, Welcome
+
+T = TypeVar("T")
+
+_encoder: Final = msgspec.msgpack.Encoder()
+encode: Final = _encoder.encode
+"""A message, parameters or a result as msgpack. Raises TypeError, OverflowError or RecursionError for what msgpack
+cannot carry; only `Any` fields can hold such a thing."""
+
+
+class Shape(Generic[T]):
+    """What a payload must look like. `code` is the error when it does not: `invalid_param` for parameters."""
+
+    __slots__ = ("_code", "_decoder")
+
+    def __init__(self, type: Any, code: str = "bad_frame") -> None:
+        self._decoder: msgspec.msgpack.Decoder[T] = msgspec.msgpack.Decoder(type)
+        self._code = code
+
+    def decode(self, payload: bytes | msgspec.Raw) -> T:
+        """`payload` as a value. Raises `ParlerError`; its message names the path that is wrong, e.g. `$.id`."""
+        try:
+            return self._decoder.decode(payload)
+        except RecursionError:
+            raise ParlerError(self._code, "The data is nested too deeply.") from None
+        # UnicodeDecodeError comes from text that is not UTF-8; msgspec wraps everything else that bytes can cause.
+        except UnicodeDecodeError:
+            raise ParlerError(self._code, "Text is not UTF-8.") from None
+        except msgspec.MsgspecError as error:
+            raise ParlerError(self._code, str(error)) from None
+
+
+HELLO: Final = Shape[Hello](Hello)
+WELCOME: Final = Shape[Welcome | Goodbye](Welcome | Goodbye)
+FROM_CLIENT: Final = Shape[Call | Cancel | Credit](Call | Cancel | Credit)
+FROM_DAEMON: Final = Shape[Reply | Failure | Item | Goodbye](Reply | Failure | Item | Goodbye)
+FROM_SHIM: Final = Shape[bytes | Note](bytes | Note)
+TO_SHIM: Final = Shape[bytes | Goodbye](bytes | Goodbye)

@@ -1,0 +1,175 @@
+"""What can be seen of processes, tried on real ones."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from parlerd import process
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+WAIT = "import sys; print('up', flush=True); sys.stdin.read()"
+
+
+@contextlib.contextmanager
+def running(words: list[str], env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has said `up`, until the block ends; its environment is only what is given."""
+    child = subprocess.Popen(
+        words,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={"PATH": os.defpath, **(env or {})},
+        start_new_session=True,
+    )
+    with child:
+        assert child.stdout is not None
+        assert child.stdout.readline().strip().endswith(b"up")
+        yield child
+
+
+def agent_host(pid: int) -> str:
+    return process.facts_of(pid).agent_host
+
+
+@pytest.fixture
+def no_agent_here() -> None:
+    """Skip where the tests themselves run below an agent host: nothing could be told apart."""
+    with running([sys.executable, "-c", WAIT]) as child:
+        if agent_host(child.pid):
+            pytest.skip("an agent host is among the ancestors of this test run")
+
+
+@pytest.mark.usefixtures("no_agent_here")
+def test_a_plain_process_has_a_program_and_no_agent_host() -> None:
+    with running([sys.executable, "-c", WAIT]) as child:
+        facts = process.facts_of(child.pid)
+    assert facts.program.startswith("python")
+    assert (facts.agent_host, facts.terminal) == ("", False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "host"),
+    [
+        ("CLAUDECODE", "1", "claude-code"),
+        ("CLAUDE_CODE_SESSION_ID", "abc", "claude-code"),
+        ("CODEX_THREAD_ID", "abc", "codex"),
+        ("CODEX_SANDBOX", "seatbelt", "codex"),
+        ("CODEX_SANDBOX_NETWORK_DISABLED", "1", "codex"),
+        ("CURSOR_AGENT", "1", "cursor"),
+        ("GEMINI_CLI", "1", "gemini"),
+        ("OPENCODE", "1", "opencode"),
+        ("OPENCODE_PID", "77", "opencode"),
+        ("QWEN_CODE", "1", "qwen"),
+        ("AGENT", "amp", "amp"),
+        ("AGENT", "1", "agent"),
+    ],
+)
+def test_a_marker_in_the_environment_names_the_agent_host(name: str, value: str, host: str) -> None:
+    with running([sys.executable, "-c", WAIT], {name: value}) as child:
+        assert agent_host(child.pid) == host
+
+
+@pytest.mark.usefixtures("no_agent_here")
+@pytest.mark.parametrize("name", ["CLAUDECODE_LIKE", "MY_AGENT", "SSH_AGENT_PID"])
+def test_a_variable_that_only_resembles_a_marker_is_none(name: str) -> None:
+    with running([sys.executable, "-c", WAIT], {name: "1"}) as child:
+        assert agent_host(child.pid) == ""
+
+
+@pytest.mark.usefixtures("no_agent_here")
+def test_an_empty_marker_is_none() -> None:
+    with running([sys.executable, "-c", WAIT], {"CLAUDECODE": ""}) as child:
+        assert agent_host(child.pid) == ""
+
+
+def test_an_agent_among_the_ancestors_is_found_though_the_environment_was_cleared(tmp_path: Path) -> None:
+    # `claude` is a shell under another name; it runs a shell, which runs the process with an empty environment.
+    claude = tmp_path / "claude"
+    shutil.copy(shutil.which("sh") or "/bin/sh", claude)
+    program = tmp_path / "program"
+    program.write_text("import os, sys; print(os.getpid(), 'up', flush=True); sys.stdin.read()")
+    inner = tmp_path / "inner"
+    inner.write_text(f"env -i {sys.executable} {program}\n:\n")
+    with subprocess.Popen(
+        [str(claude), "-c", f"sh {inner}\n:\n"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        pid = int(child.stdout.readline().split()[0])
+        assert pid != child.pid
+        assert agent_host(pid) == "claude-code"
+
+
+@pytest.mark.parametrize(
+    ("script", "host"),
+    [
+        ("bin/gemini", "gemini"),
+        ("bin/codex.js", "codex"),
+        ("lib/node_modules/@anthropic-ai/claude-code/cli.js", "claude-code"),
+        ("lib/node_modules/@google/gemini-cli/dist/index.js", "gemini"),
+        ("share/cursor-agent/versions/1/index.js", "cursor"),
+    ],
+)
+def test_an_agent_that_is_a_script_of_an_interpreter_is_found_by_its_script(
+    script: str, host: str, tmp_path: Path
+) -> None:
+    path = tmp_path / script
+    path.parent.mkdir(parents=True)
+    path.write_text(WAIT)
+    with running([sys.executable, "-B", str(path)]) as child:
+        assert agent_host(child.pid) == host
+
+
+@pytest.mark.usefixtures("no_agent_here")
+def test_a_project_that_is_named_like_an_agent_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "codex" / "tools" / "build.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(WAIT)
+    with running([sys.executable, str(path), "codex"]) as child:
+        assert agent_host(child.pid) == ""
+
+
+def test_a_name_with_parentheses_and_spaces_does_not_confuse_the_look(tmp_path: Path) -> None:
+    odd = tmp_path / "a) S 1 (b"
+    shutil.copy(shutil.which("sh") or "/bin/sh", odd)
+    with running([str(odd), "-c", "echo up; read line"]) as child:
+        assert process.program_of(child.pid) == "a) S 1 (b"
+        assert process.facts_of(child.pid).terminal is False
+        assert process.is_alive(child.pid)
+
+
+def test_a_controlling_terminal_is_seen() -> None:
+    ours, theirs = pty.openpty()
+    try:
+        # The first terminal that the leader of a session opens becomes its controlling terminal.
+        program = f"import os; os.open({os.ttyname(theirs)!r}, os.O_RDWR); {WAIT}"
+        with running([sys.executable, "-c", program]) as child:
+            assert process.facts_of(child.pid).terminal is True
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_a_process_that_ended_is_not_alive_even_before_it_is_collected() -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
+    with child:
+        assert child.stdout is not None
+        child.stdout.read()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert not process.is_alive(child.pid)
+    assert not process.is_alive(child.pid)
+
+
+@pytest.mark.parametrize("pid", [0, -1, 2**22 + 1])
+def test_what_is_no_process_is_not_alive_and_unknown(pid: int) -> None:
+    assert not process.is_alive(pid)
+    assert process.facts_of(pid) == process.Facts("", process.UNKNOWN_HOST, False)
+    assert process.program_of(pid) == ""

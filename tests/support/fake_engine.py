@@ -1,0 +1,147 @@
+"""A small engine behind the face that doors use: it answers a few operations, waits, streams, fails, and counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from parlerd.core.errors import ParlerError
+from parlerd.core.model import PeerText
+from parlerd.engine.callers import Caller
+from parlerd.operations import types as t
+
+
+class FakePosting:
+    """A send in line: it is answered as a call would be."""
+
+    def __init__(self, engine: FakeEngine, op: str, params: t.Params, caller: Caller) -> None:
+        self._engine = engine
+        self._call = (op, params, caller)
+
+    async def result(self) -> t.Result:
+        return await self._engine.call(*self._call)
+
+
+class FakeEngine:
+    """`message.send` echoes, `message.recv` waits up to its time, `room.watch` streams `items` and follows `more`.
+
+    `failing` gives the exception that an operation raises. With `posts`, sends are begun in line as the engine does.
+    """
+
+    def __init__(self) -> None:
+        self.connected: list[Caller] = []
+        self.disconnected: list[Caller] = []
+        self.acknowledged: list[Caller] = []
+        self.failing: dict[str, Exception] = {}
+        self.under_way: Counter[str] = Counter()
+        self.cancelled: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
+        self.wake = trio.Event()
+        self.items = 0
+        self.item_text = "x"
+        self.sent_items = 0
+        self.endless = False
+        self.posts = False
+
+    async def connect(self, caller: Caller) -> None:
+        await trio.lowlevel.checkpoint()
+        self.connected.append(caller)
+        if error := self.failing.get("connect"):
+            raise error
+
+    async def disconnect(self, caller: Caller) -> None:
+        await trio.lowlevel.checkpoint()
+        self.disconnected.append(caller)
+        if error := self.failing.get("disconnect"):
+            raise error
+
+    async def acknowledge_shown(self, caller: Caller) -> None:
+        await trio.lowlevel.checkpoint()
+        self.acknowledged.append(caller)
+
+    def begin(self, op: str, params: t.Params, caller: Caller) -> FakePosting | None:
+        if not self.posts or op != "message.send":
+            return None
+        if error := self.failing.get("begin"):
+            raise error
+        return FakePosting(self, op, params, caller)
+
+    async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result:
+        self.under_way[op] += 1
+        try:
+            await trio.lowlevel.checkpoint()
+            if op in self.failing:
+                raise self.failing[op]
+            result = await self._answer(op, params, caller)
+        except trio.Cancelled:
+            self.cancelled[op] += 1
+            raise
+        finally:
+            self.under_way[op] -= 1
+        self.answered[op] += 1
+        return result
+
+    async def _answer(self, op: str, params: t.Params, caller: Caller) -> t.Result:
+        if isinstance(params, t.Send):
+            return t.Sent(
+                room="r_1", id="m_1", seq=len(params.text), at=1, replayed=False, key=params.key or caller.session
+            )
+        if isinstance(params, t.Recv):
+            with trio.move_on_after(params.wait_ms / 1000):
+                await self.wake.wait()
+            return t.Received(room="r_1", name="room", messages=[], cursor="0", more=False, unread=0)
+        if isinstance(params, t.StopDaemon):
+            return t.Stopping(pid=1)
+        if isinstance(params, t.WhoAmI):
+            return t.Me(
+                id=caller.session,
+                name=caller.as_name,
+                host=caller.host,
+                home="",
+                principal="A",
+                workspace=caller.workspace,
+            )
+        raise ParlerError("unknown_operation", operation=op)
+
+    @asynccontextmanager
+    async def stream(
+        self, op: str, params: t.Params, caller: Caller
+    ) -> AsyncIterator[trio.MemoryReceiveChannel[t.Result]]:
+        send, receive = trio.open_memory_channel[t.Result](8)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._feed, op, send)
+            async with receive:
+                yield receive
+            nursery.cancel_scope.cancel()
+
+    async def _feed(self, op: str, send: trio.MemorySendChannel[t.Result]) -> None:
+        self.under_way[op] += 1
+        try:
+            async with send:
+                for number in range(self.items):
+                    await send.send(watch_item(number, self.item_text))
+                    self.sent_items += 1
+                if self.endless:
+                    await trio.sleep_forever()
+        except trio.BrokenResourceError:
+            pass
+        finally:
+            self.under_way[op] -= 1
+
+
+def watch_item(number: int, text: str) -> t.WatchItem:
+    author = t.Author(id="U", name="a", role="", host="h")
+    message = t.Message(
+        id=f"m_{number}",
+        seq=number,
+        at=number,
+        author=author,
+        verified="valid",
+        via="cli",
+        kind="text",
+        text=PeerText(text),
+    )
+    return t.WatchItem(room="r_1", name="room", event="message", message=message, at=number)

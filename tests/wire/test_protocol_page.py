@@ -1,0 +1,115 @@
+"""docs/protocol.md says what the code does: its example decodes, its tables name every message, field and limit."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import msgspec
+import pytest
+
+from parlerd.core.errors import ERRORS, ErrorBody
+from parlerd.ipc.connection import Limits
+from parlerd.ipc.outbound import CAP, STALL_SECONDS
+from parlerd.ipc.server import DRAIN_SECONDS
+from parlerd.wire import messages
+from parlerd.wire.frames import FIRST_FRAME_LIMIT, FRAME_LIMIT
+from parlerd.wire.messages import PROTOCOL, Call, Cancel, Credit, Failure, Goodbye, Hello, Item, Note, Reply, Welcome
+from parlerd.wire.peer import CREDIT, IN_FLIGHT, ClientPeer, DaemonPeer
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
+MESSAGES: list[type[msgspec.Struct]] = [Hello, Call, Cancel, Credit, Note, Welcome, Goodbye, Reply, Failure, Item]
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the first table below a heading, without its head."""
+    section = PAGE.split(f"{heading}\n", 1)[1].split("\n#", 1)[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def example() -> list[tuple[str, bytes, Any]]:
+    block = PAGE.split("```frames\n", 1)[1].split("```", 1)[0]
+    frames = []
+    for part in block.strip().split("\n\n"):
+        who, rest = part.split("> ", 1)
+        digits, said = rest.split("{", 1)
+        frames.append((who, bytes.fromhex(digits), json.loads("{" + said)))
+    return frames
+
+
+def test_each_frame_of_the_example_says_what_stands_below_it_to_an_independent_reader() -> None:
+    assert len(example()) == 6
+    for _, data, said in example():
+        assert int.from_bytes(data[:4], "big") == len(data) - 4
+        assert msgpack.unpackb(data[4:]) == said
+
+
+def test_both_ends_hold_the_conversation_of_the_example() -> None:
+    daemon, client = DaemonPeer(), ClientPeer()
+    heard = []
+    for who, data, said in example():
+        ours: bytes
+        match said["t"]:
+            case "hello":
+                ours = client.hello(Hello(protocol=1, version="0.1.0", role="client", cwd="/"))
+            case "welcome":
+                ours = daemon.welcome("0.1.0", 4242)
+            case "call":
+                ours = client.call(said["op"], msgpack.packb(said["params"]))[1]
+            case "cancel":
+                ours = client.cancel(said["id"])
+            case _:
+                ours = daemon.fail(said["id"], msgspec.convert(said["error"], ErrorBody))
+        assert ours == data
+        heard += [type(event).__name__.lower() for event in (daemon if who == "client" else client).receive(data)]
+    assert heard == [said["t"] for _, _, said in example()]
+
+
+@pytest.mark.parametrize("heading", ["### From the client", "### From the daemon"])
+def test_the_tables_name_every_message_and_field_and_mark_what_may_be_left_out(heading: str) -> None:
+    found = {}
+    for name, fields, _ in rows(heading):
+        found[name.strip("`")] = [field.strip().replace("`", "") for field in fields.split(",")]
+    ours = MESSAGES[:5] if heading.endswith("client") else MESSAGES[5:]
+    assert found == {
+        str(message.__struct_config__.tag): [
+            field.encode_name + ("" if field.required or message is Reply else "?")
+            for field in msgspec.structs.fields(message)
+        ]
+        for message in ours
+    }
+
+
+def test_every_message_of_the_module_is_in_a_table() -> None:
+    tagged = {
+        value
+        for value in vars(messages).values()
+        if isinstance(value, type) and issubclass(value, msgspec.Struct) and value.__struct_config__.tag
+    }
+    assert tagged == set(MESSAGES)
+
+
+def test_the_limits_are_those_of_the_code() -> None:
+    limits = Limits()
+    assert [float(value) for _, value in rows("## Frames")] == [
+        FIRST_FRAME_LIMIT,
+        FRAME_LIMIT,
+        IN_FLIGHT,
+        CREDIT,
+        65_536,
+        limits.connections,
+        limits.hello_seconds,
+        CAP,
+        STALL_SECONDS,
+        DRAIN_SECONDS,
+    ]
+
+
+def test_the_version_and_the_codes_are_those_of_the_code() -> None:
+    assert f"Protocol version: **{PROTOCOL}**" in PAGE
+    codes = [re.findall(r"`(\w+)`", cells[0]) for cells in rows("## How a connection ends")]
+    assert {code for found in codes for code in found} <= set(ERRORS)
