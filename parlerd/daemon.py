@@ -1,0 +1,196 @@
+"""The daemon: builds the parts of one home, puts them together, and takes them down in order. No rules live here.
+
+Order matters. Directories are checked before anything is opened; the lock is held before the database is touched; the
+socket is served before the MCP library is imported, because importing it takes longer than everything else together.
+On the way down: no new calls, waits answered, rooms keep their snapshots, the store closes, then the socket and the
+lock go.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import getpass
+import importlib
+import logging
+import logging.handlers
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from parlerd import __version__
+from parlerd.core.errors import ParlerError
+from parlerd.engine.callers import Caller
+from parlerd.engine.driver import ThreadDriver
+from parlerd.engine.engine import Engine, open_engine
+from parlerd.engine.ports import SystemRandomness, WallClock
+from parlerd.identity.keyring import KeyRing
+from parlerd.ipc import credentials, workspace
+from parlerd.ipc.listener import listening
+from parlerd.ipc.server import Server
+from parlerd.paths import Home, home_from
+from parlerd.settings import load_settings
+from parlerd.store.sqlite import SqliteStore
+from parlerd.wire.messages import Hello
+
+if TYPE_CHECKING:
+    from mcp_server.session import McpHost
+
+log = logging.getLogger("parlerd")
+
+LOG_BYTES: Final = 4 * 1024 * 1024
+LOG_FILES: Final = 3
+SWITCH_INTERVAL: Final = 0.001
+"""Seconds a thread keeps the interpreter while another asks for it. The writer asks once per statement; at Python's 5
+ms it would wait that long for each while the loop is busy (see benchmarks/durable_sends.py)."""
+
+
+def run(home: Home) -> None:
+    """Serve `home`, which is prepared and whose lock the caller holds, until asked to stop.
+
+    Raises `ParlerError` if it cannot be served at all.
+    """
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    with _logging(home.log), listening(home, is_locked=True) as listener:
+        settings = load_settings(home.settings)
+        keys = KeyRing(home.keys)
+        store = SqliteStore(home.database, backups=home.backups)
+        _refresh_shim(home)
+
+        async def main() -> None:
+            stopping = trio.Event()
+            async with open_engine(
+                driver=ThreadDriver(store),
+                clock=WallClock(),
+                random=SystemRandomness(),
+                keys=keys,
+                settings=settings,
+                user=_user(),
+                home_path=str(home.root),
+                default_home=home.root == home_from({"HOME": str(Path.home())}).root,
+                socket=str(home.socket),
+                inspect=credentials.inspect,
+                stop=stopping.set,
+            ) as engine:
+                host = _LateHost(engine)
+                server = Server(engine, host)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_stop_on_signal, stopping)
+                    nursery.start_soon(server.serve, listener)
+                    nursery.start_soon(host.load)
+                    log.info("serving %s, version %s, pid %d", home.root, __version__, os.getpid())
+                    await stopping.wait()
+                    log.info("stopping")
+                    await engine.drain()
+                    await server.drain()
+                    nursery.cancel_scope.cancel()
+
+        # What was imported stays for good: collecting it again and again costs a pause in the middle of a wake.
+        gc.freeze()
+        try:
+            trio.run(main)
+        except ExceptionGroup as group:
+            raise _coded(group) from None
+        log.info("stopped")
+
+
+def _coded(error: Exception) -> Exception:
+    """What went wrong, out of the nurseries that it passed: with a code it is an answer, and not a crash."""
+    found = error
+    while isinstance(found, ExceptionGroup) and len(found.exceptions) == 1:
+        found = found.exceptions[0]
+    return found if isinstance(found, ParlerError) else error
+
+
+class _LateHost:
+    """Hosts the windows of agent hosts; a window that comes before the MCP face is imported waits for it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._host: McpHost | None = None
+        self._ready = trio.Event()
+
+    async def load(self) -> None:
+        """Import the MCP face in a thread, while the socket is served already. The library behind it is imported when
+        the first window connects: it takes a second of the interpreter and 23 MB, which commands alone never need."""
+        session = await trio.to_thread.run_sync(importlib.import_module, "mcp_server.session")
+        self._host = session.McpHost(self._engine, _workspace_of)
+        self._ready.set()
+
+    async def __call__(
+        self,
+        hello: Hello,
+        caller: Caller,
+        incoming: trio.MemoryReceiveChannel[bytes],
+        outgoing: trio.MemorySendChannel[bytes],
+    ) -> None:
+        await self._ready.wait()
+        assert self._host is not None
+        await self._host(hello, caller, incoming, outgoing)
+
+
+async def _stop_on_signal(stopping: trio.Event) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            stopping.set()
+
+
+@contextlib.contextmanager
+def _logging(path: Path) -> Iterator[None]:
+    """Ids, codes and sizes go to one small rotating file; never bodies, frames or keys. Source: security spec D16."""
+    # A log that cannot be written (a full disk) must not take the daemon down or flood it.
+    logging.raiseExceptions = False
+    handler = logging.handlers.RotatingFileHandler(
+        path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8", delay=True
+    )
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    except ParlerError as error:
+        log.error("%s: %s %s", error.code, error.message, error.hint)
+        raise
+    except Exception:
+        log.exception("the daemon failed")
+        raise
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+
+
+def _refresh_shim(home: Home) -> None:
+    """Put this version's shim and its table where host configs point, each whole or not at all. Source: decision 20."""
+    package = Path(__file__).parent.parent / "mcp_server"
+    # The program last: it needs the other two.
+    for target in (home.static, home.run / "pipe.py", home.shim):
+        wanted = (package / target.name).read_bytes()
+        with contextlib.suppress(OSError):
+            if target.read_bytes() == wanted:
+                continue
+        temporary = target.with_name(f".{target.name}.new")
+        try:
+            temporary.write_bytes(wanted)
+            temporary.chmod(0o600)
+            temporary.replace(target)
+        except OSError as error:
+            raise ParlerError("home_not_writable", f"{target} cannot be written: {error.strerror}.") from error
+
+
+async def _workspace_of(directory: str) -> str:
+    """The work tree around a directory; in a thread, which a dead network mount may hang."""
+    return await trio.to_thread.run_sync(workspace.find, directory, abandon_on_cancel=True)
+
+
+def _user() -> str:
+    """The login name: what the person's own agent is called."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "person"

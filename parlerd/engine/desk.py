@@ -1,0 +1,125 @@
+"""What every operation's handler works with, in one place, and the few lookups all of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from parlerd.core.errors import Refused
+from parlerd.core.home import AgentRecord
+from parlerd.core.membership import present
+from parlerd.core.model import By, RoomId
+from parlerd.core.room import Room
+from parlerd.engine.actor import RoomActor
+from parlerd.engine.callers import Caller, PeerProcess
+from parlerd.engine.driver import Driver
+from parlerd.engine.notifier import Notifier
+from parlerd.engine.ports import Clock, Keys, Randomness
+from parlerd.engine.rooms import Rooms
+from parlerd.engine.seats import Seats
+from parlerd.engine.throttle import GuessThrottle
+from parlerd.settings import Settings
+
+Inspect = Callable[[PeerProcess], PeerProcess]
+
+
+@dataclass(slots=True)
+class Desk:
+    """The engine's parts. `home_path` is where this home lives; `default_home` says whether that is `~/.parler`."""
+
+    driver: Driver
+    rooms: Rooms
+    seats: Seats
+    notifier: Notifier
+    clock: Clock
+    random: Randomness
+    keys: Keys
+    settings: Settings
+    throttle: GuessThrottle
+    inspect: Inspect
+    version: str
+    home_path: str
+    default_home: bool
+    draining: bool = False
+
+    # -- who -----------------------------------------------------------------------------------------------
+
+    async def me(self, caller: Caller) -> AgentRecord:
+        """The agent this caller acts as, leased or created on first use."""
+        return await self.seats.identify(caller)
+
+    def by(self, caller: Caller, agent: AgentRecord) -> By:
+        """The stamp on what this caller does."""
+        return By(
+            actor=agent.id,
+            principal=agent.principal,
+            session=caller.window or caller.session,
+            host=caller.host,
+            via=caller.via,
+            pid=caller.peer.pid,
+            program=caller.peer.program,
+        )
+
+    # -- where ---------------------------------------------------------------------------------------------
+
+    async def room_of(self, agent: AgentRecord, wanted: str | None) -> tuple[RoomActor[Room], Room]:
+        """The room a member means by an id, a name, or nothing (its active session).
+
+        Raises `Refused` with `no_such_room` (also for an outsider), `ambiguous_name` or `no_active_session`.
+        """
+        if wanted is None:
+            active = self.rooms.home.aggregate.state.active.get(agent.id)
+            if active is None:
+                raise Refused("no_active_session")
+            try:
+                return await self.member_room(agent, active)
+            except Refused as error:
+                raise Refused("no_active_session") from error
+        inside = {m.room for m in self.driver.store.memberships(agent.id) if m.state == "member"}
+        if RoomId(wanted) in inside:
+            return await self.member_room(agent, RoomId(wanted))
+        matching = [room for room in self._named(wanted) if room in inside]
+        return await self.member_room(agent, self.only(matching, wanted))
+
+    async def owned_rooms(self, agent: AgentRecord, wanted: str | None, *, person: bool) -> list[RoomId]:
+        """Rooms whose requests this caller may see: one that is named, or all. As a person, those of all their
+        agents."""
+        rooms = self.driver.store.owned(agent.principal)
+        if wanted is not None:
+            named = [RoomId(wanted)] if RoomId(wanted) in rooms else self._named(wanted)
+            rooms = [room for room in named if room in rooms]
+        if not person:
+            others = rooms
+            rooms = [room for room in others if (await self.rooms.get(room)).aggregate.state.owner == agent.id]
+            if wanted is not None and not rooms and any(self._inside(agent, room) for room in others):
+                raise Refused("not_owner")
+        return rooms if wanted is None else [self.only(rooms, wanted)]
+
+    async def member_room(self, agent: AgentRecord, room: RoomId) -> tuple[RoomActor[Room], Room]:
+        actor = await self.rooms.get(room)
+        state = await actor.quiet()
+        present(state.state.members, agent.id)
+        return actor, state
+
+    def only(self, rooms: list[RoomId], wanted: str) -> RoomId:
+        """The one room of a list. Raises `Refused` with `no_such_room`, or `ambiguous_name` and the candidates."""
+        if not rooms:
+            raise Refused("no_such_room")
+        if len(rooms) > 1:
+            raise Refused("ambiguous_name", f"More than one of your rooms is called {wanted!r}.", candidates=rooms)
+        return rooms[0]
+
+    def name_of(self, room: RoomId) -> str:
+        """A room's name as its owner has it."""
+        for names in self.rooms.home.aggregate.state.room_names.values():
+            for name, named in names.items():
+                if named == room:
+                    return name
+        return room
+
+    def _named(self, wanted: str) -> list[RoomId]:
+        names = self.rooms.home.aggregate.state.room_names
+        return [owned[wanted] for owned in names.values() if wanted in owned]
+
+    def _inside(self, agent: AgentRecord, room: RoomId) -> bool:
+        return any(m.room == room and m.state == "member" for m in self.driver.store.memberships(agent.id))

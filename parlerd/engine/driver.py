@@ -1,0 +1,198 @@
+"""How the engine drives a synchronous store: one writer thread with group commit, one reader thread for pages.
+
+Rooms hand jobs to the writer; whatever waits when the thread is free becomes one transaction (one fsync), so
+durability costs a batch and not a message. Hopping through `trio.to_thread` costs 122 us a call and does not batch; a
+dedicated thread that takes all that waits gives 7 to 24 times its rate (measured). Point reads (an idempotency key,
+an id) run on the loop: 10 to 20 us against a 100 us hop. Pages and folds, which may touch a cold disk, never do.
+
+`InlineDriver` is the same face without threads, for tests under virtual time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol, TypeVar
+
+import trio
+
+from parlerd.core.errors import ParlerError, StoreError
+from parlerd.store.port import Outcome, Store, Write
+
+T = TypeVar("T")
+Job = Sequence[Write] | Callable[[], Sequence[Write]]
+"""Writes, or a function that finishes them on the writer's thread: signing takes longer than deciding does, and lets
+the loop run meanwhile."""
+
+
+class Driver(Protocol):
+    """The store, from the loop's side."""
+
+    @property
+    def store(self) -> Store:
+        """For point reads only."""
+        ...
+
+    async def commit(self, job: Job) -> Outcome:
+        """Commit a job durably, together with whatever else waits. Raises `StoreError`; then nothing of it happened."""
+        ...
+
+    async def read(self, query: Callable[[Store], T]) -> T:
+        """Run a query that may be long, away from the loop."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class _Promise:
+    """One answer that crosses from a thread to the task that waits for it."""
+
+    __slots__ = ("done", "error", "value")
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+    async def get(self) -> Any:
+        # A commit that was handed over happens whether or not its caller still waits: the caller may be
+        # cancelled, the room's task (which waits shielded) is not.
+        await self.done.wait()
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+class _Worker:
+    """A thread that takes everything that waits, runs it as one batch, and wakes the loop once for all of it."""
+
+    def __init__(self, name: str, run: Callable[[list[tuple[Any, _Promise]]], None]) -> None:
+        self._run = run
+        self._token = trio.lowlevel.current_trio_token()
+        self._waiting: SimpleQueue[tuple[Any, _Promise] | None] = SimpleQueue()
+        self._closing = False
+        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, item: Any) -> _Promise:
+        if self._closing:
+            raise StoreError("draining")
+        promise = _Promise()
+        self._waiting.put((item, promise))
+        return promise
+
+    def _loop(self) -> None:
+        closing = False
+        while not closing:
+            batch, closing = self._take()
+            if batch:
+                self._run(batch)
+                with suppress(trio.RunFinishedError):
+                    self._token.run_sync_soon(_settle, batch)
+
+    def _take(self) -> tuple[list[tuple[Any, _Promise]], bool]:
+        """Everything that waits, at least one item; and whether the end was among it."""
+        batch: list[tuple[Any, _Promise]] = []
+        item = self._waiting.get()
+        while item is not None:
+            batch.append(item)
+            try:
+                item = self._waiting.get_nowait()
+            except Empty:
+                return batch, False
+        return batch, True
+
+    async def close(self) -> None:
+        """Run what waits, then end the thread."""
+        self._closing = True
+        self._waiting.put(None)
+        await trio.to_thread.run_sync(self._thread.join)
+
+
+def _settle(batch: list[tuple[Any, _Promise]]) -> None:
+    for _, promise in batch:
+        promise.done.set()
+
+
+def _run_commits(store: Store, batch: list[tuple[Any, _Promise]]) -> None:
+    """One transaction for the whole batch; a failure of the commit is everyone's, a refused job only its own."""
+    jobs: list[Sequence[Write]] = []
+    promises: list[_Promise] = []
+    for job, promise in batch:
+        try:
+            jobs.append(job() if callable(job) else job)
+            promises.append(promise)
+        except Exception as error:
+            promise.error = _coded(error)
+    try:
+        settled = list(zip(promises, store.transact(jobs), strict=True))
+    except Exception as error:
+        for promise in promises:
+            promise.error = _coded(error)
+        return
+    for promise, outcome in settled:
+        promise.value, promise.error = outcome, outcome.error
+
+
+def _coded(error: Exception) -> ParlerError:
+    if isinstance(error, ParlerError):
+        return error
+    wrapped = StoreError("store_failed")
+    wrapped.__cause__ = error
+    return wrapped
+
+
+class ThreadDriver:
+    """The real driver. Make it inside the trio run that uses it."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._writer = _Worker("parler-writer", lambda batch: _run_commits(store, batch))
+        self._reader = _Worker("parler-reader", self._run_queries)
+
+    def _run_queries(self, batch: list[tuple[Any, _Promise]]) -> None:
+        for query, promise in batch:
+            try:
+                promise.value = query(self.store)
+            except Exception as error:
+                promise.error = error
+
+    async def commit(self, job: Job) -> Outcome:
+        outcome: Outcome = await self._writer.submit(job).get()
+        return outcome
+
+    async def read(self, query: Callable[[Store], T]) -> T:
+        value: T = await self._reader.submit(query).get()
+        return value
+
+    async def close(self) -> None:
+        """Finish what waits, end both threads, close the store."""
+        await self._reader.close()
+        await self._writer.close()
+        self.store.close()
+
+
+class InlineDriver:
+    """The same answers on the loop, one checkpoint each: virtual time does not see threads."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    async def commit(self, job: Job) -> Outcome:
+        await trio.lowlevel.checkpoint()
+        promise = _Promise()
+        _run_commits(self.store, [(job, promise)])
+        if promise.error is not None:
+            raise promise.error
+        outcome: Outcome = promise.value
+        return outcome
+
+    async def read(self, query: Callable[[Store], T]) -> T:
+        await trio.lowlevel.checkpoint()
+        return query(self.store)
+
+    async def close(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self.store.close()

@@ -1,0 +1,289 @@
+"""The engine's face: one door for every surface, one permission check, one table of handlers.
+
+Surfaces (`parlerd.ipc` for the command line, `mcp_server` for agent hosts) build a `Caller` per connection and come
+through `call` or `stream`. What an operation is, who may call it and what it needs stands in
+`parlerd.operations.registry`; what it does stands in the handlers (`sessions`, `messaging`, `looking`, `streams`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from typing import Any
+
+import trio
+
+from parlerd import __version__
+from parlerd.core import events as e
+from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.model import RoomId
+from parlerd.core.room import Room
+from parlerd.engine import notifier
+from parlerd.engine.actor import Context
+from parlerd.engine.callers import Caller, PeerProcess
+from parlerd.engine.desk import Desk
+from parlerd.engine.driver import Driver
+from parlerd.engine.looking import Looking
+from parlerd.engine.messaging import Messaging, Posting
+from parlerd.engine.notices import Notices
+from parlerd.engine.notifier import Notifier, Topic
+from parlerd.engine.ports import Clock, Keys, Randomness
+from parlerd.engine.reading import Reading
+from parlerd.engine.rooms import Rooms
+from parlerd.engine.seats import Seats
+from parlerd.engine.sessions import Sessions
+from parlerd.engine.streams import Streams
+from parlerd.engine.throttle import GuessThrottle
+from parlerd.operations import types as t
+from parlerd.operations.registry import OPERATIONS
+from parlerd.settings import Settings
+
+Handler = Callable[[Caller, Any], Awaitable[t.Result]]
+StreamHandler = Callable[[Caller, Any], AsyncGenerator[t.Result, None]]
+
+
+class Engine:
+    """One home, served. Make it with `open_engine`."""
+
+    def __init__(self, desk: Desk, socket: str, stop: Callable[[], None]) -> None:
+        self._desk = desk
+        self._stop = stop
+        reading = Reading(desk)
+        self._messaging = Messaging(desk, reading)
+        self._sessions = sessions = Sessions(desk, reading)
+        self._streams = Streams(desk, reading, sessions)
+        self._notices = Notices(desk, reading)
+        looking = Looking(desk, socket)
+        messaging = self._messaging
+        self.handlers: dict[str, Handler] = {
+            "session.open": sessions.open_session,
+            "session.join": sessions.join,
+            "session.requests": sessions.requests,
+            "session.approve": sessions.approve,
+            "session.deny": sessions.deny,
+            "session.close": sessions.close_session,
+            "session.list": sessions.list_sessions,
+            "session.revoke": sessions.revoke,
+            "message.send": messaging.send,
+            "message.recv": messaging.recv,
+            "message.recv_all": messaging.recv_all,
+            "message.commit": messaging.commit,
+            "message.why": messaging.why,
+            "handoff.give": messaging.give_handoff,
+            "rooms.list": looking.rooms,
+            "rooms.roster": looking.roster,
+            "rooms.requests": sessions.requests,
+            "approvals.list": sessions.approvals,
+            "agent.whoami": looking.whoami,
+            "daemon.status": looking.status,
+            "daemon.check": looking.check,
+            "daemon.stop": self._stop_daemon,
+        }
+        self.stream_handlers: dict[str, StreamHandler] = {
+            "approvals.watch": self._streams.approvals,
+            "room.watch": self._streams.room,
+        }
+
+    # -- calls ---------------------------------------------------------------------------------------------
+
+    async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result:
+        """Run one operation. Raises `ParlerError`; a refusal changed nothing."""
+        handler = self.handlers.get(op)
+        if handler is None:
+            raise Refused("unknown_operation", operation=op[:64])
+        self._admit(op, caller)
+        return await handler(caller, params)
+
+    def begin(self, op: str, params: t.Params, caller: Caller) -> Posting | None:
+        """Begin an operation that needs nothing but its place in a room's line; None for one that must be called.
+
+        What a client pipelines is then decided and committed together, without a task for each. Raises `ParlerError`.
+        """
+        if op != "message.send":
+            return None
+        self._admit(op, caller)
+        assert isinstance(params, t.Send)
+        return self._messaging.begin_send(caller, params)
+
+    def stream(
+        self, op: str, params: t.Params, caller: Caller
+    ) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[t.Result]]:
+        """Run a stream: a channel of results that ends when the stream does. Leaving the context ends it."""
+        handler = self.stream_handlers.get(op)
+        if handler is None:
+            raise Refused("unknown_operation", operation=op[:64])
+        self._admit(op, caller)
+        return _channel(handler(caller, params))
+
+    def changes(self, caller: Caller) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[RoomId]]:
+        """Room ids as something this caller may see is posted in them."""
+        return _channel(self._streams.changes(caller))
+
+    def _admit(self, op: str, caller: Caller) -> None:
+        operation = OPERATIONS[op]
+        if self._desk.draining and operation.plane != "local":
+            raise Refused("draining", retry_after_ms=200)
+        if operation.plane == "person" and caller.via != "cli":
+            raise Refused("person_only", hint=f"Ask the person to run: {operation.command}")
+
+    # -- connections ---------------------------------------------------------------------------------------
+
+    async def connect(self, caller: Caller) -> None:
+        """A connection is there; it becomes an agent at its first call."""
+        self._desk.seats.connect(caller)
+        await trio.lowlevel.checkpoint()
+
+    async def disconnect(self, caller: Caller) -> None:
+        """A connection ended. Shielded: a slot must be freed however the connection went."""
+        with trio.CancelScope(shield=True):
+            try:
+                await self._desk.seats.disconnect(caller, restarting=self._desk.draining)
+            except ParlerError:
+                # The lease stays in the store and lapses 30 s after the next start.
+                return
+
+    # -- for the MCP face ----------------------------------------------------------------------------------
+
+    async def acknowledge_shown(self, caller: Caller) -> None:
+        """The pages this window was shown are acknowledged: its next tool call, or its orderly end."""
+        await self._messaging.acknowledge_shown(caller)
+
+    async def decide_by_form(self, params: t.DecideJoin, caller: Caller, *, admit: bool) -> t.Decided:
+        """A decision a person made in this host's form, proved by the joiner's code."""
+        return await self._sessions.decide_by_form(caller, params, admit=admit)
+
+    async def find_request(self, params: t.DecideJoin, caller: Caller) -> tuple[t.Request, bool]:
+        """The request a form would be about, and whether the room lets its owner decide without one."""
+        return await self._sessions.find(caller, params)
+
+    async def notice(self, caller: Caller) -> str:
+        """One line of counts and names when something waits for this caller's agent, else nothing."""
+        return await self._notices.line(caller)
+
+    # -- stopping ------------------------------------------------------------------------------------------
+
+    async def drain(self) -> None:
+        """No new calls; everyone who waits is answered `draining`."""
+        self._desk.draining = True
+        self._desk.notifier.wake_all()
+        await trio.lowlevel.checkpoint()
+
+    async def _stop_daemon(self, caller: Caller, params: t.StopDaemon) -> t.Stopping:
+        status = await self.handlers["daemon.status"](caller, t.DaemonStatus())
+        assert isinstance(status, t.DaemonInfo)
+        await self.drain()
+        self._stop()
+        return t.Stopping(pid=status.pid)
+
+
+@asynccontextmanager
+async def open_engine(
+    *,
+    driver: Driver,
+    clock: Clock,
+    random: Randomness,
+    keys: Keys,
+    settings: Settings,
+    user: str,
+    home_path: str = "",
+    default_home: bool = True,
+    socket: str = "",
+    inspect: Callable[[PeerProcess], PeerProcess] = lambda peer: peer,
+    stop: Callable[[], None] = lambda: None,
+) -> AsyncIterator[Engine]:
+    """Serve one home until the context ends; then every room keeps its snapshot and the driver is closed.
+
+    `user` names the person's own agent. `stop` is called when a caller asks the daemon to stop.
+    """
+    wakes = Notifier()
+    async with trio.open_nursery() as nursery:
+        rooms: Rooms
+
+        def publish(room: RoomId, facts: Sequence[e.Header]) -> None:
+            actor = rooms.open_actor(room)
+            if actor is not None:
+                wakes.publish(_topics(room, actor.aggregate, facts))
+
+        rooms = Rooms(Context(driver=driver, clock=clock, random=random, keys=keys, publish=publish), nursery)
+        await rooms.start()
+        seats = Seats(driver=driver, rooms=rooms, keys=keys, clock=clock, user=user)
+        seats.start()
+        desk = Desk(
+            driver=driver,
+            rooms=rooms,
+            seats=seats,
+            notifier=wakes,
+            clock=clock,
+            random=random,
+            keys=keys,
+            settings=settings,
+            throttle=GuessThrottle(),
+            inspect=inspect,
+            version=__version__,
+            home_path=home_path,
+            default_home=default_home,
+        )
+        try:
+            yield Engine(desk, socket, stop)
+        finally:
+            with trio.CancelScope(shield=True):
+                await rooms.close()
+    with trio.CancelScope(shield=True):
+        await driver.close()
+
+
+def _topics(room: RoomId, state: Room, facts: Iterable[e.Header]) -> set[Topic]:
+    """Whom committed facts concern."""
+    topics: set[Topic] = set()
+    for header in facts:
+        event = header.event
+        match event:
+            case e.MessagePosted(visibility=None):
+                topics.add(notifier.messages(room))
+            case e.MessagePosted(visibility=visibility) if visibility is not None:
+                topics.update(notifier.messages(room, agent) for agent in visibility)
+            case e.JoinRequested():
+                topics.add(notifier.requests(state.state.owner_principal))
+            case e.JoinApproved() | e.JoinDenied():
+                topics.add(notifier.requests(state.state.owner_principal))
+                topics.add(notifier.decision(room, event.agent))
+            case e.MemberJoined():
+                topics.update((notifier.life(room), notifier.memberships(event.agent)))
+            case e.MemberLeft():
+                topics.add(notifier.life(room))
+            case e.RoomClosed():
+                topics.update((notifier.life(room), notifier.requests(state.state.owner_principal)))
+            case _:
+                pass
+    return topics
+
+
+@asynccontextmanager
+async def _channel(source: AsyncGenerator[Any, None]) -> AsyncIterator[trio.MemoryReceiveChannel[Any]]:
+    """Pump an async generator into a channel of one from a task of its own: cancelling a reader must not break into it.
+
+    A refusal of the source ends the channel, and is raised as itself when whoever iterates it leaves.
+    """
+    send, receive = trio.open_memory_channel[Any](0)
+    refusal: ParlerError | None = None
+
+    async def pump() -> None:
+        nonlocal refusal
+        # Closed without a checkpoint: a reader that sees the end and leaves must not cancel away why it ended.
+        with send:
+            try:
+                async with aclosing(source) as items:
+                    async for item in items:
+                        await send.send(item)
+            except ParlerError as error:
+                refusal = error
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pump)
+        try:
+            yield receive
+        finally:
+            nursery.cancel_scope.cancel()
+            receive.close()
+    if refusal is not None:
+        raise refusal

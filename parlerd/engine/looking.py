@@ -1,0 +1,145 @@
+"""Looking around: rooms, roster, who I am, how the daemon is. Nothing here changes a room."""
+
+from __future__ import annotations
+
+import functools
+import os
+
+import trio
+
+from parlerd.core.model import HOME_ROOM, Millis, PeerText, Position, RoomId, View
+from parlerd.engine.callers import Caller
+from parlerd.engine.desk import Desk
+from parlerd.engine.reading import role_of
+from parlerd.operations import types as t
+from parlerd.store.port import Store
+
+
+class Looking:
+    """The handlers of `rooms.*`, `agent.whoami` and `daemon.*`."""
+
+    def __init__(self, desk: Desk, socket: str) -> None:
+        self._desk = desk
+        self._socket = socket
+        self._started = trio.current_time()
+
+    async def rooms(self, caller: Caller, params: t.ListRooms) -> t.RoomList:
+        desk = self._desk
+        me = await desk.me(caller)
+        active = desk.rooms.home.aggregate.state.active.get(me.id)
+        rooms = []
+        for membership in desk.driver.store.memberships(me.id):
+            if membership.state != "member":
+                continue
+            _, room = await desk.member_room(me, membership.room)
+            state, view = room.state, room.view(me.id)
+            cursor = desk.driver.store.cursor(state.room, me.id)
+            rooms.append(
+                t.RoomInfo(
+                    room=state.room,
+                    name=state.name,
+                    topic=PeerText(state.topic),
+                    kind=state.kind,
+                    home="local",
+                    owner=state.owner,
+                    members=sum(1 for member in state.members.values() if member.present),
+                    unread=desk.driver.store.unread(state.room, view, cursor.acknowledged),
+                    last_at=self._last_at(state.room, view) or state.opened_at,
+                    active=state.room == active,
+                    state="closed" if state.closed else "open",
+                    pending=len(room.pending()) if state.owner == me.id and not state.closed else 0,
+                )
+            )
+        return t.RoomList(rooms=rooms)
+
+    def _last_at(self, room: RoomId, view: View) -> Millis:
+        """When the newest message was posted that this reader may see: the room's own newest would tell of hidden
+        ones."""
+        store = self._desk.driver.store
+        newest = store.position_of(room, view, store.seq_at(room, view, store.head(room).position))
+        header = store.message(room, newest)
+        return Millis(0) if header is None else header.at
+
+    async def roster(self, caller: Caller, params: t.Roster) -> t.RosterResult:
+        desk = self._desk
+        me = await desk.me(caller)
+        _, room = await desk.room_of(me, params.room)
+        state = room.state
+        members = []
+        for member in state.members.values():
+            if not member.present:
+                continue
+            presence, since = desk.seats.presence(member.agent)
+            members.append(
+                t.RosterMember(
+                    id=member.agent,
+                    name=member.handle,
+                    role=role_of(state, member),
+                    host=member.host,
+                    owner=member.agent == state.owner,
+                    state="member",
+                    presence=presence,
+                    since=since or member.joined_at,
+                )
+            )
+        return t.RosterResult(room=state.room, name=state.name, members=members)
+
+    async def whoami(self, caller: Caller, params: t.WhoAmI) -> t.Me:
+        desk = self._desk
+        me = await desk.me(caller)
+        return t.Me(
+            id=me.id,
+            name=me.name,
+            host=caller.host or me.host,
+            home="local",
+            principal=me.principal,
+            workspace=me.workspace,
+            active=desk.rooms.home.aggregate.state.active.get(me.id),
+        )
+
+    async def status(self, caller: Caller, params: t.DaemonStatus) -> t.DaemonInfo:
+        desk = self._desk
+        await trio.lowlevel.checkpoint()
+        return t.DaemonInfo(
+            running=True,
+            pid=os.getpid(),
+            socket=self._socket,
+            version=desk.version,
+            uptime_ms=int((trio.current_time() - self._started) * 1000),
+            rooms=sum(1 for room in desk.driver.store.rooms() if room != HOME_ROOM),
+            connections=desk.seats.connections,
+            windows=desk.seats.windows,
+            store=type(desk.driver.store).__name__,
+            home=desk.home_path,
+        )
+
+    async def check(self, caller: Caller, params: t.CheckStore) -> t.CheckList:
+        """The store's own structures and every room's chain. It reads everything, so it runs away from the loop."""
+        desk = self._desk
+        problems = await desk.driver.read(lambda store: store.check())
+        checks = [
+            t.Check(
+                name="store",
+                ok=not problems,
+                detail="; ".join(problems) or "the database's structures are sound",
+                fix="" if not problems else "stop the daemon and restore the newest backup (see docs/operations.md)",
+            )
+        ]
+        for room in desk.driver.store.rooms():
+            broken = await desk.driver.read(functools.partial(_verify, room=room))
+            if broken is not None:
+                checks.append(
+                    t.Check(
+                        name="chain",
+                        ok=False,
+                        detail=f"room {room}: fact {broken} does not match its digest",
+                        fix="the file was changed from outside; restore the newest backup (see docs/operations.md)",
+                    )
+                )
+        if len(checks) == 1:
+            checks.append(t.Check(name="chain", ok=True, detail="every room's digests match", fix=""))
+        return t.CheckList(checks=checks)
+
+
+def _verify(store: Store, room: RoomId) -> Position | None:
+    return store.verify_chain(room)

@@ -1,0 +1,479 @@
+"""Posting, reading, acknowledging, handing over, and where a message got to."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+import trio
+
+from parlerd.core import commands as c
+from parlerd.core import events as e
+from parlerd.core.envelope import DataPart, HandoffPart, Part, TextPart
+from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.home import AgentRecord
+from parlerd.core.model import MAX_TEXT, AgentId, MessageId, Position, RoomId, Seq, View, label
+from parlerd.core.room import Room
+from parlerd.core.visibility import can_see
+from parlerd.engine import notifier
+from parlerd.engine.actor import Content, RoomActor, Settled, Submission
+from parlerd.engine.armed import Armed
+from parlerd.engine.callers import Caller
+from parlerd.engine.desk import Desk
+from parlerd.engine.reading import Reading, handle_of, is_for, parse_cursor
+from parlerd.operations import types as t
+from parlerd.store.port import Delivery, Page, StoredMessage
+
+MAX_DEPTH: Final = 64
+"""Levels of `data`. Decoders stop at a depth that depends on who calls them; this is far below all of them."""
+_STAGES: Final = ("stored", "pushed", "read", "acknowledged", "acted")
+
+
+def input_digest(params: t.Params) -> bytes:
+    """The digest of a request's decoded parameters, its idempotency key left out.
+
+    Raises `Refused(invalid_param)` for text that is no UTF-8.
+    """
+    fields = {
+        name: value
+        for name in params.__struct_fields__
+        if name != "key" and (value := getattr(params, name)) is not None
+    }
+    try:
+        return hashlib.sha256(msgspec.msgpack.encode(fields, order="sorted")).digest()
+    except UnicodeEncodeError as error:
+        raise Refused("invalid_param", "A parameter is not valid text.") from error
+
+
+def check_text(text: str, param: str) -> None:
+    """Raise `Refused(text_too_long)` for more than 256 KiB: never a cut."""
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size > MAX_TEXT:
+        raise Refused(
+            "text_too_long", f"`{param}` has {size} bytes; a message holds {MAX_TEXT}.", param=param, limit=MAX_TEXT
+        )
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise Refused("invalid_param", f"`{param}` is not valid text.", param=param) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """A message in its room's line. `result` waits until it is durable; it may be called once."""
+
+    messaging: Messaging
+    me: AgentRecord
+    actor: RoomActor[Room]
+    submission: Submission[Room]
+
+    async def result(self) -> t.Sent:
+        """As `message.send` answers. Raises `ParlerError`."""
+        return await self.messaging.settled(self)
+
+
+def check_data(data: Any) -> None:
+    """Raise `Refused(invalid_param)` for anything but JSON of at most 64 levels, `text_too_long` past 256 KiB.
+
+    Every reader of the room must be able to take it apart again: what one surface cannot show would stop a reader there
+    for good.
+    """
+    level, depth = [data], 0
+    while level:
+        depth += 1
+        below: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                below += [*value, *value.values()]
+                fits = all(isinstance(key, str) for key in value)
+            elif isinstance(value, list | tuple):
+                below += value
+                fits = True
+            elif isinstance(value, int):
+                fits = -(2**63) <= value < 2**64
+            else:
+                fits = value is None or isinstance(value, str) or (isinstance(value, float) and math.isfinite(value))
+            if not fits or depth > MAX_DEPTH:
+                raise Refused("invalid_param", f"`data` is not JSON of at most {MAX_DEPTH} levels.", param="data")
+        level = below
+    try:
+        size = len(msgspec.msgpack.encode(data))
+    except UnicodeEncodeError as error:
+        raise Refused("invalid_param", "`data` holds text that is not valid.", param="data") from error
+    if size > MAX_TEXT:
+        raise Refused("text_too_long", f"`data` is larger than {MAX_TEXT} bytes.", param="data", limit=MAX_TEXT)
+
+
+class Messaging:
+    """The handlers of `message.*` and `handoff.*`."""
+
+    def __init__(self, desk: Desk, reading: Reading) -> None:
+        self._desk = desk
+        self._reading = reading
+
+    # -- writing -------------------------------------------------------------------------------------------
+
+    async def send(self, caller: Caller, params: t.Send) -> t.Sent:
+        me = await self._desk.me(caller)
+        actor = await self._writable(me, params.room)
+        return await self._post_text(caller, me, actor, params).result()
+
+    def begin_send(self, caller: Caller, params: t.Send) -> Posting | None:
+        """`send`, as far as its place in the room's line: for pipelined clients, which need no task each for that.
+
+        None when it takes more than that (the agent is not leased yet, the room is closed up or named by its name).
+        """
+        me = self._desk.seats.known(caller)
+        actor = None if me is None else self._open_room(me, params.room)
+        if me is None or actor is None:
+            return None
+        return self._post_text(caller, me, actor, params)
+
+    def _post_text(self, caller: Caller, me: AgentRecord, actor: RoomActor[Room], params: t.Send) -> Posting:
+        check_text(params.text, "text")
+        parts: list[Part] = [TextPart(params.text)]
+        if params.data is not None:
+            check_data(params.data)
+            parts.append(DataPart(params.data))
+        command = c.PostMessage(
+            operation="message.send",
+            key=params.key or self._desk.random.new("k"),
+            input=input_digest(params),
+            kind=params.kind,
+            to=params.to,
+            visibility=params.visible_to or None,
+            reply_to=None if params.reply_to is None else MessageId(params.reply_to),
+        )
+        return self._post(caller, me, actor, command, tuple(parts))
+
+    async def give_handoff(self, caller: Caller, params: t.GiveHandoff) -> t.GivenHandoff:
+        me = await self._desk.me(caller)
+        check_text(params.next, "next")
+        check_text(params.summary, "summary")
+        target = label(params.for_) if params.for_ else ""
+        actor, room = await self._desk.room_of(me, params.room)
+        members = room.state.members.values()
+        known = next((m.agent for m in members if m.present and target in (m.handle, m.agent)), None)
+        command = c.PostMessage(
+            operation="handoff.give",
+            key=params.key or self._desk.random.new("k"),
+            input=input_digest(params),
+            kind="handoff",
+            to=() if known is None else (known,),
+            role="" if known is not None else target,
+        )
+        part = HandoffPart(next=params.next, summary=params.summary, target=target)
+        sent = await self._post(caller, me, actor, command, (part,)).result()
+        return t.GivenHandoff(id=sent.id, room=sent.room, for_=target or None, replayed=sent.replayed, key=sent.key)
+
+    def _post(
+        self,
+        caller: Caller,
+        me: AgentRecord,
+        actor: RoomActor[Room],
+        command: c.PostMessage,
+        parts: tuple[Part, ...],
+    ) -> Posting:
+        """Put a message in the room's line. The key travels with a failure too, so that a retry can be the same
+        request."""
+        try:
+            content = Content(parts=parts, seen=self._reading.seen(actor.room, me.id))
+            submission = actor.enqueue(command, self._desk.by(caller, me), content)
+        except ParlerError as error:
+            error.details.setdefault("key", command.key)
+            raise
+        return Posting(self, me, actor, submission)
+
+    async def settled(self, posting: Posting) -> t.Sent:
+        """What became of a message in line."""
+        actor, command = posting.actor, posting.submission.command
+        try:
+            settled = await actor.settle(posting.submission)
+            header = self._committed(actor, settled)
+        except ParlerError as error:
+            error.details.setdefault("key", command.key)
+            raise
+        event = header.event
+        assert isinstance(event, e.MessagePosted)
+        if event.reply_to is not None and settled.facts:
+            await self._note_reply(actor.room, header, event.reply_to)
+        seq = settled.seq
+        if not seq:
+            seq = self._reading.seq_at(actor.room, actor.aggregate.view(posting.me.id), header.position)
+        return t.Sent(
+            room=actor.room,
+            id=event.id,
+            seq=seq,
+            at=header.at,
+            replayed=settled.decision.replay is not None,
+            key=command.key or "",
+        )
+
+    async def _writable(self, me: AgentRecord, wanted: str | None) -> RoomActor[Room]:
+        """The room to write to. Unlike a read it does not wait for the batch in flight: the room's task orders
+        writes."""
+        actor = self._open_room(me, wanted)
+        if actor is None:
+            actor, _ = await self._desk.room_of(me, wanted)
+        return actor
+
+    def _open_room(self, me: AgentRecord, wanted: str | None) -> RoomActor[Room] | None:
+        """The room a member means by an id or by nothing, if it is open now."""
+        if wanted is None:
+            wanted = self._desk.rooms.home.aggregate.state.active.get(me.id)
+        actor = None if wanted is None else self._desk.rooms.open_actor(RoomId(wanted))
+        if actor is None:
+            return None
+        member = actor.aggregate.state.members.get(me.id)
+        return actor if member is not None and member.present else None
+
+    def _committed(self, actor: RoomActor[Room], settled: Settled[Room]) -> e.Header:
+        """The fact a request led to: the new one, or on a replay the one that was committed then."""
+        if settled.facts:
+            return settled.facts[0]
+        assert settled.decision.replay is not None
+        header = self._desk.driver.store.message(actor.room, settled.decision.replay)
+        if header is None:
+            raise Refused("idempotency_expired")
+        return header
+
+    # -- reading -------------------------------------------------------------------------------------------
+
+    async def recv(self, caller: Caller, params: t.Recv) -> t.Received:
+        me = await self._desk.me(caller)
+        actor, room = await self._desk.room_of(me, params.room)
+        lookback = params.since is not None or params.all
+        deadline = trio.current_time() + params.wait_ms / 1000
+        topics = (notifier.messages(actor.room), notifier.messages(actor.room, me.id), notifier.life(actor.room))
+        armed: Armed | None = None
+        with self._desk.notifier.listen(*topics) as waiter:
+            while True:
+                waiter.clear()
+                received, shown, end = await self._recv_now(caller, me, actor, params, lookback=lookback, armed=armed)
+                left = deadline - trio.current_time()
+                if received.messages or left <= 0:
+                    caller.shown.update(shown)
+                    return received
+                if room.state.closed:
+                    # Nothing will ever come: an agent that keeps asking must be told to stop.
+                    raise Refused("room_closed")
+                if self._desk.draining:
+                    raise Refused("draining")
+                plain = not (lookback or waiter.woken or params.kind is not None or params.mentions)
+                armed = _armed(me.id, end, params) if plain else None
+                caller.waiting += 1
+                try:
+                    with trio.move_on_after(left), actor.arm(armed) if armed is not None else nullcontext():
+                        await waiter.wait()
+                finally:
+                    caller.waiting -= 1
+                # Each time anew: a room nobody uses is closed, and this may wait for long.
+                actor, room = await self._desk.member_room(me, actor.room)
+
+    async def recv_all(self, caller: Caller, params: t.Recv) -> t.ReceivedAll:
+        """Every room with something new; waits for the first of them when none has."""
+        me = await self._desk.me(caller)
+        deadline = trio.current_time() + params.wait_ms / 1000
+        while True:
+            rooms = [m.room for m in self._desk.driver.store.memberships(me.id) if m.state == "member"]
+            topics = [notifier.messages(room) for room in rooms]
+            topics += [notifier.messages(room, me.id) for room in rooms]
+            with self._desk.notifier.listen(*topics, notifier.memberships(me.id)) as waiter:
+                received: list[t.Received] = []
+                shown: dict[RoomId, Position] = {}
+                for name in rooms:
+                    try:
+                        actor, _ = await self._desk.member_room(me, name)
+                        one, page_shown, _ = await self._recv_now(caller, me, actor, params, lookback=False)
+                    except Refused as error:
+                        if error.code != "no_such_room":
+                            raise
+                        continue  # it left meanwhile
+                    if one.messages:
+                        received.append(one)
+                        shown |= page_shown
+                left = deadline - trio.current_time()
+                if received or left <= 0:
+                    caller.shown.update(shown)
+                    return t.ReceivedAll(rooms=received)
+                if self._desk.draining:
+                    raise Refused("draining")
+                caller.waiting += 1
+                try:
+                    with trio.move_on_after(left):
+                        await waiter.wait()
+                finally:
+                    caller.waiting -= 1
+
+    async def _recv_now(
+        self,
+        caller: Caller,
+        me: AgentRecord,
+        actor: RoomActor[Room],
+        params: t.Recv,
+        *,
+        lookback: bool,
+        armed: Armed | None = None,
+    ) -> tuple[t.Received, dict[RoomId, Position], Position]:
+        """A page as it is now, what the next MCP call acknowledges of it (the caller's only once it is the answer),
+        and the position up to which this reader was looked after."""
+        room = await actor.quiet()
+        view = room.view(me.id)
+        store = self._desk.driver.store
+        cursor = store.cursor(actor.room, me.id)
+        after = cursor.acknowledged
+        if params.all:
+            after = Position(0)
+        elif params.since is not None:
+            after = store.position_of(actor.room, view, Seq(params.since))
+        # A filtered read shows a part of what is new, so acknowledging it would lose the rest.
+        filtered = params.kind is not None or params.mentions
+        held = caller.via == "cli" and bool(caller.as_name) and self._desk.seats.held_by_window(me.id)
+        acknowledges = not (lookback or params.peek or filtered or (held and not params.take))
+        page = await self._page(room, view, after, params, me.id, skip_own=not lookback)
+        if page.messages:
+            if armed is None or not armed.covers([stored.header.position for stored in page.messages]):
+                # (after, end] joins what was delivered before; a look at something farther on is marked as just that.
+                await self._reading.mark(actor.room, me.id, _shown(page, after, filtered=filtered))
+            self._reading.note_seen(actor.room, me.id, page)
+        shown = {actor.room: page.end} if page.messages and acknowledges and caller.via == "mcp" else {}
+        end, end_seq = page.end, page.end_seq
+        if not page.messages:
+            end, end_seq = after, store.seq_at(actor.room, view, after)
+        notice = ""
+        if held and not params.take and not lookback and not params.peek:
+            notice = "A live window holds this agent, so this read acknowledged nothing. Use --take to move its cursor."
+        received = t.Received(
+            room=actor.room,
+            name=room.state.name,
+            messages=self._reading.render(room.state, me.id, page.messages),
+            cursor=str(end_seq),
+            more=page.more,
+            # A page of everything that is left leaves nothing unread; asking would cost as much as the page.
+            unread=0
+            if not (page.more or lookback or filtered)
+            else store.unread(actor.room, view, max(end, cursor.acknowledged)),
+            acknowledges=acknowledges,
+            notice=notice,
+        )
+        return received, shown, page.end
+
+    async def _page(
+        self, room: Room, view: View, after: Position, params: t.Recv, reader: AgentId, *, skip_own: bool
+    ) -> Page:
+        limit = min(params.limit, t.MAX_PAGE)
+        while True:
+            page = await self._reading.page(
+                room, view, after, limit=limit, max_bytes=params.max_bytes, skip_own=skip_own, kind=params.kind
+            )
+            if not params.mentions:
+                return page
+            wanted = [stored for stored in page.messages if _mentions(room, reader, stored)]
+            if wanted or not page.more:
+                return Page(wanted, page.end, page.end_seq, page.chain, page.more)
+            after = page.end
+
+    async def commit(self, caller: Caller, params: t.Commit) -> t.Committed:
+        me = await self._desk.me(caller)
+        actor, room = await self._desk.room_of(me, params.room)
+        view = room.view(me.id)
+        seq = parse_cursor(params.cursor)
+        store = self._desk.driver.store
+        upto = store.cursor(actor.room, me.id).delivered
+        if store.seq_at(actor.room, view, upto) != seq:
+            # Not the newest page: the message itself is the mark.
+            upto = store.position_of(actor.room, view, seq)
+            if store.seq_at(actor.room, view, upto) != seq:
+                raise Refused("cursor_ahead")
+        await self._reading.acknowledge(actor.room, me.id, upto)
+        return t.Committed(room=actor.room, cursor=params.cursor)
+
+    async def acknowledge_shown(self, caller: Caller) -> None:
+        """Acknowledge the pages the last MCP call showed. Source: decision 14."""
+        shown, caller.shown = caller.shown, {}
+        if caller.agent is None:
+            return
+        for room, upto in shown.items():
+            await self._reading.acknowledge(room, caller.agent, upto)
+
+    # -- where it got to -----------------------------------------------------------------------------------
+
+    async def why(self, caller: Caller, params: t.Why) -> t.WhyResult:
+        """For the author: every other member's ladder. For a reader: its own. For anyone else there is no such
+        message."""
+        me = await self._desk.me(caller)
+        found = self._desk.driver.store.find_message(MessageId(params.id))
+        if found is None:
+            raise Refused("no_such_message")
+        room_id, position = found
+        try:
+            _, room = await self._desk.member_room(me, room_id)
+        except Refused as error:
+            raise Refused("no_such_message") from error
+        header = self._desk.driver.store.message(room_id, position)
+        assert header is not None
+        assert isinstance(header.event, e.MessagePosted)
+        if not can_see(room.view(me.id), position=position, visibility=header.event.visibility):
+            raise Refused("no_such_message")
+        marks = self._desk.driver.store.deliveries(room_id, position)
+        readers = []
+        for member in room.state.members.values():
+            if member.agent == header.by.actor or not member.present:
+                continue
+            if me.id not in (header.by.actor, member.agent):
+                continue
+            if not can_see(room.view(member.agent), position=position, visibility=header.event.visibility):
+                continue
+            readers.append(self._ladder(room, member.agent, header, marks))
+        return t.WhyResult(id=params.id, room=room_id, readers=readers)
+
+    def _ladder(self, room: Room, reader: AgentId, header: e.Header, marks: list[Delivery]) -> t.ReaderLadder:
+        reached = {"stored": int(header.at)}
+        for mark in marks:
+            if mark.reader == reader:
+                reached[mark.stage] = min(reached.get(mark.stage, mark.at), mark.at)
+        if "acknowledged" in reached and "read" not in reached:
+            del reached["acknowledged"]
+        stopped: str | msgspec.UnsetType = msgspec.UNSET
+        if "acknowledged" not in reached and "acted" not in reached:
+            state, since = self._desk.seats.presence(reader)
+            where = "read, not acknowledged" if "read" in reached else "not read"
+            stopped = f"{where}; the agent is {state}" + (f" since {since}" if since else "")
+        return t.ReaderLadder(
+            agent=reader,
+            name=handle_of(room.state, reader),
+            stages=[t.StageReached(stage=stage, at=reached[stage]) for stage in _STAGES if stage in reached],
+            stopped=stopped,
+        )
+
+    async def _note_reply(self, room: RoomId, header: e.Header, target: MessageId) -> None:
+        """A reply is the last rung of the ladder: its author acted on what it replies to."""
+        found = self._desk.driver.store.find_message(target)
+        if found is not None:
+            await self._reading.mark(room, header.by.actor, [(Position(found[1] - 1), found[1])], stage="acted")
+
+
+def _armed(reader: AgentId, after: Position, params: t.Recv) -> Armed:
+    """This reader, with nothing unread up to `after`, about to wait for others' messages."""
+
+    def sees(header: e.Header) -> bool:
+        event = header.event
+        assert isinstance(event, e.MessagePosted)
+        return header.by.actor != reader and (event.visibility is None or reader in event.visibility)
+
+    return Armed(reader, "read", after, min(params.limit, t.MAX_PAGE), params.max_bytes, sees)
+
+
+def _shown(page: Page, after: Position, *, filtered: bool) -> list[tuple[Position, Position]]:
+    if not filtered:
+        return [(after, page.end)]
+    return [(Position(m.header.position - 1), m.header.position) for m in page.messages]
+
+
+def _mentions(room: Room, reader: AgentId, stored: StoredMessage) -> bool:
+    event = stored.header.event
+    return isinstance(event, e.MessagePosted) and is_for(room.state, reader, event)

@@ -1,0 +1,99 @@
+"""Wakes whoever waits for something that changed, and nobody else.
+
+A waiter names topics; publishing a topic sets its flag. Arm the waiter before looking, or a change between the look and
+the wait is missed. Cost follows what changed: publishing touches only the waiters of that topic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import trio
+
+Topic = tuple[str, ...]
+
+
+class Waiter:
+    """A flag with topics. Use it as a context manager; `clear`, look, then `wait`."""
+
+    __slots__ = ("_event", "_notifier", "topics")
+
+    def __init__(self, notifier: Notifier, topics: tuple[Topic, ...]) -> None:
+        self._notifier = notifier
+        self._event = trio.Event()
+        self.topics = topics
+
+    def __enter__(self) -> Waiter:
+        for topic in self.topics:
+            self._notifier.waiters.setdefault(topic, set()).add(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for topic in self.topics:
+            waiting = self._notifier.waiters.get(topic)
+            if waiting is not None:
+                waiting.discard(self)
+                if not waiting:
+                    del self._notifier.waiters[topic]
+
+    def wake(self) -> None:
+        self._event.set()
+
+    def clear(self) -> None:
+        """Forget earlier wakes. Look at the state after this, not before."""
+        if self._event.is_set():
+            self._event = trio.Event()
+
+    @property
+    def woken(self) -> bool:
+        """Whether something was published since the last `clear`."""
+        return self._event.is_set()
+
+    async def wait(self) -> None:
+        await self._event.wait()
+
+
+class Notifier:
+    """Topics to waiters. Everything happens on the loop's thread."""
+
+    def __init__(self) -> None:
+        self.waiters: dict[Topic, set[Waiter]] = {}
+
+    def listen(self, *topics: Topic) -> Waiter:
+        """A waiter for any of `topics`."""
+        return Waiter(self, topics)
+
+    def publish(self, topics: Iterable[Topic]) -> None:
+        """Wake every waiter of these topics."""
+        for topic in topics:
+            for waiter in self.waiters.get(topic, ()):
+                waiter.wake()
+
+    def wake_all(self) -> None:
+        """Wake everyone: the daemon drains."""
+        self.publish(list(self.waiters))
+
+
+def messages(room: str, reader: str = "") -> Topic:
+    """A message in `room`: for everyone in it, or (with a reader) one that only it and a few others may see."""
+    return ("messages", room, reader)
+
+
+def decision(room: str, agent: str) -> Topic:
+    """An answer to `agent`'s knock on `room`."""
+    return ("decision", room, agent)
+
+
+def requests(principal: str) -> Topic:
+    """A change in what waits for this person."""
+    return ("requests", principal)
+
+
+def memberships(agent: str) -> Topic:
+    """`agent` came into a room."""
+    return ("memberships", agent)
+
+
+def life(room: str) -> Topic:
+    """Members came or went, or the room closed."""
+    return ("life", room)

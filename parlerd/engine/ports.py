@@ -1,0 +1,84 @@
+"""What the engine needs from outside: a clock, fresh ids, random bytes, signatures, and facts about a peer process.
+
+Real ones are built by `parlerd.daemon`; tests pass counted and frozen ones. Every port has a contract suite.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import Protocol
+
+from parlerd.core.model import AgentId, KeyId, Millis, PrincipalId, RequestId
+from parlerd.engine.callers import PeerProcess
+from parlerd.identity.signatures import Domain
+
+_TIME_MASK = (1 << 40) - 1
+_RANDOM_BYTES = 7
+_POOL_BYTES = 4096
+
+
+class Clock(Protocol):
+    def now(self) -> Millis:
+        """The wall clock, in epoch milliseconds. It may step; room time never goes back."""
+        ...
+
+
+class Randomness(Protocol):
+    """Fresh ids for the core, and raw bytes for nonces and codes."""
+
+    def new(self, prefix: str) -> str: ...
+
+    def bytes(self, count: int) -> bytes: ...
+
+
+class Keys(Protocol):
+    """The key ring of this home; `parlerd.identity.keyring.KeyRing` is the real one."""
+
+    @property
+    def principal(self) -> PrincipalId: ...
+
+    def create_agent(self) -> AgentId: ...
+
+    def sign(self, id: str, domain: Domain, data: bytes) -> bytes: ...
+
+    def key_id(self, code: str) -> KeyId: ...
+
+    def join_code(self, request: RequestId) -> str: ...
+
+
+class Inspector(Protocol):
+    """What can be learnt of the process behind a connection, when a person's decision depends on it."""
+
+    def __call__(self, peer: PeerProcess) -> PeerProcess: ...
+
+
+class WallClock:
+    """The machine's clock."""
+
+    def now(self) -> Millis:
+        return Millis(time.time_ns() // 1_000_000)
+
+
+class SystemRandomness:
+    """The operating system's randomness, asked for a page at a time: a message takes four small pieces, and a call
+    each costs as much as deciding it. Used on the loop's thread alone."""
+
+    def __init__(self) -> None:
+        self._pool = b""
+        self._used = 0
+
+    def new(self, prefix: str) -> str:
+        # Time first: ids that sort by age land on the same pages of an index, which halves what a commit writes
+        # (measured: 189 to 116 pages for 50 messages). They tell when, which whoever may see the id is told anyway.
+        age = time.time_ns() // 1_000_000 & _TIME_MASK
+        return f"{prefix}_{age:010x}{self.bytes(_RANDOM_BYTES).hex()}"
+
+    def bytes(self, count: int) -> bytes:
+        if count > _POOL_BYTES:
+            return secrets.token_bytes(count)
+        if self._used + count > len(self._pool):
+            self._pool, self._used = secrets.token_bytes(_POOL_BYTES), 0
+        drawn = self._pool[self._used : self._used + count]
+        self._used += count
+        return drawn

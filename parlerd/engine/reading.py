@@ -1,0 +1,233 @@
+"""Pages: what a reader is shown, what is recorded before it leaves, and what acknowledging moves.
+
+A page is read away from the loop, and its delivery range is durable before the answer leaves: the range is the ladder
+behind `why`. The cursor moves only by acknowledging, never past what was delivered. Every surface that shows messages
+comes here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from parlerd.core import events as e
+from parlerd.core.envelope import DataPart, HandoffPart, TextPart, decode_envelope
+from parlerd.core.errors import Refused, StoreError
+from parlerd.core.membership import Member
+from parlerd.core.model import AgentId, PeerText, Position, RoomId, Seq, Stage, View
+from parlerd.core.room import Room, RoomState
+from parlerd.engine.desk import Desk
+from parlerd.operations import types as t
+from parlerd.store.port import MarkDelivery, MoveCursor, Page, StoredMessage, Write
+
+log = logging.getLogger(__name__)
+
+JOIN_BYTES: Final = 1024 * 1024
+"""Bodies in the page a join returns: past this the middle is left out and said so."""
+MAX_REMEMBERED: Final = 4096
+"""Readers whose newest chain head is kept at hand; anyone else's is looked up."""
+
+
+NEAR: Final = 64
+"""Facts behind the head that a page may start at and still be read on the loop: at most 64 rows, some 0.1 ms."""
+
+
+class Reading:
+    """Reads, marks and acknowledges for the handlers."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._seen: dict[tuple[RoomId, AgentId], tuple[Position, bytes]] = {}
+
+    # -- pages ---------------------------------------------------------------------------------------------
+
+    async def page(
+        self,
+        room: Room,
+        view: View,
+        after: Position,
+        *,
+        limit: int,
+        max_bytes: int = JOIN_BYTES,
+        skip_own: bool,
+        kind: str | None = None,
+    ) -> Page:
+        """Messages after a position, away from the loop."""
+        name = room.state.room
+        return await self._desk.driver.read(
+            lambda store: store.page(name, view, after, limit=limit, max_bytes=max_bytes, skip_own=skip_own, kind=kind)
+        )
+
+    async def tail(self, room: Room, view: View, *, limit: int) -> Page:
+        """The newest messages this reader may see."""
+        name = room.state.room
+        return await self._desk.driver.read(lambda store: store.tail(name, view, limit=limit, max_bytes=JOIN_BYTES))
+
+    async def opening_page(self, room: Room, view: View, limit: int) -> tuple[list[StoredMessage], Page, int]:
+        """What a joiner sees first: the recap and the newest tail. The number is how many messages between them were
+        left out."""
+        state = room.state
+        tail = await self.tail(room, view, limit=limit)
+        if not tail.more or not tail.messages:
+            return tail.messages, tail, 0
+        first = tail.messages[0]
+        if not state.opening or first.header.position <= state.opening:
+            return tail.messages, tail, first.seq - 1
+        after = Position(state.opening - 1)
+        recap = await self.page(room, view, after, limit=1, max_bytes=1024, skip_own=False)
+        return [*recap.messages, *tail.messages], tail, first.seq - recap.messages[0].seq - 1
+
+    # -- marking and acknowledging -------------------------------------------------------------------------
+
+    async def mark(
+        self, room: RoomId, reader: AgentId, spans: Iterable[tuple[Position, Position]], stage: Stage = "read"
+    ) -> None:
+        """Record, durably, that messages in these (after, upto] reached `stage` for this reader."""
+        now = self._desk.clock.now()
+        marks: list[Write] = [
+            MarkDelivery(room, reader, stage, upto=upto, at=now, after=after) for after, upto in spans
+        ]
+        if marks:
+            await self._desk.driver.commit(marks)
+
+    async def acknowledge(self, room: RoomId, reader: AgentId, upto: Position) -> None:
+        """Move a reader's cursor. Idempotent, never backwards. Raises `Refused(cursor_ahead)`."""
+        cursor = self._desk.driver.store.cursor(room, reader)
+        if upto > cursor.delivered:
+            raise Refused("cursor_ahead")
+        if upto > cursor.acknowledged:
+            await self._desk.driver.commit(
+                [
+                    MoveCursor(room, reader, upto),
+                    MarkDelivery(
+                        room,
+                        reader,
+                        "acknowledged",
+                        upto=upto,
+                        at=self._desk.clock.now(),
+                        after=cursor.acknowledged,
+                    ),
+                ]
+            )
+
+    def seq_at(self, room: RoomId, view: View, position: Position) -> Seq:
+        return self._desk.driver.store.seq_at(room, view, position)
+
+    def seen(self, room: RoomId, reader: AgentId) -> bytes:
+        """The highest chain head this reader was shown, for the envelopes it signs; empty before its first page."""
+        known = self._seen.get((room, reader))
+        if known is None:
+            store = self._desk.driver.store
+            upto = store.cursor(room, reader).delivered
+            known = (upto, store.chain_at(room, upto) if upto else b"")
+            self._remember(room, reader, known)
+        return known[1]
+
+    def note_seen(self, room: RoomId, reader: AgentId, page: Page) -> None:
+        """A page was shown; later envelopes of this reader name its end."""
+        known = self._seen.get((room, reader))
+        if page.messages and (known is None or page.end >= known[0]):
+            self._remember(room, reader, (page.end, page.chain))
+
+    def _remember(self, room: RoomId, reader: AgentId, known: tuple[Position, bytes]) -> None:
+        self._seen.pop((room, reader), None)
+        self._seen[room, reader] = known
+        if len(self._seen) > MAX_REMEMBERED:
+            del self._seen[next(iter(self._seen))]
+
+    # -- rendering -----------------------------------------------------------------------------------------
+
+    def render(self, room: RoomState, reader: AgentId, messages: Sequence[StoredMessage]) -> list[t.Message]:
+        """Messages as this reader is shown them."""
+        return [render_message(room, reader, message) for message in messages]
+
+
+def render_message(room: RoomState, reader: AgentId, stored: StoredMessage) -> t.Message:
+    """One message in the shape every surface prints."""
+    header = stored.header
+    event = header.event
+    assert isinstance(event, e.MessagePosted)
+    text, data, handoff = _parts(room, reader, event, stored.body)
+    return t.Message(
+        id=event.id,
+        seq=stored.seq,
+        at=header.at,
+        author=author_of(room, header.by.actor, header.by.host),
+        verified=event.verified,
+        via=header.by.via,
+        kind=event.kind,
+        text=PeerText(text),
+        to=[handle_of(room, agent) for agent in event.to] or msgspec.UNSET,
+        reply_to=event.reply_to or msgspec.UNSET,
+        data=data,
+        handoff=handoff,
+        private=True if event.visibility is not None else msgspec.UNSET,
+        opening=True if event.opening else msgspec.UNSET,
+    )
+
+
+def _parts(
+    room: RoomState, reader: AgentId, event: e.MessagePosted, body: bytes | None
+) -> tuple[str, object, t.Handoff | msgspec.UnsetType]:
+    """(text, data, handoff) of a body; an erased one has none."""
+    if body is None:
+        return "", msgspec.UNSET, msgspec.UNSET
+    texts: list[str] = []
+    data: object = msgspec.UNSET
+    handoff: t.Handoff | msgspec.UnsetType = msgspec.UNSET
+    try:
+        parts = decode_envelope(body).parts
+    # msgspec lets text that is not UTF-8 and nesting without end through as they are.
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise StoreError("store_corrupt", f"The stored text of {event.id} is damaged.", id=event.id) from error
+    for part in parts:
+        match part:
+            case TextPart(text=text):
+                texts.append(text)
+            case DataPart(data=value):
+                data = value
+            case HandoffPart(next=following, summary=summary, target=target):
+                handoff = t.Handoff(
+                    next=PeerText(following),
+                    summary=PeerText(summary),
+                    for_=target,
+                    to_you=is_for(room, reader, event),
+                )
+    return "\n".join(texts), data, handoff
+
+
+def is_for(room: RoomState, reader: AgentId, event: e.MessagePosted) -> bool:
+    """Whether a message asks for this reader's attention: by id, by role or handle; a handoff to no one is for
+    anyone."""
+    if reader in event.to:
+        return True
+    member = room.members.get(reader)
+    if event.role and member is not None:
+        return event.role in (member.role, member.handle)
+    return event.kind == "handoff" and not event.to and not event.role
+
+
+def author_of(room: RoomState, agent: AgentId, host: str) -> t.Author:
+    member = room.members.get(agent)
+    if member is None:
+        return t.Author(id=agent, name=agent, role="", host=host)
+    return t.Author(id=agent, name=member.handle, role=role_of(room, member), host=host)
+
+
+def role_of(room: RoomState, member: Member) -> str:
+    return member.role or ("owner" if member.agent == room.owner else "member")
+
+
+def handle_of(room: RoomState, agent: AgentId) -> str:
+    member = room.members.get(agent)
+    return agent if member is None else member.handle
+
+
+def parse_cursor(text: str) -> Seq:
+    """A cursor as a seq. Raises `Refused(invalid_cursor)`."""
+    if not text.isascii() or not text.isdigit() or len(text) > 15:
+        raise Refused("invalid_cursor")
+    return Seq(int(text))

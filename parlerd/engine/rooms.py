@@ -1,0 +1,173 @@
+"""The open rooms: folds one on demand from its last snapshot, keeps it while it is used, closes it when nobody does."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import msgspec
+import trio
+
+from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.home import Home
+from parlerd.core.model import HOME_ROOM, RoomId
+from parlerd.core.room import Room
+from parlerd.engine.actor import FOLD_PAGE, Aggregate, Context, RoomActor
+from parlerd.store.port import Store
+
+log = logging.getLogger(__name__)
+
+IDLE_SECONDS: Final = 600.0
+"""A room nobody used for this long is closed; opening it again from its snapshot takes milliseconds."""
+REOPEN_SECONDS: Final = 1.0
+"""Between attempts to read the home room of a store that could not be read."""
+MAX_OPEN: Final = 512
+"""Open rooms; past it the longest unused are closed."""
+
+A = TypeVar("A", bound=Aggregate)
+
+
+def fold(store: Store, room: RoomId, make: Callable[[], A], restore: Callable[[bytes], A]) -> tuple[A, bool]:
+    """A room folded from its newest usable snapshot and what follows. The flag says that a newer Parler wrote facts
+    here: what could be folded is shown, and nothing more is accepted."""
+    snapshot = store.snapshot(room)
+    aggregate = make()
+    if snapshot is not None and snapshot.fold_version == aggregate.fold_version:
+        try:
+            aggregate = restore(snapshot.data)
+        # msgspec lets text that is not UTF-8 and nesting without end through as they are.
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            log.warning("room %s: its snapshot could not be read; folding from the start", room)
+    limit = FOLD_PAGE
+    while True:
+        try:
+            facts = store.facts(room, aggregate.position, limit)
+        except Refused as error:
+            if limit == 1:
+                log.warning("room %s: read-only from fact %d: %s", room, aggregate.position + 1, error.code)
+                return aggregate, True
+            # One fact that is not known spoils the whole page: come closer to it.
+            limit = max(1, limit // 8)
+            continue
+        for header in facts:
+            aggregate.apply(header)
+        if len(facts) < limit:
+            return aggregate, False
+
+
+class Rooms:
+    """Actors by room. `home` is always open."""
+
+    def __init__(self, context: Context, nursery: trio.Nursery) -> None:
+        self._context = context
+        self._nursery = nursery
+        self._actors: dict[RoomId, RoomActor[Room]] = {}
+        self._opening: dict[RoomId, trio.Event] = {}
+        self._closed = trio.Event()
+        self.home: RoomActor[Home]
+
+    def __len__(self) -> int:
+        return len(self._actors)
+
+    async def start(self) -> None:
+        """Fold the home room and start its task."""
+        self.home = await self._open_home()
+        self._nursery.start_soon(self._run_home)
+        self._nursery.start_soon(self._close_idle)
+
+    async def _open_home(self) -> RoomActor[Home]:
+        store = self._context.driver.store
+
+        def load() -> tuple[Home, bool]:
+            return fold(store, HOME_ROOM, Home, Home.restore)
+
+        home, frozen = await self._context.driver.read(lambda _: load())
+        return RoomActor(HOME_ROOM, home, self._context, lambda: load()[0], frozen=frozen)
+
+    async def _run_home(self) -> None:
+        """Serve the home room; when its store could not be read, again as soon as it can be."""
+        while True:
+            await self.home.run()
+            while self.home.dead and not self._closed.is_set():
+                try:
+                    self.home = await self._open_home()
+                except ParlerError:
+                    await self._pause(REOPEN_SECONDS)
+            if self._closed.is_set():
+                return
+
+    async def _pause(self, seconds: float) -> None:
+        with trio.move_on_after(seconds):
+            await self._closed.wait()
+
+    async def get(self, room: RoomId) -> RoomActor[Room]:
+        """The room's actor, opened if need be. Raises `Refused(no_such_room)` if it has no log."""
+        actor = await self._existing(room)
+        if actor is None:
+            raise Refused("no_such_room")
+        return actor
+
+    def open_actor(self, room: RoomId) -> RoomActor[Room] | None:
+        """The room's actor if it is open now."""
+        actor = self._actors.get(room)
+        return None if actor is None or actor.dead else actor
+
+    async def create(self, room: RoomId) -> RoomActor[Room]:
+        """The actor of a room that may be new: its first command must be `OpenRoom`."""
+        actor = await self._existing(room)
+        if actor is None:
+            actor = self._start(room, Room(), frozen=False)
+        return actor
+
+    async def _existing(self, room: RoomId) -> RoomActor[Room] | None:
+        while True:
+            actor = self._actors.get(room)
+            if actor is not None and not actor.dead:
+                actor.used_at = trio.current_time()
+                return actor
+            opening = self._opening.get(room)
+            if opening is None:
+                break
+            await opening.wait()
+        self._opening[room] = trio.Event()
+        try:
+            folded, frozen = await self._context.driver.read(lambda store: fold(store, room, Room, Room.restore))
+            if folded.position == 0 and not frozen:
+                return None
+            return self._start(room, folded, frozen=frozen)
+        finally:
+            self._opening.pop(room).set()
+
+    def _start(self, room: RoomId, folded: Room, *, frozen: bool) -> RoomActor[Room]:
+        store = self._context.driver.store
+        actor = RoomActor(room, folded, self._context, lambda: fold(store, room, Room, Room.restore)[0], frozen=frozen)
+        self._actors[room] = actor
+        self._nursery.start_soon(self._run, actor)
+        return actor
+
+    async def _run(self, actor: RoomActor[Room]) -> None:
+        try:
+            await actor.run()
+        finally:
+            if self._actors.get(actor.room) is actor:
+                del self._actors[actor.room]
+
+    async def _close_idle(self) -> None:
+        while not self._closed.is_set():
+            await self._pause(IDLE_SECONDS / 10)
+            now = trio.current_time()
+            by_use = sorted(self._actors.values(), key=lambda actor: actor.used_at)
+            surplus = len(by_use) - MAX_OPEN
+            for n, actor in enumerate(by_use):
+                if actor.idle and (n < surplus or now - actor.used_at > IDLE_SECONDS):
+                    # Whoever waits for something in it holds no actor meanwhile: it asks for the room again.
+                    del self._actors[actor.room]
+                    actor.close()
+
+    async def close(self) -> None:
+        """Let every room finish what waits and keep its snapshot; the nursery ends when they have."""
+        self._closed.set()
+        for actor in list(self._actors.values()):
+            actor.close()
+        self.home.close()

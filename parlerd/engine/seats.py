@@ -1,0 +1,215 @@
+"""Which agent a connection acts as: leases by (host, workspace, slot) for windows, names for commands.
+
+The first window in a workspace gets slot 0; a second one open at the same time gets slot 1; whoever comes back gets
+the same again. A lease is durable: after a daemon restart a slot is kept for its window for 30 s, and an orderly or
+broken connection frees it at once. Nothing is leased before the first call that needs it, so a host that only checks
+health never becomes an agent. Names and seats are facts of the home room; leases are not.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Final
+
+import trio
+
+from parlerd.core import commands as c
+from parlerd.core.errors import StoreError
+from parlerd.core.home import AgentRecord
+from parlerd.core.model import AgentId, By, Label, Millis, PrincipalId, label, slug
+from parlerd.engine.actor import Content
+from parlerd.engine.callers import Caller
+from parlerd.engine.driver import Driver
+from parlerd.engine.ports import Clock, Keys
+from parlerd.engine.rooms import Rooms
+from parlerd.identity.delegation import DELEGATION_TTL_MS, issue
+from parlerd.store.port import DropLease, Lease, PutLease
+
+KEPT_MS: Final = 30_000
+"""How long a slot waits for its window after a restart. Source: decision 9."""
+NAMED: Final = -1
+"""The slot of an agent that is found by its name and not by its place."""
+ACTIVE_MS: Final = 60_000
+"""An agent that acted this recently counts as active."""
+
+
+class Seats:
+    """Callers, leases and the agents behind them."""
+
+    def __init__(self, *, driver: Driver, rooms: Rooms, keys: Keys, clock: Clock, user: str) -> None:
+        self._driver = driver
+        self._rooms = rooms
+        self._keys = keys
+        self._clock = clock
+        self._user = slug(user, fallback="person")
+        self._lock = trio.Lock()
+        self._leases: dict[str, Lease] = {}
+        self._kept_until: dict[str, int] = {}
+        self._callers: set[Caller] = set()
+        self._last_seen: dict[AgentId, Millis] = {}
+
+    def start(self) -> None:
+        """Read the leases of the last run; each is kept for its window for a while."""
+        until = self._clock.now() + KEPT_MS
+        for lease in self._driver.store.leases():
+            self._leases[lease.window] = lease
+            self._kept_until[lease.window] = until
+
+    # -- connections ---------------------------------------------------------------------------------------
+
+    def connect(self, caller: Caller) -> None:
+        """A connection is there. It is no agent yet."""
+        self._callers.add(caller)
+        self._kept_until.pop(caller.window, None)
+
+    async def disconnect(self, caller: Caller, *, restarting: bool = False) -> None:
+        """A connection ended: its window's slot is free at once, unless it is this daemon that goes away."""
+        self._callers.discard(caller)
+        if caller.agent is not None:
+            self._last_seen[caller.agent] = self._clock.now()
+        if caller.window and not restarting and not any(other.window == caller.window for other in self._callers):
+            await self._release(caller.window)
+
+    async def _release(self, window: str) -> None:
+        self._kept_until.pop(window, None)
+        if self._leases.pop(window, None) is not None:
+            await self._driver.commit([DropLease(window)])
+
+    @property
+    def connections(self) -> int:
+        return len(self._callers)
+
+    @property
+    def windows(self) -> int:
+        return sum(1 for caller in self._callers if caller.window)
+
+    # -- identity ------------------------------------------------------------------------------------------
+
+    async def identify(self, caller: Caller) -> AgentRecord:
+        """The agent this caller acts as. Raises `Refused(invalid_name)` for a name that cannot be one."""
+        now = self._clock.now()
+        if caller.agent is None:
+            async with self._lock:
+                if caller.agent is None:
+                    record = await (self._lease(caller) if caller.window else self._named(caller))
+                    caller.agent = record.id
+        # Not any sooner: a commit that fails meanwhile puts another home in the place of this one.
+        record = self._rooms.home.aggregate.state.agents[caller.agent]
+        caller.last_act = now
+        until = record.delegated_until
+        if until - now < DELEGATION_TTL_MS // 2:
+            try:
+                await self._delegate(record)
+            except StoreError:
+                # Nothing can be written now; a delegation that still holds must not stop a read.
+                if until <= now:
+                    raise
+        return record
+
+    def known(self, caller: Caller) -> AgentRecord | None:
+        """The agent of a caller that was identified before and whose delegation needs no renewal now."""
+        if caller.agent is None:
+            return None
+        record = self._rooms.home.aggregate.state.agents[caller.agent]
+        now = self._clock.now()
+        if record.delegated_until - now < DELEGATION_TTL_MS // 2:
+            return None
+        caller.last_act = now
+        return record
+
+    def held_by_window(self, agent: AgentId) -> bool:
+        """Whether a live window acts as this agent now, or will at its next call."""
+        return any(caller.window and self._acts_as(caller) == agent for caller in self._callers)
+
+    def presence(self, agent: AgentId) -> tuple[str, Millis]:
+        """(active, waiting, idle or offline; since when): derived, never stated."""
+        mine = [caller for caller in self._callers if self._acts_as(caller) == agent]
+        last = self._last_seen.get(agent, Millis(0))
+        if not mine:
+            return "offline", last
+        last = Millis(max(last, *(caller.last_act for caller in mine)))
+        if any(caller.waiting for caller in mine):
+            return "waiting", last
+        return ("active" if self._clock.now() - last < ACTIVE_MS else "idle"), last
+
+    def _acts_as(self, caller: Caller) -> AgentId | None:
+        """A connection's agent. A window that came back after a restart has its lease before its first call."""
+        if caller.agent is not None or not caller.window:
+            return caller.agent
+        held = self._leases.get(caller.window)
+        return None if held is None else held.agent
+
+    async def _named(self, caller: Caller) -> AgentRecord:
+        name = label(caller.as_name) if caller.as_name else self._user
+        found = self._rooms.home.aggregate.by_name(name)
+        return found or await self._create(name, host=caller.host, workspace="", slot=NAMED)
+
+    async def _lease(self, caller: Caller) -> AgentRecord:
+        """The agent of this window's lease, or of the first free slot of its place."""
+        now = self._clock.now()
+        for window in [window for window, until in self._kept_until.items() if until < now]:
+            # Not one that came back while another was being released.
+            if window in self._kept_until:
+                await self._release(window)
+        home = self._rooms.home.aggregate
+        host = slug(caller.host, fallback="agent")
+        name = label(caller.as_name) if caller.as_name else None
+        place = ("as", str(name)) if name is not None else (host, caller.workspace)
+        held = self._leases.get(caller.window)
+        if held is not None and (held.host, held.workspace) == place:
+            return home.state.agents[held.agent]
+        taken = {lease.slot for lease in self._leases.values() if (lease.host, lease.workspace) == place}
+        slot = next(n for n in range(len(taken) + 1) if n not in taken)
+        suffix = f"#{slot + 1}" if slot else ""
+        if name is not None:
+            wanted = f"{name}{suffix}"
+            record = home.by_name(wanted) or await self._create(wanted, host=host, workspace="", slot=NAMED)
+        else:
+            record = home.by_seat(*place, slot) or await self._create(
+                home.free_name(f"{_place_name(host, caller.workspace)}{suffix}"),
+                host=host,
+                workspace=caller.workspace,
+                slot=slot,
+            )
+        lease = Lease(window=caller.window, agent=record.id, host=place[0], workspace=place[1], slot=slot, taken_at=now)
+        await self._driver.commit([PutLease(lease)])
+        self._leases[caller.window] = lease
+        return record
+
+    async def _create(self, name: str, *, host: str, workspace: str, slot: int) -> AgentRecord:
+        agent = await self._driver.read(lambda _: self._keys.create_agent())
+        await self._rooms.home.submit(
+            c.CreateAgent(
+                agent=agent,
+                principal=self._keys.principal,
+                name=label(name),
+                host=host,
+                workspace=workspace,
+                slot=slot,
+            ),
+            self._home_by(agent),
+        )
+        record = self._rooms.home.aggregate.state.agents[agent]
+        await self._delegate(record)
+        return record
+
+    async def _delegate(self, record: AgentRecord) -> None:
+        """Let an agent act for its person for another 30 days. Source: security spec D17."""
+        now = self._clock.now()
+        text, signature = issue(self._keys, record.id, now)
+        await self._rooms.home.submit(
+            c.RenewDelegation(agent=record.id, principal=record.principal, expires_at=Millis(now + DELEGATION_TTL_MS)),
+            self._home_by(record.id),
+            Content(raw=text, signature=signature),
+        )
+
+    def _home_by(self, agent: AgentId) -> By:
+        principal: PrincipalId = self._keys.principal
+        return By(actor=agent, principal=principal, session="home", host="home", via="cli")
+
+
+def _place_name(host: str, workspace: str) -> Label:
+    """`claude-code@repo`, or the host alone where there is no workspace."""
+    if not workspace:
+        return label(host)
+    return label(f"{host}@{slug(PurePath(workspace).name, fallback='workspace')}"[:56])

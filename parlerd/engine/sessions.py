@@ -1,0 +1,528 @@
+"""Opening, knocking, deciding, closing: the life of a session and of the keys that lead to it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+import trio
+
+from parlerd.core import commands as c
+from parlerd.core import events as e
+from parlerd.core.approvals import KeyState, find_request
+from parlerd.core.envelope import TextPart
+from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.home import AgentRecord
+from parlerd.core.model import (
+    HOME_ROOM,
+    MAX_TOPIC,
+    PROOF_ORDER,
+    AgentId,
+    KeyId,
+    Millis,
+    PeerText,
+    Position,
+    Proof,
+    RoomId,
+    slug,
+)
+from parlerd.core.room import Room
+from parlerd.core.scrub import scrub
+from parlerd.engine import notifier
+from parlerd.engine.actor import Content, RoomActor
+from parlerd.engine.callers import Caller, PeerProcess
+from parlerd.engine.desk import Desk
+from parlerd.engine.messaging import check_text, input_digest
+from parlerd.engine.reading import Reading
+from parlerd.identity import codes
+from parlerd.operations import types as t
+
+CODE_TRIES: Final = 5
+"""Wrong codes for one request before it takes none for a while."""
+CODE_PAUSE_S: Final = 300.0
+MAX_COUNTED: Final = 4096
+"""Requests whose wrong codes are remembered; only a person's own mistakes come here."""
+
+
+class Sessions:
+    """The handlers of `session.*`, `rooms.requests` and `approvals.list`."""
+
+    def __init__(self, desk: Desk, reading: Reading) -> None:
+        self._desk = desk
+        self._reading = reading
+        self._wrong_codes: dict[str, tuple[int, float]] = {}
+
+    # -- opening -------------------------------------------------------------------------------------------
+
+    async def open_session(self, caller: Caller, params: t.OpenSession) -> t.OpenedSession:
+        desk = self._desk
+        me = await desk.me(caller)
+        check_text(params.context, "context")
+        if len(params.topic) > MAX_TOPIC:
+            raise Refused("invalid_param", f"A topic has at most {MAX_TOPIC} characters.", param="topic")
+        approval = desk.settings.approval_default if params.approval is None else params.approval
+        weaker = (desk.settings.approval_default and not approval) or params.approver == "agent" or params.preapprove
+        if weaker:
+            # Lowering the gate is the person's to do, whichever agent opens the room. Source: security spec A1.
+            self._require_person(caller)
+        preapproved = tuple(self._agent_id(who) for who in params.preapprove)
+        key = params.key or desk.random.new("k")
+        try:
+            return await self._open(caller, me, params, key, approval=approval, preapproved=preapproved)
+        except ParlerError as error:
+            # The key travels with the failure too, so that a retry can be the same request.
+            error.details.setdefault("key", key)
+            raise
+
+    async def _open(
+        self,
+        caller: Caller,
+        me: AgentRecord,
+        params: t.OpenSession,
+        key: str,
+        *,
+        approval: bool,
+        preapproved: tuple[AgentId, ...],
+    ) -> t.OpenedSession:
+        desk = self._desk
+        digest = input_digest(params)
+        by = desk.by(caller, me)
+        named = await desk.rooms.home.submit(
+            c.NameRoom(
+                operation="session.open",
+                key=key,
+                input=digest,
+                owner=me.id,
+                wanted=slug(params.topic, fallback="session"),
+            ),
+            by,
+        )
+        naming = self._naming(named.facts[0] if named.facts else None, named.decision.replay)
+        now = desk.clock.now()
+        code = codes.new_code(codes.GATED_LENGTH if approval else codes.OPEN_LENGTH, desk.random.bytes)
+        command = c.OpenRoom(
+            operation="session.open",
+            key=key,
+            input=digest,
+            room=naming.room,
+            kind="session",
+            name=naming.name,
+            topic=params.topic,
+            handle=me.name,
+            host=caller.host,
+            history=params.history,
+            approval=approval,
+            approver=params.approver,
+            mint=desk.keys.key_id(code),
+            expires_at=Millis(now + (params.ttl_ms or desk.settings.key_ttl_ms)),
+            max_uses=params.max_uses or desk.settings.key_max_uses,
+            preapproved=preapproved,
+            recap=bool(params.context),
+        )
+        # Away from the loop: a long recap takes a while to look through.
+        recap, removed = await desk.driver.read(lambda _: scrub(params.context))
+        actor = await desk.rooms.create(naming.room)
+        settled = await actor.submit(command, by, Content(parts=(TextPart(recap),)))
+        room = await actor.quiet()
+        opened = next(iter(room.state.keys.values()))
+        if settled.decision.replay is not None or not settled.facts:
+            return self._opened(actor, room, opened, None, key=key, replayed=True)
+        return self._opened(actor, room, opened, code, key=key, replayed=False, removed=removed)
+
+    def _naming(self, header: e.Header | None, replay: Position | None) -> e.RoomNamed:
+        """The name this request took: now, or when it was first made."""
+        if header is None:
+            assert replay is not None
+            header = self._desk.driver.store.facts(HOME_ROOM, Position(replay - 1), 1)[0]
+        if not isinstance(header.event, e.RoomNamed):
+            raise Refused("idempotency_expired")
+        return header.event
+
+    def _opened(
+        self,
+        actor: RoomActor[Room],
+        room: Room,
+        opened: KeyState,
+        code: str | None,
+        *,
+        key: str,
+        replayed: bool,
+        removed: dict[str, int] | None = None,
+    ) -> t.OpenedSession:
+        gated = opened.gated
+        warnings = []
+        if not gated:
+            warnings.append("Whoever has this key comes in without being asked about. Do not paste it in public.")
+        if removed:
+            listed = ", ".join(f"{name} ({count})" for name, count in removed.items())
+            warnings.append(f"Taken out of the recap: {listed}. Only what is recognised is; look through the rest.")
+        return t.OpenedSession(
+            room=actor.room,
+            name=room.state.name,
+            key=code,
+            join_command=None if code is None else f"parler session join {code}",
+            # An ungated key is a secret, and a command to paste ends up in a host's config.
+            mcp_command=f"claude mcp add parler -e PARLER_SESSION_KEY={code} -- parler mcp" if code and gated else None,
+            expires=opened.expires_at,
+            approval=gated,
+            replayed=replayed,
+            idempotency_key=key,
+            warning=" ".join(warnings) or msgspec.UNSET,
+        )
+
+    # -- joining -------------------------------------------------------------------------------------------
+
+    async def join(self, caller: Caller, params: t.JoinSession) -> t.JoinedSession:
+        desk = self._desk
+        me = await desk.me(caller)
+        key = await self._key_id(caller, params.key)
+        room_id = desk.driver.store.room_of_key(key)
+        if room_id is None:
+            raise self._unknown_key(caller)
+        knock = c.Knock(operation="session.join", with_key=key, name=me.name, host=caller.host)
+        deadline = trio.current_time() + params.wait_ms / 1000
+        topics = (notifier.decision(room_id, me.id), notifier.life(room_id))
+        with desk.notifier.listen(*topics) as waiter:
+            while True:
+                waiter.clear()
+                # Each time anew: a room nobody uses is closed, and this may wait for long.
+                actor = await desk.rooms.get(room_id)
+                try:
+                    settled = await actor.submit(knock, desk.by(caller, me))
+                except Refused as error:
+                    if error.code == "unknown_key":
+                        raise self._unknown_key(caller) from error
+                    raise
+                answer = settled.decision.answer
+                if answer in ("member", "joined"):
+                    return await self._land(caller, me, actor, params)
+                if answer == "denied":
+                    return self._waiting(
+                        room_id, "denied", None, "The person declined. It stays so until the owner lifts it."
+                    )
+                code = self._code_of(await actor.quiet(), me.id)
+                if code is None:
+                    continue
+                left = deadline - trio.current_time()
+                if left <= 0:
+                    return self._waiting(
+                        room_id, "pending", code, f"A person has to approve this. Tell them this code: {code}"
+                    )
+                if desk.draining:
+                    raise Refused("draining")
+                caller.waiting += 1
+                try:
+                    with trio.move_on_after(left):
+                        await waiter.wait()
+                finally:
+                    caller.waiting -= 1
+
+    def _waiting(self, room: RoomId, status: str, code: str | None, hint: str) -> t.JoinedSession:
+        return t.JoinedSession(room=room, status=status, messages=[], truncated=False, code=code, hint=hint)
+
+    def _code_of(self, room: Room, agent: AgentId) -> str | None:
+        """What a person is asked to type for this agent's request; None when it was decided a moment ago."""
+        request = next((request for request in room.pending() if request.agent == agent), None)
+        return None if request is None else self._desk.keys.join_code(request.id)
+
+    async def _land(
+        self, caller: Caller, me: AgentRecord, actor: RoomActor[Room], params: t.JoinSession
+    ) -> t.JoinedSession:
+        """Come up in the room with its context: the recap and the newest tail, with the gap between them stated."""
+        desk = self._desk
+        room = await actor.quiet()
+        entered = room.state.members[me.id].entered
+        if me.id == room.state.owner or desk.driver.store.cursor(actor.room, me.id).acknowledged >= entered:
+            raise Refused("already_member", room=actor.room, name=room.state.name)
+        view, stood = room.view(me.id), room.position
+        messages, tail, left_out = await self._reading.opening_page(room, view, max(1, min(params.limit, t.MAX_PAGE)))
+        # Up to where the room stood when it was read everything is shown, left out and said so, or no message.
+        end = max(tail.end, stood)
+        spans = [(Position(0), end)]
+        if left_out:
+            recap, first = messages[0].header.position, messages[-len(tail.messages)].header.position
+            spans = [(Position(recap - 1), recap), (Position(first - 1), end)]
+        await self._reading.mark(actor.room, me.id, spans)
+        self._reading.note_seen(actor.room, me.id, tail)
+        await desk.rooms.home.submit(c.Activate(agent=me.id, room=actor.room), desk.by(caller, me))
+        if caller.via == "mcp":
+            # Last: what is answered with an error was not shown.
+            caller.shown[actor.room] = end
+        first_seq = tail.messages[0].seq if left_out else 0
+        hint = ""
+        if left_out:
+            since = first_seq - 1 - left_out
+            hint = f"{left_out} messages between the recap and these are not shown: parler recv --since {since}"
+        return t.JoinedSession(
+            room=actor.room,
+            name=room.state.name,
+            status="joined",
+            messages=self._reading.render(room.state, me.id, messages),
+            truncated=bool(left_out),
+            cursor=str(tail.end_seq),
+            first_unshown=first_seq - left_out if left_out else 0,
+            last_unshown=first_seq - 1 if left_out else 0,
+            hint=hint,
+        )
+
+    async def _key_id(self, caller: Caller, text: str) -> KeyId:
+        """The id of a typed key. A key of another home is refused before anything is looked up. Source: security spec
+        D12."""
+        try:
+            code, host = codes.split_home(text)
+        except Refused as error:
+            await self._desk.throttle.before(caller)
+            raise self._unknown_key(caller) from error
+        if host is not None:
+            raise Refused("home_not_trusted", host=host[:64])
+        await self._desk.throttle.before(caller)
+        return self._desk.keys.key_id(code)
+
+    def _unknown_key(self, caller: Caller) -> Refused:
+        self._desk.throttle.wrong(caller)
+        if self._desk.default_home:
+            return Refused("unknown_key")
+        return Refused(
+            "unknown_key",
+            hint=f"This is the home {self._desk.home_path}, not ~/.parler: two homes are two users. "
+            "On one machine a second agent is --as NAME, never a second home.",
+        )
+
+    # -- deciding ------------------------------------------------------------------------------------------
+
+    async def requests(self, caller: Caller, params: t.SessionRequests) -> t.RequestList:
+        me = await self._desk.me(caller)
+        rooms = await self._desk.owned_rooms(me, params.room, person=self.as_person(caller))
+        found = await self._requests_of(rooms)
+        room = rooms[0] if params.room is not None and rooms else None
+        return t.RequestList(room=room, requests=found)
+
+    async def approvals(self, caller: Caller, params: t.Params) -> t.RequestList:
+        me = await self._desk.me(caller)
+        rooms = await self._desk.owned_rooms(me, None, person=self.as_person(caller))
+        return t.RequestList(room=None, requests=await self._requests_of(rooms))
+
+    async def _requests_of(self, rooms: list[RoomId]) -> list[t.Request]:
+        found: list[t.Request] = []
+        for name in rooms:
+            room = await (await self._desk.rooms.get(name)).quiet()
+            if not room.state.closed:
+                found += [self._request(room, request) for request in room.pending()]
+        return sorted(found, key=lambda request: (request.requested, request.id))
+
+    def _request(self, room: Room, request: c.Request) -> t.Request:
+        return t.Request(
+            id=request.id,
+            room=room.state.room,
+            room_name=room.state.name,
+            agent=request.agent,
+            name=request.name,
+            host=request.host,
+            requested=request.at,
+            fingerprint=codes.fingerprint(request.agent),
+            home="local",
+            key=request.key[:8],
+        )
+
+    async def approve(self, caller: Caller, params: t.DecideJoin) -> t.Decided:
+        return await self._decide_as_person(caller, params, admit=True)
+
+    async def deny(self, caller: Caller, params: t.DecideJoin) -> t.Decided:
+        return await self._decide_as_person(caller, params, admit=False)
+
+    async def _decide_as_person(self, caller: Caller, params: t.DecideJoin, *, admit: bool) -> t.Decided:
+        me = await self._desk.me(caller)
+        peer = self._require_person(caller)
+        rooms = await self._desk.owned_rooms(me, params.room, person=self.as_person(caller))
+        actor, request = await self._find(rooms, params.agent)
+        proof: Proof = "cli"
+        if params.code is not None and admit:
+            self._check_code(request, params.code)
+            proof = "terminal" if params.terminal and peer.terminal else "cli"
+        self._require_proof(proof, admit=admit)
+        return await self._decide(caller, me, actor, request, admit=admit, proof=proof)
+
+    async def decide_by_form(self, caller: Caller, params: t.DecideJoin, *, admit: bool) -> t.Decided:
+        """A decision made in an agent host's form: it counts only with the joiner's code, which that host's agent
+        never saw.
+
+        In a room whose person chose the policy `agent`, its owner decides without one.
+        """
+        me = await self._desk.me(caller)
+        rooms = await self._desk.owned_rooms(me, params.room, person=False)
+        actor, request = await self._find(rooms, params.agent)
+        proof: Proof = "none"
+        if params.code is not None:
+            self._check_code(request, params.code)
+            proof = "form"
+        elif (await actor.quiet()).state.approver != "agent":
+            raise Refused("form_undecided")
+        if proof != "none":
+            self._require_proof(proof, admit=admit)
+        return await self._decide(caller, me, actor, request, admit=admit, proof=proof)
+
+    async def _decide(
+        self, caller: Caller, me: AgentRecord, actor: RoomActor[Room], request: c.Request, *, admit: bool, proof: Proof
+    ) -> t.Decided:
+        command = c.DecideRequest(
+            operation="session.approve" if admit else "session.deny",
+            who=request.id,
+            admit=admit,
+            proof=proof,
+            principal=me.principal,
+        )
+        await actor.submit(command, self._desk.by(caller, me))
+        self._wrong_codes.pop(request.id, None)
+        return t.Decided(room=actor.room, agent=request.agent, status="approved" if admit else "denied", proof=proof)
+
+    async def find(self, caller: Caller, params: t.DecideJoin) -> tuple[t.Request, bool]:
+        """The one request a form would be about, and whether the room's policy lets its owner decide without a person.
+
+        Raises as deciding would.
+        """
+        me = await self._desk.me(caller)
+        rooms = await self._desk.owned_rooms(me, params.room, person=False)
+        actor, request = await self._find(rooms, params.agent)
+        room = await actor.quiet()
+        return self._request(room, request), room.state.approver == "agent"
+
+    async def _find(self, rooms: list[RoomId], who: str) -> tuple[RoomActor[Room], c.Request]:
+        """The request meant, across rooms: one that waits before one that was decided on."""
+        found: list[tuple[RoomActor[Room], c.Request]] = []
+        for name in rooms:
+            actor = await self._desk.rooms.get(name)
+            try:
+                found.append((actor, find_request((await actor.quiet()).state.requests, who)))
+            except Refused as error:
+                if error.code != "no_such_request":
+                    raise
+        waiting = [pair for pair in found if pair[1].state == "pending"]
+        if len(waiting) > 1:
+            candidates = [
+                {"id": request.agent, "name": request.name, "host": request.host, "room": actor.room}
+                for actor, request in waiting
+            ]
+            raise Refused(
+                "ambiguous_name",
+                "More than one request matches.",
+                hint="Name the id that is listed, or the room with --room.",
+                candidates=candidates,
+            )
+        if waiting:
+            return waiting[0]
+        if found:
+            return found[-1]
+        raise Refused("no_such_request")
+
+    def as_person(self, caller: Caller) -> bool:
+        """Whether this caller speaks as the person: a command that names no agent."""
+        return caller.via == "cli" and not caller.as_name
+
+    def _require_person(self, caller: Caller) -> PeerProcess:
+        """What is known of the process behind a person's decision. Raises `Refused(person_only)` for an agent's door
+        and `needs_person` for a command that an agent host started. A speed bump under one uid, and the docs say
+        so."""
+        if caller.via != "cli":
+            raise Refused("person_only")
+        peer = self._desk.inspect(caller.peer)
+        if peer.agent_host:
+            raise Refused("needs_person", f"This was started by an agent host ({peer.agent_host}).")
+        return peer
+
+    def _require_proof(self, proof: Proof, *, admit: bool) -> None:
+        minimum = self._desk.settings.approval_minimum
+        if admit and PROOF_ORDER.index(proof) < PROOF_ORDER.index(minimum):
+            raise Refused("needs_proof", f"This home asks for the proof {minimum!r}; this one is {proof!r}.")
+
+    def _check_code(self, request: c.Request, typed: str) -> None:
+        """Raise `Refused(code_mismatch)` for a wrong code, and `throttled` after a few of them."""
+        now = trio.current_time()
+        tries, since = self._wrong_codes.get(request.id, (0, now))
+        if tries >= CODE_TRIES:
+            left = since + CODE_PAUSE_S - now
+            if left > 0:
+                raise Refused("throttled", "Too many wrong codes for this request.", retry_after_ms=int(left * 1000))
+            tries = 0
+        try:
+            matches = codes.normalise(typed) == self._desk.keys.join_code(request.id)
+        except Refused:
+            matches = False
+        if not matches:
+            self._wrong_codes.pop(request.id, None)
+            self._wrong_codes[request.id] = (tries + 1, now)
+            if len(self._wrong_codes) > MAX_COUNTED:
+                del self._wrong_codes[next(iter(self._wrong_codes))]
+            raise Refused("code_mismatch")
+
+    # -- closing, listing, revoking ------------------------------------------------------------------------
+
+    async def close_session(self, caller: Caller, params: t.CloseSession) -> t.ClosedSession:
+        desk = self._desk
+        me = await desk.me(caller)
+        actor, room = await desk.room_of(me, params.room)
+        by = desk.by(caller, me)
+        settled = await actor.submit(c.CloseRoom(operation="session.close"), by)
+        if desk.rooms.home.aggregate.state.active.get(me.id) == actor.room:
+            await desk.rooms.home.submit(c.Activate(agent=me.id, room=None), by)
+        return t.ClosedSession(room=actor.room, name=room.state.name, status=settled.decision.answer)
+
+    async def list_sessions(self, caller: Caller, params: t.ListSessions) -> t.SessionList:
+        desk = self._desk
+        me = await desk.me(caller)
+        active = desk.rooms.home.aggregate.state.active.get(me.id)
+        now = desk.clock.now()
+        sessions = []
+        for membership in desk.driver.store.memberships(me.id):
+            if membership.state != "member":
+                continue
+            _, room = await desk.member_room(me, membership.room)
+            state = room.state
+            keys = [_key_info(key, now) for key in state.keys.values()] if state.owner == me.id else []
+            sessions.append(
+                t.SessionInfo(
+                    room=state.room,
+                    name=state.name,
+                    topic=PeerText(state.topic),
+                    owner=state.owner,
+                    state="closed" if state.closed else "open",
+                    active=state.room == active,
+                    keys=keys,
+                )
+            )
+        return t.SessionList(sessions=sessions)
+
+    async def revoke(self, caller: Caller, params: t.RevokeKey) -> t.RevokedKey:
+        desk = self._desk
+        me = await desk.me(caller)
+        key = await self._key_id(caller, params.key)
+        room_id = desk.driver.store.room_of_key(key)
+        if room_id is None:
+            raise self._unknown_key(caller)
+        actor = await desk.rooms.get(room_id)
+        principal = me.principal if self.as_person(caller) else None
+        try:
+            await actor.submit(
+                c.RevokeKey(operation="session.revoke", revoke=key, principal=principal), desk.by(caller, me)
+            )
+        except Refused as error:
+            if error.code == "unknown_key":
+                raise self._unknown_key(caller) from error
+            raise
+        return t.RevokedKey(room=actor.room, key=key[:8], status="revoked")
+
+    def _agent_id(self, who: str) -> AgentId:
+        """A pre-approved agent: by id alone, never by a name it chose itself. Source: rooms spec."""
+        if len(who) != 56 or not who.startswith("U"):
+            raise Refused("invalid_param", "Pre-approval takes agent ids (U...), not names.", param="preapprove")
+        return AgentId(who)
+
+
+def _key_info(key: KeyState, now: Millis) -> t.SessionKey:
+    return t.SessionKey(
+        key=key.id[:8],
+        approval=key.gated,
+        expires=key.expires_at,
+        uses=key.uses,
+        max_uses=key.max_uses,
+        state=key.state(now),
+    )

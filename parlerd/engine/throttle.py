@@ -1,0 +1,80 @@
+"""Slows down whoever guesses keys: a few wrong ones per connection, and a budget for the whole home.
+
+A connection that guessed wrong too often is refused for a while. When the home's budget is spent every lookup is
+delayed, right keys as well: an answer that came faster for a right key would be the oracle. Source: security spec
+E18.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+
+from parlerd.core.errors import Refused
+from parlerd.engine.callers import Caller
+
+HOME_PER_SECOND: Final = 10.0
+HOME_BURST: Final = 20.0
+CALLER_BURST: Final = 10.0
+CALLER_PER_SECOND: Final = 0.2
+MAX_DELAY: Final = 5.0
+"""Seconds a lookup waits at most: many who guess at the same time may owe more, and nobody hangs for that long."""
+MAX_CALLERS: Final = 4096
+
+
+class Bucket:
+    """Tokens that come back at a steady rate. Time is trio's clock, in seconds."""
+
+    __slots__ = ("_burst", "_rate", "_seen", "tokens")
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate, self._burst = rate, burst
+        self.tokens = burst
+        self._seen = trio.current_time()
+
+    def refill(self) -> float:
+        now = trio.current_time()
+        self.tokens = min(self._burst, self.tokens + (now - self._seen) * self._rate)
+        self._seen = now
+        return self.tokens
+
+    def seconds_until(self, tokens: float) -> float:
+        """How long until that many tokens are there."""
+        return max(0.0, (tokens - self.refill()) / self._rate)
+
+
+class GuessThrottle:
+    """One per home."""
+
+    def __init__(self) -> None:
+        self._home = Bucket(HOME_PER_SECOND, HOME_BURST)
+        self._callers: dict[str, Bucket] = {}
+
+    async def before(self, caller: Caller) -> None:
+        """Call before looking a key up. Waits while the home's budget is spent; raises `Refused(throttled)`."""
+        own = self._callers.get(self._who(caller))
+        if own is not None and own.refill() < 1.0:
+            raise Refused("throttled", retry_after_ms=int(own.seconds_until(1.0) * 1000) + 1)
+        delay = self._home.seconds_until(1.0)
+        if delay > MAX_DELAY:
+            raise Refused("throttled", retry_after_ms=int(delay * 1000))
+        if delay:
+            await trio.sleep(delay)
+
+    def wrong(self, caller: Caller) -> None:
+        """Call after a wrong guess."""
+        who = self._who(caller)
+        own = self._callers.pop(who, None) or Bucket(CALLER_PER_SECOND, CALLER_BURST)
+        own.refill()
+        own.tokens -= 1.0
+        self._callers[who] = own
+        if len(self._callers) > MAX_CALLERS:
+            del self._callers[next(iter(self._callers))]
+        self._home.refill()
+        self._home.tokens -= 1.0
+
+    @staticmethod
+    def _who(caller: Caller) -> str:
+        # A one-shot command is a new connection each time, so an agent is counted across its connections.
+        return caller.agent or caller.session

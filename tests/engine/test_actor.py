@@ -1,0 +1,536 @@
+"""A room's task: batches, replays, and what a failed commit leaves behind."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+import pytest
+import trio
+
+from parlerd.core import commands as c
+from parlerd.core.errors import ParlerError
+from parlerd.core.model import By, Position, RoomId
+from parlerd.core.room import Room
+from parlerd.engine import actor as actor_module
+from parlerd.engine.actor import Content, Context, RoomActor
+from parlerd.engine.rooms import fold
+from parlerd.operations import types as t
+from parlerd.store.memory import MemoryStore
+from parlerd.store.port import Append, Outcome, Store, Write
+from tests.support.engine import (
+    CountedKeys,
+    CountedRandomness,
+    HandClock,
+    Party,
+    PlugDriver,
+    Served,
+    SlowDriver,
+    World,
+    engine_world,
+    gather,
+    run,
+    settle,
+    texts,
+)
+from tests.support.faulty_store import FaultyStore
+
+CODES = ["store_full", "store_locked", "store_readonly", "store_corrupt", "store_failed"]
+
+
+class CountingStore(MemoryStore):
+    """Counts transactions and the facts in them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[int] = []
+
+    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+        outcomes = super().transact(jobs)
+        self.batches.append(sum(len(write.facts) for job in jobs for write in job if isinstance(write, Append)))
+        return outcomes
+
+
+async def errors(*calls: Callable[[], Awaitable[object]]) -> list[str]:
+    """What each of some calls at the same time was answered: a code, or '' for success."""
+
+    async def one(call: Callable[[], Awaitable[object]]) -> str:
+        try:
+            await call()
+        except ParlerError as error:
+            return error.code
+        return ""
+
+    return list(await gather(*(partial(one, call) for call in calls)))
+
+
+async def everything(party: Party) -> list[str]:
+    return texts(await party.recv(all=True))
+
+
+# -- batches -----------------------------------------------------------------------------------------------
+
+
+def test_commands_that_wait_together_are_one_transaction_in_the_order_they_came() -> None:
+    async def main() -> None:
+        store = CountingStore()
+        async with engine_world(store=store, driver=SlowDriver) as served:
+            alice, bob = await served.room("alice", "bob")
+            store.batches.clear()
+            sends = [partial(alice.send if n % 2 else bob.send, f"message {n}") for n in range(20)]
+            await gather(*sends)
+            # The first found the room idle; the rest waited for that commit and went together.
+            assert store.batches == [1, 19]
+            page = await bob.recv(all=True)
+            assert texts(page)[1:] == [f"message {n}" for n in range(20)]
+            assert [message.seq for message in page.messages] == list(range(1, 22))
+
+    run(main)
+
+
+def test_a_batch_is_bounded_so_the_rest_waits_for_the_next() -> None:
+    async def main() -> None:
+        store = CountingStore()
+        async with engine_world(store=store, driver=SlowDriver) as served:
+            (alice,) = await served.room("alice")
+            store.batches.clear()
+            await gather(*(partial(alice.send, f"{n}") for n in range(100)))
+            assert store.batches == [1, actor_module.MAX_BATCH, 99 - actor_module.MAX_BATCH]
+
+    run(main)
+
+
+def test_a_room_with_too_much_waiting_refuses_more_and_says_when_to_come_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(actor_module, "MAX_WAITING", 3)
+
+    async def main() -> None:
+        async with engine_world(driver=SlowDriver) as served:
+            (alice,) = await served.room("alice")
+            answers = await errors(*(partial(alice.send, f"{n}") for n in range(10)))
+            # One is at the writer and three wait.
+            assert answers == [""] * 4 + ["room_busy"] * 6
+            assert ParlerError("room_busy").spec.retryable
+            assert (await everything(alice))[1:] == ["0", "1", "2", "3"]
+
+    run(main)
+
+
+def test_a_refusal_does_not_stop_what_waits_behind_it() -> None:
+    async def main() -> None:
+        async with engine_world(driver=SlowDriver) as served:
+            alice, bob = await served.room("alice", "bob")
+            answers = await errors(
+                partial(alice.send, "one"),
+                partial(alice.send, "to nobody", to=("ghost",)),
+                partial(bob.send, "two"),
+                partial(bob.send, "to a message that is not there", reply_to="m_none"),
+                partial(alice.send, "three"),
+            )
+            assert answers == ["", "no_such_agent", "", "no_such_message", ""]
+            assert (await everything(alice))[-3:] == ["one", "two", "three"]
+
+    run(main)
+
+
+def test_a_reply_may_go_to_a_message_that_is_decided_in_the_same_batch() -> None:
+    async def main() -> None:
+        async with engine_world(driver=SlowDriver) as served:
+            alice, bob = await served.room("alice", "bob")
+            # Ids are counted, so the id of the message that is only now being written is known.
+            coming = f"m_{served.world.random.ids + 3:020d}"
+            _, first, reply = await gather(
+                partial(alice.send, "at the writer", key="k0"),
+                partial(alice.send, "first", key="k1"),
+                partial(bob.send, "reply", key="k2", reply_to=coming),
+            )
+            assert first.id == coming
+            page = await alice.recv(all=True)
+            assert page.messages[-1].id == reply.id
+            assert page.messages[-1].reply_to == first.id
+
+    run(main)
+
+
+# -- idempotency -------------------------------------------------------------------------------------------
+
+
+def test_the_same_request_twice_in_one_batch_is_done_once() -> None:
+    async def main() -> None:
+        async with engine_world(driver=SlowDriver) as served:
+            alice, bob = await served.room("alice", "bob")
+            _, first, second = await gather(
+                partial(alice.send, "at the writer"),
+                partial(alice.send, "once", key="k1"),
+                partial(alice.send, "once", key="k1"),
+            )
+            assert (first.id, first.seq, first.at) == (second.id, second.seq, second.at)
+            assert (first.replayed, second.replayed) == (False, True)
+            assert (await everything(bob)).count("once") == 1
+
+    run(main)
+
+
+def test_the_same_key_with_another_input_is_a_conflict_in_one_batch_and_later() -> None:
+    async def main() -> None:
+        async with engine_world(driver=SlowDriver) as served:
+            (alice,) = await served.room("alice")
+            assert await errors(
+                partial(alice.send, "at the writer"),
+                partial(alice.send, "a", key="k1"),
+                partial(alice.send, "b", key="k1"),
+            ) == ["", "", "idempotency_conflict"]
+            assert (await alice.refused("message.send", t.Send(text="c", key="k1"))).code == "idempotency_conflict"
+            assert await everything(alice) == ["Chose PKCE.", "at the writer", "a"]
+
+    run(main)
+
+
+def test_a_key_belongs_to_its_author_and_operation() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.room("alice", "bob")
+            assert not (await alice.send("hers", key="k1")).replayed
+            assert not (await bob.send("his", key="k1")).replayed
+            assert not (await alice.handoff("go on", key="k1")).replayed
+
+    run(main)
+
+
+# -- cancelled callers -------------------------------------------------------------------------------------
+
+
+def test_a_caller_that_gives_up_while_it_waits_leaves_nothing_behind() -> None:
+    async def main() -> None:
+        async with engine_world(driver=SlowDriver) as served:
+            alice, bob = await served.room("alice", "bob")
+
+            async def give_up() -> None:
+                with trio.move_on_after(0.5) as scope:
+                    await alice.send("never")
+                assert scope.cancelled_caught
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(bob.send, "at the writer")
+                await settle()
+                nursery.start_soon(give_up)
+            assert await everything(bob) == ["Chose PKCE.", "at the writer"]
+            assert (await alice.send("later")).seq == 3
+
+    run(main)
+
+
+def test_a_caller_that_gives_up_during_the_commit_finds_its_message_with_the_same_key() -> None:
+    async def main() -> None:
+        async with engine_world(driver=SlowDriver) as served:
+            alice, bob = await served.room("alice", "bob")
+            with trio.move_on_after(0.5) as scope:
+                await alice.send("kept", key="k1")
+            assert scope.cancelled_caught
+            again = await alice.send("kept", key="k1")
+            assert again.replayed
+            assert (await everything(bob)).count("kept") == 1
+
+    run(main)
+
+
+# -- a failed commit ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_every_caller_of_a_batch_that_could_not_be_committed_gets_the_code_and_a_retry_succeeds_once(code: str) -> None:
+    async def main() -> None:
+        store = FaultyStore()
+        async with engine_world(store=store, driver=SlowDriver) as served:
+            alice, bob = await served.room("alice", "bob")
+            before = await everything(bob)
+
+            async def at_the_writer() -> None:
+                await bob.send("went well")
+                store.fail_next_commit(code)
+
+            answers = await errors(
+                at_the_writer,
+                partial(alice.send, "one", key="k1"),
+                partial(bob.send, "two", key="k2"),
+                partial(alice.send, "to nobody", to=("ghost",), key="k3"),
+            )
+            # Also the refused one: it was decided over facts that never happened.
+            assert answers == ["", code, code, code]
+            before = [*before, "went well"]
+            assert await everything(bob) == before
+            assert await memory_equals_store(served)
+
+            again = await gather(partial(alice.send, "one", key="k1"), partial(bob.send, "two", key="k2"))
+            assert not any(sent.replayed for sent in again)
+            assert (await alice.send("one", key="k1")).replayed
+            assert await everything(bob) == [*before, "one", "two"]
+            assert await memory_equals_store(served)
+
+    run(main)
+
+
+def test_reads_go_on_while_nothing_can_be_written() -> None:
+    async def main() -> None:
+        store = FaultyStore()
+        async with engine_world(store=store) as served:
+            alice, bob = await served.room("alice", "bob")
+            store.fail_next_commit("store_full", times=3)
+            for _ in range(3):
+                assert (await alice.refused("message.send", t.Send(text="x"))).code == "store_full"
+                assert (await bob.recv()).messages == []
+                assert [room.name for room in await bob.rooms()] == ["auth-redesign"]
+                assert set(await bob.roster()) == {"alice", "bob"}
+            assert (await alice.send("x")).seq == 2
+
+    run(main)
+
+
+def test_a_refusal_that_rested_on_facts_that_were_lost_is_not_given() -> None:
+    async def main() -> None:
+        store = FaultyStore()
+        async with engine_world(driver=SlowDriver, store=store) as served:
+            alice, bob = await served.agent("alice"), await served.agent("bob")
+            opened = await alice.open()
+            await bob.join(opened.key)
+
+            async def at_the_writer() -> None:
+                await alice.send("went well")
+                store.fail_next_commit("store_locked")
+
+            answers = await errors(at_the_writer, partial(alice.approve, "bob"), partial(alice.approve, "bob"))
+            # `already_decided` would be untrue: nothing was.
+            assert answers == ["", "store_locked", "store_locked"]
+            assert (await alice.approve("bob")).status == "approved"
+
+    run(main)
+
+
+def test_a_room_that_cannot_even_be_read_again_answers_with_the_fault_and_recovers_with_the_store() -> None:
+    async def main() -> None:
+        store = FaultyStore()
+        async with engine_world(store=store) as served:
+            alice, bob = await served.room("alice", "bob")
+            before = await everything(bob)
+            store.fail_next_commit("store_full")
+            store.unreadable = "store_corrupt"
+            error = await alice.refused("message.send", t.Send(text="one", key="k1"))
+            assert (error.code, error.details["key"]) == ("store_full", "k1")
+            # What memory holds now never happened: nobody may be shown it.
+            assert (await bob.refused("rooms.roster", t.Roster())).code == "store_corrupt"
+            store.unreadable = None
+            assert await everything(bob) == before
+            assert not (await alice.send("one", key="k1")).replayed
+            assert await memory_equals_store(served)
+
+    run(main)
+
+
+def test_a_home_room_that_cannot_be_read_again_recovers_with_the_store() -> None:
+    async def main() -> None:
+        store = FaultyStore()
+        async with engine_world(store=store) as served:
+            alice, bob = await served.agent("alice"), await served.agent("bob")
+            await alice.whoami()
+            store.fail_next_commit("store_full")
+            store.unreadable = "store_corrupt"
+            assert (await bob.refused("agent.whoami", t.WhoAmI())).code == "store_full"
+            store.unreadable = None
+            await trio.sleep(5)
+            assert (await bob.whoami()).name == "bob"
+            opened = await alice.open()
+            await served.admit(opened, bob)
+
+    run(main)
+
+
+def test_a_fault_of_ours_in_one_batch_is_answered_and_logged_without_what_was_written(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            (alice,) = await served.room("alice")
+            canary = "canary-" + "text"
+
+            def broken(prefix: str) -> str:
+                raise KeyError(canary)
+
+            working, served.world.random.new = served.world.random.new, broken  # type: ignore[method-assign]
+            error = await alice.refused("message.send", t.Send(text=canary, key="k1"))
+            assert error.code == "internal"
+            served.world.random.new = working  # type: ignore[method-assign]
+            assert (await alice.send("fine", key="k1")).seq == 2
+            assert await memory_equals_store(served)
+
+    with caplog.at_level(logging.DEBUG):
+        run(main)
+    assert "could not be decided" in caplog.text
+    assert "canary-text" not in caplog.text
+
+
+def test_a_message_that_cannot_be_signed_fails_its_own_batch_alone() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.room("alice", "bob")
+            served.world.keys.forget((await alice.whoami()).id)
+            assert (await alice.refused("message.send", t.Send(text="x"))).code == "store_failed"
+            assert (await bob.send("y")).seq == 2
+
+    run(main)
+
+
+async def memory_equals_store(served: Served) -> bool:
+    """Whether each open room is in memory what its log folds to."""
+    desk = served.engine._desk
+    for room in desk.driver.store.rooms():
+        actor = desk.rooms.open_actor(room)
+        if actor is not None:
+            folded, _ = fold(desk.driver.store, room, Room, Room.restore)
+            if (await actor.quiet()).state != folded.state:
+                return False
+    return True
+
+
+# -- a single actor ----------------------------------------------------------------------------------------
+
+
+def by(name: str) -> By:
+    return By(actor=name, principal="A", session="s", host="h", via="cli")  # type: ignore[arg-type]
+
+
+def opening(room: str) -> c.OpenRoom:
+    return c.OpenRoom(
+        room=RoomId(room),
+        kind="session",
+        name="n",
+        topic="t",
+        handle="owner",
+        host="h",
+        history="full",
+        approval=True,
+        mint="key",  # type: ignore[arg-type]
+        approver="person",
+        expires_at=2**60,  # type: ignore[arg-type]
+        max_uses=5,
+    )
+
+
+async def one_actor(nursery: trio.Nursery, store: Store, keys: CountedKeys) -> tuple[RoomActor[Room], str]:
+    owner = keys.create_agent()
+    context = Context(
+        driver=SlowDriver(store),
+        clock=HandClock(),
+        random=CountedRandomness(),
+        keys=keys,
+        publish=lambda room, facts: None,
+    )
+    room = RoomId("r_1")
+    actor = RoomActor(room, Room(), context, lambda: fold(store, room, Room, Room.restore)[0])
+    nursery.start_soon(actor.run)
+    await actor.submit(opening("r_1"), by(owner), Content())
+    return actor, owner
+
+
+def test_closing_finishes_what_waits_keeps_a_snapshot_and_refuses_more() -> None:
+    async def main() -> None:
+        store = MemoryStore()
+        async with trio.open_nursery() as nursery:
+            actor, owner = await one_actor(nursery, store, CountedKeys())
+            done: list[Position] = []
+
+            async def post(n: int) -> None:
+                settled = await actor.submit(
+                    c.PostMessage(kind="text", operation="message.send", key=f"k{n}", input=b"i"), by(owner), Content()
+                )
+                done.append(settled.facts[0].position)
+
+            async def close() -> None:
+                actor.close()
+                await trio.lowlevel.checkpoint()
+
+            await gather(*(partial(post, n) for n in range(5)), close)
+            assert sorted(done) == [4, 5, 6, 7, 8]
+            with pytest.raises(ParlerError, match="draining"):
+                await actor.submit(c.PostMessage(kind="text"), by(owner), Content())
+        snapshot = store.snapshot(RoomId("r_1"))
+        assert snapshot is not None
+        assert snapshot.position == store.head(RoomId("r_1")).position
+
+    run(main)
+
+
+def test_a_long_room_keeps_a_snapshot_as_it_goes_and_a_failed_one_costs_nobody_anything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(actor_module, "SNAPSHOT_EVERY", 10)
+
+    async def main() -> None:
+        store = FaultyStore()
+        async with trio.open_nursery() as nursery:
+            actor, owner = await one_actor(nursery, store, CountedKeys())
+
+            async def post(n: int) -> None:
+                command = c.PostMessage(kind="text", operation="message.send", key=f"k{n}", input=b"i")
+                await actor.submit(command, by(owner), Content())
+
+            for n in range(12):
+                await post(n)
+            await settle()
+            first = store.snapshot(RoomId("r_1"))
+            assert first is not None
+            assert first.position == 10
+            for n in range(12, 16):
+                await post(n)
+            # Position 20 comes next: its batch is committed, the snapshot right after it is not.
+            commits = store.commits
+            store.fail_commit_number(commits + 2)
+            await post(16)
+            await post(17)
+            await settle()
+            assert store.snapshot(RoomId("r_1")) == first
+            for n in range(18, 30):
+                await post(n)
+            await settle()
+            latest = store.snapshot(RoomId("r_1"))
+            assert latest is not None
+            assert latest.position > first.position
+            restored, _ = fold(store, RoomId("r_1"), Room, Room.restore)
+            assert restored.state == actor.aggregate.state
+            actor.close()
+
+    run(main)
+
+
+def test_a_room_with_facts_of_a_newer_parler_is_read_only() -> None:
+    async def main() -> None:
+        keys = CountedKeys()
+        owner = keys.create_agent()
+        context = Context(
+            driver=PlugDriver(MemoryStore()),
+            clock=HandClock(),
+            random=CountedRandomness(),
+            keys=keys,
+            publish=lambda room, facts: None,
+        )
+        actor = RoomActor(RoomId("r_1"), Room(), context, Room, frozen=True)
+        with pytest.raises(ParlerError, match="newer_log"):
+            await actor.submit(opening("r_1"), by(owner), Content())
+        assert (await actor.quiet()).position == 0
+
+    run(main)
+
+
+def test_time_in_a_room_never_goes_back() -> None:
+    async def main() -> None:
+        async with World().serving() as served:
+            (alice,) = await served.room("alice")
+            first = await alice.send("one")
+            served.world.clock.move(seconds=-3600)
+            assert (await alice.send("two")).at == first.at
+            served.world.clock.move(seconds=7200)
+            assert (await alice.send("three")).at == first.at + 3600_000
+            await settle()
+
+    run(main)

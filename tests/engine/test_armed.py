@@ -1,0 +1,141 @@
+"""Readers that wait with everything read: their delivery range is written with the message, never wider than a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import trio
+
+from parlerd.operations import types as t
+from parlerd.store.memory import MemoryStore
+from parlerd.store.port import Append, MarkDelivery, Outcome, Write
+from tests.support.engine import Party, Served, engine_world, run, settle, texts
+from tests.support.faulty_store import FaultyStore
+
+
+class Jobs(MemoryStore):
+    """Remembers every job that was committed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.jobs: list[Sequence[Write]] = []
+
+    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+        self.jobs += jobs
+        return super().transact(jobs)
+
+    def appends(self) -> list[Sequence[Write]]:
+        return [job for job in self.jobs if isinstance(job[0], Append)]
+
+
+def reads(jobs: Sequence[Sequence[Write]]) -> list[MarkDelivery]:
+    return [write for job in jobs for write in job if isinstance(write, MarkDelivery) and write.stage == "read"]
+
+
+async def waiting(served: Served, nursery: trio.Nursery, reader: Party, into: list[t.Received], **how: object) -> None:
+    async def wait() -> None:
+        into.append(await reader.recv(wait=50, **how))
+
+    nursery.start_soon(wait)
+    await settle()
+
+
+def test_the_range_of_a_waiting_reader_is_written_in_the_commit_of_the_message_and_not_again() -> None:
+    async def main() -> None:
+        store = Jobs()
+        got: list[t.Received] = []
+        async with engine_world(store=store) as served:
+            alice, bob = await served.room("alice", "bob")
+            async with trio.open_nursery() as nursery:
+                await waiting(served, nursery, bob, got)
+                store.jobs.clear()
+                sent = await alice.send("wake up")
+            (append,) = store.appends()
+            (mark,) = reads([append])
+            assert mark.reader == (await bob.whoami()).id
+            assert reads(store.jobs) == [mark]
+            assert texts(got[0]) == ["wake up"]
+            assert (await alice.why(sent.id))["bob"] == ["stored", "read"]
+
+    run(main)
+
+
+def test_what_a_waiting_reader_may_not_see_is_not_on_its_record() -> None:
+    async def main() -> None:
+        store = Jobs()
+        got: list[t.Received] = []
+        async with engine_world(store=store) as served:
+            alice, bob, carol = await served.room("alice", "bob", "carol")
+            async with trio.open_nursery() as nursery:
+                await waiting(served, nursery, bob, got)
+                store.jobs.clear()
+                await alice.send("for carol", visible_to=("carol",))
+                await settle()
+                assert reads(store.jobs) == []
+                assert got == []
+                await alice.send("for all")
+            assert texts(got[0]) == ["for all"]
+            assert await carol.read() == ["for carol", "for all"]
+
+    run(main)
+
+
+def test_a_batch_of_more_than_the_reader_asked_for_is_recorded_only_as_far_as_it_is_shown() -> None:
+    async def main() -> None:
+        got: list[t.Received] = []
+        async with engine_world(store=Jobs()) as served:
+            alice, bob = await served.room("alice", "bob")
+            ids: list[str] = []
+            async with trio.open_nursery() as nursery:
+                await waiting(served, nursery, bob, got, limit=1)
+
+                async def send(text: str) -> None:
+                    ids.append((await alice.send(text)).id)
+
+                async with trio.open_nursery() as sending:
+                    for n in range(3):
+                        sending.start_soon(send, f"m{n}")
+            assert len(texts(got[0])) == 1
+            shown = got[0].messages[0].id
+            for id in ids:
+                expected = ["stored", "read"] if id == shown else ["stored"]
+                assert (await alice.why(id))["bob"] == expected
+
+    run(main)
+
+
+def test_a_commit_that_fails_records_nothing_and_the_reader_goes_on_waiting() -> None:
+    async def main() -> None:
+        store = FaultyStore()
+        got: list[t.Received] = []
+        async with engine_world(store=store) as served:
+            alice, bob = await served.room("alice", "bob")
+            async with trio.open_nursery() as nursery:
+                await waiting(served, nursery, bob, got)
+                store.fail_next_commit("store_full")
+                refused = await alice.refused("message.send", t.Send(text="lost", key="k1"))
+                assert refused.code == "store_full"
+                await settle()
+                assert got == []
+                sent = await alice.send("lost", key="k1")
+            assert texts(got[0]) == ["lost"]
+            assert (await alice.why(sent.id))["bob"] == ["stored", "read"]
+
+    run(main)
+
+
+def test_a_read_of_one_kind_is_recorded_for_what_it_showed_alone() -> None:
+    async def main() -> None:
+        got: list[t.Received] = []
+        async with engine_world(store=Jobs()) as served:
+            alice, bob = await served.room("alice", "bob")
+            async with trio.open_nursery() as nursery:
+                await waiting(served, nursery, bob, got, kind="task")
+                other = await alice.send("chat")
+                await settle()
+                task = await alice.send("do it", kind="task")
+            assert texts(got[0]) == ["do it"]
+            assert (await alice.why(other.id))["bob"] == ["stored"]
+            assert (await alice.why(task.id))["bob"] == ["stored", "read"]
+
+    run(main)

@@ -1,0 +1,266 @@
+"""Driving the store: group commit, errors that reach the right caller, an orderly end; the same for both drivers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+import pytest
+import trio
+
+from parlerd.core.errors import ParlerError, StoreError
+from parlerd.core.model import RoomId
+from parlerd.engine.driver import Driver, InlineDriver, ThreadDriver
+from parlerd.store.memory import MemoryStore
+from parlerd.store.port import MoveCursor, Outcome, Store, Write
+from tests.support import facts as f
+from tests.support.faulty_store import FaultyStore
+
+DRIVERS = [InlineDriver, ThreadDriver]
+Scenario = Callable[[Driver, FaultyStore], Awaitable[None]]
+
+
+class Gate(MemoryStore):
+    """A store whose commits wait to be let through, and are counted by the jobs in each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = threading.Event()
+        self.entered = threading.Event()
+        self.batches: list[int] = []
+        self.threads: set[str] = set()
+
+    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+        self.threads.add(threading.current_thread().name)
+        self.entered.set()
+        assert self.open.wait(10)
+        self.batches.append(len(jobs))
+        return super().transact(jobs)
+
+
+@pytest.fixture(params=DRIVERS)
+def drive(request: pytest.FixtureRequest) -> Callable[[Scenario], None]:
+    """Run a scenario with a driver over a store that can be told to fail, and close it."""
+
+    def with_driver(scenario: Scenario) -> None:
+        async def main() -> None:
+            store = FaultyStore()
+            driver: Driver = request.param(store)
+            with trio.fail_after(20):
+                await scenario(driver, store)
+                await driver.close()
+
+        trio.run(main)
+
+    return with_driver
+
+
+Drive = Callable[[Scenario], None]
+
+
+def opening() -> list[Write]:
+    return [f.append(f.opened(), f.joined(2, f.ANN))]
+
+
+def test_a_job_is_committed_and_answered_with_its_outcome(drive: Drive) -> None:
+    async def scenario(driver: Driver, store: FaultyStore) -> None:
+        outcome = await driver.commit(opening())
+        assert outcome.error is None
+        assert outcome.heads[f.ROOM].position == 2
+        assert store.head(f.ROOM).position == 2
+
+    drive(scenario)
+
+
+def test_a_job_may_be_finished_where_it_is_committed(drive: Drive) -> None:
+    async def scenario(driver: Driver, store: FaultyStore) -> None:
+        outcome = await driver.commit(lambda: opening())
+        assert outcome.heads[f.ROOM].position == 2
+
+    drive(scenario)
+
+
+def test_a_refused_job_is_the_error_of_its_own_caller(drive: Drive) -> None:
+    async def scenario(driver: Driver, store: FaultyStore) -> None:
+        await driver.commit(opening())
+        with pytest.raises(StoreError) as error:
+            await driver.commit([f.append(f.message(9), expected=8)])
+        assert error.value.code == "stale_position"
+        await driver.commit([f.append(f.message(3))])
+        assert store.head(f.ROOM).position == 3
+
+    drive(scenario)
+
+
+@pytest.mark.parametrize("code", ["store_full", "store_locked", "store_readonly", "store_corrupt", "store_failed"])
+def test_a_failed_commit_keeps_its_code_and_changes_nothing(drive: Drive, code: str) -> None:
+    async def scenario(driver: Driver, store: FaultyStore) -> None:
+        store.fail_next_commit(code)
+        with pytest.raises(StoreError) as error:
+            await driver.commit(opening())
+        assert error.value.code == code
+        assert store.head(f.ROOM).position == 0
+        await driver.commit(opening())
+
+    drive(scenario)
+
+
+def test_a_job_that_cannot_be_finished_fails_alone_with_a_code(drive: Drive) -> None:
+    async def scenario(driver: Driver, store: FaultyStore) -> None:
+        def broken() -> list[Write]:
+            raise ValueError("of ours")
+
+        with pytest.raises(StoreError) as error:
+            await driver.commit(broken)
+        assert error.value.code == "store_failed"
+        assert isinstance(error.value.__cause__, ValueError)
+        assert (await driver.commit(opening())).error is None
+
+    drive(scenario)
+
+
+def test_a_query_is_answered_and_its_error_is_its_callers(drive: Drive) -> None:
+    async def scenario(driver: Driver, store: FaultyStore) -> None:
+        await driver.commit(opening())
+        assert await driver.read(lambda s: s.head(f.ROOM).position) == 2
+        store.unreadable = "store_corrupt"
+        with pytest.raises(StoreError):
+            await driver.read(lambda s: s.facts(f.ROOM, f.START if hasattr(f, "START") else 0, 1))  # type: ignore[arg-type]
+        store.unreadable = None
+        assert await driver.read(lambda s: len(s.rooms())) == 1
+
+    drive(scenario)
+
+
+def test_what_waits_for_the_writer_becomes_one_transaction_and_never_runs_on_the_loop() -> None:
+    async def main() -> None:
+        store = Gate()
+        driver = ThreadDriver(store)
+        outcomes: list[Outcome] = []
+
+        async def job(n: int) -> None:
+            outcomes.append(
+                await driver.commit(
+                    [MoveCursor(RoomId(f"r_{n}"), f.ANN, f.fact(1, f.opened().header.event).header.position)]
+                )
+            )
+
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(job, 0)
+                await trio.to_thread.run_sync(store.entered.wait)
+                for n in range(1, 30):
+                    nursery.start_soon(job, n)
+                await trio.testing.wait_all_tasks_blocked()
+                store.open.set()
+            await driver.close()
+        assert store.batches == [1, 29]
+        assert store.threads == {"parler-writer"}
+        assert len(outcomes) == 30
+
+    trio.run(main)
+
+
+def test_one_refused_job_among_many_in_a_transaction_leaves_the_others() -> None:
+    async def main() -> None:
+        store = Gate()
+        driver = ThreadDriver(store)
+        answers: dict[str, str] = {}
+
+        async def job(name: str, make: Callable[[], Sequence[Write]]) -> None:
+            try:
+                await driver.commit(make)
+                answers[name] = "ok"
+            except ParlerError as error:
+                answers[name] = error.code
+
+        def broken() -> Sequence[Write]:
+            raise StoreError("internal")
+
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(job, "first", lambda: [MoveCursor(f.OTHER, f.ANN, f.message(1).header.position)])
+                await trio.to_thread.run_sync(store.entered.wait)
+                nursery.start_soon(job, "good", opening)
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.start_soon(job, "stale", lambda: [f.append(f.message(9), room=f.OTHER, expected=8)])
+                nursery.start_soon(job, "broken", broken)
+                await trio.testing.wait_all_tasks_blocked()
+                store.open.set()
+            await driver.close()
+        assert answers == {"first": "ok", "good": "ok", "stale": "stale_position", "broken": "internal"}
+        assert store.head(f.ROOM).position == 2
+
+    trio.run(main)
+
+
+def test_a_caller_that_leaves_does_not_stop_its_commit() -> None:
+    async def main() -> None:
+        store = Gate()
+        driver = ThreadDriver(store)
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(partial(driver.commit, opening()))
+                await trio.to_thread.run_sync(store.entered.wait)
+                nursery.cancel_scope.cancel()
+            store.open.set()
+            assert (await driver.commit([f.append(f.message(3))])).error is None
+            await driver.close()
+        assert store.head(f.ROOM).position == 3
+
+    trio.run(main)
+
+
+def test_closing_finishes_what_waits_then_refuses_and_closes_the_store() -> None:
+    class Closing(MemoryStore):
+        closed = False
+
+        def close(self) -> None:
+            self.closed = True
+
+    async def main() -> None:
+        store = Closing()
+        driver = ThreadDriver(store)
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(partial(driver.commit, opening()))
+                await trio.testing.wait_all_tasks_blocked()
+                await driver.close()
+            assert store.head(f.ROOM).position == 2
+            assert store.closed
+            with pytest.raises(StoreError) as error:
+                await driver.commit([f.append(f.message(3))])
+            assert error.value.spec.retryable
+
+    trio.run(main)
+
+
+def test_a_store_that_breaks_its_promises_does_not_end_the_writer() -> None:
+    class Broken(MemoryStore):
+        broken = True
+
+        def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+            return [] if self.broken else super().transact(jobs)
+
+    async def main() -> None:
+        store = Broken()
+        driver = ThreadDriver(store)
+        with trio.fail_after(20):
+            with pytest.raises(ParlerError):
+                await driver.commit(opening())
+            store.broken = False
+            assert (await driver.commit(opening())).error is None
+            await driver.close()
+
+    trio.run(main)
+
+
+def test_drivers_are_stores_to_nobody_but_point_reads() -> None:
+    async def main() -> None:
+        store: Store = MemoryStore()
+        driver = InlineDriver(store)
+        assert driver.store is store
+        await driver.close()
+
+    trio.run(main)

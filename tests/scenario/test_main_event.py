@@ -1,0 +1,248 @@
+"""The main event and its variants: open, knock, approve, land caught up, talk. Told once, played in every home."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from parlerd.operations import types as t
+from tests.support.engine import Party, gather, texts
+from tests.support.homes import Home, Place
+
+RECAP = "Chose PKCE and refresh tokens. Left: rotation."
+
+
+async def let_in(place: Place, opened: t.OpenedSession, *parties: Party) -> None:
+    """Each knocks, is approved by the person with the code it shows, and comes in."""
+    person = await place.person()
+    for party in parties:
+        knock = await party.join(opened.key)
+        assert knock.status == "pending"
+        await person.approve((await party.whoami()).id, room=opened.room, code=knock.code)
+        await party.come_in(opened.key)
+
+
+def test_two_agents_share_a_session_from_one_key_with_a_persons_approval(home: Home) -> None:
+    async def story(place: Place) -> None:
+        alice, bob, person = await place.agent("alice"), await place.agent("bob"), await place.person()
+        opened = await alice.open("auth redesign", RECAP)
+
+        knock = await bob.join(opened.key)
+        assert (knock.status, knock.messages) == ("pending", [])
+        for op, params in (
+            ("message.recv", t.Recv(room=opened.room)),
+            ("message.send", t.Send(room=opened.room, text="let me in")),
+            ("rooms.roster", t.Roster(room=opened.room)),
+        ):
+            assert (await bob.refused(op, params)).code == "no_such_room"
+
+        (request,) = await person.requests()
+        assert (request.name, request.room_name) == ("bob", "auth-redesign")
+
+        # The decision wakes the joiner, who comes up with the whole context.
+        landed, decided = await gather(
+            partial(bob.join, opened.key, wait=20), partial(person.approve, "bob", code=knock.code)
+        )
+        assert isinstance(decided, t.Decided)
+        assert isinstance(landed, t.JoinedSession)
+        assert (decided.status, landed.status) == ("approved", "joined")
+        assert texts(landed) == [RECAP]
+        await bob.commit(landed)
+
+        # Each message wakes the other, who was waiting.
+        page, sent = await gather(partial(alice.recv, wait=20), partial(bob.send, "on it, taking token rotation"))
+        assert isinstance(page, t.Received)
+        assert isinstance(sent, t.Sent)
+        assert texts(page) == ["on it, taking token rotation"]
+        assert page.messages[0].verified == "valid"
+        await alice.commit(page)
+        page, answer = await gather(partial(bob.recv, wait=20), partial(alice.send, "good", reply_to=sent.id))
+        assert isinstance(page, t.Received)
+        assert isinstance(answer, t.Sent)
+        assert texts(page) == ["good"]
+        await bob.commit(page)
+        assert await bob.why(sent.id) == {"alice": ["stored", "read", "acknowledged", "acted"]}
+
+        await bob.handoff("wire the login UI", to="alice", summary="rotation done")
+        (message,) = (await alice.recv()).messages
+        assert isinstance(message.handoff, t.Handoff)
+        assert message.handoff.to_you
+
+        assert await alice.close() == "closed"
+        assert (await bob.refused("message.send", t.Send(text="still there?"))).code == "room_closed"
+        everything = await bob.recv(all=True)
+        assert texts(everything)[:3] == [RECAP, "on it, taking token rotation", "good"]
+        assert [message.seq for message in everything.messages] == [1, 2, 3, 4]
+
+    home.play(story)
+
+
+def test_the_same_between_the_windows_of_two_agent_hosts(home: Home) -> None:
+    async def story(place: Place) -> None:
+        one, two = await place.window("one", "/home/sam/api"), await place.window("two", "/home/sam/web")
+        opened = await one.open("auth redesign", RECAP)
+        person = await place.person()
+        assert (await two.join(opened.key)).status == "pending"
+        assert (await one.refused("session.approve", t.DecideJoin(agent="claude-code@web"))).code == "person_only"
+        landed, _ = await gather(partial(two.join, opened.key, wait=20), partial(person.approve, "claude-code@web"))
+        assert isinstance(landed, t.JoinedSession)
+        assert texts(landed) == [RECAP]
+        page, _ = await gather(partial(two.recv, wait=20), partial(one.send, "go on"))
+        assert isinstance(page, t.Received)
+        assert texts(page) == ["go on"]
+        # The next call of the window says that the page was seen.
+        assert (await two.recv()).messages == []
+
+    home.play(story)
+
+
+def test_a_denial_is_final_until_it_is_lifted(home: Home) -> None:
+    async def story(place: Place) -> None:
+        alice, bob, person = await place.agent("alice"), await place.agent("bob"), await place.person()
+        opened = await alice.open("auth redesign", RECAP)
+        await bob.join(opened.key)
+        denied, _ = await gather(partial(bob.join, opened.key, wait=20), partial(person.deny, "bob"))
+        assert isinstance(denied, t.JoinedSession)
+        assert (denied.status, denied.messages) == ("denied", [])
+        assert (await bob.join(opened.key)).status == "denied"
+        assert (await bob.refused("message.recv", t.Recv(room=opened.room))).code == "no_such_room"
+        await person.approve("bob")
+        assert texts(await bob.come_in(opened.key)) == [RECAP]
+
+    home.play(story)
+
+
+def test_keys_that_do_not_work_are_told_apart_by_nobody(home: Home) -> None:
+    async def story(place: Place) -> None:
+        alice, bob, carol = [await place.agent(name) for name in ("alice", "bob", "carol")]
+        revoked, closed = await alice.open("one"), await alice.open("two")
+        used_up = await alice.open("three", max_uses=1)
+        await alice.call("session.revoke", t.RevokeKey(key=str(revoked.key)))
+        await alice.close(closed.room)
+        await carol.join(used_up.key)
+        errors = [
+            await bob.refused("session.join", t.JoinSession(key=str(key)))
+            for key in (revoked.key, closed.key, used_up.key, "ZZZZZZZZ", "?")
+        ]
+        assert {(error.code, error.message, error.hint, str(error.details)) for error in errors} == {
+            ("unknown_key", errors[0].message, errors[0].hint, "{}")
+        }
+
+    home.play(story)
+
+
+def test_a_private_message_is_there_for_its_readers_alone(home: Home) -> None:
+    async def story(place: Place) -> None:
+        alice, bob, carol = [await place.agent(name) for name in ("alice", "bob", "carol")]
+        opened = await alice.open("auth redesign", RECAP)
+        await let_in(place, opened, bob, carol)
+        hidden = await bob.send("between us", visible_to=("carol",))
+        await alice.send("for all")
+        assert await carol.read() == ["between us", "for all"]
+        assert await alice.read() == []
+        seqs = {
+            name: [message.seq for message in (await party.recv(all=True)).messages]
+            for name, party in (("alice", alice), ("bob", bob))
+        }
+        assert seqs == {"alice": [1, 2], "bob": [1, 2, 3]}
+        assert (await alice.refused("message.why", t.Why(id=hidden.id))).code == "no_such_message"
+
+    home.play(story)
+
+
+def test_who_joins_a_long_session_gets_the_recap_and_the_newest_and_may_page_the_rest(home: Home) -> None:
+    async def story(place: Place) -> None:
+        alice, bob, person = await place.agent("alice"), await place.agent("bob"), await place.person()
+        opened = await alice.open("auth redesign", RECAP)
+        for n in range(120):
+            await alice.send(f"{n}")
+        await bob.join(opened.key)
+        await person.approve("bob")
+        landed = await bob.come_in(opened.key, limit=10)
+        assert texts(landed) == [RECAP, *(str(n) for n in range(110, 120))]
+        assert (landed.first_unshown, landed.last_unshown) == (2, 111)
+        await alice.send("after")
+        assert await bob.read() == ["after"]
+        middle: list[str] = []
+        while len(middle) < 110:
+            middle += texts(await bob.recv(since=1 + len(middle), limit=50))
+        assert middle[:110] == [str(n) for n in range(110)]
+
+    home.play(story)
+
+
+def test_nothing_is_lost_or_doubled_when_the_daemon_is_restarted_in_the_middle(home: Home) -> None:
+    kept: dict[str, str] = {}
+
+    async def before(place: Place) -> None:
+        alice, bob = await place.agent("alice"), await place.agent("bob")
+        opened = await alice.open("auth redesign", RECAP)
+        await let_in(place, opened, bob)
+        assert opened.key is not None
+        kept.update(key=opened.key, room=opened.room, sent=(await alice.send("one", key="k1")).id)
+        assert texts(await bob.recv()) == ["one"]
+        await (await place.agent("carol")).join(opened.key)
+
+    async def after(place: Place) -> None:
+        alice, bob, carol = [await place.agent(name) for name in ("alice", "bob", "carol")]
+        # Not acknowledged, so shown again; retried, so there once.
+        again = await alice.send("one", key="k1")
+        assert (again.id, again.replayed) == (kept["sent"], True)
+        assert await bob.read() == ["one"]
+        await alice.send("two", key="k2")
+        # Who was waiting at the door still is.
+        (request,) = await alice.requests()
+        assert request.name == "carol"
+        await alice.approve("carol")
+        assert texts(await carol.come_in(kept["key"])) == [RECAP, "one", "two"]
+
+    async def later(place: Place) -> None:
+        alice, bob = await place.agent("alice"), await place.agent("bob")
+        assert await bob.read() == ["two"]
+        assert await bob.read() == []
+        assert set(await alice.roster()) == {"alice", "bob", "carol"}
+        assert (await alice.refused("message.send", t.Send(text="other", key="k2"))).code == "idempotency_conflict"
+        assert (await alice.send("three")).seq == 4
+
+    home.play(before, after, later)
+
+
+def test_a_window_is_the_same_agent_after_a_restart_and_two_of_one_workspace_are_two(home: Home) -> None:
+    names: list[str] = []
+
+    async def before(place: Place) -> None:
+        for window in ("one", "two"):
+            names.append((await (await place.window(window, "/home/sam/web")).whoami()).id)
+        assert len(set(names)) == 2
+
+    async def after(place: Place) -> None:
+        # In the other order: what counts is which window it is.
+        two, one = await place.window("two", "/home/sam/web"), await place.window("one", "/home/sam/web")
+        assert [(await two.whoami()).id, (await one.whoami()).id] == [names[1], names[0]]
+
+    home.play(before, after)
+
+
+@pytest.mark.parametrize("many", [8])
+def test_many_who_speak_at_once_are_all_heard_in_one_order(home: Home, many: int) -> None:
+    async def story(place: Place) -> None:
+        parties = [await place.agent(f"agent{n}") for n in range(many)]
+        opened = await parties[0].open("auth redesign", RECAP)
+        await let_in(place, opened, *parties[1:])
+
+        async def speak(n: int) -> None:
+            for k in range(5):
+                await parties[n].send(f"{n}.{k}", key=f"k{k}")
+
+        await gather(*(partial(speak, n) for n in range(many)))
+        logs = [await party.recv(all=True) for party in parties]
+        first = texts(logs[0])
+        assert sorted(first) == sorted([RECAP, *(f"{n}.{k}" for n in range(many) for k in range(5))])
+        for log in logs:
+            assert texts(log) == first
+            assert [message.seq for message in log.messages] == list(range(1, len(first) + 1))
+        for n in range(many):
+            assert [text for text in first if text.startswith(f"{n}.")] == [f"{n}.{k}" for k in range(5)]
+
+    home.play(story)

@@ -1,0 +1,82 @@
+"""Every line of the security spec that is due has its tests: here, and elsewhere where the part is that keeps it.
+
+The table is the map for whoever asks what holds a promise; these tests hold the map to the code.
+"""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+
+ELSEWHERE: dict[str, tuple[str, ...]] = {
+    "A1": (
+        "operations/test_tools.py::test_no_operation_of_the_person_plane_is_reachable_by_a_tool",
+        "arch/test_registry.py::test_what_belongs_to_the_person_has_a_command_and_no_tool",
+    ),
+    "A2": (
+        "mcp_server/test_approve.py::test_the_form_tells_facts_as_claims_and_how_to_refuse",
+        "ipc/test_process.py::test_an_agent_among_the_ancestors_is_found_though_the_environment_was_cleared",
+        "ipc/test_credentials.py::test_a_process_that_is_gone_is_not_taken_for_a_person",
+        "cli/test_session.py::test_only_the_code_typed_at_a_terminal_claims_the_terminal_proof",
+    ),
+    "A3": (
+        "cli/test_approvals_model.py::test_no_single_key_approves_or_denies",
+        "cli/test_approvals_model.py::test_an_arrival_neither_moves_the_selection_nor_the_rows_above_it",
+        "cli/test_approvals_model.py::test_keys_are_ignored_for_half_a_second_after_the_list_changed",
+        "cli/test_approvals_model.py::test_denying_a_queue_denies_all_that_used_the_same_key_in_the_same_room",
+    ),
+    "A4": (
+        "cli/test_session.py::test_requests_shows_names_as_claims_and_the_approving_command_alone",
+        "cli/test_approvals.py::test_the_screen_shows_who_knocks_as_a_claim",
+    ),
+    "B5": ("identity/test_signatures.py",),
+    "B6": ("engine/test_seats.py::test_a_window_that_came_back_after_a_restart_holds_its_agent_before_its_first_call",),
+    "B7": ("core/test_envelope.py",),
+    "C8": (
+        "mcp_server/test_fence.py::test_whatever_the_text_it_stays_between_the_two_marker_lines",
+        "mcp_server/test_results.py::test_no_string_of_another_party_stands_outside_a_fence",
+        "mcp_server/test_results.py::test_an_error_fences_what_its_details_repeat",
+    ),
+    "C9": ("cli/test_printable.py::test_nothing_that_controls_reorders_or_hides_text_survives",),
+    "C10": (),
+    "D11": (
+        "e2e/test_privacy.py::test_nothing_of_whoever_starts_the_daemon_is_in_it_and_it_keeps_to_itself",
+        "settings/test_paths.py::test_a_directory_of_another_user_is_refused",
+        "ipc/test_credentials.py::test_every_other_user_is_refused_and_root_too",
+        "client/test_client.py::test_a_socket_that_another_user_serves_is_told_nothing",
+    ),
+    "D12": (),
+    "D16": ("e2e/test_privacy.py::test_keys_seeds_and_texts_stand_nowhere_they_need_not", "core/test_scrub.py"),
+    "E18": ("engine/test_throttle.py",),
+    "E19": ("engine/test_messaging.py::test_a_replay_is_authorised_first",),
+}
+"""What keeps each line beside the tests of this folder, whose names begin with the line."""
+
+
+@cache
+def names_in(path: Path) -> frozenset[str]:
+    tree = ast.parse(path.read_text())
+    return frozenset(
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+    )
+
+
+@pytest.mark.parametrize("line", ELSEWHERE)
+def test_a_line_that_is_due_has_a_test_here_that_bears_its_name(line: str) -> None:
+    here = {name for path in Path(__file__).parent.glob("test_*.py") for name in names_in(path)}
+    assert any(name.startswith(f"test_{line.lower()}_") for name in here)
+
+
+@pytest.mark.parametrize("line", ELSEWHERE)
+def test_what_keeps_a_line_elsewhere_is_still_there(line: str) -> None:
+    for where in ELSEWHERE[line]:
+        file, _, name = where.partition("::")
+        assert (TESTS / file).is_file(), where
+        assert name in names_in(TESTS / file) if name else names_in(TESTS / file), where

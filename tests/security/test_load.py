@@ -1,0 +1,149 @@
+"""Section E of the security spec, lines 18 and 19: what guessing costs, and what a repeated request is answered."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+
+import msgspec
+import pytest
+import trio
+
+from parlerd.core import events as e
+from parlerd.core.errors import Refused
+from parlerd.core.model import Position, RoomId
+from parlerd.engine.throttle import HOME_BURST, HOME_PER_SECOND
+from parlerd.operations import types as t
+from parlerd.settings import Settings
+from parlerd.store.memory import MemoryStore
+from tests.support.engine import Party, engine_world, run
+
+
+async def guess(party: Party, n: int) -> str:
+    return (await party.refused("session.join", t.JoinSession(key=f"ZZZZ{n:04d}"))).code
+
+
+def test_e18_the_whole_home_has_one_budget_of_wrong_guesses_however_many_guess() -> None:
+    """E18: ten a second for the home. A new name or connection for each guess buys nothing."""
+
+    async def main() -> None:
+        async with engine_world() as served:
+            began, looked_up = trio.current_time(), 0
+            while trio.current_time() - began < 20:
+                party = await served.agent(f"m{looked_up}")
+                looked_up += await guess(party, looked_up) == "unknown_key"
+                await served.leave(party)
+            assert looked_up <= HOME_BURST + 20 * HOME_PER_SECOND + 1
+
+    run(main)
+
+
+def test_e18_when_the_budget_is_spent_a_right_key_takes_as_long_as_a_wrong_one() -> None:
+    """E18: a faster answer for a right key would be the oracle."""
+
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            opened = await alice.open()
+
+            async def spent() -> None:
+                for n in range(int(HOME_BURST)):
+                    party = await served.agent(f"m{n}-{trio.current_time()}"[:60])
+                    await guess(party, n)
+                    await served.leave(party)
+
+            times = []
+            for key in ("ZZZZZZZZ", str(opened.key)):
+                party = await served.agent(f"late-{key[:4]}")
+                await party.whoami()
+                await spent()
+                began = trio.current_time()
+                with suppress(Refused):
+                    await party.join(key)
+                times.append(trio.current_time() - began)
+                await trio.sleep(60)
+            assert times[0] > 0
+            assert times[1] == pytest.approx(times[0])
+
+    run(main)
+
+
+def test_e18_a_denial_covers_its_requester_with_every_key_and_connection() -> None:
+    """E18: and the owner's other agents are asked about one by one."""
+
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob, carol = [await served.agent(name) for name in ("alice", "bob", "carol")]
+            opened = await alice.open()
+            await bob.join(opened.key)
+            await alice.deny("bob")
+            for _ in range(3):
+                again = await served.agent("bob")
+                assert (await again.join(opened.key)).status == "denied"
+                await served.leave(again)
+            assert (await carol.join(opened.key)).status == "pending"
+
+    run(main)
+
+
+def test_e18_an_ungated_key_is_long_and_no_code_is_in_the_database() -> None:
+    """E18: 16 characters; codes are stored as an HMAC under a key that is not in the database."""
+
+    async def main() -> None:
+        async with engine_world(settings=Settings(approval_default=False)) as served:
+            alice = await served.agent("alice")
+            ungated, gated = await alice.open(), await alice.open(approval=True)
+            assert ungated.key is not None
+            assert gated.key is not None
+            assert (len(ungated.key), len(gated.key)) == (16, 8)
+            store = served.driver.store
+            assert isinstance(store, MemoryStore)
+            stored = b"".join(row.header for log in store._logs.values() for row in log.facts)
+            for code in (ungated.key, gated.key):
+                assert code.encode() not in stored
+                # Nor what anyone could compute from the code alone.
+                assert hashlib.sha256(code.encode()).hexdigest().encode() not in stored
+
+    run(main)
+
+
+def test_e19_a_repeated_request_is_authorised_before_it_is_looked_up() -> None:
+    """E19: whoever left is answered as a stranger, with the key of what it once did too."""
+
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.room("alice", "bob")
+            room = (await bob.rooms())[0].room
+            await bob.send("x", key="k1", room=room)
+            await bob.close()
+            gone = await bob.refused("message.send", t.Send(text="x", key="k1", room=room))
+            never = await (await served.agent("dan")).refused("message.send", t.Send(text="x", key="k1", room=room))
+            assert msgspec.json.encode(gone.body()) == msgspec.json.encode(never.body())
+            assert gone.code == "no_such_room"
+            # Another's key is no key of mine.
+            assert not (await alice.send("x", key="k1")).replayed
+
+    run(main)
+
+
+def test_e19_a_key_whose_answer_is_gone_is_expired_and_never_runs_again() -> None:
+    """E19: when the fact behind a key can no longer be given, that is the answer."""
+
+    async def main() -> None:
+        async with engine_world() as served:
+            (alice,) = await served.room("alice")
+            room = (await alice.rooms())[0].room
+            await alice.send("x", key="k1", room=room)
+            store = served.driver.store
+            found = store.message
+
+            def pruned(room: RoomId, position: Position) -> e.Header | None:
+                return None
+
+            store.message = pruned  # type: ignore[method-assign]
+            error = await alice.refused("message.send", t.Send(text="x", key="k1", room=room))
+            store.message = found  # type: ignore[method-assign]
+            assert error.code == "idempotency_expired"
+            assert len((await alice.recv(all=True)).messages) == 2
+
+    run(main)

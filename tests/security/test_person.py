@@ -1,0 +1,189 @@
+"""Section A of the security spec: the person's decisions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, get_args
+
+import pytest
+
+from parlerd.cli.approvals_model import QUIET_MS
+from parlerd.core import events as e
+from parlerd.core.errors import Refused
+from parlerd.core.model import MAX_PENDING_PER_KEY, PROOF_ORDER, Position, Proof, RoomId
+from parlerd.engine.callers import PeerProcess
+from parlerd.operations import types as t
+from parlerd.operations.registry import OPERATIONS
+from parlerd.operations.tools import TOOLS, AskApproval
+from parlerd.settings import Settings
+from tests.support.engine import Served, engine_world, run
+
+TERMINAL = PeerProcess(pid=1, uid=1000, terminal=True)
+
+
+def test_a1_what_belongs_to_the_person_is_in_no_tool_and_closed_to_every_agents_door() -> None:
+    """A1: the registry marks the person's operations; MCP does not have them and the engine refuses them there."""
+    persons = {name for name, entry in OPERATIONS.items() if entry.plane == "person"}
+    assert {"session.approve", "session.deny"} <= persons
+    offered = {entry.name for entry in OPERATIONS.values() if entry.tool is not None}
+    assert not persons & offered
+    for tool in TOOLS.values():
+        # `parler_approve` asks a person through the host's form; it cannot decide.
+        assert tool.params is AskApproval or not persons & {entry.name for entry in tool.operations.values()}
+
+    async def main() -> None:
+        async with engine_world() as served:
+            window = await served.window("w")
+            opened = await window.open()
+            bob = await served.agent("bob")
+            await bob.join(opened.key)
+            for op in sorted(persons):
+                assert (await window.refused(op, t.DecideJoin(agent="bob"))).code == "person_only"
+            assert (await bob.join(opened.key)).status == "pending"
+
+    run(main)
+
+
+@pytest.mark.parametrize("how", [{"approval": False}, {"approver": "agent"}, {"preapprove": ("U" + "A" * 55,)}])
+def test_a1_an_agent_cannot_open_a_session_with_a_weaker_policy_than_the_persons_setting(how: dict[str, Any]) -> None:
+    """A1: over MCP, and by a command that an agent host started; the person at a shell can."""
+
+    async def main() -> None:
+        async with engine_world() as served:
+            window = await served.window("w")
+            assert (await window.refused("session.open", t.OpenSession(**how))).code == "person_only"
+        async with engine_world(inspect=lambda peer: replace(peer, agent_host="codex")) as served:
+            alice = await served.agent("alice")
+            assert (await alice.refused("session.open", t.OpenSession(**how))).code == "needs_person"
+        async with engine_world() as served:
+            assert (await (await served.person()).open(**how)).room
+
+    run(main)
+
+
+def test_a2_a_decision_stores_how_sure_it_is_that_a_person_made_it() -> None:
+    """A2: the four proofs in their order; `cli` by a plain command, `form` and `terminal` with the joiner's code."""
+    assert PROOF_ORDER == ("none", "cli", "form", "terminal", "sealed")
+    assert set(get_args(Proof)) == set(PROOF_ORDER)
+
+    async def main() -> None:
+        async with engine_world() as served:
+            window, at_terminal = await served.window("w"), await served.connect(peer=TERMINAL)
+            opened = await window.open()
+            codes = {}
+            for name in ("bob", "carol", "dan"):
+                codes[name] = (await (await served.agent(name)).join(opened.key)).code
+            await (await served.person()).approve("bob")
+            await served.engine.decide_by_form(
+                t.DecideJoin(agent="carol", code=codes["carol"]), window.caller, admit=True
+            )
+            await at_terminal.approve("dan", code=codes["dan"], terminal=True)
+            assert stored_proofs(served, opened.room) == ["cli", "form", "terminal"]
+
+    run(main)
+
+
+def stored_proofs(served: Served, room: str) -> list[str]:
+    facts = served.driver.store.facts(RoomId(room), Position(0), 1000)
+    return [header.event.proof for header in facts if isinstance(header.event, e.JoinApproved)]
+
+
+def test_a2_a_form_without_the_code_or_with_another_one_decides_nothing() -> None:
+    """A2: empty, closed or mismatched is no decision. The code is nowhere in what the approver's agent can read."""
+
+    async def main() -> None:
+        async with engine_world() as served:
+            window, bob = await served.window("w"), await served.agent("bob")
+            opened = await window.open()
+            code = (await bob.join(opened.key)).code
+            assert code is not None
+            for typed in (None, "", code[:3], code[::-1] if code != code[::-1] else "0000"):
+                with pytest.raises(Refused):
+                    await served.engine.decide_by_form(t.DecideJoin(agent="bob", code=typed), window.caller, admit=True)
+            assert (await bob.join(opened.key)).status == "pending"
+            asked = t.SessionRequests()
+            seen = [
+                str(await window.call("rooms.requests", asked)),
+                str(await window.call("rooms.list", t.ListRooms())),
+                str(await window.call("approvals.list", t.ListApprovals())),
+                str(await served.engine.find_request(t.DecideJoin(agent="bob"), window.caller)),
+                await served.engine.notice(window.caller),
+            ]
+            assert not [text for text in seen if code in text]
+
+    run(main)
+
+
+@pytest.mark.parametrize("minimum", ["form", "terminal", "sealed"])
+def test_a2_a_home_may_ask_for_more_than_a_command(minimum: Proof) -> None:
+    """A2: `approval.minimum`. A weaker proof is refused and says what is asked for."""
+
+    async def main() -> None:
+        async with engine_world(settings=Settings(approval_minimum=minimum)) as served:
+            alice, bob = await served.agent("alice"), await served.agent("bob")
+            opened = await alice.open()
+            await bob.join(opened.key)
+            error = await (await served.person()).refused("session.approve", t.DecideJoin(agent="bob"))
+            assert error.code == "needs_proof"
+            assert minimum in error.message
+            assert (await bob.join(opened.key)).status == "pending"
+
+    run(main)
+
+
+@pytest.mark.parametrize("host", ["claude-code", "codex", "unknown"])
+def test_a2_a_command_from_under_an_agent_host_is_no_decision(host: str) -> None:
+    """A2: whoever is asked, with the right code and at a terminal too. `unknown` is a process that cannot be seen."""
+
+    async def main() -> None:
+        async with engine_world(inspect=lambda peer: replace(peer, agent_host=host)) as served:
+            alice, bob = await served.agent("alice"), await served.agent("bob")
+            opened = await alice.open()
+            code = (await bob.join(opened.key)).code
+            for party in (alice, await served.person(), await served.connect(peer=TERMINAL)):
+                for op in ("session.approve", "session.deny"):
+                    error = await party.refused(op, t.DecideJoin(agent="bob", code=code, terminal=True))
+                    assert error.code == "needs_person"
+            assert (await bob.join(opened.key)).status == "pending"
+
+    run(main)
+
+
+def test_a3_a_key_has_a_short_queue_and_a_decision_acts_on_the_request_that_was_shown() -> None:
+    """A3: at most five wait for one key. A decision by request id means that request and no other, whatever arrives."""
+    assert QUIET_MS == 500
+
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            opened = await alice.open()
+            for n in range(MAX_PENDING_PER_KEY):
+                await (await served.agent(f"agent{n}")).join(opened.key)
+            late = await served.agent("late")
+            assert (await late.refused("session.join", t.JoinSession(key=str(opened.key)))).code == "too_many_pending"
+            shown = await alice.requests()
+            await alice.deny(shown[0].id)
+            await late.join(opened.key)
+            assert (await alice.approve(shown[2].id)).agent == shown[2].agent
+            assert {request.name for request in await alice.requests()} == {"agent1", "agent3", "agent4", "late"}
+            assert len({request.key for request in shown}) == 1
+
+    run(main)
+
+
+def test_a4_a_request_says_who_it_says_it_is_its_fingerprint_its_home_and_since_when() -> None:
+    """A4: name and host are claims; the fingerprint is of its key, so two of one name are two."""
+
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            opened = await alice.open()
+            one, two = await served.window("w1", as_name="bob"), await served.window("w2", as_name="bob")
+            for party in (one, two):
+                await party.join(opened.key)
+            first, second = await alice.requests()
+            assert (first.name, second.name) == ("bob", "bob#2")
+            assert first.fingerprint != second.fingerprint
+            assert (first.host, first.home, first.requested) == ("claude-code", "local", served.world.clock.ms)
+
+    run(main)

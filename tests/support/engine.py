@@ -1,0 +1,364 @@
+"""An engine under test: named people and agents, counted randomness, keys in memory, a clock moved by hand.
+
+`World` is the home (store, keys, clock, settings) and outlives engines: `async with world.serving()` runs one over it,
+and a second one afterwards is a restart. A `Party` is one connection with the calls a test makes; it knows nothing of
+the engine, so scenarios can hand it any other way of calling.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+import trio
+import trio.testing
+
+from parlerd.core.errors import ParlerError, StoreError
+from parlerd.core.model import AgentId, KeyId, Millis, PrincipalId, RequestId, Via
+from parlerd.engine.callers import Caller, PeerProcess
+from parlerd.engine.driver import Driver, InlineDriver, Job
+from parlerd.engine.engine import Engine, open_engine
+from parlerd.identity import codes
+from parlerd.identity.signatures import Domain, SigningKey
+from parlerd.operations import types as t
+from parlerd.settings import Settings
+from parlerd.store.memory import MemoryStore
+from parlerd.store.port import Outcome, Store
+
+T = TypeVar("T")
+R = TypeVar("R", bound=t.Result)
+
+START_MS = 1_700_000_000_000
+USER = "sam"
+
+
+def run(main: Callable[[], Awaitable[T]]) -> T:
+    """Run under virtual time: a wait passes at once when nothing else can happen."""
+    return trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+class HandClock:
+    """The wall clock; it stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.ms = START_MS
+
+    def now(self) -> Millis:
+        return Millis(self.ms)
+
+    def move(self, *, seconds: float) -> None:
+        self.ms += int(seconds * 1000)
+
+
+class CountedRandomness:
+    """Ids that count, and bytes that are different each time and the same in every run."""
+
+    def __init__(self) -> None:
+        self.ids = 0
+        self.draws = 0
+
+    def new(self, prefix: str) -> str:
+        self.ids += 1
+        return f"{prefix}_{self.ids:020d}"
+
+    def bytes(self, count: int) -> bytes:
+        self.draws += 1
+        return hashlib.shake_256(f"draw {self.draws}".encode()).digest(count)
+
+
+class CountedKeys:
+    """A key ring in memory: real keys from counted seeds. `forget` loses one, as a deleted file would."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, SigningKey] = {}
+        self.principal = PrincipalId(self._create("principal"))
+
+    def create_agent(self) -> AgentId:
+        return AgentId(self._create("agent"))
+
+    def sign(self, id: str, domain: Domain, data: bytes) -> bytes:
+        return self._keys[id].sign(domain, data)
+
+    def key_id(self, code: str) -> KeyId:
+        return KeyId(hashlib.sha256(b"key" + codes.normalise(code).encode()).hexdigest())
+
+    def join_code(self, request: RequestId) -> str:
+        return codes.spell(hashlib.sha256(b"join" + request.encode()).digest(), 4)
+
+    def forget(self, id: str) -> None:
+        del self._keys[id]
+
+    def _create(self, kind: Any) -> str:
+        key = SigningKey(kind, hashlib.sha256(f"seed {len(self._keys)}".encode()).digest())
+        self._keys[key.id] = key
+        return key.id
+
+
+class PlugDriver(InlineDriver):
+    """An `InlineDriver` whose engine can die at a commit: `cut` says at which one, and whether that one still counts.
+
+    Nothing the engine tries after that reaches the store: to the store it is a killed process.
+    """
+
+    def __init__(self, store: Store, died: Callable[[], None] = lambda: None) -> None:
+        super().__init__(store)
+        self.cut: tuple[int, bool] | None = None
+        self.commits = 0
+        self.dead = False
+        self._died = died
+
+    async def commit(self, job: Job) -> Outcome:
+        if self.cut is not None and self.commits == self.cut[0] and not self.dead:
+            if self.cut[1]:
+                await super().commit(job)
+            self.dead = True
+            self._died()
+        if self.dead:
+            await trio.lowlevel.checkpoint()
+            raise StoreError("store_failed")
+        self.commits += 1
+        return await super().commit(job)
+
+
+class SlowDriver(InlineDriver):
+    """Every commit takes a second of virtual time, so what is asked meanwhile waits and becomes one batch."""
+
+    async def commit(self, job: Job) -> Outcome:
+        await trio.sleep(1)
+        return await super().commit(job)
+
+
+class HookDriver(PlugDriver):
+    """Does `then` once, right after the next query was answered by the store and before its caller hears."""
+
+    then: Callable[[], Awaitable[object]] | None = None
+
+    async def read(self, query: Callable[[Store], T]) -> T:
+        value = await super().read(query)
+        if self.then is not None:
+            then, self.then = self.then, None
+            await then()
+        return value
+
+
+Call = Callable[[str, t.Params], Awaitable[t.Result]]
+
+
+class Party:
+    """Someone who calls: an agent's window, a command, or the person. Each method is one operation, typed."""
+
+    def __init__(self, call: Call, caller: Caller | None = None) -> None:
+        self.call = call
+        self._caller = caller
+
+    @property
+    def caller(self) -> Caller:
+        assert self._caller is not None, "this party is not a connection to an engine"
+        return self._caller
+
+    async def ask(self, op: str, params: t.Params, result: type[R]) -> R:
+        answer = await self.call(op, params)
+        assert isinstance(answer, result)
+        return answer
+
+    async def refused(self, op: str, params: t.Params) -> ParlerError:
+        """The error this call is answered with; a test fails when it is not."""
+        try:
+            await self.call(op, params)
+        except ParlerError as error:
+            return error
+        raise AssertionError(f"{op} was not refused")
+
+    async def open(self, topic: str = "auth redesign", context: str = "Chose PKCE.", **rest: Any) -> t.OpenedSession:
+        return await self.ask("session.open", t.OpenSession(topic=topic, context=context, **rest), t.OpenedSession)
+
+    async def join(self, key: str | None, *, wait: float = 0, limit: int = 100) -> t.JoinedSession:
+        assert key is not None
+        params = t.JoinSession(key=key, wait_ms=int(wait * 1000), limit=limit)
+        return await self.ask("session.join", params, t.JoinedSession)
+
+    async def approve(self, who: str, **rest: Any) -> t.Decided:
+        return await self.ask("session.approve", t.DecideJoin(agent=who, **rest), t.Decided)
+
+    async def deny(self, who: str, **rest: Any) -> t.Decided:
+        return await self.ask("session.deny", t.DecideJoin(agent=who, **rest), t.Decided)
+
+    async def requests(self, room: str | None = None) -> list[t.Request]:
+        return (await self.ask("session.requests", t.SessionRequests(room=room), t.RequestList)).requests
+
+    async def send(self, text: str, **rest: Any) -> t.Sent:
+        return await self.ask("message.send", t.Send(text=text, **rest), t.Sent)
+
+    async def recv(self, *, wait: float = 0, **rest: Any) -> t.Received:
+        return await self.ask("message.recv", t.Recv(wait_ms=int(wait * 1000), **rest), t.Received)
+
+    async def commit(self, page: t.Received | t.JoinedSession) -> None:
+        await self.call("message.commit", t.Commit(room=page.room, cursor=page.cursor))
+
+    async def read(self, **rest: Any) -> list[str]:
+        """The texts of what is new, acknowledged as a command acknowledges what it printed."""
+        page = await self.recv(**rest)
+        if page.acknowledges:
+            await self.commit(page)
+        return texts(page)
+
+    async def come_in(self, key: str | None, **rest: Any) -> t.JoinedSession:
+        """Join as someone who is let in, and acknowledge what that showed."""
+        page = await self.join(key, **rest)
+        assert page.status == "joined"
+        await self.commit(page)
+        return page
+
+    async def handoff(self, next: str, *, to: str = "", **rest: Any) -> t.GivenHandoff:
+        return await self.ask("handoff.give", t.GiveHandoff(next=next, for_=to, **rest), t.GivenHandoff)
+
+    async def why(self, id: str) -> dict[str, list[str]]:
+        """Reader to the stages a message reached."""
+        found = await self.ask("message.why", t.Why(id=id), t.WhyResult)
+        return {reader.name: [step.stage for step in reader.stages] for reader in found.readers}
+
+    async def rooms(self) -> list[t.RoomInfo]:
+        return (await self.ask("rooms.list", t.ListRooms(), t.RoomList)).rooms
+
+    async def roster(self, room: str | None = None) -> dict[str, t.RosterMember]:
+        found = await self.ask("rooms.roster", t.Roster(room=room), t.RosterResult)
+        return {member.name: member for member in found.members}
+
+    async def whoami(self) -> t.Me:
+        return await self.ask("agent.whoami", t.WhoAmI(), t.Me)
+
+    async def close(self, room: str | None = None) -> str:
+        return (await self.ask("session.close", t.CloseSession(room=room), t.ClosedSession)).status
+
+
+def texts(page: t.Received | t.JoinedSession) -> list[str]:
+    return [str(message.text) for message in page.messages]
+
+
+@dataclass
+class World:
+    """A home: what stays when its daemon goes. Change a field before `serving`; the engine takes it as it is then."""
+
+    store: Store = field(default_factory=MemoryStore)
+    keys: CountedKeys = field(default_factory=CountedKeys)
+    random: CountedRandomness = field(default_factory=CountedRandomness)
+    clock: HandClock = field(default_factory=HandClock)
+    settings: Settings = field(default_factory=Settings)
+    default_home: bool = True
+    inspect: Callable[[PeerProcess], PeerProcess] = lambda peer: peer
+    driver: Callable[[Store], Driver] = PlugDriver
+    stopped: bool = False
+    connections: int = 0
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Served]:
+        """An engine over this home, closed in order at the end."""
+
+        def stop() -> None:
+            self.stopped = True
+
+        driver = self.driver(self.store)
+        async with open_engine(
+            driver=driver,
+            clock=self.clock,
+            random=self.random,
+            keys=self.keys,
+            settings=self.settings,
+            user=USER,
+            home_path="/home/sam/other",
+            default_home=self.default_home,
+            socket="/run/parlerd.sock",
+            inspect=self.inspect,
+            stop=stop,
+        ) as engine:
+            yield Served(self, engine, driver)
+
+
+@dataclass
+class Served:
+    """A home with its engine running, and ways to connect to it."""
+
+    world: World
+    engine: Engine
+    driver: Driver
+
+    async def connect(self, via: Via = "cli", **about: Any) -> Party:
+        """A new connection. It is no agent before its first call that needs one."""
+        self.world.connections += 1
+        caller = Caller(session=f"session{self.world.connections}", via=via, **about)
+        await self.engine.connect(caller)
+
+        async def call(op: str, params: t.Params) -> t.Result:
+            return await self.engine.call(op, params, caller)
+
+        return Party(call, caller)
+
+    async def person(self) -> Party:
+        """The person at a shell: a command that names no agent."""
+        return await self.connect()
+
+    async def agent(self, name: str) -> Party:
+        """A command run with `--as name`."""
+        return await self.connect(as_name=name, host="shell")
+
+    async def window(self, name: str, *, host: str = "claude-code", workspace: str = "", as_name: str = "") -> Party:
+        """An agent host's window, over MCP; `name` is its window id."""
+        return await self.connect("mcp", window=name, host=host, workspace=workspace, as_name=as_name)
+
+    async def leave(self, party: Party) -> None:
+        """The connection ends."""
+        await self.engine.disconnect(party.caller)
+
+    async def room(self, *names: str, **how: Any) -> tuple[Party, ...]:
+        """Parties in one open room, the first its owner, everyone with nothing unread; `how` is for opening it."""
+        parties = [await self.agent(name) for name in names]
+        owner, *others = parties
+        opened = await owner.open(**how)
+        await self.admit(opened, *others)
+        return tuple(parties)
+
+    async def admit(self, opened: t.OpenedSession, *parties: Party) -> None:
+        """Knock, be approved, come in and acknowledge: the whole way into a room."""
+        person = await self.person()
+        for party in parties:
+            joined = await party.join(opened.key)
+            if joined.status == "pending":
+                me = await party.whoami()
+                await person.approve(me.id, room=opened.room)
+                joined = await party.join(opened.key)
+            assert joined.status == "joined"
+            await party.commit(joined)
+        await self.leave(person)
+
+    @property
+    def plug(self) -> PlugDriver:
+        return cast(PlugDriver, self.driver)
+
+
+@asynccontextmanager
+async def engine_world(**about: Any) -> AsyncIterator[Served]:
+    """A new home, served: for tests of one engine's life."""
+    async with World(**about).serving() as served:
+        yield served
+
+
+async def settle() -> None:
+    """Let every task come to where it waits."""
+    await trio.testing.wait_all_tasks_blocked()
+
+
+async def gather(*calls: Callable[[], Awaitable[T]]) -> Sequence[T]:
+    """Run calls at the same time, started in this order: each is where it waits before the next begins."""
+    answers: dict[int, T] = {}
+
+    async def one(n: int, call: Callable[[], Awaitable[T]]) -> None:
+        answers[n] = await call()
+
+    async with trio.open_nursery() as nursery:
+        for n, call in enumerate(calls):
+            nursery.start_soon(one, n, call)
+            await settle()
+    return [answers[n] for n in range(len(calls))]
