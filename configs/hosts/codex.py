@@ -1,0 +1,32 @@
+"""Codex: TOML with comments. It passes a short list of variables to servers and drops one that is slow to start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from configs.model import Host, Shim, same_everywhere
+from configs.shapes import bare
+
+
+def _entry(shim: Shim) -> dict[str, Any]:
+    # The start-up limit leaves room for a daemon that has to start; the tool limit for waits of 50 s.
+    return {**bare(shim), "startup_timeout_sec": 20, "tool_timeout_sec": 120}
+
+
+HOST = Host(
+    id="codex",
+    name="Codex",
+    aliases=("codex-cli",),
+    format="toml",
+    files=same_everywhere("${CODEX_HOME}/config.toml", "~/.codex/config.toml"),
+    key_path=("mcp_servers",),
+    entry=_entry,
+    programs=("codex",),
+    folders=("${CODEX_HOME}", "~/.codex"),
+    rewrites=True,
+    after="Start a new session.",
+    quirks=(
+        "`codex mcp add` drops comments inside every entry.",
+        "Its shell sandbox cannot reach a socket; its servers can.",
+    ),
+)

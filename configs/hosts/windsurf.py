@@ -1,0 +1,19 @@
+"""Windsurf: takes at most a hundred tools over all its servers."""
+
+from __future__ import annotations
+
+from configs.model import Host, same_everywhere
+from configs.shapes import bare
+
+HOST = Host(
+    id="windsurf",
+    name="Windsurf",
+    format="jsonc",
+    files=same_everywhere("~/.codeium/windsurf/mcp_config.json", "~/.codeium/mcp_config.json"),
+    key_path=("mcpServers",),
+    entry=bare,
+    programs=("windsurf",),
+    folders=("~/.codeium/windsurf",),
+    rewrites=True,
+    after="Press refresh in its MCP panel.",
+)

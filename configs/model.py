@@ -1,0 +1,97 @@
+"""What there is to know about one agent host, as data.
+
+A host is a `Host` in its own file under `configs/hosts`. Paths are templates: `~` is the person's home, `${NAME}` a
+variable and `${NAME:-other}` a variable with a fallback; a template whose variable is not set is passed over.
+`candidates` turns them into paths. Source of every fact: each host's own documentation or program, as the file of the
+host says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+System = Literal["linux", "macos"]
+Format = Literal["json", "jsonc", "toml", "yaml"]
+"""`json` is strict: a comment in the file stops the host. `jsonc` may hold comments that have to survive."""
+
+SERVER: Final = "parler"
+"""The name of our entry, in every host."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shim:
+    """How a host starts us: absolute paths only, because a host may pass on neither PATH nor cwd nor environment."""
+
+    python: str
+    shim: str
+    host: str
+    home: str
+
+    @property
+    def arguments(self) -> list[str]:
+        """Isolated and without site packages: the shim stands on the standard library and starts in milliseconds."""
+        return ["-I", "-S", self.shim, "--host", self.host, "--home", self.home]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """One agent host.
+
+    `files` are candidates per system, the one that the host itself would create first. `key_path` leads to the table
+    of servers; a dot inside one of its parts is part of the name. `entry` gives our entry in this host's shape.
+    `programs` and `folders` show that the host is installed. `rewrites` says that the host writes its file itself.
+    `after` is what a person does next.
+    """
+
+    id: str
+    name: str
+    aliases: tuple[str, ...] = ()
+    format: Format
+    files: Mapping[System, tuple[str, ...]]
+    key_path: tuple[str, ...]
+    entry: Callable[[Shim], dict[str, Any]]
+    programs: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
+    rewrites: bool = False
+    after: str = "Restart it."
+    quirks: tuple[str, ...] = ()
+
+
+class UnknownHost(Exception):
+    """No host answers to that name."""
+
+
+_VARIABLE: Final = re.compile(r"\$\{([A-Z_]+)(?::-([^}]*))?\}")
+
+
+def same_everywhere(*templates: str) -> dict[System, tuple[str, ...]]:
+    """The same files on every system."""
+    return {"linux": templates, "macos": templates}
+
+
+def candidates(host: Host, system: System, env: Mapping[str, str]) -> list[Path]:
+    """The files that may hold this host's servers, the host's own choice first; at least one. Looks at nothing."""
+    paths = [expand(template, env) for template in host.files[system]]
+    return [path for path in paths if path is not None]
+
+
+def expand(template: str, env: Mapping[str, str]) -> Path | None:
+    """A template as an absolute path; `None` when it needs a variable that is not set."""
+    missing = False
+
+    def value(match: re.Match[str]) -> str:
+        nonlocal missing
+        found = env.get(match[1]) or match[2]
+        missing = missing or found is None
+        return found or ""
+
+    text = _VARIABLE.sub(value, template)
+    if missing:
+        return None
+    if text.startswith("~/"):
+        text = (env.get("HOME") or str(Path.home())) + text[1:]
+    return Path(text)

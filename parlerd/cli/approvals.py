@@ -1,0 +1,251 @@
+"""`parler approvals`: everything that waits for this person, live, decided by a key press.
+
+A thin shell around `approvals_model`: it puts the terminal into single-key mode and back, follows the daemon's stream
+in a thread, draws, and makes the calls. Off a terminal, with `--once` or with `--json` it lists what waits and
+returns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import select
+import signal
+import sys
+import termios
+import threading
+import tty
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from parlerd.cli import approvals_model as model
+from parlerd.cli.context import AGAIN_S, RETRIED, Context
+from parlerd.cli.handlers import Handler
+from parlerd.cli.output import DONE
+from parlerd.cli.parsing import Parser
+from parlerd.cli.render import says_it_is, show_requests
+from parlerd.core.errors import ParlerError
+from parlerd.operations import types as t
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+TICK_S: Final = 1.0
+"""How often the ages on the screen are drawn anew."""
+ESCAPE_S: Final = 0.05
+"""How long the rest of an arrow key may take to follow its first byte."""
+_SEQUENCES: Final = {b"[A": "up", b"OA": "up", b"[B": "down", b"OB": "down"}
+_CONTROLS: Final = {0x0D: "enter", 0x0A: "enter", 0x7F: "backspace", 0x08: "backspace"}
+
+
+def _arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "--once", action="store_true", help="list what waits and return (always so off a terminal or with --json)"
+    )
+
+
+def _approvals(ctx: Context, args: Namespace) -> int:
+    out = ctx.out
+    if args.once or out.json or not (out.terminal and ctx.at_terminal()):
+        found = ctx.call_again("approvals.list", t.ListApprovals(), t.RequestList)
+        if out.json:
+            out.document(found)
+        else:
+            show_requests(out, found.requests, ctx.now())
+        return DONE
+    ctx.client()
+    with _Follower(ctx) as follower, _single_keys(sys.stdin.fileno()):
+        _Screen(ctx, follower, sys.stdin.fileno()).run()
+    return DONE
+
+
+def row_of(request: t.Request) -> model.Row:
+    """A request as the screen holds it."""
+    return model.Row(
+        id=request.id,
+        agent=request.agent,
+        room=request.room,
+        room_name=request.room_name,
+        name=request.name,
+        host=request.host,
+        fingerprint=request.fingerprint,
+        home=request.home,
+        requested=request.requested,
+        queue=request.key,
+    )
+
+
+def decide(ctx: Context, decision: model.Approve | model.Deny) -> tuple[str, bool]:
+    """Make a decision's calls; a sentence on how it went, and whether it went well."""
+    try:
+        if isinstance(decision, model.Approve):
+            row = decision.row
+            params = t.DecideJoin(agent=row.agent, room=row.room, code=decision.code, terminal=True)
+            done = ctx.call("session.approve", params, t.Decided)
+            return f"Approved {row.fingerprint}, which {says_it_is(row.name, row.host)} (proof: {done.proof}).", True
+        for row in decision.rows:
+            ctx.call("session.deny", t.DecideJoin(agent=row.agent, room=row.room, terminal=True), t.Decided)
+        return f"Denied {len(decision.rows)}.", True
+    except ParlerError as error:
+        if error.code in RETRIED:
+            ctx.disconnect()
+        return f"{error.message} {error.hint}", False
+
+
+def keys_of(data: bytes) -> Iterator[str]:
+    """The keys in what was read from the terminal at once. What is no key of ours is passed over."""
+    index = 0
+    while index < len(data):
+        byte = data[index]
+        if byte == 0x1B:
+            name = _SEQUENCES.get(data[index + 1 : index + 3])
+            if name is not None:
+                yield name
+                index += 3
+                continue
+            if index + 1 == len(data):
+                yield "escape"
+            # Anything longer is a key we do not know: none of its bytes may count as a letter.
+            return
+        if byte in _CONTROLS:
+            yield _CONTROLS[byte]
+        elif 0x20 < byte < 0x7F:
+            yield chr(byte)
+        index += 1
+
+
+class _Follower:
+    """Follows the daemon's list in a thread of its own, on a connection of its own."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._updates: queue.SimpleQueue[tuple[model.Row, ...] | ParlerError] = queue.SimpleQueue()
+        self._read_end, self._write_end = os.pipe()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="approvals", daemon=True)
+
+    def __enter__(self) -> _Follower:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        # A connection belongs to one thread, so it is not closed from here: it ends with the process, at once.
+        self._over.set()
+
+    def fileno(self) -> int:
+        """Readable when there is something to take."""
+        return self._read_end
+
+    def take(self) -> Iterator[tuple[model.Row, ...] | ParlerError]:
+        """Everything that came since the last time."""
+        os.read(self._read_end, 4096)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                yield self._updates.get_nowait()
+
+    def _give(self, update: tuple[model.Row, ...] | ParlerError) -> None:
+        self._updates.put(update)
+        os.write(self._write_end, b".")
+
+    def _follow(self) -> None:
+        # A daemon that somebody stopped is looked for and not started: only a decision does that.
+        while not self._over.is_set():
+            try:
+                client = self._ctx.another_client(start=False)
+                for found in client.stream("approvals.watch", t.WatchApprovals()):
+                    assert isinstance(found, t.RequestList)
+                    self._give(tuple(map(row_of, found.requests)))
+            except ParlerError as error:
+                self._give(error)
+            self._over.wait(AGAIN_S)
+
+
+class _Screen:
+    """The loop: what comes from the keyboard and the daemon, in turn, one at a time."""
+
+    def __init__(self, ctx: Context, follower: _Follower, keyboard: int) -> None:
+        from rich.console import Console
+
+        self._ctx, self._follower, self._keyboard = ctx, follower, keyboard
+        self._console = Console(file=ctx.out.stdout, highlight=False, markup=False, no_color=not ctx.out.colour)
+        self._state = model.Screen()
+        self._lost = False
+
+    def run(self) -> None:
+        from rich.live import Live
+
+        follower = self._follower.fileno()
+        with Live(console=self._console, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
+            self._draw(live)
+            while True:
+                ready, _, _ = select.select([self._keyboard, follower], [], [], TICK_S)
+                # The list first: a key that came with a change of the list must find the screen quiet.
+                if follower in ready:
+                    self._take_updates()
+                if self._keyboard in ready and not self._take_keys(live):
+                    return
+                self._draw(live)
+
+    def _draw(self, live: Any) -> None:
+        from parlerd.cli.approvals_view import view
+
+        live.update(view(self._state, self._ctx.now(), self._console.size.height, lost=self._lost), refresh=True)
+
+    def _take_updates(self) -> None:
+        for update in self._follower.take():
+            if isinstance(update, ParlerError):
+                if update.code not in RETRIED and update.code != "unreachable":
+                    raise update
+                self._lost = True
+            else:
+                self._lost = False
+                self._state = model.shown(self._state, update, self._now())
+
+    def _take_keys(self, live: Any) -> bool:
+        """Apply what was typed; false when it was to quit."""
+        for key in keys_of(self._read_keys()):
+            self._state, decision = model.pressed(self._state, key, self._now())
+            if isinstance(decision, model.Quit):
+                return False
+            if decision is not None:
+                self._draw(live)
+                note, good = decide(self._ctx, decision)
+                self._state = model.decided(self._state, note, good=good)
+        return True
+
+    def _read_keys(self) -> bytes:
+        data = os.read(self._keyboard, 1024)
+        if not data:
+            raise KeyboardInterrupt
+        if data == b"\x1b" and select.select([self._keyboard], [], [], ESCAPE_S)[0]:
+            data += os.read(self._keyboard, 1024)
+        return data
+
+    def _now(self) -> int:
+        return round(self._ctx.monotonic() * 1000)
+
+
+@contextlib.contextmanager
+def _single_keys(keyboard: int) -> Iterator[None]:
+    """The terminal gives single keys without echo; it is put back however this ends, a termination signal included."""
+    before = termios.tcgetattr(keyboard)
+    handlers = {number: signal.signal(number, _end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        tty.setcbreak(keyboard)
+        attributes = termios.tcgetattr(keyboard)
+        # Suspending would leave the shell on our alternate screen.
+        attributes[6][termios.VSUSP] = b"\x00"
+        termios.tcsetattr(keyboard, termios.TCSANOW, attributes)
+        yield
+    finally:
+        termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _end(number: int, _frame: object) -> NoReturn:
+    sys.exit(128 + number)
+
+
+HANDLERS: Final = {"approvals": Handler(_arguments, _approvals)}

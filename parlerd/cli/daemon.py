@@ -1,0 +1,166 @@
+"""`parler daemon ...`: start, stop, look at the one daemon of this home."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Final, TextIO
+
+from parlerd.cli.context import Context, unreachable
+from parlerd.cli.handlers import Handler, no_arguments
+from parlerd.cli.output import DONE, UNREACHABLE
+from parlerd.cli.parsing import Parser, positive
+from parlerd.cli.render import span_of
+from parlerd.core.errors import ParlerError
+from parlerd.operations import types as t
+from parlerd.process import is_alive
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from parlerd.paths import Home
+
+STOP_S: Final = 15.0
+"""How long a daemon may take to end: 2 s to drain, the rest to write its snapshots."""
+POLL_S: Final = 0.02
+FOLLOW_S: Final = 0.25
+NOT_RUNNING: Final[dict[str, object]] = {"running": False, "pid": None}
+
+
+def _start_arguments(parser: Parser) -> None:
+    parser.add_argument("--foreground", action="store_true", help="become the daemon instead of starting one")
+
+
+def _start(ctx: Context, args: Namespace) -> int:
+    if args.foreground:
+        from parlerd.client.launch import daemon_command
+
+        os.execve(sys.executable, daemon_command(ctx.home), dict(ctx.env))  # noqa: S606 - there is no shell to keep
+    return _show(ctx, ctx.call("daemon.status", t.DaemonStatus(), t.DaemonInfo))
+
+
+def _stop(ctx: Context, _args: Namespace) -> int:
+    pid = _stop_and_wait(ctx)
+    if ctx.out.json:
+        ctx.out.document({**NOT_RUNNING, "stopped": pid})
+    elif pid is None:
+        ctx.out.say("No daemon is running.")
+    else:
+        ctx.out.say(f"Stopped (pid {pid}). The next command, or the next tool call of an agent, starts it again.")
+    return DONE
+
+
+def _restart(ctx: Context, _args: Namespace) -> int:
+    _stop_and_wait(ctx)
+    return _show(ctx, ctx.call("daemon.status", t.DaemonStatus(), t.DaemonInfo))
+
+
+def _status(ctx: Context, _args: Namespace) -> int:
+    try:
+        info = ctx.call("daemon.status", t.DaemonStatus(), t.DaemonInfo, start=False)
+    except ParlerError as error:
+        if not unreachable(error) or answers(ctx.home):
+            raise
+        if ctx.out.json:
+            ctx.out.document(NOT_RUNNING)
+        else:
+            ctx.out.say("No daemon is running. The next command starts it.")
+        return UNREACHABLE
+    return _show(ctx, info)
+
+
+def _show(ctx: Context, info: t.DaemonInfo) -> int:
+    out = ctx.out
+    if out.json:
+        out.document(info)
+        return DONE
+    up = span_of(info.uptime_ms / 1000)
+    out.say(("Running", "good"), f" for {up}: pid {info.pid}, version {info.version}")
+    out.say(f"{info.rooms} rooms, {info.connections} connections, {info.windows} agent windows, store {info.store}")
+    out.say(("home    ", "dim"), info.home)
+    out.say(("socket  ", "dim"), info.socket)
+    return DONE
+
+
+def _stop_and_wait(ctx: Context) -> int | None:
+    """Ask the daemon to drain and wait for its process to end; its pid, or `None` when none ran."""
+    try:
+        pid = ctx.call("daemon.stop", t.StopDaemon(), t.Stopping, start=False).pid
+    except ParlerError as error:
+        if error.code != "unreachable" or answers(ctx.home):
+            raise
+        return None
+    ctx.disconnect()
+    deadline = ctx.monotonic() + STOP_S
+    with ctx.out.progress("Waiting for the daemon to end"):
+        while is_alive(pid):
+            if ctx.monotonic() > deadline:
+                raise ParlerError(
+                    "unreachable", f"The daemon (pid {pid}) was asked to stop and still runs.", hint=f"kill {pid}"
+                )
+            ctx.sleep(POLL_S)
+    return pid
+
+
+def answers(home: Home) -> bool:
+    """Whether anything accepts connections where the daemon of this home would listen."""
+    import socket
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(home.socket))
+        except OSError:
+            return False
+        return True
+
+
+def _logs_arguments(parser: Parser) -> None:
+    parser.add_argument("-n", "--lines", type=positive, default=50, metavar="N", help="how many lines (default 50)")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on with whatever is logged, until interrupted")
+
+
+def _logs(ctx: Context, args: Namespace) -> int:
+    path, out = ctx.home.log, ctx.out
+    try:
+        log = path.open(encoding="utf-8", errors="backslashreplace")
+    except FileNotFoundError:
+        raise ParlerError(
+            "unreachable",
+            f"There is no log at {path}.",
+            hint="No daemon ever ran in this home; any command starts one.",
+        ) from None
+    except OSError as error:
+        raise ParlerError("home_unsafe", f"{path} cannot be read: {error.strerror}.") from error
+    with log:
+        lines = log.readlines()[-args.lines :]
+        if args.follow:
+            out.stream()
+            _follow(ctx, log, lines)
+        elif out.json:
+            out.document({"path": str(path), "lines": [line.rstrip("\n") for line in lines]})
+        else:
+            for line in lines:
+                out.say(line.rstrip("\n"))
+    return DONE
+
+
+def _follow(ctx: Context, log: TextIO, lines: list[str]) -> None:
+    while True:
+        for line in lines:
+            if ctx.out.json:
+                ctx.out.item({"line": line.rstrip("\n")})
+            else:
+                ctx.out.say(line.rstrip("\n"))
+        ctx.out.flush()
+        ctx.sleep(FOLLOW_S)
+        lines = log.readlines()
+
+
+HANDLERS: Final = {
+    "start": Handler(_start_arguments, _start),
+    "stop": Handler(no_arguments, _stop),
+    "restart": Handler(no_arguments, _restart),
+    "status": Handler(no_arguments, _status),
+    "logs": Handler(_logs_arguments, _logs),
+}

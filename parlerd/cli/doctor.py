@@ -1,0 +1,183 @@
+"""`parler doctor`: a checkup that names the fix for each thing that is wrong.
+
+It looks and changes nothing: it starts no daemon, creates no file, takes no lock. What only the daemon may look at,
+its store, is asked of the daemon when one runs. Exit 1 when anything is wrong.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from parlerd import __version__
+from parlerd.cli.context import Context, unreachable
+from parlerd.cli.daemon import answers
+from parlerd.cli.handlers import Handler, no_arguments
+from parlerd.cli.output import DONE, FAILED
+from parlerd.cli.program import PACKAGED_SHIM
+from parlerd.cli.render import moment, span_of
+from parlerd.client.launch import last_failure
+from parlerd.core.errors import ParlerError
+from parlerd.operations import types as t
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from parlerd.paths import Home
+
+MIN_PYTHON: Final = (3, 11)
+MIN_SQLITE: Final = (3, 37, 0)
+"""The first release with STRICT tables."""
+MIN_FREE: Final = 100 * 1024 * 1024
+PROBE_S: Final = 10.0
+
+
+def _doctor(ctx: Context, _args: Namespace) -> int:
+    checks = list(checkup(ctx))
+    ok = all(check.ok for check in checks)
+    out = ctx.out
+    if out.json:
+        out.document({"ok": ok, "checks": checks})
+        return DONE if ok else FAILED
+    for check in checks:
+        out.say(("ok    ", "good") if check.ok else ("WRONG ", "bad"), (check.name, "bold"), f": {check.detail}")
+        if not check.ok:
+            out.say(("      fix: ", "warn"), check.fix)
+    wrong = sum(not check.ok for check in checks)
+    out.say("Everything is in order." if ok else (f"{wrong} of {len(checks)} checks failed.", "bad"))
+    return DONE if ok else FAILED
+
+
+def checkup(ctx: Context) -> Iterator[t.Check]:
+    """Every check, in the order in which one depends on the next."""
+    yield _python()
+    yield _sqlite()
+    yield from _home(ctx.home)
+    if not ctx.home.root.is_dir():
+        return
+    yield _disk(ctx.home)
+    yield from _daemon(ctx)
+    yield _backups(ctx.home)
+    yield _shim(ctx.home)
+
+
+def _check(name: str, ok: bool, detail: str, fix: str = "") -> t.Check:
+    return t.Check(name=name, ok=ok, detail=detail, fix="" if ok else fix)
+
+
+def _python() -> t.Check:
+    version = sys.version_info[:3]
+    detail = f"{'.'.join(map(str, version))} at {sys.executable}"
+    return _check("python", version >= MIN_PYTHON, detail, "Install Python 3.11 or newer and run install.sh again.")
+
+
+def _sqlite() -> t.Check:
+    # Asked of a fresh interpreter: only the store may import a database driver, and this way a broken one is found too.
+    probe = [sys.executable, "-I", "-c", "import sqlite3; print(sqlite3.sqlite_version)"]
+    fix = "Use a Python that was built with SQLite 3.37 or newer, and run install.sh again."
+    try:
+        found = subprocess.run(probe, capture_output=True, text=True, timeout=PROBE_S, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return _check("sqlite", False, "this Python cannot load its sqlite3 module", fix)
+    version = tuple(int(part) for part in found.split(".")[:3] if part.isdigit())
+    return _check("sqlite", version >= MIN_SQLITE, found, fix)
+
+
+def _home(home: Home) -> Iterator[t.Check]:
+    root = home.root
+    try:
+        info = root.lstat()
+    except FileNotFoundError:
+        yield _check("home", True, f"{root} is not there yet; the first command makes it")
+        return
+    except OSError as error:
+        yield _check("home", False, f"{root} cannot be looked at: {error.strerror}", "Check the folders above it.")
+        return
+    wrong = _unsafe(info, directory=True)
+    yield _check("home", not wrong, wrong or str(root), f"chmod 700 {root}, and make it a real folder that is yours.")
+    loose = [path for path in _private_files(home) if path.exists() and _unsafe(path.lstat(), directory=path.is_dir())]
+    shown = ", ".join(str(path.relative_to(root)) for path in loose[:5])
+    fix = "chmod -R go-rwx " + str(root)
+    yield _check("private files", not loose, f"others can read: {shown}" if loose else "only you can read them", fix)
+    if not os.access(root, os.W_OK | os.X_OK):
+        yield _check("writable", False, f"{root} cannot be written", "Check its owner and mode, or set PARLER_HOME.")
+
+
+def _private_files(home: Home) -> Iterator[Path]:
+    yield from (home.run, home.keys, home.backups, home.log.parent, home.log, home.settings, home.endpoint)
+    for folder, pattern in ((home.root, "parler.db*"), (home.keys, "*"), (home.backups, "*")):
+        if folder.is_dir() and os.access(folder, os.R_OK | os.X_OK):
+            yield from sorted(folder.glob(pattern))
+
+
+def _unsafe(info: os.stat_result, *, directory: bool) -> str:
+    if stat.S_ISLNK(info.st_mode):
+        return "it is a symlink"
+    if directory != stat.S_ISDIR(info.st_mode):
+        return "it is not a folder"
+    if info.st_uid != os.getuid():
+        return f"it belongs to another user (uid {info.st_uid})"
+    if info.st_mode & 0o077:
+        return f"others can reach it (mode {stat.S_IMODE(info.st_mode):03o})"
+    return ""
+
+
+def _disk(home: Home) -> t.Check:
+    free = shutil.disk_usage(home.root).free
+    detail = f"{free // (1024 * 1024)} MiB free"
+    return _check("disk", free >= MIN_FREE, detail, "Free some space; nothing can be stored on a full disk.")
+
+
+def _daemon(ctx: Context) -> Iterator[t.Check]:
+    try:
+        info = ctx.call("daemon.status", t.DaemonStatus(), t.DaemonInfo, start=False)
+    except ParlerError as error:
+        if error.code != "unreachable":
+            yield _check("daemon", False, error.message, error.hint)
+        elif answers(ctx.home):
+            fix = "parler daemon restart; then look at parler daemon logs"
+            yield _check("daemon", False, "something listens on its socket and does not answer", fix)
+        elif failure := last_failure(ctx.home):
+            yield _check("daemon", False, failure.message, f"{failure.hint} Then run `parler daemon start`.")
+        else:
+            yield _check("daemon", True, "not running; the next command starts it. The store was not looked at")
+        return
+    detail = f"pid {info.pid}, version {info.version}, up {span_of(info.uptime_ms / 1000)}, socket {info.socket}"
+    yield _check("daemon", True, detail)
+    same = info.version == __version__
+    versions = f"daemon {info.version}, this command {__version__}"
+    yield _check("version", same, versions, "parler daemon restart, or upgrade the older of the two installs")
+    try:
+        yield from ctx.call("daemon.check", t.CheckStore(), t.CheckList, start=False).checks
+    except ParlerError as error:
+        yield _check("store", False, error.message, error.hint if not unreachable(error) else "parler daemon logs")
+
+
+def _backups(home: Home) -> t.Check:
+    found = sorted(home.backups.glob("*"), key=lambda path: path.stat().st_mtime) if home.backups.is_dir() else []
+    if not found:
+        return _check("backups", True, "none yet; one is made before every upgrade of the store")
+    newest = found[-1]
+    at = moment(round(newest.stat().st_mtime * 1000))
+    return _check("backups", True, f"{len(found)}; the newest is {newest.name}, of {at}")
+
+
+def _shim(home: Home) -> t.Check:
+    fix = "parler daemon restart: the daemon copies the shim at every start."
+    if not home.shim.exists() and not home.database.exists():
+        return _check("shim", True, "not there yet; the daemon copies it when it first starts")
+    for copy in (home.shim, home.shim.with_name("pipe.py"), home.static):
+        if not copy.exists():
+            return _check("shim", False, f"{copy} is missing, and agent hosts need it", fix)
+        if copy.read_bytes() != PACKAGED_SHIM.with_name(copy.name).read_bytes():
+            return _check("shim", False, f"{copy} is of another version than this install", fix)
+    return _check("shim", True, f"{home.shim} is this install's")
+
+
+HANDLERS: Final = {"doctor": Handler(no_arguments, _doctor)}

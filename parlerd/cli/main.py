@@ -1,0 +1,203 @@
+"""`parler`: find the command, run it, and turn whatever happens into an exit code.
+
+`parler --version` imports nothing but the version. Every other import happens once the command is known.
+Exit codes: 0 done, 1 refused or failed, 2 usage, 3 daemon not reached, 4 waiting for a person, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from parlerd import __version__
+
+# Not from `typing`, whose import alone takes as long as everything else that `parler --version` does.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Mapping, Sequence
+    from typing import BinaryIO, NoReturn
+
+    from parlerd.cli.commands import Command
+    from parlerd.cli.context import ClientLike, Context, OpenClient
+    from parlerd.cli.handlers import Handler
+    from parlerd.cli.output import Output
+    from parlerd.cli.parsing import Parser, UsageError
+    from parlerd.paths import Home
+
+
+def entry() -> NoReturn:
+    """The console script."""
+    if sys.argv[1:] == ["--version"]:
+        print(f"parler {__version__}")
+        sys.exit(0)
+    if sys.platform == "win32":
+        sys.exit("Parler runs on Linux and macOS. On Windows, install it inside WSL.")
+    from parlerd.cli.output import Output, standard_streams, wants_colour
+
+    stdout, stderr = standard_streams()
+    argv = sys.argv[1:]
+    out = Output(stdout, stderr, json=wants_json(argv), colour=wants_colour(stdout, os.environ))
+    sys.exit(main(argv, out=out, env=os.environ))
+
+
+def main(
+    argv: Sequence[str],
+    *,
+    out: Output,
+    env: Mapping[str, str],
+    open_client: OpenClient | None = None,
+    stdin: BinaryIO | None = None,
+) -> int:
+    """Run one command line and give its exit code. Never raises, but for a bug."""
+    import parlerd.lean  # noqa: F401  # isort: split - used by being first
+    from parlerd.cli.output import FAILED, INTERRUPTED, silence
+    from parlerd.core.errors import ParlerError
+
+    try:
+        return _answer(list(argv), out, env, open_client or _connect, stdin)
+    except KeyboardInterrupt:
+        if out.awaits_document:
+            out.fail(ParlerError("interrupted"))
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader went away: nobody is left to tell, and nothing was acknowledged.
+        silence(out.stdout)
+        return FAILED
+    except OSError as error:
+        silence(out.stdout)
+        out.note(("error: ", "bad"), f"The output could not be written: {error.strerror or error}.")
+        return FAILED
+
+
+def wants_json(argv: Sequence[str]) -> bool:
+    """Whether `--json` is among the options, known before the rest is parsed so that usage errors can be JSON too."""
+    words = list(argv)
+    return "--json" in (words[: words.index("--")] if "--" in words else words)
+
+
+def find_command(words: Sequence[str]) -> tuple[Command, list[str]]:
+    """The command that `words` name and what follows its name. Raises `UsageError`."""
+    from parlerd.cli.commands import BY_PATH, GROUPS
+    from parlerd.cli.parsing import UsageError
+
+    if not words:
+        raise UsageError("no command was named")
+    for length in (2, 1):
+        command = BY_PATH.get(tuple(words[:length]))
+        if command is not None:
+            return command, list(words[length:])
+    if words[0] in GROUPS:
+        wanted = "" if len(words) == 1 or words[1].startswith("-") else words[1]
+        names = [path[1] for path in BY_PATH if path[0] == words[0]]
+        raise UsageError(_unknown(f"{words[0]} {wanted}".strip(), wanted, names), path=f"parler {words[0]}")
+    raise UsageError(_unknown(words[0], words[0], sorted({path[0] for path in BY_PATH})))
+
+
+def handler_of(command: Command) -> Handler:
+    """The code behind a command; imports its module."""
+    from importlib import import_module
+
+    handler: Handler = import_module(command.module).HANDLERS[command.path[-1]]
+    return handler
+
+
+def parser_of(command: Command, handler: Handler) -> Parser:
+    """The parser of one command."""
+    from parlerd.cli.commands import summary
+    from parlerd.cli.parsing import Parser
+
+    parser = Parser("parler " + " ".join(command.path), lambda: summary(command))
+    handler.arguments(parser)
+    return parser
+
+
+def _answer(
+    argv: list[str], out: Output, env: Mapping[str, str], open_client: OpenClient, stdin: BinaryIO | None
+) -> int:
+    from parlerd.cli.output import DONE, USAGE
+    from parlerd.cli.parsing import HelpWanted, UsageError, split_globals
+
+    try:
+        early, words = split_globals(argv)
+        if words[:1] == ["--version"] or words[:1] == ["-V"]:
+            words[:1] = ["version"]
+        if words[:1] == ["--help"] or words[:1] == ["-h"]:
+            words[:1] = ["help"]
+        if words[1:2] == ["--help"] or words[1:2] == ["-h"]:
+            words = ["help", words[0]]
+        command, rest = find_command(words)
+        handler = handler_of(command)
+        args = parser_of(command, handler).parse_args([*early, *rest])
+        if args.as_name == "" or args.home == "":
+            raise UsageError("--as and --home need a value", path="parler " + " ".join(command.path))
+    except HelpWanted as wanted:
+        out.stdout.write(str(wanted))
+        out.flush()
+        return DONE
+    except UsageError as error:
+        _refuse_usage(error, out)
+        return USAGE
+    return _run(handler, args, out, env, open_client, stdin)
+
+
+def _run(
+    handler: Handler,
+    args: Namespace,
+    out: Output,
+    env: Mapping[str, str],
+    open_client: OpenClient,
+    stdin: BinaryIO | None,
+) -> int:
+    from parlerd.cli.context import Context
+    from parlerd.cli.output import USAGE
+    from parlerd.cli.parsing import UsageError
+    from parlerd.core.errors import ParlerError
+    from parlerd.paths import home_from
+
+    ctx: Context | None = None
+    try:
+        home = home_from(env, args.home)
+        as_name = args.as_name or env.get("PARLER_AGENT", "")
+        ctx = Context(out, home, env, open_client, as_name=as_name, stdin=stdin)
+        code = handler.run(ctx, args)
+        out.flush()
+        return code
+    except UsageError as error:
+        _refuse_usage(error, out)
+        return USAGE
+    except ParlerError as error:
+        return out.fail(error)
+    finally:
+        if ctx is not None:
+            ctx.disconnect()
+
+
+def _connect(home: Home, *, as_name: str, host: str, start: bool = True) -> ClientLike:
+    from parlerd.client import connect
+
+    return connect(home, as_name=as_name, host=host, start=start)
+
+
+def _refuse_usage(error: UsageError, out: Output) -> None:
+    hint = f"Run `{error.path.replace('parler', 'parler help', 1)}`."
+    if out.json:
+        from parlerd.core.errors import ParlerError
+
+        refused = ParlerError("invalid_param", error.message, hint=hint)
+        out.fail(refused)
+        return
+    out.note(("error: ", "bad"), error.message)
+    if error.usage:
+        out.stderr.write(error.usage + "\n")
+    out.note(("hint: ", "dim"), hint)
+
+
+def _unknown(shown: str, word: str, known: Sequence[str]) -> str:
+    from difflib import get_close_matches
+
+    if not word:
+        return f"`{shown}` needs one of: {', '.join(known)}"
+    near = get_close_matches(word, known, n=1)
+    guess = f"; did you mean `{near[0]}`?" if near else ""
+    return f"there is no command `{shown}`{guess}"

@@ -1,0 +1,279 @@
+"""`parler send`, `recv`, `handoff` and `why`.
+
+A page is read, printed, flushed, and only then acknowledged: a reader that dies, or a pipe that breaks, gets it again.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from parlerd.cli.context import Context, new_key
+from parlerd.cli.handlers import Handler, room_argument
+from parlerd.cli.output import DONE, Cell
+from parlerd.cli.parsing import Parser, UsageError, positive, seconds, unicode_text, whole
+from parlerd.cli.render import moment, show_messages
+from parlerd.operations import types as t
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Sequence
+
+
+# -- send --------------------------------------------------------------------------------------------------
+
+
+def _send_arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "text", nargs="?", type=unicode_text, metavar="TEXT", help="the message; - or nothing reads stdin"
+    )
+    room_argument(parser)
+    parser.add_argument(
+        "--to", action="append", default=[], metavar="AGENT", help="whose attention it wants; may be repeated"
+    )
+    parser.add_argument(
+        "--kind", default="text", type=unicode_text, metavar="KIND", help="a word for what it is (default: text)"
+    )
+    parser.add_argument("--reply-to", metavar="ID", help="the message it answers")
+    parser.add_argument(
+        "--visible-to", action="append", default=[], metavar="AGENT", help="only these may ever see it; may be repeated"
+    )
+    parser.add_argument("--data", type=_json_value, metavar="JSON", help="structured data beside the text")
+    parser.add_argument("--key", type=unicode_text, metavar="KEY", help="idempotency key (default: random)")
+
+
+def _send(ctx: Context, args: Namespace) -> int:
+    text = args.text
+    if text is None or text == "-":
+        if text is None and ctx.stdin.isatty():
+            raise UsageError("TEXT is missing; give the message, or - to read it from stdin", path="parler send")
+        text = ctx.read_stdin()
+    params = t.Send(
+        text=text,
+        room=args.room,
+        to=tuple(args.to),
+        kind=args.kind,
+        reply_to=args.reply_to,
+        visible_to=tuple(args.visible_to),
+        data=args.data,
+        key=args.key or new_key(),
+    )
+    sent = ctx.call_again("message.send", params, t.Sent)
+    if ctx.out.json:
+        ctx.out.document(sent)
+    else:
+        again = " before, and not again" if sent.replayed else ""
+        ctx.out.say((f"Sent{again}", "good"), f" #{sent.seq} ", (f"{sent.id} in {sent.room}", "dim"))
+    return DONE
+
+
+def _json_value(text: str) -> Any:
+    import argparse
+
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"it is not JSON: {error}") from error
+
+
+# -- recv --------------------------------------------------------------------------------------------------
+
+
+def _recv_arguments(parser: Parser) -> None:
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--room", metavar="ROOM", help="a room's id or name (default: the active session)")
+    where.add_argument("--all-rooms", action="store_true", help="every room you are in")
+    parser.add_argument(
+        "--limit", type=positive, default=50, metavar="N", help="messages in one page (default 50, at most 500)"
+    )
+    waiting = parser.add_mutually_exclusive_group()
+    waiting.add_argument("--wait", type=seconds, default=0, metavar="S", help="wait up to S seconds for something new")
+    waiting.add_argument("--watch", action="store_true", help="go on with whatever comes, until interrupted")
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("--since", type=whole, metavar="SEQ", help="what follows SEQ; acknowledges nothing")
+    place.add_argument("--all", action="store_true", help="from the beginning; acknowledges nothing")
+    parser.add_argument("--no-ack", action="store_true", help="leave it new")
+    parser.add_argument(
+        "--take", action="store_true", help="acknowledge although a live window acts under the same name"
+    )
+    parser.add_argument("--mentions", action="store_true", help="only what is addressed to you")
+    parser.add_argument("--kind", type=unicode_text, metavar="KIND", help="only messages of this kind")
+
+
+def _recv(ctx: Context, args: Namespace) -> int:
+    if args.all_rooms and args.since is not None:
+        raise UsageError("--since counts in one room; name it with --room", path="parler recv")
+    if args.watch:
+        return _watch(ctx, args)
+    deadline = ctx.monotonic() + args.wait / 1000
+    page = _read(ctx, _params(args), deadline)
+    if ctx.out.json:
+        ctx.out.document(page)
+    else:
+        _show(ctx, page, args)
+    ctx.out.flush()
+    _acknowledge(ctx, page, args)
+    return DONE
+
+
+def _watch(ctx: Context, args: Namespace) -> int:
+    """Page after page until interrupted. A look back (`--since`, `--all`, `--no-ack`) goes on behind what it showed."""
+    ctx.out.stream()
+    params = _params(args)
+    while True:
+        page = _read(ctx, params, None)
+        if ctx.out.json:
+            ctx.out.item(page)
+        else:
+            _show(ctx, page, args)
+        ctx.out.flush()
+        acknowledged = _acknowledge(ctx, page, args)
+        if not acknowledged:
+            params = _behind(params, page)
+
+
+def _behind(params: t.Recv, page: t.Received | t.ReceivedAll) -> t.Recv:
+    """The parameters that read what follows `page`, when it was not acknowledged and would be shown again."""
+    import msgspec
+
+    if isinstance(page, t.ReceivedAll):
+        raise UsageError(
+            "--watch --all-rooms acknowledges what it shows; use --room for a look back", path="parler recv"
+        )
+    if not page.messages:
+        return params
+    return msgspec.structs.replace(params, since=page.messages[-1].seq, all=False)
+
+
+def _params(args: Namespace) -> t.Recv:
+    return t.Recv(
+        room=args.room,
+        all_rooms=args.all_rooms,
+        limit=min(args.limit, t.MAX_PAGE),
+        since=args.since,
+        all=args.all,
+        peek=args.no_ack,
+        take=args.take,
+        mentions=args.mentions,
+        kind=args.kind,
+    )
+
+
+def _read(ctx: Context, params: t.Recv, deadline: float | None) -> t.Received | t.ReceivedAll:
+    """The next page that holds something, or an empty one at the deadline. A daemon that restarts is waited for."""
+    import msgspec
+
+    def ask(wait_ms: int) -> t.Recv:
+        return msgspec.structs.replace(params, wait_ms=wait_ms)
+
+    def shows_something(page: t.Received | t.ReceivedAll) -> bool:
+        return any(each.messages for each in _pages(page))
+
+    with ctx.out.progress("Waiting for messages"):
+        if params.all_rooms:
+            return ctx.wait_for("message.recv_all", ask, t.ReceivedAll, deadline=deadline, until=shows_something)
+        return ctx.wait_for("message.recv", ask, t.Received, deadline=deadline, until=shows_something)
+
+
+def _pages(page: t.Received | t.ReceivedAll) -> Sequence[t.Received]:
+    return page.rooms if isinstance(page, t.ReceivedAll) else (page,)
+
+
+def _show(ctx: Context, page: t.Received | t.ReceivedAll, args: Namespace) -> None:
+    out = ctx.out
+    pages = _pages(page)
+    shown = [each for each in pages if each.messages]
+    for each in shown:
+        if len(pages) > 1:
+            out.say((f"'{each.name}'", "name"), (f"  {each.room}", "dim"))
+        show_messages(out, each.messages, ctx.now())
+        if each.more and not args.watch:
+            again = f"--since {each.messages[-1].seq}" if _looks_back(args) else "the same command again"
+            out.note(f"More follows in '{each.name}': {again}.")
+        if not each.acknowledges:
+            out.note("Not acknowledged: a live window acts under this name. --take acknowledges all the same.")
+    if not shown:
+        out.note("Nothing new.")
+    for each in pages:
+        if each.notice:
+            out.note(each.notice)
+
+
+def _looks_back(args: Namespace) -> bool:
+    return args.since is not None or args.all or args.no_ack
+
+
+def _acknowledge(ctx: Context, page: t.Received | t.ReceivedAll, args: Namespace) -> bool:
+    """Acknowledge what was printed, unless this was a look back. Says whether the next read goes on behind it."""
+    if _looks_back(args):
+        return False
+    for each in _pages(page):
+        if each.messages and each.acknowledges and each.cursor:
+            ctx.call_again("message.commit", t.Commit(room=each.room, cursor=each.cursor), t.Committed)
+    return all(each.acknowledges for each in _pages(page))
+
+
+# -- handoff -----------------------------------------------------------------------------------------------
+
+
+def _handoff_arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "--next", required=True, type=unicode_text, metavar="TEXT", help="what the next agent should do"
+    )
+    parser.add_argument("--summary", default="", type=unicode_text, metavar="TEXT", help="what is done")
+    parser.add_argument(
+        "--for",
+        dest="whom",
+        default="",
+        type=unicode_text,
+        metavar="AGENT|ROLE",
+        help="who gets the turn (default: anyone)",
+    )
+    room_argument(parser)
+    parser.add_argument("--key", type=unicode_text, metavar="KEY", help="idempotency key (default: random)")
+
+
+def _handoff(ctx: Context, args: Namespace) -> int:
+    params = t.GiveHandoff(
+        next=args.next, summary=args.summary, for_=args.whom, room=args.room, key=args.key or new_key()
+    )
+    given = ctx.call_again("handoff.give", params, t.GivenHandoff)
+    if ctx.out.json:
+        ctx.out.document(given)
+    else:
+        whom = given.for_ or "whoever takes it"
+        ctx.out.say(("The turn is with ", "good"), (whom, "name"), (f"  {given.id} in {given.room}", "dim"))
+    return DONE
+
+
+# -- why ---------------------------------------------------------------------------------------------------
+
+
+def _why_arguments(parser: Parser) -> None:
+    parser.add_argument("id", type=unicode_text, metavar="ID", help="the message, as `send` printed it")
+
+
+def _why(ctx: Context, args: Namespace) -> int:
+    found = ctx.call_again("message.why", t.Why(id=args.id), t.WhyResult)
+    out = ctx.out
+    if out.json:
+        out.document(found)
+        return DONE
+    if not found.readers:
+        out.say("Nobody but its author may see this message.")
+        return DONE
+    rows: list[tuple[Cell, ...]] = []
+    for reader in found.readers:
+        ladder = " → ".join(f"{reached.stage} {moment(reached.at)}" for reached in reader.stages) or "not stored for it"
+        stopped = reader.stopped if isinstance(reader.stopped, str) else ""
+        rows.append(((reader.name, "name"), ladder, (stopped, "warn"), reader.agent))
+    out.table(("reader", "how far it got", "where it stopped", "id"), rows)
+    return DONE
+
+
+HANDLERS: Final = {
+    "send": Handler(_send_arguments, _send),
+    "recv": Handler(_recv_arguments, _recv),
+    "handoff": Handler(_handoff_arguments, _handoff),
+    "why": Handler(_why_arguments, _why),
+}

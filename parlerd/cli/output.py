@@ -1,0 +1,368 @@
+"""The one place that prints.
+
+With `--json`, stdout gets exactly one JSON document (a stream gets one object a line) and nothing else; everything
+that is said to a person goes to stderr. Without it, stdout gets lines, tables and panels: plain when it is not a
+terminal or `NO_COLOR` is set, else coloured. Whatever is printed for a person passes `printable`, our own words too,
+so nothing can be forgotten.
+
+Printing only fills a buffer; `flush` sends it and raises `OSError` when it cannot. A reader's page is acknowledged
+after that and never before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TextIO
+
+from parlerd.cli.printable import columns, printable, printable_line, wrap
+
+if TYPE_CHECKING:
+    import msgspec
+    from rich.text import Text
+
+    from parlerd.core.errors import ParlerError
+
+Style = Literal["plain", "dim", "bold", "name", "good", "warn", "bad", "key"]
+Span = str | tuple[str, Style]
+Cell = Span
+
+DONE: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+UNREACHABLE: Final = 3
+PENDING: Final = 4
+INTERRUPTED: Final = 130
+
+UNREACHABLE_CODES: Final = frozenset({"unreachable", "connection_lost", "draining"})
+SLOW_S: Final = 1.0
+"""What takes longer than this says on a terminal that it is under way. Source: CLI spec."""
+DEFAULT_WIDTH: Final = 100
+_SGR: Final[dict[Style, str]] = {
+    "plain": "",
+    "dim": "2",
+    "bold": "1",
+    "name": "1;36",
+    "good": "32",
+    "warn": "33",
+    "bad": "1;31",
+    "key": "1;32",
+}
+RICH: Final[dict[Style, str]] = {
+    "plain": "",
+    "dim": "dim",
+    "bold": "bold",
+    "name": "bold cyan",
+    "good": "green",
+    "warn": "yellow",
+    "bad": "bold red",
+    "key": "bold green",
+}
+_NOT_ASCII: Final = re.compile("[^\x00-\x7e]")
+
+
+class Progress(Protocol):
+    """Something that shows that work goes on."""
+
+    def update(self, text: str) -> None: ...
+
+
+class Output:
+    """Where a command's answer goes. `terminal` says whether a person looks at stdout."""
+
+    def __init__(
+        self, stdout: TextIO, stderr: TextIO, *, json: bool = False, colour: bool = False, width: int | None = None
+    ) -> None:
+        self.stdout = stdout
+        self.stderr = stderr
+        self.json = json
+        self.colour = colour and not json
+        self.terminal = _is_terminal(stdout) and not json
+        self.width = width or _terminal_width(stdout)
+        self._documents = 0
+        self._streaming = False
+
+    # -- for a script ------------------------------------------------------------------------------------
+
+    def document(self, value: msgspec.Struct | Mapping[str, Any]) -> None:
+        """Print the one JSON document of this command."""
+        assert not self._documents or self._streaming
+        self._documents += 1
+        self.stdout.write(to_json(value) + "\n")
+
+    @property
+    def awaits_document(self) -> bool:
+        """Whether a script still waits for this command's one document."""
+        return self.json and not self._streaming and not self._documents
+
+    def stream(self) -> None:
+        """This command prints one object a line, none at all included, and ends when it is interrupted."""
+        self._streaming = True
+
+    def item(self, value: msgspec.Struct | Mapping[str, Any]) -> None:
+        """Print one object of a stream on its own line, and send it. `stream` was called before."""
+        self.document(value)
+        self.flush()
+
+    # -- for a person ------------------------------------------------------------------------------------
+
+    def say(self, *spans: Span) -> None:
+        """One line on stdout."""
+        self.stdout.write(self._line(spans, self.colour) + "\n")
+
+    def note(self, *spans: Span) -> None:
+        """One line on stderr: what is worth knowing and is not the answer."""
+        self.stderr.write(self._line(spans, self.colour and _is_terminal(self.stderr)) + "\n")
+        self.stderr.flush()
+
+    def paste(self, text: str) -> None:
+        """Something to copy, alone on its line: never wrapped, never indented."""
+        self.say((text, "bold"))
+
+    def text(self, body: str, *, indent: str = "") -> None:
+        """Foreign text, each of its lines behind `  | ` so that it cannot pass for one of ours."""
+        bar = f"{indent}  │ " if self._can_print("│") else f"{indent}  | "
+        lines = printable(body).split("\n")
+        if self.terminal:
+            lines = wrap("\n".join(lines), self.width - columns(bar))
+        for line in lines:
+            self.say((bar, "dim"), line)
+
+    def table(self, headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+        """Rows in columns. On a terminal, cells fold to fit and columns without any content are left out."""
+        if self.terminal:
+            self._rich_table(headers, rows)
+            return
+        texts = [[printable_line(_text(cell)) for cell in row] for row in rows]
+        widths = [max(map(columns, column)) for column in zip(headers, *texts, strict=True)]
+        for row in (list(headers), *texts):
+            padded = (cell + " " * (width - columns(cell)) for cell, width in zip(row, widths, strict=True))
+            self.stdout.write("  ".join(padded).rstrip() + "\n")
+
+    def banner(self, title: str, lines: Sequence[tuple[str, str]]) -> None:
+        """A panel that cannot be missed: `title`, then label and foreign text by turns."""
+        if self.terminal:
+            self._rich_banner(title, lines)
+            return
+        self.say(f"=== {title} ===")
+        for label, body in lines:
+            self.say(f"{label}:")
+            self.text(body)
+
+    def fail(self, error: ParlerError) -> int:
+        """Report an error where this command's reader looks for it, and give the exit code it means."""
+        if self.json and (not self._documents or self._streaming):
+            self.document({"error": error_object(error)})
+            self.flush()
+        else:
+            self.note(("error: ", "bad"), error.message)
+            candidates = error.details.get("candidates")
+            if isinstance(candidates, list | tuple):
+                for candidate in candidates:
+                    self.note("  ", str(candidate))
+            if error.hint and error.hint != error.message:
+                self.note(("hint: ", "dim"), error.hint)
+        return exit_code(error)
+
+    def flush(self) -> None:
+        """Send what was printed. Raises `OSError` when it cannot be written."""
+        self.stdout.flush()
+
+    @contextlib.contextmanager
+    def progress(self, text: str, *, after_s: float = SLOW_S) -> Iterator[Progress]:
+        """Show `text` with a spinner on a terminal once the block takes longer than `after_s` seconds."""
+        if not _is_terminal(self.stderr) or self.json:
+            yield _Silent()
+            return
+        import threading
+
+        spinner = _Spinner(self.stderr, text, colour=self.colour)
+        timer = threading.Timer(after_s, spinner.start)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield spinner
+        finally:
+            timer.cancel()
+            spinner.stop()
+
+    # -- inside ------------------------------------------------------------------------------------------
+
+    def _line(self, spans: Sequence[Span], colour: bool) -> str:
+        parts = []
+        for span in spans:
+            text = printable_line(_text(span))
+            sgr = _SGR[_style(span)] if colour else ""
+            parts.append(f"\x1b[{sgr}m{text}\x1b[0m" if sgr and text else text)
+        return "".join(parts)
+
+    def _can_print(self, text: str) -> bool:
+        try:
+            text.encode(self.stdout.encoding or "utf-8")
+        except UnicodeEncodeError:
+            return False
+        return True
+
+    def _rich_table(self, headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+        from rich import box
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold" if self.colour else "")
+        used = [index for index in range(len(headers)) if any(_text(row[index]) for row in rows)]
+        for index in used:
+            table.add_column(headers[index], overflow="fold", no_wrap=index == 0)
+        for row in rows:
+            table.add_row(*(self.rich_text(row[index]) for index in used))
+        self._print_rich(table)
+
+    def _rich_banner(self, title: str, lines: Sequence[tuple[str, str]]) -> None:
+        from rich import box
+        from rich.console import Group
+        from rich.panel import Panel
+        from rich.text import Text
+
+        parts: list[Text] = []
+        for label, body in lines:
+            parts += [Text(printable_line(label), style="dim" if self.colour else ""), Text(printable(body))]
+        style = RICH["key"] if self.colour else ""
+        self._print_rich(
+            Panel(Group(*parts), title=Text(printable_line(title)), box=box.HEAVY, border_style=style, padding=(0, 1))
+        )
+
+    def rich_text(self, span: Span) -> Text:
+        """`span` as rich text: escaped, without markup."""
+        from rich.text import Text
+
+        return Text(printable_line(_text(span)), style=RICH[_style(span)] if self.colour else "")
+
+    def _print_rich(self, renderable: Any) -> None:
+        from rich.console import Console
+
+        console = Console(
+            file=self.stdout, width=self.width, markup=False, highlight=False, emoji=False, no_color=not self.colour
+        )
+        console.print(renderable)
+
+
+class _Silent:
+    def update(self, text: str) -> None:
+        """Nobody looks."""
+
+
+class _Spinner:
+    """A rich spinner that can be started from a timer's thread and stopped before it ever started."""
+
+    def __init__(self, stderr: TextIO, text: str, *, colour: bool) -> None:
+        self._stderr, self._text, self._colour = stderr, text, colour
+        import threading
+
+        self._lock = threading.Lock()
+        self._status: Any = None
+        self._stopped = False
+
+    def start(self) -> None:
+        from rich.console import Console
+        from rich.text import Text
+
+        with self._lock:
+            if self._stopped:
+                return
+            console = Console(file=self._stderr, markup=False, highlight=False, no_color=not self._colour)
+            self._status = console.status(Text(printable_line(self._text)))
+            self._status.start()
+
+    def update(self, text: str) -> None:
+        from rich.text import Text
+
+        with self._lock:
+            self._text = text
+            if self._status is not None:
+                self._status.update(Text(printable_line(text)))
+
+    def stop(self) -> None:
+        with self._lock:
+            self._stopped = True
+            if self._status is not None:
+                self._status.stop()
+
+
+def to_json(value: Any) -> str:
+    """`value` as one line of JSON in ASCII: no control or bidirectional character leaves as itself."""
+    import msgspec
+
+    return _NOT_ASCII.sub(_json_escape, msgspec.json.encode(value).decode())
+
+
+def error_object(error: ParlerError) -> dict[str, Any]:
+    """An error as `--json` prints it: the fields that scripts lean on are always there."""
+    import msgspec
+
+    body = error.body()
+    return {**msgspec.to_builtins(body), "retryable": body.retryable, "hint": body.hint or ""}
+
+
+def exit_code(error: ParlerError) -> int:
+    """What a refused or failed command exits with."""
+    return UNREACHABLE if error.code in UNREACHABLE_CODES else FAILED
+
+
+def wants_colour(stdout: TextIO, env: Mapping[str, str]) -> bool:
+    """Whether to colour: on a terminal that can, unless `NO_COLOR` is set."""
+    return _is_terminal(stdout) and not env.get("NO_COLOR") and env.get("TERM") != "dumb"
+
+
+def silence(stream: TextIO) -> None:
+    """Point a stream that cannot be written to nowhere, so that the interpreter's last flush stays quiet."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def standard_streams() -> tuple[TextIO, TextIO]:
+    """stdout and stderr that never raise for a character that the terminal's encoding lacks.
+
+    Ends the process when stdout is closed: a page that was written nowhere must not be acknowledged, and the next
+    connection would be given the number of the missing stream.
+    """
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for as long as the process lives
+    if sys.stdout is None:
+        sys.exit("error: stdout is closed; to see nothing, send it to /dev/null")
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+    return sys.stdout, sys.stderr
+
+
+def _json_escape(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    return f"\\u{0xD800 + (code - 0x10000 >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
+
+
+def _terminal_width(stdout: TextIO) -> int:
+    try:
+        return os.get_terminal_size(stdout.fileno()).columns or DEFAULT_WIDTH
+    except (OSError, ValueError):
+        return DEFAULT_WIDTH
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    try:
+        return stream.isatty()
+    except ValueError:
+        return False
+
+
+def _text(span: Span) -> str:
+    return span if isinstance(span, str) else span[0]
+
+
+def _style(span: Span) -> Style:
+    return "plain" if isinstance(span, str) else span[1]

@@ -1,0 +1,78 @@
+"""`parler demo`, `version` and `mcp`: what is a program of its own, or about this install."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from parlerd import __version__
+from parlerd.cli.context import Context, unreachable
+from parlerd.cli.handlers import Handler, no_arguments
+from parlerd.cli.output import DONE
+from parlerd.cli.parsing import Parser
+from parlerd.core.errors import ParlerError
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+PACKAGED_SHIM: Final = Path(__file__).resolve().parents[2] / "mcp_server" / "shim.py"
+"""The shim of this install. It stands on the standard library alone, so it is run and never imported."""
+
+
+def _version(ctx: Context, _args: Namespace) -> int:
+    from parlerd.operations import types as t
+    from parlerd.wire.messages import PROTOCOL
+
+    daemon: dict[str, object] = {"running": False, "version": None}
+    try:
+        info = ctx.call("daemon.status", t.DaemonStatus(), t.DaemonInfo, start=False)
+        daemon = {"running": True, "version": info.version}
+    except ParlerError as error:
+        if not unreachable(error):
+            daemon = {"running": True, "version": None, "error": error.code}
+    python = ".".join(map(str, sys.version_info[:3]))
+    if ctx.out.json:
+        ctx.out.document({"version": __version__, "protocol": PROTOCOL, "python": python, "daemon": daemon})
+        return DONE
+    running = f"daemon {daemon['version'] or daemon.get('error')}" if daemon["running"] else "no daemon running"
+    ctx.out.say(f"parler {__version__}", (f"  protocol {PROTOCOL}, Python {python}, {running}", "dim"))
+    return DONE
+
+
+def _mcp_arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "--host", default="", metavar="NAME", help="the agent host that starts it (default: what it says it is)"
+    )
+
+
+def _mcp(ctx: Context, args: Namespace) -> int:
+    """Become the shim: the same process, on the standard library alone, with nothing of this one left in memory."""
+    command = [sys.executable, "-I", "-S", str(PACKAGED_SHIM), "--home", str(ctx.home.root)]
+    if args.host:
+        command += ["--host", args.host]
+    environment = dict(ctx.env)
+    if ctx.as_name:
+        environment["PARLER_AGENT"] = ctx.as_name
+    os.execve(sys.executable, command, environment)  # noqa: S606 - there is no shell to keep
+
+
+def _demo_arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "--context-file", metavar="FILE", help="the recap to open with (default: this repository's own)"
+    )
+    parser.add_argument("--keep", action="store_true", help="leave the throw-away home for a look")
+
+
+def _demo(ctx: Context, args: Namespace) -> int:
+    from parlerd.cli.demo import run
+
+    return run(ctx, args)
+
+
+HANDLERS: Final = {
+    "version": Handler(no_arguments, _version),
+    "mcp": Handler(_mcp_arguments, _mcp),
+    "demo": Handler(_demo_arguments, _demo),
+}

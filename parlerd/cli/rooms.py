@@ -1,0 +1,82 @@
+"""`parler rooms`, `roster` and `whoami`: looking around."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from parlerd.cli.context import Context
+from parlerd.cli.handlers import Handler, no_arguments, room_argument
+from parlerd.cli.output import DONE, Cell
+from parlerd.cli.render import clock
+from parlerd.operations import types as t
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+
+def _rooms(ctx: Context, _args: Namespace) -> int:
+    listed = ctx.call_again("rooms.list", t.ListRooms(), t.RoomList)
+    out = ctx.out
+    if out.json:
+        out.document(listed)
+        return DONE
+    if not listed.rooms:
+        out.say("You are in no room. Open a session, or join one with its key:")
+        out.paste("parler session open --topic TOPIC")
+        return DONE
+    rows: list[tuple[Cell, ...]] = [
+        (
+            (("* " if room.active else "  ") + room.name, "name"),
+            room.kind + ("" if room.state == "open" else f", {room.state}"),
+            room.topic,
+            str(room.members),
+            (str(room.unread), "bold" if room.unread else "dim"),
+            (str(room.pending), "warn") if room.pending else "",
+            clock(room.last_at, ctx.now()),
+            room.room,
+        )
+        for room in listed.rooms
+    ]
+    out.table(("room", "kind", "topic", "members", "unread", "knocking", "last", "id"), rows)
+    return DONE
+
+
+def _roster(ctx: Context, args: Namespace) -> int:
+    found = ctx.call_again("rooms.roster", t.Roster(room=args.room), t.RosterResult)
+    out = ctx.out
+    if out.json:
+        out.document(found)
+        return DONE
+    out.say((f"'{found.name}'", "name"), (f"  {found.room}", "dim"))
+    rows: list[tuple[Cell, ...]] = []
+    for member in found.members:
+        since = f" since {clock(member.since, ctx.now())}" if member.since else ""
+        unread = str(member.unread) if isinstance(member.unread, int) else ""
+        role = member.role or ("owner" if member.owner else "member")
+        state = f" ({member.state})" if member.state == "left" else ""
+        rows.append(((member.name, "name"), member.host, role, f"{member.presence}{since}{state}", unread, member.id))
+    out.table(("agent", "says it is on", "role", "presence", "unread", "id"), rows)
+    return DONE
+
+
+def _whoami(ctx: Context, _args: Namespace) -> int:
+    me = ctx.call_again("agent.whoami", t.WhoAmI(), t.Me)
+    out = ctx.out
+    if out.json:
+        out.document(me)
+        return DONE
+    out.say((me.name, "name"), f", on {me.host}" if me.host else "")
+    out.say(("id         ", "dim"), me.id)
+    out.say(("person     ", "dim"), me.principal)
+    out.say(("home       ", "dim"), me.home)
+    if me.workspace:
+        out.say(("workspace  ", "dim"), me.workspace)
+    out.say(("session    ", "dim"), me.active or "none")
+    return DONE
+
+
+HANDLERS: Final = {
+    "rooms": Handler(no_arguments, _rooms),
+    "roster": Handler(room_argument, _roster),
+    "whoami": Handler(no_arguments, _whoami),
+}

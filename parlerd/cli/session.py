@@ -1,0 +1,307 @@
+"""`parler session ...`: open a conversation, knock at one, decide who comes in, close it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from parlerd.cli.context import Context, decode_text, new_key
+from parlerd.cli.handlers import Handler, no_arguments, room_argument
+from parlerd.cli.output import DONE, FAILED, PENDING, Cell
+from parlerd.cli.parsing import Parser, positive, seconds, unicode_text
+from parlerd.cli.render import GATE_NOTE, moment, show_messages, show_requests, span_of
+from parlerd.core.errors import ParlerError
+from parlerd.operations import types as t
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+ROUNDING_S: Final = 30.0
+"""Added to what is left of a key before it is put in words, so that a day is not `23 hours` a moment later."""
+
+
+# -- open --------------------------------------------------------------------------------------------------
+
+
+def _open_arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "--topic", default="", type=unicode_text, metavar="TOPIC", help="what it is about; names the room"
+    )
+    context = parser.add_mutually_exclusive_group()
+    context.add_argument(
+        "--context", default="", type=unicode_text, metavar="TEXT", help="the recap whoever joins begins with"
+    )
+    context.add_argument("--context-file", metavar="FILE", help="read the recap from a file, or from stdin with -")
+    parser.add_argument("--no-approval", action="store_true", help="let the key alone admit, without asking a person")
+    parser.add_argument(
+        "--approver", choices=("person", "agent"), default="person", help="who decides (default: person)"
+    )
+    parser.add_argument(
+        "--preapprove", action="append", default=[], metavar="ID", help="an agent id to admit without asking"
+    )
+    parser.add_argument("--ttl", type=seconds, metavar="S", help="seconds the key lives (default: a day)")
+    parser.add_argument(
+        "--max-uses", type=positive, metavar="N", help="how many may come in with the key (default: 50)"
+    )
+    parser.add_argument(
+        "--history",
+        choices=("full", "from-join", "none"),
+        default="full",
+        help="how much a joiner may read (default: full)",
+    )
+    parser.add_argument("--key", type=unicode_text, metavar="KEY", help="idempotency key (default: random)")
+
+
+def _open(ctx: Context, args: Namespace) -> int:
+    params = t.OpenSession(
+        context=_context_text(ctx, args.context, args.context_file),
+        topic=args.topic,
+        approval=False if args.no_approval else None,
+        approver=args.approver,
+        preapprove=tuple(args.preapprove),
+        ttl_ms=args.ttl,
+        max_uses=args.max_uses,
+        history=args.history,
+        key=args.key or new_key(),
+    )
+    opened = ctx.call_again("session.open", params, t.OpenedSession)
+    out = ctx.out
+    if out.json:
+        out.document(opened)
+        return DONE
+    if opened.key is None:
+        out.say(f"This session was opened before: room '{opened.name}' ({opened.room}).")
+        out.say("Keys are not stored, so it cannot be shown again. `parler session list` shows what is left of it.")
+        return DONE
+    out.say(("KEY: ", "bold"), (opened.key, "key"))
+    out.say("room ", (f"'{opened.name}'", "name"), (f"  {opened.room}", "dim"))
+    left = span_of(opened.expires / 1000 - ctx.now() + ROUNDING_S)
+    if opened.approval:
+        out.say(f"The key lets an agent knock for {left}; a person decides on each one. It is safe to pass on.")
+        out.say((GATE_NOTE, "dim"))
+    else:
+        out.say((f"Whoever holds this key is in, unasked, for {left}: keep it secret.", "warn"))
+    if isinstance(opened.warning, str):
+        out.say((opened.warning, "warn"))
+    if opened.join_command:
+        out.say("On the other side, in a shell (on this machine, add --as NAME to be another agent):")
+        out.paste(opened.join_command)
+    if opened.mcp_command:
+        out.say("or in an agent host:")
+        out.paste(opened.mcp_command)
+    if opened.approval:
+        out.say("Then see who knocks, and decide:")
+        out.paste("parler approvals")
+    return DONE
+
+
+def _context_text(ctx: Context, text: str, file: str | None) -> str:
+    if file is None:
+        return text
+    if file == "-":
+        return ctx.read_stdin()
+    try:
+        data = Path(file).read_bytes()
+    except OSError as error:
+        raise ParlerError("invalid_param", f"{file} cannot be read: {error.strerror}.", param="context") from error
+    return decode_text(data, file)
+
+
+# -- join --------------------------------------------------------------------------------------------------
+
+
+def _join_arguments(parser: Parser) -> None:
+    parser.add_argument("session_key", type=unicode_text, metavar="KEY", help="the key of the session")
+    waiting = parser.add_mutually_exclusive_group()
+    waiting.add_argument("--wait", type=seconds, metavar="S", help="wait up to S seconds for the person to decide")
+    waiting.add_argument("--no-wait", action="store_true", help="knock and return (the default off a terminal)")
+
+
+def _join(ctx: Context, args: Namespace) -> int:
+    out = ctx.out
+    deadline: float | None = ctx.monotonic()
+    if args.wait is not None:
+        deadline = ctx.monotonic() + args.wait / 1000
+    elif not args.no_wait and ctx.at_terminal():
+        deadline = None
+    joined = _knock(ctx, args.session_key, ctx.monotonic())
+    if joined.status == "pending" and (deadline is None or deadline > ctx.monotonic()):
+        if not out.json:
+            _say_pending(ctx, joined)
+            out.flush()
+        code = f" (code {joined.code})" if joined.code else ""
+        with out.progress(f"Waiting for a person to let you in{code}", after_s=0.0):
+            joined = _knock(ctx, args.session_key, deadline)
+        if joined.status == "pending" and not out.json:
+            out.note("Still waiting for a person. The request stays; run the same command again to see.")
+            return PENDING
+    if out.json:
+        out.document(joined)
+    elif joined.status == "pending":
+        _say_pending(ctx, joined)
+        out.say("Once a person has let you in, run the same command again.")
+    elif joined.status == "denied":
+        out.note(("The person declined this request.", "bad"), " It stays declined until the owner lifts it.")
+    else:
+        _say_joined(ctx, joined)
+    out.flush()
+    if joined.status == "joined" and joined.cursor:
+        # What a join returned counts as shown.
+        ctx.call_again("message.commit", t.Commit(room=joined.room, cursor=joined.cursor), t.Committed)
+    return {"joined": DONE, "pending": PENDING}.get(joined.status, FAILED)
+
+
+def _knock(ctx: Context, key: str, deadline: float | None) -> t.JoinedSession:
+    """Knock, and wait for the decision until `deadline`."""
+
+    def ask(wait_ms: int) -> t.JoinSession:
+        return t.JoinSession(key=key, wait_ms=wait_ms)
+
+    def is_decided(joined: t.JoinedSession) -> bool:
+        return joined.status != "pending"
+
+    try:
+        return ctx.wait_for("session.join", ask, t.JoinedSession, deadline=deadline, until=is_decided)
+    except ParlerError as error:
+        if error.code != "unknown_key" or ctx.home.root == ctx.usual_home():
+            raise
+        hint = (
+            f"This is the home {ctx.home.root}, a user of its own with its own daemon. "
+            "If the session lives in ~/.parler, stay there and join as another agent with --as NAME."
+        )
+        raise ParlerError("unknown_key", hint=hint) from error
+
+
+def _say_pending(ctx: Context, pending: t.JoinedSession) -> None:
+    out = ctx.out
+    out.say(("Pending approval: ", "warn"), "the request is with the person who owns this session.")
+    out.say("Nothing of the conversation is shown before they let you in.")
+    if pending.code:
+        out.say("If they ask, tell them this code:")
+        out.say((pending.code, "key"))
+
+
+def _say_joined(ctx: Context, joined: t.JoinedSession) -> None:
+    out = ctx.out
+    out.say(("Joined ", "good"), (f"'{joined.name or joined.room}'", "name"), (f"  {joined.room}", "dim"))
+    show_messages(out, joined.messages, ctx.now())
+    if joined.truncated:
+        if joined.first_unshown:
+            gap = f"Messages {joined.first_unshown} to {joined.last_unshown} are not shown here. To read them:"
+            out.say((gap, "warn"))
+            out.paste(f"parler recv --room {joined.room} --since {max(joined.first_unshown - 1, 0)}")
+        else:
+            out.say(("More follows. To read it:", "warn"))
+            out.paste(f"parler recv --room {joined.room}")
+
+
+# -- decide ------------------------------------------------------------------------------------------------
+
+
+def _requests(ctx: Context, args: Namespace) -> int:
+    found = ctx.call_again("session.requests", t.SessionRequests(room=args.room), t.RequestList)
+    if ctx.out.json:
+        ctx.out.document(found)
+    else:
+        show_requests(ctx.out, found.requests, ctx.now())
+    return DONE
+
+
+def _approve_arguments(parser: Parser) -> None:
+    _agent_argument(parser)
+    parser.add_argument("--code", type=unicode_text, metavar="CODE", help="the 4 characters that the joiner shows")
+
+
+def _deny_arguments(parser: Parser) -> None:
+    _agent_argument(parser)
+
+
+def _agent_argument(parser: Parser) -> None:
+    parser.add_argument(
+        "agent", type=unicode_text, metavar="AGENT", help="its id, or a name only one of those who knock has"
+    )
+    room_argument(parser)
+
+
+def _approve(ctx: Context, args: Namespace) -> int:
+    code = args.code
+    params = t.DecideJoin(agent=args.agent, room=args.room, code=code, terminal=code is not None and ctx.at_terminal())
+    return _decided(ctx, ctx.call("session.approve", params, t.Decided))
+
+
+def _deny(ctx: Context, args: Namespace) -> int:
+    return _decided(ctx, ctx.call("session.deny", t.DecideJoin(agent=args.agent, room=args.room), t.Decided))
+
+
+def _decided(ctx: Context, decided: t.Decided) -> int:
+    if ctx.out.json:
+        ctx.out.document(decided)
+    elif decided.status == "approved":
+        ctx.out.say(("Approved: ", "good"), f"{decided.agent} is in {decided.room} (proof: {decided.proof}).")
+    else:
+        ctx.out.say(("Denied: ", "warn"), f"{decided.agent} stays out of {decided.room} until the owner lifts it.")
+    return DONE
+
+
+# -- look after --------------------------------------------------------------------------------------------
+
+
+def _close(ctx: Context, args: Namespace) -> int:
+    closed = ctx.call("session.close", t.CloseSession(room=args.room), t.ClosedSession)
+    if ctx.out.json:
+        ctx.out.document(closed)
+    elif closed.status == "left":
+        ctx.out.say("You left ", (f"'{closed.name}'", "name"), ".")
+    else:
+        ctx.out.say(
+            "Closed ", (f"'{closed.name}'", "name"), " for everyone: its keys are revoked, and it can still be read."
+        )
+    return DONE
+
+
+def _list(ctx: Context, _args: Namespace) -> int:
+    listed = ctx.call_again("session.list", t.ListSessions(), t.SessionList)
+    out = ctx.out
+    if out.json:
+        out.document(listed)
+        return DONE
+    if not listed.sessions:
+        out.say("No sessions. To open one:")
+        out.paste('parler session open --topic TOPIC --context "where we are and what is left"')
+        return DONE
+    rows: list[tuple[Cell, ...]] = []
+    for session in listed.sessions:
+        name = ("* " if session.active else "  ") + session.name
+        keys = "; ".join(
+            f"{key.key} {key.state}, {key.uses}/{key.max_uses} used"
+            + (f", until {moment(key.expires)}" if key.state == "live" else "")
+            for key in session.keys
+        )
+        rows.append(((name, "name"), session.state, session.topic, session.room, keys))
+    out.table(("session", "state", "topic", "room", "keys"), rows)
+    return DONE
+
+
+def _revoke_arguments(parser: Parser) -> None:
+    parser.add_argument("session_key", type=unicode_text, metavar="KEY", help="the key to make useless")
+
+
+def _revoke(ctx: Context, args: Namespace) -> int:
+    revoked = ctx.call("session.revoke", t.RevokeKey(key=args.session_key), t.RevokedKey)
+    if ctx.out.json:
+        ctx.out.document(revoked)
+    else:
+        ctx.out.say("Revoked: nobody can knock with this key any more. Who is in stays in.")
+    return DONE
+
+
+HANDLERS: Final = {
+    "open": Handler(_open_arguments, _open),
+    "join": Handler(_join_arguments, _join),
+    "requests": Handler(room_argument, _requests),
+    "approve": Handler(_approve_arguments, _approve),
+    "deny": Handler(_deny_arguments, _deny),
+    "close": Handler(room_argument, _close),
+    "list": Handler(no_arguments, _list),
+    "revoke": Handler(_revoke_arguments, _revoke),
+}

@@ -1,0 +1,66 @@
+"""`parler watch`: a person follows a room live. Acknowledges nothing, and survives a daemon that restarts."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from parlerd.cli.context import MAX_LOST, RETRIED, Context
+from parlerd.cli.handlers import Handler
+from parlerd.cli.output import DONE
+from parlerd.cli.parsing import Parser, whole
+from parlerd.cli.render import clock, show_message
+from parlerd.core.errors import ParlerError
+from parlerd.operations import types as t
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+CATCH_UP: Final = 200
+"""Messages asked for again after the connection was lost; those that were shown are left out."""
+
+
+def _arguments(parser: Parser) -> None:
+    parser.add_argument("--room", metavar="ROOM", help="a room's id or name (default: the active session)")
+    parser.add_argument("--tail", type=whole, default=20, metavar="N", help="how many earlier messages to begin with")
+
+
+def _watch(ctx: Context, args: Namespace) -> int:
+    ctx.out.stream()
+    shown: deque[str] = deque(maxlen=2 * t.MAX_PAGE)
+    tail = min(args.tail, t.MAX_PAGE)
+    lost = 0
+    while True:
+        try:
+            for item in ctx.client().stream("room.watch", t.WatchRoom(room=args.room, tail=tail)):
+                assert isinstance(item, t.WatchItem)
+                lost = 0
+                if isinstance(item.message, t.Message):
+                    if item.message.id in shown:
+                        continue
+                    shown.append(item.message.id)
+                _show(ctx, item)
+            return DONE
+        except ParlerError as error:
+            lost += 1
+            if error.code not in RETRIED or lost > MAX_LOST:
+                raise
+            ctx.out.note(("The daemon went away; connecting again.", "warn"))
+            ctx.recover(error, None)
+            tail = CATCH_UP
+
+
+def _show(ctx: Context, item: t.WatchItem) -> None:
+    out = ctx.out
+    if out.json:
+        out.item(item)
+        return
+    if isinstance(item.message, t.Message):
+        show_message(out, item.message, ctx.now())
+    else:
+        who = item.agent if isinstance(item.agent, str) else ""
+        out.say((f"{clock(item.at, ctx.now())} ", "dim"), (who, "name"), (f" {item.event.replace('_', ' ')}", "dim"))
+    out.flush()
+
+
+HANDLERS: Final = {"watch": Handler(_arguments, _watch)}

@@ -1,0 +1,232 @@
+"""The approvals command: what it lists, how keys are read, how a decision is made, and how it looks."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import termios
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from parlerd.cli.approvals import decide, keys_of, row_of
+from parlerd.cli.approvals_model import QUIET_MS, Approve, Deny, Screen, pressed, shown
+from parlerd.cli.approvals_view import view
+from parlerd.cli.context import Context
+from parlerd.cli.output import Output
+from parlerd.core.errors import ParlerError
+from parlerd.operations import types as t
+from parlerd.paths import Home
+from tests.support.answers import BOB, ROOM, request
+from tests.support.cli import Shell
+from tests.support.fake_client import FakeDaemon
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
+
+
+@pytest.mark.parametrize("flags", [["--once", "--json"], ["--json"]])
+def test_json_lists_what_waits(shell: Shell, flags: list[str]) -> None:
+    shell.daemon.answers("approvals.list", t.RequestList(room=None, requests=[request()]))
+    ran = shell.run("approvals", *flags)
+    assert ran.code == 0
+    assert ran.document["requests"][0]["agent"] == BOB
+    assert ran.document["requests"][0]["room"] == ROOM
+
+
+def test_off_a_terminal_it_lists_and_returns(shell: Shell) -> None:
+    shell.daemon.answers("approvals.list", t.RequestList(room=None, requests=[]))
+    ran = shell.run("approvals")
+    assert ran.code == 0
+    assert ran.stdout == "Nobody is waiting.\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "keys"),
+    [
+        (b"a", ["a"]),
+        (b"\x1b[A\x1b[B", ["up", "down"]),
+        (b"\x1bOA", ["up"]),
+        (b"\x1b", ["escape"]),
+        (b"\r\n\x7f\x08", ["enter", "enter", "backspace", "backspace"]),
+        (b"K7QM\r", ["K", "7", "Q", "M", "enter"]),
+        (b"\x1b[200~y\r", []),
+        (b"\x1bd", []),
+        ("ü\x00".encode(), []),
+        (b" ", []),
+    ],
+)
+def test_terminal_bytes_become_keys_and_unknown_sequences_become_none(data: bytes, keys: list[str]) -> None:
+    assert list(keys_of(data)) == keys
+
+
+def context(tmp_path: Path, daemon: FakeDaemon) -> Context:
+    out = Output(io.StringIO(), io.StringIO())
+    return Context(out, Home(tmp_path), {}, daemon.connect, stdin=io.BytesIO())
+
+
+def test_approving_acts_on_the_agent_of_the_shown_request_with_its_code(tmp_path: Path) -> None:
+    daemon = FakeDaemon().answers(
+        "session.approve", t.Decided(room=ROOM, agent=BOB, status="approved", proof="terminal")
+    )
+    note, good = decide(context(tmp_path, daemon), Approve(row_of(request()), "K7QM"))
+    assert good
+    assert "terminal" in note
+    assert daemon.params_of("session.approve") == [t.DecideJoin(agent=BOB, room=ROOM, code="K7QM", terminal=True)]
+
+
+def test_a_refused_decision_becomes_a_note_and_not_a_crash(tmp_path: Path) -> None:
+    daemon = FakeDaemon().answers("session.approve", ParlerError("code_mismatch"))
+    note, good = decide(context(tmp_path, daemon), Approve(row_of(request()), "AAAA"))
+    assert not good
+    assert "not the code" in note
+
+
+def test_denying_a_queue_denies_each(tmp_path: Path) -> None:
+    daemon = FakeDaemon().answers("session.deny", t.Decided(room=ROOM, agent=BOB, status="denied", proof="cli"))
+    rows = (row_of(request("a", agent="U1")), row_of(request("b", agent="U2")))
+    assert decide(context(tmp_path, daemon), Deny(rows)) == ("Denied 2.", True)
+    assert [params.agent for params in daemon.params_of("session.deny") if isinstance(params, t.DecideJoin)] == [
+        "U1",
+        "U2",
+    ]
+
+
+def drawn(screen: Screen, *, lost: bool = False) -> str:
+    console = Console(
+        file=io.StringIO(), width=100, force_terminal=True, color_system="truecolor", legacy_windows=False
+    )
+    console.print(view(screen, 1_700_000_060.0, 30, lost=lost))
+    written = console.file
+    assert isinstance(written, io.StringIO)
+    return written.getvalue()
+
+
+def test_the_screen_shows_who_knocks_as_a_claim() -> None:
+    text = drawn(shown(Screen(), (row_of(request("admin")),), 0))
+    for part in ("says it is", "admin", "codex", "ABCD-EFGH-IJKL", BOB, "auth-redesign", "1 minute"):
+        assert part in text
+
+
+def test_the_screen_draws_nothing_that_a_name_brings_along() -> None:
+    nasty = "\x1b]52;c;x\x07\x1b[2K\u202e[blink]"
+    waiting = request(nasty, host=nasty, room_name=nasty, fingerprint=nasty, home=nasty, agent=nasty, room=nasty)
+    screen = shown(Screen(), (row_of(waiting),), 0)
+    for key in ("", "a", "d", "D"):
+        opened = pressed(screen, key, QUIET_MS)[0] if key else screen
+        text = drawn(opened)
+        assert "\x1b]" not in text
+        assert "\x1b[2K" not in text
+        assert "\u202e" not in text
+        assert "\x1b[5m" not in text
+
+
+def test_a_lost_connection_shows() -> None:
+    assert "went away" in drawn(Screen(), lost=True)
+
+
+def test_hundreds_of_requests_fit_a_small_screen() -> None:
+    rows = tuple(row_of(request(f"agent-{number}")) for number in range(300))
+    assert drawn(shown(Screen(), rows, 0)).count("\n") <= 30
+
+
+PROGRAM = """
+    import io, sys
+    from parlerd.cli.main import main
+    from parlerd.cli.output import Output
+    from parlerd.operations import types as t
+    from tests.support.answers import request, BOB, ROOM
+    from tests.support.fake_client import FakeDaemon
+    daemon = FakeDaemon()
+    for _ in range(100):
+        daemon.streams("approvals.watch", t.RequestList(room=None, requests=[request("knocker")]))
+    def approve(params):
+        print("APPROVED", params.agent, params.code, params.terminal, file=open(sys.argv[1], "w"))
+        return t.Decided(room=ROOM, agent=BOB, status="approved", proof="terminal")
+    daemon.answers("session.approve", approve)
+    out = Output(sys.stdout, sys.stderr)
+    sys.exit(main(["approvals"], out=out, env={"HOME": "/nowhere"}, open_client=daemon.connect))
+"""
+
+
+class RealTerminal:
+    """The screen in a process of its own, on a pseudo terminal."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.master, self.slave = pty.openpty()
+        self.before = termios.tcgetattr(self.slave)
+        self.seen = ""
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(PROGRAM), str(tmp_path / "made")],
+            stdin=self.slave,
+            stdout=self.slave,
+            stderr=self.slave,
+            env={"HOME": str(tmp_path), "TERM": "xterm", "PATH": os.environ["PATH"], "PYTHONPATH": str(Path.cwd())},
+        )
+
+    def __enter__(self) -> RealTerminal:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.master)
+        os.close(self.slave)
+
+    def press(self, keys: bytes) -> None:
+        os.write(self.master, keys)
+
+    def shows(self, wanted: str, *, within_s: float = 20.0) -> bool:
+        """Whether `wanted` comes up from here on."""
+        limit, fresh = time.monotonic() + within_s, ""
+        while wanted not in fresh and (left := limit - time.monotonic()) > 0:
+            if select.select([self.master], [], [], left)[0]:
+                fresh += os.read(self.master, 65536).decode(errors="replace")
+        self.seen += fresh
+        return wanted in fresh
+
+    def press_until(self, keys: bytes, wanted: str) -> None:
+        """Press keys again until they are heard: for half a second after the list changed they are not."""
+        for _ in range(100):
+            self.press(keys)
+            if self.shows(wanted, within_s=0.2):
+                return
+        raise AssertionError(self.seen)
+
+    def ends(self) -> int:
+        """Wait for the process; its exit code. The terminal has to be as it was."""
+        assert self.shows("\x1b[?1049l"), self.seen
+        code = self.process.wait(20)
+        assert termios.tcgetattr(self.slave) == self.before
+        return code
+
+
+@pytest.mark.e2e
+def test_a_person_approves_with_the_code_on_a_real_terminal_and_gets_it_back(tmp_path: Path) -> None:
+    with RealTerminal(tmp_path) as terminal:
+        assert terminal.shows("knocker")
+        terminal.press_until(b"a", "Type the 4 characters")
+        terminal.press(b"\x7f\x7f\x7f\x7fk7qm\r")
+        assert terminal.shows("Approved ABCD")
+        terminal.press(b"q")
+        assert terminal.ends() == 0
+    assert (tmp_path / "made").read_text() == f"APPROVED {BOB} K7QM True\n"
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_screen_and_the_terminal_is_put_back(tmp_path: Path, number: int, code: int) -> None:
+    with RealTerminal(tmp_path) as terminal:
+        assert terminal.shows("knocker")
+        terminal.process.send_signal(number)
+        assert terminal.ends() == code

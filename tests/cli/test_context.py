@@ -1,0 +1,102 @@
+"""Waiting through a daemon that goes away."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from parlerd.cli.context import AGAIN_S, Context
+from parlerd.cli.output import Output
+from parlerd.core.errors import ParlerError
+from parlerd.operations import types as t
+from parlerd.paths import Home
+from tests.support.answers import message, page
+from tests.support.fake_client import FakeDaemon
+
+
+class Clock:
+    """Time that passes only when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.slept: list[float] = []
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+def context(daemon: FakeDaemon, clock: Clock) -> Context:
+    ctx = Context(Output(io.StringIO(), io.StringIO()), Home(Path("/h")), {}, daemon.connect, stdin=io.BytesIO())
+    ctx.monotonic = lambda: clock.now
+    ctx.sleep = clock.sleep
+    return ctx
+
+
+def waited(ctx: Context, deadline: float | None) -> t.Received:
+    return ctx.wait_for(
+        "message.recv",
+        lambda wait_ms: t.Recv(wait_ms=wait_ms),
+        t.Received,
+        deadline=deadline,
+        until=lambda got: bool(got.messages),
+    )
+
+
+def test_a_daemon_that_was_stopped_is_waited_for_and_not_started() -> None:
+    daemon, clock = FakeDaemon(), Clock()
+    ctx = context(daemon, clock)
+
+    def comes_back(seconds: float) -> None:
+        Clock.sleep(clock, seconds)
+        daemon.down = len(clock.slept) < 3
+
+    def stops(_params: t.Params) -> t.Result:
+        daemon.down = True
+        raise ParlerError("draining")
+
+    ctx.sleep = comes_back
+    daemon.answers("message.recv", stops, page(message()))
+    assert waited(ctx, None).messages
+    assert clock.slept == [AGAIN_S] * 3
+    assert [start for _name, start in daemon.opened] == [True, *[False] * 4]
+
+
+def test_a_daemon_that_died_is_started_again_at_once() -> None:
+    daemon, clock = FakeDaemon(), Clock()
+    daemon.answers("message.recv", ParlerError("connection_lost"), page(message()))
+    assert waited(context(daemon, clock), None).messages
+    assert clock.slept == []
+    assert [start for _name, start in daemon.opened] == [True, True]
+
+
+def test_a_deadline_ends_the_wait_with_the_last_answer() -> None:
+    daemon, clock = FakeDaemon(), Clock()
+
+    def takes_its_time(params: t.Params) -> t.Result:
+        assert isinstance(params, t.Recv)
+        clock.now += params.wait_ms / 1000
+        return page()
+
+    daemon.answers("message.recv", takes_its_time)
+    assert waited(context(daemon, clock), clock.now + 120).messages == []
+    waits = [params.wait_ms for params in daemon.params_of("message.recv") if isinstance(params, t.Recv)]
+    assert waits == [50_000, 50_000, 20_000]
+
+
+def test_a_refusal_is_not_tried_again() -> None:
+    daemon, clock = FakeDaemon(), Clock()
+    daemon.answers("message.recv", ParlerError("no_such_room"))
+    with pytest.raises(ParlerError, match="no_such_room"):
+        waited(context(daemon, clock), None)
+    assert len(daemon.asked) == 1
+
+
+def test_what_has_no_idempotency_key_is_sent_once() -> None:
+    daemon, clock = FakeDaemon(), Clock()
+    daemon.answers("session.approve", ParlerError("connection_lost"))
+    with pytest.raises(ParlerError, match="connection_lost"):
+        context(daemon, clock).call("session.approve", t.DecideJoin(agent="U1"), t.Decided)
+    assert len(daemon.asked) == 1

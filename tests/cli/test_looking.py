@@ -1,0 +1,139 @@
+"""rooms, roster, whoami and watch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from parlerd.core.errors import ParlerError
+from parlerd.core.model import PeerText
+from parlerd.operations import types as t
+from tests.support.answers import ALICE, ROOM, message
+from tests.support.cli import Shell
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
+
+
+def room(name: str = "auth-redesign", **more: object) -> t.RoomInfo:
+    fields = {
+        "room": ROOM,
+        "name": name,
+        "topic": PeerText("auth"),
+        "kind": "session",
+        "home": "local",
+        "owner": "alice",
+        "members": 2,
+        "unread": 3,
+        "last_at": 1_700_000_000_000,
+        "active": True,
+        "state": "open",
+    }
+    return msgspec.convert({**fields, **more}, t.RoomInfo)
+
+
+def test_rooms_prints_every_room_with_what_is_unread(shell: Shell) -> None:
+    listed = t.RoomList(rooms=[room(pending=2), room("other", active=False, unread=0)])
+    shell.daemon.answers("rooms.list", listed)
+    document = shell.run("rooms", "--json").document
+    assert document == msgspec.to_builtins(listed)
+    assert set(document["rooms"][0]) >= {"room", "kind", "home", "owner", "members", "unread", "last_at", "active"}
+    for terminal in (False, True):
+        ran = shell.run("rooms", terminal=terminal)
+        assert "* auth-redesign" in ran.stdout
+        assert "knocking" in ran.stdout
+
+
+def test_a_table_off_a_terminal_is_whole_and_aligned(shell: Shell) -> None:
+    shell.daemon.answers("rooms.list", t.RoomList(rooms=[room("x" * 120, topic=PeerText("日本")), room("b")]))
+    lines = shell.run("rooms").stdout.splitlines()
+    assert "x" * 120 in lines[1]
+    assert lines[2].index("session") == lines[0].index("kind")
+
+
+def test_being_in_no_room_says_what_to_do(shell: Shell) -> None:
+    shell.daemon.answers("rooms.list", t.RoomList(rooms=[]))
+    assert "parler session open --topic TOPIC" in shell.run("rooms").stdout.splitlines()
+
+
+def test_roster_shows_hosts_as_claims(shell: Shell) -> None:
+    member = t.RosterMember(
+        id=ALICE,
+        name="alice",
+        role="",
+        host="codex",
+        owner=True,
+        state="member",
+        presence="idle",
+        since=1_700_000_000_000,
+    )
+    shell.daemon.answers("rooms.roster", t.RosterResult(room=ROOM, name="auth-redesign", members=[member]))
+    assert shell.run("roster", "--json").document["members"][0]["name"] == "alice"
+    ran = shell.run("roster", "--room", "auth-redesign")
+    assert "says it is on" in ran.stdout
+    assert "owner" in ran.stdout
+    assert shell.daemon.params_of("rooms.roster")[-1] == t.Roster(room="auth-redesign")
+
+
+def test_whoami_is_who_acts(shell: Shell) -> None:
+    me = t.Me(id=ALICE, name="alice", host="", home="/h", principal="AX")
+    shell.daemon.answers("agent.whoami", me)
+    assert set(shell.run("whoami", "--json").document) >= {"id", "name", "host", "home"}
+    assert shell.run("whoami").stdout.splitlines()[0] == "alice"
+
+
+def item(text: str, id: str) -> t.WatchItem:
+    return t.WatchItem(room=ROOM, name="auth", event="message_posted", message=message(text, id=id), at=1)
+
+
+def test_watch_prints_one_object_a_line(shell: Shell) -> None:
+    joined = t.WatchItem(room=ROOM, name="auth", event="member_joined", agent="bob", at=2)
+    shell.daemon.streams("room.watch", item("one", "m_1"), joined)
+    ran = shell.run("watch", "--json")
+    assert ran.code == 0
+    first, second = ran.items
+    assert first["message"]["text"] == "one"
+    assert second["agent"] == "bob"
+    assert "message" not in second
+
+
+def test_watch_goes_on_after_a_restart_and_shows_nothing_twice(shell: Shell) -> None:
+    shell.daemon.streams("room.watch", item("one", "m_1"), ParlerError("connection_lost"))
+    shell.daemon.streams("room.watch", item("one", "m_1"), item("two", "m_2"))
+    ran = shell.run("watch", "--room", "auth", "--tail", "3", "--json")
+    assert ran.code == 0
+    assert [each["message"]["text"] for each in ran.items] == ["one", "two"]
+    first, second = shell.daemon.params_of("room.watch")
+    assert first == t.WatchRoom(room="auth", tail=3)
+    assert isinstance(second, t.WatchRoom)
+    assert second.tail > 3
+
+
+def test_watch_for_a_person_names_who_came(shell: Shell) -> None:
+    shell.daemon.streams(
+        "room.watch",
+        t.WatchItem(room=ROOM, name="auth", event="member_joined", agent="bob\x1b[2K", at=2),
+        item("hello", "m_1"),
+    )
+    ran = shell.run("watch")
+    assert "bob\\x1b[2K member joined" in ran.stdout
+    assert "\x1b" not in ran.stdout
+    assert "hello" in ran.stdout
+
+
+def test_watch_of_no_room_of_ours_is_an_error_line(shell: Shell) -> None:
+    shell.daemon.streams("room.watch", ParlerError("no_such_room"))
+    ran = shell.run("watch", "--room", "x", "--json")
+    assert ran.code == 1
+    assert ran.items[0]["error"]["code"] == "no_such_room"
+
+
+def test_watch_that_is_interrupted_exits_130(shell: Shell) -> None:
+    shell.daemon.streams("room.watch", item("one", "m_1"), KeyboardInterrupt())
+    ran = shell.run("watch", "--json")
+    assert ran.code == 130
+    assert len(ran.items) == 1

@@ -1,0 +1,275 @@
+"""The frame around every command: finding it, its options, its exit code, and what it may import."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from parlerd import __version__
+from parlerd.cli.commands import COMMANDS, GROUP_SUMMARY, GROUPS, Command, summary
+from parlerd.cli.main import find_command, handler_of, parser_of, wants_json
+from parlerd.cli.parsing import UsageError, split_globals
+from parlerd.core.errors import ERRORS, ParlerError
+from parlerd.operations.registry import OPERATIONS
+from tests.support.answers import daemon_info, sent
+from tests.support.cli import Shell
+
+HEAVY = {"rich", "trio", "msgspec", "msgpack", "nacl", "mcp", "anyio", "argparse", "sqlite3", "shtab"}
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
+
+
+def imported_by(*argv: str, home: Path) -> set[str]:
+    """The top-level modules that a run of `parler` imports in a process of its own."""
+    code = "import sys; sys.argv[0] = 'parler'; from parlerd.cli.main import entry; entry()"
+    ran = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", code, *argv],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"HOME": str(home), "PATH": os.environ["PATH"], "PYTHONPATH": str(Path.cwd())},
+    )
+    lines = [line for line in ran.stderr.splitlines() if line.startswith("import time:")]
+    assert lines
+    return {line.rsplit("|", 1)[1].strip().split(".")[0] for line in lines}
+
+
+# -- what it costs -----------------------------------------------------------------------------------------
+
+
+def test_asking_for_the_version_imports_nothing_heavy(tmp_path: Path) -> None:
+    assert imported_by("--version", home=tmp_path) & HEAVY == set()
+
+
+@pytest.mark.parametrize(
+    "words", [["rooms", "--help"], ["daemon", "status", "--json"], ["connect", "--print", "codex"]]
+)
+def test_a_one_shot_command_imports_neither_trio_nor_rich_nor_the_mcp_library(tmp_path: Path, words: list[str]) -> None:
+    assert imported_by(*words, home=tmp_path) & {"rich", "trio", "anyio", "mcp", "nacl", "sqlite3", "shtab"} == set()
+
+
+def test_the_version_is_one_line(tmp_path: Path) -> None:
+    code = "import sys; from parlerd.cli.main import entry; entry()"
+    ran = subprocess.run([sys.executable, "-c", code, "--version"], capture_output=True, text=True, check=True)
+    assert ran.stdout == f"parler {__version__}\n"
+    assert ran.stderr == ""
+
+
+def test_a_closed_stdout_is_an_error_before_anything_is_read(tmp_path: Path) -> None:
+    code = "import sys; from parlerd.cli.main import entry; entry()"
+    ran = subprocess.run(
+        ["sh", "-c", f"exec {sys.executable} -c '{code}' recv >&-"],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        env={"HOME": str(tmp_path), "PATH": os.environ["PATH"], "PYTHONPATH": str(Path.cwd())},
+    )
+    assert ran.returncode == 1
+    assert "stdout is closed" in ran.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+# -- finding a command -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: "-".join(command.path))
+def test_every_command_has_a_handler_a_parser_and_a_summary(command: Command) -> None:
+    text = parser_of(command, handler_of(command)).format_help()
+    assert text.startswith(f"usage: parler {' '.join(command.path)} ")
+    assert summary(command) in " ".join(text.split())
+    assert "--json" in text
+
+
+def test_commands_describe_operations_in_the_words_of_the_registry() -> None:
+    for command in COMMANDS:
+        assert bool(command.operation) != bool(command.summary)
+        if command.operation:
+            assert command.operation in OPERATIONS
+
+
+def test_every_operation_that_names_a_command_has_it() -> None:
+    named = {entry.command for entry in OPERATIONS.values() if entry.command}
+    for line in named:
+        words = [word for word in line.split()[1:] if not word.startswith("--")]
+        command, rest = find_command(words)
+        assert rest == []
+        options = [word for word in line.split() if word.startswith("--")]
+        text = parser_of(command, handler_of(command)).format_help()
+        assert all(option in text for option in options)
+
+
+def test_every_group_says_what_it_is() -> None:
+    assert set(GROUP_SUMMARY) == GROUPS
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["sesion"], "did you mean `session`"),
+        (["session", "opn"], "did you mean `open`"),
+        (["session"], "needs one of: open, join"),
+        (["frobnicate"], "there is no command `frobnicate`"),
+        ([], "no command"),
+    ],
+)
+def test_a_command_that_is_not_there_is_a_usage_error_with_a_guess(shell: Shell, words: list[str], said: str) -> None:
+    ran = shell.run(*words)
+    assert ran.code == 2
+    assert said in ran.stderr
+    assert ran.stdout == ""
+    error = shell.run(*words, "--json").document["error"]
+    assert error["code"] == "invalid_param"
+    assert said in error["message"]
+
+
+def test_options_are_never_abbreviated(shell: Shell) -> None:
+    assert shell.run("send", "hi", "--reply", "m_1").code == 2
+
+
+# -- options that every command takes ----------------------------------------------------------------------
+
+
+def test_common_options_may_stand_before_the_command(shell: Shell) -> None:
+    shell.daemon.answers("message.send", sent())
+    ran = shell.run("--json", "--as", "bob", "send", "hi")
+    assert ran.code == 0
+    assert ran.document["id"]
+    assert shell.daemon.opened == [("bob", True)]
+
+
+def test_the_acting_agent_comes_from_as_then_from_the_environment(shell: Shell) -> None:
+    shell.daemon.answers("message.send", sent())
+    shell.run("send", "hi", env={"PARLER_AGENT": "carol"})
+    shell.run("send", "hi", "--as", "bob", env={"PARLER_AGENT": "carol"})
+    shell.run("send", "hi")
+    assert [name for name, _start in shell.daemon.opened] == ["carol", "bob", ""]
+
+
+def test_the_home_comes_from_the_option_then_from_the_environment(shell: Shell, tmp_path: Path) -> None:
+    given = shell.run("connect", "--print", "codex", "--home", str(tmp_path / "a"), env={"PARLER_HOME": "/b"})
+    assert f"{tmp_path}/a/run/shim.py" in given.stdout
+    assert "/b/run/shim.py" in shell.run("connect", "--print", "codex", env={"PARLER_HOME": "/b"}).stdout
+
+
+@pytest.mark.parametrize("words", [["rooms", "--as", ""], ["rooms", "--home", ""], ["--as"], ["--json", "--home"]])
+def test_an_option_without_its_value_is_a_usage_error(shell: Shell, words: list[str]) -> None:
+    assert shell.run(*words).code == 2
+
+
+def test_a_text_after_a_double_dash_is_no_option() -> None:
+    assert not wants_json(["send", "--", "--json"])
+    assert wants_json(["send", "--json", "--", "x"])
+
+
+def test_split_globals_stops_at_the_command() -> None:
+    assert split_globals(["--as=bob", "--json", "send", "--json"]) == (["--as=bob", "--json"], ["send", "--json"])
+
+
+# -- how it ends -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code"),
+    [
+        ("unreachable", 3),
+        ("connection_lost", 3),
+        ("draining", 3),
+        ("no_such_room", 1),
+        ("needs_person", 1),
+        ("internal", 1),
+    ],
+)
+def test_an_error_is_one_document_or_one_sentence_and_a_hint(shell: Shell, code: str, exit_code: int) -> None:
+    shell.daemon.answers("rooms.list", ParlerError(code))
+    ran = shell.run("rooms", "--json")
+    assert ran.code == exit_code
+    error = ran.document["error"]
+    assert error["code"] == code
+    assert error["retryable"] is ERRORS[code].retryable
+    assert set(error) >= {"code", "message", "action", "retryable", "hint"}
+    plain = shell.run("rooms")
+    assert plain.code == exit_code
+    assert plain.stdout == ""
+    assert plain.stderr == f"error: {ERRORS[code].message}\nhint: {ERRORS[code].hint}\n"
+
+
+def test_an_error_from_the_daemon_cannot_draw_on_the_terminal(shell: Shell) -> None:
+    shell.daemon.answers(
+        "rooms.list", ParlerError("ambiguous_name", "\x1b[2Kx", hint="\u202ey", candidates=["\x1b]0;z\x07"])
+    )
+    ran = shell.run("rooms")
+    assert "\x1b" not in ran.stderr
+    assert "\u202e" not in ran.stderr
+
+
+def test_connections_are_closed_however_a_command_ends(shell: Shell) -> None:
+    shell.daemon.answers("rooms.list", ParlerError("internal"))
+    shell.run("rooms")
+    assert shell.daemon.closed == len(shell.daemon.opened) == 1
+
+
+def test_help_lists_every_command_and_exits_0(shell: Shell) -> None:
+    for words in (["help"], ["--help"], ["-h"]):
+        ran = shell.run(*words)
+        assert ran.code == 0
+        for command in COMMANDS:
+            assert " ".join(command.path) in ran.stdout
+
+
+@pytest.mark.parametrize(
+    "words", [["help", "session", "join"], ["session", "join", "--help"], ["session", "join", "-h"]]
+)
+def test_help_of_one_command_shows_its_options(shell: Shell, words: list[str]) -> None:
+    ran = shell.run(*words)
+    assert ran.code == 0
+    assert "--no-wait" in ran.stdout
+
+
+def test_help_of_a_group_lists_its_commands(shell: Shell) -> None:
+    for words in (["help", "daemon"], ["daemon", "--help"]):
+        ran = shell.run(*words)
+        assert ran.code == 0
+        assert "daemon logs" in ran.stdout
+        assert "whoami" not in ran.stdout
+
+
+def test_help_explains_an_error_code(shell: Shell) -> None:
+    ran = shell.run("help", "store_full")
+    assert ran.code == 0
+    assert ERRORS["store_full"].message in ran.stdout
+
+
+def test_help_of_nothing_known_is_a_usage_error(shell: Shell) -> None:
+    assert shell.run("help", "nonsense").code == 2
+    assert shell.run("help", "nonsense", "--json").code == 2
+
+
+def test_help_as_json_is_one_document(shell: Shell) -> None:
+    commands = shell.run("help", "--json").document["commands"]
+    assert {entry["command"] for entry in commands} == {" ".join(command.path) for command in COMMANDS}
+    assert all(entry["summary"] for entry in commands)
+
+
+def test_an_unknown_command_word_raises_for_callers() -> None:
+    with pytest.raises(UsageError):
+        find_command(["nothing"])
+
+
+# -- version -----------------------------------------------------------------------------------------------
+
+
+def test_version_asks_a_running_daemon_and_starts_none(shell: Shell) -> None:
+    shell.daemon.answers("daemon.status", daemon_info(version="9.9"))
+    document = shell.run("version", "--json").document
+    assert document["version"] == __version__
+    assert document["daemon"] == {"running": True, "version": "9.9"}
+    shell.daemon.down = True
+    assert shell.run("version", "--json").document["daemon"] == {"running": False, "version": None}
+    assert {start for _name, start in shell.daemon.opened} == {False}

@@ -1,0 +1,405 @@
+"""send, recv, handoff and why: what they ask, print, acknowledge and exit with."""
+
+from __future__ import annotations
+
+import errno
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from parlerd.core.errors import ParlerError
+from parlerd.core.model import PeerText
+from parlerd.operations import types as t
+from tests.support.answers import ROOM, author, message, page, sent
+from tests.support.cli import Shell
+
+COMMITTED = t.Committed(room=ROOM, cursor="1")
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
+
+
+class Broken(io.StringIO):
+    """A stdout that takes text and cannot send it."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__()
+        self.error = error
+
+    def flush(self) -> None:
+        raise self.error
+
+
+# -- send --------------------------------------------------------------------------------------------------
+
+
+def test_send_prints_what_the_daemon_stored(shell: Shell) -> None:
+    shell.daemon.answers("message.send", sent())
+    ran = shell.run("send", "on it", "--room", "auth-redesign", "--json")
+    assert ran.code == 0
+    assert ran.document == msgspec.to_builtins(sent())
+    (params,) = shell.daemon.params_of("message.send")
+    assert isinstance(params, t.Send)
+    assert (params.text, params.room, params.kind) == ("on it", "auth-redesign", "text")
+
+
+def test_send_passes_every_flag(shell: Shell) -> None:
+    shell.daemon.answers("message.send", sent())
+    flags = "--to bob --to carol --kind note --reply-to m_1 --visible-to bob --key k9"
+    assert shell.run("send", *flags.split(), "--data", '{"a": [1]}', "--", "-x").code == 0
+    assert shell.daemon.params_of("message.send") == [
+        t.Send(
+            text="-x",
+            to=("bob", "carol"),
+            kind="note",
+            reply_to="m_1",
+            visible_to=("bob",),
+            data={"a": [1]},
+            key="k9",
+        )
+    ]
+
+
+@pytest.mark.parametrize("words", [("send", "-"), ("send",)])
+def test_send_reads_stdin_whole_but_for_its_last_line_break(shell: Shell, words: tuple[str, ...]) -> None:
+    shell.daemon.answers("message.send", sent())
+    assert shell.run(*words, stdin="two\nlines ü\n".encode()).code == 0
+    (params,) = shell.daemon.params_of("message.send")
+    assert isinstance(params, t.Send)
+    assert params.text == "two\nlines ü"
+
+
+def test_send_without_text_at_a_terminal_is_a_usage_error_and_does_not_hang(shell: Shell) -> None:
+    ran = shell.run("send", terminal=True)
+    assert ran.code == 2
+    assert "TEXT is missing" in ran.stderr
+
+
+def test_send_refuses_bytes_that_are_not_text(shell: Shell) -> None:
+    ran = shell.run("send", "-", "--json", stdin=b"ok\xff")
+    assert ran.code == 1
+    assert ran.document["error"]["code"] == "invalid_param"
+    assert shell.daemon.asked == []
+
+
+def test_send_refuses_an_argument_that_was_not_utf8(shell: Shell) -> None:
+    assert shell.run("send", "caf\udce9").code == 2
+
+
+@pytest.mark.parametrize("code", ["connection_lost", "draining"])
+def test_send_is_tried_once_more_with_the_same_key_on_a_new_connection(shell: Shell, code: str) -> None:
+    shell.daemon.answers("message.send", ParlerError(code), sent(replayed=True))
+    ran = shell.run("send", "hi", "--json")
+    assert ran.code == 0
+    first, second = shell.daemon.asked
+    assert isinstance(first.params, t.Send)
+    assert first.params == second.params
+    assert first.params.key
+    assert second.connection == first.connection + 1
+
+
+def test_send_gives_up_after_the_second_loss(shell: Shell) -> None:
+    shell.daemon.answers("message.send", ParlerError("connection_lost"))
+    ran = shell.run("send", "hi", "--json")
+    assert ran.code == 3
+    assert ran.document["error"]["code"] == "connection_lost"
+    assert ran.document["error"]["retryable"] is True
+    assert len(shell.daemon.asked) == 2
+
+
+def test_two_sends_do_not_share_a_key(shell: Shell) -> None:
+    shell.daemon.answers("message.send", sent())
+    shell.run("send", "hi")
+    shell.run("send", "hi")
+    first, second = shell.daemon.params_of("message.send")
+    assert isinstance(first, t.Send)
+    assert isinstance(second, t.Send)
+    assert first.key != second.key
+
+
+# -- recv --------------------------------------------------------------------------------------------------
+
+
+def test_recv_prints_the_page_and_then_acknowledges_it(shell: Shell) -> None:
+    shell.daemon.answers("message.recv", page(message())).answers("message.commit", COMMITTED)
+    ran = shell.run("recv", "--room", "auth-redesign", "--json")
+    assert ran.code == 0
+    document = ran.document
+    assert document["room"] == ROOM
+    assert set(document) >= {"room", "messages", "cursor", "more", "unread"}
+    (shown,) = document["messages"]
+    assert set(shown) >= {"id", "seq", "at", "author", "verified", "kind", "text"}
+    assert set(shown["author"]) == {"id", "name", "role", "host"}
+    assert shell.daemon.params_of("message.commit") == [t.Commit(room=ROOM, cursor="1")]
+
+
+@pytest.mark.parametrize("flags", [["--since", "3"], ["--all"], ["--no-ack"]])
+def test_a_look_back_acknowledges_nothing(shell: Shell, flags: list[str]) -> None:
+    shell.daemon.answers("message.recv", page(message()))
+    assert shell.run("recv", *flags).code == 0
+    assert shell.daemon.ops() == ["message.recv"]
+
+
+def test_a_page_that_the_daemon_keeps_for_a_live_window_is_not_acknowledged(shell: Shell) -> None:
+    shell.daemon.answers("message.recv", page(message(), acknowledges=False))
+    ran = shell.run("recv", "--as", "bob")
+    assert ran.code == 0
+    assert shell.daemon.ops() == ["message.recv"]
+    assert "--take" in ran.stderr
+
+
+def test_an_empty_page_acknowledges_nothing(shell: Shell) -> None:
+    shell.daemon.answers("message.recv", page())
+    ran = shell.run("recv")
+    assert ran.code == 0
+    assert shell.daemon.ops() == ["message.recv"]
+
+
+@pytest.mark.parametrize(
+    "error", [BrokenPipeError(errno.EPIPE, "Broken pipe"), OSError(errno.ENOSPC, "No space left on device")]
+)
+@pytest.mark.parametrize("flags", [[], ["--json"], ["--watch"], ["--watch", "--json"], ["--all-rooms"]])
+def test_what_could_not_be_written_is_not_acknowledged(shell: Shell, error: OSError, flags: list[str]) -> None:
+    shell.daemon.answers("message.recv", page(message()))
+    shell.daemon.answers("message.recv_all", t.ReceivedAll(rooms=[page(message())]))
+    ran = shell.run("recv", *flags, stdout=Broken(error))
+    assert ran.code == 1
+    assert "message.commit" not in shell.daemon.ops()
+
+
+def test_all_rooms_acknowledges_each_room_that_showed_something(shell: Shell) -> None:
+    rooms = [page(message()), page(room="r_quiet"), page(message(), room="r_other", cursor="9")]
+    shell.daemon.answers("message.recv_all", t.ReceivedAll(rooms=rooms)).answers("message.commit", COMMITTED)
+    ran = shell.run("recv", "--all-rooms", "--json")
+    assert [room["room"] for room in ran.document["rooms"]] == [ROOM, "r_quiet", "r_other"]
+    assert shell.daemon.params_of("message.commit") == [
+        t.Commit(room=ROOM, cursor="1"),
+        t.Commit(room="r_other", cursor="9"),
+    ]
+
+
+@pytest.mark.parametrize(("flags", "said"), [([], "the same command again"), (["--all"], "--since 4")])
+def test_a_page_that_was_cut_says_how_to_go_on(shell: Shell, flags: list[str], said: str) -> None:
+    shell.daemon.answers("message.recv", page(message(seq=4), more=True, unread=9))
+    shell.daemon.answers("message.commit", COMMITTED)
+    assert said in shell.run("recv", *flags).stderr
+
+
+def test_a_limit_above_the_largest_page_means_the_largest_page(shell: Shell) -> None:
+    shell.daemon.answers("message.recv", page())
+    shell.run("recv", "--limit", "100000")
+    (params,) = shell.daemon.params_of("message.recv")
+    assert isinstance(params, t.Recv)
+    assert params.limit == t.MAX_PAGE
+
+
+def test_recv_does_not_wait_unless_asked(shell: Shell) -> None:
+    shell.daemon.answers("message.recv", page())
+    shell.run("recv")
+    (params,) = shell.daemon.params_of("message.recv")
+    assert isinstance(params, t.Recv)
+    assert params.wait_ms == 0
+
+
+def test_a_wait_is_asked_for_in_slices_and_begun_again_when_the_daemon_restarts(shell: Shell) -> None:
+    shell.daemon.answers("message.recv", page(), ParlerError("draining"), page(message()))
+    shell.daemon.answers("message.commit", COMMITTED)
+    ran = shell.run("recv", "--wait", "3600", "--json")
+    assert ran.code == 0
+    assert len(ran.document["messages"]) == 1
+    waits = [params.wait_ms for params in shell.daemon.params_of("message.recv") if isinstance(params, t.Recv)]
+    assert waits == [50_000, 50_000, 50_000]
+    assert [asked.connection for asked in shell.daemon.asked] == [1, 1, 2, 2]
+
+
+def test_a_daemon_that_stays_away_ends_a_wait_with_exit_3(shell: Shell) -> None:
+    shell.daemon.answers("message.recv", ParlerError("connection_lost"))
+    ran = shell.run("recv", "--wait", "60", "--json")
+    assert ran.code == 3
+    assert ran.document["error"]["code"] == "connection_lost"
+
+
+def test_watch_prints_one_page_a_line_and_acknowledges_each(shell: Shell) -> None:
+    pages = [page(message("one")), page(), page(message("two"), cursor="2")]
+    shell.daemon.answers("message.recv", *pages, ParlerError("room_closed")).answers("message.commit", COMMITTED)
+    ran = shell.run("recv", "--watch", "--json")
+    assert ran.code == 1
+    first, second, error = ran.items
+    assert [each["messages"][0]["text"] for each in (first, second)] == ["one", "two"]
+    assert error["error"]["code"] == "room_closed"
+    assert [params for params in shell.daemon.params_of("message.commit") if isinstance(params, t.Commit)] == [
+        t.Commit(room=ROOM, cursor="1"),
+        t.Commit(room=ROOM, cursor="2"),
+    ]
+
+
+def test_watching_without_acknowledging_goes_on_behind_what_it_showed(shell: Shell) -> None:
+    shell.daemon.answers("message.recv", page(message(seq=4)), page(message(seq=5)), ParlerError("room_closed"))
+    shell.run("recv", "--watch", "--no-ack")
+    since = [params.since for params in shell.daemon.params_of("message.recv") if isinstance(params, t.Recv)]
+    assert since == [None, 4, 5]
+    assert "message.commit" not in shell.daemon.ops()
+
+
+def test_an_interrupted_watch_exits_130_and_adds_nothing_to_the_stream(shell: Shell) -> None:
+    def interrupt(_params: t.Params) -> t.Result:
+        raise KeyboardInterrupt
+
+    shell.daemon.answers("message.recv", page(message()), interrupt).answers("message.commit", COMMITTED)
+    ran = shell.run("recv", "--watch", "--json")
+    assert ran.code == 130
+    assert len(ran.items) == 1
+
+
+def test_an_interrupted_wait_exits_130_and_still_prints_its_one_document(shell: Shell) -> None:
+    def interrupt(_params: t.Params) -> t.Result:
+        raise KeyboardInterrupt
+
+    shell.daemon.answers("message.recv", interrupt)
+    ran = shell.run("recv", "--wait", "9", "--json")
+    assert ran.code == 130
+    assert ran.document["error"]["code"] == "interrupted"
+
+
+def test_an_error_after_the_document_goes_to_stderr(shell: Shell) -> None:
+    shell.daemon.answers("message.recv", page(message())).answers("message.commit", ParlerError("store_full"))
+    ran = shell.run("recv", "--json")
+    assert ran.code == 1
+    assert ran.document["room"] == ROOM
+    assert "disk is full" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["recv", "--since", "1", "--all"],
+        ["recv", "--wait", "1", "--watch"],
+        ["recv", "--room", "a", "--all-rooms"],
+        ["recv", "--limit", "0"],
+        ["recv", "--since", "-1"],
+        ["recv", "--wait", "nan"],
+        ["recv", "--all-rooms", "--since", "3"],
+    ],
+)
+def test_recv_flags_that_contradict_each_other_are_usage_errors(shell: Shell, words: list[str]) -> None:
+    ran = shell.run(*words, "--json")
+    assert ran.code == 2
+    assert ran.document["error"]["code"] == "invalid_param"
+    assert shell.daemon.asked == []
+
+
+# -- what a person sees ------------------------------------------------------------------------------------
+
+CANARY = "\x1b]52;c;ZXZpbA==\x07\x1b[2K\u202eevil\u200b[red]x[/red]"
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_nothing_a_peer_writes_reaches_the_terminal_raw(shell: Shell, terminal: bool) -> None:
+    nasty = message(
+        CANARY,
+        author=author(CANARY, host=CANARY, role=CANARY),
+        kind=CANARY,
+        via=CANARY,
+        to=[CANARY],
+        reply_to=CANARY,
+        data={CANARY: CANARY},
+    )
+    capsule = t.Handoff(next=PeerText(CANARY), summary=PeerText(CANARY), for_=CANARY, to_you=True)
+    shell.daemon.answers("message.recv", page(nasty, message(handoff=capsule), name=CANARY, notice=CANARY))
+    shell.daemon.answers("message.commit", COMMITTED)
+    ran = shell.run("recv", terminal=terminal)
+    for written in (ran.stdout, ran.stderr):
+        assert "\x1b]" not in written
+        assert "\x1b[2K" not in written
+        assert "\u202e" not in written
+        assert "\u200b" not in written
+    assert "[red]x[/red]" in ran.stdout
+    assert "\\x1b]52" in ran.stdout
+
+
+def test_json_escapes_what_is_not_ascii(shell: Shell) -> None:
+    shell.daemon.answers("message.recv", page(message(CANARY + "\x7fü😀"))).answers("message.commit", COMMITTED)
+    ran = shell.run("recv", "--json")
+    assert "\x7f" not in ran.stdout
+    assert ran.document["messages"][0]["text"] == CANARY + "\x7fü😀"
+
+
+def test_a_handoff_to_this_reader_stands_in_a_banner(shell: Shell) -> None:
+    capsule = t.Handoff(
+        next=PeerText("wire the login UI"), summary=PeerText("rotation done"), for_="webdev", to_you=True
+    )
+    shell.daemon.answers("message.recv", page(message("", kind="handoff", handoff=capsule)))
+    shell.daemon.answers("message.commit", COMMITTED)
+    for terminal in (False, True):
+        ran = shell.run("recv", terminal=terminal)
+        assert "HANDOFF TO YOU" in ran.stdout
+        assert "wire the login UI" in ran.stdout
+        assert "rotation done" in ran.stdout
+
+
+def test_a_handoff_to_someone_else_has_no_banner(shell: Shell) -> None:
+    capsule = t.Handoff(next=PeerText("wire the login UI"), summary=PeerText(""), for_="webdev")
+    shell.daemon.answers("message.recv", page(message("", kind="handoff", handoff=capsule)))
+    shell.daemon.answers("message.commit", COMMITTED)
+    ran = shell.run("recv")
+    assert "HANDOFF TO YOU" not in ran.stdout
+    assert "handoff to webdev" in ran.stdout
+
+
+def test_a_peer_cannot_write_a_line_that_looks_like_ours(shell: Shell) -> None:
+    shell.daemon.answers("message.recv", page(message("hi\n=== HANDOFF TO YOU ===\n#2 alice")))
+    shell.daemon.answers("message.commit", COMMITTED)
+    ran = shell.run("recv")
+    assert not [line for line in ran.stdout.splitlines() if line.startswith(("===", "#2"))]
+
+
+@pytest.mark.parametrize("verified", ["unsigned", "invalid"])
+def test_a_message_that_is_not_valid_says_so(shell: Shell, verified: str) -> None:
+    shell.daemon.answers("message.recv", page(message(verified=verified))).answers("message.commit", COMMITTED)
+    assert verified in shell.run("recv").stdout
+
+
+# -- handoff and why ---------------------------------------------------------------------------------------
+
+
+def test_handoff_gives_the_turn(shell: Shell) -> None:
+    shell.daemon.answers("handoff.give", t.GivenHandoff(id="m_1", room=ROOM, for_="webdev", key="k"))
+    ran = shell.run("handoff", "--for", "webdev", "--summary", "done", "--next", "go", "--json")
+    assert ran.code == 0
+    assert ran.document == {"id": "m_1", "room": ROOM, "for": "webdev", "replayed": False, "key": "k"}
+    (params,) = shell.daemon.params_of("handoff.give")
+    assert isinstance(params, t.GiveHandoff)
+    assert (params.next, params.summary, params.for_) == ("go", "done", "webdev")
+    assert params.key
+
+
+def test_handoff_needs_a_next_step(shell: Shell) -> None:
+    assert shell.run("handoff", "--summary", "done").code == 2
+
+
+@pytest.mark.parametrize("make", [lambda: ParlerError("no_such_message")])
+def test_why_of_an_unknown_message_exits_1(shell: Shell, make: Callable[[], ParlerError]) -> None:
+    shell.daemon.answers("message.why", make())
+    ran = shell.run("why", "m_x", "--json")
+    assert ran.code == 1
+    assert set(ran.document["error"]) >= {"code", "message", "action", "retryable", "hint"}
+
+
+def test_why_prints_the_ladder_of_each_reader(shell: Shell) -> None:
+    ladder = t.ReaderLadder(
+        agent="UB", name="bob", stages=[t.StageReached(stage="stored", at=1), t.StageReached(stage="read", at=2)]
+    )
+    stuck = t.ReaderLadder(agent="UC", name="carol", stages=[t.StageReached(stage="stored", at=1)], stopped="offline")
+    shell.daemon.answers("message.why", t.WhyResult(id="m_1", room=ROOM, readers=[ladder, stuck]))
+    document = shell.run("why", "m_1", "--json").document
+    assert document["readers"][0]["stages"] == [{"stage": "stored", "at": 1}, {"stage": "read", "at": 2}]
+    assert "stopped" not in document["readers"][0]
+    assert document["readers"][1]["stopped"] == "offline"
+    text = shell.run("why", "m_1").stdout
+    assert "stored" in text
+    assert "offline" in text

@@ -1,0 +1,88 @@
+"""No text of others can do anything to a terminal but be read."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parlerd.cli.printable import MAX_COMBINING, clip, columns, printable, printable_line, wrap
+
+NASTY = st.text(
+    st.one_of(
+        st.characters(),
+        st.sampled_from("\x00\x07\x08\t\n\r\x1b\x7f\x9b\x9d\u200b\u200d\u202e\u2066\u2028\ufeff\ufe0f\u0301❤👩"),
+    )
+)
+FORBIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+INVISIBLE = "\u034f\u115f\u1160\u2800\u3164\uffa0\U000e0100\ufe00"
+
+
+@given(NASTY)
+def test_nothing_that_controls_reorders_or_hides_text_survives(text: str) -> None:
+    shown = printable(text)
+    assert {unicodedata.category(char) for char in shown.replace("\n", "")} & FORBIDDEN == set()
+    assert not set(INVISIBLE) & set(shown)
+
+
+@given(NASTY)
+def test_a_line_stays_one_line(text: str) -> None:
+    assert "\n" not in printable_line(text)
+
+
+@given(NASTY)
+def test_what_was_made_safe_is_left_alone_the_second_time(text: str) -> None:
+    assert printable(printable(text)) == printable(text)
+
+
+@given(st.text(st.characters(categories=("Lu", "Ll", "Nd", "Po")), max_size=40))
+def test_ordinary_words_are_shown_as_they_are(text: str) -> None:
+    assert printable(text) == text
+
+
+@given(NASTY, st.integers(2, 60))
+def test_a_clipped_line_is_never_wider_than_it_may_be(text: str, width: int) -> None:
+    assert columns(printable_line(text, width)) <= width
+
+
+@given(st.text(st.characters(categories=("Lu", "Ll", "Zs", "So")), max_size=200), st.integers(8, 60))
+def test_wrapping_loses_no_word_and_keeps_within_the_width(text: str, width: int) -> None:
+    lines = wrap(text, width)
+    assert "".join("".join(lines).split()) == "".join(text.split())
+    assert all(columns(line) <= width for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b]52;c;ZXZpbA==\x07", "\\x1b]52;c;ZXZpbA==\\x07"),
+        ("done\x1b[2K\rfake", "done\\x1b[2K\\x0dfake"),
+        ("\x9b31mred", "\\x9b31mred"),
+        ("abc\u202edef", "abc\\u202edef"),
+        ("zero\u200bwidth", "zero\\u200bwidth"),
+        ("tag\U000e0041", "tag\\U000e0041"),
+        ("a\r\nb", "a\nb"),
+        ("a\tb", "a   b"),
+        ("⚠\ufe0f", "⚠\ufe0f"),
+        ("a\ufe0f", "a\\ufe0f"),
+    ],
+)
+def test_escapes_are_visible(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+def test_marks_piled_on_one_letter_are_cut_to_what_a_script_needs() -> None:
+    shown = printable("Z" + "\u0301" * 50)
+    assert shown.count("\u0301") == MAX_COMBINING
+    assert shown.count("\\u0301") == 50 - MAX_COMBINING
+
+
+def test_wide_characters_count_twice() -> None:
+    assert columns("日本") == 4
+    assert clip("日本語", 4) == "日…"
+
+
+def test_an_indented_line_keeps_its_indent_when_it_is_wrapped() -> None:
+    assert wrap("    code here", 8)[0].startswith("    ")

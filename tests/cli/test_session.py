@@ -1,0 +1,288 @@
+"""The session commands: what a person and a script see while a conversation is opened, joined and decided on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from parlerd.core.errors import ParlerError
+from parlerd.core.model import PeerText
+from parlerd.operations import types as t
+from tests.support.answers import BOB, ROOM, joined, message, opened, request
+from tests.support.cli import Shell
+
+COMMITTED = t.Committed(room=ROOM, cursor="1")
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path / "home-of-a-person")
+
+
+# -- open --------------------------------------------------------------------------------------------------
+
+
+def test_open_prints_the_key_the_room_and_each_command_alone_on_its_line(shell: Shell) -> None:
+    shell.daemon.answers("session.open", opened())
+    ran = shell.run("session", "open", "--topic", "auth-redesign", "--context", "Designing auth. TODO: rotation.")
+    assert ran.code == 0
+    lines = ran.stdout.splitlines()
+    assert lines[0] == "KEY: A3KE7DJR"
+    assert lines[1].startswith("room 'auth-redesign'")
+    assert "parler session join A3KE7DJR" in lines
+    assert "claude mcp add parler -e PARLER_SESSION_KEY=A3KE7DJR -- parler mcp" in lines
+    (params,) = shell.daemon.params_of("session.open")
+    assert isinstance(params, t.OpenSession)
+    assert (params.topic, params.context) == ("auth-redesign", "Designing auth. TODO: rotation.")
+    assert params.approval is None
+    assert params.key
+
+
+def test_open_as_json_is_the_result(shell: Shell) -> None:
+    shell.daemon.answers("session.open", opened())
+    document = shell.run("session", "open", "--json").document
+    assert document == msgspec.to_builtins(opened())
+    assert set(document) >= {"room", "key", "join_command", "mcp_command", "expires", "approval"}
+
+
+def test_open_passes_every_flag(shell: Shell) -> None:
+    shell.daemon.answers("session.open", opened())
+    flags = (
+        "--no-approval --approver agent --preapprove U1 --preapprove U2 --ttl 90 --max-uses 3 --history none --key k1"
+    )
+    assert shell.run("session", "open", *flags.split()).code == 0
+    assert shell.daemon.params_of("session.open") == [
+        t.OpenSession(
+            approval=False,
+            approver="agent",
+            preapprove=("U1", "U2"),
+            ttl_ms=90_000,
+            max_uses=3,
+            history="none",
+            key="k1",
+        )
+    ]
+
+
+def test_an_ungated_key_comes_with_a_warning(shell: Shell) -> None:
+    shell.daemon.answers("session.open", opened(approval=False, mcp_command=None, warning="Keep this key secret."))
+    ran = shell.run("session", "open", "--no-approval")
+    assert "keep it secret" in ran.stdout
+    assert "Keep this key secret." in ran.stdout
+
+
+def test_the_recap_can_come_from_a_file_or_from_stdin(shell: Shell, tmp_path: Path) -> None:
+    recap = tmp_path / "recap.md"
+    recap.write_text("# where we are\nrotation is left\n")
+    shell.daemon.answers("session.open", opened())
+    shell.run("session", "open", "--context-file", str(recap))
+    shell.run("session", "open", "--context-file", "-", stdin=b"piped\n")
+    contexts = [
+        params.context for params in shell.daemon.params_of("session.open") if isinstance(params, t.OpenSession)
+    ]
+    assert contexts == ["# where we are\nrotation is left", "piped"]
+
+
+def test_a_recap_file_that_is_not_there_is_an_error_that_names_it(shell: Shell) -> None:
+    ran = shell.run("session", "open", "--context-file", "/nowhere/recap.md", "--json")
+    assert ran.code == 1
+    assert "/nowhere/recap.md" in ran.document["error"]["message"]
+
+
+def test_opening_again_with_the_same_key_says_that_the_key_is_gone(shell: Shell) -> None:
+    shell.daemon.answers("session.open", opened(key=None, join_command=None, mcp_command=None, replayed=True))
+    ran = shell.run("session", "open", "--key", "k1")
+    assert ran.code == 0
+    assert "cannot be shown again" in ran.stdout
+    assert "KEY:" not in ran.stdout
+
+
+def test_opening_survives_a_daemon_that_goes_away(shell: Shell) -> None:
+    shell.daemon.answers("session.open", ParlerError("connection_lost"), opened())
+    assert shell.run("session", "open").code == 0
+    first, second = shell.daemon.params_of("session.open")
+    assert first == second
+
+
+# -- join --------------------------------------------------------------------------------------------------
+
+
+def test_off_a_terminal_a_join_does_not_wait_and_a_pending_one_exits_4(shell: Shell) -> None:
+    shell.daemon.answers("session.join", joined("pending"))
+    ran = shell.run("session", "join", "A3KE7DJR", "--json")
+    assert ran.code == 4
+    assert ran.document["status"] == "pending"
+    assert ran.document["messages"] == []
+    assert shell.daemon.params_of("session.join") == [t.JoinSession(key="A3KE7DJR")]
+
+
+def test_the_pending_notice_shows_the_code_alone_on_its_line(shell: Shell) -> None:
+    shell.daemon.answers("session.join", joined("pending"))
+    ran = shell.run("session", "join", "A3KE7DJR")
+    assert ran.code == 4
+    assert ran.stdout.startswith("Pending approval: ")
+    assert "K7QM" in ran.stdout.splitlines()
+
+
+def test_a_denied_join_exits_1_with_the_join_document(shell: Shell) -> None:
+    shell.daemon.answers("session.join", joined("denied"))
+    ran = shell.run("session", "join", "A3KE7DJR", "--json")
+    assert ran.code == 1
+    assert ran.document == msgspec.to_builtins(joined("denied"))
+    assert shell.run("session", "join", "A3KE7DJR").code == 1
+
+
+def test_an_admitted_joiner_gets_the_context_and_acknowledges_what_it_was_shown(shell: Shell) -> None:
+    shell.daemon.answers("session.join", joined(name="auth-redesign", messages=[message("the recap")], cursor="1"))
+    shell.daemon.answers("message.commit", COMMITTED)
+    ran = shell.run("session", "join", "A3KE7DJR")
+    assert ran.code == 0
+    assert "the recap" in ran.stdout
+    assert shell.daemon.params_of("message.commit") == [t.Commit(room=ROOM, cursor="1")]
+
+
+def test_a_cut_join_says_what_it_left_out_and_how_to_read_it(shell: Shell) -> None:
+    cut = joined(messages=[message("recap")], truncated=True, first_unshown=2, last_unshown=900)
+    shell.daemon.answers("session.join", cut)
+    ran = shell.run("session", "join", "A3KE7DJR")
+    assert "Messages 2 to 900" in ran.stdout
+    assert f"parler recv --room {ROOM} --since 1" in ran.stdout.splitlines()
+
+
+def test_at_a_terminal_a_join_waits_for_the_person(shell: Shell) -> None:
+    shell.daemon.answers("session.join", joined("pending"), joined("pending"), joined(messages=[message("recap")]))
+    ran = shell.run("session", "join", "A3KE7DJR", terminal=True)
+    assert ran.code == 0
+    assert "K7QM" in ran.stdout
+    assert "recap" in ran.stdout
+    waits = [params.wait_ms for params in shell.daemon.params_of("session.join") if isinstance(params, t.JoinSession)]
+    assert waits == [0, 50_000, 50_000]
+
+
+def test_no_wait_returns_at_once_at_a_terminal_too(shell: Shell) -> None:
+    shell.daemon.answers("session.join", joined("pending"))
+    assert shell.run("session", "join", "A3KE7DJR", "--no-wait", terminal=True).code == 4
+    assert len(shell.daemon.asked) == 1
+
+
+def test_wait_waits_off_a_terminal_and_prints_the_last_answer_only(shell: Shell) -> None:
+    shell.daemon.answers("session.join", joined("pending"), joined())
+    ran = shell.run("session", "join", "A3KE7DJR", "--wait", "20", "--json")
+    assert ran.code == 0
+    assert ran.document["status"] == "joined"
+    _, second = shell.daemon.params_of("session.join")
+    assert isinstance(second, t.JoinSession)
+    assert 19_000 < second.wait_ms <= 20_000
+
+
+def test_a_wait_that_runs_out_is_still_pending(shell: Shell) -> None:
+    shell.daemon.answers("session.join", joined("pending"))
+    ran = shell.run("session", "join", "A3KE7DJR", "--wait", "0", "--json")
+    assert ran.code == 4
+    assert ran.document["status"] == "pending"
+
+
+def test_an_unknown_key_in_another_home_says_that_it_is_another_home(shell: Shell, tmp_path: Path) -> None:
+    shell.daemon.answers("session.join", ParlerError("unknown_key"))
+    other = shell.run("session", "join", "NOPE", "--json", env={"PARLER_HOME": str(tmp_path / "second")})
+    assert str(tmp_path / "second") in other.document["error"]["hint"]
+    assert "--as NAME" in other.document["error"]["hint"]
+    usual = shell.run("session", "join", "NOPE", "--json")
+    assert "mistyped" in usual.document["error"]["hint"]
+
+
+def test_joining_where_one_is_already_says_so(shell: Shell) -> None:
+    shell.daemon.answers("session.join", ParlerError("already_member"))
+    ran = shell.run("session", "join", "A3KE7DJR")
+    assert ran.code == 1
+    assert "already in this session" in ran.stderr
+    assert ran.stdout == ""
+
+
+# -- decide ------------------------------------------------------------------------------------------------
+
+
+def test_requests_lists_who_knocks(shell: Shell) -> None:
+    shell.daemon.answers("session.requests", t.RequestList(room=ROOM, requests=[request()]))
+    document = shell.run("session", "requests", "--room", "auth-redesign", "--json").document
+    assert document["room"] == ROOM
+    assert set(document["requests"][0]) >= {"agent", "name", "host", "requested", "fingerprint", "room"}
+
+
+def test_requests_shows_names_as_claims_and_the_approving_command_alone(shell: Shell) -> None:
+    shell.daemon.answers("session.requests", t.RequestList(room=ROOM, requests=[request("admin")]))
+    lines = shell.run("session", "requests").stdout.splitlines()
+    assert lines[0].startswith("says it is admin, on codex")
+    assert f"parler session approve --room {ROOM} {BOB}" in lines
+    assert "ABCD-EFGH-IJKL" in lines[1]
+
+
+def test_a_name_with_escapes_cannot_draw_on_the_approvers_terminal(shell: Shell) -> None:
+    nasty = request("\x1b[2Kadmin\u202e", host="\x1b]0;x\x07", room_name="\x9b", fingerprint="\x1b[1m")
+    shell.daemon.answers("session.requests", t.RequestList(room=None, requests=[nasty]))
+    shell.daemon.answers("approvals.list", t.RequestList(room=None, requests=[nasty]))
+    for words in (["session", "requests"], ["approvals", "--once"]):
+        ran = shell.run(*words)
+        assert "\x1b" not in ran.stdout
+        assert "\u202e" not in ran.stdout
+        assert "\x9b" not in ran.stdout
+
+
+def test_approve_decides_and_prints_the_proof(shell: Shell) -> None:
+    decided = t.Decided(room=ROOM, agent=BOB, status="approved", proof="cli")
+    shell.daemon.answers("session.approve", decided)
+    ran = shell.run("session", "approve", "--room", "auth-redesign", BOB, "--json")
+    assert ran.document == {"room": ROOM, "agent": BOB, "status": "approved", "proof": "cli"}
+    assert shell.daemon.params_of("session.approve") == [t.DecideJoin(agent=BOB, room="auth-redesign")]
+
+
+@pytest.mark.parametrize(
+    ("terminal", "code", "claimed"), [(True, "K7QM", True), (False, "K7QM", False), (True, None, False)]
+)
+def test_only_the_code_typed_at_a_terminal_claims_the_terminal_proof(
+    shell: Shell, terminal: bool, code: str | None, claimed: bool
+) -> None:
+    shell.daemon.answers("session.approve", t.Decided(room=ROOM, agent=BOB, status="approved", proof="terminal"))
+    shell.run("session", "approve", BOB, *(["--code", code] if code else []), terminal=terminal)
+    assert shell.daemon.params_of("session.approve") == [t.DecideJoin(agent=BOB, code=code, terminal=claimed)]
+
+
+def test_deny_asks_nothing(shell: Shell) -> None:
+    shell.daemon.answers("session.deny", t.Decided(room=ROOM, agent=BOB, status="denied", proof="cli"))
+    ran = shell.run("session", "deny", BOB, terminal=True)
+    assert ran.code == 0
+    assert "Denied" in ran.stdout
+
+
+def test_an_ambiguous_name_lists_the_candidates(shell: Shell) -> None:
+    shell.daemon.answers("session.approve", ParlerError("ambiguous_name", candidates=["U1", "U2"]))
+    assert shell.run("session", "approve", "codex", "--json").document["error"]["details"]["candidates"] == ["U1", "U2"]
+    ran = shell.run("session", "approve", "codex")
+    assert ran.code == 1
+    assert {"  U1", "  U2"} <= set(ran.stderr.splitlines())
+
+
+# -- look after --------------------------------------------------------------------------------------------
+
+
+def test_close_list_and_revoke_print_their_results(shell: Shell) -> None:
+    key = t.SessionKey(key="A3KE...", approval=True, expires=4_000_000_000_000, uses=1, max_uses=50, state="open")
+    session = t.SessionInfo(
+        room=ROOM, name="auth-redesign", topic=PeerText("x"), owner="UA", state="open", active=True, keys=[key]
+    )
+    closed = t.ClosedSession(room=ROOM, name="auth-redesign", status="closed")
+    revoked = t.RevokedKey(room=ROOM, key="A3KE...", status="revoked")
+    listed = t.SessionList(sessions=[session])
+    shell.daemon.answers("session.close", closed)
+    shell.daemon.answers("session.list", listed)
+    shell.daemon.answers("session.revoke", revoked)
+    for words, result in (
+        (["session", "close", "--room", "auth-redesign"], closed),
+        (["session", "list"], listed),
+        (["session", "revoke", "A3KE7DJR"], revoked),
+    ):
+        for terminal in (False, True):
+            assert shell.run(*words, terminal=terminal).code == 0
+        assert shell.run(*words, "--json").document == msgspec.to_builtins(result)

@@ -1,0 +1,126 @@
+"""Every declared host is complete, and its snippet reads back to its entry by its own format."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from configs.hosts import HOSTS, find_host
+from configs.model import SERVER, Host, Shim, System, UnknownHost, candidates, expand
+from configs.snippet import snippet
+
+SHIM = Shim(python="/opt/py thon/bin/python3", shim="/h/run/shim.py", host="x", home="/h")
+SYSTEMS: tuple[System, ...] = ("linux", "macos")
+EVERY_HOST = pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.id)
+
+
+def parsed(host: Host, shim: Shim = SHIM) -> Any:
+    text = snippet(host, shim)
+    return tomllib.loads(text) if host.format == "toml" else json.loads(text)
+
+
+def entry_in(host: Host, document: Any) -> Any:
+    for key in (*host.key_path, SERVER):
+        assert list(document) == [key]
+        document = document[key]
+    return document
+
+
+def command_of(entry: dict[str, Any]) -> list[str]:
+    command = entry["command"]
+    return command if isinstance(command, list) else [command, *entry["args"]]
+
+
+@EVERY_HOST
+def test_a_snippet_is_complete_with_its_enclosing_key_and_reads_back_to_the_entry(host: Host) -> None:
+    assert entry_in(host, parsed(host)) == host.entry(SHIM)
+    assert snippet(host, SHIM).endswith("\n")
+
+
+@EVERY_HOST
+def test_an_entry_starts_the_shim_by_absolute_paths_and_carries_no_environment(host: Host) -> None:
+    entry = host.entry(SHIM)
+    assert command_of(entry) == [SHIM.python, "-I", "-S", SHIM.shim, "--host", SHIM.host, "--home", SHIM.home]
+    assert not entry.get("env")
+
+
+@EVERY_HOST
+@given(path=st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1))
+def test_any_path_survives_the_format(host: Host, path: str) -> None:
+    shim = Shim(python="/p/" + path, shim="/s/" + path, host=host.id, home="/h/" + path)
+    assert command_of(entry_in(host, parsed(host, shim)))[0] == shim.python
+
+
+@EVERY_HOST
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_host_has_a_file_on_every_system_without_any_variable_set(host: Host, system: System) -> None:
+    found = candidates(host, system, {"HOME": "/home/a"})
+    assert found
+    assert all(path.is_absolute() and "$" not in str(path) and "~" not in str(path) for path in found)
+
+
+@EVERY_HOST
+def test_a_host_can_be_detected_and_named(host: Host) -> None:
+    assert host.programs or host.folders
+    assert re.fullmatch(r"[a-z][a-z-]*", host.id)
+    assert find_host(host.id.upper()) is host
+
+
+def test_names_are_unique() -> None:
+    names = [name for host in HOSTS for name in (host.id, *host.aliases)]
+    assert len(names) == len(set(names))
+
+
+def test_an_unknown_host_lists_the_known() -> None:
+    with pytest.raises(UnknownHost, match="claude-code, claude-desktop, codex"):
+        find_host("emacs")
+
+
+def test_each_host_has_its_own_file() -> None:
+    folder = Path(__file__).parents[2] / "configs" / "hosts"
+    files = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    assert files == {host.id.replace("-", "_") for host in HOSTS}
+
+
+def test_a_variable_moves_a_hosts_file_and_an_unset_one_is_passed_over() -> None:
+    codex = find_host("codex")
+    assert candidates(codex, "linux", {"HOME": "/a"}) == [Path("/a/.codex/config.toml")]
+    moved = candidates(codex, "linux", {"HOME": "/a", "CODEX_HOME": "/c"})
+    assert moved[0] == Path("/c/config.toml")
+
+
+@pytest.mark.parametrize(
+    ("template", "env", "path"),
+    [
+        ("~/x", {"HOME": "/a"}, Path("/a/x")),
+        ("${X:-~/.config}/y", {"HOME": "/a"}, Path("/a/.config/y")),
+        ("${X:-~/.config}/y", {"HOME": "/a", "X": "/z"}, Path("/z/y")),
+        ("${X:-~/.config}/y", {"HOME": "/a", "X": ""}, Path("/a/.config/y")),
+        ("${X}/y", {"HOME": "/a"}, None),
+    ],
+)
+def test_templates(template: str, env: dict[str, str], path: Path | None) -> None:
+    assert expand(template, env) == path
+
+
+@pytest.mark.parametrize(
+    ("id", "shape"),
+    [
+        ("claude-code", {"type": "stdio", "env": {}, "alwaysLoad": True}),
+        ("opencode", {"type": "local", "enabled": True, "timeout": 120_000}),
+        ("vscode", {"type": "stdio"}),
+        ("codex", {"startup_timeout_sec": 20, "tool_timeout_sec": 120}),
+        ("gemini", {}),
+        ("cline", {"timeout": 120, "disabled": False}),
+    ],
+)
+def test_what_each_host_needs_beside_the_command_is_written(id: str, shape: dict[str, Any]) -> None:
+    entry = find_host(id).entry(SHIM)
+    assert {key: value for key, value in entry.items() if key not in ("command", "args")} == shape

@@ -1,0 +1,105 @@
+"""Results of operations, filled in: tests say only what they are about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from parlerd.core.model import PeerText
+from parlerd.operations import types as t
+
+ROOM = "r_0123456789abcdefghij"
+ALICE = "UALICE" + "A" * 50
+BOB = "UBOB" + "B" * 52
+
+
+def author(name: str = "alice", **more: Any) -> t.Author:
+    return t.Author(**{"id": ALICE, "name": name, "role": "", "host": "codex", **more})
+
+
+def message(text: str = "hello", **more: Any) -> t.Message:
+    fields: dict[str, Any] = {
+        "id": "m_0123456789abcdefghij",
+        "seq": 1,
+        "at": 1_700_000_000_000,
+        "author": author(),
+        "verified": "valid",
+        "via": "mcp",
+        "kind": "text",
+        "text": PeerText(text),
+    }
+    return t.Message(**{**fields, **more})
+
+
+def page(*messages: t.Message, **more: Any) -> t.Received:
+    fields: dict[str, Any] = {
+        "room": ROOM,
+        "name": "auth-redesign",
+        "messages": list(messages),
+        "cursor": str(len(messages)),
+        "more": False,
+        "unread": 0,
+    }
+    return t.Received(**{**fields, **more})
+
+
+def opened(**more: Any) -> t.OpenedSession:
+    fields: dict[str, Any] = {
+        "room": ROOM,
+        "name": "auth-redesign",
+        "key": "A3KE7DJR",
+        "join_command": "parler session join A3KE7DJR",
+        "mcp_command": "claude mcp add parler -e PARLER_SESSION_KEY=A3KE7DJR -- parler mcp",
+        "expires": 4_000_000_000_000,
+        "approval": True,
+    }
+    return t.OpenedSession(**{**fields, **more})
+
+
+def joined(status: str = "joined", **more: Any) -> t.JoinedSession:
+    fields: dict[str, Any] = {"room": ROOM, "status": status, "messages": [], "truncated": False}
+    if status == "pending":
+        fields["code"] = "K7QM"
+    return t.JoinedSession(**{**fields, **more})
+
+
+def request(name: str = "codex@repo", **more: Any) -> t.Request:
+    fields: dict[str, Any] = {
+        "id": f"q_{name}",
+        "room": ROOM,
+        "room_name": "auth-redesign",
+        "agent": BOB,
+        "name": name,
+        "host": "codex",
+        "requested": 1_700_000_000_000,
+        "fingerprint": "ABCD-EFGH-IJKL",
+        "home": "local",
+    }
+    return t.Request(**{**fields, **more})
+
+
+def sent(**more: Any) -> t.Sent:
+    fields: dict[str, Any] = {
+        "room": ROOM,
+        "id": "m_0123456789abcdefghij",
+        "seq": 7,
+        "at": 1_700_000_000_000,
+        "replayed": False,
+        "key": "k1",
+    }
+    return t.Sent(**{**fields, **more})
+
+
+def daemon_info(**more: Any) -> t.DaemonInfo:
+    fields: dict[str, Any] = {
+        "running": True,
+        "pid": 4242,
+        "socket": "/home/a/.parler/run/parlerd.sock",
+        "version": "0.0.0",
+        "uptime_ms": 90_000,
+        "rooms": 1,
+        "connections": 2,
+        "windows": 1,
+        "store": "ok",
+        "home": "/home/a/.parler",
+    }
+    return t.DaemonInfo(**{**fields, **more})

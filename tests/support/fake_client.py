@@ -1,0 +1,104 @@
+"""A client of no daemon: answers from a script, and remembers what was asked.
+
+It obeys the one promise that commands lean on: parameters that the registry's type would refuse never get through.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import msgspec
+
+from parlerd.core.errors import ParlerError
+from parlerd.operations.registry import OPERATIONS
+from parlerd.operations.types import Params, Result
+from parlerd.paths import Home
+
+Answer = Result | ParlerError | Callable[[Params], Result]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One call that was made. `connection` counts from 1."""
+
+    op: str
+    params: Params
+    connection: int
+
+
+@dataclass
+class FakeDaemon:
+    """What stands behind every `FakeClient`. The last answer of an operation is given again and again."""
+
+    asked: list[Asked] = field(default_factory=list)
+    opened: list[tuple[str, bool]] = field(default_factory=list)
+    """(acting name, whether a daemon might be started) of every connection."""
+    closed: int = 0
+    down: bool = False
+    _answers: dict[str, deque[Answer]] = field(default_factory=lambda: defaultdict(deque))
+    _streams: dict[str, deque[list[Result | BaseException]]] = field(default_factory=lambda: defaultdict(deque))
+
+    def answers(self, op: str, *answers: Answer) -> FakeDaemon:
+        """Answer `op` with these, one after another."""
+        self._answers[op].extend(answers)
+        return self
+
+    def streams(self, op: str, *items: Result | BaseException) -> FakeDaemon:
+        """Answer one request for the stream `op` with these items; an exception is raised in its place."""
+        self._streams[op].append(list(items))
+        return self
+
+    def connect(self, home: Home, *, as_name: str, host: str, start: bool = True) -> FakeClient:
+        """Stands in for `parlerd.client.connect`."""
+        self.opened.append((as_name, start))
+        if self.down and not start:
+            raise ParlerError("unreachable")
+        return FakeClient(self, len(self.opened))
+
+    def params_of(self, op: str) -> list[Params]:
+        """The parameters of every call of `op`, in order."""
+        return [asked.params for asked in self.asked if asked.op == op]
+
+    def ops(self) -> list[str]:
+        """The operations that were called, in order."""
+        return [asked.op for asked in self.asked]
+
+    def answer(self, op: str, params: Params, connection: int) -> Result:
+        spec = OPERATIONS[op]
+        assert isinstance(params, spec.params)
+        decoded = msgspec.msgpack.decode(msgspec.msgpack.encode(params), type=spec.params)
+        self.asked.append(Asked(op, decoded, connection))
+        waiting = self._answers[op]
+        if not waiting:
+            raise AssertionError(f"nobody told the fake daemon what to answer to {op}")
+        answer = waiting.popleft() if len(waiting) > 1 else waiting[0]
+        if isinstance(answer, ParlerError):
+            raise answer
+        return answer if isinstance(answer, Result) else answer(decoded)
+
+    def stream(self, op: str, params: Params, connection: int) -> Iterator[Result]:
+        assert isinstance(params, OPERATIONS[op].params)
+        self.asked.append(Asked(op, params, connection))
+        for item in self._streams[op].popleft():
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+
+@dataclass
+class FakeClient:
+    """One connection to a `FakeDaemon`."""
+
+    daemon: FakeDaemon
+    connection: int
+
+    def call(self, op: str, params: Params, timeout: float | None = None) -> Result:
+        return self.daemon.answer(op, params, self.connection)
+
+    def stream(self, op: str, params: Params) -> Iterator[Result]:
+        return self.daemon.stream(op, params, self.connection)
+
+    def close(self) -> None:
+        self.daemon.closed += 1
