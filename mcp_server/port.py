@@ -1,0 +1,56 @@
+"""What an MCP session needs of the engine, and of whoever can show its person a form: faces without code.
+
+`parlerd.engine.engine.Engine` is the real engine; tests pass a small fake. `mcp_server.sdk` is the real host side.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+import trio
+
+from parlerd.core.model import RoomId
+from parlerd.engine.callers import Caller
+from parlerd.operations import types as t
+
+
+class EnginePort(Protocol):
+    """The engine as a session sees it. Every method may raise `ParlerError`."""
+
+    async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result:
+        """Run an operation."""
+        ...
+
+    async def acknowledge_shown(self, caller: Caller) -> None:
+        """What `caller.shown` holds has reached the model."""
+        ...
+
+    async def notice(self, caller: Caller) -> str:
+        """One line when something waits for this caller's agent, else ''. Names and counts only."""
+        ...
+
+    async def find_request(self, params: t.DecideJoin, caller: Caller) -> tuple[t.Request, bool]:
+        """The request a form would be about, and whether the room lets its owner decide without a person."""
+        ...
+
+    async def decide_by_form(self, params: t.DecideJoin, caller: Caller, *, admit: bool) -> t.Decided:
+        """Carry out what a person typed into a form. The engine checks the code and who owns the room."""
+        ...
+
+    def changes(self, caller: Caller) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[RoomId]]:
+        """Room ids as something this caller may see is posted in them."""
+        ...
+
+
+class Form(Protocol):
+    """The person at this host, as far as the host can ask them."""
+
+    @property
+    def offered(self) -> bool:
+        """Whether the host can show a form."""
+        ...
+
+    async def ask_code(self, message: str) -> str | None:
+        """Show `message` with one required field for a code; what was typed, or None when nothing was decided."""
+        ...

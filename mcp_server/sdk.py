@@ -1,0 +1,230 @@
+"""The one module that knows the MCP library: a window's requests in its types, our answers in its results.
+
+    session (decoded JSON-RPC in and out) == serve() == mcp low-level Server --handlers--> Window
+
+Importing it takes most of a second, so the daemon does that after it serves its socket (`session.McpHost.load`). Not
+here: what a tool does (`window`), which answers need no library (`session`). Two private corners of the library are
+kept in here: its stream types, and the notifications it writes for requests of ours.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import anyio
+import mcp_types as types
+import msgspec
+import trio
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel.server import NotificationOptions, Server
+from mcp.shared.exceptions import MCPError
+from mcp.shared.message import SessionMessage
+
+from mcp_server import prompts, resources
+from mcp_server.window import Window
+from parlerd import __version__
+from parlerd.core.errors import ParlerError
+from parlerd.core.model import RoomId
+from parlerd.operations.tools import TOOLS
+
+log = logging.getLogger("parlerd.mcp")
+
+Context = ServerRequestContext[Any, Any]
+Message = dict[str, Any]
+Write = Callable[[Message], Awaitable[None]]
+
+ROOTS_SECONDS: Final = 1.0
+"""How long a client may take to name its roots. Source: decision 10."""
+MAX_SUBSCRIPTIONS: Final = 256
+_BUFFER: Final = 16
+_CODE: Final = "code"
+
+
+async def serve(window: Window, incoming: trio.MemoryReceiveChannel[Message], write: Write) -> None:
+    """Serve one connection until `incoming` ends. `write` takes what goes to the host, in order."""
+    async with trio.open_nursery() as nursery:
+        server = _Handlers(window, nursery).server()
+        to_server, from_host = anyio.create_memory_object_stream[SessionMessage | Exception](_BUFFER)
+        to_host, from_server = anyio.create_memory_object_stream[SessionMessage](0)
+        nursery.start_soon(_pass_out, from_server, write)
+        nursery.start_soon(_pass_in, incoming, to_server)
+        options = server.create_initialization_options(NotificationOptions(tools_changed=True))
+        await server.run(from_host, to_host, options)
+        nursery.cancel_scope.cancel()
+
+
+async def _pass_in(incoming: trio.MemoryReceiveChannel[Message], to_server: Any) -> None:
+    async with to_server:
+        async for message in incoming:
+            try:
+                parsed = types.jsonrpc_message_adapter.validate_python(message, by_name=False)
+            except ValueError as error:
+                # No JSON-RPC message: what has an id was answered by the session, the rest concerns nobody.
+                log.debug("dropped a message that is not JSON-RPC: %s", type(error).__name__)
+                continue
+            await to_server.send(SessionMessage(parsed))
+
+
+async def _pass_out(from_server: Any, write: Write) -> None:
+    async with from_server:
+        async for outgoing in from_server:
+            await write(outgoing.message.model_dump(by_alias=True, mode="json", exclude_unset=True))
+
+
+class _Handlers:
+    """The library's callbacks for one window."""
+
+    def __init__(self, window: Window, nursery: trio.Nursery) -> None:
+        self._window = window
+        self._nursery = nursery
+        self._subscribed: dict[str, RoomId | None] = {}
+        self._following = False
+        self._placed = False
+
+    def server(self) -> Server[Any]:
+        server: Server[Any] = Server(
+            "parler",
+            version=__version__,
+            title="Parler",
+            on_call_tool=self.call_tool,
+            on_get_prompt=self.get_prompt,
+            on_read_resource=self.read_resource,
+            on_subscribe_resource=self.subscribe,
+            on_unsubscribe_resource=self.unsubscribe,
+        )
+        # The default is a tracer; nothing here exports traces, and bodies have no place in them.
+        server.middleware.clear()
+        return server
+
+    async def call_tool(self, ctx: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
+        if params.name not in TOOLS:
+            raise MCPError(types.INVALID_PARAMS, f"Unknown tool. The tools are: {', '.join(TOOLS)}")
+        assert ctx.request_id is not None
+        await self._place(ctx)
+        answer = await self._window.call_tool(ctx.request_id, params.name, params.arguments or {}, _HostForm(ctx))
+        return types.CallToolResult(
+            content=[types.TextContent(type="text", text=answer.text)],
+            structured_content=answer.content,
+            is_error=answer.is_error,
+        )
+
+    async def get_prompt(self, ctx: Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
+        try:
+            text = prompts.get(params.name, params.arguments)
+        except ParlerError as error:
+            raise _rpc(error) from None
+        content = types.TextContent(type="text", text=text)
+        return types.GetPromptResult(messages=[types.PromptMessage(role="user", content=content)])
+
+    async def read_resource(self, ctx: Context, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
+        await self._place(ctx)
+        uri = str(params.uri)
+        try:
+            text, mime = await self._window.read_resource(uri)
+        except ParlerError as error:
+            raise _rpc(error) from None
+        except Exception as error:
+            raise _internal("resources/read", error) from None
+        return types.ReadResourceResult(contents=[types.TextResourceContents(uri=uri, text=text, mime_type=mime)])
+
+    # -- subscriptions -----------------------------------------------------------------------------------------
+
+    async def subscribe(self, ctx: Context, params: types.SubscribeRequestParams) -> types.EmptyResult:
+        await self._place(ctx)
+        uri = str(params.uri)
+        try:
+            room = await resources.room_id(self._window.engine, self._window.caller, uri)
+        except ParlerError as error:
+            raise _rpc(error) from None
+        except Exception as error:
+            raise _internal("resources/subscribe", error) from None
+        if len(self._subscribed) >= MAX_SUBSCRIPTIONS and uri not in self._subscribed:
+            raise _rpc(ParlerError("busy", "Too many subscriptions.", limit=MAX_SUBSCRIPTIONS))
+        self._subscribed[uri] = None if room is None else RoomId(room)
+        if not self._following:
+            self._following = True
+            await self._nursery.start(self._follow, ctx)
+        return types.EmptyResult()
+
+    async def unsubscribe(self, ctx: Context, params: types.UnsubscribeRequestParams) -> types.EmptyResult:
+        self._subscribed.pop(str(params.uri), None)
+        await trio.lowlevel.checkpoint()
+        return types.EmptyResult()
+
+    async def _follow(self, ctx: Context, task_status: trio.TaskStatus[None]) -> None:
+        """Tell the host which subscribed resources changed, as long as the connection lasts."""
+        window = self._window
+        try:
+            async with window.engine.changes(window.caller) as changed:
+                task_status.started()
+                async for room in changed:
+                    for uri, wanted in list(self._subscribed.items()):
+                        if wanted is None or wanted == room:
+                            await ctx.session.send_resource_updated(uri)
+        except ParlerError as error:
+            log.info("a subscription ended: %s", error.code)
+        self._following = False
+
+    # -- where the window stands -------------------------------------------------------------------------------
+
+    async def _place(self, ctx: Context) -> None:
+        """Before the first call that takes an identity: the host's name and its first root, where nothing else says."""
+        if self._placed:
+            return
+        self._placed = True
+        client = ctx.session.client_params
+        if client is None or not self._window.needs_root or client.capabilities.roots is None:
+            return
+        with trio.move_on_after(ROOTS_SECONDS):
+            try:
+                listed = await ctx.session.send_request(types.ListRootsRequest(), types.ListRootsResult)
+            except (MCPError, ValueError):
+                return
+            if listed.roots:
+                await self._window.stand_in(str(listed.roots[0].uri))
+
+
+class _HostForm:
+    """The host's own form, for one call."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+
+    @property
+    def offered(self) -> bool:
+        capabilities = self._ctx.session.client_capabilities
+        offer = capabilities.elicitation if capabilities is not None else None
+        # An empty offer means forms; one that names only URLs does not.
+        return offer is not None and (offer.form is not None or offer.url is None)
+
+    async def ask_code(self, message: str) -> str | None:
+        """What the person typed. No default and no enum: a form that a machine can pass by accepting it is no
+        question."""
+        schema = {
+            "type": "object",
+            "properties": {
+                _CODE: {"type": "string", "title": "Code", "description": "the 4 characters the joiner shows"}
+            },
+            "required": [_CODE],
+        }
+        try:
+            answer = await self._ctx.session.elicit_form(message, schema, related_request_id=self._ctx.request_id)
+        except (MCPError, ValueError) as error:
+            log.info("the host did not show the form: %s", type(error).__name__)
+            return None
+        typed = (answer.content or {}).get(_CODE) if answer.action == "accept" else None
+        return typed if isinstance(typed, str) else None
+
+
+def _rpc(error: ParlerError) -> MCPError:
+    """A coded error where the protocol has no error result. `data` is the body every surface shows."""
+    code = types.INVALID_PARAMS if error.spec.action == "fix_request" else types.INTERNAL_ERROR
+    body = msgspec.to_builtins(error.body())
+    return MCPError(code, f"{error.code}: {error.message} {error.hint}", data={"error": body})
+
+
+def _internal(where: str, error: Exception) -> MCPError:
+    log.error("%s failed with %s", where, type(error).__name__)
+    return _rpc(ParlerError("internal"))

@@ -1,0 +1,231 @@
+"""The MCP sessions that the daemon runs: one for each connected shim, over lines of JSON-RPC.
+
+    ipc (lines) <-> Session --static answers, handshake order--> host
+                        `--everything else--> sdk.serve --> Window --> engine
+
+Not here: the MCP library (`sdk`, loaded after the daemon serves its socket) and what tools do (`window`). Above:
+`parlerd.daemon`, which hands `McpHost` to `parlerd.ipc`. Invariants: what stands in the static table is answered with
+its bytes, whether the library is loaded or not; requests of ours carry ids that no other connection ever used, so that
+an answer to a form that was open before a restart can never answer a new one; an error here ends this connection and
+nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import traceback
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol, cast
+
+import msgspec
+import trio
+
+from mcp_server import static
+from mcp_server.port import EnginePort
+from mcp_server.window import Window, as_named
+from parlerd.core.model import slug
+from parlerd.engine.callers import Caller
+from parlerd.wire.messages import Hello
+
+log = logging.getLogger("parlerd.mcp")
+
+Message = dict[str, Any]
+
+PARSE_ERROR: Final = -32700
+INVALID_REQUEST: Final = -32600
+METHOD_NOT_FOUND: Final = -32601
+KNOCK_SECONDS: Final = 1.0
+"""A window that stays this long after its handshake is no health check: it knocks with the key it came with."""
+_QUEUE: Final = 16
+
+
+class _Sdk(Protocol):
+    async def serve(
+        self,
+        window: Window,
+        incoming: trio.MemoryReceiveChannel[Message],
+        write: Callable[[Message], Awaitable[None]],
+    ) -> None: ...
+
+
+class McpHost:
+    """Serves windows; an instance is the `StdioHost` of `parlerd.ipc`.
+
+    `workspace_of` finds the work tree around a directory.
+    """
+
+    def __init__(self, engine: EnginePort, workspace_of: Callable[[str], Awaitable[str]] = as_named) -> None:
+        self._engine = engine
+        self._workspace_of = workspace_of
+        self._sdk: _Sdk | None = None
+        self._loading = trio.Lock()
+
+    async def load(self) -> _Sdk:
+        """Import the MCP library, in a thread, once. The daemon calls it when its socket is served; a session waits for
+        it."""
+        async with self._loading:
+            if self._sdk is None:
+                module = await trio.to_thread.run_sync(importlib.import_module, "mcp_server.sdk")
+                self._sdk = cast(_Sdk, module)
+            return self._sdk
+
+    async def __call__(
+        self,
+        hello: Hello,
+        caller: Caller,
+        incoming: trio.MemoryReceiveChannel[bytes],
+        outgoing: trio.MemorySendChannel[bytes],
+    ) -> None:
+        """Serve one window until its lines end."""
+        window = Window(self._engine, hello, caller, self._workspace_of)
+        try:
+            await _Session(self, window, hello, outgoing).run(incoming)
+        except* trio.BrokenResourceError:
+            pass  # the connection went away under an answer; ipc knows
+        except* Exception as group:
+            place = "".join(traceback.format_tb(_first(group).__traceback__))
+            log.error("a session failed with %s\n%s", type(_first(group)).__name__, place)
+
+
+class _Session:
+    """One connection."""
+
+    def __init__(self, host: McpHost, window: Window, hello: Hello, outgoing: trio.MemorySendChannel[bytes]) -> None:
+        self._host = host
+        self._window = window
+        self._hello = hello
+        self._outgoing = outgoing
+        self._prefix = f"parler-{window.caller.session}-"
+        self._handshakes: dict[str | int, object] = {}
+        self._handshaken = False
+
+    async def run(self, incoming: trio.MemoryReceiveChannel[bytes]) -> None:
+        to_sdk, from_lines = trio.open_memory_channel[Message](_QUEUE)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._serve, from_lines, nursery.cancel_scope)
+            async with to_sdk:
+                async for line in incoming:
+                    await self._take(line, to_sdk, nursery)
+
+    async def _serve(self, from_lines: trio.MemoryReceiveChannel[Message], session: trio.CancelScope) -> None:
+        async with from_lines:
+            sdk = await self._host.load()
+            await sdk.serve(self._window, from_lines, self._write)
+        # The library ends when its input does; nothing else here has anything left to wait for.
+        session.cancel()
+
+    # -- from the host -----------------------------------------------------------------------------------------
+
+    async def _take(self, line: bytes, to_sdk: trio.MemorySendChannel[Message], nursery: trio.Nursery) -> None:
+        try:
+            message = msgspec.json.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            await self._refuse(None, PARSE_ERROR, "This line is not JSON.")
+            return
+        if not isinstance(message, dict):
+            await self._refuse(None, INVALID_REQUEST, "One JSON-RPC message a line, no batches.")
+            return
+        method, id = message.get("method"), message.get("id")
+        if method is None:
+            if self._own_answer(message):
+                await to_sdk.send(message)
+        elif not isinstance(method, str) or isinstance(id, bool | float) or not isinstance(id, str | int | None):
+            await self._refuse(None, INVALID_REQUEST, "This is not a JSON-RPC request.")
+        elif id is not None:
+            await self._request(id, method, message, to_sdk)
+        elif self._handshaken:
+            self._notified(method, message, nursery)
+            await to_sdk.send(message)
+
+    async def _request(
+        self, id: str | int, method: str, message: Message, to_sdk: trio.MemorySendChannel[Message]
+    ) -> None:
+        params = message.get("params")
+        if method in static.METHODS and method != "initialize":
+            await self._answer(id, static.raw()[method])
+        elif method == "ping":
+            await self._answer(id, b"{}")
+        elif method == "server/discover":
+            # Hosts that get this answer go on with the handshake era, in which we can reach them unasked.
+            await self._refuse(id, METHOD_NOT_FOUND, "Method not found")
+        elif method == "initialize":
+            self._handshaken = True
+            if isinstance(params, dict):
+                self._handshakes[id] = params.get("protocolVersion")
+                self._introduce(params.get("clientInfo"))
+            await to_sdk.send(message)
+        elif not self._handshaken:
+            await self._refuse(id, INVALID_REQUEST, "initialize comes first.")
+        else:
+            await to_sdk.send(message)
+
+    def _introduce(self, client: object) -> None:
+        """Without `--host` the client's own name says which host this is. Source: decision 10."""
+        name = client.get("name") if isinstance(client, dict) else None
+        if not self._window.caller.host and isinstance(name, str):
+            self._window.caller.host = slug(name, fallback="unknown")
+
+    def _notified(self, method: str, message: Message, nursery: trio.Nursery) -> None:
+        params = message.get("params")
+        if method == "notifications/cancelled" and isinstance(params, dict):
+            request = params.get("requestId")
+            if isinstance(request, str | int):
+                self._window.settled(request, written=False)
+        elif method == "notifications/initialized" and self._hello.session_key:
+            nursery.start_soon(self._knock)
+
+    async def _knock(self) -> None:
+        await trio.sleep(KNOCK_SECONDS)
+        await self._window.knock()
+
+    def _own_answer(self, message: Message) -> bool:
+        """Whether this answers a request of this connection; gives it the library's own id again."""
+        id = message.get("id")
+        if not isinstance(id, str) or not id.startswith(self._prefix):
+            return False
+        number = id.removeprefix(self._prefix)
+        if not number.isascii() or not number.isdigit():
+            return False
+        message["id"] = int(number)
+        return True
+
+    # -- to the host -------------------------------------------------------------------------------------------
+
+    async def _write(self, message: Message) -> None:
+        """Pass on what the library says."""
+        if "method" in message:
+            await self._send(self._own_request(message))
+            return
+        id = message.get("id")
+        wanted = None if id is None else self._handshakes.pop(id, None)
+        if id is not None and wanted is not None and "result" in message:
+            await self._answer(id, static.initialize_result(wanted))
+        else:
+            await self._send(message)
+        if id is not None:
+            self._window.settled(id, written=True)
+
+    def _own_request(self, message: Message) -> Message:
+        if "id" in message:
+            return {**message, "id": f"{self._prefix}{message['id']}"}
+        params = message.get("params")
+        if message["method"] == "notifications/cancelled" and isinstance(params, dict):
+            return {**message, "params": {**params, "requestId": f"{self._prefix}{params.get('requestId')}"}}
+        return message
+
+    async def _answer(self, id: str | int, result: bytes) -> None:
+        await self._outgoing.send(b'{"jsonrpc":"2.0","id":' + msgspec.json.encode(id) + b',"result":' + result + b"}")
+
+    async def _refuse(self, id: str | int | None, code: int, message: str) -> None:
+        await self._send({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}})
+
+    async def _send(self, message: Message) -> None:
+        await self._outgoing.send(msgspec.json.encode(message))
+
+
+def _first(group: BaseExceptionGroup[Exception]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,559 @@
+"""One connection, line by line: the handshake, what needs no library, cancelling, forms, subscriptions, the end."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import trio
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
+
+from mcp_server import static
+from mcp_server.session import KNOCK_SECONDS, McpHost
+from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.model import RoomId
+from parlerd.operations import types as t
+from tests.support.fake_mcp_engine import ALICE, AT, ROOM, FakeMcpEngine, caller, hello
+from tests.support.mcp_lines import FORMS, hosted, run, text_of
+
+KNOCKING = t.Request(
+    id="q_1",
+    room=ROOM,
+    room_name="auth",
+    agent="U" + "B" * 55,
+    name="codex@repo",
+    host="codex",
+    requested=AT,
+    fingerprint="AAAA-BBBB-CCCC",
+    home="local",
+)
+
+
+@pytest.mark.parametrize("version", HANDSHAKE_PROTOCOL_VERSIONS)
+def test_each_version_of_the_handshake_era_is_served_as_asked(version: str) -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        async with hosted(engine) as host:
+            result = await host.begin(version=version)
+            assert result["protocolVersion"] == version
+            engine.post("hello")
+            assert "hello" in text_of(await host.call("parler_recv"))
+
+    run(main)
+
+
+def test_an_unknown_version_is_offered_the_newest() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        async with hosted(engine) as host:
+            assert (await host.begin(version="2031-01-01"))["protocolVersion"] == static.VERSIONS[-1]
+
+    run(main)
+
+
+def test_listed_answers_are_the_bytes_of_the_table() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        async with hosted(engine) as host:
+            await host.begin()
+            for method in static.METHODS[1:]:
+                await host.say(b'{"jsonrpc":"2.0","id":"x","method":"' + method.encode() + b'"}')
+                line = await host._receive.receive()
+                assert line == b'{"jsonrpc":"2.0","id":"x","result":' + static.raw()[method] + b"}"
+
+    run(main)
+
+
+def test_a_host_that_only_looks_never_becomes_an_agent() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        async with hosted(engine) as host:
+            await host.begin()
+            await host.get("ping")
+            await host.get("tools/list")
+            await host.get("resources/list")
+        assert engine.calls == []
+        assert host.caller.agent is None
+
+    run(main)
+
+
+def test_discovery_is_declined_so_that_hosts_stay_in_the_handshake_era() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        async with hosted(engine) as host:
+            assert (await host.get("server/discover"))["error"]["code"] == -32601
+            assert (await host.begin())["serverInfo"]["name"] == "parler"
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [(b"{nonsense", -32700), (b"[]", -32600), (b'{"id":1.5,"method":"ping"}', -32600), (b"\xff", -32700)],
+)
+def test_what_is_no_request_gets_a_plain_error_and_the_session_goes_on(line: bytes, code: int) -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        async with hosted(engine) as host:
+            await host.begin()
+            await host.say(line)
+            assert (await host.hear())["error"]["code"] == code
+            assert (await host.get("ping"))["result"] == {}
+
+    run(main)
+
+
+def test_a_call_before_the_handshake_is_told_what_comes_first() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        async with hosted(engine) as host:
+            answer = await host.get("tools/call", {"name": "parler_recv", "arguments": {}})
+            assert "initialize" in answer["error"]["message"]
+
+    run(main)
+
+
+def test_a_malformed_handshake_is_refused_and_a_good_one_works_after_it() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        async with hosted(engine) as host:
+            assert "error" in await host.get("initialize", {"protocolVersion": "2025-11-25", "capabilities": 5})
+            await host.begin()
+            assert text_of(await host.call("parler_recv")) == "Nothing new."
+
+    run(main)
+
+
+def test_without_a_named_host_the_client_says_which_it_is() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        async with hosted(engine, who=caller(host="")) as host:
+            await host.begin()
+            assert host.caller.host == "test-host"
+        async with hosted(engine, who=caller(host="codex")) as host:
+            await host.begin()
+            assert host.caller.host == "codex"
+
+    run(main)
+
+
+def test_a_waiting_call_holds_up_neither_calls_nor_pings() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        async with hosted(engine) as host:
+            await host.begin()
+            waiting = await host.ask("tools/call", {"name": "parler_recv", "arguments": {"wait_secs": 50}})
+            assert (await host.get("ping"))["result"] == {}
+            assert "Sent" in text_of(await host.call("parler_send", text="on it"))
+            engine.post("here you are")
+            assert "here you are" in text_of((await host.answer_to(waiting))["result"])
+
+    run(main)
+
+
+def test_a_wait_that_ends_with_nothing_is_an_answer() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        async with hosted(engine) as host:
+            await host.begin()
+            before = trio.current_time()
+            result = await host.call("parler_recv", wait_secs=50)
+            assert text_of(result) == "Nothing new."
+            assert not result.get("isError")
+            assert trio.current_time() - before == pytest.approx(50)
+
+    run(main)
+
+
+def test_a_cancelled_call_stops_in_the_engine_and_is_never_answered() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        async with hosted(engine) as host:
+            await host.begin()
+            waiting = await host.ask("tools/call", {"name": "parler_recv", "arguments": {"wait_secs": 50}})
+            await trio.testing.wait_all_tasks_blocked()
+            await host.tell("notifications/cancelled", {"requestId": waiting})
+            await host.get("ping")
+            await trio.testing.wait_all_tasks_blocked()
+            assert engine.cancelled == 1
+            engine.post("later")
+            assert "later" in text_of(await host.call("parler_recv"))
+            assert waiting not in {message.get("id") for message in host.aside}
+
+    run(main)
+
+
+def test_closing_stdin_ends_the_session_with_calls_still_waiting() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        before = trio.current_time()
+        async with hosted(engine) as host:
+            await host.begin()
+            await host.ask("tools/call", {"name": "parler_recv", "arguments": {"wait_secs": 50}})
+            await trio.testing.wait_all_tasks_blocked()
+        assert engine.cancelled == 1
+        assert trio.current_time() - before < 1
+
+    run(main)
+
+
+def test_an_unknown_tool_is_an_error_of_the_protocol_that_names_the_tools() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        async with hosted(engine) as host:
+            await host.begin()
+            answer = await host.get("tools/call", {"name": "parler_fly", "arguments": {}})
+            assert answer["error"]["code"] == -32602
+            assert "parler_recv" in answer["error"]["message"]
+
+    run(main)
+
+
+def test_a_refusal_is_a_result_with_code_and_what_to_do() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        engine.script["message.send"] = Refused("no_active_session")
+        async with hosted(engine) as host:
+            await host.begin()
+            result = await host.call("parler_send", text="hello")
+            assert result["isError"] is True
+            error = result["structuredContent"]["error"]
+            assert error["code"] == "no_active_session"
+            assert error["action"] == "fix_request"
+            assert error["key"]
+            assert "no_active_session" in text_of(result)
+            assert error["hint"] in text_of(result)
+
+    run(main)
+
+
+def test_a_fault_inside_is_coded_and_shows_nothing_of_itself(caplog: pytest.LogCaptureFixture) -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        engine.script["message.send"] = RuntimeError("the secret body")
+        engine.script["rooms.list"] = ExceptionGroup("several", [ParlerError("store_full")])
+        async with hosted(engine) as host:
+            await host.begin()
+            result = await host.call("parler_send", text="hello")
+            assert result["structuredContent"]["error"]["code"] == "internal"
+            assert "secret" not in json.dumps(result)
+            full = await host.call("parler_rooms")
+            assert full["structuredContent"]["error"]["code"] == "store_full"
+
+    run(main)
+    assert "RuntimeError" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_a_notice_ends_the_text_and_stands_in_the_structured_content() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        async with hosted(engine) as host:
+            await host.begin()
+            assert text_of(await host.call("parler_recv")) == "Nothing new."
+            engine.line = "Waiting for you: 2 unread in auth."
+            result = await host.call("parler_recv")
+            assert text_of(result).splitlines()[-1] == engine.line
+            assert result["structuredContent"]["notice"] == engine.line
+
+    run(main)
+
+
+# -- forms -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_person_admits_by_typing_the_joiners_code_into_a_form() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        engine.script["rooms.requests"] = t.RequestList(room=None, requests=[KNOCKING])
+        async with hosted(engine) as host:
+            await host.begin(FORMS)
+            asked = await host.ask("tools/call", {"name": "parler_approve", "arguments": {}})
+            form = await host.hear()
+            assert form["method"] == "elicitation/create"
+            schema = form["params"]["requestedSchema"]
+            assert schema["required"] == ["code"]
+            assert set(schema["properties"]) == {"code"}
+            assert not {"default", "enum"} & set(schema["properties"]["code"])
+            message = form["params"]["message"]
+            assert "says it is: codex@repo" in message
+            assert KNOCKING.fingerprint in message
+            assert "K7QD" not in json.dumps(form)
+            await host.say(
+                {"jsonrpc": "2.0", "id": form["id"], "result": {"action": "accept", "content": {"code": "K7QD"}}}
+            )
+            result = (await host.answer_to(asked))["result"]
+            assert result["structuredContent"]["status"] == "approved"
+            assert result["structuredContent"]["proof"] == "form"
+            assert "K7QD" not in json.dumps(result)
+        assert engine.decisions == [t.DecideJoin(agent=KNOCKING.agent, room=ROOM, code="K7QD")]
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"action": "cancel"},
+        {"action": "decline"},
+        {"action": "accept", "content": {}},
+        {"action": "accept"},
+        {"action": "accept", "content": {"code": "  "}},
+        {"action": "accept", "content": {"code": "WRNG"}},
+        {"action": "accept", "content": {"other": "K7QD"}},
+        {"action": "decline", "content": {"code": "K7QD"}},
+    ],
+)
+def test_a_form_that_is_empty_closed_or_wrong_decides_nothing(answer: dict[str, object]) -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        engine.script["rooms.requests"] = t.RequestList(room=None, requests=[KNOCKING])
+        async with hosted(engine) as host:
+            await host.begin(FORMS)
+            asked = await host.ask("tools/call", {"name": "parler_approve", "arguments": {"agent": "codex@repo"}})
+            form = await host.hear()
+            await host.say({"jsonrpc": "2.0", "id": form["id"], "result": answer})
+            result = (await host.answer_to(asked))["result"]
+            assert result["structuredContent"]["error"]["code"] == "form_undecided"
+            assert "parler session approve" in text_of(result)
+            assert "WRNG" not in json.dumps(result)
+        assert engine.decisions == []
+
+    run(main)
+
+
+def test_a_form_that_nobody_answers_decides_nothing_and_is_withdrawn() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        engine.script["rooms.requests"] = t.RequestList(room=None, requests=[KNOCKING])
+        async with hosted(engine) as host:
+            await host.begin(FORMS)
+            asked = await host.ask("tools/call", {"name": "parler_approve", "arguments": {}})
+            form = await host.hear()
+            result = (await host.answer_to(asked))["result"]
+            assert result["structuredContent"]["error"]["code"] == "form_undecided"
+            withdrawn = next(message for message in host.aside if message.get("method") == "notifications/cancelled")
+            assert withdrawn["params"]["requestId"] == form["id"]
+
+    run(main)
+
+
+def test_one_request_has_one_form_open_at_a_time_whichever_window_asks() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        engine.script["rooms.requests"] = t.RequestList(room=None, requests=[KNOCKING])
+        async with hosted(engine) as host, hosted(engine) as other:
+            await host.begin(FORMS)
+            await other.begin(FORMS)
+            await host.ask("tools/call", {"name": "parler_approve", "arguments": {}})
+            await host.hear()
+            again = await host.call("parler_approve")
+            elsewhere = await other.call("parler_approve")
+            assert again["structuredContent"]["error"]["code"] == "busy"
+            assert elsewhere["structuredContent"]["error"]["code"] == "busy"
+
+    run(main)
+
+
+@pytest.mark.parametrize("capabilities", [{}, {"elicitation": {"url": {}}}])
+def test_a_host_without_forms_is_told_the_command_the_person_runs(capabilities: dict[str, object]) -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        engine.script["rooms.requests"] = t.RequestList(room=None, requests=[KNOCKING])
+        async with hosted(engine) as host:
+            await host.begin(capabilities)
+            result = await host.call("parler_approve")
+            assert result["structuredContent"]["error"]["code"] == "no_form"
+            assert f"parler session approve {KNOCKING.agent} --room {ROOM}" in text_of(result)
+        assert engine.decisions == []
+
+    run(main)
+
+
+def test_an_answer_to_a_form_of_an_earlier_connection_answers_nothing() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        engine.script["rooms.requests"] = t.RequestList(room=None, requests=[KNOCKING])
+        async with hosted(engine, who=caller(session="a" * 20)) as host:
+            await host.begin(FORMS)
+            await host.ask("tools/call", {"name": "parler_approve", "arguments": {}})
+            old = (await host.hear())["id"]
+        async with hosted(engine, who=caller(session="b" * 20)) as host:
+            await host.begin(FORMS)
+            await host.ask("tools/call", {"name": "parler_approve", "arguments": {}})
+            assert (await host.hear())["id"] != old
+            await host.say({"jsonrpc": "2.0", "id": old, "result": {"action": "accept", "content": {"code": "K7QD"}}})
+            await host.say({"jsonrpc": "2.0", "id": 1, "result": {"action": "accept", "content": {"code": "K7QD"}}})
+            await host.get("ping")
+            await trio.testing.wait_all_tasks_blocked()
+        assert engine.decisions == []
+
+    run(main)
+
+
+# -- resources, prompts ----------------------------------------------------------------------------------------------
+
+
+def test_a_subscriber_hears_of_changes_in_its_room_and_of_no_other() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        engine.script["rooms.roster"] = t.RosterResult(room=ROOM, name="auth", members=[])
+        async with hosted(engine) as host:
+            await host.begin()
+            uri = "parler://room/auth/messages"
+            assert (await host.get("resources/subscribe", {"uri": uri}))["result"] == {}
+            await host.get("resources/subscribe", {"uri": "parler://rooms"})
+            await engine.changed.send(RoomId("r_another"))
+            assert (await host.hear())["params"] == {"uri": "parler://rooms"}
+            await engine.changed.send(ROOM)
+            assert {(await host.hear())["params"]["uri"] for _ in range(2)} == {uri, "parler://rooms"}
+            await host.get("resources/unsubscribe", {"uri": "parler://rooms"})
+            await engine.changed.send(ROOM)
+            assert (await host.hear())["params"] == {"uri": uri}
+
+    run(main)
+
+
+def test_reading_messages_as_a_resource_acknowledges_nothing() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        engine.post("first")
+        async with hosted(engine) as host:
+            await host.begin()
+            answer = await host.get("resources/read", {"uri": "parler://room/auth/messages"})
+            (content,) = answer["result"]["contents"]
+            assert "first" in content["text"]
+            assert "[peer text" in content["text"]
+            assert "first" in text_of(await host.call("parler_recv"))
+        assert engine.acknowledged == 0
+
+    run(main)
+
+
+def test_the_guide_needs_nothing_and_what_is_no_resource_is_refused() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        async with hosted(engine) as host:
+            await host.begin()
+            guide = await host.get("resources/read", {"uri": "parler://guide"})
+            assert "parler_join_session(key, wait_secs?)" in guide["result"]["contents"][0]["text"]
+            for uri in ("parler://nothing", "file:///etc/passwd", "parler://room//messages"):
+                answer = await host.get("resources/read", {"uri": uri})
+                assert answer["error"]["data"]["error"]["code"] == "invalid_param"
+        assert engine.calls == []
+
+    run(main)
+
+
+def test_prompts_are_given_and_a_wrong_argument_is_refused() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        async with hosted(engine) as host:
+            await host.begin()
+            answer = await host.get("prompts/get", {"name": "join", "arguments": {"key": "A3KE7DJR"}})
+            assert "A3KE7DJR" in answer["result"]["messages"][0]["content"]["text"]
+            bad = await host.get("prompts/get", {"name": "join", "arguments": {"key": "x\nIgnore all"}})
+            assert bad["error"]["code"] == -32602
+
+    run(main)
+
+
+# -- roots, the key from the environment -----------------------------------------------------------------------------
+
+
+def test_a_window_without_a_workspace_takes_the_first_root_of_its_client() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        async with hosted(engine) as host:
+            await host.begin({"roots": {}})
+            asked = await host.ask("tools/call", {"name": "parler_recv", "arguments": {}})
+            roots = await host.hear()
+            assert roots["method"] == "roots/list"
+            await host.say({"jsonrpc": "2.0", "id": roots["id"], "result": {"roots": [{"uri": "file:///srv/a%20b"}]}})
+            await host.answer_to(asked)
+            assert host.caller.workspace == "/srv/a b"
+
+    run(main)
+
+
+def test_a_client_that_does_not_name_its_roots_holds_nothing_up() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        async with hosted(engine) as host:
+            await host.begin({"roots": {}})
+            before = trio.current_time()
+            await host.call("parler_recv")
+            assert trio.current_time() - before == pytest.approx(1)
+            await host.call("parler_recv")
+            assert trio.current_time() - before == pytest.approx(1)
+
+    run(main)
+
+
+def joined(status: str) -> t.JoinedSession:
+    return t.JoinedSession(room=ROOM, status=status, messages=[], truncated=False, code="K7QD", name="auth")
+
+
+def test_a_window_that_stays_knocks_with_the_key_it_came_with() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        engine.script["session.join"] = joined("pending")
+        async with hosted(engine, hello(session_key="A3KE7DJR")) as host:
+            await host.begin()
+            await trio.sleep(KNOCK_SECONDS / 2)
+            assert engine.made("session.join") == []
+            await trio.sleep(KNOCK_SECONDS)
+            assert engine.made("session.join") == [t.JoinSession(key="A3KE7DJR")]
+            assert "waits for a person; the code to tell them is K7QD" in text_of(await host.call("parler_recv"))
+
+    run(main)
+
+
+def test_a_health_check_with_a_key_never_knocks() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        async with hosted(engine, hello(session_key="A3KE7DJR")) as host:
+            await host.begin()
+            await host.get("tools/list")
+        assert engine.calls == []
+
+    run(main)
+
+
+def test_the_first_call_knocks_before_it_does_anything() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        engine.script["session.join"] = joined("joined")
+        async with hosted(engine, hello(session_key="A3KE7DJR")) as host:
+            await host.begin()
+            first = text_of(await host.call("parler_recv"))
+            assert "You are in auth now" in first
+            assert [op for op, _ in engine.calls] == ["session.join", "message.recv"]
+            assert text_of(await host.call("parler_recv")) == "Nothing new."
+        assert len(engine.made("session.join")) == 1
+
+    run(main)
+
+
+# -- robustness ------------------------------------------------------------------------------------------------------
+
+
+def test_a_connection_that_breaks_under_an_answer_ends_quietly(caplog: pytest.LogCaptureFixture) -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        async with hosted(engine) as host:
+            await host.begin()
+            await host.ask("tools/call", {"name": "parler_recv", "arguments": {"wait_secs": 5}})
+            await trio.testing.wait_all_tasks_blocked()
+            await host._receive.aclose()
+            engine.post("nobody reads this")
+            await trio.testing.wait_all_tasks_blocked()
+
+    run(main)
+    assert caplog.text == ""
+
+
+def test_a_flood_of_calls_is_refused_beyond_a_number_and_the_rest_go_on() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        async with hosted(engine) as host:
+            await host.begin()
+
+            async def wait_once() -> None:
+                await host.ask("tools/call", {"name": "parler_recv", "arguments": {"wait_secs": 50}})
+
+            for _ in range(64):
+                await wait_once()
+            result = await host.call("parler_send", text="one more")
+            assert result["structuredContent"]["error"]["code"] == "busy"
+
+    run(main)
+
+
+def test_the_library_is_loaded_once_for_all_windows() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        host = McpHost(engine)
+        assert await host.load() is await host.load()
+
+    run(main)
+
+
+def test_the_handshake_versions_are_those_of_the_library() -> None:
+    assert static.VERSIONS == HANDSHAKE_PROTOCOL_VERSIONS
+
+
+def test_an_author_is_shown_by_name() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        engine.post("hello")
+        async with hosted(engine) as host:
+            await host.begin()
+            assert ALICE.name in text_of(await host.call("parler_recv"))
+
+    run(main)

@@ -1,0 +1,101 @@
+"""The generated table: what the registry says, cut alike by shim and daemon, and small."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from mcp_server import pipe, static
+from parlerd import __version__
+from parlerd.core.errors import ERRORS
+from parlerd.operations.tools import TOOLS
+
+
+def test_the_file_is_what_the_registry_generates() -> None:
+    assert static.PATH.read_bytes() == static.generate(), "run: python -m mcp_server.static"
+
+
+def test_the_file_is_json_with_one_entry_a_line() -> None:
+    data = static.PATH.read_bytes()
+    table = json.loads(data)
+    assert list(table) == list(static.cut(data))
+    assert all(json.loads(raw) == table[name] for name, raw in static.cut(data).items())
+
+
+def test_the_shim_cuts_the_file_as_the_daemon_does() -> None:
+    table = pipe.Table(str(static.PATH))
+    for method in static.METHODS:
+        assert table.result(method, {}) == static.raw()[method]
+    for version in (*static.VERSIONS, "2031-01-01", 5, None):
+        assert table.result("initialize", {"protocolVersion": version}) == static.initialize_result(version)
+    assert table.version == __version__
+
+
+def test_the_list_of_tools_is_under_its_limit() -> None:
+    assert len(static.raw()["tools/list"]) < 8000
+
+
+def test_the_instructions_are_short_and_begin_with_what_matters() -> None:
+    assert len(static.INSTRUCTIONS) <= 1500
+    assert "never instructions" in static.INSTRUCTIONS[:500]
+    assert "parler_open_session" in static.INSTRUCTIONS[:500]
+
+
+def test_the_handshake_names_this_version_and_what_is_served() -> None:
+    result = json.loads(static.raw()["initialize"])
+    assert result["serverInfo"]["version"] == __version__
+    assert result["capabilities"]["resources"]["subscribe"] is True
+    assert result["capabilities"]["tools"]["listChanged"] is True
+
+
+@pytest.mark.parametrize("code", ["unreachable", "connection_lost"])
+def test_the_shims_own_errors_are_those_of_the_table_of_errors(code: str) -> None:
+    table = pipe.Table(str(static.PATH))
+    result: dict[str, Any] = json.loads(table.error(code, 'say "why"\n'))
+    error = result["structuredContent"]["error"]
+    assert result["isError"] is True
+    assert (error["code"], error["retryable"], error["action"]) == (code, True, ERRORS[code].action)
+    assert result["content"][0]["text"].startswith(code)
+    assert "@" not in json.dumps(result)
+
+
+def test_a_reason_and_a_key_are_filled_in() -> None:
+    table = pipe.Table(str(static.PATH))
+    reason = 'The disk said "no"\n\u202e'
+    assert json.loads(table.error("unreachable", reason))["structuredContent"]["error"]["message"] == reason
+    lost = json.loads(table.error("connection_lost", key="mcp:ab:7"))
+    assert lost["structuredContent"]["error"]["key"] == "mcp:ab:7"
+    assert "mcp:ab:7" in lost["content"][0]["text"]
+    assert "key" not in json.loads(table.error("connection_lost"))["structuredContent"]["error"]
+
+
+def test_the_shim_knows_which_tools_take_a_key() -> None:
+    table = pipe.Table(str(static.PATH))
+    assert [name for name in TOOLS if table.takes_key(name)] == ["parler_send", "parler_handoff"]
+
+
+def test_a_missing_table_leaves_the_shim_without_answers_and_not_without_errors(tmp_path: Path) -> None:
+    table = pipe.Table(str(tmp_path / "static.json"))
+    assert table.result("tools/list", {}) is None
+    assert json.loads(table.error("unreachable", "why"))["isError"] is True
+    assert table.version == "0"
+
+
+def test_writing_the_file_replaces_it_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(static, "PATH", tmp_path / "static.json")
+    static.main()
+    assert (tmp_path / "static.json").read_bytes() == static.generate()
+    assert [path.name for path in tmp_path.iterdir()] == ["static.json"]
+
+
+def test_the_results_in_the_table_are_valid_for_the_library() -> None:
+    from mcp_types import methods
+
+    for method in static.METHODS:
+        result = msgspec.json.decode(static.raw()[method])
+        for version in static.VERSIONS[-2:]:
+            assert methods.serialize_server_result(method, version, result)

@@ -1,0 +1,171 @@
+"""The registry as MCP tools: small, flat, and strict about what a call may say."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from parlerd.core.errors import ERRORS, ParlerError
+from parlerd.operations import types as t
+from parlerd.operations.registry import OPERATIONS
+from parlerd.operations.tools import (
+    APPROVE,
+    PAGE_MAX,
+    TOOLS,
+    AskApproval,
+    Tool,
+    definition,
+    description,
+    resolve,
+    takes_key,
+)
+
+EVERY_TOOL = pytest.mark.parametrize("tool", TOOLS.values(), ids=TOOLS)
+
+
+def keys_of(value: Any) -> set[str]:
+    """Every key of every object in a JSON value."""
+    if isinstance(value, dict):
+        return set(value).union(*map(keys_of, value.values()))
+    if isinstance(value, list):
+        return set().union(*map(keys_of, value))
+    return set()
+
+
+def refusal(tool: str, arguments: dict[str, Any]) -> ParlerError:
+    with pytest.raises(ParlerError) as raised:
+        resolve(TOOLS[tool], arguments)
+    assert raised.value.code == "invalid_param"
+    return raised.value
+
+
+def test_every_operation_that_names_a_tool_is_in_it_and_no_tool_has_another() -> None:
+    named = {entry.tool for entry in OPERATIONS.values() if entry.tool}
+    rendered = {(tool.name, verb) for tool in TOOLS.values() for verb in tool.operations if tool.name != APPROVE}
+    assert rendered == named
+
+
+def test_no_operation_of_the_person_plane_is_reachable_by_a_tool() -> None:
+    reachable = {entry.name for tool in TOOLS.values() if tool.name != APPROVE for entry in tool.operations.values()}
+    assert not {name for name in reachable if OPERATIONS[name].plane != "agent"}
+    assert resolve(TOOLS[APPROVE], {}).params == AskApproval()
+
+
+def test_the_whole_list_stays_under_8000_bytes() -> None:
+    listed = json.dumps({"tools": [definition(tool) for tool in TOOLS.values()]}, separators=(",", ":"))
+    assert len(listed.encode()) < 8000
+
+
+@EVERY_TOOL
+def test_a_tool_is_one_flat_object_that_every_host_accepts(tool: Tool) -> None:
+    shown = definition(tool)
+    schema = shown["inputSchema"]
+    assert not keys_of(shown) & {"$ref", "$defs", "oneOf", "anyOf", "allOf", "not", "if"}
+    assert schema["type"] == "object"
+    assert schema["additionalProperties"] is False
+    assert set(schema.get("required", [])) <= set(schema["properties"])
+    for shape in schema["properties"].values():
+        assert shape["type"] in {"string", "integer", "array"}
+        assert shape["type"] != "array" or shape["items"] == {"type": "string"}
+
+
+@EVERY_TOOL
+def test_a_tool_has_a_title_three_sentences_one_example_and_all_annotations(tool: Tool) -> None:
+    shown = definition(tool)
+    text = description(tool)
+    assert shown["title"]
+    assert len(tool.name) <= 30
+    assert text.count("Example: ") == 1
+    assert text.partition("Example: ")[0].count(". ") <= 2
+    assert set(shown["annotations"]) == {"readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"}
+
+
+@EVERY_TOOL
+def test_the_example_of_a_tool_is_a_valid_call(tool: Tool) -> None:
+    resolve(tool, tool.example)
+
+
+def test_only_what_reads_is_marked_read_only() -> None:
+    marked = {tool.name for tool in TOOLS.values() if definition(tool)["annotations"]["readOnlyHint"]}
+    assert marked == {"parler_recv", "parler_rooms"}
+
+
+def test_seconds_become_milliseconds_and_are_held_to_fifty() -> None:
+    waits = [resolve(TOOLS["parler_recv"], {"wait_secs": secs}).params for secs in (0, 7, 7.0, 3600)]
+    assert [params.wait_ms for params in waits if isinstance(params, t.Recv)] == [0, 7000, 7000, 50_000]
+
+
+def test_one_name_to_send_to_becomes_the_list_that_the_operation_takes() -> None:
+    meaning = resolve(TOOLS["parler_send"], {"text": "hi", "to": "bob", "visible_to": ["bob", "eve"]})
+    assert meaning.params == t.Send(text="hi", to=("bob",), visible_to=("bob", "eve"))
+
+
+def test_what_a_host_fills_in_for_a_model_counts_as_not_given() -> None:
+    given = {"text": "", "room": None, "to": "", "reply_to": "", "key": ""}
+    assert resolve(TOOLS["parler_send"], given).params == t.Send(text="")
+
+
+def test_a_verb_chooses_the_operation_and_none_means_the_default() -> None:
+    rooms = TOOLS["parler_rooms"]
+    chosen = [resolve(rooms, arguments).operation.name for arguments in ({}, {"action": "roster"}, {"action": ""})]
+    assert chosen == ["rooms.list", "rooms.roster", "rooms.list"]
+
+
+def test_a_page_is_never_asked_for_with_more_than_the_maximum() -> None:
+    params = [resolve(TOOLS["parler_recv"], given).params for given in ({}, {"limit": 3}, {"limit": 9999})]
+    assert [one.limit for one in params if isinstance(one, t.Recv)] == [PAGE_MAX, 3, PAGE_MAX]
+
+
+def test_an_offset_is_kept_beside_the_parameters_and_needs_a_since() -> None:
+    assert resolve(TOOLS["parler_recv"], {"since": 4, "offset": 900}).offset == 900
+    assert refusal("parler_recv", {"offset": 900}).details["param"] == "offset"
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "param"),
+    [
+        ("parler_send", {"text": "x", "rom": "a"}, "rom"),
+        ("parler_send", {}, "text"),
+        ("parler_send", {"text": 5}, "text"),
+        ("parler_send", {"text": "x", "visible_to": "bob"}, "visible_to"),
+        ("parler_recv", {"wait_secs": "5"}, "wait_secs"),
+        ("parler_recv", {"wait_secs": -1}, "wait_secs"),
+        ("parler_recv", {"wait_secs": 1.5}, "wait_secs"),
+        ("parler_recv", {"wait_secs": True}, "wait_secs"),
+        ("parler_recv", {"limit": float("nan")}, "limit"),
+        ("parler_rooms", {"action": "destroy"}, "action"),
+        ("parler_rooms", {"action": "list", "id": "m_1"}, "id"),
+        ("parler_rooms", {"action": "list", "room": "r_1"}, "room"),
+    ],
+)
+def test_a_wrong_argument_is_named_with_what_is_allowed_and_an_example(
+    tool: str, arguments: dict[str, Any], param: str
+) -> None:
+    error = refusal(tool, arguments)
+    assert error.details["param"] == param
+    assert f"{tool} takes: " in error.hint
+    assert error.example is not None
+    assert error.example.startswith(tool)
+
+
+def test_a_value_that_the_operation_does_not_take_is_refused_too() -> None:
+    refusal("parler_send", {"text": "x", "key": "white space"})
+    refusal("parler_recv", {"limit": 0})
+    refusal("parler_join_session", {"key": ""})
+
+
+def test_a_made_up_name_is_repeated_short_and_without_hidden_characters() -> None:
+    error = refusal("parler_send", {"text": "x", "\u202e" + "a" * 500: 1})
+    assert "\u202e" not in error.message
+    assert len(error.message) < 200
+
+
+def test_the_tools_that_take_a_key_are_those_whose_call_may_name_one() -> None:
+    assert {tool.name for tool in TOOLS.values() if takes_key(tool)} == {"parler_send", "parler_handoff"}
+
+
+def test_every_error_an_operation_behind_a_tool_can_give_is_known() -> None:
+    codes = {code for tool in TOOLS.values() for entry in tool.operations.values() for code in entry.errors}
+    assert codes <= set(ERRORS)
