@@ -1,0 +1,1 @@
+"""One command for each figure that Parler promises: `python -m benchmarks.wake`. See README.md."""

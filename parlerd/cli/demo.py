@@ -1,0 +1,166 @@
+"""`parler demo`: the main job, end to end, in a throw-away home, told step by step with timings.
+
+Here is what is shown and what it exits with. Not here: the steps (`demo_story`), the recap they begin with
+(`demo_recap`), the home (`demo_home`). Invariant: it exits 0 only if every step held, and not before all is cleaned up.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from parlerd.cli.context import Context
+from parlerd.cli.output import DONE, FAILED, Output
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from parlerd.cli.demo_recap import Recap
+    from parlerd.cli.demo_story import Step, Story
+
+NEXT: Final = "parler connect --print claude-code"
+_TITLES: Final = {
+    "daemon": "A daemon starts",
+    "windows": "Two windows open",
+    "open": "One opens a session",
+    "knock": "The other knocks",
+    "blind": "It sees nothing",
+    "approve": "A person decides",
+    "landed": "It lands caught up",
+    "talk": "They talk",
+    "kill": "The daemon is killed",
+    "count": "Nothing is missing",
+    "handoff": "The turn goes over",
+    "tidy": "All is cleaned up",
+}
+
+
+def run(ctx: Context, args: Namespace) -> int:
+    """Play the demo. Raises `ParlerError` for a file that cannot be used, KeyboardInterrupt once all is cleaned up."""
+    from parlerd.cli.demo_recap import recap_of_file, recap_of_repository
+
+    directory = _here()
+    recap = recap_of_file(Path(args.context_file)) if args.context_file else recap_of_repository(directory)
+    teller = _Teller(ctx.out)
+    begun = ctx.monotonic()
+    story, interrupted = _play(recap, directory, teller, keep=args.keep)
+    if interrupted:
+        raise KeyboardInterrupt
+    if teller.lost is not None:
+        raise teller.lost
+    seconds = ctx.monotonic() - begun
+    ctx.out.document(_document(story, seconds)) if ctx.out.json else _conclude(ctx.out, story, seconds)
+    return DONE if story.held else FAILED
+
+
+def _play(recap: Recap, directory: Path, teller: _Teller, *, keep: bool) -> tuple[Story, bool]:
+    """The story, played, and whether somebody wanted it to end before its time."""
+    import trio
+
+    from parlerd.cli.demo_home import DemoHome
+    from parlerd.cli.demo_story import Story
+
+    interrupted = False
+
+    async def main() -> Story:
+        # From here on, a signal ends the story as a step that breaks does: with everything cleaned up.
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+            story = Story(DemoHome(), recap, directory, teller, keep=keep)
+            async with trio.open_nursery() as nursery:
+
+                async def watch() -> None:
+                    nonlocal interrupted
+                    async for _ in signals:
+                        interrupted = True
+                        nursery.cancel_scope.cancel()
+
+                nursery.start_soon(watch)
+                await story.play()
+                nursery.cancel_scope.cancel()
+        return story
+
+    return trio.run(main), interrupted
+
+
+def _here() -> Path:
+    try:
+        return Path(os.getcwd())
+    except OSError:
+        return Path("/")  # removed under us: a place like any other that is no repository
+
+
+class _Teller:
+    """Shows the story as it happens: a line for each step, then what was said in it.
+
+    `lost` is why nobody sees it any more; the story goes on to its end, which cleans up.
+    """
+
+    def __init__(self, out: Output) -> None:
+        self._out = out
+        self._count = 0
+        self._said: list[tuple[str, str]] = []
+        self.lost: OSError | None = None
+        if not out.json:
+            out.say(("Parler: two agents, one conversation, and a person at the door.", "bold"))
+            out.say()
+
+    def doing(self, what: str) -> AbstractContextManager[object]:
+        return self._out.progress(what, after_s=0.0)
+
+    def said(self, who: str, text: str) -> None:
+        self._said.append((who, text))
+
+    def done(self, step: Step) -> None:
+        said, self._said = self._said, []
+        self._count += 1
+        if self._out.json or self.lost is not None:
+            return
+        try:
+            self._show(step, said)
+        except OSError as error:
+            self.lost = error
+
+    def _show(self, step: Step, said: list[tuple[str, str]]) -> None:
+        out = self._out
+        mark: tuple[str, Any] = ("ok", "good") if step.ok else ("BROKEN", "bad")
+        number, title = f"{self._count:2}", f"{_TITLES[step.name]:21}"
+        out.say((f"{number}  ", "dim"), (title, "bold"), (f"{step.ms / 1000:7.3f} s  ", "dim"), mark)
+        out.say("      ", step.detail)
+        for who, text in said:
+            out.say("      ", (who, "name"))
+            out.text(text, indent="      ")
+        out.flush()
+
+
+def _document(story: Story, seconds: float) -> dict[str, Any]:
+    return {
+        "ok": story.held,
+        "elapsed_ms": round(seconds * 1000),
+        "steps": [
+            {"step": step.name, "ok": step.ok, "ms": round(step.ms, 1), "detail": step.detail, **step.facts}
+            for step in story.steps
+        ],
+        "messages": story.counts,
+        "log": [] if story.held else story.log,
+        "next": NEXT,
+    }
+
+
+def _conclude(out: Output, story: Story, seconds: float) -> None:
+    out.say()
+    if not story.held:
+        broken = next(step.name for step in story.steps if not step.ok)
+        out.note(("The demo broke", "bad"), f" at `{broken}`, after {seconds:.1f} s. The daemon's last words:")
+        for line in story.log:
+            out.note("  ", line)
+        hint = "`parler demo --keep` leaves its home for a look; `parler doctor` checks this install."
+        out.note(("hint: ", "dim"), hint)
+        return
+    count = story.counts
+    told = f"{count['sent']} messages sent, {count['stored']} stored, {count['lost']} lost, {count['doubled']} doubled."
+    out.say((f"All {len(story.steps)} steps held, in {seconds:.1f} s: ", "good"), told)
+    out.say("Next, the entry for your agent host's config:")
+    out.paste(NEXT)

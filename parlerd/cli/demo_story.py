@@ -1,0 +1,513 @@
+"""The main job as the demo plays it: twelve steps, each checked by what the two windows were really shown.
+
+Two agents stand in for what a person has open: one opens a session and shares its context, the other knocks, waits, is
+let in by the person's code, and talks. In the middle the daemon is killed. Nothing here knows more than a window of an
+agent host would, but for the pid that is killed and the code, which a person reads on one side and types on the other:
+that is the form of security spec A2, so the demo holds where an agent host runs it and no command may decide.
+
+Not here: printing (`demo`), the home (`demo_home`), the client (`mcp_server.demo_client`). Invariant: no step runs
+after one that is not as it should be; whatever happens, every window is closed and the home ended.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import statistics
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import trio
+
+from parlerd.cli.demo_home import DemoHome
+from parlerd.cli.demo_recap import Recap
+from parlerd.cli.demo_texts import Broken, Texts, expect, unfenced, visible, whole_text
+from parlerd.core.errors import ParlerError
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from mcp_server.demo_client import AgentWindow
+
+STEP_SECONDS: Final = 15.0
+"""For one step. All of them together take a few seconds; one that takes so long is broken."""
+WAIT_SECS: Final = 45
+"""What an agent would wait in one call. Nothing here comes near it: whoever waits is woken."""
+LOOK_SECONDS: Final = 0.005
+TOPIC: Final = "demo"
+TOOLS: Final = frozenset(
+    f"parler_{name}" for name in ("open_session", "join_session", "send", "recv", "handoff", "rooms", "approve")
+)
+
+_TALK: Final = (
+    "I have read the recap. I take what is left; is anything decided that is not in it?",
+    "Only that the tests come first. Tell me when they pass.",
+    "The first one is written and fails, as it should.",
+    "Good. The login form can wait.",
+    "It passes now: three lines in the token store.",
+    "Then go on with rotation.",
+)
+_LANES: Final = 3
+_BURST: Final = tuple(f"Note {number} of 12, while the daemon dies." for number in range(1, 13))
+"""Sent by as many tasks as there are lanes, each its next one when the one before is answered."""
+_KILL_AT: Final = 4
+"""Answers after which the daemon is killed: the next send of each lane is then somewhere on its way."""
+_SUMMARY: Final = "Rotation done, its tests pass."
+_NEXT: Final = "Wire the login form to the new endpoints."
+
+
+@dataclass
+class Step:
+    """One step. `detail` is for a person, `facts` for a script."""
+
+    name: str
+    ok: bool = False
+    ms: float = 0.0
+    detail: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Teller(Protocol):
+    """Who shows the story while it happens."""
+
+    def doing(self, what: str) -> AbstractContextManager[object]:
+        """A step is under way."""
+        ...
+
+    def done(self, step: Step) -> None:
+        """A step is over, well or not."""
+        ...
+
+    def said(self, who: str, text: str) -> None:
+        """An agent sent something."""
+        ...
+
+
+class Story:
+    """One run. `play` is all of it; `steps` is what came of it."""
+
+    def __init__(self, home: DemoHome, recap: Recap, directory: Path, teller: Teller, *, keep: bool) -> None:
+        self.home = home
+        self.steps: list[Step] = []
+        self.log: list[str] = []
+        # As every reader is shown it, so that the texts can be compared to the letter.
+        self.recap = Recap(visible(recap.text), recap.source)
+        self._directory = directory
+        self._teller = teller
+        self._keep = keep
+        self._texts = Texts(self.recap.text)
+        self._codes: list[str] = []
+        self._key = ""
+        self._room = ""
+        self._code = ""
+        self._open_windows: list[AgentWindow] = []
+        self._names: dict[AgentWindow, str] = {}
+        self._joined: dict[str, Any] = {}
+        self._joined_after = 0.0
+
+    async def play(self) -> None:
+        """Play all steps, or up to the first that breaks."""
+        steps: tuple[tuple[str, str, Callable[[Step], Awaitable[None]]], ...] = (
+            ("daemon", "Starting a daemon in a throw-away home", self._daemon),
+            ("windows", "Opening two agent windows", self._windows),
+            ("open", "One opens a session", self._open),
+            ("knock", "The other knocks", self._knock),
+            ("blind", "It looks around from outside", self._blind),
+            ("approve", "The person decides", self._approve),
+            ("landed", "It comes in", self._landed),
+            ("talk", "They talk", self._talk),
+            ("kill", "The daemon is killed", self._kill),
+            ("count", "Counting what each side has", self._count),
+            ("handoff", "The turn is handed over", self._handoff),
+        )
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                for name, doing, act in steps:
+                    if not await self._step(name, doing, act):
+                        break
+                self._close_windows(nursery)
+        except* Exception as group:
+            # A window ended by itself, which ended the step under way.
+            step = self.steps[-1]
+            step.ok, step.detail = False, f"A window broke: {_first(group)}"
+            self._teller.done(step)
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._step("tidy", "Cleaning up", self._tidy)
+
+    @property
+    def held(self) -> bool:
+        """Whether every step was as it should be."""
+        return bool(self.steps) and all(step.ok for step in self.steps)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many messages were sent, stored, lost and doubled."""
+        return self._texts.counts
+
+    async def _step(self, name: str, doing: str, act: Callable[[Step], Awaitable[None]]) -> bool:
+        step = Step(name)
+        self.steps.append(step)
+        begun = trio.current_time()
+        try:
+            with self._teller.doing(doing), trio.fail_after(STEP_SECONDS):
+                await act(step)
+            step.ok = True
+        except* trio.TooSlowError:
+            step.detail = f"This took longer than {STEP_SECONDS:.0f} s."
+        except* (Broken, ParlerError, OSError) as group:
+            step.detail = str(_first(group))
+        except* Exception as group:
+            # What a window's client or a daemon of another mind may raise; the demo says so instead of a stack trace.
+            error = _first(group)
+            step.detail = f"{type(error).__name__}: {error}"
+        step.ms = (trio.current_time() - begun) * 1000
+        self._teller.done(step)
+        return step.ok
+
+    # -- the stage -------------------------------------------------------------------------------------------
+
+    async def _daemon(self, step: Step) -> None:
+        async with trio.open_nursery() as nursery:
+            # Most of a second that the daemon's own start can have at the same time.
+            nursery.start_soon(_import, "mcp_server.demo_client")
+            begun = trio.current_time()
+            self._pid = await trio.to_thread.run_sync(self.home.start)
+            step.facts = {"pid": self._pid, "answered_ms": _ms(begun)}
+        step.detail = f"it answered after {step.facts['answered_ms']:.0f} ms, in a throw-away home (pid {self._pid})"
+
+    async def _windows(self, step: Step) -> None:
+        elsewhere = self.home.directory / "worktree"
+        (elsewhere / ".git").mkdir(parents=True)
+        self._opener = self._window("claude-code", self._directory)
+        self._joiner = self._window("codex", elsewhere)
+        ready: list[float] = []
+
+        async def start(window: AgentWindow) -> None:
+            begun = trio.current_time()
+            await self._nursery.start(window.run)
+            tools = await window.tools()
+            ready.append(_ms(begun))
+            expect(set(tools) >= TOOLS, f"The tools are {', '.join(tools)}.")
+            step.facts["tools"] = len(tools)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(start, self._opener)
+            nursery.start_soon(start, self._joiner)
+        step.facts["ready_ms"] = [round(ms, 1) for ms in ready]
+        step.detail = (
+            f"two MCP clients, each through its own shim: Claude Code's part and Codex's part;"
+            f" {step.facts['tools']} tools listed after {max(ready):.0f} ms"
+        )
+
+    def _window(self, host: str, directory: Path) -> AgentWindow:
+        from mcp_server.demo_client import AgentWindow, ToolError
+
+        self._tool_error = ToolError
+        window = AgentWindow(self.home.shim_command(host), name=host, directory=directory, person=self._person)
+        self._open_windows.append(window)
+        return window
+
+    async def _person(self, _message: str) -> str | None:
+        """The person at the opener's host. What they type they read on the joiner's side."""
+        await trio.lowlevel.checkpoint()
+        return self._codes.pop(0) if self._codes else None
+
+    # -- the door --------------------------------------------------------------------------------------------
+
+    async def _open(self, step: Step) -> None:
+        opened = await self._opener.call("parler_open_session", context=self.recap.text, topic=TOPIC)
+        expect(opened["approval"] is True, "The session can be entered without asking a person.")
+        self._key, self._room = opened["key"], opened["room"]
+        step.facts = {"room": self._room, "context": self.recap.source, "characters": len(self.recap.text)}
+        step.detail = f"{self.recap.source}, {len(self.recap.text):,} characters; the key to hand over is {self._key}"
+
+    async def _knock(self, step: Step) -> None:
+        pending = await self._joiner.call("parler_join_session", key=self._key, wait_secs=0)
+        expect(pending["status"] == "pending", f"The door answered {pending['status']}.")
+        expect(not pending["messages"], "It was shown messages before anyone let it in.")
+        self._code = pending["code"]
+        step.facts = {"status": pending["status"], "code": self._code}
+        step.detail = f"pending: a person decides. Its own side shows the code {self._code}"
+
+    async def _blind(self, step: Step) -> None:
+        rooms = await self._joiner.call("parler_rooms")
+        expect(rooms["rooms"] == [], "It sees a room.")
+        tried = 0
+        for tool, arguments in (
+            ("parler_recv", {"room": self._room}),
+            ("parler_recv", {"room": self._room, "since": 0}),
+            ("parler_send", {"room": self._room, "text": "let me in"}),
+            ("parler_rooms", {"action": "roster", "room": self._room}),
+        ):
+            try:
+                await self._joiner.call(tool, **arguments)
+            except self._tool_error as error:
+                expect(error.code == "no_such_room", f"{tool} answered {error.code}.")
+                tried += 1
+            else:
+                raise Broken(f"{tool} worked from outside.")
+        expect(await self._joiner.read(f"parler://room/{self._room}/messages") is None, "It can read the room.")
+        everything = "\n".join(self._joiner.shown)
+        telling = [line for line in self.recap.text.splitlines() if len(line) > _TELLING]
+        leaked = [line for line in telling if _in_json(line) in everything]
+        expect(not leaked, f"It was shown of the context: {leaked[:1]}")
+        step.facts = {"refused": tried + 1}
+        step.detail = f"no room, no message, not one line of the context: {tried + 1} ways to look, all refused"
+
+    async def _approve(self, step: Step) -> None:
+        self._codes = [""]
+        try:
+            await self._opener.call("parler_approve")
+        except self._tool_error as error:
+            expect(error.code == "form_undecided", f"An empty form was answered with {error.code}.")
+        else:
+            raise Broken("An empty form let it in.")
+        self._codes = [self._code]
+        async with trio.open_nursery() as nursery:
+
+            async def wait_at_the_door() -> None:
+                self._joined = await self._joiner.call("parler_join_session", key=self._key, wait_secs=WAIT_SECS)
+                self._joined_after = trio.current_time()
+
+            nursery.start_soon(wait_at_the_door)
+            decided = await self._opener.call("parler_approve")
+            answered = trio.current_time()
+        expect(decided["status"] == "approved", f"The decision was {decided['status']}.")
+        expect(decided["proof"] == "form", f"The proof was {decided['proof']}.")
+        step.facts = {"proof": decided["proof"], "woken_after_ms": round((self._joined_after - answered) * 1000, 2)}
+        step.detail = "the person typed that code into a form at the first window; an empty form had decided nothing"
+
+    async def _landed(self, step: Step) -> None:
+        joined = self._joined
+        expect(joined["status"] == "joined", f"The door answered {joined['status']}.")
+        (recap,) = joined["messages"]
+        text = await whole_text(self._joiner, self._room, recap)
+        expect(text == self.recap.text, "The context is not what was opened with.")
+        expect(recap["verified"] == "valid", f"Its signature is {recap['verified']}.")
+        names = [recap["author"]["name"], *await self._others_in_the_room()]
+        self._names = {self._opener: names[0], self._joiner: next(name for name in names if name != names[0])}
+        step.facts = {"characters": len(text), "verified": recap["verified"], "names": list(self._names.values())}
+        step.detail = (
+            f"{self._names[self._joiner]} has all {len(text):,} characters, word for word, signed by {names[0]}"
+        )
+
+    async def _others_in_the_room(self) -> list[str]:
+        roster = await self._opener.call("parler_rooms", action="roster")
+        return [member["name"] for member in roster["members"]]
+
+    # -- the conversation ------------------------------------------------------------------------------------
+
+    async def _talk(self, step: Step) -> None:
+        wakes: list[float] = []
+        speaker, listener = self._joiner, self._opener
+        for text in _TALK:
+            wakes.append(await self._say_to_one_who_waits(speaker, listener, text))
+            speaker, listener = listener, speaker
+        step.facts = {"messages": len(_TALK), "wake_ms": [round(ms, 2) for ms in wakes]}
+        step.detail = (
+            f"{len(_TALK)} messages, each to one who waited: there after {statistics.median(wakes):.1f} ms"
+            f" ({max(wakes):.1f} ms at most)"
+        )
+
+    async def _say_to_one_who_waits(self, speaker: AgentWindow, listener: AgentWindow, text: str) -> float:
+        """Milliseconds from the send to the other side's waiting call having answered with it."""
+        page: dict[str, Any] = {}
+        woken = 0.0
+
+        async def listen() -> None:
+            nonlocal page, woken
+            page = await listener.call("parler_recv", wait_secs=WAIT_SECS)
+            woken = trio.current_time()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listen)
+            await self._until_it_waits(listener, seen_by=speaker)
+            begun = trio.current_time()
+            sent = await speaker.call("parler_send", text=text)
+        self._texts.sent(text, sent["id"])
+        self._teller.said(self._names[speaker], text)
+        (message,) = page["messages"]
+        expect(await whole_text(listener, self._room, message) == text, "The other side was shown another text.")
+        expect(message["author"]["name"] == self._names[speaker], "The other side was told another author.")
+        return (woken - begun) * 1000
+
+    async def _until_it_waits(self, listener: AgentWindow, *, seen_by: AgentWindow) -> None:
+        while True:
+            roster = await seen_by.call("parler_rooms", action="roster")
+            if any(m["name"] == self._names[listener] and m["presence"] == "waiting" for m in roster["members"]):
+                return
+            await trio.sleep(LOOK_SECONDS)
+
+    # -- the accident ----------------------------------------------------------------------------------------
+
+    async def _kill(self, step: Step) -> None:
+        answered: dict[str, str] = {}
+        """Text to the key that the answer named."""
+        lost: dict[str, str] = {}
+        """Text to the key that the error named."""
+        shown: set[str] = set()
+        enough = trio.Event()
+
+        async def send(texts: Iterator[str]) -> None:
+            for text in texts:
+                try:
+                    sent = await self._opener.call("parler_send", text=text)
+                except self._tool_error as error:
+                    expect(error.retryable and bool(error.key), f"A send that was cut off was answered {error.code}.")
+                    lost[text] = error.key
+                    return
+                answered[text] = sent["key"]
+                self._texts.sent(text, sent["id"])
+                if len(answered) == _KILL_AT:
+                    enough.set()
+
+        async def listen() -> None:
+            try:
+                while True:
+                    page = await self._joiner.call("parler_recv", wait_secs=WAIT_SECS)
+                    shown.update(message["id"] for message in page["messages"])
+            except self._tool_error as error:
+                expect(error.retryable, f"A wait that was cut off was answered {error.code}.")
+
+        texts = iter(_BURST)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listen)
+            await self._until_it_waits(self._joiner, seen_by=self._opener)
+            for _ in range(_LANES):
+                nursery.start_soon(send, texts)
+            await enough.wait()
+            os.kill(self._pid, signal.SIGKILL)
+            killed = trio.current_time()
+        # What was answered is asked for again too: it must be the same message, whatever died in between.
+        replayed = 0
+        for text, key in {**answered, **lost}.items():
+            again = await self._opener.call("parler_send", text=text, key=key)
+            step.facts.setdefault("back_after_ms", _ms(killed))
+            if text in answered:
+                expect(again["replayed"], "A send that was repeated became another message.")
+                expect(again["id"] == self._texts.id_of(text), "A send that was repeated was given another id.")
+            else:
+                replayed += again["replayed"]
+                self._texts.sent(text, again["id"])
+        for text in texts:
+            sent = await self._opener.call("parler_send", text=text)
+            self._texts.sent(text, sent["id"])
+        repeated = await self._catch_up({self._texts.id_of(text) for text in _BURST}, shown)
+        pid = await trio.to_thread.run_sync(self.home.daemon)
+        expect(pid not in (0, self._pid), "The daemon was not started again.")
+        self._pid = pid
+        step.facts |= {
+            "answered": len(answered),
+            "unanswered": len(lost),
+            "unanswered_but_stored": replayed,
+            "shown_again": repeated,
+            "pid": pid,
+        }
+        step.detail = (
+            f"SIGKILL after {len(answered)} answers, with {len(lost)} sends and a wait under way; a new one answers"
+            f" {step.facts['back_after_ms'] / 1000:.2f} s later. The {len(lost)} are sent again with their keys:"
+            f" {replayed} had been stored already"
+        )
+
+    async def _catch_up(self, wanted: set[str], seen: set[str]) -> int:
+        """Read on until all of `wanted` was seen; how many were shown again, because that was not acknowledged."""
+        repeated = 0
+        while not wanted <= seen:
+            page = await self._joiner.call("parler_recv", wait_secs=WAIT_SECS)
+            ids = [message["id"] for message in page["messages"]]
+            repeated += len(seen.intersection(ids))
+            seen.update(ids)
+        return repeated
+
+    async def _count(self, step: Step) -> None:
+        mine, theirs = [await self._read_all(window) for window in (self._opener, self._joiner)]
+        expect(mine == theirs, "The two sides do not read the same.")
+        self._texts.found(mine)
+        counts = self.counts
+        expect(counts["lost"] == counts["doubled"] == 0, f"{counts['lost']} lost, {counts['doubled']} doubled.")
+        why = await self._opener.call("parler_rooms", action="why", id=self._texts.id_of(_TALK[1]))
+        (reader,) = why["readers"]
+        stages = [reached["stage"] for reached in reader["stages"]]
+        expect("acknowledged" in stages, f"The first answer only got as far as {stages[-1]}.")
+        step.facts = {**counts, "ladder": stages}
+        step.detail = (
+            f"{counts['sent']} sent, {counts['stored']} stored, none lost, none doubled;"
+            " both sides read the same in the same order"
+        )
+
+    async def _read_all(self, window: AgentWindow) -> list[tuple[str, str, str]]:
+        """(id, author, text) of every message this window may see, looked back at without marking anything as read."""
+        found: list[tuple[str, str, str]] = []
+        since, more = 0, True
+        while more:
+            page = await window.call("parler_recv", room=self._room, since=since)
+            for message in page["messages"]:
+                text = await whole_text(window, self._room, message)
+                found.append((message["id"], message["author"]["name"], text))
+                since = message["seq"]
+            more = page["more"]
+        return found
+
+    async def _handoff(self, step: Step) -> None:
+        page: dict[str, Any] = {}
+
+        async def listen() -> None:
+            page.update(await self._opener.call("parler_recv", wait_secs=WAIT_SECS))
+
+        to = self._names[self._opener]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listen)
+            await self._until_it_waits(self._opener, seen_by=self._joiner)
+            await self._joiner.call("parler_handoff", next=_NEXT, summary=_SUMMARY, **{"for": to})
+        (message,) = page["messages"]
+        handoff = message["handoff"]
+        expect(handoff["to_you"] is True, "It does not say that the turn is its own.")
+        expect(unfenced(handoff["next"])[0] == _NEXT, "It was told another thing to do.")
+        expect(unfenced(handoff["summary"])[0] == _SUMMARY, "It was told another summary.")
+        self._teller.said(self._names[self._joiner], f"{_SUMMARY} Next: {_NEXT}")
+        step.facts = {"for": to}
+        step.detail = f"{to} waited, and has the turn and what to do next"
+
+    # -- afterwards ------------------------------------------------------------------------------------------
+
+    def _close_windows(self, nursery: trio.Nursery) -> None:
+        for window in self._open_windows:
+            window.close()
+        nursery.cancel_scope.deadline = trio.current_time() + STEP_SECONDS
+
+    async def _tidy(self, step: Step) -> None:
+        self.log = await trio.to_thread.run_sync(self.home.log_tail)
+        await trio.to_thread.run_sync(lambda: self.home.end(keep=self._keep))
+        kept = str(self.home.home.root) if self._keep else None
+        step.facts = {"home": kept}
+        step.detail = f"windows closed, daemon stopped, home {f'kept in {kept}' if kept else 'removed'}"
+
+
+_TELLING: Final = 8
+"""Characters of a line of the context that cannot turn up elsewhere by chance."""
+
+
+async def _import(module: str) -> None:
+    await trio.to_thread.run_sync(importlib.import_module, module)
+
+
+def _in_json(line: str) -> str:
+    import json
+
+    return json.dumps(line, ensure_ascii=False)[1:-1]
+
+
+def _ms(since: float) -> float:
+    return round((trio.current_time() - since) * 1000, 1)
+
+
+def _first(group: BaseExceptionGroup[Exception]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

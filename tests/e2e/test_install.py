@@ -1,0 +1,257 @@
+"""`install.sh` with an empty HOME, and a stand-in for the tool that fetches packages: nothing here needs a network.
+
+The stand-in makes an environment as uv would, with a `parler` in it that writes down what it is asked.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+ROOT: Final = Path(__file__).parents[2]
+SCRIPT: Final = ROOT / "install.sh"
+PATIENCE_S: Final = 90.0
+
+UV: Final = """\
+#!/bin/sh
+# As `uv sync` does: an environment with the project in it, and a script for each command.
+[ ! -e "$HOME/network-is-down" ] || exit 1
+"{python}" -I -m venv --without-pip "$UV_PROJECT_ENVIRONMENT" || exit 1
+site=$("$UV_PROJECT_ENVIRONMENT/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+mkdir -p "$site/parlerd/cli"
+touch "$site/parlerd/__init__.py" "$site/parlerd/cli/__init__.py"
+cp "$HOME/stand-in.py" "$site/parlerd/cli/main.py"
+for name in parler parlerd; do
+    {{ echo "#!$UV_PROJECT_ENVIRONMENT/bin/python"; echo "from parlerd.cli.main import entry; entry()"; }} \\
+        >"$UV_PROJECT_ENVIRONMENT/bin/$name"
+    chmod +x "$UV_PROJECT_ENVIRONMENT/bin/$name"
+done
+"""
+
+STAND_IN: Final = """\
+import os, sys
+
+VERSION = {version!r}
+
+def entry():
+    words = sys.argv[1:]
+    home = os.environ["HOME"]
+    with open(home + "/asked", "a") as file:
+        print(VERSION, *words, file=file)
+    running = home + "/running"
+    if words == ["--version"]:
+        print("parler", VERSION)
+    elif words == ["demo"]:
+        sys.exit({demo})
+    elif words == ["daemon", "status"]:
+        sys.exit(0 if os.path.exists(running) else 3)
+    elif words == ["daemon", "stop"]:
+        if os.path.exists(running):
+            os.unlink(running)
+    elif words == ["connect", "--help"]:
+        print({connect_help!r})
+"""
+
+
+class Machine:
+    """A machine that has Python, the stand-in for uv and the usual tools, and somebody's empty HOME."""
+
+    def __init__(self, room: Path) -> None:
+        self.home = room / "home"
+        self.home.mkdir()
+        self.bin = room / "bin"
+        self.bin.mkdir()
+        self.temporary = room / "tmp"
+        self.temporary.mkdir()
+        self.releases("1.0")
+        self.program("uv", UV.format(python=sys.executable))
+        self.program("python3", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+
+    def program(self, name: str, text: str) -> None:
+        """Put a program on PATH."""
+        (self.bin / name).write_text(text)
+        (self.bin / name).chmod(0o755)
+
+    def releases(self, version: str, *, demo: int = 0, connect_help: str = "") -> None:
+        """What the next install installs, and how its demo ends."""
+        text = STAND_IN.format(version=version, demo=demo, connect_help=connect_help)
+        (self.home / "stand-in.py").write_text(text)
+
+    def runs(self, *words: str, expect: int = 0, path: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run install.sh."""
+        environment = {
+            "HOME": str(self.home),
+            "PATH": path or f"{self.bin}:/usr/bin:/bin",
+            "TMPDIR": str(self.temporary),
+        }
+        ran = subprocess.run(
+            ["/bin/sh", str(SCRIPT), *words],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+        assert ran.returncode == expect, (ran.stdout, ran.stderr)
+        return ran
+
+    @property
+    def data(self) -> Path:
+        return self.home / ".local" / "share" / "parler"
+
+    @property
+    def link(self) -> Path:
+        return self.home / ".local" / "bin" / "parler"
+
+    def asked(self) -> list[str]:
+        """What every `parler` was asked since the last time, with its version in front."""
+        path = self.home / "asked"
+        lines = path.read_text().splitlines() if path.exists() else []
+        path.unlink(missing_ok=True)
+        return lines
+
+    def installed(self) -> str:
+        """What the installed `parler` says of itself; nothing if there is none."""
+        if not self.link.exists():
+            return ""
+        ran = subprocess.run(
+            [str(self.link), "--version"], env={"HOME": str(self.home)}, capture_output=True, text=True, check=True
+        )
+        return ran.stdout.strip()
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def test_an_install_runs_the_demo_and_ends_with_the_line_to_type(machine: Machine) -> None:
+    ran = machine.runs()
+    assert machine.asked()[0] == "1.0 demo"
+    assert ran.stdout.splitlines()[-1].lstrip().startswith("~/.local/bin/parler session open ")
+    assert "is not on your PATH" in ran.stdout
+    assert machine.installed() == "parler 1.0"
+
+
+def test_with_its_folder_on_the_path_the_line_to_type_is_the_plain_command(machine: Machine) -> None:
+    ran = machine.runs(path=f"{machine.bin}:/usr/bin:/bin:{machine.link.parent}")
+    assert ran.stdout.splitlines()[-1].lstrip().startswith("parler session open ")
+    assert "PATH" not in ran.stdout
+
+
+def test_what_is_installed_is_started_by_a_path_that_stays(machine: Machine) -> None:
+    machine.runs()
+    stable = machine.data / "venv" / "bin" / "python"
+    assert machine.link.resolve().read_text().splitlines()[0] == f"#!{stable}"
+    machine.releases("2.0")
+    machine.runs()
+    assert machine.installed() == "parler 2.0"
+    assert machine.link.resolve().read_text().splitlines()[0] == f"#!{stable}"
+    assert len(list((machine.data / "versions").iterdir())) == 1
+
+
+def test_an_upgrade_restarts_a_daemon_that_runs_and_starts_none(machine: Machine) -> None:
+    machine.runs()
+    assert "1.0 daemon restart" not in machine.asked()
+    (machine.home / "running").touch()
+    machine.releases("2.0")
+    ran = machine.runs()
+    assert "2.0 daemon restart" in machine.asked()
+    assert "now runs this version" in ran.stdout
+
+
+def test_a_demo_that_fails_leaves_the_older_install_as_it_was(machine: Machine) -> None:
+    machine.runs()
+    machine.releases("2.0", demo=1)
+    ran = machine.runs(expect=1)
+    assert "The demo failed" in ran.stderr
+    assert machine.installed() == "parler 1.0"
+    assert len(list((machine.data / "versions").iterdir())) == 1
+
+
+def test_a_demo_that_fails_on_a_new_machine_installs_nothing(machine: Machine) -> None:
+    machine.releases("1.0", demo=1)
+    machine.runs(expect=1)
+    assert machine.installed() == ""
+
+
+def test_a_command_of_somebody_else_is_not_replaced(machine: Machine) -> None:
+    machine.link.parent.mkdir(parents=True)
+    machine.link.write_text("somebody else's")
+    ran = machine.runs(expect=1)
+    assert "is not from this installer" in ran.stderr
+    assert machine.link.read_text() == "somebody else's"
+    machine.runs("--uninstall")
+    assert machine.link.read_text() == "somebody else's"
+
+
+def test_uninstalling_stops_the_daemon_and_leaves_the_home_alone(machine: Machine) -> None:
+    machine.runs()
+    (machine.home / ".parler").mkdir()
+    (machine.home / ".parler" / "parler.db").touch()
+    (machine.home / "running").touch()
+    machine.asked()
+    before = {"asked", "stand-in.py", ".parler"}
+    ran = machine.runs("--uninstall")
+    assert "1.0 daemon stop" in machine.asked()
+    assert {path.name for path in machine.home.iterdir()} | {"asked"} == before
+    assert (machine.home / ".parler" / "parler.db").exists()
+    assert f"stay in {machine.home}/.parler" in ran.stdout
+    assert "was not installed" in machine.runs("--uninstall").stdout
+
+
+@pytest.mark.parametrize(("help_text", "asked"), [("--print", False), ("[--print] [--remove]", True)])
+def test_uninstalling_undoes_connect_where_this_version_can(machine: Machine, help_text: str, asked: bool) -> None:
+    machine.releases("1.0", connect_help=help_text)
+    machine.runs()
+    machine.asked()
+    told = machine.runs("--uninstall").stdout
+    assert ("1.0 connect --remove" in machine.asked()) is asked
+    assert ("take it out there" in told) is not asked
+
+
+def test_an_install_that_does_not_run_any_more_can_still_be_taken_out(machine: Machine) -> None:
+    machine.runs()
+    for path in (machine.data / "versions").glob("*/bin/python*"):
+        path.unlink()
+    machine.runs("--uninstall")
+    assert not machine.data.exists()
+
+
+def test_without_a_python_that_will_do_it_says_so_plainly(machine: Machine, tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("dirname", "mktemp", "rm", "cat", "id", "uname"):
+        found = shutil.which(name)
+        assert found is not None
+        (tools / name).symlink_to(found)
+    ran = machine.runs(expect=1, path=str(tools))
+    assert "Parler needs Python 3.11 or newer" in ran.stderr
+    assert "no python3 at all" in ran.stderr
+    (tools / "python3").write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.2\n')
+    (tools / "python3").chmod(0o755)
+    assert "Found: Python 3.9.2." in machine.runs(expect=1, path=str(tools)).stderr
+    assert not machine.data.exists()
+
+
+def test_help_names_every_form_and_anything_else_is_a_usage_error(machine: Machine) -> None:
+    told = machine.runs("--help").stdout
+    for form in ("--test", "--uninstall", "--help"):
+        assert form in told
+    assert "usage:" in machine.runs("--tset", expect=2).stderr
+    assert "usage:" in machine.runs("--test", "--uninstall", expect=2).stderr
+
+
+def test_nothing_is_installed_twice_and_nothing_is_left_behind(machine: Machine) -> None:
+    machine.runs()
+    machine.runs()
+    assert list(machine.temporary.iterdir()) == []
+    assert sorted(path.name for path in machine.data.iterdir()) == ["venv", "versions"]

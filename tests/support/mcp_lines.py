@@ -1,0 +1,123 @@
+"""An agent host at the far end of a session: it writes lines of JSON-RPC and reads what comes back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+import trio.testing
+
+import mcp_server.sdk  # noqa: F401 - loaded here, because a clock that jumps while a thread imports makes that slow
+from mcp_server.session import McpHost
+from parlerd.engine.callers import Caller
+from parlerd.wire.messages import Hello
+from tests.support.fake_mcp_engine import FakeMcpEngine, caller, hello
+
+Json = dict[str, Any]
+FORMS: Json = {"elicitation": {}}
+
+
+class HostEnd:
+    """What the host does on one connection."""
+
+    def __init__(
+        self,
+        engine: FakeMcpEngine,
+        caller: Caller,
+        send: trio.MemorySendChannel[bytes],
+        receive: trio.MemoryReceiveChannel[bytes],
+    ) -> None:
+        self.engine = engine
+        self.caller = caller
+        self.channel = send
+        self._receive = receive
+        self._id = 0
+        self.aside: list[Json] = []
+
+    async def say(self, message: Json | bytes) -> None:
+        """Write a line."""
+        await self.channel.send(message if isinstance(message, bytes) else json.dumps(message).encode())
+
+    async def hear(self) -> Json:
+        """The next line."""
+        message: Json = json.loads(await self._receive.receive())
+        return message
+
+    async def ask(self, method: str, params: Json | None = None) -> int:
+        """Send a request; gives its id."""
+        self._id += 1
+        await self.say({"jsonrpc": "2.0", "id": self._id, "method": method, "params": params or {}})
+        return self._id
+
+    async def tell(self, method: str, params: Json | None = None) -> None:
+        """Send a notification."""
+        await self.say({"jsonrpc": "2.0", "method": method, **({"params": params} if params else {})})
+
+    async def answer_to(self, id: int) -> Json:
+        """The answer to a request; what else comes before it is put aside."""
+        while True:
+            message = await self.hear()
+            if message.get("id") == id and "method" not in message:
+                return message
+            self.aside.append(message)
+
+    async def get(self, method: str, params: Json | None = None) -> Json:
+        """The whole answer to a request made now."""
+        return await self.answer_to(await self.ask(method, params))
+
+    async def call(self, tool: str, **arguments: Any) -> Json:
+        """The result of a tool call."""
+        answer = await self.get("tools/call", {"name": tool, "arguments": arguments})
+        result: Json = answer["result"]
+        return result
+
+    async def begin(self, capabilities: Json | None = None, version: str = "2025-11-25") -> Json:
+        """The handshake; gives the result of `initialize`."""
+        params = {
+            "protocolVersion": version,
+            "capabilities": capabilities or {},
+            "clientInfo": {"name": "test-host", "version": "1"},
+        }
+        answer = await self.get("initialize", params)
+        await self.tell("notifications/initialized")
+        result: Json = answer["result"]
+        return result
+
+
+def text_of(result: Json) -> str:
+    """The text block of a tool result."""
+    text: str = result["content"][0]["text"]
+    return text
+
+
+@asynccontextmanager
+async def hosted(
+    engine: FakeMcpEngine, first: Hello | None = None, who: Caller | None = None
+) -> AsyncIterator[HostEnd]:
+    """A session with the library loaded, and the host's end of it. Leaving closes stdin and waits for the session."""
+    host = McpHost(engine)
+    await host.load()
+    who = who or caller()
+    send, incoming = trio.open_memory_channel[bytes](16)
+    outgoing, receive = trio.open_memory_channel[bytes](16)
+    async with trio.open_nursery() as nursery:
+
+        async def serve() -> None:
+            async with incoming, outgoing:
+                await host(first or hello(), who, incoming, outgoing)
+
+        nursery.start_soon(serve)
+        async with send, receive:
+            yield HostEnd(engine, who, send, receive)
+
+
+def run(test: Callable[[FakeMcpEngine], Awaitable[None]]) -> None:
+    """Run an asynchronous test in virtual time."""
+
+    async def main() -> None:
+        await test(FakeMcpEngine())
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
