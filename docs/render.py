@@ -1,0 +1,309 @@
+"""The reference pages that are made from the code: `python docs/render.py` writes them again.
+
+    parlerd.core.errors  ------------------> errors.md
+    parlerd.cli, parlerd.operations -------> cli.md
+    mcp_server.static, .operations.tools --> mcp.md
+
+A page here never says what a command, tool or code does in words of its own: those stand in the tables it is made
+from. A test compares what is written with what would be. Not here: pages that explain (the rest of this folder).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import UnionType
+from typing import Any, Final, Union, get_args, get_origin
+
+HERE: Final = Path(__file__).resolve().parent
+if __name__ == "__main__":
+    sys.path.insert(0, str(HERE.parent))
+
+import msgspec  # noqa: E402 - from here on the checkout's own packages are found
+
+from mcp_server import prompts, resources  # noqa: E402
+from parlerd.cli.commands import COMMANDS, GROUP_SUMMARY, Command, summary  # noqa: E402
+from parlerd.cli.main import handler_of, parser_of  # noqa: E402
+from parlerd.core.errors import ERRORS, ErrorSpec  # noqa: E402
+from parlerd.operations import types as t  # noqa: E402
+from parlerd.operations.registry import OPERATIONS  # noqa: E402
+from parlerd.operations.tools import APPROVE, TOOLS, Argument, Tool, description  # noqa: E402
+
+MADE: Final = "<!-- Made by `python docs/render.py`; do not edit. -->\n"
+
+NAMED: Final[dict[type, str]] = {t.Message: "message", t.Request: "request", t.Check: "check", t.Received: "page"}
+"""Shapes that stand in several answers are written once and named in the others."""
+
+_STATUS: Final = "as `parler daemon status`"
+OTHER_DOCUMENTS: Final[dict[str, str]] = {
+    "recv": '`page`; with `--all-rooms` `{"rooms":[page]}`; with `--watch` one page a line',
+    "approvals": '`{"room","requests":[request]}`',
+    "connect": '`{"hosts":[{"host","path","format","snippet"}]}`',
+    "daemon start": _STATUS,
+    "daemon restart": _STATUS,
+    "daemon status": '{shape}; when none runs `{"running":false,"pid":null}` and exit 3',
+    "daemon stop": '`{"running":false,"pid":null,"stopped"}`: `stopped` is the pid of the daemon that ended, or null',
+    "daemon logs": '`{"path","lines":[...]}`; with `--follow` `{"line"}` a line',
+    "doctor": '`{"ok","checks":[check]}`; exit 1 unless everything is in order',
+    "demo": "none: it shows what happens, step by step",
+    "version": '`{"version","protocol","python","daemon":{"running","version"}}`',
+    "mcp": "none: stdin and stdout carry MCP",
+    "completion": '`{"shell","script"}`',
+    "help": '`{"commands":[{"command","summary"}]}`',
+}
+"""What a command prints with `--json` where that is not the result of its operation."""
+
+CLI_HEAD: Final = """\
+# The `parler` command
+
+`parler` is a client of the daemon. A command that needs the daemon starts it. Commands print for people; with
+`--json` a command prints exactly one JSON document on stdout and nothing else there, and a stream prints one
+object a line. Diagnostics go to stderr. Colour is left out when stdout is no terminal or `NO_COLOR` is set.
+
+| exit code | meaning |
+|---|---|
+| 0 | done |
+| 1 | refused or failed; with `--json` stdout holds `{"error":{"code","message","hint",...}}` ([codes](errors.md)) |
+| 2 | the command line does not fit |
+| 3 | the daemon could not be reached |
+| 4 | waiting for a person: a join that is still pending |
+| 130 | interrupted |
+
+Every command takes these, before or after its name:
+
+| option | meaning |
+|---|---|
+| `--json` | one JSON document on stdout |
+| `--as NAME` | act as this agent, made at its first use; else `PARLER_AGENT`, else your own agent, named after you |
+| `--home DIR` | the home to use; else `PARLER_HOME`, else `~/.parler`. Two homes are two users, each with a daemon |
+| `-h`, `--help` | what the command takes |
+
+Without `--room` a command uses the active session of the agent that acts. Times are epoch milliseconds; names
+that end in `_ms` are spans. `seq` is the reader's own number: it counts the messages that this reader may ever
+see. `?` marks a field that may be missing.
+
+**Reading.** `recv` shows what is new, and acknowledges it once it is printed; a failed write to stdout
+acknowledges nothing. `--since`, `--all` and `--no-ack` look without acknowledging. A command that acts under a
+name that a live agent window holds reads without acknowledging, unless `--take` is given. What a join printed
+counts as read.
+
+**Deciding.** Without `--as` and `PARLER_AGENT`, `approvals` and `session requests`, `approve` and `deny` cover
+every room that any of your agents owns; as a named agent only the rooms which that agent owns. Off a terminal
+`session join` does not wait.
+"""
+
+MCP_HEAD: Final = """\
+# The MCP server
+
+What an agent host starts is a small pipe to the daemon: `parler mcp`, or the entry that `parler connect --print
+HOST` prints. It starts the daemon when none runs, and survives a daemon that is stopped, upgraded or killed: a
+call in flight gets an error that says it may be repeated, and the next call works with the same identity and
+reading position.
+
+Tools answer with text and, beside it, structured content with the fields of the [command line's JSON](cli.md).
+An error is a tool result with `isError`, a [code](errors.md), what to do and a valid example. Text of others
+stands between `[peer text ...]` markers. What a call showed counts as read with the next call of the same
+window. A result ends with one line when something waits.
+
+`wait_secs` waits up to 50 seconds in one call and blocks no other call of the window. `PARLER_SESSION_KEY` in
+the environment of the server knocks with that key at the start; `PARLER_AGENT` names the agent to act as.
+"""
+
+ERRORS_HEAD: Final = """\
+# Error codes
+
+Every error has a stable code, a sentence, what to do, and whether trying again can help: on stderr for a
+person, as `{"error":{...}}` with `--json`, and in a tool result with `isError` for an agent. `parler help CODE`
+shows one in a terminal.
+
+**To do**: `retry` the same request (with the same idempotency key, if it has one), `back_off` and try later,
+`fix_request`, `ask_person`, `reauthorize`, or `stop`. **Fault** says on whose side it is: the caller, the
+person, this home, or a peer.
+"""
+
+
+def pages() -> dict[str, str]:
+    """Every generated page by its file name."""
+    return {"errors.md": errors_page(), "cli.md": cli_page(), "mcp.md": mcp_page()}
+
+
+# -- errors --------------------------------------------------------------------------------------------------
+
+
+def errors_page() -> str:
+    """All codes, in the order of the table."""
+    rows = [_error_row(spec) for spec in ERRORS.values()]
+    return "\n".join((MADE, ERRORS_HEAD, *_table(("code", "means", "what helps", "to do", "fault", "retry"), rows), ""))
+
+
+def _error_row(spec: ErrorSpec) -> tuple[str, ...]:
+    retry = "yes" if spec.retryable else "no"
+    return (f"`{spec.code}`", _cell(spec.message), _cell(spec.hint), f"`{spec.action}`", spec.fault, retry)
+
+
+# -- commands ------------------------------------------------------------------------------------------------
+
+
+def cli_page() -> str:
+    """Every command: what it takes and what it prints."""
+    parts = [MADE, CLI_HEAD]
+    group = ""
+    for command in COMMANDS:
+        if len(command.path) > 1 and command.path[0] != group:
+            group = command.path[0]
+            parts.append(f"## parler {group}\n\n{GROUP_SUMMARY[group]}\n")
+        parts.append("\n".join(_command(command)))
+    parts.append("## Shapes\n")
+    rows = [(f"`{name}`", f"`{shape(kind)}`") for kind, name in NAMED.items()]
+    parts.append("\n".join((*_table(("name", "shape"), rows), "")))
+    return "\n".join(parts)
+
+
+def _command(command: Command) -> Iterator[str]:
+    name = " ".join(command.path)
+    parser = parser_of(command, handler_of(command))
+    common = {id(action) for action in _common(parser)}
+    own = [action for action in parser._actions if id(action) not in common]
+    yield f"{'#' * (len(command.path) + 1)} parler {name}"
+    yield ""
+    yield summary(command)
+    yield ""
+    yield "```text"
+    yield " ".join(["parler", name, *map(_usage, own)])
+    yield "```"
+    yield ""
+    if own:
+        yield from _table(
+            ("argument", "meaning"), [(_cell(f"`{_spelling(action)}`"), _cell(action.help or "")) for action in own]
+        )
+        yield ""
+    printed = document_of(command)
+    yield f"JSON: {printed}."
+    errors = [code for code in _errors(command) if ERRORS[code].fault != "home"]
+    if errors:
+        yield ""
+        yield f"Errors, beside those of the home itself: {', '.join(f'`{code}`' for code in errors)}."
+    yield ""
+
+
+def document_of(command: Command) -> str:
+    """What a command prints with `--json`, as the page says it."""
+    known = OTHER_DOCUMENTS.get(" ".join(command.path), "")
+    shown = f"`{shape(OPERATIONS[command.operation].result)}`" if command.operation else ""
+    return known.replace("{shape}", shown) or shown
+
+
+def _errors(command: Command) -> tuple[str, ...]:
+    return OPERATIONS[command.operation].errors if command.operation else ()
+
+
+def _common(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    (group,) = (group for group in parser._action_groups if group.title == "everywhere")
+    return group._group_actions
+
+
+def _spelling(action: argparse.Action) -> str:
+    value = str(action.metavar or "|".join(map(str, action.choices or ())))
+    if not action.option_strings:
+        return value
+    return ", ".join(action.option_strings) + (f" {value}" if action.nargs != 0 else "")
+
+
+def _usage(action: argparse.Action) -> str:
+    value = _spelling(action).rpartition(", ")[2]
+    repeated = action.nargs == "*" or isinstance(action, argparse._AppendAction)
+    optional = bool(action.option_strings) or action.nargs in ("?", "*")
+    shown = f"[{value}]" if optional and not action.required else value
+    return shown + ("..." if repeated else "")
+
+
+# -- shapes --------------------------------------------------------------------------------------------------
+
+
+def shape(kind: Any) -> str:
+    """The fields of a result in the notation of the pages: `{"room","keys":[{"key","state"}],"warning?"}`."""
+    fields = []
+    for field in msgspec.structs.fields(kind):
+        optional = "?" if field.default is msgspec.UNSET else ""
+        inner = _inner(field.type)
+        fields.append(f'"{field.encode_name}{optional}"' + (f":{inner}" if inner else ""))
+    return "{" + ",".join(fields) + "}"
+
+
+def _inner(kind: Any) -> str:
+    """What stands behind a field: nothing for a plain value, else its shape or its name."""
+    if isinstance(kind, type) and issubclass(kind, t.Result):
+        return NAMED.get(kind) or shape(kind)
+    if get_origin(kind) is list:
+        inner = _inner(get_args(kind)[0])
+        return f"[{inner or '...'}]"
+    if get_origin(kind) in (Union, UnionType):
+        return next((found for part in get_args(kind) if (found := _inner(part))), "")
+    return ""
+
+
+# -- tools ---------------------------------------------------------------------------------------------------
+
+
+def mcp_page() -> str:
+    """Every tool, prompt and resource."""
+    parts = [MADE, MCP_HEAD, "## Tools\n"]
+    parts += ["\n".join(_tool(tool)) for tool in TOOLS.values()]
+    prompted = [
+        (
+            f"`{prompt['name']}`",
+            _cell(prompt["description"]),
+            ", ".join(f"`{a['name']}`" for a in prompt.get("arguments", [])),
+        )
+        for prompt in prompts.LIST["prompts"]
+    ]
+    parts += ["## Prompts\n", *_table(("prompt", "does", "arguments"), prompted), "", "## Resources\n"]
+    listed = [(f"`{entry['uri']}`", entry["title"]) for entry in resources.LIST["resources"]]
+    listed += [(f"`{entry['uriTemplate']}`", entry["title"]) for entry in resources.TEMPLATES["resourceTemplates"]]
+    parts += [*_table(("resource", "holds"), listed), ""]
+    return "\n".join(parts)
+
+
+def _tool(tool: Tool) -> Iterator[str]:
+    yield f"### {tool.name}"
+    yield ""
+    yield description(tool)
+    yield ""
+    rows = []
+    if tool.default:
+        actions = ", ".join(f"`{verb}`" for verb in sorted(tool.operations))
+        rows.append(("`action`", "string", f"{actions}; default: `{tool.default}`"))
+    rows += [(f"`{argument.name}`", _kind(argument), _cell(argument.help)) for argument in tool.arguments]
+    yield from _table(("argument", "kind", "meaning"), rows)
+    yield ""
+    if tool.name != APPROVE:
+        answers = {verb: f"`{shape(operation.result)}`" for verb, operation in sorted(tool.operations.items())}
+        yield (
+            "Answers with at least " + "; ".join(f"`{verb}` {it}" if verb else it for verb, it in answers.items()) + "."
+        )
+        yield ""
+
+
+def _kind(argument: Argument) -> str:
+    kind = {"seconds": "whole seconds", "strings": "list of strings"}.get(argument.kind, argument.kind)
+    return f"{kind}, required" if argument.required else kind
+
+
+# -- Markdown ------------------------------------------------------------------------------------------------
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    for row in (head, ("---",) * len(head), *rows):
+        yield f"| {' | '.join(row)} |"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    for name, text in pages().items():
+        (HERE / name).write_text(text, encoding="utf-8")
+        print(f"docs/{name}")

@@ -1,0 +1,359 @@
+#!/bin/sh
+# Installs Parler for this user, from this checkout. `./install.sh --help` says what else it does.
+#
+# POSIX sh, because a fresh machine has python3 and git and maybe nothing else. What is needed beyond them comes from the
+# Python package index. Nothing is written into the checkout, but for `.venv` by --test.
+#
+# An install is built beside the one in use and proved by the demo before it takes its place, so a failed upgrade changes
+# nothing. Agent hosts and the daemon are started with <data>/venv/bin/python: a link that is replaced in one step, so that
+# path stays true across upgrades.
+set -eu
+
+usage() {
+    cat <<'EOF'
+usage: ./install.sh [--test | --uninstall | --help]
+
+  (nothing)     install `parler` for this user, or bring an older install up to this checkout; run the demo
+  --test        set up what the tests need in .venv and run all of them
+  --uninstall   stop the daemon, take Parler out again, and leave your data in ~/.parler
+
+Parler goes to ~/.local/share/parler (or $XDG_DATA_HOME/parler), with links in ~/.local/bin.
+EOF
+}
+
+say() { printf '%s\n' "$*"; }
+
+# die WHAT NEXT: end with what is wrong and what to do about it.
+die() {
+    printf '\ninstall.sh: %s\n' "$1" >&2
+    printf '  %s\n' "$2" >&2
+    exit 1
+}
+
+[ -n "${HOME:-}" ] || die "HOME is not set." "Set it to your home directory and run this again."
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd -P)
+data=${XDG_DATA_HOME:-$HOME/.local/share}/parler
+bin=$HOME/.local/bin
+commands="parler parlerd"
+
+# Another Python's settings must not reach the ones that are made here.
+unset PYTHONHOME PYTHONPATH VIRTUAL_ENV PIP_TARGET PIP_PREFIX
+export PIP_USER=0 PIP_NO_INPUT=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+
+work=
+fresh=
+clean_up() {
+    [ -z "$work" ] || rm -rf "$work"
+    # Interrupted at the very moment it was put in place, it is the install.
+    [ -z "$fresh" ] || [ "$fresh" -ef "$data/venv" ] || rm -rf "$fresh"
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+# -- what an environment is made with ---------------------------------------------------------------------------
+
+# Sets `uv` (empty when there is none) and `python`: the first Python that will do, by its real path.
+find_tools() {
+    uv=$(command -v uv || true)
+    python=
+    for name in python3 python3.14 python3.13 python3.12 python3.11; do
+        # A version manager's shim may be there and lead nowhere, so each is run. Asked for the interpreter behind a virtual
+        # environment too: one that was active by chance may be deleted later.
+        found=$("$name" -I -c '
+import sys
+if sys.version_info >= (3, 11):
+    import sqlite3, ssl, venv
+    print(getattr(sys, "_base_executable", None) or sys.executable)
+' 2>/dev/null </dev/null) || found=
+        if [ -n "$found" ]; then
+            python=$found
+            return 0
+        fi
+    done
+    if [ -n "$uv" ]; then
+        python=">=3.11" # uv fetches one
+        return 0
+    fi
+    version=$(python3 --version 2>/dev/null </dev/null) || version="no python3 at all"
+    die "Parler needs Python 3.11 or newer, with its sqlite3, ssl and venv modules. Found: $version." \
+        "Install one (your system's packages, or python.org) and run this again."
+}
+
+# attempt WHAT COMMAND...: run it, quietly; once more if it fails, because a download may. Shows what it said if both fail.
+attempt() {
+    what=$1
+    shift
+    say "  $what"
+    if "$@" >"$work/log" 2>&1 </dev/null; then
+        return 0
+    fi
+    if [ -n "$uv" ] && [ -x "$python" ]; then
+        # uv has certificates of its own, so it fails behind some proxies where pip does not; or it is too old for the lock.
+        say "  that failed with uv; trying once more with pip"
+        uv=
+    else
+        say "  that failed; trying once more"
+    fi
+    if "$@" >"$work/log" 2>&1 </dev/null; then
+        return 0
+    fi
+    tail -n 25 "$work/log" | sed 's/^/    /' >&2
+    die "$what: failed twice; what it said is above. Nothing was changed." \
+        "Most often the network or a proxy is in the way: see that https://pypi.org opens, then run this again."
+}
+
+# Functions below that run under `attempt` chain with `&&`: the shell ignores `set -e` inside a condition.
+
+# with_pip DIR: make a virtual environment at DIR if there is none, and set `pip` to what installs into it.
+with_pip() {
+    if ! "$1/bin/python" -I -c '' 2>/dev/null; then
+        rm -rf "$1" && "$python" -I -m venv --without-pip "$1" || return 1
+    fi
+    if "$1/bin/python" -I -m pip --version >/dev/null 2>&1; then
+        return 0
+    fi
+    # Debian and Ubuntu keep ensurepip in a package of its own, which a fresh machine does not have.
+    if "$1/bin/python" -I -c 'import ensurepip' 2>/dev/null; then
+        "$1/bin/python" -I -m ensurepip --default-pip
+    else
+        # A wheel of pip runs as it is, and installs itself.
+        wheel=$(fetch_pip "$1/bin/python" "$work") && "$1/bin/python" "$wheel/pip" install "$wheel"
+    fi
+}
+
+# fetch_pip PYTHON DIR: put the newest pip from the package index into DIR, its checksum compared; prints the file.
+fetch_pip() {
+    "$1" -I - "$2" <<'EOF'
+import hashlib, pathlib, re, sys, urllib.parse, urllib.request
+
+INDEX = "https://pypi.org/simple/pip/"
+LINK = re.compile(r'<a href="([^"]+/pip-([0-9.]+)-py3-none-any\.whl)#sha256=([0-9a-f]{64})"([^>]*)>')
+
+def get(url):
+    with urllib.request.urlopen(urllib.request.Request(url, headers={"Accept": "text/html, */*"}), timeout=60) as answer:
+        return answer.read()
+
+found = [link for link in LINK.findall(get(INDEX).decode()) if "data-yanked" not in link[3]]
+url, version, digest, _ = max(found, key=lambda link: [int(number) for number in link[1].split(".")])
+wheel = get(urllib.parse.urljoin(INDEX, url))
+if hashlib.sha256(wheel).hexdigest() != digest:
+    sys.exit("the checksum of pip is not the one that the index gives")
+path = pathlib.Path(sys.argv[1], f"pip-{version}-py3-none-any.whl")
+path.write_bytes(wheel)
+print(path)
+EOF
+}
+
+# constraints: the versions that uv.lock fixes, in pip's words. A package that it fixes per platform is left to pip.
+constraints() {
+    "$python" -I - "$here/uv.lock" <<'EOF'
+import sys, tomllib
+
+with open(sys.argv[1], "rb") as file:
+    packages = [package for package in tomllib.load(file)["package"] if "registry" in package["source"]]
+names = [package["name"] for package in packages]
+for package in packages:
+    if names.count(package["name"]) == 1:
+        print(f"{package['name']}=={package['version']}")
+EOF
+}
+
+# dev_requirements: the group `dev` of pyproject.toml; pip itself reads groups only since 25.1.
+dev_requirements() {
+    "$python" -I - "$here/pyproject.toml" <<'EOF'
+import sys, tomllib
+
+with open(sys.argv[1], "rb") as file:
+    print("\n".join(tomllib.load(file)["dependency-groups"]["dev"]))
+EOF
+}
+
+# build DIR: an environment of its own at DIR with Parler in it, not tied to this checkout.
+build() {
+    if [ -n "$uv" ]; then
+        # Reinstalled, because uv takes a checkout whose version did not change for one whose code did not.
+        UV_PROJECT_ENVIRONMENT=$1 "$uv" sync --project "$here" --python "$python" --frozen --no-dev --no-editable \
+            --compile-bytecode --reinstall-package parler
+    else
+        with_pip "$1" &&
+            constraints >"$work/constraints.txt" &&
+            "$1/bin/python" -I -m pip install --constraint "$work/constraints.txt" "$here"
+    fi
+}
+
+# build_for_tests: .venv in the checkout, with Parler as it stands there and what the tests need.
+build_for_tests() {
+    if [ -n "$uv" ]; then
+        UV_PROJECT_ENVIRONMENT=$here/.venv "$uv" sync --project "$here" --python "$python" --frozen
+    else
+        with_pip "$here/.venv" &&
+            constraints >"$work/constraints.txt" &&
+            dev_requirements >"$work/dev.txt" &&
+            "$here/.venv/bin/python" -I -m pip install --constraint "$work/constraints.txt" \
+                --requirement "$work/dev.txt" --editable "$here"
+    fi
+}
+
+# -- install ----------------------------------------------------------------------------------------------------
+
+# is_ours LINK: whether a link in ~/.local/bin is one that this made.
+is_ours() {
+    [ -L "$1" ] || return 1
+    case $(readlink "$1") in
+        "$data"/*) return 0 ;;
+        *) return 1 ;;
+    esac
+}
+
+# put_in_place: let <data>/venv lead to the environment at $fresh. Its scripts name the interpreter by the path they were
+# built under; they are made to name it by the link.
+put_in_place() {
+    "$fresh/bin/python" -I - "$fresh" "$data/venv" <<'EOF'
+import os, pathlib, sys
+
+fresh, stable = sys.argv[1:]
+for script in pathlib.Path(fresh, "bin").iterdir():
+    if script.is_symlink() or not script.is_file():
+        continue
+    content = script.read_bytes()
+    if content.startswith(b"#!"):
+        script.write_bytes(content.replace(os.fsencode(fresh), os.fsencode(stable)))
+link = stable + ".new"
+if os.path.lexists(link):
+    os.unlink(link)
+os.symlink(os.path.relpath(fresh, os.path.dirname(stable)), link)
+os.replace(link, stable)
+EOF
+}
+
+install() {
+    for name in $commands; do
+        if [ -e "$bin/$name" ] || [ -L "$bin/$name" ]; then
+            is_ours "$bin/$name" || die "$bin/$name is there already and is not from this installer." \
+                "Move it away, or uninstall what put it there, and run this again."
+        fi
+    done
+    find_tools
+    work=$(mktemp -d "${TMPDIR:-/tmp}/parler-install.XXXXXX")
+    mkdir -p "$data/versions" "$bin" || die "$data and $bin cannot be made." "Make them yours and run this again."
+    fresh=$(mktemp -d "$data/versions/XXXXXXXX")
+    say "Installing Parler for $(id -un) into $data"
+    attempt "building its environment (under a minute, the first time)" build "$fresh"
+
+    say "  running the demo, before anything is put in place"
+    # From the checkout, so that it has a repository to make its recap of.
+    (cd "$here" && exec "$fresh/bin/python" -I -c "import sys; sys.argv[0] = 'parler'
+from parlerd.cli.main import entry; entry()" demo) ||
+        die "The demo failed; what went wrong is above. Nothing was changed." \
+            "Please report it with the lines above and these: $(uname -srm), $("$fresh/bin/python" --version)."
+
+    put_in_place
+    kept=$fresh
+    fresh=
+    for name in $commands; do
+        ln -sf "$data/venv/bin/$name" "$bin/$name"
+    done
+    if "$data/venv/bin/parler" daemon status >/dev/null 2>&1 </dev/null; then
+        "$data/venv/bin/parler" daemon restart >/dev/null </dev/null ||
+            die "Parler is installed, but the daemon that was running did not restart." "Run: $bin/parler doctor"
+        restarted=" The daemon that was running now runs this version; agents go on where they were."
+    else
+        restarted=
+    fi
+    for old in "$data"/versions/*; do
+        [ "$old" = "$kept" ] || rm -rf "$old"
+    done
+    say ""
+    say "Installed: $("$data/venv/bin/parler" --version).$restarted"
+    parler=parler
+    case ":$PATH:" in
+        *":$bin:"*) ;;
+        *)
+            parler="~/.local/bin/parler" # to be typed, so it is left as it is
+            say "~/.local/bin is not on your PATH. To type just \`parler\`, put this line into your shell's profile:"
+            say "  export PATH=\"\$HOME/.local/bin:\$PATH\""
+            ;;
+    esac
+    say "To give an agent host the tools, paste what this prints into its settings:"
+    say "  $parler connect --print"
+    say "To open a conversation, type this next:"
+    say "  $parler session open --topic first --context \"what is done, and what is left\""
+}
+
+# -- uninstall --------------------------------------------------------------------------------------------------
+
+uninstall() {
+    home=${PARLER_HOME:-$HOME/.parler}
+    connected=
+    # One that does not run any more (its Python is gone) is only removed.
+    if "$data/venv/bin/parler" --version >/dev/null 2>&1 </dev/null; then
+        "$data/venv/bin/parler" daemon stop >/dev/null </dev/null ||
+            die "The daemon could not be stopped. Nothing was removed." "Run: $bin/parler doctor"
+        # Only a version that writes into the settings of agent hosts has something to take out of them.
+        if "$data/venv/bin/parler" connect --help </dev/null | grep -q -e '--remove'; then
+            "$data/venv/bin/parler" connect --remove </dev/null ||
+                die "Parler could not be taken out of an agent host's settings. Nothing was removed." \
+                    "Mend what is named above and run this again."
+        else
+            connected="If you pasted Parler's entry into an agent host's settings, take it out there: it is called parler."
+        fi
+    fi
+    removed=
+    for name in $commands; do
+        if is_ours "$bin/$name"; then
+            rm -f "$bin/$name"
+            removed=yes
+        fi
+    done
+    if [ -d "$data" ]; then
+        rm -rf "$data"
+        removed=yes
+    fi
+    # What install made on the way, if nobody uses it.
+    rmdir "$bin" "$(dirname "$data")" "$HOME/.local" 2>/dev/null || true
+    if [ -n "$removed" ]; then say "Parler is uninstalled."; else say "Parler was not installed here."; fi
+    [ -z "$connected" ] || say "$connected"
+    if [ -e "$home" ]; then
+        say "Your keys and conversations stay in $home. To delete them for good: rm -r '$home'"
+    fi
+}
+
+# -- test -------------------------------------------------------------------------------------------------------
+
+# check NAME COMMAND...: run one check; go on if it fails, and remember.
+check() {
+    title=$1
+    shift
+    say ""
+    say "== $title"
+    "$@" </dev/null || failed="$failed, $title"
+}
+
+run_tests() {
+    find_tools
+    work=$(mktemp -d "${TMPDIR:-/tmp}/parler-install.XXXXXX")
+    say "Setting up what the tests need in $here/.venv"
+    attempt "installing (about a minute, the first time)" build_for_tests
+    cd "$here"
+    failed=
+    check "lint" .venv/bin/ruff check .
+    check "format" .venv/bin/ruff format --check .
+    check "types" .venv/bin/mypy
+    check "import contracts" .venv/bin/lint-imports --no-logo
+    # Said before the tests run: their closing lines are to be the last ones.
+    [ -z "$failed" ] || printf '\nFAILED so far: %s\n' "${failed#, }" >&2
+    check "tests" .venv/bin/python -m pytest
+    [ -z "$failed" ]
+}
+
+# ---------------------------------------------------------------------------------------------------------------
+
+[ $# -le 1 ] || { usage >&2; exit 2; }
+case ${1:-} in
+    "") install ;;
+    --test) run_tests ;;
+    --uninstall) uninstall ;;
+    -h | --help) usage ;;
+    *) usage >&2; exit 2 ;;
+esac

@@ -1,0 +1,136 @@
+"""The files of the project: what is tested where, and that none speaks of one machine."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+SAME_NAMES: Final = ("core", "wire")
+"""Packages in which each module has a test file of its own."""
+FOLDERS: Final = {
+    "parlerd", "parlerd/core", "parlerd/wire", "parlerd/store", "parlerd/identity", "parlerd/operations",
+    "parlerd/engine", "parlerd/ipc", "parlerd/client", "parlerd/cli", "mcp_server", "mcp_server/tools", "configs",
+    "configs/hosts",
+}  # fmt: skip
+ELSEWHERE: Final = {
+    "parlerd/__main__": "client/test_launch",
+    "parlerd/daemon": "e2e/test_cli_main_event",
+    "parlerd/hardening": "e2e/test_cli_main_event",
+    "parlerd/lean": "cli/test_main",
+    "parlerd/paths": "settings/test_paths",
+    "parlerd/process": "ipc/test_process",
+    "parlerd/settings": "settings/test_settings",
+    "parlerd/store/database": "store/test_sqlite",
+    "parlerd/store/indexing": "contract/test_store",
+    "parlerd/store/memory": "contract/test_store",
+    "parlerd/store/numbering": "contract/test_store",
+    "parlerd/store/port": "contract/test_store",
+    "parlerd/store/staging": "store/test_invariants",
+    "parlerd/operations/registry": "arch/test_registry",
+    "parlerd/operations/types": "arch/test_registry",
+    "parlerd/engine/desk": "e2e/test_cli_main_event",
+    "parlerd/engine/engine": "arch/test_registry",
+    "parlerd/engine/looking": "e2e/test_cli_main_event",
+    "parlerd/engine/messaging": "e2e/test_cli_main_event",
+    "parlerd/engine/notices": "e2e/test_mcp_two_agents",
+    "parlerd/engine/reading": "e2e/test_cli_main_event",
+    "parlerd/engine/rooms": "engine/test_actor",
+    "parlerd/engine/seats": "e2e/test_mcp_two_agents",
+    "parlerd/engine/sessions": "e2e/test_cli_main_event",
+    "parlerd/engine/streams": "e2e/test_cli_main_event",
+    "parlerd/ipc/connection": "ipc/test_server",
+    "parlerd/ipc/host": "ipc/test_server",
+    "parlerd/client/connection": "client/test_client",
+    "parlerd/client/link": "client/test_client",
+    "parlerd/cli/approvals_view": "cli/test_approvals",
+    "parlerd/cli/commands": "cli/test_main",
+    "parlerd/cli/completion": "cli/test_programs",
+    "parlerd/cli/connect": "cli/test_programs",
+    "parlerd/cli/demo_home": "e2e/test_demo",
+    "parlerd/cli/demo_story": "e2e/test_demo",
+    "parlerd/cli/doctor": "cli/test_daemon",
+    "parlerd/cli/handlers": "cli/test_main",
+    "parlerd/cli/help": "cli/test_main",
+    "parlerd/cli/parsing": "cli/test_main",
+    "parlerd/cli/program": "cli/test_programs",
+    "parlerd/cli/render": "cli/test_messages",
+    "parlerd/cli/rooms": "cli/test_looking",
+    "parlerd/cli/watch": "cli/test_looking",
+    "mcp_server/demo_client": "e2e/test_demo",
+    "mcp_server/port": "mcp_server/test_session",
+    "mcp_server/sdk": "mcp_server/test_session",
+    "mcp_server/tools/failures": "mcp_server/test_results",
+    "configs/model": "configs/test_hosts",
+    "configs/shapes": "configs/test_hosts",
+    "configs/snippet": "configs/test_hosts",
+    **{f"configs/hosts/{path.stem}": "configs/test_hosts" for path in (ROOT / "configs/hosts").glob("[a-z]*.py")},
+}
+"""Where a module is tested that has no test file of its name. A module that is in neither is not tested on purpose."""
+TEST_FILES: Final = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
+MACHINES: Final = re.compile(
+    r"(?<![\w.:/~>})\"'$-])/(?:root|work|farm|mnt|data|Users|home/\w+)/"
+    r"|/tmp/(?!parler-)[a-z]+/"
+    r"|[a-z]+\.(?:internal|corp|lan)\b"
+)
+"""Places that only somebody's machine has: a page or a test that names one works there alone."""
+
+
+def files() -> list[Path]:
+    """Every file that git would keep."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [path for name in listed.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def modules(folder: str) -> list[str]:
+    return sorted(path.stem for path in (ROOT / folder).glob("*.py") if path.stem != "__init__")
+
+
+@pytest.mark.parametrize("package", SAME_NAMES)
+def test_every_module_that_holds_rules_has_a_test_file_of_its_name(package: str) -> None:
+    missing = [name for name in modules(f"parlerd/{package}") if f"tests/{package}/test_{name}.py" not in TEST_FILES]
+    assert missing == []
+
+
+@pytest.mark.parametrize("folder", sorted(FOLDERS))
+def test_every_module_is_tested_under_its_own_name_or_where_the_map_says(folder: str) -> None:
+    tests = folder.removeprefix("parlerd/").partition("/")[0]
+    own = {name for name in modules(folder) if f"tests/{tests}/test_{name}.py" in TEST_FILES}
+    assert [name for name in modules(folder) if name not in own and f"{folder}/{name}" not in ELSEWHERE] == []
+
+
+def test_every_package_is_in_the_map() -> None:
+    packages = {path.parent.relative_to(ROOT).as_posix() for path in (ROOT / "parlerd").glob("*/__init__.py")}
+    assert packages <= FOLDERS
+
+
+@pytest.mark.parametrize(("module", "file"), sorted(ELSEWHERE.items()))
+def test_the_map_leads_from_a_module_that_exists_to_a_test_that_exists(module: str, file: str) -> None:
+    assert (ROOT / f"{module}.py").exists()
+    assert f"tests/{file}.py" in TEST_FILES
+
+
+def test_no_file_names_a_place_on_somebodys_machine() -> None:
+    found = []
+    for path in files():
+        if path.suffix in (".db", ".log", ".lock", ".bin") or path == Path(__file__):
+            continue
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+            if MACHINES.search(line):
+                found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:120]}")
+    assert found == []
+
+
+@pytest.mark.parametrize("text", ["see /root/x", "cd /work/project/a", " /home/ann/x", "in /tmp/mine/x"])
+def test_a_place_on_somebodys_machine_is_noticed(text: str) -> None:
+    assert MACHINES.search(text)

@@ -1,0 +1,115 @@
+"""The registry of operations: complete in itself, and the engine runs exactly what it lists.
+
+That commands and MCP tools are those of the registry is shown where they are made: tests/cli/test_main.py and
+tests/operations/test_tools.py.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import pytest
+import trio
+
+from parlerd.core import events
+from parlerd.core.errors import ERRORS
+from parlerd.engine.driver import InlineDriver
+from parlerd.engine.engine import Engine, open_engine
+from parlerd.engine.ports import SystemRandomness, WallClock
+from parlerd.identity.keyring import KeyRing
+from parlerd.operations.registry import OPERATIONS, Operation
+from parlerd.operations.tools import APPROVE, TOOLS
+from parlerd.settings import Settings
+from parlerd.store.memory import MemoryStore
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+EVERY_OPERATION = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+
+
+def engine_handlers(keys: KeyRing) -> tuple[set[str], set[str]]:
+    """What an engine runs: calls, and streams."""
+    found: list[Engine] = []
+
+    async def main() -> None:
+        async with open_engine(
+            driver=InlineDriver(MemoryStore()),
+            clock=WallClock(),
+            random=SystemRandomness(),
+            keys=keys,
+            settings=Settings(),
+            user="somebody",
+        ) as engine:
+            found.append(engine)
+
+    trio.run(main)
+    return set(found[0].handlers), set(found[0].stream_handlers)
+
+
+@pytest.fixture
+def keys(tmp_path_factory: pytest.TempPathFactory) -> KeyRing:
+    return KeyRing(tmp_path_factory.mktemp("keys"))
+
+
+def test_the_engine_runs_every_operation_and_no_other(keys: KeyRing) -> None:
+    calls, streams = engine_handlers(keys)
+    assert streams == {name for name, operation in OPERATIONS.items() if operation.stream}
+    assert calls == set(OPERATIONS) - streams
+
+
+@EVERY_OPERATION
+def test_every_error_and_fact_of_an_operation_is_known(operation: Operation) -> None:
+    assert set(operation.errors) <= set(ERRORS)
+    assert set(operation.facts) <= set(events.CURRENT_V)
+
+
+@EVERY_OPERATION
+def test_the_example_of_an_operation_is_valid_parameters(operation: Operation) -> None:
+    msgspec.convert(operation.example, operation.params)
+
+
+@EVERY_OPERATION
+def test_an_operation_that_needs_a_key_takes_one_and_can_refuse_it(operation: Operation) -> None:
+    takes = any(field.encode_name == "key" for field in msgspec.structs.fields(operation.params))
+    if operation.needs_key:
+        assert takes
+        assert {"idempotency_conflict", "idempotency_expired"} <= set(operation.errors)
+
+
+@EVERY_OPERATION
+def test_an_operation_that_leaves_facts_is_no_read_and_can_fail_in_the_store(operation: Operation) -> None:
+    if operation.facts:
+        assert operation.effect != "read"
+        assert "store_failed" in operation.errors
+
+
+@EVERY_OPERATION
+def test_an_operation_that_waits_lets_its_caller_say_how_long(operation: Operation) -> None:
+    names = {field.encode_name for field in msgspec.structs.fields(operation.params)}
+    assert ("wait_ms" in names) is operation.waits
+
+
+def test_what_belongs_to_the_person_has_a_command_and_no_tool() -> None:
+    of_the_person = {name for name, operation in OPERATIONS.items() if operation.plane == "person"}
+    assert of_the_person
+    for name in of_the_person:
+        assert OPERATIONS[name].command
+        assert OPERATIONS[name].tool is None
+    offered = {
+        operation.name for tool in TOOLS.values() if tool.name != APPROVE for operation in tool.operations.values()
+    }
+    assert not offered & of_the_person
+
+
+def test_every_fact_is_left_by_an_operation_or_by_a_window_that_becomes_an_agent() -> None:
+    by_operations = {fact for operation in OPERATIONS.values() for fact in operation.facts}
+    assert set(events.CURRENT_V) - by_operations == {"agent_created", "delegation_issued"}
+
+
+def test_every_code_is_one_that_something_can_give() -> None:
+    """A code that nothing gives is a promise on the error page that nothing keeps."""
+    sources = [path for package in ("parlerd", "mcp_server") for path in (ROOT / package).rglob("*.py")]
+    declared = {ROOT / "parlerd" / "core" / "errors.py", ROOT / "parlerd" / "operations" / "registry.py"}
+    given = "\n".join(path.read_text(encoding="utf-8") for path in sources if path not in declared)
+    assert [code for code in ERRORS if f'"{code}"' not in given] == []
