@@ -14,8 +14,9 @@ import logging
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Generic, Protocol, TypeVar
 
 import msgspec
@@ -30,7 +31,8 @@ from parlerd.core.model import AgentId, By, Ids, MessageId, Millis, Position, Re
 from parlerd.engine.armed import MAX_MARKS, Armed
 from parlerd.engine.driver import Driver
 from parlerd.engine.ports import Clock, Keys, Randomness
-from parlerd.store.port import Append, MarkDelivery, NewFact, PutSnapshot
+from parlerd.engine.recent import Recent
+from parlerd.store.port import Append, MarkDelivery, NewFact, Outcome, PutSnapshot, Write
 
 log = logging.getLogger(__name__)
 
@@ -90,14 +92,37 @@ class Settled(Generic[A]):
 
 @dataclass(slots=True, eq=False)
 class Submission(Generic[A]):
-    """A command on its way."""
+    """A command on its way. `drawn` says that its idempotency key was drawn for it: nobody can have used it before."""
 
     command: c.Command
     by: By
     content: Content | None
-    done: trio.Event = field(default_factory=trio.Event)
+    drawn: bool = False
     settled: Settled[A] | None = None
     error: ParlerError | None = None
+    done: bool = False
+    _then: list[Callable[[], None]] = field(default_factory=list)
+
+    def when_done(self, then: Callable[[], None]) -> None:
+        """Call `then`, which must not raise, once it is known what became of this: at once if it is known."""
+        if self.done:
+            then()
+        else:
+            self._then.append(then)
+
+    def finish(self) -> None:
+        """What became of it stands in `settled` or `error`."""
+        self.done = True
+        waiting, self._then = self._then, []
+        for then in waiting:
+            then()
+
+    def outcome(self) -> Settled[A]:
+        """What became of it, once it is done. Raises `ParlerError`."""
+        if self.error is not None:
+            raise self.error
+        assert self.settled is not None
+        return self.settled
 
 
 Publish = Callable[[RoomId, Sequence[e.Header]], None]
@@ -128,21 +153,27 @@ class RoomActor(Generic[A]):
         self._context = context
         self._load = load
         self._waiting: deque[Submission[A]] = deque()
+        self._failed: tuple[list[Submission[A]], ParlerError] | None = None
         self._wake = trio.Event()
         self._settled = trio.Event()
         self._in_flight = False
         self._snapshot_at = aggregate.position
         self._closing = False
         self._armed: set[Armed] = set()
+        self._recent = Recent()
 
     # -- from the outside ----------------------------------------------------------------------------------
 
     async def submit(self, command: c.Command, by: By, content: Content | None = None) -> Settled[A]:
         """Run a command; returns once it is durable. Raises `ParlerError`."""
-        return await self.settle(self.enqueue(command, by, content))
+        submission = self.enqueue(command, by, content)
+        self.kick()
+        return await self.settle(submission)
 
-    def enqueue(self, command: c.Command, by: By, content: Content | None = None) -> Submission[A]:
-        """Put a command in line, in the order of calls; `settle` must follow. Raises `Refused`."""
+    def enqueue(
+        self, command: c.Command, by: By, content: Content | None = None, *, drawn: bool = False
+    ) -> Submission[A]:
+        """Put a command in line, in the order of calls; `kick` must follow. Raises `Refused`."""
         if self.frozen:
             raise Refused("newer_log")
         if self._closing:
@@ -150,25 +181,28 @@ class RoomActor(Generic[A]):
         if len(self._waiting) >= MAX_WAITING:
             raise Refused("room_busy", retry_after_ms=100)
         self.used_at = trio.current_time()
-        submission: Submission[A] = Submission(command, by, content)
+        submission: Submission[A] = Submission(command, by, content, drawn)
         self._waiting.append(submission)
-        self._wake.set()
         return submission
+
+    def kick(self) -> None:
+        """Begin the next batch, unless one is at the writer: then it follows that one."""
+        while self._waiting and not self._in_flight:
+            self._serve([self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))])
 
     async def settle(self, submission: Submission[A]) -> Settled[A]:
         """What became of a command in line, once it is durable. Raises `ParlerError`."""
-        if not submission.done.is_set():
+        if not submission.done:
+            done = trio.Event()
+            submission.when_done(done.set)
             try:
-                await submission.done.wait()
+                await done.wait()
             except trio.Cancelled:
                 # Still waiting: it never happens. Already with the writer: it happens, and a retry replays it.
                 if submission in self._waiting:
                     self._waiting.remove(submission)
                 raise
-        if submission.error is not None:
-            raise submission.error
-        assert submission.settled is not None
-        return submission.settled
+        return submission.outcome()
 
     async def quiet(self) -> A:
         """The aggregate when nothing of it is ahead of the store: what a read may show. Raises `StoreError`."""
@@ -200,55 +234,91 @@ class RoomActor(Generic[A]):
         self._closing = True
         self._wake.set()
 
+    @property
+    def recent(self) -> Recent | None:
+        """What memory knows of the newest facts; None while a batch is on its way, for then memory is ahead."""
+        return None if self._in_flight or self.dead else self._recent
+
     # -- the task ------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Serve the room until it is closed."""
-        while not (self._closing and not self._waiting):
-            if not self._waiting:
-                self._wake = trio.Event()
+        """Keep the room until it is closed: its batches run without this task, which mends one that failed."""
+        while True:
+            self._wake = trio.Event()
+            if self._failed is not None:
+                with trio.CancelScope(shield=True):
+                    await self._recover(*self._failed)
+            elif self._closing and not self._waiting and not self._in_flight:
+                break
+            else:
                 await self._wake.wait()
-                continue
-            batch = [self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))]
-            with trio.CancelScope(shield=True):
-                await self._serve(batch)
-            await trio.lowlevel.checkpoint_if_cancelled()
         if self.aggregate.position > self._snapshot_at and not self.dead:
             with trio.CancelScope(shield=True):
                 await self._snapshot()
 
-    async def _serve(self, batch: list[Submission[A]]) -> None:
+    def _serve(self, batch: list[Submission[A]]) -> None:
         facts: list[NewFact] = []
         expected = self.aggregate.position
         self._in_flight, self._settled = True, trio.Event()
         try:
             fresh: dict[tuple[AgentId, str, str], Settled[A]] = {}
+            replies: list[MarkDelivery] = []
             for submission in batch:
-                self._decide(submission, facts, fresh)
-            if facts:
-                marks = self._marks(facts)
-                await self._context.driver.commit(
-                    lambda: [Append(self.room, expected, self._signed(facts)), *marks.values()]
-                )
-                for armed, mark in marks.items():
-                    armed.marked = mark.upto
+                self._decide(submission, facts, fresh, replies)
+            if not facts:
+                self._finish(batch)
+                return
+            marks = self._marks(facts)
+            signed: list[NewFact] = []
+
+            def job() -> list[Write]:
+                signed[:] = self._signed(facts)
+                return [Append(self.room, expected, signed), *marks.values(), *replies]
+
+            self._context.driver.hand_over(job, partial(self._committed, batch, signed, marks))
         except ParlerError as error:
-            await self._recover(batch, error)
+            self._fail(batch, error)
         except Exception as error:
             # By place and type only: the text of an exception may hold what someone wrote.
             place = "".join(traceback.format_tb(error.__traceback__))
             log.error("room %s: a batch could not be decided: %s\n%s", self.room, type(error).__name__, place)
-            await self._recover(batch, ParlerError("internal"))
-        else:
-            if facts:
-                self._context.publish(self.room, [fact.header for fact in facts])
-        finally:
-            self._in_flight = False
-            self._settled.set()
-            for submission in batch:
-                submission.done.set()
+            self._fail(batch, ParlerError("internal"))
+
+    def _committed(
+        self,
+        batch: list[Submission[A]],
+        facts: list[NewFact],
+        marks: dict[Armed, MarkDelivery],
+        outcome: Outcome | None,
+        error: BaseException | None,
+    ) -> None:
+        """A batch came back from the writer."""
+        if outcome is None or error is not None:
+            self._fail(batch, error if isinstance(error, ParlerError) else ParlerError("internal"))
+            return
+        for armed, mark in marks.items():
+            armed.marked = mark.upto
+        self._recent.add(facts, outcome.heads[self.room])
         if self.aggregate.position - self._snapshot_at >= SNAPSHOT_EVERY:
-            await self._snapshot()
+            self._snapshot_soon()
+        self._finish(batch, facts)
+        self.kick()
+
+    def _finish(self, batch: list[Submission[A]], facts: Sequence[NewFact] = ()) -> None:
+        """Nothing is ahead of the store any more: wake who waits for what happened, and answer."""
+        self._in_flight = False
+        self._settled.set()
+        if facts:
+            self._context.publish(self.room, [fact.header for fact in facts])
+        for submission in batch:
+            submission.finish()
+        if self._closing and not self._waiting:
+            self._wake.set()
+
+    def _fail(self, batch: list[Submission[A]], error: ParlerError) -> None:
+        """Memory is ahead of the store for good: the task folds the room again before anything else happens in it."""
+        self._failed = (batch, error)
+        self._wake.set()
 
     def _marks(self, facts: list[NewFact]) -> dict[Armed, MarkDelivery]:
         """The delivery ranges this batch writes, for readers that wait; each is armed for one batch."""
@@ -261,13 +331,17 @@ class RoomActor(Generic[A]):
         return marks
 
     def _decide(
-        self, submission: Submission[A], facts: list[NewFact], fresh: dict[tuple[AgentId, str, str], Settled[A]]
+        self,
+        submission: Submission[A],
+        facts: list[NewFact],
+        fresh: dict[tuple[AgentId, str, str], Settled[A]],
+        replies: list[MarkDelivery],
     ) -> None:
         """Decide one command and take its events into memory; its facts join the batch."""
         command, by = submission.command, submission.by
         scope = (by.actor, command.operation, command.key or "")
         try:
-            if command.key is not None:
+            if command.key is not None and not submission.drawn:
                 earlier = fresh.get(scope)
                 if earlier is not None:
                     # The same request twice in one batch: the second is the first's replay, or a conflict.
@@ -295,6 +369,10 @@ class RoomActor(Generic[A]):
             facts.append(fact)
             headers.append(fact.header)
             posted = posted or isinstance(event, e.MessagePosted)
+        if posted and isinstance(command, c.PostMessage) and command.reply is not None:
+            # The last rung of the ladder: the author acted on what it replies to.
+            upto = command.reply.position
+            replies.append(MarkDelivery(self.room, by.actor, "acted", upto=upto, at=now, after=Position(upto - 1)))
         seq = self.aggregate.newest_seq(by.actor) if posted else Seq(0)
         submission.settled = Settled(decision, tuple(headers), seq)
         if command.key is not None and headers:
@@ -389,27 +467,45 @@ class RoomActor(Generic[A]):
         for submission in batch:
             # Who was refused as well: it may have been for something that now never happened.
             submission.settled, submission.error = None, error
+        self._recent.clear()
         try:
             self.aggregate = await self._context.driver.read(lambda _: self._load())
         except Exception as unread:
             # The store cannot even be read: whoever asks next opens the room anew.
             log.warning("room %s: could not be folded again: %s", self.room, type(unread).__name__)
             self.dead = self._closing = True
-            while self._waiting:
-                waiting = self._waiting.popleft()
-                waiting.error = error
-                waiting.done.set()
+            batch = [*batch, *self._waiting]
+            for submission in self._waiting:
+                submission.error = error
+            self._waiting.clear()
         self._snapshot_at = min(self._snapshot_at, self.aggregate.position)
+        self._failed = None
+        self._finish(batch)
+        self.kick()
+
+    def _snapshot_soon(self) -> None:
+        """Cache the folded state behind what waits at the writer. Losing it costs a replay, so a failure here is no
+        one's error."""
+        snapshot = self._folded()
+        self._snapshot_at = snapshot.position
+
+        def settled(_: Outcome | None, error: BaseException | None) -> None:
+            if error is not None:
+                log.warning("room %s: no snapshot: %s", self.room, getattr(error, "code", type(error).__name__))
+
+        with suppress(StoreError):
+            self._context.driver.hand_over([snapshot], settled)
 
     async def _snapshot(self) -> None:
-        """Cache the folded state. Losing it costs a replay, so a failure here is no one's error."""
-        aggregate = self.aggregate
-        snapshot = PutSnapshot(self.room, aggregate.fold_version, aggregate.position, aggregate.snapshot())
+        """The last one, of a room that closes."""
         try:
-            await self._context.driver.commit([snapshot])
+            await self._context.driver.commit([self._folded()])
         except StoreError as error:
             log.warning("room %s: no snapshot: %s", self.room, error.code)
-        self._snapshot_at = aggregate.position
+
+    def _folded(self) -> PutSnapshot:
+        aggregate = self.aggregate
+        return PutSnapshot(self.room, aggregate.fold_version, aggregate.position, aggregate.snapshot())
 
 
 def _digest(event: e.Event, body: bytes | None) -> bytes | None:

@@ -27,6 +27,10 @@ Job = Sequence[Write] | Callable[[], Sequence[Write]]
 the loop run meanwhile."""
 
 
+Settle = Callable[[Outcome | None, BaseException | None], None]
+"""What became of a job: its outcome, or why it did not happen."""
+
+
 class Driver(Protocol):
     """The store, from the loop's side."""
 
@@ -39,6 +43,11 @@ class Driver(Protocol):
         """Commit a job durably, together with whatever else waits. Raises `StoreError`; then nothing of it happened."""
         ...
 
+    def hand_over(self, job: Job, settled: Settle) -> None:
+        """`commit` without a task that waits: `settled` is called on the loop once it is known what became of the job,
+        never before this returns, and must not raise. Raises `StoreError(draining)` once the driver is closing."""
+        ...
+
     async def read(self, query: Callable[[Store], T]) -> T:
         """Run a query that may be long, away from the loop."""
         ...
@@ -47,22 +56,39 @@ class Driver(Protocol):
 
 
 class _Promise:
-    """One answer that crosses from a thread to the task that waits for it."""
+    """One answer that crosses from a thread to the loop. What was handed over happens, whether or not anybody still
+    waits for it."""
 
-    __slots__ = ("done", "error", "value")
+    __slots__ = ("_settle", "error", "value")
 
-    def __init__(self) -> None:
-        self.done = trio.Event()
+    def __init__(self, settle: Callable[[Any, BaseException | None], None]) -> None:
+        self._settle = settle
         self.value: Any = None
         self.error: BaseException | None = None
 
+    def settle(self) -> None:
+        self._settle(self.value, self.error)
+
+
+class _Waited:
+    """A promise's answer, for a task."""
+
+    __slots__ = ("_done", "_error", "_value")
+
+    def __init__(self) -> None:
+        self._done = trio.Event()
+        self._value: Any = None
+        self._error: BaseException | None = None
+
+    def settle(self, value: Any, error: BaseException | None) -> None:
+        self._value, self._error = value, error
+        self._done.set()
+
     async def get(self) -> Any:
-        # A commit that was handed over happens whether or not its caller still waits: the caller may be
-        # cancelled, the room's task (which waits shielded) is not.
-        await self.done.wait()
-        if self.error is not None:
-            raise self.error
-        return self.value
+        await self._done.wait()
+        if self._error is not None:
+            raise self._error
+        return self._value
 
 
 class _Worker:
@@ -76,12 +102,15 @@ class _Worker:
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
         self._thread.start()
 
-    def submit(self, item: Any) -> _Promise:
+    def submit(self, item: Any, settle: Callable[[Any, BaseException | None], None]) -> None:
         if self._closing:
             raise StoreError("draining")
-        promise = _Promise()
-        self._waiting.put((item, promise))
-        return promise
+        self._waiting.put((item, _Promise(settle)))
+
+    async def run(self, item: Any) -> Any:
+        waited = _Waited()
+        self.submit(item, waited.settle)
+        return await waited.get()
 
     def _loop(self) -> None:
         closing = False
@@ -113,7 +142,7 @@ class _Worker:
 
 def _settle(batch: list[tuple[Any, _Promise]]) -> None:
     for _, promise in batch:
-        promise.done.set()
+        promise.settle()
 
 
 def _run_commits(store: Store, batch: list[tuple[Any, _Promise]]) -> None:
@@ -144,7 +173,20 @@ def _coded(error: Exception) -> ParlerError:
     return wrapped
 
 
-class ThreadDriver:
+class _Committing:
+    """`commit` by way of `hand_over`."""
+
+    def hand_over(self, job: Job, settled: Settle) -> None:
+        raise NotImplementedError
+
+    async def commit(self, job: Job) -> Outcome:
+        waited = _Waited()
+        self.hand_over(job, waited.settle)
+        outcome: Outcome = await waited.get()
+        return outcome
+
+
+class ThreadDriver(_Committing):
     """The real driver. Make it inside the trio run that uses it."""
 
     def __init__(self, store: Store) -> None:
@@ -159,12 +201,11 @@ class ThreadDriver:
             except Exception as error:
                 promise.error = error
 
-    async def commit(self, job: Job) -> Outcome:
-        outcome: Outcome = await self._writer.submit(job).get()
-        return outcome
+    def hand_over(self, job: Job, settled: Settle) -> None:
+        self._writer.submit(job, settled)
 
     async def read(self, query: Callable[[Store], T]) -> T:
-        value: T = await self._reader.submit(query).get()
+        value: T = await self._reader.run(query)
         return value
 
     async def close(self) -> None:
@@ -174,20 +215,19 @@ class ThreadDriver:
         self.store.close()
 
 
-class InlineDriver:
+class InlineDriver(_Committing):
     """The same answers on the loop, one checkpoint each: virtual time does not see threads."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    async def commit(self, job: Job) -> Outcome:
-        await trio.lowlevel.checkpoint()
-        promise = _Promise()
+    def hand_over(self, job: Job, settled: Settle) -> None:
+        trio.lowlevel.current_trio_token().run_sync_soon(self._commit, job, settled)
+
+    def _commit(self, job: Job, settled: Settle) -> None:
+        promise = _Promise(settled)
         _run_commits(self.store, [(job, promise)])
-        if promise.error is not None:
-            raise promise.error
-        outcome: Outcome = promise.value
-        return outcome
+        promise.settle()
 
     async def read(self, query: Callable[[Store], T]) -> T:
         await trio.lowlevel.checkpoint()

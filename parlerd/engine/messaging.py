@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -64,16 +65,28 @@ def check_text(text: str, param: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Posting:
-    """A message in its room's line. `result` waits until it is durable; it may be called once."""
+    """A message in its room's line."""
 
     messaging: Messaging
     me: AgentRecord
     actor: RoomActor[Room]
     submission: Submission[Room]
 
+    def when_done(self, then: Callable[[], None]) -> None:
+        """Let the room's line move, and call `then` (which must not raise) once `outcome` is known."""
+        self.submission.when_done(then)
+        self.actor.kick()
+
+    def outcome(self) -> t.Sent:
+        """As `message.send` answers, once it is known. Raises `ParlerError`."""
+        return self.messaging.sent(self)
+
     async def result(self) -> t.Sent:
-        """As `message.send` answers. Raises `ParlerError`."""
-        return await self.messaging.settled(self)
+        """The same, waiting for it."""
+        self.actor.kick()
+        with suppress(ParlerError):
+            await self.actor.settle(self.submission)
+        return self.outcome()
 
 
 def check_data(data: Any) -> None:
@@ -148,7 +161,7 @@ class Messaging:
             visibility=params.visible_to or None,
             reply_to=None if params.reply_to is None else MessageId(params.reply_to),
         )
-        return self._post(caller, me, actor, command, tuple(parts))
+        return self._post(caller, me, actor, command, tuple(parts), drawn=params.key is None)
 
     async def give_handoff(self, caller: Caller, params: t.GiveHandoff) -> t.GivenHandoff:
         me = await self._desk.me(caller)
@@ -167,7 +180,7 @@ class Messaging:
             role="" if known is not None else target,
         )
         part = HandoffPart(next=params.next, summary=params.summary, target=target)
-        sent = await self._post(caller, me, actor, command, (part,)).result()
+        sent = await self._post(caller, me, actor, command, (part,), drawn=params.key is None).result()
         return t.GivenHandoff(id=sent.id, room=sent.room, for_=target or None, replayed=sent.replayed, key=sent.key)
 
     def _post(
@@ -177,33 +190,33 @@ class Messaging:
         actor: RoomActor[Room],
         command: c.PostMessage,
         parts: tuple[Part, ...],
+        *,
+        drawn: bool,
     ) -> Posting:
         """Put a message in the room's line. The key travels with a failure too, so that a retry can be the same
         request."""
         try:
             content = Content(parts=parts, seen=self._reading.seen(actor.room, me.id))
-            submission = actor.enqueue(command, self._desk.by(caller, me), content)
+            submission = actor.enqueue(command, self._desk.by(caller, me), content, drawn=drawn)
         except ParlerError as error:
             error.details.setdefault("key", command.key)
             raise
         return Posting(self, me, actor, submission)
 
-    async def settled(self, posting: Posting) -> t.Sent:
-        """What became of a message in line."""
+    def sent(self, posting: Posting) -> t.Sent:
+        """What became of a message that was in line."""
         actor, command = posting.actor, posting.submission.command
         try:
-            settled = await actor.settle(posting.submission)
+            settled = posting.submission.outcome()
             header = self._committed(actor, settled)
         except ParlerError as error:
             error.details.setdefault("key", command.key)
             raise
         event = header.event
         assert isinstance(event, e.MessagePosted)
-        if event.reply_to is not None and settled.facts:
-            await self._note_reply(actor.room, header, event.reply_to)
         seq = settled.seq
         if not seq:
-            seq = self._reading.seq_at(actor.room, actor.aggregate.view(posting.me.id), header.position)
+            seq = self._reading.seq_at(actor.aggregate, actor.aggregate.view(posting.me.id), header.position)
         return t.Sent(
             room=actor.room,
             id=event.id,
@@ -343,7 +356,7 @@ class Messaging:
         shown = {actor.room: page.end} if page.messages and acknowledges and caller.via == "mcp" else {}
         end, end_seq = page.end, page.end_seq
         if not page.messages:
-            end, end_seq = after, store.seq_at(actor.room, view, after)
+            end, end_seq = after, self._reading.seq_at(room, view, after)
         notice = ""
         if held and not params.take and not lookback and not params.peek:
             notice = "A live window holds this agent, so this read acknowledged nothing. Use --take to move its cursor."
@@ -356,7 +369,7 @@ class Messaging:
             # A page of everything that is left leaves nothing unread; asking would cost as much as the page.
             unread=0
             if not (page.more or lookback or filtered)
-            else store.unread(actor.room, view, max(end, cursor.acknowledged)),
+            else self._reading.unread(room, view, max(end, cursor.acknowledged)),
             acknowledges=acknowledges,
             notice=notice,
         )
@@ -384,7 +397,7 @@ class Messaging:
         seq = parse_cursor(params.cursor)
         store = self._desk.driver.store
         upto = store.cursor(actor.room, me.id).delivered
-        if store.seq_at(actor.room, view, upto) != seq:
+        if self._reading.seq_at(room, view, upto) != seq:
             # Not the newest page: the message itself is the mark.
             upto = store.position_of(actor.room, view, seq)
             if store.seq_at(actor.room, view, upto) != seq:
@@ -449,12 +462,6 @@ class Messaging:
             stages=[t.StageReached(stage=stage, at=reached[stage]) for stage in _STAGES if stage in reached],
             stopped=stopped,
         )
-
-    async def _note_reply(self, room: RoomId, header: e.Header, target: MessageId) -> None:
-        """A reply is the last rung of the ladder: its author acted on what it replies to."""
-        found = self._desk.driver.store.find_message(target)
-        if found is not None:
-            await self._reading.mark(room, header.by.actor, [(Position(found[1] - 1), found[1])], stage="acted")
 
 
 def _armed(reader: AgentId, after: Position, params: t.Recv) -> Armed:

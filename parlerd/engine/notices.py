@@ -57,7 +57,7 @@ class Notices:
         cursor = self._desk.driver.store.cursor(name, me.id)
         after = max(cursor.acknowledged, caller.shown.get(name, cursor.acknowledged))
         view = room.view(me.id)
-        unread = self._desk.driver.store.unread(name, view, after)
+        unread = self._reading.unread(room, view, after)
         if not unread:
             return found
         if not cursor.delivered and state.owner != me.id:

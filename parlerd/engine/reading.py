@@ -20,6 +20,7 @@ from parlerd.core.membership import Member
 from parlerd.core.model import AgentId, PeerText, Position, RoomId, Seq, Stage, View
 from parlerd.core.room import Room, RoomState
 from parlerd.engine.desk import Desk
+from parlerd.engine.recent import Recent
 from parlerd.operations import types as t
 from parlerd.store.port import MarkDelivery, MoveCursor, Page, StoredMessage, Write
 
@@ -29,10 +30,6 @@ JOIN_BYTES: Final = 1024 * 1024
 """Bodies in the page a join returns: past this the middle is left out and said so."""
 MAX_REMEMBERED: Final = 4096
 """Readers whose newest chain head is kept at hand; anyone else's is looked up."""
-
-
-NEAR: Final = 64
-"""Facts behind the head that a page may start at and still be read on the loop: at most 64 rows, some 0.1 ms."""
 
 
 class Reading:
@@ -55,8 +52,13 @@ class Reading:
         skip_own: bool,
         kind: str | None = None,
     ) -> Page:
-        """Messages after a position, away from the loop."""
+        """Messages after a position: from memory when they are the newest, else read away from the loop."""
         name = room.state.room
+        recent = self._recent(room)
+        if recent is not None:
+            page = recent.page(room, view, after, limit=limit, max_bytes=max_bytes, skip_own=skip_own, kind=kind)
+            if page is not None:
+                return page
         return await self._desk.driver.read(
             lambda store: store.page(name, view, after, limit=limit, max_bytes=max_bytes, skip_own=skip_own, kind=kind)
         )
@@ -113,8 +115,21 @@ class Reading:
                 ]
             )
 
-    def seq_at(self, room: RoomId, view: View, position: Position) -> Seq:
-        return self._desk.driver.store.seq_at(room, view, position)
+    def unread(self, room: Room, view: View, after: Position) -> int:
+        """How many messages by others this reader may see after a position."""
+        recent = self._recent(room)
+        known = None if recent is None else recent.unread(room, view, after)
+        return self._desk.driver.store.unread(room.state.room, view, after) if known is None else known
+
+    def seq_at(self, room: Room, view: View, position: Position) -> Seq:
+        """The reader's own number for what stands at a position."""
+        recent = self._recent(room)
+        known = None if recent is None else recent.seq_at(room, view, position)
+        return self._desk.driver.store.seq_at(room.state.room, view, position) if known is None else known
+
+    def _recent(self, room: Room) -> Recent | None:
+        actor = self._desk.rooms.open_actor(room.state.room)
+        return None if actor is None or actor.aggregate is not room else actor.recent
 
     def seen(self, room: RoomId, reader: AgentId) -> bytes:
         """The highest chain head this reader was shown, for the envelopes it signs; empty before its first page."""

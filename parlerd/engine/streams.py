@@ -165,7 +165,7 @@ class Streams:
                     room = await (await self._desk.rooms.get(name)).quiet()
                     if not room.state.members[me.id].present:
                         continue
-                    head = self._reading.seq_at(name, room.view(me.id), room.position)
+                    head = room.newest_seq(me.id)
                     if head > heads.get(name, head):
                         yield name
                     heads[name] = head

@@ -13,7 +13,7 @@ import socket
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Final
 
 import trio
@@ -216,9 +216,10 @@ class Connection:
         try:
             return self._take_each(events, caller, calls, posted)
         finally:
-            if posted:
-                self._started(len(posted))
-                calls.start_soon(self._answer_posted, posted)
+            # After the whole chunk, so that what came together is decided and committed together.
+            self._started(len(posted))
+            for id, posting in posted:
+                posting.when_done(partial(self._answer_posted, id, posting))
 
     def _take_each(
         self, events: Iterable[ClientEvent], caller: Caller, calls: trio.Nursery, posted: list[tuple[int, Posting]]
@@ -279,22 +280,19 @@ class Connection:
             del self._running[id]
             self._ended(1)
 
-    async def _answer_posted(self, posted: list[tuple[int, Posting]]) -> None:
-        """Answer what was begun together. It is committed together too, so one wait is mostly a wait for all."""
+    def _answer_posted(self, id: int, posting: Posting) -> None:
         try:
-            for id, posting in posted:
-                try:
-                    result = codec.encode(await posting.result())
-                    self._out.send(self._peer.reply(id, result), soon=self._peer.under_way > 0)
-                except ParlerError as error:
-                    self._fail(id, error)
-                except Exception as error:
-                    self._fail(id, _coded(error, "message.send"))
+            result = codec.encode(posting.outcome())
+            self._out.send(self._peer.reply(id, result), soon=self._peer.under_way > 0)
+        except ParlerError as error:
+            self._fail(id, error)
+        except Exception as error:
+            self._fail(id, _coded(error, "message.send"))
         finally:
-            self._ended(len(posted))
+            self._ended(1)
 
     def _started(self, count: int) -> None:
-        if not self._under_way:
+        if count and not self._under_way:
             self._idle = trio.Event()
         self._under_way += count
 
@@ -312,7 +310,7 @@ class Connection:
                     await running.credit.wait()
                 # Credit counts items and they may be large: a slow reader holds its own stream, and is never cut off.
                 await self._out.drained()
-                self._out.send(self._peer.item(id, data), soon=True)
+                self._out.send(self._peer.item(id, data))
 
     def _fail(self, id: int, error: ParlerError) -> None:
         try:

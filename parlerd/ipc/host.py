@@ -20,7 +20,11 @@ from parlerd.wire.messages import Hello
 class Posting(Protocol):
     """An operation that was begun."""
 
-    async def result(self) -> t.Result:
+    def when_done(self, then: Callable[[], None]) -> None:
+        """Let the line move, and call `then` on the loop once the outcome is known; it must not raise."""
+        ...
+
+    def outcome(self) -> t.Result:
         """Its result, once it is durable. Raises `ParlerError`."""
         ...
 

@@ -292,18 +292,18 @@ def test_a_refusal_that_rested_on_facts_that_were_lost_is_not_given() -> None:
     async def main() -> None:
         store = FaultyStore()
         async with engine_world(driver=SlowDriver, store=store) as served:
-            alice, bob = await served.agent("alice"), await served.agent("bob")
-            opened = await alice.open()
-            await bob.join(opened.key)
+            (alice,) = await served.room("alice")
 
             async def at_the_writer() -> None:
                 await alice.send("went well")
                 store.fail_next_commit("store_locked")
 
-            answers = await errors(at_the_writer, partial(alice.approve, "bob"), partial(alice.approve, "bob"))
-            # `already_decided` would be untrue: nothing was.
+            answers = await errors(
+                at_the_writer, partial(alice.send, "one", key="k1"), partial(alice.send, "two", key="k1")
+            )
+            # `idempotency_conflict` would be untrue: nobody had used the key.
             assert answers == ["", "store_locked", "store_locked"]
-            assert (await alice.approve("bob")).status == "approved"
+            assert not (await alice.send("two", key="k1")).replayed
 
     run(main)
 

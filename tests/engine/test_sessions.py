@@ -13,7 +13,9 @@ import trio
 from parlerd.core import events as e
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import MAX_PENDING_PER_KEY, MAX_TEXT, MAX_TOPIC, Position, RoomId
+from parlerd.core.room import Room
 from parlerd.engine import sessions as sessions_module
+from parlerd.engine.actor import RoomActor
 from parlerd.engine.callers import PeerProcess
 from parlerd.operations import types as t
 from parlerd.settings import Settings
@@ -440,24 +442,21 @@ def test_a_wait_that_nobody_answers_ends_pending() -> None:
     run(main)
 
 
-def test_a_decision_in_the_same_batch_as_a_poll_answers_it() -> None:
+def test_a_decision_between_a_poll_and_its_answer_answers_it(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         async with engine_world() as served:
-            alice = await served.agent("alice")
-            # Who of two tasks runs first is drawn anew each time; both orders come up.
-            for n in range(10):
-                bob = await served.agent(f"bob{n}")
-                opened = await alice.open("x", "recap")
-                await bob.join(opened.key)
-                landed: list[t.JoinedSession] = []
+            alice, bob = await served.agent("alice"), await served.agent("bob")
+            opened = await alice.open("x", "recap")
+            assert (await bob.join(opened.key)).status == "pending"
+            quiet = RoomActor.quiet
 
-                async def poll(who: Party, key: str | None, into: list[t.JoinedSession]) -> None:
-                    into.append(await who.join(key))
+            async def approved_meanwhile(actor: RoomActor[Room]) -> Room:
+                monkeypatch.setattr(RoomActor, "quiet", quiet)
+                await alice.approve("bob")
+                return await quiet(actor)
 
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(poll, bob, opened.key, landed)
-                    nursery.start_soon(alice.approve, f"bob{n}")
-                assert landed[0].status == "joined"
+            monkeypatch.setattr(RoomActor, "quiet", approved_meanwhile)
+            assert (await bob.join(opened.key)).status == "joined"
 
     run(main)
 

@@ -19,14 +19,14 @@ import trio.testing
 from parlerd.core.errors import ParlerError, StoreError
 from parlerd.core.model import AgentId, KeyId, Millis, PrincipalId, RequestId, Via
 from parlerd.engine.callers import Caller, PeerProcess
-from parlerd.engine.driver import Driver, InlineDriver, Job
+from parlerd.engine.driver import Driver, InlineDriver, Job, Settle
 from parlerd.engine.engine import Engine, open_engine
 from parlerd.identity import codes
 from parlerd.identity.signatures import Domain, SigningKey
 from parlerd.operations import types as t
 from parlerd.settings import Settings
 from parlerd.store.memory import MemoryStore
-from parlerd.store.port import Outcome, Store
+from parlerd.store.port import Store
 
 T = TypeVar("T")
 R = TypeVar("R", bound=t.Result)
@@ -117,25 +117,33 @@ class PlugDriver(InlineDriver):
         self.dead = False
         self._died = died
 
-    async def commit(self, job: Job) -> Outcome:
+    def hand_over(self, job: Job, settled: Settle) -> None:
         if self.cut is not None and self.commits == self.cut[0] and not self.dead:
-            if self.cut[1]:
-                await super().commit(job)
             self.dead = True
-            self._died()
-        if self.dead:
-            await trio.lowlevel.checkpoint()
-            raise StoreError("store_failed")
-        self.commits += 1
-        return await super().commit(job)
+            if self.cut[1]:
+                super().hand_over(job, lambda *_: self._die(settled))
+            else:
+                trio.lowlevel.current_trio_token().run_sync_soon(self._die, settled)
+        elif self.dead:
+            trio.lowlevel.current_trio_token().run_sync_soon(settled, None, StoreError("store_failed"))
+        else:
+            self.commits += 1
+            super().hand_over(job, settled)
+
+    def _die(self, settled: Settle) -> None:
+        self._died()
+        settled(None, StoreError("store_failed"))
 
 
 class SlowDriver(InlineDriver):
     """Every commit takes a second of virtual time, so what is asked meanwhile waits and becomes one batch."""
 
-    async def commit(self, job: Job) -> Outcome:
+    def hand_over(self, job: Job, settled: Settle) -> None:
+        trio.lowlevel.spawn_system_task(self._later, job, settled)
+
+    async def _later(self, job: Job, settled: Settle) -> None:
         await trio.sleep(1)
-        return await super().commit(job)
+        super().hand_over(job, settled)
 
 
 class HookDriver(PlugDriver):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import trio
@@ -15,14 +15,28 @@ from parlerd.operations import types as t
 
 
 class FakePosting:
-    """A send in line: it is answered as a call would be."""
+    """A send in line: it is answered as a call would be, a turn of the loop later."""
 
     def __init__(self, engine: FakeEngine, op: str, params: t.Params, caller: Caller) -> None:
         self._engine = engine
         self._call = (op, params, caller)
+        self._outcome: t.Result | Exception | None = None
 
-    async def result(self) -> t.Result:
-        return await self._engine.call(*self._call)
+    def when_done(self, then: Callable[[], None]) -> None:
+        async def run() -> None:
+            try:
+                self._outcome = await self._engine.call(*self._call)
+            except Exception as error:
+                self._outcome = error
+            then()
+
+        trio.lowlevel.spawn_system_task(run)
+
+    def outcome(self) -> t.Result:
+        assert self._outcome is not None
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
+        return self._outcome
 
 
 class FakeEngine:

@@ -1,0 +1,118 @@
+"""The newest facts of an open room, in memory: who waits for a message is shown it without asking the store again.
+
+A cache of what was just committed, and nothing else: whatever it does not hold for certain it leaves to the store.
+Above: `reading`, which asks here first. Invariant: a page from here is the page the store would give.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from parlerd.core import events as e
+from parlerd.core.model import Position, Seq, View
+from parlerd.core.room import Room
+from parlerd.core.visibility import can_see
+from parlerd.store.port import Head, NewFact, Page, StoredMessage
+
+MAX_FACTS: Final = 128
+MAX_BYTES: Final = 256 * 1024
+"""Bodies kept for one room; one that is larger than this alone is not kept."""
+
+
+class Recent:
+    """The facts up to `head`, without a gap, as many as the bounds allow."""
+
+    __slots__ = ("_bytes", "_facts", "_head")
+
+    def __init__(self) -> None:
+        self._facts: deque[NewFact] = deque()
+        self._bytes = 0
+        self._head: Head | None = None
+
+    def add(self, facts: Sequence[NewFact], head: Head) -> None:
+        """Take in what a commit appended; `head` is where it left the log."""
+        if self._facts and self._facts[-1].header.position + 1 != facts[0].header.position:
+            self.clear()
+        self._head = head
+        for fact in facts:
+            self._facts.append(fact)
+            self._bytes += _size(fact)
+        while self._bytes > MAX_BYTES or len(self._facts) > MAX_FACTS:
+            self._bytes -= _size(self._facts.popleft())
+
+    def clear(self) -> None:
+        """Forget everything: what is stored may be something else."""
+        self._facts.clear()
+        self._bytes = 0
+        self._head = None
+
+    def page(
+        self,
+        room: Room,
+        view: View,
+        after: Position,
+        *,
+        limit: int,
+        max_bytes: int,
+        skip_own: bool,
+        kind: str | None = None,
+    ) -> Page | None:
+        """What `Store.page` gives for these, or None when that is not known here.
+
+        Known is a page that ends at the newest fact, for a reader who is in the room now.
+        """
+        head = self._head
+        if head is None or not self._covers(room, view, after, head):
+            return None
+        found: list[StoredMessage] = []
+        size = 0
+        seq = newest = room.newest_seq(view.reader)
+        for fact in self._visible(view, after):
+            event = fact.header.event
+            assert isinstance(event, e.MessagePosted)
+            if not (skip_own and fact.header.by.actor == view.reader) and (kind is None or event.kind == kind):
+                found.append(StoredMessage(room.state.room, seq, fact.header, fact.body, fact.signature))
+                size += len(fact.body or b"")
+            seq = Seq(seq - 1)
+        if len(found) > limit or (len(found) > 1 and size > max_bytes):
+            return None
+        if (not skip_own or kind is not None) and (found[0].header.position if found else after) != head.position:
+            # Such a page ends at its last message, and the chain is known here at the head alone.
+            return None
+        found.reverse()
+        return Page(found, head.position, newest, head.chain, more=False)
+
+    def seq_at(self, room: Room, view: View, position: Position) -> Seq | None:
+        """How many messages up to a position this reader may see, or None when that is not known here."""
+        head = self._head
+        if head is None or not self._covers(room, view, position, head):
+            return None
+        return Seq(room.newest_seq(view.reader) - sum(1 for _ in self._visible(view, position)))
+
+    def unread(self, room: Room, view: View, after: Position) -> int | None:
+        """How many messages by others this reader may see after a position, or None when that is not known here."""
+        head = self._head
+        if head is None or not self._covers(room, view, after, head):
+            return None
+        return sum(fact.header.by.actor != view.reader for fact in self._visible(view, after))
+
+    def _covers(self, room: Room, view: View, after: Position, head: Head) -> bool:
+        """Whether every fact after `after` is here, and the room is not ahead of them."""
+        if room.position != head.position or not view.spans or view.spans[-1][1] is not None:
+            return False
+        return after >= head.position - len(self._facts) and after <= head.position
+
+    def _visible(self, view: View, after: Position) -> Iterator[NewFact]:
+        """The messages after a position that the reader may see, the newest first."""
+        for fact in reversed(self._facts):
+            position, event = fact.header.position, fact.header.event
+            if position <= after:
+                return
+            if isinstance(event, e.MessagePosted) and can_see(view, position=position, visibility=event.visibility):
+                yield fact
+
+
+def _size(fact: NewFact) -> int:
+    return len(fact.body or b"")
