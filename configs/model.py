@@ -1,16 +1,17 @@
 """What there is to know about one agent host, as data.
 
 A host is a `Host` in its own file under `configs/hosts`. Paths are templates: `~` is the person's home, `${NAME}` a
-variable and `${NAME:-other}` a variable with a fallback; a template whose variable is not set is passed over.
-`candidates` turns them into paths. Source of every fact: each host's own documentation or program, as the file of the
-host says.
+variable and `${NAME:-other}` a variable with a fallback; a template whose variable is not set is passed over, and a `*`
+stands for any one folder. `candidates` turns them into paths. Source of every fact: each host's own documentation or
+program; `docs/hosts.md` says which were seen at work in the program itself.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -37,14 +38,24 @@ class Shim:
         return ["-I", "-S", self.shim, "--host", self.host, "--home", self.home]
 
 
+def switched_off(entry: dict[str, Any]) -> bool:
+    """Whether an entry says, in the words that most hosts share, that its server is not to be used."""
+    return entry.get("disabled") is True or entry.get("enabled") is False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
     """One agent host.
 
-    `files` are candidates per system, the one that the host itself would create first. `key_path` leads to the table
-    of servers; a dot inside one of its parts is part of the name. `entry` gives our entry in this host's shape.
-    `programs` and `folders` show that the host is installed. `rewrites` says that the host writes its file itself.
-    `after` is what a person does next.
+    `files` are candidates per system, the one that the host itself would create first; of a `multiple` host
+    (editions, profiles) each is a place of its own. `windows` has the same for the documentation: nobody has tried
+    them. `key_path` leads to the table of servers; a dot inside one of its parts is part of the name. Where the file
+    already has the table of one of `layouts`, that is used instead, with the entry that stands beside it there.
+    `entry` gives our entry in this host's shape, `disabled` says of one that was found whether the person switched it
+    off. `programs` and `folders` show that the host is installed. `mode` is given to a file that we create. `rewrites`
+    says that the host writes its file itself. What makes the host's own reading fail: a comma before a closing bracket
+    unless `trailing_commas`, a byte order mark unless `bom`, and any comment where `format` is `json`. `limits` says
+    how long it waits for us, for the documentation. `after` is what a person does next.
     """
 
     id: str
@@ -54,11 +65,28 @@ class Host:
     files: Mapping[System, tuple[str, ...]]
     key_path: tuple[str, ...]
     entry: Callable[[Shim], dict[str, Any]]
+    layouts: Mapping[tuple[str, ...], Callable[[Shim], dict[str, Any]]] = field(default_factory=dict)
+    multiple: bool = False
+    windows: tuple[str, ...] = ()
+    trailing_commas: bool = False
+    bom: bool = True
+    mode: int = 0o644
+    disabled: Callable[[dict[str, Any]], bool] = switched_off
     programs: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
     rewrites: bool = False
+    limits: str = ""
     after: str = "Restart it."
     quirks: tuple[str, ...] = ()
+
+    def entry_for(self, key_path: tuple[str, ...], shim: Shim) -> dict[str, Any]:
+        """Our entry for the table at `key_path`: of a layout if that is one, else the usual."""
+        return self.layouts.get(key_path, self.entry)(shim)
+
+
+def this_system() -> System:
+    """Which of the systems that hosts' files are listed for this is."""
+    return "macos" if sys.platform == "darwin" else "linux"
 
 
 class UnknownHost(Exception):
@@ -74,9 +102,10 @@ def same_everywhere(*templates: str) -> dict[System, tuple[str, ...]]:
 
 
 def candidates(host: Host, system: System, env: Mapping[str, str]) -> list[Path]:
-    """The files that may hold this host's servers, the host's own choice first; at least one. Looks at nothing."""
+    """The files that may hold this host's servers, the host's own choice first; at least one. Looks at nothing, so it
+    leaves out those whose template has a `*`."""
     paths = [expand(template, env) for template in host.files[system]]
-    return [path for path in paths if path is not None]
+    return [path for path in paths if path is not None and "*" not in path.parts]
 
 
 def expand(template: str, env: Mapping[str, str]) -> Path | None:

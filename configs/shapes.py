@@ -1,10 +1,19 @@
-"""The shapes that entries take in more than one host, in the key order that those hosts write themselves."""
+"""The shapes that entries take in more than one host, in the key order that those hosts write themselves, and the
+places that more than one host keeps files in."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
-from configs.model import Shim
+from configs.model import Shim, System
+
+EDITIONS: Final = ("Code", "Code - Insiders", "VSCodium")
+"""Of VS Code: each has a folder of settings of its own."""
+_CONFIG: Final[Mapping[System, str]] = {
+    "linux": "${XDG_CONFIG_HOME:-~/.config}",
+    "macos": "~/Library/Application Support",
+}
 
 
 def bare(shim: Shim) -> dict[str, Any]:
@@ -15,3 +24,37 @@ def bare(shim: Shim) -> dict[str, Any]:
 def stdio(shim: Shim) -> dict[str, Any]:
     """The same with its transport named."""
     return {"type": "stdio", **bare(shim)}
+
+
+def patient(shim: Shim) -> dict[str, Any]:
+    """For Cline and its relatives. In seconds: their default of 60 is close to the longest wait of a tool."""
+    return {**bare(shim), "timeout": 120, "disabled": False}
+
+
+def local(shim: Shim) -> dict[str, Any]:
+    """For OpenCode and its relative: the command is one list. In milliseconds: their default of 30 000 is less than a
+    wait for a message may take."""
+    return {"type": "local", "command": [shim.python, *shim.arguments], "enabled": True, "timeout": 120_000}
+
+
+def under_config(name: str) -> dict[System, tuple[str, ...]]:
+    """A file in the folder that each system keeps for settings."""
+    return {system: (f"{folder}/{name}",) for system, folder in _CONFIG.items()}
+
+
+def in_editions(*names: str) -> dict[System, tuple[str, ...]]:
+    """Files in the folder `User` of every edition of VS Code; `.` is the folder itself."""
+    return {
+        system: tuple(f"{folder}/{edition}/User/{name}" for edition in EDITIONS for name in names)
+        for system, folder in _CONFIG.items()
+    }
+
+
+def on_any(files: Mapping[System, tuple[str, ...]]) -> tuple[str, ...]:
+    """The places of all systems together, for detection: those of another system are not there."""
+    return tuple(dict.fromkeys(path for paths in files.values() for path in paths))
+
+
+def in_windows_editions(name: str) -> tuple[str, ...]:
+    """The same file under Windows."""
+    return tuple(f"%APPDATA%\\{edition}\\User\\{name}" for edition in EDITIONS)

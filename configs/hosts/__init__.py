@@ -5,15 +5,26 @@ from __future__ import annotations
 from typing import Final
 
 from configs.hosts import (
+    amp,
+    antigravity,
     claude_code,
     claude_desktop,
     cline,
+    cline_cli,
     codex,
+    copilot,
     cursor,
+    droid,
     gemini,
+    goose,
+    kilo,
+    kiro,
     opencode,
+    qwen,
+    roo,
     vscode,
     windsurf,
+    zed,
 )
 from configs.model import Host, UnknownHost
 
@@ -27,6 +38,17 @@ HOSTS: Final[tuple[Host, ...]] = (
     opencode.HOST,
     vscode.HOST,
     cline.HOST,
+    cline_cli.HOST,
+    zed.HOST,
+    qwen.HOST,
+    copilot.HOST,
+    droid.HOST,
+    amp.HOST,
+    goose.HOST,
+    kilo.HOST,
+    roo.HOST,
+    kiro.HOST,
+    antigravity.HOST,
 )
 _BY_NAME: Final = {name: host for host in HOSTS for name in (host.id, *host.aliases)}
 

@@ -9,8 +9,8 @@ from configs.shapes import stdio
 
 
 def _entry(shim: Shim) -> dict[str, Any]:
-    # Tools are deferred to a search by default; few as they are, ours belong in front of the model.
-    return {**stdio(shim), "env": {}, "alwaysLoad": True}
+    # No `alwaysLoad`: each core tool asks for it itself, and the others may wait for a search.
+    return {**stdio(shim), "env": {}}
 
 
 HOST = Host(
@@ -19,14 +19,18 @@ HOST = Host(
     aliases=("claude",),
     format="json",
     files=same_everywhere("${CLAUDE_CONFIG_DIR}/.claude.json", "~/.claude.json"),
+    windows=(r"%USERPROFILE%\.claude.json",),
     key_path=("mcpServers",),
     entry=_entry,
+    mode=0o600,
     programs=("claude",),
     folders=("${CLAUDE_CONFIG_DIR}", "~/.claude"),
     rewrites=True,
+    limits="30 s to start (`MCP_TIMEOUT`); no limit on a call unless the entry sets one",
     after="Start a new session; `/mcp` shows it.",
     quirks=(
         "A comment or trailing comma in the file stops the program.",
         "Unknown keys in an entry are dropped when it adds one.",
+        "`.mcp.json` in a repository is shared with other hosts and gets committed: Parler never writes it by itself.",
     ),
 )

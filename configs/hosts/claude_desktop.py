@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from configs.model import Host
-from configs.shapes import bare
+from configs.shapes import bare, on_any, under_config
 
 HOST = Host(
     id="claude-desktop",
     name="Claude Desktop",
     format="json",
-    files={
-        "linux": ("${XDG_CONFIG_HOME:-~/.config}/Claude/claude_desktop_config.json",),
-        "macos": ("~/Library/Application Support/Claude/claude_desktop_config.json",),
-    },
+    files=under_config("Claude/claude_desktop_config.json"),
+    windows=(
+        r"%LOCALAPPDATA%\Packages\Claude_*\LocalCache\Roaming\Claude\claude_desktop_config.json",
+        r"%APPDATA%\Claude\claude_desktop_config.json",
+    ),
     key_path=("mcpServers",),
     entry=bare,
-    folders=("${XDG_CONFIG_HOME:-~/.config}/Claude", "~/Library/Application Support/Claude"),
+    folders=on_any(under_config("Claude")),
     rewrites=True,
     after="Quit it before the edit and start it after.",
-    quirks=("It has been seen to drop every server when it saves its preferences.",),
+    quirks=(
+        "It has been seen to drop every server when it saves its preferences.",
+        "On Linux there are unofficial builds only.",
+    ),
 )

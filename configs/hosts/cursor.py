@@ -10,6 +10,7 @@ HOST = Host(
     name="Cursor",
     format="jsonc",
     files=same_everywhere("~/.cursor/mcp.json"),
+    windows=(r"%USERPROFILE%\.cursor\mcp.json",),
     key_path=("mcpServers",),
     entry=bare,
     programs=("cursor", "cursor-agent"),

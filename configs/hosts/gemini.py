@@ -11,13 +11,18 @@ HOST = Host(
     aliases=("gemini-cli",),
     format="jsonc",
     files=same_everywhere("~/.gemini/settings.json"),
+    windows=(r"%USERPROFILE%\.gemini\settings.json",),
     key_path=("mcpServers",),
     entry=bare,
+    bom=False,
     programs=("gemini",),
     folders=("~/.gemini",),
     rewrites=True,
+    limits="10 min for anything by default",
+    after="Start a new session, in a folder that you told it to trust.",
     quirks=(
         "Servers are off in a folder that it was not told to trust.",
         "A trailing comma or byte order mark stops it.",
+        "It writes the whole file again with two spaces when it saves a setting.",
     ),
 )

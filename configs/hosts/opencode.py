@@ -1,15 +1,19 @@
-"""OpenCode: the command is one list, and a server that needs longer than `timeout` is given up."""
+"""OpenCode: the command is one list, and a server that needs longer than `timeout` is given up.
+
+Its second layout keeps servers one level deeper, in a stricter shape: `disabled` instead of `enabled`, two timeouts.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from configs.model import Host, Shim, same_everywhere
+from configs.shapes import local
 
 
-def _entry(shim: Shim) -> dict[str, Any]:
-    # Its default of 30 s is less than a wait for a message may take.
-    return {"type": "local", "command": [shim.python, *shim.arguments], "enabled": True, "timeout": 120_000}
+def _second(shim: Shim) -> dict[str, Any]:
+    timeout = {"startup": 30_000, "request": 120_000}
+    return {"type": "local", "command": [shim.python, *shim.arguments], "timeout": timeout}
 
 
 HOST = Host(
@@ -19,9 +23,17 @@ HOST = Host(
     files=same_everywhere(
         "${XDG_CONFIG_HOME:-~/.config}/opencode/opencode.jsonc", "${XDG_CONFIG_HOME:-~/.config}/opencode/opencode.json"
     ),
+    windows=(r"%USERPROFILE%\.config\opencode\opencode.jsonc",),
     key_path=("mcp",),
-    entry=_entry,
+    layouts={("mcp", "servers"): _second},
+    entry=local,
+    trailing_commas=True,
     programs=("opencode",),
     folders=("${XDG_CONFIG_HOME:-~/.config}/opencode",),
-    quirks=("`opencode mcp add` re-indents the whole block.",),
+    limits="30 s for anything by default; we write 120 s",
+    after="Start it again.",
+    quirks=(
+        "`opencode mcp add` re-indents the whole block.",
+        "Under `mcp.servers` an entry has two timeouts and no `enabled`; it is written so there.",
+    ),
 )

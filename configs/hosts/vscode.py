@@ -1,31 +1,27 @@
-"""VS Code with Copilot: its key is `servers`; `inputs` and `sandbox` beside it are not ours."""
+"""VS Code with Copilot: its key is `servers`; `inputs` and `sandbox` beside it are not ours.
+
+Every edition and every profile reads a file of its own, so each that is there is a place.
+"""
 
 from __future__ import annotations
 
 from configs.model import Host
-from configs.shapes import stdio
+from configs.shapes import in_editions, in_windows_editions, on_any, stdio
 
 HOST = Host(
     id="vscode",
     name="VS Code",
     aliases=("vs-code", "code"),
     format="jsonc",
-    files={
-        "linux": (
-            "${XDG_CONFIG_HOME:-~/.config}/Code/User/mcp.json",
-            "${XDG_CONFIG_HOME:-~/.config}/Code - Insiders/User/mcp.json",
-            "${XDG_CONFIG_HOME:-~/.config}/VSCodium/User/mcp.json",
-        ),
-        "macos": (
-            "~/Library/Application Support/Code/User/mcp.json",
-            "~/Library/Application Support/Code - Insiders/User/mcp.json",
-            "~/Library/Application Support/VSCodium/User/mcp.json",
-        ),
-    },
+    files=in_editions("mcp.json", "profiles/*/mcp.json"),
+    multiple=True,
+    windows=in_windows_editions("mcp.json"),
     key_path=("servers",),
     entry=stdio,
+    trailing_commas=True,
     programs=("code", "code-insiders", "codium"),
-    folders=("${XDG_CONFIG_HOME:-~/.config}/Code/User", "~/Library/Application Support/Code/User"),
+    folders=on_any(in_editions(".")),
     rewrites=True,
     after="Start it from the MCP view, and trust it when asked.",
+    quirks=("A request to a model carries 128 tools at most.",),
 )

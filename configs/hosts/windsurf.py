@@ -1,4 +1,4 @@
-"""Windsurf: takes at most a hundred tools over all its servers."""
+"""Windsurf: takes at most a hundred tools over all its servers. Its plugin for JetBrains reads another file."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ HOST = Host(
     name="Windsurf",
     format="jsonc",
     files=same_everywhere("~/.codeium/windsurf/mcp_config.json", "~/.codeium/mcp_config.json"),
+    windows=(r"%USERPROFILE%\.codeium\windsurf\mcp_config.json",),
     key_path=("mcpServers",),
     entry=bare,
     programs=("windsurf",),
     folders=("~/.codeium/windsurf",),
     rewrites=True,
     after="Press refresh in its MCP panel.",
+    quirks=(
+        "It takes at most 100 tools over all servers.",
+        "The plugin for JetBrains reads `~/.codeium/mcp_config.json`; the editor's file is used where both are there.",
+    ),
 )

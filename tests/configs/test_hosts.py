@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
 
 from configs.hosts import HOSTS, find_host
 from configs.model import SERVER, Host, Shim, System, UnknownHost, candidates, expand
@@ -23,6 +24,8 @@ EVERY_HOST = pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.id)
 
 def parsed(host: Host, shim: Shim = SHIM) -> Any:
     text = snippet(host, shim)
+    if host.format == "yaml":
+        return YAML(typ="safe", pure=True).load(text)
     return tomllib.loads(text) if host.format == "toml" else json.loads(text)
 
 
@@ -34,7 +37,8 @@ def entry_in(host: Host, document: Any) -> Any:
 
 
 def command_of(entry: dict[str, Any]) -> list[str]:
-    command = entry["command"]
+    entry = entry.get("transport", entry)
+    command = entry["cmd"] if "cmd" in entry else entry["command"]
     return command if isinstance(command, list) else [command, *entry["args"]]
 
 
@@ -49,6 +53,7 @@ def test_an_entry_starts_the_shim_by_absolute_paths_and_carries_no_environment(h
     entry = host.entry(SHIM)
     assert command_of(entry) == [SHIM.python, "-I", "-S", SHIM.shim, "--host", SHIM.host, "--home", SHIM.home]
     assert not entry.get("env")
+    assert not entry.get("envs")
 
 
 @EVERY_HOST
@@ -83,6 +88,34 @@ def test_an_unknown_host_lists_the_known() -> None:
         find_host("emacs")
 
 
+@pytest.mark.parametrize(
+    ("entry", "off"),
+    [({"disabled": True}, True), ({"enabled": False}, True), ({"disabled": False}, False), ({"enabled": "no"}, False)],
+)
+def test_an_entry_that_the_person_switched_off_is_known_by_the_words_of_the_hosts(
+    entry: dict[str, Any], off: bool
+) -> None:
+    assert all(host.disabled(entry) is off for host in HOSTS)
+
+
+def test_the_other_layout_of_a_host_gets_an_entry_of_its_own_shape() -> None:
+    opencode = find_host("opencode")
+    (layout,) = opencode.layouts
+    usual, other = (opencode.entry_for(path, SHIM) for path in (opencode.key_path, layout))
+    assert usual == opencode.entry(SHIM)
+    assert command_of(other) == command_of(usual)
+    # A number there, or `enabled`, fails that layout's own check.
+    assert other["timeout"] == {"startup": 30_000, "request": 120_000}
+    assert "enabled" not in other
+
+
+def test_places_of_profiles_are_left_out_of_what_can_be_named_without_looking() -> None:
+    vscode = find_host("vscode")
+    found = candidates(vscode, "linux", {"HOME": "/a"})
+    assert found[0] == Path("/a/.config/Code/User/mcp.json")
+    assert len(vscode.files["linux"]) == 2 * len(found)
+
+
 def test_each_host_has_its_own_file() -> None:
     folder = Path(__file__).parents[2] / "configs" / "hosts"
     files = {path.stem for path in folder.glob("*.py")} - {"__init__"}
@@ -113,12 +146,14 @@ def test_templates(template: str, env: dict[str, str], path: Path | None) -> Non
 @pytest.mark.parametrize(
     ("id", "shape"),
     [
-        ("claude-code", {"type": "stdio", "env": {}, "alwaysLoad": True}),
+        ("claude-code", {"type": "stdio", "env": {}}),
         ("opencode", {"type": "local", "enabled": True, "timeout": 120_000}),
         ("vscode", {"type": "stdio"}),
         ("codex", {"startup_timeout_sec": 20, "tool_timeout_sec": 120}),
         ("gemini", {}),
         ("cline", {"timeout": 120, "disabled": False}),
+        ("copilot", {"tools": ["*"], "type": "local"}),
+        ("zed", {"source": "custom", "env": {}}),
     ],
 )
 def test_what_each_host_needs_beside_the_command_is_written(id: str, shape: dict[str, Any]) -> None:

@@ -1,0 +1,22 @@
+"""Antigravity: the app, the editor and `agy` share one file; older releases had one each."""
+
+from __future__ import annotations
+
+from configs.model import Host, same_everywhere
+from configs.shapes import bare
+
+HOST = Host(
+    id="antigravity",
+    name="Antigravity",
+    aliases=("agy",),
+    format="json",
+    files=same_everywhere("~/.gemini/config/mcp_config.json", "~/.gemini/antigravity/mcp_config.json"),
+    windows=(r"%USERPROFILE%\.gemini\config\mcp_config.json",),
+    key_path=("mcpServers",),
+    entry=bare,
+    programs=("agy", "antigravity"),
+    folders=("~/.gemini/config", "~/.gemini/antigravity"),
+    rewrites=True,
+    after="Press refresh in its MCP view, or start a new session.",
+    quirks=("A file that is not JSON stops `agy`; an entry of the wrong shape is dropped without a word.",),
+)

@@ -1,0 +1,29 @@
+"""Cline's command line: a file of its own, in which an entry has its transport as a table inside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from configs.model import Host, Shim, same_everywhere
+from configs.shapes import stdio
+
+
+def _entry(shim: Shim) -> dict[str, Any]:
+    return {"transport": stdio(shim)}
+
+
+HOST = Host(
+    id="cline-cli",
+    name="Cline CLI",
+    format="json",
+    files=same_everywhere(
+        "${CLINE_DIR}/data/settings/cline_mcp_settings.json", "~/.cline/data/settings/cline_mcp_settings.json"
+    ),
+    windows=(r"%USERPROFILE%\.cline\data\settings\cline_mcp_settings.json",),
+    key_path=("mcpServers",),
+    entry=_entry,
+    programs=("cline",),
+    folders=("${CLINE_DIR}", "~/.cline"),
+    rewrites=True,
+    after="Start a new session.",
+)

@@ -1,0 +1,28 @@
+"""GitHub Copilot CLI: an entry says which of a server's tools may be used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from configs.model import Host, Shim, same_everywhere
+from configs.shapes import bare
+
+
+def _entry(shim: Shim) -> dict[str, Any]:
+    return {"tools": ["*"], "type": "local", **bare(shim)}
+
+
+HOST = Host(
+    id="copilot",
+    name="GitHub Copilot CLI",
+    aliases=("copilot-cli",),
+    format="json",
+    files=same_everywhere("${COPILOT_HOME}/mcp-config.json", "~/.copilot/mcp-config.json"),
+    windows=(r"%USERPROFILE%\.copilot\mcp-config.json",),
+    key_path=("mcpServers",),
+    entry=_entry,
+    programs=("copilot",),
+    folders=("${COPILOT_HOME}", "~/.copilot"),
+    rewrites=True,
+    after="Start a new session.",
+)

@@ -1,0 +1,28 @@
+"""Factory's droid."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from configs.model import Host, Shim, same_everywhere
+from configs.shapes import stdio
+
+
+def _entry(shim: Shim) -> dict[str, Any]:
+    return {**stdio(shim), "disabled": False}
+
+
+HOST = Host(
+    id="droid",
+    name="Factory droid",
+    aliases=("factory",),
+    format="json",
+    files=same_everywhere("~/.factory/mcp.json"),
+    windows=(r"%USERPROFILE%\.factory\mcp.json",),
+    key_path=("mcpServers",),
+    entry=_entry,
+    programs=("droid",),
+    folders=("~/.factory",),
+    rewrites=True,
+    after="Start a new session.",
+)

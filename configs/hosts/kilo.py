@@ -1,0 +1,25 @@
+"""Kilo Code: a relative of OpenCode, with its shape. Its older releases kept servers in other files, in another."""
+
+from __future__ import annotations
+
+from configs.model import Host, same_everywhere
+from configs.shapes import local
+
+HOST = Host(
+    id="kilo",
+    name="Kilo Code",
+    aliases=("kilo-code",),
+    format="jsonc",
+    files=same_everywhere(
+        "${XDG_CONFIG_HOME:-~/.config}/kilo/kilo.jsonc", "${XDG_CONFIG_HOME:-~/.config}/kilo/kilo.json"
+    ),
+    windows=(r"%USERPROFILE%\.config\kilo\kilo.jsonc",),
+    key_path=("mcp",),
+    entry=local,
+    trailing_commas=True,
+    programs=("kilo",),
+    folders=("${XDG_CONFIG_HOME:-~/.config}/kilo",),
+    rewrites=True,
+    limits="30 s for anything by default; we write 120 s",
+    quirks=("Releases before the move to OpenCode's code read `~/.kilocode` or VS Code's storage: not these files.",),
+)

@@ -1,0 +1,463 @@
+"""TOML: where tables and keys stand, and the splices that change one of them.
+
+The standard library says what the text means; a scan over statements says where. Nothing is written again but our own
+lines, so comments, order and line breaks of the rest cannot change. A new table comes after the last one beside it,
+with an empty line between; inside an inline table it becomes an inline table. Not here: checks of the result. Above:
+`document`. Invariant: `unset` of what `set` wrote, and `drop` of what `add` wrote, gives the same text again.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from typing import Any, Final
+
+from configs.edit import (
+    MAX_DEPTH,
+    Path,
+    Refused,
+    Rules,
+    Splice,
+    line_break,
+    refuse,
+    refuse_twice,
+    too_deep,
+)
+from configs.render import toml_inline, toml_key, toml_pair, toml_table
+
+_STRING: Final = (
+    r'"""[^"\\]*(?:(?:\\.|"{1,2}(?!"))[^"\\]*)*"{3,5}'
+    r"|'''[^']*(?:'{1,2}(?!')[^']*)*'{3,5}"
+    r'|"[^"\\\n]*(?:\\.[^"\\\n]*)*"'
+    r"|'[^'\n]*'"
+)
+_TOKEN: Final = re.compile(_STRING + r"|#[^\r\n]*|[\[\]{}=,\n]", re.DOTALL)
+_MARKED: Final = re.compile(_STRING + r"|#[^\r\n]*|[\[\]{}]", re.DOTALL)
+_BLANKS: Final = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*")
+_BARE: Final = re.compile(r"[A-Za-z0-9_-]+(?:[ \t]*\.[ \t]*[A-Za-z0-9_-]+)*")
+_WHERE: Final = re.compile(r"\(at line (\d+), column (\d+)\)")
+_TWICE: Final = re.compile(r"twice|[Oo]verwrite|Cannot (?:mutate|declare|redefine)")
+
+
+def parse(text: str, rules: Rules) -> Text:
+    """A text without byte order mark. Raises `Refused`. `rules` has nothing to add: all of them read the same TOML."""
+    comments = []
+    depth = 0
+    for match in _MARKED.finditer(text):
+        first = match[0][0]
+        if first == "#":
+            comments.append(match.span())
+        elif match[0] in ("[", "{"):
+            depth += 1
+            if depth > MAX_DEPTH:
+                _refuse_depth(text, match.start())
+        elif match[0] in ("]", "}"):
+            depth -= 1
+    try:
+        value = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        found = _WHERE.search(str(error))
+        at = _offset(text, int(found[1]), int(found[2])) if found else len(text)
+        if _TWICE.search(str(error)):
+            _refuse_duplicate(text, at)
+        refuse("unreadable", "The file is not valid TOML at {where}.", text, at)
+    except ValueError:
+        raise Refused("unreadable", "The file has a number or a date that cannot be read.") from None
+    except RecursionError:
+        raise Refused("too_deep", f"The file has more than {MAX_DEPTH} levels.") from None
+    if too_deep(value):
+        raise Refused("too_deep", f"The file has more than {MAX_DEPTH} levels.")
+    return Text(text, value, comments)
+
+
+def _refuse_depth(text: str, at: int) -> None:
+    refuse("too_deep", f"The file has more than {MAX_DEPTH} levels of brackets at {{where}}.", text, at)
+
+
+def _offset(text: str, line: int, column: int) -> int:
+    at = 0
+    for _ in range(line - 1):
+        at = text.find("\n", at) + 1
+    return min(at + column - 1, len(text))
+
+
+def _refuse_duplicate(text: str, at: int) -> None:
+    """Raise with both lines, when they can be told."""
+    try:
+        statements = _statements(text)
+    except (ValueError, IndexError, RecursionError):
+        return
+    second = next((each for each in reversed(statements) if each.start <= at), None)
+    if second is not None:
+        for each in statements:
+            if each is not second and each.path == second.path and each.start < second.start:
+                refuse_twice(text, each.start, second.start)
+
+
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    """A header or a pair: its whole path, its table's path, and its places to the end of its value and of its line."""
+
+    kind: str
+    path: Path
+    table: Path
+    start: int
+    value: int
+    end: int
+    line: int
+    line_end: int
+
+
+def _statements(text: str) -> list[_Statement]:
+    found = []
+    table: Path = ()
+    at = _skipped(text, 0)
+    while at < len(text):
+        start, equals, depth, end = at, -1, 0, len(text)
+        for match in _TOKEN.finditer(text, at):
+            mark = match[0]
+            if mark in ("[", "{"):
+                depth += 1
+            elif mark in ("]", "}"):
+                depth -= 1
+            elif mark == "=" and equals < 0:
+                equals = match.start()
+            elif depth <= 0 and (mark == "\n" or mark[0] == "#"):
+                end = match.start()
+                break
+        stop = start + len(text[start:end].rstrip(" \t\r"))
+        after = text.find("\n", end)
+        line_end = len(text) if after < 0 else after + 1
+        line = text.rfind("\n", 0, start) + 1
+        if text[start] == "[":
+            kind = "array" if text.startswith("[[", start) else "table"
+            width = 2 if kind == "array" else 1
+            table = _key(text[start + width : stop - width])
+            found.append(_Statement(kind, table, table, start, stop, stop, line, line_end))
+        else:
+            value = equals + 1 + len(text[equals + 1 : stop]) - len(text[equals + 1 : stop].lstrip(" \t"))
+            path = (*table, *_key(text[start:equals]))
+            found.append(_Statement("pair", path, table, start, value, stop, line, line_end))
+        at = _skipped(text, end)
+    return found
+
+
+def _skipped(text: str, at: int) -> int:
+    match = _BLANKS.match(text, at)
+    return match.end() if match else at
+
+
+def _key(text: str) -> Path:
+    text = text.strip(" \t")
+    if _BARE.fullmatch(text):
+        return tuple(part.strip(" \t") for part in text.split("."))
+    parts = []
+    value: Any = tomllib.loads(text + " = 0")
+    while isinstance(value, dict):
+        ((key, value),) = value.items()
+        parts.append(key)
+    return tuple(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    start: int
+    key: Path
+    value: int
+    end: int
+
+
+def _items(text: str, open: int) -> tuple[list[_Item], int]:
+    """What is in an inline table or list, and where its closing bracket stands."""
+    items: list[_Item] = []
+    start = at = _skipped(text, open + 1)
+    depth, equals = 0, -1
+    for match in _TOKEN.finditer(text, at):
+        mark = match[0]
+        if mark[0] == "#" or mark == "\n":
+            if match.start() == start:
+                start = _skipped(text, match.end())
+            continue
+        if mark in ("[", "{"):
+            depth += 1
+        elif mark == "=" and depth == 0 and text[open] == "{":
+            equals = match.start()
+        elif depth == 0 and mark in (",", "]", "}"):
+            if match.start() > start:
+                value = _skipped(text, equals + 1) if equals >= 0 else start
+                key = _key(text[start:equals]) if equals >= 0 else ()
+                end = _value_end(text, value, match.start())
+                items.append(_Item(start, key, value, end))
+            if mark != ",":
+                return items, match.start()
+            start, equals = _skipped(text, match.end()), -1
+        elif mark in ("]", "}"):
+            depth -= 1
+    raise Refused("unverified", "The file has a list or table whose end cannot be found.")
+
+
+def _value_end(text: str, start: int, limit: int) -> int:
+    """Where a value ends that has nothing but blanks and comments between it and `limit`."""
+    depth = 0
+    for match in _TOKEN.finditer(text, start, limit):
+        mark = match[0]
+        if mark in ("[", "{"):
+            depth += 1
+        elif mark in ("]", "}"):
+            depth -= 1
+        elif depth == 0 and (mark[0] == "#" or mark == "\n"):
+            limit = match.start()
+            break
+    return start + len(text[start:limit].rstrip(" \t\r\n"))
+
+
+@dataclass(frozen=True)
+class Text:
+    """See `configs.edit.Parsed`."""
+
+    text: str
+    value: dict[str, Any]
+    _comments: list[tuple[int, int]]
+
+    @property
+    def has_root(self) -> bool:
+        return True
+
+    def comments(self) -> list[tuple[int, int]]:
+        return self._comments
+
+    def place(self, path: Path) -> None:
+        """Nothing to do: the language itself refuses a key that is there twice."""
+
+    def set(self, path: Path, value: Any) -> list[Splice]:
+        statements = _statements(self.text)
+        holder = _holder(statements, path)
+        if holder is not None:
+            return self._set_inline(holder, path, value)
+        header = next((each for each in statements if each.kind == "table" and each.path == path), None)
+        if header is not None:
+            if not isinstance(value, dict):
+                raise _untidy()
+            return [
+                Splice(
+                    *self._line_after(
+                        header, line_break(self.text).join(toml_pair((key,), each) for key, each in value.items())
+                    )
+                )
+            ]
+        parent = path[:-1]
+        is_table = isinstance(value, dict)
+        if not is_table:
+            inside = [each for each in statements if each.table == parent and each.kind != "array"]
+            if parent == () and not inside and statements:
+                return [Splice(0, 0, toml_pair(path, value) + line_break(self.text))]
+            if inside:
+                return [Splice(*self._line_after(inside[-1], toml_pair(path[-1:], value)))]
+        under = [each for each in statements if parent and each.path[: len(parent)] == parent]
+        if under and all(each.kind == "pair" and each.table != parent for each in under):
+            # The tables beside it are made by dotted keys, and so is this one.
+            key = path[len(under[-1].table) :]
+            return [Splice(*self._line_after(under[-1], toml_pair(key, value)))]
+        if not is_table:
+            if not parent:
+                return [Splice(*self._at_end(toml_pair(path, value)))]
+            return self._new_block(statements, parent, toml_table(parent, {path[-1]: value}, line_break(self.text)))
+        return self._new_block(statements, parent, toml_table(path, value, line_break(self.text)))
+
+    def unset(self, path: Path, levels: int) -> list[Splice]:
+        # Tables around it need no removal: those that only its header made go with it, others were written by people.
+        statements = _statements(self.text)
+        holder = _holder(statements, path)
+        if holder is not None and holder.path != path:
+            box, items, index = self._inline_place(holder, path)
+            return [_without(box, items, index)]
+        lines = [
+            self._line_of(each)
+            for each in statements
+            if each.kind == "pair" and _is_under(each.path, path) and not _is_under(each.table, path)
+        ]
+        return [*lines, *self._without_sections(statements, [_is_under(each.table, path) for each in statements])]
+
+    def add(self, path: Path, value: Any) -> list[Splice]:
+        statements = _statements(self.text)
+        holder = _holder(statements, path)
+        if holder is not None:
+            return self._add_inline(holder, path, value)
+        if not isinstance(value, dict):
+            return self.set(path, [value])
+        end = line_break(self.text)
+        lines = [f"[[{toml_key(path)}]]", *(toml_pair((key,), each) for key, each in value.items())]
+        return self._new_block(statements, path, end.join(lines))
+
+    def drop(self, path: Path, index: int, levels: int) -> list[Splice]:
+        statements = _statements(self.text)
+        holder = _holder(statements, path)
+        if holder is not None:
+            open = holder.value if holder.path == path else self._inline_value(holder, path)
+            items, _ = _items(self.text, open)
+            if len(items) == 1 and levels > 0:
+                return self.unset(path, levels - 1)
+            return [_without(open, items, index)]
+        count = -1
+        chosen = []
+        for each in statements:
+            if each.kind == "array" and each.path == path:
+                count += 1
+            chosen.append(count == index and _is_under(each.table, path))
+        return self._without_sections(statements, chosen)
+
+    # -- inline ----------------------------------------------------------------------------------------------------
+
+    def _set_inline(self, holder: _Statement, path: Path, value: Any) -> list[Splice]:
+        at, end, rest = holder.value, holder.end, path[len(holder.path) :]
+        while rest:
+            if self.text[at] != "{":
+                raise _untidy()
+            items, _ = _items(self.text, at)
+            item = next((each for each in items if rest[: len(each.key)] == each.key), None)
+            if item is None:
+                return [_inserted(at, items, f"{toml_key(rest)} = {toml_inline(value)}")]
+            at, end, rest = item.value, item.end, rest[len(item.key) :]
+        return [Splice(at, end, toml_inline(value))]
+
+    def _add_inline(self, holder: _Statement, path: Path, value: Any) -> list[Splice]:
+        try:
+            at = holder.value if holder.path == path else self._inline_value(holder, path)
+        except KeyError:
+            return self._set_inline(holder, path, [value])
+        items, _ = _items(self.text, at)
+        return [_inserted(at, items, toml_inline(value))]
+
+    def _inline_value(self, holder: _Statement, path: Path) -> int:
+        _, items, index = self._inline_place(holder, path)
+        return items[index].value
+
+    def _inline_place(self, holder: _Statement, path: Path) -> tuple[int, list[_Item], int]:
+        """The inline table with the last key of a path, what is in it and which of it that is. Raises `KeyError`."""
+        at, rest = holder.value, path[len(holder.path) :]
+        while self.text[at] == "{":
+            items, _ = _items(self.text, at)
+            index = next((n for n, each in enumerate(items) if rest[: len(each.key)] == each.key), None)
+            if index is None:
+                break
+            if rest == items[index].key:
+                return at, items, index
+            at, rest = items[index].value, rest[len(items[index].key) :]
+        raise KeyError(path)
+
+    # -- lines -----------------------------------------------------------------------------------------------------
+
+    def _line_after(self, statement: _Statement, lines: str) -> tuple[int, int, str]:
+        end, at = line_break(self.text), statement.line_end
+        is_ended = self.text[at - 1 : at] == "\n"
+        return at, at, lines + end if is_ended else end + lines
+
+    def _at_end(self, line: str) -> tuple[int, int, str]:
+        end, at = line_break(self.text), len(self.text)
+        return at, at, end + line if at and self.text[-1] != "\n" else line + end
+
+    def _line_of(self, statement: _Statement) -> Splice:
+        start, end = statement.line, statement.line_end
+        if self.text[end - 1] != "\n":
+            start = self._without_break(start)
+        return Splice(start, end)
+
+    def _without_break(self, at: int) -> int:
+        """A place without the line break that is right before it."""
+        if at and self.text[at - 1] == "\n":
+            return at - 2 if self.text[:at].endswith("\r\n") else at - 1
+        return at
+
+    def _new_block(self, statements: list[_Statement], beside: Path, block: str) -> list[Splice]:
+        """Lines for a table after the last of those that share the most of `beside`, with an empty line between.
+
+        Where tables follow each other without one, the empty line goes behind: so `_without_sections` can tell them
+        apart and leave what was there.
+        """
+        text, end = self.text, line_break(self.text)
+        at = len(text)
+        for length in range(len(beside), 0, -1):
+            near = [each for each in statements if each.table[:length] == beside[:length]]
+            if near:
+                at = self._after_comments(near[-1].line_end)
+                break
+        else:
+            at = len(text.rstrip())
+            after = text.find("\n", at)
+            at = (len(text) if after < 0 else after + 1) if at else 0
+        if not text:
+            return [Splice(0, 0, block + end)]
+        if at and text[at - 1] != "\n":
+            return [Splice(at, at, end + end + block)]
+        is_followed = text[at : at + 1].strip() != "" or (at < len(text) and not _is_blank_line(text, at))
+        return [Splice(at, at, block + end + end if is_followed else end + block + end)]
+
+    def _after_comments(self, at: int) -> int:
+        """Behind comments that follow a line directly and are followed by nothing: they speak of what is before."""
+        end = at
+        while end < len(self.text):
+            stop = self.text.find("\n", end)
+            stop = len(self.text) if stop < 0 else stop + 1
+            line = self.text[end:stop].strip()
+            if not line:
+                return end
+            if line[0] != "#":
+                return at
+            end = stop
+        return end
+
+    def _without_sections(self, statements: list[_Statement], chosen: list[bool]) -> list[Splice]:
+        text = self.text
+        splices = []
+        index = 0
+        while index < len(statements):
+            if not chosen[index]:
+                index += 1
+                continue
+            last = index
+            while last + 1 < len(statements) and chosen[last + 1]:
+                last += 1
+            start, end = statements[index].line, statements[last].line_end
+            before = self._without_break(start)
+            if text[end - 1] != "\n":
+                start = self._without_break(before)
+            elif before < start and (before == 0 or text[before - 1] == "\n"):
+                start = before
+            else:
+                blank = re.compile(r"\r?\n").match(text, end)
+                end = blank.end() if blank else end
+            splices.append(Splice(start, end))
+            index = last + 1
+        return splices
+
+
+def _untidy() -> Refused:
+    return Refused("unverified", "The file is written in a way that cannot be edited without a risk to what is in it.")
+
+
+def _is_blank_line(text: str, at: int) -> bool:
+    stop = text.find("\n", at)
+    return not text[at : len(text) if stop < 0 else stop].strip()
+
+
+def _is_under(path: Path, above: Path) -> bool:
+    return path[: len(above)] == above
+
+
+def _holder(statements: list[_Statement], path: Path) -> _Statement | None:
+    """The pair whose value is at `path` or around it."""
+    return next((each for each in statements if each.kind == "pair" and _is_under(path, each.path)), None)
+
+
+def _inserted(open: int, items: list[_Item], text: str) -> Splice:
+    at = items[-1].end if items else open + 1
+    return Splice(at, at, f", {text}" if items else text)
+
+
+def _without(open: int, items: list[_Item], index: int) -> Splice:
+    if index:
+        return Splice(items[index - 1].end, items[index].end)
+    if len(items) > 1:
+        return Splice(items[0].start, items[1].start)
+    return Splice(items[0].start, items[0].end)

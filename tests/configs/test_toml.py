@@ -1,0 +1,115 @@
+"""TOML: where an entry goes, and that nothing else in the file moves."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Any, Final
+
+import pytest
+
+from configs.document import Reason, Refused, Rules, append, created_depth, discard, entry_at, put, take
+
+RULES: Final = Rules("toml", comments=True, trailing_commas=False, bom=True)
+AT: Final = ("mcp_servers", "parler")
+ENTRY: Final[dict[str, Any]] = {"command": "/a b/pythön", "args": ["-I", "x"], "env": {"A": "1"}}
+OURS: Final = '[mcp_servers.parler]\ncommand = "/a b/pythön"\nargs = ["-I", "x"]\n\n[mcp_servers.parler.env]\nA = "1"\n'
+PLACES: Final = {
+    "an empty file": ("", OURS),
+    "after the last of its kind": (
+        "# top\n[mcp_servers.a] # a\nx = 1 # keep\n\n# next\n[tui]\ny = 1\n",
+        f"# top\n[mcp_servers.a] # a\nx = 1 # keep\n\n{OURS}\n# next\n[tui]\ny = 1\n",
+    ),
+    "at the end": ("a = 1\n", f"a = 1\n\n{OURS}"),
+    "at the end without a line break": ("a = 1", f"a = 1\n\n{OURS}".rstrip("\n")),
+    "between tables without a gap": (
+        "[mcp_servers.a]\nx = 1\n[tui]\ny = 1\n",
+        f"[mcp_servers.a]\nx = 1\n{OURS}\n[tui]\ny = 1\n",
+    ),
+    "in an inline table": (
+        "mcp_servers = { a = { x = 1 } } # all\n",
+        'mcp_servers = { a = { x = 1 }, parler = { command = "/a b/pythön", args = ["-I", "x"], '
+        'env = { A = "1" } } } # all\n',
+    ),
+    "among dotted keys": (
+        "mcp_servers.a.x = 1\nz = 1\n",
+        'mcp_servers.a.x = 1\nmcp_servers.parler = { command = "/a b/pythön", args = ["-I", "x"], '
+        'env = { A = "1" } }\nz = 1\n',
+    ),
+    "past what only looks like a table": (
+        '[mcp_servers.a]\nx = """\n[tui]\n"""\ny = [\n  1, # one\n  [2],\n]\n',
+        f'[mcp_servers.a]\nx = """\n[tui]\n"""\ny = [\n  1, # one\n  [2],\n]\n\n{OURS}',
+    ),
+    "comments only": ("# hi\n", f"# hi\n\n{OURS}"),
+}
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"], ids=["unix", "windows"])
+@pytest.mark.parametrize("name", PLACES)
+def test_an_entry_stands_beside_its_like_and_goes_without_a_trace(name: str, ending: str) -> None:
+    before, after = (text.replace("\n", ending).encode() for text in PLACES[name])
+    if ending.encode() not in before:
+        after = after.replace(b"\r\n", b"\n")
+    new = put(before, RULES, AT, ENTRY)
+    assert new == after
+    assert entry_at(new, RULES, AT) == ENTRY
+    assert put(new, RULES, AT, ENTRY) == new
+    assert take(new, RULES, AT, prune=created_depth(before, RULES, AT)) == before
+
+
+def test_mixed_line_breaks_and_a_byte_order_mark_stay_as_they_were() -> None:
+    before = b'\xef\xbb\xbfa = 1\r\n[mcp_servers.a]\nx = 1\r\n\r\n[tui]\r\ny = "z"\n'
+    new = put(before, RULES, AT, ENTRY)
+    at = before.index(b"[tui]") - 2
+    assert new.startswith(before[:at])
+    assert new.endswith(before[at:])
+    assert take(new, RULES, AT) == before
+
+
+def test_a_changed_entry_keeps_its_comments_and_what_is_the_same() -> None:
+    before = b'[mcp_servers.parler] # mine\ncommand = "old" # why\nargs = [ "-I","x" ]\nold = 1\nenabled = false\n'
+    new = put(before, RULES, AT, {"command": "new", "args": ["-I", "x"], "enabled": False, "t": 5})
+    assert new == (b'[mcp_servers.parler] # mine\ncommand = "new" # why\nargs = [ "-I","x" ]\nenabled = false\nt = 5\n')
+
+
+def test_hooks_are_tables_of_a_list_and_go_one_by_one() -> None:
+    at = ("hooks", "Stop")
+    hook = {"hooks": [{"type": "command", "command": "x"}]}
+    for before in (
+        b"",
+        b"a = 1\n",
+        b"[[hooks.Stop]]\na = 1\n[[hooks.Stop.hooks]]\nb = 1\n\n[z]\n",
+        b"hooks = { Stop = [] }\n",
+        b"[hooks]\nStop = [\n  { a = 1 }, # one\n]\n",
+        b"[hooks]\nx = 1\n",
+    ):
+        had = entry_at(before, RULES, at)
+        new = append(before, RULES, at, hook)
+        assert tomllib.loads(new.decode())["hooks"]["Stop"] == [*(had or []), hook]
+        assert append(new, RULES, at, hook) == new
+        prune = 0 if had is not None else 1 + created_depth(before, RULES, at)
+        assert discard(new, RULES, at, hook, prune=prune) == before
+
+
+REFUSED: Final[dict[str, tuple[bytes, Reason, int | None]]] = {
+    "a number as table": (b"mcp_servers = 3", "wrong_type", None),
+    "a list of tables as table": (b"[[mcp_servers]]\na = 1", "wrong_type", None),
+    "not valid": (b"a = 1\nb = \n", "unreadable", 2),
+    "cut off": (b'a = "', "unreadable", 1),
+    "a table twice": (b"[mcp_servers.parler]\na = 1\n[b]\n[mcp_servers.parler]\n", "duplicate_key", 4),
+    "utf-16": ("a = 1".encode("utf-16"), "encoding", 1),
+    "too deep": (b"a = " + b"[" * 300 + b"]" * 300, "too_deep", 1),
+    "too deep by dots": (b"a" + b".a" * 400 + b" = 1", "too_deep", None),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_file_that_its_host_could_not_read_is_refused(name: str) -> None:
+    data, reason, line = REFUSED[name]
+    with pytest.raises(Refused) as refused:
+        put(data, RULES, AT, ENTRY)
+    assert (refused.value.reason, refused.value.line) == (reason, line)
+
+
+def test_both_lines_of_a_table_that_is_there_twice_are_named() -> None:
+    with pytest.raises(Refused, match="lines 1 and 4"):
+        entry_at(REFUSED["a table twice"][0], RULES, AT)

@@ -1,0 +1,95 @@
+"""YAML: where an entry goes, and that nothing else in the file moves."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pytest
+
+from configs.document import Reason, Refused, Rules, append, created_depth, discard, entry_at, put, take
+
+RULES: Final = Rules("yaml", comments=True, trailing_commas=False, bom=True)
+AT: Final = ("extensions", "parler")
+ENTRY: Final[dict[str, Any]] = {"cmd": "/a b/pythön", "args": ["-I", "x"], "envs": {}, "enabled": True}
+OURS: Final = '  parler:\n    cmd: "/a b/pythön"\n    args: ["-I", "x"]\n    envs: {}\n    enabled: true\n'
+PLACES: Final = {
+    "an empty file": ("", "extensions:\n" + OURS),
+    "comments only": ("# hi\n", "# hi\nextensions:\n" + OURS),
+    "no table yet": ("a: 1 # one\n# end\n", "a: 1 # one\n# end\nextensions:\n" + OURS),
+    "no line break at the end": ("a: 1", "a: 1\n" + ("extensions:\n" + OURS).rstrip("\n")),
+    "a table with nothing": ("extensions: # mine\nz: 1\n", f"extensions: # mine\n{OURS}z: 1\n"),
+    "among others": (
+        "extensions:\n  # first\n  a:\n    b: |\n      # text\n      more\n    # deep\n\n# next\nz: 'x # y'\n",
+        f"extensions:\n  # first\n  a:\n    b: |\n      # text\n      more\n    # deep\n{OURS}\n# next\nz: 'x # y'\n",
+    ),
+    "marks of a document": ("---\na: 1\n...\n", f"---\na: 1\nextensions:\n{OURS}...\n"),
+    "in braces": (
+        "extensions: {a: 1} # all\n",
+        'extensions: {a: 1, parler: {"cmd": "/a b/pythön", "args": ["-I", "x"], "envs": {}, "enabled": true}} # all\n',
+    ),
+    "in empty braces": (
+        "extensions: {}\n",
+        'extensions: {parler: {"cmd": "/a b/pythön", "args": ["-I", "x"], "envs": {}, "enabled": true}}\n',
+    ),
+}
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"], ids=["unix", "windows"])
+@pytest.mark.parametrize("name", PLACES)
+def test_an_entry_stands_beside_its_like_and_goes_without_a_trace(name: str, ending: str) -> None:
+    before, after = (text.replace("\n", ending).encode() for text in PLACES[name])
+    if ending.encode() not in before:
+        after = after.replace(b"\r\n", b"\n")
+    new = put(before, RULES, AT, ENTRY)
+    assert new == after
+    assert entry_at(new, RULES, AT) == ENTRY
+    assert put(new, RULES, AT, ENTRY) == new
+    assert take(new, RULES, AT, prune=created_depth(before, RULES, AT)) == before
+
+
+def test_four_blanks_and_a_byte_order_mark_are_kept() -> None:
+    before = b"\xef\xbb\xbfextensions:\n    a:\n        b: 1\n"
+    new = put(before, RULES, AT, {"cmd": "x"})
+    assert new == before + b'    parler:\n        cmd: "x"\n'
+    assert take(new, RULES, AT) == before
+
+
+def test_a_written_null_gives_way_to_the_table() -> None:
+    assert put(b"extensions: null # none\n", RULES, AT, {"x": 1}) == b"extensions: # none\n  parler:\n    x: 1\n"
+
+
+def test_a_changed_entry_keeps_its_comments_and_what_is_the_same() -> None:
+    before = b"extensions:\n  parler:\n    cmd: old # why\n    args:\n    - -I\n    - x\n    enabled: false # mine\n"
+    new = put(before, RULES, AT, {"cmd": "new", "args": ["-I", "x"], "enabled": False})
+    assert new == before.replace(b"old", b'"new"')
+
+
+def test_a_list_gets_one_element_once_and_loses_it_again() -> None:
+    for before in (b"a:\n  - 1\n  - b: 2\n", b"a: [1]\n", b"a: []\n"):
+        new = append(before, RULES, ("a",), {"x": 3})
+        assert entry_at(new, RULES, ("a",)) == [*(entry_at(before, RULES, ("a",)) or []), {"x": 3}]
+        assert append(new, RULES, ("a",), {"x": 3}) == new
+        assert discard(new, RULES, ("a",), {"x": 3}) == before
+
+
+REFUSED: Final[dict[str, tuple[bytes, Reason, int | None]]] = {
+    "a list": (b"- a\n", "not_an_object", None),
+    "a text": (b"hello\n", "not_an_object", None),
+    "a list as table": (b"extensions: [a]\n", "wrong_type", None),
+    "a tab": (b"extensions:\n\ta: 1\n", "unreadable", 2),
+    "our table twice": (b"extensions:\n  a: 1\nextensions:\n  b: 1\n", "duplicate_key", 3),
+    "our entry twice": (b"extensions:\n  parler: 1\n  parler: 2\n", "duplicate_key", 3),
+    "an alias": (b"a: &x {b: 1}\nextensions:\n  c: *x\n", "unverified", None),
+    "two documents": (b"a: 1\n---\nb: 1\n", "unreadable", 2),
+    "utf-16": ("a: 1".encode("utf-16"), "encoding", 1),
+    "too deep": (b"a: " + b"[" * 300 + b"]" * 300, "too_deep", None),
+    "too large": (b"# " + b"x" * 1024**2, "too_large", None),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_file_that_cannot_be_edited_safely_is_refused(name: str) -> None:
+    data, reason, line = REFUSED[name]
+    with pytest.raises(Refused) as refused:
+        put(data, RULES, AT, ENTRY)
+    assert (refused.value.reason, refused.value.line) == (reason, line)
