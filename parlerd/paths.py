@@ -103,6 +103,11 @@ class Home:
         return self.run / "static.json"
 
     @property
+    def connect(self) -> Path:
+        """What `parler connect` knows of the files it wrote: its ledger, its backups, its locks."""
+        return self.root / "connect"
+
+    @property
     def settings(self) -> Path:
         return self.root / "settings.toml"
 

@@ -1,0 +1,223 @@
+"""Which agent hosts are on this machine, and which of a host's files holds, or is to hold, our entry.
+
+Looks at programs on PATH, at folders and at files; starts nothing and asks no network. Not here: how a file is read by
+its host's rules (`document`), what is written (`connect`). Above: `connect`, `hooks`, the command line. Invariant: it
+writes nothing, and nothing that it finds makes it fail.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from configs.document import Refused, Rules, entry_at
+from configs.model import SERVER, Host, System, expand
+from parlerd.paths import Home
+
+MAX_BYTES: Final = 64 * 1024 * 1024
+"""A larger file is not read. Source: hosts reference, F11."""
+_NEEDED: Final = re.compile(r"\$\{[A-Z_]+\}")
+"""A variable without a fallback: one that moves the host's whole configuration when it is set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where hosts are looked for, and what their entries start: this person's environment and Parler's home."""
+
+    env: Mapping[str, str]
+    system: System
+    python: str
+    home: Home
+
+    @property
+    def person(self) -> Path:
+        """The HOME that is meant."""
+        return Path(self.env.get("HOME") or Path.home())
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """A host that can carry us as a plugin: where it says which ones are on."""
+
+    files: tuple[str, ...]
+    rules: Rules
+    key: tuple[str, ...]
+
+
+_PLUGINS: Final[Mapping[str, Plugin]] = {
+    "claude-code": Plugin(
+        files=("${CLAUDE_CONFIG_DIR}/settings.json", "~/.claude/settings.json"),
+        rules=Rules(format="json", comments=False, trailing_commas=False, bom=True),
+        key=("enabledPlugins",),
+    ),
+    "codex": Plugin(
+        files=("${CODEX_HOME}/config.toml", "~/.codex/config.toml"),
+        rules=Rules(format="toml", comments=True, trailing_commas=True, bom=True),
+        key=("plugins",),
+    ),
+}
+
+
+def detected(place: Place, host: Host) -> bool:
+    """Whether the host is here: a program of it on PATH, a folder, or its file."""
+    return (
+        any(path.is_dir() for template in host.folders for path in _paths(template, place.env))
+        or any(_is_file(path) for path in files(place, host))
+        or any(program(place, name) is not None for name in host.programs)
+    )
+
+
+def program(place: Place, name: str) -> Path | None:
+    """The program of that name on PATH. Entries of PATH that are not absolute are passed over: they mean another folder
+    for every caller."""
+    for folder in (place.env.get("PATH") or "").split(os.pathsep):
+        path = os.path.join(folder, name)
+        if os.path.isabs(folder) and os.path.isfile(path) and os.access(path, os.X_OK):
+            return Path(path)
+    return None
+
+
+def files(place: Place, host: Host) -> list[Path]:
+    """The files that this host would read here, its own choice first; at least one, each at most once.
+
+    A file that is named by a variable alone (`${CODEX_HOME}/config.toml`) is, when that is set, the only one.
+    """
+    templates = host.files[place.system]
+    moved = [each for each in templates if _NEEDED.search(each) and expand(each, place.env) is not None]
+    found = [path for template in moved or templates for path in _paths(template, place.env)]
+    return list(dict.fromkeys(found))
+
+
+def targets(place: Place, host: Host) -> list[Path]:
+    """The files that our entry belongs into; at least one. More than one only for a host that has several at once.
+
+    Of two candidates the one wins that already has our entry, then the one that has a table for servers, then the first
+    that exists, then the one that the host would make. Source: hosts reference, F18.
+    """
+    candidates = files(place, host)
+    if host.multiple:
+        folders = [path for template in host.folders for path in _paths(template, place.env) if path.is_dir()]
+        present = [path for path in candidates if any(each in path.parents for each in folders) or path.parent.is_dir()]
+        return present or candidates[:1]
+    existing = [path for path in candidates if os.path.lexists(path)]
+    if len(existing) < 2:
+        return existing or candidates[:1]
+    return [max(existing, key=lambda path: _claim(host, path))]
+
+
+def server_path(data: bytes, host: Host) -> tuple[str, ...]:
+    """Where our entry stands, or is to stand, in a file with this content. Raises `Refused`."""
+    rules = Rules.of(host)
+    for layout in host.layouts:
+        table = glance(data, rules, layout)
+        # A table of tables: `servers` may also be the name of one server of the older layout.
+        if isinstance(table, dict) and all(isinstance(each, dict) for each in table.values()):
+            return (*layout, SERVER)
+    return (*host.key_path, SERVER)
+
+
+def plugin(place: Place, host: Host) -> str | None:
+    """The plugin, by its full name, with which the host has us already; `None` when there is none that is on."""
+    about = _PLUGINS.get(host.id)
+    if about is None:
+        return None
+    path = next(path for template in about.files if (path := expand(template, place.env)) is not None)
+    data = read(path)
+    if not data or SERVER.encode() not in data:
+        return None
+    try:
+        # Most of these files are strict JSON, and the parser that is built in is the fastest.
+        found = (
+            json.loads(data)[about.key[0]] if about.rules.format == "json" else entry_at(data, about.rules, about.key)
+        )
+    except (Refused, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return next((name for name, value in _items(found) if name.partition("@")[0] == SERVER and _is_on(value)), None)
+
+
+def glance(data: bytes, rules: Rules, path: tuple[str, ...]) -> Any | None:
+    """`entry_at`, for looking alone, and much faster where the file is plain JSON: some are many megabytes."""
+    if rules.format not in ("json", "jsonc"):
+        return entry_at(data, rules, path)
+    try:
+        value = json.loads(data.decode(), object_pairs_hook=_table, parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        return entry_at(data, rules, path)
+    for key in path:
+        if not isinstance(value, dict):
+            return entry_at(data, rules, path)
+        value = value.get(key)
+        if value is None:
+            return None
+    return value
+
+
+def read(path: Path) -> bytes | None:
+    """The content of a regular file; `None` when it is missing, no such file, too large or unreadable."""
+    try:
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_BYTES:
+            return None
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _claim(host: Host, path: Path) -> int:
+    data = read(path)
+    if not data:
+        return 0
+    try:
+        keys = server_path(data, host)
+        if glance(data, Rules.of(host), keys) is not None:
+            return 2
+        return int(glance(data, Rules.of(host), keys[:-1]) is not None)
+    except Refused:
+        return 0
+
+
+def _paths(template: str, env: Mapping[str, str]) -> list[Path]:
+    """A template as paths. A folder written `*` stands for every folder there is: profiles of an editor."""
+    path = expand(template, env)
+    if path is None:
+        return []
+    if "*" not in path.parts:
+        return [path]
+    at = path.parts.index("*")
+    try:
+        names = sorted(entry.name for entry in os.scandir(Path(*path.parts[:at])) if entry.is_dir())
+    except OSError:
+        return []
+    return [Path(*path.parts[:at], name, *path.parts[at + 1 :]) for name in names]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        raise ValueError
+    return table
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(name)
+
+
+def _items(value: object) -> list[tuple[str, Any]]:
+    return list(value.items()) if isinstance(value, dict) else []
+
+
+def _is_on(value: object) -> bool:
+    return value is True or (isinstance(value, dict) and value.get("enabled", True) is True)

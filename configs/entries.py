@@ -1,0 +1,99 @@
+"""Entries named parler: what ours is in one host, whose one is that was found, and the two brought together.
+
+Pure. Not here: where entries stand and how they are written (`connect`). Above: `connect`. Invariant: what a person set
+in our entry, switched off among it, survives every update; only what starts the server is ours to say.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Any, Final
+
+from configs.detect import Place, glance
+from configs.document import Refused, Rules
+from configs.model import SERVER, Host, Shim
+
+STARTS: Final = frozenset({"command", "cmd", "args", "type", "transport", "source"})
+"""What of an entry says how a server is started: ours to write. The rest of it the person may have set."""
+_NONE: Final = object()
+
+
+def shim_of(place: Place, host: Host) -> Shim:
+    return Shim(python=place.python, shim=str(place.home.shim), host=host.id, home=str(place.home.root))
+
+
+def entry_of(place: Place, host: Host, keys: tuple[str, ...]) -> dict[str, Any]:
+    return host.entry_for(keys[:-1], shim_of(place, host))
+
+
+def command_of(place: Place, host: Host) -> list[str]:
+    shim = shim_of(place, host)
+    return [shim.python, *shim.arguments]
+
+
+def merged(found: Any, base: Any, ours: dict[str, Any], command: list[str]) -> dict[str, Any]:
+    """The entry that was found, brought to what we write now; `base` is what we wrote last, when that is known.
+
+    What the person set or took away stays. What we wrote and they left goes with us.
+    """
+    if not isinstance(found, dict):
+        return ours
+    last = base if isinstance(base, dict) else {}
+    # Started by way of something else of theirs, and still started as it is to be: nothing to change.
+    is_started = _contains(_words(found), command)
+    result: dict[str, Any] = {}
+    for key, value in found.items():
+        if key in ours:
+            is_ours = last.get(key, _NONE) == value or (key in STARTS and not is_started)
+            result[key] = ours[key] if is_ours else value
+        elif last.get(key, _NONE) != value:
+            result[key] = value
+    for key, value in ours.items():
+        if key not in found and (key not in last or (key in STARTS and not is_started)):
+            result[key] = value
+    return result
+
+
+def _words(entry: Any) -> list[str]:
+    """What an entry starts, word by word; none when it is no shape that we know."""
+    if not isinstance(entry, dict):
+        return []
+    inner = entry.get("transport")
+    about = inner if isinstance(inner, dict) else entry
+    command = about.get("command", about.get("cmd"))
+    arguments = about.get("args")
+    words = [
+        *(command if isinstance(command, list) else [command]),
+        *(arguments if isinstance(arguments, list) else []),
+    ]
+    return [word for word in words if isinstance(word, str)]
+
+
+def _contains(words: list[str], part: list[str]) -> bool:
+    return any(words[at : at + len(part)] == part for at in range(len(words)))
+
+
+def starts_parler(entry: Any) -> bool:
+    """Whether an entry starts a Parler: of this home or another, as a shim or as the program."""
+    words = _words(entry)
+    if any(PurePath(word).parts[-2:] == ("run", "shim.py") for word in words):
+        return "--host" in words
+    return words[1:2] == ["mcp"] and PurePath(words[0]).stem == "parler"
+
+
+def starts_shim_of(entry: Any, place: Place) -> bool:
+    """Whether an entry starts the shim of this home."""
+    return str(place.home.shim) in _words(entry)
+
+
+def is_off(host: Host, data: bytes, entry: Any) -> bool:
+    """Whether the person switched our entry off, in it or beside it."""
+    if isinstance(entry, dict) and host.disabled(entry):
+        return True
+    if b"disabledMcpServers" not in data:
+        return False
+    try:
+        listed = glance(data, Rules.of(host), ("disabledMcpServers",))
+    except Refused:
+        return False
+    return isinstance(listed, list) and SERVER in listed

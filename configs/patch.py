@@ -1,0 +1,426 @@
+"""One settings file of a host: read, edited, and replaced whole or not at all.
+
+    resolve -> lock -> read -> edit -> may we? -> backup -> write beside -> exchange -> compare -> read again
+
+Not here: how bytes are edited (`document`), what the entry is (`connect`, `hooks`), what is refused (`guard`), the
+system calls (`disk`). Above: `connect`, `hooks`. Invariants: wherever the program or the machine dies, the file has its
+old bytes or its new ones, and the next run removes what is left beside it; what somebody else wrote in between is never
+lost; nothing but the person's own file, which nobody else can change, is written; its mode stays, and links stay links.
+
+On Linux the new file and the old one swap names in one step. What comes out is compared with what was read: when they
+differ, somebody wrote in between, and theirs is swapped back. Elsewhere the file is only compared just before it is
+replaced. One race remains: a host that keeps its file open and writes into it after the swap writes into the file that
+came out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from configs.detect import MAX_BYTES, Place
+from configs.disk import DISK, Content, Disk, locked, make_private
+from configs.document import Refused
+from configs.guard import Untouched, refuse_foreign_home, refuse_others, refuse_read_only, resolve, untouched
+from configs.ledger import Ledger
+
+__all__ = ["Untouched", "Written", "difference", "digest", "remove_folders", "rewrite"]
+
+TRIES: Final = 5
+"""How often a file is read and written anew because somebody else wrote it meanwhile."""
+LOCK_S: Final = 20.0
+"""How long another run of ours may work on the same file: it edits 5 MB in two seconds."""
+FRESH_S: Final = 2.0
+"""A file written this short ago may be half written: hosts that write in place empty it first."""
+SETTLE_S: Final = 0.1
+KEPT: Final = 5
+"""Backups of one file; those that the ledger refers to are kept beyond them."""
+MAX_DIFF_LINES: Final = 2000
+
+Edit = Callable[[bytes], bytes | None]
+"""The new content of a file from its old; nothing of a missing one; `None` deletes it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What became of one file. `path` is the real one; `before` is `None` when there was none; `folders` are those that
+    were made for it, the outermost first; `erased` says that it is gone."""
+
+    path: Path
+    changed: bool
+    before: bytes | None
+    after: bytes
+    backup: Path | None = None
+    created: bool = False
+    erased: bool = False
+    folders: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def rewrite(
+    path: Path,
+    edit: Edit,
+    *,
+    place: Place,
+    host_id: str,
+    mode: int,
+    dry_run: bool = False,
+    about_to: Callable[[Written], None] | None = None,
+    disk: Disk = DISK,
+) -> Written:
+    """Change one file by `edit`, which may be called several times; `mode` is for a file that is made.
+
+    `about_to` is called just before the file changes, with what will then be true: what is to be remembered of it is
+    then known whenever the program dies. Raises `Untouched`, and whatever `edit` and `about_to` raise; the file is then
+    as it was.
+    """
+    try:
+        refuse_foreign_home(place, disk)
+        target, notes = resolve(path, place, disk)
+        one = _File(path, target, place, host_id, mode, disk)
+        if dry_run:
+            return replace(one.planned(edit), notes=notes)
+        with one.locked():
+            notes += one.clean()
+            for _ in range(TRIES):
+                written = one.attempt(edit, about_to)
+                if written is not None:
+                    return replace(written, notes=notes + written.notes)
+        raise _busy(path)
+    except OSError as error:
+        raise untouched(error, path) from error
+
+
+def remove_folders(folders: tuple[Path, ...], disk: Disk = DISK) -> None:
+    """Remove folders that were made for a file, as far as they are empty."""
+    for folder in reversed(folders):
+        with contextlib.suppress(OSError):
+            disk.remove_folder(folder)
+
+
+def digest(data: bytes) -> str:
+    """What the ledger knows a file's content by."""
+    return sha256(data).hexdigest()
+
+
+def difference(written: Written) -> str:
+    """A unified diff without lines around it: those are the person's, and may hold what must not be shown."""
+    if not written.changed:
+        return ""
+    # Here, as ctypes in `disk`: looking at hosts needs neither, and has to be quick.
+    from difflib import SequenceMatcher
+
+    before = (written.before or b"").decode(errors="replace").splitlines(keepends=True)
+    after = written.after.decode(errors="replace").splitlines(keepends=True)
+    head, end = 0, min(len(before), len(after))
+    while head < end and before[head] == after[head]:
+        head += 1
+    tail = 0
+    while tail < end - head and before[-1 - tail] == after[-1 - tail]:
+        tail += 1
+    # Between the first and the last difference alone: on a file of megabytes the comparison takes minutes.
+    old, new = before[head : len(before) - tail], after[head : len(after) - tail]
+    names = ("/dev/null" if written.before is None else written.path, "/dev/null" if written.erased else written.path)
+    lines = [f"--- {names[0]}\n", f"+++ {names[1]}\n"]
+    if len(old) + len(new) > MAX_DIFF_LINES:
+        return "".join([*lines, f"@@ {len(old)} lines become {len(new)} @@\n"])
+    for tag, i, i_end, j, j_end in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if tag != "equal":
+            lines.append(f"@@ -{head + i + 1},{i_end - i} +{head + j + 1},{j_end - j} @@\n")
+            lines += [f"-{line}" for line in old[i:i_end]] + [f"+{line}" for line in new[j:j_end]]
+    return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
+
+
+class _File:
+    """The work on one file. Nothing but `planned` may be called without the lock."""
+
+    def __init__(self, path: Path, target: Path, place: Place, host_id: str, mode: int, disk: Disk) -> None:
+        self._named = path
+        self._target = target
+        self._place = place
+        self._host_id = host_id
+        self._mode = mode
+        self._disk = disk
+        self._home = place.home
+        # Of this home alone: whoever holds the lock knows that nobody is writing a file of that name.
+        mine = digest(os.fsencode(self._home.root))[:8]
+        self._new = target.with_name(f".{target.name}.parler-{mine}.new")
+        self._old = target.with_name(f".{target.name}.parler-{mine}.old")
+        self._made: list[Path] = []
+        self._holds_theirs = False
+        """The file beside has what somebody else wrote, and nothing else does: the next run keeps it."""
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        folder = make_private(self._home.root, "connect", "locks")
+        name = f"{digest(os.fsencode(self._target))}.lock"
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locked(folder / name, wait_s=LOCK_S, disk=self._disk))
+            except TimeoutError as error:
+                raise _busy(self._named) from error
+            yield
+
+    def planned(self, edit: Edit) -> Written:
+        """What an attempt would do. Writes nothing."""
+        before, after = self._edited(edit)
+        written = self._as_it_will_be(before, after)
+        return self._permitted(written, before)
+
+    def attempt(self, edit: Edit, about_to: Callable[[Written], None] | None) -> Written | None:
+        """Do it; `None` when somebody else wrote meanwhile, and it is to be done anew."""
+        before, after = self._edited(edit)
+        written = self._permitted(self._as_it_will_be(before, after), before)
+        if not written.changed:
+            return written
+        if before is not None:
+            written = replace(written, backup=self._back_up(before.data))
+        self._make_folders()
+        written = replace(written, folders=tuple(self._made))
+        try:
+            if about_to is not None:
+                about_to(written)
+            done = self._erase(before) if after is None and before is not None else self._write(written, before)
+        except BaseException:
+            remove_folders(written.folders, self._disk)
+            raise
+        return written if done and self._stands(written, edit) else None
+
+    def clean(self) -> tuple[str, ...]:
+        """Remove what a run that was killed left beside the file; what it holds is kept, if nothing else has it."""
+        notes = []
+        for left in (self._new, self._old):
+            about = self._disk.about(left)
+            if about is None:
+                continue
+            if about.st_uid != self._disk.uid() or not stat.S_ISREG(about.st_mode):
+                raise Untouched(
+                    "in_the_way", left, f"{left} is in the way, and is no file of Parler.", f"Remove {left}"
+                )
+            held = self._disk.read(left, MAX_BYTES)
+            present = self._disk.read(self._target, MAX_BYTES)
+            if held is not None and present is None and left == self._old:
+                # It died between taking the file away and looking at it.
+                self._disk.move(left, self._target)
+                continue
+            if held is not None and held.data and (present is None or held.data != present.data):
+                kept = self._back_up(held.data)
+                notes.append(f"A run that was interrupted left a file beside {self._target}; its content is in {kept}.")
+            self._disk.unlink(left)
+        return tuple(notes)
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    def _edited(self, edit: Edit) -> tuple[Content | None, bytes | None]:
+        """The content as it is and as it is to be. A file that somebody is writing right now is given time."""
+        for tries_left in reversed(range(TRIES)):
+            before = self._disk.read(self._target, MAX_BYTES)
+            # Nothing, or content that ends in the middle, is what a host that writes in place has after half of it.
+            settled = not tries_left or before is None or not self._is_fresh(before)
+            if before is not None and not before.data.strip() and not settled:
+                self._disk.pause(SETTLE_S)
+                continue
+            try:
+                return before, edit(b"" if before is None else before.data)
+            except Refused:
+                if settled:
+                    raise
+            self._disk.pause(SETTLE_S)
+        raise AssertionError("the last try returns or raises")
+
+    def _is_fresh(self, content: Content) -> bool:
+        return 0 <= self._disk.now() - content.about.st_mtime < FRESH_S
+
+    def _as_it_will_be(self, before: Content | None, after: bytes | None) -> Written:
+        old = None if before is None else before.data
+        return Written(
+            path=self._target,
+            changed=(after or b"") != (old or b"") or (after is None and old is not None),
+            before=old,
+            after=after or b"",
+            created=before is None,
+            erased=after is None and old is not None,
+        )
+
+    # -- may we? -----------------------------------------------------------------------------------------------
+
+    def _permitted(self, written: Written, before: Content | None) -> Written:
+        """Raise `Untouched` when this file is not to be written; with notes when it could be said but need not stop."""
+        if not written.changed:
+            try:
+                refuse_others(self._named, self._target, before, self._place, self._disk)
+            except Untouched as error:
+                return replace(written, notes=(f"{error} {error.hint}.",))
+            return written
+        refuse_others(self._named, self._target, before, self._place, self._disk)
+        refuse_read_only(self._target, before, self._disk)
+        notes = []
+        if before is not None and before.about.st_nlink > 1:
+            notes.append(f"{self._target} has other names (hard links); they keep the old content.")
+        tree = next((each for each in self._target.parents if (each / ".git").exists()), None)
+        if tree is not None:
+            notes.append(f"{self._target} is in the git work tree {tree}: the change shows there.")
+        return replace(written, notes=tuple(notes))
+
+    # -- writing -----------------------------------------------------------------------------------------------
+
+    def _back_up(self, data: bytes) -> Path:
+        """Keep these bytes in Parler's own state; what is kept already is not kept twice."""
+        folder = make_private(self._home.root, "connect", "backups", self._host_id)
+        prefix = f"{digest(os.fsencode(self._target))}-"
+        present = sorted(each for each in folder.iterdir() if each.name.startswith(prefix) and each.suffix == ".bak")
+        for each in present:
+            found = self._disk.read(each, MAX_BYTES)
+            if found is not None and found.data == data:
+                return each
+        path = self._backup_path(folder, prefix)
+        # One name for each file: what a run that was killed left there goes away with the next backup.
+        temporary = folder / f"{prefix}.new"
+        self._disk.unlink(temporary)
+        self._put(temporary, data, 0o600)
+        self._disk.move(temporary, path)
+        self._disk.sync_folder(folder)
+        referred = {entry.backup for entry in Ledger(self._home).entries()}
+        for each in present[: max(0, len(present) + 1 - KEPT)]:
+            if each not in referred:
+                self._disk.unlink(each)
+        return path
+
+    def _backup_path(self, folder: Path, prefix: str) -> Path:
+        now = self._disk.now()
+        while True:
+            micros = round(now * 1_000_000)
+            day = time.strftime("%Y%m%dT%H%M%S", time.gmtime(micros // 1_000_000))
+            path = folder / f"{prefix}{day}.{micros % 1_000_000:06}Z.bak"
+            if self._disk.about(path) is None:
+                return path
+            now += 0.000001
+
+    def _make_folders(self) -> None:
+        missing = [each for each in self._target.parents if self._disk.about(each) is None]
+        for folder in reversed(missing):
+            with contextlib.suppress(FileExistsError):
+                self._disk.make_folder(folder)
+                self._made.append(folder)
+
+    def _write(self, written: Written, before: Content | None) -> bool:
+        """Whether the new content stands; False when somebody else wrote meanwhile, whose content stands then."""
+        disk = self._disk
+        try:
+            self._put(self._new, written.after, self._mode if before is None else 0o600, before)
+            if before is None:
+                try:
+                    disk.move(self._new, self._target)
+                except FileExistsError:
+                    return False
+                return True
+            try:
+                return self._exchange(written.after, before.data)
+            except FileNotFoundError:
+                return False  # deleted meanwhile: what to do now is decided from there
+        finally:
+            if not self._holds_theirs:
+                with contextlib.suppress(OSError):
+                    disk.unlink(self._new)
+
+    def _put(self, path: Path, data: bytes, mode: int, like: Content | None = None) -> None:
+        descriptor = self._disk.create(path, mode)
+        try:
+            self._disk.write(descriptor, data)
+            if like is not None:
+                self._disk.dress(descriptor, self._target, like.about)
+            self._disk.sync(descriptor)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self._disk.unlink(path)
+            raise
+        finally:
+            os.close(descriptor)
+
+    def _exchange(self, new: bytes, expected: bytes) -> bool:
+        disk = self._disk
+        # Most of what others write in between shows here, without our file ever standing in the place of theirs.
+        found = disk.read(self._target, MAX_BYTES)
+        if found is None or found.data != expected:
+            return False
+        if not disk.exchange(self._new, self._target):
+            disk.replace(self._new, self._target)
+            return True
+        out = self._came_out()
+        if out == expected:
+            return True
+        # Theirs goes back. Should they write once more before it does, the newer of theirs is what comes out then.
+        self._holds_theirs = True
+        put = new
+        for _ in range(TRIES):
+            try:
+                disk.exchange(self._new, self._target)
+            except FileNotFoundError:
+                with contextlib.suppress(FileExistsError):
+                    disk.move(self._new, self._target)
+                self._holds_theirs = False
+                return False
+            came = self._came_out()
+            if came == put:
+                self._holds_theirs = False
+                return False
+            put, out = out, came
+        kept = self._back_up(out)
+        self._holds_theirs = False
+        raise Untouched(
+            "busy",
+            self._named,
+            f"{self._named} is being written all the time; one version of it was kept in {kept}.",
+            "Quit its host, then run this again",
+        )
+
+    def _came_out(self) -> bytes:
+        found = self._disk.read(self._new, MAX_BYTES)
+        return b"" if found is None else found.data
+
+    def _erase(self, before: Content) -> bool:
+        """Whether the file is gone; False when somebody else wrote it meanwhile, whose content stands then."""
+        disk = self._disk
+        try:
+            disk.move(self._target, self._old)
+        except FileNotFoundError:
+            return False
+        out = disk.read(self._old, MAX_BYTES)
+        if out is not None and out.data != before.data:
+            try:
+                disk.move(self._old, self._target)
+            except FileExistsError:
+                self._back_up(out.data)  # theirs is newer still, and stands
+                disk.unlink(self._old)
+            return False
+        disk.unlink(self._old)
+        return True
+
+    def _stands(self, written: Written, edit: Edit) -> bool:
+        """Whether what was written is there, or what somebody wrote since leaves nothing to do."""
+        try:
+            self._disk.sync_folder(self._target.parent)
+            found = self._disk.read(self._target, MAX_BYTES)
+        except OSError:
+            return True  # it is done, and that it cannot be looked at does not undo it
+        if written.erased or found is None:
+            return written.erased and found is None
+        if found.data == written.after:
+            return True
+        try:
+            return edit(found.data) == found.data
+        except Refused:
+            return False
+
+
+def _busy(path: Path) -> Untouched:
+    return Untouched(
+        "busy", path, f"{path} is being written by another program all the time.", "Quit its host, then run this again"
+    )

@@ -1,0 +1,143 @@
+"""What a repository says in our name: MCP entries called `parler` in it, and hooks that answer forms for the person.
+
+A repository can bring settings for agent hosts. An entry of our name in one would be started in place of ours, and a
+hook on elicitation decides what a person is asked. Neither is ours to change; they are found so that `doctor` can say
+so. Above: the command line. Below: `document`, for files with comments. Invariant: it reads and never writes, and no
+file of a repository makes it fail. Source: security spec A2 and D22.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from configs.document import Refused, Rules, entry_at
+from configs.model import SERVER, expand
+
+FILES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
+    (".mcp.json", ("mcpServers",)),
+    (".mcp.json", ("servers",)),
+    (".github/mcp.json", ("mcpServers",)),
+    (".vscode/mcp.json", ("servers",)),
+    (".codex/config.toml", ("mcp_servers",)),
+    (".cursor/mcp.json", ("mcpServers",)),
+    (".gemini/settings.json", ("mcpServers",)),
+    (".qwen/settings.json", ("mcpServers",)),
+    ("opencode.json", ("mcp",)),
+    ("opencode.jsonc", ("mcp",)),
+    (".opencode/opencode.json", ("mcp",)),
+    (".opencode/opencode.jsonc", ("mcp",)),
+    ("kilo.jsonc", ("mcp",)),
+    (".kilo/kilo.jsonc", ("mcp",)),
+    (".kilocode/mcp.json", ("mcpServers",)),
+    (".roo/mcp.json", ("mcpServers",)),
+    (".zed/settings.json", ("context_servers",)),
+    (".factory/mcp.json", ("mcpServers",)),
+    (".kiro/settings/mcp.json", ("mcpServers",)),
+    (".agents/mcp_config.json", ("mcpServers",)),
+    (".amp/settings.json", ("amp.mcpServers",)),
+)
+"""Files of a project that hosts take servers from, and under which key. Source: hosts reference, A.1."""
+HOOK_FILES: Final = (".claude/settings.json", ".claude/settings.local.json")
+EVENTS: Final = ("Elicitation", "ElicitationResult")
+MAX_BYTES: Final = 1024 * 1024
+"""A larger file is passed over: nobody writes one by hand, and a repository must not keep a checkup busy."""
+MAX_OWN_BYTES: Final = 64 * 1024 * 1024
+_LENIENT: Final = {"comments": True, "trailing_commas": True, "bom": True}
+
+
+def entries(directory: Path, env: Mapping[str, str]) -> list[Path]:
+    """Files of the work tree around `directory` with an entry of our name, and the user's file that has one for it."""
+    found = [
+        folder / name
+        for folder in _folders(directory, env)
+        for name, keys in FILES
+        if _entry(folder / name, (*keys, SERVER)) is not None
+    ]
+    own = expand("${CLAUDE_CONFIG_DIR:-~}/.claude.json", env)
+    if own is not None and _is_local(own, _folders(directory, env)):
+        found.append(own)
+    return list(dict.fromkeys(found))
+
+
+def hooks(directory: Path, env: Mapping[str, str]) -> list[Path]:
+    """Files with a hook that may answer our forms in the person's place: those of the work tree, and the user's own."""
+    own = expand("${CLAUDE_CONFIG_DIR:-~/.claude}/settings.json", env)
+    paths = [folder / name for folder in _folders(directory, env) for name in HOOK_FILES]
+    return [path for path in [*paths, *([own] if own else [])] if _decides(path)]
+
+
+def _folders(directory: Path, env: Mapping[str, str]) -> list[Path]:
+    """`directory` and what is above it up to the root of its work tree; never the home directory, whose files are the
+    user's own."""
+    home = Path(env.get("HOME") or Path.home())
+    above: list[Path] = []
+    for folder in (directory, *directory.parents):
+        if folder == home:
+            return above
+        above.append(folder)
+        if (folder / ".git").exists():
+            return above
+    return [] if directory == home else [directory]
+
+
+def _entry(path: Path, keys: tuple[str, ...]) -> Any:
+    data = _read(path)
+    if not data:
+        return None
+    rules = Rules(format="toml" if path.suffix == ".toml" else "jsonc", **_LENIENT)
+    try:
+        return entry_at(data, rules, keys)
+    except Refused:
+        return None  # its host cannot read it either
+
+
+def _is_local(path: Path, folders: list[Path]) -> bool:
+    """Whether Claude Code's own file, which grows to many megabytes, has an entry for one of these folders alone."""
+    projects = _table(_json(path, MAX_OWN_BYTES), "projects")
+    return any(SERVER in _table(_table(projects, str(folder)), "mcpServers") for folder in folders)
+
+
+def _decides(path: Path) -> bool:
+    configured = _table(_json(path, MAX_BYTES), "hooks")
+    groups = [group for event in EVENTS for group in _list(configured.get(event))]
+    return any(isinstance(group, dict) and _list(group.get("hooks")) and _matches(group) for group in groups)
+
+
+def _matches(group: dict[str, Any]) -> bool:
+    matcher = group.get("matcher")
+    if not isinstance(matcher, str) or matcher in ("", "*") or len(matcher) > 200:
+        return True
+    try:
+        return re.search(matcher, SERVER) is not None
+    except (re.error, RecursionError):
+        return True
+
+
+def _json(path: Path, limit: int) -> object:
+    try:
+        return json.loads(_read(path, limit) or b"null")
+    except (ValueError, RecursionError):
+        return None
+
+
+def _table(value: object, key: str) -> Mapping[str, Any]:
+    found = value.get(key) if isinstance(value, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _read(path: Path, limit: int = MAX_BYTES) -> bytes:
+    """The content of a regular file of at most that size; nothing for any other."""
+    try:
+        if not path.is_file() or path.stat().st_size > limit:
+            return b""
+        return path.read_bytes()
+    except OSError:
+        return b""
