@@ -235,7 +235,8 @@ def start(made: DemoHome) -> None:
     made.start()
     with shim(made, "settling") as window:
         window.handshake()
-        window.call("parler_rooms")
+        # Tool calls go past the library; a prompt waits for it.
+        window.hear(window.ask("prompts/get", {"name": "catch-up"}))
 
 
 def memory(pid: int) -> dict[str, float]:

@@ -61,9 +61,14 @@ MAX_UNANSWERED = 16
 UNANSWERED_S = 600.0
 """How long a lost call is told to daemons. Source: decision 16."""
 
-LISTED = ("initialize", "tools/list", "prompts/list", "resources/list", "resources/templates/list")
+DISCOVER = "server/discover"
+LISTEN = "subscriptions/listen"
+LISTED = ("initialize", DISCOVER, "tools/list", "prompts/list", "resources/list", "resources/templates/list")
 STARTERS = ("tools/call", "resources/read", "prompts/get")
 """What an agent does. Nothing else starts a daemon that was stopped."""
+MODERN = "2026-07-28"
+"""The revision without a handshake, in which each request brings its own envelope. Source: `mcp_server.envelope`."""
+META = "io.modelcontextprotocol/"
 
 
 class NotJson(Exception):
@@ -205,6 +210,12 @@ def frame(payload: bytes) -> bytes:
 # -- the static table ------------------------------------------------------------------------------------------
 
 
+def is_modern(params: Any) -> bool:
+    """Whether a request speaks the revision without a handshake."""
+    meta = params.get("_meta") if isinstance(params, dict) else None
+    return isinstance(meta, dict) and meta.get(META + "protocolVersion") == MODERN
+
+
 class Table:
     """The generated answers, cut raw out of the file beside this one; empty when it is missing."""
 
@@ -222,12 +233,20 @@ class Table:
     def result(self, method: str, params: Any) -> bytes | None:
         """The raw result of a listed method, for the protocol version that was asked for."""
         raw = self._entries.get(method)
+        if method == DISCOVER and "era" not in self._entries:
+            # Only the daemon of a home whose person set the modern era writes that.
+            return None
         if raw is None or method != "initialize":
-            return raw
+            return raw if raw is None else self.stamped(raw, params, "stamp listed")
         versions = loads(self._entries["versions"])
         wanted = params.get("protocolVersion") if isinstance(params, dict) else None
         version = wanted if isinstance(wanted, str) and wanted in versions else versions[-1]
         return raw.replace(_quote(versions[-1]).encode(), _quote(version).encode(), 1)
+
+    def stamped(self, result: bytes, params: Any, stamp: str = "stamp result") -> bytes:
+        """A raw result with what the modern era adds to it, if `params` are of that era."""
+        added = self._entries.get(stamp)
+        return result[:-1] + b"," + added[1:] if added is not None and is_modern(params) else result
 
     def error(self, code: str, reason: str = "", key: str = "") -> bytes:
         """The raw tool result for an error that only a shim can give."""
@@ -479,6 +498,8 @@ class Shim:
         self._replay = False
         self._initialized = False
         self._subscribed: dict[str, Any] = {}
+        self._listening: dict[str, Request] = {}
+        self._resumed: set[str] = set()
         self._private = 0
 
     def run(self) -> int:
@@ -568,6 +589,10 @@ class Shim:
         buffer += data
         if not data:
             self._ended_at = self._clock()
+            for id in self._listening:
+                # A stream has no answer to wait for.
+                self._flying.pop(id, None)
+            self._listening.clear()
             if buffer and not self._skipping:
                 buffer += b"\n"
         while (end := buffer.find(b"\n", max(start, looked))) >= 0:
@@ -619,6 +644,7 @@ class Shim:
             id = dumps(params.get("requestId"))
             self._held = [request for request in self._held if request.id != id]
             self._flying.pop(id, None)
+            self._listening.pop(id, None)
         if self._ready:
             self._send(line)
 
@@ -627,10 +653,6 @@ class Shim:
         now = self._clock()
         if method == "ping":
             self._result(request.id, b"{}")
-            return
-        if method == "server/discover":
-            # With this answer hosts go on in the handshake era, where the daemon can reach them unasked.
-            self._refuse(request.id, -32601, "Method not found")
             return
         if method == "initialize":
             self._handshake = message
@@ -671,10 +693,14 @@ class Shim:
                 if request.method == "initialize":
                     self._replay = True
                 return
+            if request.method == DISCOVER:
+                # With this answer hosts go on in the handshake era, where the daemon can reach them unasked.
+                self._refuse(request.id, -32601, "Method not found")
+                return
         reason = self._reason or self._starter.last_words() or "it did not answer in time"
         text = reason if reason.startswith("The ") else f"The Parler daemon could not start: {reason}"
         if request.tool is not None:
-            self._result(request.id, self._table.error("unreachable", text))
+            self._result(request.id, self._table.stamped(self._table.error("unreachable", text), request.params))
         else:
             self._refuse(request.id, -32000, f"{text} Run `parler doctor`.")
 
@@ -769,6 +795,7 @@ class Shim:
             "as_name": environment("PARLER_AGENT")[:64],
             "session_key": environment("PARLER_SESSION_KEY")[:256],
             "project_dir": environment("CLAUDE_PROJECT_DIR")[:4096],
+            "conversation": environment("CLAUDE_CODE_SESSION_ID")[:128],
             "reconnect": self._was_ready,
         }
         room = HELLO_LIMIT - len(pack(hello))
@@ -853,9 +880,25 @@ class Shim:
                 self._dropped.discard(id)
                 return True
             else:
+                self._listening.pop(id, None)
                 self._settle(self._flying.pop(id, None), message)
+        elif self._resumed and isinstance(message, dict) and self._is_repeated(message):
+            return True
         self._say(line.replace(b"\n", b" "))
         return True
+
+    def _is_repeated(self, message: Any) -> bool:
+        """Whether this acknowledges a stream that the host had opened already, at a daemon before this one."""
+        if message.get("method") != "notifications/subscriptions/acknowledged":
+            return False
+        meta = message["params"]["_meta"] if isinstance(message.get("params"), dict) else {}
+        id = dumps(meta.get(META + "subscriptionId"))
+        known = id in self._resumed
+        self._resumed.discard(id)
+        if known and id in self._listening:
+            # Not before: from here on the daemon tells of changes itself.
+            self._tell_changed(self._listening[id])
+        return known
 
     def _settle(self, request: Request | None, answer: Any) -> None:
         """Forget a lost call when a repetition of it was done: until then every daemon must know what is repeated."""
@@ -880,9 +923,29 @@ class Shim:
             if again and self._initialized:
                 # An upgrade may have come with other tools.
                 self._say(b'{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}')
+        self._resume()
         held, self._held = self._held, []
         for request in held:
             self._fly(request)
+
+    def _resume(self) -> None:
+        """Open the host's streams again, under their own ids."""
+        for id, request in self._listening.items():
+            self._resumed.add(id)
+            self._fly(request)
+
+    def _tell_changed(self, request: Request) -> None:
+        """Tell a stream that was opened again what may have changed while nobody watched."""
+        asked = request.params.get("notifications")
+        asked = asked if isinstance(asked, dict) else {}
+        meta = f'"_meta":{{"{META}subscriptionId":{request.id}}}'
+        changed = [f'tools/list_changed","params":{{{meta}}}}}'] if asked.get("toolsListChanged") is True else []
+        uris = asked.get("resourceSubscriptions")
+        for uri in uris if isinstance(uris, list) else ():
+            if isinstance(uri, str) and uri.startswith("parler://"):
+                changed.append(f'resources/updated","params":{{"uri":{_quote(uri)},{meta}}}}}')
+        for rest in changed:
+            self._say(f'{{"jsonrpc":"2.0","method":"notifications/{rest}'.encode())
 
     def _send_private(self, method: str, params: Any) -> None:
         self._private += 1
@@ -897,6 +960,8 @@ class Shim:
         self._flying[request.id] = request
         if request.method == "initialize":
             self._replay = True
+        elif request.method == LISTEN and is_modern(request.params) and len(self._listening) < MAX_UNANSWERED:
+            self._listening[request.id] = request
         self._send(request.line)
 
     def _send(self, line: bytes) -> None:
@@ -934,6 +999,7 @@ class Shim:
         for id in self._asked:
             self._say(f'{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}'.encode())
         self._asked.clear()
+        self._resumed.clear()
         if reason:
             held, self._held = self._held, []
             for request in held:
@@ -941,6 +1007,9 @@ class Shim:
 
     def _lost(self, request: Request) -> None:
         """Answer a request whose answer was lost. It is never sent again by itself."""
+        if request.id in self._listening:
+            # Its stream goes on at the next daemon.
+            return
         if request.method in LISTED:
             self._answer_alone(request)
         elif request.tool is not None:
@@ -949,7 +1018,8 @@ class Shim:
             if first is request:
                 request.lost_at = self._clock()
                 self._unanswered = [*self._unanswered[1 - MAX_UNANSWERED :], request]
-            self._result(request.id, self._table.error("connection_lost", key=self._key_of(first)))
+            error = self._table.error("connection_lost", key=self._key_of(first))
+            self._result(request.id, self._table.stamped(error, request.params))
         else:
             self._refuse(request.id, -32000, "The Parler daemon went away while this was under way. Try again.")
 

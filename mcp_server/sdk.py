@@ -23,6 +23,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
 
 from mcp_server import prompts, resources
+from mcp_server.modern import FORM_SCHEMA, InputForm, Streams, is_modern, offers_forms, typed_in
 from mcp_server.window import Window
 from parlerd import __version__
 from parlerd.core.errors import ParlerError
@@ -39,7 +40,6 @@ ROOTS_SECONDS: Final = 1.0
 """How long a client may take to name its roots. Source: decision 10."""
 MAX_SUBSCRIPTIONS: Final = 256
 _BUFFER: Final = 16
-_CODE: Final = "code"
 
 
 async def serve(window: Window, incoming: trio.MemoryReceiveChannel[Message], write: Write) -> None:
@@ -81,7 +81,9 @@ class _Handlers:
         self._nursery = nursery
         self._subscribed: dict[str, RoomId | None] = {}
         self._following = False
+        self._starting = trio.Lock()
         self._placed = False
+        self._streams = Streams(window)
 
     def server(self) -> Server[Any]:
         server: Server[Any] = Server(
@@ -93,17 +95,24 @@ class _Handlers:
             on_read_resource=self.read_resource,
             on_subscribe_resource=self.subscribe,
             on_unsubscribe_resource=self.unsubscribe,
+            on_subscriptions_listen=self._streams.listen,
         )
         # The default is a tracer; nothing here exports traces, and bodies have no place in them.
         server.middleware.clear()
         return server
 
-    async def call_tool(self, ctx: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
+    async def call_tool(
+        self, ctx: Context, params: types.CallToolRequestParams
+    ) -> types.CallToolResult | types.InputRequiredResult:
         if params.name not in TOOLS:
             raise MCPError(types.INVALID_PARAMS, f"Unknown tool. The tools are: {', '.join(TOOLS)}")
         assert ctx.request_id is not None
         await self._place(ctx)
-        answer = await self._window.call_tool(ctx.request_id, params.name, params.arguments or {}, _HostForm(ctx))
+        asked = InputForm(ctx, params, self._window.caller.session) if is_modern(ctx) else None
+        form = asked or _HostForm(ctx)
+        answer = await self._window.call_tool(ctx.request_id, params.name, params.arguments or {}, form)
+        if asked is not None and asked.required is not None:
+            return asked.required
         return types.CallToolResult(
             content=[types.TextContent(type="text", text=answer.text)],
             structured_content=answer.content,
@@ -143,9 +152,13 @@ class _Handlers:
         if len(self._subscribed) >= MAX_SUBSCRIPTIONS and uri not in self._subscribed:
             raise _rpc(ParlerError("busy", "Too many subscriptions.", limit=MAX_SUBSCRIPTIONS))
         self._subscribed[uri] = None if room is None else RoomId(room)
-        if not self._following:
-            self._following = True
-            await self._nursery.start(self._follow, ctx)
+        # One at a time: nobody is told of being subscribed before the rooms' heads are known.
+        async with self._starting:
+            if not self._following:
+                try:
+                    await self._nursery.start(self._follow, ctx)
+                except ParlerError as error:
+                    raise _rpc(error) from None
         return types.EmptyResult()
 
     async def unsubscribe(self, ctx: Context, params: types.UnsubscribeRequestParams) -> types.EmptyResult:
@@ -158,20 +171,24 @@ class _Handlers:
         window = self._window
         try:
             async with window.engine.changes(window.caller) as changed:
+                self._following = True
                 task_status.started()
                 async for room in changed:
                     for uri, wanted in list(self._subscribed.items()):
                         if wanted is None or wanted == room:
                             await ctx.session.send_resource_updated(uri)
         except ParlerError as error:
+            if not self._following:
+                raise
             log.info("a subscription ended: %s", error.code)
-        self._following = False
+        finally:
+            self._following = False
 
     # -- where the window stands -------------------------------------------------------------------------------
 
     async def _place(self, ctx: Context) -> None:
         """Before the first call that takes an identity: the host's name and its first root, where nothing else says."""
-        if self._placed:
+        if self._placed or is_modern(ctx):
             return
         self._placed = True
         client = ctx.session.client_params
@@ -194,28 +211,16 @@ class _HostForm:
 
     @property
     def offered(self) -> bool:
-        capabilities = self._ctx.session.client_capabilities
-        offer = capabilities.elicitation if capabilities is not None else None
-        # An empty offer means forms; one that names only URLs does not.
-        return offer is not None and (offer.form is not None or offer.url is None)
+        return offers_forms(self._ctx.session.client_capabilities)
 
     async def ask_code(self, message: str) -> str | None:
-        """What the person typed. No default and no enum: a form that a machine can pass by accepting it is no
-        question."""
-        schema = {
-            "type": "object",
-            "properties": {
-                _CODE: {"type": "string", "title": "Code", "description": "the 4 characters the joiner shows"}
-            },
-            "required": [_CODE],
-        }
+        """What the person typed."""
         try:
-            answer = await self._ctx.session.elicit_form(message, schema, related_request_id=self._ctx.request_id)
+            answer = await self._ctx.session.elicit_form(message, FORM_SCHEMA, related_request_id=self._ctx.request_id)
         except (MCPError, ValueError) as error:
             log.info("the host did not show the form: %s", type(error).__name__)
             return None
-        typed = (answer.content or {}).get(_CODE) if answer.action == "accept" else None
-        return typed if isinstance(typed, str) else None
+        return typed_in(answer)
 
 
 def _rpc(error: ParlerError) -> MCPError:

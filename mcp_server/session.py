@@ -1,6 +1,7 @@
 """The MCP sessions that the daemon runs: one for each connected shim, over lines of JSON-RPC.
 
     ipc (lines) <-> Session --static answers, handshake order--> host
+                        |--tool calls--> Calls -----------.
                         `--everything else--> sdk.serve --> Window --> engine
 
 Not here: the MCP library (`sdk`, loaded after the daemon serves its socket) and what tools do (`window`). Above:
@@ -12,20 +13,25 @@ nothing else.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol, cast
 
 import msgspec
 import trio
 
-from mcp_server import static
+from mcp_server import envelope, static
+from mcp_server.calls import Calls
 from mcp_server.port import EnginePort
+from mcp_server.ringing import NO_BELLS, Bell, watch
+from mcp_server.waits import LONGEST, BriefEngine
 from mcp_server.window import Window, as_named
-from parlerd.core.model import slug
+from parlerd.core.model import Millis, slug
 from parlerd.engine.callers import Caller
+from parlerd.settings import Era
 from parlerd.wire.messages import Hello
 
 log = logging.getLogger("parlerd.mcp")
@@ -35,6 +41,7 @@ Message = dict[str, Any]
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600
 METHOD_NOT_FOUND: Final = -32601
+UNSUPPORTED_VERSION: Final = -32022
 KNOCK_SECONDS: Final = 1.0
 """A window that stays this long after its handshake is no health check: it knocks with the key it came with."""
 _QUEUE: Final = 16
@@ -52,22 +59,44 @@ class _Sdk(Protocol):
 class McpHost:
     """Serves windows; an instance is the `StdioHost` of `parlerd.ipc`.
 
-    `workspace_of` finds the work tree around a directory.
+    `workspace_of` finds the work tree around a directory; `bells` wake idle conversations, by host. `era` is what a
+    host is offered that asks: `server/discover` is answered in the modern one only. Either is served to whom speaks it.
+    `wait_max_ms` caps what one call waits.
     """
 
-    def __init__(self, engine: EnginePort, workspace_of: Callable[[str], Awaitable[str]] = as_named) -> None:
-        self._engine = engine
+    def __init__(
+        self,
+        engine: EnginePort,
+        workspace_of: Callable[[str], Awaitable[str]] = as_named,
+        bells: Mapping[str, Bell] = NO_BELLS,
+        era: Era = "legacy",
+        wait_max_ms: Millis = LONGEST,
+    ) -> None:
+        self.engine = engine
+        self._wait_max_ms = wait_max_ms
+        self.era = era
+        self.bells = bells
         self._workspace_of = workspace_of
         self._sdk: _Sdk | None = None
         self._loading = trio.Lock()
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the MCP library is there."""
+        return self._sdk is not None
 
     async def load(self) -> _Sdk:
         """Import the MCP library, in a thread, once. The daemon calls it when its socket is served; a session waits for
         it."""
         async with self._loading:
             if self._sdk is None:
-                module = await trio.to_thread.run_sync(importlib.import_module, "mcp_server.sdk")
+                # A window that ends meanwhile does not wait for it: the thread goes on, and whoever asks next finds it.
+                module = await trio.to_thread.run_sync(
+                    importlib.import_module, "mcp_server.sdk", abandon_on_cancel=True
+                )
                 self._sdk = cast(_Sdk, module)
+                # It stays for good: collecting it again and again would be a pause in the middle of a wake.
+                gc.freeze()
             return self._sdk
 
     async def __call__(
@@ -78,7 +107,9 @@ class McpHost:
         outgoing: trio.MemorySendChannel[bytes],
     ) -> None:
         """Serve one window until its lines end."""
-        window = Window(self._engine, hello, caller, self._workspace_of)
+        # The bells wait on their own account; only what a host waits for is cut short.
+        engine = self.engine if self._wait_max_ms >= LONGEST else BriefEngine(self.engine, self._wait_max_ms)
+        window = Window(engine, hello, caller, self._workspace_of)
         try:
             await _Session(self, window, hello, outgoing).run(incoming)
         except* trio.BrokenResourceError:
@@ -98,7 +129,12 @@ class _Session:
         self._outgoing = outgoing
         self._prefix = f"parler-{window.caller.session}-"
         self._handshakes: dict[str | int, object] = {}
+        self._greeted: set[str | int] = set()
         self._handshaken = False
+        self._modern = False
+        self._has_roots = False
+        self._calls = Calls(window, self._answer_call)
+        self._watched = False
 
     async def run(self, incoming: trio.MemoryReceiveChannel[bytes]) -> None:
         to_sdk, from_lines = trio.open_memory_channel[Message](_QUEUE)
@@ -107,6 +143,9 @@ class _Session:
             async with to_sdk:
                 async for line in incoming:
                     await self._take(line, to_sdk, nursery)
+            if not self._host.is_loaded and not self._handshakes:
+                # Nothing waits for the library, and its import would hold this window's seat for a second.
+                nursery.cancel_scope.cancel()
 
     async def _serve(self, from_lines: trio.MemoryReceiveChannel[Message], session: trio.CancelScope) -> None:
         async with from_lines:
@@ -133,8 +172,15 @@ class _Session:
         elif not isinstance(method, str) or isinstance(id, bool | float) or not isinstance(id, str | int | None):
             await self._refuse(None, INVALID_REQUEST, "This is not a JSON-RPC request.")
         elif id is not None:
+            if method not in ("initialize", static.DISCOVER) and envelope.is_claimed(message.get("params")):
+                self._begin_modern(message.get("params"), nursery)
+            if method == "tools/call":
+                self._note_conversation(message.get("params"), nursery)
+                if self._needs_no_library(id, message.get("params")):
+                    nursery.start_soon(self._calls.run, id, message["params"])
+                    return
             await self._request(id, method, message, to_sdk)
-        elif self._handshaken:
+        elif self._handshaken or self._modern:
             self._notified(method, message, nursery)
             await to_sdk.send(message)
 
@@ -142,23 +188,64 @@ class _Session:
         self, id: str | int, method: str, message: Message, to_sdk: trio.MemorySendChannel[Message]
     ) -> None:
         params = message.get("params")
-        if method in static.METHODS and method != "initialize":
+        if method == static.DISCOVER:
+            await self._discover(id, params)
+        elif self._modern:
+            if method in static.METHODS and envelope.is_whole(params):
+                await self._answer(id, static.stamped(static.raw()[method], static.LISTED_STAMP))
+            else:
+                # `initialize` and an envelope with something missing are the library's to refuse.
+                await to_sdk.send(message)
+        elif method in static.METHODS and method != "initialize":
             await self._answer(id, static.raw()[method])
         elif method == "ping":
             await self._answer(id, b"{}")
-        elif method == "server/discover":
-            # Hosts that get this answer go on with the handshake era, in which we can reach them unasked.
-            await self._refuse(id, METHOD_NOT_FOUND, "Method not found")
         elif method == "initialize":
             self._handshaken = True
             if isinstance(params, dict):
-                self._handshakes[id] = params.get("protocolVersion")
+                if _is_whole(params):
+                    # From the table, at once: hosts give a server a second. The library hears of it as well.
+                    self._greeted.add(id)
+                    await self._answer(id, static.initialize_result(params["protocolVersion"]))
+                else:
+                    self._handshakes[id] = params.get("protocolVersion")
                 self._introduce(params.get("clientInfo"))
+                capabilities = params.get("capabilities")
+                self._has_roots = isinstance(capabilities, dict) and "roots" in capabilities
             await to_sdk.send(message)
         elif not self._handshaken:
             await self._refuse(id, INVALID_REQUEST, "initialize comes first.")
         else:
             await to_sdk.send(message)
+
+    async def _discover(self, id: str | int, params: object) -> None:
+        if self._host.era != "modern" or self._handshaken or not envelope.is_claimed(params):
+            # Hosts that get this answer go on with the handshake era, in which we can reach them unasked.
+            await self._refuse(id, METHOD_NOT_FOUND, "Method not found")
+        elif envelope.is_whole(params):
+            result = static.raw()[static.DISCOVER]
+            await self._answer(id, static.stamped(result, static.LISTED_STAMP))
+        else:
+            asked = envelope.version(params)
+            supported = {"supported": [envelope.VERSION], "requested": asked if isinstance(asked, str) else ""}
+            await self._refuse(id, UNSUPPORTED_VERSION, "This revision is not served.", supported)
+
+    def _begin_modern(self, params: object, nursery: trio.Nursery) -> None:
+        """The first request of the modern era decides that this connection is of it. A handshake before it, and the
+        library refuses it."""
+        if self._handshaken or self._modern:
+            return
+        self._modern = True
+        self._introduce(envelope.client_info(params))
+        if self._hello.session_key:
+            nursery.start_soon(self._knock)
+
+    def _needs_no_library(self, id: str | int, params: object) -> bool:
+        if self._modern:
+            return envelope.is_whole(params) and self._calls.takes(id, params)
+        # A client that has yet to name its roots is asked for them by way of the library.
+        asks_roots = self._has_roots and self._window.needs_root
+        return self._handshaken and not asks_roots and self._calls.takes(id, params)
 
     def _introduce(self, client: object) -> None:
         """Without `--host` the client's own name says which host this is. Source: decision 10."""
@@ -166,11 +253,25 @@ class _Session:
         if not self._window.caller.host and isinstance(name, str):
             self._window.caller.host = slug(name, fallback="unknown")
 
+    def _note_conversation(self, params: object, nursery: trio.Nursery) -> None:
+        """Codex names its thread with every call, and may put another into the same process. The first call after which
+        the host's bell knows where to ring starts the watch, where the person set one up."""
+        meta = params.get("_meta") if isinstance(params, dict) else None
+        thread = meta.get("threadId") if isinstance(meta, dict) else None
+        caller = self._window.caller
+        if isinstance(thread, str):
+            caller.conversation = thread[:128]
+        bell = self._host.bells.get(caller.host)
+        if bell is not None and not self._watched and bell.address(caller, self._hello.cwd):
+            self._watched = True
+            nursery.start_soon(watch, self._host.engine, caller, self._hello.cwd, bell)
+
     def _notified(self, method: str, message: Message, nursery: trio.Nursery) -> None:
         params = message.get("params")
         if method == "notifications/cancelled" and isinstance(params, dict):
             request = params.get("requestId")
             if isinstance(request, str | int):
+                self._calls.withdraw(request)
                 self._window.settled(request, written=False)
         elif method == "notifications/initialized" and self._hello.session_key:
             nursery.start_soon(self._knock)
@@ -198,6 +299,9 @@ class _Session:
             await self._send(self._own_request(message))
             return
         id = message.get("id")
+        if id in self._greeted:
+            self._greeted.discard(id)
+            return
         wanted = None if id is None else self._handshakes.pop(id, None)
         if id is not None and wanted is not None and "result" in message:
             await self._answer(id, static.initialize_result(wanted))
@@ -217,11 +321,27 @@ class _Session:
     async def _answer(self, id: str | int, result: bytes) -> None:
         await self._outgoing.send(b'{"jsonrpc":"2.0","id":' + msgspec.json.encode(id) + b',"result":' + result + b"}")
 
-    async def _refuse(self, id: str | int | None, code: int, message: str) -> None:
-        await self._send({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}})
+    async def _answer_call(self, id: str | int, result: bytes) -> None:
+        await self._answer(id, static.stamped(result, static.RESULT_STAMP) if self._modern else result)
+
+    async def _refuse(self, id: str | int | None, code: int, message: str, data: object = None) -> None:
+        error = {"code": code, "message": message, **({"data": data} if data is not None else {})}
+        await self._send({"jsonrpc": "2.0", "id": id, "error": error})
 
     async def _send(self, message: Message) -> None:
         await self._outgoing.send(msgspec.json.encode(message))
+
+
+def _is_whole(params: dict[str, Any]) -> bool:
+    """Whether the library will take this for a handshake; what lacks something is its to refuse."""
+    client = params.get("clientInfo")
+    return (
+        isinstance(params.get("protocolVersion"), str)
+        and isinstance(params.get("capabilities"), dict)
+        and isinstance(client, dict)
+        and isinstance(client.get("name"), str)
+        and isinstance(client.get("version"), str)
+    )
 
 
 def _first(group: BaseExceptionGroup[Exception]) -> BaseException:

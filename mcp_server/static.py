@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from mcp_server import prompts, resources
+from mcp_server import envelope, prompts, resources
 from mcp_server.fence import Fencer
 from mcp_server.tools.failures import failure
 from parlerd import __version__
@@ -36,6 +36,11 @@ METHODS: Final = (
     "resources/list",
     "resources/templates/list",
 )
+DISCOVER: Final = "server/discover"
+LISTED_STAMP: Final = "stamp listed"
+"""What every result of the modern era carries beside its own fields: of a list that is in the table,"""
+RESULT_STAMP: Final = "stamp result"
+"""and of anything else."""
 
 INSTRUCTIONS: Final = "\n".join(
     (
@@ -57,7 +62,9 @@ _AGAIN: Final = "Call it again with the same arguments: it is recognised as the 
 
 def table() -> dict[str, Any]:
     """The whole table, from the registry."""
-    listed = {
+    server = {"name": "parler", "title": "Parler", "version": __version__}
+    stamp = {"resultType": "complete", "_meta": {envelope.SERVER_INFO: server}}
+    listed: dict[str, dict[str, Any]] = {
         "initialize": {
             "protocolVersion": VERSIONS[-1],
             "capabilities": {
@@ -65,7 +72,7 @@ def table() -> dict[str, Any]:
                 "prompts": {"listChanged": False},
                 "resources": {"subscribe": True, "listChanged": False},
             },
-            "serverInfo": {"name": "parler", "title": "Parler", "version": __version__},
+            "serverInfo": server,
             "instructions": INSTRUCTIONS,
         },
         "tools/list": {"tools": [definition(tool) for tool in TOOLS.values()]},
@@ -75,6 +82,14 @@ def table() -> dict[str, Any]:
     }
     return {
         **{method: listed[method] for method in METHODS},
+        DISCOVER: {
+            "supportedVersions": [envelope.VERSION],
+            "capabilities": listed["initialize"]["capabilities"],
+            "instructions": INSTRUCTIONS,
+        },
+        # The table changes with an upgrade only, which a host may not notice: it is asked for again.
+        LISTED_STAMP: {"ttlMs": 0, "cacheScope": "private", **stamp},
+        RESULT_STAMP: stamp,
         "error unreachable": _error(
             ParlerError(
                 "unreachable",
@@ -126,6 +141,11 @@ def initialize_result(wanted: object) -> bytes:
     """The raw answer to `initialize` for the version a client asked for."""
     version = wanted if wanted in VERSIONS else VERSIONS[-1]
     return raw()["initialize"].replace(f'"{VERSIONS[-1]}"'.encode(), f'"{version}"'.encode(), 1)
+
+
+def stamped(result: bytes, stamp: str) -> bytes:
+    """A raw result as the modern era wants it. No result of ours is an empty object there."""
+    return result[:-1] + b"," + raw()[stamp][1:]
 
 
 def _error(error: ParlerError, key: str = "") -> dict[str, Any]:

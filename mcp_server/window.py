@@ -31,7 +31,6 @@ from mcp_server.tools import approve
 from mcp_server.tools.failures import failure
 from mcp_server.tools.results import Shown, backlog, fitting, join_shown, render
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import RoomId
 from parlerd.engine.callers import Caller
 from parlerd.operations import types as t
 from parlerd.operations.tools import TOOLS, AskApproval, Meaning, Tool, resolve
@@ -282,17 +281,14 @@ class Window:
         """Knock with `PARLER_SESSION_KEY`, or see what became of it. Its outcome stands in the notices; it raises
         nothing.
 
-        A page that comes with it was shown to nobody, so it is not counted as shown.
+        It asks for no page: nobody would see it, and the context comes with the first read.
         """
         async with self._knocking:
             if not self._knock_open:
                 return
-            hold: RequestId = f"knock {id(self)}"
-            self._unwritten.add(hold)
             try:
-                result = await self.engine.call("session.join", t.JoinSession(key=self._key), self.caller)
+                result = await self.engine.call("session.join", t.JoinSession(key=self._key, limit=0), self.caller)
                 assert isinstance(result, t.JoinedSession)
-                self.caller.shown.pop(RoomId(result.room), None)
                 self._knock_line = _knock_line(result)
                 self._knock_open = result.status == "pending"
             except ParlerError as error:
@@ -300,8 +296,6 @@ class Window:
                 self._knock_open = error.spec.retryable
                 known = error.code == "already_member"
                 self._knock_line = "" if known else f"PARLER_SESSION_KEY was not accepted: {error.code}."
-            finally:
-                self._unwritten.discard(hold)
 
     # -- where it stands ---------------------------------------------------------------------------------------
 

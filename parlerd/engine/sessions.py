@@ -234,6 +234,12 @@ class Sessions:
         entered = room.state.members[me.id].entered
         if me.id == room.state.owner or desk.driver.store.cursor(actor.room, me.id).acknowledged >= entered:
             raise Refused("already_member", room=actor.room, name=room.state.name)
+        if params.limit <= 0:
+            # Nobody will see a page now: what comes with the next read is new, and nothing is on record as read.
+            await desk.rooms.home.submit(c.Activate(agent=me.id, room=actor.room), desk.by(caller, me))
+            return t.JoinedSession(
+                room=actor.room, name=room.state.name, status="joined", messages=[], truncated=False, cursor="0"
+            )
         view, stood = room.view(me.id), room.position
         messages, tail, left_out = await self._reading.opening_page(room, view, max(1, min(params.limit, t.MAX_PAGE)))
         # Up to where the room stood when it was read everything is shown, left out and said so, or no message.

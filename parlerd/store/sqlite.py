@@ -545,9 +545,11 @@ _TALLY: Final = f"""
            coalesce(({_PUBLIC_OWN}), 0),
            coalesce(p.number, 0), coalesce(p.own, 0)
       FROM (SELECT 1) LEFT JOIN ({_PRIVATE}) p"""  # noqa: S608
+# A row that would stay as it is is not written: a mark that only pushed changes none, and its page stays clean.
 _ADVANCE_CURSOR: Final = (
     "ON CONFLICT (room, reader) DO UPDATE SET delivered = max(delivered, excluded.delivered),"
     " acknowledged = max(acknowledged, excluded.acknowledged)"
+    " WHERE excluded.delivered > delivered OR excluded.acknowledged > acknowledged"
 )
 # CROSS JOIN keeps SQLite from starting anywhere but at the few index rows of the page.
 _PUBLIC_PAGE: Final = """

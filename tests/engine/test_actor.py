@@ -95,8 +95,28 @@ def test_a_batch_is_bounded_so_the_rest_waits_for_the_next() -> None:
         async with engine_world(store=store, driver=SlowDriver) as served:
             (alice,) = await served.room("alice")
             store.batches.clear()
-            await gather(*(partial(alice.send, f"{n}") for n in range(100)))
-            assert store.batches == [1, actor_module.MAX_BATCH, 99 - actor_module.MAX_BATCH]
+            await gather(*(partial(alice.send, f"{n}") for n in range(200)))
+            assert store.batches == [1, actor_module.MAX_BATCH, 199 - actor_module.MAX_BATCH]
+
+    run(main)
+
+
+def test_a_reader_gets_its_turn_in_a_room_that_is_never_idle() -> None:
+    async def main() -> None:
+        async with engine_world(driver=SlowDriver) as served:
+            alice, bob = await served.room("alice", "bob")
+
+            async def talk() -> None:
+                while True:
+                    await alice.send("x")
+
+            with trio.fail_after(30):
+                async with trio.open_nursery() as nursery:
+                    for _ in range(2 * actor_module.MAX_BATCH):
+                        nursery.start_soon(talk)
+                    await settle()
+                    assert (await bob.roster()).keys() == {"alice", "bob"}
+                    nursery.cancel_scope.cancel()
 
     run(main)
 

@@ -364,6 +364,21 @@ def test_who_guesses_keys_is_throttled_and_who_knows_one_is_not() -> None:
     run(main)
 
 
+def test_joining_without_a_page_leaves_the_context_unread_for_the_first_read() -> None:
+    async def main() -> None:
+        async with engine_world(settings=Settings(approval_default=False)) as served:
+            alice, bob = await served.agent("alice"), await served.agent("bob")
+            opened = await alice.open(context="the recap")
+            joined = await bob.join(opened.key, limit=0)
+            assert (joined.status, joined.messages) == ("joined", [])
+            page = await alice.recv(all=True)
+            assert (await alice.why(page.messages[0].id))["bob"] == ["stored"]
+            assert texts(await bob.recv()) == ["the recap"]
+            assert "read" in (await alice.why(page.messages[0].id))["bob"]
+
+    run(main)
+
+
 # -- knocking ----------------------------------------------------------------------------------------------
 
 

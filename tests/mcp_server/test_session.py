@@ -474,7 +474,7 @@ def test_a_window_that_stays_knocks_with_the_key_it_came_with() -> None:
             await trio.sleep(KNOCK_SECONDS / 2)
             assert engine.made("session.join") == []
             await trio.sleep(KNOCK_SECONDS)
-            assert engine.made("session.join") == [t.JoinSession(key="A3KE7DJR")]
+            assert engine.made("session.join") == [t.JoinSession(key="A3KE7DJR", limit=0)]
             assert "waits for a person; the code to tell them is K7QD" in text_of(await host.call("parler_recv"))
 
     run(main)
@@ -555,5 +555,17 @@ def test_an_author_is_shown_by_name() -> None:
         async with hosted(engine) as host:
             await host.begin()
             assert ALICE.name in text_of(await host.call("parler_recv"))
+
+    run(main)
+
+
+def test_a_thread_that_the_host_names_with_its_calls_is_the_windows_conversation() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        async with hosted(engine) as host:
+            await host.begin()
+            for given, expected in (("t-1", "t-1"), (7, "t-1"), ("t-2", "t-2")):
+                params = {"name": "parler_rooms", "arguments": {}, "_meta": {"threadId": given}}
+                await host.get("tools/call", params)
+                assert host.caller.conversation == expected
 
     run(main)

@@ -16,8 +16,13 @@ import pytest
 from mcp_server import pipe, static
 from mcp_server.window import idempotency_key
 from parlerd.core.errors import ParlerError
+from parlerd.daemon import in_home
+from parlerd.settings import Era
 from parlerd.wire.messages import PROTOCOL, Note
+from tests.support.mcp_lines import ENVELOPE
 from tests.support.shim_process import DaemonEnd, FakeDaemon, HostSide, Json, shim
+
+SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
 
 
 @pytest.fixture
@@ -587,3 +592,93 @@ def test_a_signal_ends_it(home: Path, daemon: FakeDaemon) -> None:
         host.process.send_signal(signal.SIGTERM)
         assert host.end() == -signal.SIGTERM
         assert end.hear() is None
+
+
+# -- the revision without a handshake ----------------------------------------------------------------------------------
+
+
+def listening(host: HostSide, end: DaemonEnd, *uris: str) -> Json:
+    """A stream that the host opened and the daemon acknowledged; gives its request."""
+    wanted = {"toolsListChanged": True, "resourceSubscriptions": list(uris)}
+    host.ask("subscriptions/listen", {"notifications": wanted, "_meta": ENVELOPE})
+    request = end.line()
+    acknowledge(end, request)
+    assert host.hear()["method"] == "notifications/subscriptions/acknowledged"
+    return request
+
+
+def acknowledge(end: DaemonEnd, request: Json) -> None:
+    meta = {SUBSCRIPTION: request["id"]}
+    method = "notifications/subscriptions/acknowledged"
+    end.say({"jsonrpc": "2.0", "method": method, "params": {"notifications": {}, "_meta": meta}})
+
+
+def test_the_modern_era_is_offered_without_a_daemon_where_the_home_says_so(tmp_path: Path) -> None:
+    table, lines = tmp_path / "static.json", static.PATH.read_bytes()
+    eras: tuple[Era, ...] = ("legacy", "modern")
+    found = []
+    for era in eras:
+        table.write_bytes(in_home(lines, era))
+        found.append(pipe.Table(str(table)).result("server/discover", {"_meta": ENVELOPE}))
+    assert found == [None, static.stamped(static.raw()["server/discover"], static.LISTED_STAMP)]
+
+
+def test_lists_and_errors_without_a_daemon_are_those_of_the_era_of_the_request(home: Path) -> None:
+    (home.parent / "home").chmod(0o755)
+    with shim(home) as host:
+        for method in static.METHODS[1:]:
+            id = host.ask(method, {"_meta": ENVELOPE})
+            expected = static.stamped(static.raw()[method], static.LISTED_STAMP)
+            assert host.line() == b'{"jsonrpc":"2.0","id":%d,"result":%s}' % (id, expected)
+        host.ask("tools/call", {"name": "parler_recv", "arguments": {}, "_meta": ENVELOPE})
+        result = host.hear()["result"]
+        assert (result["resultType"], result["isError"]) == ("complete", True)
+        assert result["structuredContent"]["error"]["code"] == "unreachable"
+
+
+def test_a_stream_goes_on_at_the_next_daemon_as_if_nothing_had_happened(home: Path, daemon: FakeDaemon) -> None:
+    with shim(home) as host:
+        end = daemon.accept().welcome()
+        request = listening(host, end, "parler://rooms")
+        end.close()
+        end = daemon.accept().welcome()
+        assert end.line() == request, "under its own id, and no handshake before it"
+        acknowledge(end, request)
+        missed = [host.hear() for _ in range(2)]
+        assert [told["method"] for told in missed] == [
+            "notifications/tools/list_changed",
+            "notifications/resources/updated",
+        ]
+        assert missed[1]["params"]["uri"] == "parler://rooms"
+        assert all(told["params"]["_meta"] == {SUBSCRIPTION: request["id"]} for told in missed)
+        end.say({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": "parler://rooms"}})
+        assert host.hear()["method"] == "notifications/resources/updated", "the second acknowledgement is kept"
+        end.answer(request)
+        assert host.hear()["id"] == request["id"]
+        end.close()
+        end = daemon.accept().welcome()
+        host.call("parler_recv")
+        assert end.line()["method"] == "tools/call", "a stream that ended is not opened again"
+
+
+def test_a_stream_that_the_host_cancelled_is_not_opened_again(home: Path, daemon: FakeDaemon) -> None:
+    with shim(home) as host:
+        end = daemon.accept().welcome()
+        request = listening(host, end)
+        host.tell("notifications/cancelled", {"requestId": request["id"]})
+        assert end.line()["method"] == "notifications/cancelled"
+        end.close()
+        end = daemon.accept().welcome()
+        host.call("parler_recv")
+        assert end.line()["method"] == "tools/call"
+
+
+def test_an_open_stream_does_not_keep_it_alive(home: Path, daemon: FakeDaemon) -> None:
+    with shim(home) as host:
+        end = daemon.accept().welcome()
+        listening(host, end)
+        host.close()
+        note = end.hear()
+        assert isinstance(note, Note)
+        assert (note.what, note.written) == ("eof", True)
+        assert host.end() == 0

@@ -347,16 +347,13 @@ def came(status: str, **more: Any) -> t.JoinedSession:
     )
 
 
-def test_a_context_that_nobody_was_shown_does_not_count_as_shown() -> None:
+def test_a_knock_asks_for_no_page_so_the_first_read_gives_the_context() -> None:
     async def main(engine: FakeMcpEngine) -> None:
-        def land(params: t.Params, who: Any) -> t.Result:
-            who.shown[ROOM] = Position(1)
-            return came("joined")
-
         engine.post("recap")
-        engine.script["session.join"] = land
+        engine.script["session.join"] = came("joined")
         window = Window(engine, hello(session_key="A3KE7DJR"), caller())
         await window.knock()
+        assert engine.made("session.join") == [t.JoinSession(key="A3KE7DJR", limit=0)]
         assert shown_in(await call(window, 1, "parler_recv")) == [1]
         assert engine.acknowledged == 0
 

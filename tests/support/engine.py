@@ -8,6 +8,7 @@ the engine, so scenarios can hand it any other way of calling.
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from parlerd.core.model import AgentId, KeyId, Millis, PrincipalId, RequestId, V
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.driver import Driver, InlineDriver, Job, Settle
 from parlerd.engine.engine import Engine, open_engine
+from parlerd.engine.ports import HostFiles, NoHostFiles
 from parlerd.identity import codes
 from parlerd.identity.signatures import Domain, SigningKey
 from parlerd.operations import types as t
@@ -138,12 +140,18 @@ class PlugDriver(InlineDriver):
 class SlowDriver(InlineDriver):
     """Every commit takes a second of virtual time, so what is asked meanwhile waits and becomes one batch."""
 
-    def hand_over(self, job: Job, settled: Settle) -> None:
-        trio.lowlevel.spawn_system_task(self._later, job, settled)
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._line: deque[tuple[Job, Settle]] = deque()
 
-    async def _later(self, job: Job, settled: Settle) -> None:
+    def hand_over(self, job: Job, settled: Settle) -> None:
+        self._line.append((job, settled))
+        trio.lowlevel.spawn_system_task(self._later)
+
+    async def _later(self) -> None:
+        # Of two that wake at the same time either may run first; jobs stay in the order in which they were given.
         await trio.sleep(1)
-        super().hand_over(job, settled)
+        super().hand_over(*self._line.popleft())
 
 
 class HookDriver(PlugDriver):
@@ -264,6 +272,7 @@ class World:
     settings: Settings = field(default_factory=Settings)
     default_home: bool = True
     inspect: Callable[[PeerProcess], PeerProcess] = lambda peer: peer
+    host_files: HostFiles = field(default_factory=NoHostFiles)
     driver: Callable[[Store], Driver] = PlugDriver
     stopped: bool = False
     connections: int = 0
@@ -287,6 +296,7 @@ class World:
             default_home=self.default_home,
             socket="/run/parlerd.sock",
             inspect=self.inspect,
+            host_files=self.host_files,
             stop=stop,
         ) as engine:
             yield Served(self, engine, driver)

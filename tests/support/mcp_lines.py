@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,13 +11,24 @@ import trio
 import trio.testing
 
 import mcp_server.sdk  # noqa: F401 - loaded here, because a clock that jumps while a thread imports makes that slow
+from mcp_server.ringing import NO_BELLS, Bell
 from mcp_server.session import McpHost
+from mcp_server.waits import LONGEST
+from parlerd.core.model import Millis
 from parlerd.engine.callers import Caller
+from parlerd.settings import Era
 from parlerd.wire.messages import Hello
 from tests.support.fake_mcp_engine import FakeMcpEngine, caller, hello
 
 Json = dict[str, Any]
 FORMS: Json = {"elicitation": {}}
+_META = "io.modelcontextprotocol/"
+ENVELOPE: Json = {
+    _META + "protocolVersion": "2026-07-28",
+    _META + "clientCapabilities": {},
+    _META + "clientInfo": {"name": "test-host", "version": "1"},
+}
+FORM_ENVELOPE: Json = {**ENVELOPE, _META + "clientCapabilities": FORMS}
 
 
 class HostEnd:
@@ -95,10 +106,15 @@ def text_of(result: Json) -> str:
 
 @asynccontextmanager
 async def hosted(
-    engine: FakeMcpEngine, first: Hello | None = None, who: Caller | None = None
+    engine: FakeMcpEngine,
+    first: Hello | None = None,
+    who: Caller | None = None,
+    bells: Mapping[str, Bell] = NO_BELLS,
+    era: Era = "legacy",
+    wait_max_ms: Millis = LONGEST,
 ) -> AsyncIterator[HostEnd]:
     """A session with the library loaded, and the host's end of it. Leaving closes stdin and waits for the session."""
-    host = McpHost(engine)
+    host = McpHost(engine, bells=bells, era=era, wait_max_ms=wait_max_ms)
     await host.load()
     who = who or caller()
     send, incoming = trio.open_memory_channel[bytes](16)
