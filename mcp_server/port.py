@@ -39,7 +39,10 @@ class EnginePort(Protocol):
         ...
 
     def changes(self, caller: Caller) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[RoomId]]:
-        """Room ids as something this caller may see is posted in them."""
+        """Room ids as something this caller may see is posted in them; nothing posted after it was entered is missed.
+
+        Raises `ParlerError` when it is entered or left.
+        """
         ...
 
 

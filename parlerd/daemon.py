@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from configs.watch import HostFiles, Watcher
 from parlerd import __version__
 from parlerd.core.errors import ParlerError
 from parlerd.engine.callers import Caller
@@ -34,7 +35,7 @@ from parlerd.ipc import credentials, workspace
 from parlerd.ipc.listener import listening
 from parlerd.ipc.server import Server
 from parlerd.paths import Home, home_from
-from parlerd.settings import load_settings
+from parlerd.settings import Era, Settings, load_settings
 from parlerd.store.sqlite import SqliteStore
 from parlerd.wire.messages import Hello
 
@@ -60,7 +61,8 @@ def run(home: Home) -> None:
         settings = load_settings(home.settings)
         keys = KeyRing(home.keys)
         store = SqliteStore(home.database, backups=home.backups)
-        _refresh_shim(home)
+        _refresh_shim(home, settings.mcp_era)
+        watcher = Watcher(HostFiles(home))
 
         async def main() -> None:
             stopping = trio.Event()
@@ -75,14 +77,21 @@ def run(home: Home) -> None:
                 default_home=home.root == home_from({"HOME": str(Path.home())}).root,
                 socket=str(home.socket),
                 inspect=credentials.inspect,
+                host_files=watcher,
                 stop=stopping.set,
             ) as engine:
-                host = _LateHost(engine)
+                host = _LateHost(engine, settings)
+
+                async def load_and_watch() -> None:
+                    # One after the other: both import, and the first window waits for its part.
+                    await host.load()
+                    await watcher.run()
+
                 server = Server(engine, host)
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(_stop_on_signal, stopping)
                     nursery.start_soon(server.serve, listener)
-                    nursery.start_soon(host.load)
+                    nursery.start_soon(load_and_watch)
                     log.info("serving %s, version %s, pid %d", home.root, __version__, os.getpid())
                     await stopping.wait()
                     log.info("stopping")
@@ -110,8 +119,9 @@ def _coded(error: Exception) -> Exception:
 class _LateHost:
     """Hosts the windows of agent hosts; a window that comes before the MCP face is imported waits for it."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
+        self._settings = settings
         self._host: McpHost | None = None
         self._ready = trio.Event()
 
@@ -119,7 +129,13 @@ class _LateHost:
         """Import the MCP face in a thread, while the socket is served already. The library behind it is imported when
         the first window connects: it takes a second of the interpreter and 23 MB, which commands alone never need."""
         session = await trio.to_thread.run_sync(importlib.import_module, "mcp_server.session")
-        self._host = session.McpHost(self._engine, _workspace_of)
+        # Loaded with the session.
+        from mcp_server.ringing import bells
+
+        settings = self._settings
+        self._host = session.McpHost(
+            self._engine, _workspace_of, bells(settings), settings.mcp_era, settings.mcp_wait_max_ms
+        )
         self._ready.set()
 
     async def __call__(
@@ -165,12 +181,19 @@ def _logging(path: Path) -> Iterator[None]:
         handler.close()
 
 
-def _refresh_shim(home: Home) -> None:
+def in_home(table: bytes, era: Era) -> bytes:
+    """The static table as it stands in a home: shims read in it that they are to offer the modern era on their own."""
+    return table.replace(b"{\n", b'{\n"era":"modern",\n', 1) if era == "modern" else table
+
+
+def _refresh_shim(home: Home, era: Era) -> None:
     """Put this version's shim and its table where host configs point, each whole or not at all. Source: decision 20."""
     package = Path(__file__).parent.parent / "mcp_server"
-    # The program last: it needs the other two.
-    for target in (home.static, home.run / "pipe.py", home.shim):
+    # The program last: it needs the others.
+    for target in (home.static, home.run / "pipe.py", home.run / "hook.py", home.shim):
         wanted = (package / target.name).read_bytes()
+        if target == home.static:
+            wanted = in_home(wanted, era)
         with contextlib.suppress(OSError):
             if target.read_bytes() == wanted:
                 continue

@@ -8,15 +8,18 @@ Variables of the environment that are not settings are left alone. Above: progra
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import DEFAULT_KEY_TTL_MS, DEFAULT_KEY_USES, Millis, Proof
+
+Era = Literal["legacy", "modern"]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -24,17 +27,45 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     `approval_default`: whether a new session asks before it lets anyone in. `approval_minimum`: the weakest proof that
     a person decided which counts. `key_ttl_ms`, `key_max_uses`: what a new key gets when the caller names nothing.
+    `wake_codex_program`, `wake_codex_remote`: the Codex program, absolute, and the app-server through which it wakes an
+    idle thread, `unix://` and an absolute path; it takes both. `wake_opencode_server`: the OpenCode server that prompts
+    its idle sessions, `http://` with a loopback address and a port.
+    `mcp_era`: what an agent host is offered that asks which revisions of MCP are served. `mcp_wait_max_ms`: the longest
+    that one tool call waits, whatever it asks for.
     """
 
     approval_default: bool = True
     approval_minimum: Proof = "cli"
     key_ttl_ms: Millis = DEFAULT_KEY_TTL_MS
     key_max_uses: int = DEFAULT_KEY_USES
+    wake_codex_program: str = ""
+    wake_codex_remote: str = ""
+    wake_opencode_server: str = ""
+    mcp_era: Era = "legacy"
+    mcp_wait_max_ms: Millis = Millis(50_000)
 
     def __post_init__(self) -> None:
+        if self.wake_codex_program and not self.wake_codex_program.startswith("/"):
+            raise ValueError("wake_codex_program must be an absolute path")
+        if self.wake_codex_remote and not self.wake_codex_remote.startswith("unix:///"):
+            raise ValueError("wake_codex_remote must be unix:// and an absolute path")
+        if self.wake_opencode_server and not _is_loopback(self.wake_opencode_server):
+            raise ValueError("wake_opencode_server must be http:// with 127.0.0.1, localhost or [::1], and a port")
+        if not 0 <= self.mcp_wait_max_ms <= 50_000:
+            # No host lets a tool call take longer than a minute for sure.
+            raise ValueError("mcp_wait_max_ms must be from 0 to 50000")
         for name in ("key_ttl_ms", "key_max_uses"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
+
+
+_LOOPBACK: Final = re.compile(r"http://(?:127\.0\.0\.1|localhost|\[::1\]):([0-9]{1,5})/?\Z")
+
+
+def _is_loopback(url: str) -> bool:
+    """Whether this is a server of this machine and nothing more: no path, no name or password."""
+    found = _LOOPBACK.match(url)
+    return found is not None and 0 < int(found[1]) < 65_536
 
 
 _TABLES: Final = frozenset(name.partition("_")[0] for name in Settings.__struct_fields__)

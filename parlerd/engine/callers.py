@@ -27,7 +27,9 @@ class PeerProcess:
 class Caller:
     """One connection. `session` is random per connection; `window` is the shim's id and survives reconnects.
 
-    `shown` is the MCP page that the next call of this window acknowledges (decision 14).
+    `shown` is the MCP page that the next call of this window acknowledges (decision 14). `conversation` is the host's
+    own id of what goes on in it, and `parents` the processes it says it descends from: both only tell which window a
+    hook belongs to. `told` is the last word about hosts' files that this window had.
     """
 
     session: str
@@ -36,8 +38,11 @@ class Caller:
     window: str = ""
     workspace: str = ""
     as_name: str = ""
+    conversation: str = ""
+    parents: frozenset[int] = frozenset()
     peer: PeerProcess = field(default_factory=PeerProcess)
     agent: AgentId | None = None
     shown: dict[RoomId, Position] = field(default_factory=dict)
     waiting: int = 0
     last_act: int = 0
+    told: str = ""

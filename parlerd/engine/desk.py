@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from parlerd.core.errors import Refused
 from parlerd.core.home import AgentRecord
@@ -11,10 +11,11 @@ from parlerd.core.membership import present
 from parlerd.core.model import By, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.actor import RoomActor
+from parlerd.engine.budget import TurnBudget
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.driver import Driver
 from parlerd.engine.notifier import Notifier
-from parlerd.engine.ports import Clock, Keys, Randomness
+from parlerd.engine.ports import Clock, HostFiles, Keys, Randomness
 from parlerd.engine.rooms import Rooms
 from parlerd.engine.seats import Seats
 from parlerd.engine.throttle import GuessThrottle
@@ -37,10 +38,12 @@ class Desk:
     settings: Settings
     throttle: GuessThrottle
     inspect: Inspect
+    host_files: HostFiles
     version: str
     home_path: str
     default_home: bool
     draining: bool = False
+    budget: TurnBudget = field(default_factory=TurnBudget)
 
     # -- who -----------------------------------------------------------------------------------------------
 

@@ -27,13 +27,14 @@ from parlerd.engine.looking import Looking
 from parlerd.engine.messaging import Messaging, Posting
 from parlerd.engine.notices import Notices
 from parlerd.engine.notifier import Notifier, Topic
-from parlerd.engine.ports import Clock, Keys, Randomness
+from parlerd.engine.ports import Clock, HostFiles, Keys, NoHostFiles, Randomness
 from parlerd.engine.reading import Reading
 from parlerd.engine.rooms import Rooms
 from parlerd.engine.seats import Seats
 from parlerd.engine.sessions import Sessions
 from parlerd.engine.streams import Streams
 from parlerd.engine.throttle import GuessThrottle
+from parlerd.engine.waking import Waking
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from parlerd.settings import Settings
@@ -75,6 +76,8 @@ class Engine:
             "rooms.requests": sessions.requests,
             "approvals.list": sessions.approvals,
             "agent.whoami": looking.whoami,
+            "wake.check": Waking(desk, reading).check,
+            "hosts.seen": looking.hosts,
             "daemon.status": looking.status,
             "daemon.check": looking.check,
             "daemon.stop": self._stop_daemon,
@@ -115,9 +118,15 @@ class Engine:
         self._admit(op, caller)
         return _channel(handler(caller, params))
 
-    def changes(self, caller: Caller) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[RoomId]]:
-        """Room ids as something this caller may see is posted in them."""
-        return _channel(self._streams.changes(caller))
+    @asynccontextmanager
+    async def changes(self, caller: Caller) -> AsyncIterator[trio.MemoryReceiveChannel[RoomId]]:
+        """Room ids as something this caller may see is posted in them; nothing posted after it was entered is missed.
+
+        Raises `ParlerError` when it is entered or left.
+        """
+        heads = await self._streams.heads(caller)
+        async with _channel(self._streams.changes(caller, heads)) as changed:
+            yield changed
 
     def _admit(self, op: str, caller: Caller) -> None:
         operation = OPERATIONS[op]
@@ -125,6 +134,8 @@ class Engine:
             raise Refused("draining", retry_after_ms=200)
         if operation.plane == "person" and caller.via != "cli":
             raise Refused("person_only", hint=f"Ask the person to run: {operation.command}")
+        if operation.plane == "hook" and caller.via != "hook":
+            raise Refused("hook_only")
 
     # -- connections ---------------------------------------------------------------------------------------
 
@@ -189,6 +200,7 @@ async def open_engine(
     default_home: bool = True,
     socket: str = "",
     inspect: Callable[[PeerProcess], PeerProcess] = lambda peer: peer,
+    host_files: HostFiles | None = None,
     stop: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Engine]:
     """Serve one home until the context ends; then every room keeps its snapshot and the driver is closed.
@@ -206,7 +218,14 @@ async def open_engine(
 
         rooms = Rooms(Context(driver=driver, clock=clock, random=random, keys=keys, publish=publish), nursery)
         await rooms.start()
-        seats = Seats(driver=driver, rooms=rooms, keys=keys, clock=clock, user=user)
+        seats = Seats(
+            driver=driver,
+            rooms=rooms,
+            keys=keys,
+            clock=clock,
+            user=user,
+            seated=lambda: wakes.publish([notifier.seats()]),
+        )
         seats.start()
         desk = Desk(
             driver=driver,
@@ -219,6 +238,7 @@ async def open_engine(
             settings=settings,
             throttle=GuessThrottle(),
             inspect=inspect,
+            host_files=host_files or NoHostFiles(),
             version=__version__,
             home_path=home_path,
             default_home=default_home,

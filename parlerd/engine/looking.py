@@ -8,6 +8,7 @@ import os
 import trio
 
 from parlerd.core.model import HOME_ROOM, Millis, PeerText, Position, RoomId, View
+from parlerd.engine.budget import TURNS
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.reading import role_of
@@ -16,7 +17,7 @@ from parlerd.store.port import Store
 
 
 class Looking:
-    """The handlers of `rooms.*`, `agent.whoami` and `daemon.*`."""
+    """The handlers of `rooms.*`, `agent.whoami`, `hosts.*` and `daemon.*`."""
 
     def __init__(self, desk: Desk, socket: str) -> None:
         self._desk = desk
@@ -97,6 +98,13 @@ class Looking:
             active=desk.rooms.home.aggregate.state.active.get(me.id),
         )
 
+    async def hosts(self, caller: Caller, params: t.SeenHosts) -> t.SeenHostList:
+        desk = self._desk
+        await trio.lowlevel.checkpoint()
+        if params.look:
+            desk.host_files.look()
+        return t.SeenHostList(hosts=desk.seats.hosts())
+
     async def status(self, caller: Caller, params: t.DaemonStatus) -> t.DaemonInfo:
         desk = self._desk
         await trio.lowlevel.checkpoint()
@@ -138,6 +146,17 @@ class Looking:
                 )
         if len(checks) == 1:
             checks.append(t.Check(name="chain", ok=True, detail="every room's digests match", fix=""))
+        if desk.budget.spent:
+            checks.append(
+                t.Check(
+                    name="wakes",
+                    ok=False,
+                    detail=f"paused: agents began {TURNS} turns without a person in the last hour; reading goes on",
+                    fix="look at what they keep sending each other; parler daemon restart lets them go on at once",
+                )
+            )
+        for detail, fix in desk.host_files.failures():
+            checks.append(t.Check(name="host files", ok=False, detail=detail, fix=fix))
         return t.CheckList(checks=checks)
 
 

@@ -1,6 +1,7 @@
 """The one line that says what waits for an agent: counts and room names, never a word a peer chose.
 
-Zero bytes when nothing waits. Room names are labels, so the line may stand outside a fence.
+Zero bytes when nothing waits. To each window once, it also says that an agent host lost its entry. Room names are
+labels, so the line may stand outside a fence.
 """
 
 from __future__ import annotations
@@ -42,7 +43,16 @@ class Notices:
             except Refused:
                 continue
         more = f"; {len(found) - MAX_ROOMS} more" if len(found) > MAX_ROOMS else ""
-        return f"Waiting for you: {'; '.join(found[:MAX_ROOMS])}{more}." if found else ""
+        waiting = f"Waiting for you: {'; '.join(found[:MAX_ROOMS])}{more}." if found else ""
+        return " ".join(line for line in (waiting, self._of_hosts(caller)) if line)
+
+    def _of_hosts(self, caller: Caller) -> str:
+        """That a host dropped our entry: the agents of the others can pass it on. Each window is told once."""
+        line = self._desk.host_files.notice()
+        if line == caller.told:
+            return ""
+        caller.told = line
+        return line
 
     async def _of_room(self, caller: Caller, me: AgentRecord, name: RoomId) -> list[str]:
         # Not `quiet`: a line about what waits is not worth waiting for the batch in flight.

@@ -97,3 +97,8 @@ def memberships(agent: str) -> Topic:
 def life(room: str) -> Topic:
     """Members came or went, or the room closed."""
     return ("life", room)
+
+
+def seats() -> Topic:
+    """A window became an agent."""
+    return ("seats",)

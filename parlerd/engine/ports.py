@@ -53,6 +53,35 @@ class Inspector(Protocol):
     def __call__(self, peer: PeerProcess) -> PeerProcess: ...
 
 
+class HostFiles(Protocol):
+    """What keeps an eye on the settings files of agent hosts."""
+
+    def look(self) -> None:
+        """What is connected was changed: read it anew, soon."""
+        ...
+
+    def notice(self) -> str:
+        """One line when an entry of ours is gone, else ''. Names of hosts only."""
+        ...
+
+    def failures(self) -> list[tuple[str, str]]:
+        """What was tried and did not help, and what the person can do: sentences for `doctor`."""
+        ...
+
+
+class NoHostFiles:
+    """For an engine beside which no host is connected."""
+
+    def look(self) -> None:
+        """There is nothing to look at."""
+
+    def notice(self) -> str:
+        return ""
+
+    def failures(self) -> list[tuple[str, str]]:
+        return []
+
+
 class WallClock:
     """The machine's clock."""
 

@@ -8,6 +8,8 @@ health never becomes an agent. Names and seats are facts of the home room; lease
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import PurePath
 from typing import Final
 
@@ -23,6 +25,7 @@ from parlerd.engine.driver import Driver
 from parlerd.engine.ports import Clock, Keys
 from parlerd.engine.rooms import Rooms
 from parlerd.identity.delegation import DELEGATION_TTL_MS, issue
+from parlerd.operations import types as t
 from parlerd.store.port import DropLease, Lease, PutLease
 
 KEPT_MS: Final = 30_000
@@ -31,22 +34,28 @@ NAMED: Final = -1
 """The slot of an agent that is found by its name and not by its place."""
 ACTIVE_MS: Final = 60_000
 """An agent that acted this recently counts as active."""
+MAX_HOSTS: Final = 64
+"""Agent hosts whose last window is remembered; a connection says itself which host it is of."""
 
 
 class Seats:
     """Callers, leases and the agents behind them."""
 
-    def __init__(self, *, driver: Driver, rooms: Rooms, keys: Keys, clock: Clock, user: str) -> None:
+    def __init__(
+        self, *, driver: Driver, rooms: Rooms, keys: Keys, clock: Clock, user: str, seated: Callable[[], None]
+    ) -> None:
         self._driver = driver
         self._rooms = rooms
         self._keys = keys
         self._clock = clock
+        self._seated = seated
         self._user = slug(user, fallback="person")
         self._lock = trio.Lock()
         self._leases: dict[str, Lease] = {}
         self._kept_until: dict[str, int] = {}
         self._callers: set[Caller] = set()
         self._last_seen: dict[AgentId, Millis] = {}
+        self._dialled: dict[str, Millis] = {}
 
     def start(self) -> None:
         """Read the leases of the last run; each is kept for its window for a while."""
@@ -61,6 +70,12 @@ class Seats:
         """A connection is there. It is no agent yet."""
         self._callers.add(caller)
         self._kept_until.pop(caller.window, None)
+        if caller.window and caller.host:
+            # Last again: the one that is forgotten when there are too many is the one seen longest ago.
+            self._dialled.pop(caller.host, None)
+            self._dialled[caller.host] = self._clock.now()
+            if len(self._dialled) > MAX_HOSTS:
+                del self._dialled[next(iter(self._dialled))]
 
     async def disconnect(self, caller: Caller, *, restarting: bool = False) -> None:
         """A connection ended: its window's slot is free at once, unless it is this daemon that goes away."""
@@ -82,6 +97,40 @@ class Seats:
     @property
     def windows(self) -> int:
         return sum(1 for caller in self._callers if caller.window)
+
+    def hosts(self) -> list[t.SeenHost]:
+        """The agent hosts whose windows have come to this daemon, health checks among them, by name."""
+        open_now = Counter(caller.host for caller in self._callers if caller.window)
+        return [t.SeenHost(host=host, at=at, windows=open_now[host]) for host, at in sorted(self._dialled.items())]
+
+    # -- hooks ---------------------------------------------------------------------------------------------
+
+    def beside(self, hook: Caller) -> tuple[AgentRecord | None, list[Caller]]:
+        """The agent that a host's hook runs beside, and the windows that act as it. Leases and creates nothing.
+
+        The window is one of the same host: started by a process that the hook descends from too, else in the same
+        conversation, else in the same workspace. Where no window has become an agent yet, it is the agent that the
+        next one in this place would be. None when that leaves more than one: the wrong one must not be told.
+        """
+        windows = [caller for caller in self._callers if caller.window and caller.host == hook.host]
+        likeness = {window: _likeness(hook, window) for window in windows}
+        best = max(likeness.values(), default=(False, False, False))
+        near = [window for window in windows if likeness[window] == best] if any(best) else []
+        agents = {agent for window in near if (agent := self._acts_as(window)) is not None}
+        home = self._rooms.home.aggregate
+        if len(agents) > 1:
+            return None, []
+        if agents:
+            agent = agents.pop()
+            mine = [caller for caller in self._callers if caller.window and self._acts_as(caller) == agent]
+            return home.state.agents[agent], mine
+        open_windows = {caller.window for caller in self._callers}
+        place = _place(hook)
+        slot = _free_slot(place, [lease for lease in self._leases.values() if lease.window in open_windows])
+        if place[0] == "as":
+            return home.by_name(f"{place[1]}{_suffix(slot)}"), []
+        # Without a workspace the place is shared by whatever runs there.
+        return (home.by_seat(*place, slot) if hook.workspace else None), []
 
     # -- identity ------------------------------------------------------------------------------------------
 
@@ -154,13 +203,12 @@ class Seats:
         home = self._rooms.home.aggregate
         host = slug(caller.host, fallback="agent")
         name = label(caller.as_name) if caller.as_name else None
-        place = ("as", str(name)) if name is not None else (host, caller.workspace)
+        place = _place(caller)
         held = self._leases.get(caller.window)
         if held is not None and (held.host, held.workspace) == place:
             return home.state.agents[held.agent]
-        taken = {lease.slot for lease in self._leases.values() if (lease.host, lease.workspace) == place}
-        slot = next(n for n in range(len(taken) + 1) if n not in taken)
-        suffix = f"#{slot + 1}" if slot else ""
+        slot = _free_slot(place, self._leases.values())
+        suffix = _suffix(slot)
         if name is not None:
             wanted = f"{name}{suffix}"
             record = home.by_name(wanted) or await self._create(wanted, host=host, workspace="", slot=NAMED)
@@ -174,6 +222,7 @@ class Seats:
         lease = Lease(window=caller.window, agent=record.id, host=place[0], workspace=place[1], slot=slot, taken_at=now)
         await self._driver.commit([PutLease(lease)])
         self._leases[caller.window] = lease
+        self._seated()
         return record
 
     async def _create(self, name: str, *, host: str, workspace: str, slot: int) -> AgentRecord:
@@ -206,6 +255,33 @@ class Seats:
     def _home_by(self, agent: AgentId) -> By:
         principal: PrincipalId = self._keys.principal
         return By(actor=agent, principal=principal, session="home", host="home", via="cli")
+
+
+def _place(caller: Caller) -> tuple[str, str]:
+    """Where a window is seated: by the name it was given, else by its host and workspace."""
+    if caller.as_name:
+        return "as", str(label(caller.as_name))
+    return slug(caller.host, fallback="agent"), caller.workspace
+
+
+def _free_slot(place: tuple[str, str], leases: Iterable[Lease]) -> int:
+    """The first slot of a place that none of the leases has."""
+    taken = {lease.slot for lease in leases if (lease.host, lease.workspace) == place}
+    return next(n for n in range(len(taken) + 1) if n not in taken)
+
+
+def _suffix(slot: int) -> str:
+    return f"#{slot + 1}" if slot else ""
+
+
+def _likeness(hook: Caller, window: Caller) -> tuple[bool, bool, bool]:
+    """What a hook and a window have in common, the surest first. A host gives its processes new conversations while
+    they run, and two windows can stand in one workspace."""
+    return (
+        not hook.parents.isdisjoint(window.parents),
+        bool(hook.conversation) and hook.conversation == window.conversation,
+        bool(hook.workspace) and hook.workspace == window.workspace,
+    )
 
 
 def _place_name(host: str, workspace: str) -> Label:

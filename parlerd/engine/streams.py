@@ -6,13 +6,13 @@ slows only itself and never the room.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import nullcontext
 from typing import Final
 
 from parlerd.core import events as e
 from parlerd.core.home import AgentRecord
-from parlerd.core.model import AgentId, Position, RoomId
+from parlerd.core.model import AgentId, Position, RoomId, Seq
 from parlerd.core.room import Room
 from parlerd.engine import notifier
 from parlerd.engine.actor import RoomActor
@@ -152,24 +152,37 @@ class Streams:
             room = desk.only([room for room in rooms if desk.name_of(room) == wanted], wanted)
         return await desk.rooms.get(room), rooms[room]
 
-    async def changes(self, caller: Caller) -> AsyncGenerator[RoomId, None]:
-        """Rooms of this caller's agent in which something it may see was posted: content-free, for resource updates."""
+    async def heads(self, caller: Caller) -> dict[RoomId, Seq]:
+        """How far each room of this caller's agent goes for it now: where its `changes` begin."""
         me = await self._desk.me(caller)
-        heads: dict[RoomId, int] = {}
+        return await self._heads(me.id, self._rooms_of(me.id))
+
+    async def changes(self, caller: Caller, heads: Mapping[RoomId, Seq]) -> AsyncGenerator[RoomId, None]:
+        """Rooms of this caller's agent in which something it may see was posted since `heads`: content-free, for
+        resource updates. A room it comes into later begins with what is there then."""
+        me = await self._desk.me(caller)
+        told = dict(heads)
         while not self._desk.draining:
-            rooms = [m.room for m in self._desk.driver.store.memberships(me.id) if m.state == "member"]
+            rooms = self._rooms_of(me.id)
             topics = [notifier.messages(room) for room in rooms]
             topics += [notifier.messages(room, me.id) for room in rooms]
             with self._desk.notifier.listen(*topics, notifier.memberships(me.id)) as waiter:
-                for name in rooms:
-                    room = await (await self._desk.rooms.get(name)).quiet()
-                    if not room.state.members[me.id].present:
-                        continue
-                    head = room.newest_seq(me.id)
-                    if head > heads.get(name, head):
-                        yield name
-                    heads[name] = head
+                for room, head in (await self._heads(me.id, rooms)).items():
+                    if head > told.get(room, head):
+                        yield room
+                    told[room] = head
                 await waiter.wait()
+
+    def _rooms_of(self, agent: AgentId) -> list[RoomId]:
+        return [m.room for m in self._desk.driver.store.memberships(agent) if m.state == "member"]
+
+    async def _heads(self, agent: AgentId, rooms: list[RoomId]) -> dict[RoomId, Seq]:
+        found: dict[RoomId, Seq] = {}
+        for name in rooms:
+            room = await (await self._desk.rooms.get(name)).quiet()
+            if room.state.members[agent].present:
+                found[name] = room.newest_seq(agent)
+        return found
 
 
 def _upto(page: Page, end: Position) -> dict[Position, StoredMessage]:

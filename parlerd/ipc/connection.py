@@ -172,11 +172,14 @@ class Connection:
         """Who this is to the engine. What the hello says of itself is a claim; the process is the kernel's word."""
         return Caller(
             session=secrets.token_hex(10),
-            via="mcp" if hello.role == "stdio" else "cli",
+            via="mcp" if hello.role == "stdio" else "hook" if hello.hook else "cli",
             host=slug(hello.host, fallback="unknown") if hello.host else "",
             window=label(hello.window) if hello.window else "",
             workspace=await workspace_of(hello),
             as_name=label(hello.as_name) if hello.as_name else "",
+            conversation=hello.conversation,
+            # 0 and 1 are everybody's.
+            parents=frozenset(pid for pid in (hello.ppid, *hello.ancestors) if pid > 1),
             peer=self._process,
         )
 

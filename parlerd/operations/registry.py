@@ -1,7 +1,8 @@
 """The operations: name, shapes, who may call it, what it needs, what it can answer, what it leaves in the log.
 
 Planes. `agent`: any agent, over any door. `person`: the person alone; absent from MCP, and refused to a caller with an
-agent host among its ancestors. `local`: about this daemon; no identity is needed.
+agent host among its ancestors. `local`: about this daemon; no identity is needed. `hook`: an agent host's hook, which
+acts as nobody and learns how much waits for the agent beside it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import msgspec
 
 from parlerd.operations import types as t
 
-Plane = Literal["agent", "person", "local"]
+Plane = Literal["agent", "person", "local", "hook"]
 Effect = Literal["read", "write", "destructive"]
 
 
@@ -271,6 +272,17 @@ _ENTRIES: Final = (
         command="parler whoami",
     ),
     Operation(
+        name="wake.check",
+        summary="How much waits for the agent that a host's hook runs beside, in counts and ids.",
+        params=t.WakeCheck,
+        result=t.Waiting,
+        plane="hook",
+        effect="read",
+        waits=True,
+        errors=("hook_only",),
+        example={"turn": True},
+    ),
+    Operation(
         name="approvals.list",
         summary="Everything that waits for this person, across rooms.",
         params=t.ListApprovals,
@@ -317,6 +329,16 @@ _ENTRIES: Final = (
         plane="local",
         effect="destructive",
         command="parler daemon stop",
+    ),
+    Operation(
+        name="hosts.seen",
+        summary="Which agent hosts have reached the daemon since it started, and when.",
+        params=t.SeenHosts,
+        result=t.SeenHostList,
+        plane="local",
+        effect="read",
+        example={"look": True},
+        command="parler connect --verify",
     ),
     Operation(
         name="daemon.check",

@@ -119,6 +119,7 @@ class JoinSession(Params, frozen=True, kw_only=True):
     key: Annotated[str, Meta(min_length=1, max_length=256)]
     wait_ms: Wait = 0
     limit: int = 100
+    """With 0 nothing is shown, and the context comes with the first read."""
 
 
 class JoinedSession(Result, frozen=True, kw_only=True):
@@ -396,6 +397,30 @@ class WatchItem(Result, frozen=True, kw_only=True):
     at: int = 0
 
 
+# -- hooks -------------------------------------------------------------------------------------------------
+
+
+class WakeCheck(Params, frozen=True, kw_only=True):
+    """`turn`: the answer would begin a turn of the agent that no person asked for. With `wait_ms` the answer comes when
+    there is news, or at the end of the wait."""
+
+    wait_ms: Wait = 0
+    turn: bool = False
+
+
+class Waiting(Result, frozen=True, kw_only=True):
+    """Counts and ids, nothing that anybody wrote. `rooms` are the first few with something unread; `wake` says that a
+    turn may begin now, for news that began none before; `paused` that this hour's automatic turns are used up."""
+
+    agent: str
+    unread: int
+    rooms: list[str]
+    handoffs: int
+    requests: int
+    wake: bool
+    paused: bool
+
+
 # -- the daemon --------------------------------------------------------------------------------------------
 
 
@@ -414,6 +439,24 @@ class DaemonInfo(Result, frozen=True, kw_only=True):
     windows: int
     store: str
     home: str
+
+
+class SeenHosts(Params, frozen=True, kw_only=True):
+    """`look`: what is connected was changed, so the daemon reads anew which files it keeps an eye on."""
+
+    look: bool = False
+
+
+class SeenHost(Result, frozen=True, kw_only=True):
+    """When a window of this agent host last reached the daemon, since the daemon started, and how many are open."""
+
+    host: str
+    at: int
+    windows: int
+
+
+class SeenHostList(Result, frozen=True, kw_only=True):
+    hosts: list[SeenHost]
 
 
 class StopDaemon(Params, frozen=True, kw_only=True):

@@ -26,8 +26,9 @@ CallId = Annotated[int, Meta(ge=0)]
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag="hello", omit_defaults=True):
     """Who connects. The whole frame is at most 64 KiB.
 
-    `window` is random per shim and sent again on reconnect. From the environment come only `as_name`, `session_key` and
-    `project_dir`.
+    `window` is random per shim and sent again on reconnect. From the environment come only `as_name`, `session_key`,
+    `project_dir` and `conversation`, the host's own id of what goes on in it. A `hook` runs once beside a window and
+    names the processes it descends from.
     """
 
     protocol: int
@@ -41,6 +42,9 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag="hello
     as_name: str = ""
     session_key: str = ""
     project_dir: str = ""
+    conversation: str = ""
+    hook: bool = False
+    ancestors: tuple[int, ...] = ()
     reconnect: bool = False
     unanswered: tuple[bytes, ...] = ()
     """Request lines whose reply was lost and that were not repeated with success; newest last, as many as fit."""

@@ -129,7 +129,7 @@ def healthy(shell: Shell, tmp_path: Path) -> Path:
         folder.mkdir(mode=0o700)
     for name in ("parler.db", "keys/seed", "backups/parler.db.1"):
         (home / name).touch(mode=0o600)
-    for name in ("shim.py", "pipe.py", "static.json"):
+    for name in ("shim.py", "pipe.py", "hook.py", "static.json"):
         (home / "run" / name).write_bytes(PACKAGED_SHIM.with_name(name).read_bytes())
     checks = t.CheckList(checks=[t.Check(name="store", ok=True, detail="fine", fix="")])
     shell.daemon.answers("daemon.status", daemon_info(version=__version__)).answers("daemon.check", checks)
@@ -222,7 +222,7 @@ def test_a_daemon_that_cannot_be_asked_is_wrong(shell: Shell, healthy: Path) -> 
     assert "daemon" in failing(shell)
 
 
-@pytest.mark.parametrize("name", ["shim.py", "pipe.py", "static.json"])
+@pytest.mark.parametrize("name", ["shim.py", "pipe.py", "hook.py", "static.json"])
 def test_a_shim_that_is_missing_or_of_another_version_is_wrong(shell: Shell, healthy: Path, name: str) -> None:
     (healthy / "run" / name).write_text("old")
     assert "daemon restart" in failing(shell)["shim"]

@@ -323,6 +323,22 @@ def test_room_ids_come_for_what_the_reader_may_see_and_carry_nothing_else() -> N
     run(main)
 
 
+def test_what_is_posted_as_soon_as_changes_are_followed_is_told() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.room("alice", "bob")
+            room = (await alice.rooms())[0].room
+            async with served.engine.changes(alice.caller) as changes:
+                await bob.send("at once")
+                with trio.fail_after(1):
+                    assert await changes.receive() == room
+                with trio.move_on_after(5) as nothing:
+                    await changes.receive()
+                assert nothing.cancelled_caught
+
+    run(main)
+
+
 def test_a_room_joined_meanwhile_is_followed_too_and_one_left_is_not() -> None:
     async def main() -> None:
         async with engine_world() as served:

@@ -139,6 +139,8 @@ NOT_PRINTED = {
     "approvals.watch": "the live screen; tests/cli/test_approvals.py draws it",
     "daemon.status": "says nothing that another party chose",
     "daemon.stop": "says nothing that another party chose",
+    "hosts.seen": "its hosts are labels by the time they are kept, and times",
+    "wake.check": "hooks ask it, and its answer holds counts and ids",
     "daemon.check": "says nothing that another party chose",
 }
 

@@ -41,6 +41,8 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
         "mcp_server/test_fence.py::test_whatever_the_text_it_stays_between_the_two_marker_lines",
         "mcp_server/test_results.py::test_no_string_of_another_party_stands_outside_a_fence",
         "mcp_server/test_results.py::test_an_error_fences_what_its_details_repeat",
+        "engine/test_waking.py::test_a_hook_is_told_counts_and_ids_and_nothing_that_anybody_wrote",
+        "mcp_server/test_hook.py::test_what_is_no_id_is_not_said_even_if_a_daemon_says_it",
     ),
     "C9": ("cli/test_printable.py::test_nothing_that_controls_reorders_or_hides_text_survives",),
     "C10": (),
@@ -53,6 +55,11 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "D12": (),
     "D16": ("e2e/test_privacy.py::test_keys_seeds_and_texts_stand_nowhere_they_need_not", "core/test_scrub.py"),
     "E18": ("engine/test_throttle.py",),
+    "E20": (
+        "engine/test_budget.py",
+        "engine/test_waking.py::test_at_the_end_of_the_budget_no_turn_begins_reading_goes_on_and_it_is_said",
+        "engine/test_waking.py::test_the_budget_is_one_for_all_agents_of_a_person",
+    ),
     "E19": ("engine/test_messaging.py::test_a_replay_is_authorised_first",),
 }
 """What keeps each line beside the tests of this folder, whose names begin with the line."""

@@ -1,4 +1,4 @@
-"""Section E of the security spec, lines 18 and 19: what guessing costs, and what a repeated request is answered."""
+"""Section E of the security spec, lines 18 to 20: the price of guessing, answers to repeated requests, loops."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import trio
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
 from parlerd.core.model import Position, RoomId
+from parlerd.engine.budget import TURNS
 from parlerd.engine.throttle import HOME_BURST, HOME_PER_SECOND
 from parlerd.operations import types as t
 from parlerd.settings import Settings
@@ -145,5 +146,33 @@ def test_e19_a_key_whose_answer_is_gone_is_expired_and_never_runs_again() -> Non
             store.message = found  # type: ignore[method-assign]
             assert error.code == "idempotency_expired"
             assert len((await alice.recv(all=True)).messages) == 2
+
+    run(main)
+
+
+def test_e20_two_agents_that_keep_waking_each_other_stop_at_the_budget_and_can_still_read() -> None:
+    """E20: each answers whatever wakes it, which wakes the other. A third name or another window buys nothing."""
+
+    async def main() -> None:
+        async with engine_world() as served:
+            windows = [
+                await served.connect("mcp", window=f"w{n}", host="claude-code", conversation=f"c{n}") for n in range(2)
+            ]
+            opened = await windows[0].open()
+            await served.admit(opened, windows[1])
+            await served.engine.acknowledge_shown(windows[1].caller)
+            hooks = [await served.connect("hook", host="claude-code", conversation=f"c{n}") for n in range(2)]
+            await windows[0].send("begin")
+            turns, me = 0, 1
+            while (found := await hooks[me].ask("wake.check", t.WakeCheck(turn=True), t.Waiting)).wake:
+                turns += 1
+                assert turns <= TURNS
+                await windows[me].recv()
+                await served.engine.acknowledge_shown(windows[me].caller)
+                await windows[me].send("and you?")
+                me = 1 - me
+            assert turns == TURNS
+            assert (found.paused, found.unread) == (True, 1)
+            assert len((await windows[me].recv()).messages) == 1
 
     run(main)

@@ -52,7 +52,7 @@ def test_the_environment_wins_over_the_file(path: Path) -> None:
         "[key]\nmax_uses = 0\n",
         "[key]\nttl_ms = -1\n",
         "[key]\nttl_ms = 1.5\n",
-        '[mcp]\nera = "modern"\n',
+        '[dance]\nera = "modern"\n',
         "approval = true\n",
         "[approval\n",
     ],
@@ -80,3 +80,39 @@ def test_a_file_that_cannot_be_read_is_refused_and_not_taken_for_absent(path: Pa
 )
 def test_a_variable_with_a_wrong_value_is_refused_by_its_name(path: Path, variable: str, value: str) -> None:
     assert _refusal(path, {variable: value}).details == {"where": variable}
+
+
+@pytest.mark.parametrize(
+    "text", ['codex_program = "codex"', 'codex_remote = "http://example.com"', 'codex_remote = "unix://relative"']
+)
+def test_what_wakes_codex_is_absolute(path: Path, text: str) -> None:
+    path.write_text(f"[wake]\n{text}\n")
+    assert "must be" in _refusal(path, {}).message
+
+
+@pytest.mark.parametrize("server", ["http://127.0.0.1:4096", "http://localhost:1", "http://[::1]:65535/"])
+def test_opencodes_server_is_one_of_this_machine(path: Path, server: str) -> None:
+    path.write_text(f'[wake]\nopencode_server = "{server}"\n')
+    assert load_settings(path, {}).wake_opencode_server == server
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        "http://example.com:4096",
+        "http://127.0.0.1.example.com:4096",
+        "http://127.0.0.1:4096@example.com:80",
+        "http://user:password@127.0.0.1:4096",
+        "https://127.0.0.1:4096",
+        "http://127.0.0.1",
+        "http://127.0.0.1:0",
+        "http://127.0.0.1:65536",
+        "http://127.0.0.1:4096/session",
+        "http://127.0.0.1:4096\\n",
+        "http://0.0.0.0:4096",
+        "127.0.0.1:4096",
+    ],
+)
+def test_a_server_elsewhere_or_with_more_in_its_address_is_refused(path: Path, server: str) -> None:
+    path.write_text(f'[wake]\nopencode_server = "{server}"\n')
+    assert "wake_opencode_server must be" in _refusal(path, {}).message

@@ -38,6 +38,9 @@ hellos = st.builds(
     as_name=texts,
     session_key=texts,
     project_dir=texts,
+    conversation=texts,
+    hook=st.booleans(),
+    ancestors=st.lists(ids, max_size=3).map(tuple),
     reconnect=st.booleans(),
     unanswered=st.lists(st.binary(max_size=20), max_size=3).map(tuple),
 )

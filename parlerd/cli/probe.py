@@ -1,0 +1,356 @@
+"""`parler doctor --probe HOST`: how far a message gets through a host, as far as that shows without its model.
+
+    entry -> start -> handshake -> tools -> call -> program
+
+The first stage looks at the host's config; the next four start exactly the command that stands there, in as bare an
+environment as any host gives its servers, and speak to it as that host would; the last asks the host's own program,
+over a copy of our entry in a directory that is thrown away. Each stage needs the one before, and what failed says how
+to mend it. Not here: other checks (`doctor`).
+
+It starts the daemon if none runs. Nothing else stays: the call is one that the daemon refuses for its arguments, so
+that no agent is made and nothing is posted, and the host's program never sees the person's own files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from parlerd.cli.context import Context
+from parlerd.cli.output import DONE, FAILED
+from parlerd.cli.parsing import UsageError
+from parlerd.operations import types as t
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from configs.detect import Place
+    from configs.model import Host
+
+STAGES: Final = ("entry", "start", "handshake", "tools", "call", "program")
+PASSED_ON: Final = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER")
+"""What the strictest host passes on to its servers. Source: measured on Codex."""
+STEP_S: Final = 10.0
+"""For one answer: a daemon that has to start first is up in well under a second."""
+PROGRAM_S: Final = 60.0
+"""For a host's own command; some start slowly and give a server half a minute."""
+_LINE: Final = 1 << 20
+
+
+class Health(NamedTuple):
+    """A host's own command that looks at its servers. `shows` is in its output when all is well; `starts` says whether
+    it starts the server or only reads its config."""
+
+    words: tuple[str, ...]
+    shows: str
+    starts: bool = True
+
+
+HEALTH: Final[Mapping[str, Health]] = {
+    "claude-code": Health(("mcp", "list"), r"(?m)^parler: .*Connected$"),
+    "codex": Health(("mcp", "list", "--json"), r'"name"\s*:\s*"parler"', starts=False),
+    "gemini": Health(("mcp", "list"), r"(?m)✓ parler: .*Connected"),
+    "opencode": Health(("mcp", "list"), r"✓ +parler +.*connected"),
+    "qwen": Health(("mcp", "list"), r"(?m)✓ parler: .*Connected"),
+    "droid": Health(("mcp", "list"), r"(?m)parler\s+stdio\s+connected"),
+    "copilot": Health(("mcp", "get", "parler"), r"Status: +Enabled", starts=False),
+}
+"""Hosts whose programs can be asked without a login. Source: what each printed when it was tried."""
+QUIET: Final = {
+    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    "DISABLE_AUTOUPDATER": "1",
+    "DISABLE_ERROR_REPORTING": "1",
+    "DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "GEMINI_CLI_TRUST_WORKSPACE": "true",
+    "GEMINI_TELEMETRY_ENABLED": "false",
+    "NO_COLOR": "1",
+    "OPENCODE_DISABLE_AUTOUPDATE": "1",
+}
+"""Looking at servers must not update, report or ask whether a folder is trusted."""
+_ESCAPES: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+class Failed(Exception):
+    """A stage was not reached: what is wrong and what to do."""
+
+    def __init__(self, detail: str, fix: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.fix = fix
+
+
+def run(ctx: Context, name: str) -> int:
+    """Probe one host and print how far it got. The exit code is 1 when a stage failed. Raises `UsageError`."""
+    from configs.detect import Place
+    from configs.hosts import find_host
+    from configs.model import UnknownHost, this_system
+
+    try:
+        host = find_host(name)
+    except UnknownHost as error:
+        raise UsageError(str(error), path="parler doctor") from error
+    place = Place(env=ctx.env, system=this_system(), python=sys.executable, home=ctx.home)
+    checks = list(probe(ctx, place, host))
+    ok = all(check.ok for check in checks)
+    reached = [check.name for check in checks if check.ok]
+    last = reached[-1] if reached else ""
+    if ctx.out.json:
+        ctx.out.document({"ok": ok, "host": host.id, "reached": last, "checks": checks})
+        return DONE if ok else FAILED
+    for check in checks:
+        ctx.out.say(("ok    ", "good") if check.ok else ("WRONG ", "bad"), (check.name, "bold"), f": {check.detail}")
+        if not check.ok:
+            ctx.out.say(("      fix: ", "warn"), check.fix)
+    ctx.out.say(f"{host.name}: reached {last or 'nothing'}.")
+    return DONE if ok else FAILED
+
+
+def probe(ctx: Context, place: Place, host: Host) -> Iterator[t.Check]:
+    """One check for each stage, up to the first that fails."""
+    stages = _stages(ctx, place, host)
+    for name in STAGES:
+        try:
+            detail = next(stages)
+        except StopIteration:
+            return
+        except Failed as failed:
+            yield t.Check(name=name, ok=False, detail=failed.detail, fix=failed.fix)
+            return
+        yield t.Check(name=name, ok=True, detail=detail, fix="")
+
+
+def _stages(ctx: Context, place: Place, host: Host) -> Iterator[str]:
+    """What was found at each stage, in order. Raises `Failed` where it ends."""
+    path, keys, entry = _entry(place, host)
+    command, variables = command_of(entry)
+    yield f"{path} starts {Path(command[0]).name}"
+    environment = {name: ctx.env[name] for name in PASSED_ON if name in ctx.env} | variables
+    with _Server(command, environment) as server:
+        yield f"pid {server.pid}, with {len(environment)} variables and no directory of its own"
+        began = time.monotonic()
+        told = server.ask("initialize", {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": _CLIENT})
+        info = told.get("serverInfo")
+        version = info.get("version") if isinstance(info, dict) else None
+        if not isinstance(version, str):
+            raise Failed("something else than Parler's server answers", "parler connect --replace " + host.id)
+        yield f"version {version} answered in {(time.monotonic() - began) * 1000:.0f} ms"
+        server.tell("notifications/initialized")
+        tools = server.ask("tools/list", {}).get("tools")
+        names = [tool.get("name") for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
+        if CALL[0] not in names:
+            raise Failed("its tools are not Parler's", "parler daemon restart, then try again")
+        yield f"{len(names)} tools"
+        yield _called(server.ask("tools/call", {"name": CALL[0], "arguments": CALL[1]}))
+    asked = _program(ctx, place, host, keys, entry)
+    if asked is not None:
+        yield asked
+
+
+_CLIENT: Final = {"name": "parler-probe", "version": "1"}
+CALL: Final[tuple[str, dict[str, object]]] = ("parler_recv", {"limit": 0})
+"""Refused by the daemon before it asks whose call it is: it went all the way and left nothing behind."""
+
+
+def _called(result: Mapping[str, Any]) -> str:
+    content = result.get("structuredContent")
+    error = content.get("error") if isinstance(content, dict) else None
+    code = error.get("code") if isinstance(error, dict) else None
+    if code != "invalid_param":
+        raise Failed(
+            "a tool call did not get to the daemon and back" + (f" ({code})" if isinstance(code, str) else ""),
+            "parler daemon restart; then look at parler daemon logs",
+        )
+    return "a tool call went to the daemon and back"
+
+
+# -- the entry -------------------------------------------------------------------------------------------------
+
+
+def _entry(place: Place, host: Host) -> tuple[Path, tuple[str, ...], dict[str, Any]]:
+    """The file that holds our entry, where in it, and the entry. Raises `Failed`."""
+    from configs.detect import server_path, targets
+    from configs.document import Refused, Rules, entry_at
+
+    connect = f"parler connect {host.id}"
+    for path in targets(place, host):
+        try:
+            data = path.read_bytes()
+            keys = server_path(data, host)
+            entry = entry_at(data, Rules.of(host), keys)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise Failed(f"{path} cannot be read: {error.strerror}", "Make it readable for you.") from error
+        except Refused as refused:
+            raise Failed(f"{path}: {refused}", "Mend the file; the host cannot read it either.") from refused
+        if isinstance(entry, dict):
+            if host.disabled(entry):
+                raise Failed(f"the entry in {path} is turned off", f"Turn it on in {host.name}.")
+            return path, keys, entry
+    raise Failed(f"no config of {host.name} has our entry", connect)
+
+
+def command_of(entry: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:
+    """(command line, variables) of an entry, in whatever shape its host has. Raises `Failed`."""
+    inner = entry.get("transport")
+    if isinstance(inner, dict):
+        return command_of(inner)
+    command = entry.get("command", entry.get("cmd"))
+    words = list(command) if isinstance(command, list) else [command]
+    arguments = entry.get("args")
+    words += arguments if isinstance(arguments, list) else []
+    if not all(isinstance(word, str) for word in words):
+        raise Failed("the entry has no command line", "parler connect --replace")
+    tables = [entry[name] for name in ("env", "environment", "envs") if isinstance(entry.get(name), dict)]
+    given: dict[str, Any] = tables[0] if tables else {}
+    return words, {name: value for name, value in given.items() if isinstance(value, str)}
+
+
+# -- the server ------------------------------------------------------------------------------------------------
+
+
+class _Server:
+    """The configured command, spoken to as a host would. Raises `Failed` for whatever a host would give up on."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        try:
+            self._process = subprocess.Popen(
+                list(command),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                env=dict(environment),
+            )
+        except (OSError, ValueError) as error:
+            said = error.strerror if isinstance(error, OSError) and error.strerror else "not a command line"
+            raise Failed(f"the command does not start: {said}", "Run install.sh again, then parler connect.") from error
+        self._data = b""
+        self._id = 0
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def __enter__(self) -> _Server:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close its stdin, as hosts do, and see it end."""
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        try:
+            process.wait(STEP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+
+    def tell(self, method: str) -> None:
+        self._write({"jsonrpc": "2.0", "method": method})
+
+    def ask(self, method: str, params: Mapping[str, object]) -> dict[str, Any]:
+        """The result of a request; what else the server says meanwhile is left alone."""
+        self._id += 1
+        self._write({"jsonrpc": "2.0", "id": self._id, "method": method, "params": params})
+        deadline = time.monotonic() + STEP_S
+        while True:
+            message = self._line(method, deadline)
+            if message.get("id") != self._id or "method" in message:
+                continue
+            result = message.get("result")
+            if not isinstance(result, dict):
+                raise Failed(f"{method} was answered with an error", "parler daemon restart, then try again")
+            return result
+
+    def _write(self, message: Mapping[str, object]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError as error:
+            raise self._ended() from error
+
+    def _line(self, method: str, deadline: float) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        descriptor = self._process.stdout.fileno()
+        while b"\n" not in self._data:
+            if not select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                raise Failed(f"{method} was not answered within {STEP_S:.0f} s", "parler daemon logs")
+            piece = os.read(descriptor, 65536)
+            if not piece or len(self._data) > _LINE:
+                raise self._ended()
+            self._data += piece
+        line, _, self._data = self._data.partition(b"\n")
+        try:
+            message = json.loads(line)
+        except ValueError:
+            message = None
+        if not isinstance(message, dict):
+            raise Failed("it writes something that is not MCP to stdout", "parler connect --replace")
+        return message
+
+    def _ended(self) -> Failed:
+        try:
+            status = self._process.wait(STEP_S)
+        except subprocess.TimeoutExpired:
+            return Failed("it closed its output", "parler daemon restart, then try again")
+        fix = "parler daemon start puts the shim where the entry points; then try again"
+        return Failed(f"it ended at once with status {status}", fix)
+
+
+# -- the host's own program ------------------------------------------------------------------------------------
+
+
+def _program(ctx: Context, place: Place, host: Host, keys: tuple[str, ...], entry: Mapping[str, Any]) -> str | None:
+    """What the host's own program says of our entry; None when there is none that can be asked."""
+    from configs.document import Rules, put
+    from configs.model import candidates
+
+    health = HEALTH.get(host.id)
+    found = [path for name in host.programs if (path := shutil.which(name, path=ctx.env.get("PATH")))]
+    if health is None or not found:
+        return None
+    program = f"{Path(found[0]).name} {' '.join(health.words)}"
+    with tempfile.TemporaryDirectory(prefix="parler-probe-") as user:
+        environment = {name: ctx.env[name] for name in ("PATH", "LANG", "TERM", "TMPDIR") if name in ctx.env}
+        environment |= {"HOME": user, **QUIET}
+        config = candidates(host, place.system, environment)[0]
+        config.parent.mkdir(parents=True, exist_ok=True)
+        config.write_bytes(put(b"", Rules.of(host), keys, dict(entry)))
+        try:
+            ran = subprocess.run(
+                [found[0], *health.words],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                cwd=user,
+                env=environment,
+                timeout=PROGRAM_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Failed(f"`{program}` did not end within {PROGRAM_S:.0f} s", f"Run it yourself: {program}") from error
+        except OSError as error:
+            raise Failed(f"`{program}` does not start: {error.strerror}", f"Install {host.name} again.") from error
+    said = _ESCAPES.sub("", ran.stdout.decode("utf-8", "replace"))
+    if not re.search(health.shows, said):
+        raise Failed(f"`{program}` does not show Parler as it should", f"Run it yourself: {program}")
+    return f"`{program}` " + ("started it and is connected" if health.starts else "has read it (it starts nothing)")

@@ -1,0 +1,167 @@
+"""What an agent host's hook is told: how much waits for the agent beside it, in counts and ids, and whether that may
+begin a turn.
+
+    hook --wake.check--> who is it (seats) -> what waits (cursors, requests) -> was it told before -> may a turn begin
+
+Not here: what the host is told in its own words (`mcp_server.hook`), where hooks are installed (`configs.hooks`).
+Invariants: nothing another party chose is in an answer, not even a room's name; no cursor moves, nothing is marked as
+delivered, no agent is made; the same news begins a turn once; at the budget's end no turn begins and everything can
+still be read.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import Final
+
+import trio
+
+from parlerd.core import events as e
+from parlerd.core.errors import Refused
+from parlerd.core.home import AgentRecord
+from parlerd.core.membership import present
+from parlerd.core.model import AgentId, Position, RoomId, View
+from parlerd.engine import notifier
+from parlerd.engine.budget import TURNS
+from parlerd.engine.callers import Caller
+from parlerd.engine.desk import Desk
+from parlerd.engine.reading import Reading, is_for
+from parlerd.operations import types as t
+
+log = logging.getLogger(__name__)
+
+LOOK: Final = 20
+"""New messages of a room that are looked at for a handoff; a longer backlog is only counted."""
+MAX_IDS: Final = 5
+GRACE_S: Final = 1.0
+"""Between news and the turn that it begins."""
+
+
+@dataclass(slots=True)
+class _Told:
+    """What a model was told already: up to where in each room, and which requests."""
+
+    upto: dict[RoomId, Position] = field(default_factory=dict)
+    requests: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class _Found:
+    """What waits for one agent. `unread` holds, for each room: from where, up to where, how much, and the reader."""
+
+    unread: dict[RoomId, tuple[Position, Position, int, View]] = field(default_factory=dict)
+    handoffs: int = 0
+    requests: set[str] = field(default_factory=set)
+
+
+class Waking:
+    """The handler of `wake.check`."""
+
+    def __init__(self, desk: Desk, reading: Reading) -> None:
+        self._desk = desk
+        self._reading = reading
+        # For the daemon's life: after a restart the same news may be told once more.
+        self._told: dict[AgentId, _Told] = {}
+
+    async def check(self, caller: Caller, params: t.WakeCheck) -> t.Waiting:
+        """What waits for the agent this hook runs beside, waiting for news if asked to."""
+        desk = self._desk
+        deadline = trio.current_time() + params.wait_ms / 1000
+        while True:
+            me, windows = desk.seats.beside(caller)
+            rooms = [] if me is None else [m.room for m in desk.driver.store.memberships(me.id) if m.state == "member"]
+            with desk.notifier.listen(*_topics(me, rooms)) as waiter:
+                found = _Found() if me is None else await self._look(me, windows, rooms)
+                answer = self._answer(me, found, turn=params.turn)
+                left = deadline - trio.current_time()
+                # While wakes pause nothing is published when they may go on: that moment is waited for as well.
+                pause = desk.budget.seconds_until_free()
+                if answer.wake or left <= 0 or (_something(answer) and not params.turn):
+                    return answer
+                if desk.draining:
+                    raise Refused("draining")
+                with trio.move_on_after(min(left, pause) if pause else left):
+                    await waiter.wait()
+                    if params.turn:
+                        # A window that waits for this very message is about to show it, and then nothing waits.
+                        await trio.sleep(GRACE_S)
+
+    def _answer(self, me: AgentRecord | None, found: _Found, *, turn: bool) -> t.Waiting:
+        """What is said, and what is remembered as said. No checkpoint: two hooks never begin a turn for one thing."""
+        budget = self._desk.budget
+        news = me is not None and self._is_news(me, found)
+        wake = turn and news and not budget.spent
+        if wake:
+            budget.spend()
+            if budget.spent:
+                log.warning("automatic turns pause: %d began in the last hour", TURNS)
+        if me is not None and news and (wake or not turn):
+            heads = {room: upto for room, (_, upto, _, _) in found.unread.items()}
+            self._told[me.id] = _Told(heads, found.requests)
+        return t.Waiting(
+            agent="" if me is None else me.id,
+            unread=sum(count for _, _, count, _ in found.unread.values()),
+            rooms=[str(room) for room in list(found.unread)[:MAX_IDS]],
+            handoffs=found.handoffs,
+            requests=len(found.requests),
+            wake=wake,
+            paused=budget.spent,
+        )
+
+    def _is_news(self, me: AgentRecord, found: _Found) -> bool:
+        """Whether anything of this was not told before."""
+        told = self._told.get(me.id) or _Told()
+        store = self._desk.driver.store
+        for room, (after, _, _, view) in found.unread.items():
+            known = told.upto.get(room, after)
+            if known <= after or store.unread(room, view, known):
+                return True
+        return not found.requests <= told.requests
+
+    async def _look(self, me: AgentRecord, windows: list[Caller], rooms: list[RoomId]) -> _Found:
+        found = _Found()
+        for name in rooms:
+            try:
+                await self._look_at(me, windows, name, found)
+            except Refused:
+                continue  # it left meanwhile
+        return found
+
+    async def _look_at(self, me: AgentRecord, windows: list[Caller], name: RoomId, found: _Found) -> None:
+        rooms, store = self._desk.rooms, self._desk.driver.store
+        actor = rooms.open_actor(name) or await rooms.get(name)
+        room = actor.aggregate
+        state = room.state
+        present(state.members, me.id)
+        if state.owner == me.id and not state.closed:
+            found.requests.update(request.id for request in room.pending())
+        after = store.cursor(name, me.id).acknowledged
+        # What a window was shown is acknowledged by its next call, and waits for nobody.
+        after = max([after, *(window.shown.get(name, after) for window in windows)])
+        view = room.view(me.id)
+        unread = store.unread(name, view, after)
+        if not unread:
+            return
+        found.unread[name] = (after, room.position, unread, view)
+        page = await self._reading.page(room, view, after, limit=LOOK, skip_own=True)
+        found.handoffs += sum(
+            isinstance(stored.header.event, e.MessagePosted)
+            and stored.header.event.kind == "handoff"
+            and is_for(state, me.id, stored.header.event)
+            for stored in page.messages
+        )
+
+
+def _something(answer: t.Waiting) -> bool:
+    """Whether anything waits at all."""
+    return bool(answer.unread or answer.requests)
+
+
+def _topics(me: AgentRecord | None, rooms: list[RoomId]) -> list[notifier.Topic]:
+    """What could change an answer: news, and a window that becomes the agent this hook belongs to."""
+    if me is None:
+        return [notifier.seats()]
+    topics = [notifier.messages(room) for room in rooms]
+    topics += [notifier.messages(room, me.id) for room in rooms]
+    return [*topics, notifier.memberships(me.id), notifier.requests(me.principal)]

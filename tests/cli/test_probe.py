@@ -1,0 +1,207 @@
+"""`doctor --probe`: each stage is reached by what is really there, and the first that is not says how to mend it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from configs.hosts import HOSTS
+from parlerd.cli.probe import HEALTH, STAGES, Failed, command_of
+from tests.support.cli import Shell
+
+SERVER: Final = """\
+import json, os, sys
+mode = sys.argv[1]
+print("{}", file=sys.stderr)
+open(sys.argv[2], "w").write(json.dumps({"env": sorted(os.environ), "cwd": os.getcwd()}))
+if mode == "ends":
+    sys.exit(3)
+for line in sys.stdin:
+    said = json.loads(line)
+    if "id" not in said:
+        continue
+    result = {
+        "initialize": {"serverInfo": {"name": "parler", "version": "9"}},
+        "tools/list": {"tools": [{"name": "parler_recv"}, {"name": "x"}]},
+        "tools/call": {"structuredContent": {"error": {"code": "invalid_param"}}},
+    }[said["method"]]
+    if mode == said["method"]:
+        result = {"structuredContent": {"error": {"code": "unreachable"}}}
+    if mode == "noise" and said["method"] == "tools/list":
+        print("CANARY not JSON", flush=True)
+    print(json.dumps({"jsonrpc": "2.0", "method": "notifications/x"}), flush=True)
+    print(json.dumps({"jsonrpc": "2.0", "id": said["id"], "result": result}), flush=True)
+"""
+
+
+@pytest.fixture
+def person(tmp_path: Path) -> Path:
+    folder = tmp_path / "person"
+    (folder / ".gemini").mkdir(parents=True)
+    (folder / "bin").mkdir()
+    (tmp_path / "server.py").write_text(SERVER)
+    return folder
+
+
+@pytest.fixture
+def shell(person: Path) -> Shell:
+    return Shell(person)
+
+
+def connect(person: Path, mode: str = "", **more: Any) -> None:
+    """The entry, for a server that does well but for `mode`."""
+    arguments = ["-I", str(person.parent / "server.py"), mode, str(person.parent / "started")]
+    entry = {"command": sys.executable, "args": arguments, **more}
+    (person / ".gemini/settings.json").write_text(json.dumps({"mcpServers": {"parler": entry}}))
+
+
+def probe(shell: Shell, *words: str, path: str = "") -> tuple[int, Any]:
+    environment = {"PATH": path, "PARLER_CANARY": "x", "LANG": "C", "HOME": str(shell.home)}
+    ran = shell.run("doctor", "--probe", "gemini", "--json", *words, env=environment)
+    return ran.code, ran.document
+
+
+def program(person: Path, says: str) -> str:
+    """A host's own program on PATH; it leaves behind what it was started with."""
+    path = person / "bin" / "gemini"
+    told = f'echo "$HOME $*" > {person.parent}/asked; cat "$HOME/.gemini/settings.json" > {person.parent}/config'
+    path.write_text(f"#!/bin/sh\n{told}\necho '{says}'\n")
+    path.chmod(0o755)
+    return f"{path.parent}:/usr/bin:/bin"
+
+
+def test_without_the_hosts_program_everything_up_to_the_call_is_reached(shell: Shell, person: Path) -> None:
+    connect(person)
+    code, said = probe(shell)
+    assert (code, said["ok"], said["host"], said["reached"]) == (0, True, "gemini", "call")
+    assert [check["name"] for check in said["checks"]] == list(STAGES[:5])
+
+
+def test_the_server_gets_a_bare_environment_and_no_directory(shell: Shell, person: Path) -> None:
+    connect(person, env={"PARLER_X": "1"})
+    assert probe(shell)[0] == 0
+    started = json.loads((person.parent / "started").read_text())
+    assert set(started["env"]) - {"LC_CTYPE"} == {"HOME", "LANG", "PATH", "PARLER_X"}
+    assert started["cwd"] == "/"
+
+
+def test_the_hosts_own_program_is_asked_over_our_entry_alone_in_a_home_that_goes_away(
+    shell: Shell, person: Path
+) -> None:
+    connect(person)
+    before = sorted(path.relative_to(person) for path in person.rglob("*"))
+    code, said = probe(shell, path=program(person, "\\033[32m✓\\033[0m parler: python (stdio) - Connected"))
+    assert (code, said["reached"]) == (0, "program"), said
+    home, *words = (person.parent / "asked").read_text().split()
+    assert words == ["mcp", "list"]
+    assert home != str(person)
+    assert not Path(home).exists()
+    assert list(json.loads((person.parent / "config").read_text())["mcpServers"]) == ["parler"]
+    assert sorted(path.relative_to(person) for path in person.rglob("*") if path.name != "gemini") == before
+
+
+@pytest.mark.parametrize("says", ["○ parler: python - Disabled", "CANARY", ""])
+def test_a_program_that_does_not_see_us_is_the_last_stage(shell: Shell, person: Path, says: str) -> None:
+    connect(person)
+    code, said = probe(shell, path=program(person, says))
+    assert (code, said["ok"], said["reached"]) == (1, False, "call")
+    assert "gemini mcp list" in said["checks"][-1]["fix"]
+    assert "CANARY" not in json.dumps(said)
+
+
+@pytest.mark.parametrize(
+    ("mode", "reached", "words"),
+    [
+        ("ends", "start", "status 3"),
+        ("initialize", "start", "something else"),
+        ("noise", "handshake", "not MCP"),
+        ("tools/list", "handshake", "tools"),
+        ("tools/call", "tools", "unreachable"),
+    ],
+)
+def test_each_stage_fails_by_itself_and_names_what_helps(
+    shell: Shell, person: Path, mode: str, reached: str, words: str
+) -> None:
+    connect(person, mode)
+    code, said = probe(shell)
+    assert (code, said["ok"], said["reached"]) == (1, False, reached)
+    assert words in said["checks"][-1]["detail"]
+    assert said["checks"][-1]["fix"]
+    assert "CANARY" not in json.dumps(said)
+
+
+def test_a_command_that_is_not_there_does_not_start(shell: Shell, person: Path) -> None:
+    connect(person)
+    text = (person / ".gemini/settings.json").read_text()
+    (person / ".gemini/settings.json").write_text(text.replace(sys.executable, "/nonexistent/python"))
+    code, said = probe(shell)
+    assert (code, said["reached"]) == (1, "entry")
+    assert "No such file" in said["checks"][-1]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "no config"),
+        ("{}", "no config"),
+        ('{"mcpServers": {"parler": "CANARY"}}', "no config"),
+        ('{"mcpServers": {"parler": {"command": "x", "disabled": true}}}', "turned off"),
+        ('{"mcpServers": {"parler": {"args": ["CANARY"]}}}', "no command"),
+        ('{"CANARY": ', "settings.json"),
+    ],
+)
+def test_a_config_without_a_usable_entry_is_the_first_stage(
+    shell: Shell, person: Path, content: str | None, words: str
+) -> None:
+    if content is not None:
+        (person / ".gemini/settings.json").write_text(content)
+    code, said = probe(shell)
+    assert (code, said["reached"]) == (1, "")
+    assert words in said["checks"][-1]["detail"]
+    assert said["checks"][-1]["fix"]
+    assert "CANARY" not in json.dumps(said)
+
+
+def test_a_person_reads_the_stages_and_the_fix(shell: Shell, person: Path) -> None:
+    ran = shell.run("doctor", "--probe", "gemini", env={"PATH": ""})
+    assert ran.code == 1
+    assert "WRONG entry" in ran.stdout
+    assert "fix: parler connect gemini" in ran.stdout
+    assert "Gemini CLI: reached nothing." in ran.stdout
+    connect(person)
+    ran = shell.run("doctor", "--probe", "gemini", env={"PATH": ""})
+    assert ran.code == 0
+    assert "Gemini CLI: reached call." in ran.stdout
+
+
+def test_an_unknown_host_is_a_usage_error(shell: Shell) -> None:
+    ran = shell.run("doctor", "--probe", "emacs")
+    assert ran.code == 2
+    assert "emacs" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"command": "py", "args": ["-I", "x"], "env": {"A": "1"}},
+        {"type": "local", "command": ["py", "-I", "x"], "environment": {"A": "1"}},
+        {"cmd": "py", "args": ["-I", "x"], "envs": {"A": "1"}},
+        {"transport": {"type": "stdio", "command": "py", "args": ["-I", "x"], "env": {"A": "1"}}},
+    ],
+)
+def test_the_command_line_is_found_in_every_shape_of_entry(entry: dict[str, Any]) -> None:
+    assert command_of(entry) == (["py", "-I", "x"], {"A": "1"})
+
+
+@pytest.mark.parametrize("entry", [{}, {"command": 7}, {"command": ["a", 7]}, {"url": "http://x"}])
+def test_an_entry_without_a_command_line_is_said_to_have_none(entry: dict[str, Any]) -> None:
+    with pytest.raises(Failed):
+        command_of(entry)
+
+
+def test_every_host_whose_program_is_asked_is_a_host() -> None:
+    assert set(HEALTH) <= {host.id for host in HOSTS} | {"qwen", "droid", "copilot"}
