@@ -244,7 +244,7 @@ install() {
     say "  running the demo, before anything is put in place"
     # From the checkout, so that it has a repository to make its recap of.
     (cd "$here" && exec "$fresh/bin/python" -I -c "import sys; sys.argv[0] = 'parler'
-from parlerd.cli.main import entry; entry()" demo) ||
+from parlerd.cli.main import entry; entry()" demo --no-next) ||
         die "The demo failed; what went wrong is above. Nothing was changed." \
             "Please report it with the lines above and these: $(uname -srm), $("$fresh/bin/python" --version)."
 
@@ -275,10 +275,27 @@ from parlerd.cli.main import entry; entry()" demo) ||
             say "  export PATH=\"\$HOME/.local/bin:\$PATH\""
             ;;
     esac
-    say "To give an agent host the tools, paste what this prints into its settings:"
-    say "  $parler connect --print"
-    say "To open a conversation, type this next:"
-    say "  $parler session open --topic first --context \"what is done, and what is left\""
+    offer_to_connect
+}
+
+# offer_to_connect: the agents on this machine are connected if the person says so; else the line to type is the last one.
+offer_to_connect() {
+    if [ -t 0 ] && [ -t 1 ]; then
+        say ""
+        say "Parler can add itself to the settings of the agents on this machine. It keeps what is there and a copy of it."
+        printf 'Connect them now? [y/N] '
+        read -r answer || answer=
+        case $answer in
+            [yY] | [yY][eE][sS])
+                say ""
+                # What went wrong with one of them is said there, and the install stands.
+                "$data/venv/bin/parler" connect || true
+                return 0
+                ;;
+        esac
+    fi
+    say "To connect the agents on this machine, type this next (with --dry-run it only shows what it would change):"
+    say "  $parler connect"
 }
 
 # -- uninstall --------------------------------------------------------------------------------------------------
@@ -330,6 +347,16 @@ check() {
     "$@" </dev/null || failed="$failed, $title"
 }
 
+# fetch_hosts: the real agent hosts that some tests ask. Without them those tests skip and say why.
+fetch_hosts() {
+    if [ "${PARLER_HOSTS:-1}" = 0 ]; then
+        say "Agent hosts are left out (PARLER_HOSTS=0)."
+        return 0
+    fi
+    say "Fetching the agent hosts that some tests ask (PARLER_HOSTS=0 leaves them out)"
+    .venv/bin/python -m tests.e2e.hosts.install --limit 240 </dev/null || say "  Some are missing: the tests that ask them skip."
+}
+
 run_tests() {
     find_tools
     work=$(mktemp -d "${TMPDIR:-/tmp}/parler-install.XXXXXX")
@@ -341,6 +368,7 @@ run_tests() {
     check "format" .venv/bin/ruff format --check .
     check "types" .venv/bin/mypy
     check "import contracts" .venv/bin/lint-imports --no-logo
+    fetch_hosts
     # Said before the tests run: their closing lines are to be the last ones.
     [ -z "$failed" ] || printf '\nFAILED so far: %s\n' "${failed#, }" >&2
     check "tests" .venv/bin/python -m pytest

@@ -3,6 +3,7 @@
     parlerd.core.errors  ------------------> errors.md
     parlerd.cli, parlerd.operations -------> cli.md
     mcp_server.static, .operations.tools --> mcp.md
+    docs.hosts ----------------------------> hosts.md, and the table of hosts in README.md
 
 A page here never says what a command, tool or code does in words of its own: those stand in the tables it is made
 from. A test compares what is written with what would be. Not here: pages that explain (the rest of this folder).
@@ -23,6 +24,7 @@ if __name__ == "__main__":
 
 import msgspec  # noqa: E402 - from here on the checkout's own packages are found
 
+from docs.hosts import hosts_page, readme_with_table  # noqa: E402
 from mcp_server import prompts, resources  # noqa: E402
 from parlerd.cli.commands import COMMANDS, GROUP_SUMMARY, Command, summary  # noqa: E402
 from parlerd.cli.main import handler_of, parser_of  # noqa: E402
@@ -40,16 +42,21 @@ _STATUS: Final = "as `parler daemon status`"
 OTHER_DOCUMENTS: Final[dict[str, str]] = {
     "recv": '`page`; with `--all-rooms` `{"rooms":[page]}`; with `--watch` one page a line',
     "approvals": '`{"room","requests":[request]}`',
-    "connect": '`{"hosts":[{"host","path","format","snippet"}]}`',
+    "connect": '`{"hosts":[{"host","detected","path","status"}],"home"}`, a row for each file. `status` is `added`, '
+    "`updated`, `unchanged`, `skipped` or `failed`; with `--remove` `removed`, `unchanged` or `failed`; with "
+    "`--list` `connected`, `not_connected` or `not_detected`. A row may also have `reason`, `hint`, `snippet` (to "
+    "paste by hand), `backup` and `notes`, with `--dry-run` `diff`, with `--verify` `seen` and `seen_at` or `why`. "
+    '`hooks` has the same rows for `--wake`. With `--print` `{"hosts":[{"host","path","format","snippet"}]}`',
     "daemon start": _STATUS,
     "daemon restart": _STATUS,
     "daemon status": '{shape}; when none runs `{"running":false,"pid":null}` and exit 3',
     "daemon stop": '`{"running":false,"pid":null,"stopped"}`: `stopped` is the pid of the daemon that ended, or null',
     "daemon logs": '`{"path","lines":[...]}`; with `--follow` `{"line"}` a line',
-    "doctor": '`{"ok","checks":[check]}`; exit 1 unless everything is in order',
+    "doctor": '`{"ok","checks":[check]}`, with `--probe` also `host` and `reached`; exit 1 unless all is in order',
     "demo": "none: it shows what happens, step by step",
     "version": '`{"version","protocol","python","daemon":{"running","version"}}`',
     "mcp": "none: stdin and stdout carry MCP",
+    "hook": "one object in the host's own shape, with or without `--json`; `{}` when nothing waits",
     "completion": '`{"shell","script"}`',
     "help": '`{"commands":[{"command","summary"}]}`',
 }
@@ -126,7 +133,7 @@ person, this home, or a peer.
 
 def pages() -> dict[str, str]:
     """Every generated page by its file name."""
-    return {"errors.md": errors_page(), "cli.md": cli_page(), "mcp.md": mcp_page()}
+    return {"errors.md": errors_page(), "cli.md": cli_page(), "mcp.md": mcp_page(), "hosts.md": hosts_page(MADE)}
 
 
 # -- errors --------------------------------------------------------------------------------------------------
@@ -307,3 +314,6 @@ if __name__ == "__main__":
     for name, text in pages().items():
         (HERE / name).write_text(text, encoding="utf-8")
         print(f"docs/{name}")
+    readme = HERE.parent / "README.md"
+    readme.write_text(readme_with_table(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    print("README.md")

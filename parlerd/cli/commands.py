@@ -40,7 +40,7 @@ COMMANDS: Final = (
     _c("roster", "rooms", "rooms.roster"),
     _c("whoami", "rooms", "agent.whoami"),
     _c("watch", "watch", "room.watch"),
-    _c("connect", "connect", summary="The MCP entry to paste into an agent host's config."),
+    _c("connect", "connect", summary="Add Parler to the settings of every agent host on this machine."),
     _c("daemon start", "daemon", summary="Start the daemon if it is not running, and wait until it answers."),
     _c("daemon stop", "daemon", "daemon.stop"),
     _c("daemon restart", "daemon", summary="Stop the daemon and start it again."),
@@ -50,6 +50,7 @@ COMMANDS: Final = (
     _c("demo", "program", summary="The main job, end to end, on this machine, in a throw-away home."),
     _c("version", "program", summary="The version of this install and of the daemon."),
     _c("mcp", "program", summary="The MCP server on stdin and stdout, as agent hosts start it."),
+    _c("hook", "hook", summary="How much waits, in an agent host's own words: what `connect --wake` has hosts run."),
     _c("completion", "completion", summary="The script that completes commands in bash, zsh or fish."),
     _c("help", "help", summary="What there is, or what a command or an error code means."),
 )

@@ -1,74 +1,253 @@
-"""`parler connect --print [HOST...]`: the MCP entry for an agent host, to paste into its config. Writes nothing."""
+"""`parler connect`: puts Parler into the settings of every agent host, shows what is there, and takes it out again.
+
+Not here: how a file is edited (`configs.connect`, `configs.hooks`), how the answer looks (`connect_view`), who dials in
+(`connect_verify`). Invariants: `--list`, `--print` and `--dry-run` write nothing; a host that fails does not stop the
+others; nothing that runs by itself (`--wake`) is written before a person saw it and said yes.
+"""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final
 
 from configs.hosts import HOSTS, find_host
-from configs.model import Host, Shim, System, UnknownHost, candidates
-from configs.snippet import snippet
-from parlerd.cli.context import Context
+from configs.model import Host, UnknownHost, this_system
+from parlerd.cli import connect_view as view
+from parlerd.cli.context import Context, unreachable
 from parlerd.cli.handlers import Handler
-from parlerd.cli.output import DONE
-from parlerd.cli.parsing import Parser, UsageError
-from parlerd.cli.render import GATE_NOTE
+from parlerd.cli.output import DONE, FAILED
+from parlerd.cli.parsing import Parser, UsageError, seconds
+from parlerd.core.errors import ParlerError
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Iterable
+
+    from configs.connect import Outcome, Place
+
+VERIFY_MS: Final = 120_000
+_COMMAND: Final = "parler connect"
 
 
 def _arguments(parser: Parser) -> None:
     names = ", ".join(host.id for host in HOSTS)
-    parser.add_argument("hosts", nargs="*", metavar="HOST", help=f"one or more of: {names} (default: all)")
-    parser.add_argument("--print", required=True, action="store_true", help="print the snippet; change nothing")
+    parser.add_argument("hosts", nargs="*", metavar="HOST", help=f"of: {names} (default: every one that is here)")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--list", action="store_true", help="what is here and what is connected; write nothing")
+    mode.add_argument("--print", action="store_true", help="print the entry to paste; write nothing")
+    mode.add_argument("--verify", action="store_true", help="connect, then wait until each host has dialled in")
+    mode.add_argument("--remove", action="store_true", help="take our entry and hooks out again")
+    parser.add_argument(
+        "--timeout", type=seconds, metavar="S", help="with --verify: how many seconds to wait (default 120)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="show what would change in each file; write nothing")
+    parser.add_argument("--replace", action="store_true", help="replace an entry named parler that is not ours")
+    keep = parser.add_mutually_exclusive_group()
+    keep.add_argument(
+        "--keep", dest="keep", action="store_true", default=None, help="the daemon puts an entry back that is lost"
+    )
+    keep.add_argument("--no-keep", dest="keep", action="store_false", help="it only says so (the default)")
+    wake = parser.add_mutually_exclusive_group()
+    wake.add_argument(
+        "--wake", dest="wake", action="store_true", default=None, help="also add the hooks that wake an idle agent"
+    )
+    wake.add_argument("--no-wake", dest="wake", action="store_false", help="take those hooks out")
+    parser.add_argument("--yes", action="store_true", help="with --wake: do not ask")
+    parser.add_argument("--local", action="store_true", help="new sessions live on this machine (the default)")
 
 
 def _connect(ctx: Context, args: Namespace) -> int:
-    try:
-        chosen = [find_host(name) for name in args.hosts] or list(HOSTS)
-    except UnknownHost as error:
-        raise UsageError(str(error), path="parler connect") from error
-    found = [(host, _path(ctx, host), snippet(host, _shim(ctx, host))) for host in chosen]
-    out = ctx.out
-    if out.json:
-        out.document(
-            {
-                "hosts": [
-                    {"host": host.id, "path": str(path), "format": host.format, "snippet": text}
-                    for host, path, text in found
-                ]
-            }
-        )
-        return DONE
-    if len(found) == 1:
-        host, path, text = found[0]
-        out.note((host.name, "name"), f": merge this into {path}")
-        out.stdout.write(text)
+    hosts = _chosen(args.hosts)
+    _refuse_what_does_not_fit(args)
+    place = place_of(ctx)
+    if args.print:
+        return view.snippets(ctx, place, hosts)
+    if args.list:
+        return _list(ctx, place, hosts)
+    if args.remove:
+        return _remove(ctx, place, hosts, args)
+    return _add(ctx, place, hosts, args)
+
+
+def place_of(ctx: Context) -> Place:
+    """Where this command looks for hosts, and what their entries start."""
+    from configs.connect import Place
+
+    return Place(env=ctx.env, system=this_system(), python=sys.executable, home=ctx.home)
+
+
+def _chosen(names: list[str]) -> list[Host]:
+    chosen: dict[str, Host] = {}
+    for name in names:
+        try:
+            host = find_host(name)
+        except UnknownHost as error:
+            known = [word for host in HOSTS for word in (host.id, *host.aliases)]
+            near = get_close_matches(name.lower(), known, n=1)
+            guess = f"; did you mean {find_host(near[0]).id}?" if near else ""
+            raise UsageError(f"{error}{guess}", path=_COMMAND) from error
+        chosen[host.id] = host
+    return list(chosen.values()) or list(HOSTS)
+
+
+def _refuse_what_does_not_fit(args: Namespace) -> None:
+    reads = next((name for name in ("list", "print") if getattr(args, name)), None)
+    given = [
+        ("--dry-run", args.dry_run, bool(reads or args.verify)),
+        ("--replace", args.replace, bool(reads or args.remove)),
+        ("--keep", args.keep is True, bool(reads or args.remove or args.dry_run)),
+        ("--no-keep", args.keep is False, bool(reads or args.dry_run)),
+        ("--wake", args.wake is True, bool(reads or args.remove)),
+        ("--no-wake", args.wake is False, bool(reads or args.remove)),
+        ("--timeout", args.timeout is not None, not args.verify),
+        ("--yes", args.yes, args.wake is not True),
+    ]
+    for option, is_given, is_misplaced in given:
+        if is_given and is_misplaced:
+            raise UsageError(f"{option} does not go with the other options", path=_COMMAND)
+
+
+# -- looking ---------------------------------------------------------------------------------------------------
+
+
+def _list(ctx: Context, place: Place, hosts: list[Host]) -> int:
+    from configs.connect import survey
+
+    found = survey(place, hosts)
+    if ctx.out.json:
+        ctx.out.document(view.document(found))
     else:
-        for host, path, text in found:
-            out.say((host.name, "name"), f": merge into {path}")
-            out.stdout.write(text + "\n")
-    if not ctx.home.shim.exists():
-        out.note(("Before the first use: ", "warn"), "`parler daemon start` puts the shim where these point.")
-    out.note((GATE_NOTE, "dim"))
+        view.listing(ctx, found)
     return DONE
 
 
-def _path(ctx: Context, host: Host) -> Path:
-    """The file that is there, else the one the host would make."""
-    found = candidates(host, system(), ctx.env)
-    return next((path for path in found if path.exists()), found[0])
+# -- connecting ------------------------------------------------------------------------------------------------
 
 
-def _shim(ctx: Context, host: Host) -> Shim:
-    return Shim(python=sys.executable, shim=str(ctx.home.shim), host=host.id, home=str(ctx.home.root))
+def _add(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> int:
+    from configs import connect as library
+
+    named = bool(args.hosts)
+    if args.wake and not args.dry_run:
+        _agree_to_hooks(ctx, place, hosts, args)
+    # Refuses another user's home here, before a daemon is started in it; the files come with the iteration.
+    outcomes = library.connect(place, hosts, chosen=named, dry_run=args.dry_run, replace=args.replace)
+    if not args.dry_run:
+        _put_shim(ctx)
+    found = _with_progress(ctx, outcomes)
+    hooks = _hooks(place, hosts, args)
+    if not args.dry_run:
+        _remember_to_keep(place, found, args.keep)
+        _tell_daemon(ctx)
+    code = _code(found, hooks)
+    if not args.verify:
+        if ctx.out.json:
+            ctx.out.document(view.document(found, hooks, dry_run=args.dry_run))
+        else:
+            view.connected(ctx, found, hooks, named=named, dry_run=args.dry_run)
+        return code
+    from parlerd.cli import connect_verify as verify
+
+    if not ctx.out.json:
+        view.connected(ctx, found, hooks, named=named, verifying=True)
+    seen = verify.wait(ctx, place, found, VERIFY_MS if args.timeout is None else args.timeout)
+    if ctx.out.json:
+        ctx.out.document(view.document(found, hooks, seen=seen))
+    return FAILED if any(not each.seen for each in seen.values()) else code
 
 
-def system() -> System:
-    """Which of the systems that hosts' files are listed for this is."""
-    return "macos" if sys.platform == "darwin" else "linux"
+def _put_shim(ctx: Context) -> None:
+    """See that what the entries start is there: the daemon puts it, so one is started where none ever ran."""
+    if not all(ctx.home.shim.with_name(name).exists() for name in ("shim.py", "pipe.py", "hook.py", "static.json")):
+        ctx.client()
+
+
+def _with_progress(ctx: Context, outcomes: Iterable[Outcome]) -> list[Outcome]:
+    found: list[Outcome] = []
+    with ctx.out.progress("Looking at your agent hosts") as progress:
+        for outcome in outcomes:
+            found.append(outcome)
+            progress.update(f"{outcome.host.name}: {outcome.status}")
+    return found
+
+
+def _agree_to_hooks(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> None:
+    """Show what `--wake` would write, and go on only with a yes. Raises `ParlerError(needs_yes)`."""
+    if args.yes:
+        return
+    words = " ".join(["parler connect", *args.hosts, "--wake", "--yes"])
+    if ctx.out.json or not ctx.at_terminal():
+        raise ParlerError("needs_yes", hint=f"See it with --dry-run; then run: {words}")
+    from configs.hooks import wake
+
+    planned = list(wake(place, hosts, dry_run=True))
+    if not any(each.diff for each in planned):
+        return
+    view.hooks_to_add(ctx, planned)
+    ctx.out.stderr.write("Add these hooks? [y/N] ")
+    ctx.out.stderr.flush()
+    if ctx.stdin.readline().strip().lower() not in (b"y", b"yes"):
+        raise ParlerError("needs_yes", "Nothing was changed.", hint="Without the hooks: parler connect")
+
+
+def _hooks(place: Place, hosts: list[Host], args: Namespace) -> list[Outcome]:
+    if args.wake is None:
+        return []
+    from configs import hooks
+
+    if args.wake:
+        return list(hooks.wake(place, hosts, dry_run=args.dry_run))
+    return list(hooks.unwake(place, hosts, dry_run=args.dry_run))
+
+
+def _remember_to_keep(place: Place, found: list[Outcome], keep: bool | None) -> None:
+    if keep is None:
+        return
+    from configs.keep import forget, remember
+
+    names = {each.host.id for each in found if each.status in view.IN_PLACE}
+    if keep:
+        remember(place.home, names)
+    else:
+        forget(place.home, {each.host.id for each in found})
+
+
+# -- taking out ------------------------------------------------------------------------------------------------
+
+
+def _remove(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> int:
+    from configs import connect as library
+    from configs.hooks import unwake
+    from configs.keep import forget
+
+    if not args.dry_run:
+        # First, or the daemon puts back what is being taken out.
+        forget(place.home, {host.id for host in hosts})
+    hooks = list(unwake(place, hosts, dry_run=args.dry_run))
+    found = _with_progress(ctx, library.remove(place, hosts, dry_run=args.dry_run))
+    if not args.dry_run:
+        _tell_daemon(ctx)
+    if ctx.out.json:
+        ctx.out.document(view.document(found, hooks, dry_run=args.dry_run))
+    else:
+        view.removed(ctx, found, hooks, named=bool(args.hosts), dry_run=args.dry_run)
+    return _code(found, hooks)
+
+
+def _tell_daemon(ctx: Context) -> None:
+    """Let a running daemon know that there is something else to keep an eye on. One that starts later looks itself."""
+    from parlerd.operations import types as t
+
+    try:
+        ctx.call("hosts.seen", t.SeenHosts(look=True), t.SeenHostList, start=False)
+    except ParlerError as error:
+        if not unreachable(error):
+            ctx.out.note(("The daemon was not told: ", "warn"), error.message)
+
+
+def _code(*groups: list[Outcome]) -> int:
+    return FAILED if any(each.status == "failed" for group in groups for each in group) else DONE
 
 
 HANDLERS: Final = {"connect": Handler(_arguments, _connect)}

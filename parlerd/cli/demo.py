@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from parlerd.cli.demo_recap import Recap
     from parlerd.cli.demo_story import Step, Story
 
-NEXT: Final = "parler connect --print claude-code"
+NEXT: Final = "parler connect"
 _TITLES: Final = {
     "daemon": "A daemon starts",
     "windows": "Two windows open",
@@ -52,7 +52,10 @@ def run(ctx: Context, args: Namespace) -> int:
     if teller.lost is not None:
         raise teller.lost
     seconds = ctx.monotonic() - begun
-    ctx.out.document(_document(story, seconds)) if ctx.out.json else _conclude(ctx.out, story, seconds)
+    if ctx.out.json:
+        ctx.out.document(_document(story, seconds))
+    else:
+        _conclude(ctx.out, story, seconds, says_next=not args.no_next)
     return DONE if story.held else FAILED
 
 
@@ -149,7 +152,7 @@ def _document(story: Story, seconds: float) -> dict[str, Any]:
     }
 
 
-def _conclude(out: Output, story: Story, seconds: float) -> None:
+def _conclude(out: Output, story: Story, seconds: float, *, says_next: bool) -> None:
     out.say()
     if not story.held:
         broken = next(step.name for step in story.steps if not step.ok)
@@ -162,5 +165,6 @@ def _conclude(out: Output, story: Story, seconds: float) -> None:
     count = story.counts
     told = f"{count['sent']} messages sent, {count['stored']} stored, {count['lost']} lost, {count['doubled']} doubled."
     out.say((f"All {len(story.steps)} steps held, in {seconds:.1f} s: ", "good"), told)
-    out.say("Next, the entry for your agent host's config:")
-    out.paste(NEXT)
+    if says_next:
+        out.say("Next, connect the agents on this machine:")
+        out.paste(NEXT)

@@ -1,7 +1,7 @@
 """`parler doctor`: a checkup that names the fix for each thing that is wrong.
 
 It looks and changes nothing: it starts no daemon, creates no file, takes no lock. What only the daemon may look at,
-its store, is asked of the daemon when one runs. Exit 1 when anything is wrong.
+its store, is asked of the daemon when one runs. Exit 1 when anything is wrong. `--probe` is another checkup: `probe`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Final
 from parlerd import __version__
 from parlerd.cli.context import Context, unreachable
 from parlerd.cli.daemon import answers
-from parlerd.cli.handlers import Handler, no_arguments
+from parlerd.cli.doctor_hosts import host_checks
+from parlerd.cli.handlers import Handler
 from parlerd.cli.output import DONE, FAILED
+from parlerd.cli.parsing import Parser
 from parlerd.cli.program import PACKAGED_SHIM
 from parlerd.cli.render import moment, span_of
 from parlerd.client.launch import last_failure
@@ -38,7 +40,17 @@ MIN_FREE: Final = 100 * 1024 * 1024
 PROBE_S: Final = 10.0
 
 
-def _doctor(ctx: Context, _args: Namespace) -> int:
+def _arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "--probe", metavar="HOST", help="instead: send something through this agent host, and say how far it gets"
+    )
+
+
+def _doctor(ctx: Context, args: Namespace) -> int:
+    if args.probe is not None:
+        from parlerd.cli import probe
+
+        return probe.run(ctx, args.probe)
     checks = list(checkup(ctx))
     ok = all(check.ok for check in checks)
     out = ctx.out
@@ -65,6 +77,7 @@ def checkup(ctx: Context) -> Iterator[t.Check]:
     yield from _daemon(ctx)
     yield _backups(ctx.home)
     yield _shim(ctx.home)
+    yield from host_checks(ctx)
 
 
 def _check(name: str, ok: bool, detail: str, fix: str = "") -> t.Check:
@@ -110,8 +123,9 @@ def _home(home: Home) -> Iterator[t.Check]:
 
 
 def _private_files(home: Home) -> Iterator[Path]:
-    yield from (home.run, home.keys, home.backups, home.log.parent, home.log, home.settings, home.endpoint)
-    for folder, pattern in ((home.root, "parler.db*"), (home.keys, "*"), (home.backups, "*")):
+    yield from (home.run, home.keys, home.backups, home.connect, home.log.parent)
+    yield from (home.log, home.settings, home.endpoint)
+    for folder, pattern in ((home.root, "parler.db*"), (home.keys, "*"), (home.backups, "*"), (home.connect, "*")):
         if folder.is_dir() and os.access(folder, os.R_OK | os.X_OK):
             yield from sorted(folder.glob(pattern))
 
@@ -172,7 +186,7 @@ def _shim(home: Home) -> t.Check:
     fix = "parler daemon restart: the daemon copies the shim at every start."
     if not home.shim.exists() and not home.database.exists():
         return _check("shim", True, "not there yet; the daemon copies it when it first starts")
-    for copy in (home.shim, home.shim.with_name("pipe.py"), home.static):
+    for copy in (home.shim, home.shim.with_name("pipe.py"), home.shim.with_name("hook.py"), home.static):
         if not copy.exists():
             return _check("shim", False, f"{copy} is missing, and agent hosts need it", fix)
         if copy.read_bytes() != PACKAGED_SHIM.with_name(copy.name).read_bytes():
@@ -180,4 +194,4 @@ def _shim(home: Home) -> t.Check:
     return _check("shim", True, f"{home.shim} is this install's")
 
 
-HANDLERS: Final = {"doctor": Handler(no_arguments, _doctor)}
+HANDLERS: Final = {"doctor": Handler(_arguments, _doctor)}

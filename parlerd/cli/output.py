@@ -22,6 +22,8 @@ from parlerd.cli.printable import columns, printable, printable_line, wrap
 
 if TYPE_CHECKING:
     import msgspec
+    from rich.console import Console
+    from rich.table import Table
     from rich.text import Text
 
     from parlerd.core.errors import ParlerError
@@ -134,7 +136,7 @@ class Output:
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         """Rows in columns. On a terminal, cells fold to fit and columns without any content are left out."""
         if self.terminal:
-            self._rich_table(headers, rows)
+            self._print_rich(self.rich_table(headers, rows))
             return
         texts = [[printable_line(_text(cell)) for cell in row] for row in rows]
         widths = [max(map(columns, column)) for column in zip(headers, *texts, strict=True)]
@@ -206,7 +208,8 @@ class Output:
             return False
         return True
 
-    def _rich_table(self, headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+    def rich_table(self, headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Table:
+        """What `table` shows on a terminal, for one that changes in place."""
         from rich import box
         from rich.table import Table
 
@@ -216,7 +219,7 @@ class Output:
             table.add_column(headers[index], overflow="fold", no_wrap=index == 0)
         for row in rows:
             table.add_row(*(self.rich_text(row[index]) for index in used))
-        self._print_rich(table)
+        return table
 
     def _rich_banner(self, title: str, lines: Sequence[tuple[str, str]]) -> None:
         from rich import box
@@ -239,12 +242,15 @@ class Output:
         return Text(printable_line(_text(span)), style=RICH[_style(span)] if self.colour else "")
 
     def _print_rich(self, renderable: Any) -> None:
+        self.console().print(renderable)
+
+    def console(self) -> Console:
+        """Rich's way to stdout. What is drawn on it is made by `rich_table` and `rich_text`, which escape it."""
         from rich.console import Console
 
-        console = Console(
+        return Console(
             file=self.stdout, width=self.width, markup=False, highlight=False, emoji=False, no_color=not self.colour
         )
-        console.print(renderable)
 
 
 class _Silent:

@@ -63,6 +63,7 @@ def _demo_arguments(parser: Parser) -> None:
         "--context-file", metavar="FILE", help="the recap to open with (default: this repository's own)"
     )
     parser.add_argument("--keep", action="store_true", help="leave the throw-away home for a look")
+    parser.add_argument("--no-next", action="store_true", help="do not say what to do next: the installer does")
 
 
 def _demo(ctx: Context, args: Namespace) -> int:

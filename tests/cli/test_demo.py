@@ -111,3 +111,18 @@ def test_a_reader_that_goes_away_does_not_keep_the_demo_from_cleaning_up(
     assert ran.code == 1
     assert home.ended == [False]
     assert "daemon" not in written.getvalue()
+
+
+def test_the_next_line_to_type_stands_last_unless_the_installer_has_one_of_its_own(
+    home: BrokenHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def play(recap: Recap, directory: Path, teller: Teller, *, keep: bool) -> tuple[Story, bool]:
+        return Story(cast(DemoHome, home), recap, directory, teller, keep=keep), False
+
+    monkeypatch.setattr(demo, "_play", play)
+    monkeypatch.setattr(Story, "held", True)
+    shell = Shell(home.directory)
+    assert shell.run("demo").stdout.splitlines()[-1] == demo.NEXT
+    told = shell.run("demo", "--no-next").stdout
+    assert demo.NEXT not in told
+    assert "steps held" in told.splitlines()[-1]

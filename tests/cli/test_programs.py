@@ -1,4 +1,4 @@
-"""connect --print, completion and mcp: what they hand to other programs."""
+"""completion and mcp: what they hand to other programs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 
-from configs.hosts import HOSTS
 from parlerd.cli.commands import COMMANDS
 from parlerd.cli.program import PACKAGED_SHIM
 from tests.support.cli import Shell
@@ -21,51 +19,6 @@ from tests.support.cli import Shell
 @pytest.fixture
 def shell(tmp_path: Path) -> Shell:
     return Shell(tmp_path)
-
-
-def test_connect_print_of_one_host_is_the_snippet_alone(shell: Shell, tmp_path: Path) -> None:
-    ran = shell.run("connect", "--print", "codex")
-    assert ran.code == 0
-    entry = tomllib.loads(ran.stdout)["mcp_servers"]["parler"]
-    assert entry["command"] == sys.executable
-    assert entry["args"][:2] == ["-I", "-S"]
-    assert entry["args"][2] == str(tmp_path / ".parler/run/shim.py")
-    assert entry["args"][3:] == ["--host", "codex", "--home", str(tmp_path / ".parler")]
-
-
-def test_connect_print_as_json_has_every_host_and_writes_nothing(shell: Shell, tmp_path: Path) -> None:
-    hosts = shell.run("connect", "--print", "--json").document["hosts"]
-    assert [host["host"] for host in hosts] == [host.id for host in HOSTS]
-    assert all(set(host) == {"host", "path", "format", "snippet"} for host in hosts)
-    assert all(Path(host["path"]).is_absolute() for host in hosts)
-    assert list(tmp_path.iterdir()) == []
-    assert shell.daemon.opened == []
-
-
-def test_connect_print_names_the_file_that_is_there(shell: Shell, tmp_path: Path) -> None:
-    other = tmp_path / ".config/opencode/opencode.json"
-    (fresh,) = shell.run("connect", "--print", "opencode", "--json").document["hosts"]
-    assert fresh["path"].endswith("opencode.jsonc")
-    other.parent.mkdir(parents=True)
-    other.write_text("{}")
-    (found,) = shell.run("connect", "--print", "opencode", "--json").document["hosts"]
-    assert found["path"] == str(other)
-
-
-def test_connect_of_an_unknown_host_is_a_usage_error_that_lists_the_known(shell: Shell) -> None:
-    ran = shell.run("connect", "--print", "emacs")
-    assert ran.code == 2
-    assert "claude-code" in ran.stderr
-
-
-def test_connect_without_print_is_a_usage_error(shell: Shell) -> None:
-    assert shell.run("connect").code == 2
-
-
-@pytest.mark.parametrize("name", ["claude", "Claude-Code"])
-def test_a_host_answers_to_its_aliases_in_any_case(shell: Shell, name: str) -> None:
-    (host,) = shell.run("connect", "--print", name, "--json").document["hosts"]
-    assert host["host"] == "claude-code"
 
 
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])

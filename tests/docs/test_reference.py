@@ -42,7 +42,7 @@ def test_a_document_described_by_hand_is_of_a_command() -> None:
 @pytest.mark.parametrize(
     ("line", "name"),
     [
-        ("connect --print codex", "connect"),
+        ("connect --list codex", "connect"),
         ("doctor", "doctor"),
         ("version", "version"),
         ("help", "help"),

@@ -5,6 +5,8 @@ The stand-in makes an environment as uv would, with a `parler` in it that writes
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import subprocess
 import sys
@@ -48,7 +50,7 @@ def entry():
     running = home + "/running"
     if words == ["--version"]:
         print("parler", VERSION)
-    elif words == ["demo"]:
+    elif words[:1] == ["demo"]:
         sys.exit({demo})
     elif words == ["daemon", "status"]:
         sys.exit(0 if os.path.exists(running) else 3)
@@ -103,6 +105,28 @@ class Machine:
         assert ran.returncode == expect, (ran.stdout, ran.stderr)
         return ran
 
+    def runs_at_a_terminal(self, answer: str) -> str:
+        """Run install.sh as a person does who types `answer` when asked; what they saw."""
+        ours, theirs = os.openpty()
+        child = subprocess.Popen(
+            ["/bin/sh", str(SCRIPT)],
+            env={"HOME": str(self.home), "PATH": f"{self.bin}:/usr/bin:/bin", "TMPDIR": str(self.temporary)},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(theirs)
+        # Typed ahead: the terminal keeps it until somebody reads.
+        os.write(ours, answer.encode() + b"\n")
+        seen = b""
+        # The end of a terminal that nobody holds open any more is an error on Linux.
+        with contextlib.suppress(OSError):
+            while data := os.read(ours, 4096):
+                seen += data
+        os.close(ours)
+        assert child.wait(timeout=PATIENCE_S) == 0, seen
+        return seen.decode().replace("\r", "")
+
     @property
     def data(self) -> Path:
         return self.home / ".local" / "share" / "parler"
@@ -135,16 +159,31 @@ def machine(tmp_path: Path) -> Machine:
 
 def test_an_install_runs_the_demo_and_ends_with_the_line_to_type(machine: Machine) -> None:
     ran = machine.runs()
-    assert machine.asked()[0] == "1.0 demo"
-    assert ran.stdout.splitlines()[-1].lstrip().startswith("~/.local/bin/parler session open ")
+    assert machine.asked() == ["1.0 demo --no-next", "1.0 daemon status", "1.0 --version"]
+    assert ran.stdout.splitlines()[-1].strip() == "~/.local/bin/parler connect"
     assert "is not on your PATH" in ran.stdout
     assert machine.installed() == "parler 1.0"
 
 
 def test_with_its_folder_on_the_path_the_line_to_type_is_the_plain_command(machine: Machine) -> None:
     ran = machine.runs(path=f"{machine.bin}:/usr/bin:/bin:{machine.link.parent}")
-    assert ran.stdout.splitlines()[-1].lstrip().startswith("parler session open ")
+    assert ran.stdout.splitlines()[-1].strip() == "parler connect"
     assert "PATH" not in ran.stdout
+
+
+@pytest.mark.parametrize("answer", ["y", "YES"])
+def test_at_a_terminal_it_offers_to_connect_and_does_it_after_a_yes(machine: Machine, answer: str) -> None:
+    told = machine.runs_at_a_terminal(answer)
+    assert "Connect them now? [y/N]" in told
+    assert machine.asked()[-1] == "1.0 connect"
+    assert "type this next" not in told
+
+
+@pytest.mark.parametrize("answer", ["", "n", "yep"])
+def test_anything_but_a_yes_connects_nothing_and_ends_with_the_line_to_type(machine: Machine, answer: str) -> None:
+    told = machine.runs_at_a_terminal(answer)
+    assert "1.0 connect" not in machine.asked()
+    assert told.splitlines()[-1].strip() == "~/.local/bin/parler connect"
 
 
 def test_what_is_installed_is_started_by_a_path_that_stays(machine: Machine) -> None:

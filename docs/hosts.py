@@ -1,0 +1,167 @@
+"""The page on agent hosts and the README's table of them, for `render`: made from the declarations and from the record
+of the last run against real programs.
+
+    configs.hosts -------------> hosts.md: what is written where
+    docs/hosts.json (a run) ---> hosts.md, README.md: what was seen at work, with which release, on which day
+
+`PARLER_HOSTS_RECORD=docs/hosts.json python -m pytest tests/e2e/hosts` makes the record again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from textwrap import fill
+from typing import Any, Final
+
+from configs.hosts import HOSTS
+from configs.model import Host, Shim, System
+from configs.snippet import snippet
+
+HERE: Final = Path(__file__).resolve().parent
+WIDTH: Final = 118
+"""Of a line of text in a page."""
+RECORD: Final = HERE / "hosts.json"
+BEGIN: Final = "<!-- hosts: made by `python docs/render.py` from docs/hosts.json -->\n"
+END: Final = "<!-- /hosts -->\n"
+PROMISES: Final[Mapping[str, str]] = {
+    "connected": "starts Parler and says it is connected",
+    "tools": "lists its tools",
+    "call": "carries a call there and back",
+    "form": "passes on the person's form, in which only the newcomer's code decides",
+    "woken": "is woken when idle",
+    "restored": "gets its file back after `--remove`",
+}
+"""What a test with a real program can show, in a table's words."""
+_FORMATS: Final = {"json": "JSON", "jsonc": "JSON with comments", "toml": "TOML", "yaml": "YAML"}
+_REWRITES: Final = "It writes this file itself, so the daemon keeps an eye on it"
+
+HEAD: Final = """\
+# Agent hosts
+
+`parler connect` adds one entry named `parler` to a host's own file of servers and leaves everything else in it as it
+is. This page says which of that was seen at work with the real program, where each file is, and what is written.
+[Waking](waking.md) says how each host can be reached when it is idle.
+
+The command in every entry is absolute: the Python that Parler runs with, the program in Parler's home, the host's id
+and the home. Nothing depends on PATH, on the directory or on a variable, because hosts pass on none of them reliably.
+No secret is in it.
+
+## Seen at work
+
+"""
+PROVED: Final = """\
+A test run on {day} ({system}) installed these programs, connected each with `parler connect` in a home that
+had other servers and comments in the host's file, and asked the program itself. None was logged in. Where a model is
+needed, one on the same machine said what the test wanted. An empty cell means that nobody has seen it, not that it
+fails.
+
+"""
+UNSEEN: Final = """\
+The file of every other host is edited by the same code and tested byte for byte from a saved file of its kind, but the
+program was not run:
+{names}.
+What stands below about them follows their documentation.
+
+The inspector of the Model Context Protocol checks the tools' schemas with `--strict`, and finds Parler in its eras
+`legacy` and `auto`.
+
+`python -m tests.e2e.hosts.install` fetches the programs into `~/.cache/parler-hosts` (2 GB; `PARLER_HOSTS_CACHE` moves
+it, `--latest` takes the newest), and `PARLER_HOSTS_RECORD=docs/hosts.json python -m pytest tests/e2e/hosts`, then
+`python docs/render.py`, makes this table again. `./install.sh --test` does the first within four minutes, and goes on
+without what it could not get; `PARLER_HOSTS=0` leaves it out.
+
+"""
+FILES_HEAD: Final = """\
+## What is written, and what to know
+
+Of several files the one is edited that has Parler already, else one that has servers, else the first that exists; one
+below a variable is the only one where that variable is set. Where *each* is said, all that are there are edited: they
+belong to editions or profiles that read no other. Only a host that is found gets a file that was not there. An entry is
+shown with everything around it; `PYTHON` and `HOME` stand for paths.
+"""
+WINDOWS_HEAD: Final = """\
+Parler does not run on Windows. These are the places there, from each host's documentation, for whoever pastes by hand
+into a host that reaches a Parler elsewhere; nobody has tried them.
+
+"""
+
+
+def hosts_page(made: str) -> str:
+    """The whole of hosts.md."""
+    record = _record()
+    parts = [made, "\n", HEAD]
+    parts.append(PROVED.format(day=record["day"], system=record["system"]))
+    parts += _seen(record, with_version=True)
+    names = ", ".join(host.name for host in HOSTS if host.id not in record["hosts"])
+    parts += ["\n", UNSEEN.format(names=fill(names, WIDTH))]
+    parts.append(FILES_HEAD)
+    for host in HOSTS:
+        parts += _section(host)
+    parts += ["\n## Windows\n\n", WINDOWS_HEAD]
+    parts += _table(("host", "file"), [(host.name, _paths(host.windows)) for host in HOSTS])
+    return "".join(parts)
+
+
+def readme_with_table(readme: str) -> str:
+    """The README with its table as the record would have it now."""
+    before, _, rest = readme.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    record = _record()
+    others = ", ".join(f"`{host.id}`" for host in HOSTS if host.id not in record["hosts"])
+    table = "".join(_seen(record, with_version=False))
+    note = (
+        f"Seen on {record['day']} with the releases in [agent hosts](docs/hosts.md). Written after the "
+        f"documentation of these, which were not run: {others}."
+    )
+    note = fill(note, WIDTH, break_on_hyphens=False, break_long_words=False)
+    return f"{before}{BEGIN}\n{table}\n{note}\n\n{END}{after}"
+
+
+def _record() -> dict[str, Any]:
+    record: dict[str, Any] = json.loads(RECORD.read_text(encoding="utf-8"))
+    return record
+
+
+def _seen(record: dict[str, Any], *, with_version: bool) -> list[str]:
+    columns = [promise for promise in PROMISES if any(promise in each["proved"] for each in record["hosts"].values())]
+    names = {host.id: host.name for host in HOSTS} | {"inspector": "MCP inspector"}
+    order = [*(host.id for host in HOSTS), "inspector"]
+    rows = []
+    for id in sorted(record["hosts"], key=order.index):
+        about = record["hosts"][id]
+        marks = ["yes" if promise in about["proved"] else "" for promise in columns]
+        rows.append((names[id], *([about["version"]] if with_version else [f"`{id}`"]), *marks))
+    return _table(("host", "release" if with_version else "id", *(PROMISES[promise] for promise in columns)), rows)
+
+
+def _section(host: Host) -> list[str]:
+    linux, macos = (_files(host, system) for system in ("linux", "macos"))
+    files = [f"File: {linux}"] if linux == macos else [f"Linux: {linux}", f"macOS: {macos}"]
+    keys = " or ".join(f"`{' → '.join(path)}`" for path in (host.key_path, *host.layouts))
+    facts = [
+        *files,
+        f"{_FORMATS[host.format]}{', trailing commas too' if host.trailing_commas else ''}; servers stand under {keys}",
+        *([f"It waits {host.limits}"] if host.limits else []),
+        f"Afterwards: {host.after.rstrip('.')}",
+        *([_REWRITES] if host.rewrites else []),
+        *(quirk.rstrip(".") for quirk in host.quirks),
+    ]
+    fence = {"toml": "toml", "yaml": "yaml"}.get(host.format, "json")
+    shim = Shim(python="PYTHON", shim="HOME/run/shim.py", host=host.id, home="HOME")
+    head = f"\n### {host.name} (`{host.id}`)\n\n"
+    return [head, *(f"- {fact}.\n" for fact in facts), f"\n```{fence}\n{snippet(host, shim)}```\n"]
+
+
+def _files(host: Host, system: System) -> str:
+    return ("each of " if host.multiple else "") + _paths(host.files[system])
+
+
+def _paths(templates: tuple[str, ...]) -> str:
+    return ", ".join(f"`{template}`" for template in templates)
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    lines = [head, ("---",) * len(head), *rows]
+    return [f"| {' | '.join(cells)} |\n" for cells in lines]

@@ -1,0 +1,302 @@
+"""How `parler connect` tells what it found and did: the JSON document, and the same for a person.
+
+Not here: what is done (`connect`). Nothing of a host's file is shown but a diff's own lines with one line around them,
+and recognised secrets are taken out of those.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from configs.model import Host, Shim
+from configs.snippet import snippet
+from parlerd.cli.context import Context
+from parlerd.cli.output import DONE, Cell, Output, Span, Style
+from parlerd.cli.printable import columns, printable_line, wrap
+from parlerd.cli.render import GATE_NOTE
+from parlerd.core.scrub import scrub
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from configs.connect import Outcome, Place
+
+IN_PLACE: Final = frozenset({"added", "updated", "unchanged"})
+"""Our entry stands in that file now."""
+VERIFY: Final = "parler connect --verify"
+_STYLES: Final[dict[str, Style]] = {
+    "added": "good",
+    "updated": "good",
+    "removed": "good",
+    "connected": "good",
+    "changed": "warn",
+    "not_connected": "warn",
+    "skipped": "warn",
+    "failed": "bad",
+}
+_WOULD: Final = {"added": "would add", "updated": "would update", "removed": "would remove"}
+
+
+@dataclass(slots=True)
+class Seen:
+    """One host that is waited for. `at` is epoch ms; `why` is said of one that never came."""
+
+    host: Host
+    written: bool
+    at: int = 0
+    why: str = ""
+
+    @property
+    def seen(self) -> bool:
+        return self.at > 0
+
+
+# -- for a script ----------------------------------------------------------------------------------------------
+
+
+def document(
+    found: Sequence[Outcome],
+    hooks: Sequence[Outcome] = (),
+    *,
+    dry_run: bool = False,
+    seen: Mapping[str, Seen] | None = None,
+) -> dict[str, Any]:
+    """The one JSON document of every form of the command but `--print`."""
+    hosts = []
+    for outcome in found:
+        about = _object(outcome)
+        if seen is not None:
+            dialled = seen.get(outcome.host.id)
+            about["seen"] = dialled is not None and dialled.seen
+            if dialled is not None and dialled.seen:
+                about["seen_at"] = dialled.at
+            elif dialled is not None:
+                about["why"] = dialled.why
+        hosts.append(about)
+    whole: dict[str, Any] = {"hosts": hosts, "home": "local"}
+    if hooks:
+        whole["hooks"] = [_object(outcome) for outcome in hooks]
+    if dry_run:
+        whole["dry_run"] = True
+    return whole
+
+
+def _object(outcome: Outcome) -> dict[str, Any]:
+    about: dict[str, Any] = {
+        "host": outcome.host.id,
+        "detected": outcome.detected,
+        "path": None if outcome.path is None else str(outcome.path),
+        # An entry that is not as this version writes it is connected all the same: `reason` says what is so.
+        "status": "connected" if outcome.status == "changed" else outcome.status,
+    }
+    optional: dict[str, object] = {
+        "reason": outcome.reason,
+        "hint": outcome.hint,
+        "snippet": outcome.snippet,
+        "backup": None if outcome.backup is None else str(outcome.backup),
+        "notes": list(outcome.notes),
+        "diff": scrub(outcome.diff)[0],
+    }
+    return about | {name: value for name, value in optional.items() if value}
+
+
+# -- for a person ----------------------------------------------------------------------------------------------
+
+
+def connected(
+    ctx: Context,
+    found: Sequence[Outcome],
+    hooks: Sequence[Outcome] = (),
+    *,
+    named: bool = False,
+    dry_run: bool = False,
+    verifying: bool = False,
+) -> None:
+    """What connecting did, host by host, and what to do next. `verifying`: what comes next is on its way already."""
+    out = ctx.out
+    if not _results(ctx, found, hooks, named=named, dry_run=dry_run):
+        return
+    if dry_run:
+        would = any(each.status in _WOULD for each in (*found, *hooks))
+        out.say("Nothing was written." if would else "Nothing would change, and nothing was written.")
+        return
+    failed = any(each.status == "failed" for each in (*found, *hooks))
+    out.say()
+    for host in _hosts(found, {"added", "updated"}):
+        paragraph(out, (host.name, "name"), f": {host.after}")
+    paragraph(out, (GATE_NOTE, "dim"))
+    if verifying:
+        return
+    if failed:
+        out.say("Mend what is named above, or paste the entry yourself; then run this again:")
+        out.paste("parler connect")
+    elif _hosts(found, IN_PLACE):
+        out.say("Next, see each one dial in:")
+        out.paste(VERIFY)
+
+
+def removed(ctx: Context, found: Sequence[Outcome], hooks: Sequence[Outcome], *, named: bool, dry_run: bool) -> None:
+    """What was taken out."""
+    touched = [each for each in (*found, *hooks) if each.status != "unchanged"]
+    if not touched:
+        ctx.out.say("Parler is connected to no agent host." if not named else "It was not connected there.")
+        return
+    entries = [each for each in found if each in touched]
+    _results(ctx, entries, [each for each in hooks if each in touched], named=True, dry_run=dry_run)
+    if dry_run:
+        ctx.out.say("Nothing was written.")
+    elif any(each.status == "removed" for each in touched):
+        ctx.out.say("Windows that are open keep Parler until they are closed.")
+
+
+def listing(ctx: Context, found: Sequence[Outcome]) -> None:
+    """What is here and what is connected."""
+    out = ctx.out
+    if not _results(ctx, found):
+        return
+    if _hosts(found, {"not_connected", "changed"}):
+        out.say("To connect what is here:")
+        out.paste("parler connect")
+
+
+def hooks_to_add(ctx: Context, planned: Sequence[Outcome]) -> None:
+    """What `--wake` would write, before it is written."""
+    ctx.out.say("These hooks would be added. Each is run by its host, and tells it only how much waits.")
+    for outcome in planned:
+        _diff(ctx, outcome)
+    ctx.out.flush()
+
+
+def snippets(ctx: Context, place: Place, hosts: Sequence[Host]) -> int:
+    """`--print`: each entry, complete, and where it goes."""
+    from configs.detect import targets
+
+    out = ctx.out
+    entries = [(host, targets(place, host)[0], snippet(host, _shim(place, host))) for host in hosts]
+    if out.json:
+        out.document(
+            {
+                "hosts": [
+                    {"host": host.id, "path": str(path), "format": host.format, "snippet": text}
+                    for host, path, text in entries
+                ]
+            }
+        )
+        return DONE
+    if len(entries) == 1:
+        host, path, text = entries[0]
+        out.note((host.name, "name"), f": merge this into {path}")
+        out.stdout.write(text)
+    else:
+        for host, path, text in entries:
+            out.say((host.name, "name"), f": merge into {path}")
+            out.stdout.write(text + "\n")
+    if not ctx.home.shim.exists():
+        out.note(("Before the first use: ", "warn"), "`parler daemon start` puts the shim where these point.")
+    out.note((GATE_NOTE, "dim"))
+    return DONE
+
+
+def paragraph(out: Output, *spans: Span) -> None:
+    """A sentence or two: on a terminal broken between words. A first span with a style of its own stays a lead."""
+    texts = [span if isinstance(span, str) else span[0] for span in spans]
+    if not out.terminal or columns(printable_line("".join(texts))) <= out.width:
+        out.say(*spans)
+        return
+    style: Style = "plain" if len(spans) > 1 or isinstance(spans[0], str) else spans[0][1]
+    for line in wrap(printable_line("".join(texts)), out.width):
+        out.say((line, style))
+
+
+def short(path: Path | None, ctx: Context) -> str:
+    """A path as a person knows it: with `~` for their home."""
+    if path is None:
+        return ""
+    home = ctx.env.get("HOME")
+    if home and path.is_relative_to(home):
+        return f"~/{path.relative_to(home)}"
+    return str(path)
+
+
+def _results(
+    ctx: Context,
+    found: Sequence[Outcome],
+    hooks: Sequence[Outcome] = (),
+    *,
+    named: bool = False,
+    dry_run: bool = False,
+) -> bool:
+    """The table, and below it what does not fit into one; False when there is no host at all."""
+    out = ctx.out
+    here = [each for each in found if each.detected or named or each.status == "failed"]
+    absent = _names([each for each in found if each not in here])
+    # Most hosts have no hooks: one line for those.
+    without = _names([each for each in hooks if each.status == "skipped"])
+    hooks = [each for each in hooks if each.status != "skipped"]
+    if not here and not hooks:
+        out.say("No agent host was found here.")
+        paragraph(out, (f"Looked for: {absent}.", "dim"))
+        out.say("To paste an entry by hand: parler connect --print HOST")
+        return False
+    rows: list[list[Cell]] = [_row(ctx, each, each.host.name, dry_run=dry_run) for each in here]
+    rows += [_row(ctx, each, f"{each.host.name}, hooks", dry_run=dry_run) for each in hooks]
+    out.table(["host", "", "file", ""], rows)
+    if absent:
+        paragraph(out, (f"Not here: {absent}.", "dim"))
+    if without:
+        paragraph(out, (f"Nothing can wake these; their tools say what waits: {without}.", "dim"))
+    _details(ctx, [*here, *hooks])
+    return True
+
+
+def _row(ctx: Context, outcome: Outcome, name: str, *, dry_run: bool) -> list[Cell]:
+    status = outcome.status
+    word = _WOULD.get(status, status) if dry_run else status
+    mark: Cell = (word.replace("_", " "), _STYLES.get(status, "dim"))
+    # Why a host failed is said below, with what to do about it.
+    return [(name, "name"), mark, short(outcome.path, ctx), "" if status == "failed" else outcome.reason]
+
+
+def _details(ctx: Context, outcomes: Sequence[Outcome]) -> None:
+    """What does not fit into the table."""
+    out = ctx.out
+    for outcome in outcomes:
+        if outcome.diff:
+            _diff(ctx, outcome)
+        for note in outcome.notes:
+            paragraph(out, (outcome.host.name, "name"), f": {note}")
+    kept = sorted({outcome.backup.parent.parent for outcome in outcomes if outcome.backup is not None})
+    for folder in kept:
+        paragraph(out, f"The files as they were are kept in {short(folder, ctx)}")
+    for outcome in outcomes:
+        if outcome.status != "failed":
+            continue
+        out.say()
+        paragraph(out, (outcome.host.name, "bad"), f": {outcome.reason}")
+        if outcome.hint:
+            paragraph(out, outcome.hint)
+        if outcome.snippet:
+            out.say(f"To paste into {short(outcome.path, ctx)}:")
+            out.stdout.write(outcome.snippet)
+
+
+def _diff(ctx: Context, outcome: Outcome) -> None:
+    out: Output = ctx.out
+    for line in scrub(outcome.diff)[0].splitlines():
+        style: Style = "good" if line.startswith("+") else "bad" if line.startswith("-") else "dim"
+        out.say((line, style))
+
+
+def _hosts(found: Sequence[Outcome], statuses: set[str] | frozenset[str]) -> list[Host]:
+    """The hosts with such an outcome, each once: some have several files."""
+    return list({each.host.id: each.host for each in found if each.status in statuses}.values())
+
+
+def _names(found: Sequence[Outcome]) -> str:
+    return ", ".join(dict.fromkeys(each.host.name for each in found))
+
+
+def _shim(place: Place, host: Host) -> Shim:
+    return Shim(python=place.python, shim=str(place.home.shim), host=host.id, home=str(place.home.root))

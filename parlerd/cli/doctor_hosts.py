@@ -1,0 +1,112 @@
+"""The part of `parler doctor` that looks at agent hosts: what was connected is still there, works, and is ours.
+
+It looks and changes nothing, and needs no daemon. Not here: the other checks (`doctor`), a message sent through a host
+(`parler doctor --probe`). Below: `configs.connect` for what was written, `configs.project` for what a repository
+brings.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from configs.hosts import HOSTS
+from parlerd.cli.connect import place_of
+from parlerd.cli.connect_view import short
+from parlerd.cli.context import Context
+from parlerd.operations import types as t
+
+if TYPE_CHECKING:
+    from configs.connect import Drift, Place
+
+HARMLESS = frozenset({"disabled"})
+"""What is not as it was written and is the person's own choice: said, and not wrong."""
+
+
+def host_checks(ctx: Context) -> Iterator[t.Check]:
+    """Every check of agent hosts. Each is cheap: files are read, nothing is started."""
+    place = place_of(ctx)
+    yield from _connected(place)
+    yield from _startable(place)
+    yield from _of_the_repository(ctx)
+
+
+def _connected(place: Place) -> Iterator[t.Check]:
+    from configs.connect import drift, survey
+
+    wrong = drift(place)
+    for each in wrong:
+        yield _drifted(each)
+    found = survey(place, HOSTS)
+    names = dict.fromkeys(each.host.name for each in found if each.status in ("connected", "changed"))
+    amiss = {each.host.id: each.host.name for each in wrong}
+    names |= dict.fromkeys(amiss.values())
+    fine = [name for name in names if name not in amiss.values()]
+    if names:
+        yield _ok("agent hosts", f"connected: {', '.join(fine)}" if fine else "none is connected as it was")
+    else:
+        yield _ok("agent hosts", "none is connected; `parler connect` connects every one that is here")
+    if names:
+        later = {each.host.id: each.host for each in found if each.status == "not_connected"}
+        for host in [host for id, host in later.items() if id not in amiss]:
+            yield _ok(host.name, f"is here and not connected; to connect it: parler connect {host.id}")
+
+
+def _startable(place: Place) -> Iterator[t.Check]:
+    """Entries that are as they were written, and start a Python or a shim that is not there any more."""
+    from configs.ledger import Ledger
+
+    for entry in Ledger(place.home).entries("entry"):
+        gone = [path for path in _paths(entry.value) if not path.exists()]
+        if gone:
+            host = next((host for host in HOSTS if host.id == entry.host), None)
+            yield t.Check(
+                name=entry.host if host is None else host.name,
+                ok=False,
+                detail=f"its entry starts {gone[0]}, which is not there",
+                fix=f"parler daemon restart, then parler connect {entry.host}",
+            )
+
+
+def _paths(value: object) -> Iterator[Path]:
+    """The absolute paths in an entry."""
+    if isinstance(value, str) and value.startswith("/"):
+        yield Path(value)
+    elif isinstance(value, list | dict):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _paths(each)
+
+
+def _drifted(drift: Drift) -> t.Check:
+    if drift.kind in HARMLESS:
+        return _ok(drift.host.name, f"{drift.sentence} {drift.fix}".strip())
+    return t.Check(name=drift.host.name, ok=False, detail=drift.sentence, fix=drift.fix)
+
+
+def _of_the_repository(ctx: Context) -> Iterator[t.Check]:
+    from configs import project
+
+    try:
+        here = Path(os.getcwd())
+    except OSError:
+        return  # removed under us: nothing is started in there either
+    for path in project.entries(here, ctx.env):
+        yield t.Check(
+            name="repository",
+            ok=False,
+            detail=f"{short(path, ctx)} has an entry named parler of its own, which hosts may start in place of ours",
+            fix="look at what it starts; if you did not put it there, take it out",
+        )
+    for path in project.hooks(here, ctx.env):
+        yield t.Check(
+            name="repository",
+            ok=False,
+            detail=f"{short(path, ctx)} has a hook that may answer Parler's forms in your place",
+            fix="take it out, or decide in a terminal: `parler approvals` (see docs/settings.md, approval minimum)",
+        )
+
+
+def _ok(name: str, detail: str) -> t.Check:
+    return t.Check(name=name, ok=True, detail=detail, fix="")
