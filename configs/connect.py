@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from configs import document, project
-from configs.detect import MAX_BYTES, Place, detected, files, glance, plugin, read, server_path, targets
+from configs.detect import Place, detected, files, glance, plugin, read, server_path, targets
 from configs.disk import DISK
-from configs.document import Refused, Rules
+from configs.document import MAX_BYTES, Refused, Rules
 from configs.entries import command_of, entry_of, is_off, merged, shim_of, starts_parler, starts_shim_of
 from configs.guard import Untouched, refuse_foreign_home, refuse_unsafe
 from configs.hosts import find_host

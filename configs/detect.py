@@ -16,12 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from configs.document import Refused, Rules, entry_at
+from configs.document import MAX_BYTES, Refused, Rules, entry_at
 from configs.model import SERVER, Host, System, expand
 from parlerd.paths import Home
 
-MAX_BYTES: Final = 64 * 1024 * 1024
-"""A larger file is not read. Source: hosts reference, F11."""
 _NEEDED: Final = re.compile(r"\$\{[A-Z_]+\}")
 """A variable without a fallback: one that moves the host's whole configuration when it is set."""
 

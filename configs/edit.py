@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, NoReturn, Protocol
 from configs.model import Format, Host
 
 MAX_BYTES: Final = 64 * 1024**2
+"""Of a file; a larger one is neither read nor written. Source: hosts reference, F11."""
 MAX_DEPTH: Final = 200
 """Levels of tables and lists; none of the hosts' own files has ten."""
 

@@ -19,14 +19,17 @@ _NONE: Final = object()
 
 
 def shim_of(place: Place, host: Host) -> Shim:
+    """What the host is to start."""
     return Shim(python=place.python, shim=str(place.home.shim), host=host.id, home=str(place.home.root))
 
 
 def entry_of(place: Place, host: Host, keys: tuple[str, ...]) -> dict[str, Any]:
+    """Our entry as this host wants it at `keys`, the path that ends in our name."""
     return host.entry_for(keys[:-1], shim_of(place, host))
 
 
 def command_of(place: Place, host: Host) -> list[str]:
+    """The command line in our entry, word by word."""
     shim = shim_of(place, host)
     return [shim.python, *shim.arguments]
 

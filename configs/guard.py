@@ -12,8 +12,9 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from configs.detect import MAX_BYTES, Place
+from configs.detect import Place
 from configs.disk import DISK, Content, Disk
+from configs.document import MAX_BYTES
 
 
 class Untouched(Exception):
@@ -205,6 +206,7 @@ _SENTENCES: Final = {
 
 
 def untouched(error: OSError, path: Path) -> Untouched:
+    """What the system refused, as a sentence for a person."""
     reason, why, hint = _SENTENCES.get(
         error.errno or 0, ("failed", error.strerror or type(error).__name__, "Run this again")
     )

@@ -25,9 +25,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from configs.detect import MAX_BYTES, Place
+from configs.detect import Place
 from configs.disk import DISK, Content, Disk, locked, make_private
-from configs.document import Refused
+from configs.document import MAX_BYTES, Refused
 from configs.guard import Untouched, refuse_foreign_home, refuse_others, refuse_read_only, resolve, untouched
 from configs.ledger import Ledger
 

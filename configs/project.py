@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from configs import document
 from configs.document import Refused, Rules, entry_at
 from configs.model import SERVER, expand
 
@@ -45,7 +46,6 @@ HOOK_FILES: Final = (".claude/settings.json", ".claude/settings.local.json")
 EVENTS: Final = ("Elicitation", "ElicitationResult")
 MAX_BYTES: Final = 1024 * 1024
 """A larger file is passed over: nobody writes one by hand, and a repository must not keep a checkup busy."""
-MAX_OWN_BYTES: Final = 64 * 1024 * 1024
 _LENIENT: Final = {"comments": True, "trailing_commas": True, "bom": True}
 
 
@@ -97,7 +97,7 @@ def _entry(path: Path, keys: tuple[str, ...]) -> Any:
 
 def _is_local(path: Path, folders: list[Path]) -> bool:
     """Whether Claude Code's own file, which grows to many megabytes, has an entry for one of these folders alone."""
-    projects = _table(_json(path, MAX_OWN_BYTES), "projects")
+    projects = _table(_json(path, document.MAX_BYTES), "projects")
     return any(SERVER in _table(_table(projects, str(folder)), "mcpServers") for folder in folders)
 
 

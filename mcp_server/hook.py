@@ -17,7 +17,19 @@ import posix
 import select
 import time
 
-from mcp_server.pipe import NotJson, dumps, environment, frame, home_of, loads, pack, peer_uid, read_file, unpack
+from mcp_server.pipe import (
+    NotJson,
+    current_directory,
+    dumps,
+    environment,
+    frame,
+    home_of,
+    loads,
+    pack,
+    peer_uid,
+    read_file,
+    unpack,
+)
 
 MYPY = False
 if MYPY:
@@ -250,13 +262,6 @@ def hello_of(host: str, payload: dict[str, Any]) -> dict[str, Any]:
 def text_of(payload: dict[str, Any], name: str) -> str:
     value = payload.get(name)
     return value if isinstance(value, str) else ""
-
-
-def current_directory() -> str:
-    try:
-        return posix.getcwd()
-    except OSError:
-        return ""
 
 
 def ancestors() -> list[int]:

@@ -38,6 +38,7 @@ FORM_SCHEMA: Final[dict[str, Any]] = {
 MAX_STREAMS: Final = 16
 """Streams of one window open at once."""
 MAX_SUBSCRIPTIONS: Final = 256
+"""Resources that one stream, or one connection with a handshake, may name."""
 
 _open: Final[dict[str, tuple[str, str, float]]] = {}
 """Forms that wait for an answer: what each asks -> (its state, the connection that was asked, until when)."""

@@ -23,7 +23,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
 
 from mcp_server import prompts, resources
-from mcp_server.modern import FORM_SCHEMA, InputForm, Streams, is_modern, offers_forms, typed_in
+from mcp_server.modern import FORM_SCHEMA, MAX_SUBSCRIPTIONS, InputForm, Streams, is_modern, offers_forms, typed_in
 from mcp_server.window import Window
 from parlerd import __version__
 from parlerd.core.errors import ParlerError
@@ -38,7 +38,6 @@ Write = Callable[[Message], Awaitable[None]]
 
 ROOTS_SECONDS: Final = 1.0
 """How long a client may take to name its roots. Source: decision 10."""
-MAX_SUBSCRIPTIONS: Final = 256
 _BUFFER: Final = 16
 
 
@@ -158,6 +157,7 @@ class _Handlers:
                 try:
                     await self._nursery.start(self._follow, ctx)
                 except ParlerError as error:
+                    self._subscribed.pop(uri, None)
                     raise _rpc(error) from None
         return types.EmptyResult()
 

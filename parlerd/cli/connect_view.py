@@ -1,7 +1,7 @@
 """How `parler connect` tells what it found and did: the JSON document, and the same for a person.
 
-Not here: what is done (`connect`). Nothing of a host's file is shown but a diff's own lines with one line around them,
-and recognised secrets are taken out of those.
+Not here: what is done (`connect`). Nothing of a host's file is shown but the lines that a diff changes, and recognised
+secrets are taken out of those.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from configs.model import Host, Shim
+from configs.model import Host
 from configs.snippet import snippet
 from parlerd.cli.context import Context
 from parlerd.cli.output import DONE, Cell, Output, Span, Style
@@ -172,9 +172,10 @@ def hooks_to_add(ctx: Context, planned: Sequence[Outcome]) -> None:
 def snippets(ctx: Context, place: Place, hosts: Sequence[Host]) -> int:
     """`--print`: each entry, complete, and where it goes."""
     from configs.detect import targets
+    from configs.entries import shim_of
 
     out = ctx.out
-    entries = [(host, targets(place, host)[0], snippet(host, _shim(place, host))) for host in hosts]
+    entries = [(host, targets(place, host)[0], snippet(host, shim_of(place, host))) for host in hosts]
     if out.json:
         out.document(
             {
@@ -296,7 +297,3 @@ def _hosts(found: Sequence[Outcome], statuses: set[str] | frozenset[str]) -> lis
 
 def _names(found: Sequence[Outcome]) -> str:
     return ", ".join(dict.fromkeys(each.host.name for each in found))
-
-
-def _shim(place: Place, host: Host) -> Shim:
-    return Shim(python=place.python, shim=str(place.home.shim), host=host.id, home=str(place.home.root))

@@ -20,7 +20,6 @@ import re
 import select
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -93,16 +92,15 @@ class Failed(Exception):
 
 def run(ctx: Context, name: str) -> int:
     """Probe one host and print how far it got. The exit code is 1 when a stage failed. Raises `UsageError`."""
-    from configs.detect import Place
     from configs.hosts import find_host
-    from configs.model import UnknownHost, this_system
+    from configs.model import UnknownHost
+    from parlerd.cli.connect import place_of
 
     try:
         host = find_host(name)
     except UnknownHost as error:
         raise UsageError(str(error), path="parler doctor") from error
-    place = Place(env=ctx.env, system=this_system(), python=sys.executable, home=ctx.home)
-    checks = list(probe(ctx, place, host))
+    checks = list(probe(ctx, place_of(ctx), host))
     ok = all(check.ok for check in checks)
     reached = [check.name for check in checks if check.ok]
     last = reached[-1] if reached else ""

@@ -10,7 +10,6 @@ import time
 from typing import Protocol
 
 from parlerd.core.model import AgentId, KeyId, Millis, PrincipalId, RequestId
-from parlerd.engine.callers import PeerProcess
 from parlerd.identity.signatures import Domain
 
 _TIME_MASK = (1 << 40) - 1
@@ -45,12 +44,6 @@ class Keys(Protocol):
     def key_id(self, code: str) -> KeyId: ...
 
     def join_code(self, request: RequestId) -> str: ...
-
-
-class Inspector(Protocol):
-    """What can be learnt of the process behind a connection, when a person's decision depends on it."""
-
-    def __call__(self, peer: PeerProcess) -> PeerProcess: ...
 
 
 class HostFiles(Protocol):

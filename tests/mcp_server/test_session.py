@@ -391,6 +391,21 @@ def test_a_subscriber_hears_of_changes_in_its_room_and_of_no_other() -> None:
     run(main)
 
 
+def test_a_subscription_that_cannot_begin_is_refused_with_its_code_and_may_be_asked_for_again() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        async with hosted(engine) as host:
+            await host.begin()
+            engine.no_changes = ParlerError("store_locked")
+            refused = await host.get("resources/subscribe", {"uri": "parler://rooms"})
+            assert refused["error"]["data"]["error"]["code"] == "store_locked"
+            engine.no_changes = None
+            assert (await host.get("resources/subscribe", {"uri": "parler://rooms"}))["result"] == {}
+            await engine.changed.send(ROOM)
+            assert (await host.hear())["params"] == {"uri": "parler://rooms"}
+
+    run(main)
+
+
 def test_reading_messages_as_a_resource_acknowledges_nothing() -> None:
     async def main(engine: FakeMcpEngine) -> None:
         engine.post("first")

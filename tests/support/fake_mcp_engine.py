@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import trio
 
-from parlerd.core.errors import Refused
+from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import AgentId, PeerText, Position, RoomId
 from parlerd.engine.callers import Caller
 from parlerd.operations import types as t
@@ -64,6 +64,7 @@ class FakeMcpEngine:
         self.arrived = trio.Event()
         self.cancelled = 0
         self.changed, self._changes = trio.open_memory_channel[RoomId](16)
+        self.no_changes: ParlerError | None = None
         self.decisions: list[t.DecideJoin] = []
         self.owner_decides = False
         self.refusal: Refused | None = None
@@ -157,4 +158,6 @@ class FakeMcpEngine:
     @asynccontextmanager
     async def changes(self, caller: Caller) -> AsyncIterator[trio.MemoryReceiveChannel[RoomId]]:
         await trio.lowlevel.checkpoint()
+        if self.no_changes is not None:
+            raise self.no_changes
         yield self._changes

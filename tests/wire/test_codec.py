@@ -1,3 +1,5 @@
+"""The codec: what one side writes the other reads, and nothing that is malformed gets past it."""
+
 from __future__ import annotations
 
 from typing import Any
