@@ -47,6 +47,15 @@ _OWNERS: Final[Mapping[str, str]] = {
     "opencode.jsonc": "opencode",
     ".zed": "zed",
     ".qwen": "qwen",
+    ".kiro": "kiro",
+    ".roo": "roo",
+    ".kilo": "kilo",
+    ".kilocode": "kilo",
+    ".github": "copilot",
+    "kilo.jsonc": "kilo",
+    ".factory": "droid",
+    ".amp": "amp",
+    ".agents": "antigravity",
 }
 """Which host reads a file of a project, by its name or folder. What is not here is said beside Claude Code."""
 
@@ -577,7 +586,7 @@ def _of_the_project(place: Place, hosts: Sequence[Host]) -> dict[str, tuple[str,
         said[id] = (*said.get(id, ()), sentence)
 
     for path in project.entries(here, place.env):
-        owner = _OWNERS.get(path.name) or _OWNERS.get(path.parent.name) or "claude-code"
+        owner = next((_OWNERS[part] for part in reversed(path.parts[-3:]) if part in _OWNERS), "claude-code")
         say(owner, f"{path} has an entry named parler of its own, which may be started in place of this one.")
     for path in project.hooks(here, place.env):
         say("claude-code", f"{path} has a hook that may answer Parler's forms in your place.")

@@ -125,7 +125,7 @@ def wake(place: Place, hosts: Sequence[Host], dry_run: bool = False) -> Iterator
             continue
         hooks = HOOKS.get(host.id)
         if hooks is None:
-            reason = f"{host.name} has nothing that could wake it; its tools say what waits."
+            reason = f"Parler has no hooks for {host.name}; its tools say what waits."
             yield Outcome(host=host, detected=True, path=None, status="skipped", reason=reason)
             continue
         path = file_of(place, hooks)

@@ -247,7 +247,8 @@ def _results(
     if absent:
         paragraph(out, (f"Not here: {absent}.", "dim"))
     if without:
-        paragraph(out, (f"Nothing can wake these; their tools say what waits: {without}.", "dim"))
+        sentence = f"Parler has no hooks for these; their tools say what waits (docs/waking.md): {without}."
+        paragraph(out, (sentence, "dim"))
     _details(ctx, [*here, *hooks])
     return True
 
