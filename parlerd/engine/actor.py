@@ -3,9 +3,10 @@
 No task runs a batch: it begins in `kick` and ends in the call that the writer makes on the loop, because each turn of
 the loop costs as much as deciding a message. The room's task mends what failed and keeps the last snapshot.
 
-A room has at most one batch at the writer; the next is collected meanwhile and decided after that commit. If the commit
-fails, what is in memory is thrown away and folded again from the store, and every caller in the batch gets the error; a
-retry with the same idempotency key is safe. Refusals are answered with the batch too: they saw what it decided.
+While a batch is at the writer the next is collected; under load it is decided at once, over what that commit will
+leave, so that loop and writer work at the same time. If a commit fails, so does the one decided over it: what is in
+memory is thrown away and folded again from the store, and every caller of both gets the error; a retry with the same
+idempotency key is safe. Refusals are answered with their batch too: they saw what it, and the one before, decided.
 
 Below: `Room` or `Home` for the rules, a driver for the store. Above: `rooms`, which opens and closes actors.
 """
@@ -44,6 +45,9 @@ MAX_WAITING: Final = 4096
 MAX_BATCH: Final = 128
 """Commands in one batch. Past 50 rows an fsync is paid for; a batch of all that waits would keep clients and room
 waiting for each other (measured with 160 in flight, best of three: 64 gave 4,540 a second, 128 gave 4,750)."""
+AHEAD: Final = 48
+"""Commands that must wait for a batch to be decided while another is at the writer. Fewer go together after it: they
+would pay for an fsync of their own."""
 SNAPSHOT_EVERY: Final = 5_000
 """Facts between snapshots. Source: decision 4."""
 FOLD_PAGE: Final = 5_000
@@ -128,6 +132,17 @@ class Submission(Generic[A]):
         return self.settled
 
 
+@dataclass(slots=True, eq=False)
+class _Batch(Generic[A]):
+    """Commands that were decided together, and what they will leave. `fresh` holds what was done for each key."""
+
+    submissions: list[Submission[A]]
+    facts: list[NewFact] = field(default_factory=list)
+    fresh: dict[tuple[AgentId, str, str], Settled[A]] = field(default_factory=dict)
+    replies: list[MarkDelivery] = field(default_factory=list)
+    marks: dict[Armed, MarkDelivery] = field(default_factory=dict)
+
+
 Publish = Callable[[RoomId, Sequence[e.Header]], None]
 
 
@@ -156,10 +171,11 @@ class RoomActor(Generic[A]):
         self._context = context
         self._load = load
         self._waiting: deque[Submission[A]] = deque()
-        self._failed: tuple[list[Submission[A]], ParlerError] | None = None
+        self._at_writer: deque[_Batch[A]] = deque()
+        self._lost: list[Submission[A]] = []
+        self._error: ParlerError | None = None
         self._wake = trio.Event()
         self._settled = trio.Event()
-        self._in_flight = False
         self._readers = 0
         self._snapshot_at = aggregate.position
         self._closing = False
@@ -190,10 +206,16 @@ class RoomActor(Generic[A]):
         return submission
 
     def kick(self) -> None:
-        """Begin the next batch, unless one is at the writer: then it follows that one. Whoever waits to look at the
-        room goes first, for a room that is always busy would never be quiet."""
-        while self._waiting and not self._in_flight and not self._readers:
+        """Begin the next batch, if it is its turn. Whoever waits to look at the room goes first, for a room that is
+        always busy would never be quiet."""
+        while self._waiting and self._error is None and not self._readers and self._has_turn():
             self._serve([self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))])
+
+    def _has_turn(self) -> bool:
+        if not self._at_writer:
+            return True
+        # A snapshot is of what is stored, so it waits for a moment at which nothing is ahead of the store.
+        return len(self._at_writer) == 1 and len(self._waiting) >= AHEAD and not self._snapshot_due
 
     async def settle(self, submission: Submission[A]) -> Settled[A]:
         """What became of a command in line, once it is durable. Raises `ParlerError`."""
@@ -212,7 +234,7 @@ class RoomActor(Generic[A]):
     async def quiet(self) -> A:
         """The aggregate when nothing of it is ahead of the store: what a read may show. Raises `StoreError`."""
         self.used_at = trio.current_time()
-        while self._in_flight:
+        while self._ahead:
             self._readers += 1
             try:
                 await self._settled.wait()
@@ -228,7 +250,7 @@ class RoomActor(Generic[A]):
 
     @property
     def idle(self) -> bool:
-        return not self._waiting and not self._in_flight
+        return not self._waiting and not self._ahead
 
     @contextmanager
     def arm(self, armed: Armed) -> Iterator[None]:
@@ -249,7 +271,16 @@ class RoomActor(Generic[A]):
     @property
     def recent(self) -> Recent | None:
         """What memory knows of the newest facts; None while a batch is on its way, for then memory is ahead."""
-        return None if self._in_flight or self.dead else self._recent
+        return None if self._ahead or self.dead else self._recent
+
+    @property
+    def _ahead(self) -> bool:
+        """Whether memory holds what the store does not, or not yet."""
+        return bool(self._at_writer) or self._error is not None
+
+    @property
+    def _snapshot_due(self) -> bool:
+        return self.aggregate.position - self._snapshot_at >= SNAPSHOT_EVERY
 
     # -- the task ------------------------------------------------------------------------------------------
 
@@ -257,10 +288,10 @@ class RoomActor(Generic[A]):
         """Keep the room until it is closed: its batches run without this task, which mends one that failed."""
         while True:
             self._wake = trio.Event()
-            if self._failed is not None:
+            if self._error is not None and not self._at_writer:
                 with trio.CancelScope(shield=True):
-                    await self._recover(*self._failed)
-            elif self._closing and not self._waiting and not self._in_flight:
+                    await self._recover(self._error)
+            elif self._closing and self.idle:
                 break
             else:
                 await self._wake.wait()
@@ -268,104 +299,89 @@ class RoomActor(Generic[A]):
             with trio.CancelScope(shield=True):
                 await self._snapshot()
 
-    def _serve(self, batch: list[Submission[A]]) -> None:
-        facts: list[NewFact] = []
+    def _serve(self, submissions: list[Submission[A]]) -> None:
+        batch = _Batch(submissions)
         expected = self.aggregate.position
-        self._in_flight, self._settled = True, trio.Event()
+        if not self._at_writer:
+            self._settled = trio.Event()
         try:
-            fresh: dict[tuple[AgentId, str, str], Settled[A]] = {}
-            replies: list[MarkDelivery] = []
-            for submission in batch:
-                self._decide(submission, facts, fresh, replies)
-            if not facts:
-                self._finish(batch)
+            for submission in submissions:
+                self._decide(submission, batch)
+            if not batch.facts and not self._at_writer:
+                self._settled.set()
+                self._answer(submissions)
                 return
-            marks = self._marks(facts)
-            signed: list[NewFact] = []
-
-            def job() -> list[Write]:
-                signed[:] = self._signed(facts)
-                return [Append(self.room, expected, signed), *marks.values(), *replies]
-
-            self._context.driver.hand_over(job, partial(self._committed, batch, signed, marks))
+            batch.marks = self._marks(batch.facts)
+            # Without a fact it still says what it was decided over, and shares the fate of that.
+            job: list[Write] = [Append(self.room, expected, batch.facts), *batch.marks.values(), *batch.replies]
+            self._context.driver.hand_over(job, partial(self._committed, batch))
+            self._at_writer.append(batch)
         except ParlerError as error:
-            self._fail(batch, error)
+            self._lose(submissions, error)
         except Exception as error:
             # By place and type only: the text of an exception may hold what someone wrote.
             place = "".join(traceback.format_tb(error.__traceback__))
             log.error("room %s: a batch could not be decided: %s\n%s", self.room, type(error).__name__, place)
-            self._fail(batch, ParlerError("internal"))
+            self._lose(submissions, ParlerError("internal"))
 
-    def _committed(
-        self,
-        batch: list[Submission[A]],
-        facts: list[NewFact],
-        marks: dict[Armed, MarkDelivery],
-        outcome: Outcome | None,
-        error: BaseException | None,
-    ) -> None:
-        """A batch came back from the writer."""
+    def _committed(self, batch: _Batch[A], outcome: Outcome | None, error: BaseException | None) -> None:
+        """A batch came back from the writer: the oldest that is there."""
+        self._at_writer.popleft()
         if outcome is None or error is not None:
-            self._fail(batch, error if isinstance(error, ParlerError) else ParlerError("internal"))
+            self._lose(batch.submissions, error if isinstance(error, ParlerError) else ParlerError("internal"))
             return
-        for armed, mark in marks.items():
+        for armed, mark in batch.marks.items():
             armed.marked = mark.upto
-        self._recent.add(facts, outcome.heads[self.room])
-        if self.aggregate.position - self._snapshot_at >= SNAPSHOT_EVERY:
-            self._snapshot_soon()
-        self._in_flight = False
-        self._settled.set()
+        if batch.facts:
+            self._recent.add(batch.facts, outcome.heads[self.room])
+        if not self._ahead:
+            if self._snapshot_due:
+                self._snapshot_soon()
+            self._settled.set()
+        elif not self._at_writer:
+            self._wake.set()
         if len(self._waiting) >= MAX_BATCH:
             # Under load the writer is not kept waiting while the loop answers.
             self.kick()
-        self._answer(batch, facts)
+        self._answer(batch.submissions, batch.facts)
         self.kick()
 
-    def _finish(self, batch: list[Submission[A]]) -> None:
-        """A batch ends without a fact."""
-        self._in_flight = False
-        self._settled.set()
-        self._answer(batch)
-
-    def _answer(self, batch: list[Submission[A]], facts: Sequence[NewFact] = ()) -> None:
+    def _answer(self, submissions: list[Submission[A]], facts: Sequence[NewFact] = ()) -> None:
         """Wake who waits for what happened, and answer."""
         if facts:
             self._context.publish(self.room, [fact.header for fact in facts])
-        for submission in batch:
+        for submission in submissions:
             submission.finish()
         if self._closing and not self._waiting:
             self._wake.set()
 
-    def _fail(self, batch: list[Submission[A]], error: ParlerError) -> None:
-        """Memory is ahead of the store for good: the task folds the room again before anything else happens in it."""
-        self._failed = (batch, error)
-        self._wake.set()
+    def _lose(self, submissions: list[Submission[A]], error: ParlerError) -> None:
+        """Memory is ahead of the store for good: nothing more is decided, and once nothing is at the writer the task
+        folds the room again."""
+        self._lost += submissions
+        self._error = self._error or error
+        if not self._at_writer:
+            self._wake.set()
 
     def _marks(self, facts: list[NewFact]) -> dict[Armed, MarkDelivery]:
         """The delivery ranges this batch writes, for readers that wait; each is armed for one batch."""
         marks: dict[Armed, MarkDelivery] = {}
-        for armed in self._armed:
+        for armed in self._armed if facts else ():
             mark = armed.mark(self.room, facts, facts[-1].header.at)
             if mark is not None:
                 marks[armed] = mark
         self._armed.clear()
         return marks
 
-    def _decide(
-        self,
-        submission: Submission[A],
-        facts: list[NewFact],
-        fresh: dict[tuple[AgentId, str, str], Settled[A]],
-        replies: list[MarkDelivery],
-    ) -> None:
+    def _decide(self, submission: Submission[A], batch: _Batch[A]) -> None:
         """Decide one command and take its events into memory; its facts join the batch."""
         command, by = submission.command, submission.by
         scope = (by.actor, command.operation, command.key or "")
         try:
             if command.key is not None and not submission.drawn:
-                earlier = fresh.get(scope)
+                earlier = next((part.fresh[scope] for part in (*self._at_writer, batch) if scope in part.fresh), None)
                 if earlier is not None:
-                    # The same request twice in one batch: the second is the first's replay, or a conflict.
+                    # The same request twice before a commit: the second is the first's replay, or a conflict.
                     if earlier.facts[0].input != command.input:
                         raise Refused("idempotency_conflict", key=command.key)
                     submission.settled = Settled(Decision(replay=earlier.facts[0].position), earlier.facts, earlier.seq)
@@ -374,7 +390,7 @@ class RoomActor(Generic[A]):
                 if prior is not None:
                     command = msgspec.structs.replace(command, prior=prior)
             if isinstance(command, c.PostMessage) and command.reply_to is not None:
-                command = msgspec.structs.replace(command, reply=self._reply_target(command.reply_to, facts))
+                command = msgspec.structs.replace(command, reply=self._reply_target(command.reply_to, batch))
             now = Millis(max(self._context.clock.now(), self.aggregate.last_at))
             decision = self.aggregate.decide(command, by=by, now=now, ids=self._context.random)
         except StoreError:
@@ -385,26 +401,35 @@ class RoomActor(Generic[A]):
         headers: list[e.Header] = []
         posted = False
         for event in decision.events:
-            fact = self._seal(event, decision, submission, now, first=not headers)
+            try:
+                fact = self._seal(event, decision, submission, now, first=not headers)
+            except ParlerError as error:
+                if headers:
+                    raise
+                # Nothing of it is in memory yet (its author's key is lost): it fails alone.
+                submission.error = error
+                return
             self.aggregate.apply(fact.header)
-            facts.append(fact)
+            batch.facts.append(fact)
             headers.append(fact.header)
             posted = posted or isinstance(event, e.MessagePosted)
         if posted and isinstance(command, c.PostMessage) and command.reply is not None:
             # The last rung of the ladder: the author acted on what it replies to.
             upto = command.reply.position
-            replies.append(MarkDelivery(self.room, by.actor, "acted", upto=upto, at=now, after=Position(upto - 1)))
+            mark = MarkDelivery(self.room, by.actor, "acted", upto=upto, at=now, after=Position(upto - 1))
+            batch.replies.append(mark)
         seq = self.aggregate.newest_seq(by.actor) if posted else Seq(0)
         submission.settled = Settled(decision, tuple(headers), seq)
         if command.key is not None and headers:
-            fresh[scope] = submission.settled
+            batch.fresh[scope] = submission.settled
 
-    def _reply_target(self, message: MessageId, facts: list[NewFact]) -> ReplyTarget | None:
-        """What is replied to, the batch in progress included."""
+    def _reply_target(self, message: MessageId, batch: _Batch[A]) -> ReplyTarget | None:
+        """What is replied to, what is not stored yet included."""
         header: e.Header | None = None
-        for fact in facts:
-            if isinstance(fact.header.event, e.MessagePosted) and fact.header.event.id == message:
-                header = fact.header
+        for part in (*self._at_writer, batch):
+            for fact in part.facts:
+                if isinstance(fact.header.event, e.MessagePosted) and fact.header.event.id == message:
+                    header = fact.header
         if header is None:
             found = self._context.driver.store.find_message(message)
             if found is None or found[0] != self.room:
@@ -431,6 +456,8 @@ class RoomActor(Generic[A]):
         signature: bytes | None = None
         if isinstance(event, e.MessagePosted) and content is not None:
             event, body = self._seal_message(event, command, content, submission.by, now)
+            # By the author's key, which this home holds: what it signs itself it need not verify.
+            signature = self._context.keys.sign(submission.by.actor, "parler/message", body)
         elif isinstance(event, e.DelegationIssued) and content is not None:
             body, signature = content.raw, content.signature
         header = e.Header(
@@ -469,25 +496,11 @@ class RoomActor(Generic[A]):
                 reply_to=event.reply_to,
             )
         )
-        # `_signed` signs it with the author's key, which this home holds: what it signs itself it need not verify.
         sealed = msgspec.structs.replace(event, envelope=hashlib.sha256(body).digest(), verified="valid")
         return sealed, body
 
-    def _signed(self, facts: list[NewFact]) -> list[NewFact]:
-        """The batch with every message signed by its author. Runs on the writer's thread, just before the commit."""
-        sign = self._context.keys.sign
-        return [
-            NewFact(fact.header, fact.body, sign(fact.header.by.actor, "parler/message", fact.body))
-            if isinstance(fact.header.event, e.MessagePosted) and fact.body is not None
-            else fact
-            for fact in facts
-        ]
-
-    async def _recover(self, batch: list[Submission[A]], error: ParlerError) -> None:
-        """The commit failed: forget what memory took in, and tell every caller."""
-        for submission in batch:
-            # Who was refused as well: it may have been for something that now never happened.
-            submission.settled, submission.error = None, error
+    async def _recover(self, error: ParlerError) -> None:
+        """A commit failed: forget what memory took in, and tell every caller."""
         self._recent.clear()
         try:
             self.aggregate = await self._context.driver.read(lambda _: self._load())
@@ -495,13 +508,15 @@ class RoomActor(Generic[A]):
             # The store cannot even be read: whoever asks next opens the room anew.
             log.warning("room %s: could not be folded again: %s", self.room, type(unread).__name__)
             self.dead = self._closing = True
-            batch = [*batch, *self._waiting]
-            for submission in self._waiting:
-                submission.error = error
+            self._lost += self._waiting
             self._waiting.clear()
         self._snapshot_at = min(self._snapshot_at, self.aggregate.position)
-        self._failed = None
-        self._finish(batch)
+        lost, self._lost, self._error = self._lost, [], None
+        for submission in lost:
+            # Who was refused as well: it may have been for something that now never happened.
+            submission.settled, submission.error = None, error
+        self._settled.set()
+        self._answer(lost)
         self.kick()
 
     def _snapshot_soon(self) -> None:

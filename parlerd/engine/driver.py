@@ -22,11 +22,7 @@ from parlerd.core.errors import ParlerError, StoreError
 from parlerd.store.port import Outcome, Store, Write
 
 T = TypeVar("T")
-Job = Sequence[Write] | Callable[[], Sequence[Write]]
-"""Writes, or a function that finishes them on the writer's thread: signing takes longer than deciding does, and lets
-the loop run meanwhile."""
-
-
+Job = Sequence[Write]
 Settle = Callable[[Outcome | None, BaseException | None], None]
 """What became of a job: its outcome, or why it did not happen."""
 
@@ -147,21 +143,13 @@ def _settle(batch: list[tuple[Any, _Promise]]) -> None:
 
 def _run_commits(store: Store, batch: list[tuple[Any, _Promise]]) -> None:
     """One transaction for the whole batch; a failure of the commit is everyone's, a refused job only its own."""
-    jobs: list[Sequence[Write]] = []
-    promises: list[_Promise] = []
-    for job, promise in batch:
-        try:
-            jobs.append(job() if callable(job) else job)
-            promises.append(promise)
-        except Exception as error:
-            promise.error = _coded(error)
     try:
-        settled = list(zip(promises, store.transact(jobs), strict=True))
+        settled = list(zip(batch, store.transact([job for job, _ in batch]), strict=True))
     except Exception as error:
-        for promise in promises:
+        for _, promise in batch:
             promise.error = _coded(error)
         return
-    for promise, outcome in settled:
+    for (_, promise), outcome in settled:
         promise.value, promise.error = outcome, outcome.error
 
 

@@ -96,7 +96,9 @@ def test_a_batch_is_bounded_so_the_rest_waits_for_the_next() -> None:
             (alice,) = await served.room("alice")
             store.batches.clear()
             await gather(*(partial(alice.send, f"{n}") for n in range(200)))
-            assert store.batches == [1, actor_module.MAX_BATCH, 199 - actor_module.MAX_BATCH]
+            # The second did not wait for the first to be committed; the third did.
+            ahead, most = actor_module.AHEAD, actor_module.MAX_BATCH
+            assert store.batches == [1, ahead, most, 199 - ahead - most]
 
     run(main)
 
@@ -170,6 +172,147 @@ def test_a_reply_may_go_to_a_message_that_is_decided_in_the_same_batch() -> None
             page = await alice.recv(all=True)
             assert page.messages[-1].id == reply.id
             assert page.messages[-1].reply_to == first.id
+
+    run(main)
+
+
+# -- a batch that is decided before the one in front of it is committed --------------------------------------
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each command is a batch of its own, and one is decided while another is at the writer."""
+    monkeypatch.setattr(actor_module, "AHEAD", 1)
+    monkeypatch.setattr(actor_module, "MAX_BATCH", 1)
+
+
+@pytest.mark.usefixtures("eager")
+def test_what_is_not_stored_yet_can_be_replied_to_and_replayed() -> None:
+    async def main() -> None:
+        store = CountingStore()
+        async with engine_world(store=store, driver=SlowDriver) as served:
+            alice, bob = await served.room("alice", "bob")
+            store.batches.clear()
+            coming = f"m_{served.world.random.ids + 1:020d}"
+            first, reply = await gather(
+                partial(alice.send, "first", key="k1"), partial(bob.send, "reply", key="k2", reply_to=coming)
+            )
+            assert (first.id, first.seq, reply.seq) == (coming, 2, 3)
+            assert (await alice.recv(all=True)).messages[-1].reply_to == first.id
+            once, again = await gather(partial(alice.send, "once", key="k3"), partial(alice.send, "once", key="k3"))
+            assert (once.id, once.replayed, again.id, again.replayed) == (once.id, False, once.id, True)
+            assert await errors(partial(bob.send, "a", key="k4"), partial(bob.send, "b", key="k4")) == [
+                "",
+                "idempotency_conflict",
+            ]
+            assert (await everything(bob))[1:] == ["first", "reply", "once", "a"]
+            assert await memory_equals_store(served)
+
+    run(main)
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("code", CODES)
+def test_what_was_decided_over_a_commit_that_failed_fails_with_it(code: str) -> None:
+    async def main() -> None:
+        store = FaultyStore()
+        async with engine_world(store=store, driver=SlowDriver) as served:
+            alice, bob = await served.room("alice", "bob")
+            before = await everything(bob)
+            store.fail_next_commit(code)
+            answers = await errors(
+                partial(alice.send, "one", key="k1"),
+                partial(bob.send, "two", key="k2"),
+                partial(alice.send, "waits", key="k3"),
+            )
+            # The third was decided over neither: it waited, and found the room as it was before.
+            assert answers == [code, code, ""]
+            assert await everything(bob) == [*before, "waits"]
+            assert await memory_equals_store(served)
+            again = await gather(partial(alice.send, "one", key="k1"), partial(bob.send, "two", key="k2"))
+            assert not any(sent.replayed for sent in again)
+            assert await everything(bob) == [*before, "waits", "one", "two"]
+
+    run(main)
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_refusal_over_a_commit_that_failed_is_not_given_and_one_over_a_good_commit_is() -> None:
+    async def main() -> None:
+        store = FaultyStore()
+        async with engine_world(store=store, driver=SlowDriver) as served:
+            (alice,) = await served.room("alice")
+            store.fail_next_commit("store_full")
+            sends = [partial(alice.send, "one", key="k1"), partial(alice.send, "two", key="k1")]
+            # `idempotency_conflict` would be untrue: nobody had used the key.
+            assert await errors(*sends) == ["store_full", "store_full"]
+            assert await errors(*sends) == ["", "idempotency_conflict"]
+            assert await memory_equals_store(served)
+
+    run(main)
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_commit_that_fails_behind_a_good_one_leaves_that_one_alone() -> None:
+    async def main() -> None:
+        store = FaultyStore()
+        async with engine_world(store=store, driver=SlowDriver) as served:
+            alice, bob = await served.room("alice", "bob")
+            before = await everything(bob)
+            store.fail_commit_number(store.commits + 2)
+            answers = await errors(*(partial(alice.send, text) for text in ("one", "two", "three")))
+            # The third was decided before the second failed, when the first was stored.
+            assert answers == ["", "store_full", "store_full"]
+            assert await everything(bob) == [*before, "one"]
+            assert await memory_equals_store(served)
+            assert (await bob.send("four")).seq == 3
+
+    run(main)
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_fault_of_ours_while_a_batch_is_at_the_writer_waits_for_that_one_and_costs_it_nothing() -> None:
+    async def main() -> None:
+        async with engine_world(driver=SlowDriver) as served:
+            alice, bob = await served.room("alice", "bob")
+            before = await everything(bob)
+
+            def broken(count: int) -> bytes:
+                raise KeyError(count)
+
+            async def fault() -> None:
+                served.world.random.bytes = broken  # type: ignore[method-assign]
+                with pytest.raises(ParlerError, check=lambda error: error.code == "internal"):
+                    await bob.send("two")
+
+            working = served.world.random.bytes
+            await gather(partial(alice.send, "one"), fault)
+            served.world.random.bytes = working  # type: ignore[method-assign]
+            assert await everything(bob) == [*before, "one"]
+            assert await memory_equals_store(served)
+            assert (await bob.send("three")).seq == 3
+
+    run(main)
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_snapshot_is_of_what_is_stored_in_a_room_that_is_never_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(actor_module, "SNAPSHOT_EVERY", 10)
+
+    async def main() -> None:
+        store = FaultyStore()
+        async with trio.open_nursery() as nursery:
+            actor, owner = await one_actor(nursery, store, CountedKeys())
+            commands = [
+                c.PostMessage(kind="text", operation="message.send", key=f"k{n}", input=b"i") for n in range(45)
+            ]
+            await gather(*(partial(actor.submit, command, by(owner), Content()) for command in commands))
+            snapshot = store.snapshot(RoomId("r_1"))
+            assert snapshot is not None
+            assert snapshot.position >= 40
+            restored, _ = fold(store, RoomId("r_1"), Room, Room.restore)
+            assert restored.state == actor.aggregate.state
+            actor.close()
 
     run(main)
 
@@ -390,13 +533,16 @@ def test_a_fault_of_ours_in_one_batch_is_answered_and_logged_without_what_was_wr
     assert "canary-text" not in caplog.text
 
 
-def test_a_message_that_cannot_be_signed_fails_its_own_batch_alone() -> None:
+def test_a_message_that_cannot_be_signed_fails_alone() -> None:
     async def main() -> None:
-        async with engine_world() as served:
+        async with engine_world(driver=SlowDriver) as served:
             alice, bob = await served.room("alice", "bob")
             served.world.keys.forget((await alice.whoami()).id)
-            assert (await alice.refused("message.send", t.Send(text="x"))).code == "store_failed"
-            assert (await bob.send("y")).seq == 2
+            assert (await alice.refused("message.send", t.Send(text="w"))).code == "no_such_agent"
+            answers = await errors(*(partial(who.send, "x") for who in (bob, bob, alice, bob)))
+            assert answers == ["", "", "no_such_agent", ""]
+            assert (await bob.send("y")).seq == 5
+            assert await memory_equals_store(served)
 
     run(main)
 

@@ -73,14 +73,6 @@ def test_a_job_is_committed_and_answered_with_its_outcome(drive: Drive) -> None:
     drive(scenario)
 
 
-def test_a_job_may_be_finished_where_it_is_committed(drive: Drive) -> None:
-    async def scenario(driver: Driver, store: FaultyStore) -> None:
-        outcome = await driver.commit(lambda: opening())
-        assert outcome.heads[f.ROOM].position == 2
-
-    drive(scenario)
-
-
 def test_a_refused_job_is_the_error_of_its_own_caller(drive: Drive) -> None:
     async def scenario(driver: Driver, store: FaultyStore) -> None:
         await driver.commit(opening())
@@ -102,20 +94,6 @@ def test_a_failed_commit_keeps_its_code_and_changes_nothing(drive: Drive, code: 
         assert error.value.code == code
         assert store.head(f.ROOM).position == 0
         await driver.commit(opening())
-
-    drive(scenario)
-
-
-def test_a_job_that_cannot_be_finished_fails_alone_with_a_code(drive: Drive) -> None:
-    async def scenario(driver: Driver, store: FaultyStore) -> None:
-        def broken() -> list[Write]:
-            raise ValueError("of ours")
-
-        with pytest.raises(StoreError) as error:
-            await driver.commit(broken)
-        assert error.value.code == "store_failed"
-        assert isinstance(error.value.__cause__, ValueError)
-        assert (await driver.commit(opening())).error is None
 
     drive(scenario)
 
@@ -168,28 +146,24 @@ def test_one_refused_job_among_many_in_a_transaction_leaves_the_others() -> None
         driver = ThreadDriver(store)
         answers: dict[str, str] = {}
 
-        async def job(name: str, make: Callable[[], Sequence[Write]]) -> None:
+        async def job(name: str, writes: Sequence[Write]) -> None:
             try:
-                await driver.commit(make)
+                await driver.commit(writes)
                 answers[name] = "ok"
             except ParlerError as error:
                 answers[name] = error.code
 
-        def broken() -> Sequence[Write]:
-            raise StoreError("internal")
-
         with trio.fail_after(20):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(job, "first", lambda: [MoveCursor(f.OTHER, f.ANN, f.message(1).header.position)])
+                nursery.start_soon(job, "first", [MoveCursor(f.OTHER, f.ANN, f.message(1).header.position)])
                 await trio.to_thread.run_sync(store.entered.wait)
-                nursery.start_soon(job, "good", opening)
+                nursery.start_soon(job, "good", opening())
                 await trio.testing.wait_all_tasks_blocked()
-                nursery.start_soon(job, "stale", lambda: [f.append(f.message(9), room=f.OTHER, expected=8)])
-                nursery.start_soon(job, "broken", broken)
+                nursery.start_soon(job, "stale", [f.append(f.message(9), room=f.OTHER, expected=8)])
                 await trio.testing.wait_all_tasks_blocked()
                 store.open.set()
             await driver.close()
-        assert answers == {"first": "ok", "good": "ok", "stale": "stale_position", "broken": "internal"}
+        assert answers == {"first": "ok", "good": "ok", "stale": "stale_position"}
         assert store.head(f.ROOM).position == 2
 
     trio.run(main)

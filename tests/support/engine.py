@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 import trio
 import trio.testing
 
-from parlerd.core.errors import ParlerError, StoreError
+from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.model import AgentId, KeyId, Millis, PrincipalId, RequestId, Via
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.driver import Driver, InlineDriver, Job, Settle
@@ -89,7 +89,10 @@ class CountedKeys:
         return AgentId(self._create("agent"))
 
     def sign(self, id: str, domain: Domain, data: bytes) -> bytes:
-        return self._keys[id].sign(domain, data)
+        key = self._keys.get(id)
+        if key is None:
+            raise Refused("no_such_agent")
+        return key.sign(domain, data)
 
     def key_id(self, code: str) -> KeyId:
         return KeyId(hashlib.sha256(b"key" + codes.normalise(code).encode()).hexdigest())
