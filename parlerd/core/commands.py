@@ -32,9 +32,11 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PostMessage(Command, frozen=True, kw_only=True):
-    """`to` and `visibility` hold ids or handles; `role` addresses whoever has that role or takes that handle."""
+    """`to` and `visibility` hold ids or handles; `role` addresses whoever has that role or takes that handle. `id` is
+    given with the key that `drawn_key` makes of it, for an author who named none."""
 
     kind: str
+    id: MessageId | None = None
     to: tuple[str, ...] = ()
     role: str = ""
     visibility: tuple[str, ...] | None = None

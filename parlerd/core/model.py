@@ -147,6 +147,16 @@ class Prior(msgspec.Struct, frozen=True):
     input: bytes
 
 
+def drawn_key(id: MessageId) -> str:
+    """The idempotency key of a message whose author named none. It follows from the id, so no index has to hold it."""
+    return f"k{id[1:]}"
+
+
+def message_of_key(key: str) -> MessageId | None:
+    """The only message that can have this key by `drawn_key`."""
+    return MessageId(f"m{key[1:]}") if key.startswith("k_") else None
+
+
 class Ids(Protocol):
     """Where new ids come from: random in the daemon, counted in tests."""
 

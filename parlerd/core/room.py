@@ -196,7 +196,7 @@ class Room:
             raise Refused("invalid_param", "A message cannot be addressed to someone it is hidden from.", param="to")
         known = state.authors.get(by.actor)
         event = e.MessagePosted(
-            id=MessageId(ids.new("m")),
+            id=command.id or MessageId(ids.new("m")),
             kind=command.kind,
             to=to,
             role=command.role,

@@ -99,12 +99,11 @@ class Settled(Generic[A]):
 
 @dataclass(slots=True, eq=False)
 class Submission(Generic[A]):
-    """A command on its way. `drawn` says that its idempotency key was drawn for it: nobody can have used it before."""
+    """A command on its way."""
 
     command: c.Command
     by: By
     content: Content | None
-    drawn: bool = False
     settled: Settled[A] | None = None
     error: ParlerError | None = None
     done: bool = False
@@ -190,9 +189,7 @@ class RoomActor(Generic[A]):
         self.kick()
         return await self.settle(submission)
 
-    def enqueue(
-        self, command: c.Command, by: By, content: Content | None = None, *, drawn: bool = False
-    ) -> Submission[A]:
+    def enqueue(self, command: c.Command, by: By, content: Content | None = None) -> Submission[A]:
         """Put a command in line, in the order of calls; `kick` must follow. Raises `Refused`."""
         if self.frozen:
             raise Refused("newer_log")
@@ -201,7 +198,7 @@ class RoomActor(Generic[A]):
         if len(self._waiting) >= MAX_WAITING:
             raise Refused("room_busy", retry_after_ms=100)
         self.used_at = trio.current_time()
-        submission: Submission[A] = Submission(command, by, content, drawn)
+        submission: Submission[A] = Submission(command, by, content)
         self._waiting.append(submission)
         return submission
 
@@ -377,8 +374,10 @@ class RoomActor(Generic[A]):
         """Decide one command and take its events into memory; its facts join the batch."""
         command, by = submission.command, submission.by
         scope = (by.actor, command.operation, command.key or "")
+        # A message that brings its id got it with its key, just now: nobody can have used either.
+        drawn = isinstance(command, c.PostMessage) and command.id is not None
         try:
-            if command.key is not None and not submission.drawn:
+            if command.key is not None and not drawn:
                 earlier = next((part.fresh[scope] for part in (*self._at_writer, batch) if scope in part.fresh), None)
                 if earlier is not None:
                     # The same request twice before a commit: the second is the first's replay, or a conflict.

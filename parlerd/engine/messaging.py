@@ -17,7 +17,7 @@ from parlerd.core import events as e
 from parlerd.core.envelope import DataPart, HandoffPart, Part, TextPart
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.home import AgentRecord
-from parlerd.core.model import MAX_TEXT, AgentId, MessageId, Position, RoomId, Seq, View, label
+from parlerd.core.model import MAX_TEXT, AgentId, MessageId, Position, RoomId, Seq, View, drawn_key, label
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
 from parlerd.engine import notifier
@@ -154,14 +154,14 @@ class Messaging:
             parts.append(DataPart(params.data))
         command = c.PostMessage(
             operation="message.send",
-            key=params.key or self._desk.random.new("k"),
+            key=params.key,
             input=input_digest(params),
             kind=params.kind,
             to=params.to,
             visibility=params.visible_to or None,
             reply_to=None if params.reply_to is None else MessageId(params.reply_to),
         )
-        return self._post(caller, me, actor, command, tuple(parts), drawn=params.key is None)
+        return self._post(caller, me, actor, command, tuple(parts))
 
     async def give_handoff(self, caller: Caller, params: t.GiveHandoff) -> t.GivenHandoff:
         me = await self._desk.me(caller)
@@ -173,14 +173,14 @@ class Messaging:
         known = next((m.agent for m in members if m.present and target in (m.handle, m.agent)), None)
         command = c.PostMessage(
             operation="handoff.give",
-            key=params.key or self._desk.random.new("k"),
+            key=params.key,
             input=input_digest(params),
             kind="handoff",
             to=() if known is None else (known,),
             role="" if known is not None else target,
         )
         part = HandoffPart(next=params.next, summary=params.summary, target=target)
-        sent = await self._post(caller, me, actor, command, (part,), drawn=params.key is None).result()
+        sent = await self._post(caller, me, actor, command, (part,)).result()
         return t.GivenHandoff(id=sent.id, room=sent.room, for_=target or None, replayed=sent.replayed, key=sent.key)
 
     def _post(
@@ -190,14 +190,15 @@ class Messaging:
         actor: RoomActor[Room],
         command: c.PostMessage,
         parts: tuple[Part, ...],
-        *,
-        drawn: bool,
     ) -> Posting:
         """Put a message in the room's line. The key travels with a failure too, so that a retry can be the same
-        request."""
+        request: its author's, or else one that is drawn here."""
+        if command.key is None:
+            id = MessageId(self._desk.random.new("m"))
+            command = msgspec.structs.replace(command, id=id, key=drawn_key(id))
         try:
             content = Content(parts=parts, seen=self._reading.seen(actor.room, me.id))
-            submission = actor.enqueue(command, self._desk.by(caller, me), content, drawn=drawn)
+            submission = actor.enqueue(command, self._desk.by(caller, me), content)
         except ParlerError as error:
             error.details.setdefault("key", command.key)
             raise

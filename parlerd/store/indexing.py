@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from parlerd.core import events as e
 from parlerd.core.events import Header
-from parlerd.core.model import AgentId, KeyId, MessageId, Millis, Position, RoomId
+from parlerd.core.model import AgentId, KeyId, MessageId, Millis, Position, RoomId, drawn_key
 
 
 class RoomRow(NamedTuple):
@@ -58,7 +58,7 @@ class PrivateRow(NamedTuple):
 
 
 class PriorRow(NamedTuple):
-    """The first fact of a request that carried an idempotency key."""
+    """The first fact of a request that carried an idempotency key, unless that follows from a message's id."""
 
     room: RoomId
     actor: AgentId
@@ -146,7 +146,8 @@ def derive(rows: Rows, room: RoomId, header: Header, counts: Counts) -> None:
         if isinstance(event, e.RoomOpened):
             owner, principal = str(event.owner), str(event.owner_principal)
         rows.rooms.append(RoomRow(room, header.at, owner, principal))
-    if header.key is not None:
+    drawn = isinstance(event, e.MessagePosted) and header.key == drawn_key(event.id)
+    if header.key is not None and not drawn:
         rows.priors.append(PriorRow(room, header.by.actor, header.operation, header.key, header.position))
     if isinstance(event, e.MessagePosted):
         author, position = header.by.actor, header.position

@@ -46,6 +46,7 @@ from parlerd.store.port import (
     Snapshot,
     StoredMessage,
     Write,
+    prior_by_id,
 )
 from parlerd.store.staging import EMPTY, NO_CHAIN, SALT_LENGTH, FactRow, Staged, is_intact, stage
 
@@ -279,10 +280,10 @@ class MemoryStore:
     def prior(self, room: RoomId, actor: AgentId, operation: str, key: str) -> Prior | None:
         with self._lock:
             position = self._index.priors.get((room, actor, operation, key))
-            if position is None:
-                return None
-            header = decode_header(self._logs[room].facts[position - 1].header)
-        return Prior(position, header.input or b"")
+            if position is not None:
+                header = decode_header(self._logs[room].facts[position - 1].header)
+                return Prior(position, header.input or b"")
+        return prior_by_id(self, room, actor, operation, key)
 
     def room_of_key(self, key: KeyId) -> RoomId | None:
         with self._lock:

@@ -14,7 +14,19 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from parlerd.core.events import Header
-from parlerd.core.model import AgentId, KeyId, MessageId, Millis, Position, Prior, RoomId, Seq, Stage, View
+from parlerd.core.model import (
+    AgentId,
+    KeyId,
+    MessageId,
+    Millis,
+    Position,
+    Prior,
+    RoomId,
+    Seq,
+    Stage,
+    View,
+    message_of_key,
+)
 
 START: Final = Position(0)
 """Before the first fact of a room."""
@@ -287,3 +299,13 @@ class Store(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+def prior_by_id(store: Store, room: RoomId, actor: AgentId, operation: str, key: str) -> Prior | None:
+    """An earlier use of a key that was drawn for a message: no index row holds such a key, the message's id does."""
+    message = message_of_key(key)
+    found = None if message is None else store.find_message(message)
+    header = None if found is None or found[0] != room else store.message(*found)
+    if header is None or (header.by.actor, header.operation, header.key) != (actor, operation, key):
+        return None
+    return Prior(header.position, header.input or b"")

@@ -46,6 +46,7 @@ from parlerd.store.port import (
     Snapshot,
     StoredMessage,
     Write,
+    prior_by_id,
 )
 from parlerd.store.staging import EMPTY, NO_CHAIN, SALT_LENGTH, BodyRow, FactRow, Staged, is_intact, stage
 from parlerd.store.upgrade import Schema
@@ -337,10 +338,10 @@ class SqliteStore:
             " WHERE i.room = ? AND i.actor = ? AND i.operation = ? AND i.key = ?",
             (room, actor, operation, key),
         )
-        if row is None:
-            return None
-        header = decode_header(row[0])
-        return Prior(header.position, header.input or b"")
+        if row is not None:
+            header = decode_header(row[0])
+            return Prior(header.position, header.input or b"")
+        return prior_by_id(self, room, actor, operation, key)
 
     def room_of_key(self, key: KeyId) -> RoomId | None:
         row = self._database.row("SELECT room FROM room_keys WHERE key = ?", (key,))
@@ -518,7 +519,8 @@ def _insert(
 @cache
 def _insertion(table: str, width: int, rows: int, conflict: str) -> str:
     row = f"({', '.join('?' * width)})"
-    return f"INSERT INTO {table} VALUES {', '.join([row] * rows)} {conflict}"  # noqa: S608 - our own names
+    # FAIL and not ABORT: whoever gets an error rolls back, and SQLite keeps no journal of its own for the statement.
+    return f"INSERT OR FAIL INTO {table} VALUES {', '.join([row] * rows)} {conflict}"  # noqa: S608 - our own names
 
 
 _Found = tuple[int, int, int, bytes, bytes | None, bytes | None]

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parlerd.core.errors import StoreError
-from parlerd.core.model import AgentId, KeyId, MessageId, Millis, Position, RoomId, Seq, Stage, View
+from parlerd.core.model import AgentId, KeyId, MessageId, Millis, Position, RoomId, Seq, Stage, View, drawn_key
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import (
     Append,
@@ -519,6 +519,31 @@ def test_an_idempotency_key_is_remembered_for_its_room_agent_and_operation_alone
     assert store.prior(ROOM, BEN, "message.send", "k") is None
     assert store.prior(ROOM, ANN, "session.open", "k") is None
     assert store.prior(ROOM, ANN, "message.send", "K") is None
+
+
+def test_a_key_that_was_drawn_for_a_message_is_known_by_the_messages_id(store: Store) -> None:
+    key = drawn_key(MessageId("m_x"))
+    new = message(3, id="m_x", key=key, operation="message.send", input=b"digest")
+    _do(store, append(opened(), message(2, id="m_y"), new))
+    for _ in range(2):
+        prior = store.prior(ROOM, ANN, "message.send", key)
+        assert prior is not None
+        assert (prior.position, prior.input) == (3, b"digest")
+        assert store.prior(OTHER, ANN, "message.send", key) is None
+        assert store.prior(ROOM, BEN, "message.send", key) is None
+        assert store.prior(ROOM, ANN, "handoff.give", key) is None
+        # The id of a message that had another key, or none.
+        assert store.prior(ROOM, ANN, "", drawn_key(MessageId("m_y"))) is None
+        assert store.prior(ROOM, ANN, "message.send", "m_x") is None
+        store.rebuild_index()
+
+
+def test_a_key_that_only_looks_drawn_is_remembered_like_any_other(store: Store) -> None:
+    _do(store, append(opened(), message(2, id="m_x", key="k_z"), message(3, id="m_z", author=BEN)))
+    prior = store.prior(ROOM, ANN, "", "k_z")
+    assert prior is not None
+    assert prior.position == 2
+    assert store.prior(ROOM, BEN, "", "k_z") is None
 
 
 def test_the_first_fact_of_a_request_stands_for_its_key(store: Store) -> None:

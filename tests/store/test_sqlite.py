@@ -225,7 +225,8 @@ def test_a_damaged_file_names_the_newest_backup_and_how_to_restore_it(path: Path
     old = SqliteStore(path, backups=backups)
     _fill(old)
     old.close()
-    newer = Schema({**shipped_schema().scripts, 2: "CREATE TABLE later (x ANY) STRICT;"})
+    shipped = shipped_schema()
+    newer = Schema({**shipped.scripts, shipped.version + 1: "CREATE TABLE later (x ANY) STRICT;"})
     SqliteStore(path, backups=backups, schema=newer).close()
     backup = newest_backup(backups)
     path.write_bytes(b"\0" * path.stat().st_size)
@@ -300,7 +301,12 @@ store._database.writer.execute("SELECT 'committed'")
 
 @pytest.mark.parametrize(
     ("when", "survives"),
-    [("INSERT INTO facts", 2), ("INSERT INTO public_messages", 2), ("COMMIT", 2), ("SELECT 'committed'", 4)],
+    [
+        ("INSERT OR FAIL INTO facts", 2),
+        ("INSERT OR FAIL INTO public_messages", 2),
+        ("COMMIT", 2),
+        ("SELECT 'committed'", 4),
+    ],
 )
 def test_a_kill_leaves_all_of_a_transaction_or_nothing(when: str, survives: int, path: Path, backups: Path) -> None:
     root = Path(__file__).parents[2]

@@ -73,7 +73,7 @@ def test_an_older_file_is_copied_whole_before_it_is_changed(path: Path, backups:
     backup = newest_backup(backups)
     assert backup is not None
     assert [found.name for found in backups.iterdir()] == [backup.name]
-    assert backup.name == "parler-schema-1-20231114T221320123.db"
+    assert backup.name == f"parler-schema-{shipped_schema().version}-20231114T221320123.db"
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
     assert stat.S_IMODE(backups.stat().st_mode) == 0o700
     kept = SqliteStore(backup, backups=backups)
@@ -132,7 +132,8 @@ def test_a_newer_file_is_refused_with_the_version_it_needs_and_left_alone(path: 
     with pytest.raises(StoreError) as caught:
         SqliteStore(path, backups=backups)
     assert caught.value.code == "newer_store"
-    assert caught.value.details == {"schema": 2, "known": 1, "needs": "9.8.7"}
+    known = shipped_schema().version
+    assert caught.value.details == {"schema": known + 1, "known": known, "needs": "9.8.7"}
     assert "9.8.7" in caught.value.hint
     assert path.read_bytes() == before
 
@@ -143,7 +144,34 @@ def test_without_room_for_a_backup_nothing_is_changed(path: Path, backups: Path,
     with pytest.raises(StoreError) as caught:
         SqliteStore(path, backups=backups, schema=_next("CREATE TABLE later (x INTEGER) STRICT;"))
     assert caught.value.code == "store_readonly"
-    assert raw("SELECT value FROM meta WHERE key = 'schema'") == [("1",)]
+    assert raw("SELECT value FROM meta WHERE key = 'schema'") == [(str(shipped_schema().version),)]
+
+
+@pytest.mark.parametrize("version", range(1, shipped_schema().version))
+def test_every_older_schema_becomes_the_shipped_one_and_keeps_its_facts(
+    version: int, path: Path, backups: Path, tmp_path: Path
+) -> None:
+    shipped = shipped_schema()
+    older = Schema({step: shipped.scripts[step] for step in range(1, version + 1)})
+    store = SqliteStore(path, backups=backups, schema=older)
+    store.transact([[append(opened(), message(2, key="k"))]])
+    store.close()
+    store = SqliteStore(path, backups=backups)
+    assert [outcome.error for outcome in store.transact([[append(message(3))]])] == [None]
+    assert store.verify_chain(ROOM) is None
+    assert store.check() == []
+    prior = store.prior(ROOM, ANN, "", "k")
+    assert prior is not None
+    assert prior.position == 2
+    store.close()
+    new = tmp_path / "new.db"
+    SqliteStore(new, backups=backups).close()
+    assert _shape(path) == _shape(new)
+
+
+def _shape(path: Path) -> list[tuple[str, str]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("SELECT name, sql FROM sqlite_schema ORDER BY name").fetchall()
 
 
 def test_the_newest_backup_is_told_by_the_time_in_its_name(backups: Path) -> None:
