@@ -1,9 +1,12 @@
-"""How the engine drives a synchronous store: one writer thread with group commit, one reader thread for pages.
+"""How the engine drives a synchronous store: group commit on the loop or in a thread, one reader thread for pages.
 
-Rooms hand jobs to the writer; whatever waits when the thread is free becomes one transaction (one fsync), so
-durability costs a batch and not a message. Hopping through `trio.to_thread` costs 122 us a call and does not batch; a
-dedicated thread that takes all that waits gives 7 to 24 times its rate (measured). Point reads (an idempotency key,
-an id) run on the loop: 10 to 20 us against a 100 us hop. Pages and folds, which may touch a cold disk, never do.
+What rooms hand over in one turn of the loop becomes one transaction (one fsync), so durability costs a batch and not a
+message. A few facts are committed on the loop itself, at the turn's end: there and back through a thread costs a
+quarter of what an agent waits for. More, and anything while the disk is slow or someone else is writing, goes to one
+writer thread, which takes all that waits when it is free, and the loop goes on meanwhile; what is handed over while the
+thread is at work follows it there, so that jobs stay in order. Hopping through `trio.to_thread` would cost 122 us a
+call and not batch (measured). Point reads (an idempotency key, an id) run on the loop: 10 to 20 us against a 100 us
+hop. Pages and folds, which may touch a cold disk, never do.
 
 `InlineDriver` is the same face without threads, for tests under virtual time.
 """
@@ -11,15 +14,25 @@ an id) run on the loop: 10 to 20 us against a 100 us hop. Pages and folds, which
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import trio
 
 from parlerd.core.errors import ParlerError, StoreError
-from parlerd.store.port import Outcome, Store, Write
+from parlerd.store.port import Append, Outcome, PutSnapshot, Store, Write
+
+LIGHT_FACTS: Final = 8
+"""Facts that are committed on the loop. Deciding and signing more costs the loop as much as the thread's hop saves."""
+LIGHT_BYTES: Final = 64 * 1024
+"""Bytes of bodies that are."""
+QUICK_S: Final = 0.002
+"""Seconds that a light commit may take and still be done on the loop: what others then wait for it. A slower one is
+remembered with a tenth less at each light commit after it."""
+_FADES: Final = 0.9
 
 T = TypeVar("T")
 Job = Sequence[Write]
@@ -66,6 +79,15 @@ class _Promise:
         self._settle(self.value, self.error)
 
 
+_Handed = tuple[Any, _Promise]
+_Batch = list[_Handed]
+
+
+def _settle(batch: _Batch) -> None:
+    for _, promise in batch:
+        promise.settle()
+
+
 class _Waited:
     """A promise's answer, for a task."""
 
@@ -88,69 +110,85 @@ class _Waited:
 
 
 class _Worker:
-    """A thread that takes everything that waits, runs it as one batch, and wakes the loop once for all of it."""
+    """A thread that takes everything that waits, runs it as one batch, wakes the loop once to `settle` all of it, and
+    then does what can be done `afterwards`."""
 
-    def __init__(self, name: str, run: Callable[[list[tuple[Any, _Promise]]], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        run: Callable[[_Batch], None],
+        *,
+        settle: Callable[[_Batch], None] = _settle,
+        afterwards: Callable[[], None] = lambda: None,
+    ) -> None:
         self._run = run
+        self._settle = settle
+        self._afterwards = afterwards
         self._token = trio.lowlevel.current_trio_token()
-        self._waiting: SimpleQueue[tuple[Any, _Promise] | None] = SimpleQueue()
+        self._waiting: SimpleQueue[_Handed | None] = SimpleQueue()
         self._closing = False
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
         self._thread.start()
 
-    def submit(self, item: Any, settle: Callable[[Any, BaseException | None], None]) -> None:
+    def submit(self, handed: _Handed) -> None:
         if self._closing:
             raise StoreError("draining")
-        self._waiting.put((item, _Promise(settle)))
+        self._waiting.put(handed)
 
-    async def run(self, item: Any) -> Any:
-        waited = _Waited()
-        self.submit(item, waited.settle)
-        return await waited.get()
+    def nudge(self) -> None:
+        """There may be something to do afterwards."""
+        self._waiting.put(None)
 
     def _loop(self) -> None:
-        closing = False
-        while not closing:
-            batch, closing = self._take()
-            if batch:
+        while not self._closing or not self._waiting.empty():
+            if batch := self._take():
                 self._run(batch)
                 with suppress(trio.RunFinishedError):
-                    self._token.run_sync_soon(_settle, batch)
+                    self._token.run_sync_soon(self._settle, batch)
+            self._afterwards()
 
-    def _take(self) -> tuple[list[tuple[Any, _Promise]], bool]:
-        """Everything that waits, at least one item; and whether the end was among it."""
-        batch: list[tuple[Any, _Promise]] = []
-        item = self._waiting.get()
-        while item is not None:
-            batch.append(item)
-            try:
-                item = self._waiting.get_nowait()
-            except Empty:
-                return batch, False
-        return batch, True
+    def _take(self) -> _Batch:
+        """Everything that waits, once there is something."""
+        taken = [self._waiting.get()]
+        with suppress(Empty):
+            while True:
+                taken.append(self._waiting.get_nowait())
+        return [handed for handed in taken if handed is not None]
 
     async def close(self) -> None:
         """Run what waits, then end the thread."""
         self._closing = True
-        self._waiting.put(None)
+        self.nudge()
         await trio.to_thread.run_sync(self._thread.join)
 
 
-def _settle(batch: list[tuple[Any, _Promise]]) -> None:
-    for _, promise in batch:
-        promise.settle()
-
-
-def _run_commits(store: Store, batch: list[tuple[Any, _Promise]]) -> None:
+def _commit(store: Store, batch: _Batch, *, patient: bool = True) -> None:
     """One transaction for the whole batch; a failure of the commit is everyone's, a refused job only its own."""
     try:
-        settled = list(zip(batch, store.transact([job for job, _ in batch]), strict=True))
+        settled = list(zip(batch, store.transact([job for job, _ in batch], patient=patient), strict=True))
     except Exception as error:
         for _, promise in batch:
             promise.error = _coded(error)
         return
     for (_, promise), outcome in settled:
         promise.value, promise.error = outcome, outcome.error
+
+
+def _is_light(batch: _Batch) -> bool:
+    facts, size = 0, 0
+    for job, _ in batch:
+        for write in job:
+            if isinstance(write, PutSnapshot):
+                return False
+            if isinstance(write, Append):
+                facts += len(write.facts)
+                size += sum(len(fact.body or b"") for fact in write.facts)
+    return facts <= LIGHT_FACTS and size <= LIGHT_BYTES
+
+
+def _is_locked(batch: _Batch) -> bool:
+    """Whether the whole batch failed because someone else was writing."""
+    return all(isinstance(promise.error, StoreError) and promise.error.code == "store_locked" for _, promise in batch)
 
 
 def _coded(error: Exception) -> ParlerError:
@@ -175,32 +213,96 @@ class _Committing:
 
 
 class ThreadDriver(_Committing):
-    """The real driver. Make it inside the trio run that uses it."""
+    """The real driver. Make it inside the trio run that uses it. `clock` gives seconds."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, clock: Callable[[], float] = time.perf_counter) -> None:
         self.store = store
-        self._writer = _Worker("parler-writer", lambda batch: _run_commits(store, batch))
+        self._clock = clock
+        self._slowest = 0.0
+        self._closing = False
+        self._at_thread = 0
+        self._turn: _Batch = []
+        self._handed = trio.lowlevel.ParkingLot()
+        self._ended = trio.Event()
+        self._writer = _Worker("parler-writer", self._commit, settle=self._landed, afterwards=self._checkpoint)
         self._reader = _Worker("parler-reader", self._run_queries)
+        trio.lowlevel.spawn_system_task(self._commit_turns, name="parler-commits")
 
-    def _run_queries(self, batch: list[tuple[Any, _Promise]]) -> None:
+    def hand_over(self, job: Job, settled: Settle) -> None:
+        if self._closing:
+            raise StoreError("draining")
+        handed = (job, _Promise(settled))
+        if self._at_thread:
+            self._to_thread([handed])
+        else:
+            self._turn.append(handed)
+            self._handed.unpark_all()
+
+    # -- on the loop ---------------------------------------------------------------------------------------
+
+    async def _commit_turns(self) -> None:
+        """Commit what each turn of the loop brings: here if that is quick, or else in the thread."""
+        while self._turn or not self._closing:
+            if not self._turn:
+                await self._handed.park()
+                continue
+            batch, self._turn = self._turn, []
+            if self._slowest > QUICK_S or not _is_light(batch):
+                self._to_thread(batch)
+                continue
+            self._commit(batch, patient=False)
+            if _is_locked(batch):
+                self._to_thread(batch)
+                continue
+            _settle(batch)
+            if self.store.checkpoint_due:
+                self._writer.nudge()
+        self._ended.set()
+
+    def _to_thread(self, batch: _Batch) -> None:
+        self._at_thread += len(batch)
+        for handed in batch:
+            self._writer.submit(handed)
+
+    def _landed(self, batch: _Batch) -> None:
+        self._at_thread -= len(batch)
+        _settle(batch)
+
+    async def read(self, query: Callable[[Store], T]) -> T:
+        waited = _Waited()
+        self._reader.submit((query, _Promise(waited.settle)))
+        value: T = await waited.get()
+        return value
+
+    async def close(self) -> None:
+        """Finish what waits, end both threads, close the store."""
+        self._closing = True
+        self._handed.unpark_all()
+        await self._ended.wait()
+        await self._reader.close()
+        await self._writer.close()
+        self.store.close()
+
+    # -- here or there -------------------------------------------------------------------------------------
+
+    def _commit(self, batch: _Batch, *, patient: bool = True) -> None:
+        begun = self._clock()
+        _commit(self.store, batch, patient=patient)
+        if _is_light(batch):
+            self._slowest = max(self._clock() - begun, self._slowest * _FADES)
+
+    # -- in the threads ------------------------------------------------------------------------------------
+
+    def _checkpoint(self) -> None:
+        if self.store.checkpoint_due:
+            self.store.checkpoint()
+
+    def _run_queries(self, batch: _Batch) -> None:
         for query, promise in batch:
             try:
                 promise.value = query(self.store)
             except Exception as error:
                 promise.error = error
-
-    def hand_over(self, job: Job, settled: Settle) -> None:
-        self._writer.submit(job, settled)
-
-    async def read(self, query: Callable[[Store], T]) -> T:
-        value: T = await self._reader.run(query)
-        return value
-
-    async def close(self) -> None:
-        """Finish what waits, end both threads, close the store."""
-        await self._reader.close()
-        await self._writer.close()
-        self.store.close()
 
 
 class InlineDriver(_Committing):
@@ -214,7 +316,7 @@ class InlineDriver(_Committing):
 
     def _commit(self, job: Job, settled: Settle) -> None:
         promise = _Promise(settled)
-        _run_commits(self.store, [(job, promise)])
+        _commit(self.store, [(job, promise)])
         promise.settle()
 
     async def read(self, query: Callable[[Store], T]) -> T:

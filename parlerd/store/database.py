@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 OLDEST_SQLITE: Final = (3, 37, 0)
 """STRICT tables. Source: SQLite's release notes."""
 BUSY_TIMEOUT_MS: Final = 5_000
+_OWN_CHECKPOINT_PAGES: Final = 8_000
+"""Where SQLite moves the log into the file by itself, within a commit. `checkpoint` is to come long before."""
 _CACHED_STATEMENTS: Final = 640
 """For each connection. A writer under load uses some 64 sizes of INSERT for each of the busiest tables."""
 
@@ -73,6 +75,7 @@ class Database:
         self._busy_timeout_ms = busy_timeout_ms
         self._idle: deque[sqlite3.Connection] = deque()
         self._closed = False
+        self._patient = True
         _make_private(path)
         try:
             self.writer = self._connect()
@@ -82,6 +85,7 @@ class Database:
             # WAL lets readers go on while the writer commits; FULL puts each commit on the disk before it is told.
             self.writer.execute("PRAGMA journal_mode = WAL")
             self.writer.execute("PRAGMA synchronous = FULL")
+            self.writer.execute(f"PRAGMA wal_autocheckpoint = {_OWN_CHECKPOINT_PAGES}")
             bring_up_to_date(self.writer, schema or shipped_schema(), backups, now_ms)
             if max_pages is not None:
                 self.writer.execute(f"PRAGMA max_page_count = {int(max_pages)}")
@@ -99,6 +103,19 @@ class Database:
         while self._idle:
             self._idle.pop().close()
         self.writer.close()
+
+    def be_patient(self, patient: bool) -> None:
+        """Whether the writer waits for another process that is writing, or fails at once."""
+        if patient is not self._patient:
+            self.writer.execute(f"PRAGMA busy_timeout = {self._busy_timeout_ms if patient else 0}")
+            self._patient = patient
+
+    def checkpoint(self) -> None:
+        """Move the log into the file, as far as no reader needs it. If that fails the log only grows."""
+        try:
+            self.writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error as error:
+            log.warning("the log could not be moved into the file: %s", self.meaning(error).code)
 
     def rows(self, sql: str, parameters: Parameters = ()) -> list[Any]:
         """All rows of a read, on a reading connection."""

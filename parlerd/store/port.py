@@ -1,7 +1,8 @@
 """The store's face: what every implementation does, and what one contract suite checks.
 
-A store is synchronous and not thread-safe beyond this: one thread calls `transact`, other threads may call the
-reads at the same time. The engine owns the threads. Above: `parlerd.engine`. Below: `parlerd.core` for the shapes.
+A store is synchronous and not thread-safe beyond this: one thread at a time calls `transact` or `checkpoint`, other
+threads may call the reads at the same time. The engine owns the threads. Above: `parlerd.engine`. Below:
+`parlerd.core` for the shapes.
 
 Two kinds of data. Facts are append-only and everything about a room can be folded from them. Beside them only reading
 positions, leases, snapshots and index rows are kept, written in the same transaction.
@@ -193,12 +194,23 @@ class Outcome:
 class Store(Protocol):
     """One home's data. Every method may raise `StoreError` with one of the `store_*` codes."""
 
-    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+    def transact(self, jobs: Sequence[Sequence[Write]], *, patient: bool = True) -> list[Outcome]:
         """Commit all jobs durably in one transaction, a savepoint each, and say what became of each.
 
         A refused job (say, `stale_position`) fails alone. When the commit itself fails this raises, and no job
-        happened. A job sees what the jobs before it did.
+        happened. A job sees what the jobs before it did. Where someone else is writing this waits, for some seconds;
+        unless it is `patient` it raises `store_locked` at once.
         """
+        ...
+
+    @property
+    def checkpoint_due(self) -> bool:
+        """Whether `checkpoint` has work to do."""
+        ...
+
+    def checkpoint(self) -> None:
+        """Do the housekeeping that commits put off, so that nobody waits for it with a commit. Nothing depends on it
+        but how large files grow. Raises nothing."""
         ...
 
     def head(self, room: RoomId) -> Head: ...

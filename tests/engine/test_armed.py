@@ -20,9 +20,9 @@ class Jobs(MemoryStore):
         super().__init__()
         self.jobs: list[Sequence[Write]] = []
 
-    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+    def transact(self, jobs: Sequence[Sequence[Write]], *, patient: bool = True) -> list[Outcome]:
         self.jobs += jobs
-        return super().transact(jobs)
+        return super().transact(jobs, patient=patient)
 
     def appends(self) -> list[Sequence[Write]]:
         return [job for job in self.jobs if isinstance(job[0], Append)]

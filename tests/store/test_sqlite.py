@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -158,6 +159,80 @@ def test_a_file_that_another_program_holds_is_named_and_nothing_is_stored(path: 
     assert store.head(ROOM).position == 7, "reading goes on"
     other.execute("ROLLBACK")
     other.close()
+    _do(store, append(message(8)))
+    store.close()
+
+
+def test_who_is_impatient_is_told_at_once_that_another_program_writes(path: Path, backups: Path) -> None:
+    store = SqliteStore(path, backups=backups, busy_timeout_ms=600_000)
+    _fill(store)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError) as caught:
+            store.transact([[append(message(8))]], patient=False)
+        assert caught.value.code == "store_locked"
+        waited = threading.Thread(target=lambda: _do(store, append(message(8))))
+        waited.start()
+        # Whoever is patient waits for the lock: the other program still gets to finish what it does.
+        other.execute("DELETE FROM leases")
+        other.execute("COMMIT")
+        waited.join(10)
+    assert store.head(ROOM).position == 8
+    store.close()
+
+
+def test_who_is_impatient_is_told_at_once_that_another_thread_writes(path: Path, backups: Path) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def salts(length: int) -> bytes:
+        entered.set()
+        assert leave.wait(10)
+        return bytes(length)
+
+    store = SqliteStore(path, backups=backups, random_bytes=salts)
+    writing = threading.Thread(target=lambda: _do(store, append(opened())))
+    writing.start()
+    assert entered.wait(10)
+    with pytest.raises(StoreError) as caught:
+        store.transact([[MoveCursor(ROOM, ANN, Position(1))]], patient=False)
+    assert caught.value.code == "store_locked"
+    leave.set()
+    writing.join(10)
+    assert store.head(ROOM).position == 1
+    store.close()
+
+
+def test_checkpoints_bound_the_log_and_nobody_waits_for_them_with_a_commit(path: Path, backups: Path) -> None:
+    store = SqliteStore(path, backups=backups)
+    store.transact([[append(opened())]])
+    log = path.with_name(f"{path.name}-wal")
+    sizes: list[int] = []
+    position = 1
+    for _ in range(3):
+        while not store.checkpoint_due:
+            position += 1
+            _do(store, append(message(position)))
+        before = path.stat().st_size
+        _do(store, append(message(position + 1)))
+        assert path.stat().st_size == before, "a commit only writes the log"
+        position += 1
+        store.checkpoint()
+        assert path.stat().st_size > before
+        sizes.append(log.stat().st_size)
+    assert max(sizes) < 1_500 * 4_096
+    assert store.verify_chain(ROOM) is None
+    store.close()
+
+
+def test_a_checkpoint_that_fails_is_no_error_of_the_commit_before_it(
+    path: Path, backups: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = SqliteStore(path, backups=backups)
+    _fill(store)
+    store._database.writer.set_authorizer(lambda *_: sqlite3.SQLITE_DENY)
+    store.checkpoint()
+    store._database.writer.set_authorizer(None)
+    assert "could not be moved" in caplog.text
     _do(store, append(message(8)))
     store.close()
 
