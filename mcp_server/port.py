@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -13,6 +14,9 @@ import trio
 from parlerd.core.model import RoomId
 from parlerd.engine.callers import Caller
 from parlerd.operations import types as t
+
+Say = Callable[[bytes], Awaitable[None]]
+"""Send one line to the host. It waits while too much is on its way there."""
 
 
 class EnginePort(Protocol):

@@ -17,7 +17,7 @@ import gc
 import importlib
 import logging
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol, cast
 
 import msgspec
@@ -25,7 +25,7 @@ import trio
 
 from mcp_server import envelope, static
 from mcp_server.calls import Calls
-from mcp_server.port import EnginePort
+from mcp_server.port import EnginePort, Say
 from mcp_server.ringing import NO_BELLS, Bell, watch
 from mcp_server.waits import LONGEST, BriefEngine
 from mcp_server.window import Window, as_named
@@ -103,17 +103,15 @@ class McpHost:
         self,
         hello: Hello,
         caller: Caller,
-        incoming: trio.MemoryReceiveChannel[bytes],
-        outgoing: trio.MemorySendChannel[bytes],
+        incoming: AsyncIterator[bytes],
+        say: Say,
     ) -> None:
         """Serve one window until its lines end."""
         # The bells wait on their own account; only what a host waits for is cut short.
         engine = self.engine if self._wait_max_ms >= LONGEST else BriefEngine(self.engine, self._wait_max_ms)
         window = Window(engine, hello, caller, self._workspace_of)
         try:
-            await _Session(self, window, hello, outgoing).run(incoming)
-        except* trio.BrokenResourceError:
-            pass  # the connection went away under an answer; ipc knows
+            await _Session(self, window, hello, say).run(incoming)
         except* Exception as group:
             place = "".join(traceback.format_tb(_first(group).__traceback__))
             log.error("a session failed with %s\n%s", type(_first(group)).__name__, place)
@@ -122,11 +120,11 @@ class McpHost:
 class _Session:
     """One connection."""
 
-    def __init__(self, host: McpHost, window: Window, hello: Hello, outgoing: trio.MemorySendChannel[bytes]) -> None:
+    def __init__(self, host: McpHost, window: Window, hello: Hello, say: Say) -> None:
         self._host = host
         self._window = window
         self._hello = hello
-        self._outgoing = outgoing
+        self._say = say
         self._prefix = f"parler-{window.caller.session}-"
         self._handshakes: dict[str | int, object] = {}
         self._greeted: set[str | int] = set()
@@ -136,7 +134,7 @@ class _Session:
         self._calls = Calls(window, self._answer_call)
         self._watched = False
 
-    async def run(self, incoming: trio.MemoryReceiveChannel[bytes]) -> None:
+    async def run(self, incoming: AsyncIterator[bytes]) -> None:
         to_sdk, from_lines = trio.open_memory_channel[Message](_QUEUE)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._serve, from_lines, nursery.cancel_scope)
@@ -319,7 +317,7 @@ class _Session:
         return message
 
     async def _answer(self, id: str | int, result: bytes) -> None:
-        await self._outgoing.send(b'{"jsonrpc":"2.0","id":' + msgspec.json.encode(id) + b',"result":' + result + b"}")
+        await self._say(b'{"jsonrpc":"2.0","id":' + msgspec.json.encode(id) + b',"result":' + result + b"}")
 
     async def _answer_call(self, id: str | int, result: bytes) -> None:
         await self._answer(id, static.stamped(result, static.RESULT_STAMP) if self._modern else result)
@@ -329,7 +327,7 @@ class _Session:
         await self._send({"jsonrpc": "2.0", "id": id, "error": error})
 
     async def _send(self, message: Message) -> None:
-        await self._outgoing.send(msgspec.json.encode(message))
+        await self._say(msgspec.json.encode(message))
 
 
 def _is_whole(params: dict[str, Any]) -> bool:

@@ -17,7 +17,7 @@ import logging.handlers
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -32,6 +32,7 @@ from parlerd.engine.engine import Engine, open_engine
 from parlerd.engine.ports import SystemRandomness, WallClock
 from parlerd.identity.keyring import KeyRing
 from parlerd.ipc import credentials, workspace
+from parlerd.ipc.host import Say
 from parlerd.ipc.listener import listening
 from parlerd.ipc.server import Server
 from parlerd.paths import Home, home_from
@@ -138,16 +139,10 @@ class _LateHost:
         )
         self._ready.set()
 
-    async def __call__(
-        self,
-        hello: Hello,
-        caller: Caller,
-        incoming: trio.MemoryReceiveChannel[bytes],
-        outgoing: trio.MemorySendChannel[bytes],
-    ) -> None:
+    async def __call__(self, hello: Hello, caller: Caller, incoming: AsyncIterator[bytes], say: Say) -> None:
         await self._ready.wait()
         assert self._host is not None
-        await self._host(hello, caller, incoming, outgoing)
+        await self._host(hello, caller, incoming, say)
 
 
 async def _stop_on_signal(stopping: trio.Event) -> None:

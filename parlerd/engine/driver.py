@@ -222,9 +222,9 @@ class ThreadDriver(_Committing):
         self._closing = False
         self._at_thread = 0
         self._turn: _Batch = []
-        self._handed = trio.lowlevel.ParkingLot()
+        self._parked: trio.lowlevel.Task | None = None
         self._ended = trio.Event()
-        self._writer = _Worker("parler-writer", self._commit, settle=self._landed, afterwards=self._checkpoint)
+        self._writer = _Worker("parler-writer", self._commit_there, settle=self._landed, afterwards=self._checkpoint)
         self._reader = _Worker("parler-reader", self._run_queries)
         trio.lowlevel.spawn_system_task(self._commit_turns, name="parler-commits")
 
@@ -236,7 +236,7 @@ class ThreadDriver(_Committing):
             self._to_thread([handed])
         else:
             self._turn.append(handed)
-            self._handed.unpark_all()
+            self._unpark()
 
     # -- on the loop ---------------------------------------------------------------------------------------
 
@@ -244,13 +244,13 @@ class ThreadDriver(_Committing):
         """Commit what each turn of the loop brings: here if that is quick, or else in the thread."""
         while self._turn or not self._closing:
             if not self._turn:
-                await self._handed.park()
+                await self._park()
                 continue
             batch, self._turn = self._turn, []
             if self._slowest > QUICK_S or not _is_light(batch):
                 self._to_thread(batch)
                 continue
-            self._commit(batch, patient=False)
+            self._commit(batch, patient=False, light=True)
             if _is_locked(batch):
                 self._to_thread(batch)
                 continue
@@ -258,6 +258,21 @@ class ThreadDriver(_Committing):
             if self.store.checkpoint_due:
                 self._writer.nudge()
         self._ended.set()
+
+    async def _park(self) -> None:
+        """Wait for `_unpark`. Without an event: this is on the way of every message."""
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._parked = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self._parked = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def _unpark(self) -> None:
+        parked, self._parked = self._parked, None
+        if parked is not None:
+            trio.lowlevel.reschedule(parked)
 
     def _to_thread(self, batch: _Batch) -> None:
         self._at_thread += len(batch)
@@ -277,7 +292,7 @@ class ThreadDriver(_Committing):
     async def close(self) -> None:
         """Finish what waits, end both threads, close the store."""
         self._closing = True
-        self._handed.unpark_all()
+        self._unpark()
         await self._ended.wait()
         await self._reader.close()
         await self._writer.close()
@@ -285,13 +300,16 @@ class ThreadDriver(_Committing):
 
     # -- here or there -------------------------------------------------------------------------------------
 
-    def _commit(self, batch: _Batch, *, patient: bool = True) -> None:
+    def _commit(self, batch: _Batch, *, patient: bool, light: bool) -> None:
         begun = self._clock()
         _commit(self.store, batch, patient=patient)
-        if _is_light(batch):
+        if light:
             self._slowest = max(self._clock() - begun, self._slowest * _FADES)
 
     # -- in the threads ------------------------------------------------------------------------------------
+
+    def _commit_there(self, batch: _Batch) -> None:
+        self._commit(batch, patient=True, light=_is_light(batch))
 
     def _checkpoint(self) -> None:
         if self.store.checkpoint_due:

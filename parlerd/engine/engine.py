@@ -110,13 +110,13 @@ class Engine:
 
     def stream(
         self, op: str, params: t.Params, caller: Caller
-    ) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[t.Result]]:
-        """Run a stream: a channel of results that ends when the stream does. Leaving the context ends it."""
+    ) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
+        """Run a stream in the task that iterates it. Cancelling that ends it, and so does leaving the context."""
         handler = self.stream_handlers.get(op)
         if handler is None:
             raise Refused("unknown_operation", operation=op[:64])
         self._admit(op, caller)
-        return _channel(handler(caller, params))
+        return aclosing(handler(caller, params))
 
     @asynccontextmanager
     async def changes(self, caller: Caller) -> AsyncIterator[trio.MemoryReceiveChannel[RoomId]]:

@@ -11,7 +11,8 @@ import logging
 import secrets
 import socket
 import traceback
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Final
@@ -34,8 +35,6 @@ log = logging.getLogger("parlerd.ipc")
 
 _CHUNK: Final = 32 * 1024
 """Bytes read in one turn. It bounds how long the frames of one connection keep others waiting: a few milliseconds."""
-_LINES: Final = 16
-"""Lines of one window that may wait in either direction; a window that sends more waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,57 +325,36 @@ class Connection:
     # -- role stdio ----------------------------------------------------------------------------------------
 
     async def _host_window(self, hello: Hello, caller: Caller, events: list[ClientEvent]) -> None:
-        from_host, incoming = trio.open_memory_channel[bytes](_LINES)
-        outgoing, to_host = trio.open_memory_channel[bytes](_LINES)
         session = trio.CancelScope()
-        async with trio.open_nursery() as reading:
-            reading.start_soon(self._lines_in, caller, events, from_host, session)
-            async with trio.open_nursery() as writing:
-                writing.start_soon(self._lines_out, to_host)
-                async with outgoing, incoming:
-                    with session:
-                        await self._stdio_host(hello, caller, incoming, outgoing)
-            reading.cancel_scope.cancel()
+        async with aclosing(self._lines(caller, events, session)) as lines:
+            with session:
+                await self._stdio_host(hello, caller, lines, self._say)
 
-    async def _lines_in(
-        self,
-        caller: Caller,
-        events: list[ClientEvent],
-        from_host: trio.MemorySendChannel[bytes],
-        session: trio.CancelScope,
-    ) -> None:
-        async with from_host:
-            try:
-                while not await self._take_lines(events, caller, from_host):
-                    events = await self._read()
-                    if not events:
-                        break
-            except trio.BrokenResourceError:
-                return  # the session has ended, and with it the connection
-        # A session that does not notice the end of its input is ended.
+    async def _lines(
+        self, caller: Caller, events: list[ClientEvent], session: trio.CancelScope
+    ) -> AsyncGenerator[bytes, None]:
+        """The lines of a window's host to the end of its input, read as the session asks for them. A session that does
+        not notice the end is ended."""
+        open = True
+        while open:
+            for event in events:
+                if isinstance(event, bytes):
+                    yield event
+                    continue
+                if isinstance(event, Note) and event.written:
+                    await self._engine.acknowledge_shown(caller)
+                elif isinstance(event, Ended):
+                    self._farewell = event.error
+                open = False
+                break
+            else:
+                events = await self._read()
+                open = bool(events)
         session.deadline = trio.current_time() + self._limits.session_seconds
 
-    async def _take_lines(
-        self, events: Iterable[ClientEvent], caller: Caller, from_host: trio.MemorySendChannel[bytes]
-    ) -> bool:
-        """Pass lines on; True at the end of the host's input."""
-        for event in events:
-            if isinstance(event, bytes):
-                await from_host.send(event)
-            elif isinstance(event, Note):
-                if event.written:
-                    await self._engine.acknowledge_shown(caller)
-                return True
-            elif isinstance(event, Ended):
-                self._farewell = event.error
-                return True
-        return False
-
-    async def _lines_out(self, to_host: trio.MemoryReceiveChannel[bytes]) -> None:
-        async with to_host:
-            async for line in to_host:
-                await self._out.drained()
-                self._out.send(self._peer.line(line))
+    async def _say(self, line: bytes) -> None:
+        await self._out.drained()
+        self._out.send(self._peer.line(line))
 
 
 @cache

@@ -6,11 +6,9 @@ library, and tests pass in small fakes.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
-
-import trio
 
 from parlerd.engine.callers import Caller
 from parlerd.operations import types as t
@@ -42,8 +40,8 @@ class EngineFace(Protocol):
 
     def stream(
         self, op: str, params: t.Params, caller: Caller
-    ) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[t.Result]]:
-        """Follow an operation. The channel is bounded; its end is the stream's orderly end."""
+    ) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
+        """Follow an operation, in the task that iterates; the end of it is the stream's orderly end."""
         ...
 
     async def connect(self, caller: Caller) -> None:
@@ -59,8 +57,8 @@ class EngineFace(Protocol):
         ...
 
 
-StdioHost = Callable[
-    [Hello, Caller, "trio.MemoryReceiveChannel[bytes]", "trio.MemorySendChannel[bytes]"], Awaitable[None]
-]
-"""Serve one window: lines from the host come in, lines for it go out. Returning ends the connection; when the incoming
-channel ends, the host has closed its stdin or the shim is gone."""
+Say = Callable[[bytes], Awaitable[None]]
+"""Send one line to the host of a window. It waits while too much is on its way there."""
+StdioHost = Callable[[Hello, Caller, AsyncIterator[bytes], Say], Awaitable[None]]
+"""Serve one window: the lines of its host come in, and lines for it go out. Returning ends the connection; when the
+incoming lines end, the host has closed its stdin or the shim is gone."""

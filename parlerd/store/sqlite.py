@@ -28,6 +28,7 @@ from parlerd.core.events import Header, MessagePosted, decode_header
 from parlerd.core.model import AgentId, KeyId, MessageId, Millis, Position, Prior, RoomId, Seq, Stage, View
 from parlerd.store.database import BUSY_TIMEOUT_MS, Database, wall_clock_ms
 from parlerd.store.indexing import Counts, Rows, derive
+from parlerd.store.memo import Memo
 from parlerd.store.numbering import Numbering, Tally
 from parlerd.store.port import (
     Append,
@@ -90,6 +91,8 @@ class SqliteStore:
         self._writing = threading.Lock()
         self._rooms: dict[RoomId, _Room] = {}
         self._put_off = 0
+        self._cursors = Memo(self._read_cursor)
+        self._memberships = Memo(self._read_memberships)
 
     # -- writing -------------------------------------------------------------------------------------------
 
@@ -103,11 +106,17 @@ class SqliteStore:
                 outcomes = [self._add(job, batch) for job in jobs]
                 batch.write(self._database.writer)
             self._put_off += batch.pages
+            if batch.cursors:
+                self._cursors.forget((row[0], row[1]) for row in batch.cursors)
+            if batch.index.memberships:
+                self._memberships.forget(row.agent for row in batch.index.memberships)
             return outcomes
         except sqlite3.IntegrityError:
             # The database itself refused a row, and a shared statement cannot say whose. Once more, job by job.
             with self._meanings(), self._transaction():
-                return [self._alone(job) for job in jobs]
+                outcomes = [self._alone(job) for job in jobs]
+            self._forget()
+            return outcomes
         except sqlite3.Error as error:
             raise self._database.meaning(error) from error
         finally:
@@ -121,6 +130,10 @@ class SqliteStore:
         with self._writing:
             self._put_off = 0
             self._database.checkpoint()
+
+    def _forget(self) -> None:
+        self._cursors.forget()
+        self._memberships.forget()
 
     def _alone(self, job: Sequence[Write]) -> Outcome:
         writer = self._database.writer
@@ -366,6 +379,9 @@ class SqliteStore:
         return None if row is None else RoomId(row[0])
 
     def memberships(self, agent: AgentId) -> list[Membership]:
+        return list(self._memberships(agent))
+
+    def _read_memberships(self, agent: AgentId) -> list[Membership]:
         rows = self._database.rows(
             "SELECT m.room, m.agent, m.state FROM memberships m JOIN rooms r ON r.room = m.room"
             " WHERE m.agent = ? ORDER BY r.opened_at, m.room",
@@ -380,9 +396,10 @@ class SqliteStore:
         return [room for (room,) in rows]
 
     def cursor(self, room: RoomId, reader: AgentId) -> Cursor:
-        row = self._database.row(
-            "SELECT delivered, acknowledged FROM cursors WHERE room = ? AND reader = ?", (room, reader)
-        )
+        return self._cursors((room, reader))
+
+    def _read_cursor(self, whose: tuple[RoomId, AgentId]) -> Cursor:
+        row = self._database.row("SELECT delivered, acknowledged FROM cursors WHERE room = ? AND reader = ?", whose)
         return Cursor() if row is None else Cursor(*row)
 
     def deliveries(self, room: RoomId, position: Position) -> list[Delivery]:
@@ -431,6 +448,7 @@ class SqliteStore:
                     batch.write(writer)
             # What was counted on a damaged index is not what stands there now.
             self._rooms.clear()
+        self._forget()
 
     def close(self) -> None:
         with self._writing:
@@ -501,24 +519,22 @@ class _Batch:
 
     def write(self, writer: sqlite3.Connection) -> None:
         index = self.index
-        _insert(writer, "facts", 10, self.facts)
-        _insert(writer, "bodies", 4, self.bodies)
-        _insert(writer, "rooms", 4, index.rooms)
-        _insert(writer, "messages", 3, index.messages)
-        _insert(writer, "public_messages", 6, index.public)
-        _insert(writer, "private_messages", 8, index.private)
-        # The first fact of a request stands for it.
-        _insert(writer, "idempotency", 5, index.priors, "ON CONFLICT DO NOTHING")
-        _insert(writer, "room_keys", 2, index.keys)
-        _insert(
-            writer,
-            "memberships",
-            3,
-            index.memberships,
-            "ON CONFLICT (agent, room) DO UPDATE SET state = excluded.state",
-        )
-        _insert(writer, "cursors", 4, self.cursors, _ADVANCE_CURSOR)
-        _insert(writer, "deliveries", 6, self.deliveries)
+        for table, rows, conflict in (
+            ("facts", self.facts, ""),
+            ("bodies", self.bodies, ""),
+            ("rooms", index.rooms, ""),
+            ("messages", index.messages, ""),
+            ("public_messages", index.public, ""),
+            ("private_messages", index.private, ""),
+            # The first fact of a request stands for it.
+            ("idempotency", index.priors, "ON CONFLICT DO NOTHING"),
+            ("room_keys", index.keys, ""),
+            ("memberships", index.memberships, "ON CONFLICT (agent, room) DO UPDATE SET state = excluded.state"),
+            ("cursors", self.cursors, _ADVANCE_CURSOR),
+            ("deliveries", self.deliveries, ""),
+        ):
+            if rows:
+                _insert(writer, table, rows, conflict)
         for change in self.leases:
             if isinstance(change, DropLease):
                 writer.execute("DELETE FROM leases WHERE window = ?", (change.window,))
@@ -532,9 +548,8 @@ class _Batch:
             writer.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?)", snapshot)
 
 
-def _insert(
-    writer: sqlite3.Connection, table: str, width: int, rows: Sequence[tuple[Any, ...]], conflict: str = ""
-) -> None:
+def _insert(writer: sqlite3.Connection, table: str, rows: Sequence[tuple[Any, ...]], conflict: str) -> None:
+    width = len(rows[0])
     for start in range(0, len(rows), _MAX_INSERT):
         part = rows[start : start + _MAX_INSERT]
         writer.execute(_insertion(table, width, len(part), conflict), list(chain.from_iterable(part)))

@@ -58,8 +58,18 @@ class Stream:
 
 @asynccontextmanager
 async def watching(served: Served, party: Party, op: str, params: t.Params) -> AsyncIterator[Stream]:
-    async with served.engine.stream(op, params, party.caller) as items:
-        yield Stream(items)
+    async with served.engine.stream(op, params, party.caller) as items, trio.open_nursery() as nursery:
+        send, receive = trio.open_memory_channel[t.Result](0)
+
+        async def read() -> None:
+            """In a task of its own, as a door does: whoever stops waiting for the next item must not end the stream."""
+            async with send:
+                async for item in items:
+                    await send.send(item)
+
+        nursery.start_soon(read)
+        yield Stream(receive)
+        nursery.cancel_scope.cancel()
 
 
 async def follow(served: Served, party: Party, params: t.WatchRoom, seen: list[str]) -> None:

@@ -275,7 +275,7 @@ def test_a_flood_of_cancels_and_credits_for_nothing_is_ignored() -> None:
 
 
 def test_a_window_that_floods_waits_for_its_session_and_keeps_nobody_else_waiting() -> None:
-    async def idle(_hello: object, _caller: object, _incoming: object, _outgoing: object) -> None:
+    async def idle(_hello: object, _caller: object, _incoming: object, _say: object) -> None:
         await trio.sleep_forever()
 
     async def main() -> None:

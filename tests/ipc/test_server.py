@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 
 import pytest
@@ -14,6 +14,7 @@ from trio.testing import MockClock
 from parlerd.core.errors import ParlerError
 from parlerd.engine.callers import Caller
 from parlerd.ipc.connection import Limits
+from parlerd.ipc.host import Say
 from parlerd.operations import types as t
 from parlerd.wire import codec
 from parlerd.wire.frames import frame
@@ -457,8 +458,8 @@ class Session:
         self,
         hello: Hello,
         caller: Caller,
-        incoming: trio.MemoryReceiveChannel[bytes],
-        outgoing: trio.MemorySendChannel[bytes],
+        incoming: AsyncIterator[bytes],
+        say: Say,
     ) -> None:
         self.hellos.append(hello)
         async for line in incoming:
@@ -467,7 +468,7 @@ class Session:
                 return
             if self.error is not None:
                 raise self.error
-            await outgoing.send(b"%d" % len(self.lines))
+            await say(b"%d" % len(self.lines))
         self.ended += 1
         if self.stubborn:
             await trio.sleep_forever()
@@ -519,6 +520,31 @@ def test_a_window_that_is_cut_acknowledges_nothing() -> None:
             assert server.connections == 0
         assert (session.ended, engine.acknowledged) == (1, [])
         assert engine.disconnected == engine.connected
+
+    run(main)
+
+
+def test_lines_for_a_host_that_is_gone_go_nowhere_and_end_quietly(caplog: pytest.LogCaptureFixture) -> None:
+    said: list[int] = []
+
+    async def talkative(hello: Hello, caller: Caller, incoming: AsyncIterator[bytes], say: Say) -> None:
+        async for _ in incoming:
+            for number in range(100):
+                await say(bytes(100_000))
+                said.append(number)
+            await trio.sleep_forever()
+
+    async def main() -> None:
+        async with serving(FakeEngine(), talkative) as (server, home):
+            with WireClient(home) as client:
+                await client.hello(role="stdio")
+                await client.send(client.peer.line(b"a"))
+                # As much as may wait for a host that reads nothing, and what the kernel takes.
+                await trio.testing.wait_all_tasks_blocked()
+                assert 0 < len(said) < 100
+            await trio.testing.wait_all_tasks_blocked()
+            assert server.connections == 0
+        assert caplog.text == ""
 
     run(main)
 

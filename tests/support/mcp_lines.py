@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import trio
@@ -121,9 +121,14 @@ async def hosted(
     outgoing, receive = trio.open_memory_channel[bytes](16)
     async with trio.open_nursery() as nursery:
 
+        async def say(line: bytes) -> None:
+            # As the door does it: a line for a host that is gone goes nowhere.
+            with suppress(trio.BrokenResourceError):
+                await outgoing.send(line)
+
         async def serve() -> None:
             async with incoming, outgoing:
-                await host(first or hello(), who, incoming, outgoing)
+                await host(first or hello(), who, incoming, say)
 
         nursery.start_soon(serve)
         async with send, receive:
