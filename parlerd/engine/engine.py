@@ -108,9 +108,7 @@ class Engine:
         assert isinstance(params, t.Send)
         return self._messaging.begin_send(caller, params)
 
-    def stream(
-        self, op: str, params: t.Params, caller: Caller
-    ) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
+    def stream(self, op: str, params: t.Params, caller: Caller) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
         """Run a stream in the task that iterates it. Cancelling that ends it, and so does leaving the context."""
         handler = self.stream_handlers.get(op)
         if handler is None:

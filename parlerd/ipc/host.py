@@ -38,9 +38,7 @@ class EngineFace(Protocol):
         """Begin an operation that only needs a place in a line; None for one that must be called."""
         ...
 
-    def stream(
-        self, op: str, params: t.Params, caller: Caller
-    ) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
+    def stream(self, op: str, params: t.Params, caller: Caller) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
         """Follow an operation, in the task that iterates; the end of it is the stream's orderly end."""
         ...
 

@@ -49,7 +49,7 @@ from parlerd.store.port import (
     Write,
     prior_by_id,
 )
-from parlerd.store.staging import EMPTY, NO_CHAIN, SALT_LENGTH, BodyRow, FactRow, Staged, is_intact, stage
+from parlerd.store.staging import EMPTY, NO_CHAIN, SALT_LENGTH, Staged, is_intact, stage
 from parlerd.store.upgrade import Schema
 
 _MAX_CACHED_ROOMS: Final = 4_096
@@ -91,6 +91,7 @@ class SqliteStore:
         self._writing = threading.Lock()
         self._rooms: dict[RoomId, _Room] = {}
         self._put_off = 0
+        self._bases = Memo(self._read_base)
         self._cursors = Memo(self._read_cursor)
         self._memberships = Memo(self._read_memberships)
 
@@ -106,6 +107,8 @@ class SqliteStore:
                 outcomes = [self._add(job, batch) for job in jobs]
                 batch.write(self._database.writer)
             self._put_off += batch.pages
+            if batch.numbered:
+                self._bases.forget(batch.numbered)
             if batch.cursors:
                 self._cursors.forget((row[0], row[1]) for row in batch.cursors)
             if batch.index.memberships:
@@ -132,6 +135,7 @@ class SqliteStore:
             self._database.checkpoint()
 
     def _forget(self) -> None:
+        self._bases.forget()
         self._cursors.forget()
         self._memberships.forget()
 
@@ -170,8 +174,11 @@ class SqliteStore:
             for header in part.headers:
                 derive(batch.index, part.room, header, room.counts)
             room.head = part.head
-            batch.facts += part.facts
-            batch.bodies += part.bodies
+            if part.facts and not room.base:
+                room.base = self._number(part.room) * _LOG
+                batch.numbered.append(part.room)
+            batch.facts += [(room.base + fact.position, *fact[1:]) for fact in part.facts]
+            batch.bodies += [(room.base + body.position, body.body, body.signature) for body in part.bodies]
         for write in job:
             if not isinstance(write, Append):
                 batch.add(write)
@@ -181,13 +188,22 @@ class SqliteStore:
         known = self._rooms.get(room)
         if known is None:
             writer = self._database.writer
-            row = writer.execute(_HEAD, (room,)).fetchone()
+            numbered = writer.execute(_NUMBER, (room,)).fetchone()
+            base = 0 if numbered is None else numbered[0] * _LOG
+            row = writer.execute(_HEAD, (base, base + _LOG)).fetchone()
             last = writer.execute(
                 "SELECT number FROM public_messages WHERE room = ? ORDER BY position DESC LIMIT 1", (room,)
             ).fetchone()
             counts = _StoredCounts(writer, room, 0 if last is None else last[0])
-            known = self._rooms[room] = _Room(EMPTY if row is None else Head(*row), counts)
+            known = self._rooms[room] = _Room(base, EMPTY if row is None else Head(*row), counts)
         return known
+
+    def _number(self, room: RoomId) -> int:
+        """A number for a room that has no log yet."""
+        (number,) = self._database.writer.execute(
+            "INSERT INTO logs (room) VALUES (?) RETURNING number", (room,)
+        ).fetchone()
+        return int(number)
 
     @contextmanager
     def _transaction(self, *, patient: bool = True) -> Iterator[None]:
@@ -218,12 +234,18 @@ class SqliteStore:
 
     # -- the log -------------------------------------------------------------------------------------------
 
+    def _read_base(self, room: RoomId) -> int:
+        """What the ids of a room's facts and bodies begin after; 0, which has none, for a room without a log."""
+        row = self._database.row(_NUMBER, (room,))
+        return 0 if row is None else int(row[0]) * _LOG
+
     def head(self, room: RoomId) -> Head:
-        row = self._database.row(_HEAD, (room,))
+        base = self._bases(room)
+        row = self._database.row(_HEAD, (base, base + _LOG))
         return EMPTY if row is None else Head(*row)
 
     def chain_at(self, room: RoomId, position: Position) -> bytes:
-        row = self._database.row("SELECT chain FROM facts WHERE room = ? AND position = ?", (room, position))
+        row = self._database.row("SELECT chain FROM facts WHERE id = ?", (self._bases(room) + position,))
         chain: bytes = NO_CHAIN if row is None else row[0]
         return chain
 
@@ -231,13 +253,14 @@ class SqliteStore:
         return [room for (room,) in self._database.rows("SELECT room FROM rooms ORDER BY opened_at, room")]
 
     def facts(self, room: RoomId, after: Position, limit: int) -> list[Header]:
+        base = self._bases(room)
         rows = self._database.rows(
-            "SELECT header FROM facts WHERE room = ? AND position > ? ORDER BY position LIMIT ?", (room, after, limit)
+            "SELECT header FROM facts WHERE id > ? AND id < ? ORDER BY id LIMIT ?", (base + after, base + _LOG, limit)
         )
         return [decode_header(header) for (header,) in rows]
 
     def body(self, room: RoomId, position: Position) -> tuple[bytes, bytes | None] | None:
-        row = self._database.row("SELECT body, signature FROM bodies WHERE room = ? AND position = ?", (room, position))
+        row = self._database.row("SELECT body, signature FROM bodies WHERE id = ?", (self._bases(room) + position,))
         return None if row is None else (row[0], row[1])
 
     def snapshot(self, room: RoomId) -> Snapshot | None:
@@ -327,16 +350,20 @@ class SqliteStore:
         spans = [(max(low, after), high) for low, high in numbering.spans if high > after]
         if newest_first:
             spans.reverse()
+        base = self._bases(room)
         connection = self._database.borrow()
         found: list[_Found] = []
         size = 0
         try:
             scans: list[Iterator[_Found]] = [
                 chain.from_iterable(
-                    connection.execute(public, (view.reader, room, low, high, *extra, limit + 1)) for low, high in spans
+                    connection.execute(public, (view.reader, base, base, room, low, high, *extra, limit + 1))
+                    for low, high in spans
                 ),
                 iter(
-                    connection.execute(private, (room, view.reader, after, numbering.head, *extra, limit + 1)),
+                    connection.execute(
+                        private, (base, base, room, view.reader, after, numbering.head, *extra, limit + 1)
+                    ),
                 ),
             ]
             for row in heapq.merge(*scans, key=itemgetter(0), reverse=newest_first):
@@ -357,7 +384,7 @@ class SqliteStore:
         return None if row is None else (row[0], row[1])
 
     def message(self, room: RoomId, position: Position) -> Header | None:
-        row = self._database.row("SELECT header FROM facts WHERE room = ? AND position = ?", (room, position))
+        row = self._database.row("SELECT header FROM facts WHERE id = ?", (self._bases(room) + position,))
         if row is None:
             return None
         header = decode_header(row[0])
@@ -365,9 +392,9 @@ class SqliteStore:
 
     def prior(self, room: RoomId, actor: AgentId, operation: str, key: str) -> Prior | None:
         row = self._database.row(
-            "SELECT f.header FROM idempotency i CROSS JOIN facts f ON f.room = i.room AND f.position = i.position"
+            "SELECT f.header FROM idempotency i CROSS JOIN facts f ON f.id = ? + i.position"
             " WHERE i.room = ? AND i.actor = ? AND i.operation = ? AND i.key = ?",
-            (room, actor, operation, key),
+            (self._bases(room), room, actor, operation, key),
         )
         if row is not None:
             header = decode_header(row[0])
@@ -414,10 +441,11 @@ class SqliteStore:
     # -- care ------------------------------------------------------------------------------------------------
 
     def verify_chain(self, room: RoomId) -> Position | None:
+        base = self._bases(room)
         connection = self._database.borrow()
         expected, previous = 1, NO_CHAIN
         try:
-            for position, header, salt, digest, link, body in connection.execute(_WHOLE_FACTS, (room,)):
+            for position, header, salt, digest, link, body in connection.execute(_WHOLE_FACTS, (base, base + _LOG)):
                 if position != expected or not is_intact(previous, salt, header, digest, link, body):
                     return Position(expected)
                 expected, previous = expected + 1, link
@@ -438,9 +466,12 @@ class SqliteStore:
             writer = self._database.writer
             for table in _INDEX_TABLES:
                 writer.execute(f"DELETE FROM {table}")  # noqa: S608 - our own names
-            for (room,) in writer.execute("SELECT DISTINCT room FROM facts").fetchall():
+            for room, number in writer.execute("SELECT room, number FROM logs").fetchall():
                 counts = Counts()
-                headers = iter(writer.execute("SELECT header FROM facts WHERE room = ? ORDER BY position", (room,)))
+                base = number * _LOG
+                headers = iter(
+                    writer.execute("SELECT header FROM facts WHERE id > ? AND id < ? ORDER BY id", (base, base + _LOG))
+                )
                 while chunk := list(islice(headers, _REBUILD_CHUNK)):
                     batch = _Batch()
                     for (header,) in chunk:
@@ -459,6 +490,7 @@ class SqliteStore:
 class _Room:
     """What the writer knows of a room between transactions. Dropped whenever a transaction fails."""
 
+    base: int
     head: Head
     counts: Counts
 
@@ -489,8 +521,9 @@ class _StoredCounts(Counts):
 class _Batch:
     """Rows of a transaction, by table, in order."""
 
-    facts: list[FactRow] = field(default_factory=list)
-    bodies: list[BodyRow] = field(default_factory=list)
+    numbered: list[RoomId] = field(default_factory=list)
+    facts: list[tuple[Any, ...]] = field(default_factory=list)
+    bodies: list[tuple[int, bytes, bytes | None]] = field(default_factory=list)
     index: Rows = field(default_factory=Rows)
     cursors: list[tuple[RoomId, AgentId, Position, Position]] = field(default_factory=list)
     deliveries: list[tuple[RoomId, AgentId, Stage, Position, Position, Millis]] = field(default_factory=list)
@@ -501,7 +534,7 @@ class _Batch:
     def pages(self) -> int:
         """About as many as a commit of this writes to the log: a leaf of each table that a message touches, and three
         for four facts that go together (measured), beside long bodies."""
-        return 8 + len(self.facts) * 3 // 4 + sum(len(row.body) for row in self.bodies if len(row.body) > 4096) // 4096
+        return 8 + len(self.facts) * 3 // 4 + sum(len(body) for _, body, _ in self.bodies) // 4096
 
     def add(self, write: MoveCursor | MarkDelivery | PutLease | DropLease | PutSnapshot) -> None:
         if isinstance(write, MoveCursor):
@@ -572,7 +605,10 @@ def _message(room: RoomId, numbering: Numbering, row: _Found) -> StoredMessage:
 
 
 _LAST: Final = 2**63 - 1
-_HEAD: Final = "SELECT position, at, chain FROM facts WHERE room = ? ORDER BY position DESC LIMIT 1"
+_LOG: Final = 2**32
+"""Ids of one log: a fact's or body's id is its log's number times this, and its position."""
+_NUMBER: Final = "SELECT number FROM logs WHERE room = ?"
+_HEAD: Final = "SELECT position, at, chain FROM facts WHERE id > ? AND id < ? ORDER BY id DESC LIMIT 1"
 _PUBLIC_OWN: Final = """
     SELECT own FROM public_messages INDEXED BY public_messages_by_author
      WHERE room = :room AND author = :reader AND position <= :position ORDER BY position DESC LIMIT 1"""
@@ -599,13 +635,13 @@ _PUBLIC_PAGE: Final = """
                       WHERE p.room = m.room AND p.reader = ? AND p.position < m.position
                       ORDER BY p.position DESC LIMIT 1), 0),
            f.header, b.body, b.signature
-      FROM public_messages m CROSS JOIN facts f ON f.room = m.room AND f.position = m.position
-      LEFT JOIN bodies b ON b.room = m.room AND b.position = m.position
+      FROM public_messages m CROSS JOIN facts f ON f.id = ? + m.position
+      LEFT JOIN bodies b ON b.id = ? + m.position
      WHERE m.room = ? AND m.position > ? AND m.position <= ?"""
 _PRIVATE_PAGE: Final = """
     SELECT m.position, m.public, m.number, f.header, b.body, b.signature
-      FROM private_messages m CROSS JOIN facts f ON f.room = m.room AND f.position = m.position
-      LEFT JOIN bodies b ON b.room = m.room AND b.position = m.position
+      FROM private_messages m CROSS JOIN facts f ON f.id = ? + m.position
+      LEFT JOIN bodies b ON b.id = ? + m.position
      WHERE m.room = ? AND m.reader = ? AND m.position > ? AND m.position <= ?"""
 _DELIVERIES: Final = """
     WITH stages (stage, rung) AS
@@ -620,8 +656,8 @@ _DELIVERIES: Final = """
      ORDER BY d.reader, s.rung"""
 _WHOLE_FACTS: Final = """
     SELECT f.position, f.header, f.salt, f.digest, f.chain, b.body
-      FROM facts f LEFT JOIN bodies b ON b.room = f.room AND b.position = f.position
-     WHERE f.room = ? ORDER BY f.position"""
+      FROM facts f LEFT JOIN bodies b ON b.id = f.id
+     WHERE f.id > ? AND f.id < ? ORDER BY f.id"""
 _INDEX_TABLES: Final = (
     "rooms",
     "messages",
@@ -633,24 +669,30 @@ _INDEX_TABLES: Final = (
 )
 _CHECKS: Final = (
     (
+        "Log {0} belongs to no room.",
+        "SELECT DISTINCT f.log FROM facts f LEFT JOIN logs l ON l.number = f.log WHERE l.number IS NULL",
+    ),
+    (
         "Room {0} has {1} facts and its last is number {2}: some are missing.",
-        "SELECT room, count(*), max(position) FROM facts GROUP BY room HAVING count(*) <> max(position)",
+        "SELECT l.room, count(*), max(f.position) FROM facts f JOIN logs l ON l.number = f.log"
+        " GROUP BY f.log HAVING count(*) <> max(f.position)",
     ),
     (
         "Room {0} holds facts of type {1}, version {2}, which this Parler does not know.",
-        "SELECT DISTINCT f.room, f.type, f.v FROM facts f LEFT JOIN fact_types t ON t.type = f.type AND t.v >= f.v"
-        " WHERE t.type IS NULL",
+        "SELECT DISTINCT l.room, f.type, f.v FROM facts f JOIN logs l ON l.number = f.log"
+        " LEFT JOIN fact_types t ON t.type = f.type AND t.v >= f.v WHERE t.type IS NULL",
     ),
     (
         "Room {0} has a body at {1} without its fact.",
-        "SELECT b.room, b.position FROM bodies b LEFT JOIN facts f ON f.room = b.room AND f.position = b.position"
-        " WHERE f.room IS NULL",
+        "SELECT coalesce(l.room, b.log), b.position FROM bodies b LEFT JOIN facts f ON f.id = b.id"
+        " LEFT JOIN logs l ON l.number = b.log WHERE f.id IS NULL",
     ),
     (
         "Room {0} has {1} messages and {2} in the index: run `parler doctor --rebuild`.",
-        "SELECT f.room, f.n, coalesce(m.n, 0)"
-        " FROM (SELECT room, count(*) AS n FROM facts WHERE type = 'message_posted' GROUP BY room) f"
-        " LEFT JOIN (SELECT room, count(*) AS n FROM messages GROUP BY room) m ON m.room = f.room"
+        "SELECT l.room, f.n, coalesce(m.n, 0)"
+        " FROM (SELECT log, count(*) AS n FROM facts WHERE type = 'message_posted' GROUP BY log) f"
+        " JOIN logs l ON l.number = f.log"
+        " LEFT JOIN (SELECT room, count(*) AS n FROM messages GROUP BY room) m ON m.room = l.room"
         " WHERE f.n <> coalesce(m.n, 0)",
     ),
 )

@@ -14,7 +14,7 @@ import msgspec
 
 from parlerd.core.errors import StoreError
 from parlerd.core.events import Header, HomeEvent, RoomEvent, encode_header
-from parlerd.core.model import AgentId, Millis, Position, RoomId
+from parlerd.core.model import Millis, Position, RoomId
 from parlerd.store.port import Append, Head
 
 SALT_LENGTH: Final = 16
@@ -28,12 +28,10 @@ _TYPES: Final[dict[type, str]] = {
 
 
 class FactRow(NamedTuple):
-    room: RoomId
     position: Position
     type: str
     v: int
     at: Millis
-    actor: AgentId
     header: bytes
     salt: bytes
     digest: bytes
@@ -41,7 +39,6 @@ class FactRow(NamedTuple):
 
 
 class BodyRow(NamedTuple):
-    room: RoomId
     position: Position
     body: bytes
     signature: bytes | None
@@ -79,18 +76,14 @@ def stage(append: Append, head: Head, salts: bytes) -> Staged:
         if body is not None:
             if hashlib.sha256(body).digest() != header.body:
                 raise _contradicts(append.room, header, "body")
-            bodies.append(BodyRow(append.room, header.position, body, new.signature))
+            bodies.append(BodyRow(header.position, body, new.signature))
         position, at = header.position, header.at
         encoded = encode_header(header)
         salt = salts[index * SALT_LENGTH : (index + 1) * SALT_LENGTH]
         digest = fact_digest(salt, encoded)
         chain = link(chain, digest)
         event = header.event
-        facts.append(
-            FactRow(
-                append.room, position, _TYPES[type(event)], event.v, at, header.by.actor, encoded, salt, digest, chain
-            )
-        )
+        facts.append(FactRow(position, _TYPES[type(event)], event.v, at, encoded, salt, digest, chain))
         headers.append(header)
     return Staged(append.room, headers, facts, bodies, Head(position, at, chain))
 

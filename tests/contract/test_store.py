@@ -759,8 +759,9 @@ def _tamper(store: Store, position: int, column: str) -> None:
         writer = store._database.writer
         writer.execute("DROP TRIGGER facts_never_change")
         size = writer.execute(f"SELECT length({column}) FROM facts WHERE position = ?", (position,)).fetchone()[0]
-        sql = f"UPDATE facts SET {column} = zeroblob(?) WHERE room = ? AND position = ?"
-        writer.execute(sql, (size, ROOM, position))
+        of_room = "log = (SELECT number FROM logs WHERE room = ?)"
+        sql = f"UPDATE facts SET {column} = zeroblob(?) WHERE position = ? AND {of_room}"
+        writer.execute(sql, (size, position, ROOM))
     else:
         assert isinstance(store, MemoryStore)
         facts = store._logs[ROOM].facts

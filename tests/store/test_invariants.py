@@ -11,8 +11,10 @@ from parlerd.store.sqlite import SqliteStore
 from tests.store.conftest import Raw
 from tests.support.facts import ANN, ROOM, append, everything, message, opened
 
-_FACT = "INSERT INTO facts VALUES ('r_one', {position}, {type}, {v}, {at}, 'U', {header}, {salt}, {digest}, {chain})"
+# The first room's log has the number one, the second's number two and no facts.
+_FACT = "INSERT INTO facts VALUES ({log} << 32 | {position}, {type}, {v}, {at}, {header}, {salt}, {digest}, {chain})"
 _GOOD = {
+    "log": "1",
     "position": "4",
     "type": "'message_posted'",
     "v": "1",
@@ -31,15 +33,24 @@ def _fact(**changes: str) -> str:
 REFUSED = {
     "a fact is never changed": "UPDATE facts SET at = 1 WHERE position = 1",
     "nor by replacing it": _fact(position="3").replace("INSERT", "INSERT OR REPLACE"),
-    "nor by an update that replaces": "UPDATE OR REPLACE facts SET position = 1 WHERE position = 3",
+    "nor by an update that replaces": "UPDATE OR REPLACE facts SET id = 1 << 32 | 1 WHERE position = 3",
     "nor by an upsert": _fact(position="3") + " ON CONFLICT DO UPDATE SET at = 1",
     "a fact is never removed": "DELETE FROM facts WHERE position = 3",
     "nor all of them": "DELETE FROM facts",
     "a position is never skipped": _fact(position="5"),
     "nor taken twice": _fact(position="3"),
     "nor below one": _fact(position="0"),
-    "a room begins at one": _fact(position="2").replace("r_one", "r_new"),
-    "a room has an id": _fact(position="1").replace("r_one", ""),
+    "a room begins at one": _fact(log="2", position="2"),
+    "a fact belongs to a log": _fact(log="3", position="1"),
+    "also one without a number": _fact(log="0", position="1"),
+    "a log has a room": "INSERT INTO logs VALUES (3, '')",
+    "a room has one log": "INSERT INTO logs VALUES (3, 'r_one')",
+    "a log's number leaves room for positions": "INSERT INTO logs VALUES (2147483648, 'r_new')",
+    "and is above zero": "INSERT INTO logs VALUES (0, 'r_new')",
+    "a number is never given to another room": "UPDATE logs SET room = 'r_new' WHERE number = 1",
+    "nor a room another number": "UPDATE logs SET number = 9 WHERE number = 1",
+    "nor by replacing it ": "INSERT OR REPLACE INTO logs VALUES (1, 'r_new')",
+    "a number is never given up": "DELETE FROM logs WHERE number = 2",
     "time never goes back": _fact(at="2999"),
     "a type must be known": _fact(type="'gossip'"),
     "and so must its version": _fact(v="2"),
@@ -52,10 +63,10 @@ REFUSED = {
     "a digest has thirty-two": _fact(digest="zeroblob(31)"),
     "a digest is not absent": _fact(digest="NULL"),
     "a chain digest has thirty-two": _fact(chain="zeroblob(33)"),
-    "a body belongs to a fact": "INSERT INTO bodies VALUES ('r_one', 9, x'00', NULL)",
+    "a body belongs to a fact": "INSERT INTO bodies VALUES (1 << 32 | 9, x'00', NULL)",
     "a body is never changed": "UPDATE bodies SET body = x'00'",
     "nor its signature": "UPDATE bodies SET signature = NULL",
-    "a signature has sixty-four bytes": "INSERT INTO bodies VALUES ('r_one', 1, x'00', zeroblob(63))",
+    "a signature has sixty-four bytes": "INSERT INTO bodies VALUES (1 << 32 | 1, x'00', zeroblob(63))",
     "a message has one id": "INSERT INTO messages VALUES ('m_r_one_2', 'r_one', 1)",
     "a key has one room": "INSERT INTO room_keys VALUES ('key', 'r_two')",
     "nobody acknowledges more than was delivered": "INSERT INTO cursors VALUES ('r_one', 'U', 1, 2)",
@@ -72,6 +83,7 @@ def _three_facts(store: SqliteStore, raw: Raw) -> None:
     (outcome,) = store.transact([[append(opened(), message(2), message(3))]])
     assert outcome.error is None
     raw("INSERT INTO room_keys VALUES ('key', 'r_one')")
+    raw("INSERT INTO logs VALUES (2, 'r_two')")
 
 
 @pytest.mark.parametrize("sql", REFUSED.values(), ids=REFUSED.keys())
@@ -92,10 +104,10 @@ def test_the_facts_of_a_deleted_room_may_go_once_its_tombstone_stands(store: Sql
     other = RoomId("r_two")
     store.transact([[append(opened(other), room=other)]])
     raw("INSERT INTO tombstones VALUES ('r_one', 1)")
-    raw("DELETE FROM facts WHERE room = 'r_one'")
+    raw("DELETE FROM facts WHERE log = 1")
     assert store.head(ROOM).position == 0
     with pytest.raises(sqlite3.IntegrityError, match="while its room exists"):
-        raw("DELETE FROM facts WHERE room = 'r_two'")
+        raw("DELETE FROM facts WHERE log = 2")
 
 
 @pytest.mark.parametrize("sql", ["DELETE FROM tombstones", "UPDATE tombstones SET room = 'r_two'"])
@@ -103,6 +115,13 @@ def test_a_tombstone_stands_for_ever(sql: str, raw: Raw) -> None:
     raw("INSERT INTO tombstones VALUES ('r_one', 1)")
     with pytest.raises(sqlite3.IntegrityError, match="tombstone"):
         raw(sql)
+
+
+def test_a_deleted_room_does_not_begin_anew(raw: Raw) -> None:
+    raw("INSERT INTO tombstones VALUES ('r_one', 1)")
+    raw("DELETE FROM facts")
+    with pytest.raises(sqlite3.IntegrityError, match="deleted"):
+        raw(_fact(position="1"))
 
 
 def test_nothing_is_added_to_a_deleted_room(store: SqliteStore, raw: Raw) -> None:

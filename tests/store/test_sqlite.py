@@ -462,7 +462,7 @@ def test_facts_of_a_newer_parler_are_found_and_stop_a_rebuild_without_harm(store
     _fill(store)
     raw("INSERT INTO fact_types VALUES ('claimed_later', 1)")
     header = b"\x81\xa5event\x82\xa4type\xadclaimed_later\xa1v\x01"
-    sql = "INSERT INTO facts VALUES ('r_one', 8, 'claimed_later', 1, 99000, 'U', ?, zeroblob(16), ?, ?)"
+    sql = "INSERT INTO facts VALUES (1 << 32 | 8, 'claimed_later', 1, 99000, ?, zeroblob(16), ?, ?)"
     raw(sql, (header, bytes(32), bytes(32)))
     raw("DELETE FROM fact_types WHERE type = 'claimed_later'")
     assert any("claimed_later" in sentence for sentence in store.check())
@@ -477,8 +477,15 @@ def test_facts_of_a_newer_parler_are_found_and_stop_a_rebuild_without_harm(store
 def test_a_body_without_its_fact_is_found(store: SqliteStore, raw: Raw) -> None:
     _fill(store)
     raw("DROP TRIGGER bodies_belong_to_a_fact")
-    raw("INSERT INTO bodies VALUES ('r_none', 1, x'00', NULL)")
+    raw("INSERT INTO bodies VALUES (9 << 32 | 1, x'00', NULL)")
     assert any("without its fact" in sentence for sentence in store.check())
+
+
+def test_a_log_that_belongs_to_no_room_is_found(store: SqliteStore, raw: Raw) -> None:
+    _fill(store)
+    raw("DROP TRIGGER logs_stay")
+    raw("DELETE FROM logs")
+    assert "Log 1 belongs to no room." in store.check()
 
 
 # -- cost --------------------------------------------------------------------------------------------------------

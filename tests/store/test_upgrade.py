@@ -13,7 +13,9 @@ import parlerd
 from parlerd.core.errors import StoreError
 from parlerd.core.events import CURRENT_V
 from parlerd.core.model import Position
+from parlerd.store.indexing import Counts, Rows, derive
 from parlerd.store.sqlite import SqliteStore
+from parlerd.store.staging import EMPTY, Staged, stage
 from parlerd.store.upgrade import Schema, newest_backup, shipped_schema
 from tests.store.conftest import Raw
 from tests.support.facts import ANN, ROOM, append, everything, message, opened
@@ -151,15 +153,16 @@ def test_without_room_for_a_backup_nothing_is_changed(path: Path, backups: Path,
 def test_every_older_schema_becomes_the_shipped_one_and_keeps_its_facts(
     version: int, path: Path, backups: Path, tmp_path: Path
 ) -> None:
-    shipped = shipped_schema()
-    older = Schema({step: shipped.scripts[step] for step in range(1, version + 1)})
-    store = SqliteStore(path, backups=backups, schema=older)
-    store.transact([[append(opened(), message(2, key="k"))]])
-    store.close()
+    written = stage(append(opened(), message(2, key="k"), message(3)), EMPTY, bytes(range(48)))
+    _write_old(path, version, written)
     store = SqliteStore(path, backups=backups)
-    assert [outcome.error for outcome in store.transact([[append(message(3))]])] == [None]
+    assert (store.head(ROOM), len(store.facts(ROOM, Position(0), 9))) == (written.head, 3)
+    page = store.page(ROOM, everything(ANN), Position(0), limit=9, max_bytes=999, skip_own=False)
+    assert [found.body for found in page.messages] == [body.body for body in written.bodies]
+    assert [outcome.error for outcome in store.transact([[append(message(4))]])] == [None]
     assert store.verify_chain(ROOM) is None
     assert store.check() == []
+    assert store.rooms() == [ROOM]
     prior = store.prior(ROOM, ANN, "", "k")
     assert prior is not None
     assert prior.position == 2
@@ -167,6 +170,31 @@ def test_every_older_schema_becomes_the_shipped_one_and_keeps_its_facts(
     new = tmp_path / "new.db"
     SqliteStore(new, backups=backups).close()
     assert _shape(path) == _shape(new)
+
+
+def _write_old(path: Path, version: int, written: Staged) -> None:
+    """A file as Parler wrote it while its schema had this version."""
+    assert version <= 2
+    index = Rows()
+    counts = Counts()
+    for header in written.headers:
+        derive(index, written.room, header, counts)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for step in range(1, version + 1):
+            connection.executescript(shipped_schema().scripts[step])
+        for table, rows in (
+            ("meta", [("schema", str(version)), ("written_by", "0.0.1")]),
+            ("fact_types", list(CURRENT_V.items())),
+            ("facts", [(written.room, *row[:4], str(ANN), *row[4:]) for row in written.facts]),
+            ("bodies", [(written.room, *row) for row in written.bodies]),
+            ("rooms", index.rooms),
+            ("messages", index.messages),
+            ("public_messages", index.public),
+            ("idempotency", index.priors),
+            ("memberships", index.memberships),
+        ):
+            for row in rows:
+                connection.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
 
 
 def _shape(path: Path) -> list[tuple[str, str]]:
