@@ -1,7 +1,7 @@
 """A load for a synapse hub, run by the Python of its own environment.
 
-`peer_synapse_load.py PORT SENDERS SECONDS ROUNDS TEXT`. With ROUNDS, one message at a time and the latency of each;
-with SECONDS, as many as the senders can get through, counted where they arrive. Prints JSON.
+`peer_synapse_load.py PORT SENDERS SECONDS ROUNDS PAUSE_S TEXT`. With ROUNDS, one message at a time, a pause before each,
+and the latency of each; with SECONDS, as many as the senders can get through, counted where they arrive. Prints JSON.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ async def send(client: Any, count: int, text: str) -> None:
         await client.chat(text, target="load/reader")
 
 
-async def load(port: str, senders: int, seconds: int, rounds: int, text: str) -> dict[str, Any]:
+async def load(port: str, senders: int, seconds: int, rounds: int, pause_s: float, text: str) -> dict[str, Any]:
     """Run it."""
     agent: Any = importlib.import_module("synapse_channel.client.agent").SynapseAgent
     arrived = 0
@@ -52,6 +52,8 @@ async def load(port: str, senders: int, seconds: int, rounds: int, text: str) ->
         latencies = []
         for round in range(rounds + WARM if rounds else 0):
             woken.clear()
+            if pause_s:
+                time.sleep(pause_s)
             begun = time.perf_counter()
             await froms[0].chat(text, target="load/reader")
             await woken.wait()
@@ -81,4 +83,4 @@ async def load(port: str, senders: int, seconds: int, rounds: int, text: str) ->
 
 if __name__ == "__main__":
     senders, seconds, rounds = map(int, sys.argv[2:5])
-    print(json.dumps(asyncio.run(load(sys.argv[1], senders, seconds, rounds, sys.argv[5]))))
+    print(json.dumps(asyncio.run(load(sys.argv[1], senders, seconds, rounds, float(sys.argv[5]), sys.argv[6]))))

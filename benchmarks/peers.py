@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -329,8 +329,9 @@ def daemons(report: common.Report, place: Path | None, up: str, resident: str, c
     report.leave_out(HCOM, "it has no daemon")
 
 
-def wakes(report: common.Report, place: Path | None, shims: str, push: str, rounds: int) -> None:
-    """A message from one agent to another, as soon as the peer can say that it is there."""
+def wakes(report: common.Report, place: Path | None, shims: str, pushes: Mapping[str, float], rounds: int) -> None:
+    """A message from one agent to another, as soon as the peer can say that it is there. `pushes` has the pause before
+    each message, in seconds, for each figure."""
     with tried(report, SYNAPSE), synapse_hub(place) as hub:
         with hub.window("a") as sender, hub.window("b") as reader:
             for window in (sender, reader):
@@ -338,9 +339,10 @@ def wakes(report: common.Report, place: Path | None, shims: str, push: str, roun
             found = [_synapse_round(sender, reader, number) for number in range(rounds // 3)]
         note = "it has no waiting read: the inbox is asked again and again without a pause"
         report.add(common.spread(shims, "ms", found[5:], who=SYNAPSE, note=note))
-        measured = _synapse_load(hub, senders=1, seconds=0, rounds=rounds)
         note = "its own client library, stored at synchronous=NORMAL"
-        report.add(common.spread(push, "ms", measured["latencies_ms"], who=SYNAPSE, note=note))
+        for push, pause_s in pushes.items():
+            measured = _synapse_load(hub, senders=1, seconds=0, rounds=rounds, pause_s=pause_s)
+            report.add(common.spread(push, "ms", measured["latencies_ms"], who=SYNAPSE, note=note))
     with tried(report, AGENT_MAIL), agent_mail(place) as mail:
         ann, ben = mail.register(), mail.register()
         times = [common.milliseconds(lambda: mail.send_and_fetch(ann, ben)) for _ in range(MAIL_MESSAGES + 2)]
@@ -421,10 +423,10 @@ def _synapse_round(sender: common.Window, reader: common.Window, number: int) ->
     return (time.perf_counter() - begun) * 1000
 
 
-def _synapse_load(hub: Hub, *, senders: int, seconds: int, rounds: int) -> Any:
+def _synapse_load(hub: Hub, *, senders: int, seconds: int, rounds: int, pause_s: float = 0.0) -> Any:
     """Its own client library, in its own environment; latencies of one at a time, or a rate."""
     command = [str(hub.binaries / "python"), str(HERE / "peer_synapse_load.py"), str(hub.port)]
-    command += [str(senders), str(seconds), str(rounds), common.TEXT]
+    command += [str(senders), str(seconds), str(rounds), str(pause_s), common.TEXT]
     ran = subprocess.run(
         command,
         check=True,

@@ -16,7 +16,7 @@ from parlerd.wire.messages import Item
 
 SHIMS = "send on one window to wake of a waiting parler_recv on another, both shims"
 PUSH = "socket send to push at a subscriber"
-PUSH_AT_ONCE = "the same, each right after the one before"
+PUSH_RESTED = "the same, after a pause"
 WAIT = "socket send to wake of a waiting call"
 SETTLE_S = 0.004
 """So that the other side waits again. What comes before the send is not measured."""
@@ -29,11 +29,11 @@ def main() -> None:
     given = common.arguments(__doc__, rounds=300)
     report = common.Report("wake", given.place)
     report.add(common.spread(SHIMS, "ms", through_shims(given.rounds, given.place), floor=2.0))
-    report.add(common.spread(PUSH, "ms", to_a_subscriber(given.rounds, given.place), floor=0.6))
-    report.add(common.spread(PUSH_AT_ONCE, "ms", to_a_subscriber(given.rounds, given.place, settle_s=0.0)))
+    report.add(common.spread(PUSH, "ms", to_a_subscriber(given.rounds, given.place, pause_s=0.0), floor=0.6))
+    report.add(common.spread(PUSH_RESTED, "ms", to_a_subscriber(given.rounds, given.place, pause_s=SETTLE_S)))
     report.add(common.spread(WAIT, "ms", to_a_waiting_call(given.rounds, given.place)))
     if given.compare:
-        peers.wakes(report, given.peers, SHIMS, PUSH, given.rounds)
+        peers.wakes(report, given.peers, SHIMS, {PUSH: 0.0, PUSH_RESTED: SETTLE_S}, given.rounds)
     report.print()
 
 
@@ -59,9 +59,9 @@ def through_shims(rounds: int, place: Path | None) -> list[float]:
     return found
 
 
-def to_a_subscriber(rounds: int, place: Path | None, *, settle_s: float = SETTLE_S) -> list[float]:
-    """Milliseconds from a send to the item of a stream that follows the room. A pause before each send is how agents
-    talk, and lets processor and disk fall asleep."""
+def to_a_subscriber(rounds: int, place: Path | None, *, pause_s: float) -> list[float]:
+    """Milliseconds from a send to the item of a stream that follows the room. Peers are measured, and quoted, with each
+    send right after the one before. A pause before it is how agents talk, and lets processor and disk fall asleep."""
     found: list[float] = []
     with common.home(place) as made:
         room = common.room_of(made, "ann", "ben")
@@ -70,7 +70,8 @@ def to_a_subscriber(rounds: int, place: Path | None, *, settle_s: float = SETTLE
             assert isinstance(watcher.hear(), Item)
             for round in range(rounds + WARM):
                 call = sender.pack("message.send", t.Send(text=common.TEXT, room=room))
-                time.sleep(settle_s)
+                if pause_s:
+                    time.sleep(pause_s)
                 begun = time.perf_counter()
                 sender.send(call)
                 item = watcher.hear()

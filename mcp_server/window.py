@@ -132,6 +132,7 @@ class Window:
             return _failed(ParlerError("internal"), self.fencer, key)
         finally:
             self._calls -= 1
+            self.caller.fresh.discard(key)
             if replay and not done:
                 # The first attempt may have been stored, so the next one still repeats it.
                 self._lost[_input(name, arguments)] = key
@@ -167,8 +168,11 @@ class Window:
             if isinstance(meaning.params, t.Recv):
                 return await self._receive(meaning.params, meaning.offset)
             result = await self._call(meaning)
-            shown = render(result, self.fencer, offset=meaning.offset)
-            return await self._with_news(result, shown) if isinstance(result, t.Sent) else shown
+            if not isinstance(result, t.Sent):
+                return render(result, self.fencer, offset=meaning.offset)
+            # Whoever was woken by it goes first: they wait longer for it than its author for the news.
+            await trio.lowlevel.checkpoint()
+            return await self._with_news(result, render(result, self.fencer))
         except BaseException:
             self._unwritten.discard(request)
             # The engine may have counted a page as shown that the host will never see.
@@ -273,7 +277,9 @@ class Window:
         if len(self._used) >= _REMEMBERED_IDS:
             del self._used[next(iter(self._used))]
         self._used[key] = times + 1
-        return f"{key}:{times + 1}" if times else key
+        key = f"{key}:{times + 1}" if times else key
+        self.caller.fresh.add(key)
+        return key
 
     # -- the key from the environment --------------------------------------------------------------------------
 

@@ -33,10 +33,12 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 
 class PostMessage(Command, frozen=True, kw_only=True):
     """`to` and `visibility` hold ids or handles; `role` addresses whoever has that role or takes that handle. `id` is
-    given with the key that `drawn_key` makes of it, for an author who named none."""
+    given with the key that `drawn_key` makes of it, for an author who named none. `fresh` says that nobody has used the
+    key before."""
 
     kind: str
     id: MessageId | None = None
+    fresh: bool = False
     to: tuple[str, ...] = ()
     role: str = ""
     visibility: tuple[str, ...] | None = None

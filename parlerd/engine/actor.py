@@ -374,10 +374,8 @@ class RoomActor(Generic[A]):
         """Decide one command and take its events into memory; its facts join the batch."""
         command, by = submission.command, submission.by
         scope = (by.actor, command.operation, command.key or "")
-        # A message that brings its id got it with its key, just now: nobody can have used either.
-        drawn = isinstance(command, c.PostMessage) and command.id is not None
         try:
-            if command.key is not None and not drawn:
+            if command.key is not None and not (isinstance(command, c.PostMessage) and command.fresh):
                 earlier = next((part.fresh[scope] for part in (*self._at_writer, batch) if scope in part.fresh), None)
                 if earlier is not None:
                     # The same request twice before a commit: the second is the first's replay, or a conflict.

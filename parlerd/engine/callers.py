@@ -29,7 +29,8 @@ class Caller:
 
     `shown` is the MCP page that the next call of this window acknowledges (decision 14). `conversation` is the host's
     own id of what goes on in it, and `parents` the processes it says it descends from: both only tell which window a
-    hook belongs to. `told` is the last word about hosts' files that this window had.
+    hook belongs to. `told` is the last word about hosts' files that this window had. `fresh` holds idempotency keys
+    that were made for this window's calls under way and that nobody has used: no store is asked whether it knows them.
     """
 
     session: str
@@ -46,3 +47,4 @@ class Caller:
     waiting: int = 0
     last_act: int = 0
     told: str = ""
+    fresh: set[str] = field(default_factory=set)

@@ -195,7 +195,9 @@ class Messaging:
         request: its author's, or else one that is drawn here."""
         if command.key is None:
             id = MessageId(self._desk.random.new("m"))
-            command = msgspec.structs.replace(command, id=id, key=drawn_key(id))
+            command = msgspec.structs.replace(command, id=id, key=drawn_key(id), fresh=True)
+        elif command.key in caller.fresh:
+            command = msgspec.structs.replace(command, fresh=True)
         try:
             content = Content(parts=parts, seen=self._reading.seen(actor.room, me.id))
             submission = actor.enqueue(command, self._desk.by(caller, me), content)

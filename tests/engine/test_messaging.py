@@ -12,7 +12,7 @@ import trio
 
 from parlerd.core.envelope import decode_envelope
 from parlerd.core.errors import ParlerError
-from parlerd.core.model import MAX_TEXT, RoomId
+from parlerd.core.model import MAX_TEXT, AgentId, Prior, RoomId
 from parlerd.engine.messaging import check_text, input_digest
 from parlerd.identity.signatures import verify
 from parlerd.operations import types as t
@@ -48,6 +48,35 @@ def test_a_message_reaches_everyone_else_with_its_author_and_the_door_it_came_th
             assert message.data == {"n": [1, None, "x"]}
             assert message.private is msgspec.UNSET
             assert (await alice.recv()).messages == []
+
+    run(main)
+
+
+def test_the_store_is_asked_for_a_key_unless_it_was_made_for_the_call() -> None:
+    class Asked(FaultyStore):
+        def __init__(self) -> None:
+            super().__init__()
+            self.keys: list[str] = []
+
+        def prior(self, room: RoomId, actor: AgentId, operation: str, key: str) -> Prior | None:
+            self.keys.append(key)
+            return super().prior(room, actor, operation, key)
+
+    async def main() -> None:
+        store = Asked()
+        async with engine_world(store=store) as served:
+            (alice,) = await served.room("alice")
+            store.keys.clear()
+            await alice.send("drawn")
+            alice.caller.fresh.add("made")
+            first = await alice.send("made for this call", key="made")
+            alice.caller.fresh.clear()
+            assert store.keys == []
+            # Its own repetition is found by the key all the same.
+            again = await alice.send("made for this call", key="made")
+            await alice.send("chosen", key="chosen")
+            assert store.keys == ["made", "chosen"]
+            assert (again.id, again.replayed) == (first.id, True)
 
     run(main)
 

@@ -245,6 +245,28 @@ def test_a_request_that_is_made_again_after_its_answer_was_lost_carries_the_same
     run(main)
 
 
+def test_only_a_key_made_for_this_very_call_is_said_to_be_unused() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        lost = hello(reconnect=True, unanswered=(line(7, "parler_send", text="hi"),))
+        who = caller()
+        window = Window(engine, lost, who)
+        unused: list[bool] = []
+
+        def sent(params: t.Params, by: Caller) -> t.Result:
+            assert isinstance(params, t.Send)
+            unused.append(params.key in by.fresh)
+            return t.Sent(room=ROOM, id="m_sent", seq=9, at=0, replayed=False, key=params.key or "")
+
+        engine.script["message.send"] = sent
+        await call(window, 8, "parler_send", text="hi")  # repeats the lost one
+        await call(window, 9, "parler_send", text="hi", key="mine")
+        await call(window, 10, "parler_send", text="hi")
+        assert unused == [False, False, True]
+        assert who.fresh == set()
+
+    run(main)
+
+
 def test_a_repetition_that_fails_can_be_repeated_again() -> None:
     async def main(engine: FakeMcpEngine) -> None:
         lost = hello(reconnect=True, unanswered=(line(7, "parler_send", text="hi"),))
