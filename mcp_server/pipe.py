@@ -475,6 +475,8 @@ class Shim:
         self._from_host = bytearray()
         self._skipping = False
         self._to_host = bytearray()
+        self._stdout = select.poll()
+        self._stdout.register(1, select.POLLOUT)
         self._host_gone = False
         self._ended_at: float | None = None
         # the daemon's side
@@ -538,7 +540,12 @@ class Shim:
             self._read_host()
         if self._sock is not None and self._sock.fileno() in happened:
             self._read_daemon()
+        # What came goes on before anything else is looked after.
+        self._write()
         self._tick(self._clock())
+        self._write()
+
+    def _write(self) -> None:
         self._write_daemon()
         self._write_host()
 
@@ -717,10 +724,7 @@ class Shim:
     def _write_host(self) -> None:
         buffer = self._to_host
         while buffer:
-            ready = select.poll()
-            ready.register(1, select.POLLOUT)
-            happened = ready.poll(0)
-            if not happened:
+            if not self._stdout.poll(0):
                 return
             try:
                 written = posix.write(1, buffer[:PIPE_CHUNK])
