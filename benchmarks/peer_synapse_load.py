@@ -1,6 +1,6 @@
 """A load for a synapse hub, run by the Python of its own environment.
 
-`peer_synapse_load.py PORT SENDERS SECONDS ROUNDS PAUSE_S TEXT`. With ROUNDS, one message at a time, a pause before each,
+`peer_synapse_load.py PORT SENDERS SECONDS ROUNDS PAUSE_S TEXT`. With ROUNDS, one message at a time, a pause before it,
 and the latency of each; with SECONDS, as many as the senders can get through, counted where they arrive. Prints JSON.
 """
 
@@ -53,7 +53,7 @@ async def load(port: str, senders: int, seconds: int, rounds: int, pause_s: floa
         for round in range(rounds + WARM if rounds else 0):
             woken.clear()
             if pause_s:
-                time.sleep(pause_s)
+                await asyncio.sleep(pause_s)
             begun = time.perf_counter()
             await froms[0].chat(text, target="load/reader")
             await woken.wait()

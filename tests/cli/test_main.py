@@ -55,6 +55,20 @@ def test_a_one_shot_command_imports_neither_trio_nor_rich_nor_the_mcp_library(tm
     assert imported_by(*words, home=tmp_path) & {"rich", "trio", "anyio", "mcp", "nacl", "sqlite3", "shtab"} == set()
 
 
+def test_a_one_shot_command_imports_nothing_that_msgspec_alone_would_want(tmp_path: Path) -> None:
+    imported = imported_by("rooms", "--json", home=tmp_path)
+    assert "msgspec" in imported
+    assert imported & {"uuid", "platform", "decimal"} == set()
+
+
+def test_what_msgspec_was_not_shown_is_there_for_everyone_else() -> None:
+    code = (
+        "import parlerd.lean, typing_extensions, uuid, decimal; print(uuid.UUID(int=1).hex, decimal.Decimal('1.5') * 2)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == [f"{1:032x}", "3.0"]
+
+
 def test_the_version_is_one_line(tmp_path: Path) -> None:
     code = "import sys; from parlerd.cli.main import entry; entry()"
     ran = subprocess.run([sys.executable, "-c", code, "--version"], capture_output=True, text=True, check=True)
