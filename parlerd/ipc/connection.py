@@ -335,8 +335,8 @@ class Connection:
     ) -> AsyncGenerator[bytes, None]:
         """The lines of a window's host to the end of its input, read as the session asks for them. A session that does
         not notice the end is ended."""
-        open = True
-        while open:
+        more = True
+        while more:
             for event in events:
                 if isinstance(event, bytes):
                     yield event
@@ -345,11 +345,11 @@ class Connection:
                     await self._engine.acknowledge_shown(caller)
                 elif isinstance(event, Ended):
                     self._farewell = event.error
-                open = False
+                more = False
                 break
             else:
                 events = await self._read()
-                open = bool(events)
+                more = bool(events)
         session.deadline = trio.current_time() + self._limits.session_seconds
 
     async def _say(self, line: bytes) -> None:
