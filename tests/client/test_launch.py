@@ -29,8 +29,16 @@ def fake(home: Home, version: str = parlerd.__version__) -> list[str]:
     return [sys.executable, str(fake_daemon.__file__), str(home.root), version]
 
 
+STARTED: list[subprocess.Popen[bytes]] = []
+
+
 def spawning(home: Home, version: str = parlerd.__version__) -> launch.Spawn:
-    return partial(launch.spawn, command=fake(home, version))
+    def spawn(_: Home) -> subprocess.Popen[bytes]:
+        started = launch.spawn(home, command=fake(home, version))
+        STARTED.append(started)
+        return started
+
+    return spawn
 
 
 @pytest.fixture
@@ -38,6 +46,11 @@ def home() -> Iterator[Home]:
     with short_home() as home:
         yield home
         stop(home)
+    # One of several that were started together may come up only when the others are gone.
+    while STARTED:
+        late = STARTED.pop()
+        late.kill()
+        late.wait()
 
 
 def stop(home: Home) -> None:
