@@ -65,6 +65,7 @@ class Figure:
     p90: float | None = None
     p99: float | None = None
     floor: float | None = None
+    quoted: float | None = None
     who: str = "parler"
     note: str = ""
 
@@ -91,7 +92,8 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 @dataclass
 class Report:
-    """What a benchmark prints. `growth` says what doubling the work did; `ratios` what others take, in Parler's."""
+    """What a benchmark prints. `growth` says what doubling the work did; `ratios` what others take, in Parler's; and
+    where the other's figure is `quoted` for the machine that a floor was set on, what it took there, in floors."""
 
     benchmark: str
     place: Path | None = None
@@ -114,12 +116,17 @@ class Report:
 
     def print(self) -> None:
         """The one JSON document on stdout."""
-        ours = {figure.figure: figure.median for figure in self.figures if figure.who == "parler"}
-        ratios = [
-            {"who": other.who, "figure": other.figure, "times_parler": _rounded(other.median / ours[other.figure])}
-            for other in self.figures
-            if other.who != "parler" and ours.get(other.figure)
-        ]
+        ours = {figure.figure: figure for figure in self.figures if figure.who == "parler"}
+        ratios: list[Json] = []
+        for other in self.figures:
+            our = ours.get(other.figure)
+            if other.who == "parler" or our is None or not our.median:
+                continue
+            ratios.append(
+                {"who": other.who, "figure": other.figure, "times_parler": _rounded(other.median / our.median)}
+            )
+            if other.quoted is not None and our.floor is not None:
+                ratios[-1]["times_floor_as_quoted"] = _rounded(other.quoted / our.floor)
         document: Json = {
             "benchmark": self.benchmark,
             "figures": [

@@ -40,6 +40,11 @@ START_S: Final = 60.0
 MAIL_MESSAGES: Final = 20
 """It takes some 70 ms for each."""
 COMMANDS: Final = 10
+QUOTED_WAKE_MS: Final = 5.0
+QUOTED_PUSH_MS: Final = 0.8
+QUOTED_SENDS: Final = 1_200.0
+"""What synapse-channel took on the machine for which the floors were set: a send and an inbox call through its shims, a
+push, and the lower end of its sends a second."""
 
 Spawn = Callable[[], common.Window]
 PROBLEMS = (OSError, RuntimeError, subprocess.SubprocessError, ValueError, KeyError, AssertionError)
@@ -338,11 +343,12 @@ def wakes(report: common.Report, place: Path | None, shims: str, pushes: Mapping
                 window.handshake()
             found = [_synapse_round(sender, reader, number) for number in range(rounds // 3)]
         note = "it has no waiting read: the inbox is asked again and again without a pause"
-        report.add(common.spread(shims, "ms", found[5:], who=SYNAPSE, note=note))
+        report.add(common.spread(shims, "ms", found[5:], quoted=QUOTED_WAKE_MS, who=SYNAPSE, note=note))
         note = "its own client library, stored at synchronous=NORMAL"
         for push, pause_s in pushes.items():
             measured = _synapse_load(hub, senders=1, seconds=0, rounds=rounds, pause_s=pause_s)
-            report.add(common.spread(push, "ms", measured["latencies_ms"], who=SYNAPSE, note=note))
+            quoted = None if pause_s else QUOTED_PUSH_MS
+            report.add(common.spread(push, "ms", measured["latencies_ms"], quoted=quoted, who=SYNAPSE, note=note))
     with tried(report, AGENT_MAIL), agent_mail(place) as mail:
         ann, ben = mail.register(), mail.register()
         times = [common.milliseconds(lambda: mail.send_and_fetch(ann, ben)) for _ in range(MAIL_MESSAGES + 2)]
@@ -361,7 +367,8 @@ def sends(report: common.Report, place: Path | None, names: dict[int, str], seco
         for senders, name in names.items():
             measured = _synapse_load(hub, senders=senders, seconds=seconds, rounds=0)
             note = "its own client library, stored at synchronous=NORMAL; counted until the last has arrived"
-            report.add(common.Figure(name, "/s", round(measured["rate"], 1), 1, who=SYNAPSE, note=note))
+            rate = round(measured["rate"], 1)
+            report.add(common.Figure(name, "/s", rate, 1, quoted=QUOTED_SENDS, who=SYNAPSE, note=note))
     with tried(report, AGENT_MAIL), agent_mail(place) as mail:
         to = mail.register()
         for senders, name in names.items():

@@ -25,6 +25,7 @@ def test_a_report_is_one_document_with_ratios_to_parler_and_the_conditions(capsy
     report = common.Report("sample")
     report.add(common.spread("wake", "ms", [1.0, 2.0, 3.0], floor=2.0))
     report.add(common.spread("wake", "ms", [10.0], who="peer"))
+    report.add(common.spread("wake", "ms", [12.0], quoted=5.0, who="quoted"))
     report.add(common.spread("only of the peer", "ms", [10.0], who="peer"))
     report.leave_out("other", "it cannot be installed")
     report.print()
@@ -38,7 +39,10 @@ def test_a_report_is_one_document_with_ratios_to_parler_and_the_conditions(capsy
         "floor": 2.0,
         "who": "parler",
     }
-    assert document["ratios"] == [{"who": "peer", "figure": "wake", "times_parler": 5.0}]
+    assert document["ratios"] == [
+        {"who": "peer", "figure": "wake", "times_parler": 5.0},
+        {"who": "quoted", "figure": "wake", "times_parler": 6.0, "times_floor_as_quoted": 2.5},
+    ]
     assert document["left_out"] == [{"who": "other", "why": "it cannot be installed"}]
     assert {"python", "sqlite", "kernel", "cpus", "date", "fdatasync_ms"} <= set(document["conditions"])
     assert "parler: wake: 2 ms (floor 2)" in printed.err
