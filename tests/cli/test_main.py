@@ -56,7 +56,7 @@ def test_a_one_shot_command_imports_neither_trio_nor_rich_nor_the_mcp_library(tm
 
 
 def test_a_one_shot_command_imports_nothing_that_msgspec_alone_would_want(tmp_path: Path) -> None:
-    imported = imported_by("rooms", "--json", home=tmp_path)
+    imported = imported_by("daemon", "status", "--json", home=tmp_path)
     assert "msgspec" in imported
     assert imported & {"uuid", "platform", "decimal"} == set()
 
