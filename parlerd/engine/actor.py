@@ -133,11 +133,11 @@ class Submission(Generic[A]):
 
 @dataclass(slots=True, eq=False)
 class _Batch(Generic[A]):
-    """Commands that were decided together, and what they will leave. `fresh` holds what was done for each key."""
+    """Commands that were decided together, and what they will leave. `by_key` holds what was done for each key."""
 
     submissions: list[Submission[A]]
     facts: list[NewFact] = field(default_factory=list)
-    fresh: dict[tuple[AgentId, str, str], Settled[A]] = field(default_factory=dict)
+    by_key: dict[tuple[AgentId, str, str], Settled[A]] = field(default_factory=dict)
     replies: list[MarkDelivery] = field(default_factory=list)
     marks: dict[Armed, MarkDelivery] = field(default_factory=dict)
 
@@ -376,7 +376,7 @@ class RoomActor(Generic[A]):
         scope = (by.actor, command.operation, command.key or "")
         try:
             if command.key is not None and not (isinstance(command, c.PostMessage) and command.fresh):
-                earlier = next((part.fresh[scope] for part in (*self._at_writer, batch) if scope in part.fresh), None)
+                earlier = next((part.by_key[scope] for part in (*self._at_writer, batch) if scope in part.by_key), None)
                 if earlier is not None:
                     # The same request twice before a commit: the second is the first's replay, or a conflict.
                     if earlier.facts[0].input != command.input:
@@ -418,7 +418,7 @@ class RoomActor(Generic[A]):
         seq = self.aggregate.newest_seq(by.actor) if posted else Seq(0)
         submission.settled = Settled(decision, tuple(headers), seq)
         if command.key is not None and headers:
-            batch.fresh[scope] = submission.settled
+            batch.by_key[scope] = submission.settled
 
     def _reply_target(self, message: MessageId, batch: _Batch[A]) -> ReplyTarget | None:
         """What is replied to, what is not stored yet included."""
