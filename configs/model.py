@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from parlerd.operations.traits import UNMEASURED, HostTraits
+
 System = Literal["linux", "macos"]
 Format = Literal["json", "jsonc", "toml", "yaml"]
 """`json` is strict: a comment in the file stops the host. `jsonc` may hold comments that have to survive."""
@@ -55,7 +57,8 @@ class Host:
     off. `programs` and `folders` show that the host is installed. `mode` is given to a file that we create. `rewrites`
     says that the host writes its file itself. What makes the host's own reading fail: a comma before a closing bracket
     unless `trailing_commas`, a byte order mark unless `bom`, and any comment where `format` is `json`. `limits` says
-    how long it waits for us, for the documentation. `after` is what a person does next.
+    how long it waits for us, for the documentation. `after` is what a person does next. `traits` says what it does with
+    our answers while it runs.
     """
 
     id: str
@@ -77,6 +80,7 @@ class Host:
     rewrites: bool = False
     limits: str = ""
     after: str = "Restart it."
+    traits: HostTraits = UNMEASURED
     quirks: tuple[str, ...] = ()
 
     def entry_for(self, key_path: tuple[str, ...], shim: Shim) -> dict[str, Any]:

@@ -32,6 +32,7 @@ ELSEWHERE: Final = {
     "parlerd/store/port": "contract/test_store",
     "parlerd/store/staging": "store/test_invariants",
     "parlerd/operations/registry": "arch/test_registry",
+    "parlerd/operations/traits": "configs/test_hosts",
     "parlerd/operations/types": "arch/test_registry",
     "parlerd/engine/desk": "e2e/test_cli_main_event",
     "parlerd/engine/engine": "arch/test_registry",
