@@ -1,9 +1,10 @@
 """Tool calls that need nothing of the host but its request: answered without the MCP library.
 
 Through the library a call passes some ten tasks and four model conversions, 0.6 ms of the 2 ms in which a waiting agent
-is to be woken. Not here: tools that show the person a form, and windows whose client must name its roots first; those
-go through `sdk`, and both end in the same `Window`. Above: `session`. Invariant: a call is answered once, or not at all
-when the host withdrew it.
+is to be woken. A host that wants to hear of progress hears of it from here, because some hosts give up a call that is
+silent for a minute. Not here: tools that show the person a form, and windows whose client must name its roots first;
+those go through `sdk`, and both end in the same `Window`. Above: `session`. Invariant: a call is answered once, or not
+at all when the host withdrew it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, Final
 import msgspec
 import trio
 
-from mcp_server.window import RequestId, Window
+from mcp_server.window import Answer, RequestId, Window
 from parlerd.operations.tools import TOOLS, AskApproval
 
 _FORMLESS: Final = frozenset(name for name, tool in TOOLS.items() if tool.params is not AskApproval)
@@ -33,12 +34,21 @@ class NoForm:
 _NO_FORM: Final = NoForm()
 
 
-class Calls:
-    """The calls of one window that are under way here."""
+PROGRESS_SECONDS: Final = 10.0
+"""Between two words of progress. Source: MCP spec, Waits."""
 
-    def __init__(self, window: Window, answer: Callable[[RequestId, bytes], Awaitable[None]]) -> None:
-        self._window = window
+
+class Calls:
+    """The calls of one connection that are under way here. `answer` sends a result, `progress` a progress token and how
+    many times it was told."""
+
+    def __init__(
+        self,
+        answer: Callable[[RequestId, bytes], Awaitable[None]],
+        progress: Callable[[str | int, int], Awaitable[None]],
+    ) -> None:
         self._answer = answer
+        self._progress = progress
         self._scopes: dict[RequestId, trio.CancelScope] = {}
 
     def takes(self, id: RequestId, params: object) -> bool:
@@ -48,24 +58,48 @@ class Calls:
         name, arguments = params.get("name"), params.get("arguments", {})
         return isinstance(name, str) and name in _FORMLESS and isinstance(arguments, dict)
 
-    async def run(self, id: RequestId, params: dict[str, Any]) -> None:
-        """Answer a call that `takes` accepted."""
+    async def run(self, id: RequestId, params: dict[str, Any], window: Window) -> None:
+        """Answer a call that `takes` accepted, for one of the connection's conversations."""
+        token = _progress_token(params) if window.traits.progress else None
         with trio.CancelScope() as scope:
             self._scopes[id] = scope
             try:
-                answer = await self._window.call_tool(id, params["name"], params.get("arguments", {}), _NO_FORM)
+                if token is None:
+                    answer = await self._call(id, params, window)
+                else:
+                    answer = await self._call_telling(id, params, window, token)
             finally:
                 del self._scopes[id]
-            result = {
-                "content": [{"type": "text", "text": answer.text}],
-                "structuredContent": answer.content,
-                "isError": answer.is_error,
-            }
+            result = {"content": [{"type": "text", "text": answer.text}], "isError": answer.is_error}
             await self._answer(id, msgspec.json.encode(result))
-            self._window.settled(id, written=True)
+            window.settled(id, written=True)
+
+    async def _call(self, id: RequestId, params: dict[str, Any], window: Window, *, progress: bool = False) -> Answer:
+        return await window.call_tool(id, params["name"], params.get("arguments", {}), _NO_FORM, progress=progress)
+
+    async def _call_telling(self, id: RequestId, params: dict[str, Any], window: Window, token: str | int) -> Answer:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tell, token)
+            answer = await self._call(id, params, window, progress=True)
+            nursery.cancel_scope.cancel()
+        return answer
+
+    async def _tell(self, token: str | int) -> None:
+        times = 0
+        while True:
+            await trio.sleep(PROGRESS_SECONDS)
+            times += 1
+            await self._progress(token, times)
 
     def withdraw(self, id: RequestId) -> None:
         """The host does not want the answer any more. Unknown or answered ids are nothing."""
         scope = self._scopes.get(id)
         if scope is not None:
             scope.cancel()
+
+
+def _progress_token(params: dict[str, Any]) -> str | int | None:
+    """What the host wants to hear of progress by."""
+    meta = params.get("_meta")
+    token = meta.get("progressToken") if isinstance(meta, dict) else None
+    return token if isinstance(token, str | int) and not isinstance(token, bool) else None

@@ -71,6 +71,10 @@ MODERN = "2026-07-28"
 META = "io.modelcontextprotocol/"
 
 
+CONVERSATIONS = ("CLAUDE_CODE_SESSION_ID", "COPILOT_AGENT_SESSION_ID", "GROK_SESSION_ID", "QWEN_CODE_SESSION_ID")
+"""The variables in which hosts name a conversation. A test compares `configs.hosts`."""
+
+
 class NotJson(Exception):
     """A line that is no JSON."""
 
@@ -799,7 +803,7 @@ class Shim:
             "as_name": environment("PARLER_AGENT")[:64],
             "session_key": environment("PARLER_SESSION_KEY")[:256],
             "project_dir": environment("CLAUDE_PROJECT_DIR")[:4096],
-            "conversation": environment("CLAUDE_CODE_SESSION_ID")[:128],
+            "conversations": {name: value[:128] for name in CONVERSATIONS if (value := environment(name))},
             "reconnect": self._was_ready,
         }
         room = HELLO_LIMIT - len(pack(hello))

@@ -30,8 +30,21 @@ class EnginePort(Protocol):
         """What `caller.shown` holds has reached the model."""
         ...
 
-    async def notice(self, caller: Caller) -> str:
-        """One line when something waits for this caller's agent, else ''. Names and counts only."""
+    async def notice(self, caller: Caller, about: str = "") -> str:
+        """One line when something changed for this caller's agent, else ''. Names and counts only. The answer that the
+        line goes with is `about` a room."""
+        ...
+
+    async def connect(self, caller: Caller) -> None:
+        """A further conversation of a window is there."""
+        ...
+
+    async def disconnect(self, caller: Caller) -> None:
+        """A conversation that was connected ended with its window."""
+        ...
+
+    def introduce(self, caller: Caller, host: str) -> None:
+        """The window says which host it is of, before it acts as anybody."""
         ...
 
     async def find_request(self, params: t.DecideJoin, caller: Caller) -> tuple[t.Request, bool]:

@@ -35,16 +35,21 @@ log = logging.getLogger("parlerd.mcp")
 Context = ServerRequestContext[Any, Any]
 Message = dict[str, Any]
 Write = Callable[[Message], Awaitable[None]]
+WindowOf = Callable[[Message], Awaitable[Window]]
+"""The conversation that a call belongs to, by the call's `_meta`."""
 
 ROOTS_SECONDS: Final = 1.0
 """How long a client may take to name its roots. Source: decision 10."""
 _BUFFER: Final = 16
 
 
-async def serve(window: Window, incoming: trio.MemoryReceiveChannel[Message], write: Write) -> None:
-    """Serve one connection until `incoming` ends. `write` takes what goes to the host, in order."""
+async def serve(
+    window: Window, window_of: WindowOf, incoming: trio.MemoryReceiveChannel[Message], write: Write
+) -> None:
+    """Serve one connection until `incoming` ends. `window` is its first conversation, `window_of` finds that of a call;
+    `write` takes what goes to the host, in order."""
     async with trio.open_nursery() as nursery:
-        server = _Handlers(window, nursery).server()
+        server = _Handlers(window, window_of, nursery).server()
         to_server, from_host = anyio.create_memory_object_stream[SessionMessage | Exception](_BUFFER)
         to_host, from_server = anyio.create_memory_object_stream[SessionMessage](0)
         nursery.start_soon(_pass_out, from_server, write)
@@ -75,8 +80,9 @@ async def _pass_out(from_server: Any, write: Write) -> None:
 class _Handlers:
     """The library's callbacks for one window."""
 
-    def __init__(self, window: Window, nursery: trio.Nursery) -> None:
+    def __init__(self, window: Window, window_of: WindowOf, nursery: trio.Nursery) -> None:
         self._window = window
+        self._window_of = window_of
         self._nursery = nursery
         self._subscribed: dict[str, RoomId | None] = {}
         self._following = False
@@ -109,13 +115,12 @@ class _Handlers:
         await self._place(ctx)
         asked = InputForm(ctx, params, self._window.caller.session) if is_modern(ctx) else None
         form = asked or _HostForm(ctx)
-        answer = await self._window.call_tool(ctx.request_id, params.name, params.arguments or {}, form)
+        window = await self._window_of(dict(params.meta or {}))
+        answer = await window.call_tool(ctx.request_id, params.name, params.arguments or {}, form)
         if asked is not None and asked.required is not None:
             return asked.required
         return types.CallToolResult(
-            content=[types.TextContent(type="text", text=answer.text)],
-            structured_content=answer.content,
-            is_error=answer.is_error,
+            content=[types.TextContent(type="text", text=answer.text)], is_error=answer.is_error
         )
 
     async def get_prompt(self, ctx: Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
@@ -226,8 +231,8 @@ class _HostForm:
 def _rpc(error: ParlerError) -> MCPError:
     """A coded error where the protocol has no error result. `data` is the body every surface shows."""
     code = types.INVALID_PARAMS if error.spec.action == "fix_request" else types.INTERNAL_ERROR
-    body = msgspec.to_builtins(error.body())
-    return MCPError(code, f"{error.code}: {error.message} {error.hint}", data={"error": body})
+    body = {**msgspec.to_builtins(error.body()), "hint": error.tool_hint}
+    return MCPError(code, f"{error.code}: {error.message} {error.tool_hint}", data={"error": body})
 
 
 def _internal(where: str, error: Exception) -> MCPError:

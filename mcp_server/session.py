@@ -4,6 +4,9 @@
                         |--tool calls--> Calls -----------.
                         `--everything else--> sdk.serve --> Window --> engine
 
+A host that names its conversation in each call may keep several in one process: each has a `Window` of its own, and
+acts as an agent of its own. What a client says of itself decides which host it is, for hosts read each other's files.
+
 Not here: the MCP library (`sdk`, loaded after the daemon serves its socket) and what tools do (`window`). Above:
 `parlerd.daemon`, which hands `McpHost` to `parlerd.ipc`. Invariants: what stands in the static table is answered with
 its bytes, whether the library is loaded or not; requests of ours carry ids that no other connection ever used, so that
@@ -14,10 +17,11 @@ nothing else.
 from __future__ import annotations
 
 import gc
+import hashlib
 import importlib
 import logging
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Protocol, cast
 
 import msgspec
@@ -27,10 +31,10 @@ from mcp_server import envelope, static
 from mcp_server.calls import Calls
 from mcp_server.port import EnginePort, Say
 from mcp_server.ringing import NO_BELLS, Bell, watch
-from mcp_server.waits import LONGEST, BriefEngine
-from mcp_server.window import Window, as_named
-from parlerd.core.model import Millis, slug
+from mcp_server.window import LONGEST, Window, as_named, lost_writes
+from parlerd.core.model import Millis, label, slug
 from parlerd.engine.callers import Caller
+from parlerd.operations.traits import UNMEASURED, HostTraits
 from parlerd.settings import Era
 from parlerd.wire.messages import Hello
 
@@ -44,13 +48,23 @@ METHOD_NOT_FOUND: Final = -32601
 UNSUPPORTED_VERSION: Final = -32022
 KNOCK_SECONDS: Final = 1.0
 """A window that stays this long after its handshake is no health check: it knocks with the key it came with."""
+MAX_CONVERSATIONS: Final = 64
+"""Further conversations of one window that are kept at once."""
 _QUEUE: Final = 16
+_NO_TRAITS: Final[Mapping[str, HostTraits]] = {}
+
+
+def _no_words(pid: int) -> Sequence[str]:
+    """For hosts of which nobody looks at the command line."""
+    del pid
+    return ()
 
 
 class _Sdk(Protocol):
     async def serve(
         self,
         window: Window,
+        window_of: Callable[[Message], Awaitable[Window]],
         incoming: trio.MemoryReceiveChannel[Message],
         write: Callable[[Message], Awaitable[None]],
     ) -> None: ...
@@ -61,7 +75,8 @@ class McpHost:
 
     `workspace_of` finds the work tree around a directory; `bells` wake idle conversations, by host. `era` is what a
     host is offered that asks: `server/discover` is answered in the modern one only. Either is served to whom speaks it.
-    `wait_max_ms` caps what one call waits.
+    `wait_max_ms` caps what one call waits. `traits` says of each known host what it does with our answers, `words_of`
+    gives the command line of a process.
     """
 
     def __init__(
@@ -71,12 +86,16 @@ class McpHost:
         bells: Mapping[str, Bell] = NO_BELLS,
         era: Era = "legacy",
         wait_max_ms: Millis = LONGEST,
+        traits: Mapping[str, HostTraits] = _NO_TRAITS,
+        words_of: Callable[[int], Sequence[str]] = _no_words,
     ) -> None:
         self.engine = engine
-        self._wait_max_ms = wait_max_ms
+        self.wait_max_ms = wait_max_ms
+        self.traits = traits
+        self.words_of = words_of
         self.era = era
         self.bells = bells
-        self._workspace_of = workspace_of
+        self.workspace_of = workspace_of
         self._sdk: _Sdk | None = None
         self._loading = trio.Lock()
 
@@ -107,32 +126,70 @@ class McpHost:
         say: Say,
     ) -> None:
         """Serve one window until its lines end."""
-        # The bells wait on their own account; only what a host waits for is cut short.
-        engine = self.engine if self._wait_max_ms >= LONGEST else BriefEngine(self.engine, self._wait_max_ms)
-        window = Window(engine, hello, caller, self._workspace_of)
+        session = _Session(self, caller, hello, say)
         try:
-            await _Session(self, window, hello, say).run(incoming)
+            await session.run(incoming)
         except* Exception as group:
             place = "".join(traceback.format_tb(_first(group).__traceback__))
             log.error("a session failed with %s\n%s", type(_first(group)).__name__, place)
+        finally:
+            await session.end()
+
+    def host_named(self, client: str) -> str | None:
+        """The host whose client calls itself that, if it is a known one."""
+        for host, traits in self.traits.items():
+            for name in traits.clients:
+                if client == name or (name.endswith("*") and client.startswith(name[:-1])):
+                    return host
+        return None
 
 
 class _Session:
     """One connection."""
 
-    def __init__(self, host: McpHost, window: Window, hello: Hello, say: Say) -> None:
+    def __init__(self, host: McpHost, caller: Caller, hello: Hello, say: Say) -> None:
         self._host = host
-        self._window = window
+        self._caller = caller
         self._hello = hello
         self._say = say
-        self._prefix = f"parler-{window.caller.session}-"
+        self._prefix = f"parler-{caller.session}-"
+        self._window = self._window_for(caller, session_key=hello.session_key)
+        self._further: dict[str, Window] = {}
+        self._opening = trio.Lock()
         self._handshakes: dict[str | int, object] = {}
         self._greeted: set[str | int] = set()
         self._handshaken = False
         self._modern = False
         self._has_roots = False
-        self._calls = Calls(window, self._answer_call)
-        self._watched = False
+        self._calls = Calls(self._answer_call, self._tell_progress)
+        self._watched: set[Window] = set()
+
+    @property
+    def _traits(self) -> HostTraits:
+        return self._host.traits.get(self._caller.host, UNMEASURED)
+
+    def _window_for(self, caller: Caller, session_key: str = "") -> Window:
+        field = self._traits.conversation_meta
+        lost = lost_writes(
+            self._hello.window,
+            self._hello.unanswered,
+            lambda params: not field or not caller.conversation or _conversation(params, field) == caller.conversation,
+        )
+        return Window(
+            self._host.engine,
+            caller,
+            self._host.workspace_of,
+            traits=self._traits,
+            lost=lost,
+            session_key=session_key,
+            wait_max_ms=self._host.wait_max_ms,
+        )
+
+    async def end(self) -> None:
+        """The further conversations end with their window."""
+        with trio.CancelScope(shield=True):
+            for window in self._further.values():
+                await self._host.engine.disconnect(window.caller)
 
     async def run(self, incoming: AsyncIterator[bytes]) -> None:
         to_sdk, from_lines = trio.open_memory_channel[Message](_QUEUE)
@@ -148,7 +205,7 @@ class _Session:
     async def _serve(self, from_lines: trio.MemoryReceiveChannel[Message], session: trio.CancelScope) -> None:
         async with from_lines:
             sdk = await self._host.load()
-            await sdk.serve(self._window, from_lines, self._write)
+            await sdk.serve(self._window, self._window_of, from_lines, self._write)
         # The library ends when its input does; nothing else here has anything left to wait for.
         session.cancel()
 
@@ -173,9 +230,11 @@ class _Session:
             if method not in ("initialize", static.DISCOVER) and envelope.is_claimed(message.get("params")):
                 self._begin_modern(message.get("params"), nursery)
             if method == "tools/call":
-                self._note_conversation(message.get("params"), nursery)
+                self._note_conversation(message.get("params"))
                 if self._needs_no_library(id, message.get("params")):
-                    nursery.start_soon(self._calls.run, id, message["params"])
+                    window = await self._window_of(_meta(message["params"]))
+                    self._watch(window, nursery)
+                    nursery.start_soon(self._calls.run, id, message["params"], window)
                     return
             await self._request(id, method, message, to_sdk)
         elif self._handshaken or self._modern:
@@ -246,23 +305,81 @@ class _Session:
         return self._handshaken and not asks_roots and self._calls.takes(id, params)
 
     def _introduce(self, client: object) -> None:
-        """Without `--host` the client's own name says which host this is. Source: decision 10."""
+        """What the client says of itself wins over the `--host` of the file that started it, which may be another
+        host's; without `--host` its name is the host's. Source: hosts spec."""
         name = client.get("name") if isinstance(client, dict) else None
-        if not self._window.caller.host and isinstance(name, str):
-            self._window.caller.host = slug(name, fallback="unknown")
+        if not isinstance(name, str):
+            return
+        host = self._host.host_named(name)
+        if host is None and not self._caller.host:
+            host = slug(name, fallback="unknown")
+        if host is not None:
+            self._host.engine.introduce(self._caller, host)
+        self._place_conversation()
+        self._window.traits = self._traits
 
-    def _note_conversation(self, params: object, nursery: trio.Nursery) -> None:
-        """Codex names its thread with every call, and may put another into the same process. The first call after which
-        the host's bell knows where to ring starts the watch, where the person set one up."""
-        meta = params.get("_meta") if isinstance(params, dict) else None
-        thread = meta.get("threadId") if isinstance(meta, dict) else None
-        caller = self._window.caller
-        if isinstance(thread, str):
-            caller.conversation = thread[:128]
+    def _place_conversation(self) -> None:
+        """Which conversation this is, where the host tells by a variable of its own. A server that other windows share
+        has the variables of the first one, so there nothing of them is believed."""
+        traits, caller, hello = self._traits, self._caller, self._hello
+        if traits.conversation_env:
+            caller.conversation = hello.conversations.get(traits.conversation_env, "")[:128]
+        if caller.conversation and traits.throwaway_with:
+            words = self._host.words_of(hello.ppid)
+            if all(any(word in words for word in group) for group in traits.throwaway_with):
+                caller.conversation, caller.continues = "", True
+        if traits.shares_servers and not traits.conversation_meta:
+            caller.as_name = ""
+            self._window.forget_key()
+
+    def _note_conversation(self, params: object) -> None:
+        """The first conversation of a process is its window's own, where calls name them."""
+        caller = self._caller
+        field = self._traits.conversation_meta
+        named = _conversation(params, field) if field else ""
+        if named and not caller.conversation and caller.agent is None:
+            caller.conversation = named
+
+    def _watch(self, window: Window, nursery: trio.Nursery) -> None:
+        """The first call after which the host's bell knows where to ring starts the watch of a conversation, where the
+        person set one up."""
+        caller = window.caller
         bell = self._host.bells.get(caller.host)
-        if bell is not None and not self._watched and bell.address(caller, self._hello.cwd):
-            self._watched = True
+        if bell is not None and window not in self._watched and bell.address(caller, self._hello.cwd):
+            self._watched.add(window)
             nursery.start_soon(watch, self._host.engine, caller, self._hello.cwd, bell)
+
+    async def _window_of(self, meta: Message) -> Window:
+        """The conversation that a call belongs to; one that was not seen before is connected."""
+        field = self._traits.conversation_meta
+        named = _conversation({"_meta": meta}, field) if field else ""
+        if not named or named == self._caller.conversation:
+            return self._window
+        async with self._opening:
+            known = self._further.get(named)
+            if known is not None:
+                return known
+            if len(self._further) >= MAX_CONVERSATIONS:
+                # The one that began longest ago: nobody keeps that many at work in one process.
+                oldest = next(iter(self._further))
+                await self._host.engine.disconnect(self._further.pop(oldest).caller)
+            base = self._caller
+            digest = hashlib.sha256(named.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+            caller = Caller(
+                session=base.session,
+                via=base.via,
+                host=base.host,
+                window=label(f"{base.window[:40]}.{digest}") if base.window else "",
+                workspace=base.workspace,
+                as_name=base.as_name,
+                conversation=named,
+                parents=base.parents,
+                peer=base.peer,
+            )
+            await self._host.engine.connect(caller)
+            base.siblings.append(caller)
+            window = self._further[named] = self._window_for(caller)
+            return window
 
     def _notified(self, method: str, message: Message, nursery: trio.Nursery) -> None:
         params = message.get("params")
@@ -270,13 +387,16 @@ class _Session:
             request = params.get("requestId")
             if isinstance(request, str | int):
                 self._calls.withdraw(request)
-                self._window.settled(request, written=False)
+                for window in (self._window, *self._further.values()):
+                    window.settled(request, written=False)
         elif method == "notifications/initialized" and self._hello.session_key:
             nursery.start_soon(self._knock)
 
     async def _knock(self) -> None:
         await trio.sleep(KNOCK_SECONDS)
-        await self._window.knock()
+        # Where calls name the conversation, the first of them says who knocks.
+        if not self._traits.conversation_meta:
+            await self._window.knock()
 
     def _own_answer(self, message: Message) -> bool:
         """Whether this answers a request of this connection; gives it the library's own id again."""
@@ -287,6 +407,10 @@ class _Session:
         if not number.isascii() or not number.isdigit():
             return False
         message["id"] = int(number)
+        if "error" not in message and not isinstance(message.get("result"), dict):
+            # An answer that says nothing decides nothing, at once: the library would wait for a better one.
+            message.pop("result", None)
+            message["error"] = {"code": INVALID_REQUEST, "message": "The answer has no result."}
         return True
 
     # -- to the host -------------------------------------------------------------------------------------------
@@ -306,7 +430,8 @@ class _Session:
         else:
             await self._send(message)
         if id is not None:
-            self._window.settled(id, written=True)
+            for window in (self._window, *self._further.values()):
+                window.settled(id, written=True)
 
     def _own_request(self, message: Message) -> Message:
         if "id" in message:
@@ -322,12 +447,27 @@ class _Session:
     async def _answer_call(self, id: str | int, result: bytes) -> None:
         await self._answer(id, static.stamped(result, static.RESULT_STAMP) if self._modern else result)
 
+    async def _tell_progress(self, token: str | int, times: int) -> None:
+        params = {"progressToken": token, "progress": times, "message": "waiting"}
+        await self._send({"jsonrpc": "2.0", "method": "notifications/progress", "params": params})
+
     async def _refuse(self, id: str | int | None, code: int, message: str, data: object = None) -> None:
         error = {"code": code, "message": message, **({"data": data} if data is not None else {})}
         await self._send({"jsonrpc": "2.0", "id": id, "error": error})
 
     async def _send(self, message: Message) -> None:
         await self._say(msgspec.json.encode(message))
+
+
+def _meta(params: object) -> Message:
+    meta = params.get("_meta") if isinstance(params, dict) else None
+    return meta if isinstance(meta, dict) else {}
+
+
+def _conversation(params: object, field: str) -> str:
+    """The conversation that a call names, as its host's file says where; empty when it names none."""
+    named = _meta(params).get(field)
+    return named[:128] if isinstance(named, str) else ""
 
 
 def _is_whole(params: dict[str, Any]) -> bool:

@@ -1,12 +1,13 @@
-"""One agent window: what it has been shown, which request it repeats, which key it came with, and how its calls are
-answered.
+"""One conversation of an agent window: what it has been shown, which request it repeats, which key it came with, and
+how its calls are answered.
 
-    tool call -> acknowledge the page before -> resolve -> engine -> render -> notice -> (text, structured content)
+    tool call -> acknowledge the page before -> resolve -> engine -> text -> notice -> answer
 
 Not here: JSON-RPC and the MCP library (`session`, `sdk`). Above: both. Below: `parlerd.operations.tools` for what a
 call means, `tools.results` for how an answer reads, the engine behind `port.EnginePort`.
 
-Invariants: a page is acknowledged only by a later call, and only after its answer was written (decision 14); a write
+Invariants: a page is acknowledged only by a later call, only after its answer was written, and not when the host
+withdrew that call (decision 14); a message that was shown in part is acknowledged when its last part was shown; a write
 whose answer was lost and that is asked for again carries the idempotency key of the first attempt (decision 16); an
 exception never reaches the host as anything but a coded error.
 """
@@ -18,6 +19,7 @@ import logging
 import re
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -25,16 +27,18 @@ import msgspec
 import trio
 
 from mcp_server import resources
-from mcp_server.fence import Fencer, is_name
+from mcp_server.budget import Budget
+from mcp_server.fence import Fencer
 from mcp_server.port import EnginePort, Form
 from mcp_server.tools import approve
 from mcp_server.tools.failures import failure
-from mcp_server.tools.results import Shown, backlog, fitting, join_shown, render
+from mcp_server.tools.results import Cut, Scribe, Shown, ended
 from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.model import Millis, Position, RoomId
 from parlerd.engine.callers import Caller
 from parlerd.operations import types as t
 from parlerd.operations.tools import TOOLS, AskApproval, Meaning, Tool, resolve
-from parlerd.wire.messages import Hello
+from parlerd.operations.traits import UNMEASURED, HostTraits
 
 log = logging.getLogger("parlerd.mcp")
 
@@ -42,10 +46,11 @@ MAX_CALLS: Final = 64
 """Tool calls of one window under way at once; one more is answered `busy`."""
 REPLAY_SECONDS: Final = 600.0
 """How long a repeated request is taken for the one whose answer was lost. Source: decision 16."""
-LONG_BACKLOG: Final = 100
-"""More new messages than this are not paged through: the recap and the newest are shown, with the gap stated."""
-TAIL: Final = 30
-"""The newest messages of a long backlog that are asked for; what fits of them is shown."""
+LONGEST: Final = Millis(t.MAX_WAIT_MS)
+"""What no wait of any surface exceeds."""
+PROGRESS_WAIT_MS: Final = Millis(1_500_000)
+"""The longest wait of a host that progress keeps waiting. Measured in three hosts to 1,500 s; source: hosts
+reference."""
 _REMEMBERED_IDS: Final = 4096
 
 RequestId = str | int
@@ -68,42 +73,92 @@ async def as_named(directory: str) -> str:
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a tool call is answered with."""
+    """What a tool call is answered with: one text block."""
 
     text: str
-    content: dict[str, Any]
     is_error: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """What one answer changed in `Caller.shown`: where its page went, and where the one before it had."""
+
+    room: RoomId
+    before: Position | None
+    upto: Position
+
+
+@dataclass(slots=True)
+class _Begun:
+    """A message that was shown in part. `asked` is the room as the call named it; `upto` is acknowledged once the rest
+    was shown, which begins at `offset`."""
+
+    asked: str | None
+    room: RoomId
+    seq: int
+    offset: int
+    upto: Position
+
+
 class Window:
-    """One connection of one agent window."""
+    """One conversation of one connection.
+
+    `lost` are tool calls whose answer was lost with the last connection, by what was asked, with the key each was made
+    with; `session_key` is the key that the window came with; `wait_max_ms` is the longest wait that the person allows,
+    whatever the host would sit out.
+    """
 
     def __init__(
         self,
         engine: EnginePort,
-        hello: Hello,
         caller: Caller,
         workspace_of: Callable[[str], Awaitable[str]] = as_named,
+        *,
+        traits: HostTraits = UNMEASURED,
+        lost: Mapping[tuple[str, bytes], str] | None = None,
+        session_key: str = "",
+        wait_max_ms: Millis = LONGEST,
         fencer: Fencer | None = None,
     ) -> None:
         self.engine = engine
         self.caller = caller
-        self.fencer = fencer or Fencer()
+        self.scribe = Scribe(fencer)
         self._workspace_of = workspace_of
+        self._wait_max_ms = wait_max_ms
         self._calls = 0
         self._unwritten: set[RequestId] = set()
-        self._skipped: dict[str, str] = {}
+        self._written: dict[RequestId, list[_Page]] = {}
+        self._pages: dict[RequestId, list[_Page]] = {}
+        self._begun: _Begun | None = None
         self._used: dict[str, int] = {}
-        self._lost = _lost_writes(caller.window, hello.unanswered)
+        self._lost = dict(lost or {})
         self._lost_until = trio.current_time() + REPLAY_SECONDS
-        self._key = hello.session_key
+        self._key = session_key
         self._knocking = trio.Lock()
-        self._knock_line = ""
-        self._knock_open = bool(self._key)
+        self._key_refused = ""
+        self.traits = traits
+        caller.fits = self.scribe
+
+    @property
+    def traits(self) -> HostTraits:
+        """What this window's host does with our answers."""
+        return self._traits
+
+    @traits.setter
+    def traits(self, traits: HostTraits) -> None:
+        self._traits = traits
+        self.scribe.budget = Budget(traits)
+
+    def longest_wait_ms(self, *, progress: bool) -> Millis:
+        """The longest that one call may wait here. `progress` says that the host asked to hear of it."""
+        own = PROGRESS_WAIT_MS if progress and self.traits.progress else Millis(self.traits.wait_s * 1000)
+        return min(own, self._wait_max_ms)
 
     # -- tool calls --------------------------------------------------------------------------------------------
 
-    async def call_tool(self, request: RequestId, name: str, arguments: Mapping[str, Any], form: Form) -> Answer:
+    async def call_tool(
+        self, request: RequestId, name: str, arguments: Mapping[str, Any], form: Form, *, progress: bool = False
+    ) -> Answer:
         """Answer one tool call. Raises `KeyError` for a name that is no tool's, and nothing else but cancellation."""
         tool = TOOLS[name]
         key = ""
@@ -116,20 +171,21 @@ class Window:
             meaning, replay = self._with_key(request, tool, arguments, meaning)
             key = getattr(meaning.params, "key", None) or "" if meaning.operation.needs_key else ""
             await self._begin(replay)
-            answer = await self._finish(await self._run(request, meaning, form))
+            shown, about = await self._run(request, meaning, form, self.longest_wait_ms(progress=progress))
+            answer = Answer(await self._finished(shown.text, about))
             done = True
             return answer
         except ParlerError as error:
-            return _failed(error, self.fencer, key)
+            return await self._failed(error, key)
         except Exception as error:
             while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
                 error = error.exceptions[0]
             if isinstance(error, ParlerError):
-                return _failed(error, self.fencer, key)
+                return await self._failed(error, key)
             # By place and type only: the text of an exception may hold what someone wrote.
             place = "".join(traceback.format_tb(error.__traceback__))
             log.error("%s failed with %s\n%s", name, type(error).__name__, place)
-            return _failed(ParlerError("internal"), self.fencer, key)
+            return await self._failed(ParlerError("internal"), key)
         finally:
             self._calls -= 1
             self.caller.fresh.discard(key)
@@ -138,119 +194,193 @@ class Window:
                 self._lost[_input(name, arguments)] = key
 
     def settled(self, request: RequestId, *, written: bool) -> None:
-        """The call `request` was answered to the host, or (`written` false) withdrawn by it: then nothing was shown."""
-        if request in self._unwritten:
+        """The call `request` was answered to the host, or (`written` false) withdrawn by it: then nothing was shown.
+
+        A host that withdraws a call which was answered just now drops the answer; some also withdraw what succeeded,
+        and of those only a withdrawal before the answer counts.
+        """
+        if written:
             self._unwritten.discard(request)
-            if not written:
-                self._forget_shown()
+            if request in self._pages:
+                self._written[request] = self._pages.pop(request)
+        elif request in self._unwritten:
+            self._unwritten.discard(request)
+            self._not_shown(self._pages.pop(request, []))
+        elif request in self._written and not self.traits.cancels_answered:
+            self._not_shown(self._written.pop(request))
 
     async def _begin(self, replay: bool) -> None:
         """What every tool call does first."""
         # A page whose answer is not out yet was not seen: the next call acknowledges it.
         if not self._unwritten and not replay:
-            skipped, self._skipped = self._skipped, {}
+            self._written.clear()
             await self.engine.acknowledge_shown(self.caller)
-            for room, cursor in skipped.items():
-                try:
-                    await self.engine.call("message.commit", t.Commit(room=room, cursor=cursor), self.caller)
-                except ParlerError as error:
-                    log.warning("a page was not acknowledged: %s", error.code)
-        if self._knock_open:
-            await self.knock()
+        await self.knock()
 
-    async def _run(self, request: RequestId, meaning: Meaning, form: Form) -> Shown:
-        if isinstance(meaning.params, AskApproval):
-            return render(await approve.ask(self.engine, self.caller, meaning.params, form), self.fencer)
+    async def _run(self, request: RequestId, meaning: Meaning, form: Form, longest_ms: Millis) -> tuple[Shown, str]:
+        """The answer to a call, and the room that it is about."""
+        scribe = self.scribe
+        params = meaning.params
+        if isinstance(params, AskApproval):
+            return scribe.write(await approve.ask(self.engine, self.caller, params, form)), ""
         if not meaning.operation.waits and not meaning.operation.needs_key:
-            return render(await self._call(meaning), self.fencer)
+            return scribe.write(await self._call(meaning.operation.name, params)), ""
         self._unwritten.add(request)
+        before = dict(self.caller.shown)
         try:
-            if isinstance(meaning.params, t.Recv):
-                return await self._receive(meaning.params, meaning.offset)
-            result = await self._call(meaning)
+            if isinstance(params, t.Recv):
+                return await self._receive(request, params, meaning.offset, longest_ms)
+            asked_ms = getattr(params, "wait_ms", 0)
+            if isinstance(params, t.JoinSession) and asked_ms > longest_ms:
+                params = msgspec.structs.replace(params, wait_ms=longest_ms)
+            result = await self._call(meaning.operation.name, params)
+            if isinstance(result, t.JoinedSession):
+                shown = scribe.write(result)
+                self._take_down(request, before, shown.cut, None)
+                if result.status == "pending" and asked_ms > longest_ms:
+                    return Shown(f"{shown.text}{_cut_short(longest_ms)}\n", shown.cut), result.room
+                return shown, result.room
             if not isinstance(result, t.Sent):
-                return render(result, self.fencer, offset=meaning.offset)
+                return scribe.write(result), getattr(result, "room", "")
             # Whoever was woken by it goes first: they wait longer for it than its author for the news.
             await trio.lowlevel.checkpoint()
-            return await self._with_news(result, render(result, self.fencer))
+            assert isinstance(params, t.Send)
+            return await self._with_news(request, params, result)
         except BaseException:
             self._unwritten.discard(request)
             # The engine may have counted a page as shown that the host will never see.
-            self._forget_shown()
+            self._pages.pop(request, None)
+            self.caller.shown = before
             raise
 
-    async def _call(self, meaning: Meaning) -> t.Result:
-        return await self.engine.call(meaning.operation.name, meaning.params, self.caller)
+    async def _call(self, operation: str, params: t.Params) -> t.Result:
+        return await self.engine.call(operation, params, self.caller)
 
-    async def _finish(self, shown: Shown) -> Answer:
+    async def _finished(self, text: str, about: str) -> str:
+        """An answer with what its reader must know besides: what a fence means, and what is new."""
+        explanation = self.scribe.fencer.explanation()
+        if explanation:
+            first, _, rest = text.partition("\n")
+            text = f"{first}\n{explanation}\n{rest}"
         try:
-            notice = await self.engine.notice(self.caller)
+            notice = await self.engine.notice(self.caller, about)
         except ParlerError as error:
             # What was done and shown stands; it is only not said what else waits.
             log.warning("no notice: %s", error.code)
             notice = ""
-        lines = [line for line in (shown.content.get("notice"), self._knock_line, notice) if line]
-        if self._knock_line and not self._knock_open:
-            self._knock_line = ""
-        if not lines:
-            return Answer(shown.text, shown.content)
-        line = " ".join(lines)
-        return Answer(f"{shown.text}\n{line}", {**shown.content, "notice": line})
+        if self._key_refused:
+            notice = " ".join(line for line in (self._key_refused, notice) if line)
+            self._key_refused = ""
+        return ended(f"{text}{notice}" if notice else text)
 
-    def _forget_shown(self) -> None:
-        # At worst something is shown twice; it is never lost.
-        self.caller.shown.clear()
-        self._skipped.clear()
+    async def _failed(self, error: ParlerError, key: str) -> Answer:
+        scribe = self.scribe
+        refused = self._key_refused
+        text = await self._finished(ended(failure(error, scribe.fencer, key)), "")
+        if refused and error.code == "no_active_session":
+            # Wherever the session is asked about, not once: the key is why there is none.
+            self._key_refused = refused
+        most = scribe.budget.error
+        if scribe.budget.size(text) > most:
+            text = ended(text[: scribe.budget.prefix(text, most - 8)] + " ...")
+        return Answer(text, is_error=True)
+
+    # -- what was shown ----------------------------------------------------------------------------------------
+
+    def _take_down(
+        self, request: RequestId, before: Mapping[RoomId, Position], cut: Cut | None, asked: str | None
+    ) -> None:
+        """Take down what the answer to `request` counts as shown. Of a message that goes on nothing counts yet."""
+        shown = self.caller.shown
+        pages = [_Page(room, before.get(room), upto) for room, upto in shown.items() if before.get(room) != upto]
+        if cut is not None and pages:
+            page = pages[0]
+            self._restore(page)
+            self._begun = _Begun(asked, page.room, cut.seq, cut.offset, page.upto)
+            pages = []
+        if pages:
+            self._pages[request] = pages
+
+    def _not_shown(self, pages: list[_Page]) -> None:
+        """The host dropped the answer with these pages: they are shown again."""
+        for page in pages:
+            if self.caller.shown.get(page.room) == page.upto:
+                self._restore(page)
+            self.caller.told.unread.pop(page.room, None)
+
+    def _restore(self, page: _Page) -> None:
+        # At worst something is shown twice; nothing is lost.
+        if page.before is None:
+            self.caller.shown.pop(page.room, None)
+        else:
+            self.caller.shown[page.room] = page.before
 
     # -- pages -------------------------------------------------------------------------------------------------
 
     async def _page(self, params: t.Recv) -> t.Received:
-        page = await self.engine.call("message.recv", params, self.caller)
+        page = await self._call("message.recv", params)
         assert isinstance(page, t.Received)
         return page
 
-    async def _receive(self, params: t.Recv, offset: int) -> Shown:
+    async def _receive(self, request: RequestId, params: t.Recv, offset: int, longest_ms: Millis) -> tuple[Shown, str]:
+        asked_ms = params.wait_ms
+        params = msgspec.structs.replace(params, wait_ms=min(asked_ms, longest_ms))
+        begun = self._goes_on(params, offset)
+        if begun is not None:
+            return await self._rest(request, params, begun, offset)
+        if offset:
+            params = msgspec.structs.replace(params, limit=1)
+        before = dict(self.caller.shown)
         page = await self._page(params)
-        if params.since is not None or params.all:
-            return render(_shortened(page, fitting(page, self.fencer)), self.fencer, offset=offset)
-        if page.more and len(page.messages) + page.unread > LONG_BACKLOG:
-            return await self._newest(params, page)
-        page = await self._that_fits(params, page)
-        return render(page, self.fencer)
+        shown = self.scribe.write(page, offset=offset, room=params.room)
+        self._take_down(request, before, shown.cut, params.room)
+        if not page.messages and asked_ms > longest_ms:
+            return Shown(f"{shown.text}{_cut_short(longest_ms)}\n"), page.room
+        return shown, page.room
 
-    async def _that_fits(self, params: t.Recv, page: t.Received, reserve: int = 0) -> t.Received:
-        """The same page, asked for again if it is too long: only what is shown may count as shown."""
-        while (count := fitting(page, self.fencer, reserve)) < len(page.messages):
-            again = msgspec.structs.replace(params, room=page.room, limit=count, wait_ms=0)
-            page = await self._page(again)
-        return page
+    def _goes_on(self, params: t.Recv, offset: int) -> _Begun | None:
+        """The message that was shown in part, if this call asks for its rest: by its offset, or by asking for what is
+        new where it is the newest that was shown."""
+        begun = self._begun
+        if begun is None or params.all:
+            return None
+        here = params.room in (begun.asked, begun.room)
+        if params.since is None:
+            return begun if here and not params.mentions and params.kind is None else None
+        return begun if here and params.since == begun.seq - 1 and 0 < offset <= begun.offset else None
 
-    async def _newest(self, params: t.Recv, page: t.Received) -> Shown:
-        """The recap, if it is among what is new, and the newest that fit, with the gap between them stated."""
-        last = page.messages[-1].seq
-        since = max(last, last + page.unread - TAIL)
-        newest: list[t.Message] = []
-        while True:
-            look = await self._page(t.Recv(room=page.room, since=since, limit=t.MAX_PAGE))
-            newest += [message for message in look.messages if message.author.id != self.caller.agent]
-            if not look.more or not look.messages:
-                break
-            since = look.messages[-1].seq
-        if not newest:
-            return render(await self._that_fits(params, page), self.fencer)
-        # The engine holds the first page as shown; the rest is acknowledged by the cursor of the newest.
-        self._skipped[page.room] = look.cursor
-        return render(backlog(page, newest[-TAIL:], look.cursor), self.fencer)
+    async def _rest(self, request: RequestId, params: t.Recv, begun: _Begun, offset: int) -> tuple[Shown, str]:
+        look = t.Recv(room=begun.room, since=begun.seq - 1, limit=1)
+        page = await self._page(look)
+        page = msgspec.structs.replace(page, acknowledges=True)
+        shown = self.scribe.write(page, offset=offset or begun.offset, room=params.room)
+        if shown.cut is not None:
+            begun.offset = max(begun.offset, shown.cut.offset)
+        else:
+            before = self.caller.shown.get(begun.room)
+            self.caller.shown[begun.room] = max(begun.upto, before or begun.upto)
+            self._pages[request] = [_Page(begun.room, before, self.caller.shown[begun.room])]
+            self._begun = None
+        return shown, page.room
 
-    async def _with_news(self, sent: t.Sent, shown: Shown) -> Shown:
-        """What arrived meanwhile, beside the answer to a send. The send stands whatever becomes of this."""
-        params = t.Recv(room=sent.room, limit=t.MAX_PAGE)
+    async def _with_news(self, request: RequestId, params: t.Send, sent: t.Sent) -> tuple[Shown, str]:
+        """The answer to a send, and what arrived meanwhile. The send stands whatever becomes of that."""
+        scribe = self.scribe
+        shown = scribe.write(sent)
+        begun = self._begun
+        if begun is not None and begun.room == sent.room:
+            return shown, sent.room
+        before = dict(self.caller.shown)
         try:
-            page = await self._that_fits(params, await self._page(params), shown.size())
+            page = await self._page(t.Recv(room=sent.room, limit=t.MAX_PAGE))
         except ParlerError:
-            self._forget_shown()
-            return shown
-        return join_shown(shown, render(page, self.fencer, reserve=shown.size()), page)
+            self.caller.shown = before
+            return shown, ""
+        if not page.messages:
+            return shown, sent.room
+        news = scribe.write(page, room=params.room)
+        self._take_down(request, before, news.cut, params.room)
+        return Shown(f"{shown.text}Meanwhile {news.text}", news.cut), sent.room
 
     # -- lost answers ------------------------------------------------------------------------------------------
 
@@ -283,25 +413,29 @@ class Window:
 
     # -- the key from the environment --------------------------------------------------------------------------
 
+    def forget_key(self) -> None:
+        """The key is not this window's: its process has the environment of another one."""
+        self._key = ""
+
     async def knock(self) -> None:
-        """Knock with `PARLER_SESSION_KEY`, or see what became of it. Its outcome stands in the notices; it raises
-        nothing.
+        """Knock with the key that the window came with, once. What becomes of it stands in notices and in the answers
+        of calls that need a session; it raises nothing.
 
         It asks for no page: nobody would see it, and the context comes with the first read.
         """
+        if not self._key:
+            return
         async with self._knocking:
-            if not self._knock_open:
+            key, self._key = self._key, ""
+            if not key:
                 return
             try:
-                result = await self.engine.call("session.join", t.JoinSession(key=self._key, limit=0), self.caller)
-                assert isinstance(result, t.JoinedSession)
-                self._knock_line = _knock_line(result)
-                self._knock_open = result.status == "pending"
+                await self._call("session.join", t.JoinSession(key=key, limit=0))
             except ParlerError as error:
-                # Already in: nothing to say. What may work later is tried again at the next call.
-                self._knock_open = error.spec.retryable
-                known = error.code == "already_member"
-                self._knock_line = "" if known else f"PARLER_SESSION_KEY was not accepted: {error.code}."
+                if error.spec.retryable:
+                    # What may work later is tried again at the next call.
+                    self._key = key
+                self._key_refused = f"PARLER_SESSION_KEY was not accepted: {error.code}: {error.message}"
 
     # -- where it stands ---------------------------------------------------------------------------------------
 
@@ -323,32 +457,18 @@ class Window:
 
     async def read_resource(self, uri: str) -> tuple[str, str]:
         """(text, MIME type) of a resource. Acknowledges nothing. Raises `ParlerError`."""
-        return await resources.read(self.engine, self.caller, uri, self.fencer)
+        return await resources.read(self.engine, self.caller, uri, self.scribe)
 
 
-def _failed(error: ParlerError, fencer: Fencer, key: str) -> Answer:
-    shown = failure(error.body(), fencer, key)
-    return Answer(shown.text, shown.content, is_error=True)
+def _cut_short(longest_ms: Millis) -> str:
+    return f"One call waits {longest_ms // 1000} s at most here; to wait on, make the same call again."
 
 
-def _shortened(page: t.Received, count: int) -> t.Received:
-    if count >= len(page.messages):
-        return page
-    return msgspec.structs.replace(page, messages=page.messages[:count], more=True)
-
-
-def _knock_line(result: t.JoinedSession) -> str:
-    room = result.name or result.room
-    room = room if is_name(room) else "the session"
-    if result.status == "pending":
-        return f"Your request to join {room} waits for a person; the code to tell them is {result.code}."
-    if result.status == "denied":
-        return f"The person declined your request to join {room}."
-    return f"You are in {room} now: parler_recv gives its context."
-
-
-def _lost_writes(window: str, lines: tuple[bytes, ...]) -> dict[tuple[str, bytes], str]:
-    """Tool calls whose answer was lost with the last connection, and the key each was made with; newest last."""
+def lost_writes(
+    window: str, lines: tuple[bytes, ...], is_mine: Callable[[Mapping[str, Any]], bool] = lambda params: True
+) -> dict[tuple[str, bytes], str]:
+    """Tool calls whose answer was lost with the last connection, and the key each was made with; newest last.
+    `is_mine` says by a call's parameters whether it is of this conversation."""
     lost: dict[tuple[str, bytes], str] = {}
     for line in lines:
         try:
@@ -358,7 +478,8 @@ def _lost_writes(window: str, lines: tuple[bytes, ...]) -> dict[tuple[str, bytes
             arguments = params.get("arguments") or {}
             if message["method"] != "tools/call" or name not in TOOLS or not isinstance(request, str | int):
                 continue
-            lost[_input(name, arguments)] = arguments.get("key") or idempotency_key(window, request)
+            if is_mine(params):
+                lost[_input(name, arguments)] = arguments.get("key") or idempotency_key(window, request)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError, TypeError, AttributeError):
             continue
     return lost

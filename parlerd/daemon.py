@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from configs.hosts import HOSTS
 from configs.watch import HostFiles, Watcher
-from parlerd import __version__
+from parlerd import __version__, process
 from parlerd.core.errors import ParlerError
 from parlerd.engine.callers import Caller
 from parlerd.engine.driver import ThreadDriver
@@ -135,7 +136,13 @@ class _LateHost:
 
         settings = self._settings
         self._host = session.McpHost(
-            self._engine, _workspace_of, bells(settings), settings.mcp_era, settings.mcp_wait_max_ms
+            self._engine,
+            _workspace_of,
+            bells(settings),
+            settings.mcp_era,
+            settings.mcp_wait_max_ms,
+            traits={host.id: host.traits for host in HOSTS},
+            words_of=process.words_of,
         )
         self._ready.set()
 

@@ -136,6 +136,12 @@ def running_with(argument: str) -> list[int]:
     return [pid for pid, words in _commands() if argument in words and is_alive(pid)]
 
 
+def words_of(pid: int) -> tuple[str, ...]:
+    """The command line of a process, word by word; nothing when it cannot be seen."""
+    here = _look(pid) if pid > 1 else None
+    return here.words[1:] if here is not None else ()
+
+
 def program_of(pid: int) -> str:
     """The name of a process's program; empty when it cannot be seen. Cheap on Linux, so it is asked per connection."""
     try:

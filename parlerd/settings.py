@@ -31,7 +31,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     idle thread, `unix://` and an absolute path; it takes both. `wake_opencode_server`: the OpenCode server that prompts
     its idle sessions, `http://` with a loopback address and a port.
     `mcp_era`: what an agent host is offered that asks which revisions of MCP are served. `mcp_wait_max_ms`: the longest
-    that one tool call waits, whatever it asks for.
+    that one tool call waits, whatever it asks for and its host would sit out.
     """
 
     approval_default: bool = True
@@ -42,7 +42,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     wake_codex_remote: str = ""
     wake_opencode_server: str = ""
     mcp_era: Era = "legacy"
-    mcp_wait_max_ms: Millis = Millis(50_000)
+    mcp_wait_max_ms: Millis = Millis(3_600_000)
 
     def __post_init__(self) -> None:
         if self.wake_codex_program and not self.wake_codex_program.startswith("/"):
@@ -51,9 +51,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError("wake_codex_remote must be unix:// and an absolute path")
         if self.wake_opencode_server and not _is_loopback(self.wake_opencode_server):
             raise ValueError("wake_opencode_server must be http:// with 127.0.0.1, localhost or [::1], and a port")
-        if not 0 <= self.mcp_wait_max_ms <= 50_000:
-            # No host lets a tool call take longer than a minute for sure.
-            raise ValueError("mcp_wait_max_ms must be from 0 to 50000")
+        if not 0 <= self.mcp_wait_max_ms <= 3_600_000:
+            # No wait of any surface is longer than an hour.
+            raise ValueError("mcp_wait_max_ms must be from 0 to 3600000")
         for name in ("key_ttl_ms", "key_max_uses"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")

@@ -40,7 +40,7 @@ async def ask(engine: EnginePort, caller: Caller, params: AskApproval, form: For
         return await engine.decide_by_form(meant, caller, admit=True)
     command = _command(request)
     if not form.offered:
-        raise Refused("no_form", hint=f"Ask the person to run: {command}")
+        raise Refused("no_form", tool_hint=f"Ask the person to run: {command}")
     if request.id in _open_forms:
         raise Refused("busy", "A form about this request is open already.", hint="Wait for the person to answer it.")
     _open_forms.add(request.id)
@@ -50,7 +50,7 @@ async def ask(engine: EnginePort, caller: Caller, params: AskApproval, form: For
             code = await form.ask_code(_message(request, command))
     finally:
         _open_forms.discard(request.id)
-    undecided = Refused("form_undecided", hint=f"Ask the person whether to try again, or to run: {command}")
+    undecided = Refused("form_undecided", tool_hint=f"Ask the person whether to try again, or to run: {command}")
     if code is None or not code.strip():
         raise undecided
     try:
@@ -68,9 +68,11 @@ async def _named(engine: EnginePort, caller: Caller, params: AskApproval) -> t.D
     listed = await engine.call("rooms.requests", t.SessionRequests(room=params.room), caller)
     assert isinstance(listed, t.RequestList)
     if not listed.requests:
-        raise Refused("no_such_request", "Nobody is knocking.", hint="parler_rooms with action requests lists who is.")
+        raise Refused(
+            "no_such_request", "Nobody is knocking.", tool_hint="parler_rooms with action requests lists who is."
+        )
     if len(listed.requests) > 1:
-        candidates = [f"{request.name} {request.agent} at {request.room}" for request in listed.requests]
+        candidates = [f"{request.name} at {request.room_name} ({request.agent})" for request in listed.requests]
         raise Refused("ambiguous_name", "More than one is knocking.", candidates=candidates)
     (only,) = listed.requests
     return t.DecideJoin(agent=only.agent, room=only.room)
@@ -83,15 +85,13 @@ def _command(request: t.Request) -> str:
 
 def _message(request: t.Request, command: str) -> str:
     since = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(request.requested / 1000))
+    # Some hosts show three lines and fold the rest away, so what to do and for whom comes first.
     return "\n".join(
         (
-            f"An agent asks to come into the session {_bare(request.room_name)}.",
-            f"It says it is: {_bare(request.name)}",
-            f"It says it runs on: {_bare(request.host)}",
-            f"Fingerprint: {_bare(request.fingerprint)}; home: {_bare(request.home)}; waiting since {since}",
-            "To admit it, type the 4-character code that its own side shows.",
-            "Anything else decides nothing. To refuse it for good, run: "
-            + command.replace("session approve", "session deny", 1),
+            f"To let {_bare(request.name)} into {_bare(request.room_name)}, type the code that its own window shows.",
+            f"It says it is {_bare(request.name)} on {_bare(request.host)}; fingerprint {_bare(request.fingerprint)}.",
+            f"It waits since {since}, home {_bare(request.home)}. Anything but the code decides nothing.",
+            f"To refuse it for good, run: {command.replace('session approve', 'session deny', 1)}",
         )
     )
 

@@ -5,56 +5,31 @@ from __future__ import annotations
 from typing import Any
 
 from mcp_server.fence import Fencer
-from mcp_server.tools.results import Shown
-from parlerd.core.errors import ErrorBody
+from parlerd.core.errors import ParlerError
 
 
-def failure(body: ErrorBody, fencer: Fencer, key: str = "") -> Shown:
-    """An error in both forms. `key` is the idempotency key of the write that failed: a retry with it is the same
-    request."""
-    details = {name: _plain(value, fencer) for name, value in body.details.items() if value not in ("", None)}
-    error: dict[str, Any] = {
-        "code": body.code,
-        "message": body.message,
-        "action": body.action,
-        "scope": body.scope,
-        "retryable": body.retryable,
-    }
-    lines = [f"{body.code}: {body.message}"]
-    if body.hint:
-        error["hint"] = body.hint
-        lines.append(body.hint)
-    if body.retry_after_ms is not None:
-        error["retry_after_ms"] = body.retry_after_ms
-        lines.append(f"Try again after {body.retry_after_ms} ms.")
-    if body.example:
-        error["example"] = body.example
-        lines.append(f"Example: {body.example}")
-    details.pop("key", None)
-    if details:
-        error["details"] = details
-        lines += [f"{name}: {_line(value)}" for name, value in details.items()]
-    key = key or str(body.details.get("key") or "")
-    if key:
-        error["key"] = fencer.name(key)
-        if body.retryable:
-            lines.append(f"To try again as the same request, pass key {fencer.name(key)}.")
-    return Shown("\n".join(lines), {"error": error})
+def failure(error: ParlerError, fencer: Fencer, key: str = "") -> str:
+    """An error as text. `key` is the idempotency key of the write that failed: a retry with it is the same request."""
+    lines = [f"{error.code}: {error.message}"]
+    if error.tool_hint:
+        lines.append(error.tool_hint)
+    if error.retry_after_ms is not None:
+        lines.append(f"Try again after {error.retry_after_ms} ms.")
+    if error.example:
+        lines.append(f"Example: {error.example}")
+    for name, value in error.details.items():
+        # The code is in the sentence, and the parameter in the message.
+        if value not in ("", None) and name not in ("key", "join_code", "param"):
+            lines.append(f"{name}: {_line(value, fencer)}")
+    key = key or str(error.details.get("key") or "")
+    if key and error.spec.retryable:
+        lines.append(f"To try again as the same request, pass key {fencer.name(key)}.")
+    return "\n".join(lines)
 
 
-def _plain(value: Any, fencer: Fencer) -> Any:
-    if isinstance(value, str):
-        return fencer.name(value)
+def _line(value: Any, fencer: Fencer) -> str:
     if isinstance(value, dict):
-        return {str(name): _plain(item, fencer) for name, item in value.items()}
+        return " ".join(_line(item, fencer) for item in value.values())
     if isinstance(value, list | tuple):
-        return [_plain(item, fencer) for item in value]
-    return value
-
-
-def _line(value: Any) -> str:
-    if isinstance(value, dict):
-        return " ".join(str(item) for item in value.values())
-    if isinstance(value, list):
-        return ", ".join(_line(item) for item in value)
-    return str(value)
+        return ", ".join(_line(item, fencer) for item in value)
+    return fencer.name(value) if isinstance(value, str) else str(value)

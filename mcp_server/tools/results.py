@@ -1,436 +1,399 @@
-"""How a result reads: a text block for the model, and beside it structured content with the fields of the CLI's JSON.
+"""How a result reads: one text block for the model, within what its host lets through.
 
-Both carry everything, text of others only inside fences. Together they stay under `BUDGET` bytes: what is too long
-loses messages first where the caller can page for them, then the ends of long texts, and says so each time with the
-call that gets the rest. The text block keeps more than the structured content, because it is what models are shown.
+In this order and no more: what happened, in one line with the names a model needs; peer text, fenced, each message
+under its number, its author and what is unusual about it; how to go on, as the exact call. A message that is longer
+than the host's ceiling is shown up to there and continued by offset until it is whole.
 
-Not here: what an operation does (`parlerd.operations`), how a fence looks (`mcp_server.fence`). Invariant: nothing
-another party could have chosen is outside a fence, unless it could only be a name.
+Not here: what an operation does (`parlerd.operations`), how a fence looks (`mcp_server.fence`), how much a host lets
+through (`mcp_server.budget`), what is acknowledged (`mcp_server.window`). Invariants: nothing another party could have
+chosen is outside a fence, unless it could only be a name; the engine is told how much fits before it counts a page as
+shown; a text ends in a newline, because hosts join text blocks without one.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
-from functools import cache
-from typing import Any, Final, Literal, NamedTuple
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
 
 import msgspec
 
-from mcp_server.fence import Fencer, is_name
-from parlerd.core.model import PeerText
+from mcp_server.budget import PAGE, RESERVE, Budget
+from mcp_server.fence import Fencer, is_name, reveal
 from parlerd.operations import types as t
 
-BUDGET: Final = 19_500
-"""Bytes of one result. Source: hosts spec, 20 kB; the rest is the JSON-RPC envelope and the notice."""
-
-_OWN: Final = frozenset({"join_command", "mcp_command", "warning", "hint", "notice", "stopped"})
-"""Fields with sentences of ours; everything else that is text is a name or is fenced."""
-_TEXT_LIMITS: Final = (16_000, 13_000, 10_000, 8_000, 6_000, 4_000, 3_000, 2_000, 1_000, 500, 200)
-_LEAST: Final = 200
-_TAIL_WHOLE: Final = 5
-"""The newest messages of a join that are rather shortened than left out."""
-
-FieldKind = Literal["peer", "own", "any", "value"]
+TAIL_BYTES: Final = 2_000
+"""Of the newest messages beside the recap, when not all fit. Source: performance spec, a join with a backlog of 111."""
+_MARKED: Final = 24
+"""Bytes of `[peer MARK ]` and its line ends around the words of a head."""
+WAIT: Final = 'parler_recv {"wait_secs":600}'
+"""How an agent waits in any host: a longer wait than the host allows is cut, and the answer says so."""
 
 
-class Shown(NamedTuple):
-    """A result in both forms."""
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A message that did not fit whole: its number, and the character at which the next part begins."""
+
+    seq: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A result as text. `cut` is the message that it begins and does not end."""
 
     text: str
-    content: dict[str, Any]
-
-    def size(self) -> int:
-        """Bytes of JSON that both take."""
-        return len(msgspec.json.encode(self.text)) + len(msgspec.json.encode(self.content))
+    cut: Cut | None = None
 
 
-class Cut(NamedTuple):
-    """How much of each text of a message is shown, and from where in the first message."""
+@dataclass(slots=True)
+class _Asked:
+    """The call that a result answers: where the text of its first message begins, and the room as the call named it.
+    `cut` is the message that the answer begins and does not end."""
 
-    limit: int | None = None
     offset: int = 0
+    room: str | None = None
+    cut: Cut | None = None
+
+    def recv(self, **arguments: int) -> str:
+        """The call that reads on, as a model would write it: it names the room as this one did."""
+        where: dict[str, Any] = {} if self.room is None else {"room": self.room}
+        return f"parler_recv {json.dumps({**where, **arguments}, separators=(',', ':'))}"
 
 
-WHOLE: Final = Cut()
+class Scribe:
+    """Writes the results of one conversation, and says how much of a page it can show: the engine asks before it counts
+    anything as shown. `fencer` marks text of others, `budget` is what the host lets through, `met` are the rooms in
+    which the reader was told who it is."""
+
+    def __init__(self, fencer: Fencer | None = None, budget: Budget | None = None) -> None:
+        self.fencer = fencer or Fencer()
+        self.budget = budget or Budget()
+        self.met: set[str] = set()
+
+    def write(self, result: t.Result, *, offset: int = 0, room: str | None = None) -> Shown:
+        """A result as its reader is shown it. `offset` is where the text of its first message begins, in characters of
+        all its texts together; `room` is the room as the call named it."""
+        asked = _Asked(offset, room)
+        text = _TEXTS[type(result)](result, self, asked)
+        return Shown(ended(text), asked.cut)
+
+    def name(self, text: str) -> str:
+        """A name as it is, anything else in a fence."""
+        return self.fencer.name(text)
+
+    # -- what fits: asked by the engine before it counts a page as shown ----------------------------------------
+
+    def front(self, messages: Sequence[t.Message], you: str) -> int:
+        """How many messages from the front of a page are shown together: the first always, others whole."""
+        return _front(messages, you, self, PAGE)
+
+    def newest(self, recap: Sequence[t.Message], tail: Sequence[t.Message], you: str, *, whole: bool) -> int:
+        """How many of the newest messages, from the end of `tail`, are shown beside the recap; 0 when the recap has to
+        stand alone. `whole` says that nothing is missing between the two."""
+        both = [*recap, *tail]
+        if whole and _front(both, you, self, PAGE) == len(both):
+            return len(tail)
+        taken = sum(_width(message, you) for message in recap)
+        if recap and taken > PAGE - TAIL_BYTES:
+            return 0
+        count, width = 0, 0
+        for message in reversed(tail):
+            width += _width(message, you)
+            if count and width > TAIL_BYTES:
+                break
+            count += 1
+        shown = [*recap, *tail[len(tail) - count :]]
+        return count if _front(shown, you, self, PAGE) == len(shown) or not recap else 0
 
 
-class Backlog(t.Received, frozen=True, kw_only=True):
-    """A page with a gap: perhaps the recap, then the newest messages. `first_unshown` to `last_unshown` can be paged
-    for."""
-
-    truncated: bool = True
-    first_unshown: int
-    last_unshown: int
+def ended(text: str) -> str:
+    """`text` with the newline that keeps a host from joining the next block to its last line."""
+    return text if text.endswith("\n") else f"{text}\n"
 
 
-def backlog(page: t.Received, newest: Sequence[t.Message], cursor: str) -> Backlog:
-    """The recap, if `page` begins with it, and `newest`; what stands between is the gap."""
-    head = [message for message in page.messages[:1] if message.opening is True and message.id != newest[0].id]
-    first = head[0].seq + 1 if head else min(page.messages[0].seq, newest[0].seq)
-    return Backlog(
-        room=page.room,
-        name=page.name,
-        messages=[*head, *newest],
-        cursor=cursor,
-        more=False,
-        unread=0,
-        acknowledges=page.acknowledges,
-        notice=page.notice,
-        truncated=first < newest[0].seq,
-        first_unshown=first,
-        last_unshown=newest[0].seq - 1,
-    )
+# -- messages ----------------------------------------------------------------------------------------------------------
 
 
-def render(result: t.Result, fencer: Fencer, *, offset: int = 0, reserve: int = 0) -> Shown:
-    """`result` in both forms, within `BUDGET` less `reserve` as far as dropping and shortening can make it."""
-    budget = BUDGET - reserve
-    whole = _show(result, fencer, Cut(None, offset), Cut(None, offset))
-    if whole.size() <= budget:
-        return whole
-    if isinstance(result, t.JoinedSession | Backlog):
-        result = _drop_middle(result, fencer)
-    shown = whole
-    for limit in _TEXT_LIMITS:
-        for beside in dict.fromkeys((limit, limit // 2, limit // 4, _LEAST)):
-            shown = _show(result, fencer, Cut(limit, offset), Cut(max(beside, _LEAST), offset))
-            if shown.size() <= budget:
-                return shown
-    return shown
+def _front(messages: Sequence[t.Message], you: str, scribe: Scribe, limit: int) -> int:
+    size, width = 0, 0
+    ceiling = _ceiling(scribe)
+    for index, message in enumerate(messages):
+        for head, text, start in _segments(message, you):
+            # Looked at no further than it could be shown: a text may be far longer than the ceiling.
+            shown = reveal(text, start, ceiling + 2)
+            size += scribe.budget.size(shown.text) + scribe.budget.size(head + shown.facts) + _MARKED
+            width += len(shown.text.encode("utf-8", "surrogatepass")) + len(head + shown.facts) + _MARKED
+        if index and (size > ceiling or width > limit):
+            return index
+    return len(messages)
 
 
-def join_shown(first: Shown, second: Shown, page: t.Received) -> Shown:
-    """An answer and the page that came with it. The page's fields stand beside the answer's own."""
-    if not page.messages:
-        return Shown(first.text, {**first.content, "messages": [], "more": False, "unread": page.unread})
-    news = {name: second.content[name] for name in ("messages", "more", "unread")}
-    return Shown(f"{first.text}\nMeanwhile {second.text}", {**first.content, **news})
+def _ceiling(scribe: Scribe) -> int:
+    page = scribe.budget.page
+    return max(page - RESERVE, page // 2)
 
 
-def fitting(page: t.Received, fencer: Fencer, reserve: int = 0) -> int:
-    """How many messages from the front of `page` fit with their texts whole; at least 1 of those there are."""
-    budget = BUDGET - reserve
-    count = len(page.messages)
-    while count > 1:
-        shorter = msgspec.structs.replace(page, messages=page.messages[:count])
-        excess = _show(shorter, fencer, WHOLE, WHOLE).size() - budget
-        if excess <= 0:
-            break
-        # A step in proportion to the excess: long pages must not be rendered once for each message.
-        count = max(1, min(count - 1, count * budget // (budget + excess)))
-    return count
+def _width(message: t.Message, you: str) -> int:
+    """Bytes of a message in a page."""
+    segments = _segments(message, you)
+    return sum(len(text.encode("utf-8", "surrogatepass")) + len(head) + _MARKED for head, text, _ in segments)
 
 
-def structured(result: t.Result, fencer: Fencer, cut: Cut = WHOLE) -> dict[str, Any]:
-    """`result` with the field names of the CLI's JSON, text of others fenced."""
-    shown: dict[str, Any] = _plain(result, fencer, cut, "")
-    return shown
+def _lay_out(messages: Sequence[t.Message], you: str, scribe: Scribe, asked: _Asked) -> list[str]:
+    """The messages under one fence. A first message that is too long is shown up to where it has to be continued, and
+    the line that says how stands behind the fence."""
+    if not messages:
+        return []
+    fence = scribe.fencer.fence(text for message in messages for _, text, _ in _segments(message, you))
+    lines: list[str] = []
+    left = _ceiling(scribe)
+    for index, message in enumerate(messages):
+        offset = asked.offset if index == 0 else 0
+        for head, text, start in _segments(message, you, offset):
+            room_left = left - scribe.budget.size(head) - _MARKED
+            revealed = reveal(text, start, room_left + 2, partial(scribe.budget.prefix, room=room_left))
+            facts = head
+            whole = revealed.end == len(text)
+            if start or not whole:
+                facts += f"; characters {start} to {revealed.end} of {len(text)}"
+            part = fence.part(facts, revealed)
+            lines.append(part)
+            left -= scribe.budget.size(part) + 1
+            offset += revealed.end - start
+            if not whole:
+                asked.cut = Cut(message.seq, offset)
+                call = asked.recv(since=message.seq - 1, offset=offset)
+                return [*lines, fence.end, f"#{message.seq} goes on: {call}"]
+    return [*lines, fence.end]
 
 
-def _drop_middle(result: t.JoinedSession | Backlog, fencer: Fencer) -> t.JoinedSession | Backlog:
-    """The recap and the newest that fit; what stands between can be paged for by its seq."""
-    messages = result.messages
-    head = [message for message in messages[:1] if message.opening is True]
-    tail = messages[len(head) :]
-
-    def with_tail(count: int) -> t.JoinedSession | Backlog:
-        dropped, kept = tail[: len(tail) - count], tail[len(tail) - count :]
-        if not dropped:
-            return result
-        return msgspec.structs.replace(
-            result,
-            messages=[*head, *kept],
-            truncated=True,
-            first_unshown=result.first_unshown if result.truncated else dropped[0].seq,
-            last_unshown=dropped[-1].seq,
-        )
-
-    count = len(tail)
-    least = min(_TAIL_WHOLE, count)
-    while count > least:
-        excess = _show(with_tail(count), fencer, WHOLE, WHOLE).size() - BUDGET
-        if excess <= 0:
-            break
-        count = max(least, min(count - 1, count * BUDGET // (BUDGET + excess)))
-    return with_tail(count)
-
-
-def _show(result: t.Result, fencer: Fencer, text_cut: Cut, content_cut: Cut) -> Shown:
-    return Shown(_TEXTS[type(result)](result, fencer, text_cut), structured(result, fencer, content_cut))
-
-
-# -- structured content ------------------------------------------------------------------------------------------------
-
-
-@cache
-def _fields(struct: type[msgspec.Struct]) -> tuple[tuple[str, str, FieldKind], ...]:
-    def kind(name: str, type: Any) -> FieldKind:
-        if type is PeerText:
-            return "peer"
-        if type is Any:
-            return "any"
-        return "own" if name in _OWN else "value"
-
-    fields = msgspec.structs.fields(struct)
-    return tuple((field.name, field.encode_name, kind(field.name, field.type)) for field in fields)
-
-
-def _plain(value: Any, fencer: Fencer, cut: Cut, rest: str) -> Any:
-    if isinstance(value, t.Received | t.JoinedSession):
-        return _page(value, fencer, cut)
-    if isinstance(value, msgspec.Struct):
-        shown: dict[str, Any] = {}
-        for name, encoded, kind in _fields(type(value)):
-            item = getattr(value, name)
-            if item is msgspec.UNSET:
-                continue
-            if kind == "peer":
-                shown[encoded] = fencer.wrap(item, limit=cut.limit, start=cut.offset, rest=rest) if item else ""
-            elif kind == "any":
-                shown[encoded] = fencer.wrap(_json(item), limit=cut.limit, start=cut.offset, rest=rest)
-            elif kind == "own":
-                shown[encoded] = item
-            else:
-                shown[encoded] = _plain(item, fencer, cut, rest)
-        return shown
-    if isinstance(value, list | tuple):
-        return [_plain(item, fencer, cut, rest) for item in value]
-    if isinstance(value, str):
-        return fencer.name(value)
-    return value
-
-
-def _page(page: t.Received | t.JoinedSession, fencer: Fencer, cut: Cut) -> dict[str, Any]:
-    shown: dict[str, Any] = {}
-    for name, encoded, kind in _fields(type(page)):
-        item = getattr(page, name)
-        if name == "messages":
-            shown[encoded] = [
-                _plain(message, fencer, cut if index == 0 else Cut(cut.limit), _rest(page.room, message))
-                for index, message in enumerate(page.messages)
-            ]
-        else:
-            shown[encoded] = item if kind == "own" else _plain(item, fencer, cut, "")
-    return shown
-
-
-def _rest(room: str, message: t.Message) -> str:
-    where = f'"room":"{room}",' if is_name(room) else ""
-    return f'the rest: parler_recv {{{where}"since":{message.seq - 1},"limit":1,"offset":{{next}}}}'
-
-
-def _json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
-
-
-# -- the text block ----------------------------------------------------------------------------------------------------
-
-
-def _opened(result: t.OpenedSession, fencer: Fencer, cut: Cut) -> str:
-    lines = [f"Session {fencer.name(result.name)} ({fencer.name(result.room)}) is open and is your active session."]
-    if result.key is not None:
-        lines += [f"Key: {fencer.name(result.key)}", "The line to hand over:", result.join_command or ""]
-        if result.mcp_command:
-            lines += ["or, to a person with an agent:", result.mcp_command]
+def _segments(message: t.Message, you: str, offset: int = 0) -> list[tuple[str, str, int]]:
+    """(head, text, where it begins) of the texts of a message, from character `offset` of all of them together on. The
+    first head says number, author and what is unusual; nothing that is usual is said."""
+    author = message.author.name
+    facts = [f"#{message.seq} {'you' if author == you else _plain(author)}"]
+    if message.verified != "valid":
+        facts.append(f"NOT VERIFIED ({message.verified})")
+    if message.opening is True:
+        facts.append("opening recap")
+    elif message.kind not in ("text", "handoff"):
+        facts.append(_plain(message.kind))
+    if message.private is True:
+        facts.append("private")
+    if message.reply_seq is not msgspec.UNSET:
+        facts.append(f"reply to #{message.reply_seq}")
+    handoff = message.handoff
+    found: list[tuple[str, str]] = []
+    if handoff is not msgspec.UNSET:
+        target = "you" if handoff.to_you and handoff.for_ else _plain(handoff.for_) if handoff.for_ else "anyone"
+        facts.append(f"hands the turn to {target}; next")
+        found.append(("; ".join(facts), handoff.next))
+        if handoff.summary:
+            found.append((f"summary of #{message.seq}", handoff.summary))
+        if message.text and message.text not in (handoff.next, handoff.summary):
+            found.append((f"text of #{message.seq}", message.text))
     else:
-        lines.append("This repeats an earlier request, and its key was shown then: keys are not stored.")
-    lines.append(
-        "A person decides who comes in." if result.approval else "Whoever has the key comes in without being asked."
-    )
+        if message.to is not msgspec.UNSET and message.to:
+            facts.append(f"to {' '.join('you' if who == you else _plain(who) for who in message.to)}")
+        found.append(("; ".join(facts), message.text))
+    if message.data is not msgspec.UNSET and message.data is not None:
+        found.append((f"data of #{message.seq}", json.dumps(message.data, ensure_ascii=False, separators=(",", ":"))))
+    left: list[tuple[str, str, int]] = []
+    for number, (head, text) in enumerate(found):
+        if offset < len(text) or (number == len(found) - 1 and not left):
+            left.append((head, text, min(offset, len(text))))
+        offset = max(0, offset - len(text))
+    return left
+
+
+def _plain(name: str) -> str:
+    """A name inside a head, where no fence can stand."""
+    return name if is_name(name) else "(a name that cannot be shown)"
+
+
+def _received(page: t.Received, scribe: Scribe, asked: _Asked) -> str:
+    if not page.messages:
+        return "Nothing new."
+    where = scribe.name(page.name or page.room)
+    lines = [f"{len(page.messages)} in {where}:"]
+    if page.room not in scribe.met:
+        scribe.met.add(page.room)
+        lines = [f"You are {scribe.name(page.you)} in {where}; {len(page.messages)} there:"]
+    lines += _lay_out(page.messages, page.you, scribe, asked)
+    if asked.cut is None:
+        lines += _gap(page, asked)
+        if page.acknowledges and page.unread:
+            lines.append(f"{page.unread} more: {asked.recv()}")
+        elif page.following and not page.acknowledges:
+            lines.append(f"{page.following} more: {asked.recv(since=page.messages[-1].seq)}")
+    return "\n".join(lines)
+
+
+def _gap(page: t.Received | t.JoinedSession, asked: _Asked) -> list[str]:
+    if not page.truncated:
+        return []
+    call = asked.recv(since=page.first_unshown - 1)
+    return [f"Left out: #{page.first_unshown} to #{page.last_unshown}. To read them: {call}"]
+
+
+# -- the other results -------------------------------------------------------------------------------------------------
+
+
+def _opened(result: t.OpenedSession, scribe: Scribe, asked: _Asked) -> str:
+    scribe.met.add(result.room)
+    lines = [f"You are {scribe.name(result.you)} in {scribe.name(result.name)}, your active session now."]
+    if result.line:
+        lines += ["Give your user this line for the other agent:", result.line]
+    if result.mcp_command:
+        lines += ["If no agent on this machine has Parler yet, this adds it to Claude Code:", result.mcp_command]
     if result.warning is not msgspec.UNSET:
         lines.append(result.warning)
-    lines.append(f"The key expires {_clock(result.expires)}. Idempotency key {fencer.name(result.idempotency_key)}.")
-    return "\n".join(line for line in lines if line)
+    who = "Your user decides who comes in" if result.approval else "Whoever has the key comes in without being asked"
+    lines.append(f"{who}; the key works until {_clock(result.expires)}.")
+    lines.append(f"Then wait: {WAIT}")
+    return "\n".join(lines)
 
 
-def _joined(result: t.JoinedSession, fencer: Fencer, cut: Cut) -> str:
-    room = _room(result.name, result.room, fencer)
+def _joined(result: t.JoinedSession, scribe: Scribe, asked: _Asked) -> str:
     if result.status == "pending":
-        code = f"Your code is {fencer.name(result.code)}: " if result.code else ""
-        lines = [
-            f"Pending: a person has to admit you to {room}.",
-            f"{code}tell it to the person, who types it where they approve.",
-            "To wait for the decision call parler_join_session again with the same key and wait_secs 45.",
-        ]
-    elif result.status == "denied":
-        lines = [f"Denied: the person declined your request to join {room}. It stays so until they lift it."]
-    else:
-        lines = [f"Joined {room}; it is your active session."]
-    lines += _messages(result.room, result.messages, fencer, cut)
-    lines += _gap(result, fencer)
+        return "\n".join(
+            (
+                f"Pending: a person has to let you in. Your code is {scribe.name(result.code or '')}: tell it to your "
+                "user, who types it in the window that opened the session or, in a terminal, after: parler approvals",
+                f"Then wait for the decision: {WAIT}",
+            )
+        )
+    if result.status == "denied":
+        return "Denied: the person declined your request. That stands until they lift it; ask your user."
+    scribe.met.add(result.room)
+    lines = [
+        f"You are {scribe.name(result.you)} in {scribe.name(result.name or result.room)}, your active session now."
+    ]
+    lines += _lay_out(result.messages, result.you, scribe, asked)
+    if asked.cut is None:
+        lines += _gap(result, asked)
+        if result.unread:
+            lines.append(f"{result.unread} more: {asked.recv()}")
+        else:
+            lines.append(f"Answer with parler_send; then wait: {WAIT}")
     return "\n".join(lines)
 
 
-def _received(result: t.Received, fencer: Fencer, cut: Cut) -> str:
-    if not result.messages:
-        return "Nothing new."
-    lines = [f"{len(result.messages)} in {_room(result.name, result.room, fencer)}:"]
-    lines += _messages(result.room, result.messages, fencer, cut)
-    if isinstance(result, Backlog):
-        lines += _gap(result, fencer)
-    if result.more:
-        follow = "call parler_recv again" if result.acknowledges else f"go on with since {result.messages[-1].seq}"
-        lines.append(f"{result.unread} more: {follow}.")
-    return "\n".join(lines)
+def _sent(result: t.Sent, scribe: Scribe, asked: _Asked) -> str:
+    repeated = " before; this repeats that request" if result.replayed else ""
+    return f"Sent #{result.seq} to {scribe.name(result.name or result.room)}{repeated}."
 
 
-def _sent(result: t.Sent, fencer: Fencer, cut: Cut) -> str:
-    repeated = " (as before: this repeats an earlier request)" if result.replayed else ""
-    where = f"to {fencer.name(result.room)} as {fencer.name(result.id)}, your #{result.seq}"
-    return f"Sent {where}{repeated}. Idempotency key {fencer.name(result.key)}."
+def _handed(result: t.GivenHandoff, scribe: Scribe, asked: _Asked) -> str:
+    repeated = " before; this repeats that request" if result.replayed else ""
+    to = scribe.name(result.for_) if result.for_ else "anyone"
+    where = scribe.name(result.name or result.room)
+    return f"The turn is offered to {to} in {where}{repeated}. Then wait: {WAIT}"
 
 
-def _handed(result: t.GivenHandoff, fencer: Fencer, cut: Cut) -> str:
-    repeated = " (as before: this repeats an earlier request)" if result.replayed else ""
-    to = fencer.name(result.for_) if result.for_ else "anyone"
-    key = f" Idempotency key {fencer.name(result.key)}." if result.key else ""
-    return f"The turn is offered to {to} in {fencer.name(result.room)}, as {fencer.name(result.id)}{repeated}.{key}"
-
-
-def _rooms(result: t.RoomList, fencer: Fencer, cut: Cut) -> str:
+def _rooms(result: t.RoomList, scribe: Scribe, asked: _Asked) -> str:
+    lines = [f"You are {scribe.name(result.you)}."] if result.you else []
+    for door in result.waits:
+        lines.append(
+            f"You wait to be let into a session: a person decides, and types your code {scribe.name(door.code)}."
+        )
     if not result.rooms:
-        return "You are in no room. Open a session with parler_open_session, or join one with a key."
-    lines = []
-    for room in result.rooms:
-        facts = [
-            fencer.name(room.kind),
-            f"owner {fencer.name(room.owner)}",
-            f"{room.members} members",
-            f"{room.unread} unread",
-        ]
+        lines.append("You are in no room. Open a session with parler_open_session, or join one with its key.")
+        return "\n".join(lines)
+    blocks: list[str] = []
+    for room in sorted(result.rooms, key=lambda room: (not room.active, not room.unread, room.state != "open")):
+        owner = "you own it" if room.owner_name == result.you else f"owner {scribe.name(room.owner_name or room.owner)}"
+        facts = [owner, f"{room.members} members"]
+        if room.kind != "session":
+            facts.insert(0, scribe.name(room.kind))
+        if room.unread:
+            facts.append(f"{room.unread} unread")
         if room.pending:
             facts.append(f"{room.pending} knocking")
         if room.active:
             facts.append("active")
         if room.state != "open":
-            facts.append(fencer.name(room.state))
+            facts.append(scribe.name(room.state))
         if room.home != "local":
-            facts.append(f"home {fencer.name(room.home)}")
+            facts.append(f"home {scribe.name(room.home)}")
         if room.last_at:
             facts.append(f"last {_clock(room.last_at)}")
-        lines.append(f"{_room(room.name, room.room, fencer)}: {', '.join(facts)}")
+        block = f"{scribe.name(room.name)}: {', '.join(facts)}"
         if room.topic and room.topic != room.name:
-            lines += ["topic", fencer.wrap(room.topic)]
-    return "\n".join(lines)
+            block += "\n" + scribe.fencer.wrap(room.topic, "topic")
+        blocks.append(block)
+    return "\n".join([*lines, *_bounded(blocks, scribe)])
 
 
-def _roster(result: t.RosterResult, fencer: Fencer, cut: Cut) -> str:
-    lines = [f"In {_room(result.name, result.room, fencer)}:"]
+def _bounded(blocks: Sequence[str], scribe: Scribe) -> list[str]:
+    """As many of a list's blocks as one answer holds, and how many there are besides."""
+    left = min(PAGE, _ceiling(scribe))
+    for count, block in enumerate(blocks):
+        left -= max(scribe.budget.size(block), len(block.encode("utf-8", "surrogatepass"))) + 1
+        if left < 0:
+            return [*blocks[:count], f"{len(blocks) - count} more are not listed."]
+    return list(blocks)
+
+
+def _roster(result: t.RosterResult, scribe: Scribe, asked: _Asked) -> str:
+    lines = []
     for member in result.members:
-        facts = [fencer.name(fact) for fact in (member.role, member.host, member.state, member.presence) if fact]
+        facts = [scribe.name(fact) for fact in (member.role, member.host, member.presence) if fact]
         if member.owner and member.role != "owner":
             facts.append("owner")
         if member.unread is not msgspec.UNSET:
             facts.append(f"{member.unread} unread")
-        who = f"{fencer.name(member.name)} ({fencer.name(member.id)})"
+        who = f"{scribe.name(member.name)}{' (you)' if member.name == result.you else ''}"
         lines.append(f"{who}: {', '.join(facts)}, since {_clock(member.since)}")
-    return "\n".join(lines)
+    return "\n".join([f"In {scribe.name(result.name or result.room)}:", *_bounded(lines, scribe)])
 
 
-def _requests(result: t.RequestList, fencer: Fencer, cut: Cut) -> str:
+def _requests(result: t.RequestList, scribe: Scribe, asked: _Asked) -> str:
     if not result.requests:
         return "Nobody is knocking."
-    lines = [request_line(request, fencer) for request in result.requests]
-    lines.append("A person decides. parler_approve asks the one at this host.")
+    lines = _bounded([_request_line(request, scribe) for request in result.requests], scribe)
+    lines.append('A person decides: parler_approve {"agent":NAME} asks the one at this host.')
     return "\n".join(lines)
 
 
-def request_line(request: t.Request, fencer: Fencer) -> str:
+def _request_line(request: t.Request, scribe: Scribe) -> str:
     """Who knocks, where, and since when. Names are what it says it is. Source: security spec A4."""
     return (
-        f"At {_room(request.room_name, request.room, fencer)} knocks {fencer.name(request.agent)}. It says it is "
-        f"{fencer.name(request.name)} on {fencer.name(request.host or 'unknown')}. Fingerprint "
-        f"{fencer.name(request.fingerprint)}, home {fencer.name(request.home)}, since {_clock(request.requested)}."
+        f"At {scribe.name(request.room_name or request.room)} knocks one that says it is {scribe.name(request.name)} "
+        f"on {scribe.name(request.host or 'unknown')}; fingerprint {scribe.name(request.fingerprint)}, since "
+        f"{_clock(request.requested)}."
     )
 
 
-def _why(result: t.WhyResult, fencer: Fencer, cut: Cut) -> str:
-    lines = [f"{fencer.name(result.id)} in {fencer.name(result.room)}:"]
+def _why(result: t.WhyResult, scribe: Scribe, asked: _Asked) -> str:
+    lines = []
     for reader in result.readers:
         stages = ", ".join(f"{reached.stage} {_clock(reached.at)}" for reached in reader.stages) or "not yet"
         stopped = "" if reader.stopped is msgspec.UNSET else f"; {reader.stopped}"
-        lines.append(f"{fencer.name(reader.name)} ({fencer.name(reader.agent)}): {stages}{stopped}")
-    return "\n".join(lines)
+        lines.append(f"{scribe.name(reader.name)}: {stages}{stopped}")
+    return "\n".join(["Where it got to:", *_bounded(lines, scribe)])
 
 
-def _decided(result: t.Decided, fencer: Fencer, cut: Cut) -> str:
-    return (
-        f"The person {fencer.name(result.status)} {fencer.name(result.agent)} for {fencer.name(result.room)} "
-        f"(proof: {fencer.name(result.proof)})."
-    )
-
-
-def _messages(room: str, messages: list[t.Message], fencer: Fencer, cut: Cut) -> list[str]:
-    lines: list[str] = []
-    for index, message in enumerate(messages):
-        lines += _message(room, message, fencer, cut if index == 0 else Cut(cut.limit))
-    return lines
-
-
-def _message(room: str, message: t.Message, fencer: Fencer, cut: Cut) -> list[str]:
-    author = message.author
-    role = f" ({fencer.name(author.role)})" if author.role not in ("", "member") else ""
-    facts = [
-        f"#{message.seq} {fencer.name(author.name)}{role}" + (f" on {fencer.name(author.host)}" if author.host else ""),
-        _clock(message.at),
-        f"{message.verified} via {fencer.name(message.via)}",
-        fencer.name(message.id),
-    ]
-    if message.kind != "text":
-        facts.append(f"kind {fencer.name(message.kind)}")
-    if message.opening is True:
-        facts.append("the opening recap")
-    if message.private is True:
-        facts.append("private")
-    if message.to is not msgspec.UNSET and message.to:
-        facts.append(f"to {' '.join(map(fencer.name, message.to))}")
-    if message.reply_to is not msgspec.UNSET:
-        facts.append(f"reply to {fencer.name(message.reply_to)}")
-    lines = [" | ".join(facts)]
-
-    def add(text: str, label: str = "") -> None:
-        if label:
-            lines.append(label)
-        lines.append(fencer.wrap(text, limit=cut.limit, start=cut.offset, rest=_rest(room, message)))
-
-    handoff = message.handoff
-    if handoff is not msgspec.UNSET:
-        to = fencer.name(handoff.for_) if handoff.for_ else "anyone"
-        lines.append(f"offers the turn to {'you' if handoff.to_you else to}; next:")
-        add(handoff.next)
-        if handoff.summary:
-            add(handoff.summary, "summary:")
-        if message.text and message.text not in (handoff.next, handoff.summary):
-            add(message.text, "text:")
-    else:
-        add(message.text)
-    if message.data is not msgspec.UNSET and message.data is not None:
-        add(_json(message.data), "data:")
-    return lines
-
-
-def _gap(result: t.JoinedSession | Backlog, fencer: Fencer) -> list[str]:
-    if not result.truncated:
-        return []
-    call = f'{{"room":"{fencer.name(result.room)}","since":{max(result.first_unshown - 1, 0)}}}'
-    gap = f"Not shown: messages #{result.first_unshown} to #{result.last_unshown}"
-    return [f"{gap}. To read them call parler_recv {call}."]
-
-
-def _room(name: str | None, room: str, fencer: Fencer) -> str:
-    return f"{fencer.name(name)} ({fencer.name(room)})" if name else fencer.name(room)
+def _decided(result: t.Decided, scribe: Scribe, asked: _Asked) -> str:
+    by = "The room's policy" if result.proof == "none" else "Your user"
+    who, room = scribe.name(result.name or result.agent), scribe.name(result.room_name or result.room)
+    if result.status == "approved":
+        return f"{by} let {who} into {room}."
+    return f"{by} declined {who} for {room}."
 
 
 def _clock(at: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(at / 1000))
+    return time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(at / 1000))
 
 
-_TEXTS: Final[dict[type[t.Result], Callable[[Any, Fencer, Cut], str]]] = {
+_TEXTS: Final[dict[type[t.Result], Callable[[Any, Scribe, _Asked], str]]] = {
     t.OpenedSession: _opened,
     t.JoinedSession: _joined,
     t.Received: _received,
-    Backlog: _received,
     t.Sent: _sent,
     t.GivenHandoff: _handed,
     t.RoomList: _rooms,

@@ -106,6 +106,15 @@ class CreateAgent(Command, frozen=True, kw_only=True):
     slot: int = 0
 
 
+class BindConversation(Command, frozen=True, kw_only=True):
+    """Let an agent be whoever resumes a host's conversation; `place` counts those that have it open at once, from 0."""
+
+    agent: AgentId
+    host: str
+    conversation: str
+    place: int = 0
+
+
 class RenewDelegation(Command, frozen=True, kw_only=True):
     agent: AgentId
     principal: PrincipalId
@@ -124,7 +133,7 @@ class Activate(Command, frozen=True, kw_only=True):
     room: RoomId | None
 
 
-HomeCommand = CreateAgent | RenewDelegation | NameRoom | Activate
+HomeCommand = CreateAgent | BindConversation | RenewDelegation | NameRoom | Activate
 
 
 class Request(msgspec.Struct):

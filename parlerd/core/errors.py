@@ -20,11 +20,16 @@ Scope = Literal["request", "agent", "room", "connection", "home"]
 
 
 class ErrorSpec(msgspec.Struct, frozen=True):
-    """What a code means: its sentence, whose fault it is, what to do, and whether trying again can help."""
+    """What a code means: its sentence, whose fault it is, what to do, and whether trying again can help.
+
+    `hint` is for a person at a command line. `tool_hint` is for an agent that called a tool, where the two differ: it
+    names no command, unless it says that a person runs it.
+    """
 
     code: str
     message: str
     hint: str
+    tool_hint: str = ""
     action: Action = "fix_request"
     fault: Fault = "caller"
     scope: Scope = "request"
@@ -43,6 +48,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "unknown_operation",
         "This daemon has no such operation.",
         "Run `parler version`; the two sides may differ in version.",
+        tool_hint="Ask the person to run `parler version`: the two sides may differ in version.",
     ),
     _E("invalid_param", "A parameter is not valid.", "Correct the parameter that is named and try again."),
     _E("invalid_name", "That is not a usable name.", "Use 1 to 64 of: letters, digits, and . _ @ # / -"),
@@ -90,6 +96,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "hook_only",
         "Only the hook of an agent host asks this.",
         "Read with `parler recv` or the parler_recv tool.",
+        tool_hint="Read with parler_recv.",
         scope="connection",
     ),
     _E(
@@ -103,6 +110,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "needs_proof",
         "This home asks for a stronger proof that a person decided.",
         "Run it at a terminal with the code the joiner shows: --code CODE.",
+        tool_hint="Ask the person to approve in a terminal of theirs, with the code that the joiner shows.",
         action="ask_person",
         fault="person",
         scope="agent",
@@ -133,12 +141,14 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "no_such_room",
         "There is no such room among yours.",
         "Run `parler rooms` to see the rooms you are in.",
+        tool_hint="parler_rooms lists the rooms you are in.",
         scope="room",
     ),
     _E(
         "no_active_session",
         "There is no active session.",
         "Open one, join one with a key, or name a room with --room.",
+        tool_hint="Open one with parler_open_session, join one with parler_join_session and its key, or pass room.",
         scope="room",
     ),
     _E("room_closed", "This session is closed.", "Open a new one to go on.", action="stop", scope="room"),
@@ -167,12 +177,25 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "already_member",
         "You are already in this session.",
         "Read it with `parler recv`. To join as another agent, use --as NAME.",
+        tool_hint="Read with parler_recv.",
         scope="room",
     ),
     _E(
+        "join_pending",
+        "Your request to come in waits for a person.",
+        "A person approves it with `parler approvals`, and types the code that is shown here.",
+        tool_hint="Tell your user the code: a person types it in the window that opened the session or, in a terminal, "
+        'after `parler approvals`. To wait for the decision: parler_recv {"wait_secs":600}',
+        action="ask_person",
+        fault="person",
+        scope="room",
+        retryable=True,
+    ),
+    _E(
         "join_denied",
-        "The person declined this request.",
+        "The person declined your request to come in.",
         "It stays declined until the owner lifts it.",
+        tool_hint="It stays declined until they lift it. Open a session of your own, or join another with its key.",
         action="stop",
         fault="person",
         scope="room",
@@ -189,22 +212,30 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "no_such_request",
         "Nobody by that id or name is waiting.",
         "Run `parler session requests` to see who is.",
+        tool_hint="parler_rooms with action requests lists who knocks.",
         fault="person",
     ),
     _E(
         "already_decided",
         "That request was decided before.",
         "Nothing more to do. Run `parler roster` to see who is in.",
+        tool_hint="Nothing more to do. parler_rooms with action roster shows who is in.",
         fault="person",
     ),
     _E("ambiguous_name", "More than one matches that name.", "Use one of the ids that are listed."),
-    _E("no_such_agent", "There is no such agent in this room.", "Run `parler roster` to see who is."),
+    _E(
+        "no_such_agent",
+        "There is no such agent in this room.",
+        "Run `parler roster` to see who is.",
+        tool_hint="parler_rooms with action roster lists who is in the room.",
+    ),
     _E("no_such_message", "There is no such message among those you may see.", "Check the id."),
     # -- reading
     _E(
         "cursor_ahead",
         "That acknowledges more than was delivered.",
         "Acknowledge the cursor of a page you received.",
+        tool_hint="parler_rooms with action roster lists who is in the room.",
         scope="agent",
     ),
     _E("invalid_cursor", "That is not a cursor of this room.", "Use the cursor of a page you received."),
@@ -251,6 +282,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "unsupported_version",
         "The two sides speak different protocol versions.",
         "Run `parler daemon restart` with the newer install, or upgrade the older one.",
+        tool_hint="Ask the person to run `parler daemon restart` with the newer install, or to upgrade the older one.",
         action="stop",
         scope="connection",
         fault="home",
@@ -275,6 +307,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "unreachable",
         "The daemon could not be reached.",
         "Run `parler doctor`, then `parler daemon logs`.",
+        tool_hint="Ask the person to run `parler doctor`, then `parler daemon logs`.",
         action="retry",
         fault="home",
         scope="home",
@@ -349,6 +382,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "store_full",
         "The disk is full; nothing was stored.",
         "Free some space and try again with the same key.",
+        tool_hint="Ask the person to free some space, then try again with the same key.",
         action="ask_person",
         fault="home",
         scope="home",
@@ -376,6 +410,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "store_corrupt",
         "The database is damaged; nothing more is written to it.",
         "Run `parler doctor`; it names the newest backup and how to restore it.",
+        tool_hint="Ask the person to run `parler doctor`: it names the newest backup and how to restore it.",
         action="ask_person",
         fault="home",
         scope="home",
@@ -384,6 +419,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "store_failed",
         "The database could not commit; nothing was stored.",
         "Try again with the same key; see `parler daemon logs`.",
+        tool_hint="Try again with the same key. If it stays so, ask the person to look at `parler daemon logs`.",
         action="retry",
         fault="home",
         scope="home",
@@ -418,6 +454,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "internal",
         "Something went wrong inside Parler.",
         "It was logged; see `parler daemon logs`.",
+        tool_hint="Tell the person: `parler daemon logs` has what happened.",
         action="stop",
         fault="home",
         scope="home",
@@ -448,6 +485,7 @@ class ParlerError(Exception):
         message: str | None = None,
         *,
         hint: str | None = None,
+        tool_hint: str | None = None,
         example: str | None = None,
         retry_after_ms: int | None = None,
         **details: Any,
@@ -456,6 +494,7 @@ class ParlerError(Exception):
         self.code = code
         self.message = message or self.spec.message
         self.hint = hint or self.spec.hint
+        self.tool_hint = tool_hint or self.spec.tool_hint or self.hint
         self.example = example
         self.retry_after_ms = retry_after_ms
         self.details = details

@@ -151,6 +151,16 @@ class AgentCreated(_Event, tag="agent_created", frozen=True, kw_only=True):
     slot: int = 0
 
 
+class ConversationBound(_Event, tag="conversation_bound", frozen=True, kw_only=True):
+    """Whoever resumes this conversation of a host is this agent. `place` counts from 0: a conversation that is open
+    twice is two agents."""
+
+    agent: AgentId
+    host: str
+    conversation: str
+    place: int = 0
+
+
 class DelegationIssued(_Event, tag="delegation_issued", frozen=True, kw_only=True):
     """The person's key let this agent act for the person until `expires_at`; the signed text is the body."""
 
@@ -186,7 +196,7 @@ RoomEvent = (
     | JoinDenied
     | MessagePosted
 )
-HomeEvent = AgentCreated | DelegationIssued | RoomNamed | SessionActivated
+HomeEvent = AgentCreated | ConversationBound | DelegationIssued | RoomNamed | SessionActivated
 Event = RoomEvent | HomeEvent
 
 

@@ -1,6 +1,7 @@
 """The home room: the log of one home's own facts, by the same decide / apply as any room.
 
-It knows the home's agents and their names, which agent a (host, workspace, slot) leases, what rooms an owner has named,
+It knows the home's agents and their names, which agent a conversation of a host or a (host, workspace, slot) leases,
+what rooms an owner has named,
 and each agent's active session. Nothing here is ever shown as a room. Leases themselves are not facts
 (`parlerd.engine.seats`).
 """
@@ -28,7 +29,7 @@ from parlerd.core.model import (
     first_free,
 )
 
-FOLD_VERSION: Final = 1
+FOLD_VERSION: Final = 2
 
 
 class AgentRecord(msgspec.Struct):
@@ -52,6 +53,13 @@ class HomeState(msgspec.Struct):
     agents: dict[AgentId, AgentRecord] = {}
     active: dict[AgentId, RoomId] = {}
     room_names: dict[AgentId, dict[str, RoomId]] = {}
+    conversations: dict[str, AgentId] = {}
+    """`conversation_key` to the agent that has it."""
+
+
+def conversation_key(host: str, conversation: str, place: int) -> str:
+    """What a conversation is found by. A host's name has no blank."""
+    return f"{host} {place} {conversation}"
 
 
 class Home:
@@ -63,6 +71,7 @@ class Home:
         self.state = state or HomeState()
         self._names: dict[str, AgentId] = {}
         self._seats: dict[tuple[str, str, int], AgentId] = {}
+        self._bound = set(self.state.conversations.values())
         for record in self.state.agents.values():
             self._index(record)
 
@@ -83,6 +92,15 @@ class Home:
         """The agent that (host, workspace, slot) leases, if one was made."""
         found = self._seats.get((host, workspace, slot))
         return None if found is None else self.state.agents[found]
+
+    def by_conversation(self, host: str, conversation: str, place: int) -> AgentRecord | None:
+        """The agent that has a conversation, or (from place 1 on) that has it open beside another."""
+        found = self.state.conversations.get(conversation_key(host, conversation, place))
+        return None if found is None else self.state.agents[found]
+
+    def is_bound(self, agent: AgentId) -> bool:
+        """Whether a conversation has this agent."""
+        return agent in self._bound
 
     def free_name(self, wanted: str) -> str:
         """`wanted`, or `wanted-2` and so on when it is taken."""
@@ -120,6 +138,15 @@ class Home:
                     slot=command.slot,
                 )
                 return Decision((created,), authority="home")
+            case c.BindConversation():
+                if command.agent not in self.state.agents:
+                    raise Refused("no_such_agent", "This home has no such agent.")
+                if self.by_conversation(command.host, command.conversation, command.place) is not None:
+                    raise Refused("ambiguous_name", "That conversation has an agent.")
+                bound = e.ConversationBound(
+                    agent=command.agent, host=command.host, conversation=command.conversation, place=command.place
+                )
+                return Decision((bound,), authority="home")
             case c.RenewDelegation():
                 known = self.state.agents.get(command.agent)
                 if known is None or known.principal != command.principal:
@@ -164,6 +191,10 @@ class Home:
                 )
                 state.agents[event.agent] = record
                 self._index(record)
+            case e.ConversationBound() as event:
+                key = conversation_key(event.host, event.conversation, event.place)
+                state.conversations[key] = event.agent
+                self._bound.add(event.agent)
             case e.DelegationIssued() as event:
                 state.agents[event.agent].delegated_until = event.expires_at
             case e.RoomNamed() as event:

@@ -374,7 +374,7 @@ class Room:
                     key.revoked = True
                 for request in self.pending():
                     request.state = "denied"
-            case e.AgentCreated() | e.DelegationIssued() | e.RoomNamed() | e.SessionActivated():
+            case e.AgentCreated() | e.ConversationBound() | e.DelegationIssued() | e.RoomNamed() | e.SessionActivated():
                 pass  # facts of the home room; a room's log never holds one
             case _:
                 assert_never(event)

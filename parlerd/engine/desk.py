@@ -68,21 +68,48 @@ class Desk:
     async def room_of(self, agent: AgentRecord, wanted: str | None) -> tuple[RoomActor[Room], Room]:
         """The room a member means by an id, a name, or nothing (its active session).
 
-        Raises `Refused` with `no_such_room` (also for an outsider), `ambiguous_name` or `no_active_session`.
+        Raises `Refused` with `no_such_room` (also for an outsider), `ambiguous_name`, and for an agent without an
+        active session `join_pending` with the code that the person types, `join_denied` or `no_active_session`.
         """
         if wanted is None:
             active = self.rooms.home.aggregate.state.active.get(agent.id)
             if active is None:
-                raise Refused("no_active_session")
+                raise await self._nowhere(agent)
             try:
                 return await self.member_room(agent, active)
-            except Refused as error:
-                raise Refused("no_active_session") from error
+            except Refused:
+                raise await self._nowhere(agent) from None
         inside = {m.room for m in self.driver.store.memberships(agent.id) if m.state == "member"}
         if RoomId(wanted) in inside:
             return await self.member_room(agent, RoomId(wanted))
         matching = [room for room in self._named(wanted) if room in inside]
         return await self.member_room(agent, self.only(matching, wanted))
+
+    def is_active(self, agent: AgentRecord) -> bool:
+        """Whether it has an active session."""
+        return agent.id in self.rooms.home.aggregate.state.active
+
+    def doors(self, agent: AgentRecord) -> list[RoomId]:
+        """The rooms at whose door it waits for a person's decision."""
+        return [m.room for m in self.driver.store.memberships(agent.id) if m.state == "pending"]
+
+    async def code_at(self, agent: AgentRecord, room: RoomId) -> str | None:
+        """What a person is asked to type for an agent's request to come in; None when it was decided a moment ago."""
+        pending = (await self.rooms.get(room)).aggregate.pending()
+        request = next((request for request in pending if request.agent == agent.id), None)
+        return None if request is None else self.keys.join_code(request.id)
+
+    async def _nowhere(self, agent: AgentRecord) -> Refused:
+        """Why there is no active session: what became of the agent's knocks is part of the answer."""
+        for room in self.doors(agent):
+            code = await self.code_at(agent, room)
+            if code is not None:
+                return Refused(
+                    "join_pending", f"Your request to come in waits for a person; your code is {code}.", join_code=code
+                )
+        if any(m.state == "denied" for m in self.driver.store.memberships(agent.id)):
+            return Refused("join_denied")
+        return Refused("no_active_session")
 
     async def owned_rooms(self, agent: AgentRecord, wanted: str | None, *, person: bool) -> list[RoomId]:
         """Rooms whose requests this caller may see: one that is named, or all. As a person, those of all their

@@ -16,7 +16,7 @@ import trio
 from parlerd import __version__
 from parlerd.core import events as e
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import RoomId
+from parlerd.core.model import HOME_ROOM, RoomId
 from parlerd.core.room import Room
 from parlerd.engine import notifier
 from parlerd.engine.actor import Context
@@ -50,10 +50,10 @@ class Engine:
         self._desk = desk
         self._stop = stop
         reading = Reading(desk)
-        self._messaging = Messaging(desk, reading)
+        self._notices = Notices(desk, reading)
+        self._messaging = Messaging(desk, reading, self._notices)
         self._sessions = sessions = Sessions(desk, reading)
         self._streams = Streams(desk, reading, sessions)
-        self._notices = Notices(desk, reading)
         looking = Looking(desk, socket)
         messaging = self._messaging
         self.handlers: dict[str, Handler] = {
@@ -165,9 +165,14 @@ class Engine:
         """The request a form would be about, and whether the room lets its owner decide without one."""
         return await self._sessions.find(caller, params)
 
-    async def notice(self, caller: Caller) -> str:
-        """One line of counts and names when something waits for this caller's agent, else nothing."""
-        return await self._notices.line(caller)
+    async def notice(self, caller: Caller, about: str = "") -> str:
+        """One line of counts and names when something changed for this caller's agent, else nothing. The answer beside
+        the line is `about` a room."""
+        return await self._notices.line(caller, about)
+
+    def introduce(self, caller: Caller, host: str) -> None:
+        """The window says that it is of another host than it was started for."""
+        self._desk.seats.introduce(caller, host)
 
     # -- stopping ------------------------------------------------------------------------------------------
 
@@ -213,6 +218,12 @@ async def open_engine(
             actor = rooms.open_actor(room)
             if actor is not None:
                 wakes.publish(_topics(room, actor.aggregate, facts))
+            elif room == HOME_ROOM:
+                wakes.publish(
+                    notifier.activity(header.event.agent)
+                    for header in facts
+                    if isinstance(header.event, e.SessionActivated)
+                )
 
         rooms = Rooms(Context(driver=driver, clock=clock, random=random, keys=keys, publish=publish), nursery)
         await rooms.start()
@@ -262,11 +273,14 @@ def _topics(room: RoomId, state: Room, facts: Iterable[e.Header]) -> set[Topic]:
                 topics.update(notifier.messages(room, agent) for agent in visibility)
             case e.JoinRequested():
                 topics.add(notifier.requests(state.state.owner_principal))
+                topics.add(notifier.concerns(state.state.owner))
             case e.JoinApproved() | e.JoinDenied():
                 topics.add(notifier.requests(state.state.owner_principal))
                 topics.add(notifier.decision(room, event.agent))
+                topics.add(notifier.concerns(event.agent))
             case e.MemberJoined():
                 topics.update((notifier.life(room), notifier.memberships(event.agent)))
+                topics.add(notifier.concerns(state.state.owner))
             case e.MemberLeft():
                 topics.add(notifier.life(room))
             case e.RoomClosed():

@@ -11,7 +11,7 @@ from parlerd.core.model import HOME_ROOM, Millis, PeerText, Position, RoomId, Vi
 from parlerd.engine.budget import TURNS
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
-from parlerd.engine.reading import role_of
+from parlerd.engine.reading import handle_of, role_of
 from parlerd.operations import types as t
 from parlerd.store.port import Store
 
@@ -43,6 +43,7 @@ class Looking:
                     kind=state.kind,
                     home="local",
                     owner=state.owner,
+                    owner_name=handle_of(state, state.owner),
                     members=sum(1 for member in state.members.values() if member.present),
                     unread=desk.driver.store.unread(state.room, view, cursor.acknowledged),
                     last_at=self._last_at(state.room, view) or state.opened_at,
@@ -51,7 +52,12 @@ class Looking:
                     pending=len(room.pending()) if state.owner == me.id and not state.closed else 0,
                 )
             )
-        return t.RoomList(rooms=rooms)
+        waits = [
+            t.Knocking(room=room, code=code)
+            for room in desk.doors(me)
+            if (code := await desk.code_at(me, room)) is not None
+        ]
+        return t.RoomList(rooms=rooms, you=me.name, waits=waits)
 
     def _last_at(self, room: RoomId, view: View) -> Millis:
         """When the newest message was posted that this reader may see: the room's own newest would tell of hidden
@@ -83,7 +89,8 @@ class Looking:
                     since=since or member.joined_at,
                 )
             )
-        return t.RosterResult(room=state.room, name=state.name, members=members)
+        you = handle_of(state, me.id)
+        return t.RosterResult(room=state.room, name=state.name, members=members, you=you)
 
     async def whoami(self, caller: Caller, params: t.WhoAmI) -> t.Me:
         desk = self._desk

@@ -25,12 +25,21 @@ from parlerd.engine.actor import Content, RoomActor, Settled, Submission
 from parlerd.engine.armed import Armed
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.notices import Notices
 from parlerd.engine.reading import Reading, handle_of, is_for, parse_cursor
 from parlerd.operations import types as t
 from parlerd.store.port import Delivery, Page, StoredMessage
 
 MAX_DEPTH: Final = 64
 """Levels of `data`. Decoders stop at a depth that depends on who calls them; this is far below all of them."""
+LONG_BACKLOG: Final = 100
+"""More new messages than this are not paged through where a model reads: the recap and the newest are shown, with the
+gap stated."""
+TAIL: Final = 30
+"""The newest messages of a long backlog that are looked at; what fits of them is shown."""
+ARMED_BYTES: Final = 8_000
+"""Bodies that a waiting window is marked as shown in the commit that wakes it: a page of several messages holds no
+more, so what is marked there is shown."""
 _STAGES: Final = ("stored", "pushed", "read", "acknowledged", "acted")
 
 
@@ -124,9 +133,10 @@ def check_data(data: Any) -> None:
 class Messaging:
     """The handlers of `message.*` and `handoff.*`."""
 
-    def __init__(self, desk: Desk, reading: Reading) -> None:
+    def __init__(self, desk: Desk, reading: Reading, notices: Notices) -> None:
         self._desk = desk
         self._reading = reading
+        self._notices = notices
 
     # -- writing -------------------------------------------------------------------------------------------
 
@@ -148,6 +158,8 @@ class Messaging:
 
     def _post_text(self, caller: Caller, me: AgentRecord, actor: RoomActor[Room], params: t.Send) -> Posting:
         check_text(params.text, "text")
+        if not params.text and params.data is None:
+            raise Refused("invalid_param", "The text is empty.", param="text")
         parts: list[Part] = [TextPart(params.text)]
         if params.data is not None:
             check_data(params.data)
@@ -159,9 +171,24 @@ class Messaging:
             kind=params.kind,
             to=params.to,
             visibility=params.visible_to or None,
-            reply_to=None if params.reply_to is None else MessageId(params.reply_to),
+            reply_to=None if params.reply_to is None else self._message_id(actor.aggregate, me.id, params.reply_to),
         )
         return self._post(caller, me, actor, command, tuple(parts))
+
+    def _message_id(self, room: Room, reader: AgentId, meant: str) -> MessageId:
+        """The message that is meant by its id, or by this reader's own number of it. Raises
+        `Refused(no_such_message)`."""
+        number = meant.removeprefix("#")
+        if not (number.isascii() and number.isdigit() and len(number) <= 15):
+            return MessageId(meant)
+        store, view, seq = self._desk.driver.store, room.view(reader), Seq(int(number))
+        position = store.position_of(room.state.room, view, seq)
+        header = store.message(room.state.room, position)
+        if header is None or not isinstance(header.event, e.MessagePosted) or seq < 1:
+            raise Refused("no_such_message", id=meant)
+        if store.seq_at(room.state.room, view, position) != seq:
+            raise Refused("no_such_message", id=meant)
+        return header.event.id
 
     async def give_handoff(self, caller: Caller, params: t.GiveHandoff) -> t.GivenHandoff:
         me = await self._desk.me(caller)
@@ -181,7 +208,9 @@ class Messaging:
         )
         part = HandoffPart(next=params.next, summary=params.summary, target=target)
         sent = await self._post(caller, me, actor, command, (part,)).result()
-        return t.GivenHandoff(id=sent.id, room=sent.room, for_=target or None, replayed=sent.replayed, key=sent.key)
+        return t.GivenHandoff(
+            id=sent.id, room=sent.room, for_=target or None, replayed=sent.replayed, key=sent.key, name=sent.name
+        )
 
     def _post(
         self,
@@ -227,6 +256,7 @@ class Messaging:
             at=header.at,
             replayed=settled.decision.replay is not None,
             key=command.key or "",
+            name=actor.aggregate.state.name,
         )
 
     async def _writable(self, me: AgentRecord, wanted: str | None) -> RoomActor[Room]:
@@ -261,17 +291,21 @@ class Messaging:
 
     async def recv(self, caller: Caller, params: t.Recv) -> t.Received:
         me = await self._desk.me(caller)
-        actor, room = await self._desk.room_of(me, params.room)
         lookback = params.since is not None or params.all
         deadline = trio.current_time() + params.wait_ms / 1000
-        topics = (notifier.messages(actor.room), notifier.messages(actor.room, me.id), notifier.life(actor.room))
+        if params.room is None:
+            await self._admission(caller, me, deadline)
+        actor, room = await self._desk.room_of(me, params.room)
+        topics = [notifier.messages(actor.room), notifier.messages(actor.room, me.id), notifier.life(actor.room)]
+        if caller.via == "mcp":
+            topics.append(notifier.concerns(me.id))
         armed: Armed | None = None
         with self._desk.notifier.listen(*topics) as waiter:
             while True:
                 waiter.clear()
                 received, shown, end = await self._recv_now(caller, me, actor, params, lookback=lookback, armed=armed)
                 left = deadline - trio.current_time()
-                if received.messages or left <= 0:
+                if received.messages or left <= 0 or await self._notices.concerning(caller):
                     caller.shown.update(shown)
                     return received
                 if room.state.closed:
@@ -280,7 +314,7 @@ class Messaging:
                 if self._desk.draining:
                     raise Refused("draining")
                 plain = not (lookback or waiter.woken or params.kind is not None or params.mentions)
-                armed = _armed(me.id, end, params) if plain else None
+                armed = _armed(me.id, end, params, bounded=caller.fits is not None) if plain else None
                 caller.waiting += 1
                 try:
                     with trio.move_on_after(left), actor.arm(armed) if armed is not None else nullcontext():
@@ -289,6 +323,26 @@ class Messaging:
                     caller.waiting -= 1
                 # Each time anew: a room nobody uses is closed, and this may wait for long.
                 actor, room = await self._desk.member_room(me, actor.room)
+
+    async def _admission(self, caller: Caller, me: AgentRecord, deadline: float) -> None:
+        """For an agent without a session that waits at a door: wait for the person's decision, which makes the session
+        its active one. Returns as soon as it has one, waits nowhere, or the time is over."""
+        while not self._desk.is_active(me) and (rooms := self._desk.doors(me)):
+            topics = [notifier.decision(room, me.id) for room in rooms]
+            with self._desk.notifier.listen(*topics, notifier.activity(me.id)) as waiter:
+                left = deadline - trio.current_time()
+                if left <= 0 or self._desk.is_active(me) or self._desk.doors(me) != rooms:
+                    if left <= 0:
+                        return
+                    continue
+                if self._desk.draining:
+                    raise Refused("draining")
+                caller.waiting += 1
+                try:
+                    with trio.move_on_after(left):
+                        await waiter.wait()
+                finally:
+                    caller.waiting -= 1
 
     async def recv_all(self, caller: Caller, params: t.Recv) -> t.ReceivedAll:
         """Every room with something new; waits for the first of them when none has."""
@@ -348,9 +402,21 @@ class Messaging:
             after = store.position_of(actor.room, view, Seq(params.since))
         # A filtered read shows a part of what is new, so acknowledging it would lose the rest.
         filtered = params.kind is not None or params.mentions
+        fits = caller.fits
         held = caller.via == "cli" and bool(caller.as_name) and self._desk.seats.held_by_window(me.id)
         acknowledges = not (lookback or params.peek or filtered or (held and not params.take))
         page = await self._page(room, view, after, params, me.id, skip_own=not lookback)
+        you = handle_of(room.state, me.id)
+        messages = self._reading.render(room.state, me.id, page.messages)
+        if fits is not None and messages:
+            if page.more and acknowledges and self._reading.unread(room, view, after) > LONG_BACKLOG:
+                return await self._caught_up(caller, me, actor, room, after)
+            count = fits.front(messages, you)
+            if count < len(messages):
+                # Read again, and not cut: where a page ends and what it acknowledges is the store's to say.
+                params = msgspec.structs.replace(params, limit=count)
+                page = await self._page(room, view, after, params, me.id, skip_own=not lookback)
+                messages = messages[:count]
         if page.messages:
             if armed is None or not armed.covers([stored.header.position for stored in page.messages]):
                 # (after, end] joins what was delivered before; a look at something farther on is marked as just that.
@@ -366,7 +432,7 @@ class Messaging:
         received = t.Received(
             room=actor.room,
             name=room.state.name,
-            messages=self._reading.render(room.state, me.id, page.messages),
+            messages=messages,
             cursor=str(end_seq),
             more=page.more,
             # A page of everything that is left leaves nothing unread; asking would cost as much as the page.
@@ -375,8 +441,33 @@ class Messaging:
             else self._reading.unread(room, view, max(end, cursor.acknowledged)),
             acknowledges=acknowledges,
             notice=notice,
+            you=you,
+            following=max(0, room.newest_seq(me.id) - end_seq) if lookback else 0,
         )
         return received, shown, page.end
+
+    async def _caught_up(
+        self, caller: Caller, me: AgentRecord, actor: RoomActor[Room], room: Room, after: Position
+    ) -> tuple[t.Received, dict[RoomId, Position], Position]:
+        """Of a long backlog the recap, if it is new, and the newest, with what stands between left out and said so."""
+        view = room.view(me.id)
+        found = await self._reading.context(room, me.id, after, limit=TAIL, fits=caller.fits, skip_own=True)
+        await self._reading.mark(actor.room, me.id, found.spans)
+        self._reading.note_seen(actor.room, me.id, found.newest)
+        unread = self._reading.unread(room, view, found.end)
+        received = t.Received(
+            room=actor.room,
+            name=room.state.name,
+            messages=found.messages,
+            cursor=str(found.end_seq),
+            more=unread > 0,
+            unread=unread,
+            you=handle_of(room.state, me.id),
+            truncated=found.truncated,
+            first_unshown=found.first_unshown,
+            last_unshown=found.last_unshown,
+        )
+        return received, {actor.room: found.end}, found.end
 
     async def _page(
         self, room: Room, view: View, after: Position, params: t.Recv, reader: AgentId, *, skip_own: bool
@@ -422,7 +513,11 @@ class Messaging:
         """For the author: every other member's ladder. For a reader: its own. For anyone else there is no such
         message."""
         me = await self._desk.me(caller)
-        found = self._desk.driver.store.find_message(MessageId(params.id))
+        id = MessageId(params.id)
+        if params.id.removeprefix("#").isdigit():
+            _, here = await self._desk.room_of(me, params.room)
+            id = self._message_id(here, me.id, params.id)
+        found = self._desk.driver.store.find_message(id)
         if found is None:
             raise Refused("no_such_message")
         room_id, position = found
@@ -445,7 +540,7 @@ class Messaging:
             if not can_see(room.view(member.agent), position=position, visibility=header.event.visibility):
                 continue
             readers.append(self._ladder(room, member.agent, header, marks))
-        return t.WhyResult(id=params.id, room=room_id, readers=readers)
+        return t.WhyResult(id=id, room=room_id, readers=readers)
 
     def _ladder(self, room: Room, reader: AgentId, header: e.Header, marks: list[Delivery]) -> t.ReaderLadder:
         reached = {"stored": int(header.at)}
@@ -467,7 +562,7 @@ class Messaging:
         )
 
 
-def _armed(reader: AgentId, after: Position, params: t.Recv) -> Armed:
+def _armed(reader: AgentId, after: Position, params: t.Recv, *, bounded: bool) -> Armed:
     """This reader, with nothing unread up to `after`, about to wait for others' messages."""
 
     def sees(header: e.Header) -> bool:
@@ -475,7 +570,8 @@ def _armed(reader: AgentId, after: Position, params: t.Recv) -> Armed:
         assert isinstance(event, e.MessagePosted)
         return header.by.actor != reader and (event.visibility is None or reader in event.visibility)
 
-    return Armed(reader, "read", after, min(params.limit, t.MAX_PAGE), params.max_bytes, sees)
+    most = min(params.max_bytes, ARMED_BYTES) if bounded else params.max_bytes
+    return Armed(reader, "read", after, min(params.limit, t.MAX_PAGE), most, sees)
 
 
 def _shown(page: Page, after: Position, *, filtered: bool) -> list[tuple[Position, Position]]:

@@ -1,7 +1,8 @@
-"""The one line that says what waits for an agent: counts and room names, never a word a peer chose.
+"""The one line that says what is new for an agent beside what it asked for: counts and names, no word a peer chose.
 
-Zero bytes when nothing waits. To each window once, it also says that an agent host lost its entry. Room names are
-labels, so the line may stand outside a fence.
+Each change is said once to each window: that somebody knocks, that the person decided, that somebody came in, that
+messages wait in a room, that an agent host lost its entry. Zero bytes when nothing changed. What an answer said itself
+is not said again. Names are labels, so the line may stand outside a fence.
 """
 
 from __future__ import annotations
@@ -12,67 +13,129 @@ from parlerd.core import events as e
 from parlerd.core.errors import Refused
 from parlerd.core.home import AgentRecord
 from parlerd.core.membership import present
-from parlerd.core.model import RoomId
-from parlerd.engine.callers import Caller
+from parlerd.core.room import Room
+from parlerd.engine.callers import Caller, Told
 from parlerd.engine.desk import Desk
-from parlerd.engine.reading import Reading, is_for
+from parlerd.engine.reading import Reading, handle_of, is_for
 
 LOOK: Final = 20
 """New messages that are looked at for a handoff; a longer backlog is only counted."""
-MAX_ROOMS: Final = 5
+MAX_NEWS: Final = 5
+"""Pieces of news in one line; the rest is counted."""
 
 
 class Notices:
-    """What waits, derived on the spot from cursors and requests."""
+    """What changed for an agent since its window was told last, derived from rooms, cursors and requests."""
 
     def __init__(self, desk: Desk, reading: Reading) -> None:
         self._desk = desk
         self._reading = reading
 
-    async def line(self, caller: Caller) -> str:
-        """One line without a newline, or ''. A caller that is no agent yet has nothing waiting."""
+    async def line(self, caller: Caller, about: str = "") -> str:
+        """One line without a newline, or ''. A caller that is no agent yet has nothing waiting. The answer beside it is
+        `about` a room: what waits there, and what became of a request to come in, the answer said itself."""
         if caller.agent is None:
             return ""
         me = self._desk.rooms.home.aggregate.state.agents[caller.agent]
         found: list[str] = []
-        for membership in self._desk.driver.store.memberships(me.id):
-            if membership.state != "member":
-                continue
+        active = self._desk.rooms.home.aggregate.state.active.get(me.id)
+        memberships = self._desk.driver.store.memberships(me.id)
+        for membership in sorted(memberships, key=lambda each: each.room != active):
             try:
-                found += await self._of_room(caller, me, membership.room)
+                room = (await self._desk.rooms.get(membership.room)).aggregate
+                found += self._at_door(caller.told, me, room, membership.state, said=membership.room == about)
+                if membership.state == "member":
+                    found += self._of_people(caller.told, me, room)
+                    found += await self._of_messages(caller, me, room, said=membership.room == about)
             except Refused:
                 continue
-        more = f"; {len(found) - MAX_ROOMS} more" if len(found) > MAX_ROOMS else ""
-        waiting = f"Waiting for you: {'; '.join(found[:MAX_ROOMS])}{more}." if found else ""
-        return " ".join(line for line in (waiting, self._of_hosts(caller)) if line)
+        caller.told.begun = True
+        more = f"; {len(found) - MAX_NEWS} more: parler_rooms" if len(found) > MAX_NEWS else ""
+        news = f"Meanwhile: {'; '.join(found[:MAX_NEWS])}{more}." if found else ""
+        return " ".join(line for line in (news, self._of_hosts(caller)) if line)
+
+    async def concerning(self, caller: Caller) -> bool:
+        """Whether somebody knocks, came in, or the person decided, and this window was not told yet: what ends a wait
+        for messages. Tells nothing."""
+        if caller.via != "mcp" or caller.agent is None or not caller.told.begun:
+            return False
+        me = self._desk.rooms.home.aggregate.state.agents[caller.agent]
+        told = caller.told
+        copy = Told(True, {}, dict(told.members), set(told.requests), dict(told.doors))
+        for membership in self._desk.driver.store.memberships(me.id):
+            try:
+                room = (await self._desk.rooms.get(membership.room)).aggregate
+                if self._at_door(copy, me, room, membership.state, said=False):
+                    return True
+                if membership.state == "member" and self._of_people(copy, me, room):
+                    return True
+            except Refused:
+                continue
+        return False
 
     def _of_hosts(self, caller: Caller) -> str:
-        """That a host dropped our entry: the agents of the others can pass it on. Each window is told once."""
+        """That a host dropped our entry: the agents of the others can pass it on."""
         line = self._desk.host_files.notice()
-        if line == caller.told:
+        if line == caller.told.hosts:
             return ""
-        caller.told = line
+        caller.told.hosts = line
         return line
 
-    async def _of_room(self, caller: Caller, me: AgentRecord, name: RoomId) -> list[str]:
-        # Not `quiet`: a line about what waits is not worth waiting for the batch in flight.
-        actor = self._desk.rooms.open_actor(name) or await self._desk.rooms.get(name)
-        room = actor.aggregate
+    def _at_door(self, told: Told, me: AgentRecord, room: Room, state: str, *, said: bool) -> list[str]:
+        """What became of this agent's own request to come in."""
+        name = room.state.room
+        before, told.doors[name] = told.doors.get(name, ""), state
+        if said or state == before:
+            return []
+        if state == "pending":
+            request = next((request for request in room.pending() if request.agent == me.id), None)
+            if request is None:
+                return []
+            code = self._desk.keys.join_code(request.id)
+            return [f"your request to come in waits for a person (your code is {code})"]
+        if state == "denied" and before:
+            return ["the person declined your request to come in"]
+        let_in = before == "pending" or (not told.begun and room.state.owner != me.id)
+        if state == "member" and let_in and not self._desk.driver.store.cursor(name, me.id).delivered:
+            # What waits to be read there is said with it.
+            told.unread[name] = room.position
+            return [f"you were let into {room.state.name} (parler_recv gives what is there)"]
+        return []
+
+    def _of_people(self, told: Told, me: AgentRecord, room: Room) -> list[str]:
+        """Who knocks at a room of this agent, and who came in."""
         state = room.state
         present(state.members, me.id)
-        found = []
-        knocking = len(room.pending())
-        if knocking and state.owner == me.id and not state.closed:
-            found.append(f"{knocking} at the door of {state.name} (a person decides: parler_approve)")
+        if state.owner != me.id or state.closed:
+            return []
+        found: list[str] = []
+        here = frozenset(member.agent for member in state.members.values() if member.present)
+        before, told.members[state.room] = told.members.get(state.room), here
+        if before is not None:
+            found += [f"{handle_of(state, agent)} came into {state.name}" for agent in sorted(here - before - {me.id})]
+        knocking = [request for request in room.pending() if request.id not in told.requests]
+        told.requests.update(request.id for request in knocking)
+        if knocking:
+            others = f" and {len(knocking) - 1} more" if len(knocking) > 1 else ""
+            verb = "knock" if len(knocking) > 1 else "knocks"
+            found.append(f"{knocking[0].name}{others} {verb} at {state.name} (your user decides: parler_approve)")
+        return found
+
+    async def _of_messages(self, caller: Caller, me: AgentRecord, room: Room, *, said: bool) -> list[str]:
+        # Not `quiet`: a line about what waits is not worth waiting for the batch in flight.
+        state = room.state
+        name = state.room
+        present(state.members, me.id)
         cursor = self._desk.driver.store.cursor(name, me.id)
         after = max(cursor.acknowledged, caller.shown.get(name, cursor.acknowledged))
+        told = caller.told.unread.get(name, after)
         view = room.view(me.id)
         unread = self._reading.unread(room, view, after)
         if not unread:
-            return found
-        if not cursor.delivered and state.owner != me.id:
-            found.append(f"you were let into {state.name} ({unread} to read)")
-            return found
+            return []
+        caller.told.unread[name] = room.position
+        if said or (told > after and not self._reading.unread(room, view, told)):
+            return []
         page = await self._reading.page(room, view, after, limit=LOOK, skip_own=True)
         handed = any(
             isinstance(stored.header.event, e.MessagePosted)
@@ -80,5 +143,4 @@ class Notices:
             and is_for(state, me.id, stored.header.event)
             for stored in page.messages
         )
-        found.append(f"{unread} new in {state.name}" + (", a handoff to you among them" if handed else ""))
-        return found
+        return [f"{unread} new in {state.name}" + (", the turn among them" if handed else "")]

@@ -89,6 +89,16 @@ def requests(principal: str) -> Topic:
     return ("requests", principal)
 
 
+def concerns(agent: str) -> Topic:
+    """Somebody knocks at a room of `agent` or came into it, or the person decided on its own request."""
+    return ("concerns", agent)
+
+
+def activity(agent: str) -> Topic:
+    """Another session is `agent`'s active one."""
+    return ("activity", agent)
+
+
 def memberships(agent: str) -> Topic:
     """`agent` came into a room."""
     return ("memberships", agent)

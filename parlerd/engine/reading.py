@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -16,9 +17,11 @@ import msgspec
 from parlerd.core import events as e
 from parlerd.core.envelope import DataPart, HandoffPart, TextPart, decode_envelope
 from parlerd.core.errors import Refused, StoreError
-from parlerd.core.membership import Member
-from parlerd.core.model import AgentId, PeerText, Position, RoomId, Seq, Stage, View
+from parlerd.core.membership import Member, view_of
+from parlerd.core.model import AgentId, MessageId, PeerText, Position, RoomId, Seq, Stage, View
 from parlerd.core.room import Room, RoomState
+from parlerd.core.visibility import can_see
+from parlerd.engine.callers import Fitting
 from parlerd.engine.desk import Desk
 from parlerd.engine.recent import Recent
 from parlerd.operations import types as t
@@ -30,6 +33,28 @@ JOIN_BYTES: Final = 1024 * 1024
 """Bodies in the page a join returns: past this the middle is left out and said so."""
 MAX_REMEMBERED: Final = 4096
 """Readers whose newest chain head is kept at hand; anyone else's is looked up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a reader comes up with who has more behind it than one page holds: perhaps the recap, then the newest.
+
+    `spans` are the (after, upto] positions that are shown, `end` is where acknowledging it leaves the reader: past the
+    gap from `first_unshown` to `last_unshown`, which is stated. With the recap alone, all that follows stays new.
+    """
+
+    messages: list[t.Message]
+    spans: list[tuple[Position, Position]]
+    end: Position
+    end_seq: Seq
+    newest: Page
+    first_unshown: int = 0
+    last_unshown: int = 0
+
+    @property
+    def truncated(self) -> bool:
+        """Whether there is a gap."""
+        return self.first_unshown > 0
 
 
 class Reading:
@@ -68,19 +93,53 @@ class Reading:
         name = room.state.room
         return await self._desk.driver.read(lambda store: store.tail(name, view, limit=limit, max_bytes=JOIN_BYTES))
 
-    async def opening_page(self, room: Room, view: View, limit: int) -> tuple[list[StoredMessage], Page, int]:
-        """What a joiner sees first: the recap and the newest tail. The number is how many messages between them were
-        left out."""
-        state = room.state
+    async def context(
+        self,
+        room: Room,
+        reader: AgentId,
+        after: Position,
+        *,
+        limit: int,
+        fits: Fitting | None,
+        skip_own: bool = False,
+    ) -> Context:
+        """The recap, if it follows `after`, and the newest messages, as many as `limit` and the surface allow."""
+        state, stood = room.state, room.position
+        view, you = room.view(reader), handle_of(state, reader)
         tail = await self.tail(room, view, limit=limit)
-        if not tail.more or not tail.messages:
-            return tail.messages, tail, 0
-        first = tail.messages[0]
-        if not state.opening or first.header.position <= state.opening:
-            return tail.messages, tail, first.seq - 1
-        after = Position(state.opening - 1)
-        recap = await self.page(room, view, after, limit=1, max_bytes=1024, skip_own=False)
-        return [*recap.messages, *tail.messages], tail, first.seq - recap.messages[0].seq - 1
+        stored = [m for m in tail.messages if m.header.position > after]
+        newest = [m for m in stored if not (skip_own and m.header.by.actor == reader)] or stored
+        recap: list[StoredMessage] = []
+        if newest and after < state.opening < newest[0].header.position:
+            opening = Position(state.opening - 1)
+            recap = (await self.page(room, view, opening, limit=1, max_bytes=1024, skip_own=False)).messages
+        first = recap[0].seq + 1 if recap else self.seq_at(room, view, after) + 1
+        shown = self.render(state, reader, [*recap, *newest])
+        head, rest = shown[: len(recap)], shown[len(recap) :]
+        kept = len(rest)
+        if fits is not None and rest:
+            kept = fits.newest(head, rest, you, whole=not newest or newest[0].seq == first)
+        if recap and not kept:
+            at = recap[0].header.position
+            page = Page(recap, at, recap[0].seq, self._desk.driver.store.chain_at(state.room, at), more=True)
+            return Context(head, [(Position(at - 1), at)], at, recap[0].seq, page)
+        newest, rest = newest[len(newest) - kept :], rest[len(rest) - kept :]
+        # Every position up to here is shown, is in the gap that is stated, or holds no message for this reader.
+        end = max(tail.end, stood)
+        gap = newest[0].seq - first if newest else 0
+        spans = [(after, end)]
+        if gap > 0:
+            spans = [(Position(m.header.position - 1), m.header.position) for m in recap]
+            spans.append((Position(newest[0].header.position - 1), end))
+        return Context(
+            [*head, *rest],
+            spans,
+            end,
+            tail.end_seq,
+            tail,
+            first_unshown=first if gap > 0 else 0,
+            last_unshown=newest[0].seq - 1 if gap > 0 else 0,
+        )
 
     # -- marking and acknowledging -------------------------------------------------------------------------
 
@@ -157,7 +216,25 @@ class Reading:
 
     def render(self, room: RoomState, reader: AgentId, messages: Sequence[StoredMessage]) -> list[t.Message]:
         """Messages as this reader is shown them."""
-        return [render_message(room, reader, message) for message in messages]
+        shown = [render_message(room, reader, message) for message in messages]
+        if all(message.reply_to is msgspec.UNSET for message in shown):
+            return shown
+        return [self._with_reply(room, reader, message) for message in shown]
+
+    def _with_reply(self, room: RoomState, reader: AgentId, message: t.Message) -> t.Message:
+        """A reply with the reader's own number of what it replies to, which is the only name a reader has for it."""
+        member = room.members.get(reader)
+        if message.reply_to is msgspec.UNSET or member is None:
+            return message
+        store, view = self._desk.driver.store, view_of(member)
+        found = store.find_message(MessageId(message.reply_to))
+        header = None if found is None or found[0] != room.room else store.message(*found)
+        if header is None or not isinstance(header.event, e.MessagePosted):
+            return message
+        position = header.position
+        if not can_see(view, position=position, visibility=header.event.visibility):
+            return message
+        return msgspec.structs.replace(message, reply_seq=store.seq_at(room.room, view, position))
 
 
 def render_message(room: RoomState, reader: AgentId, stored: StoredMessage) -> t.Message:

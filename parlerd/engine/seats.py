@@ -1,9 +1,11 @@
-"""Which agent a connection acts as: leases by (host, workspace, slot) for windows, names for commands.
+"""Which agent a connection acts as: leases by conversation or (host, workspace, slot) for windows, names for commands.
 
-The first window in a workspace gets slot 0; a second one open at the same time gets slot 1; whoever comes back gets
-the same again. A lease is durable: after a daemon restart a slot is kept for its window for 30 s, and an orderly or
-broken connection frees it at once. Nothing is leased before the first call that needs it, so a host that only checks
-health never becomes an agent. Names and seats are facts of the home room; leases are not.
+A conversation of a host that is resumed gets the agent that it had, whichever windows are open beside it; one that is
+open twice is two agents. Where the host names no conversation, the first window in a workspace gets slot 0, a second
+one open at the same time slot 1, and whoever comes back gets the same again. A lease is durable: after a daemon restart
+a slot is kept for its window for 30 s, and an orderly or broken connection frees it at once. Nothing is leased before
+the first call that needs it, so a host that only checks health never becomes an agent. Names, seats and conversations
+are facts of the home room; leases are not.
 """
 
 from __future__ import annotations
@@ -70,12 +72,21 @@ class Seats:
         """A connection is there. It is no agent yet."""
         self._callers.add(caller)
         self._kept_until.pop(caller.window, None)
+        self._note_host(caller)
+
+    def _note_host(self, caller: Caller) -> None:
         if caller.window and caller.host:
             # Last again: the one that is forgotten when there are too many is the one seen longest ago.
             self._dialled.pop(caller.host, None)
             self._dialled[caller.host] = self._clock.now()
             if len(self._dialled) > MAX_HOSTS:
                 del self._dialled[next(iter(self._dialled))]
+
+    def introduce(self, caller: Caller, host: str) -> None:
+        """The window says that it is of another host than the one it was started for: hosts read each other's files."""
+        if caller.host != host and caller.agent is None:
+            caller.host = host
+            self._note_host(caller)
 
     async def disconnect(self, caller: Caller, *, restarting: bool = False) -> None:
         """A connection ended: its window's slot is free at once, unless it is this daemon that goes away."""
@@ -126,9 +137,12 @@ class Seats:
             return home.state.agents[agent], mine
         open_windows = {caller.window for caller in self._callers}
         place = _place(hook)
-        slot = _free_slot(place, [lease for lease in self._leases.values() if lease.window in open_windows])
+        leases = [lease for lease in self._leases.values() if lease.window in open_windows]
         if place[0] == "as":
-            return home.by_name(f"{place[1]}{_suffix(slot)}"), []
+            return home.by_name(f"{place[1]}{_suffix(_free_slot(place, leases))}"), []
+        if hook.conversation and (known := home.by_conversation(place[0], hook.conversation, 0)) is not None:
+            return known, []
+        slot = self._slot_without_conversation(hook, leases)
         # Without a workspace the place is shared by whatever runs there.
         return (home.by_seat(*place, slot) if hook.workspace else None), []
 
@@ -194,36 +208,90 @@ class Seats:
         return found or await self._create(name, host=caller.host, workspace="", slot=NAMED)
 
     async def _lease(self, caller: Caller) -> AgentRecord:
-        """The agent of this window's lease, or of the first free slot of its place."""
+        """The agent of this window's lease, of its conversation, or of the first free slot of its place."""
         now = self._clock.now()
         for window in [window for window, until in self._kept_until.items() if until < now]:
             # Not one that came back while another was being released.
             if window in self._kept_until:
                 await self._release(window)
         home = self._rooms.home.aggregate
-        host = slug(caller.host, fallback="agent")
-        name = label(caller.as_name) if caller.as_name else None
         place = _place(caller)
         held = self._leases.get(caller.window)
         if held is not None and (held.host, held.workspace) == place:
             return home.state.agents[held.agent]
-        slot = _free_slot(place, self._leases.values())
-        suffix = _suffix(slot)
-        if name is not None:
-            wanted = f"{name}{suffix}"
-            record = home.by_name(wanted) or await self._create(wanted, host=host, workspace="", slot=NAMED)
+        if place[0] == "as":
+            slot = _free_slot(place, self._leases.values())
+            wanted = f"{place[1]}{_suffix(slot)}"
+            record = home.by_name(wanted)
+            record = record or await self._create(wanted, host=_host_of(caller), workspace="", slot=NAMED)
+        elif caller.conversation:
+            record = await self._of_conversation(caller)
+            slot = record.slot
         else:
-            record = home.by_seat(*place, slot) or await self._create(
-                home.free_name(f"{_place_name(host, caller.workspace)}{suffix}"),
-                host=host,
-                workspace=caller.workspace,
-                slot=slot,
-            )
+            slot = self._slot_without_conversation(caller, self._leases.values())
+            record = home.by_seat(*place, slot) or await self._seat(caller, slot)
         lease = Lease(window=caller.window, agent=record.id, host=place[0], workspace=place[1], slot=slot, taken_at=now)
         await self._driver.commit([PutLease(lease)])
         self._leases[caller.window] = lease
         self._seated()
         return record
+
+    async def _of_conversation(self, caller: Caller) -> AgentRecord:
+        """The agent that this conversation had; while another window has it open, the one beside it."""
+        leased = {lease.agent for lease in self._leases.values()}
+        host, place = _host_of(caller), 0
+        while (known := self._rooms.home.aggregate.by_conversation(host, caller.conversation, place)) is not None:
+            if known.id not in leased:
+                return known
+            place += 1
+        record = self._never_bound(caller, leased) or await self._seat(caller, self._new_slot(caller))
+        await self._rooms.home.submit(
+            c.BindConversation(agent=record.id, host=host, conversation=caller.conversation, place=place),
+            self._home_by(record.id),
+        )
+        return record
+
+    def _never_bound(self, caller: Caller, leased: set[AgentId]) -> AgentRecord | None:
+        """An agent of this place that no conversation has and nobody acts as: from before this host named any."""
+        home, slot = self._rooms.home.aggregate, 0
+        while (record := home.by_seat(*_place(caller), slot)) is not None:
+            if record.id not in leased and not home.is_bound(record.id):
+                return record
+            slot += 1
+        return None
+
+    def _new_slot(self, caller: Caller) -> int:
+        """The first slot of a place that no agent ever had."""
+        home, slot = self._rooms.home.aggregate, 0
+        while home.by_seat(*_place(caller), slot) is not None:
+            slot += 1
+        return slot
+
+    def _slot_without_conversation(self, caller: Caller, leases: Iterable[Lease]) -> int:
+        """The first free slot whose agent no conversation has. A host that goes on with its newest conversation without
+        naming it means the agent of this place that acted last."""
+        home, place = self._rooms.home.aggregate, _place(caller)
+        taken = {lease.slot for lease in leases if (lease.host, lease.workspace) == place}
+        if caller.continues:
+            free = [
+                record
+                for slot in range(self._new_slot(caller))
+                if slot not in taken and (record := home.by_seat(*place, slot)) is not None
+            ]
+            if free:
+                newest = max(free, key=lambda record: (self._last_seen.get(record.id, Millis(0)), record.created_at))
+                return newest.slot
+        slot = 0
+        while slot in taken or ((record := home.by_seat(*place, slot)) is not None and home.is_bound(record.id)):
+            slot += 1
+        return slot
+
+    async def _seat(self, caller: Caller, slot: int) -> AgentRecord:
+        """A new agent for a slot of the caller's place."""
+        host = _host_of(caller)
+        name = f"{_place_name(host, caller.workspace)}{_suffix(slot)}"
+        free = self._rooms.home.aggregate.free_name(name)
+        return await self._create(free, host=host, workspace=caller.workspace, slot=slot)
 
     async def _create(self, name: str, *, host: str, workspace: str, slot: int) -> AgentRecord:
         agent = await self._driver.read(lambda _: self._keys.create_agent())
@@ -261,7 +329,11 @@ def _place(caller: Caller) -> tuple[str, str]:
     """Where a window is seated: by the name it was given, else by its host and workspace."""
     if caller.as_name:
         return "as", str(label(caller.as_name))
-    return slug(caller.host, fallback="agent"), caller.workspace
+    return _host_of(caller), caller.workspace
+
+
+def _host_of(caller: Caller) -> Label:
+    return slug(caller.host, fallback="agent")
 
 
 def _free_slot(place: tuple[str, str], leases: Iterable[Lease]) -> int:

@@ -11,7 +11,7 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.approvals import KeyState, find_request
 from parlerd.core.envelope import TextPart
-from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.errors import ERRORS, ParlerError, Refused
 from parlerd.core.home import AgentRecord
 from parlerd.core.model import (
     HOME_ROOM,
@@ -33,7 +33,7 @@ from parlerd.engine.actor import Content, RoomActor
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.desk import Desk
 from parlerd.engine.messaging import check_text, input_digest
-from parlerd.engine.reading import Reading
+from parlerd.engine.reading import Reading, handle_of
 from parlerd.identity import codes
 from parlerd.operations import types as t
 
@@ -168,6 +168,8 @@ class Sessions:
             replayed=replayed,
             idempotency_key=key,
             warning=" ".join(warnings) or msgspec.UNSET,
+            line=None if code is None else f"Join the Parler session {code}.",
+            you=handle_of(room.state, room.state.owner),
         )
 
     # -- joining -------------------------------------------------------------------------------------------
@@ -200,7 +202,8 @@ class Sessions:
                     return self._waiting(
                         room_id, "denied", None, "The person declined. It stays so until the owner lifts it."
                     )
-                code = self._code_of(await actor.quiet(), me.id)
+                await actor.quiet()
+                code = await desk.code_at(me, room_id)
                 if code is None:
                     continue
                 left = deadline - trio.current_time()
@@ -220,11 +223,6 @@ class Sessions:
     def _waiting(self, room: RoomId, status: str, code: str | None, hint: str) -> t.JoinedSession:
         return t.JoinedSession(room=room, status=status, messages=[], truncated=False, code=code, hint=hint)
 
-    def _code_of(self, room: Room, agent: AgentId) -> str | None:
-        """What a person is asked to type for this agent's request; None when it was decided a moment ago."""
-        request = next((request for request in room.pending() if request.agent == agent), None)
-        return None if request is None else self._desk.keys.join_code(request.id)
-
     async def _land(
         self, caller: Caller, me: AgentRecord, actor: RoomActor[Room], params: t.JoinSession
     ) -> t.JoinedSession:
@@ -238,37 +236,38 @@ class Sessions:
             # Nobody will see a page now: what comes with the next read is new, and nothing is on record as read.
             await desk.rooms.home.submit(c.Activate(agent=me.id, room=actor.room), desk.by(caller, me))
             return t.JoinedSession(
-                room=actor.room, name=room.state.name, status="joined", messages=[], truncated=False, cursor="0"
+                room=actor.room,
+                name=room.state.name,
+                status="joined",
+                messages=[],
+                truncated=False,
+                cursor="0",
+                you=handle_of(room.state, me.id),
             )
-        view, stood = room.view(me.id), room.position
-        messages, tail, left_out = await self._reading.opening_page(room, view, max(1, min(params.limit, t.MAX_PAGE)))
-        # Up to where the room stood when it was read everything is shown, left out and said so, or no message.
-        end = max(tail.end, stood)
-        spans = [(Position(0), end)]
-        if left_out:
-            recap, first = messages[0].header.position, messages[-len(tail.messages)].header.position
-            spans = [(Position(recap - 1), recap), (Position(first - 1), end)]
-        await self._reading.mark(actor.room, me.id, spans)
-        self._reading.note_seen(actor.room, me.id, tail)
+        limit = max(1, min(params.limit, t.MAX_PAGE))
+        found = await self._reading.context(room, me.id, Position(0), limit=limit, fits=caller.fits)
+        await self._reading.mark(actor.room, me.id, found.spans)
+        self._reading.note_seen(actor.room, me.id, found.newest)
         await desk.rooms.home.submit(c.Activate(agent=me.id, room=actor.room), desk.by(caller, me))
         if caller.via == "mcp":
             # Last: what is answered with an error was not shown.
-            caller.shown[actor.room] = end
-        first_seq = tail.messages[0].seq if left_out else 0
+            caller.shown[actor.room] = found.end
         hint = ""
-        if left_out:
-            since = first_seq - 1 - left_out
+        if found.truncated:
+            left_out, since = found.last_unshown - found.first_unshown + 1, found.first_unshown - 1
             hint = f"{left_out} messages between the recap and these are not shown: parler recv --since {since}"
         return t.JoinedSession(
             room=actor.room,
             name=room.state.name,
             status="joined",
-            messages=self._reading.render(room.state, me.id, messages),
-            truncated=bool(left_out),
-            cursor=str(tail.end_seq),
-            first_unshown=first_seq - left_out if left_out else 0,
-            last_unshown=first_seq - 1 if left_out else 0,
+            messages=found.messages,
+            truncated=found.truncated,
+            cursor=str(found.end_seq),
+            first_unshown=found.first_unshown,
+            last_unshown=found.last_unshown,
             hint=hint,
+            you=handle_of(room.state, me.id),
+            unread=self._reading.unread(room, room.view(me.id), found.end),
         )
 
     async def _key_id(self, caller: Caller, text: str) -> KeyId:
@@ -290,6 +289,7 @@ class Sessions:
             return Refused("unknown_key")
         return Refused(
             "unknown_key",
+            tool_hint=ERRORS["unknown_key"].hint,
             hint=f"This is the home {self._desk.home_path}, not ~/.parler: two homes are two users. "
             "On one machine a second agent is --as NAME, never a second home.",
         )
@@ -377,9 +377,21 @@ class Sessions:
             proof=proof,
             principal=me.principal,
         )
-        await actor.submit(command, self._desk.by(caller, me))
+        by = self._desk.by(caller, me)
+        await actor.submit(command, by)
         self._wrong_codes.pop(request.id, None)
-        return t.Decided(room=actor.room, agent=request.agent, status="approved" if admit else "denied", proof=proof)
+        if admit:
+            # Whoever asked to come in goes on there: a session that it is let into is its active one without a word
+            # of its own. A crash before this leaves an agent that joins once more, and is told how.
+            await self._desk.rooms.home.submit(c.Activate(agent=request.agent, room=actor.room), by)
+        return t.Decided(
+            room=actor.room,
+            agent=request.agent,
+            status="approved" if admit else "denied",
+            proof=proof,
+            name=request.name,
+            room_name=actor.aggregate.state.name,
+        )
 
     async def find(self, caller: Caller, params: t.DecideJoin) -> tuple[t.Request, bool]:
         """The one request a form would be about, and whether the room's policy lets its owner decide without a person.
@@ -412,6 +424,7 @@ class Sessions:
                 "ambiguous_name",
                 "More than one request matches.",
                 hint="Name the id that is listed, or the room with --room.",
+                tool_hint="Pass the agent's id that is listed, and the room.",
                 candidates=candidates,
             )
         if waiting:

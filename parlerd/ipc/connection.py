@@ -342,7 +342,8 @@ class Connection:
                     yield event
                     continue
                 if isinstance(event, Note) and event.written:
-                    await self._engine.acknowledge_shown(caller)
+                    for each in (caller, *caller.siblings):
+                        await self._engine.acknowledge_shown(each)
                 elif isinstance(event, Ended):
                     self._farewell = event.error
                 more = False

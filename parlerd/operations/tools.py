@@ -21,8 +21,6 @@ from parlerd.core.errors import Refused
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS, Operation
 
-WAIT_MAX_SECS: Final = 50
-"""One call waits at most this long: no host extends its own timeout reliably, and the shortest is 60 s."""
 PAGE_MAX: Final = 100
 """Messages in one tool result at most; a larger limit means this. The size limit of a result is usually reached
 before."""
@@ -42,6 +40,8 @@ class Argument(msgspec.Struct, frozen=True, kw_only=True):
     free: bool = False
     """Free text: the empty string is a value. Elsewhere it means "not given", as hosts fill in what a model left
     out."""
+    least: int = 0
+    """The smallest number that is taken."""
     only: tuple[str, ...] = ()
 
 
@@ -80,6 +80,8 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     """Whether what others wrote comes back or what is said goes to others."""
 
 
+_NUMBERED: Final = frozenset({"reply_to", "id"})
+"""Arguments that name a message by its number, which a model may write as one."""
 _ROOM: Final = Argument(name="room", help="id or name; default: the active session")
 _KEY: Final = Argument(name="key", help="idempotency key, to retry safely")
 
@@ -116,12 +118,12 @@ TOOLS: Final[dict[str, Tool]] = {
             name=_JOIN,
             title="Join a session",
             operations=_by_tool(_JOIN),
-            usage="If pending, tell the person the code and call again with wait_secs to wait for the decision.",
+            usage="If a person has to decide first, you get a code to tell your user.",
             arguments=(
                 Argument(name="key", required=True),
                 Argument(name="wait_secs", kind="seconds", field="wait_ms", help="0 answers at once"),
             ),
-            example={"key": "A3KE7DJR", "wait_secs": 45},
+            example={"key": "A3KE7DJR"},
         ),
         Tool(
             name=_SEND,
@@ -134,7 +136,7 @@ TOOLS: Final[dict[str, Tool]] = {
                 Argument(name="to", help="whose attention: an agent in the room"),
                 Argument(name="visible_to", kind="strings", help="only these agents may ever see it"),
                 Argument(name="kind", help="text, question, task, ..."),
-                Argument(name="reply_to", help="message id"),
+                Argument(name="reply_to", help="message number"),
                 _KEY,
             ),
             example={"text": "on it, taking token rotation"},
@@ -145,13 +147,13 @@ TOOLS: Final[dict[str, Tool]] = {
             operations=_by_tool(_RECV),
             usage="Do not poll: wait with wait_secs, act, call again.",
             arguments=(
-                Argument(name="wait_secs", kind="seconds", field="wait_ms", help="up to 50; 0 answers at once"),
+                Argument(name="wait_secs", kind="seconds", field="wait_ms", help="0 answers at once"),
                 _ROOM,
-                Argument(name="limit", kind="integer"),
-                Argument(name="since", kind="integer", help="look back: what follows this seq; marks nothing as read"),
-                Argument(name="offset", kind="integer", help="with since: start the first text at this character"),
+                Argument(name="limit", kind="integer", least=1),
+                Argument(name="since", kind="integer", help="look back: what follows this number; marks nothing read"),
+                Argument(name="offset", kind="integer", help="with since: the character to go on from"),
             ),
-            example={"wait_secs": 45},
+            example={"wait_secs": 600},
         ),
         Tool(
             name=_HANDOFF,
@@ -172,7 +174,7 @@ TOOLS: Final[dict[str, Tool]] = {
             operations=_by_tool(_ROOMS),
             arguments=(
                 _ROOM,
-                Argument(name="id", help="message id, for why", only=("why",)),
+                Argument(name="id", help="message number, for why", only=("why",)),
             ),
             default="list",
             example={"action": "roster"},
@@ -292,6 +294,8 @@ def _accepted(shape: type[t.Params]) -> frozenset[str]:
 def _value(tool: Tool, argument: Argument, value: Any) -> Any:
     name = argument.name
     if argument.kind == "string":
+        if isinstance(value, int) and not isinstance(value, bool) and name in _NUMBERED:
+            value = str(value)
         if not isinstance(value, str):
             raise _refuse(tool, name, f"{name} is a string.")
         return (value,) if name == "to" else value
@@ -300,10 +304,10 @@ def _value(tool: Tool, argument: Argument, value: Any) -> Any:
             raise _refuse(tool, name, f"{name} is a list of strings.")
         return tuple(value)
     # True is an int to Python and never a count to a caller; 45.0 is what some hosts make of 45.
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value != value // 1:
-        raise _refuse(tool, name, f"{name} is a whole number, 0 or more.")
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < argument.least or value != value // 1:
+        raise _refuse(tool, name, f"{name} is a whole number, {argument.least} or more.")
     if argument.kind == "seconds":
-        return min(int(value), WAIT_MAX_SECS) * 1000
+        return min(int(value) * 1000, t.MAX_WAIT_MS)
     return int(value)
 
 
@@ -312,7 +316,7 @@ def _property(argument: Argument) -> dict[str, Any]:
     if argument.kind == "strings":
         shape = {"type": "array", "items": {"type": "string"}}
     elif argument.kind != "string":
-        shape = {"type": "integer", "minimum": 0}
+        shape = {"type": "integer", "minimum": argument.least}
     if argument.help:
         shape["description"] = argument.help
     return shape

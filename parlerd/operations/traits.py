@@ -25,8 +25,9 @@ class HostTraits:
     wait on. `cancels_answered` says that the host also cancels calls that succeeded, so that a cancellation after an
     answer says nothing. `clients` are the names that the host gives in `clientInfo`; one that ends in `*` is a prefix.
     `conversation_env` is the environment variable, and `conversation_meta` the field of a call's `_meta`, that names
-    the conversation; a host has at most one of them. `shares_servers` says that a second window may be served by a
-    process with the first one's environment and directory.
+    the conversation; a host has at most one of them. `throwaway_with` are groups of options: of a program that was
+    started with one option of each group, the variable names no conversation. `shares_servers` says that a second
+    window may be served by a process with the first one's environment and directory.
     """
 
     page: int = 7_500
@@ -39,6 +40,7 @@ class HostTraits:
     clients: tuple[str, ...] = ()
     conversation_env: str = ""
     conversation_meta: str = ""
+    throwaway_with: tuple[tuple[str, ...], ...] = ()
     shares_servers: bool = False
 
 

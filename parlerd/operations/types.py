@@ -51,7 +51,8 @@ class Handoff(Result, frozen=True, kw_only=True):
 
 
 class Message(Result, frozen=True, kw_only=True):
-    """A message as its reader sees it."""
+    """A message as its reader sees it. `reply_seq` is this reader's number of the message that `reply_to` names, where
+    the reader may see that one."""
 
     id: str
     seq: int
@@ -63,6 +64,7 @@ class Message(Result, frozen=True, kw_only=True):
     text: PeerText
     to: list[str] | msgspec.UnsetType = msgspec.UNSET
     reply_to: str | msgspec.UnsetType = msgspec.UNSET
+    reply_seq: int | msgspec.UnsetType = msgspec.UNSET
     data: Any = msgspec.UNSET
     handoff: Handoff | msgspec.UnsetType = msgspec.UNSET
     private: bool | msgspec.UnsetType = msgspec.UNSET
@@ -101,7 +103,8 @@ class OpenSession(Params, frozen=True, kw_only=True):
 
 
 class OpenedSession(Result, frozen=True, kw_only=True):
-    """`key` is null when a retry is answered from the record: keys are not stored."""
+    """`key` is null when a retry is answered from the record: keys are not stored. `line` is the sentence that one says
+    to another agent; `you` is the handle of whoever opened it."""
 
     room: str
     name: str
@@ -113,6 +116,8 @@ class OpenedSession(Result, frozen=True, kw_only=True):
     replayed: bool = False
     idempotency_key: str = ""
     warning: str | msgspec.UnsetType = msgspec.UNSET
+    line: str | None = None
+    you: str = ""
 
 
 class JoinSession(Params, frozen=True, kw_only=True):
@@ -123,7 +128,8 @@ class JoinSession(Params, frozen=True, kw_only=True):
 
 
 class JoinedSession(Result, frozen=True, kw_only=True):
-    """`status` is joined, pending or denied. While pending, `code` is what the person is asked to type."""
+    """`status` is joined, pending or denied. While pending, `code` is what the person is asked to type. `you` is the
+    joiner's handle; `unread` counts what follows the messages shown."""
 
     room: str
     status: str
@@ -135,6 +141,8 @@ class JoinedSession(Result, frozen=True, kw_only=True):
     first_unshown: int = 0
     last_unshown: int = 0
     hint: str = ""
+    you: str = ""
+    unread: int = 0
 
 
 class SessionRequests(Params, frozen=True, kw_only=True):
@@ -158,6 +166,8 @@ class Decided(Result, frozen=True, kw_only=True):
     agent: str
     status: str
     proof: str
+    name: str = ""
+    room_name: str = ""
 
 
 class CloseSession(Params, frozen=True, kw_only=True):
@@ -211,6 +221,8 @@ class RevokedKey(Result, frozen=True, kw_only=True):
 
 
 class Send(Params, frozen=True, kw_only=True):
+    """`reply_to` is a message's id, or the caller's own number of it."""
+
     text: str
     room: str | None = None
     to: tuple[str, ...] = ()
@@ -228,6 +240,7 @@ class Sent(Result, frozen=True, kw_only=True):
     at: int
     replayed: bool
     key: str
+    name: str = ""
 
 
 class Recv(Params, frozen=True, kw_only=True):
@@ -247,7 +260,10 @@ class Recv(Params, frozen=True, kw_only=True):
 
 
 class Received(Result, frozen=True, kw_only=True):
-    """`cursor` is what to acknowledge with `message.commit`; `unread` counts what follows this page."""
+    """`cursor` is what to acknowledge with `message.commit`; `unread` counts what is new after this page, `following`
+    every message after it, the reader's own included. A page that is not whole (`truncated`) begins with the recap and
+    goes on with the newest; `first_unshown` to `last_unshown` stand between and can be looked back at. `you` is the
+    reader's handle."""
 
     room: str
     name: str
@@ -257,6 +273,11 @@ class Received(Result, frozen=True, kw_only=True):
     unread: int
     acknowledges: bool = True
     notice: str = ""
+    you: str = ""
+    following: int = 0
+    truncated: bool = False
+    first_unshown: int = 0
+    last_unshown: int = 0
 
 
 class ReceivedAll(Result, frozen=True, kw_only=True):
@@ -287,10 +308,14 @@ class GivenHandoff(Result, frozen=True, kw_only=True):
     for_: str | None = msgspec.field(name="for")
     replayed: bool = False
     key: str = ""
+    name: str = ""
 
 
 class Why(Params, frozen=True, kw_only=True):
+    """`id` is a message's id, or the caller's own number of it in `room`."""
+
     id: Annotated[str, Meta(min_length=1, max_length=64)]
+    room: str | None = None
 
 
 class StageReached(Result, frozen=True, kw_only=True):
@@ -314,6 +339,13 @@ class WhyResult(Result, frozen=True, kw_only=True):
 # -- looking around ----------------------------------------------------------------------------------------
 
 
+class Knocking(Result, frozen=True, kw_only=True):
+    """A session that the agent asked to come into and where it waits for a person, who types `code`."""
+
+    room: str
+    code: str
+
+
 class ListRooms(Params, frozen=True, kw_only=True):
     pass
 
@@ -331,10 +363,15 @@ class RoomInfo(Result, frozen=True, kw_only=True):
     active: bool
     state: str
     pending: int = 0
+    owner_name: str = ""
 
 
 class RoomList(Result, frozen=True, kw_only=True):
+    """`you` is the name of the agent that asks; `waits` are the sessions whose door it waits at."""
+
     rooms: list[RoomInfo]
+    you: str = ""
+    waits: list[Knocking] = []
 
 
 class Roster(Params, frozen=True, kw_only=True):
@@ -357,6 +394,7 @@ class RosterResult(Result, frozen=True, kw_only=True):
     room: str
     name: str
     members: list[RosterMember]
+    you: str = ""
 
 
 class WhoAmI(Params, frozen=True, kw_only=True):

@@ -27,8 +27,9 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag="hello
     """Who connects. The whole frame is at most 64 KiB.
 
     `window` is random per shim and sent again on reconnect. From the environment come only `as_name`, `session_key`,
-    `project_dir` and `conversation`, the host's own id of what goes on in it. A `hook` runs once beside a window and
-    names the processes it descends from.
+    `project_dir` and `conversations`: those variables in which hosts name what goes on in a window, by their names. A
+    `hook` runs once beside a window; it names the processes it descends from, and with `conversation` what its event
+    says.
     """
 
     protocol: int
@@ -43,6 +44,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag="hello
     session_key: str = ""
     project_dir: str = ""
     conversation: str = ""
+    conversations: Annotated[dict[str, str], Meta(max_length=16)] = {}
     hook: bool = False
     ancestors: tuple[int, ...] = ()
     reconnect: bool = False

@@ -55,6 +55,7 @@ SAMPLES: tuple[e.Event, ...] = (
     e.AgentCreated(
         agent=_AGENT, principal=_PERSON, name="codex@repo#2", host="codex", workspace="/home/ann/repo", slot=1
     ),
+    e.ConversationBound(agent=_AGENT, host="claude-code", conversation="5d2f6a1c-0000", place=1),
     e.DelegationIssued(agent=_AGENT, principal=_PERSON, expires_at=Millis(1_702_592_000_000)),
     e.RoomNamed(owner=_AGENT, room=_ROOM, name="auth-redesign-2"),
     e.SessionActivated(agent=_AGENT, room=_ROOM),
