@@ -50,6 +50,7 @@ _OWNERS: Final[Mapping[str, str]] = {
     ".kiro": "kiro",
     ".roo": "roo",
     ".kilo": "kilo",
+    ".kimi-code": "kimi",
     ".kilocode": "kilo",
     ".github": "copilot",
     "kilo.jsonc": "kilo",
@@ -246,6 +247,9 @@ class _Wiring:
             # Here and not before: now nobody else is at work on this file.
             self._known = _recorded(self._ledger, host, self._path)
         rules = Rules.of(host)
+        if not data.strip():
+            for key, text in host.beside.items():
+                data = document.put(data, rules, (key,), text)
         self._keys = server_path(data, host)
         found = document.entry_at(data, rules, self._keys)
         ours = self._ours = entry_of(place, host, self._keys)

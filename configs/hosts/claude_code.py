@@ -6,6 +6,7 @@ from typing import Any
 
 from configs.model import Host, Shim, same_everywhere
 from configs.shapes import stdio
+from parlerd.operations.traits import HostTraits
 
 
 def _entry(shim: Shim) -> dict[str, Any]:
@@ -28,6 +29,14 @@ HOST = Host(
     rewrites=True,
     limits="30 s to start (`MCP_TIMEOUT`); no limit on a call unless the entry sets one",
     after="Start a new session; `/mcp` shows it.",
+    traits=HostTraits(
+        page=48_000,
+        unit="characters",
+        error=9_500,
+        wait_s=600,
+        clients=("claude-code",),
+        conversation_env="CLAUDE_CODE_SESSION_ID",
+    ),
     quirks=(
         "A comment or trailing comma in the file stops the program.",
         "Unknown keys in an entry are dropped when it adds one.",

@@ -6,6 +6,7 @@ from typing import Any
 
 from configs.model import Host, Shim, same_everywhere
 from configs.shapes import bare
+from parlerd.operations.traits import HostTraits
 
 
 def _entry(shim: Shim) -> dict[str, Any]:
@@ -25,4 +26,7 @@ HOST = Host(
     folders=("${COPILOT_HOME}", "~/.copilot"),
     rewrites=True,
     after="Start a new session.",
+    traits=HostTraits(
+        page=20_000, wait_s=170, progress=True, clients=("copilot-cli",), conversation_env="COPILOT_AGENT_SESSION_ID"
+    ),
 )

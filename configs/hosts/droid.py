@@ -6,6 +6,7 @@ from typing import Any
 
 from configs.model import Host, Shim, same_everywhere
 from configs.shapes import stdio
+from parlerd.operations.traits import HostTraits
 
 
 def _entry(shim: Shim) -> dict[str, Any]:
@@ -25,4 +26,7 @@ HOST = Host(
     folders=("~/.factory",),
     rewrites=True,
     after="Start a new session.",
+    traits=HostTraits(
+        page=39_000, unit="characters", wait_s=170, clients=("factory-cli",), conversation_meta="assemblySessionId"
+    ),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from configs.model import Host, same_everywhere
 from configs.shapes import local
+from parlerd.operations.traits import HostTraits
 
 HOST = Host(
     id="kilo",
@@ -21,5 +22,6 @@ HOST = Host(
     folders=("${XDG_CONFIG_HOME:-~/.config}/kilo",),
     rewrites=True,
     limits="30 s for anything by default; we write 120 s",
+    traits=HostTraits(page=50_000, lines=1_900, wait_s=55, progress=True, cancels_answered=True, clients=("kilo",)),
     quirks=("Releases before the move to OpenCode's code read `~/.kilocode` or VS Code's storage: not these files.",),
 )
