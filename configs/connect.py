@@ -103,13 +103,17 @@ def survey(place: Place, hosts: Sequence[Host]) -> list[Outcome]:
 
 
 def drift(place: Place) -> list[Drift]:
-    """What the ledger says was written and is not so now; writes nothing."""
-    return [found for entry in Ledger(place.home).entries() if (found := _drifted(place, entry)) is not None]
+    """What the ledger says was written and is not so now; writes nothing.
+
+    What a host was allowed is left out: a person who takes that back has decided so.
+    """
+    entries = [entry for entry in Ledger(place.home).entries() if entry.kind != "consent"]
+    return [found for entry in entries if (found := _drifted(place, entry)) is not None]
 
 
 def watched(place: Place) -> list[Path]:
     """The real files with something of ours in them, by the ledger."""
-    return sorted({entry.file for entry in Ledger(place.home).entries()})
+    return sorted({entry.file for entry in Ledger(place.home).entries() if entry.kind != "consent"})
 
 
 def _look(place: Place, host: Host, known: _Known) -> Iterator[Outcome]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from configs.model import Host, Shim, same_everywhere
+from configs.model import MESSAGING, Consent, Host, Shim, same_everywhere
 from configs.shapes import stdio
 from parlerd.operations.traits import HostTraits
 
@@ -36,6 +36,12 @@ HOST = Host(
         wait_s=600,
         clients=("claude-code",),
         conversation_env="CLAUDE_CODE_SESSION_ID",
+    ),
+    consent=Consent(
+        default="asks at the first call of each tool, and refuses all of them in `claude -p`",
+        files=("${CLAUDE_CONFIG_DIR}/settings.json", "~/.claude/settings.json"),
+        appended=((("permissions", "allow"), tuple(f"mcp__parler__{tool}" for tool in MESSAGING)),),
+        covers=((("permissions", "allow"), "mcp__parler"), (("permissions", "allow"), "mcp__parler__*")),
     ),
     quirks=(
         "A comment or trailing comma in the file stops the program.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from configs.model import Host, Shim, same_everywhere
+from configs.model import MESSAGING, SERVER, Consent, Host, Shim, same_everywhere
 from configs.shapes import bare
 from parlerd.operations.traits import HostTraits
 
@@ -31,6 +31,11 @@ HOST = Host(
     after="Start a new session.",
     traits=HostTraits(
         page=11_500, wait_s=25, clients=("codex-mcp-client",), conversation_meta="threadId", shares_servers=True
+    ),
+    consent=Consent(
+        default="asks at the first call of each tool that writes, and refuses those in `codex exec`",
+        put=tuple((("mcp_servers", SERVER, "tools", tool), {"approval_mode": "approve"}) for tool in MESSAGING),
+        covers=((("mcp_servers", SERVER, "default_tools_approval_mode"), "approve"),),
     ),
     quirks=(
         "`codex mcp add` drops comments inside every entry.",

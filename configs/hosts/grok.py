@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from configs.model import Host, same_everywhere
+from configs.model import MESSAGING, Consent, Host, same_everywhere
 from configs.shapes import bare
 from parlerd.operations.traits import HostTraits
 
@@ -22,6 +22,11 @@ HOST = Host(
     limits="for a call without a limit that was found",
     after="Start a new session.",
     traits=HostTraits(page=19_500, wait_s=600, clients=("grok-shell*",), conversation_env="GROK_SESSION_ID"),
+    consent=Consent(
+        default="asks at the first call of each tool, and ends `grok -p` at it",
+        appended=((("permission", "allow"), tuple(f"MCPTool(parler__{tool})" for tool in MESSAGING)),),
+        covers=((("permission", "allow"), "MCPTool(parler__*)"),),
+    ),
     quirks=(
         "It reads `~/.claude.json` and `~/.claude/settings.json` too; an entry of its own makes it known as itself.",
         "Its model finds tools by searching for them.",

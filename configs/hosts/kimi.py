@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from configs.model import Host, Shim, same_everywhere
+from configs.model import Consent, Host, Shim, same_everywhere
 from configs.shapes import bare
 from parlerd.operations.traits import HostTraits
 
@@ -29,4 +29,5 @@ HOST = Host(
     limits="60 s for a call by default; we write 120 s",
     after="Start a new session.",
     traits=HostTraits(page=49_000, unit="characters", wait_s=55, cancels_answered=True, clients=("kimi-code",)),
+    consent=Consent(default="runs them without asking", asks=False),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from configs.model import Host, Shim, same_everywhere
+from configs.model import MESSAGING, Consent, Host, Shim, same_everywhere
 from configs.shapes import bare
 from parlerd.operations.traits import HostTraits
 
@@ -35,6 +35,11 @@ HOST = Host(
         wait_s=290,
         clients=("qwen-cli-mcp-client*",),
         conversation_env="QWEN_CODE_SESSION_ID",
+    ),
+    consent=Consent(
+        default="asks at the first call of each tool, and refuses all of them in `qwen -p`",
+        appended=((("permissions", "allow"), tuple(f"mcp__parler__{tool}" for tool in MESSAGING)),),
+        covers=((("permissions", "allow"), "mcp__parler"), (("permissions", "allow"), "mcp__parler__*")),
     ),
     quirks=(
         "It adds `$version` to the file, and writes the whole file again with two spaces.",
