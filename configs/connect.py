@@ -50,6 +50,7 @@ _OWNERS: Final[Mapping[str, str]] = {
     ".kiro": "kiro",
     ".roo": "roo",
     ".kilo": "kilo",
+    ".kimi-code": "kimi",
     ".kilocode": "kilo",
     ".github": "copilot",
     "kilo.jsonc": "kilo",
@@ -102,13 +103,17 @@ def survey(place: Place, hosts: Sequence[Host]) -> list[Outcome]:
 
 
 def drift(place: Place) -> list[Drift]:
-    """What the ledger says was written and is not so now; writes nothing."""
-    return [found for entry in Ledger(place.home).entries() if (found := _drifted(place, entry)) is not None]
+    """What the ledger says was written and is not so now; writes nothing.
+
+    What a host was allowed is left out: a person who takes that back has decided so.
+    """
+    entries = [entry for entry in Ledger(place.home).entries() if entry.kind != "consent"]
+    return [found for entry in entries if (found := _drifted(place, entry)) is not None]
 
 
 def watched(place: Place) -> list[Path]:
     """The real files with something of ours in them, by the ledger."""
-    return sorted({entry.file for entry in Ledger(place.home).entries()})
+    return sorted({entry.file for entry in Ledger(place.home).entries() if entry.kind != "consent"})
 
 
 def _look(place: Place, host: Host, known: _Known) -> Iterator[Outcome]:
@@ -246,6 +251,9 @@ class _Wiring:
             # Here and not before: now nobody else is at work on this file.
             self._known = _recorded(self._ledger, host, self._path)
         rules = Rules.of(host)
+        if not data.strip():
+            for key, text in host.beside.items():
+                data = document.put(data, rules, (key,), text)
         self._keys = server_path(data, host)
         found = document.entry_at(data, rules, self._keys)
         ours = self._ours = entry_of(place, host, self._keys)

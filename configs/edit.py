@@ -42,11 +42,14 @@ class Rules:
     comments: bool
     trailing_commas: bool
     bom: bool
+    lists: tuple[Path, ...] = ()
+    """Of YAML: lists of tables with a `name` inside, to be read and changed as tables by that name."""
 
     @classmethod
     def of(cls, host: Host) -> Rules:
         """The rules that a host's declaration gives."""
-        return cls(host.format, host.format != "json", host.trailing_commas, host.bom)
+        lists = (host.key_path,) if host.listed else ()
+        return cls(host.format, host.format != "json", host.trailing_commas, host.bom, lists)
 
 
 class Refused(Exception):

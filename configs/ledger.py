@@ -20,8 +20,8 @@ from configs.disk import DISK, locked, make_private
 from parlerd.core.errors import ParlerError
 from parlerd.paths import Home
 
-Kind = Literal["entry", "hook"]
-KINDS: Final[tuple[Kind, ...]] = ("entry", "hook")
+Kind = Literal["entry", "hook", "consent"]
+KINDS: Final[tuple[Kind, ...]] = ("entry", "hook", "consent")
 VERSION: Final = 1
 LOCK_S: Final = 10.0
 """How long somebody else may be writing it."""

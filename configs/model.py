@@ -40,6 +40,39 @@ class Shim:
         return ["-I", "-S", self.shim, "--host", self.host, "--home", self.home]
 
 
+MESSAGING: Final = (
+    "parler_open_session",
+    "parler_join_session",
+    "parler_send",
+    "parler_recv",
+    "parler_handoff",
+    "parler_rooms",
+)
+"""The tools that a person may let a host use without being asked: those that read, and those that talk. Never
+`parler_approve`, which is about a person's decision, and none that ends or deletes something."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consent:
+    """What a host does when its model calls one of our tools, and the setting that lets it use `MESSAGING` alone.
+
+    `default` completes a sentence that begins with the host's name. `asks` says that it asks or refuses unless it was
+    told otherwise; where it is false the setting is written only when the person's own rules make it ask. `files` are
+    templates, the first that can be expanded counts; without any it is the file of our entry, and `format` is that of
+    the host. `put` are values by key, `appended` elements of lists. `covers` are other settings that allow the same.
+    `by_hand` is what to do where a setting for every folder does not exist.
+    """
+
+    default: str
+    asks: bool = True
+    files: tuple[str, ...] = ()
+    format: Format | None = None
+    put: tuple[tuple[tuple[str, ...], Any], ...] = ()
+    appended: tuple[tuple[tuple[str, ...], tuple[Any, ...]], ...] = ()
+    covers: tuple[tuple[tuple[str, ...], Any], ...] = ()
+    by_hand: str = ""
+
+
 def switched_off(entry: dict[str, Any]) -> bool:
     """Whether an entry says, in the words that most hosts share, that its server is not to be used."""
     return entry.get("disabled") is True or entry.get("enabled") is False
@@ -49,16 +82,17 @@ def switched_off(entry: dict[str, Any]) -> bool:
 class Host:
     """One agent host.
 
-    `files` are candidates per system, the one that the host itself would create first; of a `multiple` host
-    (editions, profiles) each is a place of its own. `windows` has the same for the documentation: nobody has tried
-    them. `key_path` leads to the table of servers; a dot inside one of its parts is part of the name. Where the file
-    already has the table of one of `layouts`, that is used instead, with the entry that stands beside it there.
-    `entry` gives our entry in this host's shape, `disabled` says of one that was found whether the person switched it
-    off. `programs` and `folders` show that the host is installed. `mode` is given to a file that we create. `rewrites`
-    says that the host writes its file itself. What makes the host's own reading fail: a comma before a closing bracket
-    unless `trailing_commas`, a byte order mark unless `bom`, and any comment where `format` is `json`. `limits` says
-    how long it waits for us, for the documentation. `after` is what a person does next. `traits` says what it does with
-    our answers while it runs.
+    `files` are candidates per system, the one that the host itself would create first; of a `multiple` host (editions,
+    profiles) each is a place of its own. `windows` has the same for the documentation: nobody has tried them.
+    `key_path` leads to the table of servers; a dot inside one of its parts is part of the name. Where the file already
+    has the table of one of `layouts`, that is used instead, with the entry that stands beside it there. Of a `listed`
+    host the table is a list whose elements have their name inside. `beside` is what a file must also say that we
+    create. `entry` gives our entry in this host's shape, `disabled` says of one that was found whether the person
+    switched it off. `programs` and `folders` show that the host is installed. `mode` is given to a file that we create.
+    `rewrites` says that the host writes its file itself. What makes the host's own reading fail: a comma before a
+    closing bracket unless `trailing_commas`, a byte order mark unless `bom`, and any comment where `format` is `json`.
+    `limits` says how long it waits for us, for the documentation. `after` is what a person does next. `traits` says
+    what it does with our answers while it runs, `consent` whether it lets its model call us, where that is known.
     """
 
     id: str
@@ -69,6 +103,8 @@ class Host:
     key_path: tuple[str, ...]
     entry: Callable[[Shim], dict[str, Any]]
     layouts: Mapping[tuple[str, ...], Callable[[Shim], dict[str, Any]]] = field(default_factory=dict)
+    listed: bool = False
+    beside: Mapping[str, str] = field(default_factory=dict)
     multiple: bool = False
     windows: tuple[str, ...] = ()
     trailing_commas: bool = False
@@ -81,6 +117,7 @@ class Host:
     limits: str = ""
     after: str = "Restart it."
     traits: HostTraits = UNMEASURED
+    consent: Consent | None = None
     quirks: tuple[str, ...] = ()
 
     def entry_for(self, key_path: tuple[str, ...], shim: Shim) -> dict[str, Any]:

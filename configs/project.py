@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from configs import document
 from configs.document import Refused, Rules, entry_at
@@ -40,13 +40,13 @@ FILES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     (".kiro/settings/mcp.json", ("mcpServers",)),
     (".agents/mcp_config.json", ("mcpServers",)),
     (".amp/settings.json", ("amp.mcpServers",)),
+    (".kimi-code/mcp.json", ("mcpServers",)),
 )
 """Files of a project that hosts take servers from, and under which key. Source: hosts reference, A.1."""
 HOOK_FILES: Final = (".claude/settings.json", ".claude/settings.local.json")
 EVENTS: Final = ("Elicitation", "ElicitationResult")
 MAX_BYTES: Final = 1024 * 1024
 """A larger file is passed over: nobody writes one by hand, and a repository must not keep a checkup busy."""
-_LENIENT: Final = {"comments": True, "trailing_commas": True, "bom": True}
 
 
 def entries(directory: Path, env: Mapping[str, str]) -> list[Path]:
@@ -88,7 +88,9 @@ def _entry(path: Path, keys: tuple[str, ...]) -> Any:
     data = _read(path)
     if not data:
         return None
-    rules = Rules(format="toml" if path.suffix == ".toml" else "jsonc", **_LENIENT)
+    language: Literal["toml", "jsonc"] = "toml" if path.suffix == ".toml" else "jsonc"
+    # Lenient: whether its host can read the file is not asked here.
+    rules = Rules(format=language, comments=True, trailing_commas=True, bom=True)
     try:
         return entry_at(data, rules, keys)
     except Refused:

@@ -54,8 +54,18 @@ def yaml_key(key: str) -> str:
 
 
 def yaml_lines(key: str, value: Any, column: int = 0, unit: int = 2) -> list[str]:
-    """A key and its value as lines: tables on their own, everything else as JSON, which YAML reads as it is."""
+    """A key and its value as lines: tables, and lists of them, on their own; all else as JSON, which YAML reads as it
+    is."""
     if isinstance(value, dict) and value:
         lines = [line for name, each in value.items() for line in yaml_lines(name, each, column + unit, unit)]
         return [f"{' ' * column}{yaml_key(key)}:", *lines]
+    if isinstance(value, list) and value and all(isinstance(each, dict) and each for each in value):
+        items = [line for each in value for line in yaml_item(each, column + unit, unit)]
+        return [f"{' ' * column}{yaml_key(key)}:", *items]
     return [f"{' ' * column}{yaml_key(key)}: {scalar(value)}"]
+
+
+def yaml_item(value: dict[str, Any], column: int, unit: int = 2) -> list[str]:
+    """A table, not empty, as one element of a list whose dashes stand in `column`."""
+    first, *others = [line for name, each in value.items() for line in yaml_lines(name, each, column + 2, unit)]
+    return [f"{' ' * column}- {first[column + 2 :]}", *others]

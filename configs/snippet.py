@@ -17,13 +17,14 @@ def snippet(host: Host, shim: Shim) -> str:
     entry = host.entry(shim)
     if host.format == "toml":
         return toml_table((*host.key_path, SERVER), entry) + "\n"
-    whole = _nested((*host.key_path, SERVER), entry)
+    whole = _nested(host.key_path, [entry]) if host.listed else _nested((*host.key_path, SERVER), entry)
     if host.format == "yaml":
         return "\n".join(line for key, value in whole.items() for line in yaml_lines(key, value)) + "\n"
     return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
 
 
-def _nested(path: tuple[str, ...], value: dict[str, Any]) -> dict[str, Any]:
+def _nested(path: tuple[str, ...], value: Any) -> dict[str, Any]:
     for key in reversed(path):
         value = {key: value}
-    return value
+    nested: dict[str, Any] = value
+    return nested

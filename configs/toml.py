@@ -266,8 +266,10 @@ class Text:
         return self._new_block(statements, parent, toml_table(path, value, line_break(self.text)))
 
     def unset(self, path: Path, levels: int) -> list[Splice]:
-        # Tables around it need no removal: those that only its header made go with it, others were written by people.
+        # Tables around it that only its header made go with it. One with a header of its own goes if that is wanted.
         statements = _statements(self.text)
+        while levels and self._stands_alone(statements, path):
+            path, levels = path[:-1], levels - 1
         holder = _holder(statements, path)
         if holder is not None and holder.path != path:
             box, items, index = self._inline_place(holder, path)
@@ -278,6 +280,18 @@ class Text:
             if each.kind == "pair" and _is_under(each.path, path) and not _is_under(each.table, path)
         ]
         return [*lines, *self._without_sections(statements, [_is_under(each.table, path) for each in statements])]
+
+    def _stands_alone(self, statements: list[_Statement], path: Path) -> bool:
+        """Whether the table around a key has a header of its own, and nothing in it but that key."""
+        header = next((each for each in statements if each.kind == "table" and each.path == path[:-1]), None)
+        if header is None or any(
+            _is_under(each.path, path[:-1]) and not _is_under(each.path, path)
+            for each in statements
+            if each is not header
+        ):
+            return False
+        last = max(each.line_end for each in statements if _is_under(each.path, path))
+        return not any(header.start < start < last for start, _ in self.comments())
 
     def add(self, path: Path, value: Any) -> list[Splice]:
         statements = _statements(self.text)

@@ -20,14 +20,14 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from configs.edit import MAX_DEPTH, Path, Refused, Rules, Splice, line_break, refuse, refuse_twice, too_deep
-from configs.render import scalar, yaml_key, yaml_lines
+from configs.render import scalar, yaml_item, yaml_key, yaml_lines
 
 _LARGEST: Final = 1024**2
 """Characters. A minute of reading per ten megabytes is no use to anybody, and no settings in YAML are near this."""
 
 
 def parse(text: str, rules: Rules) -> Text:
-    """A text without byte order mark. Raises `Refused`. `rules` has nothing to add."""
+    """A text without byte order mark. Raises `Refused`. Of `rules`, the lists of named tables matter here."""
     if len(text) > _LARGEST:
         raise Refused("too_large", f"The file is larger than {_LARGEST // 1024**2} MB, too large for YAML.")
     if "\r" in text.replace("\r\n", ""):
@@ -57,7 +57,33 @@ def parse(text: str, rules: Rules) -> Text:
         value = {}
     if not isinstance(value, dict):
         raise Refused("not_an_object", "The file should hold keys with values, and holds something else.")
-    return Text(text, value, root if isinstance(root, MappingNode) else None, nodes)
+    for path in rules.lists:
+        value = _with_names(value, path)
+    return Text(text, value, root if isinstance(root, MappingNode) else None, nodes, rules.lists)
+
+
+def _with_names(value: Any, path: Path) -> Any:
+    """A value in which the list of named tables at `path` is a table by their names.
+
+    Elements without a name, and all but the first of a name, get keys that no name can have: they stay what they are.
+    """
+    if not isinstance(value, dict) or (path and path[0] not in value):
+        return value
+    if len(path) > 1:
+        return {**value, path[0]: _with_names(value[path[0]], path[1:])}
+    found = value[path[0]]
+    if found is None:
+        return value
+    if not isinstance(found, list):
+        raise Refused("wrong_type", f"`{path[0]}` in the file is something else than a list.")
+    table: dict[str, Any] = {}
+    nameless = 0
+    for each in found:
+        name = each.get("name") if isinstance(each, dict) else None
+        if not isinstance(name, str) or name in table:
+            name, nameless = f"\0{nameless}", nameless + 1
+        table[name] = each
+    return {**value, path[0]: table}
 
 
 def _nodes(root: Node | None) -> Iterator[Node]:
@@ -104,6 +130,7 @@ class Text:
     value: dict[str, Any]
     _root: MappingNode | None
     _all: list[Node]
+    _lists: tuple[Path, ...] = ()
 
     @property
     def has_root(self) -> bool:
@@ -127,15 +154,25 @@ class Text:
         return found
 
     def place(self, path: Path) -> None:
-        """Nothing to do: no table may have a key twice."""
+        """No table may have a key twice, as it was read; of a list of named tables that is seen here."""
+        for at in self._lists:
+            if path[: len(at)] == at and len(path) > len(at):
+                list_way = self._way(at)
+                named = [] if len(list_way) < len(at) else _named(list_way[-1][1], path[len(at)])
+                if len(named) > 1:
+                    refuse_twice(self.text, _start(named[0]), _start(named[1]))
 
     def set(self, path: Path, value: Any) -> list[Splice]:
         way = self._way(path)
+        if path[:-1] in self._lists:
+            if len(way) == len(path):
+                raise _untidy()
+            return self.add(path[:-1], value)
         if len(way) == len(path):
             return self._replace(way[-1], value, len(path) - 1)
         rest = path[len(way) :]
-        for key in reversed(rest[1:]):
-            value = {key: value}
+        for depth in range(len(path) - 1, len(way), -1):
+            value = [value] if path[:depth] in self._lists else {path[depth]: value}
         if not way:
             if self._root is None:
                 return self._lines(self._at_end(), yaml_lines(rest[0], value, 0, self._unit()))
@@ -147,6 +184,8 @@ class Text:
 
     def unset(self, path: Path, levels: int) -> list[Splice]:
         way = self._way(path)
+        if path[:-1] in self._lists:
+            return self.drop(path[:-1], way[-2][1].value.index(way[-1][1]), levels)
         last = len(path) - 1
         while last and levels and len(self._parent(way, last).value) == 1 and not self._has_comment(way, last):
             last, levels = last - 1, levels - 1
@@ -161,12 +200,16 @@ class Text:
         if len(way) < len(path):
             return self.set(path, [value])
         sequence: Any = way[-1][1]
+        if not isinstance(sequence, SequenceNode):
+            return self._replace(way[-1], [value], len(way) - 1)
         if sequence.flow_style:
             at = _flow_end(sequence.value[-1]) if sequence.value else _start(sequence) + 1
             return [Splice(at, at, (", " if sequence.value else "") + scalar(value))]
         dash = self._dash(sequence.value[-1])
-        line = " " * (dash - self._line(dash)) + "- " + scalar(value)
-        return self._lines(self._line_end(self._last(sequence)), [line])
+        column = dash - self._line(dash)
+        is_named = path in self._lists and isinstance(value, dict) and value
+        lines = yaml_item(value, column, self._unit()) if is_named else [f"{' ' * column}- {scalar(value)}"]
+        return self._lines(self._after(sequence, column), lines)
 
     def drop(self, path: Path, index: int, levels: int) -> list[Splice]:
         way = self._way(path)
@@ -185,7 +228,15 @@ class Text:
     def _way(self, path: Path) -> list[tuple[Node, Node]]:
         way: list[tuple[Node, Node]] = []
         node: Node | None = self._root
-        for part in path:
+        for index, part in enumerate(path):
+            if isinstance(node, SequenceNode) and path[:index] in self._lists:
+                named = _named(node, part)
+                if not named:
+                    break
+                # The element stands for its key too: that is where it begins.
+                node = named[0]
+                way.append((node, node))
+                continue
             if not isinstance(node, MappingNode):
                 break
             pair = next(
@@ -276,7 +327,11 @@ class Text:
         lines = yaml_lines(key, value, column, self._unit())
         if table is self._root:
             return self._lines(self._at_end(), lines)
-        at = self._line_end(self._last(table))
+        return self._lines(self._after(table, column), lines)
+
+    def _after(self, node: Node, column: int) -> int:
+        """Behind a table or list whose keys or dashes stand in `column`, and behind the comments that belong to it."""
+        at = self._line_end(self._last(node))
         while at < len(self.text):
             # Comments that are indented more than the keys here speak of what is before them.
             line = self.text[at : self._line_end(at)]
@@ -284,7 +339,7 @@ class Text:
             if blanks <= column or line[blanks : blanks + 1] != "#":
                 break
             at = self._line_end(at)
-        return self._lines(at, lines)
+        return at
 
     def _lines(self, at: int, lines: list[str]) -> list[Splice]:
         end = line_break(self.text)
@@ -302,16 +357,36 @@ class Text:
     def _replace(self, pair: tuple[Node, Node], value: Any, depth: int) -> list[Splice]:
         key, node = pair
         start, end = self._colon(key) + 1, self._end(key, node)
-        is_block = isinstance(value, dict) and value and isinstance(node, ScalarNode)
+        is_named = isinstance(value, list) and value and all(isinstance(each, dict) and each for each in value)
+        is_block = ((isinstance(value, dict) and value) or is_named) and isinstance(node, ScalarNode)
         if not is_block:
             return [Splice(start, end, " " + scalar(value))]
         column = int(key.start_mark.column)
         if depth and self.text[self._line(_start(key)) : _start(key)].strip(" "):
             raise _untidy()
         unit = self._unit()
-        lines = [line for name, each in value.items() for line in yaml_lines(name, each, column + unit, unit)]
+        if is_named:
+            lines = [line for each in value for line in yaml_item(each, column + unit, unit)]
+        else:
+            lines = [line for name, each in value.items() for line in yaml_lines(name, each, column + unit, unit)]
         blank = [Splice(start, end)] if end > start else []
         return [*blank, *self._lines(self._line_end(end), lines)]
+
+
+def _named(node: Node, name: str) -> list[Node]:
+    """The elements of a list that have this name inside."""
+    return [
+        each
+        for each in (node.value if isinstance(node, SequenceNode) else [])
+        if isinstance(each, MappingNode)
+        and any(
+            isinstance(key, ScalarNode)
+            and key.value == "name"
+            and isinstance(value, ScalarNode)
+            and value.value == name
+            for key, value in each.value
+        )
+    ]
 
 
 def _untidy() -> Refused:

@@ -16,7 +16,7 @@ from textwrap import fill
 from typing import Any, Final
 
 from configs.hosts import HOSTS
-from configs.model import Host, Shim, System
+from configs.model import Consent, Host, Shim, System
 from configs.snippet import snippet
 
 HERE: Final = Path(__file__).resolve().parent
@@ -144,6 +144,7 @@ def _section(host: Host) -> list[str]:
         *files,
         f"{_FORMATS[host.format]}{', trailing commas too' if host.trailing_commas else ''}; servers stand under {keys}",
         *([f"It waits {host.limits}"] if host.limits else []),
+        *([_consent(host.id, host.consent)] if host.consent is not None else []),
         f"Afterwards: {host.after.rstrip('.')}",
         *([_REWRITES] if host.rewrites else []),
         *(quirk.rstrip(".") for quirk in host.quirks),
@@ -152,6 +153,18 @@ def _section(host: Host) -> list[str]:
     shim = Shim(python="PYTHON", shim="HOME/run/shim.py", host=host.id, home="HOME")
     head = f"\n### {host.name} (`{host.id}`)\n\n"
     return [head, *(f"- {fact}.\n" for fact in facts), f"\n```{fence}\n{snippet(host, shim)}```\n"]
+
+
+def _consent(id: str, consent: Consent) -> str:
+    """What the host does before its model uses our tools, and where the setting is."""
+    default = f"It {consent.default}"
+    if consent.by_hand:
+        return f"{default}. {consent.by_hand}"
+    if not consent.put and not consent.appended:
+        return default
+    where = f" in {_paths(consent.files)}" if consent.files else ""
+    own = "" if consent.asks else "; where your own rules make it ask"
+    return f"{default}{own}: `parler connect {id} --allow` lets it use the tools that read and talk{where}"
 
 
 def _files(host: Host, system: System) -> str:

@@ -46,7 +46,8 @@ OTHER_DOCUMENTS: Final[dict[str, str]] = {
     "`updated`, `unchanged`, `skipped` or `failed`; with `--remove` `removed`, `unchanged` or `failed`; with "
     "`--list` `connected`, `not_connected` or `not_detected`. A row may also have `reason`, `hint`, `snippet` (to "
     "paste by hand), `backup` and `notes`, with `--dry-run` `diff`, with `--verify` `seen` and `seen_at` or `why`. "
-    '`hooks` has the same rows for `--wake`. With `--print` `{"hosts":[{"host","path","format","snippet"}]}`',
+    "`hooks` has the same rows for `--wake`, `allowed` for `--allow`; a connected host also has `consent`: `allowed`, "
+    '`asks`, `runs` or `by_hand`. With `--print` `{"hosts":[{"host","path","format","snippet"}]}`',
     "daemon start": _STATUS,
     "daemon restart": _STATUS,
     "daemon status": '{shape}; when none runs `{"running":false,"pid":null}` and exit 3',

@@ -12,12 +12,15 @@ from configs.hosts import (
     cline,
     cline_cli,
     codex,
+    continue_cli,
     copilot,
     cursor,
     droid,
     gemini,
     goose,
+    grok,
     kilo,
+    kimi,
     kiro,
     opencode,
     qwen,
@@ -49,6 +52,9 @@ HOSTS: Final[tuple[Host, ...]] = (
     roo.HOST,
     kiro.HOST,
     antigravity.HOST,
+    grok.HOST,
+    kimi.HOST,
+    continue_cli.HOST,
 )
 _BY_NAME: Final = {name: host for host in HOSTS for name in (host.id, *host.aliases)}
 

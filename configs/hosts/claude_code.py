@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from configs.model import Host, Shim, same_everywhere
+from configs.model import MESSAGING, Consent, Host, Shim, same_everywhere
 from configs.shapes import stdio
+from parlerd.operations.traits import HostTraits
 
 
 def _entry(shim: Shim) -> dict[str, Any]:
@@ -28,6 +29,20 @@ HOST = Host(
     rewrites=True,
     limits="30 s to start (`MCP_TIMEOUT`); no limit on a call unless the entry sets one",
     after="Start a new session; `/mcp` shows it.",
+    traits=HostTraits(
+        page=48_000,
+        unit="characters",
+        error=9_500,
+        wait_s=600,
+        clients=("claude-code",),
+        conversation_env="CLAUDE_CODE_SESSION_ID",
+    ),
+    consent=Consent(
+        default="asks at the first call of each tool, and refuses all of them in `claude -p`",
+        files=("${CLAUDE_CONFIG_DIR}/settings.json", "~/.claude/settings.json"),
+        appended=((("permissions", "allow"), tuple(f"mcp__parler__{tool}" for tool in MESSAGING)),),
+        covers=((("permissions", "allow"), "mcp__parler"), (("permissions", "allow"), "mcp__parler__*")),
+    ),
     quirks=(
         "A comment or trailing comma in the file stops the program.",
         "Unknown keys in an entry are dropped when it adds one.",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from configs.model import Host, Shim, same_everywhere
+from configs.model import Consent, Host, Shim, same_everywhere
 from configs.shapes import stdio
+from parlerd.operations.traits import HostTraits
 
 
 def _entry(shim: Shim) -> dict[str, Any]:
@@ -26,4 +27,6 @@ HOST = Host(
     folders=("${CLINE_DIR}", "~/.cline"),
     rewrites=True,
     after="Start a new session.",
+    traits=HostTraits(page=7_500, unit="json", wait_s=55, clients=("@cline/core",), shares_servers=True),
+    consent=Consent(default="runs them without asking", asks=False),
 )

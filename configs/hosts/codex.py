@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from configs.model import Host, Shim, same_everywhere
+from configs.model import MESSAGING, SERVER, Consent, Host, Shim, same_everywhere
 from configs.shapes import bare
+from parlerd.operations.traits import HostTraits
 
 
 def _entry(shim: Shim) -> dict[str, Any]:
@@ -28,6 +29,14 @@ HOST = Host(
     rewrites=True,
     limits="about 1 s before the first turn of `codex exec`; we write 20 s to start and 120 s for a call",
     after="Start a new session.",
+    traits=HostTraits(
+        page=11_500, wait_s=25, clients=("codex-mcp-client",), conversation_meta="threadId", shares_servers=True
+    ),
+    consent=Consent(
+        default="asks at the first call of each tool that writes, and refuses those in `codex exec`",
+        put=tuple((("mcp_servers", SERVER, "tools", tool), {"approval_mode": "approve"}) for tool in MESSAGING),
+        covers=((("mcp_servers", SERVER, "default_tools_approval_mode"), "approve"),),
+    ),
     quirks=(
         "`codex mcp add` drops comments inside every entry.",
         "Its shell sandbox cannot reach a socket; its servers can.",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from configs.model import Host, Shim, same_everywhere
+from configs.model import MESSAGING, Consent, Host, Shim, same_everywhere
 from configs.shapes import bare
+from parlerd.operations.traits import HostTraits
 
 
 def _entry(shim: Shim) -> dict[str, Any]:
@@ -25,4 +26,12 @@ HOST = Host(
     folders=("${COPILOT_HOME}", "~/.copilot"),
     rewrites=True,
     after="Start a new session.",
+    traits=HostTraits(
+        page=20_000, wait_s=170, progress=True, clients=("copilot-cli",), conversation_env="COPILOT_AGENT_SESSION_ID"
+    ),
+    consent=Consent(
+        default="asks at the first call of each tool that writes, and refuses those in `copilot -p`",
+        by_hand="It keeps what it may use folder by folder. For one run: copilot "
+        + " ".join(f"--allow-tool 'parler({tool})'" for tool in MESSAGING),
+    ),
 )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from configs.model import Host, Shim, same_everywhere
+from configs.model import MESSAGING, SERVER, Consent, Host, Shim, same_everywhere
 from configs.shapes import stdio
+from parlerd.operations.traits import HostTraits
 
 
 def _entry(shim: Shim) -> dict[str, Any]:
@@ -25,4 +26,13 @@ HOST = Host(
     folders=("~/.factory",),
     rewrites=True,
     after="Start a new session.",
+    traits=HostTraits(
+        page=39_000, unit="characters", wait_s=170, clients=("factory-cli",), conversation_meta="assemblySessionId"
+    ),
+    consent=Consent(
+        default="asks at each call of a tool that writes, and ends `droid exec` at it",
+        files=("~/.factory/settings.json",),
+        format="jsonc",
+        put=tuple((("mcpAutonomyOverrides", SERVER, "tools", tool), "low") for tool in MESSAGING),
+    ),
 )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from configs.model import Host, same_everywhere
+from configs.model import MESSAGING, SERVER, Consent, Host, same_everywhere
 from configs.shapes import bare
+from parlerd.operations.traits import HostTraits
 
 HOST = Host(
     id="gemini",
@@ -20,6 +21,18 @@ HOST = Host(
     rewrites=True,
     limits="10 min for anything by default",
     after="Start a new session, in a folder that you told it to trust.",
+    traits=HostTraits(page=39_000, unit="characters", wait_s=590, clients=("gemini-cli-mcp-client*",)),
+    consent=Consent(
+        default="asks at the first call of each tool, and does not offer them in `gemini -p`",
+        files=("~/.gemini/policies/parler.toml",),
+        format="toml",
+        appended=(
+            (
+                ("rule",),
+                ({"mcpName": SERVER, "toolName": list(MESSAGING), "decision": "allow", "priority": 100},),
+            ),
+        ),
+    ),
     quirks=(
         "Servers are off in a folder that it was not told to trust.",
         "A trailing comma or byte order mark stops it.",

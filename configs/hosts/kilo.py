@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from configs.model import Host, same_everywhere
+from configs.model import MESSAGING, Consent, Host, same_everywhere
 from configs.shapes import local
+from parlerd.operations.traits import HostTraits
 
 HOST = Host(
     id="kilo",
@@ -21,5 +22,11 @@ HOST = Host(
     folders=("${XDG_CONFIG_HOME:-~/.config}/kilo",),
     rewrites=True,
     limits="30 s for anything by default; we write 120 s",
+    traits=HostTraits(page=50_000, lines=1_900, wait_s=55, progress=True, cancels_answered=True, clients=("kilo",)),
+    consent=Consent(
+        default="runs them without asking",
+        asks=False,
+        put=tuple((("permission", f"parler_{tool}"), "allow") for tool in MESSAGING),
+    ),
     quirks=("Releases before the move to OpenCode's code read `~/.kilocode` or VS Code's storage: not these files.",),
 )

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from configs.model import Host, Shim, same_everywhere
+from configs.model import MESSAGING, Consent, Host, Shim, same_everywhere
 from configs.shapes import local
+from parlerd.operations.traits import HostTraits
 
 
 def _second(shim: Shim) -> dict[str, Any]:
@@ -32,6 +33,12 @@ HOST = Host(
     folders=("${XDG_CONFIG_HOME:-~/.config}/opencode",),
     limits="30 s for anything by default; we write 120 s",
     after="Start it again.",
+    traits=HostTraits(page=50_000, lines=1_900, wait_s=55, progress=True, cancels_answered=True, clients=("opencode",)),
+    consent=Consent(
+        default="runs them without asking",
+        asks=False,
+        put=tuple((("permission", f"parler_{tool}"), "allow") for tool in MESSAGING),
+    ),
     quirks=(
         "`opencode mcp add` re-indents the whole block.",
         "Under `mcp.servers` an entry has two timeouts and no `enabled`; it is written so there.",

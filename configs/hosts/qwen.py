@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from configs.model import Host, same_everywhere
+from typing import Any
+
+from configs.model import MESSAGING, Consent, Host, Shim, same_everywhere
 from configs.shapes import bare
+from parlerd.operations.traits import HostTraits
+
+
+def _entry(shim: Shim) -> dict[str, Any]:
+    # Without it the model sees names alone, with the beginnings of their descriptions.
+    return {**bare(shim), "alwaysLoadTools": True}
+
 
 HOST = Host(
     id="qwen",
@@ -13,12 +22,25 @@ HOST = Host(
     files=same_everywhere("~/.qwen/settings.json"),
     windows=(r"%USERPROFILE%\.qwen\settings.json",),
     key_path=("mcpServers",),
-    entry=bare,
+    entry=_entry,
     programs=("qwen",),
     folders=("~/.qwen",),
     rewrites=True,
-    limits="10 min for anything by default",
+    limits="5 min for a call, 10 min with progress, by default",
     after="Start a new session.",
+    traits=HostTraits(
+        page=27_000,
+        unit="characters",
+        error=12_000,
+        wait_s=290,
+        clients=("qwen-cli-mcp-client*",),
+        conversation_env="QWEN_CODE_SESSION_ID",
+    ),
+    consent=Consent(
+        default="asks at the first call of each tool, and refuses all of them in `qwen -p`",
+        appended=((("permissions", "allow"), tuple(f"mcp__parler__{tool}" for tool in MESSAGING)),),
+        covers=((("permissions", "allow"), "mcp__parler"), (("permissions", "allow"), "mcp__parler__*")),
+    ),
     quirks=(
         "It adds `$version` to the file, and writes the whole file again with two spaces.",
         "A trailing comma stops it; a byte order mark does not.",

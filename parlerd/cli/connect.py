@@ -1,8 +1,9 @@
 """`parler connect`: puts Parler into the settings of every agent host, shows what is there, and takes it out again.
 
-Not here: how a file is edited (`configs.connect`, `configs.hooks`), how the answer looks (`connect_view`), who dials in
-(`connect_verify`). Invariants: `--list`, `--print` and `--dry-run` write nothing; a host that fails does not stop the
-others; nothing that runs by itself (`--wake`) is written before a person saw it and said yes.
+Not here: how a file is edited (`configs.connect`, `configs.hooks`, `configs.consent`), how the answer looks
+(`connect_view`), who dials in (`connect_verify`). Invariants: `--list`, `--print` and `--dry-run` write nothing; a host
+that fails does not stop the others; nothing that runs by itself (`--wake`) and no permission (`--allow`) is written
+before a person saw it and said yes.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def _arguments(parser: Parser) -> None:
     mode.add_argument("--list", action="store_true", help="what is here and what is connected; write nothing")
     mode.add_argument("--print", action="store_true", help="print the entry to paste; write nothing")
     mode.add_argument("--verify", action="store_true", help="connect, then wait until each host has dialled in")
-    mode.add_argument("--remove", action="store_true", help="take our entry and hooks out again")
+    mode.add_argument("--remove", action="store_true", help="take our entry, hooks and permissions out again")
     parser.add_argument(
         "--timeout", type=seconds, metavar="S", help="with --verify: how many seconds to wait (default 120)"
     )
@@ -53,7 +54,16 @@ def _arguments(parser: Parser) -> None:
         "--wake", dest="wake", action="store_true", default=None, help="also add the hooks that wake an idle agent"
     )
     wake.add_argument("--no-wake", dest="wake", action="store_false", help="take those hooks out")
-    parser.add_argument("--yes", action="store_true", help="with --wake: do not ask")
+    consent = parser.add_mutually_exclusive_group()
+    consent.add_argument(
+        "--allow",
+        dest="allow",
+        action="store_true",
+        default=None,
+        help="also let hosts that ask or refuse use the tools that read and talk",
+    )
+    consent.add_argument("--no-allow", dest="allow", action="store_false", help="take that permission out")
+    parser.add_argument("--yes", action="store_true", help="with --wake or --allow: do not ask")
     parser.add_argument("--local", action="store_true", help="new sessions live on this machine (the default)")
 
 
@@ -100,8 +110,10 @@ def _refuse_what_does_not_fit(args: Namespace) -> None:
         ("--no-keep", args.keep is False, bool(reads or args.dry_run)),
         ("--wake", args.wake is True, bool(reads or args.remove)),
         ("--no-wake", args.wake is False, bool(reads or args.remove)),
+        ("--allow", args.allow is True, bool(reads or args.remove)),
+        ("--no-allow", args.allow is False, bool(reads or args.remove)),
         ("--timeout", args.timeout is not None, not args.verify),
-        ("--yes", args.yes, args.wake is not True),
+        ("--yes", args.yes, args.wake is not True and args.allow is not True),
     ]
     for option, is_given, is_misplaced in given:
         if is_given and is_misplaced:
@@ -115,10 +127,11 @@ def _list(ctx: Context, place: Place, hosts: list[Host]) -> int:
     from configs.connect import survey
 
     found = survey(place, hosts)
+    consents = _consents(place, found)
     if ctx.out.json:
-        ctx.out.document(view.document(found))
+        ctx.out.document(view.document(found, consents=consents))
     else:
-        view.listing(ctx, found)
+        view.listing(ctx, found, [each.sentence for each in consents.values()])
     return DONE
 
 
@@ -129,31 +142,35 @@ def _add(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> int:
     from configs import connect as library
 
     named = bool(args.hosts)
-    if args.wake and not args.dry_run:
-        _agree_to_hooks(ctx, place, hosts, args)
+    if (args.wake or args.allow) and not args.dry_run:
+        _agree(ctx, place, hosts, args)
     # Refuses another user's home here, before a daemon is started in it; the files come with the iteration.
     outcomes = library.connect(place, hosts, chosen=named, dry_run=args.dry_run, replace=args.replace)
     if not args.dry_run:
         _put_shim(ctx)
     found = _with_progress(ctx, outcomes)
     hooks = _hooks(place, hosts, args)
+    allowed = _allowed(place, hosts, args)
     if not args.dry_run:
         _remember_to_keep(place, found, args.keep)
         _tell_daemon(ctx)
-    code = _code(found, hooks)
+    code = _code(found, hooks, allowed)
+    # Of each host that asks or refuses, unless this very command was about that.
+    consents = {} if args.dry_run or args.allow is not None else _consents(place, found)
+    told = view.Told(hooks=hooks, allowed=allowed, consents=[each.sentence for each in consents.values() if each.asks])
     if not args.verify:
         if ctx.out.json:
-            ctx.out.document(view.document(found, hooks, dry_run=args.dry_run))
+            ctx.out.document(view.document(found, hooks, allowed, dry_run=args.dry_run, consents=consents))
         else:
-            view.connected(ctx, found, hooks, named=named, dry_run=args.dry_run)
+            view.connected(ctx, found, told, named=named, dry_run=args.dry_run)
         return code
     from parlerd.cli import connect_verify as verify
 
     if not ctx.out.json:
-        view.connected(ctx, found, hooks, named=named, verifying=True)
+        view.connected(ctx, found, told, named=named, verifying=True)
     seen = verify.wait(ctx, place, found, VERIFY_MS if args.timeout is None else args.timeout)
     if ctx.out.json:
-        ctx.out.document(view.document(found, hooks, seen=seen))
+        ctx.out.document(view.document(found, hooks, allowed, seen=seen, consents=consents))
     return FAILED if any(not each.seen for each in seen.values()) else code
 
 
@@ -172,33 +189,53 @@ def _with_progress(ctx: Context, outcomes: Iterable[Outcome]) -> list[Outcome]:
     return found
 
 
-def _agree_to_hooks(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> None:
-    """Show what `--wake` would write, and go on only with a yes. Raises `ParlerError(needs_yes)`."""
+def _agree(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> None:
+    """Show what `--wake` and `--allow` would write, and go on only with a yes. Raises `ParlerError(needs_yes)`."""
     if args.yes:
         return
-    words = " ".join(["parler connect", *args.hosts, "--wake", "--yes"])
+    options = [option for option, is_given in (("--wake", args.wake), ("--allow", args.allow)) if is_given]
+    words = " ".join(["parler connect", *args.hosts, *options, "--yes"])
     if ctx.out.json or not ctx.at_terminal():
         raise ParlerError("needs_yes", hint=f"See it with --dry-run; then run: {words}")
-    from configs.hooks import wake
-
-    planned = list(wake(place, hosts, dry_run=True))
-    if not any(each.diff for each in planned):
+    hooks = _hooks(place, hosts, args, dry_run=True) if args.wake else []
+    allowed = _allowed(place, hosts, args, dry_run=True) if args.allow else []
+    if not any(each.diff for each in (*hooks, *allowed)):
         return
-    view.hooks_to_add(ctx, planned)
-    ctx.out.stderr.write("Add these hooks? [y/N] ")
+    view.to_agree(ctx, hooks, allowed)
+    ctx.out.stderr.write("Add this? [y/N] ")
     ctx.out.stderr.flush()
     if ctx.stdin.readline().strip().lower() not in (b"y", b"yes"):
-        raise ParlerError("needs_yes", "Nothing was changed.", hint="Without the hooks: parler connect")
+        raise ParlerError("needs_yes", "Nothing was changed.", hint=f"Without {' and '.join(options)}: parler connect")
 
 
-def _hooks(place: Place, hosts: list[Host], args: Namespace) -> list[Outcome]:
+def _hooks(place: Place, hosts: list[Host], args: Namespace, *, dry_run: bool | None = None) -> list[Outcome]:
     if args.wake is None:
         return []
     from configs import hooks
 
-    if args.wake:
-        return list(hooks.wake(place, hosts, dry_run=args.dry_run))
-    return list(hooks.unwake(place, hosts, dry_run=args.dry_run))
+    change = hooks.wake if args.wake else hooks.unwake
+    return list(change(place, hosts, dry_run=args.dry_run if dry_run is None else dry_run))
+
+
+def _allowed(place: Place, hosts: list[Host], args: Namespace, *, dry_run: bool | None = None) -> list[Outcome]:
+    if args.allow is None:
+        return []
+    from configs import consent
+
+    change = consent.allow if args.allow else consent.disallow
+    return list(change(place, hosts, dry_run=args.dry_run if dry_run is None else dry_run))
+
+
+def _consents(place: Place, found: list[Outcome]) -> dict[str, view.Consented]:
+    """What each connected host does before it uses our tools, by its id."""
+    from configs.consent import sentence, standing
+
+    hosts = {each.host.id: each.host for each in found if each.status in view.CONNECTED and each.path is not None}
+    return {
+        host.id: view.Consented(now, sentence(place, host))
+        for host in hosts.values()
+        if (now := standing(place, host)) != "unknown"
+    }
 
 
 def _remember_to_keep(place: Place, found: list[Outcome], keep: bool | None) -> None:
@@ -218,21 +255,24 @@ def _remember_to_keep(place: Place, found: list[Outcome], keep: bool | None) -> 
 
 def _remove(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> int:
     from configs import connect as library
+    from configs.consent import disallow
     from configs.hooks import unwake
     from configs.keep import forget
 
     if not args.dry_run:
         # First, or the daemon puts back what is being taken out.
         forget(place.home, {host.id for host in hosts})
+    # The latest first: what was added to a file last is what the bytes before it lead back to.
+    allowed = list(disallow(place, hosts, dry_run=args.dry_run))
     hooks = list(unwake(place, hosts, dry_run=args.dry_run))
     found = _with_progress(ctx, library.remove(place, hosts, dry_run=args.dry_run))
     if not args.dry_run:
         _tell_daemon(ctx)
     if ctx.out.json:
-        ctx.out.document(view.document(found, hooks, dry_run=args.dry_run))
+        ctx.out.document(view.document(found, hooks, allowed, dry_run=args.dry_run))
     else:
-        view.removed(ctx, found, hooks, named=bool(args.hosts), dry_run=args.dry_run)
-    return _code(found, hooks)
+        view.removed(ctx, found, view.Told(hooks=hooks, allowed=allowed), named=bool(args.hosts), dry_run=args.dry_run)
+    return _code(found, hooks, allowed)
 
 
 def _tell_daemon(ctx: Context) -> None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 IN_PLACE: Final = frozenset({"added", "updated", "unchanged"})
 """Our entry stands in that file now."""
+CONNECTED: Final = IN_PLACE | {"connected", "changed"}
+"""The same, in the words of both forms of the command."""
 VERIFY: Final = "parler connect --verify"
 _STYLES: Final[dict[str, Style]] = {
     "added": "good",
@@ -53,20 +55,48 @@ class Seen:
         return self.at > 0
 
 
+@dataclass(frozen=True, slots=True)
+class Consented:
+    """What a host does before its model uses our tools: a word of `configs.consent`, and a sentence."""
+
+    standing: str
+    sentence: str
+
+    @property
+    def asks(self) -> bool:
+        return self.standing in ("asks", "by_hand")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What goes with the entries: hooks, permissions, and the sentences on hosts that ask before they use our tools."""
+
+    hooks: Sequence[Outcome] = ()
+    allowed: Sequence[Outcome] = ()
+    consents: Sequence[str] = ()
+
+
+NOTHING: Final = Told()
+
+
 # -- for a script ----------------------------------------------------------------------------------------------
 
 
 def document(
     found: Sequence[Outcome],
     hooks: Sequence[Outcome] = (),
+    allowed: Sequence[Outcome] = (),
     *,
     dry_run: bool = False,
     seen: Mapping[str, Seen] | None = None,
+    consents: Mapping[str, Consented] | None = None,
 ) -> dict[str, Any]:
     """The one JSON document of every form of the command but `--print`."""
     hosts = []
     for outcome in found:
         about = _object(outcome)
+        if consents and outcome.host.id in consents:
+            about["consent"] = consents[outcome.host.id].standing
         if seen is not None:
             dialled = seen.get(outcome.host.id)
             about["seen"] = dialled is not None and dialled.seen
@@ -78,6 +108,8 @@ def document(
     whole: dict[str, Any] = {"hosts": hosts, "home": "local"}
     if hooks:
         whole["hooks"] = [_object(outcome) for outcome in hooks]
+    if allowed:
+        whole["allowed"] = [_object(outcome) for outcome in allowed]
     if dry_run:
         whole["dry_run"] = True
     return whole
@@ -108,7 +140,7 @@ def _object(outcome: Outcome) -> dict[str, Any]:
 def connected(
     ctx: Context,
     found: Sequence[Outcome],
-    hooks: Sequence[Outcome] = (),
+    told: Told = NOTHING,
     *,
     named: bool = False,
     dry_run: bool = False,
@@ -116,16 +148,19 @@ def connected(
 ) -> None:
     """What connecting did, host by host, and what to do next. `verifying`: what comes next is on its way already."""
     out = ctx.out
-    if not _results(ctx, found, hooks, named=named, dry_run=dry_run):
+    if not _results(ctx, found, told, named=named, dry_run=dry_run):
         return
+    every = (*found, *told.hooks, *told.allowed)
     if dry_run:
-        would = any(each.status in _WOULD for each in (*found, *hooks))
+        would = any(each.status in _WOULD for each in every)
         out.say("Nothing was written." if would else "Nothing would change, and nothing was written.")
         return
-    failed = any(each.status == "failed" for each in (*found, *hooks))
+    failed = any(each.status == "failed" for each in every)
     out.say()
     for host in _hosts(found, {"added", "updated"}):
         paragraph(out, (host.name, "name"), f": {host.after}")
+    for sentence in told.consents:
+        paragraph(out, sentence)
     paragraph(out, (GATE_NOTE, "dim"))
     if verifying:
         return
@@ -137,35 +172,49 @@ def connected(
         out.paste(VERIFY)
 
 
-def removed(ctx: Context, found: Sequence[Outcome], hooks: Sequence[Outcome], *, named: bool, dry_run: bool) -> None:
+def removed(ctx: Context, found: Sequence[Outcome], told: Told, *, named: bool, dry_run: bool) -> None:
     """What was taken out."""
-    touched = [each for each in (*found, *hooks) if each.status != "unchanged"]
+    touched = [each for each in (*found, *told.hooks, *told.allowed) if each.status != "unchanged"]
     if not touched:
         ctx.out.say("Parler is connected to no agent host." if not named else "It was not connected there.")
         return
     entries = [each for each in found if each in touched]
-    _results(ctx, entries, [each for each in hooks if each in touched], named=True, dry_run=dry_run)
+    also = Told(
+        hooks=[each for each in told.hooks if each in touched],
+        allowed=[each for each in told.allowed if each in touched],
+    )
+    _results(ctx, entries, also, named=True, dry_run=dry_run)
     if dry_run:
         ctx.out.say("Nothing was written.")
     elif any(each.status == "removed" for each in touched):
         ctx.out.say("Windows that are open keep Parler until they are closed.")
 
 
-def listing(ctx: Context, found: Sequence[Outcome]) -> None:
-    """What is here and what is connected."""
+def listing(ctx: Context, found: Sequence[Outcome], consents: Sequence[str] = ()) -> None:
+    """What is here, what is connected, and what connected hosts may use."""
     out = ctx.out
     if not _results(ctx, found):
         return
+    for sentence in consents:
+        paragraph(out, sentence)
     if _hosts(found, {"not_connected", "changed"}):
         out.say("To connect what is here:")
         out.paste("parler connect")
 
 
-def hooks_to_add(ctx: Context, planned: Sequence[Outcome]) -> None:
-    """What `--wake` would write, before it is written."""
-    ctx.out.say("These hooks would be added. Each is run by its host, and tells it only how much waits.")
-    for outcome in planned:
-        _diff(ctx, outcome)
+def to_agree(ctx: Context, hooks: Sequence[Outcome], allowed: Sequence[Outcome]) -> None:
+    """What `--wake` and `--allow` would write, before it is written."""
+    for planned, sentence in (
+        (hooks, "These hooks would be added. Each is run by its host, and tells it only how much waits."),
+        (
+            allowed,
+            "These permissions would be added: Parler's tools that read and talk, and none that decides or ends.",
+        ),
+    ):
+        if any(outcome.diff for outcome in planned):
+            paragraph(ctx.out, sentence)
+        for outcome in planned:
+            _diff(ctx, outcome)
     ctx.out.flush()
 
 
@@ -224,7 +273,7 @@ def short(path: Path | None, ctx: Context) -> str:
 def _results(
     ctx: Context,
     found: Sequence[Outcome],
-    hooks: Sequence[Outcome] = (),
+    told: Told = NOTHING,
     *,
     named: bool = False,
     dry_run: bool = False,
@@ -234,22 +283,27 @@ def _results(
     here = [each for each in found if each.detected or named or each.status == "failed"]
     absent = _names([each for each in found if each not in here])
     # Most hosts have no hooks: one line for those.
-    without = _names([each for each in hooks if each.status == "skipped"])
-    hooks = [each for each in hooks if each.status != "skipped"]
-    if not here and not hooks:
+    without = _names([each for each in told.hooks if each.status == "skipped"])
+    hooks = [each for each in told.hooks if each.status != "skipped"]
+    allowed = [each for each in told.allowed if each.status != "skipped"]
+    if not here and not hooks and not allowed:
         out.say("No agent host was found here.")
         paragraph(out, (f"Looked for: {absent}.", "dim"))
         out.say("To paste an entry by hand: parler connect --print HOST")
         return False
     rows: list[list[Cell]] = [_row(ctx, each, each.host.name, dry_run=dry_run) for each in here]
     rows += [_row(ctx, each, f"{each.host.name}, hooks", dry_run=dry_run) for each in hooks]
+    rows += [_row(ctx, each, f"{each.host.name}, permission", dry_run=dry_run) for each in allowed]
     out.table(["host", "", "file", ""], rows)
     if absent:
         paragraph(out, (f"Not here: {absent}.", "dim"))
     if without:
         sentence = f"Parler has no hooks for these; their tools say what waits (docs/waking.md): {without}."
         paragraph(out, (sentence, "dim"))
-    _details(ctx, [*here, *hooks])
+    for each in told.allowed:
+        if each.status == "skipped":
+            paragraph(out, (each.host.name, "name"), f": {each.reason} {each.hint}".rstrip())
+    _details(ctx, [*here, *hooks, *allowed])
     return True
 
 

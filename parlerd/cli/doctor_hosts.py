@@ -8,7 +8,7 @@ brings.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from parlerd.cli.context import Context
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:
-    from configs.connect import Drift, Place
+    from configs.connect import Drift, Outcome, Place
 
 HARMLESS = frozenset({"disabled"})
 """What is not as it was written and is the person's own choice: said, and not wrong."""
@@ -27,19 +27,22 @@ HARMLESS = frozenset({"disabled"})
 
 def host_checks(ctx: Context) -> Iterator[t.Check]:
     """Every check of agent hosts. Each is cheap: files are read, nothing is started."""
+    from configs.connect import survey
+
     place = place_of(ctx)
-    yield from _connected(place)
+    found = survey(place, HOSTS)
+    yield from _connected(place, found)
     yield from _startable(place)
+    yield from _consents(place, found)
     yield from _of_the_repository(ctx)
 
 
-def _connected(place: Place) -> Iterator[t.Check]:
-    from configs.connect import drift, survey
+def _connected(place: Place, found: Sequence[Outcome]) -> Iterator[t.Check]:
+    from configs.connect import drift
 
     wrong = drift(place)
     for each in wrong:
         yield _drifted(each)
-    found = survey(place, HOSTS)
     names = dict.fromkeys(each.host.name for each in found if each.status in ("connected", "changed"))
     amiss = {each.host.id: each.host.name for each in wrong}
     names |= dict.fromkeys(amiss.values())
@@ -52,6 +55,16 @@ def _connected(place: Place) -> Iterator[t.Check]:
         later = {each.host.id: each.host for each in found if each.status == "not_connected"}
         for host in [host for id, host in later.items() if id not in amiss]:
             yield _ok(host.name, f"is here and not connected; to connect it: parler connect {host.id}")
+
+
+def _consents(place: Place, found: Sequence[Outcome]) -> Iterator[t.Check]:
+    """What connected hosts do before they use our tools. Never wrong: the person decides it."""
+    from configs.consent import sentence, standing
+
+    hosts = {each.host.id: each.host for each in found if each.status in ("connected", "changed")}
+    for host in hosts.values():
+        if standing(place, host) in ("asks", "by_hand", "allowed"):
+            yield _ok(host.name, sentence(place, host))
 
 
 def _startable(place: Place) -> Iterator[t.Check]:

@@ -43,12 +43,15 @@ class Library:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.outcomes: list[Outcome] = []
         self.hooks: list[Outcome] = []
+        self.allowed: list[Outcome] = []
         self.asked: list[tuple[str, list[str], dict[str, Any]]] = []
         monkeypatch.setattr("configs.connect.survey", self._named("survey", lambda: list(self.outcomes)))
         monkeypatch.setattr("configs.connect.connect", self._named("connect", lambda: iter(self.outcomes)))
         monkeypatch.setattr("configs.connect.remove", self._named("remove", lambda: iter(self.outcomes)))
         monkeypatch.setattr("configs.hooks.wake", self._named("wake", lambda: iter(self.hooks)))
         monkeypatch.setattr("configs.hooks.unwake", self._named("unwake", lambda: iter(self.hooks)))
+        monkeypatch.setattr("configs.consent.allow", self._named("allow", lambda: iter(self.allowed)))
+        monkeypatch.setattr("configs.consent.disallow", self._named("disallow", lambda: iter(self.allowed)))
 
     def _named(self, name: str, answer: Callable[[], Any]) -> Callable[..., Any]:
         def called(place: Place, hosts: Sequence[Host], **how: Any) -> Any:
@@ -98,8 +101,15 @@ def test_the_document_has_a_row_for_each_file_with_the_fields_of_the_specificati
         "path": "/h/claude-code",
         "status": "added",
         "backup": "/b/codex/1",
+        "consent": "asks",
     }
-    assert second == {"host": "codex", "detected": True, "path": "/h/codex", "status": "unchanged"}
+    assert second == {
+        "host": "codex",
+        "detected": True,
+        "path": "/h/codex",
+        "status": "unchanged",
+        "consent": "asks",
+    }
     assert (third["reason"], third["hint"], third["snippet"]) == (
         "line 3: a comma",
         "Mend it.",
@@ -153,6 +163,10 @@ def test_an_unknown_host_is_a_usage_error_with_the_list_and_the_nearest_name(
         ("--keep", "--no-keep"),
         ("--keep", "--dry-run"),
         ("--wake", "--no-wake"),
+        ("--remove", "--allow"),
+        ("--list", "--no-allow"),
+        ("--print", "--allow"),
+        ("--allow", "--no-allow"),
         ("--yes",),
     ],
 )
@@ -303,7 +317,7 @@ def test_removing_takes_out_entries_and_hooks_and_asks_nothing(shell: Shell, lib
     assert ran.code == 0
     assert [host["status"] for host in ran.document["hosts"]] == ["removed", "unchanged"]
     assert [host["status"] for host in ran.document["hooks"]] == ["removed"]
-    assert library.calls() == ["unwake", "remove"]
+    assert library.calls() == ["disallow", "unwake", "remove"]
     told = shell.run("connect", "--remove").stdout
     assert "Codex" in told
     assert "Gemini" not in told
@@ -456,3 +470,74 @@ def test_without_a_word_about_hooks_they_are_left_alone(shell: Shell, library: L
     library.says(outcome("codex", "added"))
     shell.run("connect")
     assert library.calls() == ["connect"]
+
+
+# -- allow -----------------------------------------------------------------------------------------------------
+
+
+def test_permissions_are_shown_first_and_written_only_after_a_yes(shell: Shell, library: Library) -> None:
+    library.says(outcome("codex", "unchanged"))
+    skipped = outcome("copilot", "skipped", detected=True, reason="R.", hint="H")
+    library.allowed = [outcome("codex", "added", diff="+approve\n"), skipped]
+    refused = shell.run("connect", "--allow", terminal=True, stdin=b"\n")
+    assert refused.code == 1
+    assert "+approve" in refused.stdout
+    assert library.calls() == ["allow"]
+    agreed = shell.run("connect", "--allow", terminal=True, stdin=b"y\n")
+    assert agreed.code == 0
+    assert library.calls() == ["allow", "allow", "connect", "allow"]
+    assert [how["dry_run"] for name, _hosts, how in library.asked if name == "allow"] == [True, True, False]
+    assert "Codex, permission" in agreed.stdout
+    assert "R. H" in agreed.stdout
+
+
+def test_hooks_and_permissions_are_agreed_to_together(shell: Shell, library: Library) -> None:
+    library.hooks = [outcome("codex", "added", diff="+hook\n")]
+    library.allowed = [outcome("codex", "added", diff="+approve\n")]
+    ran = shell.run("connect", "--wake", "--allow", terminal=True, stdin=b"y\n")
+    assert ran.stderr.count("[y/N]") == 1
+    assert "+hook" in ran.stdout
+    assert "+approve" in ran.stdout
+    refused = shell.run("connect", "codex", "--wake", "--allow", "--json")
+    assert "parler connect codex --wake --allow --yes" in refused.document["error"]["hint"]
+
+
+def test_with_yes_permissions_are_written_without_asking_and_no_allow_takes_them_out(
+    shell: Shell, library: Library
+) -> None:
+    library.allowed = [outcome("codex", "added", diff="+approve\n")]
+    ran = shell.run("connect", "--allow", "--yes", "--json")
+    assert (ran.code, ran.document["allowed"][0]["host"]) == (0, "codex")
+    assert library.calls() == ["connect", "allow"]
+    library.asked.clear()
+    shell.run("connect", "--no-allow")
+    assert library.calls() == ["connect", "disallow"]
+
+
+def test_plain_connect_allows_nothing_and_says_of_each_host_that_asks_how_to(shell: Shell, library: Library) -> None:
+    library.says(outcome("codex", "added"), outcome("opencode", "added"), outcome("copilot", "unchanged"))
+    ran = shell.run("connect")
+    assert library.calls() == ["connect"]
+    lines = [line for line in ran.stdout.splitlines() if "--allow" in line]
+    assert [line.partition(" asks")[0] for line in lines] == ["Codex", "GitHub Copilot CLI"]
+    assert lines[0].endswith("parler connect codex --allow")
+    listed = shell.run("connect", "--list")
+    assert "parler connect codex --allow" in listed.stdout
+    assert "OpenCode runs them without asking." in listed.stdout
+
+
+def test_with_real_files_allow_goes_in_and_remove_gives_every_byte_back(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / ".codex").mkdir()
+    (tmp_path / ".gemini").mkdir()
+    file = tmp_path / ".codex" / "config.toml"
+    file.write_text('# mine\nmodel = "x"\n')
+    assert shell.run("connect", "codex", "gemini", "--allow", "--yes").code == 0
+    tools = tomllib.loads(file.read_text())["mcp_servers"]["parler"]["tools"]
+    assert tools["parler_send"] == {"approval_mode": "approve"}
+    assert "parler_approve" not in tools
+    assert (tmp_path / ".gemini/policies/parler.toml").exists()
+    rows = {row["host"]: row for row in shell.run("connect", "codex", "gemini", "--list", "--json").document["hosts"]}
+    assert {rows["codex"]["consent"], rows["gemini"]["consent"]} == {"allowed"}
+    assert shell.run("connect", "--remove").code == 0
+    assert file.read_text() == '# mine\nmodel = "x"\n'
+    assert sorted(path.name for path in (tmp_path / ".gemini").iterdir()) == []

@@ -59,10 +59,18 @@ def test_what_is_connected_is_listed_and_one_that_came_later_is_named_with_its_c
     bench: Bench, found: list[Outcome]
 ) -> None:
     found += [outcome("codex", "connected"), outcome("gemini", "not_connected"), outcome("cursor", "not_detected")]
-    connected, later = checks(bench)
+    connected, later, consent = checks(bench)
     assert (connected.ok, connected.detail) == (True, "connected: Codex")
     assert (later.name, later.ok) == ("Gemini CLI", True)
     assert later.detail.endswith("parler connect gemini")
+    assert (consent.name, consent.ok) == ("Codex", True)
+    assert consent.detail.endswith("parler connect codex --allow")
+
+
+def test_a_host_that_needs_no_permission_is_not_spoken_of(bench: Bench, found: list[Outcome]) -> None:
+    found += [outcome("opencode", "connected"), outcome("zed", "connected"), outcome("copilot", "connected")]
+    _, copilot = checks(bench)
+    assert "--allow-tool 'parler(parler_send)'" in copilot.detail
 
 
 @pytest.mark.parametrize("kind", ["lost", "changed", "missing_file"])
@@ -96,7 +104,7 @@ def test_an_entry_whose_python_or_shim_is_gone_is_wrong(bench: Bench, found: lis
     python.touch()
     value = {"command": str(python), "args": ["-I", str(shim), "--host", "codex"], "env": {}}
     Ledger(bench.ctx.home).record("entry", "codex", tmp_path / "config.toml", ("mcp_servers", "parler"), value)
-    _, wrong = checks(bench)
+    _, wrong, _ = checks(bench)
     assert (wrong.name, wrong.ok) == ("Codex", False)
     assert str(shim) in wrong.detail
     assert wrong.fix.endswith("parler connect codex")

@@ -106,6 +106,17 @@ def old_entry(ann: Person, **about: Any) -> dict[str, Any]:
 # -- the whole way -------------------------------------------------------------------------------------------------
 
 
+def test_a_file_that_its_host_would_refuse_without_more_is_made_with_that(ann: Person) -> None:
+    ann.path(".continue").mkdir()
+    host = find_host("cn")
+    assert one(ann, host).status == "added"
+    made = ann.path(".continue/config.yaml").read_text()
+    assert made.startswith('name: "Main Config"\nversion: "1.0.0"\nschema: "v1"\nmcpServers:\n  - name: "parler"\n')
+    assert one(ann, host).status == "unchanged"
+    assert out(ann, host).status == "removed"
+    assert ann.tree() == {}
+
+
 @pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.id)
 def test_every_host_is_connected_found_and_taken_out_again(host: Host, ann: Person) -> None:
     for program in host.programs:

@@ -15,7 +15,9 @@ from ruamel.yaml import YAML
 
 from configs.hosts import HOSTS, find_host
 from configs.model import SERVER, Host, Shim, System, UnknownHost, candidates, expand
+from configs.shapes import local
 from configs.snippet import snippet
+from parlerd.operations.traits import UNMEASURED, HostTraits
 
 SHIM = Shim(python="/opt/py thon/bin/python3", shim="/h/run/shim.py", host="x", home="/h")
 SYSTEMS: tuple[System, ...] = ("linux", "macos")
@@ -33,6 +35,9 @@ def entry_in(host: Host, document: Any) -> Any:
     for key in (*host.key_path, SERVER):
         assert list(document) == [key]
         document = document[key]
+        if host.listed and isinstance(document, list):
+            (element,) = document
+            document = {element["name"]: element}
     return document
 
 
@@ -154,8 +159,111 @@ def test_templates(template: str, env: dict[str, str], path: Path | None) -> Non
         ("cline", {"timeout": 120, "disabled": False}),
         ("copilot", {"tools": ["*"], "type": "local"}),
         ("zed", {"source": "custom", "env": {}}),
+        ("qwen", {"alwaysLoadTools": True}),
+        ("kimi", {"toolTimeoutMs": 120_000}),
+        ("grok", {}),
+        ("continue-cli", {"name": "parler"}),
     ],
 )
 def test_what_each_host_needs_beside_the_command_is_written(id: str, shape: dict[str, Any]) -> None:
     entry = find_host(id).entry(SHIM)
     assert {key: value for key, value in entry.items() if key not in ("command", "args")} == shape
+
+
+# Measured with the real programs on 28 November 2026, with a scripted model and a small server: how much of a result
+# the model's server got, when a call was given up, and what a call and the server's environment said of the
+# conversation. Each figure is a little less than the first that was cut. The names are what each program said in
+# `clientInfo`; Kimi's and Continue's were read in their packages.
+MEASURED: dict[str, HostTraits] = {
+    "claude-code": HostTraits(  # 2.1.332: cut at 50,000; errors at 10,000; 1,500 s went through
+        page=48_000,
+        unit="characters",
+        error=9_500,
+        wait_s=600,
+        clients=("claude-code",),
+        conversation_env="CLAUDE_CODE_SESSION_ID",
+    ),
+    "codex": HostTraits(  # 0.171.0: cut at 11,970; in code mode a call yields at 31 s
+        page=11_500,
+        wait_s=25,
+        clients=("codex-mcp-client",),
+        conversation_meta="threadId",
+        shares_servers=True,
+    ),
+    "gemini": HostTraits(  # 0.61.0: cut at 39,962; 600 s
+        page=39_000, unit="characters", wait_s=590, clients=("gemini-cli-mcp-client*",)
+    ),
+    "opencode": HostTraits(  # 1.18.34: cut at 51,203 or 2,000 lines; 60 s, longer with progress
+        page=50_000, lines=1_900, wait_s=55, progress=True, cancels_answered=True, clients=("opencode",)
+    ),
+    "kilo": HostTraits(  # 7.7.9: as OpenCode
+        page=50_000, lines=1_900, wait_s=55, progress=True, cancels_answered=True, clients=("kilo",)
+    ),
+    "qwen": HostTraits(  # 0.24.4: cut at 28,003; errors are doubled; 300 s
+        page=27_000,
+        unit="characters",
+        error=12_000,
+        wait_s=290,
+        clients=("qwen-cli-mcp-client*",),
+        conversation_env="QWEN_CODE_SESSION_ID",
+    ),
+    "copilot": HostTraits(  # 1.0.102: cut at 20,482; 180 s, longer with progress
+        page=20_000,
+        wait_s=170,
+        progress=True,
+        clients=("copilot-cli",),
+        conversation_env="COPILOT_AGENT_SESSION_ID",
+    ),
+    "cline-cli": HostTraits(  # 3.0.65: cut at 7,865 of the JSON form; 60 s; its hub serves every window
+        page=7_500, unit="json", wait_s=55, clients=("@cline/core",), shares_servers=True
+    ),
+    "droid": HostTraits(  # 0.225.2: cut at 40,005; 180 s
+        page=39_000,
+        unit="characters",
+        wait_s=170,
+        clients=("factory-cli",),
+        conversation_meta="assemblySessionId",
+    ),
+    "grok": HostTraits(  # 1.0.41: cut at 20,001; 1,500 s went through
+        page=19_500, wait_s=600, clients=("grok-shell*",), conversation_env="GROK_SESSION_ID"
+    ),
+    "kimi": HostTraits(  # 2.1.0: cut at 50,004; 60 s
+        page=49_000, unit="characters", wait_s=55, cancels_answered=True, clients=("kimi-code",)
+    ),
+    "continue-cli": HostTraits(clients=("continue-cli-client",)),  # 1.5.47: nothing but its name was looked at
+}
+
+
+@EVERY_HOST
+def test_what_a_host_does_with_our_answers_is_what_was_measured(host: Host) -> None:
+    assert host.traits == MEASURED.get(host.id, UNMEASURED)
+
+
+def test_no_two_hosts_say_the_same_of_themselves() -> None:
+    names = [(name, host.id) for host in HOSTS for name in host.traits.clients]
+    for name, id in names:
+        stem = name.removesuffix("*")
+        same = {other for each, other in names if each == name or (each.endswith("*") and stem.startswith(each[:-1]))}
+        assert same == {id}, name
+    # What Gemini and Qwen both say when they only try their servers.
+    assert "mcp-test-client" not in dict(names)
+
+
+@EVERY_HOST
+def test_a_conversation_is_named_in_one_way_at_most(host: Host) -> None:
+    assert not (host.traits.conversation_env and host.traits.conversation_meta)
+
+
+@EVERY_HOST
+def test_a_host_that_measures_its_answers_takes_at_least_as_much_as_an_unknown_one(host: Host) -> None:
+    assert host.traits.page >= UNMEASURED.page
+    assert host.traits.error <= host.traits.page
+
+
+@EVERY_HOST
+def test_the_limit_that_an_entry_sets_on_a_call_is_longer_than_the_longest_wait(host: Host) -> None:
+    entry = host.entry(SHIM)
+    written = {"tool_timeout_sec": 1, "toolTimeoutMs": 1000, "timeout": 1000 if host.entry is local else 1}
+    for key, unit in written.items():
+        if key in entry:
+            assert entry[key] / unit > host.traits.wait_s

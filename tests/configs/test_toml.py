@@ -113,3 +113,27 @@ def test_a_file_that_its_host_could_not_read_is_refused(name: str) -> None:
 def test_both_lines_of_a_table_that_is_there_twice_are_named() -> None:
     with pytest.raises(Refused, match="lines 1 and 4"):
         entry_at(REFUSED["a table twice"][0], RULES, AT)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        b'[a]\nb = "x"\n',
+        b"# only this\n",
+        b"a = 1\n\n[z]\nb = 1\n",
+        b"[permission]\n",
+        b"[permission] # mine\n",
+        b"[permission]\n# to come\n",
+        b'[permission]\ndeny = ["x"]\n',
+        b"[permission]\n[permission.more]\na = 1\n",
+    ],
+)
+def test_a_list_and_the_table_that_was_made_for_it_go_together(before: bytes) -> None:
+    path = ("permission", "allow")
+    depth = created_depth(before, RULES, path)
+    new = before
+    for value in ("A", "B"):
+        new = append(new, RULES, path, value)
+    for value in ("B", "A"):
+        new = discard(new, RULES, path, value, prune=1 + depth)
+    assert new == before

@@ -93,3 +93,71 @@ def test_a_file_that_cannot_be_edited_safely_is_refused(name: str) -> None:
     with pytest.raises(Refused) as refused:
         put(data, RULES, AT, ENTRY)
     assert (refused.value.reason, refused.value.line) == (reason, line)
+
+
+LISTED: Final = Rules("yaml", comments=True, trailing_commas=False, bom=True, lists=(("servers",),))
+IN_LIST: Final = ("servers", "parler")
+NAMED: Final[dict[str, Any]] = {"name": "parler", "command": "/x", "env": {"A": "1"}}
+ELEMENT: Final = '  - name: "parler"\n    command: "/x"\n    env:\n      A: "1"\n'
+LISTS: Final = {
+    "no list yet": ("a: 1\n", "a: 1\nservers:\n" + ELEMENT),
+    "an empty file": ("", "servers:\n" + ELEMENT),
+    "a list with nothing": ("servers: []\n", 'servers: [{"name": "parler", "command": "/x", "env": {"A": "1"}}]\n'),
+    "among others": (
+        "servers:\n  - uses: a/b # one\n  - name: x\n    args:\n      - y\n    # of x\n  # of z\nz: 1\n",
+        f"servers:\n  - uses: a/b # one\n  - name: x\n    args:\n      - y\n    # of x\n{ELEMENT}  # of z\nz: 1\n",
+    ),
+    "dashes below the key": (
+        "servers:\n- name: x\nz: 1\n",
+        'servers:\n- name: x\n- name: "parler"\n  command: "/x"\n  env:\n    A: "1"\nz: 1\n',
+    ),
+    "in brackets": (
+        "servers: [{name: x}] # all\n",
+        'servers: [{name: x}, {"name": "parler", "command": "/x", "env": {"A": "1"}}] # all\n',
+    ),
+    "two of one name that is not ours": (
+        "servers:\n  - name: x\n  - name: x\n",
+        f"servers:\n  - name: x\n  - name: x\n{ELEMENT}",
+    ),
+}
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"], ids=["unix", "windows"])
+@pytest.mark.parametrize("name", LISTS)
+def test_an_element_that_names_itself_is_put_and_taken_by_its_name(name: str, ending: str) -> None:
+    before, after = (text.replace("\n", ending).encode() for text in LISTS[name])
+    if ending.encode() not in before:
+        after = after.replace(b"\r\n", b"\n")
+    new = put(before, LISTED, IN_LIST, NAMED)
+    assert new == after
+    assert entry_at(new, LISTED, IN_LIST) == NAMED
+    assert put(new, LISTED, IN_LIST, NAMED) == new
+    assert take(new, LISTED, IN_LIST, prune=created_depth(before, LISTED, IN_LIST)) == before
+
+
+def test_a_written_null_gives_way_to_the_list() -> None:
+    assert put(b"servers: # mine\nz: 1\n", LISTED, IN_LIST, NAMED) == f"servers: # mine\n{ELEMENT}z: 1\n".encode()
+
+
+def test_an_element_between_others_is_changed_and_taken_where_it_stands() -> None:
+    before = b"servers:\n  - name: a\n  - name: parler # us\n    command: old # why\n    args: [x]\n  - name: c\n"
+    new = put(before, LISTED, IN_LIST, {"name": "parler", "command": "new", "extra": True})
+    assert new == (
+        b'servers:\n  - name: a\n  - name: parler # us\n    command: "new" # why\n    extra: true\n  - name: c\n'
+    )
+    assert take(before, LISTED, IN_LIST) == b"servers:\n  - name: a\n  - name: c\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"servers:\n  parler: {}\n", "wrong_type"),
+        (b"servers: text\n", "wrong_type"),
+        (b"servers:\n  - name: parler\n  - name: parler\n", "duplicate_key"),
+        (b"servers:\n  - name: parler\n    a: 1\n    a: 2\n", "duplicate_key"),
+    ],
+)
+def test_a_list_that_cannot_be_read_by_names_is_refused(data: bytes, reason: Reason) -> None:
+    with pytest.raises(Refused) as refused:
+        put(data, LISTED, IN_LIST, NAMED)
+    assert refused.value.reason == reason

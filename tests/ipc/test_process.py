@@ -69,6 +69,9 @@ def test_a_plain_process_has_a_program_and_no_agent_host() -> None:
         ("OPENCODE", "1", "opencode"),
         ("OPENCODE_PID", "77", "opencode"),
         ("QWEN_CODE", "1", "qwen"),
+        ("QWEN_CODE_SESSION_ID", "abc", "qwen"),
+        ("COPILOT_AGENT_SESSION_ID", "abc", "copilot"),
+        ("GROK_SESSION_ID", "abc", "grok"),
         ("AGENT", "amp", "amp"),
         ("AGENT", "1", "agent"),
     ],
@@ -116,6 +119,9 @@ def test_an_agent_among_the_ancestors_is_found_though_the_environment_was_cleare
         ("lib/node_modules/@anthropic-ai/claude-code/cli.js", "claude-code"),
         ("lib/node_modules/@google/gemini-cli/dist/index.js", "gemini"),
         ("share/cursor-agent/versions/1/index.js", "cursor"),
+        ("lib/node_modules/@continuedev/cli/dist/cn.js", "continue-cli"),
+        ("lib/node_modules/@moonshot-ai/kimi-code/dist/main.mjs", "kimi"),
+        ("bin/cn", "continue-cli"),
     ],
 )
 def test_an_agent_that_is_a_script_of_an_interpreter_is_found_by_its_script(

@@ -1,0 +1,298 @@
+"""Whether a host lets its model call our tools: what it does by default, and the setting that allows exactly those that
+read and talk, put in and taken out again.
+
+    Host.consent -> which file -> patch.rewrite(edit by document) -> ledger -> Outcome
+
+Not here: our entry (`configs.connect`), hooks (`configs.hooks`), the person's yes before anything is written (the
+command line). Above: the command line, tests. Invariants: nothing is added that was not asked for; what the person set
+already stays, an answer of theirs for one of our tools among it, and is never taken out; `parler_approve` is never
+among what is allowed, and no pattern is, which would take it in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from configs import document
+from configs.connect import Outcome, Place, survey
+from configs.detect import detected, glance, plugin, read, targets
+from configs.document import Refused, Rules
+from configs.ledger import Entry, Kind, Ledger
+from configs.model import Consent, Host, expand
+from configs.patch import Untouched, Written, difference, remove_folders, rewrite
+
+KIND: Final[Kind] = "consent"
+"""Of our entries in the ledger. The value of one is the list of elements that we appended, or what we put."""
+MODE: Final = 0o600
+"""Of a settings file that we create: hosts keep keys in theirs."""
+
+Standing = Literal["allowed", "asks", "runs", "by_hand", "unknown"]
+"""`asks`: the host asks or refuses. `runs`: it needs no setting. `by_hand`: it asks, and has no setting for every
+folder. `unknown`: nobody has looked."""
+
+
+def standing(place: Place, host: Host) -> Standing:
+    """How things are in one host; reads its files and writes nothing."""
+    consent = host.consent
+    if consent is None:
+        return "unknown"
+    if not _settable(consent):
+        return "runs" if not consent.asks else "by_hand"
+    path, rules = file_of(place, host, consent), _rules(host, consent)
+    data = read(path) or b""
+    if not consent.asks and not _own_rules_ask(data, rules, consent):
+        return "runs"
+    return "allowed" if _is_covered(data, rules, consent) else "asks"
+
+
+def sentence(place: Place, host: Host) -> str:
+    """What a person should know of a connected host; empty when nobody has looked at it."""
+    consent = host.consent
+    now = standing(place, host)
+    if consent is None or now == "unknown":
+        return ""
+    if now == "allowed":
+        return f"{host.name} may use the tools that read and talk without asking."
+    if now == "by_hand":
+        return f"{host.name} {consent.default}. {consent.by_hand}"
+    if now == "runs":
+        return f"{host.name} {consent.default}."
+    default = consent.default if consent.asks else "asks before it uses Parler's tools, by your own rules"
+    return f"{host.name} {default}. To allow those that read and talk: parler connect {host.id} --allow"
+
+
+def allow(place: Place, hosts: Sequence[Host], *, dry_run: bool = False) -> Iterator[Outcome]:
+    """Let each host that is here use `MESSAGING` without asking; one outcome a host.
+
+    Statuses: added, updated (some were there), unchanged, skipped (there is nothing to set, or no setting), failed.
+    """
+    for host in hosts:
+        if not detected(place, host):
+            continue
+        consent = host.consent
+        name = plugin(place, host)
+        if consent is None:
+            yield _skipped(host, f"Nobody has looked at what {host.name} does before it uses a tool.")
+        elif name is not None:
+            yield _skipped(host, f"As the plugin {name} its tools have other names: allow them in {host.name}.")
+        elif not _settable(consent):
+            yield _skipped(host, f"{host.name} {consent.default}.", consent.by_hand)
+        elif standing(place, host) == "runs":
+            yield _skipped(host, f"{host.name} {consent.default}.")
+        elif not dry_run and not _is_connected(place, host):
+            # In some hosts the setting stands inside our entry, and without that they would not start any more.
+            yield _skipped(host, f"{host.name} is not connected.", f"parler connect {host.id} --allow")
+        else:
+            path = file_of(place, host, consent)
+            try:
+                yield _put(place, host, consent, path, dry_run=dry_run)
+            except (Untouched, Refused) as error:
+                yield _failed(host, path, error)
+
+
+def disallow(place: Place, hosts: Sequence[Host], *, dry_run: bool = False) -> Iterator[Outcome]:
+    """Take out what `allow` put in; one outcome for each file that held something of ours.
+
+    Statuses: removed, unchanged (it was gone already), failed.
+    """
+    ledger = Ledger(place.home)
+    for host in hosts:
+        ours = ledger.entries(KIND, host.id)
+        for path in dict.fromkeys(entry.named for entry in ours):
+            mine = [entry for entry in ours if entry.named == path]
+            try:
+                yield _take(place, host, path, mine, dry_run=dry_run)
+            except (Untouched, Refused) as error:
+                yield _failed(host, path, error)
+
+
+def file_of(place: Place, host: Host, consent: Consent) -> Path:
+    """The settings file that the host itself would read."""
+    for template in consent.files:
+        path = expand(template, place.env)
+        if path is not None:
+            return path
+    return targets(place, host)[0]
+
+
+def _is_connected(place: Place, host: Host) -> bool:
+    return any(outcome.status in ("connected", "changed") for outcome in survey(place, [host]))
+
+
+def _settable(consent: Consent) -> bool:
+    return bool(consent.put or consent.appended)
+
+
+def _rules(host: Host, consent: Consent) -> Rules:
+    if consent.format is None:
+        return Rules.of(host)
+    return Rules(format=consent.format, comments=consent.format != "json", trailing_commas=False, bom=True)
+
+
+# -- how things are ------------------------------------------------------------------------------------------------
+
+
+def _at(data: bytes, rules: Rules, path: tuple[str, ...]) -> Any:
+    """The value at a path; None when it is not there, or the file cannot be read by its host."""
+    if not data.strip():
+        return None
+    try:
+        return glance(data, rules, path)
+    except Refused:
+        return None
+
+
+def _is_covered(data: bytes, rules: Rules, consent: Consent) -> bool:
+    """Whether the file allows every one of the tools, by our setting or by one of the person's."""
+    for path, value in consent.covers:
+        found = _at(data, rules, path)
+        if found == value or (isinstance(found, list) and value in found):
+            return True
+    for path, values in consent.appended:
+        found = _at(data, rules, path)
+        if not isinstance(found, list) or any(value not in found for value in values):
+            return False
+    return all(_at(data, rules, path) == value for path, value in consent.put)
+
+
+def _own_rules_ask(data: bytes, rules: Rules, consent: Consent) -> bool:
+    """Whether the person's own rules make a host ask that runs tools by default, or did before ours were added.
+
+    They are one word for everything, or patterns with a word each, of which the last that fits counts.
+    """
+    ours = dict(consent.put)
+    table = {path[:-1] for path in ours}
+    for parent in table:
+        found = _at(data, rules, parent)
+        if isinstance(found, str):
+            return found != "allow"
+        if not isinstance(found, dict):
+            continue
+        theirs = {name: word for name, word in found.items() if (*parent, name) not in ours or word != "allow"}
+        if any(_decided(theirs, path[-1]) not in ("", "allow") for path in ours):
+            return True
+    return False
+
+
+def _decided(rules: Mapping[str, Any], tool: str) -> str:
+    word = ""
+    for pattern, value in rules.items():
+        if fnmatchcase(tool, pattern):
+            word = value if isinstance(value, str) else "ask"
+    return word
+
+
+# -- putting in ----------------------------------------------------------------------------------------------------
+
+
+def _put(place: Place, host: Host, consent: Consent, path: Path, *, dry_run: bool) -> Outcome:
+    ledger, rules = Ledger(place.home), _rules(host, consent)
+    known = {entry.path: entry for entry in ledger.entries(KIND, host.id) if entry.named == path}
+    made: dict[tuple[str, ...], tuple[Any, int]] = {}
+    """What was added by this edit, by its path, with the number of tables or lists that were made for it."""
+    kept: list[str] = []
+
+    def edit(data: bytes) -> bytes:
+        made.clear()
+        kept.clear()
+        for at, value in consent.put:
+            found = document.entry_at(data, rules, at) if data.strip() else None
+            if found is not None:
+                if found != value:
+                    kept.append(at[-1])
+                continue
+            made[at] = (value, document.created_depth(data, rules, at))
+            data = document.put(data, rules, at, value)
+        for at, values in consent.appended:
+            found = document.entry_at(data, rules, at) if data.strip() else None
+            prune = 0 if found is not None else 1 + document.created_depth(data, rules, at)
+            missing = [value for value in values if not (isinstance(found, list) and value in found)]
+            for value in missing:
+                data = document.append(data, rules, at, value)
+            if missing:
+                made[at] = (missing, prune)
+        return data
+
+    def remember(written: Written) -> None:
+        # Before the file changes: what we wrote and do not know of could never be taken out again.
+        for at, (value, prune) in made.items():
+            old = known.get(at)
+            both = [*old.value, *value] if old is not None and isinstance(old.value, list) else value
+            ledger.record(
+                KIND,
+                host.id,
+                written.path,
+                at,
+                both,
+                created=written.created,
+                prune=prune,
+                named=path,
+                folders=written.folders,
+            )
+
+    written = rewrite(
+        path, edit, place=place, host_id=host.id, mode=MODE, dry_run=dry_run, about_to=None if dry_run else remember
+    )
+    status = "unchanged" if not written.changed else "updated" if known else "added"
+    notes = written.notes
+    if kept:
+        notes = (*notes, f"Your own answer stays for: {', '.join(kept)}.")
+    return _outcome(host, written, status, notes, dry_run=dry_run)
+
+
+# -- taking out ----------------------------------------------------------------------------------------------------
+
+
+def _take(place: Place, host: Host, path: Path, mine: Sequence[Entry], *, dry_run: bool) -> Outcome:
+    consent = host.consent
+    assert consent is not None, "the ledger has only what a host's own file said"
+    rules = _rules(host, consent)
+
+    def edit(data: bytes) -> bytes | None:
+        for entry in reversed(mine):
+            if isinstance(entry.value, list):
+                for value in reversed(entry.value):
+                    data = document.discard(data, rules, entry.path, value, prune=entry.prune)
+            elif data.strip() and document.entry_at(data, rules, entry.path) == entry.value:
+                data = document.take(data, rules, entry.path, prune=entry.prune)
+        if mine[0].created and document.entry_at(data, rules, ()) == {}:
+            return None
+        return data
+
+    written = rewrite(path, edit, place=place, host_id=host.id, mode=MODE, dry_run=dry_run)
+    if not dry_run:
+        ledger = Ledger(place.home)
+        for entry in mine:
+            ledger.forget(entry)
+        if written.erased:
+            remove_folders(mine[0].folders)
+    return _outcome(host, written, "removed" if written.changed else "unchanged", written.notes, dry_run=dry_run)
+
+
+# -- telling -------------------------------------------------------------------------------------------------------
+
+
+def _outcome(host: Host, written: Written, status: str, notes: tuple[str, ...], *, dry_run: bool) -> Outcome:
+    return Outcome(
+        host=host,
+        detected=True,
+        path=written.path,
+        status=status,
+        backup=written.backup,
+        diff=difference(written) if dry_run else "",
+        notes=notes,
+    )
+
+
+def _skipped(host: Host, reason: str, hint: str = "") -> Outcome:
+    return Outcome(host=host, detected=True, path=None, status="skipped", reason=reason, hint=hint)
+
+
+def _failed(host: Host, path: Path, error: Untouched | Refused) -> Outcome:
+    where = f" (line {error.line})" if isinstance(error, Refused) and error.line else ""
+    hint = error.hint if isinstance(error, Untouched) else f"Mend it, then run: parler connect {host.id} --allow"
+    reason = f"{error}{where} What {host.name} may use is as it was."
+    return Outcome(host=host, detected=True, path=path, status="failed", reason=reason, hint=hint)

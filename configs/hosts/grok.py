@@ -1,0 +1,34 @@
+"""Grok: a TOML file like that of Codex. It reads the settings of Claude Code too, and starts its servers."""
+
+from __future__ import annotations
+
+from configs.model import MESSAGING, Consent, Host, same_everywhere
+from configs.shapes import bare
+from parlerd.operations.traits import HostTraits
+
+HOST = Host(
+    id="grok",
+    name="Grok",
+    aliases=("grok-cli",),
+    format="toml",
+    files=same_everywhere("${GROK_HOME}/config.toml", "~/.grok/config.toml"),
+    windows=(r"%USERPROFILE%\.grok\config.toml",),
+    key_path=("mcp_servers",),
+    entry=bare,
+    mode=0o600,
+    programs=("grok",),
+    folders=("${GROK_HOME}", "~/.grok"),
+    rewrites=True,
+    limits="for a call without a limit that was found",
+    after="Start a new session.",
+    traits=HostTraits(page=19_500, wait_s=600, clients=("grok-shell*",), conversation_env="GROK_SESSION_ID"),
+    consent=Consent(
+        default="asks at the first call of each tool, and ends `grok -p` at it",
+        appended=((("permission", "allow"), tuple(f"MCPTool(parler__{tool})" for tool in MESSAGING)),),
+        covers=((("permission", "allow"), "MCPTool(parler__*)"),),
+    ),
+    quirks=(
+        "It reads `~/.claude.json` and `~/.claude/settings.json` too; an entry of its own makes it known as itself.",
+        "Its model finds tools by searching for them.",
+    ),
+)
