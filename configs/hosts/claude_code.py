@@ -36,6 +36,7 @@ HOST = Host(
         wait_s=600,
         clients=("claude-code",),
         conversation_env="CLAUDE_CODE_SESSION_ID",
+        throwaway_with=(("-p", "--print"), ("-c", "--continue")),
     ),
     consent=Consent(
         default="asks at the first call of each tool, and refuses all of them in `claude -p`",
