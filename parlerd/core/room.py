@@ -39,7 +39,7 @@ from parlerd.core.model import (
     agent_name,
 )
 
-FOLD_VERSION: Final = 1
+FOLD_VERSION: Final = 2
 """Raise it when `apply` or the state's shape changes: snapshots of another version are thrown away and rooms replay."""
 
 
@@ -336,7 +336,7 @@ class Room:
                     opening=state.opening,
                     public=state.public,
                 )
-                if event.key is not None and event.request is None:
+                if event.key is not None:
                     state.keys[event.key].use(event.agent)
             case e.MemberLeft():
                 membership.depart(
@@ -363,7 +363,6 @@ class Room:
                     host=event.host,
                     at=header.at,
                 )
-                state.keys[event.key].use(event.agent)
             case e.JoinApproved():
                 state.requests[event.request].state = "approved"
             case e.JoinDenied():

@@ -273,7 +273,7 @@ def test_unknown_expired_used_up_and_revoked_keys_give_the_same_answer_byte_for_
             assert used_up.key is not None
             await alice.call("session.revoke", t.RevokeKey(key=revoked.key))
             await alice.close(closed.room)
-            await carol.join(used_up.key)
+            await served.admit(used_up, carol)
             served.world.clock.move(seconds=61)
             keys = [
                 expired.key,
