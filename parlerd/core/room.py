@@ -181,6 +181,9 @@ class Room:
             return earlier
         self._require_open()
         to = tuple(dict.fromkeys(membership.resolve(state.members, who) for who in command.to))
+        role = ""
+        if command.taker:
+            to, role = membership.resolve_taker(state.members, state.owner, command.taker, giver=by.actor)
         asked = command.visibility
         named = None if asked is None else tuple(membership.resolve(state.members, who) for who in asked)
         target = None if command.reply_to is None else command.reply
@@ -199,7 +202,7 @@ class Room:
             id=command.id or MessageId(ids.new("m")),
             kind=command.kind,
             to=to,
-            role=command.role,
+            role=role,
             visibility=readers,
             reply_to=command.reply_to,
             chain=ids.new("c") if target is None else target.chain,
