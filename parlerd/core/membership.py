@@ -138,11 +138,12 @@ def resolve_taker(
     Raises `Refused` with `no_such_agent` and the names that come nearest, or `invalid_param` for the giver itself.
     """
     others = [member for member in members.values() if member.present and member.agent != giver]
+    if who == "owner" and any(member.agent == owner for member in others):
+        # Before any handle: a log of before may hold an agent of this name.
+        return (owner,), ""
     named = next((member for member in others if who in (member.agent, member.handle)), None)
     if named is not None:
         return (named.agent,), ""
-    if who == "owner" and any(member.agent == owner for member in others):
-        return (owner,), ""
     if who and any(member.role == who for member in others):
         return (), who
     itself = members[giver]

@@ -203,6 +203,12 @@ def test_a_taker_who_is_not_in_is_refused_with_the_names_of_those_who_are(who: s
     assert caught.value.details["candidates"] == ["cat"]
 
 
+def test_the_owner_is_meant_also_where_an_agent_of_that_name_came_in_before_it_was_reserved() -> None:
+    members = crew()
+    come(members, agent("owner", key="old"), 6)
+    assert membership.resolve_taker(members, OWNER.id, "owner", giver=CAT.id) == ((OWNER.id,), "")
+
+
 def test_an_owner_who_left_is_no_taker() -> None:
     members = crew()
     go(members, OWNER, 6)

@@ -120,6 +120,17 @@ def test_opening_a_room_of_someone_else_says_no_more_than_that_there_is_none(who
 def test_an_owner_named_like_an_id_cannot_open() -> None:
     with refused("invalid_name"):
         RoomDriver().open(owner=agent(BEN.id, key="owner"))
+    with refused("invalid_name"):
+        RoomDriver().open(owner=agent("owner", key="owner"))
+
+
+def test_a_member_that_came_in_under_a_reserved_name_before_is_still_in() -> None:
+    room = opened()
+    old = agent("owner", key="old")
+    room.commit(e.MemberJoined(agent=old.id, principal=old.principal, handle="owner", host="codex"), old)
+    room.post(old)
+    assert room.handle(old) == "owner"
+    room.verify()
 
 
 # -- knocking ----------------------------------------------------------------------------------------------
@@ -172,7 +183,7 @@ def test_pre_approval_is_by_id_and_not_by_the_name_one_gives_oneself() -> None:
     assert room.handle(BEN) == "ben"
 
 
-@pytest.mark.parametrize("name", [BEN.id, "a b", "", "x" * 65, "\u0430nn"])
+@pytest.mark.parametrize("name", [BEN.id, "a b", "", "x" * 65, "\u0430nn", "owner", "ANYONE"])
 def test_a_name_that_could_pass_for_something_else_cannot_knock(name: str) -> None:
     room = opened()
     for key in (KEY, KeyId("wrong")):
