@@ -298,10 +298,9 @@ class Window:
                 self._knock_line = _knock_line(result)
                 self._knock_open = result.status == "pending"
             except ParlerError as error:
-                # Already in: nothing to say. What may work later is tried again at the next call.
+                # What may work later is tried again at the next call.
                 self._knock_open = error.spec.retryable
-                known = error.code == "already_member"
-                self._knock_line = "" if known else f"PARLER_SESSION_KEY was not accepted: {error.code}."
+                self._knock_line = f"PARLER_SESSION_KEY was not accepted: {error.code}."
 
     # -- where it stands ---------------------------------------------------------------------------------------
 
@@ -344,6 +343,8 @@ def _knock_line(result: t.JoinedSession) -> str:
         return f"Your request to join {room} waits for a person; the code to tell them is {result.code}."
     if result.status == "denied":
         return f"The person declined your request to join {room}."
+    if result.status == "already_member":
+        return ""
     return f"You are in {room} now: parler_recv gives its context."
 
 

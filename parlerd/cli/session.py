@@ -16,6 +16,8 @@ from parlerd.operations import types as t
 if TYPE_CHECKING:
     from argparse import Namespace
 
+_IN: Final = ("joined", "already_member")
+"""What a join is answered with that comes with the context."""
 ROUNDING_S: Final = 30.0
 """Added to what is left of a key before it is put in words, so that a day is not `23 hours` a moment later."""
 
@@ -145,10 +147,12 @@ def _join(ctx: Context, args: Namespace) -> int:
     else:
         _say_joined(ctx, joined)
     out.flush()
-    if joined.status == "joined" and joined.cursor:
+    if joined.status in _IN and joined.cursor:
         # What a join returned counts as shown.
         ctx.call_again("message.commit", t.Commit(room=joined.room, cursor=joined.cursor), t.Committed)
-    return {"joined": DONE, "pending": PENDING}.get(joined.status, FAILED)
+    if joined.status in _IN:
+        return DONE
+    return PENDING if joined.status == "pending" else FAILED
 
 
 def _knock(ctx: Context, key: str, deadline: float | None) -> t.JoinedSession:
@@ -183,7 +187,8 @@ def _say_pending(ctx: Context, pending: t.JoinedSession) -> None:
 
 def _say_joined(ctx: Context, joined: t.JoinedSession) -> None:
     out = ctx.out
-    out.say(("Joined ", "good"), (f"'{joined.name or joined.room}'", "name"), (f"  {joined.room}", "dim"))
+    did = "You are already in " if joined.status == "already_member" else "Joined "
+    out.say((did, "good"), (f"'{joined.name or joined.room}'", "name"), (f"  {joined.room}", "dim"))
     show_messages(out, joined.messages, ctx.now())
     if joined.truncated:
         if joined.first_unshown:

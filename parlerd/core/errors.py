@@ -164,12 +164,6 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         scope="home",
     ),
     _E(
-        "already_member",
-        "You are already in this session.",
-        "Read it with `parler recv`. To join as another agent, use --as NAME.",
-        scope="room",
-    ),
-    _E(
         "join_denied",
         "The person declined this request.",
         "It stays declined until the owner lifts it.",

@@ -228,44 +228,54 @@ class Sessions:
     async def _land(
         self, caller: Caller, me: AgentRecord, actor: RoomActor[Room], params: t.JoinSession
     ) -> t.JoinedSession:
-        """Come up in the room with its context: the recap and the newest tail, with the gap between them stated."""
+        """Come up in the room with its context: the recap and the newest tail, with the gap between them stated.
+
+        Who is in already is shown it again: the answer to its first join may have been lost, or it forgot. That moves
+        its cursor over nothing that it was not shown.
+        """
         desk = self._desk
         room = await actor.quiet()
-        entered = room.state.members[me.id].entered
-        if me.id == room.state.owner or desk.driver.store.cursor(actor.room, me.id).acknowledged >= entered:
-            raise Refused("already_member", room=actor.room, name=room.state.name)
+        acknowledged = desk.driver.store.cursor(actor.room, me.id).acknowledged
+        again = me.id == room.state.owner or acknowledged >= room.state.members[me.id].entered
+        status = "already_member" if again else "joined"
         if params.limit <= 0:
-            # Nobody will see a page now: what comes with the next read is new, and nothing is on record as read.
-            await desk.rooms.home.submit(c.Activate(agent=me.id, room=actor.room), desk.by(caller, me))
+            # Nobody will see a page now: what comes with the next read is new, and nothing is on record as read. And
+            # nobody asked for this room just now, so one that is in keeps the session it went on to.
+            if not again or desk.rooms.home.aggregate.state.active.get(me.id) is None:
+                await desk.rooms.home.submit(c.Activate(agent=me.id, room=actor.room), desk.by(caller, me))
             return t.JoinedSession(
-                room=actor.room, name=room.state.name, status="joined", messages=[], truncated=False, cursor="0"
+                room=actor.room, name=room.state.name, status=status, messages=[], truncated=False, cursor="0"
             )
         view, stood = room.view(me.id), room.position
         messages, tail, left_out = await self._reading.opening_page(room, view, max(1, min(params.limit, t.MAX_PAGE)))
         # Up to where the room stood when it was read everything is shown, left out and said so, or no message.
         end = max(tail.end, stood)
         spans = [(Position(0), end)]
+        # A page that one who is in asked for anew acknowledges nothing it leaves out, and nothing of a live window's.
+        held = caller.via == "cli" and bool(caller.as_name) and desk.seats.held_by_window(me.id)
+        moves = not (again and held)
         if left_out:
             recap, first = messages[0].header.position, messages[-len(tail.messages)].header.position
             spans = [(Position(recap - 1), recap), (Position(first - 1), end)]
+            moves = moves and (not again or acknowledged >= first - 1)
         await self._reading.mark(actor.room, me.id, spans)
         self._reading.note_seen(actor.room, me.id, tail)
         await desk.rooms.home.submit(c.Activate(agent=me.id, room=actor.room), desk.by(caller, me))
-        if caller.via == "mcp":
+        if caller.via == "mcp" and moves:
             # Last: what is answered with an error was not shown.
             caller.shown[actor.room] = end
         first_seq = tail.messages[0].seq if left_out else 0
-        hint = ""
+        hint = "This session is closed; it can still be read." if room.state.closed else ""
         if left_out:
             since = first_seq - 1 - left_out
             hint = f"{left_out} messages between the recap and these are not shown: parler recv --since {since}"
         return t.JoinedSession(
             room=actor.room,
             name=room.state.name,
-            status="joined",
+            status=status,
             messages=self._reading.render(room.state, me.id, messages),
             truncated=bool(left_out),
-            cursor=str(tail.end_seq),
+            cursor=str(tail.end_seq) if moves else "",
             first_unshown=first_seq - left_out if left_out else 0,
             last_unshown=first_seq - 1 if left_out else 0,
             hint=hint,

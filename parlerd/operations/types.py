@@ -123,7 +123,8 @@ class JoinSession(Params, frozen=True, kw_only=True):
 
 
 class JoinedSession(Result, frozen=True, kw_only=True):
-    """`status` is joined, pending or denied. While pending, `code` is what the person is asked to type."""
+    """`status` is joined, already_member (the context is shown again), pending or denied. While pending, `code` is what
+    the person is asked to type. `cursor` is what to acknowledge with `message.commit`; empty when nothing is to be."""
 
     room: str
     status: str

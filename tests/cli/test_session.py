@@ -194,11 +194,21 @@ def test_an_unknown_key_in_another_home_says_that_it_is_another_home(shell: Shel
 
 
 def test_joining_where_one_is_already_says_so(shell: Shell) -> None:
-    shell.daemon.answers("session.join", ParlerError("already_member"))
+    again = joined("already_member", name="auth-redesign", messages=[message("the recap")], cursor="1")
+    shell.daemon.answers("session.join", again, again)
+    shell.daemon.answers("message.commit", COMMITTED, COMMITTED)
     ran = shell.run("session", "join", "A3KE7DJR")
-    assert ran.code == 1
-    assert "already in this session" in ran.stderr
-    assert ran.stdout == ""
+    assert ran.code == 0
+    assert ran.stdout.startswith("You are already in 'auth-redesign'")
+    assert "the recap" in ran.stdout
+    assert shell.daemon.params_of("message.commit") == [t.Commit(room=ROOM, cursor="1")]
+    assert shell.run("session", "join", "A3KE7DJR", "--json").document["status"] == "already_member"
+
+
+def test_a_context_that_is_shown_again_and_acknowledges_nothing_is_not_committed(shell: Shell) -> None:
+    shell.daemon.answers("session.join", joined("already_member", messages=[message("the recap")], cursor=""))
+    assert shell.run("session", "join", "A3KE7DJR").code == 0
+    assert shell.daemon.params_of("message.commit") == []
 
 
 # -- decide ------------------------------------------------------------------------------------------------

@@ -499,8 +499,105 @@ def test_joining_where_one_is_answers_so() -> None:
             opened = await alice.open()
             await served.admit(opened, bob)
             for party in (alice, bob):
-                error = await party.refused("session.join", t.JoinSession(key=str(opened.key)))
-                assert (error.code, error.details["room"]) == ("already_member", opened.room)
+                other = await party.open("another")
+                again = await party.join(opened.key)
+                assert (again.status, again.room, again.name) == ("already_member", opened.room, opened.name)
+                assert texts(again) == ["Chose PKCE."]
+                assert (await party.whoami()).active == opened.room != other.room
+            assert await alice.requests() == []
+
+    run(main)
+
+
+def test_the_context_that_is_shown_again_moves_no_cursor_back_and_none_over_what_it_left_out() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.agent("alice"), await served.agent("bob")
+            opened = await alice.open("x", "recap")
+            await served.admit(opened, bob)
+            sent = [await alice.send(f"m{n}") for n in range(3)]
+            # All of it was read before: nothing is new afterwards either.
+            assert await bob.read() == ["m0", "m1", "m2"]
+            again = await bob.join(opened.key, limit=1)
+            assert (texts(again), again.cursor) == (["recap", "m2"], str(sent[-1].seq))
+            await bob.commit(again)
+            assert await bob.read() == []
+            # Something unread stands in the gap: the page acknowledges nothing, and all of it is still new.
+            for n in range(3, 6):
+                await alice.send(f"m{n}")
+            again = await bob.join(opened.key, limit=1)
+            assert (texts(again), again.cursor, again.truncated) == (["recap", "m5"], "", True)
+            assert await bob.read() == ["m3", "m4", "m5"]
+            # All that is unread is shown: it is read.
+            await alice.send("m6")
+            again = await bob.join(opened.key)
+            await bob.commit(again)
+            assert await bob.read() == []
+
+    run(main)
+
+
+@pytest.mark.parametrize(("limit", "left"), [(100, []), (1, ["m0", "m1", "m2"])])
+def test_a_window_that_joins_again_acknowledges_with_its_next_call_only_what_was_shown_whole(
+    limit: int, left: list[str]
+) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, window = await served.agent("alice"), await served.window("w", as_name="bob")
+            opened = await alice.open("x", "recap")
+            await served.admit(opened, window)
+            await served.engine.acknowledge_shown(window.caller)
+            for n in range(3):
+                await alice.send(f"m{n}")
+            assert (await window.join(opened.key, limit=limit)).status == "already_member"
+            await served.engine.acknowledge_shown(window.caller)
+            assert texts(await window.recv()) == left
+
+    run(main)
+
+
+def test_a_command_that_joins_again_under_the_name_of_a_live_window_acknowledges_nothing() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, window = await served.agent("alice"), await served.window("w", as_name="bob")
+            opened = await alice.open("x", "recap")
+            await served.admit(opened, window)
+            await served.engine.acknowledge_shown(window.caller)
+            await alice.send("one")
+            again = await (await served.agent("bob")).join(opened.key)
+            assert (again.status, texts(again), again.cursor) == ("already_member", ["recap", "one"], "")
+            assert texts(await window.recv()) == ["one"]
+
+    run(main)
+
+
+def test_a_knock_from_the_environment_leaves_the_session_that_an_agent_went_on_to() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.agent("alice"), await served.agent("bob")
+            opened = await alice.open("x", "recap")
+            await served.admit(opened, bob)
+            other = await bob.open("another")
+            again = await bob.join(opened.key, limit=0)
+            assert (again.status, again.messages) == ("already_member", [])
+            assert (await bob.whoami()).active == other.room
+            await bob.close()
+            assert (await bob.join(opened.key, limit=0)).status == "already_member"
+            assert (await bob.whoami()).active == opened.room
+
+    run(main)
+
+
+def test_a_closed_session_that_one_is_in_is_shown_again_too() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.agent("alice"), await served.agent("bob")
+            opened = await alice.open("x", "recap")
+            await served.admit(opened, bob)
+            await alice.close()
+            again = await bob.join(opened.key)
+            assert (again.status, texts(again)) == ("already_member", ["recap"])
+            assert "closed" in again.hint
 
     run(main)
 
@@ -595,7 +692,8 @@ def test_a_join_that_was_not_acknowledged_is_shown_again() -> None:
             first = await bob.join(opened.key)
             assert await bob.join(opened.key) == first
             await bob.commit(first)
-            assert (await wrong_join(bob, str(opened.key))).code == "already_member"
+            again = await bob.join(opened.key)
+            assert (again.status, again.messages) == ("already_member", first.messages)
 
     run(main)
 
