@@ -24,7 +24,7 @@ from parlerd.operations import types as t
 BUDGET: Final = 19_500
 """Bytes of one result. Source: hosts spec, 20 kB; the rest is the JSON-RPC envelope and the notice."""
 
-_OWN: Final = frozenset({"join_command", "mcp_command", "warning", "hint", "notice", "stopped"})
+_OWN: Final = frozenset({"line", "join_command", "mcp_command", "warning", "hint", "notice", "stopped"})
 """Fields with sentences of ours; everything else that is text is a name or is fenced."""
 _TEXT_LIMITS: Final = (16_000, 13_000, 10_000, 8_000, 6_000, 4_000, 3_000, 2_000, 1_000, 500, 200)
 _LEAST: Final = 200

@@ -73,8 +73,10 @@ def _open(ctx: Context, args: Namespace) -> int:
         return DONE
     if opened.key is None:
         out.say(f"This session was opened before: room '{opened.name}' ({opened.room}).")
-        out.say("Keys are not stored, so it cannot be shown again. `parler session list` shows what is left of it.")
+        out.say("An earlier version of Parler made its key and kept nothing of it. Open another session for a new key.")
         return DONE
+    if opened.replayed:
+        out.note("This session was opened before, by the same request. This is its key again.")
     out.say(("KEY: ", "bold"), (opened.key, "key"))
     out.say("room ", (f"'{opened.name}'", "name"), (f"  {opened.room}", "dim"))
     left = span_of(opened.expires / 1000 - ctx.now() + ROUNDING_S)
@@ -85,11 +87,14 @@ def _open(ctx: Context, args: Namespace) -> int:
         out.say((f"Whoever holds this key is in, unasked, for {left}: keep it secret.", "warn"))
     if isinstance(opened.warning, str):
         out.say((opened.warning, "warn"))
+    if opened.line:
+        out.say("Say this to the agent that is to join, in any connected agent host:")
+        out.paste(opened.line)
     if opened.join_command:
-        out.say("On the other side, in a shell (on this machine, add --as NAME to be another agent):")
+        out.say("Or join from a shell (on this machine, add --as NAME to be another agent):")
         out.paste(opened.join_command)
     if opened.mcp_command:
-        out.say("or in an agent host:")
+        out.say("No agent host is connected yet. `parler connect` does that; for Claude Code alone, and once:")
         out.paste(opened.mcp_command)
     if opened.approval:
         out.say("Then see who knocks, and decide:")

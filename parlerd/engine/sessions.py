@@ -99,7 +99,7 @@ class Sessions:
         )
         naming = self._naming(named.facts[0] if named.facts else None, named.decision.replay)
         now = desk.clock.now()
-        code = codes.new_code(codes.GATED_LENGTH if approval else codes.OPEN_LENGTH, desk.random.bytes)
+        code = self._code(naming.room, gated=approval)
         command = c.OpenRoom(
             operation="session.open",
             key=key,
@@ -124,10 +124,16 @@ class Sessions:
         actor = await desk.rooms.create(naming.room)
         settled = await actor.submit(command, by, Content(parts=(TextPart(recap),)))
         room = await actor.quiet()
-        opened = next(iter(room.state.keys.values()))
-        if settled.decision.replay is not None or not settled.facts:
-            return self._opened(actor, room, opened, None, key=key, replayed=True)
-        return self._opened(actor, room, opened, code, key=key, replayed=False, removed=removed)
+        replayed = settled.decision.replay is not None or not settled.facts
+        return self._opened(actor, room, key=key, replayed=replayed, removed={} if replayed else removed)
+
+    def _code(self, room: RoomId, *, gated: bool) -> str:
+        return self._desk.keys.session_code(room, codes.GATED_LENGTH if gated else codes.OPEN_LENGTH)
+
+    def _code_of_key(self, room: RoomId, key: KeyState) -> str | None:
+        """A key as it is typed; None for one that an earlier version drew at random, of which nothing is kept."""
+        code = self._code(room, gated=key.gated)
+        return code if self._desk.keys.key_id(code) == key.id else None
 
     def _naming(self, header: e.Header | None, replay: Position | None) -> e.RoomNamed:
         """The name this request took: now, or when it was first made."""
@@ -142,15 +148,17 @@ class Sessions:
         self,
         actor: RoomActor[Room],
         room: Room,
-        opened: KeyState,
-        code: str | None,
         *,
         key: str,
         replayed: bool,
-        removed: dict[str, int] | None = None,
+        removed: dict[str, int],
     ) -> t.OpenedSession:
-        gated = opened.gated
+        opened = next(iter(room.state.keys.values()))
+        code, gated = self._code_of_key(actor.room, opened), opened.gated
         warnings = []
+        state = opened.state(self._desk.clock.now())
+        if state != "live":
+            warnings.append(f"Nobody new can knock with this key: it is {_words(state)}.")
         if not gated:
             warnings.append("Whoever has this key comes in without being asked about. Do not paste it in public.")
         if removed:
@@ -160,15 +168,22 @@ class Sessions:
             room=actor.room,
             name=room.state.name,
             key=code,
+            line=None if code is None else f"Join the Parler session {code}.",
             join_command=None if code is None else f"parler session join {code}",
-            # An ungated key is a secret, and a command to paste ends up in a host's config.
-            mcp_command=f"claude mcp add parler -e PARLER_SESSION_KEY={code} -- parler mcp" if code and gated else None,
+            mcp_command=self._mcp_command(code) if code and gated else None,
             expires=opened.expires_at,
             approval=gated,
             replayed=replayed,
             idempotency_key=key,
             warning=" ".join(warnings) or msgspec.UNSET,
         )
+
+    def _mcp_command(self, code: str) -> str | None:
+        """Where no agent host has Parler yet: an ungated key never comes here, for it is a secret, and a command to
+        paste ends up in a host's config. In a connected host it would add a second Parler beside the first."""
+        if self._desk.host_files.is_connected():
+            return None
+        return f"claude mcp add parler -e PARLER_SESSION_KEY={code} -- parler mcp"
 
     # -- joining -------------------------------------------------------------------------------------------
 
@@ -531,6 +546,10 @@ class Sessions:
         if len(who) != 56 or not who.startswith("U"):
             raise Refused("invalid_param", "Pre-approval takes agent ids (U...), not names.", param="preapprove")
         return AgentId(who)
+
+
+def _words(state: str) -> str:
+    return state.replace("_", " ")
 
 
 def _key_info(key: KeyState, now: Millis) -> t.SessionKey:

@@ -101,11 +101,14 @@ class OpenSession(Params, frozen=True, kw_only=True):
 
 
 class OpenedSession(Result, frozen=True, kw_only=True):
-    """`key` is null when a retry is answered from the record: keys are not stored."""
+    """`line` is what a person says to an agent in any connected host. `join_command` is for a shell, and `mcp_command`
+    for a machine on which no agent host is connected. A retry is given the same key again; all four are null for a key
+    of an earlier version, of which nothing was kept."""
 
     room: str
     name: str
     key: str | None
+    line: str | None = None
     join_command: str | None
     mcp_command: str | None
     expires: int

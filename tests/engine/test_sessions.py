@@ -17,6 +17,7 @@ from parlerd.core.room import Room
 from parlerd.engine import sessions as sessions_module
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.callers import PeerProcess
+from parlerd.engine.ports import NoHostFiles
 from parlerd.operations import types as t
 from parlerd.settings import Settings
 from tests.support.engine import (
@@ -64,6 +65,7 @@ def test_opening_gives_a_room_a_key_and_the_commands_to_paste() -> None:
             assert opened.name == "Auth-redesign-phase-2"
             assert opened.key is not None
             assert len(opened.key) == 8
+            assert opened.line == f"Join the Parler session {opened.key}."
             assert opened.join_command == f"parler session join {opened.key}"
             assert opened.mcp_command == f"claude mcp add parler -e PARLER_SESSION_KEY={opened.key} -- parler mcp"
             assert opened.approval
@@ -127,21 +129,82 @@ def test_a_recap_too_long_and_a_topic_too_long_are_refused_and_name_the_limit() 
     run(main)
 
 
-def test_a_retried_open_is_the_same_room_and_gives_no_key_again() -> None:
+class Connected(NoHostFiles):
+    def is_connected(self) -> bool:
+        return True
+
+
+def test_where_an_agent_host_is_connected_the_line_is_all_that_is_handed_over() -> None:
+    async def main() -> None:
+        async with engine_world(host_files=Connected()) as served:
+            opened = await (await served.agent("alice")).open()
+            assert opened.line == f"Join the Parler session {opened.key}."
+            assert opened.join_command == f"parler session join {opened.key}"
+            assert opened.mcp_command is None
+
+    run(main)
+
+
+def test_a_retried_open_is_the_same_room_and_gives_its_key_again() -> None:
     async def main() -> None:
         async with engine_world() as served:
             alice = await served.agent("alice")
             first = await alice.open("x", "recap", key="k1")
             again = await alice.open("x", "recap", key="k1")
             assert again.room == first.room
-            assert again.replayed
-            assert again.key is None
-            assert again.join_command is None
-            assert again.mcp_command is None
-            assert again.expires == first.expires
+            assert again == msgspec.structs.replace(first, replayed=True)
+            assert (await (await served.agent("bob")).join(again.key)).status == "pending"
             error = await alice.refused("session.open", t.OpenSession(topic="y", context="recap", key="k1"))
             assert error.code == "idempotency_conflict"
             assert len(await alice.rooms()) == 1
+
+    run(main)
+
+
+def test_a_retried_open_gives_the_same_key_after_a_restart_and_says_what_became_of_it() -> None:
+    async def main() -> None:
+        world = World()
+        async with world.serving() as served:
+            first = await (await served.agent("alice")).open("x", "recap", key="k1")
+        async with world.serving() as served:
+            alice = await served.agent("alice")
+            again = await alice.open("x", "recap", key="k1")
+            assert (again.key, again.warning) == (first.key, msgspec.UNSET)
+            await alice.call("session.revoke", t.RevokeKey(key=str(first.key)))
+            assert "revoked" in str((await alice.open("x", "recap", key="k1")).warning)
+            expired = await alice.open("y", key="k2", ttl_ms=60_000)
+            world.clock.move(seconds=61)
+            again = await alice.open("y", key="k2", ttl_ms=60_000)
+            assert again.key == expired.key
+            assert "expired" in str(again.warning)
+
+    run(main)
+
+
+def test_rooms_have_keys_of_their_own_of_which_the_store_holds_only_the_id() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            keys = [(await alice.open(f"t{n}")).key for n in range(20)]
+            assert len(set(keys)) == 20
+            room = (await alice.rooms())[0].room
+            (minted,) = [event for event in events(served, room) if isinstance(event, e.KeyMinted)]
+            assert minted.key == served.world.keys.key_id(str(keys[0]))
+            assert str(keys[0]) not in msgspec.json.encode(minted).decode().upper()
+
+    run(main)
+
+
+def test_a_key_that_was_drawn_at_random_before_cannot_be_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            monkeypatch.setattr(served.world.keys, "session_code", lambda room, length: "A3KE7DJR")
+            await alice.open("x", key="k1")
+            monkeypatch.undo()
+            again = await alice.open("x", key="k1")
+            assert again.replayed
+            assert (again.key, again.line, again.join_command, again.mcp_command) == (None, None, None, None)
 
     run(main)
 
@@ -153,7 +216,7 @@ def test_the_same_open_twice_at_the_same_moment_gives_one_working_key() -> None:
             await alice.whoami()
             both = await gather(partial(alice.open, "x", "r", key="k1"), partial(alice.open, "x", "r", key="k1"))
             assert {opened.room for opened in both} == {both[0].room}
-            (key,) = [opened.key for opened in both if opened.key is not None]
+            (key,) = {opened.key for opened in both}
             assert (await bob.join(key)).status == "pending"
             assert len(await alice.rooms()) == 1
 
@@ -192,11 +255,9 @@ def test_a_crash_in_the_middle_of_opening_is_made_good_by_the_same_request(commi
             again = await alice.open("x", "recap", key="k1")
             assert again.name == "x"
             assert again.replayed == (commit == 1 and stored)
-            assert (again.key is None) == again.replayed
             assert [room.room for room in await alice.rooms()] == [again.room]
             assert texts(await alice.recv(all=True)) == ["recap"]
-            if again.key is not None:
-                assert (await bob.join(again.key)).status == "pending"
+            assert (await bob.join(again.key)).status == "pending"
 
     run(main)
 
