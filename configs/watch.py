@@ -120,6 +120,9 @@ class Watcher:
         self._tries.clear()
         self._poked.set()
 
+    def is_connected(self) -> bool:
+        return bool(self._names)
+
     def notice(self) -> str:
         names = sorted({drift.host.name for drift in self._lost})
         if not names:

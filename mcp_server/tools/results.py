@@ -276,6 +276,8 @@ def _joined(result: t.JoinedSession, scribe: Scribe, asked: _Asked) -> str:
     lines += _lay_out(result.messages, result.you, scribe, asked)
     if asked.cut is None:
         lines += _gap(result, asked)
+        if result.hint and not result.truncated:
+            lines.append(result.hint)
         if result.unread:
             lines.append(f"{result.unread} more: {asked.recv()}")
         else:

@@ -227,7 +227,7 @@ def _handoff_arguments(parser: Parser) -> None:
         default="",
         type=unicode_text,
         metavar="AGENT|ROLE",
-        help="who gets the turn (default: anyone)",
+        help="who gets the turn: an agent in the room, or a role that one of them has (default: anyone)",
     )
     room_argument(parser)
     parser.add_argument("--key", type=unicode_text, metavar="KEY", help="idempotency key (default: random)")

@@ -16,6 +16,8 @@ from parlerd.operations import types as t
 if TYPE_CHECKING:
     from argparse import Namespace
 
+_IN: Final = ("joined", "already_member")
+"""What a join is answered with that comes with the context."""
 ROUNDING_S: Final = 30.0
 """Added to what is left of a key before it is put in words, so that a day is not `23 hours` a moment later."""
 
@@ -71,8 +73,10 @@ def _open(ctx: Context, args: Namespace) -> int:
         return DONE
     if opened.key is None:
         out.say(f"This session was opened before: room '{opened.name}' ({opened.room}).")
-        out.say("Keys are not stored, so it cannot be shown again. `parler session list` shows what is left of it.")
+        out.say("An earlier version of Parler made its key and kept nothing of it. Open another session for a new key.")
         return DONE
+    if opened.replayed:
+        out.note("This session was opened before, by the same request. This is its key again.")
     out.say(("KEY: ", "bold"), (opened.key, "key"))
     out.say("room ", (f"'{opened.name}'", "name"), (f"  {opened.room}", "dim"))
     left = span_of(opened.expires / 1000 - ctx.now() + ROUNDING_S)
@@ -83,11 +87,14 @@ def _open(ctx: Context, args: Namespace) -> int:
         out.say((f"Whoever holds this key is in, unasked, for {left}: keep it secret.", "warn"))
     if isinstance(opened.warning, str):
         out.say((opened.warning, "warn"))
+    if opened.line:
+        out.say("Say this to the agent that is to join, in any connected agent host:")
+        out.paste(opened.line)
     if opened.join_command:
-        out.say("On the other side, in a shell (on this machine, add --as NAME to be another agent):")
+        out.say("Or join from a shell (on this machine, add --as NAME to be another agent):")
         out.paste(opened.join_command)
     if opened.mcp_command:
-        out.say("or in an agent host:")
+        out.say("No agent host is connected yet. `parler connect` does that; for Claude Code alone, and once:")
         out.paste(opened.mcp_command)
     if opened.approval:
         out.say("Then see who knocks, and decide:")
@@ -145,10 +152,12 @@ def _join(ctx: Context, args: Namespace) -> int:
     else:
         _say_joined(ctx, joined)
     out.flush()
-    if joined.status == "joined" and joined.cursor:
+    if joined.status in _IN and joined.cursor:
         # What a join returned counts as shown.
         ctx.call_again("message.commit", t.Commit(room=joined.room, cursor=joined.cursor), t.Committed)
-    return {"joined": DONE, "pending": PENDING}.get(joined.status, FAILED)
+    if joined.status in _IN:
+        return DONE
+    return PENDING if joined.status == "pending" else FAILED
 
 
 def _knock(ctx: Context, key: str, deadline: float | None) -> t.JoinedSession:
@@ -183,7 +192,8 @@ def _say_pending(ctx: Context, pending: t.JoinedSession) -> None:
 
 def _say_joined(ctx: Context, joined: t.JoinedSession) -> None:
     out = ctx.out
-    out.say(("Joined ", "good"), (f"'{joined.name or joined.room}'", "name"), (f"  {joined.room}", "dim"))
+    did = "You are already in " if joined.status == "already_member" else "Joined "
+    out.say((did, "good"), (f"'{joined.name or joined.room}'", "name"), (f"  {joined.room}", "dim"))
     show_messages(out, joined.messages, ctx.now())
     if joined.truncated:
         if joined.first_unshown:

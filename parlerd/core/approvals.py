@@ -1,9 +1,11 @@
 """Keys and knocks: who may ask to come in, and how a person's answer is found.
 
-A gated key lets an agent ask; the person decides. Unknown, expired, used-up and revoked keys give one and the same
-answer. A repeat by the same agent is a free poll, also when the key has died since. A denial is final until the owner
-lifts it by approving that agent after all; for a requester of another person it covers that person's other agents on
-the same key too, but for those that the owner was asked about by themselves.
+A gated key lets an agent ask; the person decides. A use is counted when an agent is let in: who is declined takes none
+away, and once `max_uses` are in nobody else may knock. Whoever knocked before that still waits, and the person may
+still let each of them in. Unknown, expired, used-up and revoked keys give one and the same answer. A repeat by the same
+agent is a free poll, also when the key has died since. A denial is final until the owner lifts it by approving that
+agent after all; for a requester of another person it covers that person's other agents on the same key too, but for
+those that the owner was asked about by themselves.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from parlerd.core.model import MAX_PENDING_PER_KEY, AgentId, By, KeyId, Millis, 
 
 
 class KeyState(msgspec.Struct):
-    """A key of a room. `users` are the agents that knocked or came in with it, each once however often it did."""
+    """A key of a room. `users` are the agents that were let in with it, each once however often it came."""
 
     id: KeyId
     gated: bool
@@ -31,11 +33,11 @@ class KeyState(msgspec.Struct):
 
     @property
     def uses(self) -> int:
-        """How many agents used it: what `max_uses` bounds."""
+        """How many agents it let in. A person's decisions on who waited already may take it past `max_uses`."""
         return len(self.users)
 
     def use(self, agent: AgentId) -> None:
-        """Take down that an agent used it."""
+        """Take down that an agent was let in with it."""
         if agent not in self.users:
             self.users.append(agent)
 
@@ -69,7 +71,7 @@ def is_denied(requests: Mapping[RequestId, Request], key: KeyId, by: By, owner: 
 
 
 def usable_key(keys: Mapping[KeyId, KeyState], key: KeyId, agent: AgentId, now: Millis) -> KeyState:
-    """The key, if it lets this agent knock now; a used-up one still serves those who used it.
+    """The key, if it lets this agent knock now; a used-up one still serves those it let in.
 
     Raises `Refused(unknown_key)`.
     """

@@ -32,7 +32,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PostMessage(Command, frozen=True, kw_only=True):
-    """`to` and `visibility` hold ids or handles; `role` addresses whoever has that role or takes that handle. `id` is
+    """`to` and `visibility` hold ids or handles; `taker` is who a hand-off is for: an id, a handle or a role. `id` is
     given with the key that `drawn_key` makes of it, for an author who named none. `fresh` says that nobody has used the
     key before."""
 
@@ -40,7 +40,7 @@ class PostMessage(Command, frozen=True, kw_only=True):
     id: MessageId | None = None
     fresh: bool = False
     to: tuple[str, ...] = ()
-    role: str = ""
+    taker: str = ""
     visibility: tuple[str, ...] | None = None
     reply_to: MessageId | None = None
     reply: ReplyTarget | None = None

@@ -174,13 +174,6 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         scope="home",
     ),
     _E(
-        "already_member",
-        "You are already in this session.",
-        "Read it with `parler recv`. To join as another agent, use --as NAME.",
-        tool_hint="Read with parler_recv.",
-        scope="room",
-    ),
-    _E(
         "join_pending",
         "Your request to come in waits for a person.",
         "A person approves it with `parler approvals`, and types the code that is shown here.",

@@ -17,6 +17,7 @@ from parlerd.core import events as e
 from parlerd.core.decision import Decision, replayed
 from parlerd.core.errors import Refused
 from parlerd.core.model import (
+    RESERVED,
     AgentId,
     By,
     Ids,
@@ -103,8 +104,8 @@ class Home:
         return agent in self._bound
 
     def free_name(self, wanted: str) -> str:
-        """`wanted`, or `wanted-2` and so on when it is taken."""
-        return first_free(wanted, self._names)
+        """`wanted`, or `wanted-2` and so on when it is taken or a reserved word."""
+        return first_free(wanted, {*self._names, wanted} if wanted.casefold() in RESERVED else self._names)
 
     def newest_seq(self, agent: AgentId) -> Seq:
         """The home room has no readers."""

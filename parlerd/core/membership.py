@@ -6,10 +6,18 @@ and addresses that name it keep meaning the same agent.
 
 from __future__ import annotations
 
+from difflib import SequenceMatcher
+from typing import Final
+
 import msgspec
 
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, History, Label, Millis, Position, PrincipalId, View, first_free
+from parlerd.core.model import MAX_LABEL, AgentId, History, Label, Millis, Position, PrincipalId, View, first_free
+
+MAX_CANDIDATES: Final = 5
+"""Names that a refusal suggests."""
+MAX_COMPARED: Final = 256
+"""Members whose names are compared with a wrong one: a refusal stays cheap in a room of thousands."""
 
 
 class Member(msgspec.Struct):
@@ -118,7 +126,42 @@ def resolve(members: dict[AgentId, Member], who: str) -> AgentId:
     for member in members.values():
         if member.handle == who and member.present:
             return member.agent
-    raise Refused("no_such_agent", f"No one here goes by {who!r}.", agent=who)
+    raise _no_such_agent(members, who)
+
+
+def resolve_taker(
+    members: dict[AgentId, Member], owner: AgentId, who: str, *, giver: AgentId
+) -> tuple[tuple[AgentId, ...], str]:
+    """Whom a hand-off is for: one member, found by id, by handle or as the `owner`; or else a role that somebody else
+    who is in has. A turn that nobody could take would be lost without a word.
+
+    Raises `Refused` with `no_such_agent` and the names that come nearest, or `invalid_param` for the giver itself.
+    """
+    others = [member for member in members.values() if member.present and member.agent != giver]
+    if who == "owner" and any(member.agent == owner for member in others):
+        # Before any handle: a log of before may hold an agent of this name.
+        return (owner,), ""
+    named = next((member for member in others if who in (member.agent, member.handle)), None)
+    if named is not None:
+        return (named.agent,), ""
+    if who and any(member.role == who for member in others):
+        return (), who
+    itself = members[giver]
+    if who in {itself.agent, itself.handle, itself.role} - {""} or (who == "owner" and giver == owner):
+        raise Refused("invalid_param", "That is yourself: you have the turn, and another has to take it.", param="for")
+    raise _no_such_agent(members, who, giver=giver)
+
+
+def _no_such_agent(members: dict[AgentId, Member], who: str, *, giver: AgentId | None = None) -> Refused:
+    handles = [member.handle for member in members.values() if member.present and member.agent != giver]
+    wanted = who[:MAX_LABEL].casefold()
+
+    def distance(handle: str) -> tuple[bool, float]:
+        name = handle.casefold()
+        return wanted not in name, -SequenceMatcher(None, wanted, name, autojunk=False).ratio()
+
+    candidates = sorted(handles[:MAX_COMPARED], key=distance)[:MAX_CANDIDATES]
+    return Refused("no_such_agent", f"No one here goes by {who!r}.", agent=who, candidates=candidates)
 
 
 def view_of(member: Member) -> View:

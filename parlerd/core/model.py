@@ -40,6 +40,9 @@ MAX_TEXT: Final = 256 * 1024
 """Bytes of UTF-8 in one message's text. Source: rooms spec, Messages."""
 MAX_TOPIC: Final = 200
 MAX_LABEL: Final = 64
+RESERVED: Final = frozenset({"owner", "person", "system", "all", "anyone", "me"})
+"""Words that stand for someone, whatever their case: as a name one of them would be taken for that. Source: security
+spec A1."""
 MAX_PENDING_PER_KEY: Final = 5
 """Requests that may wait for one key. Source: security spec A3."""
 DEFAULT_KEY_TTL_MS: Final = Millis(24 * 3600 * 1000)
@@ -71,13 +74,23 @@ def label(text: str) -> Label:
 
 
 def agent_name(text: str) -> Label:
-    """`text` as an agent's name: a label without the form of an agent's id. Raises `Refused(invalid_name)`.
+    """`text` as an agent's name: a label that neither is a reserved word nor has the form of an agent's id. Raises
+    `Refused(invalid_name)`.
 
-    Where an id or a name is asked for, a name that looked like someone else's id would be taken for that agent.
+    Where an id, a role or a name is asked for, such a name would be taken for someone else. Facts of before, in which
+    an agent has one, are folded as they are.
     """
     if _AGENT_ID.match(text) is not None:
         raise Refused("invalid_name", "A name cannot have the form of an agent's id.")
+    if text.casefold() in RESERVED:
+        raise Refused("invalid_name", f"{text!r} stands for someone else and is no agent's name.", hint="Use another.")
     return label(text)
+
+
+def person_name(user: str) -> Label:
+    """The name of a person's own agent, after their user name on this machine, which may be a reserved word."""
+    name = slug(user, fallback="user")
+    return Label(f"{name}-1") if name.casefold() in RESERVED else name
 
 
 def first_free(wanted: str, taken: Container[str]) -> Label:

@@ -39,7 +39,7 @@ from parlerd.core.model import (
     agent_name,
 )
 
-FOLD_VERSION: Final = 1
+FOLD_VERSION: Final = 2
 """Raise it when `apply` or the state's shape changes: snapshots of another version are thrown away and rooms replay."""
 
 
@@ -181,6 +181,9 @@ class Room:
             return earlier
         self._require_open()
         to = tuple(dict.fromkeys(membership.resolve(state.members, who) for who in command.to))
+        role = ""
+        if command.taker:
+            to, role = membership.resolve_taker(state.members, state.owner, command.taker, giver=by.actor)
         asked = command.visibility
         named = None if asked is None else tuple(membership.resolve(state.members, who) for who in asked)
         target = None if command.reply_to is None else command.reply
@@ -199,7 +202,7 @@ class Room:
             id=command.id or MessageId(ids.new("m")),
             kind=command.kind,
             to=to,
-            role=command.role,
+            role=role,
             visibility=readers,
             reply_to=command.reply_to,
             chain=ids.new("c") if target is None else target.chain,
@@ -336,7 +339,7 @@ class Room:
                     opening=state.opening,
                     public=state.public,
                 )
-                if event.key is not None and event.request is None:
+                if event.key is not None:
                     state.keys[event.key].use(event.agent)
             case e.MemberLeft():
                 membership.depart(
@@ -363,7 +366,6 @@ class Room:
                     host=event.host,
                     at=header.at,
                 )
-                state.keys[event.key].use(event.agent)
             case e.JoinApproved():
                 state.requests[event.request].state = "approved"
             case e.JoinDenied():

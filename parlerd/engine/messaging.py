@@ -30,6 +30,8 @@ from parlerd.engine.reading import Reading, handle_of, is_for, parse_cursor
 from parlerd.operations import types as t
 from parlerd.store.port import Delivery, Page, StoredMessage
 
+ANYONE: Final = "anyone"
+"""Said instead of naming nobody; a reserved word, so no agent has this name."""
 MAX_DEPTH: Final = 64
 """Levels of `data`. Decoders stop at a depth that depends on who calls them; this is far below all of them."""
 LONG_BACKLOG: Final = 100
@@ -194,22 +196,21 @@ class Messaging:
         me = await self._desk.me(caller)
         check_text(params.next, "next")
         check_text(params.summary, "summary")
-        target = label(params.for_) if params.for_ else ""
+        target = "" if params.for_ in ("", ANYONE) else str(label(params.for_))
         actor, room = await self._desk.room_of(me, params.room)
-        members = room.state.members.values()
-        known = next((m.agent for m in members if m.present and target in (m.handle, m.agent)), None)
         command = c.PostMessage(
             operation="handoff.give",
             key=params.key,
             input=input_digest(params),
             kind="handoff",
-            to=() if known is None else (known,),
-            role="" if known is not None else target,
+            taker=target,
         )
-        part = HandoffPart(next=params.next, summary=params.summary, target=target)
+        # Readers are told a name, also where an id was given.
+        named = handle_of(room.state, AgentId(target))
+        part = HandoffPart(next=params.next, summary=params.summary, target=named)
         sent = await self._post(caller, me, actor, command, (part,)).result()
         return t.GivenHandoff(
-            id=sent.id, room=sent.room, for_=target or None, replayed=sent.replayed, key=sent.key, name=sent.name
+            id=sent.id, room=sent.room, for_=named or None, replayed=sent.replayed, key=sent.key, name=sent.name
         )
 
     def _post(

@@ -9,7 +9,7 @@ import secrets
 import time
 from typing import Protocol
 
-from parlerd.core.model import AgentId, KeyId, Millis, PrincipalId, RequestId
+from parlerd.core.model import AgentId, KeyId, Millis, PrincipalId, RequestId, RoomId
 from parlerd.identity.signatures import Domain
 
 _TIME_MASK = (1 << 40) - 1
@@ -43,6 +43,8 @@ class Keys(Protocol):
 
     def key_id(self, code: str) -> KeyId: ...
 
+    def session_code(self, room: RoomId, length: int) -> str: ...
+
     def join_code(self, request: RequestId) -> str: ...
 
 
@@ -51,6 +53,10 @@ class HostFiles(Protocol):
 
     def look(self) -> None:
         """What is connected was changed: read it anew, soon."""
+        ...
+
+    def is_connected(self) -> bool:
+        """Whether any agent host on this machine starts Parler: a key is then handed over in words alone."""
         ...
 
     def notice(self) -> str:
@@ -67,6 +73,9 @@ class NoHostFiles:
 
     def look(self) -> None:
         """There is nothing to look at."""
+
+    def is_connected(self) -> bool:
+        return False
 
     def notice(self) -> str:
         return ""

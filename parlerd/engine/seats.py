@@ -20,7 +20,7 @@ import trio
 from parlerd.core import commands as c
 from parlerd.core.errors import StoreError
 from parlerd.core.home import AgentRecord
-from parlerd.core.model import AgentId, By, Label, Millis, PrincipalId, label, slug
+from parlerd.core.model import AgentId, By, Label, Millis, PrincipalId, agent_name, label, person_name, slug
 from parlerd.engine.actor import Content
 from parlerd.engine.callers import Caller
 from parlerd.engine.driver import Driver
@@ -51,7 +51,7 @@ class Seats:
         self._keys = keys
         self._clock = clock
         self._seated = seated
-        self._user = slug(user, fallback="person")
+        self._user = person_name(user)
         self._lock = trio.Lock()
         self._leases: dict[str, Lease] = {}
         self._kept_until: dict[str, int] = {}
@@ -294,6 +294,7 @@ class Seats:
         return await self._create(free, host=host, workspace=caller.workspace, slot=slot)
 
     async def _create(self, name: str, *, host: str, workspace: str, slot: int) -> AgentRecord:
+        agent_name(name)  # before a key is made for it
         agent = await self._driver.read(lambda _: self._keys.create_agent())
         await self._rooms.home.submit(
             c.CreateAgent(

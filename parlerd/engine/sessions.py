@@ -99,7 +99,7 @@ class Sessions:
         )
         naming = self._naming(named.facts[0] if named.facts else None, named.decision.replay)
         now = desk.clock.now()
-        code = codes.new_code(codes.GATED_LENGTH if approval else codes.OPEN_LENGTH, desk.random.bytes)
+        code = self._code(naming.room, gated=approval)
         command = c.OpenRoom(
             operation="session.open",
             key=key,
@@ -124,10 +124,16 @@ class Sessions:
         actor = await desk.rooms.create(naming.room)
         settled = await actor.submit(command, by, Content(parts=(TextPart(recap),)))
         room = await actor.quiet()
-        opened = next(iter(room.state.keys.values()))
-        if settled.decision.replay is not None or not settled.facts:
-            return self._opened(actor, room, opened, None, key=key, replayed=True)
-        return self._opened(actor, room, opened, code, key=key, replayed=False, removed=removed)
+        replayed = settled.decision.replay is not None or not settled.facts
+        return self._opened(actor, room, key=key, replayed=replayed, removed={} if replayed else removed)
+
+    def _code(self, room: RoomId, *, gated: bool) -> str:
+        return self._desk.keys.session_code(room, codes.GATED_LENGTH if gated else codes.OPEN_LENGTH)
+
+    def _code_of_key(self, room: RoomId, key: KeyState) -> str | None:
+        """A key as it is typed; None for one that an earlier version drew at random, of which nothing is kept."""
+        code = self._code(room, gated=key.gated)
+        return code if self._desk.keys.key_id(code) == key.id else None
 
     def _naming(self, header: e.Header | None, replay: Position | None) -> e.RoomNamed:
         """The name this request took: now, or when it was first made."""
@@ -142,15 +148,17 @@ class Sessions:
         self,
         actor: RoomActor[Room],
         room: Room,
-        opened: KeyState,
-        code: str | None,
         *,
         key: str,
         replayed: bool,
-        removed: dict[str, int] | None = None,
+        removed: dict[str, int],
     ) -> t.OpenedSession:
-        gated = opened.gated
+        opened = next(iter(room.state.keys.values()))
+        code, gated = self._code_of_key(actor.room, opened), opened.gated
         warnings = []
+        state = opened.state(self._desk.clock.now())
+        if state != "live":
+            warnings.append(f"Nobody new can knock with this key: it is {_words(state)}.")
         if not gated:
             warnings.append("Whoever has this key comes in without being asked about. Do not paste it in public.")
         if removed:
@@ -160,17 +168,23 @@ class Sessions:
             room=actor.room,
             name=room.state.name,
             key=code,
+            line=None if code is None else f"Join the Parler session {code}.",
             join_command=None if code is None else f"parler session join {code}",
-            # An ungated key is a secret, and a command to paste ends up in a host's config.
-            mcp_command=f"claude mcp add parler -e PARLER_SESSION_KEY={code} -- parler mcp" if code and gated else None,
+            mcp_command=self._mcp_command(code) if code and gated else None,
             expires=opened.expires_at,
             approval=gated,
             replayed=replayed,
             idempotency_key=key,
             warning=" ".join(warnings) or msgspec.UNSET,
-            line=None if code is None else f"Join the Parler session {code}.",
             you=handle_of(room.state, room.state.owner),
         )
+
+    def _mcp_command(self, code: str) -> str | None:
+        """Where no agent host has Parler yet: an ungated key never comes here, for it is a secret, and a command to
+        paste ends up in a host's config. In a connected host it would add a second Parler beside the first."""
+        if self._desk.host_files.is_connected():
+            return None
+        return f"claude mcp add parler -e PARLER_SESSION_KEY={code} -- parler mcp"
 
     # -- joining -------------------------------------------------------------------------------------------
 
@@ -226,19 +240,25 @@ class Sessions:
     async def _land(
         self, caller: Caller, me: AgentRecord, actor: RoomActor[Room], params: t.JoinSession
     ) -> t.JoinedSession:
-        """Come up in the room with its context: the recap and the newest tail, with the gap between them stated."""
+        """Come up in the room with its context: the recap and the newest tail, with the gap between them stated.
+
+        Who is in already is shown it again: the answer to its first join may have been lost, or it forgot. That moves
+        its cursor over nothing that it was not shown.
+        """
         desk = self._desk
         room = await actor.quiet()
-        entered = room.state.members[me.id].entered
-        if me.id == room.state.owner or desk.driver.store.cursor(actor.room, me.id).acknowledged >= entered:
-            raise Refused("already_member", room=actor.room, name=room.state.name)
+        acknowledged = desk.driver.store.cursor(actor.room, me.id).acknowledged
+        again = me.id == room.state.owner or acknowledged >= room.state.members[me.id].entered
+        status = "already_member" if again else "joined"
         if params.limit <= 0:
-            # Nobody will see a page now: what comes with the next read is new, and nothing is on record as read.
-            await desk.rooms.home.submit(c.Activate(agent=me.id, room=actor.room), desk.by(caller, me))
+            # Nobody will see a page now: what comes with the next read is new, and nothing is on record as read. And
+            # nobody asked for this room just now, so one that is in keeps the session it went on to.
+            if not again or desk.rooms.home.aggregate.state.active.get(me.id) is None:
+                await desk.rooms.home.submit(c.Activate(agent=me.id, room=actor.room), desk.by(caller, me))
             return t.JoinedSession(
                 room=actor.room,
                 name=room.state.name,
-                status="joined",
+                status=status,
                 messages=[],
                 truncated=False,
                 cursor="0",
@@ -246,23 +266,28 @@ class Sessions:
             )
         limit = max(1, min(params.limit, t.MAX_PAGE))
         found = await self._reading.context(room, me.id, Position(0), limit=limit, fits=caller.fits)
+        # A page that one who is in asked for anew acknowledges nothing it leaves out, and nothing of a live window's.
+        held = caller.via == "cli" and bool(caller.as_name) and desk.seats.held_by_window(me.id)
+        moves = not (again and held)
+        if found.truncated:
+            moves = moves and (not again or acknowledged >= found.spans[-1][0])
         await self._reading.mark(actor.room, me.id, found.spans)
         self._reading.note_seen(actor.room, me.id, found.newest)
         await desk.rooms.home.submit(c.Activate(agent=me.id, room=actor.room), desk.by(caller, me))
-        if caller.via == "mcp":
+        if caller.via == "mcp" and moves:
             # Last: what is answered with an error was not shown.
             caller.shown[actor.room] = found.end
-        hint = ""
+        hint = "This session is closed; it can still be read." if room.state.closed else ""
         if found.truncated:
             left_out, since = found.last_unshown - found.first_unshown + 1, found.first_unshown - 1
             hint = f"{left_out} messages between the recap and these are not shown: parler recv --since {since}"
         return t.JoinedSession(
             room=actor.room,
             name=room.state.name,
-            status="joined",
+            status=status,
             messages=found.messages,
             truncated=found.truncated,
-            cursor=str(found.end_seq),
+            cursor=str(found.end_seq) if moves else "",
             first_unshown=found.first_unshown,
             last_unshown=found.last_unshown,
             hint=hint,
@@ -534,6 +559,10 @@ class Sessions:
         if len(who) != 56 or not who.startswith("U"):
             raise Refused("invalid_param", "Pre-approval takes agent ids (U...), not names.", param="preapprove")
         return AgentId(who)
+
+
+def _words(state: str) -> str:
+    return state.replace("_", " ")
 
 
 def _key_info(key: KeyState, now: Millis) -> t.SessionKey:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable
 from typing import Final
 
 from parlerd.core.errors import Refused
@@ -23,11 +22,6 @@ MAX_TYPED: Final = 64
 """Characters that are looked at before a key is refused."""
 
 _READ_AS: Final = str.maketrans({"I": "1", "L": "1", "O": "0", "-": None, " ": None})
-
-
-def new_code(length: int, random_bytes: Callable[[int], bytes]) -> str:
-    """A fresh code of `length` characters; 5 bits of `random_bytes` (say, `os.urandom`) for each."""
-    return spell(random_bytes(length), length)
 
 
 def spell(data: bytes, length: int) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import AgentId, KeyId, PrincipalId, RequestId
+from parlerd.core.model import AgentId, KeyId, PrincipalId, RequestId, RoomId
 from parlerd.identity import codes, nkeys
 from parlerd.identity.signatures import Domain, SigningKey
 
@@ -92,6 +92,13 @@ class KeyRing:
         Raises `Refused(unknown_key)` for what cannot be a code.
         """
         return KeyId(self._hmac(b"key", codes.normalise(code).encode()).hex())
+
+    def session_code(self, room: RoomId, length: int) -> str:
+        """The code of a room's key: always the same for one room, and unknown to whoever has not this home's secret.
+
+        So it need not be stored to be told again: a retried opening gives the key that a lost answer held.
+        """
+        return codes.spell(self._hmac(b"session", f"{length} {room}".encode()), length)
 
     def join_code(self, request: RequestId) -> str:
         """The four characters a joiner is shown and the person types back; always the same for one request."""

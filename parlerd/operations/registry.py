@@ -36,7 +36,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     command: str = ""
 
 
-_IN_ROOM = ("no_such_room", "no_active_session", "ambiguous_name")
+_IN_ROOM = ("no_such_room", "no_active_session", "join_pending", "join_denied", "ambiguous_name")
 _STORE = (
     "store_full",
     "store_locked",
@@ -72,7 +72,7 @@ _ENTRIES: Final = (
         plane="agent",
         effect="write",
         waits=True,
-        errors=("unknown_key", "home_not_trusted", "already_member", "too_many_pending", "throttled", *_STORE),
+        errors=("unknown_key", "home_not_trusted", "too_many_pending", "throttled", *_STORE),
         facts=("join_requested", "member_joined", "session_activated"),
         example={"key": "A3KE7DJR", "wait_ms": 30000},
         tool=("parler_join_session", ""),
@@ -212,7 +212,16 @@ _ENTRIES: Final = (
         plane="agent",
         effect="write",
         needs_key=True,
-        errors=(*_IN_ROOM, "text_too_long", "room_closed", *_IDEMPOTENT, *_STORE),
+        errors=(
+            *_IN_ROOM,
+            "text_too_long",
+            "no_such_agent",
+            "invalid_name",
+            "invalid_param",
+            "room_closed",
+            *_IDEMPOTENT,
+            *_STORE,
+        ),
         facts=("message_posted",),
         example={"for": "webdev", "summary": "rotation done", "next": "wire the login UI"},
         tool=("parler_handoff", ""),

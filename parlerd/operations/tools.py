@@ -162,7 +162,7 @@ TOOLS: Final[dict[str, Tool]] = {
             arguments=(
                 Argument(name="next", help="what the next agent should do", required=True, free=True),
                 Argument(name="summary", help="what is done and decided", free=True),
-                Argument(name="for", help="agent or role; default: anyone"),
+                Argument(name="for", help="an agent in the room, or a role that one has; default: anyone"),
                 _ROOM,
                 _KEY,
             ),

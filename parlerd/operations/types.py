@@ -103,12 +103,14 @@ class OpenSession(Params, frozen=True, kw_only=True):
 
 
 class OpenedSession(Result, frozen=True, kw_only=True):
-    """`key` is null when a retry is answered from the record: keys are not stored. `line` is the sentence that one says
-    to another agent; `you` is the handle of whoever opened it."""
+    """`line` is what a person says to an agent in any connected host. `join_command` is for a shell, and `mcp_command`
+    for a machine on which no agent host is connected. A retry is given the same key again; all four are null for a key
+    of an earlier version, of which nothing was kept. `you` is the handle of whoever opened it."""
 
     room: str
     name: str
     key: str | None
+    line: str | None = None
     join_command: str | None
     mcp_command: str | None
     expires: int
@@ -116,7 +118,6 @@ class OpenedSession(Result, frozen=True, kw_only=True):
     replayed: bool = False
     idempotency_key: str = ""
     warning: str | msgspec.UnsetType = msgspec.UNSET
-    line: str | None = None
     you: str = ""
 
 
@@ -128,8 +129,9 @@ class JoinSession(Params, frozen=True, kw_only=True):
 
 
 class JoinedSession(Result, frozen=True, kw_only=True):
-    """`status` is joined, pending or denied. While pending, `code` is what the person is asked to type. `you` is the
-    joiner's handle; `unread` counts what follows the messages shown."""
+    """`status` is joined, already_member (the context is shown again), pending or denied. While pending, `code` is what
+    the person is asked to type. `cursor` is what to acknowledge with `message.commit`; empty when nothing is to be.
+    `you` is the joiner's handle; `unread` counts what is new after the messages shown."""
 
     room: str
     status: str

@@ -31,6 +31,7 @@ def test_open_prints_the_key_the_room_and_each_command_alone_on_its_line(shell: 
     lines = ran.stdout.splitlines()
     assert lines[0] == "KEY: A3KE7DJR"
     assert lines[1].startswith("room 'auth-redesign'")
+    assert "Join the Parler session A3KE7DJR." in lines
     assert "parler session join A3KE7DJR" in lines
     assert "claude mcp add parler -e PARLER_SESSION_KEY=A3KE7DJR -- parler mcp" in lines
     (params,) = shell.daemon.params_of("session.open")
@@ -91,12 +92,29 @@ def test_a_recap_file_that_is_not_there_is_an_error_that_names_it(shell: Shell) 
     assert "/nowhere/recap.md" in ran.document["error"]["message"]
 
 
-def test_opening_again_with_the_same_key_says_that_the_key_is_gone(shell: Shell) -> None:
-    shell.daemon.answers("session.open", opened(key=None, join_command=None, mcp_command=None, replayed=True))
+def test_opening_again_by_the_same_request_prints_the_key_again_and_says_so(shell: Shell) -> None:
+    shell.daemon.answers("session.open", opened(replayed=True))
     ran = shell.run("session", "open", "--key", "k1")
     assert ran.code == 0
-    assert "cannot be shown again" in ran.stdout
+    assert ran.stdout.startswith("KEY: A3KE7DJR\n")
+    assert "opened before" in ran.stderr
+
+
+def test_a_key_of_an_earlier_version_is_said_to_be_gone(shell: Shell) -> None:
+    gone = opened(key=None, line=None, join_command=None, mcp_command=None, replayed=True)
+    shell.daemon.answers("session.open", gone)
+    ran = shell.run("session", "open", "--key", "k1")
+    assert ran.code == 0
+    assert "earlier version" in ran.stdout
     assert "KEY:" not in ran.stdout
+
+
+def test_where_a_host_is_connected_no_command_to_paste_into_one_is_shown(shell: Shell) -> None:
+    shell.daemon.answers("session.open", opened(mcp_command=None))
+    ran = shell.run("session", "open")
+    assert "Join the Parler session A3KE7DJR." in ran.stdout.splitlines()
+    assert "parler connect" not in ran.stdout
+    assert "mcp add" not in ran.stdout
 
 
 def test_opening_survives_a_daemon_that_goes_away(shell: Shell) -> None:
@@ -194,11 +212,21 @@ def test_an_unknown_key_in_another_home_says_that_it_is_another_home(shell: Shel
 
 
 def test_joining_where_one_is_already_says_so(shell: Shell) -> None:
-    shell.daemon.answers("session.join", ParlerError("already_member"))
+    again = joined("already_member", name="auth-redesign", messages=[message("the recap")], cursor="1")
+    shell.daemon.answers("session.join", again, again)
+    shell.daemon.answers("message.commit", COMMITTED, COMMITTED)
     ran = shell.run("session", "join", "A3KE7DJR")
-    assert ran.code == 1
-    assert "already in this session" in ran.stderr
-    assert ran.stdout == ""
+    assert ran.code == 0
+    assert ran.stdout.startswith("You are already in 'auth-redesign'")
+    assert "the recap" in ran.stdout
+    assert shell.daemon.params_of("message.commit") == [t.Commit(room=ROOM, cursor="1")]
+    assert shell.run("session", "join", "A3KE7DJR", "--json").document["status"] == "already_member"
+
+
+def test_a_context_that_is_shown_again_and_acknowledges_nothing_is_not_committed(shell: Shell) -> None:
+    shell.daemon.answers("session.join", joined("already_member", messages=[message("the recap")], cursor=""))
+    assert shell.run("session", "join", "A3KE7DJR").code == 0
+    assert shell.daemon.params_of("message.commit") == []
 
 
 # -- decide ------------------------------------------------------------------------------------------------

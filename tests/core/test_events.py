@@ -149,7 +149,7 @@ def test_the_log_of_a_room_of_the_first_version_still_folds_to_that_room() -> No
         ("cat", "approved"),
         ("eve", "denied"),  # by the closing
     ]
-    assert [(key.gated, key.uses, key.revoked) for key in state.keys.values()] == [(True, 4, True)]
+    assert [(key.gated, key.uses, key.revoked) for key in state.keys.values()] == [(True, 2, True)]
     assert room.view(OWNER.id).spans == ((2, None),)
     assert room.view(BEN.id).spans == ((3, 4), (7, 12), (16, None))
     assert [room.newest_seq(who.id) for who in (OWNER, BEN)] == [5, 4]

@@ -43,11 +43,23 @@ def test_an_agent_cannot_be_named_like_an_id(home: HomeDriver) -> None:
         home.create(agent(BEN.id, key="other"))
     with refused("invalid_name"):
         home.create(agent("no name", key="other"))
+    with refused("invalid_name"):
+        home.create(agent("Owner", key="other"))
 
 
 def test_a_free_name_is_the_one_wanted_or_a_numbered_one(home: HomeDriver) -> None:
     assert home.aggregate.free_name("cat") == "cat"
     assert home.aggregate.free_name("ben") == "ben-2"
+    assert home.aggregate.free_name("system") == "system-2"
+
+
+def test_an_agent_that_got_a_reserved_name_before_is_still_found_by_it(home: HomeDriver) -> None:
+    old = agent("owner", key="old")
+    home.commit(AgentCreated(agent=old.id, principal=old.principal, name="owner"), old)
+    found = home.aggregate.by_name("owner")
+    assert found is not None
+    assert found.id == old.id
+    home.verify()
 
 
 def test_a_delegation_lasts_until_the_newest_one_says(home: HomeDriver) -> None:

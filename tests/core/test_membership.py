@@ -7,7 +7,7 @@ import pytest
 from parlerd.core import membership
 from parlerd.core.membership import Member
 from parlerd.core.model import AgentId, History, Label, Millis, Position, View
-from tests.support.core import BEN, CAT, Agent, agent, refused
+from tests.support.core import BEN, CAT, OWNER, Agent, agent, refused
 
 Members = dict[AgentId, Member]
 Spans = tuple[tuple[int, int | None], ...]
@@ -159,4 +159,71 @@ def test_an_address_is_an_id_or_a_handle_of_someone_who_is_in() -> None:
     for gone in (CAT.id, "cat", "nobody", ""):
         with refused("no_such_agent") as caught:
             membership.resolve(members, gone)
-        assert caught.value.details == {"agent": gone}
+        assert caught.value.details == {"agent": gone, "candidates": ["ben"]}
+
+
+# -- whom a hand-off is for --------------------------------------------------------------------------------
+
+
+def crew() -> Members:
+    """OWNER and CAT, who reviews, are in; BEN was."""
+    members: Members = {}
+    for n, who in enumerate((OWNER, BEN, CAT)):
+        come(members, who, n + 1)
+    members[CAT.id].role = "reviewer"
+    go(members, BEN, 5)
+    return members
+
+
+@pytest.mark.parametrize(
+    ("who", "giver", "found"),
+    [
+        (CAT.id, OWNER, ((CAT.id,), "")),
+        ("cat", OWNER, ((CAT.id,), "")),
+        ("owner", CAT, ((OWNER.id,), "")),
+        ("reviewer", OWNER, ((), "reviewer")),
+    ],
+)
+def test_a_taker_is_a_member_by_id_or_handle_the_owner_or_a_role_that_somebody_has(
+    who: str, giver: Agent, found: tuple[tuple[AgentId, ...], str]
+) -> None:
+    assert membership.resolve_taker(crew(), OWNER.id, who, giver=giver.id) == found
+
+
+@pytest.mark.parametrize(("who", "giver"), [("cat", CAT), (CAT.id, CAT), ("reviewer", CAT), ("owner", OWNER)])
+def test_a_taker_is_not_the_giver(who: str, giver: Agent) -> None:
+    with refused("invalid_param"):
+        membership.resolve_taker(crew(), OWNER.id, who, giver=giver.id)
+
+
+@pytest.mark.parametrize("who", ["ben", BEN.id, "tester", "member", "", "Cat"])
+def test_a_taker_who_is_not_in_is_refused_with_the_names_of_those_who_are(who: str) -> None:
+    with refused("no_such_agent") as caught:
+        membership.resolve_taker(crew(), OWNER.id, who, giver=OWNER.id)
+    assert caught.value.details["candidates"] == ["cat"]
+
+
+def test_the_owner_is_meant_also_where_an_agent_of_that_name_came_in_before_it_was_reserved() -> None:
+    members = crew()
+    come(members, agent("owner", key="old"), 6)
+    assert membership.resolve_taker(members, OWNER.id, "owner", giver=CAT.id) == ((OWNER.id,), "")
+
+
+def test_an_owner_who_left_is_no_taker() -> None:
+    members = crew()
+    go(members, OWNER, 6)
+    with refused("no_such_agent"):
+        membership.resolve_taker(members, OWNER.id, "owner", giver=CAT.id)
+
+
+def test_of_many_names_the_nearest_are_suggested_nearest_first() -> None:
+    members: Members = {}
+    names = ["zed", "yan", "codex@api", "xia", "wim", "claude-code@web", "vic"]
+    for n, name in enumerate(names):
+        come(members, agent(name), n + 1)
+    for wrong, nearest in (("codex", "codex@api"), ("claude-code@wep", "claude-code@web"), ("VIK", "vic")):
+        with refused("no_such_agent") as caught:
+            membership.resolve(members, wrong)
+        candidates = caught.value.details["candidates"]
+        assert candidates[0] == nearest
+        assert len(candidates) == membership.MAX_CANDIDATES

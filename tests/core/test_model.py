@@ -15,6 +15,7 @@ from parlerd.core.model import (
     first_free,
     idempotency_key,
     label,
+    person_name,
     slug,
 )
 from tests.support.core import BEN, refused
@@ -76,6 +77,23 @@ def test_a_name_with_the_form_of_an_agents_id_is_refused() -> None:
     assert agent_name(BEN.id[:-1]) == BEN.id[:-1]
     assert agent_name("ben") == "ben"
     assert label(str(BEN.id))  # an id may stand where a name may
+
+
+@pytest.mark.parametrize("word", ["owner", "person", "system", "all", "anyone", "me", "Owner", "ALL"])
+def test_a_word_that_stands_for_someone_is_no_agents_name(word: str) -> None:
+    with refused("invalid_name") as caught:
+        agent_name(word)
+    assert caught.value.hint
+    assert agent_name(f"{word}s")
+    assert label(word)  # it may stand where a role or a room's name may
+
+
+@pytest.mark.parametrize(
+    ("user", "name"),
+    [("sam", "sam"), ("Sam Smith", "Sam-Smith"), ("日本", "user"), ("me", "me-1"), ("System", "System-1")],
+)
+def test_a_person_has_a_usable_name_whatever_their_user_is_called(user: str, name: str) -> None:
+    assert agent_name(person_name(user)) == name
 
 
 def test_a_taken_name_gets_the_first_number_that_is_free() -> None:

@@ -120,6 +120,17 @@ def test_opening_a_room_of_someone_else_says_no_more_than_that_there_is_none(who
 def test_an_owner_named_like_an_id_cannot_open() -> None:
     with refused("invalid_name"):
         RoomDriver().open(owner=agent(BEN.id, key="owner"))
+    with refused("invalid_name"):
+        RoomDriver().open(owner=agent("owner", key="owner"))
+
+
+def test_a_member_that_came_in_under_a_reserved_name_before_is_still_in() -> None:
+    room = opened()
+    old = agent("owner", key="old")
+    room.commit(e.MemberJoined(agent=old.id, principal=old.principal, handle="owner", host="codex"), old)
+    room.post(old)
+    assert room.handle(old) == "owner"
+    room.verify()
 
 
 # -- knocking ----------------------------------------------------------------------------------------------
@@ -142,7 +153,7 @@ def test_repeats_are_free_polls_of_the_one_request() -> None:
     answers = [room.knock(BEN) for _ in range(5)]
     assert answers == ["pending"] * 5
     assert len(room.waiting()) == 1
-    assert room.aggregate.state.keys[KEY].uses == 1
+    assert room.aggregate.state.keys[KEY].uses == 0
     room.approve(BEN)
     assert [room.knock(BEN) for _ in range(3)] == ["member"] * 3
     assert room.aggregate.state.keys[KEY].uses == 1
@@ -172,7 +183,7 @@ def test_pre_approval_is_by_id_and_not_by_the_name_one_gives_oneself() -> None:
     assert room.handle(BEN) == "ben"
 
 
-@pytest.mark.parametrize("name", [BEN.id, "a b", "", "x" * 65, "\u0430nn"])
+@pytest.mark.parametrize("name", [BEN.id, "a b", "", "x" * 65, "\u0430nn", "owner", "ANYONE"])
 def test_a_name_that_could_pass_for_something_else_cannot_knock(name: str) -> None:
     room = opened()
     for key in (KEY, KeyId("wrong")):
@@ -186,7 +197,7 @@ def dead(state: str) -> tuple[RoomDriver, KeyId]:
     if state == "expired":
         room.now += DAY
     elif state == "used up":
-        room.knock(CAT)
+        room.admit(CAT)
     elif state == "revoked":
         room.revoke()
     elif state == "closed":
@@ -234,8 +245,8 @@ def test_who_waits_or_was_answered_hears_so_after_the_key_died(state: str) -> No
         room.knock(EVE)
 
 
-def test_a_used_up_key_still_answers_those_who_used_it() -> None:
-    room = opened(max_uses=3)
+def test_a_used_up_key_still_answers_those_who_knocked_before() -> None:
+    room = opened(max_uses=1)
     for who in (BEN, CAT, DAN):
         room.knock(who)
     room.deny(CAT)
@@ -314,7 +325,48 @@ def test_a_refused_knock_uses_nothing_of_the_key() -> None:
     for _ in range(3):
         with refused("too_many_pending"):
             room.knock(BEN)
-    assert room.aggregate.state.keys[KEY].uses == 5
+    assert room.aggregate.state.keys[KEY].uses == 0
+    assert len(room.waiting()) == 5
+
+
+def test_who_is_declined_takes_no_use_of_a_key_away() -> None:
+    room = opened(max_uses=1)
+    room.knock(STRANGER)
+    room.deny(STRANGER)
+    assert room.knock(BEN) == "pending"
+    room.approve(BEN)
+    assert room.aggregate.state.keys[KEY].users == [BEN.id]
+    with refused("unknown_key"):
+        room.knock(CAT)
+    room.verify()
+
+
+def test_a_person_may_admit_everyone_who_knocked_before_the_key_was_used_up_and_nobody_knocks_after() -> None:
+    room = opened(max_uses=1)
+    for who in (BEN, CAT, DAN):
+        room.knock(who)
+    room.approve(BEN)
+    assert room.aggregate.state.keys[KEY].state(Millis(room.now)) == "used_up"
+    room.approve(CAT)
+    assert (room.knock(BEN), room.knock(CAT), room.knock(DAN)) == ("member", "member", "pending")
+    assert room.aggregate.state.keys[KEY].uses == 2
+    with refused("unknown_key"):
+        room.knock(EVE)
+
+
+def test_an_open_key_admits_as_many_as_its_uses_and_no_more() -> None:
+    room = opened(approval=False, max_uses=2)
+    assert [room.knock(who) for who in (BEN, CAT, BEN)] == ["joined", "joined", "member"]
+    with refused("unknown_key"):
+        room.knock(DAN)
+
+
+def test_lifting_a_denial_is_a_use() -> None:
+    room = opened(max_uses=1)
+    room.knock(BEN)
+    room.deny(BEN)
+    room.approve(BEN)
+    assert room.aggregate.state.keys[KEY].users == [BEN.id]
 
 
 def test_leaving_and_returning_is_one_use_of_a_key_and_one_more_question_to_the_person() -> None:

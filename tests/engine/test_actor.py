@@ -572,7 +572,7 @@ def opening(room: str) -> c.OpenRoom:
         kind="session",
         name="n",
         topic="t",
-        handle="owner",
+        handle="olive",
         host="h",
         history="full",
         approval=True,

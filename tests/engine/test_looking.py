@@ -7,6 +7,7 @@ import os
 import trio
 
 from parlerd.core.model import Position, RoomId
+from parlerd.engine.ports import NoHostFiles
 from parlerd.engine.seats import MAX_HOSTS
 from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
@@ -142,7 +143,7 @@ def test_a_check_is_quiet_when_all_is_well_and_names_what_is_not_and_the_fix() -
     run(main)
 
 
-class LostEntry:
+class LostEntry(NoHostFiles):
     """A host lost its entry, and putting it back did not help."""
 
     def __init__(self) -> None:

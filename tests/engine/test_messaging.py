@@ -743,20 +743,77 @@ def test_a_handoff_is_for_a_handle_an_id_a_role_or_anyone() -> None:
             assert await handed_to(bob, carol) == [False, True]
             assert (await alice.handoff("go")).for_ is None
             assert await handed_to(bob, carol) == [True, True]
-            await bob.handoff("go", to="webdev")
-            assert await handed_to(alice, carol) == [False, False]
+            assert (await alice.handoff("go", to="anyone")).for_ is None
+            assert await handed_to(bob, carol) == [True, True]
+            assert (await bob.handoff("go", to="owner")).for_ == "owner"
+            assert await handed_to(alice, carol) == [True, False]
 
     run(main)
 
 
-def test_a_handoff_to_a_name_that_comes_later_is_for_whoever_takes_that_handle() -> None:
+def test_a_handoff_names_its_taker_also_where_an_id_was_given() -> None:
     async def main() -> None:
         async with engine_world() as served:
-            alice, dan = await served.agent("alice"), await served.agent("dan")
-            opened = await alice.open()
-            await alice.handoff("take it", to="dan")
-            await served.admit(opened, dan)
-            assert await handed_to(dan) == [True]
+            alice, bob = await served.room("alice", "bob")
+            given = await alice.handoff("go", to=(await bob.whoami()).id)
+            assert given.for_ == "bob"
+            handoff = (await bob.recv()).messages[-1].handoff
+            assert isinstance(handoff, t.Handoff)
+            assert handoff.for_ == "bob"
+
+    run(main)
+
+
+@pytest.mark.parametrize("wanted", ["dan", "webdev", "member", "bobby", "all", "person"])
+def test_a_handoff_to_nobody_who_is_here_is_refused_with_the_names_that_are_and_posts_nothing(wanted: str) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob, _ = await served.room("alice", "bob", "carol")
+            # Known to this home, and knocking: neither is in.
+            await (await served.agent("dan")).whoami()
+            error = await alice.refused("handoff.give", t.GiveHandoff(next="go", for_=wanted))
+            assert error.code == "no_such_agent"
+            assert sorted(error.details["candidates"]) == ["bob", "carol"]
+            assert wanted != "bobby" or error.details["candidates"][0] == "bob"
+            assert error.details["key"]
+            assert (await bob.recv()).messages == []
+
+    run(main)
+
+
+def test_a_handoff_to_one_who_left_is_refused_and_a_repeat_of_one_that_was_given_is_not() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.room("alice", "bob")
+            first = await alice.handoff("go", to="bob", key="k1")
+            await bob.close()
+            error = await alice.refused("handoff.give", t.GiveHandoff(next="go on", for_="bob"))
+            assert (error.code, error.details["candidates"]) == ("no_such_agent", [])
+            again = await alice.handoff("go", to="bob", key="k1")
+            assert (again.id, again.replayed) == (first.id, True)
+
+    run(main)
+
+
+@pytest.mark.parametrize("wanted", ["alice", "owner", "the id"])
+def test_nobody_hands_the_turn_to_itself(wanted: str) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.room("alice", "bob")
+            who = (await alice.whoami()).id if wanted == "the id" else wanted
+            error = await alice.refused("handoff.give", t.GiveHandoff(next="go", for_=who))
+            assert (error.code, error.details["param"]) == ("invalid_param", "for")
+            assert (await bob.recv()).messages == []
+
+    run(main)
+
+
+def test_a_message_to_someone_who_is_not_here_names_who_is() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, _ = await served.room("alice", "codex@repo")
+            error = await alice.refused("message.send", t.Send(text="x", to=("codex",)))
+            assert (error.code, error.details["candidates"][0]) == ("no_such_agent", "codex@repo")
 
     run(main)
 

@@ -155,16 +155,24 @@ def test_a_command_without_a_name_is_the_persons_own_agent() -> None:
     run(main)
 
 
-@pytest.mark.parametrize("name", ["", " ", "b\u043eb", "a b", "x" * 65, "a\nb", "\u202ebob", "<bob>", "U" + "A" * 55])
+@pytest.mark.parametrize(
+    "name", ["", " ", "b\u043eb", "a b", "x" * 65, "a\nb", "\u202ebob", "<bob>", "U" + "A" * 55, "owner", "Me"]
+)
 def test_a_name_that_cannot_be_one_is_refused_and_makes_no_agent(name: str) -> None:
     async def main() -> None:
         async with engine_world() as served:
+            keys = served.world.keys
+            made, create = [], keys.create_agent
+            keys.create_agent = lambda: (made.append(1), create())[1]  # type: ignore[method-assign, func-returns-value]
             party = await served.connect(as_name=name, host="shell")
             if not name:
                 assert await name_of(party) == "sam"
                 return
             assert (await party.refused("agent.whoami", t.WhoAmI())).code == "invalid_name"
+            window = await served.window("w", as_name=name)
+            assert (await window.refused("agent.whoami", t.WhoAmI())).code == "invalid_name"
             assert served.driver.store.head(HOME_ROOM).position == 0
+            assert made == []
 
     run(main)
 

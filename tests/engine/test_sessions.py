@@ -17,6 +17,7 @@ from parlerd.core.room import Room
 from parlerd.engine import sessions as sessions_module
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.callers import PeerProcess
+from parlerd.engine.ports import NoHostFiles
 from parlerd.operations import types as t
 from parlerd.settings import Settings
 from tests.support.engine import (
@@ -64,6 +65,7 @@ def test_opening_gives_a_room_a_key_and_the_commands_to_paste() -> None:
             assert opened.name == "Auth-redesign-phase-2"
             assert opened.key is not None
             assert len(opened.key) == 8
+            assert opened.line == f"Join the Parler session {opened.key}."
             assert opened.join_command == f"parler session join {opened.key}"
             assert opened.mcp_command == f"claude mcp add parler -e PARLER_SESSION_KEY={opened.key} -- parler mcp"
             assert opened.approval
@@ -127,21 +129,82 @@ def test_a_recap_too_long_and_a_topic_too_long_are_refused_and_name_the_limit() 
     run(main)
 
 
-def test_a_retried_open_is_the_same_room_and_gives_no_key_again() -> None:
+class Connected(NoHostFiles):
+    def is_connected(self) -> bool:
+        return True
+
+
+def test_where_an_agent_host_is_connected_the_line_is_all_that_is_handed_over() -> None:
+    async def main() -> None:
+        async with engine_world(host_files=Connected()) as served:
+            opened = await (await served.agent("alice")).open()
+            assert opened.line == f"Join the Parler session {opened.key}."
+            assert opened.join_command == f"parler session join {opened.key}"
+            assert opened.mcp_command is None
+
+    run(main)
+
+
+def test_a_retried_open_is_the_same_room_and_gives_its_key_again() -> None:
     async def main() -> None:
         async with engine_world() as served:
             alice = await served.agent("alice")
             first = await alice.open("x", "recap", key="k1")
             again = await alice.open("x", "recap", key="k1")
             assert again.room == first.room
-            assert again.replayed
-            assert again.key is None
-            assert again.join_command is None
-            assert again.mcp_command is None
-            assert again.expires == first.expires
+            assert again == msgspec.structs.replace(first, replayed=True)
+            assert (await (await served.agent("bob")).join(again.key)).status == "pending"
             error = await alice.refused("session.open", t.OpenSession(topic="y", context="recap", key="k1"))
             assert error.code == "idempotency_conflict"
             assert len(await alice.rooms()) == 1
+
+    run(main)
+
+
+def test_a_retried_open_gives_the_same_key_after_a_restart_and_says_what_became_of_it() -> None:
+    async def main() -> None:
+        world = World()
+        async with world.serving() as served:
+            first = await (await served.agent("alice")).open("x", "recap", key="k1")
+        async with world.serving() as served:
+            alice = await served.agent("alice")
+            again = await alice.open("x", "recap", key="k1")
+            assert (again.key, again.warning) == (first.key, msgspec.UNSET)
+            await alice.call("session.revoke", t.RevokeKey(key=str(first.key)))
+            assert "revoked" in str((await alice.open("x", "recap", key="k1")).warning)
+            expired = await alice.open("y", key="k2", ttl_ms=60_000)
+            world.clock.move(seconds=61)
+            again = await alice.open("y", key="k2", ttl_ms=60_000)
+            assert again.key == expired.key
+            assert "expired" in str(again.warning)
+
+    run(main)
+
+
+def test_rooms_have_keys_of_their_own_of_which_the_store_holds_only_the_id() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            keys = [(await alice.open(f"t{n}")).key for n in range(20)]
+            assert len(set(keys)) == 20
+            room = (await alice.rooms())[0].room
+            (minted,) = [event for event in events(served, room) if isinstance(event, e.KeyMinted)]
+            assert minted.key == served.world.keys.key_id(str(keys[0]))
+            assert str(keys[0]) not in msgspec.json.encode(minted).decode().upper()
+
+    run(main)
+
+
+def test_a_key_that_was_drawn_at_random_before_cannot_be_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            monkeypatch.setattr(served.world.keys, "session_code", lambda room, length: "A3KE7DJR")
+            await alice.open("x", key="k1")
+            monkeypatch.undo()
+            again = await alice.open("x", key="k1")
+            assert again.replayed
+            assert (again.key, again.line, again.join_command, again.mcp_command) == (None, None, None, None)
 
     run(main)
 
@@ -153,7 +216,7 @@ def test_the_same_open_twice_at_the_same_moment_gives_one_working_key() -> None:
             await alice.whoami()
             both = await gather(partial(alice.open, "x", "r", key="k1"), partial(alice.open, "x", "r", key="k1"))
             assert {opened.room for opened in both} == {both[0].room}
-            (key,) = [opened.key for opened in both if opened.key is not None]
+            (key,) = {opened.key for opened in both}
             assert (await bob.join(key)).status == "pending"
             assert len(await alice.rooms()) == 1
 
@@ -192,11 +255,9 @@ def test_a_crash_in_the_middle_of_opening_is_made_good_by_the_same_request(commi
             again = await alice.open("x", "recap", key="k1")
             assert again.name == "x"
             assert again.replayed == (commit == 1 and stored)
-            assert (again.key is None) == again.replayed
             assert [room.room for room in await alice.rooms()] == [again.room]
             assert texts(await alice.recv(all=True)) == ["recap"]
-            if again.key is not None:
-                assert (await bob.join(again.key)).status == "pending"
+            assert (await bob.join(again.key)).status == "pending"
 
     run(main)
 
@@ -273,7 +334,7 @@ def test_unknown_expired_used_up_and_revoked_keys_give_the_same_answer_byte_for_
             assert used_up.key is not None
             await alice.call("session.revoke", t.RevokeKey(key=revoked.key))
             await alice.close(closed.room)
-            await carol.join(used_up.key)
+            await served.admit(used_up, carol)
             served.world.clock.move(seconds=61)
             keys = [
                 expired.key,
@@ -499,8 +560,105 @@ def test_joining_where_one_is_answers_so() -> None:
             opened = await alice.open()
             await served.admit(opened, bob)
             for party in (alice, bob):
-                error = await party.refused("session.join", t.JoinSession(key=str(opened.key)))
-                assert (error.code, error.details["room"]) == ("already_member", opened.room)
+                other = await party.open("another")
+                again = await party.join(opened.key)
+                assert (again.status, again.room, again.name) == ("already_member", opened.room, opened.name)
+                assert texts(again) == ["Chose PKCE."]
+                assert (await party.whoami()).active == opened.room != other.room
+            assert await alice.requests() == []
+
+    run(main)
+
+
+def test_the_context_that_is_shown_again_moves_no_cursor_back_and_none_over_what_it_left_out() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.agent("alice"), await served.agent("bob")
+            opened = await alice.open("x", "recap")
+            await served.admit(opened, bob)
+            sent = [await alice.send(f"m{n}") for n in range(3)]
+            # All of it was read before: nothing is new afterwards either.
+            assert await bob.read() == ["m0", "m1", "m2"]
+            again = await bob.join(opened.key, limit=1)
+            assert (texts(again), again.cursor) == (["recap", "m2"], str(sent[-1].seq))
+            await bob.commit(again)
+            assert await bob.read() == []
+            # Something unread stands in the gap: the page acknowledges nothing, and all of it is still new.
+            for n in range(3, 6):
+                await alice.send(f"m{n}")
+            again = await bob.join(opened.key, limit=1)
+            assert (texts(again), again.cursor, again.truncated) == (["recap", "m5"], "", True)
+            assert await bob.read() == ["m3", "m4", "m5"]
+            # All that is unread is shown: it is read.
+            await alice.send("m6")
+            again = await bob.join(opened.key)
+            await bob.commit(again)
+            assert await bob.read() == []
+
+    run(main)
+
+
+@pytest.mark.parametrize(("limit", "left"), [(100, []), (1, ["m0", "m1", "m2"])])
+def test_a_window_that_joins_again_acknowledges_with_its_next_call_only_what_was_shown_whole(
+    limit: int, left: list[str]
+) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, window = await served.agent("alice"), await served.window("w", as_name="bob")
+            opened = await alice.open("x", "recap")
+            await served.admit(opened, window)
+            await served.engine.acknowledge_shown(window.caller)
+            for n in range(3):
+                await alice.send(f"m{n}")
+            assert (await window.join(opened.key, limit=limit)).status == "already_member"
+            await served.engine.acknowledge_shown(window.caller)
+            assert texts(await window.recv()) == left
+
+    run(main)
+
+
+def test_a_command_that_joins_again_under_the_name_of_a_live_window_acknowledges_nothing() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, window = await served.agent("alice"), await served.window("w", as_name="bob")
+            opened = await alice.open("x", "recap")
+            await served.admit(opened, window)
+            await served.engine.acknowledge_shown(window.caller)
+            await alice.send("one")
+            again = await (await served.agent("bob")).join(opened.key)
+            assert (again.status, texts(again), again.cursor) == ("already_member", ["recap", "one"], "")
+            assert texts(await window.recv()) == ["one"]
+
+    run(main)
+
+
+def test_a_knock_from_the_environment_leaves_the_session_that_an_agent_went_on_to() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.agent("alice"), await served.agent("bob")
+            opened = await alice.open("x", "recap")
+            await served.admit(opened, bob)
+            other = await bob.open("another")
+            again = await bob.join(opened.key, limit=0)
+            assert (again.status, again.messages) == ("already_member", [])
+            assert (await bob.whoami()).active == other.room
+            await bob.close()
+            assert (await bob.join(opened.key, limit=0)).status == "already_member"
+            assert (await bob.whoami()).active == opened.room
+
+    run(main)
+
+
+def test_a_closed_session_that_one_is_in_is_shown_again_too() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.agent("alice"), await served.agent("bob")
+            opened = await alice.open("x", "recap")
+            await served.admit(opened, bob)
+            await alice.close()
+            again = await bob.join(opened.key)
+            assert (again.status, texts(again)) == ("already_member", ["recap"])
+            assert "closed" in again.hint
 
     run(main)
 
@@ -595,7 +753,8 @@ def test_a_join_that_was_not_acknowledged_is_shown_again() -> None:
             first = await bob.join(opened.key)
             assert await bob.join(opened.key) == first
             await bob.commit(first)
-            assert (await wrong_join(bob, str(opened.key))).code == "already_member"
+            again = await bob.join(opened.key)
+            assert (again.status, again.messages) == ("already_member", first.messages)
 
     run(main)
 

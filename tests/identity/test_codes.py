@@ -24,13 +24,13 @@ def test_the_alphabet_is_32_letters_without_look_alikes() -> None:
 
 def test_a_code_has_its_length_and_only_letters_of_the_alphabet() -> None:
     for length in (codes.GATED_LENGTH, codes.OPEN_LENGTH):
-        code = codes.new_code(length, os.urandom)
+        code = codes.spell(os.urandom(32), length)
         assert len(code) == length
         assert set(code) <= set(codes.ALPHABET)
 
 
 def test_every_letter_is_equally_likely() -> None:
-    spelt = codes.new_code(256, lambda size: bytes(range(size)))
+    spelt = codes.spell(bytes(range(256)), 256)
     assert set(Counter(spelt).values()) == {8}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import AgentId, RequestId
+from parlerd.core.model import AgentId, RequestId, RoomId
 from parlerd.identity import nkeys
 from parlerd.identity.keyring import KeyRing
 from parlerd.identity.signatures import verify
@@ -212,6 +212,17 @@ def test_the_code_of_a_request_is_four_letters_and_the_same_after_a_restart(keys
     assert KeyRing(keys).join_code(RequestId("q_1")) == code
     assert len({ring.join_code(RequestId(f"q_{count}")) for count in range(50)}) > 45
     assert KeyRing(keys.with_name("other")).join_code(RequestId("q_1")) != code
+
+
+@pytest.mark.parametrize("length", [8, 16])
+def test_the_code_of_a_rooms_key_is_the_same_after_a_restart_and_another_in_every_home(keys: Path, length: int) -> None:
+    ring = KeyRing(keys)
+    code = ring.session_code(RoomId("r_1"), length)
+    assert re.fullmatch(r"[0-9A-HJKMNP-TV-Z]+", code)
+    assert len(code) == length
+    assert KeyRing(keys).session_code(RoomId("r_1"), length) == code
+    assert ring.session_code(RoomId("r_2"), length) != code
+    assert KeyRing(keys.with_name("other")).session_code(RoomId("r_1"), length) != code
 
 
 def test_a_request_id_and_a_key_never_share_an_hmac(keys: Path) -> None:

@@ -396,9 +396,7 @@ def test_a_pending_knock_is_looked_at_again_by_each_call_until_it_is_decided() -
     run(main)
 
 
-@pytest.mark.parametrize(
-    ("code", "said", "tries"), [("unknown_key", True, 1), ("already_member", False, 1), ("throttled", True, 2)]
-)
+@pytest.mark.parametrize(("code", "said", "tries"), [("unknown_key", True, 1), ("throttled", True, 2)])
 def test_a_key_that_is_not_accepted_is_said_once_and_never_fails_a_call(code: str, said: bool, tries: int) -> None:
     async def main(engine: FakeMcpEngine) -> None:
         engine.script["session.join"] = Refused(code)
@@ -408,6 +406,17 @@ def test_a_key_that_is_not_accepted_is_said_once_and_never_fails_a_call(code: st
         assert (code in first.text) is said
         await call(window, 2, "parler_recv")
         assert len(engine.made("session.join")) == tries
+
+    run(main)
+
+
+def test_a_key_of_a_session_that_one_is_in_is_not_worth_a_word() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        engine.script["session.join"] = came("already_member")
+        window = Window(engine, hello(session_key="A3KE7DJR"), caller())
+        for number in (1, 2):
+            assert (await call(window, number, "parler_recv")).text == "Nothing new."
+        assert len(engine.made("session.join")) == 1
 
     run(main)
 

@@ -96,7 +96,6 @@ class Door:
             return "joined"
         if len([asked for asked in self.asked if asked.key == key and asked.answer == "pending"]) == 5:
             return "too_many_pending"
-        self.use(who, key)
         self.asked.append(Asked(key, who))
         return "pending"
 
@@ -136,6 +135,7 @@ class Door:
             return "already_decided"
         asked.answer = "approved" if admit else "denied"
         if admit:
+            self.use(asked.who, asked.key)
             self.come(asked.who)
         return "ok"
 

@@ -120,7 +120,7 @@ def test_keys_that_do_not_work_are_told_apart_by_nobody(home: Home) -> None:
         used_up = await alice.open("three", max_uses=1)
         await alice.call("session.revoke", t.RevokeKey(key=str(revoked.key)))
         await alice.close(closed.room)
-        await carol.join(used_up.key)
+        await let_in(place, used_up, carol)
         errors = [
             await bob.refused("session.join", t.JoinSession(key=str(key)))
             for key in (revoked.key, closed.key, used_up.key, "ZZZZZZZZ", "?")

@@ -6,12 +6,14 @@ import logging
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from parlerd.core.errors import ParlerError
+from parlerd.core.model import Position
 from parlerd.hardening import KEPT
 from parlerd.identity.keyring import KeyRing
 from parlerd.operations import types as t
@@ -163,19 +165,28 @@ def test_d16_an_error_repeats_no_body_and_no_key() -> None:
     run(main)
 
 
-def test_d16_a_key_is_given_once_and_a_replay_gives_null() -> None:
-    """D16: what is secret is not stored, so it cannot be replayed."""
+@pytest.mark.parametrize("approval", [True, False])
+def test_d16_a_key_is_stored_nowhere_and_is_given_again_to_the_request_that_made_it_alone(approval: bool) -> None:
+    """D16: what is secret is not stored. A key follows from the home's secret, so that a retry of an opening whose
+    answer was lost has it; whoever holds the store has not."""
 
     async def main() -> None:
         async with engine_world(driver=SlowDriver) as served:
-            alice = await served.agent("alice")
+            alice, bob = await served.agent("alice"), await served.agent("bob")
             await alice.whoami()
-            both = await gather(*(lambda: alice.open("x", key="k1") for _ in range(2)))
-            again = await alice.open("x", key="k1")
-            given = [opened.key for opened in (*both, again) if opened.key is not None]
-            assert len(given) == 1
+            ask = partial(alice.open, "x", key="k1", approval=approval)
+            both = await gather(ask, ask)
+            again = await ask()
             assert again.replayed
-            assert (again.key, again.join_command, again.mcp_command) == (None, None, None)
+            (code,) = {opened.key for opened in (*both, again)}
+            assert code is not None
+            theirs = await bob.open("x", key="k1", approval=approval)
+            assert (theirs.room == again.room, theirs.key == code) == (False, False)
+            for room in served.driver.store.rooms():
+                for header in served.driver.store.facts(room, Position(0), 1000):
+                    body = served.driver.store.body(room, header.position)
+                    stored = repr((header, body)).upper()
+                    assert code not in stored
 
     run(main)
 

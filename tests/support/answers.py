@@ -47,6 +47,7 @@ def opened(**more: Any) -> t.OpenedSession:
         "room": ROOM,
         "name": "auth-redesign",
         "key": "A3KE7DJR",
+        "line": "Join the Parler session A3KE7DJR.",
         "join_command": "parler session join A3KE7DJR",
         "mcp_command": "claude mcp add parler -e PARLER_SESSION_KEY=A3KE7DJR -- parler mcp",
         "expires": 4_000_000_000_000,

@@ -18,7 +18,7 @@ import trio
 import trio.testing
 
 from parlerd.core.errors import ParlerError, Refused, StoreError
-from parlerd.core.model import AgentId, KeyId, Millis, PrincipalId, RequestId, Via
+from parlerd.core.model import AgentId, KeyId, Millis, PrincipalId, RequestId, RoomId, Via
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.driver import Driver, InlineDriver, Job, Settle
 from parlerd.engine.engine import Engine, open_engine
@@ -96,6 +96,9 @@ class CountedKeys:
 
     def key_id(self, code: str) -> KeyId:
         return KeyId(hashlib.sha256(b"key" + codes.normalise(code).encode()).hexdigest())
+
+    def session_code(self, room: RoomId, length: int) -> str:
+        return codes.spell(hashlib.sha256(f"session {length} {room}".encode()).digest(), length)
 
     def join_code(self, request: RequestId) -> str:
         return codes.spell(hashlib.sha256(b"join" + request.encode()).digest(), 4)
