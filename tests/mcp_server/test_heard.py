@@ -6,7 +6,7 @@ import pytest
 
 from mcp_server.budget import Budget
 from mcp_server.fence import Fencer
-from mcp_server.heard import Decision, Entry, Heard, Knock, hear
+from mcp_server.heard import Decision, Entry, Heard, Knock, Part, hear
 from mcp_server.tools.failures import failure
 from mcp_server.tools.results import Scribe
 from parlerd.core.errors import ParlerError
@@ -73,7 +73,8 @@ def test_what_follows_and_what_was_left_out_are_heard_with_the_calls_that_bring_
 @pytest.mark.parametrize("letter", ["x", "\u202e"])
 def test_a_long_text_is_heard_part_by_part_with_the_call_that_goes_on(letter: str) -> None:
     page = answers.page(message(letter * 3_000, seq=9))
-    parts, calls, offset = [], [], 0
+    parts: list[Part] = []
+    calls, offset = [], 0
     while not parts or parts[-1].is_cut:
         found = heard(page, page=2_000, offset=offset)
         parts += found.messages
