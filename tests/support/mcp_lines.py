@@ -9,11 +9,11 @@ from typing import Any
 
 import trio
 import trio.testing
+from mcp_server.waits import LONGEST
 
 import mcp_server.sdk  # noqa: F401 - loaded here, because a clock that jumps while a thread imports makes that slow
 from mcp_server.ringing import NO_BELLS, Bell
 from mcp_server.session import McpHost
-from mcp_server.waits import LONGEST
 from parlerd.core.model import Millis
 from parlerd.engine.callers import Caller
 from parlerd.settings import Era
