@@ -386,6 +386,8 @@ class Window:
         self._stdin, self._stdout = self.process.stdin, self.process.stdout
         self._buffer = b""
         self._id = 0
+        self.answered_bytes = 0
+        """The length of the line that the last request was answered with."""
 
     def __enter__(self) -> Window:
         return self
@@ -421,22 +423,22 @@ class Window:
             line = self._line()
             message: Json = json.loads(line)
             if message.get("id") == id and "method" not in message:
+                self.answered_bytes = len(line)
                 if "error" in message:
                     raise RuntimeError(str(message["error"]))
                 result: Json = message["result"]
                 return result
 
-    def call(self, tool: str, **given: Any) -> Json:
-        """Call a tool; its structured content."""
+    def call(self, tool: str, **given: Any) -> str:
+        """Call a tool; the text that a model is shown."""
         return self.result(self.ask("tools/call", {"name": tool, "arguments": given}))
 
-    def result(self, id: int) -> Json:
-        """The structured content of the tool call `id`. Raises `RuntimeError` when the tool failed."""
+    def result(self, id: int) -> str:
+        """The text of the tool call `id`. Raises `RuntimeError` when the tool failed."""
         result = self.hear(id)
         if result.get("isError"):
             raise RuntimeError(str(result["content"]))
-        content: Json = result.get("structuredContent") or {}
-        return content
+        return "".join(block["text"] for block in result["content"] if block["type"] == "text")
 
     def handshake(self) -> None:
         """Shake hands as hosts do."""

@@ -424,7 +424,7 @@ def _synapse_round(sender: common.Window, reader: common.Window, number: int) ->
     text = f"{number} {common.TEXT}"
     begun = time.perf_counter()
     sender.call("synapse_send", target="bench/b", message=text)
-    while text not in str(reader.call("synapse_inbox")):
+    while text not in reader.call("synapse_inbox"):
         if time.perf_counter() - begun > START_S:
             raise RuntimeError("its message did not arrive")
     return (time.perf_counter() - begun) * 1000

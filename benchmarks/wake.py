@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from benchmarks import common, peers
+from mcp_server.heard import hear
 from parlerd.operations import types as t
 from parlerd.wire.messages import Item
 
@@ -44,7 +45,7 @@ def through_shims(rounds: int, place: Path | None) -> list[float]:
         for window in (sender, waiter):
             window.handshake()
         opened = sender.call("parler_open_session", context="benchmark", topic="bench")
-        waiter.call("parler_join_session", key=opened["key"])
+        waiter.call("parler_join_session", key=hear(opened).session_key)
         for round in range(rounds + WARM):
             waiting = waiter.ask("tools/call", {"name": "parler_recv", "arguments": {"wait_secs": 45}})
             time.sleep(SETTLE_S)
@@ -53,7 +54,7 @@ def through_shims(rounds: int, place: Path | None) -> list[float]:
             page = waiter.result(waiting)
             woken = time.perf_counter()
             sender.result(sending)
-            assert len(page["messages"]) == 1, page
+            assert len(hear(page).messages) == 1, page
             if round >= WARM:
                 found.append((woken - begun) * 1000)
     return found
