@@ -77,7 +77,7 @@ def test_a_home_that_others_can_enter_is_refused(somebody: Somebody, mode: int) 
     assert list(somebody.home.root.iterdir()) == []
     # What the hint says is all that is needed.
     subprocess.run(shlex.split(error["hint"].removeprefix("Run: ")), check=True)
-    assert somebody.asks("rooms") == {"rooms": []}
+    assert somebody.asks("rooms")["rooms"] == []
 
 
 def test_a_home_that_is_a_file_or_below_one_is_refused(somebody: Somebody) -> None:

@@ -66,13 +66,13 @@ def test_a_window_is_told_with_the_prompt_blocked_once_at_its_end_and_woken_when
         somebody.trusts_everyone()
         opened = somebody.opens("alice", CANARY, CANARY)
         async with window(somebody, "claude-code") as agent:
-            joined = await agent.insist("parler_join_session", key=opened.key)
+            await agent.insist("parler_join_session", key=opened.key)
             await agent.insist("parler_rooms")
             assert run_hook(somebody, "claude-code", "UserPromptSubmit") == ({}, "", 0)
             assert run_hook(somebody, "claude-code", "Stop", session_id="s") == ({}, "", 0)
 
             somebody.sends("alice", CANARY)
-            line = f"Parler: 1 unread ({joined['room']}). Call parler_recv."
+            line = f"Parler: 1 unread ({opened.room}). Call parler_recv."
             said, _, status = run_hook(somebody, "claude-code", "Stop", stop_hook_active=True)
             assert (said, status) == ({}, 0)
             said, _, status = run_hook(somebody, "claude-code", "Stop", session_id="s")
@@ -81,7 +81,7 @@ def test_a_window_is_told_with_the_prompt_blocked_once_at_its_end_and_woken_when
             said, _, _ = run_hook(somebody, "claude-code", "UserPromptSubmit", session_id="s")
             assert said["hookSpecificOutput"]["additionalContext"] == line
             page = await agent.insist("parler_recv")
-            assert len(page["messages"]) == 1
+            assert page.texts == [CANARY]
 
             # A hook is no agent and reads nothing: whatever it was told is still there to read and to be counted.
             waiter = begin(somebody, "claude-code", "Wait", session_id="s")

@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from parlerd.core.errors import ParlerError
+from parlerd.core.model import PeerText
 from parlerd.operations import types as t
 from tests.support.mcp_windows import texts, window
 from tests.support.processes import PATIENCE_S, Somebody, kill, until
@@ -34,7 +35,7 @@ class Senders:
         self.room = room
         self.stopping = threading.Event()
         self.acknowledged: dict[str, list[tuple[str, str, int]]] = {}
-        """(text, id, seq) of each sender's messages, in the order of sending."""
+        """(text, id, seq) of each sender's messages, in the order of sending. A window is told no id."""
 
     def enter(self, name: str) -> None:
         self.acknowledged[name] = []
@@ -42,7 +43,7 @@ class Senders:
     def next_of(self, name: str) -> str:
         return f"{name} says {len(self.acknowledged[name])}"
 
-    def took(self, name: str, id: str, seq: int) -> None:
+    def took(self, name: str, seq: int, id: str = "") -> None:
         self.acknowledged[name].append((self.next_of(name), id, seq))
 
     def counts(self) -> dict[str, int]:
@@ -61,7 +62,7 @@ class Senders:
                 params = t.Send(text=text, room=self.room, key=text.replace(" ", "-"))
                 sent = again(lambda params=params: client.call("message.send", params))  # type: ignore[misc]
                 assert isinstance(sent, t.Sent)
-                self.took(name, sent.id, sent.seq)
+                self.took(name, sent.seq, sent.id)
 
     def by_command(self, name: str) -> None:
         """With a process for each attempt."""
@@ -73,7 +74,7 @@ class Senders:
                 if ran.code == 0:
                     break
                 assert ran.error["retryable"], ran
-            self.took(name, ran.document["id"], ran.document["seq"])
+            self.took(name, ran.document["seq"], ran.document["id"])
 
     async def by_window(self, name: str, key: str, *, with_keys: bool) -> None:
         """From an agent's window. Without keys of its own, a repetition is known by being the same call."""
@@ -83,7 +84,7 @@ class Senders:
                 text = self.next_of(name)
                 more = {"key": text.replace(" ", "-")} if with_keys else {}
                 sent = await agent.insist("parler_send", text=text, room=self.room, **more)
-                self.took(name, sent["id"], sent["seq"])
+                self.took(name, sent.sent)
 
     def read(self, name: str, seen: list[t.Message]) -> None:
         """Read and acknowledge page by page, as long as there is any sender, and then what is left."""
@@ -146,7 +147,7 @@ class Killer:
 
 def test_nothing_acknowledged_is_lost_or_doubled_however_often_the_daemon_is_killed(somebody: Somebody) -> None:
     somebody.trusts_everyone()
-    opened = somebody.opens("owner")
+    opened = somebody.opens("olga")
     senders = Senders(somebody, opened.room)
     seen: list[t.Message] = []
     for name in ("ann", "ben", "cat"):
@@ -172,12 +173,13 @@ def test_nothing_acknowledged_is_lost_or_doubled_however_often_the_daemon_is_kil
 
     trio.run(main)
 
-    stored = somebody.reads("owner", opened.room)
+    stored = somebody.reads("olga", opened.room)
     assert [message.seq for message in stored] == list(range(1, len(stored) + 1))
     found = {message.text: (message.id, message.seq) for message in stored}
     assert len(found) == len(stored), "a message is there twice"
     sent = [done for each in senders.acknowledged.values() for done in each]
-    assert found == {"the recap": (stored[0].id, 1), **{text: (id, seq) for text, id, seq in sent}}
+    told = {text: (id or found.get(PeerText(text), ("", 0))[0], seq) for text, id, seq in sent}
+    assert found == {"the recap": (stored[0].id, 1), **told}
     for name, done in senders.acknowledged.items():
         mine = [message.text for message in stored if message.text.startswith(f"{name} ")]
         assert mine == [text for text, _, _ in done]
@@ -190,7 +192,7 @@ def test_nothing_acknowledged_is_lost_or_doubled_however_often_the_daemon_is_kil
         assert [message.id for message in somebody.reads(name, opened.room)] == everyone
     assert somebody.asks("doctor")["ok"] is True
     somebody.stops()
-    assert [message.id for message in somebody.reads("owner", opened.room)] == everyone
+    assert [message.id for message in somebody.reads("olga", opened.room)] == everyone
 
 
 def test_a_killed_window_gives_its_place_back_at_once_and_was_shown_nothing(somebody: Somebody) -> None:

@@ -14,7 +14,9 @@ from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.client.subscriptions import Subscription
 
+from mcp_server.heard import Heard
 from parlerd.operations.tools import TOOLS
+from tests.support.mcp_windows import heard_in, texts
 from tests.support.processes import PATIENCE_S, Somebody
 
 pytestmark = pytest.mark.e2e
@@ -48,11 +50,8 @@ async def client(
             yield found
 
 
-async def call(host: Client, tool: str, **arguments: Any) -> dict[str, Any]:
-    result = await host.call_tool(tool, arguments)
-    assert result.structured_content is not None
-    content: dict[str, Any] = result.structured_content
-    return content
+async def call(host: Client, tool: str, **arguments: Any) -> Heard:
+    return heard_in(await host.call_tool(tool, arguments))
 
 
 @pytest.mark.parametrize(
@@ -73,7 +72,9 @@ def test_a_host_gets_the_era_that_is_set_if_it_asks_for_one(
         async with client(somebody, mode) as host:
             assert host.protocol_version == version
             assert [tool.name for tool in (await host.list_tools()).tools] == list(TOOLS)
-            assert await call(host, "parler_rooms", action="list") == {"rooms": []}
+            rooms = await call(host, "parler_rooms", action="list")
+            assert rooms.entries == []
+            assert "You are in no room." in rooms.said
             prompt = await host.get_prompt("catch-up")
             assert isinstance(prompt.messages[0].content, types.TextContent)
             assert "parler_recv" in prompt.messages[0].content.text
@@ -91,14 +92,16 @@ def test_a_person_admits_by_the_code_in_a_form_inside_an_answer(somebody: Somebo
     async def main() -> None:
         async with client(somebody, name="alice", form=person) as alice, client(somebody, name="bob") as bob:
             opened = await call(alice, "parler_open_session", topic="auth", context="the recap")
-            knock = await call(bob, "parler_join_session", key=opened["key"], wait_secs=0)
-            assert knock["status"] == "pending"
-            codes.append(knock["code"])
+            knock = await call(bob, "parler_join_session", key=opened.session_key, wait_secs=0)
+            assert knock.status == "pending"
+            codes.append(knock.join_code)
             for _ in range(2):
                 undecided = await call(alice, "parler_approve")
-                assert undecided["error"]["code"] == "form_undecided"
-            assert (await call(alice, "parler_approve"))["status"] == "approved"
-            assert (await call(bob, "parler_join_session", key=opened["key"], wait_secs=0))["status"] == "joined"
+                assert undecided.error == "form_undecided"
+            decision = (await call(alice, "parler_approve")).decision
+            assert decision is not None
+            assert decision.admitted
+            assert (await call(bob, "parler_join_session", key=opened.session_key, wait_secs=0)).status == "joined"
 
     trio.run(main)
 
@@ -112,16 +115,16 @@ def test_a_stream_tells_of_a_message_and_outlives_the_daemon(somebody: Somebody)
     async def main() -> None:
         async with client(somebody, name="alice") as alice, client(somebody, name="bob") as bob:
             opened = await call(alice, "parler_open_session", topic="auth", context="the recap")
-            assert (await call(bob, "parler_join_session", key=opened["key"], wait_secs=0))["status"] == "joined"
-            uri = f"parler://room/{opened['room']}/messages"
+            assert (await call(bob, "parler_join_session", key=opened.session_key, wait_secs=0)).status == "joined"
+            uri = f"parler://room/{opened.room}/messages"
             async with alice.listen(resource_subscriptions=[uri]) as stream:
-                assert "id" in await call(bob, "parler_send", text="one")
+                assert (await call(bob, "parler_send", text="one")).sent == 2
                 assert await told(stream) == uri
                 await trio.to_thread.run_sync(lambda: somebody.runs("daemon", "restart"))
                 assert await told(stream) == uri, "what may have changed meanwhile"
-                assert "id" in await call(bob, "parler_send", text="two")
+                assert (await call(bob, "parler_send", text="two")).sent == 3
                 assert await told(stream) == uri
             page = await call(alice, "parler_recv", wait_secs=0)
-            assert ["one" in message["text"] for message in page["messages"]][-2:] == [True, False]
+            assert texts(page)[-2:] == ["one", "two"]
 
     trio.run(main)

@@ -85,9 +85,9 @@ def test_a_daemon_of_a_newer_protocol_tells_older_clients_to_upgrade(somebody: S
     async def main() -> None:
         async with window(somebody, "codex") as agent:
             said = await agent.refused("parler_rooms")
-            assert said["code"] == "unreachable"
-            assert ERRORS["unsupported_version"].message in said["message"]
-            assert ERRORS["unsupported_version"].hint in said["message"]
+            assert said.error == "unreachable"
+            assert ERRORS["unsupported_version"].message in said.said
+            assert ERRORS["unsupported_version"].hint in said.said
 
     trio.run(main)
     assert new.poll() is None
@@ -96,7 +96,7 @@ def test_a_daemon_of_a_newer_protocol_tells_older_clients_to_upgrade(somebody: S
 def test_a_client_of_a_newer_protocol_replaces_an_older_daemon_by_asking(somebody: Somebody) -> None:
     old = somebody.daemon()
     newer = [*other(NEWER, PROTOCOL + 1), "parler"]
-    assert somebody.runs("rooms", "--json", program=newer).document == {"rooms": []}
+    assert somebody.runs("rooms", "--json", program=newer).document["rooms"] == []
     assert old.wait(PATIENCE_S) == 0
     assert somebody.runs("daemon", "status", "--json", program=newer).document["version"] == NEWER
 
@@ -118,7 +118,7 @@ def test_a_database_of_a_newer_schema_is_refused_and_left_alone(somebody: Somebo
     async def main() -> None:
         async with window(somebody, "codex") as agent:
             said = await agent.refused("parler_rooms")
-            assert f"Upgrade this install to Parler {NEWER} or newer." in said["message"]
+            assert f"Upgrade this install to Parler {NEWER} or newer." in said.said
 
     trio.run(main)
     assert somebody.home.database.read_bytes() == before
