@@ -34,6 +34,8 @@ class Senders:
         self.somebody = somebody
         self.room = room
         self.stopping = threading.Event()
+        self.done = threading.Event()
+        """Set when the last of them has stopped: a command that is under way takes a while after `stopping`."""
         self.acknowledged: dict[str, list[tuple[str, str, int]]] = {}
         """(text, id, seq) of each sender's messages, in the order of sending. A window is told no id."""
 
@@ -90,7 +92,7 @@ class Senders:
         """Read and acknowledge page by page, as long as there is any sender, and then what is left."""
         with again(lambda: self.somebody.client(name)) as client:
             while True:
-                last = self.stopping.is_set()
+                last = self.done.is_set()
                 page = again(lambda: client.call("message.recv", t.Recv(room=self.room, wait_ms=200)))
                 assert isinstance(page, t.Received)
                 seen += page.messages
@@ -158,18 +160,19 @@ def test_nothing_acknowledged_is_lost_or_doubled_however_often_the_daemon_is_kil
         assert opened.key is not None
         for name in ("ann", "ben", "cat", "codex", "cursor"):
             senders.enter(name)
-        async with trio.open_nursery() as nursery:
-            for work in (
-                lambda: senders.by_client("ann"),
-                lambda: senders.by_client("ben"),
-                lambda: senders.by_command("cat"),
-                lambda: senders.read("reader", seen),
-                Killer(senders, seed=1).run,
-            ):
-                nursery.start_soon(trio.to_thread.run_sync, work)
-            async with trio.open_nursery() as windows:
-                windows.start_soon(lambda: senders.by_window("codex", opened.key or "", with_keys=True))
-                windows.start_soon(lambda: senders.by_window("cursor", opened.key or "", with_keys=False))
+        async with trio.open_nursery() as readers:
+            readers.start_soon(trio.to_thread.run_sync, lambda: senders.read("reader", seen))
+            async with trio.open_nursery() as nursery:
+                for work in (
+                    lambda: senders.by_client("ann"),
+                    lambda: senders.by_client("ben"),
+                    lambda: senders.by_command("cat"),
+                    Killer(senders, seed=1).run,
+                ):
+                    nursery.start_soon(trio.to_thread.run_sync, work)
+                nursery.start_soon(lambda: senders.by_window("codex", opened.key or "", with_keys=True))
+                nursery.start_soon(lambda: senders.by_window("cursor", opened.key or "", with_keys=False))
+            senders.done.set()
 
     trio.run(main)
 
