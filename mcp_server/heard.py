@@ -145,9 +145,9 @@ def hear(text: str) -> Heard:
 def _part(head: str, body: list[str]) -> Part:
     first, *facts = head.split("; ")
     numbered = _NUMBERED.match(first)
-    cut = _CUT.match(facts[-1]) if facts else None
-    if cut:
-        facts.pop()
+    cuts = [found for fact in facts if (found := _CUT.match(fact))]
+    cut = cuts[0] if cuts else None
+    facts = [fact for fact in facts if not _CUT.match(fact)]
     begin, end, whole = (int(number) for number in cut.groups()) if cut else (0, 0, 0)
     further = _FURTHER.match(first)
     return Part(

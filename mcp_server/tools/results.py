@@ -27,7 +27,7 @@ from parlerd.operations import types as t
 
 TAIL_BYTES: Final = 2_000
 """Of the newest messages beside the recap, when not all fit. Source: performance spec, a join with a backlog of 111."""
-_MARKED: Final = 24
+_MARKED: Final = 18
 """Bytes of `[peer MARK ]` and its line ends around the words of a head."""
 WAIT: Final = 'parler_recv {"wait_secs":600}'
 """How an agent waits in any host: a longer wait than the host allows is cut, and the answer says so."""
@@ -300,9 +300,7 @@ def _handed(result: t.GivenHandoff, scribe: Scribe, asked: _Asked) -> str:
 def _rooms(result: t.RoomList, scribe: Scribe, asked: _Asked) -> str:
     lines = [f"You are {scribe.name(result.you)}."] if result.you else []
     for door in result.waits:
-        lines.append(
-            f"You wait to be let into a session: a person decides, and types your code {scribe.name(door.code)}."
-        )
+        lines.append(f"You wait to be let into a session: your code is {scribe.name(door.code)}, and a person decides.")
     if not result.rooms:
         lines.append("You are in no room. Open a session with parler_open_session, or join one with its key.")
         return "\n".join(lines)

@@ -182,7 +182,6 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="ask_person",
         fault="person",
         scope="room",
-        retryable=True,
     ),
     _E(
         "join_denied",

@@ -104,11 +104,11 @@ class Desk:
         for room in self.doors(agent):
             code = await self.code_at(agent, room)
             if code is not None:
-                return Refused(
-                    "join_pending", f"Your request to come in waits for a person; your code is {code}.", join_code=code
-                )
-        if any(m.state == "denied" for m in self.driver.store.memberships(agent.id)):
-            return Refused("join_denied")
+                said = f"Your request to come in waits for a person; your code is {code}."
+                return Refused("join_pending", said, join_code=code, door=room)
+        for membership in self.driver.store.memberships(agent.id):
+            if membership.state == "denied":
+                return Refused("join_denied", door=membership.room)
         return Refused("no_active_session")
 
     async def owned_rooms(self, agent: AgentRecord, wanted: str | None, *, person: bool) -> list[RoomId]:

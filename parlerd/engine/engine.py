@@ -16,7 +16,7 @@ import trio
 from parlerd import __version__
 from parlerd.core import events as e
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import HOME_ROOM, RoomId
+from parlerd.core.model import RoomId
 from parlerd.core.room import Room
 from parlerd.engine import notifier
 from parlerd.engine.actor import Context
@@ -218,12 +218,6 @@ async def open_engine(
             actor = rooms.open_actor(room)
             if actor is not None:
                 wakes.publish(_topics(room, actor.aggregate, facts))
-            elif room == HOME_ROOM:
-                wakes.publish(
-                    notifier.activity(header.event.agent)
-                    for header in facts
-                    if isinstance(header.event, e.SessionActivated)
-                )
 
         rooms = Rooms(Context(driver=driver, clock=clock, random=random, keys=keys, publish=publish), nursery)
         await rooms.start()

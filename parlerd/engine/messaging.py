@@ -328,15 +328,15 @@ class Messaging:
     async def _admission(self, caller: Caller, me: AgentRecord, deadline: float) -> None:
         """For an agent without a session that waits at a door: wait for the person's decision, which makes the session
         its active one. Returns as soon as it has one, waits nowhere, or the time is over."""
-        while not self._desk.is_active(me) and (rooms := self._desk.doors(me)):
-            topics = [notifier.decision(room, me.id) for room in rooms]
-            with self._desk.notifier.listen(*topics, notifier.activity(me.id)) as waiter:
+        desk = self._desk
+        waited_at: list[RoomId] = []
+        while not desk.is_active(me) and (rooms := desk.doors(me)):
+            waited_at = rooms
+            with desk.notifier.listen(*(notifier.decision(room, me.id) for room in rooms)) as waiter:
                 left = deadline - trio.current_time()
-                if left <= 0 or self._desk.is_active(me) or self._desk.doors(me) != rooms:
-                    if left <= 0:
-                        return
-                    continue
-                if self._desk.draining:
+                if left <= 0:
+                    return
+                if desk.draining:
                     raise Refused("draining")
                 caller.waiting += 1
                 try:
@@ -344,6 +344,10 @@ class Messaging:
                         await waiter.wait()
                 finally:
                     caller.waiting -= 1
+        inside = [m.room for m in desk.driver.store.memberships(me.id) if m.state == "member" and m.room in waited_at]
+        if inside and not desk.is_active(me):
+            # Whoever decided is about to say so too; the first of the two is enough.
+            await desk.rooms.home.submit(c.Activate(agent=me.id, room=inside[0]), desk.by(caller, me))
 
     async def recv_all(self, caller: Caller, params: t.Recv) -> t.ReceivedAll:
         """Every room with something new; waits for the first of them when none has."""

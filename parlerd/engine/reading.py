@@ -109,16 +109,23 @@ class Reading:
         tail = await self.tail(room, view, limit=limit)
         stored = [m for m in tail.messages if m.header.position > after]
         newest = [m for m in stored if not (skip_own and m.header.by.actor == reader)] or stored
-        recap: list[StoredMessage] = []
-        if newest and after < state.opening < newest[0].header.position:
+        recap = [m for m in newest if m.header.position == state.opening]
+        newest = newest[len(recap) :]
+        if newest and after < state.opening < newest[0].header.position and not recap:
             opening = Position(state.opening - 1)
             recap = (await self.page(room, view, opening, limit=1, max_bytes=1024, skip_own=False)).messages
         first = recap[0].seq + 1 if recap else self.seq_at(room, view, after) + 1
+        if not newest:
+            return Context(
+                self.render(state, reader, recap),
+                [(after, max(tail.end, stood))],
+                max(tail.end, stood),
+                tail.end_seq,
+                tail,
+            )
         shown = self.render(state, reader, [*recap, *newest])
         head, rest = shown[: len(recap)], shown[len(recap) :]
-        kept = len(rest)
-        if fits is not None and rest:
-            kept = fits.newest(head, rest, you, whole=not newest or newest[0].seq == first)
+        kept = len(rest) if fits is None else fits.newest(head, rest, you, whole=newest[0].seq == first)
         if recap and not kept:
             at = recap[0].header.position
             page = Page(recap, at, recap[0].seq, self._desk.driver.store.chain_at(state.room, at), more=True)
@@ -126,7 +133,7 @@ class Reading:
         newest, rest = newest[len(newest) - kept :], rest[len(rest) - kept :]
         # Every position up to here is shown, is in the gap that is stated, or holds no message for this reader.
         end = max(tail.end, stood)
-        gap = newest[0].seq - first if newest else 0
+        gap = newest[0].seq - first
         spans = [(after, end)]
         if gap > 0:
             spans = [(Position(m.header.position - 1), m.header.position) for m in recap]

@@ -823,6 +823,7 @@ def test_a_landing_that_failed_is_not_counted_as_shown() -> None:
             opened = await alice.open("x", "recap")
             await window.join(opened.key)
             await alice.approve((await window.whoami()).id)
+            await window.open("its own, and now its active one")
             # The knock finds it in already; the delivery mark is one commit, making the room its active one the next.
             store.fail_commit_number(store.commits + 2)
             assert (await wrong_join(window, str(opened.key))).code == "store_full"

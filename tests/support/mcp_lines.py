@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, Final
 
 import trio
 import trio.testing
 
 import mcp_server.sdk  # noqa: F401 - loaded here, because a clock that jumps while a thread imports makes that slow
+from configs.hosts import HOSTS
 from mcp_server.ringing import NO_BELLS, Bell
 from mcp_server.session import McpHost
-from mcp_server.waits import LONGEST
+from mcp_server.window import LONGEST
 from parlerd.core.model import Millis
 from parlerd.engine.callers import Caller
+from parlerd.operations.traits import HostTraits
 from parlerd.settings import Era
 from parlerd.wire.messages import Hello
 from tests.support.fake_mcp_engine import FakeMcpEngine, caller, hello
@@ -104,6 +106,10 @@ def text_of(result: Json) -> str:
     return text
 
 
+TRAITS: Final[Mapping[str, HostTraits]] = {host.id: host.traits for host in HOSTS}
+"""What the daemon passes on."""
+
+
 @asynccontextmanager
 async def hosted(
     engine: FakeMcpEngine,
@@ -112,9 +118,13 @@ async def hosted(
     bells: Mapping[str, Bell] = NO_BELLS,
     era: Era = "legacy",
     wait_max_ms: Millis = LONGEST,
+    traits: Mapping[str, HostTraits] = TRAITS,
+    words: Sequence[str] = (),
 ) -> AsyncIterator[HostEnd]:
     """A session with the library loaded, and the host's end of it. Leaving closes stdin and waits for the session."""
-    host = McpHost(engine, bells=bells, era=era, wait_max_ms=wait_max_ms)
+    host = McpHost(
+        engine, bells=bells, era=era, wait_max_ms=wait_max_ms, traits=traits, words_of=lambda pid: words if pid else ()
+    )
     await host.load()
     who = who or caller()
     send, incoming = trio.open_memory_channel[bytes](16)
