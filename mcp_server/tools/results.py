@@ -306,7 +306,11 @@ def _rooms(result: t.RoomList, scribe: Scribe, asked: _Asked) -> str:
         return "\n".join(lines)
     blocks: list[str] = []
     for room in sorted(result.rooms, key=lambda room: (not room.active, not room.unread, room.state != "open")):
-        owner = "you own it" if room.owner_name == result.you else f"owner {scribe.name(room.owner_name or room.owner)}"
+        owner = (
+            "you own it"
+            if result.you and room.owner_name == result.you
+            else f"owner {scribe.name(room.owner_name or room.owner)}"
+        )
         facts = [owner, f"{room.members} members"]
         if room.kind != "session":
             facts.insert(0, scribe.name(room.kind))

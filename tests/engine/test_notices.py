@@ -1,4 +1,4 @@
-"""The line that says what is new: counts and names, nothing a peer wrote, once for each change, else no bytes at all."""
+"""The line that says what is new: counts and names, nothing a peer wrote, once for each change, else no bytes."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ import trio.testing
 
 import mcp_server.sdk  # noqa: F401 - loaded here, because a clock that jumps while a thread imports makes that slow
 from configs.hosts import HOSTS
+from mcp_server.heard import Heard, hear
 from mcp_server.ringing import NO_BELLS, Bell
 from mcp_server.session import McpHost
 from mcp_server.window import LONGEST
@@ -108,6 +109,15 @@ def text_of(result: Json) -> str:
 
 TRAITS: Final[Mapping[str, HostTraits]] = {host.id: host.traits for host in HOSTS}
 """What the daemon passes on."""
+
+
+def heard_in(result: Json) -> Heard:
+    """What a reader takes out of a tool result, which is one text block and nothing else."""
+    assert set(result) - {"resultType", "_meta"} == {"content", "isError"}
+    (block,) = result["content"]
+    assert set(block) == {"type", "text"}
+    assert block["text"].endswith("\n")
+    return hear(block["text"])
 
 
 @asynccontextmanager
