@@ -9,7 +9,7 @@ from parlerd.cli.context import Context, decode_text, new_key
 from parlerd.cli.handlers import Handler, no_arguments, room_argument
 from parlerd.cli.output import DONE, FAILED, PENDING, Cell
 from parlerd.cli.parsing import Parser, positive, seconds, unicode_text
-from parlerd.cli.render import GATE_NOTE, moment, show_messages, show_requests, span_of
+from parlerd.cli.render import GATE_NOTE, agents_in, moment, show_messages, show_requests, span_of
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
 
@@ -280,15 +280,16 @@ def _list(ctx: Context, _args: Namespace) -> int:
         out.paste('parler session open --topic TOPIC --context "where we are and what is left"')
         return DONE
     rows: list[tuple[Cell, ...]] = []
-    for session in listed.sessions:
+    agents_by_row = agents_in([session.agents for session in listed.sessions])
+    for session, agents in zip(listed.sessions, agents_by_row, strict=True):
         name = ("* " if session.active else "  ") + session.name
         keys = "; ".join(
             f"{key.key} {key.state}, {key.uses}/{key.max_uses} used"
             + (f", until {moment(key.expires)}" if key.state == "live" else "")
             for key in session.keys
         )
-        rows.append(((name, "name"), session.state, session.topic, session.room, keys))
-    out.table(("session", "state", "topic", "room", "keys"), rows)
+        rows.append(((name, "name"), session.state, session.topic, agents, session.room, keys))
+    out.table(("session", "state", "topic", "your agents", "room", "keys"), rows)
     return DONE
 
 

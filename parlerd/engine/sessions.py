@@ -33,7 +33,8 @@ from parlerd.engine.actor import Content, RoomActor
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.desk import Desk
 from parlerd.engine.messaging import check_text, input_digest
-from parlerd.engine.reading import Reading
+from parlerd.engine.observers import is_person, observed_room, observed_rooms
+from parlerd.engine.reading import Reading, handle_of
 from parlerd.identity import codes
 from parlerd.operations import types as t
 
@@ -323,14 +324,14 @@ class Sessions:
 
     async def requests(self, caller: Caller, params: t.SessionRequests) -> t.RequestList:
         me = await self._desk.me(caller)
-        rooms = await self._desk.owned_rooms(me, params.room, person=self.as_person(caller))
+        rooms = await self._desk.owned_rooms(me, params.room, person=is_person(caller))
         found = await self._requests_of(rooms)
         room = rooms[0] if params.room is not None and rooms else None
         return t.RequestList(room=room, requests=found)
 
     async def approvals(self, caller: Caller, params: t.Params) -> t.RequestList:
         me = await self._desk.me(caller)
-        rooms = await self._desk.owned_rooms(me, None, person=self.as_person(caller))
+        rooms = await self._desk.owned_rooms(me, None, person=is_person(caller))
         return t.RequestList(room=None, requests=await self._requests_of(rooms))
 
     async def _requests_of(self, rooms: list[RoomId]) -> list[t.Request]:
@@ -364,7 +365,7 @@ class Sessions:
     async def _decide_as_person(self, caller: Caller, params: t.DecideJoin, *, admit: bool) -> t.Decided:
         me = await self._desk.me(caller)
         peer = self._require_person(caller)
-        rooms = await self._desk.owned_rooms(me, params.room, person=self.as_person(caller))
+        rooms = await self._desk.owned_rooms(me, params.room, person=is_person(caller))
         actor, request = await self._find(rooms, params.agent)
         proof: Proof = "cli"
         if params.code is not None and admit:
@@ -445,10 +446,6 @@ class Sessions:
             return found[-1]
         raise Refused("no_such_request")
 
-    def as_person(self, caller: Caller) -> bool:
-        """Whether this caller speaks as the person: a command that names no agent."""
-        return caller.via == "cli" and not caller.as_name
-
     def _require_person(self, caller: Caller) -> PeerProcess:
         """What is known of the process behind a person's decision. Raises `Refused(person_only)` for an agent's door
         and `needs_person` for a command that an agent host started. A speed bump under one uid, and the docs say
@@ -488,11 +485,19 @@ class Sessions:
     # -- closing, listing, revoking ------------------------------------------------------------------------
 
     async def close_session(self, caller: Caller, params: t.CloseSession) -> t.ClosedSession:
+        """End it as its owner or the owner's person; leave it as a member."""
         desk = self._desk
         me = await desk.me(caller)
-        actor, room = await desk.room_of(me, params.room)
+        actor, room, agents = await observed_room(desk, caller, me, params.room)
         by = desk.by(caller, me)
-        settled = await actor.submit(c.CloseRoom(operation="session.close"), by)
+        inside = any(record.id == me.id for record in agents)
+        principal = None
+        if is_person(caller) and room.state.owner_principal == me.principal and room.state.owner != me.id:
+            if not desk.inspect(caller.peer).agent_host:
+                principal = me.principal
+            elif not inside:
+                self._require_person(caller)
+        settled = await actor.submit(c.CloseRoom(operation="session.close", principal=principal), by)
         if desk.rooms.home.aggregate.state.active.get(me.id) == actor.room:
             await desk.rooms.home.submit(c.Activate(agent=me.id, room=None), by)
         return t.ClosedSession(room=actor.room, name=room.state.name, status=settled.decision.answer)
@@ -503,18 +508,21 @@ class Sessions:
         active = desk.rooms.home.aggregate.state.active.get(me.id)
         now = desk.clock.now()
         sessions = []
-        for membership in desk.driver.store.memberships(me.id):
-            if membership.state != "member":
-                continue
-            _, room = await desk.member_room(me, membership.room)
-            state = room.state
-            keys = [_key_info(key, now) for key in state.keys.values()] if state.owner == me.id else []
+        for name, agents in observed_rooms(desk, caller, me).items():
+            state = (await (await desk.rooms.get(name)).quiet()).state
+            inside = [record.name for record in agents if state.members[record.id].present]
+            if not inside:
+                continue  # it left meanwhile
+            owns = state.owner == me.id or (is_person(caller) and state.owner_principal == me.principal)
+            keys = [_key_info(key, now) for key in state.keys.values()] if owns else []
             sessions.append(
                 t.SessionInfo(
                     room=state.room,
                     name=state.name,
                     topic=PeerText(state.topic),
                     owner=state.owner,
+                    owner_name=handle_of(state, state.owner),
+                    agents=inside,
                     state="closed" if state.closed else "open",
                     active=state.room == active,
                     keys=keys,
@@ -530,7 +538,7 @@ class Sessions:
         if room_id is None:
             raise self._unknown_key(caller)
         actor = await desk.rooms.get(room_id)
-        principal = me.principal if self.as_person(caller) else None
+        principal = me.principal if is_person(caller) else None
         try:
             await actor.submit(
                 c.RevokeKey(operation="session.revoke", revoke=key, principal=principal), desk.by(caller, me)

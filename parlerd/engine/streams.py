@@ -19,6 +19,7 @@ from parlerd.engine.actor import RoomActor
 from parlerd.engine.armed import Armed
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.observers import observed_room
 from parlerd.engine.reading import JOIN_BYTES, Reading, render_message
 from parlerd.engine.sessions import Sessions
 from parlerd.operations import types as t
@@ -47,8 +48,7 @@ class Streams:
     async def room(self, caller: Caller, params: t.WatchRoom) -> AsyncGenerator[t.WatchItem, None]:
         """The newest messages that any of this person's agents may see there, and each new one."""
         me = await self._desk.me(caller)
-        actor, observers = await self._observed(me, params.room, person=self._sessions.as_person(caller))
-        room = await actor.quiet()
+        actor, room, observers = await observed_room(self._desk, caller, me, params.room)
         # One mark for everyone: what one of them sees already and another not yet must neither come twice nor be left
         # out.
         at = room.position
@@ -124,33 +124,6 @@ class Streams:
             )
             for position in positions
         ]
-
-    async def _observed(
-        self, me: AgentRecord, wanted: str | None, *, person: bool
-    ) -> tuple[RoomActor[Room], list[AgentRecord]]:
-        """The room, and as whom this caller looks: the person as each of their agents in it, an agent as itself.
-        Someone with none there may not look."""
-        desk = self._desk
-        known = desk.rooms.home.aggregate.state.agents.values() if person else ()
-        mine = [record for record in known if record.principal == me.principal]
-        rooms: dict[RoomId, list[AgentRecord]] = {}
-        for record in [me, *(record for record in mine if record.id != me.id)]:
-            for membership in desk.driver.store.memberships(record.id):
-                if membership.state == "member":
-                    rooms.setdefault(membership.room, []).append(record)
-        if wanted is None:
-            wanted = desk.rooms.home.aggregate.state.active.get(me.id)
-        if wanted is None and rooms:
-            # A person who opened nothing themself means the room their agents talk in: the newest.
-            wanted = list(rooms)[-1] if len(rooms) == 1 else None
-        if wanted is None:
-            await desk.room_of(me, None)
-        assert wanted is not None
-        if RoomId(wanted) in rooms:
-            room = RoomId(wanted)
-        else:
-            room = desk.only([room for room in rooms if desk.name_of(room) == wanted], wanted)
-        return await desk.rooms.get(room), rooms[room]
 
     async def heads(self, caller: Caller) -> dict[RoomId, Seq]:
         """How far each room of this caller's agent goes for it now: where its `changes` begin."""

@@ -188,10 +188,14 @@ class SessionKey(Result, frozen=True, kw_only=True):
 
 
 class SessionInfo(Result, frozen=True, kw_only=True):
+    """`agents` are the caller's that are in it, by name. `keys` are shown to the owner, and to its person."""
+
     room: str
     name: str
     topic: PeerText
     owner: str
+    owner_name: str = ""
+    agents: list[str] = []
     state: str
     active: bool
     keys: list[SessionKey]
@@ -323,12 +327,17 @@ class ListRooms(Params, frozen=True, kw_only=True):
 
 
 class RoomInfo(Result, frozen=True, kw_only=True):
+    """`agents` are the caller's that are in it, by name: a person has several. `unread` and `last_at` are of the first
+    of them, which is the acting agent wherever that is in; `active` says that it is the acting agent's session."""
+
     room: str
     name: str
     topic: PeerText
     kind: str
     home: str
     owner: str
+    owner_name: str = ""
+    agents: list[str] = []
     members: int
     unread: int
     last_at: int

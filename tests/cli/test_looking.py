@@ -48,6 +48,20 @@ def test_rooms_prints_every_room_with_what_is_unread(shell: Shell) -> None:
         assert "knocking" in ran.stdout
 
 
+def test_rooms_says_which_of_ones_agents_is_in_each_where_that_differs(shell: Shell) -> None:
+    shell.daemon.answers(
+        "rooms.list", t.RoomList(rooms=[room(agents=["sam"]), room("b", agents=["codex@repo", "bob"])])
+    )
+    ran = shell.run("rooms")
+    assert "your agents" in ran.stdout
+    assert "codex@repo, bob" in ran.stdout
+
+
+def test_rooms_does_not_repeat_the_one_agent_that_is_in_all_of_them(shell: Shell) -> None:
+    shell.daemon.answers("rooms.list", t.RoomList(rooms=[room(agents=["sam"]), room("b", agents=["sam"])]))
+    assert "your agents" not in shell.run("rooms", terminal=True).stdout
+
+
 def test_a_table_off_a_terminal_is_whole_and_aligned(shell: Shell) -> None:
     shell.daemon.answers("rooms.list", t.RoomList(rooms=[room("x" * 120, topic=PeerText("日本")), room("b")]))
     lines = shell.run("rooms").stdout.splitlines()

@@ -1181,6 +1181,65 @@ def test_a_member_that_leaves_is_out_at_once_and_the_rest_goes_on() -> None:
     run(main)
 
 
+def test_the_person_ends_a_session_that_any_of_their_agents_owns() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            person, window, bob = await served.person(), await served.window("w"), await served.agent("bob")
+            opened = await window.open("one")
+            await served.admit(opened, bob)
+            assert await person.close("one") == "closed"
+            assert (await window.refused("message.send", t.Send(text="x"))).code == "room_closed"
+            (closed,) = [
+                header
+                for header in served.driver.store.facts(RoomId(opened.room), Position(0), 1000)
+                if isinstance(header.event, e.RoomClosed)
+            ]
+            assert (closed.by.actor, closed.authority) == ((await person.whoami()).id, "person")
+            assert (await person.refused("session.close", t.CloseSession(room="one"))).code == "room_closed"
+
+    run(main)
+
+
+def test_the_person_ends_a_session_of_their_agent_that_they_are_in_themselves_and_leaves_as_that_agent() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            window, person = await served.window("w"), await served.person()
+            one, two = await window.open("one"), await window.open("two")
+            for opened in (one, two):
+                await served.admit(opened, person)
+            assert await (await served.agent("sam")).close("one") == "left"
+            assert await person.close("two") == "closed"
+
+    run(main)
+
+
+def test_an_agent_ends_no_session_of_another_agent() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            window, bob, carol = await served.window("w"), await served.agent("bob"), await served.agent("carol")
+            opened = await window.open("one")
+            await served.admit(opened, bob)
+            assert (await carol.refused("session.close", t.CloseSession(room="one"))).code == "no_such_room"
+            assert await bob.close("one") == "left"
+            assert set(await window.roster()) == {(await window.whoami()).name}
+
+    run(main)
+
+
+def test_a_command_of_an_agent_host_does_not_end_the_sessions_of_other_agents() -> None:
+    async def main() -> None:
+        async with engine_world(inspect=in_agent_host) as served:
+            window, person, alice = await served.window("w"), await served.person(), await served.agent("alice")
+            opened = await window.open("one")
+            assert (await person.refused("session.close", t.CloseSession(room="one"))).code == "needs_person"
+            await person.open("own")
+            assert await person.close("own") == "closed"
+            assert (await window.roster())[(await window.whoami()).name].owner
+            assert (await alice.refused("session.close", t.CloseSession(room=opened.room))).code == "no_such_room"
+
+    run(main)
+
+
 def test_a_wait_of_a_member_that_left_elsewhere_ends_with_the_strangers_answer() -> None:
     async def main() -> None:
         async with engine_world() as served:
