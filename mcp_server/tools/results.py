@@ -418,6 +418,12 @@ def _gap(result: t.JoinedSession | Backlog, fencer: Fencer) -> list[str]:
     return [f"{gap}. To read them call parler_recv {call}."]
 
 
+def _closed(result: t.ClosedSession, fencer: Fencer, cut: Cut) -> str:
+    if result.status == "left":
+        return f"You left {_room(result.name, result.room, fencer)}."
+    return f"{_room(result.name, result.room, fencer)} is closed for everyone. It can still be read."
+
+
 def _room(name: str | None, room: str, fencer: Fencer) -> str:
     return f"{fencer.name(name)} ({fencer.name(room)})" if name else fencer.name(room)
 
@@ -438,4 +444,5 @@ _TEXTS: Final[dict[type[t.Result], Callable[[Any, Fencer, Cut], str]]] = {
     t.RequestList: _requests,
     t.WhyResult: _why,
     t.Decided: _decided,
+    t.ClosedSession: _closed,
 }

@@ -132,6 +132,7 @@ _ENTRIES: Final = (
         errors=(*_IN_ROOM, "room_closed", *_STORE),
         facts=("room_closed", "member_left", "session_activated"),
         example={"room": "auth-redesign"},
+        tool=("parler_leave", ""),
         command="parler session close",
     ),
     Operation(

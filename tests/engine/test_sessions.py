@@ -1226,6 +1226,22 @@ def test_an_agent_ends_no_session_of_another_agent() -> None:
     run(main)
 
 
+def test_a_window_leaves_what_it_is_in_and_ends_what_it_owns_whatever_else_its_person_has() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, window = await served.agent("alice"), await served.window("w")
+            opened = await alice.open("one")
+            await served.admit(opened, window)
+            assert await window.close() == "left"
+            assert (await window.refused("session.close", t.CloseSession(room="one"))).code == "no_such_room"
+            assert set(await alice.roster()) == {"alice"}
+            await window.open("two")
+            assert await window.close() == "closed"
+            assert (await window.refused("session.close", t.CloseSession())).code == "no_active_session"
+
+    run(main)
+
+
 def test_a_command_of_an_agent_host_does_not_end_the_sessions_of_other_agents() -> None:
     async def main() -> None:
         async with engine_world(inspect=in_agent_host) as served:

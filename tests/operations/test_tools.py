@@ -92,6 +92,14 @@ def test_only_what_reads_is_marked_read_only() -> None:
     assert marked == {"parler_recv", "parler_rooms"}
 
 
+def test_leaving_is_marked_destructive_for_one_may_end_a_session_for_all_and_no_host_has_to_load_it_at_once() -> None:
+    marked = {tool.name for tool in TOOLS.values() if definition(tool)["annotations"]["destructiveHint"]}
+    assert marked == {"parler_leave"}
+    assert "_meta" not in definition(TOOLS["parler_leave"])
+    assert resolve(TOOLS["parler_leave"], {}).params == t.CloseSession()
+    assert resolve(TOOLS["parler_leave"], {"room": "auth"}).params == t.CloseSession(room="auth")
+
+
 def test_seconds_become_milliseconds_and_are_held_to_fifty() -> None:
     waits = [resolve(TOOLS["parler_recv"], {"wait_secs": secs}).params for secs in (0, 7, 7.0, 3600)]
     assert [params.wait_ms for params in waits if isinstance(params, t.Recv)] == [0, 7000, 7000, 50_000]
