@@ -41,6 +41,11 @@ from parlerd.operations import types as t
 CODE_TRIES: Final = 5
 """Wrong codes for one request before it takes none for a while."""
 CODE_PAUSE_S: Final = 300.0
+BEGINS: Final = 4
+"""Characters of a key that tell it from the others of one person: with 100 keys of 32 letters it is unlikely (one in
+200) that two begin alike, and the other half of a key that admits unasked stays secret."""
+SHORT_ID: Final = 8
+"""Characters of a key's id that stand for it where the code may not be shown."""
 MAX_COUNTED: Final = 4096
 """Requests whose wrong codes are remembered; only a person's own mistakes come here."""
 
@@ -353,7 +358,7 @@ class Sessions:
             requested=request.at,
             fingerprint=codes.fingerprint(request.agent),
             home="local",
-            key=request.key[:8],
+            key=request.key[:SHORT_ID],
         )
 
     async def approve(self, caller: Caller, params: t.DecideJoin) -> t.Decided:
@@ -507,6 +512,8 @@ class Sessions:
         me = await desk.me(caller)
         active = desk.rooms.home.aggregate.state.active.get(me.id)
         now = desk.clock.now()
+        # A command that an agent host started is an agent's: a key of an open door is nothing for its transcript.
+        whole = is_person(caller) and not desk.inspect(caller.peer).agent_host
         sessions = []
         for name, agents in observed_rooms(desk, caller, me).items():
             state = (await (await desk.rooms.get(name)).quiet()).state
@@ -514,7 +521,7 @@ class Sessions:
             if not inside:
                 continue  # it left meanwhile
             owns = state.owner == me.id or (is_person(caller) and state.owner_principal == me.principal)
-            keys = [_key_info(key, now) for key in state.keys.values()] if owns else []
+            keys = [self._key_info(name, key, now, whole=whole) for key in state.keys.values()] if owns else []
             sessions.append(
                 t.SessionInfo(
                     room=state.room,
@@ -533,8 +540,10 @@ class Sessions:
     async def revoke(self, caller: Caller, params: t.RevokeKey) -> t.RevokedKey:
         desk = self._desk
         me = await desk.me(caller)
-        key = await self._key_id(caller, params.key)
-        room_id = desk.driver.store.room_of_key(key)
+        room_id, key = await self._own_key(caller, me, params.key) or (None, None)
+        if key is None:
+            key = await self._key_id(caller, params.key)
+            room_id = desk.driver.store.room_of_key(key)
         if room_id is None:
             raise self._unknown_key(caller)
         actor = await desk.rooms.get(room_id)
@@ -547,7 +556,50 @@ class Sessions:
             if error.code == "unknown_key":
                 raise self._unknown_key(caller) from error
             raise
-        return t.RevokedKey(room=actor.room, key=key[:8], status="revoked")
+        room = await actor.quiet()
+        begins = (self._code_of_key(actor.room, room.state.keys[key]) or "")[:BEGINS]
+        return t.RevokedKey(room=actor.room, key=key[:SHORT_ID], status="revoked", name=room.state.name, begins=begins)
+
+    async def _own_key(self, caller: Caller, me: AgentRecord, typed: str) -> tuple[RoomId, KeyId] | None:
+        """The key of one of the caller's own rooms that is meant by the whole code, the first characters of it, or its
+        short id; None when none is. Asked before any throttle: whoever guesses does not keep an owner from shutting a
+        door. Raises `Refused(ambiguous_name)`.
+        """
+        rooms = await self._desk.owned_rooms(me, None, person=is_person(caller))
+        try:
+            code = codes.normalise(typed)
+        except Refused:
+            return None
+        whole = self._desk.keys.key_id(code)
+        room = self._desk.driver.store.room_of_key(whole)
+        if room in rooms:
+            return room, whole
+        found: list[tuple[RoomId, KeyState, str]] = []
+        for name in rooms:
+            state = (await (await self._desk.rooms.get(name)).quiet()).state
+            for key in state.keys.values():
+                begins = len(code) >= BEGINS and (self._code_of_key(name, key) or "").startswith(code)
+                if begins or typed.strip().lower() == key.id[:SHORT_ID]:
+                    found.append((name, key, state.name))
+        # A door that is shut already is hardly the one that is meant.
+        found = [each for each in found if not each[1].revoked] or found
+        if len(found) > 1:
+            candidates = [f"{key.id[:SHORT_ID]} of {name}" for _, key, name in found]
+            raise Refused("ambiguous_name", "More than one of your keys begins so.", candidates=candidates)
+        return (found[0][0], found[0][1].id) if found else None
+
+    def _key_info(self, room: RoomId, key: KeyState, now: Millis, *, whole: bool) -> t.SessionKey:
+        code = self._code_of_key(room, key) or ""
+        return t.SessionKey(
+            key=key.id[:SHORT_ID],
+            code=code if whole else "",
+            begins=code[:BEGINS],
+            approval=key.gated,
+            expires=key.expires_at,
+            uses=key.uses,
+            max_uses=key.max_uses,
+            state=key.state(now),
+        )
 
     def _agent_id(self, who: str) -> AgentId:
         """A pre-approved agent: by id alone, never by a name it chose itself. Source: rooms spec."""
@@ -558,14 +610,3 @@ class Sessions:
 
 def _words(state: str) -> str:
     return state.replace("_", " ")
-
-
-def _key_info(key: KeyState, now: Millis) -> t.SessionKey:
-    return t.SessionKey(
-        key=key.id[:8],
-        approval=key.gated,
-        expires=key.expires_at,
-        uses=key.uses,
-        max_uses=key.max_uses,
-        state=key.state(now),
-    )

@@ -179,7 +179,13 @@ class ListSessions(Params, frozen=True, kw_only=True):
 
 
 class SessionKey(Result, frozen=True, kw_only=True):
+    """`code` is the key as it is typed, for the person's own shell alone; `begins` its first four characters, for the
+    owner too. Both are empty for a key of an earlier version. `session.revoke` takes `code`, `begins` and `key`, which
+    is the id of the key and opens nothing."""
+
     key: str
+    code: str = ""
+    begins: str = ""
     approval: bool
     expires: int
     uses: int
@@ -213,6 +219,8 @@ class RevokedKey(Result, frozen=True, kw_only=True):
     room: str
     key: str
     status: str
+    name: str = ""
+    begins: str = ""
 
 
 # -- messages ----------------------------------------------------------------------------------------------
