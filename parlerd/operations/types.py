@@ -403,16 +403,22 @@ class WatchApprovals(Params, frozen=True, kw_only=True):
 
 
 class WatchRoom(Params, frozen=True, kw_only=True):
-    """A stream for a person: one `WatchItem` for each message their agents may see, from the newest `tail` on."""
+    """A stream for a person: one `WatchItem` for each message their agents may see, from the newest `tail` on, and for
+    what happens to the room meanwhile."""
 
     room: str | None = None
     tail: Annotated[int, Meta(ge=0, le=MAX_PAGE)] = 20
 
 
 class WatchItem(Result, frozen=True, kw_only=True):
+    """`number` counts the items of this stream, from 1, and is the `seq` of its message too: each agent numbers a room
+    for itself, so the numbers of several would repeat. `event` is message, joined, left, knocked, denied or closed;
+    `agent` is who came, went or knocked, by name."""
+
     room: str
     name: str
     event: str
+    number: int = 0
     message: Message | msgspec.UnsetType = msgspec.UNSET
     agent: str | msgspec.UnsetType = msgspec.UNSET
     at: int = 0
