@@ -390,6 +390,13 @@ def _decided(result: t.Decided, scribe: Scribe, asked: _Asked) -> str:
     return f"{by} declined {who} for {room}."
 
 
+def _closed(result: t.ClosedSession, scribe: Scribe, asked: _Asked) -> str:
+    room = scribe.name(result.name or result.room)
+    if result.status == "left":
+        return f"You left {room}."
+    return f"{room} is closed for everyone. It can still be read."
+
+
 def _clock(at: int) -> str:
     return time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(at / 1000))
 
@@ -405,4 +412,5 @@ _TEXTS: Final[dict[type[t.Result], Callable[[Any, Scribe, _Asked], str]]] = {
     t.RequestList: _requests,
     t.WhyResult: _why,
     t.Decided: _decided,
+    t.ClosedSession: _closed,
 }

@@ -11,6 +11,7 @@ from parlerd.core.model import HOME_ROOM, Millis, PeerText, Position, RoomId, Vi
 from parlerd.engine.budget import TURNS
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.observers import is_person, observed_room, observed_rooms
 from parlerd.engine.reading import handle_of, role_of
 from parlerd.operations import types as t
 from parlerd.store.port import Store
@@ -29,12 +30,16 @@ class Looking:
         me = await desk.me(caller)
         active = desk.rooms.home.aggregate.state.active.get(me.id)
         rooms = []
-        for membership in desk.driver.store.memberships(me.id):
-            if membership.state != "member":
-                continue
-            _, room = await desk.member_room(me, membership.room)
-            state, view = room.state, room.view(me.id)
-            cursor = desk.driver.store.cursor(state.room, me.id)
+        for name, agents in observed_rooms(desk, caller, me).items():
+            room = await (await desk.rooms.get(name)).quiet()
+            state = room.state
+            inside = [record for record in agents if state.members[record.id].present]
+            if not inside:
+                continue  # it left meanwhile
+            reader = inside[0].id
+            view = room.view(reader)
+            cursor = desk.driver.store.cursor(state.room, reader)
+            owns = state.owner == me.id or (is_person(caller) and state.owner_principal == me.principal)
             rooms.append(
                 t.RoomInfo(
                     room=state.room,
@@ -44,12 +49,13 @@ class Looking:
                     home="local",
                     owner=state.owner,
                     owner_name=handle_of(state, state.owner),
+                    agents=[record.name for record in inside],
                     members=sum(1 for member in state.members.values() if member.present),
                     unread=desk.driver.store.unread(state.room, view, cursor.acknowledged),
                     last_at=self._last_at(state.room, view) or state.opened_at,
                     active=state.room == active,
                     state="closed" if state.closed else "open",
-                    pending=len(room.pending()) if state.owner == me.id and not state.closed else 0,
+                    pending=len(room.pending()) if owns and not state.closed else 0,
                 )
             )
         waits = [
@@ -70,7 +76,7 @@ class Looking:
     async def roster(self, caller: Caller, params: t.Roster) -> t.RosterResult:
         desk = self._desk
         me = await desk.me(caller)
-        _, room = await desk.room_of(me, params.room)
+        _, room, _ = await observed_room(desk, caller, me, params.room)
         state = room.state
         members = []
         for member in state.members.values():

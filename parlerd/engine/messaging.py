@@ -26,6 +26,7 @@ from parlerd.engine.armed import Armed
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.notices import Notices
+from parlerd.engine.observers import observers
 from parlerd.engine.reading import Reading, handle_of, is_for, parse_cursor
 from parlerd.operations import types as t
 from parlerd.store.port import Delivery, Page, StoredMessage
@@ -515,8 +516,8 @@ class Messaging:
     # -- where it got to -----------------------------------------------------------------------------------
 
     async def why(self, caller: Caller, params: t.Why) -> t.WhyResult:
-        """For the author: every other member's ladder. For a reader: its own. For anyone else there is no such
-        message."""
+        """For the author: every other member's ladder. For a reader: its own. For the person: what their agents may
+        know of it. For anyone else there is no such message."""
         me = await self._desk.me(caller)
         id = MessageId(params.id)
         if params.id.removeprefix("#").isdigit():
@@ -526,23 +527,28 @@ class Messaging:
         if found is None:
             raise Refused("no_such_message")
         room_id, position = found
-        try:
-            _, room = await self._desk.member_room(me, room_id)
-        except Refused as error:
-            raise Refused("no_such_message") from error
+        room = await (await self._desk.rooms.get(room_id)).quiet()
         header = self._desk.driver.store.message(room_id, position)
         assert header is not None
         assert isinstance(header.event, e.MessagePosted)
-        if not can_see(room.view(me.id), position=position, visibility=header.event.visibility):
+        visibility = header.event.visibility
+        mine = {
+            record.id
+            for record in observers(self._desk, caller, me)
+            if (member := room.state.members.get(record.id)) is not None
+            and member.present
+            and can_see(room.view(record.id), position=position, visibility=visibility)
+        }
+        if not mine:
             raise Refused("no_such_message")
         marks = self._desk.driver.store.deliveries(room_id, position)
         readers = []
         for member in room.state.members.values():
             if member.agent == header.by.actor or not member.present:
                 continue
-            if me.id not in (header.by.actor, member.agent):
+            if mine.isdisjoint((header.by.actor, member.agent)):
                 continue
-            if not can_see(room.view(member.agent), position=position, visibility=header.event.visibility):
+            if not can_see(room.view(member.agent), position=position, visibility=visibility):
                 continue
             readers.append(self._ladder(room, member.agent, header, marks))
         return t.WhyResult(id=id, room=room_id, readers=readers)

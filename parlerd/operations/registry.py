@@ -132,6 +132,7 @@ _ENTRIES: Final = (
         errors=(*_IN_ROOM, "room_closed", *_STORE),
         facts=("room_closed", "member_left", "session_activated"),
         example={"room": "auth-redesign"},
+        tool=("parler_leave", ""),
         command="parler session close",
     ),
     Operation(
@@ -150,7 +151,7 @@ _ENTRIES: Final = (
         result=t.RevokedKey,
         plane="agent",
         effect="destructive",
-        errors=("unknown_key", "not_owner", "throttled", *_STORE),
+        errors=("unknown_key", "ambiguous_name", "home_not_trusted", "not_owner", "throttled", *_STORE),
         facts=("key_revoked",),
         example={"key": "A3KE7DJR"},
         command="parler session revoke",

@@ -366,6 +366,13 @@ def test_a_send_costs_130_bytes_at_most_and_names_the_room() -> None:
     assert "repeats" in shown(msgspec.structs.replace(sent, replayed=True))
 
 
+@pytest.mark.parametrize(("status", "said"), [("left", "You left auth"), ("closed", "auth (r_")])
+def test_leaving_says_whether_one_is_out_or_it_is_over_for_everyone(status: str, said: str) -> None:
+    shown = render(t.ClosedSession(room=ROOM, name="auth", status=status), Fencer())
+    assert shown.text.startswith(said)
+    assert ("closed for everyone" in shown.text) is (status == "closed")
+
+
 def test_every_operation_behind_a_tool_has_a_text() -> None:
     shapes = {entry.result for tool in TOOLS.values() for entry in tool.operations.values()}
     assert shapes <= set(results._TEXTS)

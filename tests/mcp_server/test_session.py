@@ -153,7 +153,7 @@ def test_a_wait_that_ends_with_nothing_is_an_answer() -> None:
             result = await host.call("parler_recv", wait_secs=20)
             assert text_of(result) == "Nothing new.\n"
             assert not result.get("isError")
-            assert trio.current_time() - before == pytest.approx(50)
+            assert trio.current_time() - before == pytest.approx(20)
 
     run(main)
 

@@ -116,6 +116,14 @@ def test_a_message_is_named_by_its_number_however_a_model_writes_it(number: obje
     assert str(params.reply_to).removeprefix("#") == "12"
 
 
+def test_leaving_is_marked_destructive_for_one_may_end_a_session_for_all_and_no_host_has_to_load_it_at_once() -> None:
+    marked = {tool.name for tool in TOOLS.values() if definition(tool)["annotations"]["destructiveHint"]}
+    assert marked == {"parler_leave"}
+    assert "_meta" not in definition(TOOLS["parler_leave"])
+    assert resolve(TOOLS["parler_leave"], {}).params == t.CloseSession()
+    assert resolve(TOOLS["parler_leave"], {"room": "auth"}).params == t.CloseSession(room="auth")
+
+
 def test_one_name_to_send_to_becomes_the_list_that_the_operation_takes() -> None:
     meaning = resolve(TOOLS["parler_send"], {"text": "hi", "to": "bob", "visible_to": ["bob", "eve"]})
     assert meaning.params == t.Send(text="hi", to=("bob",), visible_to=("bob", "eve"))
