@@ -165,13 +165,13 @@ def render_message(room: RoomState, reader: AgentId, stored: StoredMessage) -> t
     header = stored.header
     event = header.event
     assert isinstance(event, e.MessagePosted)
-    text, data, handoff = _parts(room, reader, event, stored.body)
+    text, data, handoff = _parts(room, reader, event, stored)
     return t.Message(
         id=event.id,
         seq=stored.seq,
         at=header.at,
         author=author_of(room, header.by.actor, header.by.host),
-        verified=event.verified,
+        verified=event.verified if _is_whole(stored) else "invalid",
         via=header.by.via,
         kind=event.kind,
         text=PeerText(text),
@@ -184,19 +184,26 @@ def render_message(room: RoomState, reader: AgentId, stored: StoredMessage) -> t
     )
 
 
+def _is_whole(stored: StoredMessage) -> bool:
+    """Whether these are the words that were stored. Nothing erases any yet: a body that is gone was taken away."""
+    return stored.unaltered and (stored.body is not None or stored.header.body is None)
+
+
 def _parts(
-    room: RoomState, reader: AgentId, event: e.MessagePosted, body: bytes | None
+    room: RoomState, reader: AgentId, event: e.MessagePosted, stored: StoredMessage
 ) -> tuple[str, object, t.Handoff | msgspec.UnsetType]:
-    """(text, data, handoff) of a body; an erased one has none."""
-    if body is None:
+    """(text, data, handoff) of a body; an erased one has none, nor one that was altered beyond reading."""
+    if stored.body is None:
         return "", msgspec.UNSET, msgspec.UNSET
     texts: list[str] = []
     data: object = msgspec.UNSET
     handoff: t.Handoff | msgspec.UnsetType = msgspec.UNSET
     try:
-        parts = decode_envelope(body).parts
+        parts = decode_envelope(stored.body).parts
     # msgspec lets text that is not UTF-8 and nesting without end through as they are.
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if not stored.unaltered:
+            return "", msgspec.UNSET, msgspec.UNSET
         raise StoreError("store_corrupt", f"The stored text of {event.id} is damaged.", id=event.id) from error
     for part in parts:
         match part:

@@ -40,6 +40,7 @@ from parlerd.store.port import (
     MarkDelivery,
     Membership,
     MoveCursor,
+    NewFact,
     Outcome,
     Page,
     PutLease,
@@ -48,7 +49,7 @@ from parlerd.store.port import (
     Write,
     prior_by_id,
 )
-from parlerd.store.staging import EMPTY, NO_CHAIN, SALT_LENGTH, FactRow, Staged, is_intact, stage
+from parlerd.store.staging import EMPTY, NO_CHAIN, SALT_LENGTH, FactRow, Staged, is_intact, is_unaltered, stage
 
 _LADDER: Final[tuple[Stage, ...]] = ("stored", "pushed", "read", "acknowledged", "acted")
 _POSITION: Final = attrgetter("position")
@@ -171,6 +172,13 @@ class MemoryStore:
             log = self._logs.get(room)
             return None if log is None else log.bodies.get(position)
 
+    def whole_facts(self, room: RoomId, after: Position, limit: int) -> list[NewFact]:
+        with self._lock:
+            rows = self._facts(room)[max(0, after) :][:limit]
+            return [
+                NewFact(decode_header(row.header), *(self.body(room, row.position) or (None, None))) for row in rows
+            ]
+
     def snapshot(self, room: RoomId) -> Snapshot | None:
         with self._lock:
             return self._snapshots.get(room)
@@ -266,8 +274,12 @@ class MemoryStore:
             size += len(body or b"")
             if len(messages) == limit or (messages and size > max_bytes):
                 return messages, True
-            header = decode_header(self._logs[room].facts[row.position - 1].header)
-            messages.append(StoredMessage(room, numbering.seq_at(row.position), header, body, signature))
+            fact = self._logs[room].facts[row.position - 1]
+            header = decode_header(fact.header)
+            unaltered = is_unaltered(fact.salt, fact.header, fact.digest, header, body)
+            messages.append(
+                StoredMessage(room, numbering.seq_at(row.position), header, body, signature, unaltered=unaltered)
+            )
         return messages, False
 
     # -- looking things up -----------------------------------------------------------------------------------

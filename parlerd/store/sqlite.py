@@ -40,6 +40,7 @@ from parlerd.store.port import (
     MarkDelivery,
     Membership,
     MoveCursor,
+    NewFact,
     Outcome,
     Page,
     PutLease,
@@ -49,7 +50,7 @@ from parlerd.store.port import (
     Write,
     prior_by_id,
 )
-from parlerd.store.staging import EMPTY, NO_CHAIN, SALT_LENGTH, Staged, is_intact, stage
+from parlerd.store.staging import EMPTY, NO_CHAIN, SALT_LENGTH, Staged, is_intact, is_unaltered, stage
 from parlerd.store.upgrade import Schema
 
 _MAX_CACHED_ROOMS: Final = 4_096
@@ -257,7 +258,18 @@ class SqliteStore:
         rows = self._database.rows(
             "SELECT header FROM facts WHERE id > ? AND id < ? ORDER BY id LIMIT ?", (base + after, base + _LOG, limit)
         )
-        return [decode_header(header) for (header,) in rows]
+        return [self._header(header) for (header,) in rows]
+
+    def whole_facts(self, room: RoomId, after: Position, limit: int) -> list[NewFact]:
+        base = self._bases(room)
+        rows = self._database.rows(f"{_BODIED_FACTS} LIMIT ?", (base + after, base + _LOG, limit))
+        return [NewFact(self._header(header), body, signature) for header, body, signature in rows]
+
+    def _header(self, stored: bytes) -> Header:
+        try:
+            return decode_header(stored)
+        except StoreError as error:
+            raise self._database.found_damage() from error
 
     def body(self, room: RoomId, position: Position) -> tuple[bytes, bytes | None] | None:
         row = self._database.row("SELECT body, signature FROM bodies WHERE id = ?", (self._bases(room) + position,))
@@ -290,7 +302,9 @@ class SqliteStore:
             found, more = self._gather(
                 room, view, numbering, start, limit, max_bytes, skip_own=skip_own, kind=kind, newest_first=False
             )
-        messages = [_message(room, numbering, row) for row in found]
+        messages = [self._message(room, numbering, row) for row in found]
+        if kind is None:
+            self._expect(numbering, start, found[-1][0] if more else head.position, len(found), skip_own=skip_own)
         if more or not skip_own or kind is not None:
             end = Position(found[-1][0]) if found else start
         else:
@@ -304,10 +318,37 @@ class SqliteStore:
         found, more = self._gather(
             room, view, numbering, Position(0), limit, max_bytes, skip_own=False, kind=None, newest_first=True
         )
-        messages = [_message(room, numbering, row) for row in reversed(found)]
+        messages = [self._message(room, numbering, row) for row in reversed(found)]
+        self._expect(numbering, found[-1][0] - 1 if more else 0, head.position, len(found), skip_own=False)
         end = Position(found[0][0]) if found else head.position
         end_seq = messages[-1].seq if messages else numbering.seq_at(end)
         return Page(messages, end, end_seq, head.chain if end == head.position else self.chain_at(room, end), more)
+
+    def _message(self, room: RoomId, numbering: Numbering, row: _Found) -> StoredMessage:
+        _, public, private, stored, body, signature, salt, digest = row
+        if stored is None:
+            # The index names a fact that is not there.
+            raise self._database.found_damage()
+        header = self._header(stored)
+        if not isinstance(header.event, MessagePosted):
+            raise self._database.found_damage()
+        return StoredMessage(
+            room,
+            numbering.seq(public, private),
+            header,
+            body,
+            signature,
+            unaltered=is_unaltered(salt, stored, digest, header, body),
+        )
+
+    def _expect(self, numbering: Numbering, after: int, upto: int, count: int, *, skip_own: bool) -> None:
+        """Raise `store_corrupt` unless the index counts as many messages in (after, upto] as a scan found there: a row
+        that a damaged page hides would else be left out without a word."""
+        counted = numbering.seq_at(upto) - numbering.seq_at(after)
+        if skip_own:
+            counted -= numbering.own_at(upto) - numbering.own_at(after)
+        if counted != count:
+            raise self._database.found_damage()
 
     def seq_at(self, room: RoomId, view: View, position: Position) -> Seq:
         return self._numbering(room, view, self.head(room).position).seq_at(position)
@@ -387,7 +428,7 @@ class SqliteStore:
         row = self._database.row("SELECT header FROM facts WHERE id = ?", (self._bases(room) + position,))
         if row is None:
             return None
-        header = decode_header(row[0])
+        header = self._header(row[0])
         return header if isinstance(header.event, MessagePosted) else None
 
     def prior(self, room: RoomId, actor: AgentId, operation: str, key: str) -> Prior | None:
@@ -397,7 +438,7 @@ class SqliteStore:
             (self._bases(room), room, actor, operation, key),
         )
         if row is not None:
-            header = decode_header(row[0])
+            header = self._header(row[0])
             return Prior(header.position, header.input or b"")
         return prior_by_id(self, room, actor, operation, key)
 
@@ -457,6 +498,8 @@ class SqliteStore:
 
     def check(self) -> list[str]:
         found = [f"SQLite reports: {text}" for (text,) in self._database.rows("PRAGMA quick_check") if text != "ok"]
+        if found:
+            self._database.found_damage()
         for sentence, query in _CHECKS:
             found += [sentence.format(*row) for row in self._database.rows(query)]
         return found
@@ -475,7 +518,7 @@ class SqliteStore:
                 while chunk := list(islice(headers, _REBUILD_CHUNK)):
                     batch = _Batch()
                     for (header,) in chunk:
-                        derive(batch.index, room, decode_header(header), counts)
+                        derive(batch.index, room, self._header(header), counts)
                     batch.write(writer)
             # What was counted on a damaged index is not what stands there now.
             self._rooms.clear()
@@ -595,13 +638,8 @@ def _insertion(table: str, width: int, rows: int, conflict: str) -> str:
     return f"INSERT OR FAIL INTO {table} VALUES {', '.join([row] * rows)} {conflict}"  # noqa: S608 - our own names
 
 
-_Found = tuple[int, int, int, bytes, bytes | None, bytes | None]
-"""A message as a scan gives it: position, public and private counts there, header, body, signature."""
-
-
-def _message(room: RoomId, numbering: Numbering, row: _Found) -> StoredMessage:
-    _, public, private, header, body, signature = row
-    return StoredMessage(room, numbering.seq(public, private), decode_header(header), body, signature)
+_Found = tuple[int, int, int, bytes | None, bytes | None, bytes | None, bytes, bytes]
+"""A message as a scan gives it: position, public and private counts there, header, body, signature, salt, digest."""
 
 
 _LAST: Final = 2**63 - 1
@@ -628,19 +666,19 @@ _ADVANCE_CURSOR: Final = (
     " acknowledged = max(acknowledged, excluded.acknowledged)"
     " WHERE excluded.delivered > delivered OR excluded.acknowledged > acknowledged"
 )
-# CROSS JOIN keeps SQLite from starting anywhere but at the few index rows of the page.
+# LEFT JOIN keeps SQLite from starting anywhere but at the few index rows of the page, and shows what fact is not there.
 _PUBLIC_PAGE: Final = """
     SELECT m.position, m.number,
            coalesce((SELECT p.number FROM private_messages p
                       WHERE p.room = m.room AND p.reader = ? AND p.position < m.position
                       ORDER BY p.position DESC LIMIT 1), 0),
-           f.header, b.body, b.signature
-      FROM public_messages m CROSS JOIN facts f ON f.id = ? + m.position
+           f.header, b.body, b.signature, f.salt, f.digest
+      FROM public_messages m LEFT JOIN facts f ON f.id = ? + m.position
       LEFT JOIN bodies b ON b.id = ? + m.position
      WHERE m.room = ? AND m.position > ? AND m.position <= ?"""
 _PRIVATE_PAGE: Final = """
-    SELECT m.position, m.public, m.number, f.header, b.body, b.signature
-      FROM private_messages m CROSS JOIN facts f ON f.id = ? + m.position
+    SELECT m.position, m.public, m.number, f.header, b.body, b.signature, f.salt, f.digest
+      FROM private_messages m LEFT JOIN facts f ON f.id = ? + m.position
       LEFT JOIN bodies b ON b.id = ? + m.position
      WHERE m.room = ? AND m.reader = ? AND m.position > ? AND m.position <= ?"""
 _DELIVERIES: Final = """
@@ -656,6 +694,10 @@ _DELIVERIES: Final = """
      ORDER BY d.reader, s.rung"""
 _WHOLE_FACTS: Final = """
     SELECT f.position, f.header, f.salt, f.digest, f.chain, b.body
+      FROM facts f LEFT JOIN bodies b ON b.id = f.id
+     WHERE f.id > ? AND f.id < ? ORDER BY f.id"""
+_BODIED_FACTS: Final = """
+    SELECT f.header, b.body, b.signature
       FROM facts f LEFT JOIN bodies b ON b.id = f.id
      WHERE f.id > ? AND f.id < ? ORDER BY f.id"""
 _INDEX_TABLES: Final = (

@@ -363,6 +363,35 @@ def test_an_erased_body_leaves_its_place_and_number(store: Store) -> None:
     assert store.verify_chain(ROOM) is None
 
 
+def test_words_that_were_changed_behind_its_back_are_marked(store: Store) -> None:
+    _do(store, append(opened(), message(2), message(3)))
+    _overwrite(store, 2, b"other words")
+    pages = _read(store, everything(BEN)), store.tail(ROOM, everything(BEN), limit=9, max_bytes=999)
+    for page in pages:
+        assert [(found.body, found.unaltered) for found in page.messages] == [
+            (b"other words", False),
+            (b"r_one:3", True),
+        ]
+    assert store.verify_chain(ROOM) == 2
+
+
+def test_whole_facts_are_what_was_appended(store: Store) -> None:
+    facts = [opened(), message(2), joined(3, BEN), message(4)]
+    _do(store, append(*facts))
+    assert store.whole_facts(ROOM, Position(0), 9) == facts
+    assert store.whole_facts(ROOM, Position(1), 2) == facts[1:3]
+    assert store.whole_facts(OTHER, Position(0), 9) == []
+
+
+def _overwrite(store: Store, position: int, body: bytes) -> None:
+    if isinstance(store, SqliteStore):
+        store._database.writer.execute("DROP TRIGGER bodies_never_change")
+        store._database.writer.execute("UPDATE bodies SET body = ? WHERE position = ?", (body, position))
+    else:
+        assert isinstance(store, MemoryStore)
+        store._logs[ROOM].bodies[Position(position)] = body, SIGNATURE
+
+
 def _erase(store: Store, position: int) -> None:
     if isinstance(store, SqliteStore):
         store._database.writer.execute("DELETE FROM bodies WHERE position = ?", (position,))

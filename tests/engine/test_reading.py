@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -17,7 +18,7 @@ from parlerd.engine.reading import handle_of, is_for, parse_cursor, render_messa
 from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import MarkDelivery, Outcome, StoredMessage, Write
-from tests.support.engine import engine_world, run, texts
+from tests.support.engine import World, engine_world, run, texts
 from tests.support.faulty_store import FaultyStore
 
 
@@ -173,6 +174,38 @@ def test_an_erased_body_leaves_a_message_with_its_facts_and_no_words() -> None:
     assert (message.seq, message.at, message.text, message.via) == (3, 5, "", "mcp")
     assert message.data is msgspec.UNSET
     assert message.handoff is msgspec.UNSET
+
+
+@pytest.mark.parametrize("body", [b"\xc1 no envelope", None])
+def test_words_that_were_changed_or_taken_away_are_invalid_and_stop_no_reader(body: bytes | None) -> None:
+    good = stored(verified="valid")
+    assert render_message(RoomState(), BEN, good).verified == "valid"
+    header = msgspec.structs.replace(good.header, body=bytes(32))
+    message = render_message(RoomState(), BEN, replace(good, header=header, body=body, unaltered=body is None))
+    assert (message.verified, message.text) == ("invalid", "")
+
+
+def test_words_that_were_changed_in_the_store_are_shown_and_marked_invalid_to_every_reader() -> None:
+    async def main() -> None:
+        store = MemoryStore()
+        async with engine_world(store=store) as served:
+            alice, bob = await served.room("alice", "bob")
+            for text in ("pay ben", "bye"):
+                await alice.send(text)
+            room = RoomId((await bob.rooms())[0].room)
+            bodies = store._logs[room].bodies
+            position = Position(max(bodies) - 1)
+            body, signature = bodies[position]
+            bodies[position] = body.replace(b"pay ben", b"pay eve"), signature
+        async with World(store=store, keys=served.world.keys, random=served.world.random).serving() as again:
+            bob = await again.agent("bob")
+            for page in (await bob.recv(room=room, since=1), await bob.recv(room=room)):
+                assert [(str(message.text), message.verified) for message in page.messages] == [
+                    ("pay eve", "invalid"),
+                    ("bye", "valid"),
+                ]
+
+    run(main)
 
 
 def test_an_author_or_addressee_the_room_does_not_know_is_named_by_its_id() -> None:

@@ -20,7 +20,7 @@ import pytest
 
 from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.model import AgentId, Millis, Position, Seq
-from parlerd.store.port import MarkDelivery, MoveCursor, PutSnapshot, Write
+from parlerd.store.port import MarkDelivery, MoveCursor, Page, PutSnapshot, Write
 from parlerd.store.sqlite import SqliteStore
 from parlerd.store.upgrade import Schema, newest_backup, shipped_schema
 from tests.store.conftest import Raw
@@ -336,6 +336,86 @@ def test_once_damage_is_found_nothing_more_is_written(path: Path, backups: Path)
         store.transact([[append(opened(OTHER), room=OTHER)]])
     assert caught.value.code == "store_corrupt"
     store.close()
+
+
+def _recv(store: SqliteStore, *, skip_own: bool = False) -> Page:
+    return store.page(ROOM, everything(BEN), Position(0), limit=9, max_bytes=9_999, skip_own=skip_own)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE bodies SET body = x'00' WHERE position = 4",
+        "UPDATE facts SET header = (SELECT header FROM facts WHERE position = 7) WHERE position = 4",
+        "UPDATE facts SET salt = zeroblob(16) WHERE position = 4",
+        "UPDATE facts SET digest = zeroblob(32) WHERE position = 4",
+    ],
+)
+def test_a_message_that_was_changed_in_the_file_is_shown_as_altered_and_its_neighbours_are_not(
+    change: str, store: SqliteStore, raw: Raw
+) -> None:
+    _fill(store)
+    assert [found.unaltered for found in _recv(store).messages] == [True, True, True]
+    raw("DROP TRIGGER bodies_never_change")
+    raw("DROP TRIGGER facts_never_change")
+    raw(change)
+    tail = store.tail(ROOM, everything(BEN), limit=9, max_bytes=9_999)
+    for page in (_recv(store), tail):
+        assert [found.unaltered for found in page.messages] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DELETE FROM facts WHERE position = 4",
+        "DELETE FROM public_messages WHERE position = 4",
+        "UPDATE public_messages SET position = 5 WHERE position = 4",
+        "UPDATE facts SET header = x'00' WHERE position = 4",
+    ],
+)
+@pytest.mark.parametrize("read", ["page", "others", "tail"])
+def test_a_row_that_is_lost_is_no_message_left_out_but_damage_and_nothing_more_is_written(
+    change: str, read: str, store: SqliteStore, raw: Raw
+) -> None:
+    _fill(store)
+    _do(store, append(message(8)))
+    raw("DROP TRIGGER facts_never_change")
+    raw("DROP TRIGGER facts_stay_while_their_room_does")
+    raw(change)
+    reads: dict[str, Callable[[], object]] = {
+        "page": lambda: _recv(store),
+        "others": lambda: _recv(store, skip_own=True),
+        "tail": lambda: store.tail(ROOM, everything(BEN), limit=9, max_bytes=9_999),
+    }
+    with pytest.raises(StoreError) as caught:
+        reads[read]()
+    assert caught.value.code == "store_corrupt"
+    with pytest.raises(StoreError) as caught:
+        store.transact([[MoveCursor(ROOM, ANN, Position(1))]])
+    assert caught.value.code == "store_corrupt"
+
+
+def test_a_page_that_does_not_take_all_that_is_left_counts_what_it_shows(store: SqliteStore, raw: Raw) -> None:
+    _fill(store)
+    _do(store, append(message(8), message(9, BEN), message(10), message(11)))
+    page = store.page(ROOM, everything(BEN), Position(0), limit=4, max_bytes=9_999, skip_own=True)
+    assert [found.header.position for found in page.messages] == [4, 6, 7, 8]
+    raw("DELETE FROM public_messages WHERE position = 7")
+    with pytest.raises(StoreError) as caught:
+        store.page(ROOM, everything(BEN), Position(0), limit=4, max_bytes=9_999, skip_own=True)
+    assert caught.value.code == "store_corrupt"
+
+
+def test_a_check_that_finds_damage_stops_writing_too(store: SqliteStore, path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            "PRAGMA ignore_check_constraints = ON; INSERT INTO cursors VALUES ('r_one', 'UANN', 1, -1)"
+        )
+    (found,) = store.check()
+    assert found.startswith("SQLite reports: CHECK constraint failed")
+    with pytest.raises(StoreError) as caught:
+        store.transact([[MoveCursor(ROOM, ANN, Position(1))]])
+    assert caught.value.code == "store_corrupt"
 
 
 def test_an_unforeseen_failure_in_the_middle_leaves_the_connection_clean(store: SqliteStore) -> None:
