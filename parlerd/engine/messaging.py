@@ -354,7 +354,8 @@ class Messaging:
         if page.messages:
             if armed is None or not armed.covers([stored.header.position for stored in page.messages]):
                 # (after, end] joins what was delivered before; a look at something farther on is marked as just that.
-                await self._reading.mark(actor.room, me.id, _shown(page, after, filtered=filtered))
+                spans = _shown(page, after, filtered=filtered)
+                await self._reading.mark(actor.room, me.id, spans, needed=acknowledges)
             self._reading.note_seen(actor.room, me.id, page)
         shown = {actor.room: page.end} if page.messages and acknowledges and caller.via == "mcp" else {}
         end, end_seq = page.end, page.end_seq

@@ -1,8 +1,8 @@
 """Pages: what a reader is shown, what is recorded before it leaves, and what acknowledging moves.
 
 A page is read away from the loop, and its delivery range is durable before the answer leaves: the range is the ladder
-behind `why`. The cursor moves only by acknowledging, never past what was delivered. Every surface that shows messages
-comes here.
+behind `why`. Only a page that acknowledges nothing is shown without one where the disk takes none. The cursor moves by
+acknowledging alone, never past what was delivered. Every surface that shows messages comes here.
 """
 
 from __future__ import annotations
@@ -85,15 +85,30 @@ class Reading:
     # -- marking and acknowledging -------------------------------------------------------------------------
 
     async def mark(
-        self, room: RoomId, reader: AgentId, spans: Iterable[tuple[Position, Position]], stage: Stage = "read"
+        self,
+        room: RoomId,
+        reader: AgentId,
+        spans: Iterable[tuple[Position, Position]],
+        stage: Stage = "read",
+        *,
+        needed: bool = True,
     ) -> None:
-        """Record, durably, that messages in these (after, upto] reached `stage` for this reader."""
+        """Record, durably, that messages in these (after, upto] reached `stage` for this reader.
+
+        What will be acknowledged needs its mark, or the cursor could not follow. A look that acknowledges nothing does
+        not (`needed` False): where nothing can be written, on a full disk say, it goes on without one.
+        """
         now = self._desk.clock.now()
         marks: list[Write] = [
             MarkDelivery(room, reader, stage, upto=upto, at=now, after=after) for after, upto in spans
         ]
         if marks:
-            await self._desk.driver.commit(marks)
+            try:
+                await self._desk.driver.commit(marks)
+            except StoreError as error:
+                if needed:
+                    raise
+                log.warning("room %s: a look is not on record: %s", room, error.code)
 
     async def acknowledge(self, room: RoomId, reader: AgentId, upto: Position) -> None:
         """Move a reader's cursor. Idempotent, never backwards. Raises `Refused(cursor_ahead)`."""

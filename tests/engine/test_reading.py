@@ -64,6 +64,40 @@ def test_a_page_that_cannot_be_put_on_record_is_not_shown() -> None:
     run(main)
 
 
+@pytest.mark.parametrize("code", ["store_full", "store_readonly", "store_locked", "store_failed", "store_corrupt"])
+def test_looking_needs_no_write(code: str) -> None:
+    async def main() -> None:
+        store = FaultyStore()
+        async with engine_world(store=store) as served:
+            alice, bob = await served.room("alice", "bob")
+            sent = await alice.send("one", kind="decision")
+            store.fail_next_commit(code, times=99)
+            for look in ({"all": True}, {"since": 1}, {"peek": True}, {"kind": "decision"}):
+                assert texts(await bob.recv(**look))[-1] == "one", look
+            everywhere = await bob.ask("message.recv_all", t.Recv(peek=True), t.ReceivedAll)
+            assert [texts(page) for page in everywhere.rooms] == [["one"]]
+            # A command of an agent that exists is a new connection each time.
+            again = await served.agent("bob")
+            assert [room.unread for room in await again.rooms()] == [1]
+            assert set(await again.roster()) == {"alice", "bob"}
+            assert await again.why(sent.id) == {"bob": ["stored"]}
+            assert (await again.whoami()).name == "bob"
+            watched = served.engine.stream("room.watch", t.WatchRoom(tail=1), again.caller)
+            async with watched as items:
+                async for item in items:
+                    assert isinstance(item, t.WatchItem)
+                    assert item.message is not msgspec.UNSET
+                    assert item.message.text == "one"
+                    break
+            # Neither is there anything to acknowledge by mistake, nor is what is acknowledged shown unrecorded.
+            looked = await bob.recv(peek=True)
+            ahead = t.Commit(room=looked.room, cursor=looked.cursor)
+            assert (await bob.refused("message.commit", ahead)).code == "cursor_ahead"
+            assert (await bob.refused("message.recv", t.Recv())).code == code
+
+    run(main)
+
+
 def test_an_acknowledgement_moves_to_what_was_delivered_and_never_back() -> None:
     async def main() -> None:
         async with engine_world() as served:
