@@ -25,9 +25,9 @@ from parlerd.engine.actor import Content, RoomActor, Settled, Submission
 from parlerd.engine.armed import Armed
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
-from parlerd.engine.reading import Reading, handle_of, is_for, parse_cursor
+from parlerd.engine.reading import Reading, handle_of, names_in, parse_cursor
 from parlerd.operations import types as t
-from parlerd.store.port import Delivery, Page, StoredMessage
+from parlerd.store.port import Delivery, Page
 
 MAX_DEPTH: Final = 64
 """Levels of `data`. Decoders stop at a depth that depends on who calls them; this is far below all of them."""
@@ -382,17 +382,16 @@ class Messaging:
     async def _page(
         self, room: Room, view: View, after: Position, params: t.Recv, reader: AgentId, *, skip_own: bool
     ) -> Page:
-        limit = min(params.limit, t.MAX_PAGE)
-        while True:
-            page = await self._reading.page(
-                room, view, after, limit=limit, max_bytes=params.max_bytes, skip_own=skip_own, kind=params.kind
-            )
-            if not params.mentions:
-                return page
-            wanted = [stored for stored in page.messages if _mentions(room, reader, stored)]
-            if wanted or not page.more:
-                return Page(wanted, page.end, page.end_seq, page.chain, page.more)
-            after = page.end
+        return await self._reading.page(
+            room,
+            view,
+            after,
+            limit=min(params.limit, t.MAX_PAGE),
+            max_bytes=params.max_bytes,
+            skip_own=skip_own,
+            kind=params.kind,
+            names=names_in(room.state, reader) if params.mentions else (),
+        )
 
     async def commit(self, caller: Caller, params: t.Commit) -> t.Committed:
         me = await self._desk.me(caller)
@@ -483,8 +482,3 @@ def _shown(page: Page, after: Position, *, filtered: bool) -> list[tuple[Positio
     if not filtered:
         return [(after, page.end)]
     return [(Position(m.header.position - 1), m.header.position) for m in page.messages]
-
-
-def _mentions(room: Room, reader: AgentId, stored: StoredMessage) -> bool:
-    event = stored.header.event
-    return isinstance(event, e.MessagePosted) and is_for(room.state, reader, event)

@@ -51,16 +51,22 @@ class Reading:
         max_bytes: int = JOIN_BYTES,
         skip_own: bool,
         kind: str | None = None,
+        names: Sequence[str] = (),
     ) -> Page:
-        """Messages after a position: from memory when they are the newest, else read away from the loop."""
+        """Messages after a position: from memory when they are the newest, else read away from the loop. `kind` and
+        `names` leave out others, as `Store.page` does."""
         name = room.state.room
         recent = self._recent(room)
         if recent is not None:
-            page = recent.page(room, view, after, limit=limit, max_bytes=max_bytes, skip_own=skip_own, kind=kind)
+            page = recent.page(
+                room, view, after, limit=limit, max_bytes=max_bytes, skip_own=skip_own, kind=kind, names=names
+            )
             if page is not None:
                 return page
         return await self._desk.driver.read(
-            lambda store: store.page(name, view, after, limit=limit, max_bytes=max_bytes, skip_own=skip_own, kind=kind)
+            lambda store: store.page(
+                name, view, after, limit=limit, max_bytes=max_bytes, skip_own=skip_own, kind=kind, names=names
+            )
         )
 
     async def tail(self, room: Room, view: View, *, limit: int) -> Page:
@@ -239,12 +245,13 @@ def _parts(
 def is_for(room: RoomState, reader: AgentId, event: e.MessagePosted) -> bool:
     """Whether a message asks for this reader's attention: by id, by role or handle; a handoff to no one is for
     anyone."""
-    if reader in event.to:
-        return True
+    return not set(names_in(room, reader)).isdisjoint(e.addressees(event))
+
+
+def names_in(room: RoomState, reader: AgentId) -> tuple[str, ...]:
+    """What this reader answers to in a room, as the index of addressees has it."""
     member = room.members.get(reader)
-    if event.role and member is not None:
-        return event.role in (member.role, member.handle)
-    return event.kind == "handoff" and not event.to and not event.role
+    return e.names_of(reader) if member is None else e.names_of(reader, member.handle, member.role)
 
 
 def author_of(room: RoomState, agent: AgentId, host: str) -> t.Author:

@@ -199,19 +199,22 @@ class MemoryStore:
         max_bytes: int,
         skip_own: bool,
         kind: str | None = None,
+        names: Sequence[str] = (),
     ) -> Page:
+        is_filtered = kind is not None or bool(names)
         with self._lock:
             head = self.head(room)
             start = max(Position(0), min(after, head.position))
             wanted = [
                 row
                 for row in self._visible(room, view)
-                if row.position > start
-                and not (skip_own and row.author == view.reader)
-                and (kind is None or row.kind == kind)
+                if row.position > start and not (skip_own and row.author == view.reader)
             ]
+            if is_filtered:
+                found = self._index.found(room, view.reader, names or ("",), kind or "")
+                wanted = [row for row in wanted if row.position in found]
             messages, more = self._take(room, view, wanted, limit, max_bytes)
-            if more or not skip_own or kind is not None:
+            if more or not skip_own or is_filtered:
                 end = messages[-1].header.position if messages else start
             else:
                 end = head.position
@@ -404,6 +407,7 @@ class _Index:
     public: dict[RoomId, list[PublicRow]] = field(default_factory=lambda: defaultdict(list))
     authored: dict[tuple[RoomId, AgentId], list[Position]] = field(default_factory=lambda: defaultdict(list))
     private: dict[tuple[RoomId, AgentId], list[PrivateRow]] = field(default_factory=lambda: defaultdict(list))
+    filters: dict[tuple[RoomId, str, str, str], list[Position]] = field(default_factory=lambda: defaultdict(list))
     priors: dict[tuple[RoomId, AgentId, str, str], Position] = field(default_factory=dict)
     keys: dict[KeyId, RoomId] = field(default_factory=dict)
     memberships: dict[tuple[AgentId, RoomId], str] = field(default_factory=dict)
@@ -411,6 +415,15 @@ class _Index:
     def has(self, name: tuple[str, str]) -> bool:
         sort, id = name
         return id in (self.messages if sort == "message" else self.keys)
+
+    def found(self, room: RoomId, reader: AgentId, names: Iterable[str], kind: str) -> set[Position]:
+        """Where a filter finds something for this reader."""
+        return {
+            position
+            for name in names
+            for audience in ("", reader)
+            for position in self.filters.get((room, audience, name, kind), ())
+        }
 
     def opened(self) -> list[RoomRow]:
         return sorted(self.rooms, key=lambda row: (row.opened_at, row.room))
@@ -424,6 +437,8 @@ class _Index:
             self.authored[public.room, public.author].append(public.position)
         for private in rows.private:
             self.private[private.room, private.reader].append(private)
+        for found in rows.filters:
+            self.filters[found.room, found.audience, found.addressee, found.kind].append(found.position)
         for prior in rows.priors:
             scope = prior.room, prior.actor, prior.operation, prior.key
             self.priors.setdefault(scope, prior.position)

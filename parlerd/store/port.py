@@ -255,13 +255,15 @@ class Store(Protocol):
         max_bytes: int,
         skip_own: bool,
         kind: str | None = None,
+        names: Sequence[str] = (),
     ) -> Page:
         """The reader's messages after a position: at most `limit`, at most `max_bytes` of bodies (but always one).
 
         With `skip_own` the reader's own messages are left out; `end` still moves past those that lie before the last
         one shown, and to the room's head when nothing more follows. With `kind` only messages of that kind are given,
-        and `end` never passes the last one shown. Cost follows what is returned, not the room; each message left out
-        by `skip_own` or `kind` between two that are shown costs an index row. A page never silently leaves out what
+        with `names` only those with one of them among their addressees (see `core.events.addressees`), and `end` never
+        passes the last one shown. Cost follows what is returned, not the room; each message left out by `skip_own`
+        between two that are shown costs an index row. A page never silently leaves out what
         the index counts: where a row cannot be found any more it raises `store_corrupt`.
         """
         ...

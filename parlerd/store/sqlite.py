@@ -10,6 +10,7 @@ Invariant: a transaction is whole or did not happen, and after any failure the c
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import os
 import sqlite3
@@ -178,6 +179,7 @@ class SqliteStore:
             if part.facts and not room.base:
                 room.base = self._number(part.room) * _LOG
                 batch.numbered.append(part.room)
+            batch.logs[part.room] = room.base // _LOG
             batch.facts += [(room.base + fact.position, *fact[1:]) for fact in part.facts]
             batch.bodies += [(room.base + body.position, body.body, body.signature) for body in part.bodies]
         for write in job:
@@ -276,8 +278,11 @@ class SqliteStore:
         return None if row is None else (row[0], row[1])
 
     def snapshot(self, room: RoomId) -> Snapshot | None:
-        row = self._database.row("SELECT fold_version, position, data FROM snapshots WHERE room = ?", (room,))
-        return None if row is None else Snapshot(*row)
+        row = self._database.row("SELECT fold_version, position, data, digest FROM snapshots WHERE room = ?", (room,))
+        if row is None or hashlib.sha256(row[2]).digest() != row[3]:
+            # It is a cache: what rotted is folded again from the facts.
+            return None
+        return Snapshot(*row[:3])
 
     # -- messages as a reader sees them ----------------------------------------------------------------------
 
@@ -291,7 +296,9 @@ class SqliteStore:
         max_bytes: int,
         skip_own: bool,
         kind: str | None = None,
+        names: Sequence[str] = (),
     ) -> Page:
+        is_filtered = kind is not None or bool(names)
         head = self.head(room)
         numbering = self._numbering(room, view, head.position)
         start = max(Position(0), min(after, head.position))
@@ -299,13 +306,14 @@ class SqliteStore:
         more = False
         # The common answer of a poll is that nothing is new: it must not pass over the reader's own messages.
         if not skip_own or numbering.unread(start):
-            found, more = self._gather(
-                room, view, numbering, start, limit, max_bytes, skip_own=skip_own, kind=kind, newest_first=False
-            )
+            scans = self._scans(room, view, numbering, start, limit, skip_own=skip_own, newest_first=False)
+            if is_filtered:
+                scans = self._filtered(room, view, numbering, start, limit, names, kind or "", skip_own=skip_own)
+            found, more = self._gather(scans, limit, max_bytes, newest_first=False)
         messages = [self._message(room, numbering, row) for row in found]
-        if kind is None:
+        if not is_filtered:
             self._expect(numbering, start, found[-1][0] if more else head.position, len(found), skip_own=skip_own)
-        if more or not skip_own or kind is not None:
+        if more or not skip_own or is_filtered:
             end = Position(found[-1][0]) if found else start
         else:
             end = head.position
@@ -315,9 +323,8 @@ class SqliteStore:
     def tail(self, room: RoomId, view: View, *, limit: int, max_bytes: int) -> Page:
         head = self.head(room)
         numbering = self._numbering(room, view, head.position)
-        found, more = self._gather(
-            room, view, numbering, Position(0), limit, max_bytes, skip_own=False, kind=None, newest_first=True
-        )
+        scans = self._scans(room, view, numbering, Position(0), limit, skip_own=False, newest_first=True)
+        found, more = self._gather(scans, limit, max_bytes, newest_first=True)
         messages = [self._message(room, numbering, row) for row in reversed(found)]
         self._expect(numbering, found[-1][0] - 1 if more else 0, head.position, len(found), skip_own=False)
         end = Position(found[0][0]) if found else head.position
@@ -368,46 +375,78 @@ class SqliteStore:
 
         return Numbering(view, head, ask)
 
-    def _gather(
+    def _scans(
         self,
         room: RoomId,
         view: View,
         numbering: Numbering,
         after: Position,
         limit: int,
-        max_bytes: int,
         *,
         skip_own: bool,
-        kind: str | None,
         newest_first: bool,
-    ) -> tuple[list[_Found], bool]:
-        """The reader's messages after a position within both bounds, in reading order of the scan, and whether more
-        follow. Rows are fetched one by one, so nothing is read that the bounds leave out."""
-        narrowed = (" AND m.author <> ?" if skip_own else "") + (" AND m.kind = ?" if kind is not None else "")
-        extra = ([view.reader] if skip_own else []) + ([kind] if kind is not None else [])
-        order = f"{narrowed} ORDER BY m.position {'DESC' if newest_first else 'ASC'} LIMIT ?"
-        public = _PUBLIC_PAGE + order
-        private = _PRIVATE_PAGE + order
+    ) -> list[_Scan]:
+        """The queries that give the reader's messages after a position: what is public, span by span, and what is
+        not. All of a page's scans go in one order."""
+        order = f"{_NOT_OWN if skip_own else ''} ORDER BY m.position {'DESC' if newest_first else 'ASC'} LIMIT ?"
+        extra = (view.reader, limit + 1) if skip_own else (limit + 1,)
         spans = [(max(low, after), high) for low, high in numbering.spans if high > after]
         if newest_first:
             spans.reverse()
         base = self._bases(room)
+        return [
+            [(_PUBLIC_PAGE + order, (view.reader, base, base, room, low, high, *extra)) for low, high in spans],
+            [(_PRIVATE_PAGE + order, (base, base, room, view.reader, after, numbering.head, *extra))],
+        ]
+
+    def _filtered(
+        self,
+        room: RoomId,
+        view: View,
+        numbering: Numbering,
+        after: Position,
+        limit: int,
+        names: Sequence[str],
+        kind: str,
+        *,
+        skip_own: bool,
+    ) -> list[_Scan]:
+        """The same through the index of what readers filter by: queries for each name that the reader goes by."""
+        order = f"{_NOT_OWN if skip_own else ''} ORDER BY s.position LIMIT ?"
+        extra = (view.reader, limit + 1) if skip_own else (limit + 1,)
+        spans = [(max(low, after), high) for low, high in numbering.spans if high > after]
+        base = self._bases(room)
+        log = base // _LOG
+        scans: list[_Scan] = []
+        for name in names or ("",):
+            asked = (log, name, kind)
+            scans += [
+                [
+                    (_PUBLIC_FILTERED + order, (view.reader, room, base, base, *asked, low, high, *extra))
+                    for low, high in spans
+                ],
+                [
+                    (
+                        _PRIVATE_FILTERED + order,
+                        (room, view.reader, base, base, *asked, view.reader, after, numbering.head, *extra),
+                    )
+                ],
+            ]
+        return scans
+
+    def _gather(
+        self, scans: Sequence[_Scan], limit: int, max_bytes: int, *, newest_first: bool
+    ) -> tuple[list[_Found], bool]:
+        """What the scans find within both bounds, in their order and each message once, and whether more follow. Rows
+        are fetched one by one, so nothing is read that the bounds leave out."""
         connection = self._database.borrow()
         found: list[_Found] = []
         size = 0
         try:
-            scans: list[Iterator[_Found]] = [
-                chain.from_iterable(
-                    connection.execute(public, (view.reader, base, base, room, low, high, *extra, limit + 1))
-                    for low, high in spans
-                ),
-                iter(
-                    connection.execute(
-                        private, (base, base, room, view.reader, after, numbering.head, *extra, limit + 1)
-                    ),
-                ),
-            ]
-            for row in heapq.merge(*scans, key=itemgetter(0), reverse=newest_first):
+            rows = [chain.from_iterable(connection.execute(*query) for query in scan) for scan in scans]
+            for row in heapq.merge(*rows, key=itemgetter(0), reverse=newest_first):
+                if found and row[0] == found[-1][0]:
+                    continue
                 size += len(row[4] or b"")
                 if len(found) == limit or (found and size > max_bytes):
                     return found, True
@@ -502,6 +541,9 @@ class SqliteStore:
             self._database.found_damage()
         for sentence, query in _CHECKS:
             found += [sentence.format(*row) for row in self._database.rows(query)]
+        for room, data, digest in self._database.rows("SELECT room, data, digest FROM snapshots"):
+            if hashlib.sha256(data).digest() != digest:
+                found.append(f"The snapshot of room {room} is not what was stored; the room is folded without it.")
         return found
 
     def rebuild_index(self) -> None:
@@ -516,7 +558,7 @@ class SqliteStore:
                     writer.execute("SELECT header FROM facts WHERE id > ? AND id < ? ORDER BY id", (base, base + _LOG))
                 )
                 while chunk := list(islice(headers, _REBUILD_CHUNK)):
-                    batch = _Batch()
+                    batch = _Batch(logs={room: number})
                     for (header,) in chunk:
                         derive(batch.index, room, self._header(header), counts)
                     batch.write(writer)
@@ -564,6 +606,7 @@ class _StoredCounts(Counts):
 class _Batch:
     """Rows of a transaction, by table, in order."""
 
+    logs: dict[RoomId, int] = field(default_factory=dict)
     numbered: list[RoomId] = field(default_factory=list)
     facts: list[tuple[Any, ...]] = field(default_factory=list)
     bodies: list[tuple[int, bytes, bytes | None]] = field(default_factory=list)
@@ -602,6 +645,7 @@ class _Batch:
             ("messages", index.messages, ""),
             ("public_messages", index.public, ""),
             ("private_messages", index.private, ""),
+            ("filtered_messages", [(self.logs[row.room], *row[1:]) for row in index.filters], ""),
             # The first fact of a request stands for it.
             ("idempotency", index.priors, "ON CONFLICT DO NOTHING"),
             ("room_keys", index.keys, ""),
@@ -621,7 +665,8 @@ class _Batch:
                     (lease.window, lease.agent, lease.host, lease.workspace, lease.slot, lease.taken_at),
                 )
         for snapshot in self.snapshots:
-            writer.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?)", snapshot)
+            digest = hashlib.sha256(snapshot[3]).digest()
+            writer.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?)", (*snapshot, digest))
 
 
 def _insert(writer: sqlite3.Connection, table: str, rows: Sequence[tuple[Any, ...]], conflict: str) -> None:
@@ -642,6 +687,9 @@ _Found = tuple[int, int, int, bytes | None, bytes | None, bytes | None, bytes, b
 """A message as a scan gives it: position, public and private counts there, header, body, signature, salt, digest."""
 
 
+_Scan = Sequence[tuple[str, tuple[Any, ...]]]
+"""Queries one after the other, each with its parameters; what they give together is in order."""
+_NOT_OWN: Final = " AND m.author <> ?"
 _LAST: Final = 2**63 - 1
 _LOG: Final = 2**32
 """Ids of one log: a fact's or body's id is its log's number times this, and its position."""
@@ -681,6 +729,24 @@ _PRIVATE_PAGE: Final = """
       FROM private_messages m LEFT JOIN facts f ON f.id = ? + m.position
       LEFT JOIN bodies b ON b.id = ? + m.position
      WHERE m.room = ? AND m.reader = ? AND m.position > ? AND m.position <= ?"""
+# CROSS JOIN: from the few rows of the filter to the numbers of the message there.
+_PUBLIC_FILTERED: Final = """
+    SELECT s.position, m.number,
+           coalesce((SELECT p.number FROM private_messages p
+                      WHERE p.room = m.room AND p.reader = ? AND p.position < m.position
+                      ORDER BY p.position DESC LIMIT 1), 0),
+           f.header, b.body, b.signature, f.salt, f.digest
+      FROM filtered_messages s CROSS JOIN public_messages m ON m.room = ? AND m.position = s.position
+      LEFT JOIN facts f ON f.id = ? + s.position
+      LEFT JOIN bodies b ON b.id = ? + s.position
+     WHERE s.log = ? AND s.addressee = ? AND s.kind = ? AND s.audience = '' AND s.position > ? AND s.position <= ?"""
+_PRIVATE_FILTERED: Final = """
+    SELECT s.position, m.public, m.number, f.header, b.body, b.signature, f.salt, f.digest
+      FROM filtered_messages s
+      CROSS JOIN private_messages m ON m.room = ? AND m.reader = ? AND m.position = s.position
+      LEFT JOIN facts f ON f.id = ? + s.position
+      LEFT JOIN bodies b ON b.id = ? + s.position
+     WHERE s.log = ? AND s.addressee = ? AND s.kind = ? AND s.audience = ? AND s.position > ? AND s.position <= ?"""
 _DELIVERIES: Final = """
     WITH stages (stage, rung) AS
          (VALUES ('stored', 1), ('pushed', 2), ('read', 3), ('acknowledged', 4), ('acted', 5))
@@ -705,6 +771,7 @@ _INDEX_TABLES: Final = (
     "messages",
     "public_messages",
     "private_messages",
+    "filtered_messages",
     "idempotency",
     "room_keys",
     "memberships",
@@ -728,6 +795,14 @@ _CHECKS: Final = (
         "Room {0} has a body at {1} without its fact.",
         "SELECT coalesce(l.room, b.log), b.position FROM bodies b LEFT JOIN facts f ON f.id = b.id"
         " LEFT JOIN logs l ON l.number = b.log WHERE f.id IS NULL",
+    ),
+    (
+        "Room {0} has {1} public messages and {2} by kind: run `parler doctor --rebuild`.",
+        "SELECT l.room, coalesce(p.n, 0), coalesce(k.n, 0) FROM logs l"
+        " LEFT JOIN (SELECT room, count(*) AS n FROM public_messages GROUP BY room) p ON p.room = l.room"
+        " LEFT JOIN (SELECT log, count(*) AS n FROM filtered_messages WHERE audience = '' AND addressee = ''"
+        " GROUP BY log) k ON k.log = l.number"
+        " WHERE coalesce(p.n, 0) <> coalesce(k.n, 0)",
     ),
     (
         "Room {0} has {1} messages and {2} in the index: run `parler doctor --rebuild`.",

@@ -15,16 +15,18 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from parlerd.core.errors import ParlerError, Refused, StoreError
+from parlerd.core.events import names_of
 from parlerd.core.model import AgentId, Millis, Position, Seq
-from parlerd.store.port import MarkDelivery, MoveCursor, Page, PutSnapshot, Write
+from parlerd.store.port import MarkDelivery, MoveCursor, NewFact, Page, PutSnapshot, Write
 from parlerd.store.sqlite import SqliteStore
 from parlerd.store.upgrade import Schema, newest_backup, shipped_schema
 from tests.store.conftest import Raw
-from tests.support.facts import ANN, BEN, OTHER, ROOM, append, everything, joined, knocked, message, minted, opened
+from tests.support.facts import ANN, BEN, CAT, OTHER, ROOM, append, everything, joined, knocked, message, minted, opened
 
 NOBODY = 65534
 
@@ -501,7 +503,16 @@ def test_a_log_cut_anywhere_gives_whole_transactions(path: Path, backups: Path) 
 
 # -- care --------------------------------------------------------------------------------------------------------
 
-_INDEX = ("rooms", "messages", "public_messages", "private_messages", "idempotency", "room_keys", "memberships")
+_INDEX = (
+    "rooms",
+    "messages",
+    "public_messages",
+    "private_messages",
+    "filtered_messages",
+    "idempotency",
+    "room_keys",
+    "memberships",
+)
 
 
 def test_remaking_the_index_gives_the_same_rows(store: SqliteStore, raw: Raw) -> None:
@@ -522,6 +533,62 @@ def test_a_damaged_index_is_found_and_remade(store: SqliteStore, raw: Raw) -> No
     assert store.check() == []
     _do(store, append(message(8)))
     assert store.seq_at(ROOM, everything(ANN), Position(8)) == 4
+
+
+def test_messages_that_a_filter_would_not_find_are_named_by_a_check(store: SqliteStore, raw: Raw) -> None:
+    _fill(store)
+    raw("DELETE FROM filtered_messages WHERE position = 4")
+    assert store.check() == [f"Room {ROOM} has 2 public messages and 1 by kind: run `parler doctor --rebuild`."]
+
+
+def test_a_snapshot_that_rotted_is_not_used_and_is_named_by_a_check(store: SqliteStore, raw: Raw) -> None:
+    _fill(store)
+    _do(store, PutSnapshot(ROOM, 1, Position(7), b"folded"))
+    assert store.snapshot(ROOM) is not None
+    raw("UPDATE snapshots SET data = x'00'")
+    assert store.snapshot(ROOM) is None
+    (found,) = store.check()
+    assert found.startswith(f"The snapshot of room {ROOM}")
+    _do(store, PutSnapshot(ROOM, 1, Position(7), b"folded"))
+    assert store.check() == []
+
+
+@pytest.mark.parametrize(
+    "filters", [{"kind": "task"}, {"names": names_of(BEN, "ben", "dev")}, {"kind": "task", "names": names_of(BEN)}]
+)
+def test_what_a_filter_leaves_out_costs_nothing(filters: dict[str, Any], store: SqliteStore) -> None:
+    """Counted in the steps of SQLite's machine: the same among 40 other messages and among 4,000."""
+    steps = [0]
+
+    def one_more() -> None:
+        steps[0] += 1
+
+    connection = store._database.borrow()
+    connection.set_progress_handler(one_more, 1)
+    store._database.give_back(connection)
+
+    def cost() -> int:
+        steps[0] = 0
+        page = store.page(ROOM, everything(BEN), Position(0), limit=9, max_bytes=9_999, skip_own=True, **filters)
+        assert [found.header.position for found in page.messages] == [2]
+        return steps[0]
+
+    def others(first: int, last: int) -> list[NewFact]:
+        # In public and in private, for nobody and for others.
+        return [
+            message(
+                position,
+                to=(CAT,) * (position % 2),
+                role="op" * (position % 3 == 0),
+                visible_to=None if position % 5 else (BEN, CAT),
+            )
+            for position in range(first, last)
+        ]
+
+    _do(store, append(opened(), message(2, kind="task", to=(BEN,)), *others(3, 43)))
+    few = cost()
+    _do(store, append(*others(43, 4_043)))
+    assert cost() < few * 2
 
 
 def test_what_was_counted_on_a_damaged_index_is_forgotten_when_it_is_remade(
