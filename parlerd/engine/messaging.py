@@ -50,8 +50,8 @@ def input_digest(params: t.Params) -> bytes:
         raise Refused("invalid_param", "A parameter is not valid text.") from error
 
 
-def check_text(text: str, param: str) -> None:
-    """Raise `Refused(text_too_long)` for more than 256 KiB: never a cut."""
+def check_text(text: str, param: str) -> int:
+    """The size of a text in bytes. Raises `Refused(text_too_long)` for more than 256 KiB: never a cut."""
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > MAX_TEXT:
         raise Refused(
@@ -61,6 +61,7 @@ def check_text(text: str, param: str) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise Refused("invalid_param", f"`{param}` is not valid text.", param=param) from error
+    return size
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +90,9 @@ class Posting:
         return self.outcome()
 
 
-def check_data(data: Any) -> None:
-    """Raise `Refused(invalid_param)` for anything but JSON of at most 64 levels, `text_too_long` past 256 KiB.
+def check_data(data: Any) -> int:
+    """The size of `data` in bytes. Raises `Refused`: `invalid_param` for anything but JSON of at most 64 levels,
+    `text_too_long` past 256 KiB.
 
     Every reader of the room must be able to take it apart again: what one surface cannot show would stop a reader there
     for good.
@@ -119,6 +121,7 @@ def check_data(data: Any) -> None:
         raise Refused("invalid_param", "`data` holds text that is not valid.", param="data") from error
     if size > MAX_TEXT:
         raise Refused("text_too_long", f"`data` is larger than {MAX_TEXT} bytes.", param="data", limit=MAX_TEXT)
+    return size
 
 
 class Messaging:
@@ -147,10 +150,10 @@ class Messaging:
         return self._post_text(caller, me, actor, params)
 
     def _post_text(self, caller: Caller, me: AgentRecord, actor: RoomActor[Room], params: t.Send) -> Posting:
-        check_text(params.text, "text")
+        size = check_text(params.text, "text")
         parts: list[Part] = [TextPart(params.text)]
         if params.data is not None:
-            check_data(params.data)
+            size += check_data(params.data)
             parts.append(DataPart(params.data))
         command = c.PostMessage(
             operation="message.send",
@@ -161,12 +164,11 @@ class Messaging:
             visibility=params.visible_to or None,
             reply_to=None if params.reply_to is None else MessageId(params.reply_to),
         )
-        return self._post(caller, me, actor, command, tuple(parts))
+        return self._post(caller, me, actor, command, tuple(parts), size)
 
     async def give_handoff(self, caller: Caller, params: t.GiveHandoff) -> t.GivenHandoff:
         me = await self._desk.me(caller)
-        check_text(params.next, "next")
-        check_text(params.summary, "summary")
+        size = check_text(params.next, "next") + check_text(params.summary, "summary")
         target = label(params.for_) if params.for_ else ""
         actor, room = await self._desk.room_of(me, params.room)
         members = room.state.members.values()
@@ -180,7 +182,7 @@ class Messaging:
             role="" if known is not None else target,
         )
         part = HandoffPart(next=params.next, summary=params.summary, target=target)
-        sent = await self._post(caller, me, actor, command, (part,)).result()
+        sent = await self._post(caller, me, actor, command, (part,), size).result()
         return t.GivenHandoff(id=sent.id, room=sent.room, for_=target or None, replayed=sent.replayed, key=sent.key)
 
     def _post(
@@ -190,15 +192,17 @@ class Messaging:
         actor: RoomActor[Room],
         command: c.PostMessage,
         parts: tuple[Part, ...],
+        size: int,
     ) -> Posting:
-        """Put a message in the room's line. The key travels with a failure too, so that a retry can be the same
-        request: its author's, or else one that is drawn here."""
+        """Put a message of so many bytes in the room's line. The key travels with a failure too, so that a retry can be
+        the same request: its author's, or else one that is drawn here."""
         if command.key is None:
             id = MessageId(self._desk.random.new("m"))
             command = msgspec.structs.replace(command, id=id, key=drawn_key(id), fresh=True)
         elif command.key in caller.fresh:
             command = msgspec.structs.replace(command, fresh=True)
         try:
+            self._desk.quotas.take(me.id, bytes=size)
             content = Content(parts=parts, seen=self._reading.seen(actor.room, me.id))
             submission = actor.enqueue(command, self._desk.by(caller, me), content)
         except ParlerError as error:
