@@ -234,7 +234,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     # -- load
     _E(
         "throttled",
-        "Too many wrong guesses.",
+        "That was too much in too short a time.",
         "Wait a moment and try again.",
         action="back_off",
         retryable=True,

@@ -16,6 +16,7 @@ from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.driver import Driver
 from parlerd.engine.notifier import Notifier
 from parlerd.engine.ports import Clock, HostFiles, Keys, Randomness
+from parlerd.engine.quota import Quotas
 from parlerd.engine.rooms import Rooms
 from parlerd.engine.seats import Seats
 from parlerd.engine.throttle import GuessThrottle
@@ -44,6 +45,10 @@ class Desk:
     default_home: bool
     draining: bool = False
     budget: TurnBudget = field(default_factory=TurnBudget)
+    quotas: Quotas = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.quotas = Quotas(self.settings)
 
     # -- who -----------------------------------------------------------------------------------------------
 

@@ -27,9 +27,9 @@ from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.notices import Notices
 from parlerd.engine.observers import observers
-from parlerd.engine.reading import Reading, handle_of, is_for, parse_cursor
+from parlerd.engine.reading import Reading, handle_of, names_in, parse_cursor
 from parlerd.operations import types as t
-from parlerd.store.port import Delivery, Page, StoredMessage
+from parlerd.store.port import Delivery, Page
 
 ANYONE: Final = "anyone"
 """Said instead of naming nobody; a reserved word, so no agent has this name."""
@@ -62,8 +62,8 @@ def input_digest(params: t.Params) -> bytes:
         raise Refused("invalid_param", "A parameter is not valid text.") from error
 
 
-def check_text(text: str, param: str) -> None:
-    """Raise `Refused(text_too_long)` for more than 256 KiB: never a cut."""
+def check_text(text: str, param: str) -> int:
+    """The size of a text in bytes. Raises `Refused(text_too_long)` for more than 256 KiB: never a cut."""
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > MAX_TEXT:
         raise Refused(
@@ -73,6 +73,7 @@ def check_text(text: str, param: str) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise Refused("invalid_param", f"`{param}` is not valid text.", param=param) from error
+    return size
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +102,9 @@ class Posting:
         return self.outcome()
 
 
-def check_data(data: Any) -> None:
-    """Raise `Refused(invalid_param)` for anything but JSON of at most 64 levels, `text_too_long` past 256 KiB.
+def check_data(data: Any) -> int:
+    """The size of `data` in bytes. Raises `Refused`: `invalid_param` for anything but JSON of at most 64 levels,
+    `text_too_long` past 256 KiB.
 
     Every reader of the room must be able to take it apart again: what one surface cannot show would stop a reader there
     for good.
@@ -131,6 +133,7 @@ def check_data(data: Any) -> None:
         raise Refused("invalid_param", "`data` holds text that is not valid.", param="data") from error
     if size > MAX_TEXT:
         raise Refused("text_too_long", f"`data` is larger than {MAX_TEXT} bytes.", param="data", limit=MAX_TEXT)
+    return size
 
 
 class Messaging:
@@ -160,12 +163,12 @@ class Messaging:
         return self._post_text(caller, me, actor, params)
 
     def _post_text(self, caller: Caller, me: AgentRecord, actor: RoomActor[Room], params: t.Send) -> Posting:
-        check_text(params.text, "text")
+        size = check_text(params.text, "text")
         if not params.text and params.data is None:
             raise Refused("invalid_param", "The text is empty.", param="text")
         parts: list[Part] = [TextPart(params.text)]
         if params.data is not None:
-            check_data(params.data)
+            size += check_data(params.data)
             parts.append(DataPart(params.data))
         command = c.PostMessage(
             operation="message.send",
@@ -176,7 +179,7 @@ class Messaging:
             visibility=params.visible_to or None,
             reply_to=None if params.reply_to is None else self._message_id(actor.aggregate, me.id, params.reply_to),
         )
-        return self._post(caller, me, actor, command, tuple(parts))
+        return self._post(caller, me, actor, command, tuple(parts), size)
 
     def _message_id(self, room: Room, reader: AgentId, meant: str) -> MessageId:
         """The message that is meant by its id, or by this reader's own number of it. Raises
@@ -195,8 +198,7 @@ class Messaging:
 
     async def give_handoff(self, caller: Caller, params: t.GiveHandoff) -> t.GivenHandoff:
         me = await self._desk.me(caller)
-        check_text(params.next, "next")
-        check_text(params.summary, "summary")
+        size = check_text(params.next, "next") + check_text(params.summary, "summary")
         target = "" if params.for_ in ("", ANYONE) else str(label(params.for_))
         actor, room = await self._desk.room_of(me, params.room)
         command = c.PostMessage(
@@ -209,7 +211,7 @@ class Messaging:
         # Readers are told a name, also where an id was given.
         named = handle_of(room.state, AgentId(target))
         part = HandoffPart(next=params.next, summary=params.summary, target=named)
-        sent = await self._post(caller, me, actor, command, (part,)).result()
+        sent = await self._post(caller, me, actor, command, (part,), size).result()
         return t.GivenHandoff(
             id=sent.id, room=sent.room, for_=named or None, replayed=sent.replayed, key=sent.key, name=sent.name
         )
@@ -221,15 +223,17 @@ class Messaging:
         actor: RoomActor[Room],
         command: c.PostMessage,
         parts: tuple[Part, ...],
+        size: int,
     ) -> Posting:
-        """Put a message in the room's line. The key travels with a failure too, so that a retry can be the same
-        request: its author's, or else one that is drawn here."""
+        """Put a message of so many bytes in the room's line. The key travels with a failure too, so that a retry can be
+        the same request: its author's, or else one that is drawn here."""
         if command.key is None:
             id = MessageId(self._desk.random.new("m"))
             command = msgspec.structs.replace(command, id=id, key=drawn_key(id), fresh=True)
         elif command.key in caller.fresh:
             command = msgspec.structs.replace(command, fresh=True)
         try:
+            self._desk.quotas.take(me.id, bytes=size)
             content = Content(parts=parts, seen=self._reading.seen(actor.room, me.id))
             submission = actor.enqueue(command, self._desk.by(caller, me), content)
         except ParlerError as error:
@@ -426,7 +430,8 @@ class Messaging:
         if page.messages:
             if armed is None or not armed.covers([stored.header.position for stored in page.messages]):
                 # (after, end] joins what was delivered before; a look at something farther on is marked as just that.
-                await self._reading.mark(actor.room, me.id, _shown(page, after, filtered=filtered))
+                spans = _shown(page, after, filtered=filtered)
+                await self._reading.mark(actor.room, me.id, spans, needed=acknowledges)
             self._reading.note_seen(actor.room, me.id, page)
         shown = {actor.room: page.end} if page.messages and acknowledges and caller.via == "mcp" else {}
         end, end_seq = page.end, page.end_seq
@@ -478,17 +483,16 @@ class Messaging:
     async def _page(
         self, room: Room, view: View, after: Position, params: t.Recv, reader: AgentId, *, skip_own: bool
     ) -> Page:
-        limit = min(params.limit, t.MAX_PAGE)
-        while True:
-            page = await self._reading.page(
-                room, view, after, limit=limit, max_bytes=params.max_bytes, skip_own=skip_own, kind=params.kind
-            )
-            if not params.mentions:
-                return page
-            wanted = [stored for stored in page.messages if _mentions(room, reader, stored)]
-            if wanted or not page.more:
-                return Page(wanted, page.end, page.end_seq, page.chain, page.more)
-            after = page.end
+        return await self._reading.page(
+            room,
+            view,
+            after,
+            limit=min(params.limit, t.MAX_PAGE),
+            max_bytes=params.max_bytes,
+            skip_own=skip_own,
+            kind=params.kind,
+            names=names_in(room.state, reader) if params.mentions else (),
+        )
 
     async def commit(self, caller: Caller, params: t.Commit) -> t.Committed:
         me = await self._desk.me(caller)
@@ -589,8 +593,3 @@ def _shown(page: Page, after: Position, *, filtered: bool) -> list[tuple[Positio
     if not filtered:
         return [(after, page.end)]
     return [(Position(m.header.position - 1), m.header.position) for m in page.messages]
-
-
-def _mentions(room: Room, reader: AgentId, stored: StoredMessage) -> bool:
-    event = stored.header.event
-    return isinstance(event, e.MessagePosted) and is_for(room.state, reader, event)

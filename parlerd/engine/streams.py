@@ -163,7 +163,8 @@ class Streams:
         positions = sorted(found)[-newest:] if newest else []
         if positions and not armed.covers(positions):
             # Observing is recorded before it is shown, and is not reading: the observer is in no roster.
-            await self._reading.mark(actor.room, me.id, [(Position(positions[0] - 1), positions[-1])], stage="pushed")
+            span = (Position(positions[0] - 1), positions[-1])
+            await self._reading.mark(actor.room, me.id, [span], stage="pushed", needed=False)
         items = dict(life)
         for position in positions:
             items[position] = t.WatchItem(

@@ -382,7 +382,6 @@ class RoomInfo(Result, frozen=True, kw_only=True):
     active: bool
     state: str
     pending: int = 0
-    owner_name: str = ""
 
 
 class RoomList(Result, frozen=True, kw_only=True):

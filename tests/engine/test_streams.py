@@ -412,8 +412,9 @@ def test_a_store_that_fails_under_a_stream_ends_it_with_its_code_and_nothing_els
             person = await served.person()
             await person.whoami()
             await alice.send("one")
-            store.fail_next_commit("store_locked")
+            store.unreadable = "store_locked"
             assert await refused(served, person, t.WatchRoom(room=(await alice.rooms())[0].room)) == "store_locked"
+            store.unreadable = None
             assert (await alice.send("two")).seq == 2
 
     run(main)

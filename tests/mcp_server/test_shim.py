@@ -20,7 +20,16 @@ from parlerd.daemon import in_home
 from parlerd.settings import Era
 from parlerd.wire.messages import PROTOCOL, Note
 from tests.support.mcp_lines import ENVELOPE, heard_in
-from tests.support.shim_process import DaemonEnd, FakeDaemon, HostSide, Json, shim
+from tests.support.shim_process import (
+    PATIENCE,
+    SHIM,
+    DaemonEnd,
+    FakeDaemon,
+    HostSide,
+    Json,
+    bare_python,
+    shim,
+)
 
 SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
 
@@ -566,12 +575,33 @@ def test_a_host_that_reads_no_more_ends_it_and_the_daemon_learns_that_it_was_not
 ) -> None:
     with shim(home) as host:
         end = attach(host, daemon)
+        host.call("parler_recv")
+        assert end.line()["method"] == "tools/call"
         assert host.process.stdout is not None
         host.process.stdout.close()
-        host.call("parler_recv")
-        end.answer(end.line())
         assert end.hear() == Note(what="eof", written=False)
         assert host.end() == 0
+
+
+def test_a_killed_host_ends_it_also_while_another_process_holds_its_stdin(home: Path, daemon: FakeDaemon) -> None:
+    # The host is a process of its own, which starts the shim with the pipe that this test holds on to, and is killed.
+    reading, writing = os.pipe()
+    code = "import subprocess, sys; subprocess.Popen(sys.argv[1:], stdin=0, stdout=subprocess.PIPE).wait()"
+    command = [bare_python(), "-I", "-S", str(SHIM), "--host", "test", "--home", str(home)]
+    host = subprocess.Popen([sys.executable, "-c", code, *command], stdin=reading)
+    try:
+        os.close(reading)
+        connection = daemon.accept().welcome()
+        os.write(writing, b'{"jsonrpc":"2.0","id":1,"method":"ping-through"}\n')
+        assert connection.line()["method"] == "ping-through"
+        host.kill()
+        host.wait(PATIENCE)
+        assert connection.hear() == Note(what="eof", written=False)
+        assert connection.hear() is None
+    finally:
+        host.kill()
+        host.wait(PATIENCE)
+        os.close(writing)
 
 
 def test_input_that_ends_before_a_daemon_came_still_gets_its_answers(home: Path) -> None:
