@@ -3,13 +3,14 @@
     demo -> AgentWindow -> mcp Client ==stdin/stdout==> shim ==> parlerd
 
 With it the demo is to Parler what Claude Code or Codex is. Not here: what is said (`parlerd.cli.demo_story`). It is the
-other side of everything else in this package and imports none of it. Importing it takes most of a second.
+other side of everything else in this package and imports none of it but `heard`, which reads a text as a model does.
+Importing it takes most of a second.
 Invariant: all that a window was ever shown stands in `shown`, so that one can look for what it must not have seen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,23 +20,24 @@ from mcp import Client, StdioServerParameters
 from mcp.client.context import ClientRequestContext
 from mcp.shared.exceptions import MCPError
 
+from mcp_server.heard import Heard, hear
 from parlerd import __version__
 
 Answering = Callable[[str], Awaitable[str | None]]
 """A person at this host: shown a form's message, gives what they type into its code field; None closes the form."""
 
 ANSWER_SECONDS: Final = 60.0
-"""For one answer: beyond the longest wait a call may ask for."""
+"""For one answer: beyond the longest wait that the demo asks for."""
 
 
 class ToolError(Exception):
-    """A tool answered with an error. `body` is the coded error as the window was shown it."""
+    """A tool answered with an error, which the window was shown as `heard`."""
 
-    def __init__(self, body: Mapping[str, Any]) -> None:
-        super().__init__(f"{body.get('code')}: {body.get('message')}")
-        self.code: str = body.get("code", "")
-        self.retryable: bool = body.get("retryable", False)
-        self.key: str = body.get("key", "")
+    def __init__(self, heard: Heard) -> None:
+        super().__init__(heard.said.partition("\n")[0])
+        self.code = heard.error
+        self.retryable = heard.is_retryable
+        self.key = heard.retry_key
         """The idempotency key of a write that failed."""
 
 
@@ -76,22 +78,14 @@ class AgentWindow:
         """The names of the tools that the host would show its model."""
         return [tool.name for tool in (await self._open().list_tools()).tools]
 
-    async def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
-        """Call a tool; its structured content. Raises `ToolError`."""
-        content: dict[str, Any] = (await self._call(tool, arguments)).structured_content or {}
-        return content
-
-    async def call_for_text(self, tool: str, **arguments: Any) -> str:
-        """Call a tool; the text that a model is shown, which holds more of a long message. Raises `ToolError`."""
-        blocks = (await self._call(tool, arguments)).content
-        return "".join(block.text for block in blocks if isinstance(block, types.TextContent))
-
-    async def _call(self, tool: str, arguments: dict[str, Any]) -> types.CallToolResult:
+    async def call(self, tool: str, **arguments: Any) -> Heard:
+        """Call a tool; what the text says that a model is shown. Raises `ToolError`."""
         result = await self._open().call_tool(tool, arguments)
         self.shown.append(result.model_dump_json())
+        heard = hear("".join(block.text for block in result.content if isinstance(block, types.TextContent)))
         if result.is_error:
-            raise ToolError((result.structured_content or {}).get("error", {}))
-        return result
+            raise ToolError(heard)
+        return heard
 
     async def read(self, uri: str) -> str | None:
         """A resource as text; None when it is refused."""

@@ -24,13 +24,14 @@ import trio
 
 from parlerd.cli.demo_home import DemoHome
 from parlerd.cli.demo_recap import Recap
-from parlerd.cli.demo_texts import Broken, Texts, expect, unfenced, visible, whole_text
+from parlerd.cli.demo_texts import TELLING, Broken, Texts, expect, visible, whole_texts
 from parlerd.core.errors import ParlerError
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from mcp_server.demo_client import AgentWindow
+    from mcp_server.heard import Heard, Part
 
 STEP_SECONDS: Final = 15.0
 """For one step. All of them together take a few seconds; one that takes so long is broken."""
@@ -106,7 +107,7 @@ class Story:
         self._code = ""
         self._open_windows: list[AgentWindow] = []
         self._names: dict[AgentWindow, str] = {}
-        self._joined: dict[str, Any] = {}
+        self._joined: Heard | None = None
         self._joined_after = 0.0
 
     async def play(self) -> None:
@@ -222,22 +223,22 @@ class Story:
 
     async def _open(self, step: Step) -> None:
         opened = await self._opener.call("parler_open_session", context=self.recap.text, topic=TOPIC)
-        expect(opened["approval"] is True, "The session can be entered without asking a person.")
-        self._key, self._room = opened["key"], opened["room"]
+        expect(opened.asks_person, "The session can be entered without asking a person.")
+        self._key, self._room = opened.session_key, opened.room
         step.facts = {"room": self._room, "context": self.recap.source, "characters": len(self.recap.text)}
         step.detail = f"{self.recap.source}, {len(self.recap.text):,} characters; the key to hand over is {self._key}"
 
     async def _knock(self, step: Step) -> None:
         pending = await self._joiner.call("parler_join_session", key=self._key, wait_secs=0)
-        expect(pending["status"] == "pending", f"The door answered {pending['status']}.")
-        expect(not pending["messages"], "It was shown messages before anyone let it in.")
-        self._code = pending["code"]
-        step.facts = {"status": pending["status"], "code": self._code}
+        expect(pending.status == "pending", f"The door answered {pending.status or pending.said}.")
+        expect(not pending.parts, "It was shown messages before anyone let it in.")
+        self._code = pending.join_code
+        step.facts = {"status": pending.status, "code": self._code}
         step.detail = f"pending: a person decides. Its own side shows the code {self._code}"
 
     async def _blind(self, step: Step) -> None:
         rooms = await self._joiner.call("parler_rooms")
-        expect(rooms["rooms"] == [], "It sees a room.")
+        expect(not rooms.entries, "It sees a room.")
         tried = 0
         for tool, arguments in (
             ("parler_recv", {"room": self._room}),
@@ -254,7 +255,7 @@ class Story:
                 raise Broken(f"{tool} worked from outside.")
         expect(await self._joiner.read(f"parler://room/{self._room}/messages") is None, "It can read the room.")
         everything = "\n".join(self._joiner.shown)
-        telling = [line for line in self.recap.text.splitlines() if len(line) > _TELLING]
+        telling = [line for line in self.recap.text.splitlines() if len(line) > TELLING]
         leaked = [line for line in telling if _in_json(line) in everything]
         expect(not leaked, f"It was shown of the context: {leaked[:1]}")
         step.facts = {"refused": tried + 1}
@@ -278,28 +279,29 @@ class Story:
             nursery.start_soon(wait_at_the_door)
             decided = await self._opener.call("parler_approve")
             answered = trio.current_time()
-        expect(decided["status"] == "approved", f"The decision was {decided['status']}.")
-        expect(decided["proof"] == "form", f"The proof was {decided['proof']}.")
-        step.facts = {"proof": decided["proof"], "woken_after_ms": round((self._joined_after - answered) * 1000, 2)}
+        decision = decided.decision
+        expect(decision is not None and decision.admitted, f"The answer was: {decided.said}")
+        expect(decision is not None and decision.by_person and not self._codes, "It was let in without the form.")
+        step.facts = {"proof": "form", "woken_after_ms": round((self._joined_after - answered) * 1000, 2)}
         step.detail = "the person typed that code into a form at the first window; an empty form had decided nothing"
 
     async def _landed(self, step: Step) -> None:
         joined = self._joined
-        expect(joined["status"] == "joined", f"The door answered {joined['status']}.")
-        (recap,) = joined["messages"]
-        text = await whole_text(self._joiner, self._room, recap)
+        if joined is None or joined.status != "joined":
+            raise Broken(f"The door answered {joined.status or joined.said if joined else 'nothing'}.")
+        expect(len(joined.messages) == 1, f"It was shown {len(joined.messages)} messages.")
+        (recap,) = joined.messages
+        (text,) = await whole_texts(self._joiner, joined)
         expect(text == self.recap.text, "The context is not what was opened with.")
-        expect(recap["verified"] == "valid", f"Its signature is {recap['verified']}.")
-        names = [recap["author"]["name"], *await self._others_in_the_room()]
-        self._names = {self._opener: names[0], self._joiner: next(name for name in names if name != names[0])}
-        step.facts = {"characters": len(text), "verified": recap["verified"], "names": list(self._names.values())}
-        step.detail = (
-            f"{self._names[self._joiner]} has all {len(text):,} characters, word for word, signed by {names[0]}"
-        )
-
-    async def _others_in_the_room(self) -> list[str]:
+        expect(recap.verified, f"Of its signature is said: {', '.join(recap.facts)}.")
+        self._names = {self._opener: recap.author, self._joiner: joined.you}
         roster = await self._opener.call("parler_rooms", action="roster")
-        return [member["name"] for member in roster["members"]]
+        present = {member.name for member in roster.entries}
+        expect(present == set(self._names.values()), f"In the room are {', '.join(sorted(present))}.")
+        step.facts = {"characters": len(text), "verified": "valid", "names": list(self._names.values())}
+        step.detail = (
+            f"{self._names[self._joiner]} has all {len(text):,} characters, word for word, signed by {recap.author}"
+        )
 
     # -- the conversation ------------------------------------------------------------------------------------
 
@@ -317,7 +319,7 @@ class Story:
 
     async def _say_to_one_who_waits(self, speaker: AgentWindow, listener: AgentWindow, text: str) -> float:
         """Milliseconds from the send to the other side's waiting call having answered with it."""
-        page: dict[str, Any] = {}
+        page: Heard | None = None
         woken = 0.0
 
         async def listen() -> None:
@@ -330,40 +332,41 @@ class Story:
             await self._until_it_waits(listener, seen_by=speaker)
             begun = trio.current_time()
             sent = await speaker.call("parler_send", text=text)
-        self._texts.sent(text, sent["id"])
+        self._texts.sent(text, sent.sent)
         self._teller.said(self._names[speaker], text)
-        (message,) = page["messages"]
-        expect(await whole_text(listener, self._room, message) == text, "The other side was shown another text.")
-        expect(message["author"]["name"] == self._names[speaker], "The other side was told another author.")
+        message = _only(page)
+        expect(await whole_texts(listener, _heard(page)) == [text], "The other side was shown another text.")
+        expect(message.author == self._names[speaker], "The other side was told another author.")
         return (woken - begun) * 1000
 
     async def _until_it_waits(self, listener: AgentWindow, *, seen_by: AgentWindow) -> None:
         while True:
             roster = await seen_by.call("parler_rooms", action="roster")
-            if any(m["name"] == self._names[listener] and m["presence"] == "waiting" for m in roster["members"]):
+            member = roster.entry(self._names[listener])
+            if member is not None and "waiting" in member.facts:
                 return
             await trio.sleep(LOOK_SECONDS)
 
     # -- the accident ----------------------------------------------------------------------------------------
 
     async def _kill(self, step: Step) -> None:
-        answered: dict[str, str] = {}
-        """Text to the key that the answer named."""
-        lost: dict[str, str] = {}
-        """Text to the key that the error named."""
-        shown: set[str] = set()
+        keys = {text: f"note-{number}" for number, text in enumerate(_BURST, 1)}
+        answered: list[str] = []
+        lost: list[str] = []
+        shown: set[int] = set()
         enough = trio.Event()
 
         async def send(texts: Iterator[str]) -> None:
             for text in texts:
                 try:
-                    sent = await self._opener.call("parler_send", text=text)
+                    sent = await self._opener.call("parler_send", text=text, key=keys[text])
                 except self._tool_error as error:
-                    expect(error.retryable and bool(error.key), f"A send that was cut off was answered {error.code}.")
-                    lost[text] = error.key
+                    expect(error.retryable, f"A send that was cut off was answered {error.code}.")
+                    expect(error.key == keys[text], "A send that was cut off was answered with another key.")
+                    lost.append(text)
                     return
-                answered[text] = sent["key"]
-                self._texts.sent(text, sent["id"])
+                answered.append(text)
+                self._texts.sent(text, sent.sent)
                 if len(answered) == _KILL_AT:
                     enough.set()
 
@@ -371,7 +374,7 @@ class Story:
             try:
                 while True:
                     page = await self._joiner.call("parler_recv", wait_secs=WAIT_SECS)
-                    shown.update(message["id"] for message in page["messages"])
+                    shown.update(page.seqs)
             except self._tool_error as error:
                 expect(error.retryable, f"A wait that was cut off was answered {error.code}.")
 
@@ -386,19 +389,19 @@ class Story:
             killed = trio.current_time()
         # What was answered is asked for again too: it must be the same message, whatever died in between.
         replayed = 0
-        for text, key in {**answered, **lost}.items():
-            again = await self._opener.call("parler_send", text=text, key=key)
+        for text in (*answered, *lost):
+            again = await self._opener.call("parler_send", text=text, key=keys[text])
             step.facts.setdefault("back_after_ms", _ms(killed))
             if text in answered:
-                expect(again["replayed"], "A send that was repeated became another message.")
-                expect(again["id"] == self._texts.id_of(text), "A send that was repeated was given another id.")
+                expect(again.is_replay, "A send that was repeated became another message.")
+                expect(again.sent == self._texts.number_of(text), "A send that was repeated was given another number.")
             else:
-                replayed += again["replayed"]
-                self._texts.sent(text, again["id"])
+                replayed += again.is_replay
+                self._texts.sent(text, again.sent)
         for text in texts:
             sent = await self._opener.call("parler_send", text=text)
-            self._texts.sent(text, sent["id"])
-        repeated = await self._catch_up({self._texts.id_of(text) for text in _BURST}, shown)
+            self._texts.sent(text, sent.sent)
+        repeated = await self._catch_up({self._texts.number_of(text) for text in _BURST}, shown)
         pid = await trio.to_thread.run_sync(self.home.daemon)
         expect(pid not in (0, self._pid), "The daemon was not started again.")
         self._pid = pid
@@ -415,14 +418,13 @@ class Story:
             f" {replayed} had been stored already"
         )
 
-    async def _catch_up(self, wanted: set[str], seen: set[str]) -> int:
+    async def _catch_up(self, wanted: set[int], seen: set[int]) -> int:
         """Read on until all of `wanted` was seen; how many were shown again, because that was not acknowledged."""
         repeated = 0
         while not wanted <= seen:
             page = await self._joiner.call("parler_recv", wait_secs=WAIT_SECS)
-            ids = [message["id"] for message in page["messages"]]
-            repeated += len(seen.intersection(ids))
-            seen.update(ids)
+            repeated += len(seen.intersection(page.seqs))
+            seen.update(page.seqs)
         return repeated
 
     async def _count(self, step: Step) -> None:
@@ -431,9 +433,9 @@ class Story:
         self._texts.found(mine)
         counts = self.counts
         expect(counts["lost"] == counts["doubled"] == 0, f"{counts['lost']} lost, {counts['doubled']} doubled.")
-        why = await self._opener.call("parler_rooms", action="why", id=self._texts.id_of(_TALK[1]))
-        (reader,) = why["readers"]
-        stages = [reached["stage"] for reached in reader["stages"]]
+        why = await self._opener.call("parler_rooms", action="why", id=str(self._texts.number_of(_TALK[1])))
+        reader = why.entry(self._names[self._joiner])
+        stages = list(reader.words) if reader is not None else ["nowhere"]
         expect("acknowledged" in stages, f"The first answer only got as far as {stages[-1]}.")
         step.facts = {**counts, "ladder": stages}
         step.detail = (
@@ -441,35 +443,37 @@ class Story:
             " both sides read the same in the same order"
         )
 
-    async def _read_all(self, window: AgentWindow) -> list[tuple[str, str, str]]:
-        """(id, author, text) of every message this window may see, looked back at without marking anything as read."""
-        found: list[tuple[str, str, str]] = []
-        since, more = 0, True
-        while more:
-            page = await window.call("parler_recv", room=self._room, since=since)
-            for message in page["messages"]:
-                text = await whole_text(window, self._room, message)
-                found.append((message["id"], message["author"]["name"], text))
-                since = message["seq"]
-            more = page["more"]
+    async def _read_all(self, window: AgentWindow) -> list[tuple[int, str, str]]:
+        """(number, author, text) of every message this window may see, looked back at without marking anything as
+        read."""
+        found: list[tuple[int, str, str]] = []
+        call: dict[str, Any] | None = {"room": self._room, "since": 0}
+        while call is not None:
+            page = await window.call("parler_recv", **call)
+            for message, text in zip(page.messages, await whole_texts(window, page), strict=True):
+                author = self._names[window] if message.author == "you" else message.author
+                found.append((message.seq, author, text))
+            # What was cut was read to its end, and said nothing of what follows.
+            cut = page.rest_call is not None
+            call = {"room": self._room, "since": found[-1][0]} if cut else page.more_call
         return found
 
     async def _handoff(self, step: Step) -> None:
-        page: dict[str, Any] = {}
+        page: Heard | None = None
 
         async def listen() -> None:
-            page.update(await self._opener.call("parler_recv", wait_secs=WAIT_SECS))
+            nonlocal page
+            page = await self._opener.call("parler_recv", wait_secs=WAIT_SECS)
 
         to = self._names[self._opener]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(listen)
             await self._until_it_waits(self._opener, seen_by=self._joiner)
             await self._joiner.call("parler_handoff", next=_NEXT, summary=_SUMMARY, **{"for": to})
-        (message,) = page["messages"]
-        handoff = message["handoff"]
-        expect(handoff["to_you"] is True, "It does not say that the turn is its own.")
-        expect(unfenced(handoff["next"])[0] == _NEXT, "It was told another thing to do.")
-        expect(unfenced(handoff["summary"])[0] == _SUMMARY, "It was told another summary.")
+        message = _only(page)
+        expect(message.turn_to == "you", "It does not say that the turn is its own.")
+        expect(message.text == _NEXT, "It was told another thing to do.")
+        expect(_heard(page).further(message.seq, "summary") == _SUMMARY, "It was told another summary.")
         self._teller.said(self._names[self._joiner], f"{_SUMMARY} Next: {_NEXT}")
         step.facts = {"for": to}
         step.detail = f"{to} waited, and has the turn and what to do next"
@@ -489,12 +493,20 @@ class Story:
         step.detail = f"windows closed, daemon stopped, home {f'kept in {kept}' if kept else 'removed'}"
 
 
-_TELLING: Final = 8
-"""Characters of a line of the context that cannot turn up elsewhere by chance."""
-
-
 async def _import(module: str) -> None:
     await trio.to_thread.run_sync(importlib.import_module, module)
+
+
+def _heard(page: Heard | None) -> Heard:
+    if page is None:
+        raise Broken("A call was not answered.")
+    return page
+
+
+def _only(page: Heard | None) -> Part:
+    messages = _heard(page).messages
+    expect(len(messages) == 1, f"It was shown {len(messages)} messages instead of one.")
+    return messages[0]
 
 
 def _in_json(line: str) -> str:

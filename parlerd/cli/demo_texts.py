@@ -1,19 +1,19 @@
-"""The texts of a demo: taken out of their fences, put together where they were cut, and counted.
+"""The texts of a demo: put together where they were cut, and counted.
 
-Not here: what is sent and when (`demo_story`). Invariant: a text counts only if it is the same to the letter.
+Not here: what is sent and when (`demo_story`), how a text is read (`mcp_server.heard`). Invariant: a text counts only
+if it is the same to the letter.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
-from mcp_server.fence import Fencer
+from mcp_server.fence import reveal
+from mcp_server.heard import Heard
 
-_FENCE: Final = re.compile(r"\[peer text (\w+)[^\]\n]*\]\n(.*)\n\[end \1([^\n]*)\]", re.DOTALL)
-_READ_ON: Final = re.compile(r'"offset":(\d+)')
+TELLING: Final = 8
+"""Characters of a line that cannot turn up elsewhere by chance."""
 
 
 class Broken(Exception):
@@ -23,7 +23,7 @@ class Broken(Exception):
 class Reader(Protocol):
     """The part of a window that reading on needs."""
 
-    async def call_for_text(self, tool: str, **arguments: Any) -> str: ...
+    async def call(self, tool: str, **arguments: Any) -> Heard: ...
 
 
 class Texts:
@@ -31,19 +31,20 @@ class Texts:
 
     def __init__(self, recap: str) -> None:
         self._sent = [recap]
-        self._ids: dict[str, str] = {}
+        self._numbers: dict[str, int] = {}
         self.counts = {"sent": 0, "stored": 0, "lost": 0, "doubled": 0}
 
-    def sent(self, text: str, id: str) -> None:
-        """`text` went out and was acknowledged as message `id`."""
+    def sent(self, text: str, number: int) -> None:
+        """`text` went out and was acknowledged as message `number`."""
         self._sent.append(text)
-        self._ids[text] = id
+        self._numbers[text] = number
 
-    def id_of(self, text: str) -> str:
-        return self._ids[text]
+    def number_of(self, text: str) -> int:
+        return self._numbers[text]
 
-    def found(self, messages: list[tuple[str, str, str]]) -> None:
-        """What the room holds. Raises `Broken` when a message is not the one that was acknowledged."""
+    def found(self, messages: list[tuple[int, str, str]]) -> None:
+        """What the room holds: number, author and text of each message. Raises `Broken` when a message is not the one
+        that was acknowledged."""
         sent, stored = Counter(self._sent), Counter(text for _, _, text in messages)
         self.counts = {
             "sent": sent.total(),
@@ -51,8 +52,9 @@ class Texts:
             "lost": (sent - stored).total(),
             "doubled": (stored - sent).total(),
         }
-        for id, _, text in messages[1:]:
-            expect(self._ids.get(text, id) == id, "A message has another id than the one its sender was told.")
+        for number, _, text in messages[1:]:
+            told = self._numbers.get(text, number)
+            expect(told == number, "A message has another number than the one its sender was told.")
 
 
 def expect(held: bool, otherwise: str) -> None:
@@ -63,23 +65,26 @@ def expect(held: bool, otherwise: str) -> None:
 
 def visible(text: str) -> str:
     """`text` with hidden characters written out, as every reader is shown it."""
-    return unfenced(Fencer().wrap(text))[0]
+    return reveal(text).text
 
 
-def unfenced(shown: str) -> tuple[str, int]:
-    """The text inside the one fence, and the character to read on from (0 when that is all). Raises `Broken`."""
-    found = _FENCE.search(shown)
-    if found is None:
-        raise Broken("Text of another agent was shown outside a fence.")
-    read_on = _READ_ON.search(found[3])
-    return found[2], int(read_on[1]) if read_on else 0
+async def whole_texts(reader: Reader, page: Heard) -> list[str]:
+    """The texts of the messages of a page that `reader` was shown. What was cut is read on as the answer says. Raises
+    `Broken` when a part is missing or stands outside the fence too."""
+    texts = page.texts
+    _expect_fenced(page)
+    shown = page.messages[-1].end if page.messages else 0
+    while (call := page.rest_call) is not None:
+        page = await reader.call("parler_recv", **call)
+        expect(len(page.messages) == 1, "The rest of a long message was not shown.")
+        (part,) = page.messages
+        _expect_fenced(page)
+        expect(part.begin == shown, f"The rest of a long message begins at {part.begin}, not at {shown}.")
+        texts[-1] += part.text
+        shown = part.end
+    return texts
 
 
-async def whole_text(reader: Reader, room: str, message: Mapping[str, Any]) -> str:
-    """The text of a message that `reader` was shown. What was cut is read as the cut says."""
-    text, read_on = unfenced(message["text"])
-    while read_on:
-        after = {"room": room, "since": message["seq"] - 1, "limit": 1}
-        part, read_on = unfenced(await reader.call_for_text("parler_recv", **after, offset=read_on))
-        text += part
-    return text
+def _expect_fenced(page: Heard) -> None:
+    leaked = any(len(line) > TELLING and line in page.said for text in page.texts for line in text.splitlines())
+    expect(not leaked, "Text of another agent was shown outside a fence.")

@@ -7,23 +7,66 @@ from typing import Any
 import pytest
 import trio
 
-from mcp_server.fence import Fencer
-from parlerd.cli.demo_texts import Broken, Texts, unfenced, visible, whole_text
+from mcp_server.budget import Budget
+from mcp_server.heard import Heard, hear
+from mcp_server.tools.results import Scribe
+from parlerd.cli.demo_texts import Broken, Texts, visible, whole_texts
+from parlerd.operations.traits import HostTraits
+from tests.support import answers
 
 
-@pytest.mark.parametrize("text", ["", "one line", "two\nlines\n", "[peer text abc]\n[end abc]", "ends in a bracket]"])
+class Slices:
+    """A window that shows a message of some thousand characters in several parts."""
+
+    def __init__(self, text: str) -> None:
+        self.page = answers.page(answers.message("before", seq=6), answers.message(text, seq=7))
+        self.asked: list[dict[str, Any]] = []
+        self.scribe = Scribe()
+        self.scribe.budget = Budget(HostTraits(page=2_000))
+
+    def first(self) -> Heard:
+        return hear(self.scribe.write(self.page).text)
+
+    async def call(self, tool: str, **arguments: Any) -> Heard:
+        await trio.lowlevel.checkpoint()
+        self.asked.append({"tool": tool, **arguments})
+        rest = answers.page(self.page.messages[1])
+        return hear(self.scribe.write(rest, offset=arguments["offset"]).text)
+
+
+@pytest.mark.parametrize("text", ["", "one line", "two\nlines\n", "[peer 01234567]\n[end 01234567]", "ends in ]"])
 def test_a_text_comes_out_of_its_fence_as_it_went_in(text: str) -> None:
-    assert unfenced(Fencer().wrap(text)) == (text, 0)
+    window = Slices(text)
+    assert trio.run(whole_texts, window, window.first()) == ["before", text]
+    assert window.asked == []
 
 
-def test_a_text_that_was_cut_says_where_to_read_on() -> None:
-    rest = 'the rest: parler_recv {"since":1,"limit":1,"offset":{next}}'
-    assert unfenced(Fencer().wrap("abcdef", limit=4, rest=rest)) == ("abcd", 4)
+def test_a_long_text_is_read_on_as_its_answer_says() -> None:
+    text = "".join(f"Line {number} of many.\n" for number in range(250))
+    window = Slices(text)
+    assert trio.run(whole_texts, window, window.first()) == ["before", text]
+    offsets = [call["offset"] for call in window.asked]
+    assert len(offsets) > 2
+    assert offsets == sorted(set(offsets))
+    assert {(call["tool"], call["since"]) for call in window.asked} == {("parler_recv", 6)}
+
+
+def test_a_part_that_does_not_begin_where_the_one_before_ended_breaks_the_demo() -> None:
+    class Skipping(Slices):
+        async def call(self, tool: str, **arguments: Any) -> Heard:
+            return await super().call(tool, **{**arguments, "offset": arguments["offset"] + 1})
+
+    window = Skipping("x" * 5_000)
+    with pytest.raises(Broken):
+        trio.run(whole_texts, window, window.first())
 
 
 def test_a_text_outside_a_fence_breaks_the_demo() -> None:
+    window = Slices("")
+    page = hear("1 in demo: hello there\n[peer 01234567 #7 bob]\nhello there\n[end 01234567]\n")
     with pytest.raises(Broken):
-        unfenced("hello")
+        trio.run(whole_texts, window, page)
+    assert trio.run(whole_texts, window, hear("hello there")) == []
 
 
 def test_what_cannot_be_seen_is_written_out_once() -> None:
@@ -32,58 +75,31 @@ def test_what_cannot_be_seen_is_written_out_once() -> None:
     assert visible(seen) == seen
 
 
-class Slices:
-    """A window that shows `text` ten characters at a time."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.asked: list[dict[str, Any]] = []
-
-    def fenced(self, offset: int) -> str:
-        rest = 'the rest: parler_recv {"room":"r","since":6,"limit":1,"offset":{next}}'
-        return Fencer().wrap(self.text, limit=10, start=offset, rest=rest)
-
-    async def call_for_text(self, tool: str, **arguments: Any) -> str:
-        await trio.lowlevel.checkpoint()
-        self.asked.append({"tool": tool, **arguments})
-        return f"1 in demo:\n#7 a | valid\n{self.fenced(arguments['offset'])}"
-
-
-def test_a_long_text_is_read_on_as_its_cut_says() -> None:
-    window = Slices("The quick brown fox jumps over it.")
-    message = {"seq": 7, "text": window.fenced(0)}
-    assert trio.run(whole_text, window, "r", message) == window.text
-    assert [call["offset"] for call in window.asked] == [10, 20, 30]
-    assert {(call["tool"], call["room"], call["since"], call["limit"]) for call in window.asked} == {
-        ("parler_recv", "r", 6, 1)
-    }
-
-
-def counted(*stored: tuple[str, str]) -> dict[str, int]:
+def counted(*stored: tuple[int, str]) -> dict[str, int]:
     texts = Texts("recap")
-    texts.sent("one", "m_1")
-    texts.sent("two", "m_2")
-    texts.found([("m_0", "a", "recap"), *((id, "a", text) for id, text in stored)])
+    texts.sent("one", 2)
+    texts.sent("two", 3)
+    texts.found([(1, "a", "recap"), *((number, "a", text) for number, text in stored)])
     return texts.counts
 
 
 def test_texts_that_are_there_once_each_are_neither_lost_nor_doubled() -> None:
-    assert counted(("m_1", "one"), ("m_2", "two")) == {"sent": 3, "stored": 3, "lost": 0, "doubled": 0}
+    assert counted((2, "one"), (3, "two")) == {"sent": 3, "stored": 3, "lost": 0, "doubled": 0}
 
 
 def test_a_missing_text_is_lost() -> None:
-    assert counted(("m_1", "one")) == {"sent": 3, "stored": 2, "lost": 1, "doubled": 0}
+    assert counted((2, "one")) == {"sent": 3, "stored": 2, "lost": 1, "doubled": 0}
 
 
 def test_a_text_that_is_there_twice_is_doubled() -> None:
-    assert counted(("m_1", "one"), ("m_2", "two"), ("m_2", "two"))["doubled"] == 1
+    assert counted((2, "one"), (3, "two"), (3, "two"))["doubled"] == 1
 
 
 def test_a_changed_text_is_lost_and_another_one_too_many() -> None:
-    found = counted(("m_1", "one"), ("m_2", "too"))
+    found = counted((2, "one"), (3, "too"))
     assert (found["lost"], found["doubled"]) == (1, 1)
 
 
-def test_a_message_with_another_id_than_its_sender_was_told_breaks_the_demo() -> None:
+def test_a_message_with_another_number_than_its_sender_was_told_breaks_the_demo() -> None:
     with pytest.raises(Broken):
-        counted(("m_1", "one"), ("m_9", "two"))
+        counted((2, "one"), (9, "two"))

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import sys
@@ -14,7 +13,6 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import mcp_types as types
 import pytest
@@ -23,10 +21,13 @@ from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
 from mcp_server import static
+from mcp_server.heard import Heard
 from parlerd.client import connect
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
 from parlerd.paths import Home
+from tests.support.mcp_windows import Agent as Window
+from tests.support.mcp_windows import texts
 
 pytestmark = pytest.mark.e2e
 
@@ -60,32 +61,19 @@ def stop(home: Home) -> None:
         return  # none runs
 
 
-class Agent:
-    """One agent window."""
-
-    def __init__(self, session: ClientSession) -> None:
-        self.session = session
-        self.code = ""
-
-    async def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
-        """Structured content of a tool call, checked to be said in the text too."""
-        result = await self.session.call_tool(tool, arguments)
-        assert isinstance(result.content[0], types.TextContent)
-        assert result.structured_content is not None
-        return {**result.structured_content, "text": result.content[0].text}
-
-    async def insist(self, tool: str, **arguments: Any) -> dict[str, Any]:
-        """The same, made again as it is while the answer is an error that says a retry helps."""
-        while True:
-            content = await self.call(tool, **arguments)
-            if "error" not in content:
-                return content
-            assert content["error"]["retryable"], content
+def room_id(home: Home, agent: str) -> str:
+    """The id of the one room of an agent, which no text for a model has."""
+    with connect(home, as_name=agent, start=False) as client:
+        listed = client.call("rooms.list", t.ListRooms())
+    assert isinstance(listed, t.RoomList)
+    (room,) = listed.rooms
+    return room.room
 
 
-def texts(content: dict[str, Any]) -> list[str]:
-    """The texts of messages, out of their fences."""
-    return ["\n".join(message["text"].split("\n")[1:-1]) for message in content["messages"]]
+class Agent(Window):
+    """One agent window, whose person types `code` into forms."""
+
+    code = ""
 
 
 @asynccontextmanager
@@ -102,7 +90,9 @@ async def agent(home: Home, host: str, workspace: str, **environment: str) -> As
     found: list[Agent] = []
 
     async def person(context: object, params: types.ElicitRequestParams) -> types.ElicitResult:
-        assert "4-character code" in params.message
+        assert "type the code that its own window shows" in params.message
+        assert isinstance(params, types.ElicitRequestFormParams)
+        assert "the 4 characters" in json.dumps(params.requested_schema)
         return types.ElicitResult(action="accept", content={"code": found[0].code})
 
     async with (
@@ -117,18 +107,19 @@ async def agent(home: Home, host: str, workspace: str, **environment: str) -> As
 async def come_together(alice: Agent, bob: Agent) -> str:
     """Alice opens, Bob knocks, Alice's person admits him by the code he shows. Gives the room."""
     opened = await alice.call("parler_open_session", topic="auth-redesign", context="Chose PKCE.\nLeft: rotation.")
-    assert opened["key"] in opened["text"]
-    pending = await bob.call("parler_join_session", key=opened["key"])
-    assert (pending["status"], pending["messages"]) == ("pending", [])
-    assert "PKCE" not in json.dumps(pending)
-    alice.code = pending["code"]
-    decided = await alice.call("parler_approve")
-    assert (decided["status"], decided["proof"]) == ("approved", "form")
-    joined = await bob.call("parler_join_session", key=opened["key"], wait_secs=20)
-    assert joined["status"] == "joined"
+    assert opened.session_key
+    pending = await bob.call("parler_join_session", key=opened.session_key)
+    assert (pending.status, pending.parts) == ("pending", [])
+    assert "PKCE" not in pending.text
+    alice.code = pending.join_code
+    decision = (await alice.call("parler_approve")).decision
+    assert decision is not None
+    assert (decision.admitted, decision.by_person) == (True, True)
+    joined = await bob.call("parler_join_session", key=opened.session_key, wait_secs=20)
+    assert joined.status == "joined"
     assert texts(joined) == ["Chose PKCE.\nLeft: rotation."]
-    room: str = joined["room"]
-    return room
+    assert joined.room == opened.room == "auth-redesign"
+    return joined.room
 
 
 def test_two_agents_meet_talk_and_hand_over(home: Home) -> None:
@@ -142,7 +133,7 @@ def test_two_agents_meet_talk_and_hand_over(home: Home) -> None:
             assert texts(await bob.call("parler_recv")) == []
 
             async with trio.open_nursery() as nursery:
-                heard: list[dict[str, Any]] = []
+                heard: list[Heard] = []
 
                 async def wait() -> None:
                     heard.append(await bob.call("parler_recv", wait_secs=20))
@@ -150,21 +141,26 @@ def test_two_agents_meet_talk_and_hand_over(home: Home) -> None:
                 nursery.start_soon(wait)
                 sent = await alice.call("parler_send", text="who takes rotation?")
             assert texts(heard[0]) == ["who takes rotation?"]
-            assert heard[0]["messages"][0]["verified"] == "valid"
-            assert heard[0]["messages"][0]["author"]["host"] == "claude-code"
+            assert heard[0].seqs == [sent.sent]
+            assert heard[0].messages[0].verified
+            assert heard[0].messages[0].author == "claude-code@one"
 
-            await bob.call("parler_send", text="I do", reply_to=sent["id"])
+            await bob.call("parler_send", text="I do", reply_to=sent.sent)
             await bob.call("parler_handoff", next="review it", summary="rotation done")
             news = await alice.call("parler_send", text="thanks")
-            assert [message.get("reply_to") for message in news["messages"]] == [sent["id"], None]
-            assert "review it" in news["messages"][1]["handoff"]["next"]
+            assert [message.reply_to for message in news.messages] == [sent.sent, 0]
+            assert [message.turn_to for message in news.messages] == ["", "anyone"]
+            assert texts(news) == ["I do", "review it"]
+            assert news.further(news.seqs[1], "summary") == "rotation done"
 
-            why = await alice.call("parler_rooms", action="why", id=sent["id"])
-            assert "acted" in json.dumps(why["readers"])
+            why = await alice.call("parler_rooms", action="why", id=sent.sent)
+            assert [(reader.name, "acted" in reader.words) for reader in why.entries] == [("codex@two", True)]
             rooms = await bob.call("parler_rooms")
-            assert [(one["room"], one["members"], one["active"]) for one in rooms["rooms"]] == [(room, 2, True)]
+            assert [one.name for one in rooms.entries] == [room]
+            assert {"2 members", "active"} <= set(rooms.entries[0].facts)
             roster = await bob.call("parler_rooms", action="roster")
-            assert {member["host"] for member in roster["members"]} == {"claude-code", "codex"}
+            hosts = {"claude-code", "codex"}
+            assert {fact for member in roster.entries for fact in member.facts} & hosts == hosts
 
             read = await bob.session.read_resource(f"parler://room/{room}/messages")
             assert isinstance(read.contents[0], types.TextResourceContents)
@@ -177,9 +173,10 @@ def test_a_killed_daemon_loses_and_doubles_nothing_and_everyone_is_who_they_were
     async def main() -> None:
         async with agent(home, "claude-code", "one") as alice, agent(home, "codex", "two") as bob:
             await come_together(alice, bob)
-            before = {member["id"] for member in (await bob.call("parler_rooms", action="roster"))["members"]}
+            before = {member.name for member in (await bob.call("parler_rooms", action="roster")).entries}
+            assert before == {"claude-code@one", "codex@two"}
             said: list[str] = []
-            heard: dict[str, str] = {}
+            heard: dict[int, str] = {}
             for number in range(12):
                 if number in (3, 7):
                     os.kill(daemon_pid(home), signal.SIGKILL)
@@ -187,10 +184,10 @@ def test_a_killed_daemon_loses_and_doubles_nothing_and_everyone_is_who_they_were
                 said.append(text)
                 await alice.insist("parler_send", text=text)
                 got = await bob.insist("parler_recv", wait_secs=20)
-                # A page that no call followed before the kill is shown again; by its ids it is known as the same.
-                heard.update(zip((message["id"] for message in got["messages"]), texts(got), strict=True))
+                # A page that no call followed before the kill is shown again; by its numbers it is known as the same.
+                heard.update(zip(got.seqs, texts(got), strict=True))
             assert list(heard.values()) == said
-            after = {member["id"] for member in (await bob.call("parler_rooms", action="roster"))["members"]}
+            after = {member.name for member in (await bob.call("parler_rooms", action="roster")).entries}
             assert after == before
 
     trio.run(main)
@@ -200,7 +197,7 @@ def test_a_wait_that_the_daemons_death_cut_short_is_told_and_can_be_made_again(h
     async def main() -> None:
         async with agent(home, "claude-code", "one") as alice, agent(home, "codex", "two") as bob:
             await come_together(alice, bob)
-            cut: list[dict[str, Any]] = []
+            cut: list[Heard] = []
 
             async def wait() -> None:
                 cut.append(await bob.call("parler_recv", wait_secs=50))
@@ -210,10 +207,10 @@ def test_a_wait_that_the_daemons_death_cut_short_is_told_and_can_be_made_again(h
                 # Bob is seen to wait: then the call is under way.
                 while True:
                     roster = await alice.call("parler_rooms", action="roster")
-                    if "waiting" in {member["presence"] for member in roster["members"]}:
+                    if "waiting" in {fact for member in roster.entries for fact in member.facts}:
                         break
                 os.kill(daemon_pid(home), signal.SIGKILL)
-            assert cut[0]["error"]["code"] == "connection_lost"
+            assert cut[0].error == "connection_lost"
             await alice.insist("parler_send", text="still there?")
             assert texts(await bob.insist("parler_recv", wait_secs=20)) == ["still there?"]
 
@@ -245,10 +242,12 @@ def test_a_backlog_of_hundreds_comes_as_its_newest_part_and_can_be_paged(home: H
                 await alice.call("parler_send", text=f"message {number}")
             page = await bob.call("parler_recv")
             assert texts(page)[-1] == "message 239"
-            assert page["truncated"] is True
-            assert len(page["text"].encode()) < 20_000
-            back = await bob.call("parler_recv", room=room, since=page["first_unshown"] - 1)
+            assert page.left_out is not None
+            assert page.left_out_call is not None
+            assert len(page.text.encode()) < 8_700
+            back = await bob.call("parler_recv", room=room, since=page.left_out[0] - 1)
             assert texts(back)[0] == "message 0"
+            assert texts(await bob.call("parler_recv", **page.left_out_call)) == texts(back)
             assert texts(await bob.call("parler_recv")) == []
             await alice.call("parler_send", text="one more")
             assert texts(await bob.call("parler_recv")) == ["one more"]
@@ -260,14 +259,15 @@ def test_the_key_in_the_environment_knocks_and_the_notice_tells_what_becomes_of_
     async def main() -> None:
         async with agent(home, "claude-code", "one") as alice:
             opened = await alice.call("parler_open_session", topic="auth", context="the recap")
-            async with agent(home, "codex", "two", PARLER_SESSION_KEY=opened["key"]) as bob:
+            async with agent(home, "codex", "two", PARLER_SESSION_KEY=opened.session_key) as bob:
                 first = await bob.call("parler_rooms")
-                found = re.search(r"code to tell them is (\w{4})", first["notice"])
-                assert found is not None
-                alice.code = found[1]
-                assert (await alice.call("parler_approve"))["status"] == "approved"
+                assert "waits for a person" in first.news
+                alice.code = first.join_code
+                decision = (await alice.call("parler_approve")).decision
+                assert decision is not None
+                assert decision.admitted
                 told = await bob.call("parler_rooms")
-                assert "You are in auth now" in told["notice"]
+                assert "you were let into auth" in told.news
                 assert texts(await bob.call("parler_recv")) == ["the recap"]
 
     trio.run(main)
@@ -277,16 +277,17 @@ def test_an_outsider_learns_nothing_of_a_room(home: Home) -> None:
     async def main() -> None:
         async with agent(home, "claude-code", "one") as alice, agent(home, "codex", "two") as eve:
             opened = await alice.call("parler_open_session", topic="auth", context="the recap")
+            room = room_id(home, opened.you)
             for tool, arguments in (
-                ("parler_recv", {"room": opened["room"]}),
-                ("parler_send", {"room": opened["room"], "text": "hello"}),
-                ("parler_rooms", {"action": "roster", "room": opened["room"]}),
+                ("parler_recv", {"room": room}),
+                ("parler_recv", {"room": opened.room}),
+                ("parler_send", {"room": room, "text": "hello"}),
+                ("parler_rooms", {"action": "roster", "room": room}),
             ):
-                refused = await eve.call(tool, **arguments)
-                assert refused["error"]["code"] == "no_such_room"
-                assert "recap" not in json.dumps(refused)
-            assert (await eve.call("parler_rooms"))["rooms"] == []
-            unknown = await eve.call("parler_join_session", key="AAAAAAAA")
-            assert unknown["error"]["code"] == "unknown_key"
+                refused = await eve.refused(tool, **arguments)
+                assert refused.error == "no_such_room"
+                assert "recap" not in refused.text
+            assert (await eve.call("parler_rooms")).entries == []
+            assert (await eve.refused("parler_join_session", key="AAAAAAAA")).error == "unknown_key"
 
     trio.run(main)

@@ -13,7 +13,7 @@ from types import TracebackType
 
 from tests.support.processes import PATIENCE_S, Somebody
 
-ANSWER = b'"structuredContent"'
+ANSWER = b'"content":[{"type":"text"'
 """What every answer to a tool call holds and nothing else does."""
 
 

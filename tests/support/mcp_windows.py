@@ -17,13 +17,11 @@ from mcp import ClientSession, StdioServerParameters
 from mcp.client.context import ClientRequestContext
 from mcp.client.stdio import stdio_client
 
+from mcp_server.heard import Heard, hear
 from tests.support.processes import PARLER, PATIENCE_S, Somebody
 
-Content = dict[str, Any]
 Form = Callable[[types.ElicitRequestParams], Awaitable[types.ElicitResult | types.ErrorData]]
 """A person at a form."""
-
-_FENCED = re.compile(r"\[peer text (\w+)[^\]\n]*\]\n(.*?)\n\[end \1", re.DOTALL)
 
 
 class Agent:
@@ -33,42 +31,48 @@ class Agent:
         self.session = session
         self.heard: list[str] = []
 
-    async def call(self, tool: str, **arguments: Any) -> Content:
-        """Structured content of a tool call, an error's included. Fails when no answer comes in time."""
+    async def call(self, tool: str, **arguments: Any) -> Heard:
+        """What the answer to a tool call says, an error's included. Fails when no answer comes in time."""
         with trio.fail_after(2 * PATIENCE_S):
             result = await self.session.call_tool(tool, arguments)
-        assert isinstance(result.content[0], types.TextContent)
-        content: Content | None = result.structured_content
-        assert content is not None
-        self.heard.append(result.content[0].text)
-        assert result.is_error == ("error" in content)
-        return content
+        heard = heard_in(result)
+        self.heard.append(heard.text)
+        return heard
 
-    async def insist(self, tool: str, **arguments: Any) -> Content:
+    async def insist(self, tool: str, **arguments: Any) -> Heard:
         """The same, made again exactly as it is while the answer is an error that says a retry helps."""
         while True:
-            content = await self.call(tool, **arguments)
-            if "error" not in content:
-                return content
-            assert content["error"]["retryable"], content
+            heard = await self.call(tool, **arguments)
+            if not heard.error:
+                return heard
+            assert heard.is_retryable, heard
 
-    async def refused(self, tool: str, **arguments: Any) -> Content:
-        """The error that a call is answered with. Its code and what to do are in the text too."""
-        content = await self.call(tool, **arguments)
-        error: Content = content["error"]
-        assert error["code"] in self.heard[-1]
-        assert error["message"] in self.heard[-1]
-        return error
+    async def refused(self, tool: str, **arguments: Any) -> Heard:
+        """The error that a call is answered with: its code and a sentence."""
+        heard = await self.call(tool, **arguments)
+        assert re.match(r"[a-z_]+: \S.*\.\n", heard.said), heard
+        assert heard.error, heard
+        return heard
 
 
-def texts(content: Content) -> list[str]:
-    """The texts of the messages of a page, out of their fences."""
-    found = []
-    for message in content["messages"]:
-        fenced = _FENCED.match(message["text"])
-        assert fenced is not None, f"text of another agent stands outside a fence: {message}"
-        found.append(fenced[2])
-    return found
+def heard_in(result: types.CallToolResult) -> Heard:
+    """What a tool result says. It is one text block and nothing else, and an error is marked as one."""
+    (block,) = result.content
+    assert isinstance(block, types.TextContent)
+    assert result.structured_content is None
+    assert block.text.endswith("\n")
+    heard = hear(block.text)
+    assert result.is_error == (heard.error != ""), heard
+    return heard
+
+
+def texts(heard: Heard) -> list[str]:
+    """The texts of the messages of a page, out of their fences. Each stands nowhere else in the answer."""
+    outside = heard.said.splitlines()
+    for text in heard.texts:
+        leaked = [line for line in text.splitlines() if line and line in outside]
+        assert leaked == [], f"text of another agent stands outside a fence: {heard.text}"
+    return heard.texts
 
 
 @asynccontextmanager
