@@ -25,7 +25,7 @@ def stored_facts() -> tuple[RoomId, list[NewFact], list[NewFact]]:
             await bob.recv()
             await bob.send("two", reply_to=sent.id)
             await alice.handoff("look", to="bob", summary="s")
-            await alice.handoff("review", to="dev")
+            await bob.handoff("review", to="owner")
             room = RoomId(sent.room)
             store = served.driver.store
             return (
