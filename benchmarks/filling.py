@@ -25,6 +25,7 @@ from parlerd.store.sqlite import SqliteStore
 
 AUTHOR: Final = "ann"
 READER: Final = "ben"
+MARKED: Final = "task"
 _CHUNK: Final = 5_000
 _TELL_EVERY: Final = 200_000
 
@@ -37,8 +38,9 @@ class LongRoom(NamedTuple):
     reader: AgentId
 
 
-def long_room(made: DemoHome, messages: int) -> LongRoom:
-    """A room of `messages` messages by `AUTHOR`, with `READER` in it. Leaves the daemon stopped."""
+def long_room(made: DemoHome, messages: int, *, marked: int = 0) -> LongRoom:
+    """A room of `messages` messages by `AUTHOR`, with `READER` in it; `marked` of them, evenly spread and ending with
+    the last, are of the kind `MARKED` and for the reader. Leaves the daemon stopped."""
     made.start()
     with common.Connection(made, as_name=AUTHOR) as author, common.Connection(made, as_name=READER) as reader:
         opened = author.call("session.open", t.OpenSession(context="benchmark", topic="bench", max_uses=10_000))
@@ -47,7 +49,7 @@ def long_room(made: DemoHome, messages: int) -> LongRoom:
         room = LongRoom(RoomId(opened.room), opened.key, AgentId(reader.call("agent.whoami", t.WhoAmI()).id))
     made.end(keep=True)
     with opened_store(made) as store:
-        _fill(store, room.id, messages)
+        _fill(store, room, messages, marked)
     return room
 
 
@@ -61,7 +63,8 @@ def opened_store(made: DemoHome) -> Iterator[SqliteStore]:
         store.close()
 
 
-def _fill(store: SqliteStore, room: RoomId, messages: int) -> None:
+def _fill(store: SqliteStore, filled: LongRoom, messages: int, marked: int) -> None:
+    room = filled.id
     head = store.head(room)
     (last,) = store.facts(room, Position(head.position - 1), 1)
     found = store.body(room, last.position)
@@ -72,7 +75,18 @@ def _fill(store: SqliteStore, room: RoomId, messages: int) -> None:
     done = 2  # the recap and the first message
     while done < messages:
         count = min(_CHUNK, messages - done)
-        copies = [NewFact(_copy(last, done - 1 + number), body, signature) for number in range(count)]
+        copies = [
+            NewFact(
+                _copy(
+                    last,
+                    done - 1 + number,
+                    filled.reader if _is_marked(messages - done - number, messages, marked) else None,
+                ),
+                body,
+                signature,
+            )
+            for number in range(count)
+        ]
         (outcome,) = store.transact([[Append(room, Position(copies[0].header.position - 1), copies)]])
         if outcome.error is not None:
             raise outcome.error
@@ -81,10 +95,17 @@ def _fill(store: SqliteStore, room: RoomId, messages: int) -> None:
             print(f"filling: {done:,} messages after {time.perf_counter() - begun:.0f} s", file=sys.stderr)
 
 
-def _copy(last: Header, number: int) -> Header:
+def _is_marked(left: int, messages: int, marked: int) -> bool:
+    """Whether the message with so many left is one of those that are marked: the last is."""
+    return marked > 0 and (left - 1) % (messages // marked) == 0
+
+
+def _copy(last: Header, number: int, marked_for: AgentId | None) -> Header:
     event = last.event
     assert isinstance(event, MessagePosted)
     posted = msgspec.structs.replace(event, id=MessageId(f"{event.id}{number:08x}"), counter=event.counter + number)
+    if marked_for is not None:
+        posted = msgspec.structs.replace(posted, kind=MARKED, to=(marked_for,))
     return msgspec.structs.replace(
         last,
         position=Position(last.position + number),

@@ -29,6 +29,8 @@ PROMISES: Final[Mapping[str, str]] = {
     "connected": "starts Parler and says it is connected",
     "tools": "lists its tools",
     "call": "carries a call there and back",
+    "opens": "opens a session and hands the turn on",
+    "joins": "joins one and gets the turn",
     "form": "passes on the person's form, in which only the newcomer's code decides",
     "woken": "is woken when idle",
     "restored": "gets its file back after `--remove`",

@@ -92,6 +92,11 @@ Without `--room` a command uses the active session of the agent that acts. Times
 that end in `_ms` are spans. `seq` is the reader's own number: it counts the messages that this reader may ever
 see. `?` marks a field that may be missing.
 
+**Your agents' rooms.** At your own shell, without `--as` and `PARLER_AGENT`, `rooms`, `roster`, `session list`,
+`session close`, `why` and `watch` take every room that any of your agents is in. A command that an agent host
+started may look, but ends only a session of the agent it acts as. `watch` counts what it shows itself, from 1
+(`number`, and the `seq` of its messages): each agent numbers a room for itself.
+
 **Reading.** `recv` shows what is new, and acknowledges it once it is printed; a failed write to stdout
 acknowledges nothing. `--since`, `--all` and `--no-ack` look without acknowledging. A command that acts under a
 name that a live agent window holds reads without acknowledging, unless `--take` is given. What a join printed

@@ -137,8 +137,10 @@ def reveal(text: str, start: int = 0, most: int | None = None, fits: Callable[[s
         if fits is not None:
             part = part[: fits(part)]
         return Revealed(part, "", start + len(part))
+    before_it = text[start - 1 : start] or " "
     kinds = [
-        _hidden(char, before, after) for char, before, after in zip(part, " " + part, part[1:] + " ", strict=False)
+        _hidden(char, before, after)
+        for char, before, after in zip(part, before_it + part, part[1:] + " ", strict=False)
     ]
     pieces = [char if kind is None else _show(kind, char) for char, kind in zip(part, kinds, strict=True)]
     if fits is not None:

@@ -12,7 +12,8 @@ Not here: sessions, tools, identity (`mcp_server.session`, in the daemon). It im
 and nothing else: what it imports is paid for once per agent window, in start-up time and in memory.
 
 Invariants: nothing but JSON-RPC is written to stdout; a tool call is sent at most once; whatever the daemon does, every
-request gets an answer or was cancelled, and the shim ends within a second when its host closes stdin.
+request gets an answer or was cancelled; the shim ends within a second when its host closes stdin or reads no more, and
+within seconds when its parent is gone, whoever else still holds the pipes.
 """
 
 import _json
@@ -57,6 +58,11 @@ STARTING_S = 10.0
 FAST_TRIES_S = 60.0
 SLOW_TRY_S = 5.0
 """How often an idle shim looks for a daemon that is back: its slot is kept for 30 s."""
+PARENT_S = 2.0
+"""How often an idle shim looks whether its parent is still there: a killed host may have left its ends of the pipes to
+others that it started, so that neither tells of the end."""
+LAUNCH_S = 5.0
+"""Until then a parent that goes may be a launcher that has done its part; the host itself is at the pipes."""
 MAX_UNANSWERED = 16
 UNANSWERED_S = 600.0
 """How long a lost call is told to daemons. Source: decision 16."""
@@ -475,6 +481,9 @@ class Shim:
         self._clock = time.monotonic
         self._starter = Starter(home)
         self._window = posix.urandom(16).hex()
+        self._parent = posix.getppid()
+        self._launched_until = self._clock() + LAUNCH_S
+        self._next_look = 0.0
         # the host's side
         self._from_host = bytearray()
         self._skipping = False
@@ -534,12 +543,14 @@ class Shim:
         # Without events an end is still told; a side that does not read holds back the other, never our memory.
         if self._ended_at is None:
             poll.register(0, select.POLLIN if len(self._to_daemon) < BUFFER_LIMIT else 0)
-        if self._to_host:
-            poll.register(1, select.POLLOUT)
+        poll.register(1, select.POLLOUT if self._to_host else 0)
         if self._sock is not None:
             events = select.POLLIN if len(self._to_host) < BUFFER_LIMIT else 0
             poll.register(self._sock.fileno(), events | (select.POLLOUT if self._to_daemon else 0))
         happened = dict(poll.poll(self._timeout(now)))
+        if happened.get(1, 0) & (select.POLLERR | select.POLLHUP):
+            # Nobody reads any more: the host is gone, also where another process keeps stdin open.
+            self._host_gone = True
         if 0 in happened:
             self._read_host()
         if self._sock is not None and self._sock.fileno() in happened:
@@ -563,11 +574,13 @@ class Shim:
             due.append(self._since + WELCOME_S)
         if self._ended_at is not None:
             due.append(self._ended_at + FAREWELL_S)
-        soonest = min(due, default=now + 3600.0)
-        return max(0, min(3_600_000, int((soonest - now) * 1000) + 1))
+        due.append(self._next_look)
+        return max(0, int((min(due) - now) * 1000) + 1)
 
     def _tick(self, now: float) -> None:
         """Do what is due."""
+        if now >= self._next_look:
+            self._look_for_parent(now)
         if self._sock is not None and not self._ready and now - self._since >= WELCOME_S:
             self._lose("The Parler daemon accepts connections and does not answer.")
         if self._sock is None and now >= self._next_try:
@@ -587,6 +600,16 @@ class Shim:
                 self._answer_alone(request)
 
     # -- the host ----------------------------------------------------------------------------------------------
+
+    def _look_for_parent(self, now: float) -> None:
+        """End with the parent. Who is started by what collects orphans (process 1, say) has no other parent to lose."""
+        self._next_look = now + PARENT_S
+        parent = posix.getppid()
+        if parent != self._parent:
+            if now < self._launched_until:
+                self._parent = parent
+            else:
+                self._host_gone = True
 
     def _read_host(self) -> None:
         try:

@@ -46,8 +46,14 @@ async def read(engine: EnginePort, caller: Caller, uri: str, scribe: Scribe) -> 
         return scribe.write(await engine.call("rooms.list", t.ListRooms(), caller)).text, TEXT
     room = room_of(uri)
     look = await _page(engine, caller, t.Recv(room=room, peek=True, limit=1))
-    since = max(0, int(look.cursor) + look.unread - NEWEST)
-    page = await _page(engine, caller, t.Recv(room=room, since=since, limit=NEWEST))
+    newest, count = int(look.cursor) + look.unread, NEWEST
+    while True:
+        page = await _page(engine, caller, t.Recv(room=room, since=max(0, newest - count), limit=t.MAX_PAGE))
+        newest = max(newest, page.following + (page.messages[-1].seq if page.messages else 0))
+        if not page.following or count == 1:
+            break
+        # A page is filled from the front, and the newest are what is wanted.
+        count = max(1, min(count - 1, len(page.messages)))
     return scribe.write(page, room=room).text, TEXT
 
 

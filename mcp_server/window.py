@@ -276,7 +276,7 @@ class Window:
     async def _failed(self, error: ParlerError, key: str) -> Answer:
         scribe = self.scribe
         refused = self._key_refused
-        text = await self._finished(ended(failure(error, scribe.fencer, key)), "")
+        text = await self._finished(ended(failure(error, scribe.fencer, key)), error.details.get("door", ""))
         if refused and error.code == "no_active_session":
             # Wherever the session is asked about, not once: the key is why there is none.
             self._key_refused = refused

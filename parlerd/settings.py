@@ -30,6 +30,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     `wake_codex_program`, `wake_codex_remote`: the Codex program, absolute, and the app-server through which it wakes an
     idle thread, `unix://` and an absolute path; it takes both. `wake_opencode_server`: the OpenCode server that prompts
     its idle sessions, `http://` with a loopback address and a port.
+    `quota_agent_messages`, `quota_agent_bytes`, `quota_home_messages`, `quota_home_bytes`: what one agent, and all of
+    them together, may store in an hour; 0 is no limit.
     `mcp_era`: what an agent host is offered that asks which revisions of MCP are served. `mcp_wait_max_ms`: the longest
     that one tool call waits, whatever it asks for and its host would sit out.
     """
@@ -41,6 +43,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     wake_codex_program: str = ""
     wake_codex_remote: str = ""
     wake_opencode_server: str = ""
+    quota_agent_messages: int = 60_000
+    """Twice what one client that waits for each answer sends in nine seconds, the longest that a benchmark sends."""
+    quota_agent_bytes: int = 256 * 1024 * 1024
+    quota_home_messages: int = 240_000
+    """Some 350 MB of disk, and as much again in each further hour."""
+    quota_home_bytes: int = 1024 * 1024 * 1024
     mcp_era: Era = "legacy"
     mcp_wait_max_ms: Millis = Millis(3_600_000)
 
@@ -57,6 +65,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         for name in ("key_ttl_ms", "key_max_uses"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
+        for name in ("quota_agent_messages", "quota_agent_bytes", "quota_home_messages", "quota_home_bytes"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0")
 
 
 _LOOPBACK: Final = re.compile(r"http://(?:127\.0\.0\.1|localhost|\[::1\]):([0-9]{1,5})/?\Z")

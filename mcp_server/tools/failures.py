@@ -18,8 +18,8 @@ def failure(error: ParlerError, fencer: Fencer, key: str = "") -> str:
     if error.example:
         lines.append(f"Example: {error.example}")
     for name, value in error.details.items():
-        # The code is in the sentence, and the parameter in the message.
-        if value not in ("", None) and name not in ("key", "join_code", "param"):
+        # The code is in the sentence, and the parameter in the message; a door has no name for who waits at it.
+        if value not in ("", None) and name not in ("key", "join_code", "param", "door"):
             lines.append(f"{name}: {_line(value, fencer)}")
     key = key or str(error.details.get("key") or "")
     if key and error.spec.retryable:

@@ -27,7 +27,7 @@ from parlerd.operations import types as t
 
 TAIL_BYTES: Final = 2_000
 """Of the newest messages beside the recap, when not all fit. Source: performance spec, a join with a backlog of 111."""
-_MARKED: Final = 24
+_MARKED: Final = 18
 """Bytes of `[peer MARK ]` and its line ends around the words of a head."""
 WAIT: Final = 'parler_recv {"wait_secs":600}'
 """How an agent waits in any host: a longer wait than the host allows is cut, and the answer says so."""
@@ -300,15 +300,17 @@ def _handed(result: t.GivenHandoff, scribe: Scribe, asked: _Asked) -> str:
 def _rooms(result: t.RoomList, scribe: Scribe, asked: _Asked) -> str:
     lines = [f"You are {scribe.name(result.you)}."] if result.you else []
     for door in result.waits:
-        lines.append(
-            f"You wait to be let into a session: a person decides, and types your code {scribe.name(door.code)}."
-        )
+        lines.append(f"You wait to be let into a session: your code is {scribe.name(door.code)}, and a person decides.")
     if not result.rooms:
         lines.append("You are in no room. Open a session with parler_open_session, or join one with its key.")
         return "\n".join(lines)
     blocks: list[str] = []
     for room in sorted(result.rooms, key=lambda room: (not room.active, not room.unread, room.state != "open")):
-        owner = "you own it" if room.owner_name == result.you else f"owner {scribe.name(room.owner_name or room.owner)}"
+        owner = (
+            "you own it"
+            if result.you and room.owner_name == result.you
+            else f"owner {scribe.name(room.owner_name or room.owner)}"
+        )
         facts = [owner, f"{room.members} members"]
         if room.kind != "session":
             facts.insert(0, scribe.name(room.kind))
@@ -388,6 +390,13 @@ def _decided(result: t.Decided, scribe: Scribe, asked: _Asked) -> str:
     return f"{by} declined {who} for {room}."
 
 
+def _closed(result: t.ClosedSession, scribe: Scribe, asked: _Asked) -> str:
+    room = scribe.name(result.name or result.room)
+    if result.status == "left":
+        return f"You left {room}."
+    return f"{room} is closed for everyone. It can still be read."
+
+
 def _clock(at: int) -> str:
     return time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(at / 1000))
 
@@ -403,4 +412,5 @@ _TEXTS: Final[dict[type[t.Result], Callable[[Any, Scribe, _Asked], str]]] = {
     t.RequestList: _requests,
     t.WhyResult: _why,
     t.Decided: _decided,
+    t.ClosedSession: _closed,
 }

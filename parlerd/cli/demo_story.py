@@ -40,7 +40,8 @@ WAIT_SECS: Final = 45
 LOOK_SECONDS: Final = 0.005
 TOPIC: Final = "demo"
 TOOLS: Final = frozenset(
-    f"parler_{name}" for name in ("open_session", "join_session", "send", "recv", "handoff", "rooms", "approve")
+    f"parler_{name}"
+    for name in ("open_session", "join_session", "send", "recv", "handoff", "rooms", "leave", "approve")
 )
 
 _TALK: Final = (

@@ -45,6 +45,13 @@ def says_it_is(name: str, host: str) -> str:
     return f"says it is {name}" + (f", on {host}" if host else "")
 
 
+def agents_in(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Which of one's agents is in each room, in words; nothing at all where it is the same single one everywhere."""
+    if len({tuple(agents) for agents in rows}) == 1 and all(len(agents) < 2 for agents in rows):
+        return [""] * len(rows)
+    return [", ".join(agents) for agents in rows]
+
+
 def show_messages(out: Output, messages: Sequence[t.Message], now: float) -> None:
     """Messages one after another; a handoff to this reader stands in a banner."""
     for message in messages:

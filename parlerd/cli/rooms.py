@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from parlerd.cli.context import Context
 from parlerd.cli.handlers import Handler, no_arguments, room_argument
 from parlerd.cli.output import DONE, Cell
-from parlerd.cli.render import clock
+from parlerd.cli.render import agents_in, clock
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def _rooms(ctx: Context, _args: Namespace) -> int:
         out.document(listed)
         return DONE
     if not listed.rooms:
-        out.say("You are in no room. Open a session, or join one with its key:")
+        out.say("There is no room yet. Open a session, or join one with its key:")
         out.paste("parler session open --topic TOPIC")
         return DONE
     rows: list[tuple[Cell, ...]] = [
@@ -33,11 +33,12 @@ def _rooms(ctx: Context, _args: Namespace) -> int:
             (str(room.unread), "bold" if room.unread else "dim"),
             (str(room.pending), "warn") if room.pending else "",
             clock(room.last_at, ctx.now()),
+            agents,
             room.room,
         )
-        for room in listed.rooms
+        for room, agents in zip(listed.rooms, agents_in([room.agents for room in listed.rooms]), strict=True)
     ]
-    out.table(("room", "kind", "topic", "members", "unread", "knocking", "last", "id"), rows)
+    out.table(("room", "kind", "topic", "members", "unread", "knocking", "last", "your agents", "id"), rows)
     return DONE
 
 

@@ -9,7 +9,7 @@ from parlerd.cli.context import Context, decode_text, new_key
 from parlerd.cli.handlers import Handler, no_arguments, room_argument
 from parlerd.cli.output import DONE, FAILED, PENDING, Cell
 from parlerd.cli.parsing import Parser, positive, seconds, unicode_text
-from parlerd.cli.render import GATE_NOTE, moment, show_messages, show_requests, span_of
+from parlerd.cli.render import GATE_NOTE, agents_in, moment, show_messages, show_requests, span_of
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
 
@@ -280,20 +280,33 @@ def _list(ctx: Context, _args: Namespace) -> int:
         out.paste('parler session open --topic TOPIC --context "where we are and what is left"')
         return DONE
     rows: list[tuple[Cell, ...]] = []
-    for session in listed.sessions:
+    agents_by_row = agents_in([session.agents for session in listed.sessions])
+    for session, agents in zip(listed.sessions, agents_by_row, strict=True):
         name = ("* " if session.active else "  ") + session.name
         keys = "; ".join(
-            f"{key.key} {key.state}, {key.uses}/{key.max_uses} used"
+            f"{_shown_key(key)} {key.state.replace('_', ' ')}, {key.uses}/{key.max_uses} used"
             + (f", until {moment(key.expires)}" if key.state == "live" else "")
             for key in session.keys
         )
-        rows.append(((name, "name"), session.state, session.topic, session.room, keys))
-    out.table(("session", "state", "topic", "room", "keys"), rows)
+        rows.append(((name, "name"), session.state, session.topic, agents, session.room, keys))
+    out.table(("session", "state", "topic", "your agents", "room", "keys"), rows)
     return DONE
 
 
+def _shown_key(key: t.SessionKey) -> str:
+    """A key that only lets one knock as it is typed; of one that admits unasked, which is a secret, the beginning."""
+    if key.code and key.approval:
+        return key.code
+    return f"{key.begins}..." if key.begins else key.key
+
+
 def _revoke_arguments(parser: Parser) -> None:
-    parser.add_argument("session_key", type=unicode_text, metavar="KEY", help="the key to make useless")
+    parser.add_argument(
+        "session_key",
+        type=unicode_text,
+        metavar="KEY",
+        help="the key to make useless; of your own, what `session list` shows of it is enough",
+    )
 
 
 def _revoke(ctx: Context, args: Namespace) -> int:
@@ -301,7 +314,9 @@ def _revoke(ctx: Context, args: Namespace) -> int:
     if ctx.out.json:
         ctx.out.document(revoked)
     else:
-        ctx.out.say("Revoked: nobody can knock with this key any more. Who is in stays in.")
+        which = f"the key {revoked.begins}... of " if revoked.begins else "the key of "
+        ctx.out.say(("Revoked: ", "good"), which, (f"'{revoked.name or revoked.room}'", "name"), ".")
+        ctx.out.say("Nobody can knock with it any more. Who is in stays in.")
     return DONE
 
 

@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 CATCH_UP: Final = 200
 """Messages asked for again after the connection was lost; those that were shown are left out."""
 
+_HAPPENED: Final = {
+    "joined": "came in",
+    "left": "left",
+    "knocked": "knocks. To decide, run: parler approvals",
+    "denied": "was declined",
+    "closed": "is closed",
+}
+"""What happened to a room, in words that follow a name."""
+
 
 def _arguments(parser: Parser) -> None:
     parser.add_argument("--room", metavar="ROOM", help="a room's id or name (default: the active session)")
@@ -29,7 +38,7 @@ def _watch(ctx: Context, args: Namespace) -> int:
     ctx.out.stream()
     shown: deque[str] = deque(maxlen=2 * t.MAX_PAGE)
     tail = min(args.tail, t.MAX_PAGE)
-    lost = 0
+    lost = number = 0
     while True:
         try:
             for item in ctx.client().stream("room.watch", t.WatchRoom(room=args.room, tail=tail)):
@@ -39,7 +48,8 @@ def _watch(ctx: Context, args: Namespace) -> int:
                     if item.message.id in shown:
                         continue
                     shown.append(item.message.id)
-                _show(ctx, item)
+                number += 1
+                _show(ctx, _numbered(item, number))
             return DONE
         except ParlerError as error:
             lost += 1
@@ -50,6 +60,15 @@ def _watch(ctx: Context, args: Namespace) -> int:
             tail = CATCH_UP
 
 
+def _numbered(item: t.WatchItem, number: int) -> t.WatchItem:
+    """An item with its place among all that were shown: a stream begins with 1 again after the connection was lost."""
+    import msgspec
+
+    if isinstance(item.message, t.Message):
+        item = msgspec.structs.replace(item, message=msgspec.structs.replace(item.message, seq=number))
+    return msgspec.structs.replace(item, number=number)
+
+
 def _show(ctx: Context, item: t.WatchItem) -> None:
     out = ctx.out
     if out.json:
@@ -58,8 +77,10 @@ def _show(ctx: Context, item: t.WatchItem) -> None:
     if isinstance(item.message, t.Message):
         show_message(out, item.message, ctx.now())
     else:
-        who = item.agent if isinstance(item.agent, str) else ""
-        out.say((f"{clock(item.at, ctx.now())} ", "dim"), (who, "name"), (f" {item.event.replace('_', ' ')}", "dim"))
+        who = item.agent if isinstance(item.agent, str) else f"'{item.name}'"
+        what = _HAPPENED.get(item.event, item.event)
+        claimed = "who says it is " if item.event in ("knocked", "denied") else ""
+        out.say((f"#{item.number} {clock(item.at, ctx.now())} {claimed}", "dim"), (who, "name"), (f" {what}", "dim"))
     out.flush()
 
 

@@ -91,7 +91,9 @@ class RevokeKey(Command, frozen=True, kw_only=True):
 
 
 class CloseRoom(Command, frozen=True, kw_only=True):
-    """The owner ends the room for all; a member leaves it."""
+    """The owner ends the room for all, and so does its person, who is `principal`; a member leaves it."""
+
+    principal: PrincipalId | None = None
 
 
 RoomCommand = PostMessage | OpenRoom | Knock | DecideRequest | RevokeKey | CloseRoom

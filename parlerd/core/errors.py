@@ -182,7 +182,6 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         action="ask_person",
         fault="person",
         scope="room",
-        retryable=True,
     ),
     _E(
         "join_denied",
@@ -235,7 +234,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     # -- load
     _E(
         "throttled",
-        "Too many wrong guesses.",
+        "That was too much in too short a time.",
         "Wait a moment and try again.",
         action="back_off",
         retryable=True,

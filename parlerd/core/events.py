@@ -137,6 +137,19 @@ class MessagePosted(_Event, tag="message_posted", frozen=True, kw_only=True):
     opening: bool = False
 
 
+def addressees(event: MessagePosted) -> tuple[str, ...]:
+    """Whose attention a message asks for, each name once: an id, `@` and a role or handle, or `*` for a handoff that
+    names nobody and is for whoever takes it. A reader goes by several: see `names_of`."""
+    if event.role:
+        return (*sorted(set(event.to)), f"@{event.role}")
+    return tuple(sorted(set(event.to))) or (("*",) if event.kind == "handoff" else ())
+
+
+def names_of(reader: AgentId, *called: str) -> tuple[str, ...]:
+    """What a reader that is called so in a room (its handle, its role) answers to among `addressees`."""
+    return (reader, "*", *sorted({f"@{name}" for name in called if name}))
+
+
 # -- the home room -----------------------------------------------------------------------------------------
 
 

@@ -136,7 +136,7 @@ class Room:
             case c.RevokeKey():
                 return self._revoke(command, by)
             case c.CloseRoom():
-                return self._close(by)
+                return self._close(command, by)
         raise Refused("unknown_operation")
 
     def _open(self, command: c.OpenRoom, by: By, ids: Ids) -> Decision:
@@ -287,11 +287,15 @@ class Room:
             return Decision(answer="revoked")
         return Decision((e.KeyRevoked(key=key.id),), authority="owner", answer="revoked")
 
-    def _close(self, by: By) -> Decision:
-        member = membership.present(self.state.members, by.actor)
+    def _close(self, command: c.CloseRoom, by: By) -> Decision:
+        owns = command.principal is not None and command.principal == self.state.owner_principal
+        if not owns:
+            membership.present(self.state.members, by.actor)
         self._require_open()
-        if member.agent == self.state.owner:
+        if by.actor == self.state.owner:
             return Decision((e.RoomClosed(),), authority="owner", answer="closed")
+        if owns:
+            return Decision((e.RoomClosed(),), authority="person", answer="closed")
         return Decision((e.MemberLeft(agent=by.actor),), authority="member", answer="left")
 
     def _require_open(self) -> None:

@@ -16,6 +16,7 @@ from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.driver import Driver
 from parlerd.engine.notifier import Notifier
 from parlerd.engine.ports import Clock, HostFiles, Keys, Randomness
+from parlerd.engine.quota import Quotas
 from parlerd.engine.rooms import Rooms
 from parlerd.engine.seats import Seats
 from parlerd.engine.throttle import GuessThrottle
@@ -44,6 +45,10 @@ class Desk:
     default_home: bool
     draining: bool = False
     budget: TurnBudget = field(default_factory=TurnBudget)
+    quotas: Quotas = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.quotas = Quotas(self.settings)
 
     # -- who -----------------------------------------------------------------------------------------------
 
@@ -104,11 +109,11 @@ class Desk:
         for room in self.doors(agent):
             code = await self.code_at(agent, room)
             if code is not None:
-                return Refused(
-                    "join_pending", f"Your request to come in waits for a person; your code is {code}.", join_code=code
-                )
-        if any(m.state == "denied" for m in self.driver.store.memberships(agent.id)):
-            return Refused("join_denied")
+                said = f"Your request to come in waits for a person; your code is {code}."
+                return Refused("join_pending", said, join_code=code, door=room)
+        for membership in self.driver.store.memberships(agent.id):
+            if membership.state == "denied":
+                return Refused("join_denied", door=membership.room)
         return Refused("no_active_session")
 
     async def owned_rooms(self, agent: AgentRecord, wanted: str | None, *, person: bool) -> list[RoomId]:

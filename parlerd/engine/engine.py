@@ -16,7 +16,7 @@ import trio
 from parlerd import __version__
 from parlerd.core import events as e
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import HOME_ROOM, RoomId
+from parlerd.core.model import RoomId
 from parlerd.core.room import Room
 from parlerd.engine import notifier
 from parlerd.engine.actor import Context
@@ -28,6 +28,7 @@ from parlerd.engine.messaging import Messaging, Posting
 from parlerd.engine.notices import Notices
 from parlerd.engine.notifier import Notifier, Topic
 from parlerd.engine.ports import Clock, HostFiles, Keys, NoHostFiles, Randomness
+from parlerd.engine.quota import OPENING
 from parlerd.engine.reading import Reading
 from parlerd.engine.rooms import Rooms
 from parlerd.engine.seats import Seats
@@ -57,7 +58,7 @@ class Engine:
         looking = Looking(desk, socket)
         messaging = self._messaging
         self.handlers: dict[str, Handler] = {
-            "session.open": sessions.open_session,
+            "session.open": self._open_session,
             "session.join": sessions.join,
             "session.requests": sessions.requests,
             "session.approve": sessions.approve,
@@ -134,6 +135,12 @@ class Engine:
             raise Refused("person_only", hint=f"Ask the person to run: {operation.command}")
         if operation.plane == "hook" and caller.via != "hook":
             raise Refused("hook_only")
+
+    async def _open_session(self, caller: Caller, params: t.OpenSession) -> t.Result:
+        me = await self._desk.me(caller)
+        size = len(params.context.encode("utf-8", "surrogatepass"))
+        self._desk.quotas.take(me.id, bytes=size, messages=OPENING)
+        return await self._sessions.open_session(caller, params)
 
     # -- connections ---------------------------------------------------------------------------------------
 
@@ -218,12 +225,6 @@ async def open_engine(
             actor = rooms.open_actor(room)
             if actor is not None:
                 wakes.publish(_topics(room, actor.aggregate, facts))
-            elif room == HOME_ROOM:
-                wakes.publish(
-                    notifier.activity(header.event.agent)
-                    for header in facts
-                    if isinstance(header.event, e.SessionActivated)
-                )
 
         rooms = Rooms(Context(driver=driver, clock=clock, random=random, keys=keys, publish=publish), nursery)
         await rooms.start()

@@ -26,9 +26,10 @@ from parlerd.engine.armed import Armed
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.notices import Notices
-from parlerd.engine.reading import Reading, handle_of, is_for, parse_cursor
+from parlerd.engine.observers import observers
+from parlerd.engine.reading import Reading, handle_of, names_in, parse_cursor
 from parlerd.operations import types as t
-from parlerd.store.port import Delivery, Page, StoredMessage
+from parlerd.store.port import Delivery, Page
 
 ANYONE: Final = "anyone"
 """Said instead of naming nobody; a reserved word, so no agent has this name."""
@@ -61,8 +62,8 @@ def input_digest(params: t.Params) -> bytes:
         raise Refused("invalid_param", "A parameter is not valid text.") from error
 
 
-def check_text(text: str, param: str) -> None:
-    """Raise `Refused(text_too_long)` for more than 256 KiB: never a cut."""
+def check_text(text: str, param: str) -> int:
+    """The size of a text in bytes. Raises `Refused(text_too_long)` for more than 256 KiB: never a cut."""
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > MAX_TEXT:
         raise Refused(
@@ -72,6 +73,7 @@ def check_text(text: str, param: str) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise Refused("invalid_param", f"`{param}` is not valid text.", param=param) from error
+    return size
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +102,9 @@ class Posting:
         return self.outcome()
 
 
-def check_data(data: Any) -> None:
-    """Raise `Refused(invalid_param)` for anything but JSON of at most 64 levels, `text_too_long` past 256 KiB.
+def check_data(data: Any) -> int:
+    """The size of `data` in bytes. Raises `Refused`: `invalid_param` for anything but JSON of at most 64 levels,
+    `text_too_long` past 256 KiB.
 
     Every reader of the room must be able to take it apart again: what one surface cannot show would stop a reader there
     for good.
@@ -130,6 +133,7 @@ def check_data(data: Any) -> None:
         raise Refused("invalid_param", "`data` holds text that is not valid.", param="data") from error
     if size > MAX_TEXT:
         raise Refused("text_too_long", f"`data` is larger than {MAX_TEXT} bytes.", param="data", limit=MAX_TEXT)
+    return size
 
 
 class Messaging:
@@ -159,12 +163,12 @@ class Messaging:
         return self._post_text(caller, me, actor, params)
 
     def _post_text(self, caller: Caller, me: AgentRecord, actor: RoomActor[Room], params: t.Send) -> Posting:
-        check_text(params.text, "text")
+        size = check_text(params.text, "text")
         if not params.text and params.data is None:
             raise Refused("invalid_param", "The text is empty.", param="text")
         parts: list[Part] = [TextPart(params.text)]
         if params.data is not None:
-            check_data(params.data)
+            size += check_data(params.data)
             parts.append(DataPart(params.data))
         command = c.PostMessage(
             operation="message.send",
@@ -175,7 +179,7 @@ class Messaging:
             visibility=params.visible_to or None,
             reply_to=None if params.reply_to is None else self._message_id(actor.aggregate, me.id, params.reply_to),
         )
-        return self._post(caller, me, actor, command, tuple(parts))
+        return self._post(caller, me, actor, command, tuple(parts), size)
 
     def _message_id(self, room: Room, reader: AgentId, meant: str) -> MessageId:
         """The message that is meant by its id, or by this reader's own number of it. Raises
@@ -194,8 +198,7 @@ class Messaging:
 
     async def give_handoff(self, caller: Caller, params: t.GiveHandoff) -> t.GivenHandoff:
         me = await self._desk.me(caller)
-        check_text(params.next, "next")
-        check_text(params.summary, "summary")
+        size = check_text(params.next, "next") + check_text(params.summary, "summary")
         target = "" if params.for_ in ("", ANYONE) else str(label(params.for_))
         actor, room = await self._desk.room_of(me, params.room)
         command = c.PostMessage(
@@ -208,7 +211,7 @@ class Messaging:
         # Readers are told a name, also where an id was given.
         named = handle_of(room.state, AgentId(target))
         part = HandoffPart(next=params.next, summary=params.summary, target=named)
-        sent = await self._post(caller, me, actor, command, (part,)).result()
+        sent = await self._post(caller, me, actor, command, (part,), size).result()
         return t.GivenHandoff(
             id=sent.id, room=sent.room, for_=named or None, replayed=sent.replayed, key=sent.key, name=sent.name
         )
@@ -220,15 +223,17 @@ class Messaging:
         actor: RoomActor[Room],
         command: c.PostMessage,
         parts: tuple[Part, ...],
+        size: int,
     ) -> Posting:
-        """Put a message in the room's line. The key travels with a failure too, so that a retry can be the same
-        request: its author's, or else one that is drawn here."""
+        """Put a message of so many bytes in the room's line. The key travels with a failure too, so that a retry can be
+        the same request: its author's, or else one that is drawn here."""
         if command.key is None:
             id = MessageId(self._desk.random.new("m"))
             command = msgspec.structs.replace(command, id=id, key=drawn_key(id), fresh=True)
         elif command.key in caller.fresh:
             command = msgspec.structs.replace(command, fresh=True)
         try:
+            self._desk.quotas.take(me.id, bytes=size)
             content = Content(parts=parts, seen=self._reading.seen(actor.room, me.id))
             submission = actor.enqueue(command, self._desk.by(caller, me), content)
         except ParlerError as error:
@@ -328,15 +333,15 @@ class Messaging:
     async def _admission(self, caller: Caller, me: AgentRecord, deadline: float) -> None:
         """For an agent without a session that waits at a door: wait for the person's decision, which makes the session
         its active one. Returns as soon as it has one, waits nowhere, or the time is over."""
-        while not self._desk.is_active(me) and (rooms := self._desk.doors(me)):
-            topics = [notifier.decision(room, me.id) for room in rooms]
-            with self._desk.notifier.listen(*topics, notifier.activity(me.id)) as waiter:
+        desk = self._desk
+        waited_at: list[RoomId] = []
+        while not desk.is_active(me) and (rooms := desk.doors(me)):
+            waited_at = rooms
+            with desk.notifier.listen(*(notifier.decision(room, me.id) for room in rooms)) as waiter:
                 left = deadline - trio.current_time()
-                if left <= 0 or self._desk.is_active(me) or self._desk.doors(me) != rooms:
-                    if left <= 0:
-                        return
-                    continue
-                if self._desk.draining:
+                if left <= 0:
+                    return
+                if desk.draining:
                     raise Refused("draining")
                 caller.waiting += 1
                 try:
@@ -344,6 +349,10 @@ class Messaging:
                         await waiter.wait()
                 finally:
                     caller.waiting -= 1
+        inside = [m.room for m in desk.driver.store.memberships(me.id) if m.state == "member" and m.room in waited_at]
+        if inside and not desk.is_active(me):
+            # Whoever decided is about to say so too; the first of the two is enough.
+            await desk.rooms.home.submit(c.Activate(agent=me.id, room=inside[0]), desk.by(caller, me))
 
     async def recv_all(self, caller: Caller, params: t.Recv) -> t.ReceivedAll:
         """Every room with something new; waits for the first of them when none has."""
@@ -421,7 +430,8 @@ class Messaging:
         if page.messages:
             if armed is None or not armed.covers([stored.header.position for stored in page.messages]):
                 # (after, end] joins what was delivered before; a look at something farther on is marked as just that.
-                await self._reading.mark(actor.room, me.id, _shown(page, after, filtered=filtered))
+                spans = _shown(page, after, filtered=filtered)
+                await self._reading.mark(actor.room, me.id, spans, needed=acknowledges)
             self._reading.note_seen(actor.room, me.id, page)
         shown = {actor.room: page.end} if page.messages and acknowledges and caller.via == "mcp" else {}
         end, end_seq = page.end, page.end_seq
@@ -473,17 +483,16 @@ class Messaging:
     async def _page(
         self, room: Room, view: View, after: Position, params: t.Recv, reader: AgentId, *, skip_own: bool
     ) -> Page:
-        limit = min(params.limit, t.MAX_PAGE)
-        while True:
-            page = await self._reading.page(
-                room, view, after, limit=limit, max_bytes=params.max_bytes, skip_own=skip_own, kind=params.kind
-            )
-            if not params.mentions:
-                return page
-            wanted = [stored for stored in page.messages if _mentions(room, reader, stored)]
-            if wanted or not page.more:
-                return Page(wanted, page.end, page.end_seq, page.chain, page.more)
-            after = page.end
+        return await self._reading.page(
+            room,
+            view,
+            after,
+            limit=min(params.limit, t.MAX_PAGE),
+            max_bytes=params.max_bytes,
+            skip_own=skip_own,
+            kind=params.kind,
+            names=names_in(room.state, reader) if params.mentions else (),
+        )
 
     async def commit(self, caller: Caller, params: t.Commit) -> t.Committed:
         me = await self._desk.me(caller)
@@ -511,8 +520,8 @@ class Messaging:
     # -- where it got to -----------------------------------------------------------------------------------
 
     async def why(self, caller: Caller, params: t.Why) -> t.WhyResult:
-        """For the author: every other member's ladder. For a reader: its own. For anyone else there is no such
-        message."""
+        """For the author: every other member's ladder. For a reader: its own. For the person: what their agents may
+        know of it. For anyone else there is no such message."""
         me = await self._desk.me(caller)
         id = MessageId(params.id)
         if params.id.removeprefix("#").isdigit():
@@ -522,23 +531,28 @@ class Messaging:
         if found is None:
             raise Refused("no_such_message")
         room_id, position = found
-        try:
-            _, room = await self._desk.member_room(me, room_id)
-        except Refused as error:
-            raise Refused("no_such_message") from error
+        room = await (await self._desk.rooms.get(room_id)).quiet()
         header = self._desk.driver.store.message(room_id, position)
         assert header is not None
         assert isinstance(header.event, e.MessagePosted)
-        if not can_see(room.view(me.id), position=position, visibility=header.event.visibility):
+        visibility = header.event.visibility
+        mine = {
+            record.id
+            for record in observers(self._desk, caller, me)
+            if (member := room.state.members.get(record.id)) is not None
+            and member.present
+            and can_see(room.view(record.id), position=position, visibility=visibility)
+        }
+        if not mine:
             raise Refused("no_such_message")
         marks = self._desk.driver.store.deliveries(room_id, position)
         readers = []
         for member in room.state.members.values():
             if member.agent == header.by.actor or not member.present:
                 continue
-            if me.id not in (header.by.actor, member.agent):
+            if mine.isdisjoint((header.by.actor, member.agent)):
                 continue
-            if not can_see(room.view(member.agent), position=position, visibility=header.event.visibility):
+            if not can_see(room.view(member.agent), position=position, visibility=visibility):
                 continue
             readers.append(self._ladder(room, member.agent, header, marks))
         return t.WhyResult(id=id, room=room_id, readers=readers)
@@ -579,8 +593,3 @@ def _shown(page: Page, after: Position, *, filtered: bool) -> list[tuple[Positio
     if not filtered:
         return [(after, page.end)]
     return [(Position(m.header.position - 1), m.header.position) for m in page.messages]
-
-
-def _mentions(room: Room, reader: AgentId, stored: StoredMessage) -> bool:
-    event = stored.header.event
-    return isinstance(event, e.MessagePosted) and is_for(room.state, reader, event)

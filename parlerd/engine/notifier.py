@@ -94,11 +94,6 @@ def concerns(agent: str) -> Topic:
     return ("concerns", agent)
 
 
-def activity(agent: str) -> Topic:
-    """Another session is `agent`'s active one."""
-    return ("activity", agent)
-
-
 def memberships(agent: str) -> Topic:
     """`agent` came into a room."""
     return ("memberships", agent)

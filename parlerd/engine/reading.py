@@ -1,8 +1,8 @@
 """Pages: what a reader is shown, what is recorded before it leaves, and what acknowledging moves.
 
 A page is read away from the loop, and its delivery range is durable before the answer leaves: the range is the ladder
-behind `why`. The cursor moves only by acknowledging, never past what was delivered. Every surface that shows messages
-comes here.
+behind `why`. Only a page that acknowledges nothing is shown without one where the disk takes none. The cursor moves by
+acknowledging alone, never past what was delivered. Every surface that shows messages comes here.
 """
 
 from __future__ import annotations
@@ -76,16 +76,22 @@ class Reading:
         max_bytes: int = JOIN_BYTES,
         skip_own: bool,
         kind: str | None = None,
+        names: Sequence[str] = (),
     ) -> Page:
-        """Messages after a position: from memory when they are the newest, else read away from the loop."""
+        """Messages after a position: from memory when they are the newest, else read away from the loop. `kind` and
+        `names` leave out others, as `Store.page` does."""
         name = room.state.room
         recent = self._recent(room)
         if recent is not None:
-            page = recent.page(room, view, after, limit=limit, max_bytes=max_bytes, skip_own=skip_own, kind=kind)
+            page = recent.page(
+                room, view, after, limit=limit, max_bytes=max_bytes, skip_own=skip_own, kind=kind, names=names
+            )
             if page is not None:
                 return page
         return await self._desk.driver.read(
-            lambda store: store.page(name, view, after, limit=limit, max_bytes=max_bytes, skip_own=skip_own, kind=kind)
+            lambda store: store.page(
+                name, view, after, limit=limit, max_bytes=max_bytes, skip_own=skip_own, kind=kind, names=names
+            )
         )
 
     async def tail(self, room: Room, view: View, *, limit: int) -> Page:
@@ -109,16 +115,23 @@ class Reading:
         tail = await self.tail(room, view, limit=limit)
         stored = [m for m in tail.messages if m.header.position > after]
         newest = [m for m in stored if not (skip_own and m.header.by.actor == reader)] or stored
-        recap: list[StoredMessage] = []
-        if newest and after < state.opening < newest[0].header.position:
+        recap = [m for m in newest if m.header.position == state.opening]
+        newest = newest[len(recap) :]
+        if newest and after < state.opening < newest[0].header.position and not recap:
             opening = Position(state.opening - 1)
             recap = (await self.page(room, view, opening, limit=1, max_bytes=1024, skip_own=False)).messages
         first = recap[0].seq + 1 if recap else self.seq_at(room, view, after) + 1
+        if not newest:
+            return Context(
+                self.render(state, reader, recap),
+                [(after, max(tail.end, stood))],
+                max(tail.end, stood),
+                tail.end_seq,
+                tail,
+            )
         shown = self.render(state, reader, [*recap, *newest])
         head, rest = shown[: len(recap)], shown[len(recap) :]
-        kept = len(rest)
-        if fits is not None and rest:
-            kept = fits.newest(head, rest, you, whole=not newest or newest[0].seq == first)
+        kept = len(rest) if fits is None else fits.newest(head, rest, you, whole=newest[0].seq == first)
         if recap and not kept:
             at = recap[0].header.position
             page = Page(recap, at, recap[0].seq, self._desk.driver.store.chain_at(state.room, at), more=True)
@@ -126,7 +139,7 @@ class Reading:
         newest, rest = newest[len(newest) - kept :], rest[len(rest) - kept :]
         # Every position up to here is shown, is in the gap that is stated, or holds no message for this reader.
         end = max(tail.end, stood)
-        gap = newest[0].seq - first if newest else 0
+        gap = newest[0].seq - first
         spans = [(after, end)]
         if gap > 0:
             spans = [(Position(m.header.position - 1), m.header.position) for m in recap]
@@ -144,15 +157,30 @@ class Reading:
     # -- marking and acknowledging -------------------------------------------------------------------------
 
     async def mark(
-        self, room: RoomId, reader: AgentId, spans: Iterable[tuple[Position, Position]], stage: Stage = "read"
+        self,
+        room: RoomId,
+        reader: AgentId,
+        spans: Iterable[tuple[Position, Position]],
+        stage: Stage = "read",
+        *,
+        needed: bool = True,
     ) -> None:
-        """Record, durably, that messages in these (after, upto] reached `stage` for this reader."""
+        """Record, durably, that messages in these (after, upto] reached `stage` for this reader.
+
+        What will be acknowledged needs its mark, or the cursor could not follow. A look that acknowledges nothing does
+        not (`needed` False): where nothing can be written, on a full disk say, it goes on without one.
+        """
         now = self._desk.clock.now()
         marks: list[Write] = [
             MarkDelivery(room, reader, stage, upto=upto, at=now, after=after) for after, upto in spans
         ]
         if marks:
-            await self._desk.driver.commit(marks)
+            try:
+                await self._desk.driver.commit(marks)
+            except StoreError as error:
+                if needed:
+                    raise
+                log.warning("room %s: a look is not on record: %s", room, error.code)
 
     async def acknowledge(self, room: RoomId, reader: AgentId, upto: Position) -> None:
         """Move a reader's cursor. Idempotent, never backwards. Raises `Refused(cursor_ahead)`."""
@@ -242,13 +270,13 @@ def render_message(room: RoomState, reader: AgentId, stored: StoredMessage) -> t
     header = stored.header
     event = header.event
     assert isinstance(event, e.MessagePosted)
-    text, data, handoff = _parts(room, reader, event, stored.body)
+    text, data, handoff = _parts(room, reader, event, stored)
     return t.Message(
         id=event.id,
         seq=stored.seq,
         at=header.at,
         author=author_of(room, header.by.actor, header.by.host),
-        verified=event.verified,
+        verified=event.verified if _is_whole(stored) else "invalid",
         via=header.by.via,
         kind=event.kind,
         text=PeerText(text),
@@ -261,19 +289,26 @@ def render_message(room: RoomState, reader: AgentId, stored: StoredMessage) -> t
     )
 
 
+def _is_whole(stored: StoredMessage) -> bool:
+    """Whether these are the words that were stored. Nothing erases any yet: a body that is gone was taken away."""
+    return stored.unaltered and (stored.body is not None or stored.header.body is None)
+
+
 def _parts(
-    room: RoomState, reader: AgentId, event: e.MessagePosted, body: bytes | None
+    room: RoomState, reader: AgentId, event: e.MessagePosted, stored: StoredMessage
 ) -> tuple[str, object, t.Handoff | msgspec.UnsetType]:
-    """(text, data, handoff) of a body; an erased one has none."""
-    if body is None:
+    """(text, data, handoff) of a body; an erased one has none, nor one that was altered beyond reading."""
+    if stored.body is None:
         return "", msgspec.UNSET, msgspec.UNSET
     texts: list[str] = []
     data: object = msgspec.UNSET
     handoff: t.Handoff | msgspec.UnsetType = msgspec.UNSET
     try:
-        parts = decode_envelope(body).parts
+        parts = decode_envelope(stored.body).parts
     # msgspec lets text that is not UTF-8 and nesting without end through as they are.
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if not stored.unaltered:
+            return "", msgspec.UNSET, msgspec.UNSET
         raise StoreError("store_corrupt", f"The stored text of {event.id} is damaged.", id=event.id) from error
     for part in parts:
         match part:
@@ -294,12 +329,13 @@ def _parts(
 def is_for(room: RoomState, reader: AgentId, event: e.MessagePosted) -> bool:
     """Whether a message asks for this reader's attention: by id, by role or handle; a handoff to no one is for
     anyone."""
-    if reader in event.to:
-        return True
+    return not set(names_in(room, reader)).isdisjoint(e.addressees(event))
+
+
+def names_in(room: RoomState, reader: AgentId) -> tuple[str, ...]:
+    """What this reader answers to in a room, as the index of addressees has it."""
     member = room.members.get(reader)
-    if event.role and member is not None:
-        return event.role in (member.role, member.handle)
-    return event.kind == "handoff" and not event.to and not event.role
+    return e.names_of(reader) if member is None else e.names_of(reader, member.handle, member.role)
 
 
 def author_of(room: RoomState, agent: AgentId, host: str) -> t.Author:

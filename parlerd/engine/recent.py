@@ -58,6 +58,7 @@ class Recent:
         max_bytes: int,
         skip_own: bool,
         kind: str | None = None,
+        names: Sequence[str] = (),
     ) -> Page | None:
         """What `Store.page` gives for these, or None when that is not known here.
 
@@ -72,13 +73,19 @@ class Recent:
         for fact in self._visible(view, after):
             event = fact.header.event
             assert isinstance(event, e.MessagePosted)
-            if not (skip_own and fact.header.by.actor == view.reader) and (kind is None or event.kind == kind):
+            if (
+                not (skip_own and fact.header.by.actor == view.reader)
+                and (kind is None or event.kind == kind)
+                and not (names and set(names).isdisjoint(e.addressees(event)))
+            ):
                 found.append(StoredMessage(room.state.room, seq, fact.header, fact.body, fact.signature))
                 size += len(fact.body or b"")
             seq = Seq(seq - 1)
         if len(found) > limit or (len(found) > 1 and size > max_bytes):
             return None
-        if (not skip_own or kind is not None) and (found[0].header.position if found else after) != head.position:
+        if (not skip_own or kind is not None or names) and (
+            found[0].header.position if found else after
+        ) != head.position:
             # Such a page ends at its last message, and the chain is known here at the head alone.
             return None
         found.reverse()

@@ -33,6 +33,7 @@ from parlerd.engine.actor import Content, RoomActor
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.desk import Desk
 from parlerd.engine.messaging import check_text, input_digest
+from parlerd.engine.observers import is_person, observed_room, observed_rooms
 from parlerd.engine.reading import Reading, handle_of
 from parlerd.identity import codes
 from parlerd.operations import types as t
@@ -40,6 +41,11 @@ from parlerd.operations import types as t
 CODE_TRIES: Final = 5
 """Wrong codes for one request before it takes none for a while."""
 CODE_PAUSE_S: Final = 300.0
+BEGINS: Final = 4
+"""Characters of a key that tell it from the others of one person: with 100 keys of 32 letters it is unlikely (one in
+200) that two begin alike, and the other half of a key that admits unasked stays secret."""
+SHORT_ID: Final = 8
+"""Characters of a key's id that stand for it where the code may not be shown."""
 MAX_COUNTED: Final = 4096
 """Requests whose wrong codes are remembered; only a person's own mistakes come here."""
 
@@ -323,14 +329,14 @@ class Sessions:
 
     async def requests(self, caller: Caller, params: t.SessionRequests) -> t.RequestList:
         me = await self._desk.me(caller)
-        rooms = await self._desk.owned_rooms(me, params.room, person=self.as_person(caller))
+        rooms = await self._desk.owned_rooms(me, params.room, person=is_person(caller))
         found = await self._requests_of(rooms)
         room = rooms[0] if params.room is not None and rooms else None
         return t.RequestList(room=room, requests=found)
 
     async def approvals(self, caller: Caller, params: t.Params) -> t.RequestList:
         me = await self._desk.me(caller)
-        rooms = await self._desk.owned_rooms(me, None, person=self.as_person(caller))
+        rooms = await self._desk.owned_rooms(me, None, person=is_person(caller))
         return t.RequestList(room=None, requests=await self._requests_of(rooms))
 
     async def _requests_of(self, rooms: list[RoomId]) -> list[t.Request]:
@@ -352,7 +358,7 @@ class Sessions:
             requested=request.at,
             fingerprint=codes.fingerprint(request.agent),
             home="local",
-            key=request.key[:8],
+            key=request.key[:SHORT_ID],
         )
 
     async def approve(self, caller: Caller, params: t.DecideJoin) -> t.Decided:
@@ -364,7 +370,7 @@ class Sessions:
     async def _decide_as_person(self, caller: Caller, params: t.DecideJoin, *, admit: bool) -> t.Decided:
         me = await self._desk.me(caller)
         peer = self._require_person(caller)
-        rooms = await self._desk.owned_rooms(me, params.room, person=self.as_person(caller))
+        rooms = await self._desk.owned_rooms(me, params.room, person=is_person(caller))
         actor, request = await self._find(rooms, params.agent)
         proof: Proof = "cli"
         if params.code is not None and admit:
@@ -458,10 +464,6 @@ class Sessions:
             return found[-1]
         raise Refused("no_such_request")
 
-    def as_person(self, caller: Caller) -> bool:
-        """Whether this caller speaks as the person: a command that names no agent."""
-        return caller.via == "cli" and not caller.as_name
-
     def _require_person(self, caller: Caller) -> PeerProcess:
         """What is known of the process behind a person's decision. Raises `Refused(person_only)` for an agent's door
         and `needs_person` for a command that an agent host started. A speed bump under one uid, and the docs say
@@ -501,11 +503,19 @@ class Sessions:
     # -- closing, listing, revoking ------------------------------------------------------------------------
 
     async def close_session(self, caller: Caller, params: t.CloseSession) -> t.ClosedSession:
+        """End it as its owner or the owner's person; leave it as a member."""
         desk = self._desk
         me = await desk.me(caller)
-        actor, room = await desk.room_of(me, params.room)
+        actor, room, agents = await observed_room(desk, caller, me, params.room)
         by = desk.by(caller, me)
-        settled = await actor.submit(c.CloseRoom(operation="session.close"), by)
+        inside = any(record.id == me.id for record in agents)
+        principal = None
+        if is_person(caller) and room.state.owner_principal == me.principal and room.state.owner != me.id:
+            if not desk.inspect(caller.peer).agent_host:
+                principal = me.principal
+            elif not inside:
+                self._require_person(caller)
+        settled = await actor.submit(c.CloseRoom(operation="session.close", principal=principal), by)
         if desk.rooms.home.aggregate.state.active.get(me.id) == actor.room:
             await desk.rooms.home.submit(c.Activate(agent=me.id, room=None), by)
         return t.ClosedSession(room=actor.room, name=room.state.name, status=settled.decision.answer)
@@ -515,19 +525,24 @@ class Sessions:
         me = await desk.me(caller)
         active = desk.rooms.home.aggregate.state.active.get(me.id)
         now = desk.clock.now()
+        # A command that an agent host started is an agent's: a key of an open door is nothing for its transcript.
+        whole = is_person(caller) and not desk.inspect(caller.peer).agent_host
         sessions = []
-        for membership in desk.driver.store.memberships(me.id):
-            if membership.state != "member":
-                continue
-            _, room = await desk.member_room(me, membership.room)
-            state = room.state
-            keys = [_key_info(key, now) for key in state.keys.values()] if state.owner == me.id else []
+        for name, agents in observed_rooms(desk, caller, me).items():
+            state = (await (await desk.rooms.get(name)).quiet()).state
+            inside = [record.name for record in agents if state.members[record.id].present]
+            if not inside:
+                continue  # it left meanwhile
+            owns = state.owner == me.id or (is_person(caller) and state.owner_principal == me.principal)
+            keys = [self._key_info(name, key, now, whole=whole) for key in state.keys.values()] if owns else []
             sessions.append(
                 t.SessionInfo(
                     room=state.room,
                     name=state.name,
                     topic=PeerText(state.topic),
                     owner=state.owner,
+                    owner_name=handle_of(state, state.owner),
+                    agents=inside,
                     state="closed" if state.closed else "open",
                     active=state.room == active,
                     keys=keys,
@@ -538,12 +553,14 @@ class Sessions:
     async def revoke(self, caller: Caller, params: t.RevokeKey) -> t.RevokedKey:
         desk = self._desk
         me = await desk.me(caller)
-        key = await self._key_id(caller, params.key)
-        room_id = desk.driver.store.room_of_key(key)
+        room_id, key = await self._own_key(caller, me, params.key) or (None, None)
+        if key is None:
+            key = await self._key_id(caller, params.key)
+            room_id = desk.driver.store.room_of_key(key)
         if room_id is None:
             raise self._unknown_key(caller)
         actor = await desk.rooms.get(room_id)
-        principal = me.principal if self.as_person(caller) else None
+        principal = me.principal if is_person(caller) else None
         try:
             await actor.submit(
                 c.RevokeKey(operation="session.revoke", revoke=key, principal=principal), desk.by(caller, me)
@@ -552,7 +569,50 @@ class Sessions:
             if error.code == "unknown_key":
                 raise self._unknown_key(caller) from error
             raise
-        return t.RevokedKey(room=actor.room, key=key[:8], status="revoked")
+        room = await actor.quiet()
+        begins = (self._code_of_key(actor.room, room.state.keys[key]) or "")[:BEGINS]
+        return t.RevokedKey(room=actor.room, key=key[:SHORT_ID], status="revoked", name=room.state.name, begins=begins)
+
+    async def _own_key(self, caller: Caller, me: AgentRecord, typed: str) -> tuple[RoomId, KeyId] | None:
+        """The key of one of the caller's own rooms that is meant by the whole code, the first characters of it, or its
+        short id; None when none is. Asked before any throttle: whoever guesses does not keep an owner from shutting a
+        door. Raises `Refused(ambiguous_name)`.
+        """
+        rooms = await self._desk.owned_rooms(me, None, person=is_person(caller))
+        try:
+            code = codes.normalise(typed)
+        except Refused:
+            return None
+        whole = self._desk.keys.key_id(code)
+        room = self._desk.driver.store.room_of_key(whole)
+        if room in rooms:
+            return room, whole
+        found: list[tuple[RoomId, KeyState, str]] = []
+        for name in rooms:
+            state = (await (await self._desk.rooms.get(name)).quiet()).state
+            for key in state.keys.values():
+                begins = len(code) >= BEGINS and (self._code_of_key(name, key) or "").startswith(code)
+                if begins or typed.strip().lower() == key.id[:SHORT_ID]:
+                    found.append((name, key, state.name))
+        # A door that is shut already is hardly the one that is meant.
+        found = [each for each in found if not each[1].revoked] or found
+        if len(found) > 1:
+            candidates = [f"{key.id[:SHORT_ID]} of {name}" for _, key, name in found]
+            raise Refused("ambiguous_name", "More than one of your keys begins so.", candidates=candidates)
+        return (found[0][0], found[0][1].id) if found else None
+
+    def _key_info(self, room: RoomId, key: KeyState, now: Millis, *, whole: bool) -> t.SessionKey:
+        code = self._code_of_key(room, key) or ""
+        return t.SessionKey(
+            key=key.id[:SHORT_ID],
+            code=code if whole else "",
+            begins=code[:BEGINS],
+            approval=key.gated,
+            expires=key.expires_at,
+            uses=key.uses,
+            max_uses=key.max_uses,
+            state=key.state(now),
+        )
 
     def _agent_id(self, who: str) -> AgentId:
         """A pre-approved agent: by id alone, never by a name it chose itself. Source: rooms spec."""
@@ -563,14 +623,3 @@ class Sessions:
 
 def _words(state: str) -> str:
     return state.replace("_", " ")
-
-
-def _key_info(key: KeyState, now: Millis) -> t.SessionKey:
-    return t.SessionKey(
-        key=key.id[:8],
-        approval=key.gated,
-        expires=key.expires_at,
-        uses=key.uses,
-        max_uses=key.max_uses,
-        state=key.state(now),
-    )

@@ -6,9 +6,13 @@ slows only itself and never the room.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import nullcontext
+from types import MappingProxyType
 from typing import Final
+
+import msgspec
 
 from parlerd.core import events as e
 from parlerd.core.home import AgentRecord
@@ -19,12 +23,15 @@ from parlerd.engine.actor import RoomActor
 from parlerd.engine.armed import Armed
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
-from parlerd.engine.reading import JOIN_BYTES, Reading, render_message
+from parlerd.engine.observers import is_person, observed_room
+from parlerd.engine.reading import JOIN_BYTES, Reading, handle_of, render_message
 from parlerd.engine.sessions import Sessions
 from parlerd.operations import types as t
-from parlerd.store.port import Page, StoredMessage
+from parlerd.store.port import Page, Store, StoredMessage
 
 WATCH_PAGE: Final = 100
+LIFE_PAGE: Final = 500
+"""Facts that are looked through at a time for who came and went."""
 
 
 class Streams:
@@ -45,10 +52,10 @@ class Streams:
                 await waiter.wait()
 
     async def room(self, caller: Caller, params: t.WatchRoom) -> AsyncGenerator[t.WatchItem, None]:
-        """The newest messages that any of this person's agents may see there, and each new one."""
+        """The newest messages that any of this person's agents may see there, and each new one; who comes, goes and
+        knocks meanwhile."""
         me = await self._desk.me(caller)
-        actor, observers = await self._observed(me, params.room, person=self._sessions.as_person(caller))
-        room = await actor.quiet()
+        actor, room, observers = await observed_room(self._desk, caller, me, params.room)
         # One mark for everyone: what one of them sees already and another not yet must neither come twice nor be left
         # out.
         at = room.position
@@ -58,17 +65,25 @@ class Streams:
             first.update(_upto(tail, at))
         topics = [notifier.messages(actor.room), notifier.life(actor.room)]
         topics += [notifier.messages(actor.room, agent.id) for agent in observers]
+        state = room.state
+        owns = state.owner == me.id or (is_person(caller) and state.owner_principal == me.principal)
+        if owns:
+            topics.append(notifier.requests(state.owner_principal))
         readers = {agent.id for agent in observers}
         armed = self._armed(me, readers, at)
+        number = 0
         with self._desk.notifier.listen(*topics) as waiter:
             for item in await self._items(actor, me, room, first, params.tail, armed):
-                yield item
+                number += 1
+                yield _numbered(item, number)
             while not self._desk.draining:
                 waiter.clear()
                 # Each time anew: a room nobody uses is closed, and this may wait for long.
                 actor = await self._desk.rooms.get(actor.room)
                 room = await actor.quiet()
-                upto = room.position
+                # Taken now: while an item is given out the room may go on.
+                upto = end = room.position
+                closed = room.state.closed
                 pages: list[Page] = []
                 for agent in observers:
                     if room.state.members[agent.id].present:
@@ -81,15 +96,49 @@ class Streams:
                 found: dict[Position, StoredMessage] = {}
                 for page in pages:
                     found.update(_upto(page, upto))
+                life = await self._life(room, at, upto, owns=owns)
                 at = upto
-                for item in await self._items(actor, me, room, found, len(found), armed):
-                    yield item
-                if room.state.closed:
-                    yield t.WatchItem(room=actor.room, name=room.state.name, event="closed", at=room.state.last_at)
+                items = await self._items(actor, me, room, found, len(found), armed, life)
+                over = closed and at == end
+                if over and not any(item.event == "closed" for item in items):
+                    # It was closed before this stream began.
+                    items.append(t.WatchItem(room=actor.room, name=room.state.name, event="closed", at=room.last_at))
+                for item in items:
+                    number += 1
+                    yield _numbered(item, number)
+                if over:
                     return
                 armed = self._armed(me, readers, at)
                 with nullcontext() if waiter.woken else actor.arm(armed):
                     await waiter.wait()
+
+    async def _life(self, room: Room, after: Position, upto: Position, *, owns: bool) -> dict[Position, t.WatchItem]:
+        """What happened to a room in (after, upto], beside its messages: who came and went, which every member may
+        know, and for whoever `owns` it who knocks."""
+        state = room.state
+        found: dict[Position, t.WatchItem] = {}
+        while after < upto:
+            limit = min(upto - after, LIFE_PAGE)
+            facts = await self._desk.driver.read(functools.partial(_facts, room=state.room, after=after, limit=limit))
+            for header in facts:
+                match header.event:
+                    case e.MemberJoined(handle=handle):
+                        event, who = "joined", handle
+                    case e.MemberLeft(agent=agent):
+                        event, who = "left", handle_of(state, agent)
+                    case e.JoinRequested(name=name) if owns:
+                        event, who = "knocked", name
+                    case e.JoinDenied(request=request) if owns:
+                        event, who = "denied", state.requests[request].name
+                    case e.RoomClosed():
+                        event, who = "closed", ""
+                    case _:
+                        continue
+                found[header.position] = t.WatchItem(
+                    room=state.room, name=state.name, event=event, agent=who or msgspec.UNSET, at=header.at
+                )
+            after = Position(after + limit)
+        return found
 
     def _armed(self, me: AgentRecord, readers: set[AgentId], after: Position) -> Armed:
         """This observer, with everything seen up to `after`: it sees what any of its agents may."""
@@ -109,48 +158,23 @@ class Streams:
         found: dict[Position, StoredMessage],
         newest: int,
         armed: Armed,
+        life: Mapping[Position, t.WatchItem] = MappingProxyType({}),
     ) -> list[t.WatchItem]:
         positions = sorted(found)[-newest:] if newest else []
         if positions and not armed.covers(positions):
             # Observing is recorded before it is shown, and is not reading: the observer is in no roster.
-            await self._reading.mark(actor.room, me.id, [(Position(positions[0] - 1), positions[-1])], stage="pushed")
-        return [
-            t.WatchItem(
+            span = (Position(positions[0] - 1), positions[-1])
+            await self._reading.mark(actor.room, me.id, [span], stage="pushed", needed=False)
+        items = dict(life)
+        for position in positions:
+            items[position] = t.WatchItem(
                 room=actor.room,
                 name=room.state.name,
                 event="message",
                 message=render_message(room.state, me.id, found[position]),
                 at=found[position].header.at,
             )
-            for position in positions
-        ]
-
-    async def _observed(
-        self, me: AgentRecord, wanted: str | None, *, person: bool
-    ) -> tuple[RoomActor[Room], list[AgentRecord]]:
-        """The room, and as whom this caller looks: the person as each of their agents in it, an agent as itself.
-        Someone with none there may not look."""
-        desk = self._desk
-        known = desk.rooms.home.aggregate.state.agents.values() if person else ()
-        mine = [record for record in known if record.principal == me.principal]
-        rooms: dict[RoomId, list[AgentRecord]] = {}
-        for record in [me, *(record for record in mine if record.id != me.id)]:
-            for membership in desk.driver.store.memberships(record.id):
-                if membership.state == "member":
-                    rooms.setdefault(membership.room, []).append(record)
-        if wanted is None:
-            wanted = desk.rooms.home.aggregate.state.active.get(me.id)
-        if wanted is None and rooms:
-            # A person who opened nothing themself means the room their agents talk in: the newest.
-            wanted = list(rooms)[-1] if len(rooms) == 1 else None
-        if wanted is None:
-            await desk.room_of(me, None)
-        assert wanted is not None
-        if RoomId(wanted) in rooms:
-            room = RoomId(wanted)
-        else:
-            room = desk.only([room for room in rooms if desk.name_of(room) == wanted], wanted)
-        return await desk.rooms.get(room), rooms[room]
+        return [items[position] for position in sorted(items)]
 
     async def heads(self, caller: Caller) -> dict[RoomId, Seq]:
         """How far each room of this caller's agent goes for it now: where its `changes` begin."""
@@ -188,3 +212,13 @@ class Streams:
 def _upto(page: Page, end: Position) -> dict[Position, StoredMessage]:
     """A page's messages by position, without those past `end`."""
     return {stored.header.position: stored for stored in page.messages if stored.header.position <= end}
+
+
+def _facts(store: Store, room: RoomId, after: Position, limit: int) -> list[e.Header]:
+    return store.facts(room, after, limit)
+
+
+def _numbered(item: t.WatchItem, number: int) -> t.WatchItem:
+    if isinstance(item.message, t.Message):
+        item = msgspec.structs.replace(item, message=msgspec.structs.replace(item.message, seq=number))
+    return msgspec.structs.replace(item, number=number)

@@ -21,6 +21,7 @@ CALLER_PER_SECOND: Final = 0.2
 MAX_DELAY: Final = 5.0
 """Seconds a lookup waits at most: many who guess at the same time may owe more, and nobody hangs for that long."""
 MAX_CALLERS: Final = 4096
+GUESSES: Final = "Too many wrong guesses."
 
 
 class Bucket:
@@ -55,10 +56,10 @@ class GuessThrottle:
         """Call before looking a key up. Waits while the home's budget is spent; raises `Refused(throttled)`."""
         own = self._callers.get(self._who(caller))
         if own is not None and own.refill() < 1.0:
-            raise Refused("throttled", retry_after_ms=int(own.seconds_until(1.0) * 1000) + 1)
+            raise Refused("throttled", GUESSES, retry_after_ms=int(own.seconds_until(1.0) * 1000) + 1)
         delay = self._home.seconds_until(1.0)
         if delay > MAX_DELAY:
-            raise Refused("throttled", retry_after_ms=int(delay * 1000))
+            raise Refused("throttled", GUESSES, retry_after_ms=int(delay * 1000))
         if delay:
             await trio.sleep(delay)
 

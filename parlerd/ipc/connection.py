@@ -33,6 +33,8 @@ from parlerd.wire.peer import UPGRADE_OPERATION, ClientEvent, DaemonPeer, Ended,
 
 log = logging.getLogger("parlerd.ipc")
 
+KEPT_BACK_FOR: Final = frozenset({"local", "person"})
+"""The planes that are served when every connection is taken: how the daemon is, stopping it, what a person decides."""
 _CHUNK: Final = 32 * 1024
 """Bytes read in one turn. It bounds how long the frames of one connection keep others waiting: a few milliseconds."""
 
@@ -42,7 +44,14 @@ class Limits:
     """How long and how much. Seconds, on the loop's clock."""
 
     connections: int = 256
+    connections_of_one: int = 128
+    """From one process: half, so that no program that goes wrong keeps everybody else out by itself."""
+    kept_back: int = 16
+    """More connections, when all are taken, for what the person does about that: see `KEPT_BACK_FOR`."""
+    kept_back_of_one: int = 4
     hello_seconds: float = 5.0
+    kept_back_seconds: float = 5.0
+    """How long one of those may stand without a call."""
     farewell_seconds: float = 2.0
     """For sending what waits when a connection ends, and for the engine to let go of it."""
     session_seconds: float = 5.0
@@ -74,9 +83,11 @@ class Connection:
         version: str,
         pid: int,
         limits: Limits,
+        is_kept_back: bool = False,
     ) -> None:
         self._sock = sock
-        self._process = process
+        self.process = process
+        self.is_kept_back = is_kept_back
         self._engine = engine
         self._stdio_host = stdio_host
         self._version = version
@@ -155,6 +166,8 @@ class Connection:
             raise first.error
         if not isinstance(first, Hello):
             raise ParlerError("bad_frame", "The first frame is not a hello.")
+        if self.is_kept_back and first.role == "stdio":
+            raise full()
         caller = await self._caller(first)
         try:
             await self._engine.connect(caller)
@@ -179,7 +192,7 @@ class Connection:
             conversation=hello.conversation,
             # 0 and 1 are everybody's.
             parents=frozenset(pid for pid in (hello.ppid, *hello.ancestors) if pid > 1),
-            peer=self._process,
+            peer=self.process,
         )
 
     async def _read(self) -> list[ClientEvent]:
@@ -205,12 +218,23 @@ class Connection:
         async with trio.open_nursery() as calls:
             try:
                 while self._take(events, caller, calls):
-                    events = await self._read()
+                    events = await self._next()
                     if not events:
                         break
             finally:
                 # Whoever asked is gone, or broke the protocol: nobody is left to answer.
                 calls.cancel_scope.cancel()
+
+    async def _next(self) -> list[ClientEvent]:
+        """What comes next; nothing as well when a connection that was kept back stands unused."""
+        if not self.is_kept_back:
+            return await self._read()
+        while True:
+            with trio.move_on_after(self._limits.kept_back_seconds):
+                return await self._read()
+            if not self._under_way:
+                self._farewell = full()
+                return []
 
     def _take(self, events: Iterable[ClientEvent], caller: Caller, calls: trio.Nursery) -> bool:
         """Act on what came; False when the other side broke the protocol."""
@@ -249,6 +273,8 @@ class Connection:
                 raise ParlerError("unknown_operation", operation=call.op[:64])
             if self._draining and call.op != UPGRADE_OPERATION:
                 raise ParlerError("draining")
+            if self.is_kept_back and operation.plane not in KEPT_BACK_FOR:
+                raise full()
             params = _shape(call.op).decode(call.params)
             posting = self._engine.begin(call.op, params, caller)
         except ParlerError as error:
@@ -356,6 +382,15 @@ class Connection:
     async def _say(self, line: bytes) -> None:
         await self._out.drained()
         self._out.send(self._peer.line(line))
+
+
+def full() -> ParlerError:
+    """The answer to who comes when every connection is taken."""
+    return ParlerError(
+        "busy",
+        "This daemon has as many connections as it takes.",
+        hint="Close some agent windows, or run `parler daemon restart`.",
+    )
 
 
 @cache

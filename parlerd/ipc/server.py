@@ -1,5 +1,8 @@
 """The accept loop: lets this user's processes in, up to a number, and sees them out when the daemon drains.
 
+Past the number a few connections are kept back for what a person does about that, and no process may have more than
+half of all.
+
 Not here: what a connection says (`connection`), where the socket comes from (`listener`). Above: `parlerd.daemon`.
 Invariant: an error of one connection, or of accepting one, never ends the loop.
 """
@@ -17,8 +20,9 @@ import trio
 
 import parlerd
 from parlerd.core.errors import ParlerError
+from parlerd.engine.callers import PeerProcess
 from parlerd.ipc import credentials
-from parlerd.ipc.connection import Connection, Limits
+from parlerd.ipc.connection import Connection, Limits, full
 from parlerd.ipc.host import EngineFace, StdioHost
 from parlerd.wire.peer import DaemonPeer
 
@@ -90,8 +94,7 @@ class Server:
     def _admit(self, sock: socket.socket) -> Connection | None:
         try:
             process = credentials.check(sock)
-            if len(self._connections) >= self._limits.connections:
-                raise ParlerError("busy", "This daemon has as many connections as it takes.")
+            is_kept_back = self._place(process)
         except ParlerError as error:
             log.warning("turned a connection away: %s", error.code)
             # Once and without waiting: whoever does not read it is gone or means no good.
@@ -106,9 +109,24 @@ class Server:
             version=self._version,
             pid=os.getpid(),
             limits=self._limits,
+            is_kept_back=is_kept_back,
         )
         self._connections.add(connection)
         return connection
+
+    def _place(self, process: PeerProcess) -> bool:
+        """Whether one more connection of this process is one of those that are kept back. Raises `busy` for one that
+        has no place at all."""
+        limits = self._limits
+        its = [connection for connection in self._connections if connection.process.pid == process.pid]
+        if len(its) >= limits.connections_of_one:
+            raise ParlerError("busy", "This program has as many connections as one may have.")
+        kept_back = sum(connection.is_kept_back for connection in self._connections)
+        if len(self._connections) - kept_back < limits.connections:
+            return False
+        if kept_back >= limits.kept_back or sum(one.is_kept_back for one in its) >= limits.kept_back_of_one:
+            raise full()
+        return True
 
     async def _run(self, connection: Connection) -> None:
         try:

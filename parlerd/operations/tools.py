@@ -96,6 +96,7 @@ _SEND = "parler_send"
 _RECV = "parler_recv"
 _HANDOFF = "parler_handoff"
 _ROOMS = "parler_rooms"
+_LEAVE = "parler_leave"
 APPROVE: Final = "parler_approve"
 """The tool that only asks the person. It stands for `session.approve`, which belongs to the person plane: an agent
 never calls that operation, and this tool carries out what a person typed into a form."""
@@ -178,6 +179,15 @@ TOOLS: Final[dict[str, Tool]] = {
             ),
             default="list",
             example={"action": "roster"},
+            reaches_others=False,
+        ),
+        Tool(
+            name=_LEAVE,
+            title="Leave or end a session",
+            operations=_by_tool(_LEAVE),
+            arguments=(_ROOM,),
+            example={"room": "auth-redesign"},
+            core=False,
             reaches_others=False,
         ),
         Tool(

@@ -187,7 +187,13 @@ class ListSessions(Params, frozen=True, kw_only=True):
 
 
 class SessionKey(Result, frozen=True, kw_only=True):
+    """`code` is the key as it is typed, for the person's own shell alone; `begins` its first four characters, for the
+    owner too. Both are empty for a key of an earlier version. `session.revoke` takes `code`, `begins` and `key`, which
+    is the id of the key and opens nothing."""
+
     key: str
+    code: str = ""
+    begins: str = ""
     approval: bool
     expires: int
     uses: int
@@ -196,10 +202,14 @@ class SessionKey(Result, frozen=True, kw_only=True):
 
 
 class SessionInfo(Result, frozen=True, kw_only=True):
+    """`agents` are the caller's that are in it, by name. `keys` are shown to the owner, and to its person."""
+
     room: str
     name: str
     topic: PeerText
     owner: str
+    owner_name: str = ""
+    agents: list[str] = []
     state: str
     active: bool
     keys: list[SessionKey]
@@ -217,6 +227,8 @@ class RevokedKey(Result, frozen=True, kw_only=True):
     room: str
     key: str
     status: str
+    name: str = ""
+    begins: str = ""
 
 
 # -- messages ----------------------------------------------------------------------------------------------
@@ -353,19 +365,23 @@ class ListRooms(Params, frozen=True, kw_only=True):
 
 
 class RoomInfo(Result, frozen=True, kw_only=True):
+    """`agents` are the caller's that are in it, by name: a person has several. `unread` and `last_at` are of the first
+    of them, which is the acting agent wherever that is in; `active` says that it is the acting agent's session."""
+
     room: str
     name: str
     topic: PeerText
     kind: str
     home: str
     owner: str
+    owner_name: str = ""
+    agents: list[str] = []
     members: int
     unread: int
     last_at: int
     active: bool
     state: str
     pending: int = 0
-    owner_name: str = ""
 
 
 class RoomList(Result, frozen=True, kw_only=True):
@@ -422,16 +438,22 @@ class WatchApprovals(Params, frozen=True, kw_only=True):
 
 
 class WatchRoom(Params, frozen=True, kw_only=True):
-    """A stream for a person: one `WatchItem` for each message their agents may see, from the newest `tail` on."""
+    """A stream for a person: one `WatchItem` for each message their agents may see, from the newest `tail` on, and for
+    what happens to the room meanwhile."""
 
     room: str | None = None
     tail: Annotated[int, Meta(ge=0, le=MAX_PAGE)] = 20
 
 
 class WatchItem(Result, frozen=True, kw_only=True):
+    """`number` counts the items of this stream, from 1, and is the `seq` of its message too: each agent numbers a room
+    for itself, so the numbers of several would repeat. `event` is message, joined, left, knocked, denied or closed;
+    `agent` is who came, went or knocked, by name."""
+
     room: str
     name: str
     event: str
+    number: int = 0
     message: Message | msgspec.UnsetType = msgspec.UNSET
     agent: str | msgspec.UnsetType = msgspec.UNSET
     at: int = 0

@@ -164,12 +164,17 @@ class Database:
         code: int | None = getattr(error, "sqlite_errorcode", None)
         name = _MEANING.get(code & 0xFF, "store_failed") if code is not None else "store_failed"
         if name == "store_corrupt":
-            damage = self.damage()
-            if not self.damaged:
-                log.error("%s: %s %s", damage.code, damage.message, damage.hint)
-            self.damaged = True
-            return damage
+            return self.found_damage()
         return StoreError(name, sqlite=getattr(error, "sqlite_errorname", type(error).__name__), path=str(self.path))
+
+    def found_damage(self) -> StoreError:
+        """Note that what was read cannot be what was written, whoever noticed: from here on nothing more is written,
+        for what else is wrong is not known. The answer to raise."""
+        damage = self.damage()
+        if not self.damaged:
+            log.error("%s: %s %s", damage.code, damage.message, damage.hint)
+        self.damaged = True
+        return damage
 
     def damage(self) -> StoreError:
         """The answer of a damaged file: what to restore and how."""

@@ -11,6 +11,7 @@ own numbering (`Seq`) is then a sum of differences of such numbers, and needs no
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -57,6 +58,17 @@ class PrivateRow(NamedTuple):
     kind: str
 
 
+class FilterRow(NamedTuple):
+    """A message as a filter finds it: by `kind`, by one of its `addressees`, or by both; the other is empty.
+    `audience` is empty for a public message, else one of the ids that may see it."""
+
+    room: RoomId
+    audience: str
+    addressee: str
+    kind: str
+    position: Position
+
+
 class PriorRow(NamedTuple):
     """The first fact of a request that carried an idempotency key, unless that follows from a message's id."""
 
@@ -88,6 +100,7 @@ class Rows:
     messages: list[MessageRow] = field(default_factory=list)
     public: list[PublicRow] = field(default_factory=list)
     private: list[PrivateRow] = field(default_factory=list)
+    filters: list[FilterRow] = field(default_factory=list)
     priors: list[PriorRow] = field(default_factory=list)
     keys: list[KeyRow] = field(default_factory=list)
     memberships: list[MembershipRow] = field(default_factory=list)
@@ -98,6 +111,7 @@ class Rows:
         self.messages += other.messages
         self.public += other.public
         self.private += other.private
+        self.filters += other.filters
         self.priors += other.priors
         self.keys += other.keys
         self.memberships += other.memberships
@@ -138,6 +152,23 @@ class Counts:
         return counted
 
 
+def audience_of(event: e.MessagePosted, author: AgentId) -> list[AgentId]:
+    """Who may see a message with a `visibility`, in order; nobody in particular for one that is for everyone."""
+    return [] if event.visibility is None else sorted({*event.visibility, author})
+
+
+def filters_of(room: RoomId, position: Position, event: e.MessagePosted, author: AgentId) -> Iterator[FilterRow]:
+    """The rows by which a filter finds a message."""
+    names = e.addressees(event)
+    for audience in audience_of(event, author) or ("",):
+        yield FilterRow(room, audience, "", event.kind, position)
+        for name in names:
+            # Somebody else's id is of no use to a reader of a private message.
+            if not audience or name == audience or name[0] in "@*":
+                yield FilterRow(room, audience, name, "", position)
+                yield FilterRow(room, audience, name, event.kind, position)
+
+
 def derive(rows: Rows, room: RoomId, header: Header, counts: Counts) -> None:
     """Add to `rows` what `header` means for the index, and move `counts` on."""
     event = header.event
@@ -152,11 +183,11 @@ def derive(rows: Rows, room: RoomId, header: Header, counts: Counts) -> None:
     if isinstance(event, e.MessagePosted):
         author, position = header.by.actor, header.position
         rows.messages.append(MessageRow(event.id, room, position))
+        rows.filters += filters_of(room, position, event, author)
         if event.visibility is None:
             number, own = counts.next_public(author)
             rows.public.append(PublicRow(room, position, number, author, own, event.kind))
-            return
-        for reader in sorted({*event.visibility, author}):
+        for reader in audience_of(event, author):
             number, own = counts.next_private(reader, own=reader == author)
             rows.private.append(PrivateRow(room, reader, position, number, own, counts.public, author, event.kind))
     elif isinstance(event, e.KeyMinted):

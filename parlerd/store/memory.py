@@ -40,6 +40,7 @@ from parlerd.store.port import (
     MarkDelivery,
     Membership,
     MoveCursor,
+    NewFact,
     Outcome,
     Page,
     PutLease,
@@ -48,7 +49,7 @@ from parlerd.store.port import (
     Write,
     prior_by_id,
 )
-from parlerd.store.staging import EMPTY, NO_CHAIN, SALT_LENGTH, FactRow, Staged, is_intact, stage
+from parlerd.store.staging import EMPTY, NO_CHAIN, SALT_LENGTH, FactRow, Staged, is_intact, is_unaltered, stage
 
 _LADDER: Final[tuple[Stage, ...]] = ("stored", "pushed", "read", "acknowledged", "acted")
 _POSITION: Final = attrgetter("position")
@@ -171,6 +172,13 @@ class MemoryStore:
             log = self._logs.get(room)
             return None if log is None else log.bodies.get(position)
 
+    def whole_facts(self, room: RoomId, after: Position, limit: int) -> list[NewFact]:
+        with self._lock:
+            rows = self._facts(room)[max(0, after) :][:limit]
+            return [
+                NewFact(decode_header(row.header), *(self.body(room, row.position) or (None, None))) for row in rows
+            ]
+
     def snapshot(self, room: RoomId) -> Snapshot | None:
         with self._lock:
             return self._snapshots.get(room)
@@ -191,19 +199,22 @@ class MemoryStore:
         max_bytes: int,
         skip_own: bool,
         kind: str | None = None,
+        names: Sequence[str] = (),
     ) -> Page:
+        is_filtered = kind is not None or bool(names)
         with self._lock:
             head = self.head(room)
             start = max(Position(0), min(after, head.position))
             wanted = [
                 row
                 for row in self._visible(room, view)
-                if row.position > start
-                and not (skip_own and row.author == view.reader)
-                and (kind is None or row.kind == kind)
+                if row.position > start and not (skip_own and row.author == view.reader)
             ]
+            if is_filtered:
+                found = self._index.found(room, view.reader, names or ("",), kind or "")
+                wanted = [row for row in wanted if row.position in found]
             messages, more = self._take(room, view, wanted, limit, max_bytes)
-            if more or not skip_own or kind is not None:
+            if more or not skip_own or is_filtered:
                 end = messages[-1].header.position if messages else start
             else:
                 end = head.position
@@ -266,8 +277,12 @@ class MemoryStore:
             size += len(body or b"")
             if len(messages) == limit or (messages and size > max_bytes):
                 return messages, True
-            header = decode_header(self._logs[room].facts[row.position - 1].header)
-            messages.append(StoredMessage(room, numbering.seq_at(row.position), header, body, signature))
+            fact = self._logs[room].facts[row.position - 1]
+            header = decode_header(fact.header)
+            unaltered = is_unaltered(fact.salt, fact.header, fact.digest, header, body)
+            messages.append(
+                StoredMessage(room, numbering.seq_at(row.position), header, body, signature, unaltered=unaltered)
+            )
         return messages, False
 
     # -- looking things up -----------------------------------------------------------------------------------
@@ -392,6 +407,7 @@ class _Index:
     public: dict[RoomId, list[PublicRow]] = field(default_factory=lambda: defaultdict(list))
     authored: dict[tuple[RoomId, AgentId], list[Position]] = field(default_factory=lambda: defaultdict(list))
     private: dict[tuple[RoomId, AgentId], list[PrivateRow]] = field(default_factory=lambda: defaultdict(list))
+    filters: dict[tuple[RoomId, str, str, str], list[Position]] = field(default_factory=lambda: defaultdict(list))
     priors: dict[tuple[RoomId, AgentId, str, str], Position] = field(default_factory=dict)
     keys: dict[KeyId, RoomId] = field(default_factory=dict)
     memberships: dict[tuple[AgentId, RoomId], str] = field(default_factory=dict)
@@ -399,6 +415,15 @@ class _Index:
     def has(self, name: tuple[str, str]) -> bool:
         sort, id = name
         return id in (self.messages if sort == "message" else self.keys)
+
+    def found(self, room: RoomId, reader: AgentId, names: Iterable[str], kind: str) -> set[Position]:
+        """Where a filter finds something for this reader."""
+        return {
+            position
+            for name in names
+            for audience in ("", reader)
+            for position in self.filters.get((room, audience, name, kind), ())
+        }
 
     def opened(self) -> list[RoomRow]:
         return sorted(self.rooms, key=lambda row: (row.opened_at, row.room))
@@ -412,6 +437,8 @@ class _Index:
             self.authored[public.room, public.author].append(public.position)
         for private in rows.private:
             self.private[private.room, private.reader].append(private)
+        for found in rows.filters:
+            self.filters[found.room, found.audience, found.addressee, found.kind].append(found.position)
         for prior in rows.priors:
             scope = prior.room, prior.actor, prior.operation, prior.key
             self.priors.setdefault(scope, prior.position)

@@ -132,13 +132,18 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
-    """A message as one reader sees it. `body` is None when it was erased."""
+    """A message as one reader sees it. `body` is None when it was erased.
+
+    `unaltered` says whether header and body still have the digests they were stored with: False for what was changed
+    behind Parler's back, which must never be shown as its author's words.
+    """
 
     room: RoomId
     seq: Seq
     header: Header
     body: bytes | None
     signature: bytes | None
+    unaltered: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +197,11 @@ class Outcome:
 
 
 class Store(Protocol):
-    """One home's data. Every method may raise `StoreError` with one of the `store_*` codes."""
+    """One home's data. Every method may raise `StoreError` with one of the `store_*` codes.
+
+    Once a read found the data damaged (`store_corrupt`), nothing more is written: every later `transact` is refused
+    with that code until the store is opened again.
+    """
 
     def transact(self, jobs: Sequence[Sequence[Write]], *, patient: bool = True) -> list[Outcome]:
         """Commit all jobs durably in one transaction, a savepoint each, and say what became of each.
@@ -227,7 +236,14 @@ class Store(Protocol):
         """A fact's body and signature, or None if it has none or it was erased."""
         ...
 
-    def snapshot(self, room: RoomId) -> Snapshot | None: ...
+    def whole_facts(self, room: RoomId, after: Position, limit: int) -> list[NewFact]:
+        """Facts after a position with their bodies and signatures, as they were appended; for checks, away from the
+        loop. Raises as `facts` does."""
+        ...
+
+    def snapshot(self, room: RoomId) -> Snapshot | None:
+        """The newest snapshot of a room, or None when there is none or it is not what was put there."""
+        ...
 
     def page(
         self,
@@ -239,13 +255,16 @@ class Store(Protocol):
         max_bytes: int,
         skip_own: bool,
         kind: str | None = None,
+        names: Sequence[str] = (),
     ) -> Page:
         """The reader's messages after a position: at most `limit`, at most `max_bytes` of bodies (but always one).
 
         With `skip_own` the reader's own messages are left out; `end` still moves past those that lie before the last
         one shown, and to the room's head when nothing more follows. With `kind` only messages of that kind are given,
-        and `end` never passes the last one shown. Cost follows what is returned, not the room; each message left out
-        by `skip_own` or `kind` between two that are shown costs an index row.
+        with `names` only those with one of them among their addressees (see `core.events.addressees`), and `end` never
+        passes the last one shown. Cost follows what is returned, not the room; each message left out by `skip_own`
+        between two that are shown costs an index row. A page never silently leaves out what
+        the index counts: where a row cannot be found any more it raises `store_corrupt`.
         """
         ...
 

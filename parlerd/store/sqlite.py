@@ -10,6 +10,7 @@ Invariant: a transaction is whole or did not happen, and after any failure the c
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import os
 import sqlite3
@@ -40,6 +41,7 @@ from parlerd.store.port import (
     MarkDelivery,
     Membership,
     MoveCursor,
+    NewFact,
     Outcome,
     Page,
     PutLease,
@@ -49,7 +51,7 @@ from parlerd.store.port import (
     Write,
     prior_by_id,
 )
-from parlerd.store.staging import EMPTY, NO_CHAIN, SALT_LENGTH, Staged, is_intact, stage
+from parlerd.store.staging import EMPTY, NO_CHAIN, SALT_LENGTH, Staged, is_intact, is_unaltered, stage
 from parlerd.store.upgrade import Schema
 
 _MAX_CACHED_ROOMS: Final = 4_096
@@ -177,6 +179,7 @@ class SqliteStore:
             if part.facts and not room.base:
                 room.base = self._number(part.room) * _LOG
                 batch.numbered.append(part.room)
+            batch.logs[part.room] = room.base // _LOG
             batch.facts += [(room.base + fact.position, *fact[1:]) for fact in part.facts]
             batch.bodies += [(room.base + body.position, body.body, body.signature) for body in part.bodies]
         for write in job:
@@ -257,15 +260,29 @@ class SqliteStore:
         rows = self._database.rows(
             "SELECT header FROM facts WHERE id > ? AND id < ? ORDER BY id LIMIT ?", (base + after, base + _LOG, limit)
         )
-        return [decode_header(header) for (header,) in rows]
+        return [self._header(header) for (header,) in rows]
+
+    def whole_facts(self, room: RoomId, after: Position, limit: int) -> list[NewFact]:
+        base = self._bases(room)
+        rows = self._database.rows(f"{_BODIED_FACTS} LIMIT ?", (base + after, base + _LOG, limit))
+        return [NewFact(self._header(header), body, signature) for header, body, signature in rows]
+
+    def _header(self, stored: bytes) -> Header:
+        try:
+            return decode_header(stored)
+        except StoreError as error:
+            raise self._database.found_damage() from error
 
     def body(self, room: RoomId, position: Position) -> tuple[bytes, bytes | None] | None:
         row = self._database.row("SELECT body, signature FROM bodies WHERE id = ?", (self._bases(room) + position,))
         return None if row is None else (row[0], row[1])
 
     def snapshot(self, room: RoomId) -> Snapshot | None:
-        row = self._database.row("SELECT fold_version, position, data FROM snapshots WHERE room = ?", (room,))
-        return None if row is None else Snapshot(*row)
+        row = self._database.row("SELECT fold_version, position, data, digest FROM snapshots WHERE room = ?", (room,))
+        if row is None or hashlib.sha256(row[2]).digest() != row[3]:
+            # It is a cache: what rotted is folded again from the facts.
+            return None
+        return Snapshot(*row[:3])
 
     # -- messages as a reader sees them ----------------------------------------------------------------------
 
@@ -279,7 +296,9 @@ class SqliteStore:
         max_bytes: int,
         skip_own: bool,
         kind: str | None = None,
+        names: Sequence[str] = (),
     ) -> Page:
+        is_filtered = kind is not None or bool(names)
         head = self.head(room)
         numbering = self._numbering(room, view, head.position)
         start = max(Position(0), min(after, head.position))
@@ -287,11 +306,14 @@ class SqliteStore:
         more = False
         # The common answer of a poll is that nothing is new: it must not pass over the reader's own messages.
         if not skip_own or numbering.unread(start):
-            found, more = self._gather(
-                room, view, numbering, start, limit, max_bytes, skip_own=skip_own, kind=kind, newest_first=False
-            )
-        messages = [_message(room, numbering, row) for row in found]
-        if more or not skip_own or kind is not None:
+            scans = self._scans(room, view, numbering, start, limit, skip_own=skip_own, newest_first=False)
+            if is_filtered:
+                scans = self._filtered(room, view, numbering, start, limit, names, kind or "", skip_own=skip_own)
+            found, more = self._gather(scans, limit, max_bytes, newest_first=False)
+        messages = [self._message(room, numbering, row) for row in found]
+        if not is_filtered:
+            self._expect(numbering, start, found[-1][0] if more else head.position, len(found), skip_own=skip_own)
+        if more or not skip_own or is_filtered:
             end = Position(found[-1][0]) if found else start
         else:
             end = head.position
@@ -301,13 +323,39 @@ class SqliteStore:
     def tail(self, room: RoomId, view: View, *, limit: int, max_bytes: int) -> Page:
         head = self.head(room)
         numbering = self._numbering(room, view, head.position)
-        found, more = self._gather(
-            room, view, numbering, Position(0), limit, max_bytes, skip_own=False, kind=None, newest_first=True
-        )
-        messages = [_message(room, numbering, row) for row in reversed(found)]
+        scans = self._scans(room, view, numbering, Position(0), limit, skip_own=False, newest_first=True)
+        found, more = self._gather(scans, limit, max_bytes, newest_first=True)
+        messages = [self._message(room, numbering, row) for row in reversed(found)]
+        self._expect(numbering, found[-1][0] - 1 if more else 0, head.position, len(found), skip_own=False)
         end = Position(found[0][0]) if found else head.position
         end_seq = messages[-1].seq if messages else numbering.seq_at(end)
         return Page(messages, end, end_seq, head.chain if end == head.position else self.chain_at(room, end), more)
+
+    def _message(self, room: RoomId, numbering: Numbering, row: _Found) -> StoredMessage:
+        _, public, private, stored, body, signature, salt, digest = row
+        if stored is None:
+            # The index names a fact that is not there.
+            raise self._database.found_damage()
+        header = self._header(stored)
+        if not isinstance(header.event, MessagePosted):
+            raise self._database.found_damage()
+        return StoredMessage(
+            room,
+            numbering.seq(public, private),
+            header,
+            body,
+            signature,
+            unaltered=is_unaltered(salt, stored, digest, header, body),
+        )
+
+    def _expect(self, numbering: Numbering, after: int, upto: int, count: int, *, skip_own: bool) -> None:
+        """Raise `store_corrupt` unless the index counts as many messages in (after, upto] as a scan found there: a row
+        that a damaged page hides would else be left out without a word."""
+        counted = numbering.seq_at(upto) - numbering.seq_at(after)
+        if skip_own:
+            counted -= numbering.own_at(upto) - numbering.own_at(after)
+        if counted != count:
+            raise self._database.found_damage()
 
     def seq_at(self, room: RoomId, view: View, position: Position) -> Seq:
         return self._numbering(room, view, self.head(room).position).seq_at(position)
@@ -327,46 +375,78 @@ class SqliteStore:
 
         return Numbering(view, head, ask)
 
-    def _gather(
+    def _scans(
         self,
         room: RoomId,
         view: View,
         numbering: Numbering,
         after: Position,
         limit: int,
-        max_bytes: int,
         *,
         skip_own: bool,
-        kind: str | None,
         newest_first: bool,
-    ) -> tuple[list[_Found], bool]:
-        """The reader's messages after a position within both bounds, in reading order of the scan, and whether more
-        follow. Rows are fetched one by one, so nothing is read that the bounds leave out."""
-        narrowed = (" AND m.author <> ?" if skip_own else "") + (" AND m.kind = ?" if kind is not None else "")
-        extra = ([view.reader] if skip_own else []) + ([kind] if kind is not None else [])
-        order = f"{narrowed} ORDER BY m.position {'DESC' if newest_first else 'ASC'} LIMIT ?"
-        public = _PUBLIC_PAGE + order
-        private = _PRIVATE_PAGE + order
+    ) -> list[_Scan]:
+        """The queries that give the reader's messages after a position: what is public, span by span, and what is
+        not. All of a page's scans go in one order."""
+        order = f"{_NOT_OWN if skip_own else ''} ORDER BY m.position {'DESC' if newest_first else 'ASC'} LIMIT ?"
+        extra = (view.reader, limit + 1) if skip_own else (limit + 1,)
         spans = [(max(low, after), high) for low, high in numbering.spans if high > after]
         if newest_first:
             spans.reverse()
         base = self._bases(room)
+        return [
+            [(_PUBLIC_PAGE + order, (view.reader, base, base, room, low, high, *extra)) for low, high in spans],
+            [(_PRIVATE_PAGE + order, (base, base, room, view.reader, after, numbering.head, *extra))],
+        ]
+
+    def _filtered(
+        self,
+        room: RoomId,
+        view: View,
+        numbering: Numbering,
+        after: Position,
+        limit: int,
+        names: Sequence[str],
+        kind: str,
+        *,
+        skip_own: bool,
+    ) -> list[_Scan]:
+        """The same through the index of what readers filter by: queries for each name that the reader goes by."""
+        order = f"{_NOT_OWN if skip_own else ''} ORDER BY s.position LIMIT ?"
+        extra = (view.reader, limit + 1) if skip_own else (limit + 1,)
+        spans = [(max(low, after), high) for low, high in numbering.spans if high > after]
+        base = self._bases(room)
+        log = base // _LOG
+        scans: list[_Scan] = []
+        for name in names or ("",):
+            asked = (log, name, kind)
+            scans += [
+                [
+                    (_PUBLIC_FILTERED + order, (view.reader, room, base, base, *asked, low, high, *extra))
+                    for low, high in spans
+                ],
+                [
+                    (
+                        _PRIVATE_FILTERED + order,
+                        (room, view.reader, base, base, *asked, view.reader, after, numbering.head, *extra),
+                    )
+                ],
+            ]
+        return scans
+
+    def _gather(
+        self, scans: Sequence[_Scan], limit: int, max_bytes: int, *, newest_first: bool
+    ) -> tuple[list[_Found], bool]:
+        """What the scans find within both bounds, in their order and each message once, and whether more follow. Rows
+        are fetched one by one, so nothing is read that the bounds leave out."""
         connection = self._database.borrow()
         found: list[_Found] = []
         size = 0
         try:
-            scans: list[Iterator[_Found]] = [
-                chain.from_iterable(
-                    connection.execute(public, (view.reader, base, base, room, low, high, *extra, limit + 1))
-                    for low, high in spans
-                ),
-                iter(
-                    connection.execute(
-                        private, (base, base, room, view.reader, after, numbering.head, *extra, limit + 1)
-                    ),
-                ),
-            ]
-            for row in heapq.merge(*scans, key=itemgetter(0), reverse=newest_first):
+            rows = [chain.from_iterable(connection.execute(*query) for query in scan) for scan in scans]
+            for row in heapq.merge(*rows, key=itemgetter(0), reverse=newest_first):
+                if found and row[0] == found[-1][0]:
+                    continue
                 size += len(row[4] or b"")
                 if len(found) == limit or (found and size > max_bytes):
                     return found, True
@@ -387,7 +467,7 @@ class SqliteStore:
         row = self._database.row("SELECT header FROM facts WHERE id = ?", (self._bases(room) + position,))
         if row is None:
             return None
-        header = decode_header(row[0])
+        header = self._header(row[0])
         return header if isinstance(header.event, MessagePosted) else None
 
     def prior(self, room: RoomId, actor: AgentId, operation: str, key: str) -> Prior | None:
@@ -397,7 +477,7 @@ class SqliteStore:
             (self._bases(room), room, actor, operation, key),
         )
         if row is not None:
-            header = decode_header(row[0])
+            header = self._header(row[0])
             return Prior(header.position, header.input or b"")
         return prior_by_id(self, room, actor, operation, key)
 
@@ -457,8 +537,13 @@ class SqliteStore:
 
     def check(self) -> list[str]:
         found = [f"SQLite reports: {text}" for (text,) in self._database.rows("PRAGMA quick_check") if text != "ok"]
+        if found:
+            self._database.found_damage()
         for sentence, query in _CHECKS:
             found += [sentence.format(*row) for row in self._database.rows(query)]
+        for room, data, digest in self._database.rows("SELECT room, data, digest FROM snapshots"):
+            if hashlib.sha256(data).digest() != digest:
+                found.append(f"The snapshot of room {room} is not what was stored; the room is folded without it.")
         return found
 
     def rebuild_index(self) -> None:
@@ -473,9 +558,9 @@ class SqliteStore:
                     writer.execute("SELECT header FROM facts WHERE id > ? AND id < ? ORDER BY id", (base, base + _LOG))
                 )
                 while chunk := list(islice(headers, _REBUILD_CHUNK)):
-                    batch = _Batch()
+                    batch = _Batch(logs={room: number})
                     for (header,) in chunk:
-                        derive(batch.index, room, decode_header(header), counts)
+                        derive(batch.index, room, self._header(header), counts)
                     batch.write(writer)
             # What was counted on a damaged index is not what stands there now.
             self._rooms.clear()
@@ -521,6 +606,7 @@ class _StoredCounts(Counts):
 class _Batch:
     """Rows of a transaction, by table, in order."""
 
+    logs: dict[RoomId, int] = field(default_factory=dict)
     numbered: list[RoomId] = field(default_factory=list)
     facts: list[tuple[Any, ...]] = field(default_factory=list)
     bodies: list[tuple[int, bytes, bytes | None]] = field(default_factory=list)
@@ -559,6 +645,7 @@ class _Batch:
             ("messages", index.messages, ""),
             ("public_messages", index.public, ""),
             ("private_messages", index.private, ""),
+            ("filtered_messages", [(self.logs[row.room], *row[1:]) for row in index.filters], ""),
             # The first fact of a request stands for it.
             ("idempotency", index.priors, "ON CONFLICT DO NOTHING"),
             ("room_keys", index.keys, ""),
@@ -578,7 +665,8 @@ class _Batch:
                     (lease.window, lease.agent, lease.host, lease.workspace, lease.slot, lease.taken_at),
                 )
         for snapshot in self.snapshots:
-            writer.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?)", snapshot)
+            digest = hashlib.sha256(snapshot[3]).digest()
+            writer.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?)", (*snapshot, digest))
 
 
 def _insert(writer: sqlite3.Connection, table: str, rows: Sequence[tuple[Any, ...]], conflict: str) -> None:
@@ -595,15 +683,13 @@ def _insertion(table: str, width: int, rows: int, conflict: str) -> str:
     return f"INSERT OR FAIL INTO {table} VALUES {', '.join([row] * rows)} {conflict}"  # noqa: S608 - our own names
 
 
-_Found = tuple[int, int, int, bytes, bytes | None, bytes | None]
-"""A message as a scan gives it: position, public and private counts there, header, body, signature."""
+_Found = tuple[int, int, int, bytes | None, bytes | None, bytes | None, bytes, bytes]
+"""A message as a scan gives it: position, public and private counts there, header, body, signature, salt, digest."""
 
 
-def _message(room: RoomId, numbering: Numbering, row: _Found) -> StoredMessage:
-    _, public, private, header, body, signature = row
-    return StoredMessage(room, numbering.seq(public, private), decode_header(header), body, signature)
-
-
+_Scan = Sequence[tuple[str, tuple[Any, ...]]]
+"""Queries one after the other, each with its parameters; what they give together is in order."""
+_NOT_OWN: Final = " AND m.author <> ?"
 _LAST: Final = 2**63 - 1
 _LOG: Final = 2**32
 """Ids of one log: a fact's or body's id is its log's number times this, and its position."""
@@ -628,21 +714,39 @@ _ADVANCE_CURSOR: Final = (
     " acknowledged = max(acknowledged, excluded.acknowledged)"
     " WHERE excluded.delivered > delivered OR excluded.acknowledged > acknowledged"
 )
-# CROSS JOIN keeps SQLite from starting anywhere but at the few index rows of the page.
+# LEFT JOIN keeps SQLite from starting anywhere but at the few index rows of the page, and shows what fact is not there.
 _PUBLIC_PAGE: Final = """
     SELECT m.position, m.number,
            coalesce((SELECT p.number FROM private_messages p
                       WHERE p.room = m.room AND p.reader = ? AND p.position < m.position
                       ORDER BY p.position DESC LIMIT 1), 0),
-           f.header, b.body, b.signature
-      FROM public_messages m CROSS JOIN facts f ON f.id = ? + m.position
+           f.header, b.body, b.signature, f.salt, f.digest
+      FROM public_messages m LEFT JOIN facts f ON f.id = ? + m.position
       LEFT JOIN bodies b ON b.id = ? + m.position
      WHERE m.room = ? AND m.position > ? AND m.position <= ?"""
 _PRIVATE_PAGE: Final = """
-    SELECT m.position, m.public, m.number, f.header, b.body, b.signature
-      FROM private_messages m CROSS JOIN facts f ON f.id = ? + m.position
+    SELECT m.position, m.public, m.number, f.header, b.body, b.signature, f.salt, f.digest
+      FROM private_messages m LEFT JOIN facts f ON f.id = ? + m.position
       LEFT JOIN bodies b ON b.id = ? + m.position
      WHERE m.room = ? AND m.reader = ? AND m.position > ? AND m.position <= ?"""
+# CROSS JOIN: from the few rows of the filter to the numbers of the message there.
+_PUBLIC_FILTERED: Final = """
+    SELECT s.position, m.number,
+           coalesce((SELECT p.number FROM private_messages p
+                      WHERE p.room = m.room AND p.reader = ? AND p.position < m.position
+                      ORDER BY p.position DESC LIMIT 1), 0),
+           f.header, b.body, b.signature, f.salt, f.digest
+      FROM filtered_messages s CROSS JOIN public_messages m ON m.room = ? AND m.position = s.position
+      LEFT JOIN facts f ON f.id = ? + s.position
+      LEFT JOIN bodies b ON b.id = ? + s.position
+     WHERE s.log = ? AND s.addressee = ? AND s.kind = ? AND s.audience = '' AND s.position > ? AND s.position <= ?"""
+_PRIVATE_FILTERED: Final = """
+    SELECT s.position, m.public, m.number, f.header, b.body, b.signature, f.salt, f.digest
+      FROM filtered_messages s
+      CROSS JOIN private_messages m ON m.room = ? AND m.reader = ? AND m.position = s.position
+      LEFT JOIN facts f ON f.id = ? + s.position
+      LEFT JOIN bodies b ON b.id = ? + s.position
+     WHERE s.log = ? AND s.addressee = ? AND s.kind = ? AND s.audience = ? AND s.position > ? AND s.position <= ?"""
 _DELIVERIES: Final = """
     WITH stages (stage, rung) AS
          (VALUES ('stored', 1), ('pushed', 2), ('read', 3), ('acknowledged', 4), ('acted', 5))
@@ -658,11 +762,16 @@ _WHOLE_FACTS: Final = """
     SELECT f.position, f.header, f.salt, f.digest, f.chain, b.body
       FROM facts f LEFT JOIN bodies b ON b.id = f.id
      WHERE f.id > ? AND f.id < ? ORDER BY f.id"""
+_BODIED_FACTS: Final = """
+    SELECT f.header, b.body, b.signature
+      FROM facts f LEFT JOIN bodies b ON b.id = f.id
+     WHERE f.id > ? AND f.id < ? ORDER BY f.id"""
 _INDEX_TABLES: Final = (
     "rooms",
     "messages",
     "public_messages",
     "private_messages",
+    "filtered_messages",
     "idempotency",
     "room_keys",
     "memberships",
@@ -686,6 +795,14 @@ _CHECKS: Final = (
         "Room {0} has a body at {1} without its fact.",
         "SELECT coalesce(l.room, b.log), b.position FROM bodies b LEFT JOIN facts f ON f.id = b.id"
         " LEFT JOIN logs l ON l.number = b.log WHERE f.id IS NULL",
+    ),
+    (
+        "Room {0} has {1} public messages and {2} by kind: run `parler doctor --rebuild`.",
+        "SELECT l.room, coalesce(p.n, 0), coalesce(k.n, 0) FROM logs l"
+        " LEFT JOIN (SELECT room, count(*) AS n FROM public_messages GROUP BY room) p ON p.room = l.room"
+        " LEFT JOIN (SELECT log, count(*) AS n FROM filtered_messages WHERE audience = '' AND addressee = ''"
+        " GROUP BY log) k ON k.log = l.number"
+        " WHERE coalesce(p.n, 0) <> coalesce(k.n, 0)",
     ),
     (
         "Room {0} has {1} messages and {2} in the index: run `parler doctor --rebuild`.",

@@ -11,24 +11,32 @@ import os
 import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import parlerd
-from parlerd.core.errors import StoreError
-from parlerd.core.events import CURRENT_V
+from parlerd.core.errors import Refused, StoreError
+from parlerd.core.events import CURRENT_V, MessagePosted, decode_header
+from parlerd.store.indexing import filters_of
 
+_CHUNK: Final = 1_000
+"""Facts that are read at a time."""
 _FOLDER: Final = Path(__file__).parent / "schema"
 _BACKUP_PREFIX: Final = "parler-schema-"
 
 
+Fill = Callable[[sqlite3.Connection], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """`scripts[n]` is the SQL that leads from schema n-1 to n; 1 starts from an empty file."""
+    """`scripts[n]` is the SQL that leads from schema n-1 to n; 1 starts from an empty file. In an older file `fills[n]`
+    then puts in what SQL cannot read out of headers; it finds the tables as the last script left them."""
 
     scripts: Mapping[int, str]
+    fills: Mapping[int, Fill] = field(default_factory=dict)
 
     @property
     def version(self) -> int:
@@ -37,7 +45,26 @@ class Schema:
 
 def shipped_schema() -> Schema:
     """The schema of this program."""
-    return Schema({int(path.stem): path.read_text(encoding="utf-8") for path in _FOLDER.glob("*.sql")})
+    scripts = {int(path.stem): path.read_text(encoding="utf-8") for path in _FOLDER.glob("*.sql")}
+    return Schema(scripts, {3: _fill_filters})
+
+
+def _fill_filters(connection: sqlite3.Connection) -> None:
+    facts = connection.execute(
+        "SELECT l.number, l.room, f.position, f.header FROM facts f JOIN logs l ON l.number = f.log"
+        " WHERE f.type = 'message_posted' ORDER BY f.id"
+    )
+    while chunk := facts.fetchmany(_CHUNK):
+        for log, room, position, stored in chunk:
+            try:
+                header = decode_header(stored)
+            except Refused:
+                continue  # of a newer Parler, which makes its rows
+            assert isinstance(header.event, MessagePosted)
+            rows = filters_of(room, position, header.event, header.by.actor)
+            connection.executemany(
+                "INSERT INTO filtered_messages VALUES (?, ?, ?, ?, ?)", [(log, *row[1:]) for row in rows]
+            )
 
 
 def bring_up_to_date(
@@ -62,8 +89,7 @@ def bring_up_to_date(
     if 0 < found < schema.version:
         backup = back_up(connection, backups, found, now_ms())
     if found < schema.version:
-        steps = "\n".join(schema.scripts[version] for version in range(found + 1, schema.version + 1))
-        _atomically(connection, steps, schema.version)
+        _atomically(connection, schema, found)
     _allow_types(connection)
     return backup
 
@@ -115,13 +141,17 @@ def _meta(connection: sqlite3.Connection, key: str) -> str | None:
     return None if row is None else str(row[0])
 
 
-def _atomically(connection: sqlite3.Connection, steps: str, version: int) -> None:
+def _atomically(connection: sqlite3.Connection, schema: Schema, found: int) -> None:
+    steps = range(found + 1, schema.version + 1)
     # One script with its own BEGIN: `executescript` would otherwise commit each statement by itself.
     try:
-        connection.executescript(f"BEGIN EXCLUSIVE;\n{steps}")
+        connection.executescript("\n".join(["BEGIN EXCLUSIVE;", *(schema.scripts[step] for step in steps)]))
+        for step in steps:
+            if found and step in schema.fills:
+                schema.fills[step](connection)
         connection.executemany(
             "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            [("schema", str(version)), ("written_by", parlerd.__version__)],
+            [("schema", str(schema.version)), ("written_by", parlerd.__version__)],
         )
         connection.execute("COMMIT")
     except BaseException:

@@ -48,6 +48,20 @@ def test_rooms_prints_every_room_with_what_is_unread(shell: Shell) -> None:
         assert "knocking" in ran.stdout
 
 
+def test_rooms_says_which_of_ones_agents_is_in_each_where_that_differs(shell: Shell) -> None:
+    shell.daemon.answers(
+        "rooms.list", t.RoomList(rooms=[room(agents=["sam"]), room("b", agents=["codex@repo", "bob"])])
+    )
+    ran = shell.run("rooms")
+    assert "your agents" in ran.stdout
+    assert "codex@repo, bob" in ran.stdout
+
+
+def test_rooms_does_not_repeat_the_one_agent_that_is_in_all_of_them(shell: Shell) -> None:
+    shell.daemon.answers("rooms.list", t.RoomList(rooms=[room(agents=["sam"]), room("b", agents=["sam"])]))
+    assert "your agents" not in shell.run("rooms", terminal=True).stdout
+
+
 def test_a_table_off_a_terminal_is_whole_and_aligned(shell: Shell) -> None:
     shell.daemon.answers("rooms.list", t.RoomList(rooms=[room("x" * 120, topic=PeerText("日本")), room("b")]))
     lines = shell.run("rooms").stdout.splitlines()
@@ -87,11 +101,11 @@ def test_whoami_is_who_acts(shell: Shell) -> None:
 
 
 def item(text: str, id: str) -> t.WatchItem:
-    return t.WatchItem(room=ROOM, name="auth", event="message_posted", message=message(text, id=id), at=1)
+    return t.WatchItem(room=ROOM, name="auth", event="message", message=message(text, id=id), at=1)
 
 
 def test_watch_prints_one_object_a_line(shell: Shell) -> None:
-    joined = t.WatchItem(room=ROOM, name="auth", event="member_joined", agent="bob", at=2)
+    joined = t.WatchItem(room=ROOM, name="auth", event="joined", agent="bob", at=2)
     shell.daemon.streams("room.watch", item("one", "m_1"), joined)
     ran = shell.run("watch", "--json")
     assert ran.code == 0
@@ -107,6 +121,7 @@ def test_watch_goes_on_after_a_restart_and_shows_nothing_twice(shell: Shell) -> 
     ran = shell.run("watch", "--room", "auth", "--tail", "3", "--json")
     assert ran.code == 0
     assert [each["message"]["text"] for each in ran.items] == ["one", "two"]
+    assert [(each["number"], each["message"]["seq"]) for each in ran.items] == [(1, 1), (2, 2)]
     first, second = shell.daemon.params_of("room.watch")
     assert first == t.WatchRoom(room="auth", tail=3)
     assert isinstance(second, t.WatchRoom)
@@ -116,13 +131,22 @@ def test_watch_goes_on_after_a_restart_and_shows_nothing_twice(shell: Shell) -> 
 def test_watch_for_a_person_names_who_came(shell: Shell) -> None:
     shell.daemon.streams(
         "room.watch",
-        t.WatchItem(room=ROOM, name="auth", event="member_joined", agent="bob\x1b[2K", at=2),
+        t.WatchItem(room=ROOM, name="auth", event="joined", agent="bob\x1b[2K", at=2),
         item("hello", "m_1"),
+        t.WatchItem(room=ROOM, name="auth", event="knocked", agent="dan", at=2),
+        t.WatchItem(room=ROOM, name="auth", event="left", agent="bob", at=2),
+        t.WatchItem(room=ROOM, name="auth", event="closed", at=2),
     )
     ran = shell.run("watch")
-    assert "bob\\x1b[2K member joined" in ran.stdout
+    assert "bob\\x1b[2K came in" in ran.stdout
     assert "\x1b" not in ran.stdout
     assert "hello" in ran.stdout
+    assert "who says it is dan knocks" in ran.stdout
+    assert "parler approvals" in ran.stdout
+    assert "bob left" in ran.stdout
+    assert "'auth' is closed" in ran.stdout
+    heads = [line for line in ran.stdout.splitlines() if line.startswith("#")]
+    assert [head.split()[0] for head in heads] == ["#1", "#2", "#3", "#4", "#5"]
 
 
 def test_watch_of_no_room_of_ours_is_an_error_line(shell: Shell) -> None:

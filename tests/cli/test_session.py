@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -295,13 +296,55 @@ def test_an_ambiguous_name_lists_the_candidates(shell: Shell) -> None:
 # -- look after --------------------------------------------------------------------------------------------
 
 
+def session_key(**more: Any) -> t.SessionKey:
+    fields: dict[str, Any] = {
+        "key": "1f0c9a77",
+        "code": "A3KE7DJR",
+        "begins": "A3KE",
+        "approval": True,
+        "expires": 4_000_000_000_000,
+        "uses": 1,
+        "max_uses": 50,
+        "state": "live",
+    }
+    return t.SessionKey(**{**fields, **more})
+
+
+@pytest.mark.parametrize(
+    ("more", "shown", "hidden"),
+    [
+        ({}, "A3KE7DJR live, 1/50 used", "1f0c9a77"),
+        ({"code": ""}, "A3KE... live", "1f0c9a77"),
+        ({"approval": False, "code": "A3KE7DJRA3KE7DJR"}, "A3KE... live", "A3KE7DJR"),
+        ({"code": "", "begins": "", "state": "used_up"}, "1f0c9a77 used up", "..."),
+    ],
+)
+def test_the_list_shows_of_a_key_what_a_person_knows_it_by(
+    shell: Shell, more: dict[str, Any], shown: str, hidden: str
+) -> None:
+    session = t.SessionInfo(
+        room=ROOM, name="auth", topic=PeerText("x"), owner="UA", state="open", active=True, keys=[session_key(**more)]
+    )
+    shell.daemon.answers("session.list", t.SessionList(sessions=[session]))
+    ran = shell.run("session", "list")
+    assert shown in ran.stdout
+    assert hidden not in ran.stdout
+
+
+def test_revoking_says_which_key_of_which_session(shell: Shell) -> None:
+    shell.daemon.answers(
+        "session.revoke", t.RevokedKey(room=ROOM, key="1f0c9a77", status="revoked", name="auth", begins="A3KE")
+    )
+    assert shell.run("session", "revoke", "A3KE").stdout.startswith("Revoked: the key A3KE... of 'auth'.")
+
+
 def test_close_list_and_revoke_print_their_results(shell: Shell) -> None:
-    key = t.SessionKey(key="A3KE...", approval=True, expires=4_000_000_000_000, uses=1, max_uses=50, state="open")
+    key = session_key()
     session = t.SessionInfo(
         room=ROOM, name="auth-redesign", topic=PeerText("x"), owner="UA", state="open", active=True, keys=[key]
     )
     closed = t.ClosedSession(room=ROOM, name="auth-redesign", status="closed")
-    revoked = t.RevokedKey(room=ROOM, key="A3KE...", status="revoked")
+    revoked = t.RevokedKey(room=ROOM, key="1f0c9a77", status="revoked", name="auth-redesign", begins="A3KE")
     listed = t.SessionList(sessions=[session])
     shell.daemon.answers("session.close", closed)
     shell.daemon.answers("session.list", listed)

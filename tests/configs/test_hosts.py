@@ -17,6 +17,7 @@ from configs.hosts import HOSTS, find_host
 from configs.model import SERVER, Host, Shim, System, UnknownHost, candidates, expand
 from configs.shapes import local
 from configs.snippet import snippet
+from mcp_server.pipe import CONVERSATIONS
 from parlerd.operations.traits import UNMEASURED, HostTraits
 
 SHIM = Shim(python="/opt/py thon/bin/python3", shim="/h/run/shim.py", host="x", home="/h")
@@ -182,6 +183,7 @@ MEASURED: dict[str, HostTraits] = {
         wait_s=600,
         clients=("claude-code",),
         conversation_env="CLAUDE_CODE_SESSION_ID",
+        throwaway_with=(("-p", "--print"), ("-c", "--continue")),  # a server of these gets an id that is nobody's
     ),
     "codex": HostTraits(  # 0.171.0: cut at 11,970; in code mode a call yields at 31 s
         page=11_500,
@@ -247,6 +249,11 @@ def test_no_two_hosts_say_the_same_of_themselves() -> None:
         assert same == {id}, name
     # What Gemini and Qwen both say when they only try their servers.
     assert "mcp-test-client" not in dict(names)
+
+
+def test_the_shim_sends_the_variables_in_which_hosts_name_a_conversation_and_no_other() -> None:
+    named = {host.traits.conversation_env for host in HOSTS if host.traits.conversation_env}
+    assert set(CONVERSATIONS) == named
 
 
 @EVERY_HOST

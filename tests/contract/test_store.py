@@ -9,12 +9,14 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parlerd.core.errors import StoreError
+from parlerd.core.events import names_of
 from parlerd.core.model import AgentId, KeyId, MessageId, Millis, Position, RoomId, Seq, Stage, View, drawn_key
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import (
@@ -305,6 +307,48 @@ def test_a_page_of_one_kind_leaves_out_the_others_and_never_passes_the_last_one_
     assert (none.messages, none.end) == ([], 3)
 
 
+def test_a_page_of_what_is_for_a_reader_finds_it_by_each_of_its_names_and_each_message_once(store: Store) -> None:
+    _do(
+        store,
+        append(
+            opened(),
+            message(2, to=(BEN,)),
+            message(3, to=(CAT,)),
+            message(4, role="dev"),
+            message(5, to=(BEN,), role="dev", visible_to=(BEN, CAT)),
+            message(6, kind="handoff"),
+            message(7, kind="handoff", to=(CAT,)),
+            message(8),
+            message(9, BEN, role="ben"),
+            message(10, role="dev", visible_to=(CAT,)),
+        ),
+    )
+
+    def found(*names: str, after: int = 0, limit: int = 9, **how: Any) -> tuple[list[int], Position, bool]:
+        page = store.page(
+            ROOM,
+            everything(BEN),
+            Position(after),
+            limit=limit,
+            max_bytes=9_999,
+            names=names,
+            **{"skip_own": True, **how},
+        )
+        return _positions(page), page.end, page.more
+
+    names = names_of(BEN, "ben", "dev")
+    assert found(*names) == ([2, 4, 5, 6], 6, False)
+    assert found(*names, skip_own=False) == ([2, 4, 5, 6, 9], 9, False)
+    assert found(*names, limit=2) == ([2, 4], 4, True)
+    assert found(*names, after=4) == ([5, 6], 6, False)
+    assert found(*names, kind="handoff") == ([6], 6, False)
+    assert found(BEN) == ([2, 5], 5, False)
+    assert found("@dev") == ([4, 5], 5, False)
+    assert found("@op", after=3) == ([], 3, False)
+    # By somebody else's name nothing is found that this reader may not see.
+    assert found(CAT) == ([3, 7], 7, False)
+
+
 def test_the_tail_is_the_newest_messages_oldest_first(store: Store) -> None:
     _do(store, append(opened(), *[message(position) for position in range(2, 8)], joined(8, BEN)))
     tail = store.tail(ROOM, everything(BEN), limit=2, max_bytes=1_000)
@@ -363,6 +407,35 @@ def test_an_erased_body_leaves_its_place_and_number(store: Store) -> None:
     assert store.verify_chain(ROOM) is None
 
 
+def test_words_that_were_changed_behind_its_back_are_marked(store: Store) -> None:
+    _do(store, append(opened(), message(2), message(3)))
+    _overwrite(store, 2, b"other words")
+    pages = _read(store, everything(BEN)), store.tail(ROOM, everything(BEN), limit=9, max_bytes=999)
+    for page in pages:
+        assert [(found.body, found.unaltered) for found in page.messages] == [
+            (b"other words", False),
+            (b"r_one:3", True),
+        ]
+    assert store.verify_chain(ROOM) == 2
+
+
+def test_whole_facts_are_what_was_appended(store: Store) -> None:
+    facts = [opened(), message(2), joined(3, BEN), message(4)]
+    _do(store, append(*facts))
+    assert store.whole_facts(ROOM, Position(0), 9) == facts
+    assert store.whole_facts(ROOM, Position(1), 2) == facts[1:3]
+    assert store.whole_facts(OTHER, Position(0), 9) == []
+
+
+def _overwrite(store: Store, position: int, body: bytes) -> None:
+    if isinstance(store, SqliteStore):
+        store._database.writer.execute("DROP TRIGGER bodies_never_change")
+        store._database.writer.execute("UPDATE bodies SET body = ? WHERE position = ?", (body, position))
+    else:
+        assert isinstance(store, MemoryStore)
+        store._logs[ROOM].bodies[Position(position)] = body, SIGNATURE
+
+
 def _erase(store: Store, position: int) -> None:
     if isinstance(store, SqliteStore):
         store._database.writer.execute("DELETE FROM bodies WHERE position = ?", (position,))
@@ -382,6 +455,15 @@ class _Said:
 
     author: AgentId | None
     visible_to: tuple[AgentId, ...] | None = None
+    kind: str = "note"
+    to: tuple[AgentId, ...] = ()
+    role: str = ""
+
+    def passes(self, reader: AgentId, kind: str | None, *, mentions: bool) -> bool:
+        """Whether a filter lets this through, for a reader whose role is its own name or `dev`."""
+        is_for = reader in self.to or self.role in ("dev", reader)
+        is_for |= self.kind == "handoff" and not (self.to or self.role)
+        return (kind is None or kind == self.kind) and (is_for or not mentions)
 
     def visible(self, position: int, view: View) -> bool:
         if self.author is None:
@@ -392,9 +474,18 @@ class _Said:
 
 
 _agents = st.sampled_from(AGENTS)
+_readers = st.lists(_agents, unique=True, max_size=3).map(tuple)
 _said = st.one_of(
     st.builds(_Said, _agents),
-    st.builds(_Said, _agents, st.lists(_agents, unique=True, max_size=3).map(tuple)),
+    st.builds(_Said, _agents, _readers),
+    st.builds(
+        _Said,
+        _agents,
+        st.none() | _readers,
+        st.sampled_from(("note", "task", "handoff")),
+        _readers,
+        st.sampled_from(("", "dev", "op", *AGENTS)),
+    ),
     st.just(_Said(None)),
 )
 
@@ -416,7 +507,16 @@ def test_what_a_reader_sees_is_what_a_plain_filter_would_show(maker: Maker, data
     cuts = data.draw(st.lists(st.integers(0, len(script)), max_size=4).map(sorted))
     with maker() as store:
         facts = [
-            joined(position, ANN) if said.author is None else message(position, said.author, visible_to=said.visible_to)
+            joined(position, ANN)
+            if said.author is None
+            else message(
+                position,
+                said.author,
+                visible_to=said.visible_to,
+                kind=said.kind,
+                to=said.to,
+                role=said.role,
+            )
             for position, said in enumerate(script, start=1)
         ]
         # In several transactions, so that counts that are kept between them are tried too.
@@ -426,7 +526,35 @@ def test_what_a_reader_sees_is_what_a_plain_filter_would_show(maker: Maker, data
             view = data.draw(_views(len(script)))
             after = data.draw(st.integers(0, len(script)))
             limit = data.draw(st.integers(1, 6))
-            _compare(store, script, view, after, limit, skip_own=data.draw(st.booleans()))
+            skip_own = data.draw(st.booleans())
+            _compare(store, script, view, after, limit, skip_own=skip_own)
+            kind = data.draw(st.sampled_from((None, "note", "task", "handoff", "other")))
+            mentions = data.draw(st.booleans())
+            if mentions or kind is not None:
+                page = store.page(
+                    ROOM,
+                    view,
+                    Position(after),
+                    limit=limit,
+                    max_bytes=1_000_000,
+                    skip_own=skip_own,
+                    kind=kind,
+                    names=names_of(view.reader, "dev", view.reader) if mentions else (),
+                )
+                wanted = [
+                    position
+                    for position, said in enumerate(script, start=1)
+                    if position > after
+                    and said.visible(position, view)
+                    and said.passes(view.reader, kind, mentions=mentions)
+                    and not (skip_own and said.author == view.reader)
+                ]
+                assert _positions(page) == wanted[:limit]
+                assert page.more == (len(wanted) > limit)
+                assert page.end == (wanted[:limit][-1] if wanted else after)
+                assert [found.seq for found in page.messages] == [
+                    store.seq_at(ROOM, view, found.header.position) for found in page.messages
+                ]
 
 
 def _compare(store: Store, script: list[_Said], view: View, after: int, limit: int, *, skip_own: bool) -> None:

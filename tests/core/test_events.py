@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from parlerd.core import events
 from parlerd.core.errors import ParlerError, Refused, StoreError
-from parlerd.core.model import AgentId, By, Millis, Position, PrincipalId, RequestId
+from parlerd.core.model import AgentId, By, MessageId, Millis, Position, PrincipalId, RequestId
 from parlerd.core.room import Room
 from tests.support.core import BEN, OWNER, refused
 from tests.support.sample_events import SAMPLES, sample_header
@@ -293,3 +293,32 @@ def test_damage_anywhere_gives_a_fact_or_one_of_two_errors(event: events.Event, 
 def test_no_bytes_at_all_raise_anything_else(data: bytes) -> None:
     with pytest.raises(ParlerError):
         events.decode_header(data)
+
+
+DAN, CAT = AgentId("UDAN"), AgentId("UCAT")
+
+
+@pytest.mark.parametrize(
+    ("about", "names"),
+    [
+        ({}, ()),
+        ({"to": (CAT, DAN, CAT)}, (CAT, DAN)),
+        ({"role": "dev"}, ("@dev",)),
+        ({"to": (DAN,), "role": "dev"}, (DAN, "@dev")),
+        ({"kind": "handoff"}, ("*",)),
+        ({"kind": "handoff", "to": (DAN,)}, (DAN,)),
+        ({"kind": "handoff", "role": "dev"}, ("@dev",)),
+    ],
+)
+def test_a_message_is_for_whom_it_names_and_a_handoff_that_names_nobody_for_anyone(
+    about: dict[str, Any], names: tuple[str, ...]
+) -> None:
+    event = events.MessagePosted(**{"id": MessageId("m"), "kind": "note", "chain": "c", "counter": 1, **about})
+    assert events.addressees(event) == names
+
+
+def test_a_reader_answers_to_its_id_its_handle_its_role_and_to_anyone() -> None:
+    assert events.names_of(DAN) == (DAN, "*")
+    assert events.names_of(DAN, "dan", "") == (DAN, "*", "@dan")
+    assert events.names_of(DAN, "dan", "dev") == (DAN, "*", "@dan", "@dev")
+    assert events.names_of(DAN, "dev", "dev") == (DAN, "*", "@dev")

@@ -281,7 +281,7 @@ def test_damage_that_is_found_while_it_runs_stops_writing_and_says_how_to_recove
     assert somebody.asks("doctor")["ok"] is True
 
 
-def test_a_text_that_rotted_on_the_disk_is_not_passed_on_and_is_found_by_a_checkup(somebody: Somebody) -> None:
+def test_a_text_that_rotted_on_the_disk_is_marked_not_passed_on_and_is_found_by_a_checkup(somebody: Somebody) -> None:
     fills(somebody, 1)
     sent = somebody.sends("alice", "x" * 20_000)
     somebody.leaves_one_file()
@@ -289,11 +289,27 @@ def test_a_text_that_rotted_on_the_disk_is_not_passed_on_and_is_found_by_a_check
     pages = somebody.home.database.read_bytes()
     assert pages.count(b"x" * 1000 + b"x" * 8) > 1
     somebody.home.database.write_bytes(pages.replace(b"x" * 1000, b"\xff" * 1000, 1))
-    error = somebody.fails("recv", "--as", "bob", code="store_corrupt")
-    assert sent.id in error["message"]
-    (wrong,) = (check for check in somebody.asks("doctor", expect=1)["checks"] if not check["ok"])
-    assert wrong["name"] == "chain"
-    assert sent.room in wrong["detail"]
+    rotten = somebody.asks("recv", "--as", "bob")["messages"][-1]
+    assert (rotten["id"], rotten["text"], rotten["verified"]) == (sent.id, "", "invalid")
+    chain, signatures = (check for check in somebody.asks("doctor", expect=1)["checks"] if not check["ok"])
+    assert (chain["name"], signatures["name"]) == ("chain", "signatures")
+    assert sent.room in chain["detail"]
+    assert sent.room in signatures["detail"]
+
+
+def test_words_that_somebody_changed_in_the_file_are_shown_as_invalid_and_found_by_a_checkup(
+    somebody: Somebody,
+) -> None:
+    fills(somebody, 1)
+    somebody.sends("alice", "pay ben 10")
+    somebody.leaves_one_file()
+    file = somebody.home.database.read_bytes()
+    assert file.count(b"pay ben 10") == 1
+    somebody.home.database.write_bytes(file.replace(b"pay ben 10", b"pay eve 99"))
+    changed = somebody.asks("recv", "--as", "bob")["messages"][-1]
+    assert (changed["text"], changed["verified"]) == ("pay eve 99", "invalid")
+    wrong = [check["name"] for check in somebody.asks("doctor", expect=1)["checks"] if not check["ok"]]
+    assert wrong == ["chain", "signatures"]
 
 
 def test_a_log_that_lost_its_end_gives_whole_messages_up_to_there(somebody: Somebody) -> None:

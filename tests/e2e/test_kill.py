@@ -149,7 +149,7 @@ class Killer:
 
 def test_nothing_acknowledged_is_lost_or_doubled_however_often_the_daemon_is_killed(somebody: Somebody) -> None:
     somebody.trusts_everyone()
-    opened = somebody.opens("olga")
+    opened = somebody.opens("olive")
     senders = Senders(somebody, opened.room)
     seen: list[t.Message] = []
     for name in ("ann", "ben", "cat"):
@@ -176,7 +176,7 @@ def test_nothing_acknowledged_is_lost_or_doubled_however_often_the_daemon_is_kil
 
     trio.run(main)
 
-    stored = somebody.reads("olga", opened.room)
+    stored = somebody.reads("olive", opened.room)
     assert [message.seq for message in stored] == list(range(1, len(stored) + 1))
     found = {message.text: (message.id, message.seq) for message in stored}
     assert len(found) == len(stored), "a message is there twice"
@@ -195,7 +195,7 @@ def test_nothing_acknowledged_is_lost_or_doubled_however_often_the_daemon_is_kil
         assert [message.id for message in somebody.reads(name, opened.room)] == everyone
     assert somebody.asks("doctor")["ok"] is True
     somebody.stops()
-    assert [message.id for message in somebody.reads("olga", opened.room)] == everyone
+    assert [message.id for message in somebody.reads("olive", opened.room)] == everyone
 
 
 def test_a_killed_window_gives_its_place_back_at_once_and_was_shown_nothing(somebody: Somebody) -> None:

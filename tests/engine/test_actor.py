@@ -16,6 +16,7 @@ from parlerd.core.room import Room
 from parlerd.engine import actor as actor_module
 from parlerd.engine.actor import Content, Context, RoomActor
 from parlerd.engine.rooms import fold
+from parlerd.identity.signatures import Domain
 from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import Append, Outcome, Store, Write
@@ -543,6 +544,29 @@ def test_a_message_that_cannot_be_signed_fails_alone() -> None:
             assert answers == ["", "", "no_such_agent", ""]
             assert (await bob.send("y")).seq == 5
             assert await memory_equals_store(served)
+
+    run(main)
+
+
+class Mistaken(CountedKeys):
+    """Signs something else than it is asked to."""
+
+    def sign(self, id: str, domain: Domain, data: bytes) -> bytes:
+        return super().sign(id, domain, data + b"!" if domain == "parler/message" else data)
+
+
+@pytest.mark.parametrize(("keys", "verified"), [(CountedKeys, "valid"), (Mistaken, "invalid")])
+def test_a_message_is_valid_only_where_its_signature_is(keys: type[CountedKeys], verified: str) -> None:
+    async def main() -> None:
+        async with engine_world(keys=keys()) as served:
+            alice, bob = await served.room("alice", "bob")
+            for text in ("x", "y"):
+                await alice.send(text)
+            page = await bob.recv()
+            assert [(str(message.text), message.verified) for message in page.messages] == [
+                ("x", verified),
+                ("y", verified),
+            ]
 
     run(main)
 

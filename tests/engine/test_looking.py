@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 
+import pytest
 import trio
 
-from parlerd.core.model import Position, RoomId
+from parlerd.core.model import MessageId, Position, RoomId
+from parlerd.engine import looking
 from parlerd.engine.ports import NoHostFiles
 from parlerd.engine.seats import MAX_HOSTS
 from parlerd.operations import types as t
@@ -139,6 +141,41 @@ def test_a_check_is_quiet_when_all_is_well_and_names_what_is_not_and_the_fix() -
             assert room in found["chain"].detail
             assert "backup" in found["store"].fix
             assert "backup" in found["chain"].fix
+
+    run(main)
+
+
+def test_a_check_finds_a_signature_that_is_none_and_names_the_fact() -> None:
+    async def main() -> None:
+        store = MemoryStore()
+        async with engine_world(store=store) as served:
+            (alice,) = await served.room("alice")
+            sent = await alice.send("one")
+            found = store.find_message(MessageId(sent.id))
+            assert found is not None
+            room, position = found
+            body, _ = store._logs[room].bodies[position]
+            store._logs[room].bodies[position] = body, bytes(64)
+            checks = (await alice.ask("daemon.check", t.CheckStore(), t.CheckList)).checks
+            (wrong,) = [check for check in checks if not check.ok]
+            assert wrong.name == "signatures"
+            assert f"room {room}: fact {position}" in wrong.detail
+            assert "backup" in wrong.fix
+
+    run(main)
+
+
+def test_a_check_says_how_many_signatures_it_had_no_time_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looking, "SIGNATURES_S", 0.0)
+
+    async def main() -> None:
+        async with engine_world() as served:
+            (alice,) = await served.room("alice")
+            checks = (await alice.ask("daemon.check", t.CheckStore(), t.CheckList)).checks
+            (signatures,) = [check for check in checks if check.name == "signatures"]
+            assert signatures.ok
+            assert signatures.detail.startswith("0 facts")
+            assert "older ones were not looked at" in signatures.detail
 
     run(main)
 

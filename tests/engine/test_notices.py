@@ -1,43 +1,91 @@
-"""The line that says what waits: counts and names, nothing a peer wrote, and no bytes when nothing waits."""
+"""The line that says what is new: counts and names, nothing a peer wrote, once for each change, else no bytes."""
 
 from __future__ import annotations
 
 import pytest
 
-from parlerd.engine.notices import LOOK, MAX_ROOMS
-from tests.support.engine import Party, Served, engine_world, run
+from parlerd.engine.notices import LOOK, MAX_NEWS
+from tests.support.engine import Party, Served, engine_world, gather, run
 
 
-async def notice(served: Served, party: Party) -> str:
-    return await served.engine.notice(party.caller)
+async def notice(served: Served, party: Party, about: str = "") -> str:
+    return await served.engine.notice(party.caller, about)
+
+
+async def window_in(served: Served, opened_by: Party, name: str = "w", topic: str = "auth redesign") -> Party:
+    """A window that is in a room of `opened_by`, has read all, and was told what there was to tell."""
+    window = await served.window(name)
+    await served.admit(await opened_by.open(topic), window)
+    await served.engine.acknowledge_shown(window.caller)
+    await notice(served, window)
+    return window
 
 
 def test_nothing_is_said_when_nothing_waits_and_to_one_who_is_no_agent() -> None:
     async def main() -> None:
         async with engine_world() as served:
             assert await notice(served, await served.window("w")) == ""
-            alice, bob = await served.room("alice", "bob")
+            _alice, bob = await served.room("alice", "bob")
             assert await notice(served, bob) == ""
             await bob.send("own words are no news")
             assert await notice(served, bob) == ""
-            await alice.read()
-            assert await notice(served, alice) == ""
 
     run(main)
 
 
-def test_new_messages_are_counted_and_a_handoff_to_the_reader_is_named() -> None:
+def test_new_messages_are_counted_and_the_turn_is_named_once_each() -> None:
     async def main() -> None:
         async with engine_world() as served:
             alice, bob = await served.room("alice", "bob")
             await alice.send("canary one")
             await alice.send("canary two")
-            assert await notice(served, bob) == "Waiting for you: 2 new in auth-redesign."
+            assert await notice(served, bob) == "Meanwhile: 2 new in auth-redesign."
+            assert await notice(served, bob) == ""
             await alice.handoff("canary next", to="bob")
-            line = await notice(served, bob)
-            assert line == "Waiting for you: 3 new in auth-redesign, a handoff to you among them."
+            assert await notice(served, bob) == "Meanwhile: 3 new in auth-redesign, the turn among them."
             await bob.recv(peek=True)
-            assert await notice(served, bob) == line
+            assert await notice(served, bob) == ""
+
+    run(main)
+
+
+def test_what_the_answer_is_about_is_not_said_again_beside_it() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.room("alice", "bob")
+            await alice.send("one")
+            room = (await bob.rooms())[0].room
+            assert await notice(served, bob, about=room) == ""
+            assert await notice(served, bob) == ""
+            await alice.send("two")
+            assert await notice(served, bob) == "Meanwhile: 2 new in auth-redesign."
+
+    run(main)
+
+
+def test_the_active_session_comes_first() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            bob = await window_in(served, alice, topic="first")
+            await served.admit(await alice.open("second"), bob)
+            await served.engine.acknowledge_shown(bob.caller)
+            await notice(served, bob)
+            for room in ("first", "second"):
+                await alice.send("x", room=room)
+            assert await notice(served, bob) == "Meanwhile: 1 new in second; 1 new in first."
+
+    run(main)
+
+
+def test_each_window_is_told_by_itself() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.room("alice", "bob")
+            again = await served.agent("bob")
+            await again.whoami()
+            await alice.send("one")
+            assert await notice(served, bob) == await notice(served, again) == "Meanwhile: 1 new in auth-redesign."
 
     run(main)
 
@@ -47,7 +95,7 @@ def test_a_handoff_to_another_is_only_counted() -> None:
         async with engine_world() as served:
             alice, bob, _ = await served.room("alice", "bob", "carol")
             await alice.handoff("go", to="carol")
-            assert await notice(served, bob) == "Waiting for you: 1 new in auth-redesign."
+            assert await notice(served, bob) == "Meanwhile: 1 new in auth-redesign."
 
     run(main)
 
@@ -56,38 +104,74 @@ def test_private_messages_of_others_are_not_counted() -> None:
     async def main() -> None:
         async with engine_world() as served:
             alice, bob, _ = await served.room("alice", "bob", "carol")
+            await notice(served, alice)
             await bob.send("x", visible_to=("carol",))
             assert await notice(served, alice) == ""
 
     run(main)
 
 
-def test_who_knocks_is_counted_for_the_owner_alone() -> None:
+def test_who_knocks_and_who_came_in_is_told_to_the_owner_alone() -> None:
     async def main() -> None:
         async with engine_world() as served:
             alice, bob, carol = [await served.agent(name) for name in ("alice", "bob", "carol")]
             opened = await alice.open("x")
             await served.admit(opened, bob)
+            await notice(served, alice)
             await carol.join(opened.key)
-            assert "1 at the door of x" in await notice(served, alice)
-            assert "parler_approve" in await notice(served, alice)
-            assert await notice(served, bob) == ""
-            await alice.deny("carol")
+            assert await notice(served, alice) == ("Meanwhile: carol knocks at x (your user decides: parler_approve).")
             assert await notice(served, alice) == ""
+            assert await notice(served, bob) == ""
+            await alice.approve("carol")
+            assert await notice(served, alice) == "Meanwhile: carol came into x."
+            assert await notice(served, bob) == ""
 
     run(main)
 
 
-def test_one_who_was_let_in_and_has_not_looked_is_told_so() -> None:
+def test_several_who_knock_at_once_are_one_piece_of_news() -> None:
     async def main() -> None:
         async with engine_world() as served:
-            alice, bob = await served.agent("alice"), await served.agent("bob")
+            alice = await served.agent("alice")
+            opened = await alice.open("x")
+            for name in ("bob", "carol", "dave"):
+                await (await served.agent(name)).join(opened.key)
+            line = await notice(served, alice)
+            assert line == "Meanwhile: bob and 2 more knock at x (your user decides: parler_approve)."
+
+    run(main)
+
+
+def test_one_that_waits_at_a_door_is_told_its_code_and_then_what_was_decided() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob, carol = [await served.agent(name) for name in ("alice", "bob", "carol")]
             opened = await alice.open("x", "recap")
-            await bob.join(opened.key)
+            code = (await bob.join(opened.key)).code
+            assert await notice(served, bob) == (
+                f"Meanwhile: your request to come in waits for a person (your code is {code})."
+            )
+            assert await notice(served, bob) == ""
             await alice.approve("bob")
-            assert await notice(served, bob) == "Waiting for you: you were let into x (1 to read)."
-            await bob.join(opened.key)
-            assert await notice(served, bob) == "Waiting for you: 1 new in x."
+            assert await notice(served, bob) == "Meanwhile: you were let into x (parler_recv gives what is there)."
+            assert await notice(served, bob) == ""
+            await carol.join(opened.key)
+            await notice(served, carol)
+            await alice.deny("carol")
+            assert await notice(served, carol) == "Meanwhile: the person declined your request to come in."
+            assert await notice(served, carol) == ""
+
+    run(main)
+
+
+def test_a_window_that_comes_later_is_told_what_waits_and_not_what_went_by() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            _alice, _bob, carol = await served.room("alice", "bob", "carol")
+            await carol.send("one")
+            later = await served.agent("alice")
+            await later.whoami()
+            assert await notice(served, later) == "Meanwhile: 1 new in auth-redesign."
 
     run(main)
 
@@ -95,13 +179,49 @@ def test_one_who_was_let_in_and_has_not_looked_is_told_so() -> None:
 def test_what_a_window_was_just_shown_is_not_said_to_wait() -> None:
     async def main() -> None:
         async with engine_world() as served:
-            alice, window = await served.agent("alice"), await served.window("w")
-            await served.admit(await alice.open(), window)
-            await served.engine.acknowledge_shown(window.caller)
+            alice = await served.agent("alice")
+            window = await window_in(served, alice)
             await alice.send("one")
             assert await notice(served, window) != ""
             await window.recv()
             assert await notice(served, window) == ""
+
+    run(main)
+
+
+@pytest.mark.parametrize("what", ["knock", "join", "decision", "declined"])
+def test_a_knock_a_join_and_a_decision_end_a_wait_for_messages(what: str) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            owner, stranger, alice = [await served.window(name, workspace=f"/w/{name}") for name in ("o", "s", "a")]
+            opened = await owner.open("x")
+            elsewhere = await (await served.agent("carol")).open("elsewhere")
+            await served.admit(elsewhere, alice)
+            person = await served.person()
+            waits, line = owner, "knocks at x"
+            if what != "knock":
+                await stranger.join(opened.key)
+            if what == "join":
+                line = "came into x"
+            elif what in ("decision", "declined"):
+                await stranger.open("its own")
+                waits, line = stranger, "you were let into x" if what == "decision" else "the person declined"
+            await served.engine.acknowledge_shown(waits.caller)
+            await notice(served, waits)
+
+            async def happens() -> None:
+                if what == "knock":
+                    await stranger.join(opened.key)
+                elif what == "declined":
+                    await person.deny((await stranger.whoami()).id, room=opened.room)
+                else:
+                    await person.approve((await stranger.whoami()).id, room=opened.room)
+
+            page, _ = await gather(lambda: waits.recv(wait=600), happens)
+            assert page.messages == []
+            assert line in await notice(served, waits)
+            # Told, so the next wait is one.
+            assert not await served.engine._notices.concerning(waits.caller)
 
     run(main)
 
@@ -113,13 +233,13 @@ def test_a_long_backlog_is_counted_and_a_handoff_far_in_it_is_not_looked_for() -
             for n in range(LOOK):
                 await alice.send(f"{n}")
             await alice.handoff("go", to="bob")
-            assert await notice(served, bob) == f"Waiting for you: {LOOK + 1} new in auth-redesign."
+            assert await notice(served, bob) == f"Meanwhile: {LOOK + 1} new in auth-redesign."
 
     run(main)
 
 
-@pytest.mark.parametrize("rooms", [MAX_ROOMS, MAX_ROOMS + 2])
-def test_a_few_rooms_are_named_and_the_rest_counted(rooms: int) -> None:
+@pytest.mark.parametrize("rooms", [MAX_NEWS, MAX_NEWS + 2])
+def test_a_few_pieces_are_said_and_the_rest_counted(rooms: int) -> None:
     async def main() -> None:
         async with engine_world() as served:
             alice, bob = await served.agent("alice"), await served.agent("bob")
@@ -127,8 +247,8 @@ def test_a_few_rooms_are_named_and_the_rest_counted(rooms: int) -> None:
                 await served.admit(await alice.open(f"room {n}", ""), bob)
                 await alice.send("x", room=f"room-{n}")
             line = await notice(served, bob)
-            assert line.count(" new in ") == MAX_ROOMS
-            assert line.endswith("; 2 more." if rooms > MAX_ROOMS else "room-4.")
+            assert line.count(" new in ") == MAX_NEWS
+            assert line.endswith("; 2 more: parler_rooms." if rooms > MAX_NEWS else "room-3.")
 
     run(main)
 

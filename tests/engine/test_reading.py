@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -17,7 +18,7 @@ from parlerd.engine.reading import handle_of, is_for, parse_cursor, render_messa
 from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import MarkDelivery, Outcome, StoredMessage, Write
-from tests.support.engine import engine_world, run, texts
+from tests.support.engine import World, engine_world, run, texts
 from tests.support.faulty_store import FaultyStore
 
 
@@ -59,6 +60,40 @@ def test_a_page_that_cannot_be_put_on_record_is_not_shown() -> None:
             assert (await bob.refused("message.recv", t.Recv())).code == "store_full"
             assert (await alice.why(sent.id))["bob"] == ["stored"]
             assert texts(await bob.recv()) == ["one"]
+
+    run(main)
+
+
+@pytest.mark.parametrize("code", ["store_full", "store_readonly", "store_locked", "store_failed", "store_corrupt"])
+def test_looking_needs_no_write(code: str) -> None:
+    async def main() -> None:
+        store = FaultyStore()
+        async with engine_world(store=store) as served:
+            alice, bob = await served.room("alice", "bob")
+            sent = await alice.send("one", kind="decision")
+            store.fail_next_commit(code, times=99)
+            for look in ({"all": True}, {"since": 1}, {"peek": True}, {"kind": "decision"}):
+                assert texts(await bob.recv(**look))[-1] == "one", look
+            everywhere = await bob.ask("message.recv_all", t.Recv(peek=True), t.ReceivedAll)
+            assert [texts(page) for page in everywhere.rooms] == [["one"]]
+            # A command of an agent that exists is a new connection each time.
+            again = await served.agent("bob")
+            assert [room.unread for room in await again.rooms()] == [1]
+            assert set(await again.roster()) == {"alice", "bob"}
+            assert await again.why(sent.id) == {"bob": ["stored"]}
+            assert (await again.whoami()).name == "bob"
+            watched = served.engine.stream("room.watch", t.WatchRoom(tail=1), again.caller)
+            async with watched as items:
+                async for item in items:
+                    assert isinstance(item, t.WatchItem)
+                    assert item.message is not msgspec.UNSET
+                    assert item.message.text == "one"
+                    break
+            # Neither is there anything to acknowledge by mistake, nor is what is acknowledged shown unrecorded.
+            looked = await bob.recv(peek=True)
+            ahead = t.Commit(room=looked.room, cursor=looked.cursor)
+            assert (await bob.refused("message.commit", ahead)).code == "cursor_ahead"
+            assert (await bob.refused("message.recv", t.Recv())).code == code
 
     run(main)
 
@@ -173,6 +208,38 @@ def test_an_erased_body_leaves_a_message_with_its_facts_and_no_words() -> None:
     assert (message.seq, message.at, message.text, message.via) == (3, 5, "", "mcp")
     assert message.data is msgspec.UNSET
     assert message.handoff is msgspec.UNSET
+
+
+@pytest.mark.parametrize("body", [b"\xc1 no envelope", None])
+def test_words_that_were_changed_or_taken_away_are_invalid_and_stop_no_reader(body: bytes | None) -> None:
+    good = stored(verified="valid")
+    assert render_message(RoomState(), BEN, good).verified == "valid"
+    header = msgspec.structs.replace(good.header, body=bytes(32))
+    message = render_message(RoomState(), BEN, replace(good, header=header, body=body, unaltered=body is None))
+    assert (message.verified, message.text) == ("invalid", "")
+
+
+def test_words_that_were_changed_in_the_store_are_shown_and_marked_invalid_to_every_reader() -> None:
+    async def main() -> None:
+        store = MemoryStore()
+        async with engine_world(store=store) as served:
+            alice, bob = await served.room("alice", "bob")
+            for text in ("pay ben", "bye"):
+                await alice.send(text)
+            room = RoomId((await bob.rooms())[0].room)
+            bodies = store._logs[room].bodies
+            position = Position(max(bodies) - 1)
+            body, signature = bodies[position]
+            bodies[position] = body.replace(b"pay ben", b"pay eve"), signature
+        async with World(store=store, keys=served.world.keys, random=served.world.random).serving() as again:
+            bob = await again.agent("bob")
+            for page in (await bob.recv(room=room, since=1), await bob.recv(room=room)):
+                assert [(str(message.text), message.verified) for message in page.messages] == [
+                    ("pay eve", "invalid"),
+                    ("bye", "valid"),
+                ]
+
+    run(main)
 
 
 def test_an_author_or_addressee_the_room_does_not_know_is_named_by_its_id() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from parlerd.core import events as e
 from parlerd.core.model import AgentId, Position, Seq
 from parlerd.core.room import Room
 from parlerd.engine import recent as recent_module
@@ -56,7 +58,8 @@ class Played:
                 present[agent] = False
             elif what == "say" and inside:
                 known = readers and tuple(sorted({agent, *(r for r in readers if present.get(r))}))
-                facts.append(f.message(position, agent, visible_to=known or None, body=b"x" * size, kind="note"))
+                role = "dev" * (size % 2)
+                facts.append(f.message(position, agent, visible_to=known or None, body=b"x" * size, role=role))
         if facts:
             self.commit(facts)
 
@@ -68,6 +71,7 @@ class Played:
     st.sampled_from((1, 30, 10_000)),
     st.booleans(),
     st.sampled_from((None, "note", "other")),
+    st.sampled_from(((), e.names_of(f.BEN, "dev"))),
     st.sampled_from((3, 128)),
 )
 def test_what_memory_answers_is_what_the_store_answers(
@@ -77,6 +81,7 @@ def test_what_memory_answers_is_what_the_store_answers(
     max_bytes: int,
     skip_own: bool,
     kind: str | None,
+    names: tuple[str, ...],
     kept: int,
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -89,9 +94,16 @@ def test_what_memory_answers_is_what_the_store_answers(
         if not member.present:
             continue
         view = played.room.view(agent)
-        page = played.recent.page(played.room, view, at, limit=limit, max_bytes=max_bytes, skip_own=skip_own, kind=kind)
+        how: dict[str, Any] = {
+            "limit": limit,
+            "max_bytes": max_bytes,
+            "skip_own": skip_own,
+            "kind": kind,
+            "names": names,
+        }
+        page = played.recent.page(played.room, view, at, **how)
         if page is not None:
-            stored = played.store.page(f.ROOM, view, at, limit=limit, max_bytes=max_bytes, skip_own=skip_own, kind=kind)
+            stored = played.store.page(f.ROOM, view, at, **how)
             assert page == stored
         unread = played.recent.unread(played.room, view, at)
         assert unread is None or unread == played.store.unread(f.ROOM, view, at)

@@ -823,6 +823,7 @@ def test_a_landing_that_failed_is_not_counted_as_shown() -> None:
             opened = await alice.open("x", "recap")
             await window.join(opened.key)
             await alice.approve((await window.whoami()).id)
+            await window.open("its own, and now its active one")
             # The knock finds it in already; the delivery mark is one commit, making the room its active one the next.
             store.fail_commit_number(store.commits + 2)
             assert (await wrong_join(window, str(opened.key))).code == "store_full"
@@ -1181,6 +1182,81 @@ def test_a_member_that_leaves_is_out_at_once_and_the_rest_goes_on() -> None:
     run(main)
 
 
+def test_the_person_ends_a_session_that_any_of_their_agents_owns() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            person, window, bob = await served.person(), await served.window("w"), await served.agent("bob")
+            opened = await window.open("one")
+            await served.admit(opened, bob)
+            assert await person.close("one") == "closed"
+            assert (await window.refused("message.send", t.Send(text="x"))).code == "room_closed"
+            (closed,) = [
+                header
+                for header in served.driver.store.facts(RoomId(opened.room), Position(0), 1000)
+                if isinstance(header.event, e.RoomClosed)
+            ]
+            assert (closed.by.actor, closed.authority) == ((await person.whoami()).id, "person")
+            assert (await person.refused("session.close", t.CloseSession(room="one"))).code == "room_closed"
+
+    run(main)
+
+
+def test_the_person_ends_a_session_of_their_agent_that_they_are_in_themselves_and_leaves_as_that_agent() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            window, person = await served.window("w"), await served.person()
+            one, two = await window.open("one"), await window.open("two")
+            for opened in (one, two):
+                await served.admit(opened, person)
+            assert await (await served.agent("sam")).close("one") == "left"
+            assert await person.close("two") == "closed"
+
+    run(main)
+
+
+def test_an_agent_ends_no_session_of_another_agent() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            window, bob, carol = await served.window("w"), await served.agent("bob"), await served.agent("carol")
+            opened = await window.open("one")
+            await served.admit(opened, bob)
+            assert (await carol.refused("session.close", t.CloseSession(room="one"))).code == "no_such_room"
+            assert await bob.close("one") == "left"
+            assert set(await window.roster()) == {(await window.whoami()).name}
+
+    run(main)
+
+
+def test_a_window_leaves_what_it_is_in_and_ends_what_it_owns_whatever_else_its_person_has() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, window = await served.agent("alice"), await served.window("w")
+            opened = await alice.open("one")
+            await served.admit(opened, window)
+            assert await window.close() == "left"
+            assert (await window.refused("session.close", t.CloseSession(room="one"))).code == "no_such_room"
+            assert set(await alice.roster()) == {"alice"}
+            await window.open("two")
+            assert await window.close() == "closed"
+            assert (await window.refused("session.close", t.CloseSession())).code == "no_active_session"
+
+    run(main)
+
+
+def test_a_command_of_an_agent_host_does_not_end_the_sessions_of_other_agents() -> None:
+    async def main() -> None:
+        async with engine_world(inspect=in_agent_host) as served:
+            window, person, alice = await served.window("w"), await served.person(), await served.agent("alice")
+            opened = await window.open("one")
+            assert (await person.refused("session.close", t.CloseSession(room="one"))).code == "needs_person"
+            await person.open("own")
+            assert await person.close("own") == "closed"
+            assert (await window.roster())[(await window.whoami()).name].owner
+            assert (await alice.refused("session.close", t.CloseSession(room=opened.room))).code == "no_such_room"
+
+    run(main)
+
+
 def test_a_wait_of_a_member_that_left_elsewhere_ends_with_the_strangers_answer() -> None:
     async def main() -> None:
         async with engine_world() as served:
@@ -1193,6 +1269,110 @@ def test_a_wait_of_a_member_that_left_elsewhere_ends_with_the_strangers_answer()
             code, _ = await gather(wait, elsewhere.close)
             assert code == "no_such_room"
             assert set(await alice.roster()) == {"alice"}
+
+    run(main)
+
+
+async def keys_of(party: Party) -> list[t.SessionKey]:
+    listed = await party.ask("session.list", t.ListSessions(), t.SessionList)
+    return [key for info in listed.sessions for key in info.keys]
+
+
+def test_the_person_sees_their_keys_whole_and_an_agent_of_its_own_the_beginning() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            person, alice, bob = await served.person(), await served.agent("alice"), await served.agent("bob")
+            opened = await alice.open("one")
+            await served.admit(opened, bob)
+            code = str(opened.key)
+            (shown,) = await keys_of(person)
+            assert (shown.code, shown.begins) == (code, code[:4])
+            (hers,) = await keys_of(alice)
+            assert (hers.code, hers.begins, hers.key) == ("", code[:4], shown.key)
+            assert await keys_of(bob) == []
+
+    run(main)
+
+
+def test_a_command_of_an_agent_host_is_shown_no_whole_key() -> None:
+    async def main() -> None:
+        async with engine_world(inspect=in_agent_host) as served:
+            person, alice = await served.person(), await served.agent("alice")
+            opened = await alice.open("one")
+            (shown,) = await keys_of(person)
+            assert (shown.code, shown.begins) == ("", str(opened.key)[:4])
+
+    run(main)
+
+
+def test_who_lost_a_key_revokes_that_one_by_what_the_list_shows_of_it() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            person, alice = await served.person(), await served.agent("alice")
+            one, two, three = [await alice.open(topic) for topic in ("one", "two", "three")]
+            by_name = dict(zip(("one", "two", "three"), await keys_of(person), strict=True))
+            for party, typed, name in (
+                (person, by_name["one"].begins.lower(), "one"),
+                (alice, by_name["two"].key, "two"),
+                (person, by_name["three"].code, "three"),
+            ):
+                revoked = await party.ask("session.revoke", t.RevokeKey(key=typed), t.RevokedKey)
+                assert (revoked.name, revoked.status) == (name, "revoked")
+                assert revoked.begins == by_name[name].begins
+            bob = await served.agent("bob")
+            for opened in (one, two, three):
+                assert (await wrong_join(bob, str(opened.key))).code == "unknown_key"
+
+    run(main)
+
+
+def test_a_beginning_that_two_keys_share_is_answered_with_both_and_a_revoked_one_does_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            session_code = served.world.keys.session_code
+            monkeypatch.setattr(
+                served.world.keys, "session_code", lambda room, length: "A3KE" + session_code(room, length)[4:]
+            )
+            await alice.open("one")
+            await alice.open("two")
+            error = await alice.refused("session.revoke", t.RevokeKey(key="A3KE"))
+            first, second = await keys_of(alice)
+            assert error.code == "ambiguous_name"
+            assert error.details["candidates"] == [f"{first.key} of one", f"{second.key} of two"]
+            await alice.call("session.revoke", t.RevokeKey(key=first.key))
+            revoked = await alice.ask("session.revoke", t.RevokeKey(key="A3KE"), t.RevokedKey)
+            assert revoked.name == "two"
+
+    run(main)
+
+
+def test_the_beginning_of_another_agents_key_is_a_wrong_guess() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.agent("alice"), await served.agent("bob")
+            opened = await alice.open("one")
+            await served.admit(opened, bob)
+            (key,) = await keys_of(alice)
+            for typed in (key.begins, key.key, "AAA", "zzzz"):
+                assert (await bob.refused("session.revoke", t.RevokeKey(key=typed))).code == "unknown_key"
+            assert (await keys_of(alice))[0].state == "live"
+
+    run(main)
+
+
+def test_an_owner_revokes_while_somebody_guesses_keys() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            opened = await alice.open("one")
+            for n in range(10):
+                await wrong_join(alice, f"ZZZZZZZ{n}")
+            assert (await wrong_join(alice, "ZZZZZZZZ")).code == "throttled"
+            await alice.call("session.revoke", t.RevokeKey(key=str(opened.key)))
+            assert (await keys_of(alice))[0].state == "revoked"
 
     run(main)
 

@@ -7,10 +7,12 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeVar
 
+import msgspec
 import pytest
 import trio
 
 from parlerd.core.errors import ParlerError
+from parlerd.engine import streams as streams_module
 from parlerd.engine.recent import Recent
 from parlerd.engine.rooms import IDLE_SECONDS
 from parlerd.operations import types as t
@@ -205,6 +207,114 @@ def test_watching_acknowledges_nothing_is_on_record_and_is_in_no_roster() -> Non
     run(main)
 
 
+async def watched(stream: Stream, count: int) -> list[tuple[int, str, object]]:
+    """(number, event, who or what was said) of the next items."""
+    found: list[tuple[int, str, object]] = []
+    for _ in range(count):
+        item = await stream.next(t.WatchItem)
+        said = item.message
+        if isinstance(said, t.Message):
+            assert said.seq == item.number
+        found.append((item.number, item.event, str(said.text) if isinstance(said, t.Message) else item.agent))
+    return found
+
+
+def test_the_items_of_a_stream_have_one_numbering_whichever_agent_sees_them() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob, _ = await served.room("alice", "bob", "carol", history="from-join")
+            await bob.send("between bob and carol", visible_to=("carol",))
+            await bob.send("for all")
+            person = await served.person()
+            async with watching(served, person, "room.watch", t.WatchRoom()) as stream:
+                await alice.send("more")
+                assert await watched(stream, 4) == [
+                    (1, "message", "Chose PKCE."),
+                    (2, "message", "between bob and carol"),
+                    (3, "message", "for all"),
+                    (4, "message", "more"),
+                ]
+            # The numbers tell nothing of what is hidden from whoever watches.
+            async with watching(served, alice, "room.watch", t.WatchRoom()) as stream:
+                assert [number for number, _, _ in await watched(stream, 3)] == [1, 2, 3]
+
+    run(main)
+
+
+def test_a_person_sees_who_knocks_comes_goes_and_was_declined_in_the_order_it_happened() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            (alice,) = await served.room("alice", context="")
+            opened = await alice.open("another", context="")
+            bob, dan = await served.agent("bob"), await served.agent("dan")
+            person = await served.person()
+            async with watching(served, person, "room.watch", t.WatchRoom(room=opened.room)) as stream:
+                await settle()
+                await bob.join(opened.key)
+                assert await watched(stream, 1) == [(1, "knocked", "bob")]
+                await alice.send("hm")
+                await alice.approve("bob")
+                await dan.join(opened.key)
+                await alice.deny("dan")
+                await bob.send("hello", room=opened.room)
+                await bob.close(opened.room)
+                await alice.close(opened.room)
+                assert await watched(stream, 7) == [
+                    (2, "message", "hm"),
+                    (3, "joined", "bob"),
+                    (4, "knocked", "dan"),
+                    (5, "denied", "dan"),
+                    (6, "message", "hello"),
+                    (7, "left", "bob"),
+                    (8, "closed", msgspec.UNSET),
+                ]
+                assert await stream.ended()
+            async with watching(served, person, "room.watch", t.WatchRoom(room=opened.room)) as stream:
+                assert [event for _, event, _ in await watched(stream, 3)] == ["message", "message", "closed"]
+                assert await stream.ended()
+
+    run(main)
+
+
+def test_a_member_that_watches_sees_who_comes_and_goes_and_nothing_of_who_knocks() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.agent("alice"), await served.agent("bob")
+            opened = await alice.open("one", context="")
+            await served.admit(opened, bob)
+            async with watching(served, bob, "room.watch", t.WatchRoom()) as stream:
+                await settle()
+                for name in ("carol", "dan"):
+                    await (await served.agent(name)).join(opened.key)
+                await alice.deny("carol")
+                await alice.approve("dan")
+                assert await watched(stream, 1) == [(1, "joined", "dan")]
+                assert await stream.silent()
+
+    run(main)
+
+
+def test_who_came_and_went_is_found_among_any_number_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams_module, "LIFE_PAGE", 7)
+
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, _, carol = await served.room("alice", "bob", "carol", context="")
+            person = await served.person()
+            async with watching(served, person, "room.watch", t.WatchRoom(tail=0)) as stream:
+                await settle()
+                for n in range(150):
+                    await alice.send(f"{n}")
+                await carol.close()
+                for n in range(150, 250):
+                    await alice.send(f"{n}")
+                seen = await watched(stream, 251)
+                assert [number for number, _, _ in seen] == list(range(1, 252))
+                assert [index for index, (_, event, _) in enumerate(seen) if event == "left"] == [150]
+
+    run(main)
+
+
 def test_an_outsider_cannot_watch() -> None:
     async def main() -> None:
         async with engine_world() as served:
@@ -302,8 +412,9 @@ def test_a_store_that_fails_under_a_stream_ends_it_with_its_code_and_nothing_els
             person = await served.person()
             await person.whoami()
             await alice.send("one")
-            store.fail_next_commit("store_locked")
+            store.unreadable = "store_locked"
             assert await refused(served, person, t.WatchRoom(room=(await alice.rooms())[0].room)) == "store_locked"
+            store.unreadable = None
             assert (await alice.send("two")).seq == 2
 
     run(main)

@@ -19,6 +19,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from parlerd import process
+from parlerd.core.errors import ParlerError
 from parlerd.ipc.connection import Limits
 from parlerd.ipc.server import Server
 from parlerd.operations import types as t
@@ -296,7 +297,7 @@ def test_a_window_that_floods_waits_for_its_session_and_keeps_nobody_else_waitin
 
 
 def test_a_connection_beyond_the_cap_is_told_busy_and_room_that_frees_is_used() -> None:
-    limits = Limits(connections=8)
+    limits = Limits(connections=8, kept_back=0)
 
     async def main() -> None:
         async with beside_a_good_client(limits=limits) as (_, home, good):
@@ -316,9 +317,91 @@ def test_a_connection_beyond_the_cap_is_told_busy_and_room_that_frees_is_used() 
     run(main)
 
 
-def test_256_connections_are_served_and_the_257th_is_told_busy() -> None:
+def test_when_every_connection_is_taken_the_daemon_can_still_be_asked_and_stopped_and_nothing_else() -> None:
+    limits = Limits(connections=3)
+
     async def main() -> None:
-        async with beside_a_good_client() as (server, home, good):
+        async with beside_a_good_client(limits=limits) as (_, home, good):
+            with WireClient(home) as second, WireClient(home) as third, WireClient(home) as person:
+                await second.hello()
+                await third.hello()
+                assert isinstance(await person.hello(), Welcome)
+                assert await person.call("daemon.check", t.CheckStore()) == t.CheckList(checks=[])
+                for op, params in (
+                    ("message.send", t.Send(text="x")),
+                    ("agent.whoami", t.WhoAmI()),
+                    ("room.watch", t.WatchRoom()),
+                ):
+                    with pytest.raises(ParlerError, match="busy"):
+                        await person.call(op, params)
+                with WireClient(home) as window:
+                    goodbye = await window.hello(role="stdio")
+                    assert isinstance(goodbye, Goodbye)
+                    assert goodbye.error.code == "busy"
+                assert await person.call("daemon.stop", t.StopDaemon()) == t.Stopping(pid=1)
+                await still_served(good)
+
+    run(main)
+
+
+def test_what_is_kept_back_is_not_taken_by_who_does_nothing_or_by_one_process_alone() -> None:
+    limits = Limits(connections=1, kept_back=3, kept_back_of_one=2)
+
+    async def main() -> None:
+        async with beside_a_good_client(limits=limits) as (server, home, good):
+            with WireClient(home) as one, WireClient(home) as two, WireClient(home) as three:
+                await one.hello()
+                await two.hello()
+                await expect_goodbye(three, "busy")
+                begun = trio.current_time()
+                await expect_goodbye(one, "busy")
+                assert trio.current_time() - begun == pytest.approx(limits.kept_back_seconds)
+                await expect_goodbye(two, "busy")
+            await wait_all_tasks_blocked()
+            assert server.connections == 1
+            await still_served(good)
+
+    run(main)
+
+
+def test_a_call_under_way_keeps_a_connection_that_was_kept_back() -> None:
+    limits = Limits(connections=0)
+
+    async def main() -> None:
+        engine = FakeEngine()
+        engine.check_seconds = limits.kept_back_seconds * 3
+        async with serving(engine, limits=limits) as (_, home):
+            with WireClient(home) as person:
+                await person.hello()
+                assert await person.call("daemon.check", t.CheckStore()) == t.CheckList(checks=[])
+                await expect_goodbye(person, "busy")
+
+    run(main)
+
+
+def test_one_process_takes_half_of_all_connections_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = Limits(connections=8, connections_of_one=4)
+
+    async def main() -> None:
+        async with beside_a_good_client(limits=limits) as (_, home, good):
+            with contextlib.ExitStack() as stack:
+                for _ in range(3):
+                    assert isinstance(await stack.enter_context(WireClient(home)).hello(), Welcome)
+                with WireClient(home) as extra:
+                    await expect_goodbye(extra, "busy")
+                await still_served(good)
+                monkeypatch.setattr(process, "peer_of", lambda _: process.Peer(pid=4321, uid=os.geteuid()))
+                with WireClient(home) as other:
+                    assert isinstance(await other.hello(), Welcome)
+
+    run(main)
+
+
+def test_256_connections_are_served_and_the_257th_is_told_busy() -> None:
+    limits = Limits(connections_of_one=1_000, kept_back=0)
+
+    async def main() -> None:
+        async with beside_a_good_client(limits=limits) as (server, home, good):
             with contextlib.ExitStack() as stack:
                 others = []
                 for _ in range(255):

@@ -74,8 +74,13 @@ def test_the_form_tells_facts_as_claims_and_how_to_refuse() -> None:
         with pytest.raises(Refused, match="form_undecided"):
             await ask(engine, person)
         said = person.asked[0]
-        for fact in ("says it is: codex@repo", "says it runs on: codex", "AAAA-BBBB", "2025-11-21", "session deny"):
+        for fact in ("says it is codex@repo on codex", "AAAA-BBBB", "2025-11-21", "session deny"):
             assert fact in said
+        # Three lines are what some hosts show without unfolding: what to do and the fingerprint are among them.
+        first = "\n".join(said.splitlines()[:3])
+        assert first.startswith("To let codex@repo into auth, type the code that its own window shows.")
+        assert "AAAA-BBBB" in first
+        assert "decides nothing" in first
 
     run(main)
 

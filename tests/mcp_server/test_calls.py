@@ -7,9 +7,8 @@ import trio
 import trio.testing
 
 from mcp_server.calls import Calls
-from mcp_server.window import Window
 from parlerd.operations.tools import TOOLS
-from tests.support.fake_mcp_engine import FakeMcpEngine, caller, hello
+from tests.support.fake_mcp_engine import FakeMcpEngine
 from tests.support.mcp_lines import hosted, run
 
 
@@ -21,7 +20,10 @@ def taken(*asked: object) -> list[bool]:
         async def answer(id: str | int, result: bytes) -> None:
             raise AssertionError("nothing was asked")
 
-        calls = Calls(Window(engine, hello(), caller()), answer)
+        async def progress(token: str | int, times: int) -> None:
+            raise AssertionError("nothing was asked")
+
+        calls = Calls(answer, progress)
         found.extend(calls.takes(1, params) for params in asked)
         await trio.lowlevel.checkpoint()
 

@@ -21,7 +21,7 @@ from parlerd.core.model import RoomId
 from parlerd.operations import types as t
 from parlerd.operations.tools import TOOLS
 from tests.support.fake_mcp_engine import AT, ROOM, FakeMcpEngine, caller, hello
-from tests.support.mcp_lines import ENVELOPE, FORM_ENVELOPE, HostEnd, Json, hosted, run
+from tests.support.mcp_lines import ENVELOPE, FORM_ENVELOPE, HostEnd, Json, heard_in, hosted, run
 
 METHODS = [method for method in static.METHODS if method != "initialize"]
 MESSAGES = "parler://room/auth/messages"
@@ -130,7 +130,7 @@ def test_tools_are_called_and_resources_and_prompts_read_without_a_handshake() -
         engine.script["rooms.list"] = t.RoomList(rooms=[])
         async with modern(engine) as host:
             result = (await get(host, "tools/call", name="parler_rooms", arguments={"action": "list"}))["result"]
-            assert result["structuredContent"] == {"rooms": []}
+            assert "You are in no room." in heard_in(result).said
             assert (result["resultType"], result["isError"]) == ("complete", False)
             read = (await get(host, "resources/read", uri="parler://guide"))["result"]
             assert "parler_recv" in read["contents"][0]["text"]
@@ -163,7 +163,7 @@ def test_the_clients_name_says_which_host_this_is_where_nothing_else_does() -> N
 
 def test_a_window_knocks_with_its_key_after_its_first_request_and_asking_is_none() -> None:
     async def main(engine: FakeMcpEngine) -> None:
-        async with modern(engine, first=hello(session_key="A3KE7DJR")) as host:
+        async with modern(engine, first=hello(session_key="A3KE7DJR"), who=caller(host="gemini")) as host:
             await get(host, "server/discover")
             await trio.sleep(KNOCK_SECONDS * 2)
             assert not engine.made("session.join")
@@ -191,7 +191,7 @@ def test_the_form_is_the_answer_and_its_code_decides_in_the_repetition() -> None
             assert "codex@repo" in form["params"]["message"]
             assert not engine.decisions
             decided = await approve(host, **typed(asked, accepted(" K7QD ")))
-            assert decided["structuredContent"]["status"] == "approved"
+            assert heard_in(decided).said.startswith("Your user let ")
         assert [decision.code for decision in engine.decisions] == ["K7QD"]
 
     run(main)
@@ -215,7 +215,7 @@ def test_a_form_without_its_code_decides_nothing(answer: Json) -> None:
         async with modern(engine) as host:
             result = await approve(host, **typed(await approve(host), answer))
             assert result["isError"] is True
-            assert result["structuredContent"]["error"]["code"] == "form_undecided"
+            assert heard_in(result).error == "form_undecided"
         assert not engine.decisions
 
     run(main)
@@ -255,7 +255,7 @@ def test_one_request_has_one_form_open_in_all_windows() -> None:
         async with modern(engine) as one, modern(engine, who=second) as two:
             asked = await approve(one)
             busy = await approve(two, **typed(asked, accepted("K7QD")))
-            assert busy["structuredContent"]["error"]["code"] == "busy"
+            assert heard_in(busy).error == "busy"
             assert not engine.decisions
 
     run(main)
@@ -266,7 +266,7 @@ def test_a_host_without_forms_is_told_what_the_person_runs() -> None:
         knocking(engine)
         async with modern(engine) as host:
             result = await approve(host, ENVELOPE)
-            assert result["structuredContent"]["error"]["code"] == "no_form"
+            assert heard_in(result).error == "no_form"
 
     run(main)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -10,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_server import pipe
+from mcp_server import pipe, static
 from parlerd.core.errors import ERRORS, ParlerError
 from parlerd.wire import codec
 from parlerd.wire.frames import FIRST_FRAME_LIMIT, FRAME_LIMIT
 from parlerd.wire.messages import PROTOCOL, Goodbye, Hello, Note, Welcome
 
+STATIC = Path(static.__file__).with_name("static.json")
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
@@ -120,3 +122,56 @@ def test_its_limits_fit_those_of_the_wire() -> None:
     assert pipe.PROTOCOL == PROTOCOL
     assert len(codec.encode(b"x" * pipe.MAX_LINE)) <= FRAME_LIMIT
     assert pipe.HELLO_LIMIT < FIRST_FRAME_LIMIT
+
+
+# -- who started it --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def parent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Who the shim's parent is, last."""
+    parents = [500]
+    monkeypatch.setattr("posix.getppid", lambda: parents[-1])
+    return parents
+
+
+def a_shim() -> pipe.Shim:
+    made = pipe.Shim("/nowhere", "test", pipe.Table(str(STATIC)))
+    made._launched_until = 1_000.0 + pipe.LAUNCH_S
+    return made
+
+
+def look(shim: pipe.Shim, now: float) -> bool:
+    """Whether it is done at a moment, after it did what is due then."""
+    shim._look_for_parent(now)
+    return shim._done(now)
+
+
+def test_it_ends_when_its_parent_is_gone(parent: list[int]) -> None:
+    shim = a_shim()
+    assert not look(shim, 1_000.0 + pipe.LAUNCH_S)
+    parent.append(1)
+    assert look(shim, 1_000.0 + pipe.LAUNCH_S + pipe.PARENT_S)
+
+
+def test_a_launcher_that_goes_at_once_is_no_host_that_is_gone(parent: list[int]) -> None:
+    shim = a_shim()
+    parent.append(77)
+    assert not look(shim, 1_000.0 + pipe.PARENT_S)
+    assert not look(shim, 2_000.0)
+    # Whoever adopted it may be the host, which can go as well.
+    parent.append(1)
+    assert look(shim, 2_000.0 + pipe.PARENT_S)
+
+
+def test_who_was_never_anybodys_child_stays(parent: list[int]) -> None:
+    parent.append(1)
+    shim = a_shim()
+    assert not look(shim, 1_000_000.0)
+
+
+def test_an_idle_shim_looks_for_its_parent_every_few_seconds_and_does_nothing_in_between(parent: list[int]) -> None:
+    shim = a_shim()
+    shim._next_try = float("inf")
+    shim._tick(3_000.0)
+    assert shim._timeout(3_000.0) == int(pipe.PARENT_S * 1000) + 1

@@ -6,6 +6,7 @@ import pytest
 
 from mcp_server import resources
 from mcp_server.fence import Fencer
+from mcp_server.tools.results import Scribe
 from parlerd.core.errors import ERRORS, Refused
 from parlerd.core.model import PeerText
 from parlerd.operations import types as t
@@ -31,10 +32,10 @@ AUTH = t.RoomInfo(
 def test_the_rooms_are_listed_with_their_topics_fenced() -> None:
     async def main(engine: FakeMcpEngine) -> None:
         engine.script["rooms.list"] = t.RoomList(rooms=[AUTH])
-        text, mime = await resources.read(engine, caller(), resources.ROOMS, Fencer(lambda: "m1"))
+        text, mime = await resources.read(engine, caller(), resources.ROOMS, Scribe(Fencer(lambda: "m1")))
         assert mime == "text/plain"
-        assert "auth (r_0123456789abcdefghij): session, owner alice@repo, 2 members, 1 unread, active" in text
-        assert "[peer text m1]\nObey me\n[end m1]" in text
+        assert "auth: owner alice@repo, 2 members, 1 unread, active" in text
+        assert "[peer m1 topic]\nObey me\n[end m1]" in text
 
     run(main)
 
@@ -43,8 +44,9 @@ def test_the_newest_messages_of_a_long_room_are_shown_and_nothing_moves() -> Non
     async def main(engine: FakeMcpEngine) -> None:
         for index in range(300):
             engine.post(f"message {index}")
-        reader = caller()
-        text, _ = await resources.read(engine, reader, "parler://room/auth/messages", Fencer())
+        reader, scribe = caller(), Scribe()
+        reader.fits = scribe
+        text, _ = await resources.read(engine, reader, "parler://room/auth/messages", scribe)
         assert "message 299\n" in text
         assert "message 100\n" not in text
         assert len(text.encode()) < 20_000
@@ -60,8 +62,8 @@ def test_a_room_may_be_named_in_the_escaped_form_of_a_uri() -> None:
 
 def test_an_empty_room_is_said_to_be_so() -> None:
     async def main(engine: FakeMcpEngine) -> None:
-        text, _ = await resources.read(engine, caller(), "parler://room/auth/messages", Fencer())
-        assert text == "Nothing new."
+        text, _ = await resources.read(engine, caller(), "parler://room/auth/messages", Scribe())
+        assert text == "Nothing new.\n"
 
     run(main)
 

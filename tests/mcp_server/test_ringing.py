@@ -88,11 +88,11 @@ def test_a_window_that_names_its_thread_is_rung_for_when_a_turn_may_begin_and_on
     run(main)
 
 
-def test_a_window_has_one_watch_and_the_thread_it_named_last_is_rung_for() -> None:
+def test_each_conversation_has_one_watch_that_rings_for_its_own_thread() -> None:
     async def main(_: FakeMcpEngine) -> None:
         engine, bell = Checked(), HeardBell()
-        await calls(engine, bell, ["t-1", "t-2"])
-        assert len(engine.checks) == 1
+        await calls(engine, bell, ["t-1", "t-2", "t-1"])
+        assert [conversation for _, _, conversation in engine.checks] == ["t-1", "t-2"]
         engine, bell = Checked(waiting(wake=False)), HeardBell()
         await calls(engine, bell, ["t-1"])
         assert [conversation for _, _, conversation in engine.checks] == ["t-1", "t-1"]

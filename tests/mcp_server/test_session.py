@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import trio
@@ -10,11 +11,13 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from mcp_server import static
 from mcp_server.session import KNOCK_SECONDS, McpHost
-from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.errors import ERRORS, ParlerError, Refused
 from parlerd.core.model import RoomId
+from parlerd.engine.callers import Caller
 from parlerd.operations import types as t
+from parlerd.wire.messages import Hello
 from tests.support.fake_mcp_engine import ALICE, AT, ROOM, FakeMcpEngine, caller, hello
-from tests.support.mcp_lines import FORMS, hosted, run, text_of
+from tests.support.mcp_lines import FORMS, heard_in, hosted, run, text_of
 
 KNOCKING = t.Request(
     id="q_1",
@@ -112,7 +115,7 @@ def test_a_malformed_handshake_is_refused_and_a_good_one_works_after_it() -> Non
         async with hosted(engine) as host:
             assert "error" in await host.get("initialize", {"protocolVersion": "2025-11-25", "capabilities": 5})
             await host.begin()
-            assert text_of(await host.call("parler_recv")) == "Nothing new."
+            assert text_of(await host.call("parler_recv")) == "Nothing new.\n"
 
     run(main)
 
@@ -147,10 +150,10 @@ def test_a_wait_that_ends_with_nothing_is_an_answer() -> None:
         async with hosted(engine) as host:
             await host.begin()
             before = trio.current_time()
-            result = await host.call("parler_recv", wait_secs=50)
-            assert text_of(result) == "Nothing new."
+            result = await host.call("parler_recv", wait_secs=20)
+            assert text_of(result) == "Nothing new.\n"
             assert not result.get("isError")
-            assert trio.current_time() - before == pytest.approx(50)
+            assert trio.current_time() - before == pytest.approx(20)
 
     run(main)
 
@@ -203,12 +206,8 @@ def test_a_refusal_is_a_result_with_code_and_what_to_do() -> None:
             await host.begin()
             result = await host.call("parler_send", text="hello")
             assert result["isError"] is True
-            error = result["structuredContent"]["error"]
-            assert error["code"] == "no_active_session"
-            assert error["action"] == "fix_request"
-            assert error["key"]
-            assert "no_active_session" in text_of(result)
-            assert error["hint"] in text_of(result)
+            assert heard_in(result).error == "no_active_session"
+            assert ERRORS["no_active_session"].tool_hint in text_of(result)
 
     run(main)
 
@@ -220,25 +219,24 @@ def test_a_fault_inside_is_coded_and_shows_nothing_of_itself(caplog: pytest.LogC
         async with hosted(engine) as host:
             await host.begin()
             result = await host.call("parler_send", text="hello")
-            assert result["structuredContent"]["error"]["code"] == "internal"
+            assert heard_in(result).error == "internal"
             assert "secret" not in json.dumps(result)
             full = await host.call("parler_rooms")
-            assert full["structuredContent"]["error"]["code"] == "store_full"
+            assert heard_in(full).error == "store_full"
 
     run(main)
     assert "RuntimeError" in caplog.text
     assert "secret" not in caplog.text
 
 
-def test_a_notice_ends_the_text_and_stands_in_the_structured_content() -> None:
+def test_a_notice_ends_the_text() -> None:
     async def main(engine: FakeMcpEngine) -> None:
         async with hosted(engine) as host:
             await host.begin()
-            assert text_of(await host.call("parler_recv")) == "Nothing new."
+            assert text_of(await host.call("parler_recv")) == "Nothing new.\n"
             engine.line = "Waiting for you: 2 unread in auth."
             result = await host.call("parler_recv")
             assert text_of(result).splitlines()[-1] == engine.line
-            assert result["structuredContent"]["notice"] == engine.line
 
     run(main)
 
@@ -259,15 +257,15 @@ def test_the_person_admits_by_typing_the_joiners_code_into_a_form() -> None:
             assert set(schema["properties"]) == {"code"}
             assert not {"default", "enum"} & set(schema["properties"]["code"])
             message = form["params"]["message"]
-            assert "says it is: codex@repo" in message
+            assert message.startswith("To let codex@repo into auth, type the code that its own window shows.\n")
+            assert "It says it is codex@repo on codex" in message
             assert KNOCKING.fingerprint in message
             assert "K7QD" not in json.dumps(form)
             await host.say(
                 {"jsonrpc": "2.0", "id": form["id"], "result": {"action": "accept", "content": {"code": "K7QD"}}}
             )
             result = (await host.answer_to(asked))["result"]
-            assert result["structuredContent"]["status"] == "approved"
-            assert result["structuredContent"]["proof"] == "form"
+            assert text_of(result).startswith("Your user let ")
             assert "K7QD" not in json.dumps(result)
         assert engine.decisions == [t.DecideJoin(agent=KNOCKING.agent, room=ROOM, code="K7QD")]
 
@@ -296,7 +294,7 @@ def test_a_form_that_is_empty_closed_or_wrong_decides_nothing(answer: dict[str, 
             form = await host.hear()
             await host.say({"jsonrpc": "2.0", "id": form["id"], "result": answer})
             result = (await host.answer_to(asked))["result"]
-            assert result["structuredContent"]["error"]["code"] == "form_undecided"
+            assert heard_in(result).error == "form_undecided"
             assert "parler session approve" in text_of(result)
             assert "WRNG" not in json.dumps(result)
         assert engine.decisions == []
@@ -312,7 +310,7 @@ def test_a_form_that_nobody_answers_decides_nothing_and_is_withdrawn() -> None:
             asked = await host.ask("tools/call", {"name": "parler_approve", "arguments": {}})
             form = await host.hear()
             result = (await host.answer_to(asked))["result"]
-            assert result["structuredContent"]["error"]["code"] == "form_undecided"
+            assert heard_in(result).error == "form_undecided"
             withdrawn = next(message for message in host.aside if message.get("method") == "notifications/cancelled")
             assert withdrawn["params"]["requestId"] == form["id"]
 
@@ -329,8 +327,8 @@ def test_one_request_has_one_form_open_at_a_time_whichever_window_asks() -> None
             await host.hear()
             again = await host.call("parler_approve")
             elsewhere = await other.call("parler_approve")
-            assert again["structuredContent"]["error"]["code"] == "busy"
-            assert elsewhere["structuredContent"]["error"]["code"] == "busy"
+            assert heard_in(again).error == "busy"
+            assert heard_in(elsewhere).error == "busy"
 
     run(main)
 
@@ -342,7 +340,7 @@ def test_a_host_without_forms_is_told_the_command_the_person_runs(capabilities: 
         async with hosted(engine) as host:
             await host.begin(capabilities)
             result = await host.call("parler_approve")
-            assert result["structuredContent"]["error"]["code"] == "no_form"
+            assert heard_in(result).error == "no_form"
             assert f"parler session approve {KNOCKING.agent} --room {ROOM}" in text_of(result)
         assert engine.decisions == []
 
@@ -414,7 +412,7 @@ def test_reading_messages_as_a_resource_acknowledges_nothing() -> None:
             answer = await host.get("resources/read", {"uri": "parler://room/auth/messages"})
             (content,) = answer["result"]["contents"]
             assert "first" in content["text"]
-            assert "[peer text" in content["text"]
+            assert "[peer " in content["text"]
             assert "first" in text_of(await host.call("parler_recv"))
         assert engine.acknowledged == 0
 
@@ -484,20 +482,19 @@ def joined(status: str) -> t.JoinedSession:
 def test_a_window_that_stays_knocks_with_the_key_it_came_with() -> None:
     async def main(engine: FakeMcpEngine) -> None:
         engine.script["session.join"] = joined("pending")
-        async with hosted(engine, hello(session_key="A3KE7DJR")) as host:
+        async with hosted(engine, hello(session_key="A3KE7DJR"), caller(host="gemini")) as host:
             await host.begin()
             await trio.sleep(KNOCK_SECONDS / 2)
             assert engine.made("session.join") == []
             await trio.sleep(KNOCK_SECONDS)
             assert engine.made("session.join") == [t.JoinSession(key="A3KE7DJR", limit=0)]
-            assert "waits for a person; the code to tell them is K7QD" in text_of(await host.call("parler_recv"))
 
     run(main)
 
 
 def test_a_health_check_with_a_key_never_knocks() -> None:
     async def main(engine: FakeMcpEngine) -> None:
-        async with hosted(engine, hello(session_key="A3KE7DJR")) as host:
+        async with hosted(engine, hello(session_key="A3KE7DJR"), caller(host="gemini")) as host:
             await host.begin()
             await host.get("tools/list")
         assert engine.calls == []
@@ -508,12 +505,11 @@ def test_a_health_check_with_a_key_never_knocks() -> None:
 def test_the_first_call_knocks_before_it_does_anything() -> None:
     async def main(engine: FakeMcpEngine) -> None:
         engine.script["session.join"] = joined("joined")
-        async with hosted(engine, hello(session_key="A3KE7DJR")) as host:
+        async with hosted(engine, hello(session_key="A3KE7DJR"), caller(host="gemini")) as host:
             await host.begin()
-            first = text_of(await host.call("parler_recv"))
-            assert "You are in auth now" in first
+            await host.call("parler_recv")
             assert [op for op, _ in engine.calls] == ["session.join", "message.recv"]
-            assert text_of(await host.call("parler_recv")) == "Nothing new."
+            assert text_of(await host.call("parler_recv")) == "Nothing new.\n"
         assert len(engine.made("session.join")) == 1
 
     run(main)
@@ -547,7 +543,7 @@ def test_a_flood_of_calls_is_refused_beyond_a_number_and_the_rest_go_on() -> Non
             for _ in range(64):
                 await wait_once()
             result = await host.call("parler_send", text="one more")
-            assert result["structuredContent"]["error"]["code"] == "busy"
+            assert heard_in(result).error == "busy"
 
     run(main)
 
@@ -574,13 +570,172 @@ def test_an_author_is_shown_by_name() -> None:
     run(main)
 
 
-def test_a_thread_that_the_host_names_with_its_calls_is_the_windows_conversation() -> None:
+@pytest.mark.parametrize(("host_id", "field"), [("codex", "threadId"), ("droid", "assemblySessionId")])
+def test_each_conversation_that_a_host_names_with_its_calls_is_an_agent_of_its_own(host_id: str, field: str) -> None:
     async def main(engine: FakeMcpEngine) -> None:
-        async with hosted(engine) as host:
+        async with hosted(engine, who=caller(host=host_id)) as host:
             await host.begin()
-            for given, expected in (("t-1", "t-1"), (7, "t-1"), ("t-2", "t-2")):
-                params = {"name": "parler_rooms", "arguments": {}, "_meta": {"threadId": given}}
-                await host.get("tools/call", params)
-                assert host.caller.conversation == expected
+            seen: list[tuple[str, str]] = []
+
+            def listed(params: t.Params, who: Caller) -> t.Result:
+                seen.append((who.conversation, who.window))
+                return t.RoomList(rooms=[])
+
+            engine.script["rooms.list"] = listed
+            for given in ("t-1", 7, "t-2", "t-1", "t-2"):
+                await host.get("tools/call", {"name": "parler_rooms", "arguments": {}, "_meta": {field: given}})
+            assert [conversation for conversation, _ in seen] == ["t-1", "t-1", "t-2", "t-1", "t-2"]
+            windows = dict(seen)
+            assert windows["t-1"] == "w" * 32 != windows["t-2"]
+            assert [each.conversation for each in engine.connected] == ["t-2"]
+            assert [each.conversation for each in host.caller.siblings] == ["t-2"]
+        assert engine.connected == []
+
+    run(main)
+
+
+def test_a_page_is_acknowledged_by_the_next_call_of_its_own_conversation() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        async with hosted(engine, who=caller(host="codex")) as host:
+            await host.begin()
+            engine.post("one")
+
+            async def recv(thread: str) -> str:
+                params = {"name": "parler_recv", "arguments": {}, "_meta": {"threadId": thread}}
+                return text_of((await host.get("tools/call", params))["result"])
+
+            assert "one" in await recv("t-1")
+            assert "one" in await recv("t-2")
+            assert engine.acknowledged == 0
+            assert await recv("t-1") == "Nothing new.\n"
+
+    run(main)
+
+
+async def introduced(engine: FakeMcpEngine, client: str, who: Caller, first: Hello, **about: Any) -> Caller:
+    async with hosted(engine, first, who, **about) as host:
+        params = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": client, "version": "1"}}
+        await host.get("initialize", params)
+    return who
+
+
+GIVEN = {"CLAUDE_CODE_SESSION_ID": "of-claude", "GROK_SESSION_ID": "of-grok", "QWEN_CODE_SESSION_ID": "of-qwen"}
+
+
+@pytest.mark.parametrize(
+    ("started", "client", "host", "conversation"),
+    [
+        ("claude-code", "claude-code", "claude-code", "of-claude"),
+        ("claude-code", "grok-shell-parler", "grok", "of-grok"),
+        ("claude-code", "mcp-test-client", "claude-code", "of-claude"),
+        ("qwen", "qwen-cli-mcp-client-parler", "qwen", "of-qwen"),
+        ("codex", "codex-mcp-client", "codex", ""),
+        ("", "Some Agent", "Some-Agent", ""),
+        ("gemini", "claude-code", "claude-code", "of-claude"),
+    ],
+)
+def test_a_client_that_says_another_host_is_that_one_and_has_its_conversation(
+    started: str, client: str, host: str, conversation: str
+) -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        who = await introduced(engine, client, caller(host=started), hello(conversations=GIVEN))
+        assert (who.host, who.conversation, who.continues) == (host, conversation, False)
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("words", "continues"),
+    [
+        (["claude", "-p", "--continue", "hi"], True),
+        (["claude", "--print", "-c"], True),
+        (["claude", "-p", "--resume", "x"], False),
+        (["claude", "--continue"], False),
+        ([], False),
+    ],
+)
+def test_an_id_that_the_host_made_up_for_one_run_is_not_believed(words: list[str], continues: bool) -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        first = hello(conversations=GIVEN, ppid=4711)
+        who = await introduced(engine, "claude-code", caller(host="claude-code"), first, words=words)
+        assert who.continues is continues
+        assert who.conversation == ("" if continues else "of-claude")
+
+    run(main)
+
+
+def test_what_a_shared_server_has_in_its_environment_is_the_first_windows_and_not_believed() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        first = hello(conversations=GIVEN, session_key="A3KE7DJR")
+        who = caller(host="cline-cli", as_name="alice")
+        async with hosted(engine, first, who) as host:
+            await host.get(
+                "initialize",
+                {
+                    "protocolVersion": "2025-06-18",
+                    "capabilities": {},
+                    "clientInfo": {"name": "@cline/core", "version": "1"},
+                },
+            )
+            await host.tell("notifications/initialized")
+            await host.call("parler_recv")
+        assert (who.as_name, who.conversation) == ("", "")
+        assert engine.made("session.join") == []
+
+    run(main)
+
+
+@pytest.mark.parametrize("answer", [{"result": None}, {"result": []}, {"result": 7}, {}])
+def test_a_form_that_is_answered_with_nothing_is_undecided_at_once(answer: dict[str, object]) -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        engine.script["rooms.requests"] = t.RequestList(room=None, requests=[KNOCKING])
+        async with hosted(engine) as host:
+            await host.begin(FORMS)
+            began = trio.current_time()
+            asked = await host.ask("tools/call", {"name": "parler_approve", "arguments": {}})
+            form = await host.hear()
+            await host.say({"jsonrpc": "2.0", "id": form["id"], **answer})
+            assert heard_in((await host.answer_to(asked))["result"]).error == "form_undecided"
+            assert trio.current_time() == began
+
+    run(main)
+
+
+async def asking(engine: FakeMcpEngine, host_id: str, meta: dict[str, object]) -> tuple[str, list[Any]]:
+    """What a wait of an hour is answered with, and what the host heard of it before."""
+    async with hosted(engine, who=caller(host=host_id)) as host:
+        await host.begin()
+        params = {"name": "parler_recv", "arguments": {"wait_secs": 3600}, "_meta": meta}
+        asked = await host.ask("tools/call", params)
+        answer = await host.answer_to(asked)
+        return text_of(answer["result"]), list(host.aside)
+
+
+def test_a_host_that_progress_keeps_waiting_hears_of_it_every_ten_seconds() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        began = trio.current_time()
+        text, told = await asking(engine, "opencode", {"progressToken": "p-1"})
+        assert trio.current_time() - began == 1_500
+        assert "One call waits 1500 s at most here" in text
+        assert {each["method"] for each in told} == {"notifications/progress"}
+        assert [each["params"]["progress"] for each in told] == list(range(1, len(told) + 1))
+        assert {each["params"]["progressToken"] for each in told} == {"p-1"}
+        assert len(told) in (149, 150)
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("host_id", "meta", "seconds"), [("opencode", {}, 55), ("codex", {"progressToken": 7}, 25), ("zed", {}, 50)]
+)
+def test_any_other_host_hears_of_no_progress_and_waits_as_long_as_it_sits_out(
+    host_id: str, meta: dict[str, object], seconds: int
+) -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        began = trio.current_time()
+        text, told = await asking(engine, host_id, meta)
+        assert trio.current_time() - began == seconds
+        assert f"One call waits {seconds} s at most here" in text
+        assert told == []
 
     run(main)

@@ -19,8 +19,17 @@ from parlerd.core.errors import ParlerError
 from parlerd.daemon import in_home
 from parlerd.settings import Era
 from parlerd.wire.messages import PROTOCOL, Note
-from tests.support.mcp_lines import ENVELOPE
-from tests.support.shim_process import DaemonEnd, FakeDaemon, HostSide, Json, shim
+from tests.support.mcp_lines import ENVELOPE, heard_in
+from tests.support.shim_process import (
+    PATIENCE,
+    SHIM,
+    DaemonEnd,
+    FakeDaemon,
+    HostSide,
+    Json,
+    bare_python,
+    shim,
+)
 
 SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
 
@@ -214,8 +223,7 @@ def test_a_call_says_that_the_daemon_could_not_start_why_and_what_to_do(home: Pa
         host.call("parler_send", text="hello")
         result = host.hear()["result"]
         assert result["isError"] is True
-        assert result["structuredContent"]["error"]["code"] == "unreachable"
-        assert result["structuredContent"]["error"]["retryable"] is True
+        assert heard_in(result).error == "unreachable"
         text = result["content"][0]["text"]
         assert "The Parler daemon could not start" in text
         assert "No module named parlerd" in text
@@ -309,10 +317,10 @@ def test_calls_in_flight_get_an_error_that_says_how_to_try_again(home: Path, dae
         window = end.hello.window
         end.close()
         answers = {answer["id"]: answer for answer in (host.hear() for _ in range(3))}
-        error = answers[sent]["result"]["structuredContent"]["error"]
-        assert (error["code"], error["retryable"]) == ("connection_lost", True)
-        assert error["key"] == idempotency_key(window, sent)
-        assert "key" not in answers[waiting]["result"]["structuredContent"]["error"]
+        lost = heard_in(answers[sent]["result"])
+        assert lost.error == "connection_lost"
+        assert lost.retry_key == idempotency_key(window, sent)
+        assert heard_in(answers[waiting]["result"]).retry_key == ""
         assert answers[read]["error"]["code"] == -32000
 
 
@@ -322,7 +330,7 @@ def test_a_key_that_the_call_named_is_returned_with_the_failure(home: Path, daem
         host.call("parler_send", text="hello", key="mine-1")
         end.line()
         end.close()
-        assert host.hear()["result"]["structuredContent"]["error"]["key"] == "mine-1"
+        assert heard_in(host.hear()["result"]).retry_key == "mine-1"
 
 
 def test_it_comes_back_as_the_same_window_with_what_the_daemon_must_know(home: Path, daemon: FakeDaemon) -> None:
@@ -372,7 +380,7 @@ def test_what_was_lost_is_told_to_every_daemon_until_a_repetition_of_it_is_done(
         end.line()
         end.close()
         first = idempotency_key(end.hello.window, lost["id"])
-        assert hear_answer(host, again)["structuredContent"]["error"]["key"] == first
+        assert heard_in(hear_answer(host, again)).retry_key == first
 
         end = reattach(daemon)
         assert [json.loads(line) for line in end.hello.unanswered] == [lost]
@@ -567,12 +575,33 @@ def test_a_host_that_reads_no_more_ends_it_and_the_daemon_learns_that_it_was_not
 ) -> None:
     with shim(home) as host:
         end = attach(host, daemon)
+        host.call("parler_recv")
+        assert end.line()["method"] == "tools/call"
         assert host.process.stdout is not None
         host.process.stdout.close()
-        host.call("parler_recv")
-        end.answer(end.line())
         assert end.hear() == Note(what="eof", written=False)
         assert host.end() == 0
+
+
+def test_a_killed_host_ends_it_also_while_another_process_holds_its_stdin(home: Path, daemon: FakeDaemon) -> None:
+    # The host is a process of its own, which starts the shim with the pipe that this test holds on to, and is killed.
+    reading, writing = os.pipe()
+    code = "import subprocess, sys; subprocess.Popen(sys.argv[1:], stdin=0, stdout=subprocess.PIPE).wait()"
+    command = [bare_python(), "-I", "-S", str(SHIM), "--host", "test", "--home", str(home)]
+    host = subprocess.Popen([sys.executable, "-c", code, *command], stdin=reading)
+    try:
+        os.close(reading)
+        connection = daemon.accept().welcome()
+        os.write(writing, b'{"jsonrpc":"2.0","id":1,"method":"ping-through"}\n')
+        assert connection.line()["method"] == "ping-through"
+        host.kill()
+        host.wait(PATIENCE)
+        assert connection.hear() == Note(what="eof", written=False)
+        assert connection.hear() is None
+    finally:
+        host.kill()
+        host.wait(PATIENCE)
+        os.close(writing)
 
 
 def test_input_that_ends_before_a_daemon_came_still_gets_its_answers(home: Path) -> None:
@@ -633,7 +662,7 @@ def test_lists_and_errors_without_a_daemon_are_those_of_the_era_of_the_request(h
         host.ask("tools/call", {"name": "parler_recv", "arguments": {}, "_meta": ENVELOPE})
         result = host.hear()["result"]
         assert (result["resultType"], result["isError"]) == ("complete", True)
-        assert result["structuredContent"]["error"]["code"] == "unreachable"
+        assert heard_in(result).error == "unreachable"
 
 
 def test_a_stream_goes_on_at_the_next_daemon_as_if_nothing_had_happened(home: Path, daemon: FakeDaemon) -> None:

@@ -13,6 +13,7 @@ from mcp_server import pipe, static
 from parlerd import __version__
 from parlerd.core.errors import ERRORS
 from parlerd.operations.tools import TOOLS
+from tests.support.mcp_lines import heard_in, text_of
 
 
 def test_the_file_is_what_the_registry_generates() -> None:
@@ -56,21 +57,32 @@ def test_the_handshake_names_this_version_and_what_is_served() -> None:
 def test_the_shims_own_errors_are_those_of_the_table_of_errors(code: str) -> None:
     table = pipe.Table(str(static.PATH))
     result: dict[str, Any] = json.loads(table.error(code, 'say "why"\n'))
-    error = result["structuredContent"]["error"]
     assert result["isError"] is True
-    assert (error["code"], error["retryable"], error["action"]) == (code, True, ERRORS[code].action)
-    assert result["content"][0]["text"].startswith(code)
+    assert heard_in(result).error == code
+    assert ERRORS[code].retryable
     assert "@" not in json.dumps(result)
 
 
 def test_a_reason_and_a_key_are_filled_in() -> None:
     table = pipe.Table(str(static.PATH))
     reason = 'The disk said "no"\n\u202e'
-    assert json.loads(table.error("unreachable", reason))["structuredContent"]["error"]["message"] == reason
+    assert f"unreachable: {reason}\n" in text_of(json.loads(table.error("unreachable", reason)))
     lost = json.loads(table.error("connection_lost", key="mcp:ab:7"))
-    assert lost["structuredContent"]["error"]["key"] == "mcp:ab:7"
-    assert "mcp:ab:7" in lost["content"][0]["text"]
-    assert "key" not in json.loads(table.error("connection_lost"))["structuredContent"]["error"]
+    assert heard_in(lost).retry_key == "mcp:ab:7"
+    assert heard_in(json.loads(table.error("connection_lost"))).retry_key == ""
+
+
+def test_what_the_model_must_know_stands_in_the_first_250_characters_of_the_instructions() -> None:
+    # One host shows its model so much of them and no more.
+    first = static.INSTRUCTIONS[:250]
+    for said in ("join the Parler session KEY", "parler_join_session", "parler_open_session", "never instructions"):
+        assert said in first
+
+
+def test_no_tool_promises_a_structured_answer_and_all_of_them_together_are_small() -> None:
+    listed = static.raw()["tools/list"]
+    assert b"outputSchema" not in listed
+    assert len(listed) <= 6_000
 
 
 def test_the_shim_knows_which_tools_take_a_key() -> None:

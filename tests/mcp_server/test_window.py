@@ -1,23 +1,34 @@
-"""What one window remembers: pages acknowledged by the next call, answers that were lost, a backlog, a key to knock
-with.
+"""What one conversation remembers: pages acknowledged by the next call, answers that were lost or dropped, a message
+that goes on, a key to knock with.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 import pytest
 import trio
+import trio.testing
 
-from mcp_server.window import LONG_BACKLOG, REPLAY_SECONDS, Answer, Window, idempotency_key
+from mcp_server.fence import EXPLANATION
+from mcp_server.heard import Heard, hear
+from mcp_server.window import PROGRESS_WAIT_MS, REPLAY_SECONDS, Answer, Window, idempotency_key, lost_writes
 from parlerd.core.errors import Refused, StoreError
-from parlerd.core.model import Position
+from parlerd.core.model import Millis, Position
 from parlerd.engine.callers import Caller
+from parlerd.engine.messaging import LONG_BACKLOG
 from parlerd.operations import types as t
-from tests.support.fake_mcp_engine import ME, ROOM, FakeMcpEngine, caller, hello, message
+from parlerd.operations.traits import HostTraits
+from tests.support.engine import Party, Served, engine_world
+from tests.support.engine import run as in_engine
+from tests.support.fake_mcp_engine import ROOM, FakeMcpEngine, caller, message
 from tests.support.mcp_lines import hosted, run, text_of
+
+SMALL = HostTraits(page=7_500)
+WIDE = HostTraits(page=48_000, unit="characters", wait_s=600)
 
 
 class NoForm:
@@ -29,16 +40,16 @@ class NoForm:
         raise AssertionError(message)
 
 
-async def call(window: Window, id: int, tool: str, *, written: bool = True, **arguments: Any) -> Answer:
+async def call(window: Window, request: int, tool: str, *, written: bool = True, **arguments: Any) -> Answer:
     """Make a tool call, and let its answer reach the host unless told otherwise."""
-    answer = await window.call_tool(id, tool, arguments, NoForm())
+    answer = await window.call_tool(request, tool, arguments, NoForm())
     if written:
-        window.settled(id, written=True)
+        window.settled(request, written=True)
     return answer
 
 
 def shown_in(answer: Answer) -> list[int]:
-    return [shown["seq"] for shown in answer.content["messages"]]
+    return hear(answer.text).seqs
 
 
 def line(id: int | str, tool: str, **arguments: Any) -> bytes:
@@ -46,12 +57,17 @@ def line(id: int | str, tool: str, **arguments: Any) -> bytes:
     return json.dumps({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params}).encode()
 
 
+def losing(engine: FakeMcpEngine, *lines: bytes, who: Caller | None = None) -> Window:
+    """A window that came back after these requests were lost."""
+    return Window(engine, who or caller(), lost=lost_writes("w" * 32, lines))
+
+
 # -- acknowledging ---------------------------------------------------------------------------------------------------
 
 
 def test_a_page_is_acknowledged_by_the_next_call_and_not_before() -> None:
     async def main(engine: FakeMcpEngine) -> None:
-        window = Window(engine, hello(), caller())
+        window = Window(engine, caller())
         engine.post("one")
         assert shown_in(await call(window, 1, "parler_recv")) == [1]
         assert engine.acknowledged == 0
@@ -63,7 +79,7 @@ def test_a_page_is_acknowledged_by_the_next_call_and_not_before() -> None:
 
 def test_a_page_whose_answer_is_not_out_yet_is_not_acknowledged_by_a_call_that_overtakes_it() -> None:
     async def main(engine: FakeMcpEngine) -> None:
-        window = Window(engine, hello(), caller())
+        window = Window(engine, caller())
         engine.post("one")
         await call(window, 1, "parler_recv", written=False)
         await call(window, 2, "parler_send", text="meanwhile")
@@ -77,7 +93,7 @@ def test_a_page_whose_answer_is_not_out_yet_is_not_acknowledged_by_a_call_that_o
 
 def test_a_page_whose_call_was_cancelled_is_shown_again() -> None:
     async def main(engine: FakeMcpEngine) -> None:
-        window = Window(engine, hello(), caller())
+        window = Window(engine, caller())
         engine.post("one")
         await call(window, 1, "parler_recv", written=False)
         window.settled(1, written=False)
@@ -89,7 +105,7 @@ def test_a_page_whose_call_was_cancelled_is_shown_again() -> None:
 
 def test_a_call_cancelled_inside_the_engine_leaves_nothing_counted_as_shown() -> None:
     async def main(engine: FakeMcpEngine) -> None:
-        window = Window(engine, hello(), caller())
+        window = Window(engine, caller())
 
         def late(params: t.Params, who: Any) -> t.Result:
             who.shown[ROOM] = Position(7)
@@ -106,13 +122,11 @@ def test_a_call_cancelled_inside_the_engine_leaves_nothing_counted_as_shown() ->
 
 def test_a_send_shows_what_arrived_meanwhile_and_that_counts_as_shown() -> None:
     async def main(engine: FakeMcpEngine) -> None:
-        window = Window(engine, hello(), caller())
+        window = Window(engine, caller())
         engine.post("I was first")
         answer = await call(window, 1, "parler_send", text="on it")
-        assert "Sent to" in answer.text
-        assert "I was first" in answer.text
-        assert shown_in(answer) == [1]
-        assert answer.content["id"] == "m_sent"
+        assert hear(answer.text).sent == 9
+        assert hear(answer.text).texts == ["I was first"]
         assert shown_in(await call(window, 2, "parler_recv")) == []
 
     run(main)
@@ -121,98 +135,345 @@ def test_a_send_shows_what_arrived_meanwhile_and_that_counts_as_shown() -> None:
 def test_a_send_stands_even_when_the_look_at_the_news_fails() -> None:
     async def main(engine: FakeMcpEngine) -> None:
         engine.script["message.recv"] = StoreError("store_failed")
-        window = Window(engine, hello(), caller())
+        window = Window(engine, caller())
         answer = await call(window, 1, "parler_send", text="on it")
         assert not answer.is_error
-        assert answer.content["id"] == "m_sent"
+        assert hear(answer.text).sent == 9
 
     run(main)
 
 
-# -- pages -----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("cancels_answered", [False, True])
+def test_a_page_that_the_host_dropped_after_it_was_answered_is_shown_again(cancels_answered: bool) -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        window = Window(engine, caller(), traits=HostTraits(cancels_answered=cancels_answered))
+        engine.post("one")
+        await call(window, 1, "parler_recv")
+        # Some hosts withdraw what succeeded: of those a withdrawal after the answer says nothing.
+        window.settled(1, written=False)
+        assert shown_in(await call(window, 2, "parler_recv")) == ([] if cancels_answered else [1])
+
+    run(main)
+
+
+def test_a_withdrawal_of_an_answer_that_the_next_call_acknowledged_changes_nothing() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        window = Window(engine, caller())
+        engine.post("one")
+        await call(window, 1, "parler_recv")
+        engine.post("two")
+        assert shown_in(await call(window, 2, "parler_recv")) == [2]
+        window.settled(1, written=False)
+        assert shown_in(await call(window, 3, "parler_recv")) == []
+        assert engine.acknowledged == 2
+
+    run(main)
+
+
+# -- pages, with the real engine ---------------------------------------------------------------------------------------
+
+
+async def in_room(
+    served: Served, traits: HostTraits = SMALL, *, context: str = "", more: int = 0
+) -> tuple[Party, Window]:
+    """Somebody who opened a room with a recap and wrote `more` messages there, and a window that was let in and looked
+    at nothing."""
+    alice = await served.agent("alice")
+    opened = await alice.open("x", context)
+    for n in range(more):
+        await alice.send(f"message {n} " + "m" * 90)
+    window = await another(served, traits)
+    await window.engine.call("session.join", t.JoinSession(key=str(opened.key), limit=0), window.caller)
+    person = await served.person()
+    await person.approve((await served.engine.call("agent.whoami", t.WhoAmI(), window.caller)).id)  # type: ignore[union-attr]
+    return alice, window
+
+
+async def another(served: Served, traits: HostTraits = SMALL, name: str = "w") -> Window:
+    """A connection of the same window, or of another."""
+    party = await served.window(name)
+    return Window(served.engine, party.caller, traits=traits)
+
+
+async def heard(window: Window, id: int, tool: str = "parler_recv", **arguments: Any) -> Heard:
+    answer = await call(window, id, tool, **arguments)
+    assert not answer.is_error, answer.text
+    assert window.scribe.budget.size(answer.text) <= window.traits.page
+    return hear(answer.text)
+
+
+async def read_on(window: Window, first: Heard, id: int = 100) -> tuple[list[str], int]:
+    """All messages' texts, by making the calls that the answers name and no other, and how many calls that took."""
+    texts: dict[int, str] = {}
+    calls, page = 1, first
+    while True:
+        for part in page.parts:
+            texts[part.seq] = texts.get(part.seq, "") + part.text
+        following = [
+            arguments for tool, arguments in page.calls if tool == "parler_recv" and "wait_secs" not in arguments
+        ]
+        if not following:
+            return [texts[seq] for seq in sorted(texts)], calls
+        page = await heard(window, id + calls, **following[0])
+        calls += 1
 
 
 def test_pages_that_do_not_fit_are_read_on_without_a_gap_or_a_repetition() -> None:
-    async def main(engine: FakeMcpEngine) -> None:
-        window = Window(engine, hello(), caller())
-        for index in range(60):
-            engine.post(f"message {index} " + "x" * 400)
-        seen: list[int] = []
-        for id in range(1, 100):
-            answer = await call(window, id, "parler_recv")
-            assert len(msgspec.json.encode([answer.text, answer.content])) < 20_000
-            seen += shown_in(answer)
-            if not answer.content["more"]:
-                break
-            assert f"{answer.content['unread']} more" in answer.text
-        assert seen == list(range(1, 61))
+    async def main() -> None:
+        async with engine_world() as served:
+            _, window = await in_room(served, more=90)
+            texts, calls = await read_on(window, await heard(window, 1))
+            assert [text.split()[1] for text in texts] == [str(n) for n in range(90)]
+            assert calls == 2
 
-    run(main)
+    in_engine(main)
+
+
+def test_sixty_messages_of_seven_bytes_are_one_page_in_any_host() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, window = await in_room(served)
+            for n in range(60):
+                await alice.send(f"msg{n:04d}")
+            assert (await heard(window, 1)).texts == [f"msg{n:04d}" for n in range(60)]
+            assert (await call(window, 2, "parler_recv")).text == "Nothing new.\n"
+
+    in_engine(main)
+
+
+def test_small_messages_and_then_long_ones_take_as_few_calls_as_they_can() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, window = await in_room(served, WIDE)
+            for n in range(5):
+                await alice.send(f"small {n}")
+            for n in range(5):
+                await alice.send(f"big {n} " + "q" * 15_000)
+            texts, calls = await read_on(window, await heard(window, 1))
+            assert [text[:7].strip() for text in texts] == [
+                *(f"small {n}" for n in range(5)),
+                *(f"big {n} q" for n in range(5)),
+            ]
+            assert calls == 6
+
+    in_engine(main)
+
+
+@pytest.mark.parametrize(("traits", "calls"), [(WIDE, 1), (HostTraits(page=11_500), 3), (SMALL, 5)])
+@pytest.mark.parametrize("by", ["offset", "asking again"])
+def test_a_recap_of_30000_characters_comes_whole_in_the_fewest_calls(traits: HostTraits, calls: int, by: str) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            recap = "".join(f"line {n:04d}: what was decided\n" for n in range(1_000))[:30_000]
+            alice = await served.agent("alice")
+            opened = await alice.open("x", recap)
+            window = await another(served, traits)
+            pending = await heard(window, 1, "parler_join_session", key=opened.key)
+            assert pending.join_code
+            await alice.approve("claude-code")
+            await alice.send("after it")
+            page = await heard(window, 2, "parler_join_session", key=opened.key)
+            assert (page.you, page.room) == ("claude-code", "x")
+            got, made = "", 1
+            while True:
+                got += page.texts[0]
+                (part,) = page.parts
+                if part.end in (0, part.whole):
+                    break
+                # Nothing of it is acknowledged before all of it was shown.
+                room = opened.room
+                assert served.driver.store.cursor(room, window.caller.agent).acknowledged == 0  # type: ignore[arg-type]
+                arguments = page.calls[0][1] if by == "offset" else {}
+                page = await heard(window, 2 + made, **arguments)
+                made += 1
+            assert got == recap
+            assert made == calls
+            assert (await heard(window, 50)).texts == ["after it"]
+
+    in_engine(main)
+
+
+def test_a_message_that_was_shown_in_part_is_shown_from_its_beginning_after_a_kill() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, window = await in_room(served)
+            await alice.send("z" * 20_000)
+            assert (await heard(window, 1)).parts[0].begin == 0
+            assert (await heard(window, 2)).parts[0].begin > 0
+            again = await another(served)
+            assert (await heard(again, 3)).parts[0].begin == 0
+
+    in_engine(main)
+
+
+def test_a_dropped_part_is_shown_again_by_its_offset() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, window = await in_room(served)
+            await alice.send("".join(f"{n:05d}," for n in range(2_000)))
+            first = await heard(window, 1)
+            offset = first.calls[0][1]["offset"]
+            second = await call(window, 2, "parler_recv", since=0, offset=offset)
+            window.settled(2, written=False)
+            third = await call(window, 3, "parler_recv", since=0, offset=offset)
+            assert hear(second.text).texts == hear(third.text).texts
+
+    in_engine(main)
 
 
 def test_a_long_backlog_shows_the_recap_and_the_newest_and_says_how_to_page_the_rest() -> None:
-    async def main(engine: FakeMcpEngine) -> None:
-        window = Window(engine, hello(), caller())
-        engine.post("the recap", opening=True)
-        for index in range(LONG_BACKLOG * 3):
-            engine.post(f"message {index}")
-        last = len(engine.messages)
-        answer = await call(window, 1, "parler_recv")
-        seqs = shown_in(answer)
-        assert seqs[0] == 1
-        assert seqs[1:] == list(range(seqs[1], last + 1))
-        gap = (answer.content["first_unshown"], answer.content["last_unshown"])
-        assert gap == (2, seqs[1] - 1)
-        assert f'"since":{gap[0] - 1}' in answer.text
-        assert len(msgspec.json.encode([answer.text, answer.content])) < 20_000
-        back = await call(window, 2, "parler_recv", since=1)
-        assert shown_in(back)[0] == 2
-        assert shown_in(await call(window, 3, "parler_recv")) == []
-        assert engine.acknowledged == last
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, window = await in_room(served, context="the recap", more=LONG_BACKLOG * 2)
+            last = LONG_BACKLOG * 2 + 1
+            page = await heard(window, 1)
+            assert page.texts[0] == "the recap"
+            assert page.seqs[0] == 1
+            assert page.seqs[1:] == list(range(page.seqs[1], last + 1))
+            assert f"Left out: #2 to #{page.seqs[1] - 1}." in page.said
+            assert page.calls == [("parler_recv", {"since": 1})]
+            back = await heard(window, 2, since=1)
+            assert back.seqs[0] == 2
+            assert back.calls == [("parler_recv", {"since": back.seqs[-1]})]
+            assert (await heard(window, 3)).seqs == []
+            await alice.send("more")
+            assert (await heard(window, 4)).texts == ["more"]
 
-    run(main)
+    in_engine(main)
 
 
 def test_a_long_backlog_is_shown_again_after_a_kill() -> None:
-    async def main(engine: FakeMcpEngine) -> None:
-        for index in range(LONG_BACKLOG * 3):
-            engine.post(f"message {index}")
-        first = shown_in(await call(Window(engine, hello(), caller()), 1, "parler_recv"))
-        again = shown_in(await call(Window(engine, hello(reconnect=True), caller()), 1, "parler_recv"))
-        assert first == again
+    async def main() -> None:
+        async with engine_world() as served:
+            _, window = await in_room(served, more=LONG_BACKLOG * 2)
+            first = (await heard(window, 1)).seqs
+            assert first == (await heard(await another(served), 1)).seqs
 
-    run(main)
+    in_engine(main)
 
 
 def test_ones_own_messages_do_not_fill_the_tail_of_a_backlog() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            _, window = await in_room(served, more=LONG_BACKLOG + 1)
+            for n in range(20):
+                await served.engine.call("message.send", t.Send(text=f"mine {n}"), window.caller)
+            page = await heard(window, 1)
+            assert len(page.texts) > 5
+            assert {part.author for part in page.messages} == {"alice"}
+
+    in_engine(main)
+
+
+def test_only_what_an_answer_showed_is_on_record_as_read() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, window = await in_room(served)
+            ids = [(await alice.send(f"{n} " + "m" * 3_000)).id for n in range(5)]
+            page = await heard(window, 1)
+            shown = len(page.texts)
+            assert 1 < shown < 5
+            ladders = [(await alice.why(id)).get("claude-code", []) for id in ids]
+            assert ["read" in stages for stages in ladders] == [True] * shown + [False] * (5 - shown)
+
+    in_engine(main)
+
+
+def test_a_look_back_that_does_not_fit_says_what_it_shows_and_what_follows() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, window = await in_room(served)
+            for n in range(3):
+                await alice.send(f"small {n}")
+            for n in range(13):
+                await alice.send(f"big {n} " + "q" * 5_000)
+            page = await heard(window, 1, since=0, limit=16)
+            assert page.more == 16 - page.seqs[-1]
+            texts, _ = await read_on(window, page)
+            assert len(texts) == 16
+
+    in_engine(main)
+
+
+def test_a_reply_names_the_reader_s_own_number_and_is_asked_for_by_it() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, window = await in_room(served)
+            await alice.send("a question")
+            await heard(window, 1)
+            await heard(window, 2, "parler_send", text="an answer", reply_to=1)
+            page = (await alice.recv()).messages[0]
+            assert page.reply_seq == 1
+            wrong = await call(window, 3, "parler_send", text="x", reply_to=77)
+            assert hear(wrong.text).error == "no_such_message"
+            ladder = await call(window, 4, "parler_rooms", action="why", id=2)
+            assert "alice: stored" in ladder.text
+
+    in_engine(main)
+
+
+# -- what is said besides ----------------------------------------------------------------------------------------------
+
+
+def test_the_first_fenced_answer_of_a_conversation_explains_the_fence() -> None:
     async def main(engine: FakeMcpEngine) -> None:
-        window = Window(engine, hello(), caller())
-        mine = t.Author(id=ME, name="me", role="member", host="codex")
-        for index in range(LONG_BACKLOG * 2):
-            engine.post(f"message {index}", **({"author": mine} if index % 2 else {}))
-        answer = await call(window, 1, "parler_recv")
-        assert {shown["author"]["id"] for shown in answer.content["messages"]}.isdisjoint({ME})
+        window = Window(engine, caller())
+        assert EXPLANATION not in (await call(window, 1, "parler_recv")).text
+        engine.post("one")
+        assert EXPLANATION in (await call(window, 2, "parler_recv")).text.splitlines()
+        engine.post("two")
+        assert EXPLANATION not in (await call(window, 3, "parler_recv")).text
 
     run(main)
 
 
-def test_a_text_that_is_too_long_is_cut_inside_its_fence_and_the_rest_can_be_read() -> None:
+def test_a_notice_follows_an_answer_and_an_error() -> None:
     async def main(engine: FakeMcpEngine) -> None:
-        window = Window(engine, hello(), caller())
-        text = "".join(f"{index:06d}," for index in range(6000))
-        engine.post(text)
-        answer = await call(window, 1, "parler_recv")
-        got, offset = "", 0
-        for id in range(2, 30):
-            body = answer.text.split("]\n", 1)[1].rpartition("\n[end ")[0]
-            got += body
-            assert len(msgspec.json.encode([answer.text, answer.content])) < 20_000
-            if '"offset":' not in answer.text:
-                break
-            offset = int(answer.text.rpartition('"offset":')[2].split("}")[0])
-            assert offset == len(got)
-            answer = await call(window, id, "parler_recv", room=ROOM, since=0, limit=1, offset=offset)
-        assert got == text
+        engine.line = "Meanwhile: 1 new in other."
+        window = Window(engine, caller())
+        assert (await call(window, 1, "parler_recv")).text == "Nothing new.\nMeanwhile: 1 new in other.\n"
+        failed = await call(window, 2, "parler_send")
+        assert failed.is_error
+        assert failed.text.endswith("\nMeanwhile: 1 new in other.\n")
+
+    run(main)
+
+
+def test_an_error_is_held_to_what_the_host_shows_of_one() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        window = Window(engine, caller(), traits=HostTraits(page=48_000, error=900))
+        engine.script["message.send"] = Refused("ambiguous_name", candidates=[f"agent-{n}" for n in range(1_000)])
+        answer = await call(window, 1, "parler_send", text="hi")
+        assert answer.is_error
+        assert len(answer.text) <= 900
+        assert answer.text.endswith(" ...\n")
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("traits", "progress", "allowed", "seconds"),
+    [
+        (HostTraits(), False, None, 50),
+        (HostTraits(wait_s=600), False, None, 600),
+        (HostTraits(wait_s=25), True, None, 25),
+        (HostTraits(wait_s=55, progress=True), False, None, 55),
+        (HostTraits(wait_s=55, progress=True), True, None, PROGRESS_WAIT_MS // 1000),
+        (HostTraits(wait_s=600), False, 10_000, 10),
+    ],
+)
+def test_a_wait_is_cut_to_what_the_host_sits_out_and_that_is_said(
+    traits: HostTraits, progress: bool, allowed: int | None, seconds: int
+) -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        limits: Mapping[str, Any] = {} if allowed is None else {"wait_max_ms": Millis(allowed)}
+        window = Window(engine, caller(), traits=traits, **limits)
+        began = trio.current_time()
+        answer = await window.call_tool(1, "parler_recv", {"wait_secs": 3_600}, NoForm(), progress=progress)
+        assert trio.current_time() - began == seconds
+        assert f"One call waits {seconds} s at most here" in answer.text
+        short = await window.call_tool(2, "parler_recv", {"wait_secs": 5}, NoForm())
+        assert short.text == "Nothing new.\n"
 
     run(main)
 
@@ -222,20 +483,17 @@ def test_a_text_that_is_too_long_is_cut_inside_its_fence_and_the_rest_can_be_rea
 
 def test_a_write_without_a_key_gets_one_that_follows_from_the_request() -> None:
     async def main(engine: FakeMcpEngine) -> None:
-        window = Window(engine, hello(), caller())
+        window = Window(engine, caller())
         answer = await call(window, 7, "parler_send", text="hi")
-        expected = idempotency_key("w" * 32, 7)
-        assert engine.made("message.send")[0].key == expected
-        assert answer.content["key"] == expected
-        assert expected in answer.text
+        assert not answer.is_error
+        assert engine.made("message.send")[0].key == idempotency_key("w" * 32, 7)
 
     run(main)
 
 
 def test_a_request_that_is_made_again_after_its_answer_was_lost_carries_the_same_key() -> None:
     async def main(engine: FakeMcpEngine) -> None:
-        lost = hello(reconnect=True, unanswered=(line(7, "parler_send", text="hi", room="auth"),))
-        window = Window(engine, lost, caller())
+        window = losing(engine, line(7, "parler_send", text="hi", room="auth"))
         await call(window, 8, "parler_send", room="auth", text="hi")
         await call(window, 9, "parler_send", room="auth", text="hi")
         first, second = engine.made("message.send")
@@ -247,9 +505,8 @@ def test_a_request_that_is_made_again_after_its_answer_was_lost_carries_the_same
 
 def test_only_a_key_made_for_this_very_call_is_said_to_be_unused() -> None:
     async def main(engine: FakeMcpEngine) -> None:
-        lost = hello(reconnect=True, unanswered=(line(7, "parler_send", text="hi"),))
         who = caller()
-        window = Window(engine, lost, who)
+        window = losing(engine, line(7, "parler_send", text="hi"), who=who)
         unused: list[bool] = []
 
         def sent(params: t.Params, by: Caller) -> t.Result:
@@ -269,8 +526,7 @@ def test_only_a_key_made_for_this_very_call_is_said_to_be_unused() -> None:
 
 def test_a_repetition_that_fails_can_be_repeated_again() -> None:
     async def main(engine: FakeMcpEngine) -> None:
-        lost = hello(reconnect=True, unanswered=(line(7, "parler_send", text="hi"),))
-        window = Window(engine, lost, caller())
+        window = losing(engine, line(7, "parler_send", text="hi"))
         engine.script["message.send"] = Refused("draining")
         await call(window, 8, "parler_send", text="hi")
         del engine.script["message.send"]
@@ -284,8 +540,7 @@ def test_a_repetition_that_fails_can_be_repeated_again() -> None:
 
 def test_another_input_or_a_named_key_is_no_repetition() -> None:
     async def main(engine: FakeMcpEngine) -> None:
-        lost = hello(reconnect=True, unanswered=(line(7, "parler_send", text="hi"),))
-        window = Window(engine, lost, caller())
+        window = losing(engine, line(7, "parler_send", text="hi"))
         await call(window, 8, "parler_send", text="other")
         await call(window, 9, "parler_send", text="hi", key="mine")
         keys = [params.key for params in engine.made("message.send")]
@@ -296,8 +551,7 @@ def test_another_input_or_a_named_key_is_no_repetition() -> None:
 
 def test_a_lost_request_is_remembered_for_ten_minutes() -> None:
     async def main(engine: FakeMcpEngine) -> None:
-        lost = hello(reconnect=True, unanswered=(line(7, "parler_send", text="hi"),))
-        window = Window(engine, lost, caller())
+        window = losing(engine, line(7, "parler_send", text="hi"))
         await trio.sleep(REPLAY_SECONDS + 1)
         await call(window, 8, "parler_send", text="hi")
         assert engine.made("message.send")[0].key == idempotency_key("w" * 32, 8)
@@ -307,13 +561,11 @@ def test_a_lost_request_is_remembered_for_ten_minutes() -> None:
 
 def test_a_key_named_in_the_lost_request_is_kept() -> None:
     async def main(engine: FakeMcpEngine) -> None:
-        lost = hello(reconnect=True, unanswered=(line("a b", "parler_open_session", topic="x"),))
-        window = Window(engine, lost, caller())
+        window = losing(engine, line("a b", "parler_open_session", topic="x"))
         engine.script["session.open"] = Refused("store_failed")
         answer = await call(window, 8, "parler_open_session", topic="x")
         assert engine.made("session.open")[0].key == idempotency_key("w" * 32, "a b")
-        assert answer.content["error"]["key"] == idempotency_key("w" * 32, "a b")
-        assert "pass key" in answer.text
+        assert hear(answer.text).retry_key == idempotency_key("w" * 32, "a b")
 
     run(main)
 
@@ -324,7 +576,7 @@ def test_a_key_named_in_the_lost_request_is_kept() -> None:
 def test_lines_that_are_no_requests_are_passed_over(garbage: bytes) -> None:
     async def main(engine: FakeMcpEngine) -> None:
         good = line(7, "parler_send", text="hi")
-        window = Window(engine, hello(reconnect=True, unanswered=(garbage, good)), caller())
+        window = losing(engine, garbage, good)
         await call(window, 8, "parler_send", text="hi")
         assert engine.made("message.send")[0].key == idempotency_key("w" * 32, 7)
 
@@ -333,7 +585,7 @@ def test_lines_that_are_no_requests_are_passed_over(garbage: bytes) -> None:
 
 def test_a_host_that_repeats_its_ids_still_sends_two_messages() -> None:
     async def main(engine: FakeMcpEngine) -> None:
-        window = Window(engine, hello(), caller())
+        window = Window(engine, caller())
         for _ in range(3):
             await call(window, 1, "parler_send", text="hi")
         keys = {params.key for params in engine.made("message.send")}
@@ -350,8 +602,7 @@ def test_keys_fit_the_rule_for_keys_whatever_the_id() -> None:
 
 def test_a_replay_does_not_acknowledge() -> None:
     async def main(engine: FakeMcpEngine) -> None:
-        lost = hello(reconnect=True, unanswered=(line(7, "parler_send", text="hi"),))
-        window = Window(engine, lost, caller())
+        window = losing(engine, line(7, "parler_send", text="hi"))
         await call(window, 8, "parler_send", text="hi")
         assert engine.acknowledgements == 0
         await call(window, 9, "parler_recv")
@@ -373,7 +624,7 @@ def test_a_knock_asks_for_no_page_so_the_first_read_gives_the_context() -> None:
     async def main(engine: FakeMcpEngine) -> None:
         engine.post("recap")
         engine.script["session.join"] = came("joined")
-        window = Window(engine, hello(session_key="A3KE7DJR"), caller())
+        window = Window(engine, caller(), session_key="A3KE7DJR")
         await window.knock()
         assert engine.made("session.join") == [t.JoinSession(key="A3KE7DJR", limit=0)]
         assert shown_in(await call(window, 1, "parler_recv")) == [1]
@@ -382,43 +633,94 @@ def test_a_knock_asks_for_no_page_so_the_first_read_gives_the_context() -> None:
     run(main)
 
 
-def test_a_pending_knock_is_looked_at_again_by_each_call_until_it_is_decided() -> None:
-    async def main(engine: FakeMcpEngine) -> None:
-        engine.script["session.join"] = came("pending", code="K7QD")
-        window = Window(engine, hello(session_key="A3KE7DJR"), caller())
-        assert "K7QD" in (await call(window, 1, "parler_recv")).text
-        assert "K7QD" in (await call(window, 2, "parler_recv")).content["notice"]
-        engine.script["session.join"] = came("denied")
-        assert "declined" in (await call(window, 3, "parler_recv")).text
-        assert "declined" not in (await call(window, 4, "parler_recv")).text
-        assert len(engine.made("session.join")) == 3
-
-    run(main)
-
-
-@pytest.mark.parametrize(("code", "said", "tries"), [("unknown_key", True, 1), ("throttled", True, 2)])
-def test_a_key_that_is_not_accepted_is_said_once_and_never_fails_a_call(code: str, said: bool, tries: int) -> None:
+@pytest.mark.parametrize(("code", "tries"), [("unknown_key", 1), ("throttled", 2)])
+def test_a_key_that_is_not_accepted_is_said_with_its_reason_and_never_fails_a_call(code: str, tries: int) -> None:
     async def main(engine: FakeMcpEngine) -> None:
         engine.script["session.join"] = Refused(code)
-        window = Window(engine, hello(session_key="A3KE7DJR"), caller())
+        window = Window(engine, caller(), session_key="A3KE7DJR")
         first = await call(window, 1, "parler_recv")
         assert not first.is_error
-        assert (code in first.text) is said
+        assert f"PARLER_SESSION_KEY was not accepted: {code}: {Refused(code).message}" in first.text
         await call(window, 2, "parler_recv")
         assert len(engine.made("session.join")) == tries
 
     run(main)
 
 
-def test_a_key_of_a_session_that_one_is_in_is_not_worth_a_word() -> None:
+def test_a_refused_key_is_said_wherever_a_session_is_asked_for() -> None:
     async def main(engine: FakeMcpEngine) -> None:
-        engine.script["session.join"] = came("already_member")
-        window = Window(engine, hello(session_key="A3KE7DJR"), caller())
-        for number in (1, 2):
-            assert (await call(window, number, "parler_recv")).text == "Nothing new."
-        assert len(engine.made("session.join")) == 1
+        engine.script["session.join"] = Refused("unknown_key")
+        engine.script["message.send"] = Refused("no_active_session")
+        window = Window(engine, caller(), session_key="A3KE7DJR")
+        for id in (1, 2, 3):
+            assert "PARLER_SESSION_KEY was not accepted" in (await call(window, id, "parler_send", text="hi")).text
 
     run(main)
+
+
+def test_what_became_of_a_knock_is_said_by_every_call_and_approval_alone_opens_the_session() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            opened = await alice.open("x", "the recap")
+            party = await served.window("w")
+            window = Window(served.engine, party.caller, session_key=str(opened.key))
+            calls = [
+                ("parler_recv", {}),
+                ("parler_send", {"text": "hi"}),
+                ("parler_handoff", {"next": "go"}),
+                ("parler_rooms", {"action": "roster"}),
+                ("parler_rooms", {}),
+            ]
+            codes = {
+                hear((await call(window, id, tool, **arguments)).text).join_code
+                for id, (tool, arguments) in enumerate(calls)
+            }
+            (code,) = codes
+            assert len(code) == 4
+            await alice.approve("claude-code", code=code)
+            answer = await call(window, 10, "parler_recv")
+            assert hear(answer.text).texts == ["the recap"]
+            assert hear(answer.text).you == "claude-code"
+
+    in_engine(main)
+
+
+def test_a_declined_request_is_said_wherever_a_session_is_asked_for() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            opened = await alice.open("x", "the recap")
+            party = await served.window("w")
+            window = Window(served.engine, party.caller, session_key=str(opened.key))
+            await call(window, 1, "parler_recv")
+            await alice.deny("claude-code")
+            for id in (2, 3):
+                assert hear((await call(window, id, "parler_send", text="hi")).text).error == "join_denied"
+
+    in_engine(main)
+
+
+def test_a_call_that_waits_for_messages_waits_for_the_admission_first() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            opened = await alice.open("x", "the recap")
+            window = await another(served, WIDE)
+            await call(window, 1, "parler_join_session", key=opened.key)
+            answers: list[Answer] = []
+
+            async def wait() -> None:
+                answers.append(await call(window, 2, "parler_recv", wait_secs=600))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wait)
+                await trio.testing.wait_all_tasks_blocked()
+                assert answers == []
+                await alice.approve("claude-code")
+            assert hear(answers[0].text).texts == ["the recap"]
+
+    in_engine(main)
 
 
 # -- through a session -----------------------------------------------------------------------------------------------
@@ -430,43 +732,18 @@ def test_an_answer_that_was_written_is_acknowledged_by_the_next_call_of_the_host
         async with hosted(engine) as host:
             await host.begin()
             assert "one" in text_of(await host.call("parler_recv"))
-            assert text_of(await host.call("parler_recv")) == "Nothing new."
+            assert text_of(await host.call("parler_recv")) == "Nothing new.\n"
             assert engine.acknowledged == 1
-
-    run(main)
-
-
-def test_a_page_in_a_call_that_failed_afterwards_was_not_shown() -> None:
-    async def main(engine: FakeMcpEngine) -> None:
-        window = Window(engine, hello(), caller())
-        for n in range(30):
-            engine.post("x" * 3000 + str(n))
-        first: list[t.Params] = []
-
-        def fails_when_asked_again(params: t.Params, who: Caller) -> t.Result:
-            # The page is too long, so it is asked for again with fewer: and that read fails.
-            assert isinstance(params, t.Recv)
-            if first:
-                raise StoreError("store_full")
-            first.append(params)
-            who.shown[ROOM] = Position(30)
-            page = engine.messages
-            return t.Received(room=ROOM, name="auth", messages=page, cursor="30", more=False, unread=0)
-
-        engine.script["message.recv"] = fails_when_asked_again
-        assert (await call(window, 1, "parler_recv")).is_error
-        del engine.script["message.recv"]
-        assert 1 in shown_in(await call(window, 2, "parler_recv"))
 
     run(main)
 
 
 def test_an_answer_stands_when_what_else_waits_cannot_be_said() -> None:
     async def main(engine: FakeMcpEngine) -> None:
-        window = Window(engine, hello(), caller())
+        window = Window(engine, caller())
         engine.post("one")
 
-        async def fails(caller: Caller) -> str:
+        async def fails(caller: Caller, about: str = "") -> str:
             await trio.lowlevel.checkpoint()
             raise StoreError("store_locked")
 

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from parlerd.core.errors import Refused
 from parlerd.core.model import Approver, KeyId, PrincipalId, Proof
-from tests.support.core import HOUR, KEY, OWNER, Agent, RoomDriver, agent, outcome, person, refused
+from tests.support.core import HOUR, KEY, OWNER, STRANGER, Agent, RoomDriver, agent, outcome, person, refused
 
 AGENTS = [
     OWNER,
@@ -145,13 +145,24 @@ class Door:
         if self.closed:
             return "room_closed"
         if who == OWNER:
-            self.closed = True
-            for asked in self.asked:
-                if asked.answer == "pending":
-                    asked.answer = "denied"
+            self.over()
         else:
             self.inside.remove(who)
         return "ok"
+
+    def end(self, who: Agent) -> str:
+        if who.principal != OWNER.principal:
+            return self.leave(who)
+        if self.closed:
+            return "room_closed"
+        self.over()
+        return "ok"
+
+    def over(self) -> None:
+        self.closed = True
+        for asked in self.asked:
+            if asked.answer == "pending":
+                asked.answer = "denied"
 
     def revoke(self, key: KeyId, by: Agent, principal: PrincipalId | None) -> str:
         if key not in self.keys:
@@ -235,6 +246,15 @@ class Approvals(RuleBasedStateMachine):
     def leave(self, who: Agent) -> None:
         expected = self.door.leave(who)
         assert outcome(lambda: self.room.leave(who)) == expected
+
+    @rule(by=st.sampled_from([*AGENTS[1:], STRANGER]), chance=st.integers(0, 9))
+    def end_as_the_person(self, by: Agent, chance: int) -> None:
+        """A command of the owner's person ends the room, in it or not; one of somebody else's is that of its agent."""
+        if chance:
+            return  # seldom: a closed room has little left to try
+        expected = self.door.end(by)
+        assert outcome(lambda: self.room.close(by, principal=by.principal)) == expected
+        assert expected != "ok" or by.principal != OWNER.principal or self.room.log[-1].authority == "person"
 
     @rule(key=keys, by=agents, person=st.booleans())
     def revoke(self, key: KeyId, by: Agent, person: bool) -> None:

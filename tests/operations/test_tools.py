@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from parlerd.core.errors import ERRORS, ParlerError
+from parlerd.core.errors import ERRORS, ParlerError, Refused
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from parlerd.operations.tools import (
@@ -92,9 +92,36 @@ def test_only_what_reads_is_marked_read_only() -> None:
     assert marked == {"parler_recv", "parler_rooms"}
 
 
-def test_seconds_become_milliseconds_and_are_held_to_fifty() -> None:
-    waits = [resolve(TOOLS["parler_recv"], {"wait_secs": secs}).params for secs in (0, 7, 7.0, 3600)]
-    assert [params.wait_ms for params in waits if isinstance(params, t.Recv)] == [0, 7000, 7000, 50_000]
+def test_seconds_become_milliseconds_and_are_held_to_an_hour() -> None:
+    waits = [resolve(TOOLS["parler_recv"], {"wait_secs": secs}).params for secs in (0, 7, 7.0, 3600, 99_999)]
+    assert [params.wait_ms for params in waits if isinstance(params, t.Recv)] == [
+        0,
+        7000,
+        7000,
+        3_600_000,
+        3_600_000,
+    ]
+
+
+def test_a_limit_is_at_least_one_and_says_so_where_it_is_offered() -> None:
+    assert definition(TOOLS["parler_recv"])["inputSchema"]["properties"]["limit"]["minimum"] == 1
+    with pytest.raises(Refused, match="limit is a whole number, 1 or more"):
+        resolve(TOOLS["parler_recv"], {"limit": 0})
+
+
+@pytest.mark.parametrize("number", [12, "12", "#12"])
+def test_a_message_is_named_by_its_number_however_a_model_writes_it(number: object) -> None:
+    params = resolve(TOOLS["parler_send"], {"text": "yes", "reply_to": number}).params
+    assert isinstance(params, t.Send)
+    assert str(params.reply_to).removeprefix("#") == "12"
+
+
+def test_leaving_is_marked_destructive_for_one_may_end_a_session_for_all_and_no_host_has_to_load_it_at_once() -> None:
+    marked = {tool.name for tool in TOOLS.values() if definition(tool)["annotations"]["destructiveHint"]}
+    assert marked == {"parler_leave"}
+    assert "_meta" not in definition(TOOLS["parler_leave"])
+    assert resolve(TOOLS["parler_leave"], {}).params == t.CloseSession()
+    assert resolve(TOOLS["parler_leave"], {"room": "auth"}).params == t.CloseSession(room="auth")
 
 
 def test_one_name_to_send_to_becomes_the_list_that_the_operation_takes() -> None:

@@ -50,6 +50,7 @@ def test_the_environment_wins_over_the_file(path: Path) -> None:
         "[approval]\ndefault = 1\n",
         '[key]\nmax_uses = "5"\n',
         "[key]\nmax_uses = 0\n",
+        "[quota]\nagent_bytes = -1\n",
         "[key]\nttl_ms = -1\n",
         "[key]\nttl_ms = 1.5\n",
         '[dance]\nera = "modern"\n',

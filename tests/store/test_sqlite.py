@@ -15,16 +15,18 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from parlerd.core.errors import ParlerError, Refused, StoreError
+from parlerd.core.events import names_of
 from parlerd.core.model import AgentId, Millis, Position, Seq
-from parlerd.store.port import MarkDelivery, MoveCursor, PutSnapshot, Write
+from parlerd.store.port import MarkDelivery, MoveCursor, NewFact, Page, PutSnapshot, Write
 from parlerd.store.sqlite import SqliteStore
 from parlerd.store.upgrade import Schema, newest_backup, shipped_schema
 from tests.store.conftest import Raw
-from tests.support.facts import ANN, BEN, OTHER, ROOM, append, everything, joined, knocked, message, minted, opened
+from tests.support.facts import ANN, BEN, CAT, OTHER, ROOM, append, everything, joined, knocked, message, minted, opened
 
 NOBODY = 65534
 
@@ -338,6 +340,86 @@ def test_once_damage_is_found_nothing_more_is_written(path: Path, backups: Path)
     store.close()
 
 
+def _recv(store: SqliteStore, *, skip_own: bool = False) -> Page:
+    return store.page(ROOM, everything(BEN), Position(0), limit=9, max_bytes=9_999, skip_own=skip_own)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE bodies SET body = x'00' WHERE position = 4",
+        "UPDATE facts SET header = (SELECT header FROM facts WHERE position = 7) WHERE position = 4",
+        "UPDATE facts SET salt = zeroblob(16) WHERE position = 4",
+        "UPDATE facts SET digest = zeroblob(32) WHERE position = 4",
+    ],
+)
+def test_a_message_that_was_changed_in_the_file_is_shown_as_altered_and_its_neighbours_are_not(
+    change: str, store: SqliteStore, raw: Raw
+) -> None:
+    _fill(store)
+    assert [found.unaltered for found in _recv(store).messages] == [True, True, True]
+    raw("DROP TRIGGER bodies_never_change")
+    raw("DROP TRIGGER facts_never_change")
+    raw(change)
+    tail = store.tail(ROOM, everything(BEN), limit=9, max_bytes=9_999)
+    for page in (_recv(store), tail):
+        assert [found.unaltered for found in page.messages] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DELETE FROM facts WHERE position = 4",
+        "DELETE FROM public_messages WHERE position = 4",
+        "UPDATE public_messages SET position = 5 WHERE position = 4",
+        "UPDATE facts SET header = x'00' WHERE position = 4",
+    ],
+)
+@pytest.mark.parametrize("read", ["page", "others", "tail"])
+def test_a_row_that_is_lost_is_no_message_left_out_but_damage_and_nothing_more_is_written(
+    change: str, read: str, store: SqliteStore, raw: Raw
+) -> None:
+    _fill(store)
+    _do(store, append(message(8)))
+    raw("DROP TRIGGER facts_never_change")
+    raw("DROP TRIGGER facts_stay_while_their_room_does")
+    raw(change)
+    reads: dict[str, Callable[[], object]] = {
+        "page": lambda: _recv(store),
+        "others": lambda: _recv(store, skip_own=True),
+        "tail": lambda: store.tail(ROOM, everything(BEN), limit=9, max_bytes=9_999),
+    }
+    with pytest.raises(StoreError) as caught:
+        reads[read]()
+    assert caught.value.code == "store_corrupt"
+    with pytest.raises(StoreError) as caught:
+        store.transact([[MoveCursor(ROOM, ANN, Position(1))]])
+    assert caught.value.code == "store_corrupt"
+
+
+def test_a_page_that_does_not_take_all_that_is_left_counts_what_it_shows(store: SqliteStore, raw: Raw) -> None:
+    _fill(store)
+    _do(store, append(message(8), message(9, BEN), message(10), message(11)))
+    page = store.page(ROOM, everything(BEN), Position(0), limit=4, max_bytes=9_999, skip_own=True)
+    assert [found.header.position for found in page.messages] == [4, 6, 7, 8]
+    raw("DELETE FROM public_messages WHERE position = 7")
+    with pytest.raises(StoreError) as caught:
+        store.page(ROOM, everything(BEN), Position(0), limit=4, max_bytes=9_999, skip_own=True)
+    assert caught.value.code == "store_corrupt"
+
+
+def test_a_check_that_finds_damage_stops_writing_too(store: SqliteStore, path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            "PRAGMA ignore_check_constraints = ON; INSERT INTO cursors VALUES ('r_one', 'UANN', 1, -1)"
+        )
+    (found,) = store.check()
+    assert found.startswith("SQLite reports: CHECK constraint failed")
+    with pytest.raises(StoreError) as caught:
+        store.transact([[MoveCursor(ROOM, ANN, Position(1))]])
+    assert caught.value.code == "store_corrupt"
+
+
 def test_an_unforeseen_failure_in_the_middle_leaves_the_connection_clean(store: SqliteStore) -> None:
     _fill(store)
     bad = append(message(8))
@@ -421,7 +503,16 @@ def test_a_log_cut_anywhere_gives_whole_transactions(path: Path, backups: Path) 
 
 # -- care --------------------------------------------------------------------------------------------------------
 
-_INDEX = ("rooms", "messages", "public_messages", "private_messages", "idempotency", "room_keys", "memberships")
+_INDEX = (
+    "rooms",
+    "messages",
+    "public_messages",
+    "private_messages",
+    "filtered_messages",
+    "idempotency",
+    "room_keys",
+    "memberships",
+)
 
 
 def test_remaking_the_index_gives_the_same_rows(store: SqliteStore, raw: Raw) -> None:
@@ -442,6 +533,62 @@ def test_a_damaged_index_is_found_and_remade(store: SqliteStore, raw: Raw) -> No
     assert store.check() == []
     _do(store, append(message(8)))
     assert store.seq_at(ROOM, everything(ANN), Position(8)) == 4
+
+
+def test_messages_that_a_filter_would_not_find_are_named_by_a_check(store: SqliteStore, raw: Raw) -> None:
+    _fill(store)
+    raw("DELETE FROM filtered_messages WHERE position = 4")
+    assert store.check() == [f"Room {ROOM} has 2 public messages and 1 by kind: run `parler doctor --rebuild`."]
+
+
+def test_a_snapshot_that_rotted_is_not_used_and_is_named_by_a_check(store: SqliteStore, raw: Raw) -> None:
+    _fill(store)
+    _do(store, PutSnapshot(ROOM, 1, Position(7), b"folded"))
+    assert store.snapshot(ROOM) is not None
+    raw("UPDATE snapshots SET data = x'00'")
+    assert store.snapshot(ROOM) is None
+    (found,) = store.check()
+    assert found.startswith(f"The snapshot of room {ROOM}")
+    _do(store, PutSnapshot(ROOM, 1, Position(7), b"folded"))
+    assert store.check() == []
+
+
+@pytest.mark.parametrize(
+    "filters", [{"kind": "task"}, {"names": names_of(BEN, "ben", "dev")}, {"kind": "task", "names": names_of(BEN)}]
+)
+def test_what_a_filter_leaves_out_costs_nothing(filters: dict[str, Any], store: SqliteStore) -> None:
+    """Counted in the steps of SQLite's machine: the same among 40 other messages and among 4,000."""
+    steps = [0]
+
+    def one_more() -> None:
+        steps[0] += 1
+
+    connection = store._database.borrow()
+    connection.set_progress_handler(one_more, 1)
+    store._database.give_back(connection)
+
+    def cost() -> int:
+        steps[0] = 0
+        page = store.page(ROOM, everything(BEN), Position(0), limit=9, max_bytes=9_999, skip_own=True, **filters)
+        assert [found.header.position for found in page.messages] == [2]
+        return steps[0]
+
+    def others(first: int, last: int) -> list[NewFact]:
+        # In public and in private, for nobody and for others.
+        return [
+            message(
+                position,
+                to=(CAT,) * (position % 2),
+                role="op" * (position % 3 == 0),
+                visible_to=None if position % 5 else (BEN, CAT),
+            )
+            for position in range(first, last)
+        ]
+
+    _do(store, append(opened(), message(2, kind="task", to=(BEN,)), *others(3, 43)))
+    few = cost()
+    _do(store, append(*others(43, 4_043)))
+    assert cost() < few * 2
 
 
 def test_what_was_counted_on_a_damaged_index_is_forgotten_when_it_is_remade(

@@ -6,12 +6,13 @@ import sqlite3
 import stat
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import parlerd
 from parlerd.core.errors import StoreError
-from parlerd.core.events import CURRENT_V
+from parlerd.core.events import CURRENT_V, names_of
 from parlerd.core.model import Position
 from parlerd.store.indexing import Counts, Rows, derive
 from parlerd.store.sqlite import SqliteStore
@@ -153,10 +154,15 @@ def test_without_room_for_a_backup_nothing_is_changed(path: Path, backups: Path,
 def test_every_older_schema_becomes_the_shipped_one_and_keeps_its_facts(
     version: int, path: Path, backups: Path, tmp_path: Path
 ) -> None:
-    written = stage(append(opened(), message(2, key="k"), message(3)), EMPTY, bytes(range(48)))
+    facts = [opened(), message(2, key="k", to=(ANN,)), message(3, kind="task", role="dev", visible_to=(ANN,))]
+    written = stage(append(*facts), EMPTY, bytes(range(48)))
     _write_old(path, version, written)
     store = SqliteStore(path, backups=backups)
     assert (store.head(ROOM), len(store.facts(ROOM, Position(0), 9))) == (written.head, 3)
+    assert _found(store, kind="task") == [3]
+    assert _found(store, names=names_of(ANN)) == [2]
+    assert _found(store, names=names_of(ANN, "dev")) == [2, 3]
+    assert store.snapshot(ROOM) is None
     page = store.page(ROOM, everything(ANN), Position(0), limit=9, max_bytes=999, skip_own=False)
     assert [found.body for found in page.messages] == [body.body for body in written.bodies]
     assert [outcome.error for outcome in store.transact([[append(message(4))]])] == [None]
@@ -172,9 +178,13 @@ def test_every_older_schema_becomes_the_shipped_one_and_keeps_its_facts(
     assert _shape(path) == _shape(new)
 
 
+def _found(store: SqliteStore, **filters: Any) -> list[int]:
+    page = store.page(ROOM, everything(ANN), Position(0), limit=9, max_bytes=999, skip_own=False, **filters)
+    return [found.header.position for found in page.messages]
+
+
 def _write_old(path: Path, version: int, written: Staged) -> None:
     """A file as Parler wrote it while its schema had this version."""
-    assert version == 1
     index = Rows()
     counts = Counts()
     for header in written.headers:
@@ -182,14 +192,27 @@ def _write_old(path: Path, version: int, written: Staged) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for step in range(1, version + 1):
             connection.executescript(shipped_schema().scripts[step])
+        log: list[tuple[Any, ...]] = []
+        facts: list[tuple[Any, ...]]
+        bodies: list[tuple[Any, ...]]
+        if version == 1:
+            facts = [(written.room, *row[:4], str(ANN), *row[4:]) for row in written.facts]
+            bodies = [(written.room, *row) for row in written.bodies]
+        else:
+            log = [(1, written.room)]
+            facts = [((1 << 32) + row.position, *row[1:]) for row in written.facts]
+            bodies = [((1 << 32) + row.position, *row[1:]) for row in written.bodies]
         for table, rows in (
             ("meta", [("schema", str(version)), ("written_by", "0.0.1")]),
             ("fact_types", list(CURRENT_V.items())),
-            ("facts", [(written.room, *row[:4], str(ANN), *row[4:]) for row in written.facts]),
-            ("bodies", [(written.room, *row) for row in written.bodies]),
+            ("logs", log),
+            ("facts", facts),
+            ("bodies", bodies),
             ("rooms", index.rooms),
             ("messages", index.messages),
             ("public_messages", index.public),
+            ("private_messages", index.private),
+            ("snapshots", [(written.room, 1, 1, b"old")]),
             ("idempotency", index.priors),
             ("memberships", index.memberships),
         ):

@@ -273,8 +273,8 @@ class RoomDriver(Driver[Room]):
     def leave(self, who: Agent) -> None:
         self.run(c.CloseRoom(operation="session.close"), who)
 
-    def close(self) -> None:
-        self.run(c.CloseRoom(operation="session.close"), OWNER)
+    def close(self, by: Agent = OWNER, *, principal: PrincipalId | None = None) -> Decision:
+        return self.run(c.CloseRoom(operation="session.close", principal=principal), by)
 
     def revoke(self, key: KeyId = KEY, *, by: Agent = OWNER, principal: PrincipalId | None = None) -> Decision:
         return self.run(c.RevokeKey(revoke=key, principal=principal), by)

@@ -53,6 +53,8 @@ def message(
     visible_to: tuple[AgentId, ...] | None = None,
     body: bytes | None = None,
     kind: str = "note",
+    to: tuple[AgentId, ...] = (),
+    role: str = "",
     id: str = "",
     at: int = 0,
     operation: str = "",
@@ -63,6 +65,8 @@ def message(
     event = e.MessagePosted(
         id=MessageId(id or f"m_{room}_{position}"),
         kind=kind,
+        to=to,
+        role=role,
         visibility=visible_to,
         chain="c",
         counter=1,

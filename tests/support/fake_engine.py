@@ -59,6 +59,7 @@ class FakeEngine:
         self.sent_items = 0
         self.endless = False
         self.posts = False
+        self.check_seconds = 0.0
 
     async def connect(self, caller: Caller) -> None:
         await trio.lowlevel.checkpoint()
@@ -107,6 +108,9 @@ class FakeEngine:
             with trio.move_on_after(params.wait_ms / 1000):
                 await self.wake.wait()
             return t.Received(room="r_1", name="room", messages=[], cursor="0", more=False, unread=0)
+        if isinstance(params, t.CheckStore):
+            await trio.sleep(self.check_seconds)
+            return t.CheckList(checks=[])
         if isinstance(params, t.StopDaemon):
             return t.Stopping(pid=1)
         if isinstance(params, t.WhoAmI):

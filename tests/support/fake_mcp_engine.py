@@ -68,6 +68,7 @@ class FakeMcpEngine:
         self.decisions: list[t.DecideJoin] = []
         self.owner_decides = False
         self.refusal: Refused | None = None
+        self.connected: list[Caller] = []
 
     def post(self, text: str, **more: Any) -> t.Message:
         """Another agent's message arrives."""
@@ -98,7 +99,7 @@ class FakeMcpEngine:
             self.acknowledged = max(self.acknowledged, int(params.cursor))
             return t.Committed(room=params.room, cursor=params.cursor)
         if isinstance(params, t.Send):
-            return t.Sent(room=ROOM, id="m_sent", seq=9, at=AT, replayed=False, key=params.key or "")
+            return t.Sent(room=ROOM, id="m_sent", seq=9, at=AT, replayed=False, key=params.key or "", name="auth")
         raise AssertionError(f"{op} is not scripted")
 
     async def _recv(self, params: t.Recv, caller: Caller) -> t.Received:
@@ -112,6 +113,8 @@ class FakeMcpEngine:
             self.cancelled += 1
             raise
         page = self.messages[after : after + params.limit]
+        if caller.fits is not None and page:
+            page = page[: caller.fits.front(page, "me")]
         end = after + len(page)
         if page and not lookback and not params.peek:
             caller.shown[ROOM] = Position(end)
@@ -123,6 +126,8 @@ class FakeMcpEngine:
             more=end < len(self.messages),
             unread=len(self.messages) - max(end, self.acknowledged),
             acknowledges=not lookback and not params.peek,
+            you="me",
+            following=len(self.messages) - end if lookback else 0,
         )
 
     async def acknowledge_shown(self, caller: Caller) -> None:
@@ -131,9 +136,20 @@ class FakeMcpEngine:
         shown, caller.shown = caller.shown, {}
         self.acknowledged = max([self.acknowledged, *shown.values()])
 
-    async def notice(self, caller: Caller) -> str:
+    async def notice(self, caller: Caller, about: str = "") -> str:
         await trio.lowlevel.checkpoint()
         return self.line
+
+    async def connect(self, caller: Caller) -> None:
+        await trio.lowlevel.checkpoint()
+        self.connected.append(caller)
+
+    async def disconnect(self, caller: Caller) -> None:
+        await trio.lowlevel.checkpoint()
+        self.connected.remove(caller)
+
+    def introduce(self, caller: Caller, host: str) -> None:
+        caller.host = host
 
     async def find_request(self, params: t.DecideJoin, caller: Caller) -> tuple[t.Request, bool]:
         await trio.lowlevel.checkpoint()

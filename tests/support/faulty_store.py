@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from parlerd.core.errors import StoreError
 from parlerd.core.events import Header
-from parlerd.core.model import Position, RoomId
+from parlerd.core.model import Position, RoomId, View
 from parlerd.store.memory import MemoryStore
+from parlerd.store.port import Page
 
 
 class FaultyStore(MemoryStore):
@@ -34,6 +35,11 @@ class FaultyStore(MemoryStore):
             raise StoreError(self._failing[self.commits])
         if self._failures:
             raise StoreError(self._failures.pop(0))
+
+    def tail(self, room: RoomId, view: View, *, limit: int, max_bytes: int) -> Page:
+        if self.unreadable is not None:
+            raise StoreError(self.unreadable)
+        return super().tail(room, view, limit=limit, max_bytes=max_bytes)
 
     def facts(self, room: RoomId, after: Position, limit: int) -> list[Header]:
         if self.unreadable is not None:

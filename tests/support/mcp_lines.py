@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, Final
 
 import trio
 import trio.testing
-from mcp_server.waits import LONGEST
 
 import mcp_server.sdk  # noqa: F401 - loaded here, because a clock that jumps while a thread imports makes that slow
+from configs.hosts import HOSTS
+from mcp_server.heard import Heard, hear
 from mcp_server.ringing import NO_BELLS, Bell
 from mcp_server.session import McpHost
+from mcp_server.window import LONGEST
 from parlerd.core.model import Millis
 from parlerd.engine.callers import Caller
+from parlerd.operations.traits import HostTraits
 from parlerd.settings import Era
 from parlerd.wire.messages import Hello
 from tests.support.fake_mcp_engine import FakeMcpEngine, caller, hello
@@ -104,6 +107,19 @@ def text_of(result: Json) -> str:
     return text
 
 
+TRAITS: Final[Mapping[str, HostTraits]] = {host.id: host.traits for host in HOSTS}
+"""What the daemon passes on."""
+
+
+def heard_in(result: Json) -> Heard:
+    """What a reader takes out of a tool result, which is one text block and nothing else."""
+    assert set(result) - {"resultType", "_meta"} == {"content", "isError"}
+    (block,) = result["content"]
+    assert set(block) == {"type", "text"}
+    assert block["text"].endswith("\n")
+    return hear(block["text"])
+
+
 @asynccontextmanager
 async def hosted(
     engine: FakeMcpEngine,
@@ -112,9 +128,13 @@ async def hosted(
     bells: Mapping[str, Bell] = NO_BELLS,
     era: Era = "legacy",
     wait_max_ms: Millis = LONGEST,
+    traits: Mapping[str, HostTraits] = TRAITS,
+    words: Sequence[str] = (),
 ) -> AsyncIterator[HostEnd]:
     """A session with the library loaded, and the host's end of it. Leaving closes stdin and waits for the session."""
-    host = McpHost(engine, bells=bells, era=era, wait_max_ms=wait_max_ms)
+    host = McpHost(
+        engine, bells=bells, era=era, wait_max_ms=wait_max_ms, traits=traits, words_of=lambda pid: words if pid else ()
+    )
     await host.load()
     who = who or caller()
     send, incoming = trio.open_memory_channel[bytes](16)

@@ -1,43 +1,59 @@
 """A model that says what a test wants, on the loopback: for hosts that let themselves be pointed at another server.
 
-It speaks as much of Anthropic's Messages API as Claude Code needs: one request a turn, an answer as a stream of events
-with text and tool calls in it. `requests` are what the host sent, so a test sees what a real model would have been
-shown. Not a model: the turns are given before, and a turn beyond them says only that it is done.
-
-Source: the public description of the Messages API and its streaming events.
+It speaks the dialects of four makers (`dialects`), each where that maker's own server has it, so one address serves any
+host. `requests` are what the host sent, so a test sees what a real model would have been shown. Not a model: what it
+says was given before, as turns or as a script that is shown each request, and beyond its end it says only that it is
+done.
 """
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
-Block = Mapping[str, Any]
-Turn = Sequence[Block] | Callable[[Mapping[str, Any]], Sequence[Block]]
+from tests.support import dialects
+from tests.support.dialects.blocks import JSON, Block, Reply, Request, calls, says
+
+__all__ = ["Block", "ModelServer", "Request", "Script", "Turn", "calls", "model_server", "says", "scripted_model"]
+
+Turn = Sequence[Block] | Callable[[Request], Sequence[Block]]
 """What the model says, or how it makes that from the request."""
-DONE: Final[Sequence[Block]] = ({"type": "text", "text": "done"},)
+Script = Generator[Sequence[Block], Request, None]
+"""A model as a generator: it gives what it says and gets the next request."""
+DONE: Final = (says("done"),)
+MODELS: Final = {"object": "list", "data": [{"id": "scripted", "object": "model", "created": 1, "owned_by": "tests"}]}
 
 
-def says(text: str) -> Block:
-    """A piece of text."""
-    return {"type": "text", "text": text}
+def _offers_tools(request: Request) -> bool:
+    return bool(request.tools)
 
 
-def calls(tool: str, **arguments: Any) -> Block:
-    """A call of a tool by the name that the host gives it."""
-    return {"type": "tool_use", "name": tool, "input": arguments}
+def _done(request: Request) -> Sequence[Block]:
+    del request
+    return DONE
 
 
 class ModelServer:
-    """The server, while it runs. `requests` holds the bodies of those turns that offered tools, in order."""
+    """The server, while it runs.
 
-    def __init__(self, turns: Sequence[Turn]) -> None:
-        self.requests: list[dict[str, Any]] = []
-        self._turns = list(turns)
+    `requests` holds those requests that were turns, in order, `beside` those that were none; `failures` what a script
+    raised, for the test to raise again; `others` the paths that nobody here serves.
+    """
+
+    def __init__(
+        self, answer: Callable[[Request], Sequence[Block]], is_turn: Callable[[Request], bool] = _offers_tools
+    ) -> None:
+        self.requests: list[Request] = []
+        self.failures: list[BaseException] = []
+        self.beside: list[Request] = []
+        self.others: list[str] = []
+        self._answer = answer
+        self._is_turn = is_turn
+        self._said: tuple[Any, Sequence[Block]] = (None, DONE)
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
 
@@ -50,48 +66,83 @@ class ModelServer:
         """What makes Claude Code ask here."""
         return {"ANTHROPIC_BASE_URL": self.url, "ANTHROPIC_API_KEY": "of-no-use"}
 
-    def offered(self, turn: int = 0) -> dict[str, dict[str, Any]]:
-        """The tools in the request of a turn, by name."""
-        return {tool["name"]: tool for tool in self.requests[turn].get("tools", ())}
+    def play(self, script: Callable[[Request], Script]) -> None:
+        """From the next request on, say what this script says; that request begins it."""
+        running: list[Script] = []
+
+        def answer(request: Request) -> Sequence[Block]:
+            try:
+                if not running:
+                    running.append(script(request))
+                    return next(running[0])
+                return running[0].send(request)
+            except StopIteration:
+                return DONE
+
+        self._answer = answer
+
+    def offered(self, turn: int = 0) -> dict[str, str]:
+        """The tools in the request of a turn: their descriptions by name."""
+        return dict(self.requests[turn].tools)
 
     def tool_results(self, turn: int) -> list[str]:
-        """The text of the results that came with the request of a turn."""
-        content = self.requests[turn]["messages"][-1]["content"]
-        return [_text(block) for block in content if isinstance(block, dict) and block.get("type") == "tool_result"]
+        """The text of the results that came with the request of a turn and with none before."""
+        return list(self.requests[turn].results[len(self.requests[turn - 1].results) if turn else 0 :])
 
-    def _next(self, request: dict[str, Any]) -> Sequence[Block]:
-        # A host also asks for titles and summaries, without tools: those take no turn.
+    def _next(self, request: Request) -> Sequence[Block]:
+        # A host also asks for titles and summaries: those take no turn.
+        if not self._is_turn(request):
+            self.beside.append(request)
+            return DONE
         with self._lock:
-            if not request.get("tools"):
-                return DONE
+            # Asked again, after an answer that the host could not use or did not wait for: that is no new turn.
+            asked = (request.users, request.results)
+            if asked == self._said[0]:
+                return self._said[1]
             self.requests.append(request)
-            turn = self._turns.pop(0) if self._turns else DONE
-        return turn(request) if callable(turn) else turn
+            try:
+                blocks = self._answer(request)
+            except BaseException as error:
+                self.failures.append(error)
+                blocks = DONE
+            self._said = (asked, blocks)
+            return blocks
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         model = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_HEAD(self) -> None:
-                self._answer("text/plain", b"")
+                self._send(Reply("text/plain", b""))
+
+            def do_GET(self) -> None:
+                if self.path.partition("?")[0].endswith("/models"):
+                    self._send(Reply(JSON, json.dumps(MODELS).encode()))
+                else:
+                    self._unknown()
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
-                if "count_tokens" in self.path:
-                    self._answer("application/json", b'{"input_tokens":1}')
-                    return
-                blocks = model._next(body)
-                if body.get("stream"):
-                    self._answer("text/event-stream", b"".join(_events(blocks)))
+                path = self.path.partition("?")[0]
+                if path.endswith("/count_tokens"):
+                    self._send(Reply(JSON, b'{"input_tokens":1}'))
+                elif path.endswith(":countTokens"):
+                    self._send(Reply(JSON, b'{"totalTokens":1}'))
+                elif dialect := dialects.of(path):
+                    self._send(dialect.render(model._next(dialect.read(body)), body, path))
                 else:
-                    self._answer("application/json", json.dumps(_message(blocks, _finished(blocks))).encode())
+                    self._unknown()
 
-            def _answer(self, kind: str, data: bytes) -> None:
+            def _unknown(self) -> None:
+                model.others.append(f"{self.command} {self.path}")
+                self.send_error(404)
+
+            def _send(self, reply: Reply) -> None:
                 self.send_response(200)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(data)))
+                self.send_header("Content-Type", reply.kind)
+                self.send_header("Content-Length", str(len(reply.data)))
                 self.end_headers()
-                self.wfile.write(data)
+                self.wfile.write(reply.data)
 
             def log_message(self, format: str, *arguments: Any) -> None:
                 del format, arguments
@@ -105,7 +156,25 @@ class ModelServer:
 @contextmanager
 def model_server(*turns: Turn) -> Iterator[ModelServer]:
     """A server that says these turns, one for each request that offers tools."""
-    model = ModelServer(turns)
+    left = list(turns)
+
+    def answer(request: Request) -> Sequence[Block]:
+        turn = left.pop(0) if left else DONE
+        return turn(request) if callable(turn) else turn
+
+    with _serving(ModelServer(answer)) as model:
+        yield model
+
+
+@contextmanager
+def scripted_model(is_turn: Callable[[Request], bool] = _offers_tools) -> Iterator[ModelServer]:
+    """A server without anything to say until it is given a script (`play`), for the requests that are turns."""
+    with _serving(ModelServer(_done, is_turn)) as model:
+        yield model
+
+
+@contextmanager
+def _serving(model: ModelServer) -> Iterator[ModelServer]:
     thread = threading.Thread(target=model._run)
     thread.start()
     try:
@@ -114,51 +183,3 @@ def model_server(*turns: Turn) -> Iterator[ModelServer]:
         model._server.shutdown()
         thread.join()
         model._server.server_close()
-
-
-def _finished(blocks: Sequence[Block]) -> str:
-    return "tool_use" if any(block["type"] == "tool_use" for block in blocks) else "end_turn"
-
-
-def _message(blocks: Sequence[Block], reason: str | None) -> dict[str, Any]:
-    return {
-        "id": "msg_1",
-        "type": "message",
-        "role": "assistant",
-        "model": "scripted",
-        "content": [_named(number, block) for number, block in enumerate(blocks)],
-        "stop_reason": reason,
-        "stop_sequence": None,
-        "usage": {"input_tokens": 1, "output_tokens": 1},
-    }
-
-
-def _named(number: int, block: Block) -> dict[str, Any]:
-    # The id of a call has to differ from those of the turns before, or the host takes it for one of them.
-    return {**block, "id": f"toolu_{id(block):x}_{number}"} if block["type"] == "tool_use" else dict(block)
-
-
-def _events(blocks: Sequence[Block]) -> Iterator[bytes]:
-    yield _event({"type": "message_start", "message": _message((), None)})
-    for index, block in enumerate(_named(number, each) for number, each in enumerate(blocks)):
-        if block["type"] == "tool_use":
-            start = {**block, "input": {}}
-            delta = {"type": "input_json_delta", "partial_json": json.dumps(block["input"])}
-        else:
-            start = {"type": "text", "text": ""}
-            delta = {"type": "text_delta", "text": block["text"]}
-        yield _event({"type": "content_block_start", "index": index, "content_block": start})
-        yield _event({"type": "content_block_delta", "index": index, "delta": delta})
-        yield _event({"type": "content_block_stop", "index": index})
-    end = {"stop_reason": _finished(blocks), "stop_sequence": None}
-    yield _event({"type": "message_delta", "delta": end, "usage": {"output_tokens": 1}})
-    yield _event({"type": "message_stop"})
-
-
-def _event(data: dict[str, Any]) -> bytes:
-    return f"event: {data['type']}\ndata: {json.dumps(data)}\n\n".encode()
-
-
-def _text(result: Mapping[str, Any]) -> str:
-    content = result.get("content", "")
-    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)

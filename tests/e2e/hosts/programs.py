@@ -21,13 +21,15 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One program. `file` is what is started, below `node_modules`; with `node`, by that."""
+    """One program. `file` is what is started, below `node_modules`; with `node`, by that. `packed` says that the
+    package holds it as a Brotli stream of the same name with `.br` behind."""
 
     name: str
     package: str
     version: str
     file: str
     node: bool = False
+    packed: bool = False
     host: str = ""
     """The id of the host that it is; a tool that is none has none."""
 
@@ -46,14 +48,14 @@ PROGRAMS: Final[tuple[Program, ...]] = (
     Program(
         "claude",
         "@anthropic-ai/claude-code-linux-x64",
-        "2.1.329",
+        "2.1.332",
         "@anthropic-ai/claude-code-linux-x64/claude",
         host="claude-code",
     ),
     Program(
         "codex",
         "@openai/codex",
-        "0.169.0-linux-x64",
+        "0.171.0-linux-x64",
         "@openai/codex/vendor/x86_64-unknown-linux-musl/bin/codex",
         host="codex",
     ),
@@ -65,9 +67,21 @@ PROGRAMS: Final[tuple[Program, ...]] = (
         node=True,
         host="gemini",
     ),
-    Program("opencode", "opencode-linux-x64", "1.18.33", "opencode-linux-x64/bin/opencode", host="opencode"),
+    Program("opencode", "opencode-linux-x64", "1.18.34", "opencode-linux-x64/bin/opencode", host="opencode"),
     Program("qwen", "@qwen-code/qwen-code", "0.24.4", "@qwen-code/qwen-code/cli-entry.js", node=True, host="qwen"),
     Program("droid", "@factory/cli-linux-x64", "0.225.2", "@factory/cli-linux-x64/bin/droid", host="droid"),
+    Program("copilot", "@github/copilot-linux-x64", "1.0.102", "@github/copilot-linux-x64/copilot", host="copilot"),
+    Program("cline", "@cline/cli-linux-x64", "3.0.65", "@cline/cli-linux-x64/bin/cline", host="cline-cli"),
+    Program("kilo", "@kilocode/cli-linux-x64", "7.7.9", "@kilocode/cli-linux-x64/bin/kilo", host="kilo"),
+    Program(
+        "grok",
+        "@xai-official/grok-linux-x64",
+        "1.0.41",
+        "@xai-official/grok-linux-x64/bin/grok",
+        packed=True,
+        host="grok",
+    ),
+    Program("kimi", "@moonshot-ai/kimi-code", "2.1.0", "@moonshot-ai/kimi-code/dist/main.mjs", node=True, host="kimi"),
 )
 QUIET: Final[Mapping[str, str]] = {
     "DO_NOT_TRACK": "1",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -22,8 +22,29 @@ from tests.support.processes import NONE, Somebody, Variables
 
 LIMIT_S: Final = 60.0
 """For one question to a host. On an idle machine none takes longer than three."""
+OFFLINE: Final[Variables] = {
+    "HTTPS_PROXY": "http://127.0.0.1:9",
+    "https_proxy": "http://127.0.0.1:9",
+    "NO_PROXY": "127.0.0.1,localhost",
+    "no_proxy": "127.0.0.1,localhost",
+}
+"""A proxy at the port of `discard`, where nobody listens: what a host asks of the world is refused at once."""
 OTHER: Final[dict[str, Any]] = {"command": "/nonexistent/weather-server", "args": ["--city", "Zürich"]}
 """A server that somebody has configured and that does not start."""
+
+
+def _grok(command: str, *arguments: str) -> tuple[str, str]:
+    entry = f"command = {json.dumps(command)}\nargs = {json.dumps(arguments)}"
+    return ".grok/config.toml", f"\n[mcp_servers.parler]\n{entry}\nstartup_timeout_sec = 20\n"
+
+
+def _kimi(command: str, *arguments: str) -> tuple[str, str]:
+    entry = {"transport": "stdio", "command": command, "args": arguments}
+    return ".kimi-code/mcp.json", json.dumps({"mcpServers": {"parler": entry}})
+
+
+BY_HAND: Final[dict[str, Callable[..., tuple[str, str]]]] = {"grok": _grok, "kimi": _kimi}
+"""Hosts that `parler connect` does not know: the file, and what is to stand in it."""
 
 
 class Sandbox:
@@ -35,7 +56,7 @@ class Sandbox:
         self.somebody = somebody
         self.program = find(name)
         self.folder = somebody.user / "project"
-        self.folder.mkdir()
+        self.folder.mkdir(exist_ok=True)
 
     @property
     def file(self) -> Path:
@@ -55,6 +76,29 @@ class Sandbox:
         assert self.remove() == before
         self._connect("added")
 
+    def wire(self) -> None:
+        """Wire the host as `parler connect` does, or by hand where it does not know the host."""
+        by_hand = BY_HAND.get(self.program.host)
+        if by_hand is None:
+            self._connect("added")
+        else:
+            # It puts the program in its place that the entry names.
+            self.somebody.asks("daemon", "start")
+            file, text = by_hand(*self.entry_command())
+            self.writes(file, text, more=True)
+
+    def writes(self, path: str, text: str, *, more: bool = False) -> None:
+        """Let a file of HOME hold that, or that `more`."""
+        file = self.somebody.user / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a" if more else "w", encoding="utf-8") as open_file:
+            open_file.write(text)
+
+    def changes(self, file: Path, **settings: Any) -> None:
+        """Let a file of JSON hold these settings too."""
+        document = json.loads(file.read_text(encoding="utf-8"))
+        file.write_text(json.dumps({**document, **settings}, indent=2), encoding="utf-8")
+
     def remove(self) -> bytes:
         """Take our entry out again; what the file holds then."""
         (outcome,) = self.somebody.asks("connect", "--remove", self.program.host)["hosts"]
@@ -64,7 +108,7 @@ class Sandbox:
     def environment(self) -> dict[str, str]:
         """All that the host gets."""
         path = f"{file_of(NODE).parent}:/usr/bin:/bin"
-        return {"HOME": str(self.somebody.user), "PATH": path, "TERM": "dumb", "LANG": "C.UTF-8", **QUIET}
+        return {"HOME": str(self.somebody.user), "PATH": path, "TERM": "dumb", "LANG": "C.UTF-8", **OFFLINE, **QUIET}
 
     def asks(self, *words: str, expect: int | None = 0, variables: Variables = NONE) -> str:
         """What the host says to that, out and err."""
@@ -99,11 +143,25 @@ class Sandbox:
             finally:
                 child.kill()
 
+    def begins(self, words: Sequence[str], out: Path, variables: Variables = NONE) -> subprocess.Popen[bytes]:
+        """The host as a process of its own group that writes all it says to a file."""
+        with out.open("wb") as file:
+            return subprocess.Popen(
+                [*command(self.program.name), *words],
+                cwd=self.folder,
+                env={**self.environment(), **variables},
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
     def entry_command(self) -> list[str]:
         """How Parler is started, as `connect --print` says it."""
         (printed,) = self.somebody.asks("connect", "--print", "claude-code")["hosts"]
         entry = json.loads(printed["snippet"])["mcpServers"]["parler"]
-        return [entry["command"], *entry["args"]]
+        host = self.program.host or "claude-code"
+        return [entry["command"], *(host if word == "claude-code" else word for word in entry["args"])]
 
     def _connect(self, expected: str) -> bytes:
         (outcome,) = self.somebody.asks("connect", self.program.host)["hosts"]

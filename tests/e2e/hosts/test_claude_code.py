@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from tests.e2e.hosts.sandbox import OTHER, Sandbox, without_parler
-from tests.support.model_server import Block, ModelServer, calls, model_server, says
+from tests.support.model_server import Block, ModelServer, Request, calls, model_server, says
 from tests.support.processes import Somebody
+from tests.support.reader import key_in
 
 pytestmark = pytest.mark.e2e
 
@@ -73,9 +74,9 @@ def test_the_core_tools_are_in_the_first_request_to_the_model_and_the_model_can_
         prompted(claude, model, "mcp__parler__parler_open_session")
     # Tools are held back until the model searches for them; each of these asks not to be.
     assert {name for name in model.offered(0) if name.startswith("mcp__parler__")} == CORE
-    assert all(not tool.get("defer_loading") for name, tool in model.offered(0).items() if name in CORE)
+    assert not any(tool.get("defer_loading") for tool in model.requests[0].raw["tools"] if tool["name"] in CORE)
     (opened,) = model.tool_results(1)
-    assert json.loads(opened)["name"] == "auth"
+    assert key_in(opened)
     assert claude.somebody.asks("daemon", "status")["rooms"] == 1
 
 
@@ -92,9 +93,8 @@ def test_a_hook_of_the_repository_that_answers_our_form_decides_nothing(
     settings.write_text(json.dumps({"hooks": {"Elicitation": [{"hooks": [{"type": "command", "command": command}]}]}}))
     knocks: list[dict[str, Any]] = []
 
-    def knocked(request: Mapping[str, Any]) -> Sequence[Block]:
-        opened = json.loads(request["messages"][-1]["content"][0]["content"])
-        knocks.append(claude.somebody.asks("session", "join", opened["key"], "--as", "bob", expect=4))
+    def knocked(request: Request) -> Sequence[Block]:
+        knocks.append(claude.somebody.asks("session", "join", key_in(*request.results), "--as", "bob", expect=4))
         return [calls("mcp__parler__parler_approve")]
 
     opens = calls("mcp__parler__parler_open_session", topic="auth")

@@ -13,6 +13,7 @@ import pytest
 from tests.e2e.hosts.sandbox import LIMIT_S, Sandbox
 from tests.support.model_server import calls, model_server, says
 from tests.support.processes import Somebody, until
+from tests.support.reader import key_in
 
 pytestmark = pytest.mark.e2e
 
@@ -42,10 +43,10 @@ def test_an_idle_session_begins_a_turn_when_a_message_comes_and_the_turn_does_no
         child.stdin.flush()
         until(lambda: len(model.requests) == 2, "end of the first turn")
         until(lambda: list(somebody.home.run.glob("wake-*.lock")), "waiter beside the idle session")
-        somebody.enters(json.loads(model.tool_results(1)[0])["key"], "bob")
+        somebody.enters(key_in(*model.tool_results(1)), "bob")
         somebody.sends("bob", SAID)
         until(lambda: len(model.requests) > 2, "turn that nobody asked for")
-        told = json.dumps(model.requests[2]["messages"])
+        told = json.dumps(model.requests[2].raw["messages"])
     assert "Call parler_recv." in told
     assert "CANARY" not in told
 
@@ -90,11 +91,10 @@ def test_an_idle_session_of_opencodes_server_is_prompted_when_a_message_comes_wi
             said(url, f"/session/{session}/prompt_async", prompt)
             until(lambda: len(model.requests) == 2, "end of the first turn")
             until(lambda: answers(url, "/session/status") == {}, "idle session")
-            (opened,) = model.tool_results(1)
-            somebody.enters(opened.partition("\nKey: ")[2].split()[0], "bob")
+            somebody.enters(key_in(*model.tool_results(1)), "bob")
             somebody.sends("bob", SAID)
             until(lambda: len(model.requests) > 2, "turn that nobody asked for")
-            told = json.dumps(model.requests[2]["messages"])
+            told = json.dumps(model.requests[2].raw["messages"])
             (woken,) = [
                 each["info"]
                 for each in answers(url, f"/session/{session}/message")

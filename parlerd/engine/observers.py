@@ -1,0 +1,65 @@
+"""As whom a caller looks: an agent as itself, the person at their own shell as every agent of theirs.
+
+A person is in no room, so what is shown to them is what their agents may see there. Not here: what a person may decide
+(`sessions`), or how the person is told from an agent's command, which one user id cannot do for certain. Above: the
+handlers that look. Below: the desk. Invariant: nothing is found here that none of the caller's agents is in.
+"""
+
+from __future__ import annotations
+
+from parlerd.core.errors import Refused
+from parlerd.core.home import AgentRecord
+from parlerd.core.model import RoomId
+from parlerd.core.room import Room
+from parlerd.engine.actor import RoomActor
+from parlerd.engine.callers import Caller
+from parlerd.engine.desk import Desk
+
+
+def is_person(caller: Caller) -> bool:
+    """Whether this caller speaks as the person: a command that names no agent."""
+    return caller.via == "cli" and not caller.as_name
+
+
+def observers(desk: Desk, caller: Caller, me: AgentRecord) -> list[AgentRecord]:
+    """The agents whose eyes this caller has: its own first, and for the person all the others of theirs."""
+    known = desk.rooms.home.aggregate.state.agents.values() if is_person(caller) else ()
+    return [me, *(record for record in known if record.principal == me.principal and record.id != me.id)]
+
+
+def observed_rooms(desk: Desk, caller: Caller, me: AgentRecord) -> dict[RoomId, list[AgentRecord]]:
+    """The rooms this caller may look at, each with those of its agents that are in it, its own first."""
+    rooms: dict[RoomId, list[AgentRecord]] = {}
+    for record in observers(desk, caller, me):
+        for membership in desk.driver.store.memberships(record.id):
+            if membership.state == "member":
+                rooms.setdefault(membership.room, []).append(record)
+    return rooms
+
+
+async def observed_room(
+    desk: Desk, caller: Caller, me: AgentRecord, wanted: str | None
+) -> tuple[RoomActor[Room], Room, list[AgentRecord]]:
+    """The room meant by an id, a name or nothing, and those of the caller's agents that are in it.
+
+    Of several of one name the caller's own room is meant. A person without a session of their own means the only room
+    their agents have. Raises `Refused` as `Desk.room_of` does.
+    """
+    rooms = observed_rooms(desk, caller, me)
+    if wanted is None and is_person(caller) and len(rooms) == 1:
+        active = desk.rooms.home.aggregate.state.active.get(me.id)
+        wanted = None if active in rooms else next(iter(rooms))
+    if wanted is None:
+        actor, room = await desk.room_of(me, None)
+        return actor, room, rooms.get(actor.room, [me])
+    if RoomId(wanted) in rooms:
+        name = RoomId(wanted)
+    else:
+        named = [room for room in rooms if desk.name_of(room) == wanted]
+        name = desk.only([room for room in named if rooms[room][0].id == me.id] or named, wanted)
+    actor = await desk.rooms.get(name)
+    room = await actor.quiet()
+    inside = [record for record in rooms[name] if room.state.members[record.id].present]
+    if not inside:
+        raise Refused("no_such_room")  # all of them left meanwhile
+    return actor, room, inside

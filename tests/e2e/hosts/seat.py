@@ -1,0 +1,160 @@
+"""A real host at work: a person's HOME in which it is ready to run, a model of its own, and what that model hears.
+
+A talk is a generator: it says a call by the tool's own name and gets the text that the host gave its model for it, and
+nothing else. `Seat` turns that into what this host's model has to say (its names for tools, its own steps to find them)
+and keeps the calls and texts. Not here: what is special about a host (`drivers`), what a talk says (the tests).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import queue
+import signal
+import subprocess
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple, TypeVar
+
+from tests.e2e.hosts.drivers import Driver
+from tests.e2e.hosts.sandbox import Sandbox
+from tests.support.dialects.blocks import Block, Request, says
+from tests.support.model_server import ModelServer, Script, scripted_model
+from tests.support.processes import Somebody
+from tests.support.reader import Reading, read
+
+T = TypeVar("T")
+Talk = Generator[Block, str, None]
+
+ALLOWED: Final = (
+    "parler_open_session",
+    "parler_join_session",
+    "parler_send",
+    "parler_recv",
+    "parler_handoff",
+    "parler_rooms",
+)
+"""What the person lets a host call unasked: the tools of a conversation, and none that decides about anybody."""
+LIMIT_S: Final = 120.0
+"""For one run. The slowest takes 20 s from its start to its end on two busy cores."""
+_LOOK_S: Final = 0.2
+_SHOWN: Final = 4_000
+"""Characters from the end of what a program printed, for a failure."""
+
+
+class Heard(NamedTuple):
+    """A call, and the text that the model was given for it."""
+
+    call: Block
+    text: str
+
+    @property
+    def reading(self) -> Reading:
+        return read(self.text)
+
+
+class Seat:
+    """One host, wired and allowed. `heard` has what its model called and was given, over all runs."""
+
+    def __init__(self, somebody: Somebody, driver: Driver, model: ModelServer) -> None:
+        self.driver = driver
+        self.model = model
+        self.heard: list[Heard] = []
+        self._sandbox = Sandbox(somebody, driver.program)
+        for path, text in driver.files(model.url, self._sandbox.folder).items():
+            self._sandbox.writes(path, text)
+        driver.connect(self._sandbox)
+        driver.allow(self._sandbox, ALLOWED)
+        self._numbers = itertools.count(1)
+
+    @contextmanager
+    def runs(self, talk: Talk, *, again: bool = False) -> Iterator[Run]:
+        """The host with a first prompt, and a model that says `talk`; with `again`, the conversation of the run before
+        goes on. What is left of it at the end is killed."""
+        self.model.play(lambda request: self._voice(talk, request))
+        out = self._sandbox.somebody.user / f"{self.driver.program}-{next(self._numbers)}.out"
+        words = self.driver.again("Go on.") if again else self.driver.words("Go on.")
+        child = self._sandbox.begins(words, out, self.driver.variables(self.model.url))
+        run = Run(self, child, out)
+        try:
+            yield run
+        finally:
+            run.kill()
+
+    def wasted(self) -> list[Heard]:
+        """The calls that brought nothing: refused, the same again with the same answer, or a read without anything."""
+        found = [each for each in self.heard if each.reading.error is not None or each.reading.says_nothing]
+        for before, after in itertools.pairwise(self.heard):
+            same = (before.call.tool, before.call.arguments) == (after.call.tool, after.call.arguments)
+            if same and before.text == after.text:
+                found.append(after)
+        return found
+
+    def _voice(self, talk: Talk, request: Request) -> Script:
+        try:
+            block = next(talk)
+            while True:
+                if block.tool and (step := self.driver.finds(request, block.tool)) is not None:
+                    request = yield [step]
+                known = len(request.results)
+                request = yield [self.driver.block(block) if block.tool else block]
+                text = "\n".join(self.driver.text(result) for result in request.results[known:])
+                self.heard.append(Heard(block, text))
+                assert read(text).error is None, text
+                block = talk.send(text)
+        except StopIteration:
+            yield [says("done")]
+
+
+class Run:
+    """A program that runs."""
+
+    def __init__(self, seat: Seat, child: subprocess.Popen[bytes], out: Path) -> None:
+        self._seat = seat
+        self._child = child
+        self._out = out
+
+    def ends(self) -> None:
+        """Wait until it has ended by itself, and see that its model said all that it wanted to."""
+        try:
+            self._child.wait(LIMIT_S)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it did not end in {LIMIT_S:.0f} s\n{self}") from None
+        self._check()
+
+    def gets(self, come: queue.Queue[T]) -> T:
+        """The next thing that a talk of this run, or of one beside it, puts there. Fails when the program ends."""
+        for _ in range(int(LIMIT_S / _LOOK_S)):
+            self._check()
+            with contextlib.suppress(queue.Empty):
+                return come.get(timeout=_LOOK_S)
+            assert self._child.poll() is None, f"it ended\n{self}"
+        raise AssertionError(f"nothing came in {LIMIT_S:.0f} s\n{self}")
+
+    def kill(self) -> None:
+        """End it at once, with all of its group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._child.pid, signal.SIGKILL)
+        self._child.wait(LIMIT_S)
+
+    def _check(self) -> None:
+        for failure in self._seat.model.failures:
+            raise AssertionError(f"the model of {self._seat.driver.program}: {failure!r}\n{self}") from failure
+
+    def __str__(self) -> str:
+        printed = self._out.read_text(encoding="utf-8", errors="replace")[-_SHOWN:]
+        heard = [f"{each.call.tool} {dict(each.call.arguments)}\n{each.text[:1000]}" for each in self._seat.heard]
+        beside = [f"{sorted(each.tools)}: {list(each.users)[-1:]}" for each in self._seat.model.beside]
+        name = self._seat.driver.program
+        return "\n".join(
+            (f"-- {name} printed:", printed, "-- its model heard:", *heard, "-- beside that it was asked:", *beside)
+        )
+
+
+@contextmanager
+def seated(somebody: Somebody, driver: Driver) -> Iterator[Seat]:
+    """A host that is ready to run; its test is skipped where the program is not there."""
+    with scripted_model(driver.is_turn) as model:
+        yield Seat(somebody, driver, model)

@@ -1,0 +1,124 @@
+"""Two real hosts of different makers and one person: from "open a session" to a finished hand-off, without a call that
+brought nothing.
+
+Every host opens once and joins once. A model here knows what the texts say that it was given: the key, its code, the
+names of others, and which call comes next.
+"""
+
+from __future__ import annotations
+
+import queue
+import re
+import threading
+from typing import Final
+
+import pytest
+
+from tests.e2e.hosts.drivers import DRIVERS, Driver
+from tests.e2e.hosts.seat import LIMIT_S, Seat, Talk, seated
+from tests.support.dialects.blocks import Block, calls
+from tests.support.processes import Somebody
+from tests.support.reader import Part, Reading, key_in, read
+
+pytestmark = pytest.mark.e2e
+
+RECAP: Final = "Chose PKCE.\nLeft: rotation of the tokens."
+QUESTION: Final = "Which store holds the tokens?"
+ANSWER: Final = "The keyring."
+NEXT: Final = "Wire the login page."
+SUMMARY: Final = "Rotation works."
+_CODE: Final = re.compile(r"[Yy]our code is ([0-9A-HJKMNP-TV-Z]{4})\b")
+
+PAIRS: Final = [(opener, DRIVERS[(index + 1) % len(DRIVERS)]) for index, opener in enumerate(DRIVERS)]
+
+
+class Table:
+    """What passes between the two agents outside of Parler: the key, which a person carries over, and the code, which
+    the joiner tells the person. Both begin when both programs are up, so that no wait has to outlast a start."""
+
+    def __init__(self) -> None:
+        self.up = threading.Barrier(2, timeout=LIMIT_S)
+        self.keys: queue.Queue[str] = queue.Queue()
+        self.codes: queue.Queue[str] = queue.Queue()
+
+
+def next_call(reading: Reading, last: Block | None = None) -> Block:
+    """The call that a text names last; where it names none, the one before."""
+    named = [*([last] if last else []), *reading.calls]
+    assert named, reading.ours
+    return named[-1]
+
+
+def other(parts: list[Part]) -> Part | None:
+    """What somebody else wrote, other than the recap."""
+    return next((part for part in parts if part.author != "you" and "opening recap" not in part.head), None)
+
+
+def opens(table: Table) -> Talk:
+    table.up.wait()
+    text = yield calls("parler_open_session", topic="auth", context=RECAP)
+    table.keys.put(key_in(text))
+    wait = next_call(read(text))
+    while (question := other(read(text).parts)) is None:
+        text = yield wait
+        wait = next_call(read(text), wait)
+    assert question.text == QUESTION
+    yield calls("parler_send", text=ANSWER)
+    yield calls("parler_handoff", **{"for": question.author, "summary": SUMMARY, "next": NEXT})
+
+
+def joins(table: Table) -> Talk:
+    table.up.wait()
+    text = yield calls("parler_join_session", key=table.keys.get(timeout=LIMIT_S))
+    code = _CODE.search(read(text).ours)
+    assert code is not None, text
+    table.codes.put(code[1])
+    wait = next_call(read(text))
+    while not read(text).parts:
+        text = yield wait
+        wait = next_call(read(text), wait)
+    (recap,) = read(text).parts
+    assert recap.text == RECAP
+    yield calls("parler_send", text=QUESTION)
+    heard: list[Part] = []
+    while not any("hands the turn to you" in part.head for part in heard):
+        text = yield wait
+        wait = next_call(read(text), wait)
+        heard += read(text).parts
+    assert [part.text for part in heard] == [ANSWER, NEXT, SUMMARY]
+    assert {part.author for part in heard if part.head.count("summary") == 0} == {recap.author}
+
+
+@pytest.mark.parametrize(
+    ("opener", "joiner"),
+    [
+        pytest.param(
+            opener,
+            joiner,
+            marks=[pytest.mark.proves(opener.host, "opens"), pytest.mark.proves(joiner.host, "joins")],
+            id=f"{opener.program}-{joiner.program}",
+        )
+        for opener, joiner in PAIRS
+    ],
+)
+def test_two_hosts_meet_by_a_key_and_a_persons_word_and_the_turn_is_handed_over_without_a_wasted_call(
+    somebody: Somebody, opener: Driver, joiner: Driver
+) -> None:
+    table = Table()
+    with (
+        seated(somebody, opener) as one,
+        seated(somebody, joiner) as two,
+        one.runs(opens(table)) as opening,
+        two.runs(joins(table)) as joining,
+    ):
+        code = joining.gets(table.codes)
+        (request,) = somebody.asks("approvals")["requests"]
+        somebody.asks("session", "approve", request["agent"], "--code", code)
+        joining.ends()
+        opening.ends()
+    assert_nothing_was_wasted(one)
+    assert_nothing_was_wasted(two)
+
+
+def assert_nothing_was_wasted(seat: Seat) -> None:
+    assert [f"{each.call.tool} {dict(each.call.arguments)}: {each.text}" for each in seat.wasted()] == []

@@ -1,0 +1,159 @@
+"""What an agent and a home may store in an hour: a burst, then a steady trickle, and nobody is silenced by others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+
+from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.model import AgentId
+from parlerd.engine import quota
+from parlerd.engine.quota import HOUR_S, Quotas
+from parlerd.operations import types as t
+from parlerd.settings import Settings
+from tests.support.engine import engine_world, run, texts
+
+ANN, BEN, CAT = AgentId("UANN"), AgentId("UBEN"), AgentId("UCAT")
+
+
+def quotas(**limits: Any) -> Quotas:
+    """Without a limit that is not named."""
+    none: dict[str, Any] = dict.fromkeys(("agent_messages", "agent_bytes", "home_messages", "home_bytes"), 0)
+    return Quotas(Settings(**{f"quota_{name}": limit for name, limit in (none | limits).items()}))
+
+
+def refusal(of: Quotas, agent: AgentId, **what: int) -> ParlerError:
+    with pytest.raises(Refused) as refused:
+        of.take(agent, **{"bytes": 0, **what})
+    assert refused.value.code == "throttled"
+    return refused.value
+
+
+@pytest.mark.parametrize(("limits", "one"), [({"agent_messages": 60}, {}), ({"agent_bytes": 6_000}, {"bytes": 100})])
+def test_an_agent_has_a_burst_of_an_hours_worth_which_comes_back_steadily(
+    limits: dict[str, int], one: dict[str, int]
+) -> None:
+    async def main() -> None:
+        budget = quotas(**limits)
+        for _ in range(60):
+            budget.take(ANN, **{"bytes": 0, **one})
+        error = refusal(budget, ANN, **one)
+        assert error.retry_after_ms == 60_001
+        budget.take(BEN, **{"bytes": 0, **one})
+        await trio.sleep(60.001)
+        budget.take(ANN, **{"bytes": 0, **one})
+        refusal(budget, ANN, **one)
+        await trio.sleep(10 * HOUR_S)
+        for _ in range(60):
+            budget.take(ANN, **{"bytes": 0, **one})
+        refusal(budget, ANN, **one)
+
+    run(main)
+
+
+def test_a_refusal_counts_nothing() -> None:
+    async def main() -> None:
+        budget = quotas(agent_messages=10, agent_bytes=100)
+        budget.take(ANN, bytes=60)
+        for _ in range(20):
+            refusal(budget, ANN, bytes=60)
+        for _ in range(9):
+            budget.take(ANN, bytes=4)
+
+    run(main)
+
+
+def test_what_is_larger_than_a_whole_budget_takes_a_full_one_and_leaves_a_debt() -> None:
+    async def main() -> None:
+        budget = quotas(agent_bytes=100)
+        budget.take(ANN, bytes=1_000)
+        assert refusal(budget, ANN, bytes=1).retry_after_ms == pytest.approx(1.01 * HOUR_S * 1000, abs=2)
+        await trio.sleep(2 * HOUR_S)
+        budget.take(ANN, bytes=1_000)
+
+    run(main)
+
+
+def test_the_home_holds_back_who_used_much_and_not_who_used_little() -> None:
+    async def main() -> None:
+        budget = quotas(agent_messages=100, home_messages=50)
+        for _ in range(50):
+            budget.take(ANN, bytes=0)
+        assert refusal(budget, ANN).retry_after_ms == 72_001
+        # Its own tenth is for everyone, whatever the others did.
+        for _ in range(11):
+            budget.take(BEN, bytes=0)
+        refusal(budget, BEN)
+        await trio.sleep(HOUR_S / 2)
+        budget.take(BEN, bytes=0)
+
+    run(main)
+
+
+def test_no_limit_is_none() -> None:
+    async def main() -> None:
+        budget = quotas()
+        for _ in range(1_000):
+            budget.take(ANN, bytes=10**12)
+            await trio.sleep(0.001)
+
+    run(main)
+
+
+def test_the_agents_that_are_remembered_are_bounded_and_the_one_that_posted_longest_ago_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(quota, "MAX_AGENTS", 2)
+
+    async def main() -> None:
+        budget = quotas(agent_messages=2)
+        for agent in (ANN, BEN, ANN, CAT):
+            budget.take(agent, bytes=0)
+        refusal(budget, ANN)
+        budget.take(BEN, bytes=0)
+        budget.take(BEN, bytes=0)
+
+    run(main)
+
+
+POSTS: dict[str, t.Params] = {
+    "message.send": t.Send(text="x" * 60, key="mine"),
+    "handoff.give": t.GiveHandoff(next="x" * 30, summary="x" * 30, key="mine"),
+    "session.open": t.OpenSession(topic="x", context="x" * 60, key="mine"),
+}
+
+
+@pytest.mark.parametrize("op", POSTS)
+@pytest.mark.parametrize("limits", [{"quota_agent_messages": quota.OPENING + 1}, {"quota_agent_bytes": 100}])
+def test_whatever_posts_is_counted_and_told_when_to_come_again(op: str, limits: dict[str, Any]) -> None:
+    async def main() -> None:
+        async with engine_world(settings=Settings(**limits)) as served:
+            alice, bob = await served.room("alice", "bob", context="")
+            await alice.send("x" * 60)
+            error = await alice.refused(op, POSTS[op])
+            assert error.code == "throttled"
+            assert error.spec.retryable
+            await bob.send("I am not held back")
+            assert error.retry_after_ms is not None
+            await trio.sleep(error.retry_after_ms / 1000)
+            await alice.call(op, POSTS[op])
+
+    run(main)
+
+
+def test_a_pipelined_send_is_counted_too_and_its_refusal_carries_its_key() -> None:
+    async def main() -> None:
+        async with engine_world(settings=Settings(quota_agent_messages=quota.OPENING + 1)) as served:
+            (alice,) = await served.room("alice", context="")
+            begin = served.engine.begin
+            posting = begin("message.send", t.Send(text="x"), alice.caller)
+            assert posting is not None
+            await posting.result()
+            with pytest.raises(Refused) as refused:
+                begin("message.send", t.Send(text="x", key="mine"), alice.caller)
+            assert (refused.value.code, refused.value.details["key"]) == ("throttled", "mine")
+            assert texts(await alice.recv(all=True)) == ["x"]
+
+    run(main)
