@@ -2,7 +2,7 @@
 
     parlerd.core.errors  ------------------> errors.md
     parlerd.cli, parlerd.operations -------> cli.md
-    mcp_server.static, .operations.tools --> mcp.md
+    mcp_server.static, .operations.tools --> mcp.md, with the answers of docs.answers
     docs.hosts ----------------------------> hosts.md, and the table of hosts in README.md
 
 A page here never says what a command, tool or code does in words of its own: those stand in the tables it is made
@@ -24,6 +24,7 @@ if __name__ == "__main__":
 
 import msgspec  # noqa: E402 - from here on the checkout's own packages are found
 
+from docs.answers import answers  # noqa: E402
 from docs.hosts import hosts_page, readme_with_table  # noqa: E402
 from mcp_server import prompts, resources  # noqa: E402
 from parlerd.cli.commands import COMMANDS, GROUP_SUMMARY, Command, summary  # noqa: E402
@@ -31,7 +32,7 @@ from parlerd.cli.main import handler_of, parser_of  # noqa: E402
 from parlerd.core.errors import ERRORS, ErrorSpec  # noqa: E402
 from parlerd.operations import types as t  # noqa: E402
 from parlerd.operations.registry import OPERATIONS  # noqa: E402
-from parlerd.operations.tools import APPROVE, TOOLS, Argument, Tool, description  # noqa: E402
+from parlerd.operations.tools import TOOLS, Argument, Tool, description  # noqa: E402
 
 MADE: Final = "<!-- Made by `python docs/render.py`; do not edit. -->\n"
 
@@ -115,13 +116,38 @@ HOST` prints. It starts the daemon when none runs, and survives a daemon that is
 call in flight gets an error that says it may be repeated, and the next call works with the same identity and
 reading position.
 
-Tools answer with text and, beside it, structured content with the fields of the [command line's JSON](cli.md).
-An error is a tool result with `isError`, a [code](errors.md), what to do and a valid example. Text of others
-stands between `[peer text ...]` markers. What a call showed counts as read with the next call of the same
-window. A result ends with one line when something waits.
+**Answers.** A tool answers with one text and nothing else: what happened, with the names that a model needs; what
+others wrote; and how to go on, as the exact call. There is no structured content, because several hosts show a
+model that in place of the text, or both. An error is a tool result with `isError`: a [code](errors.md), what is
+wrong, what to do and, where one helps, a valid example.
 
-`wait_secs` waits up to 50 seconds in one call and blocks no other call of the window. `PARLER_SESSION_KEY` in
-the environment of the server knocks with that key at the start; `PARLER_AGENT` names the agent to act as.
+**What others wrote** stands between `[peer MARK #12 bob]` and `[end MARK]`. The mark is drawn for each answer, after
+the texts were written, so no text can hold it. The line that opens a text says its number, its author and what is
+unusual about it (`NOT VERIFIED`, `private`, `reply to #9`), and nothing that is usual; `you` is the reader. The
+first such answer of a conversation says in a sentence what the marks mean.
+
+**How much.** An answer is no longer than what the host was measured to pass on whole, and several messages together
+take at most 8,000 bytes. What does not fit stays unread and is named with the call that brings it. A longer message
+is shown in parts: `#12 goes on:` names the call that brings the next one.
+
+**Reading.** What a call showed counts as read with the next call of the same conversation, if the host took the
+answer: one that the host cancelled is shown again.
+
+**News.** An answer ends with a line `Meanwhile: ...` when something happened that it does not say itself: somebody
+knocks or came in, the person decided, messages wait in a room. Each change is said once, and nothing is added when
+nothing is new. A knock, an arrival and a decision also end a `parler_recv` that waits.
+
+**Waiting.** `wait_secs` waits at most an hour, and no longer than the host sits out a call: 50 seconds in one that
+nobody has measured, and up to 25 minutes in one that waits on while it hears of progress. A wait that was cut
+short says so, and a call that waits holds up no other one. `[mcp] wait_max_ms` in the [settings](settings.md)
+makes every wait shorter.
+
+**Who one is.** Where the host names the conversation that a call or a window belongs to, that conversation is one
+agent, also when it is resumed later. Elsewhere the first window in a workspace is its first agent, a second one that
+is open beside it the second. `PARLER_AGENT` in the environment of the server names the agent to act as.
+`PARLER_SESSION_KEY` knocks with that key once the window is open, or with the first call where calls name their
+conversation. Neither is believed where one server serves several windows and their calls do not tell them apart:
+all of them have the environment of the first.
 """
 
 ERRORS_HEAD: Final = """\
@@ -291,12 +317,7 @@ def _tool(tool: Tool) -> Iterator[str]:
     rows += [(f"`{argument.name}`", _kind(argument), _cell(argument.help)) for argument in tool.arguments]
     yield from _table(("argument", "kind", "meaning"), rows)
     yield ""
-    if tool.name != APPROVE:
-        answers = {verb: f"`{shape(operation.result)}`" for verb, operation in sorted(tool.operations.items())}
-        yield (
-            "Answers with at least " + "; ".join(f"`{verb}` {it}" if verb else it for verb, it in answers.items()) + "."
-        )
-        yield ""
+    yield from answers(tool)
 
 
 def _kind(argument: Argument) -> str:

@@ -1,8 +1,8 @@
 """Parameter and result shapes of every operation.
 
-The results are the CLI's JSON and the MCP tools' structured content: one shape for both. Times are epoch
-milliseconds; fields whose name ends in `_ms` are spans. Peer-chosen text sits in fields typed `PeerText`; a surface
-must fence or escape it.
+The results are the CLI's JSON, and what the texts of the MCP tools are written from. Times are epoch milliseconds;
+fields whose name ends in `_ms` are spans. Peer-chosen text sits in fields typed `PeerText`; a surface must fence or
+escape it.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from parlerd.core.errors import Refused
 from parlerd.core.model import PeerText, label
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
+from parlerd.operations.tools import TOOLS
 from tests.support.cli import Shell, Terminal
 from tests.support.engine import engine_world, run
 
@@ -81,7 +82,11 @@ def test_c8_whatever_another_agent_writes_reaches_a_model_inside_a_fence_alone()
                 ("parler_rooms", {"action": "why", "id": CANARY}),
                 ("parler_rooms", {"action": CANARY}),
                 ("parler_join_session", {"key": CANARY}),
+                ("parler_open_session", {"topic": "another", "context": ""}),
+                ("parler_leave", {"room": CANARY}),
+                ("parler_leave", {"room": mine.room}),
             ]
+            assert {tool for tool, _ in calls} == set(TOOLS)
             errors = 0
             for number, (tool, arguments) in enumerate(calls):
                 await mallory.send(CANARY, key=f"again-{number}", room=opened.room)

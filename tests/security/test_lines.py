@@ -38,7 +38,7 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "B6": ("engine/test_seats.py::test_a_window_that_came_back_after_a_restart_holds_its_agent_before_its_first_call",),
     "B7": ("core/test_envelope.py",),
     "C8": (
-        "mcp_server/test_fence.py::test_whatever_the_text_it_stays_between_the_two_marker_lines",
+        "mcp_server/test_fence.py::test_whatever_the_text_it_stays_between_the_two_marked_lines",
         "mcp_server/test_results.py::test_no_string_of_another_party_stands_outside_a_fence",
         "mcp_server/test_results.py::test_an_error_fences_what_its_details_repeat",
         "engine/test_waking.py::test_a_hook_is_told_counts_and_ids_and_nothing_that_anybody_wrote",
