@@ -247,9 +247,12 @@ def _decided(ctx: Context, decided: t.Decided) -> int:
     if ctx.out.json:
         ctx.out.document(decided)
     elif decided.status == "approved":
-        ctx.out.say(("Approved: ", "good"), f"{decided.agent} is in {decided.room} (proof: {decided.proof}).")
+        name = decided.name or decided.agent
+        ctx.out.say(("Approved: ", "good"), (name, "name"), f" is now in '{decided.room_name or decided.room}'.")
     else:
-        ctx.out.say(("Denied: ", "warn"), f"{decided.agent} stays out of {decided.room} until the owner lifts it.")
+        name = decided.name or decided.agent
+        ctx.out.say(("Denied: ", "warn"), (name, "name"), f" stays out of '{decided.room_name or decided.room}'.")
+        ctx.out.say("It stays so until you approve that agent after all.")
     return DONE
 
 

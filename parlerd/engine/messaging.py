@@ -183,7 +183,14 @@ class Messaging:
         named = handle_of(room.state, AgentId(target))
         part = HandoffPart(next=params.next, summary=params.summary, target=named)
         sent = await self._post(caller, me, actor, command, (part,)).result()
-        return t.GivenHandoff(id=sent.id, room=sent.room, for_=named or None, replayed=sent.replayed, key=sent.key)
+        return t.GivenHandoff(
+            id=sent.id,
+            room=sent.room,
+            name=room.state.name,
+            for_=named or None,
+            replayed=sent.replayed,
+            key=sent.key,
+        )
 
     def _post(
         self,

@@ -410,7 +410,15 @@ class Sessions:
         )
         await actor.submit(command, self._desk.by(caller, me))
         self._wrong_codes.pop(request.id, None)
-        return t.Decided(room=actor.room, agent=request.agent, status="approved" if admit else "denied", proof=proof)
+        room = await actor.quiet()
+        return t.Decided(
+            room=actor.room,
+            agent=request.agent,
+            status="approved" if admit else "denied",
+            proof=proof,
+            name=handle_of(room.state, request.agent) if admit else request.name,
+            room_name=room.state.name,
+        )
 
     async def find(self, caller: Caller, params: t.DecideJoin) -> tuple[t.Request, bool]:
         """The one request a form would be about, and whether the room's policy lets its owner decide without a person.

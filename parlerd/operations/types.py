@@ -158,10 +158,14 @@ class DecideJoin(Params, frozen=True, kw_only=True):
 
 
 class Decided(Result, frozen=True, kw_only=True):
+    """`name` is what the agent is called there: its handle once it is in, else what it says it is."""
+
     room: str
     agent: str
     status: str
     proof: str
+    name: str = ""
+    room_name: str = ""
 
 
 class CloseSession(Params, frozen=True, kw_only=True):
@@ -300,6 +304,7 @@ class GiveHandoff(Params, frozen=True, kw_only=True):
 class GivenHandoff(Result, frozen=True, kw_only=True):
     id: str
     room: str
+    name: str = ""
     for_: str | None = msgspec.field(name="for")
     replayed: bool = False
     key: str = ""

@@ -260,11 +260,13 @@ def test_a_name_with_escapes_cannot_draw_on_the_approvers_terminal(shell: Shell)
 
 
 def test_approve_decides_and_prints_the_proof(shell: Shell) -> None:
-    decided = t.Decided(room=ROOM, agent=BOB, status="approved", proof="cli")
+    decided = t.Decided(room=ROOM, agent=BOB, status="approved", proof="cli", name="bob", room_name="auth-redesign")
     shell.daemon.answers("session.approve", decided)
     ran = shell.run("session", "approve", "--room", "auth-redesign", BOB, "--json")
-    assert ran.document == {"room": ROOM, "agent": BOB, "status": "approved", "proof": "cli"}
+    assert ran.document == msgspec.to_builtins(decided)
+    assert {"room": ROOM, "agent": BOB, "status": "approved", "proof": "cli"}.items() <= ran.document.items()
     assert shell.daemon.params_of("session.approve") == [t.DecideJoin(agent=BOB, room="auth-redesign")]
+    assert shell.run("session", "approve", BOB).stdout == "Approved: bob is now in 'auth-redesign'.\n"
 
 
 @pytest.mark.parametrize(

@@ -935,6 +935,19 @@ def test_an_ambiguous_name_decides_nothing_and_lists_who_it_could_be() -> None:
     run(main)
 
 
+def test_a_decision_is_answered_with_names() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, opened, (bob, carol) = await knocking(served, "bob", "carol")
+            approved = await alice.approve((await bob.whoami()).id)
+            assert (approved.name, approved.room_name) == ("bob", opened.name)
+            denied = await alice.deny("carol")
+            assert (denied.name, denied.room_name) == ("carol", opened.name)
+            assert carol.caller.agent == denied.agent
+
+    run(main)
+
+
 def test_a_denial_is_final_for_the_requester_until_the_owner_lifts_it() -> None:
     async def main() -> None:
         async with engine_world() as served:
