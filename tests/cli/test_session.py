@@ -333,6 +333,24 @@ def test_the_list_shows_of_a_key_what_a_person_knows_it_by(
     assert hidden not in ran.stdout
 
 
+def test_the_list_fits_80_columns_and_leaves_out_what_is_closed_unless_it_is_wide(shell: Shell) -> None:
+    fields: dict[str, Any] = {"room": ROOM, "topic": PeerText("x"), "owner": "UA", "active": False}
+    listed = [
+        t.SessionInfo(name="auth-redesign", state="open", keys=[session_key()], agents=["claude@web"], **fields),
+        t.SessionInfo(name="over", state="closed", keys=[session_key(state="revoked")], agents=["bob"], **fields),
+    ]
+    shell.daemon.answers("session.list", t.SessionList(sessions=listed))
+    ran = shell.run("session", "list", terminal=True, width=80)
+    assert "auth-redesign" in ran.stdout
+    assert "over" not in ran.stdout
+    assert "1 closed one is not shown" in ran.stderr
+    assert all(len(line) <= 80 for line in ran.stdout.splitlines())
+    assert ROOM not in ran.stdout
+    wide = shell.run("session", "list", "--wide").stdout
+    assert "over" in wide
+    assert wide.count(ROOM) == 2
+
+
 def test_revoking_says_which_key_of_which_session(shell: Shell) -> None:
     shell.daemon.answers(
         "session.revoke", t.RevokedKey(room=ROOM, key="1f0c9a77", status="revoked", name="auth", begins="A3KE")
