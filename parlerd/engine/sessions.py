@@ -289,7 +289,7 @@ class Sessions:
         hint = "This session is closed; it can still be read." if room.state.closed else ""
         if left_out:
             since = first_seq - 1 - left_out
-            hint = f"{left_out} messages between the recap and these are not shown: parler recv --since {since}"
+            hint = f"{left_out} messages between the recap and these are not shown; they follow number {since}."
         return t.JoinedSession(
             room=actor.room,
             name=room.state.name,
@@ -317,7 +317,8 @@ class Sessions:
 
     def _unknown_key(self, caller: Caller) -> Refused:
         self._desk.throttle.wrong(caller)
-        if self._desk.default_home:
+        if self._desk.default_home or caller.via != "cli":
+            # Which home it is and what to do about it concerns whoever types commands.
             return Refused("unknown_key")
         return Refused(
             "unknown_key",
@@ -450,7 +451,7 @@ class Sessions:
             raise Refused(
                 "ambiguous_name",
                 "More than one request matches.",
-                hint="Name the id that is listed, or the room with --room.",
+                hint="Name the id that is listed, or the room.",
                 candidates=candidates,
             )
         if waiting:
@@ -501,7 +502,12 @@ class Sessions:
         """End it as its owner or the owner's person; leave it as a member."""
         desk = self._desk
         me = await desk.me(caller)
-        actor, room, agents = await observed_room(desk, caller, me, params.room)
+        if params.room is None:
+            # Never one that nobody named: the only room of a person's agents is good enough to look at alone.
+            actor, room = await desk.room_of(me, None)
+            agents = [me]
+        else:
+            actor, room, agents = await observed_room(desk, caller, me, params.room)
         by = desk.by(caller, me)
         inside = any(record.id == me.id for record in agents)
         principal = None
