@@ -6,7 +6,7 @@ import pytest
 
 from parlerd.core import commands as c
 from parlerd.core.decision import Decision
-from parlerd.core.events import AgentCreated, DelegationIssued, RoomNamed, SessionActivated
+from parlerd.core.events import AgentCreated, ConversationBound, DelegationIssued, RoomNamed, SessionActivated
 from parlerd.core.home import Home
 from parlerd.core.model import Millis, PrincipalId, RoomId
 from tests.support.core import BEN, CAT, DAY, OWNER, Agent, HomeDriver, agent, person, refused, scripted_home
@@ -80,6 +80,33 @@ def test_only_an_agent_of_this_home_is_delegated_to_by_its_own_person(
         home.run(c.RenewDelegation(agent=who.id, principal=principal, expires_at=Millis(1)), who)
 
 
+# -- conversations -----------------------------------------------------------------------------------------
+
+
+def bind(home: HomeDriver, who: Agent, conversation: str, place: int = 0) -> None:
+    command = c.BindConversation(agent=who.id, host="codex", conversation=conversation, place=place)
+    assert home.run(command, who).authority == "home"
+
+
+def test_a_conversation_is_one_agent_s_and_may_be_open_beside_itself(home: HomeDriver) -> None:
+    assert not home.aggregate.is_bound(BEN.id)
+    bind(home, BEN, "t-1")
+    bind(home, OWNER, "t-1", place=1)
+    found = [home.aggregate.by_conversation("codex", "t-1", place) for place in (0, 1, 2)]
+    assert [record and record.id for record in found] == [BEN.id, OWNER.id, None]
+    assert home.aggregate.by_conversation("droid", "t-1", 0) is None
+    assert home.aggregate.is_bound(BEN.id)
+    home.verify()
+
+
+def test_a_conversation_is_bound_once_and_to_an_agent_of_this_home(home: HomeDriver) -> None:
+    bind(home, BEN, "t-1")
+    with refused("ambiguous_name"):
+        bind(home, OWNER, "t-1")
+    with refused("no_such_agent"):
+        bind(home, CAT, "t-2")
+
+
 # -- rooms by name -----------------------------------------------------------------------------------------
 
 
@@ -137,7 +164,9 @@ def test_making_active_what_is_active_commits_nothing(home: HomeDriver) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_replay_and_snapshot_give_the_home_that_memory_holds(seed: int) -> None:
     home = scripted_home(seed, 150)
-    assert {AgentCreated, DelegationIssued, RoomNamed, SessionActivated} == {type(h.event) for h in home.log}
+    assert {AgentCreated, ConversationBound, DelegationIssued, RoomNamed, SessionActivated} == {
+        type(h.event) for h in home.log
+    }
     home.verify()
 
 

@@ -218,6 +218,7 @@ def test_a_knock_a_join_and_a_decision_end_a_wait_for_messages(what: str) -> Non
                     await person.approve((await stranger.whoami()).id, room=opened.room)
 
             page, _ = await gather(lambda: waits.recv(wait=600), happens)
+            assert page is not None
             assert page.messages == []
             assert line in await notice(served, waits)
             # Told, so the next wait is one.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import pytest
 import trio
@@ -128,6 +129,171 @@ def test_a_connection_that_only_looks_around_is_never_an_agent() -> None:
             assert window.caller.agent is None
             assert served.driver.store.head(HOME_ROOM).position == 0
             await served.leave(window)
+
+    run(main)
+
+
+# -- conversations -----------------------------------------------------------------------------------------
+
+
+async def talking(
+    served: Served, name: str, conversation: str, *, workspace: str = REPO, host: str = "claude-code", **about: Any
+) -> Party:
+    """A window in which a conversation of its host goes on."""
+    return await served.connect("mcp", window=name, host=host, workspace=workspace, conversation=conversation, **about)
+
+
+def test_a_conversation_that_is_resumed_is_the_agent_it_was_whoever_sits_beside_it() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            one, two = await talking(served, "w1", "A"), await talking(served, "w2", "B")
+            ids = [(await party.whoami()).id for party in (one, two)]
+            assert ids[0] != ids[1]
+            for party in (one, two):
+                await served.leave(party)
+            # B first this time, from another window: by place alone it would be A's agent.
+            again = await talking(served, "w3", "B")
+            assert (await again.whoami()).id == ids[1]
+            assert (await (await talking(served, "w4", "A")).whoami()).id == ids[0]
+
+    run(main)
+
+
+def test_the_same_conversation_open_twice_is_two_agents_and_stays_these_two() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            one, two = await talking(served, "w1", "A"), await talking(served, "w2", "A")
+            ids = [(await party.whoami()).id for party in (one, two)]
+            assert len(set(ids)) == 2
+            await served.leave(one)
+            await served.leave(two)
+            three, four = await talking(served, "w3", "A"), await talking(served, "w4", "A")
+            assert [(await party.whoami()).id for party in (three, four)] == ids
+
+    run(main)
+
+
+def test_a_new_conversation_is_a_new_agent_and_has_nothing_of_the_old_one() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            old = await talking(served, "w1", "A")
+            await old.open("an old room")
+            await served.leave(old)
+            new = await talking(served, "w2", "B")
+            assert (await new.rooms()) == []
+            assert (await new.whoami()).name == "claude-code@shop#2"
+
+    run(main)
+
+
+def test_a_conversation_is_known_in_another_directory_and_after_a_restart() -> None:
+    async def main() -> None:
+        world = World()
+        async with world.serving() as served:
+            first = (await (await talking(served, "w1", "A")).whoami()).id
+        async with world.serving() as served:
+            # Past the time that a seat is kept for the window that had it.
+            world.clock.move(seconds=KEPT_MS / 1000 + 1)
+            elsewhere = await talking(served, "w2", "A", workspace="/home/sam/other")
+            assert (await elsewhere.whoami()).id == first
+
+    run(main)
+
+
+def test_the_same_id_in_another_host_is_another_conversation() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            one = await talking(served, "w1", "A")
+            two = await talking(served, "w2", "A", host="grok")
+            assert (await one.whoami()).id != (await two.whoami()).id
+            assert (await two.whoami()).name == "grok@shop"
+
+    run(main)
+
+
+def test_an_agent_from_before_its_host_named_conversations_is_taken_over_by_the_first() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            old = await served.window("w1", workspace=REPO)
+            before = (await old.whoami()).id
+            # While somebody acts as that agent, it is not free.
+            beside = await talking(served, "w2", "A")
+            assert (await beside.whoami()).id != before
+            await served.leave(old)
+            assert (await (await talking(served, "w3", "B")).whoami()).id == before
+            assert (await (await talking(served, "w4", "C")).whoami()).id != before
+
+    run(main)
+
+
+def test_a_window_without_a_conversation_takes_no_agent_of_one() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            named = await talking(served, "w1", "A")
+            mine = (await named.whoami()).id
+            await served.leave(named)
+            other = await served.window("w2", workspace=REPO)
+            assert (await other.whoami()).id != mine
+            await served.leave(other)
+            assert (await (await served.window("w3", workspace=REPO)).whoami()).id == (await other.whoami()).id
+
+    run(main)
+
+
+def test_a_host_that_goes_on_with_its_newest_conversation_unnamed_is_the_agent_that_acted_last() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            one, two = await talking(served, "w1", "A"), await talking(served, "w2", "B")
+            ids = [(await party.whoami()).id for party in (one, two)]
+            served.world.clock.move(seconds=5)
+            await served.leave(two)
+            served.world.clock.move(seconds=5)
+            await served.leave(one)
+            on = await served.connect("mcp", window="w3", host="claude-code", workspace=REPO, continues=True)
+            assert (await on.whoami()).id == ids[0]
+            beside = await served.connect("mcp", window="w4", host="claude-code", workspace=REPO, continues=True)
+            assert (await beside.whoami()).id == ids[1]
+
+    run(main)
+
+
+def test_conversations_that_begin_at_the_same_moment_do_not_share_an_agent() -> None:
+    async def main() -> None:
+        async with engine_world(driver=SlowDriver) as served:
+            windows = [await talking(served, f"w{n}", f"c{n % 3}") for n in range(6)]
+            answers = await gather(*(window.whoami for window in windows))
+            assert len({me.id for me in answers}) == 6
+
+    run(main)
+
+
+def test_a_hook_is_told_of_the_conversation_it_is_in_before_a_window_acts_in_it() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            window = await talking(served, "w1", "A")
+            await served.admit(await alice.open(), window)
+            await served.leave(window)
+            await talking(served, "w2", "B")
+            await alice.send("for A")
+            hook = await served.connect("hook", host="claude-code", workspace=REPO, conversation="A")
+            waiting = await hook.ask("wake.check", t.WakeCheck(), t.Waiting)
+            assert waiting.unread == 1
+
+    run(main)
+
+
+def test_a_window_that_says_it_is_of_another_host_is_seated_there() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            window = await served.window("w1", workspace=REPO)
+            served.engine.introduce(window.caller, "grok")
+            assert await name_of(window) == "grok@shop"
+            seen = await window.ask("hosts.seen", t.SeenHosts(), t.SeenHostList)
+            assert {each.host: each.windows for each in seen.hosts} == {"claude-code": 0, "grok": 1}
+            # Who acts already stays who it is.
+            served.engine.introduce(window.caller, "codex")
+            assert window.caller.host == "grok"
 
     run(main)
 

@@ -185,7 +185,7 @@ async def in_room(
     window = await another(served, traits)
     await window.engine.call("session.join", t.JoinSession(key=str(opened.key), limit=0), window.caller)
     person = await served.person()
-    await person.approve((await served.engine.call("agent.whoami", t.WhoAmI(), window.caller)).id)  # type: ignore[union-attr]
+    await person.approve(str(window.caller.agent))
     return alice, window
 
 
@@ -665,7 +665,7 @@ def test_what_became_of_a_knock_is_said_by_every_call_and_approval_alone_opens_t
             opened = await alice.open("x", "the recap")
             party = await served.window("w")
             window = Window(served.engine, party.caller, session_key=str(opened.key))
-            calls = [
+            calls: list[tuple[str, dict[str, Any]]] = [
                 ("parler_recv", {}),
                 ("parler_send", {"text": "hi"}),
                 ("parler_handoff", {"next": "go"}),

@@ -448,14 +448,16 @@ def scripted_home(seed: int, steps: int) -> HomeDriver:
         home.now += draw.randrange(1_000)
         who = draw.choice(people)
         try:
-            match draw.randrange(4):
+            match draw.randrange(5):
+                case 4:
+                    conversation, place = draw.choice(["t-1", "t-2"]), draw.randrange(2)
+                    command = c.BindConversation(agent=who.id, host="codex", conversation=conversation, place=place)
+                    home.run(command, who)
                 case 0:
                     home.create(who, workspace=f"/w/{draw.randrange(3)}", slot=draw.randrange(2))
                 case 1:
-                    command = c.RenewDelegation(
-                        agent=who.id, principal=who.principal, expires_at=Millis(home.now + 30 * DAY)
-                    )
-                    home.run(command, who)
+                    until = Millis(home.now + 30 * DAY)
+                    home.run(c.RenewDelegation(agent=who.id, principal=who.principal, expires_at=until), who)
                 case 2:
                     home.name_room(who, draw.choice(["auth", "docs"]), key=f"k{draw.randrange(10)}")
                 case _:
