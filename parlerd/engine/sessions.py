@@ -288,8 +288,7 @@ class Sessions:
         first_seq = tail.messages[0].seq if left_out else 0
         hint = "This session is closed; it can still be read." if room.state.closed else ""
         if left_out:
-            since = first_seq - 1 - left_out
-            hint = f"{left_out} messages between the recap and these are not shown; they follow number {since}."
+            hint = f"{left_out} messages before these are not shown: {first_seq - left_out} to {first_seq - 1}."
         return t.JoinedSession(
             room=actor.room,
             name=room.state.name,
