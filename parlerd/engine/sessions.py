@@ -285,8 +285,8 @@ class Sessions:
             caller.shown[actor.room] = found.end
         hint = "This session is closed; it can still be read." if room.state.closed else ""
         if found.truncated:
-            left_out, since = found.last_unshown - found.first_unshown + 1, found.first_unshown - 1
-            hint = f"{left_out} messages between the recap and these are not shown; they follow number {since}."
+            first, last = found.first_unshown, found.last_unshown
+            hint = f"{last - first + 1} messages before these are not shown: {first} to {last}."
         return t.JoinedSession(
             room=actor.room,
             name=room.state.name,

@@ -184,7 +184,7 @@ def test_a_room_without_a_recap_says_what_it_left_out_too() -> None:
             landed = await bob.join(opened.key, limit=3)
             assert texts(landed) == ["7", "8", "9"]
             assert (landed.first_unshown, landed.last_unshown) == (1, 7)
-            assert "--since 0" in landed.hint
+            assert "1 to 7" in landed.hint
             await bob.commit(landed)
             assert await bob.read() == []
 

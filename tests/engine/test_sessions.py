@@ -774,7 +774,7 @@ def test_a_long_room_shows_the_recap_and_the_newest_tail_and_says_what_it_left_o
             assert landed.truncated
             assert (landed.first_unshown, landed.last_unshown) == (2, 581)
             assert "580 messages" in landed.hint
-            assert "follow number 1" in landed.hint
+            assert "2 to 581" in landed.hint
             await bob.commit(landed)
 
             await alice.send("after")
