@@ -15,14 +15,14 @@ the files gone it prints `{}`, which says nothing.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from configs import document
 from configs.connect import Outcome, Place
-from configs.detect import detected
+from configs.detect import detected, glance, read
 from configs.document import Refused, Rules
 from configs.ledger import Entry, Kind, Ledger
 from configs.model import Format, Host, expand
@@ -40,9 +40,14 @@ WAIT_S: Final = 8 * 3600 + 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hooks:
-    """The hooks of one host: its file, and where in it stands what. `beside` is what the file must also say."""
+    """The hooks of one host: its file, and where in it stands what. `beside` is what the file must also say.
+
+    `rather` are files that hold nothing but hooks, without the first key of each path: where one of them is there, its
+    events hide those of `files`, so it is used.
+    """
 
     files: tuple[str, ...]
+    rather: tuple[str, ...] = ()
     format: Format
     entries: tuple[tuple[tuple[str, ...], Any], ...]
     beside: tuple[tuple[tuple[str, ...], Any], ...] = ()
@@ -72,6 +77,10 @@ def _codex(event: str) -> dict[str, Any]:
     return {"hooks": [{"type": "command", "command": Run(event), "timeout": PROMPT_S}]}
 
 
+def _events(event_of: Callable[[str], dict[str, Any]], *events: str) -> tuple[tuple[tuple[str, ...], Any], ...]:
+    return tuple((("hooks", event), event_of(event)) for event in events)
+
+
 def _gemini(event: str) -> dict[str, Any]:
     return {"hooks": [{"name": "parler", "type": "command", "command": Run(event), "timeout": PROMPT_S * 1000}]}
 
@@ -90,13 +99,35 @@ HOOKS: Final[Mapping[str, Hooks]] = {
     "codex": Hooks(
         files=("${CODEX_HOME}/config.toml", "~/.codex/config.toml"),
         format="toml",
-        entries=tuple((("hooks", event), _codex(event)) for event in ("SessionStart", "UserPromptSubmit", "Stop")),
+        entries=_events(_codex, "SessionStart", "UserPromptSubmit", "Stop"),
         after="Codex runs them only after you trusted them: start it and answer, or use `/hooks`.",
     ),
     "gemini": Hooks(
         files=("~/.gemini/settings.json",),
         format="jsonc",
-        entries=tuple((("hooks", event), _gemini(event)) for event in ("SessionStart", "BeforeAgent", "AfterAgent")),
+        entries=_events(_gemini, "SessionStart", "BeforeAgent", "AfterAgent"),
+    ),
+    "qwen": Hooks(
+        # After Claude Code's, with seconds; its events of Gemini's names do not fire.
+        files=("${QWEN_HOME}/settings.json", "~/.qwen/settings.json"),
+        format="jsonc",
+        entries=_events(_codex, "SessionStart", "UserPromptSubmit", "Stop"),
+        after="Start a new session; `/hooks` shows them.",
+    ),
+    "copilot": Hooks(
+        # A file of our own. Event names in this spelling get Claude Code's payload, with the session's id in it.
+        files=("${COPILOT_HOME}/hooks/parler.json", "~/.copilot/hooks/parler.json"),
+        format="json",
+        entries=_events(_codex, "SessionStart", "UserPromptSubmit", "Stop"),
+        beside=((("version",), 1),),
+        after="Start a new session.",
+    ),
+    "droid": Hooks(
+        files=("~/.factory/settings.json",),
+        rather=("~/.factory/hooks.json", "~/.factory/hooks/hooks.json"),
+        format="jsonc",
+        entries=_events(_codex, "SessionStart", "Stop"),
+        after="Start a new session; `/hooks` shows them.",
     ),
     "cursor": Hooks(
         files=("~/.cursor/hooks.json",),
@@ -135,6 +166,57 @@ def wake(place: Place, hosts: Sequence[Host], dry_run: bool = False) -> Iterator
             yield _failed(host, path, error)
 
 
+def stale(place: Place, hosts: Sequence[Host]) -> list[tuple[Host, Path]]:
+    """The hosts in whose file a hook of ours runs another command than this Parler would write, each with the file.
+
+    Another Python, another home, another release: such a hook may run nothing any more, and says nothing of it.
+    """
+    found = []
+    for host in hosts:
+        for path, wanted in _outdated(place, host).items():
+            if any(_stands(path, at, old) for at, (old, _) in wanted.items()):
+                found.append((host, path))
+    return found
+
+
+def refresh(place: Place, hosts: Sequence[Host], dry_run: bool = False) -> Iterator[Outcome]:
+    """Bring our hooks up to date where they run another command than this Parler would write; an outcome for each file
+    that needed it. What the person took out stays out, and no event is added.
+
+    Statuses: updated, unchanged, failed.
+    """
+    for host, path in stale(place, hosts):
+        try:
+            yield _put(place, host, HOOKS[host.id], path, dry_run=dry_run, only=_outdated(place, host)[path])
+        except (Untouched, Refused) as error:
+            yield _failed(host, path, error)
+
+
+def _outdated(place: Place, host: Host) -> dict[Path, dict[tuple[str, ...], tuple[Any, Any]]]:
+    """By file and place in it, what the ledger says that we wrote and what would be written now, where they differ."""
+    hooks = HOOKS.get(host.id)
+    found: dict[Path, dict[tuple[str, ...], tuple[Any, Any]]] = {}
+    if hooks is None:
+        return found
+    for entry in Ledger(place.home).entries(KIND, host.id):
+        wanted = dict(_wanted(place, host, hooks, entry.named))
+        if entry.path in wanted and wanted[entry.path] != entry.value:
+            found.setdefault(entry.named, {})[entry.path] = (entry.value, wanted[entry.path])
+    return found
+
+
+def _stands(path: Path, at: tuple[str, ...], value: Any) -> bool:
+    data = read(path)
+    if not data:
+        return False
+    language: Format = "toml" if path.suffix == ".toml" else "jsonc"
+    try:
+        found = glance(data, Rules(format=language, comments=True, trailing_commas=True, bom=True), at)
+    except Refused:
+        return False
+    return isinstance(found, list) and value in found
+
+
 def unwake(place: Place, hosts: Sequence[Host], dry_run: bool = False) -> Iterator[Outcome]:
     """Take out what `wake` put in, host by host; an outcome for each file that held something of ours.
 
@@ -153,19 +235,39 @@ def unwake(place: Place, hosts: Sequence[Host], dry_run: bool = False) -> Iterat
 
 def file_of(place: Place, hooks: Hooks) -> Path:
     """The settings file that the host itself would read."""
+    alone = [path for template in hooks.rather if (path := expand(template, place.env)) is not None and path.exists()]
     found = [path for template in hooks.files if (path := expand(template, place.env)) is not None]
-    return found[0]
+    return [*alone, *found][0]
 
 
-def _put(place: Place, host: Host, hooks: Hooks, path: Path, *, dry_run: bool) -> Outcome:
+def _wanted(place: Place, host: Host, hooks: Hooks, path: Path) -> list[tuple[tuple[str, ...], Any]]:
+    """What is to stand where in this file."""
+    is_alone = path in [expand(template, place.env) for template in hooks.rather]
+    return [(at[1:] if is_alone else at, _filled(value, place, host.id)) for at, value in hooks.entries]
+
+
+def _put(
+    place: Place,
+    host: Host,
+    hooks: Hooks,
+    path: Path,
+    *,
+    dry_run: bool,
+    only: Mapping[tuple[str, ...], tuple[Any, Any]] | None = None,
+) -> Outcome:
     ledger, rules = Ledger(place.home), hooks.rules
     before = {entry.path: entry for entry in ledger.entries(KIND, host.id) if entry.named == path}
-    wanted = [(at, _filled(value, place, host.id)) for at, value in hooks.entries]
+    all_wanted = _wanted(place, host, hooks, path)
+    wanted = all_wanted
     made: dict[tuple[str, ...], int] = {}
 
     def edit(data: bytes) -> bytes:
+        nonlocal wanted
         made.clear()
-        if not data.strip():
+        if only is not None:
+            # What the person took out since stays out.
+            wanted = [(at, value) for at, value in all_wanted if at in only and _holds(data, rules, at, only[at][0])]
+        elif not data.strip():
             for at, value in hooks.beside:
                 data = document.put(data, rules, at, value)
         for at, value in wanted:
@@ -217,6 +319,11 @@ def _take(place: Place, host: Host, path: Path, mine: Sequence[Entry], *, dry_ru
         if written.erased:
             remove_folders(mine[0].folders)
     return _outcome(host, written, "removed" if written.changed else "unchanged", "", dry_run=dry_run)
+
+
+def _holds(data: bytes, rules: Rules, at: tuple[str, ...], value: Any) -> bool:
+    found = document.entry_at(data, rules, at) if data.strip() else None
+    return isinstance(found, list) and value in found
 
 
 def _to_make(data: bytes, rules: Rules, at: tuple[str, ...]) -> int:

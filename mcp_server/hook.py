@@ -53,6 +53,7 @@ FRAME_MAX = 1024 * 1024
 MAX_ANCESTORS = 16
 
 CONTEXT = "context"
+ADDED = "added"
 BLOCK = "block"
 FOLLOW_UP = "follow up"
 WAIT = "wait"
@@ -60,6 +61,9 @@ EVENTS = {
     "claude-code": {"SessionStart": CONTEXT, "UserPromptSubmit": CONTEXT, "Stop": BLOCK, "Wait": WAIT},
     "codex": {"SessionStart": CONTEXT, "UserPromptSubmit": CONTEXT, "Stop": BLOCK},
     "gemini": {"SessionStart": CONTEXT, "BeforeAgent": CONTEXT, "AfterAgent": BLOCK},
+    "qwen": {"SessionStart": CONTEXT, "UserPromptSubmit": CONTEXT, "Stop": BLOCK},
+    "copilot": {"SessionStart": ADDED, "UserPromptSubmit": ADDED, "Stop": BLOCK},
+    "droid": {"SessionStart": CONTEXT, "Stop": BLOCK},
     "cursor": {"stop": FOLLOW_UP},
 }
 """What each host makes of an answer at each event. `Wait` is ours: a waiter that the host keeps in the background."""
@@ -93,7 +97,7 @@ def answer(arguments: list[str]) -> tuple[str, str, int]:
         # A run without a person (`claude -p`, a program's own) does not end before its background hooks do.
         wanted = environment("CLAUDE_CODE_ENTRYPOINT") == "cli" or environment("PARLER_WAITER") == "always"
         return wait(host, payload, home_of(home)) if wanted else ("{}", "", 0)
-    turn = kind != CONTEXT
+    turn = kind not in (CONTEXT, ADDED)
     if turn and not may_go_on(payload):
         return "{}", "", 0
     found = ask(hello_of(host, payload), home_of(home), turn, 0, ANSWER_S)
@@ -156,6 +160,8 @@ def shown(kind: str, event: str, found: dict[str, Any]) -> str:
         return "{}"
     if kind == CONTEXT:
         return dumps({"hookSpecificOutput": {"hookEventName": event, "additionalContext": text}})
+    if kind == ADDED:
+        return dumps({"additionalContext": text})
     if kind == FOLLOW_UP:
         return dumps({"followup_message": text})
     return dumps({"decision": "block", "reason": text})

@@ -209,10 +209,11 @@ def _agree(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> No
 
 
 def _hooks(place: Place, hosts: list[Host], args: Namespace, *, dry_run: bool | None = None) -> list[Outcome]:
-    if args.wake is None:
-        return []
     from configs import hooks
 
+    if args.wake is None:
+        # What stands there already and would run nothing any more is part of what is connected.
+        return list(hooks.refresh(place, hosts, dry_run=args.dry_run))
     change = hooks.wake if args.wake else hooks.unwake
     return list(change(place, hosts, dry_run=args.dry_run if dry_run is None else dry_run))
 

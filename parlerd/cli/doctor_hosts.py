@@ -33,6 +33,7 @@ def host_checks(ctx: Context) -> Iterator[t.Check]:
     found = survey(place, HOSTS)
     yield from _connected(place, found)
     yield from _startable(place)
+    yield from _stale_hooks(place)
     yield from _consents(place, found)
     yield from _of_the_repository(ctx)
 
@@ -81,6 +82,18 @@ def _startable(place: Place) -> Iterator[t.Check]:
                 detail=f"its entry starts {gone[0]}, which is not there",
                 fix=f"parler daemon restart, then parler connect {entry.host}",
             )
+
+
+def _stale_hooks(place: Place) -> Iterator[t.Check]:
+    from configs.hooks import stale
+
+    for host, path in stale(place, HOSTS):
+        yield t.Check(
+            name=f"{host.name}, hooks",
+            ok=False,
+            detail=f"Parler's hook in {path} runs another command than this Parler would write",
+            fix=f"parler connect {host.id}",
+        )
 
 
 def _paths(value: object) -> Iterator[Path]:

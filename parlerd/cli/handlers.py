@@ -26,3 +26,8 @@ def no_arguments(parser: Parser) -> None:
 def room_argument(parser: Parser) -> None:
     """`--room`, as every command that works in a room takes it."""
     parser.add_argument("--room", metavar="ROOM", help="a room's id or name (default: the active session)")
+
+
+def wide_argument(parser: Parser) -> None:
+    """`--wide`, for a list that leaves out what rarely matters."""
+    parser.add_argument("--wide", action="store_true", help="with ids and topics, and what is closed too")

@@ -242,7 +242,9 @@ def _handoff(ctx: Context, args: Namespace) -> int:
         ctx.out.document(given)
     else:
         whom = given.for_ or "whoever takes it"
-        ctx.out.say(("The turn is with ", "good"), (whom, "name"), (f"  {given.id} in {given.room}", "dim"))
+        ctx.out.say(
+            ("The turn is with ", "good"), (whom, "name"), f" in '{given.name or given.room}'", (f"  {given.id}", "dim")
+        )
     return DONE
 
 

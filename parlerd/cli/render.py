@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from parlerd.cli.output import Output, Span
+from parlerd.cli.output import Cell, Output, Span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +35,11 @@ def clock(at_ms: int, now: float) -> str:
     return time.strftime(form, time.localtime(at_ms / 1000))
 
 
+def day_or_time(at_ms: int, now: float) -> str:
+    """As `clock`, in at most ten columns: a day alone when it was not within the last one."""
+    return clock(at_ms, now)[:10]
+
+
 def moment(at_ms: int) -> str:
     """Date and time in local time, to the second."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_ms / 1000))
@@ -45,11 +50,32 @@ def says_it_is(name: str, host: str) -> str:
     return f"says it is {name}" + (f", on {host}" if host else "")
 
 
-def agents_in(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Which of one's agents is in each room, in words; nothing at all where it is the same single one everywhere."""
-    if len({tuple(agents) for agents in rows}) == 1 and all(len(agents) < 2 for agents in rows):
+def table_of_used(out: Output, headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+    """A table without the columns that are empty in every row."""
+    used = [index for index in range(len(headers)) if any(row[index] for row in rows)]
+    if used:
+        out.table([headers[index] for index in used], [[row[index] for index in used] for row in rows])
+
+
+def unsaid(topic: str) -> str:
+    """The topic, where the name that was made of it cannot say it: names are ASCII."""
+    return "" if topic.isascii() else topic
+
+
+def say_hidden(out: Output, count: int) -> None:
+    """How many closed rooms a list left out."""
+    if count:
+        out.note(f"{count} closed {'one is' if count == 1 else 'ones are'} not shown; --wide shows all.")
+
+
+def agents_in(rows: Sequence[Sequence[str]], *, all: bool = True) -> list[str]:
+    """Which of one's agents is in each room, the first of them and how many more, or `all`; nothing where it is the
+    same single one everywhere."""
+    if len({tuple(agents) for agents in rows}) == 1 and len(rows[0]) < 2:
         return [""] * len(rows)
-    return [", ".join(agents) for agents in rows]
+    if all:
+        return [", ".join(agents) for agents in rows]
+    return [agents[0] + (f" +{len(agents) - 1}" if len(agents) > 1 else "") if agents else "" for agents in rows]
 
 
 def show_messages(out: Output, messages: Sequence[t.Message], now: float) -> None:

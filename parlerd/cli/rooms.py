@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from parlerd.cli.context import Context
-from parlerd.cli.handlers import Handler, no_arguments, room_argument
+from parlerd.cli.handlers import Handler, no_arguments, room_argument, wide_argument
 from parlerd.cli.output import DONE, Cell
-from parlerd.cli.render import agents_in, clock
+from parlerd.cli.render import agents_in, clock, day_or_time, say_hidden, table_of_used, unsaid
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
 
-def _rooms(ctx: Context, _args: Namespace) -> int:
+def _rooms(ctx: Context, args: Namespace) -> int:
     listed = ctx.call_again("rooms.list", t.ListRooms(), t.RoomList)
     out = ctx.out
     if out.json:
@@ -24,21 +24,26 @@ def _rooms(ctx: Context, _args: Namespace) -> int:
         out.say("There is no room yet. Open a session, or join one with its key:")
         out.paste("parler session open --topic TOPIC")
         return DONE
+    rooms = listed.rooms if args.wide else [room for room in listed.rooms if room.state == "open"]
+    # What wants attention first, then what was used last.
+    rooms.sort(key=lambda room: (not (room.unread or room.pending), -room.last_at))
     rows: list[tuple[Cell, ...]] = [
         (
             (("* " if room.active else "  ") + room.name, "name"),
-            room.kind + ("" if room.state == "open" else f", {room.state}"),
-            room.topic,
-            str(room.members),
             (str(room.unread), "bold" if room.unread else "dim"),
             (str(room.pending), "warn") if room.pending else "",
-            clock(room.last_at, ctx.now()),
+            clock(room.last_at, ctx.now()) if args.wide else day_or_time(room.last_at, ctx.now()),
             agents,
-            room.room,
+            str(room.members) if args.wide else "",
+            room.topic if args.wide else unsaid(room.topic),
+            room.kind + ("" if room.state == "open" else f", {room.state}") if args.wide else "",
+            room.room if args.wide else "",
         )
-        for room, agents in zip(listed.rooms, agents_in([room.agents for room in listed.rooms]), strict=True)
+        for room, agents in zip(rooms, agents_in([room.agents for room in rooms], all=args.wide), strict=True)
     ]
-    out.table(("room", "kind", "topic", "members", "unread", "knocking", "last", "your agents", "id"), rows)
+    headers = ("room", "unread", "knocking", "last", "your agents", "members", "topic", "kind", "id")
+    table_of_used(out, headers, rows)
+    say_hidden(out, len(listed.rooms) - len(rooms))
     return DONE
 
 
@@ -77,7 +82,7 @@ def _whoami(ctx: Context, _args: Namespace) -> int:
 
 
 HANDLERS: Final = {
-    "rooms": Handler(no_arguments, _rooms),
+    "rooms": Handler(wide_argument, _rooms),
     "roster": Handler(room_argument, _roster),
     "whoami": Handler(no_arguments, _whoami),
 }

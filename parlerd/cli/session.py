@@ -6,10 +6,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from parlerd.cli.context import Context, decode_text, new_key
-from parlerd.cli.handlers import Handler, no_arguments, room_argument
+from parlerd.cli.handlers import Handler, room_argument, wide_argument
 from parlerd.cli.output import DONE, FAILED, PENDING, Cell
 from parlerd.cli.parsing import Parser, positive, seconds, unicode_text
-from parlerd.cli.render import GATE_NOTE, agents_in, moment, show_messages, show_requests, span_of
+from parlerd.cli.render import (
+    GATE_NOTE,
+    agents_in,
+    moment,
+    say_hidden,
+    show_messages,
+    show_requests,
+    span_of,
+    table_of_used,
+    unsaid,
+)
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
 
@@ -247,9 +257,12 @@ def _decided(ctx: Context, decided: t.Decided) -> int:
     if ctx.out.json:
         ctx.out.document(decided)
     elif decided.status == "approved":
-        ctx.out.say(("Approved: ", "good"), f"{decided.agent} is in {decided.room} (proof: {decided.proof}).")
+        name = decided.name or decided.agent
+        ctx.out.say(("Approved: ", "good"), (name, "name"), f" is now in '{decided.room_name or decided.room}'.")
     else:
-        ctx.out.say(("Denied: ", "warn"), f"{decided.agent} stays out of {decided.room} until the owner lifts it.")
+        name = decided.name or decided.agent
+        ctx.out.say(("Denied: ", "warn"), (name, "name"), f" stays out of '{decided.room_name or decided.room}'.")
+        ctx.out.say("It stays so until you approve that agent after all.")
     return DONE
 
 
@@ -269,7 +282,7 @@ def _close(ctx: Context, args: Namespace) -> int:
     return DONE
 
 
-def _list(ctx: Context, _args: Namespace) -> int:
+def _list(ctx: Context, args: Namespace) -> int:
     listed = ctx.call_again("session.list", t.ListSessions(), t.SessionList)
     out = ctx.out
     if out.json:
@@ -279,17 +292,22 @@ def _list(ctx: Context, _args: Namespace) -> int:
         out.say("No sessions. To open one:")
         out.paste('parler session open --topic TOPIC --context "where we are and what is left"')
         return DONE
+    sessions = [session for session in listed.sessions if args.wide or session.state == "open"]
     rows: list[tuple[Cell, ...]] = []
-    agents_by_row = agents_in([session.agents for session in listed.sessions])
-    for session, agents in zip(listed.sessions, agents_by_row, strict=True):
+    for session, agents in zip(
+        sessions, agents_in([session.agents for session in sessions], all=args.wide), strict=True
+    ):
         name = ("* " if session.active else "  ") + session.name
         keys = "; ".join(
             f"{_shown_key(key)} {key.state.replace('_', ' ')}, {key.uses}/{key.max_uses} used"
             + (f", until {moment(key.expires)}" if key.state == "live" else "")
             for key in session.keys
         )
-        rows.append(((name, "name"), session.state, session.topic, agents, session.room, keys))
-    out.table(("session", "state", "topic", "your agents", "room", "keys"), rows)
+        topic = session.topic if args.wide else unsaid(session.topic)
+        state, room = (session.state, session.room) if args.wide else ("", "")
+        rows.append(((name, "name"), agents, keys, topic, state, room))
+    table_of_used(out, ("session", "your agents", "keys", "topic", "state", "id"), rows)
+    say_hidden(out, len(listed.sessions) - len(sessions))
     return DONE
 
 
@@ -327,6 +345,6 @@ HANDLERS: Final = {
     "approve": Handler(_approve_arguments, _approve),
     "deny": Handler(_deny_arguments, _deny),
     "close": Handler(room_argument, _close),
-    "list": Handler(no_arguments, _list),
+    "list": Handler(wide_argument, _list),
     "revoke": Handler(_revoke_arguments, _revoke),
 }

@@ -20,11 +20,12 @@ from parlerd.store.port import NewFact
 def is_signed(room: RoomId, fact: NewFact) -> bool:
     """Whether a fact that says it is signed bears its signer's signature, and says what was signed.
 
-    A fact that is not signed has nothing to show, nor has one whose body was erased. Takes 0.12 ms (measured).
+    A fact that is not signed has nothing to show. Nothing erases words yet: a body that is gone was taken away. Takes
+    0.12 ms (measured).
     """
     event, body = fact.header.event, fact.body
     if body is None:
-        return True
+        return fact.header.body is None
     signature = fact.signature or b""
     if isinstance(event, e.MessagePosted):
         if event.verified != "valid":

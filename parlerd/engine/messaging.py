@@ -213,7 +213,12 @@ class Messaging:
         part = HandoffPart(next=params.next, summary=params.summary, target=named)
         sent = await self._post(caller, me, actor, command, (part,), size).result()
         return t.GivenHandoff(
-            id=sent.id, room=sent.room, for_=named or None, replayed=sent.replayed, key=sent.key, name=sent.name
+            id=sent.id,
+            room=sent.room,
+            name=room.state.name,
+            for_=named or None,
+            replayed=sent.replayed,
+            key=sent.key,
         )
 
     def _post(

@@ -286,7 +286,7 @@ class Sessions:
         hint = "This session is closed; it can still be read." if room.state.closed else ""
         if found.truncated:
             left_out, since = found.last_unshown - found.first_unshown + 1, found.first_unshown - 1
-            hint = f"{left_out} messages between the recap and these are not shown: parler recv --since {since}"
+            hint = f"{left_out} messages between the recap and these are not shown; they follow number {since}."
         return t.JoinedSession(
             room=actor.room,
             name=room.state.name,
@@ -316,7 +316,8 @@ class Sessions:
 
     def _unknown_key(self, caller: Caller) -> Refused:
         self._desk.throttle.wrong(caller)
-        if self._desk.default_home:
+        if self._desk.default_home or caller.via != "cli":
+            # Which home it is and what to do about it concerns whoever types commands.
             return Refused("unknown_key")
         return Refused(
             "unknown_key",
@@ -415,13 +416,14 @@ class Sessions:
             # Whoever asked to come in goes on there: a session that it is let into is its active one without a word
             # of its own. A crash before this leaves an agent that joins once more, and is told how.
             await self._desk.rooms.home.submit(c.Activate(agent=request.agent, room=actor.room), by)
+        room = await actor.quiet()
         return t.Decided(
             room=actor.room,
             agent=request.agent,
             status="approved" if admit else "denied",
             proof=proof,
-            name=request.name,
-            room_name=actor.aggregate.state.name,
+            name=handle_of(room.state, request.agent) if admit else request.name,
+            room_name=room.state.name,
         )
 
     async def find(self, caller: Caller, params: t.DecideJoin) -> tuple[t.Request, bool]:
@@ -454,8 +456,7 @@ class Sessions:
             raise Refused(
                 "ambiguous_name",
                 "More than one request matches.",
-                hint="Name the id that is listed, or the room with --room.",
-                tool_hint="Pass the agent's id that is listed, and the room.",
+                hint="Name the id that is listed, or the room.",
                 candidates=candidates,
             )
         if waiting:
@@ -506,7 +507,12 @@ class Sessions:
         """End it as its owner or the owner's person; leave it as a member."""
         desk = self._desk
         me = await desk.me(caller)
-        actor, room, agents = await observed_room(desk, caller, me, params.room)
+        if params.room is None:
+            # Never one that nobody named: the only room of a person's agents is good enough to look at alone.
+            actor, room = await desk.room_of(me, None)
+            agents = [me]
+        else:
+            actor, room, agents = await observed_room(desk, caller, me, params.room)
         by = desk.by(caller, me)
         inside = any(record.id == me.id for record in agents)
         principal = None

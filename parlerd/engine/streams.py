@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from parlerd.core import events as e
+from parlerd.core.errors import Refused
 from parlerd.core.home import AgentRecord
 from parlerd.core.model import AgentId, Position, RoomId, Seq
 from parlerd.core.room import Room
@@ -23,7 +24,7 @@ from parlerd.engine.actor import RoomActor
 from parlerd.engine.armed import Armed
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
-from parlerd.engine.observers import is_person, observed_room
+from parlerd.engine.observers import is_person, observed_room, observers
 from parlerd.engine.reading import JOIN_BYTES, Reading, handle_of, render_message
 from parlerd.engine.sessions import Sessions
 from parlerd.operations import types as t
@@ -54,39 +55,38 @@ class Streams:
     async def room(self, caller: Caller, params: t.WatchRoom) -> AsyncGenerator[t.WatchItem, None]:
         """The newest messages that any of this person's agents may see there, and each new one; who comes, goes and
         knocks meanwhile."""
-        me = await self._desk.me(caller)
-        actor, room, observers = await observed_room(self._desk, caller, me, params.room)
+        desk = self._desk
+        me = await desk.me(caller)
+        actor, room, inside = await observed_room(desk, caller, me, params.room)
+        owns = room.state.owner == me.id or (is_person(caller) and room.state.owner_principal == me.principal)
         # One mark for everyone: what one of them sees already and another not yet must neither come twice nor be left
         # out.
         at = room.position
         first: dict[Position, StoredMessage] = {}
-        for agent in observers if params.tail else ():
+        for agent in inside if params.tail else ():
             tail = await self._reading.tail(room, room.view(agent.id), limit=params.tail)
             first.update(_upto(tail, at))
-        topics = [notifier.messages(actor.room), notifier.life(actor.room)]
-        topics += [notifier.messages(actor.room, agent.id) for agent in observers]
-        state = room.state
-        owns = state.owner == me.id or (is_person(caller) and state.owner_principal == me.principal)
-        if owns:
-            topics.append(notifier.requests(state.owner_principal))
-        readers = {agent.id for agent in observers}
-        armed = self._armed(me, readers, at)
         number = 0
-        with self._desk.notifier.listen(*topics) as waiter:
-            for item in await self._items(actor, me, room, first, params.tail, armed):
-                number += 1
-                yield _numbered(item, number)
-            while not self._desk.draining:
-                waiter.clear()
-                # Each time anew: a room nobody uses is closed, and this may wait for long.
-                actor = await self._desk.rooms.get(actor.room)
+        armed = self._armed(me, inside, at)
+        for item in await self._items(actor, me, room, first, params.tail, armed):
+            number += 1
+            yield _numbered(item, number)
+        while not desk.draining:
+            with desk.notifier.listen(*_topics(room, inside, owns=owns)) as waiter:
+                # Each time anew: a room nobody uses is closed, this may wait for long, and agents come and go.
+                actor = await desk.rooms.get(actor.room)
                 room = await actor.quiet()
+                known, inside = inside, [agent for agent in observers(desk, caller, me) if _is_in(room, agent)]
+                if not inside:
+                    raise Refused("no_such_room")
+                if {agent.id for agent in inside} - {agent.id for agent in known}:
+                    continue
                 # Taken now: while an item is given out the room may go on.
                 upto = end = room.position
                 closed = room.state.closed
                 pages: list[Page] = []
-                for agent in observers:
-                    if room.state.members[agent.id].present:
+                for agent in inside:
+                    if _is_in(room, agent):
                         view = room.view(agent.id)
                         pages.append(await self._reading.page(room, view, at, limit=WATCH_PAGE, skip_own=False))
                 for page in pages:
@@ -108,7 +108,7 @@ class Streams:
                     yield _numbered(item, number)
                 if over:
                     return
-                armed = self._armed(me, readers, at)
+                armed = self._armed(me, inside, at)
                 with nullcontext() if waiter.woken else actor.arm(armed):
                     await waiter.wait()
 
@@ -140,8 +140,9 @@ class Streams:
             after = Position(after + limit)
         return found
 
-    def _armed(self, me: AgentRecord, readers: set[AgentId], after: Position) -> Armed:
+    def _armed(self, me: AgentRecord, inside: list[AgentRecord], after: Position) -> Armed:
         """This observer, with everything seen up to `after`: it sees what any of its agents may."""
+        readers = {agent.id for agent in inside}
 
         def sees(header: e.Header) -> bool:
             event = header.event
@@ -212,6 +213,19 @@ class Streams:
 def _upto(page: Page, end: Position) -> dict[Position, StoredMessage]:
     """A page's messages by position, without those past `end`."""
     return {stored.header.position: stored for stored in page.messages if stored.header.position <= end}
+
+
+def _topics(room: Room, inside: list[AgentRecord], *, owns: bool) -> list[notifier.Topic]:
+    """What changes what these observers see of a room."""
+    name = room.state.room
+    topics = [notifier.messages(name), notifier.life(name)]
+    topics += [notifier.messages(name, agent.id) for agent in inside]
+    return [*topics, notifier.requests(room.state.owner_principal)] if owns else topics
+
+
+def _is_in(room: Room, agent: AgentRecord) -> bool:
+    member = room.state.members.get(agent.id)
+    return member is not None and member.present
 
 
 def _facts(store: Store, room: RoomId, after: Position, limit: int) -> list[e.Header]:

@@ -164,6 +164,8 @@ class DecideJoin(Params, frozen=True, kw_only=True):
 
 
 class Decided(Result, frozen=True, kw_only=True):
+    """`name` is what the agent is called there: its handle once it is in, else what it says it is."""
+
     room: str
     agent: str
     status: str
@@ -319,10 +321,10 @@ class GiveHandoff(Params, frozen=True, kw_only=True):
 class GivenHandoff(Result, frozen=True, kw_only=True):
     id: str
     room: str
+    name: str = ""
     for_: str | None = msgspec.field(name="for")
     replayed: bool = False
     key: str = ""
-    name: str = ""
 
 
 class Why(Params, frozen=True, kw_only=True):

@@ -32,6 +32,11 @@ _CACHED_STATEMENTS: Final = 640
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 
+ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
+"""What SQLite's module raises: text that rotted is not UTF-8 any more, and in a name or a message it says so itself."""
+_NO_TEXT: Final = "Could not decode to UTF-8"
+"""How the module says it of a column, with an error that has no code. Source: CPython, Modules/_sqlite/cursor.c."""
+
 _MEANING: Final[dict[int, str]] = {
     sqlite3.SQLITE_FULL: "store_full",
     sqlite3.SQLITE_BUSY: "store_locked",
@@ -79,7 +84,7 @@ class Database:
         _make_private(path)
         try:
             self.writer = self._connect()
-        except sqlite3.Error as error:
+        except ERRORS as error:
             raise self.meaning(error) from error
         try:
             # WAL lets readers go on while the writer commits; FULL puts each commit on the disk before it is told.
@@ -91,7 +96,7 @@ class Database:
                 self.writer.execute(f"PRAGMA max_page_count = {int(max_pages)}")
         except BaseException as error:
             self.writer.close()
-            if isinstance(error, sqlite3.Error):
+            if isinstance(error, ERRORS):
                 raise self.meaning(error) from error
             if isinstance(error, OSError):
                 raise _file_error(backups, error) from error
@@ -114,7 +119,7 @@ class Database:
         """Move the log into the file, as far as no reader needs it. If that fails the log only grows."""
         try:
             self.writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        except sqlite3.Error as error:
+        except ERRORS as error:
             log.warning("the log could not be moved into the file: %s", self.meaning(error).code)
 
     def rows(self, sql: str, parameters: Parameters = ()) -> list[Any]:
@@ -125,7 +130,7 @@ class Database:
                 return connection.execute(sql, parameters).fetchall()
             finally:
                 self.give_back(connection)
-        except sqlite3.Error as error:
+        except ERRORS as error:
             raise self.meaning(error) from error
 
     def row(self, sql: str, parameters: Parameters = ()) -> Any:
@@ -136,7 +141,7 @@ class Database:
                 return connection.execute(sql, parameters).fetchone()
             finally:
                 self.give_back(connection)
-        except sqlite3.Error as error:
+        except ERRORS as error:
             raise self.meaning(error) from error
 
     def borrow(self) -> sqlite3.Connection:
@@ -158,11 +163,13 @@ class Database:
         else:
             self._idle.append(connection)
 
-    def meaning(self, error: sqlite3.Error) -> StoreError:
+    def meaning(self, error: Exception) -> StoreError:
         """`error` as one of ours. A damaged file is remembered: `damaged` refuses further writes."""
         # The low byte is the kind; the rest says which of its cases.
         code: int | None = getattr(error, "sqlite_errorcode", None)
         name = _MEANING.get(code & 0xFF, "store_failed") if code is not None else "store_failed"
+        if isinstance(error, UnicodeDecodeError) or (code is None and str(error).startswith(_NO_TEXT)):
+            name = "store_corrupt"
         if name == "store_corrupt":
             return self.found_damage()
         return StoreError(name, sqlite=getattr(error, "sqlite_errorname", type(error).__name__), path=str(self.path))

@@ -19,15 +19,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
-from parlerd.core.errors import StoreError
+from parlerd.core.errors import Refused, StoreError
 from parlerd.core.events import Header, MessagePosted, decode_header
 from parlerd.core.model import AgentId, KeyId, MessageId, Millis, Position, Prior, RoomId, Seq, Stage, View
-from parlerd.store.database import BUSY_TIMEOUT_MS, Database, wall_clock_ms
+from parlerd.store.database import BUSY_TIMEOUT_MS, ERRORS, Database, wall_clock_ms
 from parlerd.store.indexing import Counts, Rows, derive
 from parlerd.store.memo import Memo
 from parlerd.store.numbering import Numbering, Tally
@@ -51,7 +51,7 @@ from parlerd.store.port import (
     Write,
     prior_by_id,
 )
-from parlerd.store.staging import EMPTY, NO_CHAIN, SALT_LENGTH, Staged, is_intact, is_unaltered, stage
+from parlerd.store.staging import EMPTY, NO_CHAIN, SALT_LENGTH, Staged, fact_digest, is_intact, is_unaltered, stage
 from parlerd.store.upgrade import Schema
 
 _MAX_CACHED_ROOMS: Final = 4_096
@@ -122,7 +122,7 @@ class SqliteStore:
                 outcomes = [self._alone(job) for job in jobs]
             self._forget()
             return outcomes
-        except sqlite3.Error as error:
+        except ERRORS as error:
             raise self._database.meaning(error) from error
         finally:
             self._writing.release()
@@ -232,7 +232,7 @@ class SqliteStore:
     def _meanings(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except ERRORS as error:
             raise self._database.meaning(error) from error
 
     # -- the log -------------------------------------------------------------------------------------------
@@ -312,7 +312,7 @@ class SqliteStore:
             found, more = self._gather(scans, limit, max_bytes, newest_first=False)
         messages = [self._message(room, numbering, row) for row in found]
         if not is_filtered:
-            self._expect(numbering, start, found[-1][0] if more else head.position, len(found), skip_own=skip_own)
+            self._expect(numbering, start, found[-1][0] if more else head.position, messages, skip_own=skip_own)
         if more or not skip_own or is_filtered:
             end = Position(found[-1][0]) if found else start
         else:
@@ -326,35 +326,49 @@ class SqliteStore:
         scans = self._scans(room, view, numbering, Position(0), limit, skip_own=False, newest_first=True)
         found, more = self._gather(scans, limit, max_bytes, newest_first=True)
         messages = [self._message(room, numbering, row) for row in reversed(found)]
-        self._expect(numbering, found[-1][0] - 1 if more else 0, head.position, len(found), skip_own=False)
+        self._expect(numbering, found[-1][0] - 1 if more else 0, head.position, messages, skip_own=False)
         end = Position(found[0][0]) if found else head.position
         end_seq = messages[-1].seq if messages else numbering.seq_at(end)
         return Page(messages, end, end_seq, head.chain if end == head.position else self.chain_at(room, end), more)
 
     def _message(self, room: RoomId, numbering: Numbering, row: _Found) -> StoredMessage:
         _, public, private, stored, body, signature, salt, digest = row
-        if stored is None:
-            # The index names a fact that is not there.
+        # The index names a fact that is not there, or a flipped bit made another type of a value.
+        if not (
+            isinstance(stored, bytes)
+            and isinstance(body, bytes | None)
+            and isinstance(signature, bytes | None)
+            and isinstance(salt, bytes)
+            and isinstance(public, int)
+            and isinstance(private, int)
+        ):
             raise self._database.found_damage()
-        header = self._header(stored)
+        try:
+            header = self._header(stored)
+        except Refused as error:
+            if fact_digest(salt, stored) != digest:
+                # Not a newer Parler wrote this, but nobody.
+                raise self._database.found_damage() from error
+            raise
         if not isinstance(header.event, MessagePosted):
             raise self._database.found_damage()
-        return StoredMessage(
-            room,
-            numbering.seq(public, private),
-            header,
-            body,
-            signature,
-            unaltered=is_unaltered(salt, stored, digest, header, body),
-        )
+        unaltered = is_unaltered(salt, stored, digest, header, body)
+        return StoredMessage(room, numbering.seq(public, private), header, body, signature, unaltered=unaltered)
 
-    def _expect(self, numbering: Numbering, after: int, upto: int, count: int, *, skip_own: bool) -> None:
-        """Raise `store_corrupt` unless the index counts as many messages in (after, upto] as a scan found there: a row
-        that a damaged page hides would else be left out without a word."""
-        counted = numbering.seq_at(upto) - numbering.seq_at(after)
+    def _expect(
+        self, numbering: Numbering, after: int, upto: int, found: Sequence[StoredMessage], *, skip_own: bool
+    ) -> None:
+        """Raise `store_corrupt` unless the index counts as many messages in (after, upto] as a scan found there, and
+        they are numbered on: a row that a damaged page hides would else be left out without a word."""
+        first, last = numbering.seq_at(after), numbering.seq_at(upto)
+        counted = last - first
         if skip_own:
             counted -= numbering.own_at(upto) - numbering.own_at(after)
-        if counted != count:
+            numbers = [first, *(message.seq for message in found), last + 1]
+            is_numbered = all(low < high for low, high in pairwise(numbers))
+        else:
+            is_numbered = [message.seq for message in found] == list(range(first + 1, last + 1))
+        if counted != len(found) or not is_numbered:
             raise self._database.found_damage()
 
     def seq_at(self, room: RoomId, view: View, position: Position) -> Seq:
@@ -370,8 +384,10 @@ class SqliteStore:
         row = self._database.row
 
         def ask(position: int) -> Tally:
-            here = {"room": room, "reader": view.reader, "position": position}
-            return Tally(*row(_TALLY, here))
+            counts = row(_TALLY, {"room": room, "reader": view.reader, "position": position})
+            if not all(isinstance(count, int) for count in counts):
+                raise self._database.found_damage()
+            return Tally(*counts)
 
         return Numbering(view, head, ask)
 
@@ -447,11 +463,11 @@ class SqliteStore:
             for row in heapq.merge(*rows, key=itemgetter(0), reverse=newest_first):
                 if found and row[0] == found[-1][0]:
                     continue
-                size += len(row[4] or b"")
+                size += len(row[4]) if isinstance(row[4], bytes) else 0
                 if len(found) == limit or (found and size > max_bytes):
                     return found, True
                 found.append(row)
-        except sqlite3.Error as error:
+        except ERRORS as error:
             raise self._database.meaning(error) from error
         finally:
             self._database.give_back(connection)
@@ -529,7 +545,7 @@ class SqliteStore:
                 if position != expected or not is_intact(previous, salt, header, digest, link, body):
                     return Position(expected)
                 expected, previous = expected + 1, link
-        except sqlite3.Error as error:
+        except ERRORS as error:
             raise self._database.meaning(error) from error
         finally:
             self._database.give_back(connection)
@@ -683,8 +699,9 @@ def _insertion(table: str, width: int, rows: int, conflict: str) -> str:
     return f"INSERT OR FAIL INTO {table} VALUES {', '.join([row] * rows)} {conflict}"  # noqa: S608 - our own names
 
 
-_Found = tuple[int, int, int, bytes | None, bytes | None, bytes | None, bytes, bytes]
-"""A message as a scan gives it: position, public and private counts there, header, body, signature, salt, digest."""
+_Found = tuple[int, Any, Any, Any, Any, Any, Any, Any]
+"""A message as a scan gives it: position, public and private counts there, header, body, signature, salt, digest. Of
+another type where the file is damaged; the first is what the scan goes by."""
 
 
 _Scan = Sequence[tuple[str, tuple[Any, ...]]]
@@ -795,6 +812,20 @@ _CHECKS: Final = (
         "Room {0} has a body at {1} without its fact.",
         "SELECT coalesce(l.room, b.log), b.position FROM bodies b LEFT JOIN facts f ON f.id = b.id"
         " LEFT JOIN logs l ON l.number = b.log WHERE f.id IS NULL",
+    ),
+    (
+        "Room {0} counts its public messages wrongly at {1}: run `parler doctor --rebuild`.",
+        "SELECT room, min(position) FROM (SELECT room, position, number, own,"
+        " row_number() OVER (PARTITION BY room ORDER BY position) AS n,"
+        " row_number() OVER (PARTITION BY room, author ORDER BY position) AS o FROM public_messages)"
+        " WHERE number IS NOT n OR own IS NOT o GROUP BY room",
+    ),
+    (
+        "Room {0} counts its private messages wrongly at {1}: run `parler doctor --rebuild`.",
+        "SELECT room, min(position) FROM (SELECT room, position, number, own,"
+        " row_number() OVER (PARTITION BY room, reader ORDER BY position) AS n,"
+        " sum(author = reader) OVER (PARTITION BY room, reader ORDER BY position) AS o FROM private_messages)"
+        " WHERE number IS NOT n OR own IS NOT o GROUP BY room",
     ),
     (
         "Room {0} has {1} public messages and {2} by kind: run `parler doctor --rebuild`.",

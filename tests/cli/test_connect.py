@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from configs import consent
 from configs.connect import Outcome, Place
 from configs.hosts import HOSTS, find_host
 from configs.keep import kept
@@ -50,8 +51,8 @@ class Library:
         monkeypatch.setattr("configs.connect.remove", self._named("remove", lambda: iter(self.outcomes)))
         monkeypatch.setattr("configs.hooks.wake", self._named("wake", lambda: iter(self.hooks)))
         monkeypatch.setattr("configs.hooks.unwake", self._named("unwake", lambda: iter(self.hooks)))
-        monkeypatch.setattr("configs.consent.allow", self._named("allow", lambda: iter(self.allowed)))
-        monkeypatch.setattr("configs.consent.disallow", self._named("disallow", lambda: iter(self.allowed)))
+        monkeypatch.setattr(consent, "allow", self._named("allow", lambda: iter(self.allowed)))
+        monkeypatch.setattr(consent, "disallow", self._named("disallow", lambda: iter(self.allowed)))
 
     def _named(self, name: str, answer: Callable[[], Any]) -> Callable[..., Any]:
         def called(place: Place, hosts: Sequence[Host], **how: Any) -> Any:

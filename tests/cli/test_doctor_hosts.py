@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
 from configs.connect import Drift, Outcome
+from configs.hooks import refresh, wake
 from configs.hosts import find_host
 from configs.ledger import Ledger
+from parlerd.cli.connect import place_of
 from parlerd.cli.doctor_hosts import host_checks
 from parlerd.operations import types as t
 from tests.support.bench import Bench
@@ -129,3 +132,16 @@ def test_a_folder_that_is_gone_is_no_repository(bench: Bench, tmp_path: Path) ->
     (tmp_path / "code/.git").rmdir()
     (tmp_path / "code").rmdir()
     assert [check.ok for check in checks(bench)] == [True]
+
+
+def test_hooks_that_run_another_python_are_wrong_and_plain_connect_mends_them(
+    bench: Bench, found: list[Outcome], tmp_path: Path
+) -> None:
+    (tmp_path / ".codex").mkdir()
+    codex = find_host("codex")
+    place = place_of(bench.ctx)
+    list(wake(dataclasses.replace(place, python="/old/python"), [codex]))
+    (_, stale) = checks(bench)
+    assert (stale.name, stale.ok, stale.fix) == ("Codex, hooks", False, "parler connect codex")
+    assert [each.status for each in refresh(place, [codex])] == ["updated"]
+    assert all(check.ok for check in checks(bench))

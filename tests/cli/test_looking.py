@@ -52,7 +52,8 @@ def test_rooms_says_which_of_ones_agents_is_in_each_where_that_differs(shell: Sh
     shell.daemon.answers(
         "rooms.list", t.RoomList(rooms=[room(agents=["sam"]), room("b", agents=["codex@repo", "bob"])])
     )
-    ran = shell.run("rooms")
+    assert "codex@repo +1" in shell.run("rooms").stdout
+    ran = shell.run("rooms", "--wide")
     assert "your agents" in ran.stdout
     assert "codex@repo, bob" in ran.stdout
 
@@ -62,9 +63,45 @@ def test_rooms_does_not_repeat_the_one_agent_that_is_in_all_of_them(shell: Shell
     assert "your agents" not in shell.run("rooms", terminal=True).stdout
 
 
+def test_rooms_fits_80_columns_with_what_wants_attention_first_and_without_what_is_closed(shell: Shell) -> None:
+    rooms = [
+        room("quiet", unread=0, active=False, last_at=3),
+        room("old-and-over", state="closed", active=False),
+        room("auth-redesign-of-the-whole-service", unread=2, agents=["claude-code@webshop", "codex@webshop"]),
+    ]
+    shell.daemon.answers("rooms.list", t.RoomList(rooms=rooms))
+    ran = shell.run("rooms", terminal=True, width=80)
+    lines = ran.stdout.splitlines()
+    assert ran.stdout.index("auth-redesign-of-the-whole-service") < ran.stdout.index("quiet")
+    assert "old-and-over" not in ran.stdout
+    assert ROOM not in ran.stdout
+    assert "1 closed one is not shown" in ran.stderr
+    assert all(len(line) <= 80 for line in lines)
+
+
+def test_where_everything_is_closed_the_list_says_so(shell: Shell) -> None:
+    shell.daemon.answers("rooms.list", t.RoomList(rooms=[room(state="closed"), room("b", state="closed")]))
+    ran = shell.run("rooms")
+    assert ran.stdout == ""
+    assert "2 closed ones are not shown" in ran.stderr
+
+
+def test_rooms_wide_shows_everything(shell: Shell) -> None:
+    shell.daemon.answers("rooms.list", t.RoomList(rooms=[room(), room("over", state="closed")]))
+    ran = shell.run("rooms", "--wide")
+    assert ran.stdout.count(ROOM) == 2
+    assert "session, closed" in ran.stdout
+    assert "not shown" not in ran.stderr
+
+
+def test_a_topic_that_the_name_cannot_say_is_shown_beside_it(shell: Shell) -> None:
+    shell.daemon.answers("rooms.list", t.RoomList(rooms=[room("session", topic=PeerText("авторизация"))]))
+    assert "авторизация" in shell.run("rooms").stdout
+
+
 def test_a_table_off_a_terminal_is_whole_and_aligned(shell: Shell) -> None:
     shell.daemon.answers("rooms.list", t.RoomList(rooms=[room("x" * 120, topic=PeerText("日本")), room("b")]))
-    lines = shell.run("rooms").stdout.splitlines()
+    lines = shell.run("rooms", "--wide").stdout.splitlines()
     assert "x" * 120 in lines[1]
     assert lines[2].index("session") == lines[0].index("kind")
 

@@ -368,11 +368,13 @@ def test_a_message_that_is_not_valid_says_so(shell: Shell, verified: str) -> Non
 
 
 def test_handoff_gives_the_turn(shell: Shell) -> None:
-    shell.daemon.answers("handoff.give", t.GivenHandoff(id="m_1", room=ROOM, for_="webdev", key="k"))
+    shell.daemon.answers("handoff.give", t.GivenHandoff(id="m_1", room=ROOM, name="auth", for_="webdev", key="k"))
     ran = shell.run("handoff", "--for", "webdev", "--summary", "done", "--next", "go", "--json")
     assert ran.code == 0
-    assert ran.document == {"id": "m_1", "room": ROOM, "for": "webdev", "replayed": False, "key": "k"}
-    (params,) = shell.daemon.params_of("handoff.give")
+    given = {"id": "m_1", "room": ROOM, "name": "auth", "for": "webdev", "replayed": False, "key": "k"}
+    assert ran.document == given
+    assert "The turn is with webdev in 'auth'" in shell.run("handoff", "--for", "webdev", "--next", "go").stdout
+    params = shell.daemon.params_of("handoff.give")[0]
     assert isinstance(params, t.GiveHandoff)
     assert (params.next, params.summary, params.for_) == ("go", "done", "webdev")
     assert params.key

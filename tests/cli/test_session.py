@@ -260,11 +260,13 @@ def test_a_name_with_escapes_cannot_draw_on_the_approvers_terminal(shell: Shell)
 
 
 def test_approve_decides_and_prints_the_proof(shell: Shell) -> None:
-    decided = t.Decided(room=ROOM, agent=BOB, status="approved", proof="cli")
+    decided = t.Decided(room=ROOM, agent=BOB, status="approved", proof="cli", name="bob", room_name="auth-redesign")
     shell.daemon.answers("session.approve", decided)
     ran = shell.run("session", "approve", "--room", "auth-redesign", BOB, "--json")
-    assert ran.document == {"room": ROOM, "agent": BOB, "status": "approved", "proof": "cli"}
+    assert ran.document == msgspec.to_builtins(decided)
+    assert {"room": ROOM, "agent": BOB, "status": "approved", "proof": "cli"}.items() <= ran.document.items()
     assert shell.daemon.params_of("session.approve") == [t.DecideJoin(agent=BOB, room="auth-redesign")]
+    assert shell.run("session", "approve", BOB).stdout == "Approved: bob is now in 'auth-redesign'.\n"
 
 
 @pytest.mark.parametrize(
@@ -329,6 +331,24 @@ def test_the_list_shows_of_a_key_what_a_person_knows_it_by(
     ran = shell.run("session", "list")
     assert shown in ran.stdout
     assert hidden not in ran.stdout
+
+
+def test_the_list_fits_80_columns_and_leaves_out_what_is_closed_unless_it_is_wide(shell: Shell) -> None:
+    fields: dict[str, Any] = {"room": ROOM, "topic": PeerText("x"), "owner": "UA", "active": False}
+    listed = [
+        t.SessionInfo(name="auth-redesign", state="open", keys=[session_key()], agents=["claude@web"], **fields),
+        t.SessionInfo(name="over", state="closed", keys=[session_key(state="revoked")], agents=["bob"], **fields),
+    ]
+    shell.daemon.answers("session.list", t.SessionList(sessions=listed))
+    ran = shell.run("session", "list", terminal=True, width=80)
+    assert "auth-redesign" in ran.stdout
+    assert "over" not in ran.stdout
+    assert "1 closed one is not shown" in ran.stderr
+    assert all(len(line) <= 80 for line in ran.stdout.splitlines())
+    assert ROOM not in ran.stdout
+    wide = shell.run("session", "list", "--wide").stdout
+    assert "over" in wide
+    assert wide.count(ROOM) == 2
 
 
 def test_revoking_says_which_key_of_which_session(shell: Shell) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 
 from configs.connect import Place
-from configs.hooks import HOOKS, MODE, command, unwake, wake
+from configs.hooks import HOOKS, MODE, command, refresh, stale, unwake, wake
 from configs.hosts import HOSTS, find_host
 from configs.ledger import Ledger
 from mcp_server.hook import EVENTS
@@ -68,7 +68,7 @@ command = "other" # keep
 def place(tmp_path: Path) -> Place:
     """A person with every host that has hooks, and a home."""
     person = tmp_path / "person"
-    for folder in (".claude", ".codex", ".gemini", ".cursor", ".codeium/windsurf"):
+    for folder in (".claude", ".codex", ".gemini", ".cursor", ".qwen", ".copilot", ".factory", ".codeium/windsurf"):
         (person / folder).mkdir(parents=True)
     home = Home(person / ".parler", explicit=True)
     home.root.mkdir(mode=0o700)
@@ -77,7 +77,8 @@ def place(tmp_path: Path) -> Place:
 
 def file(place: Place, host: str) -> Path:
     name = {"claude-code": ".claude/settings.json", "codex": ".codex/config.toml"}
-    name |= {"gemini": ".gemini/settings.json", "cursor": ".cursor/hooks.json"}
+    name |= {"gemini": ".gemini/settings.json", "cursor": ".cursor/hooks.json", "qwen": ".qwen/settings.json"}
+    name |= {"copilot": ".copilot/hooks/parler.json", "droid": ".factory/settings.json"}
     return Path(place.env["HOME"]) / name[host]
 
 
@@ -190,10 +191,15 @@ def test_a_file_that_is_made_is_private(place: Place) -> None:
         ("cursor", '{\n  "version": 1,\n  "hooks": {}\n}\n'),
         ("cursor", '{"version": 1, "hooks": {"stop": [{"command": "mine"}], "afterFileEdit": []}}'),
         ("cursor", "{}"),
+        ("qwen", COMMENTED),
+        ("qwen", '{"hooks": {"Stop": [{"hooks": [{"type": "command", "command": "say done"}]}]}}'),
+        ("droid", COMMENTED),
+        ("copilot", '{"version": 1, "hooks": {"agentStop": [{"type": "command", "command": "mine"}]}}'),
     ],
 )
 def test_what_was_there_stays_and_every_byte_comes_back(place: Place, host: str, content: str) -> None:
     path = file(place, host)
+    path.parent.mkdir(exist_ok=True)
     path.write_bytes(content.encode())
     known = find_host(host)
     assert statuses(wake(place, [known])) == {host: "added"}
@@ -248,6 +254,67 @@ def test_hooks_that_run_another_python_are_replaced_and_not_doubled(place: Place
         assert not file(place, host).exists()
 
 
+def moved(place: Place) -> Place:
+    """The same person, with Parler installed anew elsewhere."""
+    return Place(env=place.env, system=place.system, python="/new/python", home=place.home)
+
+
+def test_hooks_of_an_installation_that_moved_are_stale_and_are_brought_up_to_date(place: Place) -> None:
+    for host in HOOKS:
+        list(wake(place, [find_host(host)]))
+    assert stale(place, HOSTS) == []
+    assert list(refresh(place, HOSTS)) == []
+    now = moved(place)
+    assert {host.id: path for host, path in stale(now, HOSTS)} == {host: file(place, host) for host in HOOKS}
+    shown = list(refresh(now, HOSTS, dry_run=True))
+    assert all("+" in outcome.diff for outcome in shown)
+    assert statuses(refresh(now, HOSTS)) == dict.fromkeys(HOOKS, "updated")
+    assert stale(now, HOSTS) == []
+    for host in HOOKS:
+        text = file(place, host).read_text()
+        assert "/opt/py 3" not in text
+        assert text.count(" hook ") == len(EVENTS[host]) + (1 if host == "claude-code" else 0)
+        assert statuses(unwake(now, [find_host(host)])) == {host: "removed"}
+        assert not file(place, host).exists()
+
+
+def test_a_hook_that_the_person_took_out_is_neither_stale_nor_put_back(place: Place) -> None:
+    codex = find_host("codex")
+    list(wake(place, [codex]))
+    path = file(place, "codex")
+    text = path.read_text()
+    path.write_text(text[: text.index("[[hooks.UserPromptSubmit]]")] + text[text.index("[[hooks.Stop]]") :])
+    now = moved(place)
+    assert statuses(refresh(now, [codex])) == {"codex": "updated"}
+    assert set(hooks_of(place, "codex")) == {"SessionStart", "Stop"}
+    path.write_text('model = "x"\n')
+    assert stale(place, [codex]) == []
+    assert list(refresh(place, [codex])) == []
+    assert path.read_text() == 'model = "x"\n'
+
+
+def test_hooks_that_were_never_agreed_to_are_not_added_by_bringing_them_up_to_date(place: Place) -> None:
+    file(place, "codex").write_text(CODEX)
+    assert list(refresh(moved(place), HOSTS)) == []
+    assert file(place, "codex").read_text() == CODEX
+
+
+@pytest.mark.parametrize("name", ["hooks.json", "hooks/hooks.json"])
+def test_a_file_of_droid_that_hides_the_hooks_of_its_settings_gets_ours(place: Place, name: str) -> None:
+    droid = find_host("droid")
+    path = Path(place.env["HOME"]) / ".factory" / name
+    path.parent.mkdir(exist_ok=True)
+    theirs = '{"Stop": [{"hooks": [{"type": "command", "command": "say done"}]}]}'
+    path.write_text(theirs)
+    assert statuses(wake(place, [droid])) == {"droid": "added"}
+    assert set(parsed(path)) == {"Stop", "SessionStart"}
+    assert len(parsed(path)["Stop"]) == 2
+    assert not file(place, "droid").exists()
+    assert statuses(refresh(moved(place), [droid])) == {"droid": "updated"}
+    assert statuses(unwake(place, [droid])) == {"droid": "removed"}
+    assert path.read_text() == theirs
+
+
 # -- what is refused -----------------------------------------------------------------------------------------
 
 
@@ -294,7 +361,7 @@ def test_a_dry_run_shows_what_would_be_and_writes_nothing(place: Place) -> None:
     before = file(place, "codex").read_bytes()
     assert {outcome.status for outcome in unwake(place, list(HOSTS), dry_run=True)} == {"removed"}
     assert file(place, "codex").read_bytes() == before
-    assert len(Ledger(place.home).entries("hook")) == 10
+    assert len(Ledger(place.home).entries("hook")) == 18
 
 
 def test_codex_users_are_told_to_trust_the_hooks(place: Place) -> None:

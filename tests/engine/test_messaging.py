@@ -756,7 +756,7 @@ def test_a_handoff_names_its_taker_also_where_an_id_was_given() -> None:
         async with engine_world() as served:
             alice, bob = await served.room("alice", "bob")
             given = await alice.handoff("go", to=(await bob.whoami()).id)
-            assert given.for_ == "bob"
+            assert (given.for_, given.name) == ("bob", "auth-redesign")
             handoff = (await bob.recv()).messages[-1].handoff
             assert isinstance(handoff, t.Handoff)
             assert handoff.for_ == "bob"

@@ -377,6 +377,8 @@ def test_a_wrong_key_in_another_home_says_which_home_this_is() -> None:
             assert error.code == "unknown_key"
             assert "/home/sam/other" in error.hint
             assert "--as" in error.hint
+            # A model has no use for any of that.
+            assert "--as" not in (await wrong_join(await served.window("w"), "ZZZZZZZZ")).hint
 
     run(main)
 
@@ -772,7 +774,7 @@ def test_a_long_room_shows_the_recap_and_the_newest_tail_and_says_what_it_left_o
             assert landed.truncated
             assert (landed.first_unshown, landed.last_unshown) == (2, 581)
             assert "580 messages" in landed.hint
-            assert "--since 1" in landed.hint
+            assert "follow number 1" in landed.hint
             await bob.commit(landed)
 
             await alice.send("after")
@@ -932,6 +934,19 @@ def test_an_ambiguous_name_decides_nothing_and_lists_who_it_could_be() -> None:
             assert len(await alice.requests()) == 2
             await person.approve("bob", room=two.room)
             assert [request.room for request in await alice.requests()] == [one.room]
+
+    run(main)
+
+
+def test_a_decision_is_answered_with_names() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, opened, (bob, carol) = await knocking(served, "bob", "carol")
+            approved = await alice.approve((await bob.whoami()).id)
+            assert (approved.name, approved.room_name) == ("bob", opened.name)
+            denied = await alice.deny("carol")
+            assert (denied.name, denied.room_name) == ("carol", opened.name)
+            assert carol.caller.agent == denied.agent
 
     run(main)
 
@@ -1188,6 +1203,8 @@ def test_the_person_ends_a_session_that_any_of_their_agents_owns() -> None:
             person, window, bob = await served.person(), await served.window("w"), await served.agent("bob")
             opened = await window.open("one")
             await served.admit(opened, bob)
+            # The only one there is, and still it has to be named.
+            assert (await person.refused("session.close", t.CloseSession())).code == "no_active_session"
             assert await person.close("one") == "closed"
             assert (await window.refused("message.send", t.Send(text="x"))).code == "room_closed"
             (closed,) = [

@@ -294,6 +294,47 @@ def test_a_member_that_watches_sees_who_comes_and_goes_and_nothing_of_who_knocks
     run(main)
 
 
+def test_what_an_agent_that_came_later_may_see_is_followed_too() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob, carol = await served.agent("alice"), await served.agent("bob"), await served.agent("carol")
+            opened = await alice.open("one", context="")
+            await served.admit(opened, bob)
+            person = await served.person()
+            async with watching(served, person, "room.watch", t.WatchRoom(room=opened.room)) as stream:
+                await settle()
+                await served.admit(opened, carol)
+                assert [event for _, event, _ in await watched(stream, 2)] == ["knocked", "joined"]
+                await bob.send("for carol", visible_to=("carol",))
+                assert await watched(stream, 1) == [(3, "message", "for carol")]
+                await carol.close()
+                await carol.join(opened.key)
+                await alice.send("meanwhile", visible_to=("bob",))
+                assert [event for _, event, _ in await watched(stream, 3)] == ["left", "knocked", "message"]
+
+    run(main)
+
+
+def test_whoever_left_follows_a_room_no_longer() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.room("alice", "bob", context="")
+            room = (await alice.rooms())[0].room
+            codes: list[str] = []
+
+            async def watch() -> None:
+                codes.append(await refused(served, bob, t.WatchRoom(room=room)))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(watch)
+                await settle()
+                await (await served.agent("bob")).close()
+                await alice.send("not for bob")
+            assert codes == ["no_such_room"]
+
+    run(main)
+
+
 def test_who_came_and_went_is_found_among_any_number_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams_module, "LIFE_PAGE", 7)
 

@@ -106,9 +106,17 @@ def daemon(home: Path) -> Iterator[FakeDaemon]:
                 ("codex", "UserPromptSubmit"),
                 ("gemini", "SessionStart"),
                 ("gemini", "BeforeAgent"),
+                ("qwen", "SessionStart"),
+                ("qwen", "UserPromptSubmit"),
+                ("droid", "SessionStart"),
             ]
         ),
         ("claude-code", "Stop", True, {"decision": "block", "reason": LINE}),
+        ("copilot", "SessionStart", False, {"additionalContext": LINE}),
+        ("copilot", "UserPromptSubmit", False, {"additionalContext": LINE}),
+        ("qwen", "Stop", True, {"decision": "block", "reason": LINE}),
+        ("copilot", "Stop", True, {"decision": "block", "reason": LINE}),
+        ("droid", "Stop", True, {"decision": "block", "reason": LINE}),
         ("codex", "Stop", True, {"decision": "block", "reason": LINE}),
         ("gemini", "AfterAgent", True, {"decision": "block", "reason": LINE}),
         ("cursor", "stop", True, {"followup_message": LINE}),
@@ -127,7 +135,7 @@ def test_each_event_is_answered_in_its_hosts_own_shape(
 
 
 def test_every_event_of_every_host_is_either_tested_above_or_is_the_waiter() -> None:
-    assert len(EVERY_EVENT) == 11
+    assert len(EVERY_EVENT) == 19
     assert [host for host, event in EVERY_EVENT if event == "Wait"] == ["claude-code"]
 
 

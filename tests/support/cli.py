@@ -61,13 +61,14 @@ class Shell:
         *argv: str,
         stdin: bytes = b"",
         terminal: bool = False,
+        width: int = 100,
         env: Mapping[str, str] | None = None,
         stdout: io.StringIO | None = None,
     ) -> Ran:
         """Run `parler` with these arguments."""
         written = stdout if stdout is not None else Terminal() if terminal else io.StringIO()
         errors = Terminal() if terminal else io.StringIO()
-        out = Output(written, errors, json=wants_json(argv), width=100)
+        out = Output(written, errors, json=wants_json(argv), width=width)
         environment = {"HOME": str(self.home), **(env or {})}
         source = Keyboard(stdin) if terminal else io.BytesIO(stdin)
         code = main(argv, out=out, env=environment, open_client=self.daemon.connect, stdin=source)
