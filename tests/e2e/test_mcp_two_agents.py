@@ -128,6 +128,7 @@ def test_two_agents_meet_talk_and_hand_over(home: Home) -> None:
             listed = await alice.session.list_tools()
             table = json.loads(static.raw()["tools/list"])["tools"]
             assert [tool.name for tool in listed.tools] == [tool["name"] for tool in table]
+            assert [tool.name for tool in listed.tools if tool.output_schema is not None] == []
 
             room = await come_together(alice, bob)
             assert texts(await bob.call("parler_recv")) == []
