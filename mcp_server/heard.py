@@ -227,7 +227,7 @@ class Heard:
     @property
     def you(self) -> str:
         """Who the reader is."""
-        return self._find(r"^(?:Meanwhile )?You are (\S+?)(?:\.$| in )")
+        return self._find(r"^You are (\S+?)(?:\.$| in )")
 
     @property
     def room(self) -> str:
@@ -235,7 +235,7 @@ class Heard:
         return (
             self._find(r"^Sent #\d+ to (\S+?)(?:\.$| before; )")
             or self._find(r"^The turn is offered to \S+ in (\S+?)(?:\. | before; )")
-            or self._find(r"^(?:Meanwhile )?You are \S+ in ([^\s,;]+)[,;]")
+            or self._find(r"^You are \S+ in ([^\s,;]+)[,;]")
             or self._find(r"^(?:Meanwhile )?\d+ in (\S+):$")
             or self._find(r"^In (\S+):$")
         )

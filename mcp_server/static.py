@@ -53,7 +53,7 @@ INSTRUCTIONS: Final = "\n".join(
         "parler_send, call it again. Do not poll with short waits, and do not run two at once. What a call showed "
         "counts as read with your next call.",
         "Hand the turn over with parler_handoff. parler_rooms shows rooms, members, who knocks and where a message got "
-        "to. A write can be repeated safely by passing the key it returned.",
+        "to. A write that failed names a key: with that key it can be repeated safely.",
     )
 )
 """What a host tells its model about the server as a whole. Many hosts show none of it and one only the first 250

@@ -380,7 +380,9 @@ class Window:
             return shown, sent.room
         news = scribe.write(page, room=params.room)
         self._take_down(request, before, news.cut, params.room)
-        return Shown(f"{shown.text}Meanwhile {news.text}", news.cut), sent.room
+        # A page in a room that the reader has not met begins with who it is there.
+        meanwhile = "Meanwhile " if news.text[0].isdigit() else ""
+        return Shown(f"{shown.text}{meanwhile}{news.text}", news.cut), sent.room
 
     # -- lost answers ------------------------------------------------------------------------------------------
 
