@@ -19,7 +19,7 @@ import logging
 import re
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -35,7 +35,7 @@ from mcp_server.tools.failures import failure
 from mcp_server.tools.results import Cut, Scribe, Shown, ended
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import Millis, Position, RoomId
-from parlerd.engine.callers import Caller
+from parlerd.engine.callers import Caller, Told
 from parlerd.operations import types as t
 from parlerd.operations.tools import TOOLS, AskApproval, Meaning, Tool, resolve
 from parlerd.operations.traits import UNMEASURED, HostTraits
@@ -80,15 +80,6 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class _Page:
-    """What one answer changed in `Caller.shown`: where its page went, and where the one before it had."""
-
-    room: RoomId
-    before: Position | None
-    upto: Position
-
-
-@dataclass(slots=True)
 class _Begun:
     """A message that was shown in part. `asked` is the room as the call named it; `upto` is acknowledged once the rest
     was shown, which begins at `offset`."""
@@ -98,6 +89,17 @@ class _Begun:
     seq: int
     offset: int
     upto: Position
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """What the reader had been shown and told before an answer: where all stands again when the host drops that."""
+
+    shown: dict[RoomId, Position]
+    begun: _Begun | None
+    told: Told
+    met: frozenset[str]
+    explained: bool
 
 
 class Window:
@@ -126,9 +128,8 @@ class Window:
         self._workspace_of = workspace_of
         self._wait_max_ms = wait_max_ms
         self._calls = 0
-        self._unwritten: set[RequestId] = set()
-        self._written: dict[RequestId, list[_Page]] = {}
-        self._pages: dict[RequestId, list[_Page]] = {}
+        self._unwritten: dict[RequestId, _Before] = {}
+        self._written: dict[RequestId, _Before] = {}
         self._begun: _Begun | None = None
         self._used: dict[str, int] = {}
         self._lost = dict(lost or {})
@@ -199,15 +200,16 @@ class Window:
         A host that withdraws a call which was answered just now drops the answer; some also withdraw what succeeded,
         and of those only a withdrawal before the answer counts.
         """
-        if written:
-            self._unwritten.discard(request)
-            if request in self._pages:
-                self._written[request] = self._pages.pop(request)
-        elif request in self._unwritten:
-            self._unwritten.discard(request)
-            self._not_shown(self._pages.pop(request, []))
-        elif request in self._written and not self.traits.cancels_answered:
-            self._not_shown(self._written.pop(request))
+        before = self._unwritten.pop(request, None)
+        if written and before is not None:
+            self._written[request] = before
+            if len(self._written) > MAX_CALLS:
+                # Calls that overlap for ever: whoever withdraws one this old has read its answer.
+                del self._written[next(iter(self._written))]
+        elif not written and before is not None:
+            self._go_back(before)
+        elif not written and not self.traits.cancels_answered and request in self._written:
+            self._go_back(self._written.pop(request))
 
     async def _begin(self, replay: bool) -> None:
         """What every tool call does first."""
@@ -225,18 +227,17 @@ class Window:
             return scribe.write(await approve.ask(self.engine, self.caller, params, form)), ""
         if not meaning.operation.waits and not meaning.operation.needs_key:
             return scribe.write(await self._call(meaning.operation.name, params)), ""
-        self._unwritten.add(request)
-        before = dict(self.caller.shown)
+        before = self._unwritten[request] = self._stand()
         try:
             if isinstance(params, t.Recv):
-                return await self._receive(request, params, meaning.offset, longest_ms)
+                return await self._receive(params, meaning.offset, longest_ms)
             asked_ms = getattr(params, "wait_ms", 0)
             if isinstance(params, t.JoinSession) and asked_ms > longest_ms:
                 params = msgspec.structs.replace(params, wait_ms=longest_ms)
             result = await self._call(meaning.operation.name, params)
             if isinstance(result, t.JoinedSession):
                 shown = scribe.write(result)
-                self._take_down(request, before, shown.cut, None)
+                self._take_down(before.shown, shown.cut, None)
                 if result.status == "pending" and asked_ms > longest_ms:
                     return Shown(f"{shown.text}{_cut_short(longest_ms)}\n", shown.cut), result.room
                 return shown, result.room
@@ -245,12 +246,11 @@ class Window:
             # Whoever was woken by it goes first: they wait longer for it than its author for the news.
             await trio.lowlevel.checkpoint()
             assert isinstance(params, t.Send)
-            return await self._with_news(request, params, result)
+            return await self._with_news(params, result)
         except BaseException:
-            self._unwritten.discard(request)
             # The engine may have counted a page as shown that the host will never see.
-            self._pages.pop(request, None)
-            self.caller.shown = before
+            self._unwritten.pop(request, None)
+            self._go_back(before)
             raise
 
     async def _call(self, operation: str, params: t.Params) -> t.Result:
@@ -287,33 +287,34 @@ class Window:
 
     # -- what was shown ----------------------------------------------------------------------------------------
 
-    def _take_down(
-        self, request: RequestId, before: Mapping[RoomId, Position], cut: Cut | None, asked: str | None
-    ) -> None:
-        """Take down what the answer to `request` counts as shown. Of a message that goes on nothing counts yet."""
+    def _stand(self) -> _Before:
+        scribe, caller = self.scribe, self.caller
+        return _Before(
+            dict(caller.shown), self._begun, caller.told.copy(), frozenset(scribe.met), scribe.fencer.explained
+        )
+
+    def _go_back(self, before: _Before) -> None:
+        """The reader never saw an answer: what it showed is shown again, and what it said is said again."""
+        # Other calls may have shown something meanwhile. At worst something is shown twice; nothing is lost.
+        self.caller.shown = dict(before.shown)
+        self.caller.told = before.told.copy()
+        self._begun = before.begun
+        self.scribe.met = set(before.met)
+        self.scribe.fencer.explained = before.explained
+
+    def _take_down(self, before: Mapping[RoomId, Position], cut: Cut | None, asked: str | None) -> None:
+        """Of a message that goes on nothing counts as shown yet."""
+        if cut is None:
+            return
         shown = self.caller.shown
-        pages = [_Page(room, before.get(room), upto) for room, upto in shown.items() if before.get(room) != upto]
-        if cut is not None and pages:
-            page = pages[0]
-            self._restore(page)
-            self._begun = _Begun(asked, page.room, cut.seq, cut.offset, page.upto)
-            pages = []
-        if pages:
-            self._pages[request] = pages
-
-    def _not_shown(self, pages: list[_Page]) -> None:
-        """The host dropped the answer with these pages: they are shown again."""
-        for page in pages:
-            if self.caller.shown.get(page.room) == page.upto:
-                self._restore(page)
-            self.caller.told.unread.pop(page.room, None)
-
-    def _restore(self, page: _Page) -> None:
-        # At worst something is shown twice; nothing is lost.
-        if page.before is None:
-            self.caller.shown.pop(page.room, None)
-        else:
-            self.caller.shown[page.room] = page.before
+        for room, upto in list(shown.items()):
+            if before.get(room) != upto:
+                self._begun = _Begun(asked, room, cut.seq, cut.offset, upto)
+                if room in before:
+                    shown[room] = before[room]
+                else:
+                    del shown[room]
+                return
 
     # -- pages -------------------------------------------------------------------------------------------------
 
@@ -322,18 +323,18 @@ class Window:
         assert isinstance(page, t.Received)
         return page
 
-    async def _receive(self, request: RequestId, params: t.Recv, offset: int, longest_ms: Millis) -> tuple[Shown, str]:
+    async def _receive(self, params: t.Recv, offset: int, longest_ms: Millis) -> tuple[Shown, str]:
         asked_ms = params.wait_ms
         params = msgspec.structs.replace(params, wait_ms=min(asked_ms, longest_ms))
         begun = self._goes_on(params, offset)
         if begun is not None:
-            return await self._rest(request, params, begun, offset)
+            return await self._rest(params, begun, offset)
         if offset:
             params = msgspec.structs.replace(params, limit=1)
         before = dict(self.caller.shown)
         page = await self._page(params)
         shown = self.scribe.write(page, offset=offset, room=params.room)
-        self._take_down(request, before, shown.cut, params.room)
+        self._take_down(before, shown.cut, params.room)
         if not page.messages and asked_ms > longest_ms:
             return Shown(f"{shown.text}{_cut_short(longest_ms)}\n"), page.room
         return shown, page.room
@@ -349,21 +350,19 @@ class Window:
             return begun if here and not params.mentions and params.kind is None else None
         return begun if here and params.since == begun.seq - 1 and 0 < offset <= begun.offset else None
 
-    async def _rest(self, request: RequestId, params: t.Recv, begun: _Begun, offset: int) -> tuple[Shown, str]:
+    async def _rest(self, params: t.Recv, begun: _Begun, offset: int) -> tuple[Shown, str]:
         look = t.Recv(room=begun.room, since=begun.seq - 1, limit=1)
         page = await self._page(look)
         page = msgspec.structs.replace(page, acknowledges=True)
         shown = self.scribe.write(page, offset=offset or begun.offset, room=params.room)
         if shown.cut is not None:
-            begun.offset = max(begun.offset, shown.cut.offset)
+            self._begun = replace(begun, offset=max(begun.offset, shown.cut.offset))
         else:
-            before = self.caller.shown.get(begun.room)
-            self.caller.shown[begun.room] = max(begun.upto, before or begun.upto)
-            self._pages[request] = [_Page(begun.room, before, self.caller.shown[begun.room])]
+            self.caller.shown[begun.room] = max(begun.upto, self.caller.shown.get(begun.room, begun.upto))
             self._begun = None
         return shown, page.room
 
-    async def _with_news(self, request: RequestId, params: t.Send, sent: t.Sent) -> tuple[Shown, str]:
+    async def _with_news(self, params: t.Send, sent: t.Sent) -> tuple[Shown, str]:
         """The answer to a send, and what arrived meanwhile. The send stands whatever becomes of that."""
         scribe = self.scribe
         shown = scribe.write(sent)
@@ -379,7 +378,7 @@ class Window:
         if not page.messages:
             return shown, sent.room
         news = scribe.write(page, room=params.room)
-        self._take_down(request, before, news.cut, params.room)
+        self._take_down(before, news.cut, params.room)
         # A page in a room that the reader has not met begins with who it is there.
         meanwhile = "Meanwhile " if news.text[0].isdigit() else ""
         return Shown(f"{shown.text}{meanwhile}{news.text}", news.cut), sent.room

@@ -53,6 +53,10 @@ class Told:
     doors: dict[RoomId, str] = field(default_factory=dict)
     hosts: str = ""
 
+    def copy(self) -> Told:
+        """What was said up to now, for a look ahead or a way back."""
+        return Told(self.begun, dict(self.unread), dict(self.members), set(self.requests), dict(self.doors), self.hosts)
+
 
 @dataclass(slots=True, eq=False)
 class Caller:

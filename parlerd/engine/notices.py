@@ -60,8 +60,7 @@ class Notices:
         if caller.via != "mcp" or caller.agent is None or not caller.told.begun:
             return False
         me = self._desk.rooms.home.aggregate.state.agents[caller.agent]
-        told = caller.told
-        copy = Told(True, {}, dict(told.members), set(told.requests), dict(told.doors))
+        copy = caller.told.copy()
         for membership in self._desk.driver.store.memberships(me.id):
             try:
                 room = (await self._desk.rooms.get(membership.room)).aggregate

@@ -306,6 +306,48 @@ def test_a_message_that_was_shown_in_part_is_shown_from_its_beginning_after_a_ki
     in_engine(main)
 
 
+@pytest.mark.parametrize("then", [{}, {"since": 0, "offset": 0}])
+def test_a_first_part_that_the_host_dropped_is_shown_again_from_its_beginning(then: dict[str, int]) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, window = await in_room(served)
+            await alice.send("".join(f"{n:05d}," for n in range(4_000)))
+            dropped = await call(window, 1, "parler_recv")
+            window.settled(1, written=False)
+            again = await call(window, 2, "parler_recv", **then)  # type: ignore[arg-type]
+            assert hear(again.text).texts == hear(dropped.text).texts
+            # What was said only in the dropped answer is said again, too.
+            assert EXPLANATION in again.text
+            assert hear(again.text).you == "claude-code"
+            window.settled(2, written=False)
+            texts, _ = await read_on(window, await heard(window, 3))
+            assert texts == ["".join(f"{n:05d}," for n in range(4_000))]
+
+    in_engine(main)
+
+
+def test_a_notice_in_an_answer_that_was_dropped_is_said_again() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            _, window = await in_room(served, context="recap")
+            await heard(window, 1)
+            await served.admit(await (await served.agent("carol")).open("other"), Party(*_called(served, window)))
+            await heard(window, 2)
+            await (await served.agent("carol")).send("news", room="other")
+            for id in (3, 4):
+                assert "1 new in other" in (await call(window, id, "parler_recv", room="x")).text
+                window.settled(id, written=False)
+
+    in_engine(main)
+
+
+def _called(served: Served, window: Window) -> tuple[Any, Caller]:
+    async def ask(op: str, params: t.Params) -> t.Result:
+        return await served.engine.call(op, params, window.caller)
+
+    return ask, window.caller
+
+
 def test_a_dropped_part_is_shown_again_by_its_offset() -> None:
     async def main() -> None:
         async with engine_world() as served:
