@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def _send_arguments(parser: Parser) -> None:
     parser.add_argument(
-        "text", nargs="?", type=unicode_text, metavar="TEXT", help="the message; - or nothing reads stdin"
+        "text", nargs="*", default=[], type=unicode_text, metavar="TEXT", help="the message; - or nothing reads stdin"
     )
     room_argument(parser)
     parser.add_argument(
@@ -43,7 +43,8 @@ def _send_arguments(parser: Parser) -> None:
 
 
 def _send(ctx: Context, args: Namespace) -> int:
-    text = args.text
+    # Words that were not quoted are one message, as they are to `echo`.
+    text = " ".join(args.text) if args.text else None
     if text is None or text == "-":
         if text is None and ctx.stdin.isatty():
             raise UsageError("TEXT is missing; give the message, or - to read it from stdin", path="parler send")
@@ -190,8 +191,6 @@ def _show(ctx: Context, page: t.Received | t.ReceivedAll, args: Namespace) -> No
         if each.more and not args.watch:
             again = f"--since {each.messages[-1].seq}" if _looks_back(args) else "the same command again"
             out.note(f"More follows in '{each.name}': {again}.")
-        if not each.acknowledges:
-            out.note("Not acknowledged: a live window acts under this name. --take acknowledges all the same.")
     if not shown:
         out.note("Nothing new.")
     for each in pages:

@@ -44,14 +44,30 @@ def _open_arguments(parser: Parser) -> None:
         "--context", default="", type=unicode_text, metavar="TEXT", help="the recap whoever joins begins with"
     )
     context.add_argument("--context-file", metavar="FILE", help="read the recap from a file, or from stdin with -")
-    parser.add_argument("--no-approval", action="store_true", help="let the key alone admit, without asking a person")
+    gate = parser.add_mutually_exclusive_group()
+    gate.add_argument(
+        "--approval",
+        action="store_const",
+        const=True,
+        default=None,
+        help="ask a person about each one who knocks (the default, unless the settings say otherwise)",
+    )
+    gate.add_argument(
+        "--no-approval",
+        dest="approval",
+        action="store_const",
+        const=False,
+        help="let the key alone admit, without asking a person",
+    )
     parser.add_argument(
         "--approver", choices=("person", "agent"), default="person", help="who decides (default: person)"
     )
     parser.add_argument(
         "--preapprove", action="append", default=[], metavar="ID", help="an agent id to admit without asking"
     )
-    parser.add_argument("--ttl", type=seconds, metavar="S", help="seconds the key lives (default: a day)")
+    parser.add_argument(
+        "--ttl", type=_lifetime, metavar="S", help="seconds the key lives, from 60 to 30 days (default: a day)"
+    )
     parser.add_argument(
         "--max-uses", type=positive, metavar="N", help="how many may come in with the key (default: 50)"
     )
@@ -64,11 +80,23 @@ def _open_arguments(parser: Parser) -> None:
     parser.add_argument("--key", type=unicode_text, metavar="KEY", help="idempotency key (default: random)")
 
 
+def _lifetime(text: str) -> int:
+    """How long a key lives, in milliseconds."""
+    import argparse
+
+    span = seconds(text)
+    if not t.MIN_TTL_MS <= span <= t.MAX_TTL_MS:
+        raise argparse.ArgumentTypeError(
+            f"a key lives from {t.MIN_TTL_MS // 1000} seconds to {t.MAX_TTL_MS // 86_400_000} days, not {text} seconds"
+        )
+    return span
+
+
 def _open(ctx: Context, args: Namespace) -> int:
     params = t.OpenSession(
         context=_context_text(ctx, args.context, args.context_file),
         topic=args.topic,
-        approval=False if args.no_approval else None,
+        approval=args.approval,
         approver=args.approver,
         preapprove=tuple(args.preapprove),
         ttl_ms=args.ttl,

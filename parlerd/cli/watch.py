@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 CATCH_UP: Final = 200
 """Messages asked for again after the connection was lost; those that were shown are left out."""
 
+MAX_NAMES: Final = 8
+"""Members that are named when a watch begins; `roster` has all of them."""
 _HAPPENED: Final = {
     "joined": "came in",
     "left": "left",
@@ -39,6 +41,8 @@ def _watch(ctx: Context, args: Namespace) -> int:
     shown: deque[str] = deque(maxlen=2 * t.MAX_PAGE)
     tail = min(args.tail, t.MAX_PAGE)
     lost = number = 0
+    if not ctx.out.json:
+        _say_which(ctx, args.room)
     while True:
         try:
             for item in ctx.client().stream("room.watch", t.WatchRoom(room=args.room, tail=tail)):
@@ -58,6 +62,16 @@ def _watch(ctx: Context, args: Namespace) -> int:
             ctx.out.note(("The daemon went away; connecting again.", "warn"))
             ctx.recover(error, None)
             tail = CATCH_UP
+
+
+def _say_which(ctx: Context, room: str | None) -> None:
+    """Which room this follows and who is in it: nothing may happen there for a long while."""
+    found = ctx.call_again("rooms.roster", t.Roster(room=room), t.RosterResult)
+    names = [member.name for member in found.members]
+    shown = ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")
+    ctx.out.note(
+        "Following ", (f"'{found.name}'", "name"), f". In it: {shown}. Ctrl-C ends this, and acknowledges nothing."
+    )
 
 
 def _numbered(item: t.WatchItem, number: int) -> t.WatchItem:

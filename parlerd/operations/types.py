@@ -16,6 +16,10 @@ from parlerd.core.model import Approver, History, PeerText, Stage, Verified
 
 MAX_PAGE = 500
 """Messages in one page at most; a larger limit means this. Source: CLI spec."""
+MIN_TTL_MS = 60_000
+"""A key that lives shorter than a minute is gone before it was passed on."""
+MAX_TTL_MS = 30 * 86_400_000
+"""A key that anybody may still hold is not left open for longer than a month."""
 MAX_WAIT_MS = 3_600_000
 """A wait is at most an hour; callers that want more ask again."""
 
@@ -96,7 +100,7 @@ class OpenSession(Params, frozen=True, kw_only=True):
     approval: bool | None = None
     approver: Approver = "person"
     preapprove: tuple[str, ...] = ()
-    ttl_ms: Annotated[int, Meta(ge=60_000, le=30 * 86_400_000)] | None = None
+    ttl_ms: Annotated[int, Meta(ge=MIN_TTL_MS, le=MAX_TTL_MS)] | None = None
     max_uses: Annotated[int, Meta(ge=1, le=10_000)] | None = None
     history: History = "full"
     key: Key | None = None

@@ -141,6 +141,25 @@ def item(text: str, id: str) -> t.WatchItem:
     return t.WatchItem(room=ROOM, name="auth", event="message", message=message(text, id=id), at=1)
 
 
+def roster(*names: str) -> t.RosterResult:
+    members = [
+        t.RosterMember(
+            id=ALICE, name=name, role="", host="codex", owner=False, state="member", presence="idle", since=1
+        )
+        for name in names
+    ]
+    return t.RosterResult(room=ROOM, name="auth", members=members)
+
+
+def test_watch_says_at_once_which_room_it_follows(shell: Shell) -> None:
+    shell.daemon.answers("rooms.roster", roster("alice", "bob\x1b[2K", *(f"c{n}" for n in range(8))))
+    shell.daemon.streams("room.watch", KeyboardInterrupt())
+    ran = shell.run("watch", "--room", "auth")
+    assert ran.code == 130
+    assert ran.stderr.startswith("Following 'auth'. In it: alice, bob\\x1b[2K, c0, c1, c2, c3, c4, c5 and 2 more.")
+    assert shell.daemon.params_of("rooms.roster") == [t.Roster(room="auth")]
+
+
 def test_watch_prints_one_object_a_line(shell: Shell) -> None:
     joined = t.WatchItem(room=ROOM, name="auth", event="joined", agent="bob", at=2)
     shell.daemon.streams("room.watch", item("one", "m_1"), joined)
@@ -174,6 +193,7 @@ def test_watch_for_a_person_names_who_came(shell: Shell) -> None:
         t.WatchItem(room=ROOM, name="auth", event="left", agent="bob", at=2),
         t.WatchItem(room=ROOM, name="auth", event="closed", at=2),
     )
+    shell.daemon.answers("rooms.roster", roster("alice", "bob"))
     ran = shell.run("watch")
     assert "bob\\x1b[2K came in" in ran.stdout
     assert "\x1b" not in ran.stdout

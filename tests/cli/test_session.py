@@ -68,6 +68,26 @@ def test_open_passes_every_flag(shell: Shell) -> None:
     ]
 
 
+@pytest.mark.parametrize(("flags", "approval"), [([], None), (["--approval"], True), (["--no-approval"], False)])
+def test_the_gate_is_asked_for_refused_or_left_to_the_settings(
+    shell: Shell, flags: list[str], approval: bool | None
+) -> None:
+    shell.daemon.answers("session.open", opened())
+    assert shell.run("session", "open", *flags).code == 0
+    (params,) = shell.daemon.params_of("session.open")
+    assert isinstance(params, t.OpenSession)
+    assert params.approval is approval
+
+
+@pytest.mark.parametrize("ttl", ["1", "59.9", "2592001"])
+def test_a_lifetime_out_of_bounds_is_refused_in_the_words_that_were_typed(shell: Shell, ttl: str) -> None:
+    ran = shell.run("session", "open", "--ttl", ttl)
+    assert ran.code == 2
+    assert f"from 60 seconds to 30 days, not {ttl} seconds" in ran.stderr
+    assert "$." not in ran.stderr
+    assert shell.daemon.ops() == []
+
+
 def test_an_ungated_key_comes_with_a_warning(shell: Shell) -> None:
     shell.daemon.answers("session.open", opened(approval=False, mcp_command=None, warning="Keep this key secret."))
     ran = shell.run("session", "open", "--no-approval")

@@ -169,14 +169,14 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "session.approve": ("session", "approve", "bob"),
     "session.deny": ("session", "deny", "bob"),
     "session.close": ("session", "close"),
-    "session.list": ("session", "list"),
+    "session.list": ("session", "list", "--wide"),
     "session.revoke": ("session", "revoke", "A3KE7DJR"),
     "message.send": ("send", "hi"),
     "message.recv": ("recv",),
     "message.recv_all": ("recv", "--all-rooms"),
     "message.why": ("why", "m_0123456789abcdefghij"),
     "handoff.give": ("handoff", "--next", "go"),
-    "rooms.list": ("rooms",),
+    "rooms.list": ("rooms", "--wide"),
     "rooms.roster": ("roster",),
     "agent.whoami": ("whoami",),
     "approvals.list": ("approvals", "--once"),
@@ -213,6 +213,7 @@ def test_c9_no_foreign_text_reaches_a_terminal_unescaped(tmp_path: Path, op: str
         result = msgspec.structs.replace(result, status="joined")
     if OPERATIONS[op].stream:
         shell.daemon.streams(op, result)
+        shell.daemon.answers("rooms.roster", drawing(t.RosterResult))
     else:
         shell.daemon.answers(op, result)
     shell.daemon.answers("message.commit", t.Committed(room="r", cursor="1"))
