@@ -14,10 +14,11 @@ import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from configs import document, project
+from configs import document, leftovers, project
 from configs.detect import Place, detected, files, glance, plugin, read, server_path, targets
 from configs.disk import DISK
 from configs.document import MAX_BYTES, Refused, Rules
@@ -361,6 +362,37 @@ def _removing(place: Place, hosts: Sequence[Host], dry_run: bool) -> Iterator[Ou
         # Of several files only those that had something to say; one line when there was nothing in any.
         told = [each for each in outcomes if each.status != "unchanged" or each.reason] or outcomes[:1]
         yield from (dataclasses.replace(each, detected=is_here) for each in told)
+        if host.id == leftovers.HOST:
+            yield from _left_over(place, host, dry_run=dry_run)
+
+
+def _left_over(place: Place, host: Host, *, dry_run: bool) -> Iterator[Outcome]:
+    """Take out the entries for one folder alone that start this Parler; an outcome for the file if there are any."""
+    ours = [each for each in leftovers.leftovers(place) if not each.problem]
+    for path in dict.fromkeys(each.file for each in ours):
+        folders = ", ".join(each.folder for each in ours if each.file == path)
+        try:
+            written = rewrite(
+                path,
+                partial(leftovers.without, place=place, file=path),
+                place=place,
+                host_id=host.id,
+                mode=host.mode,
+                dry_run=dry_run,
+            )
+        except (Untouched, Refused) as error:
+            yield dataclasses.replace(_failed(place, host, path, error), snippet="")
+            continue
+        yield Outcome(
+            host=host,
+            detected=True,
+            path=path,
+            status="removed" if written.changed else "unchanged",
+            reason=f"The entry for {folders} alone.",
+            backup=written.backup,
+            diff=difference(written) if dry_run else "",
+            notes=written.notes if written.changed else (),
+        )
 
 
 class _Unwiring:
@@ -596,6 +628,13 @@ def _of_the_project(place: Place, hosts: Sequence[Host]) -> dict[str, tuple[str,
     for path in project.entries(here, place.env):
         owner = next((_OWNERS[part] for part in reversed(path.parts[-3:]) if part in _OWNERS), "claude-code")
         say(owner, f"{path} has an entry named parler of its own, which may be started in place of this one.")
+    if "claude-code" in ids:
+        for each in leftovers.leftovers(place):
+            wrong = f", and {each.problem}" if each.problem else ""
+            say(
+                "claude-code",
+                f"{each.file} has an entry for {each.folder} alone, used there instead{wrong}. {each.fix}.",
+            )
     for path in project.hooks(here, place.env):
         say("claude-code", f"{path} has a hook that may answer Parler's forms in your place.")
     return said

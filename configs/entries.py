@@ -43,7 +43,7 @@ def merged(found: Any, base: Any, ours: dict[str, Any], command: list[str]) -> d
         return ours
     last = base if isinstance(base, dict) else {}
     # Started by way of something else of theirs, and still started as it is to be: nothing to change.
-    is_started = _contains(_words(found), command)
+    is_started = _contains(words_of(found), command)
     result: dict[str, Any] = {}
     for key, value in found.items():
         if key in ours:
@@ -57,7 +57,7 @@ def merged(found: Any, base: Any, ours: dict[str, Any], command: list[str]) -> d
     return result
 
 
-def _words(entry: Any) -> list[str]:
+def words_of(entry: Any) -> list[str]:
     """What an entry starts, word by word; none when it is no shape that we know."""
     if not isinstance(entry, dict):
         return []
@@ -78,7 +78,7 @@ def _contains(words: list[str], part: list[str]) -> bool:
 
 def starts_parler(entry: Any) -> bool:
     """Whether an entry starts a Parler: of this home or another, as a shim or as the program."""
-    words = _words(entry)
+    words = words_of(entry)
     if any(PurePath(word).parts[-2:] == ("run", "shim.py") for word in words):
         return "--host" in words
     return words[1:2] == ["mcp"] and PurePath(words[0]).stem == "parler"
@@ -86,7 +86,7 @@ def starts_parler(entry: Any) -> bool:
 
 def starts_shim_of(entry: Any, place: Place) -> bool:
     """Whether an entry starts the shim of this home."""
-    return str(place.home.shim) in _words(entry)
+    return str(place.home.shim) in words_of(entry)
 
 
 def is_off(host: Host, data: bytes, entry: Any) -> bool:

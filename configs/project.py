@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 
 from configs import document
 from configs.document import Refused, Rules, entry_at
+from configs.entries import starts_parler
 from configs.model import SERVER, expand
 
 FILES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
@@ -98,9 +99,11 @@ def _entry(path: Path, keys: tuple[str, ...]) -> Any:
 
 
 def _is_local(path: Path, folders: list[Path]) -> bool:
-    """Whether Claude Code's own file, which grows to many megabytes, has an entry for one of these folders alone."""
+    """Whether Claude Code's own file, which grows to many megabytes, has an entry for one of these folders alone that
+    starts something else than a Parler (those are `leftovers`)."""
     projects = _table(_json(path, document.MAX_BYTES), "projects")
-    return any(SERVER in _table(_table(projects, str(folder)), "mcpServers") for folder in folders)
+    servers = [_table(_table(projects, str(folder)), "mcpServers") for folder in folders]
+    return any(SERVER in each and not starts_parler(each[SERVER]) for each in servers)
 
 
 def _decides(path: Path) -> bool:

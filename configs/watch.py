@@ -16,6 +16,7 @@ that sleeps.
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import os
 import sys
@@ -86,6 +87,10 @@ class Files(Protocol):
         """Hosts that are installed and not connected, while others are."""
         ...
 
+    def is_connected(self) -> bool:
+        """Whether the ledger has an entry in some host. Quick enough to be asked where an answer is made."""
+        ...
+
 
 @dataclass(slots=True)
 class _Tries:
@@ -120,9 +125,6 @@ class Watcher:
         self._tries.clear()
         self._poked.set()
 
-    def is_connected(self) -> bool:
-        return bool(self._names)
-
     def notice(self) -> str:
         names = sorted({drift.host.name for drift in self._lost})
         if not names:
@@ -141,6 +143,10 @@ class Watcher:
             )
             found.append((what, f"quit {name}, then run: parler connect {drift.host.id}"))
         return found
+
+    def is_connected(self) -> bool:
+        """Whether any host was connected here, by the ledger as it is now. Blocks for one small file."""
+        return self._files.is_connected()
 
     # -- the loop ----------------------------------------------------------------------------------------------
 
@@ -295,6 +301,14 @@ class HostFiles:
         if not connected:
             return []
         return [host for host in HOSTS if host.id not in connected and detected(self._place(), host)]
+
+    def is_connected(self) -> bool:
+        # The file alone: what reads it as entries takes longer to import than it may take here.
+        try:
+            found = json.loads((self._home.connect / "ledger.json").read_bytes())
+            return any(each["kind"] == "entry" for each in found["entries"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
 
     def _place(self) -> Place:
         from configs.detect import Place

@@ -1,4 +1,4 @@
-"""Wakes an idle OpenCode session through the server that the person runs: `POST /session/ID/prompt_async`.
+"""Wakes an idle session of OpenCode or Kilo through the server that the person runs: `POST /session/ID/prompt_async`.
 
     ring -> sessions of the window's directory -> the root that was updated last -> is it idle -> one line as a prompt
 
@@ -7,7 +7,7 @@ Not here: when to ring (`ringing.watch`), whether a turn may begin (`parlerd.eng
 session, and none of another directory gets it; whatever the server does costs one wake, a bounded time and a bounded
 amount of memory.
 
-Source: `GET /doc` of OpenCode 1.18.33.
+Source: `GET /doc` of OpenCode 1.18.33. Kilo 7.7.9 came from its code and answers the same.
 """
 
 from __future__ import annotations
@@ -66,8 +66,9 @@ class _StatusError(Exception):
 class OpenCodeServer:
     """The server at `url`, `http://` and a loopback address with a port, as `parlerd.settings` lets it be."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, name: str = "OpenCode") -> None:
         self._url = url
+        self._name = name
 
     def address(self, window: Caller, directory: str) -> str:
         """OpenCode starts its MCP servers once for each directory, and in it."""
@@ -80,12 +81,12 @@ class OpenCodeServer:
             with trio.fail_after(RING_S):
                 return await trio.to_thread.run_sync(visit.prompt, line, abandon_on_cancel=True)
         except trio.TooSlowError:
-            log.warning("OpenCode's server did not answer within %.0f s", RING_S)
+            log.warning("%s's server did not answer within %.0f s", self._name, RING_S)
         except _StatusError as error:
-            log.warning("OpenCode's server answered with status %s", error)
+            log.warning("%s's server answered with status %s", self._name, error)
         except (OSError, http.client.HTTPException, msgspec.MsgspecError, ValueError, RecursionError) as error:
             # The name alone: what the error says may be the server's words.
-            log.warning("OpenCode's server cannot be asked: %s", type(error).__name__)
+            log.warning("%s's server cannot be asked: %s", self._name, type(error).__name__)
         finally:
             visit.stop()
         return True

@@ -1,11 +1,12 @@
-"""Wakes idle conversations of hosts that offer a way: Codex through `codex queue`, OpenCode through its server.
+"""Wakes idle conversations of hosts that offer a way: Codex through `codex queue`, OpenCode and Kilo through their
+servers, Qwen Code through its inbox.
 
     window called a tool -> watch --wake.check--> engine -> a bell rings: one line of counts and ids
 
 Not here: whether a turn may begin and for what (`parlerd.engine.waking`, with its budget), hooks (`hook`), how OpenCode
-is asked (`opencode`). Above: `session`, which has one watch for each window whose host has a bell. Below: the host's
-program or server. Invariants: which program or server that is, is what the person set, never what a window or a message
-says; a bell that fails or hangs costs its one wake and nothing else.
+is asked (`opencode`), and Qwen Code (`qwen`). Above: `session`, which has one watch for each window whose host has a
+bell. Below: the host's program or server. Invariants: which program or server that is, is what the person set, never
+what a window or a message says; a bell that fails or hangs costs its one wake and nothing else.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Final, Protocol
 
 import msgspec
@@ -21,9 +23,11 @@ import trio
 
 from mcp_server.hook import line_of
 from mcp_server.port import EnginePort
+from parlerd import controller
 from parlerd.core.errors import ParlerError
 from parlerd.engine.callers import Caller
 from parlerd.operations import types as t
+from parlerd.paths import Home
 from parlerd.settings import Settings
 
 log = logging.getLogger("parlerd.mcp")
@@ -92,8 +96,8 @@ class CodexQueue:
             log.warning("codex queue did not end within %.0f s", RING_S)
 
 
-def bells(settings: Settings) -> dict[str, Bell]:
-    """The bells that the person set up, by host."""
+def bells(settings: Settings, home: Home | None = None) -> dict[str, Bell]:
+    """The bells that the person set up, by host: in the settings, and in the home."""
     found: dict[str, Bell] = {}
     if settings.wake_codex_program and settings.wake_codex_remote:
         found["codex"] = CodexQueue(settings.wake_codex_program, settings.wake_codex_remote)
@@ -102,6 +106,14 @@ def bells(settings: Settings) -> dict[str, Bell]:
         from mcp_server.opencode import OpenCodeServer
 
         found["opencode"] = OpenCodeServer(settings.wake_opencode_server)
+    if settings.wake_kilo_server:
+        from mcp_server.opencode import OpenCodeServer
+
+        found["kilo"] = OpenCodeServer(settings.wake_kilo_server, name="Kilo")
+    if home is not None and controller.load(home) is not None:
+        from mcp_server.qwen import QwenInbox
+
+        found["qwen"] = QwenInbox(partial(controller.load, home))
     return found
 
 

@@ -82,7 +82,7 @@ def run(home: Home) -> None:
                 host_files=watcher,
                 stop=stopping.set,
             ) as engine:
-                host = _LateHost(engine, settings)
+                host = _LateHost(engine, settings, home)
 
                 async def load_and_watch() -> None:
                     # One after the other: both import, and the first window waits for its part.
@@ -121,9 +121,10 @@ def _coded(error: Exception) -> Exception:
 class _LateHost:
     """Hosts the windows of agent hosts; a window that comes before the MCP face is imported waits for it."""
 
-    def __init__(self, engine: Engine, settings: Settings) -> None:
+    def __init__(self, engine: Engine, settings: Settings, home: Home) -> None:
         self._engine = engine
         self._settings = settings
+        self._home = home
         self._host: McpHost | None = None
         self._ready = trio.Event()
 
@@ -138,7 +139,7 @@ class _LateHost:
         self._host = session.McpHost(
             self._engine,
             _workspace_of,
-            bells(settings),
+            bells(settings, self._home),
             settings.mcp_era,
             settings.mcp_wait_max_ms,
             traits={host.id: host.traits for host in HOSTS},

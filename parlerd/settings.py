@@ -28,8 +28,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     `approval_default`: whether a new session asks before it lets anyone in. `approval_minimum`: the weakest proof that
     a person decided which counts. `key_ttl_ms`, `key_max_uses`: what a new key gets when the caller names nothing.
     `wake_codex_program`, `wake_codex_remote`: the Codex program, absolute, and the app-server through which it wakes an
-    idle thread, `unix://` and an absolute path; it takes both. `wake_opencode_server`: the OpenCode server that prompts
-    its idle sessions, `http://` with a loopback address and a port.
+    idle thread, `unix://` and an absolute path; it takes both. `wake_opencode_server`, `wake_kilo_server`: the server
+    of OpenCode or Kilo that prompts its idle sessions, `http://` with a loopback address and a port.
     `quota_agent_messages`, `quota_agent_bytes`, `quota_home_messages`, `quota_home_bytes`: what one agent, and all of
     them together, may store in an hour; 0 is no limit.
     `mcp_era`: what an agent host is offered that asks which revisions of MCP are served. `mcp_wait_max_ms`: the longest
@@ -43,6 +43,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     wake_codex_program: str = ""
     wake_codex_remote: str = ""
     wake_opencode_server: str = ""
+    wake_kilo_server: str = ""
     quota_agent_messages: int = 60_000
     """Twice what one client that waits for each answer sends in nine seconds, the longest that a benchmark sends."""
     quota_agent_bytes: int = 256 * 1024 * 1024
@@ -57,8 +58,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError("wake_codex_program must be an absolute path")
         if self.wake_codex_remote and not self.wake_codex_remote.startswith("unix:///"):
             raise ValueError("wake_codex_remote must be unix:// and an absolute path")
-        if self.wake_opencode_server and not _is_loopback(self.wake_opencode_server):
-            raise ValueError("wake_opencode_server must be http:// with 127.0.0.1, localhost or [::1], and a port")
+        for name in ("wake_opencode_server", "wake_kilo_server"):
+            if getattr(self, name) and not _is_loopback(getattr(self, name)):
+                raise ValueError(f"{name} must be http:// with 127.0.0.1, localhost or [::1], and a port")
         if not 0 <= self.mcp_wait_max_ms <= 3_600_000:
             # No wait of any surface is longer than an hour.
             raise ValueError("mcp_wait_max_ms must be from 0 to 3600000")

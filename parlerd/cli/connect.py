@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 VERIFY_MS: Final = 120_000
 _COMMAND: Final = "parler connect"
+_QWEN: Final = "qwen"
+_STDIN: Final = "-"
+_TOKEN_MAX: Final = 65_536
+"""Bytes of a file with a token in it."""
 
 
 def _arguments(parser: Parser) -> None:
@@ -54,6 +58,11 @@ def _arguments(parser: Parser) -> None:
         "--wake", dest="wake", action="store_true", default=None, help="also add the hooks that wake an idle agent"
     )
     wake.add_argument("--no-wake", dest="wake", action="store_false", help="take those hooks out")
+    parser.add_argument(
+        "--wake-token-file",
+        metavar="FILE",
+        help="for qwen alone: wake it by the token of `qwen sessions controllers add` that is in FILE (- is stdin)",
+    )
     consent = parser.add_mutually_exclusive_group()
     consent.add_argument(
         "--allow",
@@ -112,6 +121,7 @@ def _refuse_what_does_not_fit(args: Namespace) -> None:
         ("--no-wake", args.wake is False, bool(reads or args.remove)),
         ("--allow", args.allow is True, bool(reads or args.remove)),
         ("--no-allow", args.allow is False, bool(reads or args.remove)),
+        ("--wake-token-file", args.wake_token_file is not None, bool(reads or args.remove or args.dry_run)),
         ("--timeout", args.timeout is not None, not args.verify),
         ("--yes", args.yes, args.wake is not True and args.allow is not True),
     ]
@@ -142,6 +152,7 @@ def _add(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> int:
     from configs import connect as library
 
     named = bool(args.hosts)
+    token = _token(ctx, hosts, args)
     if (args.wake or args.allow) and not args.dry_run:
         _agree(ctx, place, hosts, args)
     # Refuses another user's home here, before a daemon is started in it; the files come with the iteration.
@@ -153,6 +164,7 @@ def _add(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> int:
     allowed = _allowed(place, hosts, args)
     if not args.dry_run:
         _remember_to_keep(place, found, args.keep)
+        _keep_token(ctx, hosts, token, args)
         _tell_daemon(ctx)
     code = _code(found, hooks, allowed)
     # Of each host that asks or refuses, unless this very command was about that.
@@ -206,6 +218,56 @@ def _agree(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> No
     ctx.out.stderr.flush()
     if ctx.stdin.readline().strip().lower() not in (b"y", b"yes"):
         raise ParlerError("needs_yes", "Nothing was changed.", hint=f"Without {' and '.join(options)}: parler connect")
+
+
+def _token(ctx: Context, hosts: list[Host], args: Namespace) -> str:
+    """The controller token that was handed over, read before anything is written. Raises `UsageError`."""
+    from parlerd.controller import NoToken, parse
+
+    if args.wake_token_file is None:
+        return ""
+    if [host.id for host in hosts] != [_QWEN]:
+        raise UsageError(
+            "--wake-token-file goes with qwen alone: parler connect qwen --wake-token-file FILE", path=_COMMAND
+        )
+    try:
+        data = ctx.stdin.read(_TOKEN_MAX) if args.wake_token_file == _STDIN else _head(args.wake_token_file)
+        return parse(data.decode("utf-8", "replace"))
+    except OSError as error:
+        raise UsageError(f"{args.wake_token_file} cannot be read: {error.strerror}", path=_COMMAND) from error
+    except NoToken as error:
+        raise UsageError(f"{args.wake_token_file}: {error}", path=_COMMAND) from error
+
+
+def _head(name: str) -> bytes:
+    with open(name, "rb") as file:
+        return file.read(_TOKEN_MAX)
+
+
+def _keep_token(ctx: Context, hosts: list[Host], token: str, args: Namespace) -> None:
+    """Store the token in the home, or delete it with the other ways of waking."""
+    if args.wake is False:
+        _forget_token(ctx, hosts)
+    if not token:
+        return
+    from configs.model import expand
+    from parlerd.controller import Controller, store
+
+    found = [path for each in ("${QWEN_HOME}/sessions", "~/.qwen/sessions") if (path := expand(each, ctx.env))]
+    try:
+        store(ctx.home, Controller(found[0], token))
+    except OSError as error:
+        raise ParlerError("home_not_writable", f"The token cannot be kept: {error.strerror}.") from error
+    ctx.out.note("The token is kept in Parler's home. The daemon uses it when it starts anew: parler daemon restart")
+
+
+def _forget_token(ctx: Context, hosts: list[Host]) -> None:
+    from parlerd.controller import forget
+
+    if any(host.id == _QWEN for host in hosts) and forget(ctx.home):
+        ctx.out.note(
+            "The token for Qwen Code's inbox was deleted. To revoke it there: qwen sessions controllers remove"
+        )
 
 
 def _hooks(place: Place, hosts: list[Host], args: Namespace, *, dry_run: bool | None = None) -> list[Outcome]:
@@ -263,6 +325,7 @@ def _remove(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> i
     if not args.dry_run:
         # First, or the daemon puts back what is being taken out.
         forget(place.home, {host.id for host in hosts})
+        _forget_token(ctx, hosts)
     # The latest first: what was added to a file last is what the bytes before it lead back to.
     allowed = list(disallow(place, hosts, dry_run=args.dry_run))
     hooks = list(unwake(place, hosts, dry_run=args.dry_run))

@@ -35,6 +35,7 @@ def host_checks(ctx: Context) -> Iterator[t.Check]:
     yield from _startable(place)
     yield from _stale_hooks(place)
     yield from _consents(place, found)
+    yield from _left_over(ctx, place)
     yield from _of_the_repository(ctx)
 
 
@@ -109,6 +110,18 @@ def _drifted(drift: Drift) -> t.Check:
     if drift.kind in HARMLESS:
         return _ok(drift.host.name, f"{drift.sentence} {drift.fix}".strip())
     return t.Check(name=drift.host.name, ok=False, detail=drift.sentence, fix=drift.fix)
+
+
+def _left_over(ctx: Context, place: Place) -> Iterator[t.Check]:
+    """Entries that somebody added for one folder alone. One that starts this Parler as well does no harm."""
+    from configs.leftovers import leftovers
+
+    for each in leftovers(place):
+        detail = f"{short(each.file, ctx)} has an entry for {each.folder} alone, which is used there instead of ours"
+        if each.problem:
+            yield t.Check(name="Claude Code", ok=False, detail=f"{detail}: {each.problem}", fix=each.fix)
+        else:
+            yield _ok("Claude Code", f"{detail}; to take it out: {each.fix}")
 
 
 def _of_the_repository(ctx: Context) -> Iterator[t.Check]:

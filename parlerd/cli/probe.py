@@ -1,11 +1,13 @@
 """`parler doctor --probe HOST`: how far a message gets through a host, as far as that shows without its model.
 
-    entry -> start -> handshake -> tools -> call -> program
+    entry -> start -> handshake -> tools -> call -> program -> write
 
 The first stage looks at the host's config; the next four start exactly the command that stands there, in as bare an
-environment as any host gives its servers, and speak to it as that host would; the last asks the host's own program,
-over a copy of our entry in a directory that is thrown away. Each stage needs the one before, and what failed says how
-to mend it. Not here: other checks (`doctor`).
+environment as any host gives its servers, and speak to it as that host would; then the host's own program is asked, in
+a home that is thrown away, over a copy of the person's file without the servers of others, which it would start. The
+last says whether the host would let its model write: nothing here goes past its approval, so where it asks or refuses
+the probe ends before that, with the setting. Each stage needs the one before, and what failed says how to mend it. Not
+here: other checks (`doctor`), what a host allows (`configs.consent`).
 
 It starts the daemon if none runs. Nothing else stays: the call is one that the daemon refuses for its arguments, so
 that no agent is made and nothing is posted, and the host's program never sees the person's own files.
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from configs.detect import Place
     from configs.model import Host
 
-STAGES: Final = ("entry", "start", "handshake", "tools", "call", "program")
+STAGES: Final = ("entry", "start", "handshake", "tools", "call", "program", "write")
 PASSED_ON: Final = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER")
 """What the strictest host passes on to its servers. Source: measured on Codex."""
 STEP_S: Final = 10.0
@@ -54,12 +56,14 @@ class Health(NamedTuple):
     words: tuple[str, ...]
     shows: str
     starts: bool = True
+    beside: str = ""
+    """What else was so while it was asked, and need not be so where the person works."""
 
 
 HEALTH: Final[Mapping[str, Health]] = {
     "claude-code": Health(("mcp", "list"), r"(?m)^parler: .*Connected$"),
     "codex": Health(("mcp", "list", "--json"), r'"name"\s*:\s*"parler"', starts=False),
-    "gemini": Health(("mcp", "list"), r"(?m)✓ parler: .*Connected"),
+    "gemini": Health(("mcp", "list"), r"(?m)✓ parler: .*Connected", beside=", in a folder that it trusts"),
     "opencode": Health(("mcp", "list"), r"✓ +parler +.*connected"),
     "qwen": Health(("mcp", "list"), r"(?m)✓ parler: .*Connected"),
     "droid": Health(("mcp", "list"), r"(?m)parler\s+stdio\s+connected"),
@@ -82,12 +86,13 @@ _ESCAPES: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class Failed(Exception):
-    """A stage was not reached: what is wrong and what to do."""
+    """A stage was not reached: what is wrong and what to do. `stage` is its name where it is not the next one."""
 
-    def __init__(self, detail: str, fix: str) -> None:
+    def __init__(self, detail: str, fix: str, stage: str = "") -> None:
         super().__init__(detail)
         self.detail = detail
         self.fix = fix
+        self.stage = stage
 
 
 def run(ctx: Context, name: str) -> int:
@@ -117,60 +122,79 @@ def run(ctx: Context, name: str) -> int:
 
 def probe(ctx: Context, place: Place, host: Host) -> Iterator[t.Check]:
     """One check for each stage, up to the first that fails."""
-    stages = _stages(ctx, place, host)
-    for name in STAGES:
-        try:
-            detail = next(stages)
-        except StopIteration:
-            return
-        except Failed as failed:
-            yield t.Check(name=name, ok=False, detail=failed.detail, fix=failed.fix)
-            return
-        yield t.Check(name=name, ok=True, detail=detail, fix="")
+    done = 0
+    try:
+        for name, detail in _stages(ctx, place, host):
+            yield t.Check(name=name, ok=True, detail=detail, fix="")
+            done = 1 + STAGES.index(name)
+    except Failed as failed:
+        yield t.Check(name=failed.stage or STAGES[done], ok=False, detail=failed.detail, fix=failed.fix)
 
 
-def _stages(ctx: Context, place: Place, host: Host) -> Iterator[str]:
-    """What was found at each stage, in order. Raises `Failed` where it ends."""
+def _stages(ctx: Context, place: Place, host: Host) -> Iterator[tuple[str, str]]:
+    """Each stage with what was found, in order. Raises `Failed` where it ends."""
     path, keys, entry = _entry(place, host)
     command, variables = command_of(entry)
-    yield f"{path} starts {Path(command[0]).name}"
+    yield "entry", f"{path} starts {Path(command[0]).name}"
     environment = {name: ctx.env[name] for name in PASSED_ON if name in ctx.env} | variables
     with _Server(command, environment) as server:
-        yield f"pid {server.pid}, with {len(environment)} variables and no directory of its own"
+        yield "start", f"pid {server.pid}, with {len(environment)} variables and no directory of its own"
         began = time.monotonic()
         told = server.ask("initialize", {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": _CLIENT})
         info = told.get("serverInfo")
         version = info.get("version") if isinstance(info, dict) else None
         if not isinstance(version, str):
             raise Failed("something else than Parler's server answers", "parler connect --replace " + host.id)
-        yield f"version {version} answered in {(time.monotonic() - began) * 1000:.0f} ms"
+        yield "handshake", f"version {version} answered in {(time.monotonic() - began) * 1000:.0f} ms"
         server.tell("notifications/initialized")
         tools = server.ask("tools/list", {}).get("tools")
         names = [tool.get("name") for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
         if CALL[0] not in names:
             raise Failed("its tools are not Parler's", "parler daemon restart, then try again")
-        yield f"{len(names)} tools"
-        yield _called(server.ask("tools/call", {"name": CALL[0], "arguments": CALL[1]}))
-    asked = _program(ctx, place, host, keys, entry)
+        yield "tools", f"{len(names)} tools"
+        yield "call", _called(server.ask("tools/call", {"name": CALL[0], "arguments": CALL[1]}))
+    asked = _program(ctx, place, host, path, keys)
     if asked is not None:
-        yield asked
+        yield "program", asked
+    allowed = _write(place, host)
+    if allowed:
+        yield "write", allowed
 
 
 _CLIENT: Final = {"name": "parler-probe", "version": "1"}
-CALL: Final[tuple[str, dict[str, object]]] = ("parler_recv", {"limit": 0})
+CALL: Final[tuple[str, dict[str, object]]] = ("parler_recv", {"limit": -1})
 """Refused by the daemon before it asks whose call it is: it went all the way and left nothing behind."""
 
 
+_CODE: Final = re.compile(r"([a-z][a-z_]{1,40}):")
+"""An error reads to a model as its code, a colon, and what is wrong."""
+
+
 def _called(result: Mapping[str, Any]) -> str:
-    content = result.get("structuredContent")
-    error = content.get("error") if isinstance(content, dict) else None
-    code = error.get("code") if isinstance(error, dict) else None
+    content = result.get("content")
+    texts = [each.get("text") for each in content if isinstance(each, dict)] if isinstance(content, list) else []
+    found = _CODE.match(texts[0]) if texts and isinstance(texts[0], str) else None
+    code = found[1] if found is not None else ""
     if code != "invalid_param":
         raise Failed(
-            "a tool call did not get to the daemon and back" + (f" ({code})" if isinstance(code, str) else ""),
+            "a tool call did not get to the daemon and back" + (f" ({code})" if code else ""),
             "parler daemon restart; then look at parler daemon logs",
         )
     return "a tool call went to the daemon and back"
+
+
+def _write(place: Place, host: Host) -> str:
+    """What the host would do when its model posts something; empty where nobody has looked. Raises `Failed`."""
+    from configs.consent import sentence, standing
+
+    now = standing(place, host)
+    if now in ("asks", "by_hand"):
+        consent = host.consent
+        assert consent is not None, "it is known what it does"
+        fix = consent.by_hand or f"answer when it asks, or run: parler connect {host.id} --allow"
+        said = sentence(place, host).partition(". ")[0]
+        raise Failed(f"not tried, because it would go past the host's approval: {said}", fix, "write")
+    return sentence(place, host).rstrip(".")
 
 
 # -- the entry -------------------------------------------------------------------------------------------------
@@ -317,13 +341,30 @@ class _Server:
 # -- the host's own program ------------------------------------------------------------------------------------
 
 
-def _program(ctx: Context, place: Place, host: Host, keys: tuple[str, ...], entry: Mapping[str, Any]) -> str | None:
+def _alone(path: Path, host: Host, keys: tuple[str, ...]) -> bytes:
+    """The person's file as it is, without the servers of others: the program would start those too.
+
+    What else is in it decides whether ours is used: a byte order mark, a comma too many, a list of what is left out.
+    """
+    from configs.document import Refused, Rules, entry_at, take
+
+    rules = Rules.of(host)
+    try:
+        data = path.read_bytes()
+        for name in list(entry_at(data, rules, keys[:-1]) or ()):
+            if name != keys[-1]:
+                data = take(data, rules, (*keys[:-1], name))
+    except (OSError, Refused) as error:
+        raise Failed(f"{path} cannot be copied: {error}", "Mend the file; the host cannot read it either.") from error
+    return data
+
+
+def _program(ctx: Context, place: Place, host: Host, path: Path, keys: tuple[str, ...]) -> str | None:
     """What the host's own program says of our entry; None when there is none that can be asked."""
-    from configs.document import Rules, put
     from configs.model import candidates
 
     health = HEALTH.get(host.id)
-    found = [path for name in host.programs if (path := shutil.which(name, path=ctx.env.get("PATH")))]
+    found = [there for name in host.programs if (there := shutil.which(name, path=ctx.env.get("PATH")))]
     if health is None or not found:
         return None
     program = f"{Path(found[0]).name} {' '.join(health.words)}"
@@ -332,7 +373,7 @@ def _program(ctx: Context, place: Place, host: Host, keys: tuple[str, ...], entr
         environment |= {"HOME": user, **QUIET}
         config = candidates(host, place.system, environment)[0]
         config.parent.mkdir(parents=True, exist_ok=True)
-        config.write_bytes(put(b"", Rules.of(host), keys, dict(entry)))
+        config.write_bytes(_alone(path, host, keys))
         try:
             ran = subprocess.run(
                 [found[0], *health.words],
@@ -350,5 +391,9 @@ def _program(ctx: Context, place: Place, host: Host, keys: tuple[str, ...], entr
             raise Failed(f"`{program}` does not start: {error.strerror}", f"Install {host.name} again.") from error
     said = _ESCAPES.sub("", ran.stdout.decode("utf-8", "replace"))
     if not re.search(health.shows, said):
-        raise Failed(f"`{program}` does not show Parler as it should", f"Run it yourself: {program}")
-    return f"`{program}` " + ("started it and is connected" if health.starts else "has read it (it starts nothing)")
+        raise Failed(
+            f"`{program}` does not show Parler as it should, over a copy of {path} without your other servers",
+            f"Run it yourself: {program}",
+        )
+    did = "started it and is connected" if health.starts else "has read it (it starts nothing)"
+    return f"`{program}` {did}, over a copy of {path} without your other servers{health.beside}"

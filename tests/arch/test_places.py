@@ -19,6 +19,7 @@ FOLDERS: Final = {
 }  # fmt: skip
 ELSEWHERE: Final = {
     "parlerd/__main__": "client/test_launch",
+    "parlerd/controller": "settings/test_controller",
     "parlerd/daemon": "e2e/test_cli_main_event",
     "parlerd/hardening": "e2e/test_cli_main_event",
     "parlerd/lean": "cli/test_main",

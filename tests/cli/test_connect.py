@@ -19,12 +19,14 @@ from configs.hosts import HOSTS, find_host
 from configs.keep import kept
 from configs.model import Host
 from parlerd.cli.render import GATE_NOTE
+from parlerd.controller import Controller, load
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
 from parlerd.paths import Home
 from tests.support.cli import Shell
 
 SECRET = "ghp_" + "a1B2" * 9
+CONTROLLER = "qpc_" + "12ef" * 16
 
 
 @pytest.fixture
@@ -542,3 +544,52 @@ def test_with_real_files_allow_goes_in_and_remove_gives_every_byte_back(shell: S
     assert shell.run("connect", "--remove").code == 0
     assert file.read_text() == '# mine\nmodel = "x"\n'
     assert sorted(path.name for path in (tmp_path / ".gemini").iterdir()) == []
+
+
+# -- the token for Qwen's inbox --------------------------------------------------------------------------------
+
+
+def test_a_token_is_kept_privately_and_shown_nowhere(shell: Shell, library: Library, tmp_path: Path) -> None:
+    library.says(outcome("qwen", "unchanged"))
+    file = tmp_path / "token"
+    file.write_text(f"Controller added.\n{CONTROLLER}\n")
+    ran = shell.run("connect", "qwen", "--wake-token-file", str(file))
+    assert ran.code == 0
+    home = Home(tmp_path / ".parler")
+    assert load(home) == Controller(tmp_path / ".qwen" / "sessions", CONTROLLER)
+    assert "parler daemon restart" in ran.stderr
+    piped = shell.run("connect", "qwen", "--wake-token-file", "-", "--json", stdin=CONTROLLER.encode())
+    assert piped.code == 0
+    assert "qpc_" not in ran.stdout + ran.stderr + piped.stdout + piped.stderr
+    assert shell.run("connect", "--remove").code == 0
+    assert load(home) is None
+
+
+def test_a_token_goes_with_the_other_ways_of_waking(shell: Shell, library: Library, tmp_path: Path) -> None:
+    home = Home(tmp_path / ".parler")
+    (tmp_path / "token").write_text(CONTROLLER)
+    shell.run("connect", "qwen", "--wake-token-file", str(tmp_path / "token"))
+    shell.run("connect", "codex", "--no-wake")
+    assert load(home) is not None
+    shell.run("connect", "--no-wake")
+    assert load(home) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "content"),
+    [
+        (("qwen", "--wake-token-file"), "qpc_short"),
+        (("codex", "--wake-token-file"), CONTROLLER),
+        (("--wake-token-file",), CONTROLLER),
+        (("qwen", "--list", "--wake-token-file"), CONTROLLER),
+    ],
+)
+def test_what_is_no_token_or_for_no_qwen_is_a_usage_error(
+    shell: Shell, library: Library, tmp_path: Path, words: tuple[str, ...], content: str
+) -> None:
+    (tmp_path / "token").write_text(content)
+    ran = shell.run("connect", *words, str(tmp_path / "token"))
+    assert ran.code == 2
+    assert library.asked == []
+    assert load(Home(tmp_path / ".parler")) is None
+    assert shell.run("connect", "qwen", "--wake-token-file", str(tmp_path / "absent")).code == 2

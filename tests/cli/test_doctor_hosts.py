@@ -145,3 +145,20 @@ def test_hooks_that_run_another_python_are_wrong_and_plain_connect_mends_them(
     assert (stale.name, stale.ok, stale.fix) == ("Codex, hooks", False, "parler connect codex")
     assert [each.status for each in refresh(place, [codex])] == ["updated"]
     assert all(check.ok for check in checks(bench))
+
+
+def test_an_entry_for_one_folder_that_starts_parler_is_named_and_wrong_only_if_it_starts_another(
+    bench: Bench, tmp_path: Path
+) -> None:
+    def written(**entry: object) -> None:
+        local = {"command": "parler", "args": ["mcp"], **entry}
+        projects = {str(tmp_path / "code"): {"mcpServers": {"parler": local}}}
+        (tmp_path / ".claude.json").write_text(json.dumps({"projects": projects}))
+
+    written(env={"PARLER_SESSION_KEY": "A3KE7DJR"})
+    (_, named) = checks(bench)
+    assert (named.name, named.ok) == ("Claude Code", True)
+    assert "claude mcp remove -s local parler" in named.detail
+    written(env={"PARLER_HOME": "/another"})
+    (_, wrong) = checks(bench)
+    assert (wrong.ok, "another home" in wrong.detail) == (False, True)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from configs.hosts import HOSTS
+from configs.hosts import HOSTS, find_host
 from parlerd.cli.probe import HEALTH, STAGES, Failed, command_of
 from tests.support.cli import Shell
 
@@ -27,10 +27,10 @@ for line in sys.stdin:
     result = {
         "initialize": {"serverInfo": {"name": "parler", "version": "9"}},
         "tools/list": {"tools": [{"name": "parler_recv"}, {"name": "x"}]},
-        "tools/call": {"structuredContent": {"error": {"code": "invalid_param"}}},
+        "tools/call": {"content": [{"type": "text", "text": "invalid_param: `limit` is too small."}]},
     }[said["method"]]
     if mode == said["method"]:
-        result = {"structuredContent": {"error": {"code": "unreachable"}}}
+        result = {"content": [{"type": "text", "text": "unreachable: No daemon."}]}
     if mode == "noise" and said["method"] == "tools/list":
         print("CANARY not JSON", flush=True)
     print(json.dumps({"jsonrpc": "2.0", "method": "notifications/x"}), flush=True)
@@ -57,6 +57,12 @@ def connect(person: Path, mode: str = "", **more: Any) -> None:
     arguments = ["-I", str(person.parent / "server.py"), mode, str(person.parent / "started")]
     entry = {"command": sys.executable, "args": arguments, **more}
     (person / ".gemini/settings.json").write_text(json.dumps({"mcpServers": {"parler": entry}}))
+    allowed = find_host("gemini").consent
+    assert allowed is not None
+    (((_, rules),)) = allowed.appended
+    lines = [f"{key} = {json.dumps(value)}" for key, value in rules[0].items()]
+    (person / ".gemini/policies").mkdir(exist_ok=True)
+    (person / ".gemini/policies/parler.toml").write_text("[[rule]]\n" + "\n".join(lines) + "\n")
 
 
 def probe(shell: Shell, *words: str, path: str = "") -> tuple[int, Any]:
@@ -77,8 +83,8 @@ def program(person: Path, says: str) -> str:
 def test_without_the_hosts_program_everything_up_to_the_call_is_reached(shell: Shell, person: Path) -> None:
     connect(person)
     code, said = probe(shell)
-    assert (code, said["ok"], said["host"], said["reached"]) == (0, True, "gemini", "call")
-    assert [check["name"] for check in said["checks"]] == list(STAGES[:5])
+    assert (code, said["ok"], said["host"], said["reached"]) == (0, True, "gemini", "write")
+    assert [check["name"] for check in said["checks"]] == [*STAGES[:5], "write"]
 
 
 def test_the_server_gets_a_bare_environment_and_no_directory(shell: Shell, person: Path) -> None:
@@ -95,13 +101,45 @@ def test_the_hosts_own_program_is_asked_over_our_entry_alone_in_a_home_that_goes
     connect(person)
     before = sorted(path.relative_to(person) for path in person.rglob("*"))
     code, said = probe(shell, path=program(person, "\\033[32m✓\\033[0m parler: python (stdio) - Connected"))
-    assert (code, said["reached"]) == (0, "program"), said
+    assert (code, said["reached"]) == (0, "write"), said
+    assert "a copy of" in said["checks"][-2]["detail"]
     home, *words = (person.parent / "asked").read_text().split()
     assert words == ["mcp", "list"]
     assert home != str(person)
     assert not Path(home).exists()
     assert list(json.loads((person.parent / "config").read_text())["mcpServers"]) == ["parler"]
     assert sorted(path.relative_to(person) for path in person.rglob("*") if path.name != "gemini") == before
+
+
+def test_the_program_gets_the_persons_file_with_all_that_decides_and_no_server_of_others(
+    shell: Shell, person: Path
+) -> None:
+    connect(person)
+    file = person / ".gemini/settings.json"
+    whole = json.loads(file.read_text())
+    whole["mcpServers"] = {"other": {"command": "CANARY"}, **whole["mcpServers"]}
+    file.write_text("// mine\n" + json.dumps({**whole, "mcp": {"excluded": ["parler"]}}))
+    code, said = probe(shell, path=program(person, "✗ parler: python (stdio) - Blocked"))
+    assert (code, said["reached"]) == (1, "call")
+    assert "without your other servers" in said["checks"][-1]["detail"]
+    copied = (person.parent / "config").read_text()
+    assert copied.startswith("// mine\n")
+    assert json.loads(copied.partition("\n")[2])["mcp"] == {"excluded": ["parler"]}
+    assert "CANARY" not in copied
+
+
+def test_where_the_host_asks_or_refuses_the_probe_ends_before_a_write_and_names_the_setting(
+    shell: Shell, person: Path
+) -> None:
+    connect(person)
+    (person / ".gemini/policies/parler.toml").unlink()
+    code, said = probe(shell)
+    assert (code, said["ok"], said["reached"]) == (1, False, "call")
+    last = said["checks"][-1]
+    assert (last["name"], last["ok"]) == ("write", False)
+    assert "asks at the first call of each tool" in last["detail"]
+    assert "not tried" in last["detail"]
+    assert last["fix"].endswith("parler connect gemini --allow")
 
 
 @pytest.mark.parametrize("says", ["○ parler: python - Disabled", "CANARY", ""])
@@ -175,7 +213,7 @@ def test_a_person_reads_the_stages_and_the_fix(shell: Shell, person: Path) -> No
     connect(person)
     ran = shell.run("doctor", "--probe", "gemini", env={"PATH": ""})
     assert ran.code == 0
-    assert "Gemini CLI: reached call." in ran.stdout
+    assert "Gemini CLI: reached write." in ran.stdout
 
 
 def test_an_unknown_host_is_a_usage_error(shell: Shell) -> None:

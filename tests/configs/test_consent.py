@@ -313,3 +313,11 @@ def test_a_file_that_its_host_cannot_read_is_left_alone(ann: Person) -> None:
     done = one(ann, host)
     assert (done.status, "line 1" in done.reason) == ("failed", True)
     assert ann.path(".claude/settings.json").read_text() == joined_text
+
+
+def test_the_page_on_waking_says_of_every_host_that_was_looked_at_what_it_does() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "waking.md").read_text()
+    table = page.partition("## Woken, and then refused")[2].partition("\n## ")[0]
+    rows = "".join(line.split("|")[1] for line in table.splitlines() if line.startswith("|"))
+    assert [host.name for host in HOSTS if host.consent is not None and host.name not in rows] == []
+    assert all(tool in table for tool in MESSAGING)

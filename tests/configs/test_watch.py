@@ -15,8 +15,10 @@ import trio
 
 from configs.connect import Drift, Outcome
 from configs.hosts import find_host
+from configs.ledger import Ledger
 from configs.model import Host
-from configs.watch import AGAIN_S, MAX_TRIES, QUIET_S, WITHIN_S, Watcher, file_changes
+from configs.watch import AGAIN_S, MAX_TRIES, QUIET_S, WITHIN_S, HostFiles, Watcher, file_changes
+from parlerd.paths import Home
 from tests.support.engine import run
 
 T = TypeVar("T")
@@ -67,6 +69,9 @@ class HandFiles:
 
     def newcomers(self) -> list[Host]:
         return self.here
+
+    def is_connected(self) -> bool:
+        return bool(self.connected)
 
     def _drift(self, id: str, kind: Any) -> Drift:
         host = find_host(id)
@@ -438,3 +443,19 @@ def test_what_watchfiles_tells_is_passed_on_as_paths_and_its_thread_is_told_to_e
     assert made.stop.is_set()
     assert made.folders == ["/g", "/h"]
     assert made.how["recursive"] is False
+
+
+def test_whether_anything_is_connected_is_read_from_the_ledger_as_it_is_now(tmp_path: Path) -> None:
+    home = Home(tmp_path / "h")
+    watcher = Watcher(HostFiles(home))
+    assert not watcher.is_connected()
+    ledger = Ledger(home)
+    hook = ledger.record("hook", "codex", tmp_path / "a", ("hooks",), {})
+    assert not watcher.is_connected()
+    entry = ledger.record("entry", "codex", tmp_path / "a", ("mcp_servers", "parler"), {})
+    assert watcher.is_connected()
+    ledger.forget(entry)
+    ledger.forget(hook)
+    assert not watcher.is_connected()
+    ledger.file.write_text("{")
+    assert not watcher.is_connected()

@@ -192,3 +192,4 @@ def test_there_is_a_bell_where_the_person_set_up_both_of_its_settings() -> None:
     assert bells(Settings(wake_codex_program="/opt/codex")) == {}
     assert list(bells(Settings(wake_codex_program="/opt/codex", wake_codex_remote=REMOTE))) == ["codex"]
     assert list(bells(Settings(wake_opencode_server="http://127.0.0.1:1"))) == ["opencode"]
+    assert list(bells(Settings(wake_kilo_server="http://127.0.0.1:1"))) == ["kilo"]

@@ -95,6 +95,8 @@ def test_what_wakes_codex_is_absolute(path: Path, text: str) -> None:
 def test_opencodes_server_is_one_of_this_machine(path: Path, server: str) -> None:
     path.write_text(f'[wake]\nopencode_server = "{server}"\n')
     assert load_settings(path, {}).wake_opencode_server == server
+    path.write_text(f'[wake]\nkilo_server = "{server}"\n')
+    assert load_settings(path, {}).wake_kilo_server == server
 
 
 @pytest.mark.parametrize(
@@ -117,3 +119,5 @@ def test_opencodes_server_is_one_of_this_machine(path: Path, server: str) -> Non
 def test_a_server_elsewhere_or_with_more_in_its_address_is_refused(path: Path, server: str) -> None:
     path.write_text(f'[wake]\nopencode_server = "{server}"\n')
     assert "wake_opencode_server must be" in _refusal(path, {}).message
+    path.write_text(f'[wake]\nkilo_server = "{server}"\n')
+    assert "wake_kilo_server must be" in _refusal(path, {}).message

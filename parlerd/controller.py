@@ -1,0 +1,101 @@
+"""The token by which Qwen Code takes a line from Parler as from a program that the person trusts, kept in the home.
+
+    qwen sessions controllers add -> token -> `parler connect qwen --wake-token-file F` -> one private file -> the bell
+
+The person mints the token; Parler makes none and never shows it. Beside it stands the folder of Qwen's sessions, which
+the daemon could not find by itself: its environment is a fixed one. Not here: what the token is used for
+(`mcp_server.qwen`). Above: the command line, the daemon. Invariant: the file is 0600 in a folder of the person alone,
+replaced as a whole, and nothing of it is in an error, a log or a repr.
+
+Source: Qwen Code 0.24.4, `docs/users/features/cross-session-protocol.md`, section 3.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from parlerd.paths import Home
+
+TOKEN: Final = re.compile(r"qpc_[0-9a-f]{64}")
+_MAX_BYTES: Final = 16_384
+"""Of the file: a token and a path."""
+
+
+class NoToken(Exception):
+    """The text is no controller token. `str()` says so without the text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Controller:
+    """The token, and the folder in which Qwen's sessions publish themselves."""
+
+    sessions: Path
+    token: str = field(repr=False)
+
+
+def file_of(home: Home) -> Path:
+    """Where it is kept."""
+    return home.connect / "qwen-controller.json"
+
+
+def parse(text: str) -> str:
+    """The token in what a person handed over: the last one, because the command that mints it may say more around it.
+
+    Raises `NoToken`.
+    """
+    found: list[str] = TOKEN.findall(text)
+    if not found:
+        raise NoToken("There is no controller token (qpc_ and 64 hexadecimal digits) in it.")
+    return found[-1]
+
+
+def store(home: Home, controller: Controller) -> None:
+    """Keep it, in the place of an older one. Raises `OSError`."""
+    home.root.mkdir(mode=0o700, exist_ok=True)
+    home.connect.mkdir(mode=0o700, exist_ok=True)
+    path = file_of(home)
+    temporary = path.with_suffix(".new")
+    with contextlib.suppress(FileNotFoundError):
+        temporary.unlink()
+    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump({"token": controller.token, "sessions": str(controller.sessions)}, file)
+        file.flush()
+        os.fsync(descriptor)
+    temporary.replace(path)
+
+
+def load(home: Home) -> Controller | None:
+    """What is kept; None when there is nothing, or something that others could have written or read."""
+    try:
+        descriptor = os.open(file_of(home), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode) or about.st_uid != os.geteuid() or about.st_mode & 0o077:
+            return None
+        try:
+            found = json.loads(file.read(_MAX_BYTES))
+            token, sessions = found["token"], Path(found["sessions"])
+        except (ValueError, KeyError, TypeError, OSError, RecursionError):
+            return None
+    if not isinstance(token, str) or TOKEN.fullmatch(token) is None or not sessions.is_absolute():
+        return None
+    return Controller(sessions, token)
+
+
+def forget(home: Home) -> bool:
+    """Delete it; whether there was one. Raises `OSError`."""
+    try:
+        file_of(home).unlink()
+    except FileNotFoundError:
+        return False
+    return True
