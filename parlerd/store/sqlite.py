@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import logging
 import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain, islice, pairwise
@@ -54,6 +55,8 @@ from parlerd.store.port import (
 from parlerd.store.staging import EMPTY, NO_CHAIN, SALT_LENGTH, Staged, fact_digest, is_intact, is_unaltered, stage
 from parlerd.store.upgrade import Schema
 
+log = logging.getLogger(__name__)
+
 _MAX_CACHED_ROOMS: Final = 4_096
 _REBUILD_CHUNK: Final = 5_000
 _CHECKPOINT_PAGES: Final = 1_000
@@ -89,6 +92,7 @@ class SqliteStore:
             max_pages=max_pages,
             now_ms=now_ms,
         )
+        self._to_remake = path.with_name(f"{path.name}-remake-index")
         self._random = random_bytes
         self._writing = threading.Lock()
         self._rooms: dict[RoomId, _Room] = {}
@@ -96,6 +100,7 @@ class SqliteStore:
         self._bases = Memo(self._read_base)
         self._cursors = Memo(self._read_cursor)
         self._memberships = Memo(self._read_memberships)
+        self._remake_index_if_asked()
 
     # -- writing -------------------------------------------------------------------------------------------
 
@@ -351,7 +356,7 @@ class SqliteStore:
                 raise self._database.found_damage() from error
             raise
         if not isinstance(header.event, MessagePosted):
-            raise self._database.found_damage()
+            raise self._index_damage()
         unaltered = is_unaltered(salt, stored, digest, header, body)
         return StoredMessage(room, numbering.seq(public, private), header, body, signature, unaltered=unaltered)
 
@@ -369,7 +374,7 @@ class SqliteStore:
         else:
             is_numbered = [message.seq for message in found] == list(range(first + 1, last + 1))
         if counted != len(found) or not is_numbered:
-            raise self._database.found_damage()
+            raise self._index_damage()
 
     def seq_at(self, room: RoomId, view: View, position: Position) -> Seq:
         return self._numbering(room, view, self.head(room).position).seq_at(position)
@@ -386,7 +391,7 @@ class SqliteStore:
         def ask(position: int) -> Tally:
             counts = row(_TALLY, {"room": room, "reader": view.reader, "position": position})
             if not all(isinstance(count, int) for count in counts):
-                raise self._database.found_damage()
+                raise self._index_damage()
             return Tally(*counts)
 
         return Numbering(view, head, ask)
@@ -557,6 +562,10 @@ class SqliteStore:
             self._database.found_damage()
         for sentence, query in _CHECKS:
             found += [sentence.format(*row) for row in self._database.rows(query)]
+        wrong = [sentence.format(*row) for sentence, query in _INDEX_CHECKS for row in self._database.rows(query)]
+        if wrong:
+            self._note_index_damage()
+            found += [*wrong, "The index is remade from the facts, if they are whole, by `parler daemon restart`."]
         for room, data, digest in self._database.rows("SELECT room, data, digest FROM snapshots"):
             if hashlib.sha256(data).digest() != digest:
                 found.append(f"The snapshot of room {room} is not what was stored; the room is folded without it.")
@@ -581,6 +590,33 @@ class SqliteStore:
             # What was counted on a damaged index is not what stands there now.
             self._rooms.clear()
         self._forget()
+
+    def _index_damage(self) -> StoreError:
+        """The index contradicts itself or the facts: the answer to raise. What is derived can be made again."""
+        self._note_index_damage()
+        return self._database.found_damage()
+
+    def _note_index_damage(self) -> None:
+        # A file and not a row, for nothing more is written to a damaged database. Without it the index stays as it is.
+        with suppress(OSError):
+            self._to_remake.touch(mode=0o600)
+
+    def _remake_index_if_asked(self) -> None:
+        """Where the last run found the index damaged, remake it; but only from facts that are whole and all there, or
+        it would forget what was lost."""
+        if not self._to_remake.exists():
+            return
+        try:
+            rooms = [room for (room,) in self._database.rows("SELECT room FROM logs")]
+            if self._database.rows(_WITHOUT_FACT) or any(self.verify_chain(room) is not None for room in rooms):
+                log.error("the index is damaged, and so are the facts that it could be remade from")
+                return
+            self.rebuild_index()
+            self._to_remake.unlink()
+            log.warning("the index was damaged and has been remade from the facts")
+        except (StoreError, Refused, OSError) as error:
+            # It is served as it is; whoever reads what is damaged is told.
+            log.error("the index could not be remade: %s", getattr(error, "code", type(error).__name__))
 
     def close(self) -> None:
         with self._writing:
@@ -783,6 +819,10 @@ _BODIED_FACTS: Final = """
     SELECT f.header, b.body, b.signature
       FROM facts f LEFT JOIN bodies b ON b.id = f.id
      WHERE f.id > ? AND f.id < ? ORDER BY f.id"""
+_WITHOUT_FACT: Final = """
+    SELECT 1 FROM messages m LEFT JOIN logs l ON l.room = m.room
+      LEFT JOIN facts f ON f.id = (l.number << 32 | m.position)
+     WHERE f.id IS NULL LIMIT 1"""
 _INDEX_TABLES: Final = (
     "rooms",
     "messages",
@@ -813,22 +853,24 @@ _CHECKS: Final = (
         "SELECT coalesce(l.room, b.log), b.position FROM bodies b LEFT JOIN facts f ON f.id = b.id"
         " LEFT JOIN logs l ON l.number = b.log WHERE f.id IS NULL",
     ),
+)
+_INDEX_CHECKS: Final = (
     (
-        "Room {0} counts its public messages wrongly at {1}: run `parler doctor --rebuild`.",
+        "Room {0} counts its public messages wrongly at {1}.",
         "SELECT room, min(position) FROM (SELECT room, position, number, own,"
         " row_number() OVER (PARTITION BY room ORDER BY position) AS n,"
         " row_number() OVER (PARTITION BY room, author ORDER BY position) AS o FROM public_messages)"
         " WHERE number IS NOT n OR own IS NOT o GROUP BY room",
     ),
     (
-        "Room {0} counts its private messages wrongly at {1}: run `parler doctor --rebuild`.",
+        "Room {0} counts its private messages wrongly at {1}.",
         "SELECT room, min(position) FROM (SELECT room, position, number, own,"
         " row_number() OVER (PARTITION BY room, reader ORDER BY position) AS n,"
         " sum(author = reader) OVER (PARTITION BY room, reader ORDER BY position) AS o FROM private_messages)"
         " WHERE number IS NOT n OR own IS NOT o GROUP BY room",
     ),
     (
-        "Room {0} has {1} public messages and {2} by kind: run `parler doctor --rebuild`.",
+        "Room {0} has {1} public messages and {2} by kind.",
         "SELECT l.room, coalesce(p.n, 0), coalesce(k.n, 0) FROM logs l"
         " LEFT JOIN (SELECT room, count(*) AS n FROM public_messages GROUP BY room) p ON p.room = l.room"
         " LEFT JOIN (SELECT log, count(*) AS n FROM filtered_messages WHERE audience = '' AND addressee = ''"
@@ -836,7 +878,7 @@ _CHECKS: Final = (
         " WHERE coalesce(p.n, 0) <> coalesce(k.n, 0)",
     ),
     (
-        "Room {0} has {1} messages and {2} in the index: run `parler doctor --rebuild`.",
+        "Room {0} has {1} messages and {2} in the index.",
         "SELECT l.room, f.n, coalesce(m.n, 0)"
         " FROM (SELECT log, count(*) AS n FROM facts WHERE type = 'message_posted' GROUP BY log) f"
         " JOIN logs l ON l.number = f.log"

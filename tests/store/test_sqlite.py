@@ -450,7 +450,8 @@ def test_the_numbers_of_the_index_are_checked(store: SqliteStore, raw: Raw) -> N
     assert store.check() == []
     raw("UPDATE public_messages SET own = 7 WHERE position = 7")
     raw("UPDATE private_messages SET number = 7 WHERE position = 8 AND reader = 'UBEN'")
-    public, private = store.check()
+    public, private, fix = store.check()
+    assert "parler daemon restart" in fix
     assert (f"Room {ROOM} counts its public" in public, "at 7" in public) == (True, True)
     assert (f"Room {ROOM} counts its private" in private, "at 8" in private) == (True, True)
 
@@ -586,7 +587,7 @@ def test_a_damaged_index_is_found_and_remade(store: SqliteStore, raw: Raw) -> No
     _fill(store)
     for table in _INDEX:
         raw(f"DELETE FROM {table}")
-    assert any("parler doctor --rebuild" in sentence for sentence in store.check())
+    assert any("parler daemon restart" in sentence for sentence in store.check())
     store.rebuild_index()
     assert store.check() == []
     _do(store, append(message(8)))
@@ -596,7 +597,7 @@ def test_a_damaged_index_is_found_and_remade(store: SqliteStore, raw: Raw) -> No
 def test_messages_that_a_filter_would_not_find_are_named_by_a_check(store: SqliteStore, raw: Raw) -> None:
     _fill(store)
     raw("DELETE FROM filtered_messages WHERE position = 4")
-    assert store.check() == [f"Room {ROOM} has 2 public messages and 1 by kind: run `parler doctor --rebuild`."]
+    assert store.check()[0] == f"Room {ROOM} has 2 public messages and 1 by kind."
 
 
 def test_a_snapshot_that_rotted_is_not_used_and_is_named_by_a_check(store: SqliteStore, raw: Raw) -> None:
@@ -647,6 +648,49 @@ def test_what_a_filter_leaves_out_costs_nothing(filters: dict[str, Any], store: 
     few = cost()
     _do(store, append(*others(43, 4_043)))
     assert cost() < few * 2
+
+
+@pytest.mark.parametrize("found_by", ["a page", "a check"])
+def test_an_index_that_was_found_damaged_is_remade_by_the_next_start(
+    found_by: str, path: Path, backups: Path, raw: Raw
+) -> None:
+    store = SqliteStore(path, backups=backups)
+    _fill(store)
+    good = _recv(store)
+    before = {table: raw(f"SELECT * FROM {table}") for table in _INDEX}
+    raw("DELETE FROM public_messages WHERE position = 4")
+    if found_by == "a check":
+        assert store.check()
+    else:
+        with pytest.raises(StoreError):
+            _recv(store)
+    store.close()
+    for _ in range(2):
+        again = SqliteStore(path, backups=backups)
+        assert _recv(again) == good
+        assert again.check() == []
+        assert {table: raw(f"SELECT * FROM {table}") for table in _INDEX} == before
+        _do(again, MoveCursor(ROOM, ANN, Position(1)))
+        again.close()
+    assert not list(path.parent.glob("*remake*"))
+
+
+@pytest.mark.parametrize("lost", ["UPDATE facts SET salt = zeroblob(16)", "DELETE FROM facts"])
+def test_an_index_is_not_remade_from_facts_that_are_damaged_too(
+    lost: str, path: Path, backups: Path, raw: Raw, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = SqliteStore(path, backups=backups)
+    _fill(store)
+    raw("DROP TRIGGER facts_never_change")
+    raw("DROP TRIGGER facts_stay_while_their_room_does")
+    raw("DELETE FROM public_messages WHERE position = 4")
+    raw(f"{lost} WHERE position = 7")
+    assert store.check()
+    store.close()
+    again = SqliteStore(path, backups=backups)
+    assert raw("SELECT count(*) FROM public_messages") == [(1,)]
+    assert "so are the facts" in caplog.text
+    again.close()
 
 
 def test_what_was_counted_on_a_damaged_index_is_forgotten_when_it_is_remade(

@@ -1,8 +1,8 @@
 -- Parler's store, schema 1. From an empty file.
 --
 -- Two kinds of tables. Facts (with bodies) are the record: append-only, and the triggers below hold that even against
--- our own mistakes. Everything else is either derived from facts (index tables: `doctor --rebuild` remakes them) or is
--- a position or a lease that the next use corrects. Every key starts with the room. Times are milliseconds.
+-- our own mistakes. Everything else is either derived from facts (index tables, which the start after damage remakes) or
+-- is a position or a lease that the next use corrects. Every key starts with the room. Times are milliseconds.
 
 -- One row for the version of this schema and for the Parler that wrote it.
 CREATE TABLE meta (
