@@ -22,7 +22,7 @@ from configs import document, leftovers, project
 from configs.detect import Place, detected, files, glance, plugin, read, server_path, targets
 from configs.disk import DISK
 from configs.document import MAX_BYTES, Refused, Rules
-from configs.entries import command_of, entry_of, is_off, merged, shim_of, starts_parler, starts_shim_of
+from configs.entries import command_of, entry_of, merged, off_where, shim_of, starts_parler, starts_shim_of
 from configs.guard import Untouched, refuse_foreign_home, refuse_unsafe
 from configs.hosts import find_host
 from configs.ledger import Entry, Ledger
@@ -147,8 +147,8 @@ def _state(place: Place, host: Host, path: Path, known: _Known) -> tuple[str, st
     base = known.value(host, path)
     if merged(entry, base, entry_of(place, host, keys), command_of(place, host)) != entry:
         return "changed", "The entry is not what this Parler would write.", ()
-    off = is_off(host, data, entry)
-    return "connected", "", (f"Connected, and switched off in {host.name}.",) if off else ()
+    off = off_where(host, data, entry)
+    return "connected", "", (f"Connected, and switched off in {host.name}{off}.",) if off is not None else ()
 
 
 # -- connecting ----------------------------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ class _Wiring:
         self._ours: dict[str, Any] = {}
         self._prune = 0
         self._was_ours = False
-        self._is_off = False
+        self._off: str | None = None
 
     def run(self) -> Outcome:
         try:
@@ -233,8 +233,8 @@ class _Wiring:
                 self._take_back()
             return _failed(self._place, self._host, self._path, error)
         notes = written.notes
-        if self._is_off:
-            notes = (*notes, f"Connected, and switched off in {self._host.name}: that was left as it is.")
+        if self._off is not None:
+            notes = (*notes, f"Connected, and switched off in {self._host.name}{self._off}: that was left as it is.")
         return Outcome(
             host=self._host,
             detected=True,
@@ -274,7 +274,7 @@ class _Wiring:
                 f"{self._path} has an entry named parler that starts something else.",
                 f"To put ours in its place: parler connect {host.id} --replace",
             )
-        self._is_off = is_off(host, data, value)
+        self._off = off_where(host, data, value)
         if found == value:
             self._status = "unchanged"
             return data
@@ -526,9 +526,9 @@ def _drifted(place: Place, entry: Entry) -> Drift | None:
         )
     if merged(value, entry.value, entry_of(place, host, keys), command_of(place, host)) != value:
         return found("changed", f"Parler's entry in {entry.named} is not what this version would write.")
-    if is_off(host, data, value):
+    if (off := off_where(host, data, value)) is not None:
         return found(
-            "disabled", f"Parler is switched off in {host.name}.", f"To use it there, switch it on in {host.name}."
+            "disabled", f"Parler is switched off in {host.name}{off}.", f"To use it there, switch it on in {host.name}."
         )
     return None
 

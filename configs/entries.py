@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from configs.detect import Place, glance
 from configs.document import Refused, Rules
-from configs.model import SERVER, Host, Shim
+from configs.model import Host, Shim
 
 STARTS: Final = frozenset({"command", "cmd", "args", "type", "transport", "source"})
 """What of an entry says how a server is started: ours to write. The rest of it the person may have set."""
@@ -89,14 +89,19 @@ def starts_shim_of(entry: Any, place: Place) -> bool:
     return str(place.home.shim) in words_of(entry)
 
 
-def is_off(host: Host, data: bytes, entry: Any) -> bool:
-    """Whether the person switched our entry off, in it or beside it."""
+def off_where(host: Host, data: bytes, entry: Any) -> str | None:
+    """Where the person switched our server off, in words to follow the host's name; empty when it is our entry that
+    says so, None when it is on."""
     if isinstance(entry, dict) and host.disabled(entry):
-        return True
-    if b"disabledMcpServers" not in data:
-        return False
-    try:
-        listed = glance(data, Rules.of(host), ("disabledMcpServers",))
-    except Refused:
-        return False
-    return isinstance(listed, list) and SERVER in listed
+        return ""
+    rules = Rules.of(host)
+    for path, is_off in host.left_out:
+        if path[-1].encode() not in data:
+            continue
+        try:
+            found = glance(data, rules, path)
+        except Refused:
+            return None
+        if found is not None and is_off(found):
+            return f" by `{'.'.join(path)}`"
+    return None

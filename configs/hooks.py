@@ -43,7 +43,7 @@ class Hooks:
     """The hooks of one host: its file, and where in it stands what. `beside` is what the file must also say.
 
     `rather` are files that hold nothing but hooks, without the first key of each path: where one of them is there, its
-    events hide those of `files`, so it is used.
+    events hide those of `files`, so it is used. `off` is what the first of `files` says when no hook is to run.
     """
 
     files: tuple[str, ...]
@@ -51,6 +51,7 @@ class Hooks:
     format: Format
     entries: tuple[tuple[tuple[str, ...], Any], ...]
     beside: tuple[tuple[tuple[str, ...], Any], ...] = ()
+    off: tuple[tuple[str, ...], Any] | None = None
     after: str = ""
 
     @property
@@ -94,24 +95,28 @@ HOOKS: Final[Mapping[str, Hooks]] = {
             (("hooks", "UserPromptSubmit"), _claude("UserPromptSubmit", waits=False)),
             (("hooks", "Stop"), _claude("Stop", waits=True)),
         ),
+        off=(("disableAllHooks",), True),
         after="Start a new session; `/hooks` shows them.",
     ),
     "codex": Hooks(
         files=("${CODEX_HOME}/config.toml", "~/.codex/config.toml"),
         format="toml",
         entries=_events(_codex, "SessionStart", "UserPromptSubmit", "Stop"),
+        off=(("features", "hooks"), False),
         after="Codex runs them only after you trusted them: start it and answer, or use `/hooks`.",
     ),
     "gemini": Hooks(
         files=("~/.gemini/settings.json",),
         format="jsonc",
         entries=_events(_gemini, "SessionStart", "BeforeAgent", "AfterAgent"),
+        off=(("hooksConfig", "enabled"), False),
     ),
     "qwen": Hooks(
         # After Claude Code's, with seconds; its events of Gemini's names do not fire.
         files=("${QWEN_HOME}/settings.json", "~/.qwen/settings.json"),
         format="jsonc",
         entries=_events(_codex, "SessionStart", "UserPromptSubmit", "Stop"),
+        off=(("disableAllHooks",), True),
         after="Start a new session; `/hooks` shows them.",
     ),
     "copilot": Hooks(
@@ -127,6 +132,7 @@ HOOKS: Final[Mapping[str, Hooks]] = {
         rather=("~/.factory/hooks.json", "~/.factory/hooks/hooks.json"),
         format="jsonc",
         entries=_events(_codex, "SessionStart", "Stop"),
+        off=(("hooks", "hooksDisabled"), True),
         after="Start a new session; `/hooks` shows them.",
     ),
     "cursor": Hooks(
@@ -164,6 +170,18 @@ def wake(place: Place, hosts: Sequence[Host], dry_run: bool = False) -> Iterator
             yield _put(place, host, hooks, path, dry_run=dry_run)
         except (Untouched, Refused) as error:
             yield _failed(host, path, error)
+
+
+def switched_off(place: Place, host: Host) -> str:
+    """A sentence when the host runs no hooks at all by the person's own choice; else nothing."""
+    hooks = HOOKS.get(host.id)
+    if hooks is None or hooks.off is None:
+        return ""
+    path = next(path for template in hooks.files if (path := expand(template, place.env)) is not None)
+    at, value = hooks.off
+    if _at(path, at) != value:
+        return ""
+    return f"{host.name} runs no hooks: `{'.'.join(at)}` in {path} says so, and was left as it is."
 
 
 def stale(place: Place, hosts: Sequence[Host]) -> list[tuple[Host, Path]]:
@@ -206,15 +224,20 @@ def _outdated(place: Place, host: Host) -> dict[Path, dict[tuple[str, ...], tupl
 
 
 def _stands(path: Path, at: tuple[str, ...], value: Any) -> bool:
+    found = _at(path, at)
+    return isinstance(found, list) and value in found
+
+
+def _at(path: Path, at: tuple[str, ...]) -> Any:
+    """The value at a place in a file; None when it is not there, or the file cannot be read."""
     data = read(path)
     if not data:
-        return False
+        return None
     language: Format = "toml" if path.suffix == ".toml" else "jsonc"
     try:
-        found = glance(data, Rules(format=language, comments=True, trailing_commas=True, bom=True), at)
+        return glance(data, Rules(format=language, comments=True, trailing_commas=True, bom=True), at)
     except Refused:
-        return False
-    return isinstance(found, list) and value in found
+        return None
 
 
 def unwake(place: Place, hosts: Sequence[Host], dry_run: bool = False) -> Iterator[Outcome]:
@@ -297,7 +320,8 @@ def _put(
         path, edit, place=place, host_id=host.id, mode=MODE, dry_run=dry_run, about_to=None if dry_run else remember
     )
     status = "unchanged" if not written.changed else "updated" if before else "added"
-    return _outcome(host, written, status, hooks.after if written.changed else "", dry_run=dry_run)
+    after = " ".join(each for each in (switched_off(place, host), hooks.after if written.changed else "") if each)
+    return _outcome(host, written, status, after, dry_run=dry_run)
 
 
 def _take(place: Place, host: Host, path: Path, mine: Sequence[Entry], *, dry_run: bool) -> Outcome:

@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -78,6 +79,24 @@ def switched_off(entry: dict[str, Any]) -> bool:
     return entry.get("disabled") is True or entry.get("enabled") is False
 
 
+def names_us(value: Any) -> bool:
+    """Whether a list of servers that are not to be used has ours in it."""
+    return isinstance(value, list) and SERVER in value
+
+
+def names_others(value: Any) -> bool:
+    """Whether a list of the only servers to be used leaves ours out."""
+    return isinstance(value, list) and SERVER not in value
+
+
+def denies_tools(value: Any) -> bool:
+    """Whether a table of patterns, of which the last that fits a tool counts, turns every tool of ours off."""
+    if not isinstance(value, dict):
+        return False
+    fitting = [[on for pattern, on in value.items() if fnmatchcase(f"{SERVER}_{tool}", pattern)] for tool in MESSAGING]
+    return all(words and words[-1] is False for words in fitting)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
     """One agent host.
@@ -88,11 +107,12 @@ class Host:
     has the table of one of `layouts`, that is used instead, with the entry that stands beside it there. Of a `listed`
     host the table is a list whose elements have their name inside. `beside` is what a file must also say that we
     create. `entry` gives our entry in this host's shape, `disabled` says of one that was found whether the person
-    switched it off. `programs` and `folders` show that the host is installed. `mode` is given to a file that we create.
-    `rewrites` says that the host writes its file itself. What makes the host's own reading fail: a comma before a
-    closing bracket unless `trailing_commas`, a byte order mark unless `bom`, and any comment where `format` is `json`.
-    `limits` says how long it waits for us, for the documentation. `after` is what a person does next. `traits` says
-    what it does with our answers while it runs, `consent` whether it lets its model call us, where that is known.
+    switched it off, and `left_out` where else in the file it can be. `programs` and `folders` show that the host is
+    installed. `mode` is given to a file that we create. `rewrites` says that the host writes its file itself. What
+    makes the host's own reading fail: a comma before a closing bracket unless `trailing_commas`, a byte order mark
+    unless `bom`, and any comment where `format` is `json`. `limits` says how long it waits for us, for the
+    documentation. `after` is what a person does next. `traits` says what it does with our answers while it runs,
+    `consent` whether it lets its model call us, where that is known.
     """
 
     id: str
@@ -111,6 +131,7 @@ class Host:
     bom: bool = True
     mode: int = 0o644
     disabled: Callable[[dict[str, Any]], bool] = switched_off
+    left_out: tuple[tuple[tuple[str, ...], Callable[[Any], bool]], ...] = ()
     programs: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
     rewrites: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from configs.model import MESSAGING, Consent, Host, Shim, same_everywhere
+from configs.model import MESSAGING, Consent, Host, Shim, names_us, same_everywhere
 from configs.shapes import stdio
 from parlerd.operations.traits import HostTraits
 
@@ -24,6 +24,7 @@ HOST = Host(
     key_path=("mcpServers",),
     entry=_entry,
     mode=0o600,
+    left_out=((("disabledMcpServers",), names_us),),
     programs=("claude",),
     folders=("${CLAUDE_CONFIG_DIR}", "~/.claude"),
     rewrites=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from configs.model import MESSAGING, SERVER, Consent, Host, same_everywhere
+from configs.model import MESSAGING, SERVER, Consent, Host, names_others, names_us, same_everywhere
 from configs.shapes import bare
 from parlerd.operations.traits import HostTraits
 
@@ -16,6 +16,7 @@ HOST = Host(
     key_path=("mcpServers",),
     entry=bare,
     bom=False,
+    left_out=((("mcp", "excluded"), names_us), (("mcp", "allowed"), names_others)),
     programs=("gemini",),
     folders=("~/.gemini",),
     rewrites=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from configs.model import MESSAGING, Consent, Host, same_everywhere
+from configs.model import MESSAGING, Consent, Host, denies_tools, same_everywhere
 from configs.shapes import local
 from parlerd.operations.traits import HostTraits
 
@@ -18,6 +18,7 @@ HOST = Host(
     key_path=("mcp",),
     entry=local,
     trailing_commas=True,
+    left_out=((("tools",), denies_tools),),
     programs=("kilo",),
     folders=("${XDG_CONFIG_HOME:-~/.config}/kilo",),
     rewrites=True,

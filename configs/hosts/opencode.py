@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from configs.model import MESSAGING, Consent, Host, Shim, same_everywhere
+from configs.model import MESSAGING, Consent, Host, Shim, denies_tools, same_everywhere
 from configs.shapes import local
 from parlerd.operations.traits import HostTraits
 
@@ -29,6 +29,7 @@ HOST = Host(
     layouts={("mcp", "servers"): _second},
     entry=local,
     trailing_commas=True,
+    left_out=((("tools",), denies_tools),),
     programs=("opencode",),
     folders=("${XDG_CONFIG_HOME:-~/.config}/opencode",),
     limits="30 s for anything by default; we write 120 s",

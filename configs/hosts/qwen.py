@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from configs.model import MESSAGING, Consent, Host, Shim, same_everywhere
+from configs.model import MESSAGING, Consent, Host, Shim, names_others, names_us, same_everywhere
 from configs.shapes import bare
 from parlerd.operations.traits import HostTraits
 
@@ -23,6 +23,7 @@ HOST = Host(
     windows=(r"%USERPROFILE%\.qwen\settings.json",),
     key_path=("mcpServers",),
     entry=_entry,
+    left_out=((("mcp", "excluded"), names_us), (("mcp", "allowed"), names_others)),
     programs=("qwen",),
     folders=("${QWEN_HOME}", "~/.qwen"),
     rewrites=True,

@@ -33,7 +33,7 @@ def host_checks(ctx: Context) -> Iterator[t.Check]:
     found = survey(place, HOSTS)
     yield from _connected(place, found)
     yield from _startable(place)
-    yield from _stale_hooks(place)
+    yield from _hooks(place)
     yield from _consents(place, found)
     yield from _left_over(ctx, place)
     yield from _of_the_repository(ctx)
@@ -85,9 +85,14 @@ def _startable(place: Place) -> Iterator[t.Check]:
             )
 
 
-def _stale_hooks(place: Place) -> Iterator[t.Check]:
-    from configs.hooks import stale
+def _hooks(place: Place) -> Iterator[t.Check]:
+    from configs.hooks import KIND, stale, switched_off
+    from configs.ledger import Ledger
 
+    hooked = {entry.host for entry in Ledger(place.home).entries(KIND)}
+    for host in HOSTS:
+        if host.id in hooked and (sentence := switched_off(place, host)):
+            yield _ok(f"{host.name}, hooks", sentence)
     for host, path in stale(place, HOSTS):
         yield t.Check(
             name=f"{host.name}, hooks",

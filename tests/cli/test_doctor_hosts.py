@@ -162,3 +162,16 @@ def test_an_entry_for_one_folder_that_starts_parler_is_named_and_wrong_only_if_i
     written(env={"PARLER_HOME": "/another"})
     (_, wrong) = checks(bench)
     assert (wrong.ok, "another home" in wrong.detail) == (False, True)
+
+
+def test_hooks_that_are_switched_off_in_their_host_are_said_and_not_wrong(
+    bench: Bench, found: list[Outcome], tmp_path: Path
+) -> None:
+    (tmp_path / ".claude").mkdir()
+    settings = tmp_path / ".claude" / "settings.json"
+    settings.write_text('{"disableAllHooks": true}')
+    assert len(checks(bench)) == 1
+    list(wake(place_of(bench.ctx), [find_host("claude-code")]))
+    (_, off) = checks(bench)
+    assert (off.name, off.ok) == ("Claude Code, hooks", True)
+    assert "`disableAllHooks`" in off.detail

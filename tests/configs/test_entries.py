@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 
 from configs.detect import Place
-from configs.entries import command_of, entry_of, is_off, merged, shim_of, starts_parler, starts_shim_of
+from configs.entries import command_of, entry_of, merged, off_where, shim_of, starts_parler, starts_shim_of
 from configs.hosts import HOSTS, find_host
 from configs.model import Host
 from parlerd.paths import Home
@@ -27,7 +27,7 @@ def test_what_each_host_is_given_is_known_again_as_that_homes(host: Host) -> Non
         assert starts_shim_of(made, PLACE)
         assert not starts_shim_of(made, OTHER)
         assert merged(made, None, made, command_of(PLACE, host)) == made
-        assert not is_off(host, b"", made)
+        assert off_where(host, b"", made) is None
 
 
 @pytest.mark.parametrize(
@@ -114,10 +114,34 @@ def test_the_order_of_what_was_found_stays() -> None:
     ],
 )
 def test_a_list_of_servers_that_are_off_is_looked_at(data: bytes, expected: bool) -> None:
-    assert is_off(find_host("claude-code"), data, {}) is expected
+    assert (off_where(find_host("claude-code"), data, {}) is not None) is expected
 
 
 def test_the_shim_is_named_by_absolute_paths_of_its_home() -> None:
     assert shim_of(PLACE, find_host("codex")).arguments == [
         "-I", "-S", "/h/.parler/run/shim.py", "--host", "codex", "--home", "/h/.parler",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("id", "content", "where"),
+    [
+        ("gemini", '{"mcp": {"excluded": ["parler"]}} // mine', " by `mcp.excluded`"),
+        ("gemini", '{"mcp": {"allowed": ["github"]}}', " by `mcp.allowed`"),
+        ("gemini", '{"mcp": {"allowed": ["github", "parler"], "excluded": ["github"]}}', None),
+        ("qwen", '{"mcp": {"excluded": ["parler"]}}', " by `mcp.excluded`"),
+        ("opencode", '{"tools": {"parler*": false}}', " by `tools`"),
+        ("opencode", '{"tools": {"*": false, "parler_*": true}}', None),
+        ("opencode", '{"tools": {"parler_parler_send": false}}', None),
+        ("opencode", '{"tools": {"bash": false}}', None),
+        ("kilo", '{"tools": {"*": false}}', " by `tools`"),
+        ("claude-code", '{"disabledMcpServers": ["parler"]}', " by `disabledMcpServers`"),
+        ("claude-code", '{"disabledMcpServers": "parler"}', None),
+        ("claude-code", '{"disabledMcpServers": [}', None),
+    ],
+)
+def test_a_server_that_is_switched_off_elsewhere_in_the_file_is_known_with_the_place(
+    id: str, content: str, where: str | None
+) -> None:
+    assert off_where(find_host(id), content.encode(), {}) == where
+    assert off_where(find_host(id), content.encode(), {"disabled": True}) == ""

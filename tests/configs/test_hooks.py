@@ -315,6 +315,32 @@ def test_a_file_of_droid_that_hides_the_hooks_of_its_settings_gets_ours(place: P
     assert path.read_text() == theirs
 
 
+@pytest.mark.parametrize(
+    ("host", "content", "key"),
+    [
+        ("claude-code", '{"disableAllHooks": true}', "disableAllHooks"),
+        ("codex", "[features]\nhooks = false\n", "features.hooks"),
+        ("gemini", '{"hooksConfig": {"enabled": false}}', "hooksConfig.enabled"),
+        ("qwen", '{"disableAllHooks": true}', "disableAllHooks"),
+        ("droid", '{"hooks": {"hooksDisabled": true}}', "hooks.hooksDisabled"),
+    ],
+)
+def test_hooks_that_the_person_switched_off_in_the_host_are_said_to_run_nothing_and_stay_off(
+    place: Place, host: str, content: str, key: str
+) -> None:
+    known = find_host(host)
+    (on,) = wake(place, [known], dry_run=True)
+    assert not any(key in note for note in on.notes)
+    file(place, host).write_text(content)
+    (off,) = wake(place, [known])
+    assert off.status == "added"
+    assert any(f"`{key}`" in note and "runs no hooks" in note for note in off.notes)
+    (again,) = wake(place, [known])
+    assert any(f"`{key}`" in note for note in again.notes)
+    list(unwake(place, [known]))
+    assert file(place, host).read_text() == content
+
+
 # -- what is refused -----------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
+from configs.document import Refused, Rules, created_depth, put, take
 from configs.hosts import HOSTS, find_host
 from configs.model import SERVER, Host, Shim, System, UnknownHost, candidates, expand
 from configs.shapes import local
@@ -274,3 +275,30 @@ def test_the_limit_that_an_entry_sets_on_a_call_is_longer_than_the_longest_wait(
     for key, unit in written.items():
         if key in entry:
             assert entry[key] / unit > host.traits.wait_s
+
+
+# What the programs themselves read of a file with a comment, with a comma before a closing bracket, and with a byte
+# order mark; asked on 28 November 2026 with the releases above, and Amp of September 2026.
+TOLERATED: dict[str, tuple[bool, bool, bool]] = {
+    "claude-code": (False, False, True),
+    "gemini": (True, False, False),
+    "qwen": (True, False, True),
+    "opencode": (True, True, True),
+    "kilo": (True, True, True),
+    "copilot": (True, True, True),
+    "droid": (True, False, False),
+    "amp": (True, True, False),
+}
+
+
+@pytest.mark.parametrize(("id", "reads"), TOLERATED.items())
+def test_a_file_is_edited_exactly_where_its_host_reads_it(id: str, reads: tuple[bool, bool, bool]) -> None:
+    host = find_host(id)
+    rules, path = Rules.of(host), (*host.key_path, SERVER)
+    for content, is_read in zip((b"{ // mine\n}", b'{"a": 1,}', b"\xef\xbb\xbf{}"), reads, strict=True):
+        if is_read:
+            new = put(content, rules, path, host.entry(SHIM))
+            assert take(new, rules, path, prune=created_depth(content, rules, path)) == content
+        else:
+            with pytest.raises(Refused):
+                put(content, rules, path, host.entry(SHIM))
