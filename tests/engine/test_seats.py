@@ -133,6 +133,23 @@ def test_a_connection_that_only_looks_around_is_never_an_agent() -> None:
     run(main)
 
 
+def test_a_window_of_an_agent_that_is_there_takes_its_seat_though_nothing_can_be_written() -> None:
+    async def main() -> None:
+        store = FaultyStore()
+        async with engine_world(store=store) as served:
+            first = await served.window("w1", workspace=REPO)
+            me = await first.whoami()
+            await served.leave(first)
+            store.fail_next_commit("store_full", times=99)
+            again = await served.window("w2", workspace=REPO)
+            assert (await again.whoami()).id == me.id
+            # It holds the seat all the same; one that needs a new agent cannot be seated.
+            beside = await served.window("w3", workspace=REPO)
+            assert (await beside.refused("agent.whoami", t.WhoAmI())).code == "store_full"
+
+    run(main)
+
+
 # -- conversations -----------------------------------------------------------------------------------------
 
 
@@ -500,23 +517,6 @@ def test_cursors_and_the_active_session_come_back_with_the_agent() -> None:
         async with world.serving() as served:
             window = await served.window("w1", workspace=REPO)
             assert texts(await window.recv()) == ["while you were away"]
-
-    run(main)
-
-
-def test_a_lease_that_could_not_be_stored_is_not_held() -> None:
-    async def main() -> None:
-        store = FaultyStore()
-        async with engine_world(store=store) as served:
-            window = await served.window("w1", workspace=REPO)
-            me = await window.whoami()
-            await served.leave(window)
-            window = await served.window("w2", workspace=REPO)
-            store.fail_next_commit("store_full")
-            assert (await window.refused("agent.whoami", t.WhoAmI())).code == "store_full"
-            other = await served.window("w3", workspace=REPO)
-            assert (await other.whoami()).id == me.id
-            assert await name_of(window) == "claude-code@shop#2"
 
     run(main)
 
