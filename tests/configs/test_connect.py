@@ -106,6 +106,32 @@ def old_entry(ann: Person, **about: Any) -> dict[str, Any]:
 # -- the whole way -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("id", ["cline", "roo"])
+@pytest.mark.parametrize(
+    "user",
+    [
+        ".config/Cursor/User",
+        ".config/Windsurf/User",
+        ".config/Trae/User",
+        ".vscode-server/data/User",
+        ".cursor-server/data/User",
+        ".local/share/code-server/User",
+        ".var/app/com.visualstudio.code/config/Code/User",
+    ],
+)
+def test_an_extension_is_found_in_every_editor_of_the_family_that_has_it(id: str, user: str, ann: Person) -> None:
+    host = find_host(id)
+    name = {"cline": "saoudrizwan.claude-dev", "roo": "rooveterinaryinc.roo-cline"}[id]
+    ann.path(f"{user}/globalStorage/{name}").mkdir(parents=True)
+    ann.path(".config/Code/User/globalStorage").mkdir(parents=True)
+    assert look(ann, host).status == "not_connected"
+    assert one(ann, host).status == "added"
+    (file,) = ann.tree()
+    assert file.startswith(f"{user}/globalStorage/{name}/settings/")
+    assert out(ann, host).status == "removed"
+    assert ann.tree() == {}
+
+
 def test_a_file_that_its_host_would_refuse_without_more_is_made_with_that(ann: Person) -> None:
     ann.path(".continue").mkdir()
     host = find_host("cn")
