@@ -168,7 +168,8 @@ def _consent(id: str, consent: Consent) -> str:
 
 
 def _files(host: Host, system: System) -> str:
-    return ("each of " if host.multiple else "") + _paths(host.files[system])
+    also = f"; {_paths(host.also)} too, where it is there" if host.also else ""
+    return ("each of " if host.multiple else "") + _paths(host.files[system]) + also
 
 
 def _paths(templates: tuple[str, ...]) -> str:
