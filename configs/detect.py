@@ -88,7 +88,7 @@ def files(place: Place, host: Host) -> list[Path]:
     """
     templates = host.files[place.system]
     moved = [each for each in templates if _NEEDED.search(each) and expand(each, place.env) is not None]
-    found = [path for template in moved or templates for path in _paths(template, place.env)]
+    found = [path for template in (*(moved or templates), *host.also) for path in _paths(template, place.env)]
     return list(dict.fromkeys(found))
 
 
@@ -98,7 +98,10 @@ def targets(place: Place, host: Host) -> list[Path]:
     Of two candidates the one wins that already has our entry, then the one that has a table for servers, then the first
     that exists, then the one that the host would make. Source: hosts reference, F18.
     """
-    candidates = files(place, host)
+    others = [path for template in host.also for path in _paths(template, place.env)]
+    candidates = [path for path in files(place, host) if path not in others]
+    if beside := [path for path in others if os.path.lexists(path)]:
+        return [*(path for path in candidates[:1] if path.parent.is_dir()), *beside]
     if host.multiple:
         folders = [path for template in host.folders for path in _paths(template, place.env) if path.is_dir()]
         present = [path for path in candidates if any(each in path.parents for each in folders) or path.parent.is_dir()]

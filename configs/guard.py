@@ -200,6 +200,11 @@ _SENTENCES: Final = {
     errno.EPERM: ("read_only", "The system does not permit it", "Look at its owner, mode and attributes (lsattr)"),
     errno.EFBIG: ("too_large", f"It is larger than {MAX_BYTES // 1024**2} MB", "Paste the entry by hand"),
     errno.EINVAL: ("not_a_file", "It is no regular file", "Move it away"),
+    errno.EBUSY: (
+        "mount_point",
+        "It is a mount point of its own, as a container gets a single file, and cannot be replaced as a whole",
+        "Change the file outside, where it is mounted from; or mount the folder that it is in",
+    ),
     errno.ELOOP: ("not_a_file", "It became a symlink", "Run this again"),
     errno.ENOTDIR: ("not_a_file", "A folder above it is a file", "Move that file away"),
 }

@@ -102,17 +102,18 @@ class Host:
     """One agent host.
 
     `files` are candidates per system, the one that the host itself would create first; of a `multiple` host (editions,
-    profiles) each is a place of its own. `windows` has the same for the documentation: nobody has tried them.
-    `key_path` leads to the table of servers; a dot inside one of its parts is part of the name. Where the file already
-    has the table of one of `layouts`, that is used instead, with the entry that stands beside it there. Of a `listed`
-    host the table is a list whose elements have their name inside. `beside` is what a file must also say that we
-    create. `entry` gives our entry in this host's shape, `disabled` says of one that was found whether the person
-    switched it off, and `left_out` where else in the file it can be. `programs` and `folders` show that the host is
-    installed. `mode` is given to a file that we create. `rewrites` says that the host writes its file itself. What
-    makes the host's own reading fail: a comma before a closing bracket unless `trailing_commas`, a byte order mark
-    unless `bom`, and any comment where `format` is `json`. `limits` says how long it waits for us, for the
-    documentation. `after` is what a person does next. `traits` says what it does with our answers while it runs,
-    `consent` whether it lets its model call us, where that is known.
+    profiles) each is a place of its own. `also` are files of a relative that reads another one, on every system: used
+    beside those where they are there. `windows` has the same for the documentation: nobody has tried them. `key_path`
+    leads to the table of servers; a dot inside one of its parts is part of the name. Where the file already has the
+    table of one of `layouts`, that is used instead, with the entry that stands beside it there. Of a `listed` host the
+    table is a list whose elements have their name inside. `beside` is what a file must also say that we create. `entry`
+    gives our entry in this host's shape, `disabled` says of one that was found whether the person switched it off, and
+    `left_out` where else in the file it can be. `programs` and `folders` show that the host is installed. `mode` is
+    given to a file that we create. `rewrites` says that the host writes its file itself. What makes the host's own
+    reading fail: a comma before a closing bracket unless `trailing_commas`, a byte order mark unless `bom`, and any
+    comment where `format` is `json`. `limits` says how long it waits for us, for the documentation. `after` is what a
+    person does next. `traits` says what it does with our answers while it runs, `consent` whether it lets its model
+    call us, where that is known.
     """
 
     id: str
@@ -126,6 +127,7 @@ class Host:
     listed: bool = False
     beside: Mapping[str, str] = field(default_factory=dict)
     multiple: bool = False
+    also: tuple[str, ...] = ()
     windows: tuple[str, ...] = ()
     trailing_commas: bool = False
     bom: bool = True

@@ -10,6 +10,17 @@ from configs.model import Shim, System
 
 EDITIONS: Final = ("Code", "Code - Insiders", "VSCodium")
 """Of VS Code: each has a folder of settings of its own."""
+FAMILY: Final = (*EDITIONS, "Cursor", "Windsurf", "Trae")
+"""Editors made of VS Code's code, in which its extensions run and keep their files in the same places."""
+_SERVERS: Final = ("~/.vscode-server", "~/.vscode-server-insiders", "~/.cursor-server", "~/.windsurf-server")
+"""The part of such an editor that runs where the files are: over SSH, in WSL, in a container."""
+_APART: Final = (
+    *(f"{server}/data/User" for server in _SERVERS),
+    "${XDG_DATA_HOME:-~/.local/share}/code-server/User",
+    "~/.var/app/com.visualstudio.code/config/Code/User",
+    "~/.var/app/com.vscodium.codium/config/VSCodium/User",
+)
+"""Folders `User` that stand elsewhere than those of the editors: of servers, and of Flatpak."""
 _CONFIG: Final[Mapping[System, str]] = {
     "linux": "${XDG_CONFIG_HOME:-~/.config}",
     "macos": "~/Library/Application Support",
@@ -46,6 +57,16 @@ def in_editions(*names: str) -> dict[System, tuple[str, ...]]:
     """Files in the folder `User` of every edition of VS Code; `.` is the folder itself."""
     return {
         system: tuple(f"{folder}/{edition}/User/{name}" for edition in EDITIONS for name in names)
+        for system, folder in _CONFIG.items()
+    }
+
+
+def in_family(*names: str) -> dict[System, tuple[str, ...]]:
+    """Files of an extension, in the folder `User` of every editor that it runs in."""
+    return {
+        system: tuple(
+            f"{user}/{name}" for user in (*(f"{folder}/{editor}/User" for editor in FAMILY), *_APART) for name in names
+        )
         for system, folder in _CONFIG.items()
     }
 

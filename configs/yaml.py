@@ -2,7 +2,8 @@
 
 `ruamel.yaml` reads the text as YAML 1.2 and says where each node is; nothing is written by it, because it would indent
 and quote again what people wrote. Beside keys on their own lines ours is on its own lines too; inside braces it goes
-inside the braces. Files with aliases are refused: one change could be seen in two places. Not here: checks of the
+inside the braces. An alias (`*name`) of what is changed, or of a table around it, is refused: one change would be seen
+in two places. Not here: checks of the
 result. Above: `document`. Invariant: `unset` of what `set` wrote gives the same text again, but for a written-out null.
 """
 
@@ -10,7 +11,6 @@ from __future__ import annotations
 
 import warnings
 from bisect import bisect_right
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
@@ -22,6 +22,8 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from configs.edit import MAX_DEPTH, Path, Refused, Rules, Splice, line_break, refuse, refuse_twice, too_deep
 from configs.render import scalar, yaml_item, yaml_key, yaml_lines
 
+_MOST: Final = 100_000
+"""Values of a file, those behind an alias counted each time: a few lines of aliases can stand for billions."""
 _LARGEST: Final = 1024**2
 """Characters. A minute of reading per ten megabytes is no use to anybody, and no settings in YAML are near this."""
 
@@ -38,7 +40,7 @@ def parse(text: str, rules: Rules) -> Text:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             root = YAML(typ="safe", pure=True).compose(text)
-            nodes = list(_nodes(root))
+            nodes, shared = _nodes(root)
             value = YAML(typ="safe", pure=True).load(text)
     except DuplicateKeyError as error:
         if root is not None:
@@ -59,7 +61,7 @@ def parse(text: str, rules: Rules) -> Text:
         raise Refused("not_an_object", "The file should hold keys with values, and holds something else.")
     for path in rules.lists:
         value = _with_names(value, path)
-    return Text(text, value, root if isinstance(root, MappingNode) else None, nodes, rules.lists)
+    return Text(text, value, root if isinstance(root, MappingNode) else None, nodes, rules.lists, shared)
 
 
 def _with_names(value: Any, path: Path) -> Any:
@@ -86,24 +88,56 @@ def _with_names(value: Any, path: Path) -> Any:
     return {**value, path[0]: table}
 
 
-def _nodes(root: Node | None) -> Iterator[Node]:
-    """Every node, those in it after it. Raises `Refused` for aliases."""
-    seen = set()
+def _nodes(root: Node | None) -> tuple[list[Node], frozenset[int]]:
+    """Every node once, and the identities of those that stand in more than one place by an alias.
+
+    Raises `Refused` when the aliases make too much of it.
+    """
+    found: dict[int, Node] = {}
+    shared = set()
     waiting = [] if root is None else [root]
     while waiting:
         node = waiting.pop()
-        if id(node) in seen:
-            raise Refused("unverified", "The file has aliases (*name), so one change could be seen in two places.")
-        seen.add(id(node))
-        yield node
-        if isinstance(node, MappingNode):
-            waiting += [each for pair in node.value for each in pair]
-        elif isinstance(node, SequenceNode):
-            waiting += node.value
+        if id(node) in found:
+            shared.add(id(node))
+            continue
+        found[id(node)] = node
+        waiting += _inside(node)
+    if shared and root is not None:
+        _refuse_many(root)
+    return list(found.values()), frozenset(shared)
+
+
+def _inside(node: Node) -> list[Node]:
+    if isinstance(node, MappingNode):
+        return [each for pair in node.value for each in pair]
+    return list(node.value) if isinstance(node, SequenceNode) else []
+
+
+def _refuse_many(root: Node) -> None:
+    """Raise `Refused` for aliases of what they stand in, and for those that stand for too many values together."""
+    counted: dict[int, int] = {}
+    entered: set[int] = set()
+    waiting = [root]
+    while waiting:
+        node = waiting[-1]
+        inner = _inside(node)
+        if id(node) not in entered:
+            entered.add(id(node))
+            ahead = [each for each in inner if id(each) not in counted]
+            if any(id(each) in entered for each in ahead):
+                raise Refused("unverified", "The file has an alias (*name) of something that it stands in.")
+            waiting += ahead
+            continue
+        waiting.pop()
+        if id(node) not in counted:
+            counted[id(node)] = 1 + sum(counted[id(each)] for each in inner)
+            if counted[id(node)] > _MOST:
+                raise Refused("too_large", "The file's aliases (*name) stand for too many values.")
 
 
 def _refuse_duplicate(root: Node, text: str) -> None:
-    for node in _nodes(root):
+    for node in _nodes(root)[0]:
         if isinstance(node, MappingNode):
             first: dict[tuple[str, str], Node] = {}
             for key, _ in node.value:
@@ -131,6 +165,7 @@ class Text:
     _root: MappingNode | None
     _all: list[Node]
     _lists: tuple[Path, ...] = ()
+    _shared: frozenset[int] = frozenset()
 
     @property
     def has_root(self) -> bool:
@@ -163,7 +198,7 @@ class Text:
                     refuse_twice(self.text, _start(named[0]), _start(named[1]))
 
     def set(self, path: Path, value: Any) -> list[Splice]:
-        way = self._way(path)
+        way = self._changeable(path)
         if path[:-1] in self._lists:
             if len(way) == len(path):
                 raise _untidy()
@@ -183,7 +218,7 @@ class Text:
         return self._replace(way[-1], {rest[0]: value}, len(way) - 1)
 
     def unset(self, path: Path, levels: int) -> list[Splice]:
-        way = self._way(path)
+        way = self._changeable(path)
         if path[:-1] in self._lists:
             return self.drop(path[:-1], way[-2][1].value.index(way[-1][1]), levels)
         last = len(path) - 1
@@ -196,7 +231,7 @@ class Text:
         return [self._lines_of(_start(key), self._end(key, value))]
 
     def add(self, path: Path, value: Any) -> list[Splice]:
-        way = self._way(path)
+        way = self._changeable(path)
         if len(way) < len(path):
             return self.set(path, [value])
         sequence: Any = way[-1][1]
@@ -212,7 +247,7 @@ class Text:
         return self._lines(self._after(sequence, column), lines)
 
     def drop(self, path: Path, index: int, levels: int) -> list[Splice]:
-        way = self._way(path)
+        way = self._changeable(path)
         sequence: Any = way[-1][1]
         if len(sequence.value) == 1 and levels > 0:
             return self.unset(path, levels - 1)
@@ -224,6 +259,13 @@ class Text:
         return [self._lines_of(self._dash(element), self._last(element))]
 
     # -- where things stand ----------------------------------------------------------------------------------------
+
+    def _changeable(self, path: Path) -> list[tuple[Node, Node]]:
+        """The way to what is to be changed. Raises `Refused` when something on it stands in another place too."""
+        way = self._way(path)
+        if any(id(node) in self._shared for pair in way for node in pair):
+            raise Refused("unverified", "What is to be changed has an alias (*name): it would be seen in two places.")
+        return way
 
     def _way(self, path: Path) -> list[tuple[Node, Node]]:
         way: list[tuple[Node, Node]] = []

@@ -44,7 +44,8 @@ HEAD: Final = """\
 
 `parler connect` adds one entry named `parler` to a host's own file of servers and leaves everything else in it as it
 is. This page says which of that was seen at work with the real program, where each file is, and what is written.
-[Waking](waking.md) says how each host can be reached when it is idle.
+[Waking](waking.md) says how each host can be reached when it is idle, and
+[which ask or refuse](waking.md#woken-and-then-refused) before their model may use a tool.
 
 The command in every entry is absolute: the Python that Parler runs with, the program in Parler's home, the host's id
 and the home. Nothing depends on PATH, on the directory or on a variable, because hosts pass on none of them reliably.
@@ -170,7 +171,8 @@ def _consent(id: str, consent: Consent) -> str:
 
 
 def _files(host: Host, system: System) -> str:
-    return ("each of " if host.multiple else "") + _paths(host.files[system])
+    also = f"; {_paths(host.also)} too, where it is there" if host.also else ""
+    return ("each of " if host.multiple else "") + _paths(host.files[system]) + also
 
 
 def _paths(templates: tuple[str, ...]) -> str:

@@ -1,4 +1,8 @@
-"""Antigravity: the app, the editor and `agy` share one file; older releases had one each."""
+"""Antigravity: the app, the editor and `agy` share one file; older releases had one each.
+
+Which release is there does not show, and one that moved its servers reads the old file no more: each that can be read
+gets our entry.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ HOST = Host(
     format="json",
     files=same_everywhere("~/.gemini/config/mcp_config.json", "~/.gemini/antigravity/mcp_config.json"),
     windows=(r"%USERPROFILE%\.gemini\config\mcp_config.json",),
+    multiple=True,
     key_path=("mcpServers",),
     entry=bare,
     programs=("agy", "antigravity"),

@@ -9,8 +9,9 @@ HOST = Host(
     id="windsurf",
     name="Windsurf",
     format="jsonc",
-    files=same_everywhere("~/.codeium/windsurf/mcp_config.json", "~/.codeium/mcp_config.json"),
+    files=same_everywhere("~/.codeium/windsurf/mcp_config.json"),
     windows=(r"%USERPROFILE%\.codeium\windsurf\mcp_config.json",),
+    also=("~/.codeium/mcp_config.json",),
     key_path=("mcpServers",),
     entry=bare,
     programs=("windsurf",),
@@ -19,6 +20,6 @@ HOST = Host(
     after="Press refresh in its MCP panel.",
     quirks=(
         "It takes at most 100 tools over all servers.",
-        "The plugin for JetBrains reads `~/.codeium/mcp_config.json`; the editor's file is used where both are there.",
+        "The plugin for JetBrains reads `~/.codeium/mcp_config.json`, which gets our entry too where it is there.",
     ),
 )

@@ -38,6 +38,14 @@ _TOKEN_MAX: Final = 65_536
 def _arguments(parser: Parser) -> None:
     names = ", ".join(host.id for host in HOSTS)
     parser.add_argument("hosts", nargs="*", metavar="HOST", help=f"of: {names} (default: every one that is here)")
+    parser.add_argument(
+        "--except",
+        dest="without",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="leave this one out; may be repeated",
+    )
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--list", action="store_true", help="what is here and what is connected; write nothing")
     mode.add_argument("--print", action="store_true", help="print the entry to paste; write nothing")
@@ -77,7 +85,10 @@ def _arguments(parser: Parser) -> None:
 
 
 def _connect(ctx: Context, args: Namespace) -> int:
-    hosts = _chosen(args.hosts)
+    without = {host.id for host in _chosen(args.without)} if args.without else set()
+    hosts = [host for host in _chosen(args.hosts) if host.id not in without]
+    if not hosts:
+        raise UsageError("--except leaves no host", path=_COMMAND)
     _refuse_what_does_not_fit(args)
     place = place_of(ctx)
     if args.print:

@@ -593,3 +593,42 @@ def test_what_is_no_token_or_for_no_qwen_is_a_usage_error(
     assert library.asked == []
     assert load(Home(tmp_path / ".parler")) is None
     assert shell.run("connect", "qwen", "--wake-token-file", str(tmp_path / "absent")).code == 2
+
+
+# -- one host left out -----------------------------------------------------------------------------------------
+
+
+def test_a_host_can_be_left_out_of_every_form_of_the_command(shell: Shell, library: Library) -> None:
+    shell.run("connect", "--except", "claude", "--except", "codex")
+    shell.run("connect", "codex", "gemini", "--except", "Codex", "--list")
+    (_, added, _), (_, listed, _) = library.asked
+    assert added == [host.id for host in HOSTS if host.id not in ("claude-code", "codex")]
+    assert listed == ["gemini"]
+    assert shell.run("connect", "codex", "--except", "codex").code == 2
+    assert shell.run("connect", "--except", "emacs").code == 2
+    assert len(library.asked) == 2
+
+
+# -- hooks of an installation that moved -----------------------------------------------------------------------
+
+
+def test_plain_connect_brings_hooks_up_to_date_and_says_so(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".codex").mkdir()
+    file = tmp_path / ".codex" / "config.toml"
+    assert shell.run("connect", "codex", "--wake", "--yes").code == 0
+    elsewhere = tmp_path / "bin" / "python3"
+    elsewhere.parent.mkdir()
+    elsewhere.touch(0o755)
+    monkeypatch.setattr(sys, "executable", str(elsewhere))
+    assert file.read_text().count(str(elsewhere)) == 0
+    ran = shell.run("connect", "codex")
+    assert ran.code == 0
+    assert "Codex, hooks" in ran.stdout
+    hooks = tomllib.loads(file.read_text())["hooks"]
+    assert {each["hooks"][0]["command"].split()[2] for group in hooks.values() for each in group} == {str(elsewhere)}
+    again = shell.run("connect", "codex", "--json")
+    assert "hooks" not in again.document
+    assert shell.run("connect", "--remove", "codex").code == 0
+    assert not file.exists()

@@ -106,6 +106,74 @@ def old_entry(ann: Person, **about: Any) -> dict[str, Any]:
 # -- the whole way -------------------------------------------------------------------------------------------------
 
 
+def test_a_file_that_its_host_left_behind_does_not_count_for_the_one_that_it_reads_now(ann: Person) -> None:
+    host = find_host("antigravity")
+    ann.write(".gemini/antigravity/mcp_config.json", '{"mcpServers": {"x": {"command": "y"}}}')
+    assert [each.status for each in joined(ann, host)] == ["added"]
+    ann.write(".gemini/config/mcp_config.json", '{"mcpServers": {}}')
+    found = {str(each.path and each.path.parent.name): each.status for each in survey(ann.place, [host])}
+    assert found == {"config": "not_connected", "antigravity": "connected"}
+    assert [each.status for each in joined(ann, host)] == ["added", "unchanged"]
+    assert {each.status for each in remove(ann.place, [host])} == {"removed"}
+    assert ann.path(".gemini/config/mcp_config.json").read_text() == '{"mcpServers": {}}'
+
+
+def test_where_a_host_moved_and_its_new_file_is_still_to_come_that_is_made_too(ann: Person) -> None:
+    host = find_host("antigravity")
+    ann.write(".gemini/config/.migrated", "")
+    ann.write(".gemini/antigravity/mcp_config.json", "{}")
+    assert [each.status for each in joined(ann, host)] == ["added", "added"]
+    assert ann.path(".gemini/config/mcp_config.json").exists()
+    list(remove(ann.place, [host]))
+    assert not ann.path(".gemini/config/mcp_config.json").exists()
+
+
+def test_a_relative_that_reads_another_file_gets_our_entry_where_that_is_there_and_no_file_is_made_for_it(
+    ann: Person,
+) -> None:
+    host = find_host("windsurf")
+    ann.path(".codeium/windsurf").mkdir(parents=True)
+    assert [each.status for each in joined(ann, host)] == ["added"]
+    assert not ann.path(".codeium/mcp_config.json").exists()
+    theirs = ann.write(".codeium/mcp_config.json", '{"mcpServers": {"x": {"command": "y"}}}')
+    assert [each.status for each in joined(ann, host)] == ["unchanged", "added"]
+    assert {each.status for each in remove(ann.place, [host])} == {"removed"}
+    assert theirs.read_text() == '{"mcpServers": {"x": {"command": "y"}}}'
+
+
+def test_a_relative_alone_is_enough(ann: Person) -> None:
+    host = find_host("windsurf")
+    ann.write(".codeium/mcp_config.json", "{}")
+    assert [str(each.path) for each in joined(ann, host)] == [str(ann.path(".codeium/mcp_config.json"))]
+    assert not ann.path(".codeium/windsurf").exists()
+
+
+@pytest.mark.parametrize("id", ["cline", "roo"])
+@pytest.mark.parametrize(
+    "user",
+    [
+        ".config/Cursor/User",
+        ".config/Windsurf/User",
+        ".config/Trae/User",
+        ".vscode-server/data/User",
+        ".cursor-server/data/User",
+        ".local/share/code-server/User",
+        ".var/app/com.visualstudio.code/config/Code/User",
+    ],
+)
+def test_an_extension_is_found_in_every_editor_of_the_family_that_has_it(id: str, user: str, ann: Person) -> None:
+    host = find_host(id)
+    name = {"cline": "saoudrizwan.claude-dev", "roo": "rooveterinaryinc.roo-cline"}[id]
+    ann.path(f"{user}/globalStorage/{name}").mkdir(parents=True)
+    ann.path(".config/Code/User/globalStorage").mkdir(parents=True)
+    assert look(ann, host).status == "not_connected"
+    assert one(ann, host).status == "added"
+    (file,) = ann.tree()
+    assert file.startswith(f"{user}/globalStorage/{name}/settings/")
+    assert out(ann, host).status == "removed"
+    assert ann.tree() == {}
+
+
 def test_a_file_that_its_host_would_refuse_without_more_is_made_with_that(ann: Person) -> None:
     ann.path(".continue").mkdir()
     host = find_host("cn")

@@ -427,6 +427,7 @@ def test_f7_what_the_system_does_not_let_write_is_left_alone(ann: Person, file: 
         ("create", errno.ENOSPC, "disk_full"),
         ("write", errno.ENOSPC, "disk_full"),
         ("write", errno.EDQUOT, "disk_full"),
+        ("exchange", errno.EBUSY, "mount_point"),
         ("sync", errno.EIO, "failed"),
         ("dress", errno.EPERM, "read_only"),
         ("exchange", errno.EPERM, "read_only"),

@@ -79,12 +79,38 @@ REFUSED: Final[dict[str, tuple[bytes, Reason, int | None]]] = {
     "a tab": (b"extensions:\n\ta: 1\n", "unreadable", 2),
     "our table twice": (b"extensions:\n  a: 1\nextensions:\n  b: 1\n", "duplicate_key", 3),
     "our entry twice": (b"extensions:\n  parler: 1\n  parler: 2\n", "duplicate_key", 3),
-    "an alias": (b"a: &x {b: 1}\nextensions:\n  c: *x\n", "unverified", None),
+    "our table behind an alias": (b"a: &x {b: 1}\nextensions: *x\n", "unverified", None),
+    "our table with a name": (b"extensions: &x\n  b: 1\nz: *x\n", "unverified", None),
+    "our entry behind an alias": (b"a: &x {b: 1}\nextensions:\n  parler: *x\n", "unverified", None),
+    "an alias of what it stands in": (b"a: &x\n  b: *x\n", "unverified", None),
+    "aliases that stand for billions": (
+        b"a: &a [x, x, x, x, x, x, x, x, x]\n"
+        + b"".join(b"%c: &%c [%s]\n" % (n + 1, n + 1, b", ".join([b"*%c" % n] * 9)) for n in range(97, 105)),
+        "too_large",
+        None,
+    ),
     "two documents": (b"a: 1\n---\nb: 1\n", "unreadable", 2),
     "utf-16": ("a: 1".encode("utf-16"), "encoding", 1),
     "too deep": (b"a: " + b"[" * 300 + b"]" * 300, "too_deep", None),
     "too large": (b"# " + b"x" * 1024**2, "too_large", None),
 }
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"x: &a\n  k: 1\nextensions:\n  z:\n    <<: *a\n    name: z\n",
+        b"x: &a\n  k: 1\nextensions:\n  z: *a\n",
+        b"x: &a [1, 2]\nextensions:\n  z:\n    args: *a\n# end\n",
+        b"extensions:\n  z: &a\n    k: 1\nother:\n  - *a\n  - *a\n",
+    ],
+)
+def test_an_alias_in_what_is_not_ours_is_no_reason_to_refuse(before: bytes) -> None:
+    new = put(before, RULES, AT, ENTRY)
+    assert entry_at(new, RULES, AT) == ENTRY
+    assert put(new, RULES, AT, {**ENTRY, "enabled": False}) == new.replace(b"enabled: true", b"enabled: false")
+    assert take(new, RULES, AT) == before
+    assert OURS.encode() in new
 
 
 @pytest.mark.parametrize("name", REFUSED)
