@@ -57,7 +57,9 @@ class Hooks:
     @property
     def rules(self) -> Rules:
         loose = self.format != "json"
-        return Rules(format=self.format, comments=loose, trailing_commas=False, bom=not loose)
+        # Of TOML it means 1.1, which Codex reads.
+        newer = self.format == "toml"
+        return Rules(format=self.format, comments=loose, trailing_commas=newer, bom=newer or not loose)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,8 @@ _STRING: Final = (
 )
 _TOKEN: Final = re.compile(_STRING + r"|#[^\r\n]*|[\[\]{}=,\n]", re.DOTALL)
 _MARKED: Final = re.compile(_STRING + r"|#[^\r\n]*|[\[\]{}]", re.DOTALL)
+_ESCAPE: Final = re.compile(r"\\(x[0-9A-Fa-f]{2}|.)", re.DOTALL)
+"""In a string: a backslash with what it escapes, so that of two the second escapes nothing."""
 _BLANKS: Final = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*")
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+(?:[ \t]*\.[ \t]*[A-Za-z0-9_-]+)*")
 _WHERE: Final = re.compile(r"\(at line (\d+), column (\d+)\)")
@@ -41,7 +43,8 @@ _TWICE: Final = re.compile(r"twice|[Oo]verwrite|Cannot (?:mutate|declare|redefin
 
 
 def parse(text: str, rules: Rules) -> Text:
-    """A text without byte order mark. Raises `Refused`. `rules` has nothing to add: all of them read the same TOML."""
+    """A text without byte order mark. Raises `Refused`. Where `rules` let a comma stand before a closing bracket, it is
+    TOML 1.1: inline tables over several lines, and two more escapes."""
     comments = []
     depth = 0
     for match in _MARKED.finditer(text):
@@ -55,7 +58,7 @@ def parse(text: str, rules: Rules) -> Text:
         elif match[0] in ("]", "}"):
             depth -= 1
     try:
-        value = tomllib.loads(text)
+        value = _meaning(text, rules)
     except tomllib.TOMLDecodeError as error:
         found = _WHERE.search(str(error))
         at = _offset(text, int(found[1]), int(found[2])) if found else len(text)
@@ -69,6 +72,56 @@ def parse(text: str, rules: Rules) -> Text:
     if too_deep(value):
         raise Refused("too_deep", f"The file has more than {MAX_DEPTH} levels.")
     return Text(text, value, comments)
+
+
+def _meaning(text: str, rules: Rules) -> dict[str, Any]:
+    """What the text says. Raises what `tomllib.loads` raises, with the places of this text."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        older = _in_1_0(text) if rules.trailing_commas else text
+        if older == text:
+            raise
+        try:
+            return tomllib.loads(older)
+        except tomllib.TOMLDecodeError:
+            pass
+        raise
+
+
+def _in_1_0(text: str) -> str:
+    """The same in the words of TOML 1.0, which is what the standard library reads; only for its meaning."""
+    pieces: list[str] = []
+    open: list[str] = []
+    at = 0
+    has_pair = False
+    """Whether something stands before this place since the table began, or since its last comma."""
+    for match in _TOKEN.finditer(text):
+        mark, gap = match[0], text[at : match.start()]
+        at = match.end()
+        in_table = bool(open) and open[-1] == "{"
+        # A carriage return that stood before the line break is a blank then, too.
+        pieces.append(gap.replace("\r", " ") if in_table else gap)
+        is_break = mark == "\n" or mark[0] == "#"
+        ends = in_table and mark == "," and (has_pair or bool(gap.strip())) and text.startswith("}", _skipped(text, at))
+        has_pair = mark not in ("{", ",") and (has_pair or bool(gap.strip()) or not is_break)
+        if mark in ("[", "{"):
+            open.append(mark)
+        elif mark in ("]", "}"):
+            del open[-1:]
+        elif ends or (in_table and is_break):
+            mark = " "
+        elif mark[0] == '"':
+            mark = _ESCAPE.sub(_escaped, mark)
+        pieces.append(mark)
+    return "".join([*pieces, text[at:]])
+
+
+def _escaped(match: re.Match[str]) -> str:
+    kind = match[1]
+    if kind == "e":
+        return "\\u001b"
+    return f"\\u00{kind[1:]}" if kind[0] == "x" and len(kind) > 1 else match[0]
 
 
 def _refuse_depth(text: str, at: int) -> None:

@@ -145,7 +145,7 @@ def _section(host: Host) -> list[str]:
     keys = " or ".join(f"`{' → '.join(path)}`" for path in (host.key_path, *host.layouts))
     facts = [
         *files,
-        f"{_FORMATS[host.format]}{', trailing commas too' if host.trailing_commas else ''}; servers stand under {keys}",
+        f"{_FORMATS[host.format]}{_looser(host)}; servers stand under {keys}",
         *([f"It waits {host.limits}"] if host.limits else []),
         *([_consent(host.id, host.consent)] if host.consent is not None else []),
         f"Afterwards: {host.after.rstrip('.')}",
@@ -156,6 +156,13 @@ def _section(host: Host) -> list[str]:
     shim = Shim(python="PYTHON", shim="HOME/run/shim.py", host=host.id, home="HOME")
     head = f"\n### {host.name} (`{host.id}`)\n\n"
     return [head, *(f"- {fact}.\n" for fact in facts), f"\n```{fence}\n{snippet(host, shim)}```\n"]
+
+
+def _looser(host: Host) -> str:
+    """What its reader takes beside the plain language."""
+    if not host.trailing_commas:
+        return ""
+    return " 1.1" if host.format == "toml" else ", trailing commas too"
 
 
 def _consent(id: str, consent: Consent) -> str:

@@ -1,4 +1,4 @@
-"""Codex: TOML with comments. It passes a short list of variables to servers and drops one that is slow to start."""
+"""Codex: TOML 1.1 with comments. It passes a short list of variables to servers and drops one that is slow to start."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ HOST = Host(
     windows=(r"%USERPROFILE%\.codex\config.toml",),
     key_path=("mcp_servers",),
     entry=_entry,
+    trailing_commas=True,
     mode=0o600,
     programs=("codex",),
     folders=("${CODEX_HOME}", "~/.codex"),

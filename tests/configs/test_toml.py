@@ -137,3 +137,48 @@ def test_a_list_and_the_table_that_was_made_for_it_go_together(before: bytes) ->
     for value in ("B", "A"):
         new = discard(new, RULES, path, value, prune=1 + depth)
     assert new == before
+
+
+NEWER: Final = Rules("toml", comments=True, trailing_commas=True, bom=True)
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"], ids=["unix", "windows"])
+@pytest.mark.parametrize(
+    ("before", "value"),
+    [
+        ('env = {\n  A = "1",   # note\n  B = "2",\n}\n', {"A": "1", "B": "2"}),
+        ('env = { A = ["x", # in a list\n], }\n', {"A": ["x"]}),
+        ("env = {\n}\n", {}),
+        ('env = {\n  # } not the end, "\n  A = { B = "#,\\"}", },\n}\n', {"A": {"B": '#,"}'}}),
+        ('env = "\\x41\\e\\\\x41"\n', "A\x1b\\x41"),
+        ('env = """\n\\x41, # {\n"""\n', "A, # {\n"),
+    ],
+)
+def test_what_only_the_newer_language_has_is_read_where_the_host_reads_it_and_stays_as_it_was(
+    before: str, value: object, ending: str
+) -> None:
+    data = ("# mine\n[mcp_servers.alpha]\n" + before).replace("\n", ending).encode()
+    found = entry_at(data, NEWER, ("mcp_servers", "alpha", "env"))
+    assert found == value or str(found).replace("\r\n", "\n") == value
+    new = put(data, NEWER, AT, ENTRY)
+    assert new.startswith(data)
+    assert entry_at(new, NEWER, AT) == ENTRY
+    assert put(new, NEWER, AT, ENTRY) == new
+    assert take(new, NEWER, AT) == data
+    with pytest.raises(Refused):
+        put(data, RULES, AT, ENTRY)
+
+
+@pytest.mark.parametrize("text", ["env = { A = 1,, }\n", "env = { , }\n", 'env = "\\x4"\n', "env = {\n", "a = [1,,]\n"])
+def test_what_no_language_has_is_refused_with_its_place_in_the_file(text: str) -> None:
+    with pytest.raises(Refused) as refused:
+        put(text.encode(), NEWER, AT, ENTRY)
+    assert (refused.value.reason, refused.value.line is not None) == ("unreadable", True)
+
+
+def test_an_entry_in_a_newer_inline_table_is_changed_in_place() -> None:
+    before = b'mcp_servers = {\n  a = { command = "x" }, # keep\n}\n'
+    new = put(before, NEWER, AT, {"command": "y"})
+    assert entry_at(new, NEWER, AT) == {"command": "y"}
+    assert b"# keep" in new
+    assert take(new, NEWER, AT) == before
