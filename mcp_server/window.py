@@ -32,10 +32,10 @@ from mcp_server.fence import Fencer
 from mcp_server.port import EnginePort, Form
 from mcp_server.tools import approve
 from mcp_server.tools.failures import failure
-from mcp_server.tools.results import Cut, Scribe, Shown, ended
+from mcp_server.tools.results import Cut, Scribe, Shown, ended, length_of
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import Millis, Position, RoomId
-from parlerd.engine.callers import Caller, Told
+from parlerd.engine.callers import NOTHING, Caller, Said, Told
 from parlerd.operations import types as t
 from parlerd.operations.tools import TOOLS, AskApproval, Meaning, Tool, resolve
 from parlerd.operations.traits import UNMEASURED, HostTraits
@@ -172,8 +172,10 @@ class Window:
             meaning, replay = self._with_key(request, tool, arguments, meaning)
             key = getattr(meaning.params, "key", None) or "" if meaning.operation.needs_key else ""
             await self._begin(replay)
-            shown, about = await self._run(request, meaning, form, self.longest_wait_ms(progress=progress))
-            answer = Answer(await self._finished(shown.text, about))
+            longest_ms = self.longest_wait_ms(progress=progress)
+            self.scribe.wait_s = longest_ms // 1000
+            shown, said = await self._run(request, meaning, form, longest_ms)
+            answer = Answer(await self._finished(shown.text, said))
             done = True
             return answer
         except ParlerError as error:
@@ -219,14 +221,16 @@ class Window:
             await self.engine.acknowledge_shown(self.caller)
         await self.knock()
 
-    async def _run(self, request: RequestId, meaning: Meaning, form: Form, longest_ms: Millis) -> tuple[Shown, str]:
-        """The answer to a call, and the room that it is about."""
+    async def _run(self, request: RequestId, meaning: Meaning, form: Form, longest_ms: Millis) -> tuple[Shown, Said]:
+        """The answer to a call, and what of the news it says itself."""
         scribe = self.scribe
         params = meaning.params
         if isinstance(params, AskApproval):
-            return scribe.write(await approve.ask(self.engine, self.caller, params, form)), ""
+            decided = await approve.ask(self.engine, self.caller, params, form)
+            return scribe.write(decided), Said(frozenset({"knock", "people"}), decided.room)
         if not meaning.operation.waits and not meaning.operation.needs_key:
-            return scribe.write(await self._call(meaning.operation.name, params)), ""
+            result = await self._call(meaning.operation.name, params)
+            return scribe.write(result), _LISTED.get(type(result), NOTHING)
         before = self._unwritten[request] = self._stand()
         try:
             if isinstance(params, t.Recv):
@@ -239,10 +243,10 @@ class Window:
                 shown = scribe.write(result)
                 self._take_down(before.shown, shown.cut, None)
                 if result.status == "pending" and asked_ms > longest_ms:
-                    return Shown(f"{shown.text}{_cut_short(longest_ms)}\n", shown.cut), result.room
-                return shown, result.room
+                    shown = Shown(f"{shown.text}{_cut_short(longest_ms)}\n", shown.cut)
+                return shown, _of_page(result.room)
             if not isinstance(result, t.Sent):
-                return scribe.write(result), getattr(result, "room", "")
+                return scribe.write(result), NOTHING
             # Whoever was woken by it goes first: they wait longer for it than its author for the news.
             await trio.lowlevel.checkpoint()
             assert isinstance(params, t.Send)
@@ -256,14 +260,14 @@ class Window:
     async def _call(self, operation: str, params: t.Params) -> t.Result:
         return await self.engine.call(operation, params, self.caller)
 
-    async def _finished(self, text: str, about: str) -> str:
+    async def _finished(self, text: str, said: Said) -> str:
         """An answer with what its reader must know besides: what a fence means, and what is new."""
         explanation = self.scribe.fencer.explanation()
         if explanation:
             first, _, rest = text.partition("\n")
             text = f"{first}\n{explanation}\n{rest}"
         try:
-            notice = await self.engine.notice(self.caller, about)
+            notice = await self.engine.notice(self.caller, said)
         except ParlerError as error:
             # What was done and shown stands; it is only not said what else waits.
             log.warning("no notice: %s", error.code)
@@ -276,7 +280,8 @@ class Window:
     async def _failed(self, error: ParlerError, key: str) -> Answer:
         scribe = self.scribe
         refused = self._key_refused
-        text = await self._finished(ended(failure(error, scribe.fencer, key)), error.details.get("door", ""))
+        said = Said(frozenset({"door"}), error.details["door"]) if "door" in error.details else NOTHING
+        text = await self._finished(ended(failure(error, scribe, key)), said)
         if refused and error.code == "no_active_session":
             # Wherever the session is asked about, not once: the key is why there is none.
             self._key_refused = refused
@@ -323,7 +328,7 @@ class Window:
         assert isinstance(page, t.Received)
         return page
 
-    async def _receive(self, params: t.Recv, offset: int, longest_ms: Millis) -> tuple[Shown, str]:
+    async def _receive(self, params: t.Recv, offset: int, longest_ms: Millis) -> tuple[Shown, Said]:
         asked_ms = params.wait_ms
         params = msgspec.structs.replace(params, wait_ms=min(asked_ms, longest_ms))
         begun = self._goes_on(params, offset)
@@ -333,11 +338,14 @@ class Window:
             params = msgspec.structs.replace(params, limit=1)
         before = dict(self.caller.shown)
         page = await self._page(params)
+        if offset and page.messages and offset >= (length := length_of(page.messages[0], page.you)):
+            seq = page.messages[0].seq
+            raise Refused("invalid_param", f"#{seq} has {length} characters: offset is past its end.", param="offset")
         shown = self.scribe.write(page, offset=offset, room=params.room)
         self._take_down(before, shown.cut, params.room)
         if not page.messages and asked_ms > longest_ms:
-            return Shown(f"{shown.text}{_cut_short(longest_ms)}\n"), page.room
-        return shown, page.room
+            shown = Shown(f"{shown.text}{_cut_short(longest_ms)}\n")
+        return shown, _of_page(page.room)
 
     def _goes_on(self, params: t.Recv, offset: int) -> _Begun | None:
         """The message that was shown in part, if this call asks for its rest: by its offset, or by asking for what is
@@ -350,7 +358,7 @@ class Window:
             return begun if here and not params.mentions and params.kind is None else None
         return begun if here and params.since == begun.seq - 1 and 0 < offset <= begun.offset else None
 
-    async def _rest(self, params: t.Recv, begun: _Begun, offset: int) -> tuple[Shown, str]:
+    async def _rest(self, params: t.Recv, begun: _Begun, offset: int) -> tuple[Shown, Said]:
         look = t.Recv(room=begun.room, since=begun.seq - 1, limit=1)
         page = await self._page(look)
         page = msgspec.structs.replace(page, acknowledges=True)
@@ -360,28 +368,28 @@ class Window:
         else:
             self.caller.shown[begun.room] = max(begun.upto, self.caller.shown.get(begun.room, begun.upto))
             self._begun = None
-        return shown, page.room
+        return shown, _of_page(page.room)
 
-    async def _with_news(self, params: t.Send, sent: t.Sent) -> tuple[Shown, str]:
+    async def _with_news(self, params: t.Send, sent: t.Sent) -> tuple[Shown, Said]:
         """The answer to a send, and what arrived meanwhile. The send stands whatever becomes of that."""
         scribe = self.scribe
         shown = scribe.write(sent)
         begun = self._begun
         if begun is not None and begun.room == sent.room:
-            return shown, sent.room
+            return shown, _of_page(sent.room)
         before = dict(self.caller.shown)
         try:
             page = await self._page(t.Recv(room=sent.room, limit=t.MAX_PAGE))
         except ParlerError:
             self.caller.shown = before
-            return shown, ""
+            return shown, NOTHING
         if not page.messages:
-            return shown, sent.room
+            return shown, _of_page(sent.room)
         news = scribe.write(page, room=params.room)
         self._take_down(before, news.cut, params.room)
         # A page in a room that the reader has not met begins with who it is there.
         meanwhile = "Meanwhile " if news.text[0].isdigit() else ""
-        return Shown(f"{shown.text}{meanwhile}{news.text}", news.cut), sent.room
+        return Shown(f"{shown.text}{meanwhile}{news.text}", news.cut), _of_page(sent.room)
 
     # -- lost answers ------------------------------------------------------------------------------------------
 
@@ -459,6 +467,18 @@ class Window:
     async def read_resource(self, uri: str) -> tuple[str, str]:
         """(text, MIME type) of a resource. Acknowledges nothing. Raises `ParlerError`."""
         return await resources.read(self.engine, self.caller, uri, self.scribe)
+
+
+_LISTED: Final[Mapping[type[t.Result], Said]] = {
+    t.RoomList: Said(frozenset({"unread", "knock", "door"})),
+    t.RequestList: Said(frozenset({"knock"})),
+}
+"""What lists say of every room."""
+
+
+def _of_page(room: str) -> Said:
+    """What an answer says that shows what is new in a room, and how one stands there."""
+    return Said(frozenset({"unread", "door"}), room)
 
 
 def _cut_short(longest_ms: Millis) -> str:

@@ -29,8 +29,10 @@ TAIL_BYTES: Final = 2_000
 """Of the newest messages beside the recap, when not all fit. Source: performance spec, a join with a backlog of 111."""
 _MARKED: Final = 18
 """Bytes of `[peer MARK ]` and its line ends around the words of a head."""
-WAIT: Final = 'parler_recv {"wait_secs":600}'
-"""How an agent waits in any host: a longer wait than the host allows is cut, and the answer says so."""
+WAIT_S: Final = 600
+"""Seconds that an agent is told to wait, where its host sits out so many."""
+WAIT: Final = f'parler_recv {{"wait_secs":{WAIT_S}}}'
+"""How an agent waits: what `Scribe.wait` gives in a host that sits it out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +69,18 @@ class _Asked:
 class Scribe:
     """Writes the results of one conversation, and says how much of a page it can show: the engine asks before it counts
     anything as shown. `fencer` marks text of others, `budget` is what the host lets through, `met` are the rooms in
-    which the reader was told who it is."""
+    which the reader was told who it is, `wait_s` is the longest wait of a call, in seconds."""
 
     def __init__(self, fencer: Fencer | None = None, budget: Budget | None = None) -> None:
         self.fencer = fencer or Fencer()
         self.budget = budget or Budget()
         self.met: set[str] = set()
+        self.wait_s = WAIT_S
+
+    @property
+    def wait(self) -> str:
+        """The call that waits as long as is useful and as this host allows."""
+        return f'parler_recv {{"wait_secs":{min(WAIT_S, self.wait_s)}}}'
 
     def write(self, result: t.Result, *, offset: int = 0, room: str | None = None) -> Shown:
         """A result as its reader is shown it. `offset` is where the text of its first message begins, in characters of
@@ -210,6 +218,11 @@ def _segments(message: t.Message, you: str, offset: int = 0) -> list[tuple[str, 
     return left
 
 
+def length_of(message: t.Message, you: str) -> int:
+    """Characters of all texts of a message together: where its offsets end."""
+    return sum(len(text) for _, text, _ in _segments(message, you))
+
+
 def _plain(name: str) -> str:
     """A name inside a head, where no fence can stand."""
     return name if is_name(name) else "(a name that cannot be shown)"
@@ -219,10 +232,10 @@ def _received(page: t.Received, scribe: Scribe, asked: _Asked) -> str:
     if not page.messages:
         return "Nothing new."
     where = scribe.name(page.name or page.room)
-    lines = [f"{len(page.messages)} in {where}:"]
+    lines = [f"{len(page.messages)} {'new ' if page.acknowledges else ''}in {where}:"]
     if page.room not in scribe.met:
         scribe.met.add(page.room)
-        lines = [f"You are {scribe.name(page.you)} in {where}; {len(page.messages)} there:"]
+        lines.insert(0, f"You are {scribe.name(page.you)} in {where}.")
     lines += _lay_out(page.messages, page.you, scribe, asked)
     if asked.cut is None:
         lines += _gap(page, asked)
@@ -254,7 +267,7 @@ def _opened(result: t.OpenedSession, scribe: Scribe, asked: _Asked) -> str:
         lines.append(result.warning)
     who = "Your user decides who comes in" if result.approval else "Whoever has the key comes in without being asked"
     lines.append(f"{who}; the key works until {_clock(result.expires)}.")
-    lines.append(f"Then wait: {WAIT}")
+    lines.append(f"Then wait: {scribe.wait}")
     return "\n".join(lines)
 
 
@@ -264,7 +277,7 @@ def _joined(result: t.JoinedSession, scribe: Scribe, asked: _Asked) -> str:
             (
                 f"Pending: a person has to let you in. Your code is {scribe.name(result.code or '')}: tell it to your "
                 "user, who types it in the window that opened the session or, in a terminal, after: parler approvals",
-                f"Then wait for the decision: {WAIT}",
+                f"Then wait for the decision: {scribe.wait}",
             )
         )
     if result.status == "denied":
@@ -281,26 +294,32 @@ def _joined(result: t.JoinedSession, scribe: Scribe, asked: _Asked) -> str:
         if result.unread:
             lines.append(f"{result.unread} more: {asked.recv()}")
         else:
-            lines.append(f"Answer with parler_send; then wait: {WAIT}")
+            lines.append(f"Answer with parler_send; then wait: {scribe.wait}")
     return "\n".join(lines)
 
 
 def _sent(result: t.Sent, scribe: Scribe, asked: _Asked) -> str:
     repeated = " before; this repeats that request" if result.replayed else ""
-    return f"Sent #{result.seq} to {scribe.name(result.name or result.room)}{repeated}."
+    where = scribe.name(result.name or result.room)
+    if result.readers is None:
+        return f"Sent #{result.seq} to {where}{repeated}."
+    alone = " and ".join(scribe.name(who) for who in result.readers) or "nobody else"
+    return f"Sent #{result.seq} to {where}, for {alone} alone{repeated}."
 
 
 def _handed(result: t.GivenHandoff, scribe: Scribe, asked: _Asked) -> str:
     repeated = " before; this repeats that request" if result.replayed else ""
     to = scribe.name(result.for_) if result.for_ else "anyone"
     where = scribe.name(result.name or result.room)
-    return f"The turn is offered to {to} in {where}{repeated}. Then wait: {WAIT}"
+    return f"The turn is offered to {to} in {where}{repeated}. Then wait: {scribe.wait}"
 
 
 def _rooms(result: t.RoomList, scribe: Scribe, asked: _Asked) -> str:
     lines = [f"You are {scribe.name(result.you)}."] if result.you else []
     for door in result.waits:
-        lines.append(f"You wait to be let into a session: your code is {scribe.name(door.code)}, and a person decides.")
+        key = f" with the key that begins {scribe.name(door.begins)}" if door.begins else ""
+        code = scribe.name(door.code)
+        lines.append(f"You wait to be let into a session{key}: your code is {code}, and a person decides.")
     if not result.rooms:
         lines.append("You are in no room. Open a session with parler_open_session, or join one with its key.")
         return "\n".join(lines)
@@ -311,7 +330,7 @@ def _rooms(result: t.RoomList, scribe: Scribe, asked: _Asked) -> str:
             if result.you and room.owner_name == result.you
             else f"owner {scribe.name(room.owner_name or room.owner)}"
         )
-        facts = [owner, f"{room.members} members"]
+        facts = [owner, f"{room.members} member{'' if room.members == 1 else 's'}"]
         if room.kind != "session":
             facts.insert(0, scribe.name(room.kind))
         if room.unread:
@@ -360,15 +379,22 @@ def _requests(result: t.RequestList, scribe: Scribe, asked: _Asked) -> str:
     if not result.requests:
         return "Nobody is knocking."
     lines = _bounded([_request_line(request, scribe) for request in result.requests], scribe)
-    lines.append('A person decides: parler_approve {"agent":NAME} asks the one at this host.')
+    lines.append(f"A person decides; this asks the one at this host: {approve_call(result.requests[0])}")
     return "\n".join(lines)
+
+
+def approve_call(request: t.Request) -> str:
+    """The call that asks the person about one request, by names as far as those are names."""
+    named = {"agent": (request.name, request.agent), "room": (request.room_name, request.room)}
+    arguments = {key: next(each for each in (*texts, "") if is_name(each)) for key, texts in named.items()}
+    return f"parler_approve {json.dumps(arguments, separators=(',', ':'))}"
 
 
 def _request_line(request: t.Request, scribe: Scribe) -> str:
     """Who knocks, where, and since when. Names are what it says it is. Source: security spec A4."""
     return (
-        f"At {scribe.name(request.room_name or request.room)} knocks one that says it is {scribe.name(request.name)} "
-        f"on {scribe.name(request.host or 'unknown')}; fingerprint {scribe.name(request.fingerprint)}, since "
+        f"{scribe.name(request.name)} (says it is on {scribe.name(request.host or 'unknown')}) knocks at "
+        f"{scribe.name(request.room_name or request.room)}; fingerprint {scribe.name(request.fingerprint)}, since "
         f"{_clock(request.requested)}."
     )
 
@@ -376,10 +402,18 @@ def _request_line(request: t.Request, scribe: Scribe) -> str:
 def _why(result: t.WhyResult, scribe: Scribe, asked: _Asked) -> str:
     lines = []
     for reader in result.readers:
-        stages = ", ".join(f"{reached.stage} {_clock(reached.at)}" for reached in reader.stages) or "not yet"
+        stages = _stages(reader.stages) or "not yet"
         stopped = "" if reader.stopped is msgspec.UNSET else f"; {reader.stopped}"
         lines.append(f"{scribe.name(reader.name)}: {stages}{stopped}")
     return "\n".join(["Where it got to:", *_bounded(lines, scribe)])
+
+
+def _stages(stages: Sequence[t.StageReached]) -> str:
+    """The rungs that were reached, each minute once."""
+    minutes: dict[str, list[str]] = {}
+    for reached in stages:
+        minutes.setdefault(_clock(reached.at), []).append(reached.stage)
+    return ", ".join(f"{' '.join(names)} {clock}" for clock, names in minutes.items())
 
 
 def _decided(result: t.Decided, scribe: Scribe, asked: _Asked) -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Final
 
+from parlerd.core.approvals import KeyState
 from parlerd.core.errors import Refused
 from parlerd.core.home import AgentRecord
-from parlerd.core.membership import present
-from parlerd.core.model import By, RoomId
+from parlerd.core.membership import MAX_COMPARED, present
+from parlerd.core.model import MAX_LABEL, By, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.budget import TurnBudget
@@ -20,8 +23,13 @@ from parlerd.engine.quota import Quotas
 from parlerd.engine.rooms import Rooms
 from parlerd.engine.seats import Seats
 from parlerd.engine.throttle import GuessThrottle
+from parlerd.identity import codes
+from parlerd.operations import types as t
 from parlerd.settings import Settings
 
+BEGINS: Final = 4
+"""Characters of a key that tell it from the others of one person: with 100 keys of 32 letters it is unlikely (one in
+200) that two begin alike, and the other half of a key that admits unasked stays secret."""
 Inspect = Callable[[PeerProcess], PeerProcess]
 
 
@@ -88,6 +96,10 @@ class Desk:
         if RoomId(wanted) in inside:
             return await self.member_room(agent, RoomId(wanted))
         matching = [room for room in self._named(wanted) if room in inside]
+        if not matching:
+            names = sorted({self.name_of(room) for room in inside})
+            near = get_close_matches(wanted[:MAX_LABEL], names[:MAX_COMPARED], n=1)
+            raise Refused("no_such_room", f"You are in no room of that name. Did you mean {near[0]}?" if near else None)
         return await self.member_room(agent, self.only(matching, wanted))
 
     def is_active(self, agent: AgentRecord) -> bool:
@@ -98,19 +110,36 @@ class Desk:
         """The rooms at whose door it waits for a person's decision."""
         return [m.room for m in self.driver.store.memberships(agent.id) if m.state == "pending"]
 
-    async def code_at(self, agent: AgentRecord, room: RoomId) -> str | None:
-        """What a person is asked to type for an agent's request to come in; None when it was decided a moment ago."""
-        pending = (await self.rooms.get(room)).aggregate.pending()
-        request = next((request for request in pending if request.agent == agent.id), None)
-        return None if request is None else self.keys.join_code(request.id)
+    async def knock_at(self, agent: AgentRecord, room: RoomId) -> t.Knocking | None:
+        """An agent's request to come in: what the person is asked to type for it, and how the key begins that it came
+        with; None when it was decided a moment ago."""
+        state = (await self.rooms.get(room)).aggregate
+        request = next((request for request in state.pending() if request.agent == agent.id), None)
+        if request is None:
+            return None
+        begins = (self.code_of_key(room, state.state.keys[request.key]) or "")[:BEGINS]
+        return t.Knocking(room=room, code=self.keys.join_code(request.id), begins=begins)
+
+    async def knocks(self, agent: AgentRecord) -> list[t.Knocking]:
+        """Every request of an agent that waits for a person."""
+        return [knock for room in self.doors(agent) if (knock := await self.knock_at(agent, room)) is not None]
+
+    def session_code(self, room: RoomId, *, gated: bool) -> str:
+        """The key of a room as it is typed."""
+        return self.keys.session_code(room, codes.GATED_LENGTH if gated else codes.OPEN_LENGTH)
+
+    def code_of_key(self, room: RoomId, key: KeyState) -> str | None:
+        """A key as it is typed; None for one that an earlier version drew at random, of which nothing is kept."""
+        code = self.session_code(room, gated=key.gated)
+        return code if self.keys.key_id(code) == key.id else None
 
     async def _nowhere(self, agent: AgentRecord) -> Refused:
         """Why there is no active session: what became of the agent's knocks is part of the answer."""
-        for room in self.doors(agent):
-            code = await self.code_at(agent, room)
-            if code is not None:
-                said = f"Your request to come in waits for a person; your code is {code}."
-                return Refused("join_pending", said, join_code=code, door=room)
+        knocks = await self.knocks(agent)
+        if knocks:
+            typed = [knock.code if len(knocks) == 1 else f"{knock.code} (key {knock.begins}...)" for knock in knocks]
+            said = f"Your request to come in waits for a person; your code is {', '.join(typed)}."
+            return Refused("join_pending", said, join_code=knocks[0].code, door=knocks[0].room)
         for membership in self.driver.store.memberships(agent.id):
             if membership.state == "denied":
                 return Refused("join_denied", door=membership.room)

@@ -20,7 +20,7 @@ from parlerd.core.model import RoomId
 from parlerd.core.room import Room
 from parlerd.engine import notifier
 from parlerd.engine.actor import Context
-from parlerd.engine.callers import Caller, PeerProcess
+from parlerd.engine.callers import NOTHING, Caller, PeerProcess, Said
 from parlerd.engine.desk import Desk
 from parlerd.engine.driver import Driver
 from parlerd.engine.looking import Looking
@@ -172,10 +172,10 @@ class Engine:
         """The request a form would be about, and whether the room lets its owner decide without one."""
         return await self._sessions.find(caller, params)
 
-    async def notice(self, caller: Caller, about: str = "") -> str:
-        """One line of counts and names when something changed for this caller's agent, else nothing. The answer beside
-        the line is `about` a room."""
-        return await self._notices.line(caller, about)
+    async def notice(self, caller: Caller, said: Said = NOTHING) -> str:
+        """One line of counts and names when something changed for this caller's agent, else nothing. What the answer
+        beside the line `said` itself is not in it."""
+        return await self._notices.line(caller, said)
 
     def introduce(self, caller: Caller, host: str) -> None:
         """The window says that it is of another host than it was started for."""
@@ -278,12 +278,12 @@ def _topics(room: RoomId, state: Room, facts: Iterable[e.Header]) -> set[Topic]:
             case e.JoinApproved() | e.JoinDenied():
                 topics.add(notifier.requests(state.state.owner_principal))
                 topics.add(notifier.decision(room, event.agent))
-                topics.add(notifier.concerns(event.agent))
+                topics.update((notifier.concerns(event.agent), notifier.concerns(state.state.owner)))
             case e.MemberJoined():
                 topics.update((notifier.life(room), notifier.memberships(event.agent)))
                 topics.add(notifier.concerns(state.state.owner))
             case e.MemberLeft():
-                topics.add(notifier.life(room))
+                topics.update((notifier.life(room), notifier.concerns(state.state.owner)))
             case e.RoomClosed():
                 topics.update((notifier.life(room), notifier.requests(state.state.owner_principal)))
             case _:

@@ -69,12 +69,7 @@ class Looking:
                     pending=len(room.pending()) if owns and not state.closed else 0,
                 )
             )
-        waits = [
-            t.Knocking(room=room, code=code)
-            for room in desk.doors(me)
-            if (code := await desk.code_at(me, room)) is not None
-        ]
-        return t.RoomList(rooms=rooms, you=me.name, waits=waits)
+        return t.RoomList(rooms=rooms, you=me.name, waits=await desk.knocks(me))
 
     def _last_at(self, room: RoomId, view: View) -> Millis:
         """When the newest message was posted that this reader may see: the room's own newest would tell of hidden

@@ -268,6 +268,9 @@ class Messaging:
             replayed=settled.decision.replay is not None,
             key=command.key or "",
             name=actor.aggregate.state.name,
+            readers=None
+            if event.visibility is None
+            else [handle_of(actor.aggregate.state, who) for who in event.visibility if who != posting.me.id],
         )
 
     async def _writable(self, me: AgentRecord, wanted: str | None) -> RoomActor[Room]:
@@ -316,6 +319,9 @@ class Messaging:
                 waiter.clear()
                 received, shown, end = await self._recv_now(caller, me, actor, params, lookback=lookback, armed=armed)
                 left = deadline - trio.current_time()
+                if caller.fits is not None and room.state.closed and not received.messages and not lookback:
+                    # A model that is told of nothing new would go on asking.
+                    raise Refused("room_closed")
                 if received.messages or left <= 0 or await self._notices.concerning(caller):
                     caller.shown.update(shown)
                     return received

@@ -1,6 +1,6 @@
 """The one line that says what is new for an agent beside what it asked for: counts and names, no word a peer chose.
 
-Each change is said once to each window: that somebody knocks, that the person decided, that somebody came in, that
+Each change is said once to each window: that somebody knocks, that the person decided, that somebody came or left, that
 messages wait in a room, that an agent host lost its entry. Zero bytes when nothing changed. What an answer said itself
 is not said again. Names are labels, so the line may stand outside a fence.
 """
@@ -14,7 +14,7 @@ from parlerd.core.errors import Refused
 from parlerd.core.home import AgentRecord
 from parlerd.core.membership import present
 from parlerd.core.room import Room
-from parlerd.engine.callers import Caller, Told
+from parlerd.engine.callers import NOTHING, Caller, News, Said, Told
 from parlerd.engine.desk import Desk
 from parlerd.engine.reading import Reading, handle_of, is_for
 
@@ -22,6 +22,8 @@ LOOK: Final = 20
 """New messages that are looked at for a handoff; a longer backlog is only counted."""
 MAX_NEWS: Final = 5
 """Pieces of news in one line; the rest is counted."""
+
+_News = tuple[News, str]
 
 
 class Notices:
@@ -31,32 +33,33 @@ class Notices:
         self._desk = desk
         self._reading = reading
 
-    async def line(self, caller: Caller, about: str = "") -> str:
-        """One line without a newline, or ''. A caller that is no agent yet has nothing waiting. The answer beside it is
-        `about` a room: what waits there, and what became of a request to come in, the answer said itself."""
+    async def line(self, caller: Caller, said: Said = NOTHING) -> str:
+        """One line without a newline, or ''. A caller that is no agent yet has nothing waiting. What the answer beside
+        it `said` itself is taken as told."""
         if caller.agent is None:
             return ""
         me = self._desk.rooms.home.aggregate.state.agents[caller.agent]
-        found: list[str] = []
         active = self._desk.rooms.home.aggregate.state.active.get(me.id)
+        found: list[str] = []
         memberships = self._desk.driver.store.memberships(me.id)
         for membership in sorted(memberships, key=lambda each: each.room != active):
             try:
                 room = (await self._desk.rooms.get(membership.room)).aggregate
-                found += self._at_door(caller.told, me, room, membership.state, said=membership.room == about)
+                news = self._at_door(caller.told, me, room, membership.state, is_active=membership.room == active)
                 if membership.state == "member":
-                    found += self._of_people(caller.told, me, room)
-                    found += await self._of_messages(caller, me, room, said=membership.room == about)
+                    news += self._of_people(caller.told, me, room)
+                    news += await self._of_messages(caller, me, room)
             except Refused:
                 continue
+            found += [line for kind, line in news if not said.covers(kind, membership.room)]
         caller.told.begun = True
         more = f"; {len(found) - MAX_NEWS} more: parler_rooms" if len(found) > MAX_NEWS else ""
-        news = f"Meanwhile: {'; '.join(found[:MAX_NEWS])}{more}." if found else ""
-        return " ".join(line for line in (news, self._of_hosts(caller)) if line)
+        line = f"Meanwhile: {'; '.join(found[:MAX_NEWS])}{more}." if found else ""
+        return " ".join(part for part in (line, self._of_hosts(caller)) if part)
 
     async def concerning(self, caller: Caller) -> bool:
-        """Whether somebody knocks, came in, or the person decided, and this window was not told yet: what ends a wait
-        for messages. Tells nothing."""
+        """Whether somebody knocks, came or left, or the person decided, and this window was not told yet: what ends a
+        wait for messages. Tells nothing."""
         if caller.via != "mcp" or caller.agent is None or not caller.told.begun:
             return False
         me = self._desk.rooms.home.aggregate.state.agents[caller.agent]
@@ -64,7 +67,7 @@ class Notices:
         for membership in self._desk.driver.store.memberships(me.id):
             try:
                 room = (await self._desk.rooms.get(membership.room)).aggregate
-                if self._at_door(copy, me, room, membership.state, said=False):
+                if self._at_door(copy, me, room, membership.state, is_active=True):
                     return True
                 if membership.state == "member" and self._of_people(copy, me, room):
                     return True
@@ -80,47 +83,55 @@ class Notices:
         caller.told.hosts = line
         return line
 
-    def _at_door(self, told: Told, me: AgentRecord, room: Room, state: str, *, said: bool) -> list[str]:
+    def _at_door(self, told: Told, me: AgentRecord, room: Room, state: str, *, is_active: bool) -> list[_News]:
         """What became of this agent's own request to come in."""
         name = room.state.room
         before, told.doors[name] = told.doors.get(name, ""), state
-        if said or state == before:
+        if state == before:
             return []
         if state == "pending":
             request = next((request for request in room.pending() if request.agent == me.id), None)
             if request is None:
                 return []
             code = self._desk.keys.join_code(request.id)
-            return [f"your request to come in waits for a person (your code is {code})"]
+            return [("door", f"your request to come in waits for a person (your code is {code})")]
         if state == "denied" and before:
-            return ["the person declined your request to come in"]
+            return [("door", "the person declined your request to come in")]
         let_in = before == "pending" or (not told.begun and room.state.owner != me.id)
         if state == "member" and let_in and not self._desk.driver.store.cursor(name, me.id).delivered:
             # What waits to be read there is said with it.
             told.unread[name] = room.position
-            return [f"you were let into {room.state.name} (parler_recv gives what is there)"]
+            call = "parler_recv" if is_active else f'parler_recv {{"room":"{room.state.name}"}}'
+            return [("door", f"you were let into {room.state.name} ({call} gives what is there)")]
         return []
 
-    def _of_people(self, told: Told, me: AgentRecord, room: Room) -> list[str]:
-        """Who knocks at a room of this agent, and who came in."""
+    def _of_people(self, told: Told, me: AgentRecord, room: Room) -> list[_News]:
+        """Who knocks at a room of this agent, who was declined there, who came in and who left."""
         state = room.state
         present(state.members, me.id)
         if state.owner != me.id or state.closed:
             return []
-        found: list[str] = []
+        found: list[_News] = []
         here = frozenset(member.agent for member in state.members.values() if member.present)
         before, told.members[state.room] = told.members.get(state.room), here
         if before is not None:
-            found += [f"{handle_of(state, agent)} came into {state.name}" for agent in sorted(here - before - {me.id})]
+            found += [("people", f"{handle_of(state, who)} came into {state.name}") for who in sorted(here - before)]
+            found += [("people", f"{handle_of(state, who)} left {state.name}") for who in sorted(before - here)]
+        for request in state.requests.values():
+            if request.id in told.requests and request.state != "pending":
+                told.requests.discard(request.id)
+                if request.state == "denied":
+                    found.append(("people", f"{request.name} was declined at {state.name}"))
         knocking = [request for request in room.pending() if request.id not in told.requests]
         told.requests.update(request.id for request in knocking)
         if knocking:
             others = f" and {len(knocking) - 1} more" if len(knocking) > 1 else ""
             verb = "knock" if len(knocking) > 1 else "knocks"
-            found.append(f"{knocking[0].name}{others} {verb} at {state.name} (your user decides: parler_approve)")
+            who = f"{knocking[0].name}{others} {verb} at {state.name}"
+            found.append(("knock", f"{who} (your user decides: parler_approve)"))
         return found
 
-    async def _of_messages(self, caller: Caller, me: AgentRecord, room: Room, *, said: bool) -> list[str]:
+    async def _of_messages(self, caller: Caller, me: AgentRecord, room: Room) -> list[_News]:
         # Not `quiet`: a line about what waits is not worth waiting for the batch in flight.
         state = room.state
         name = state.room
@@ -133,7 +144,7 @@ class Notices:
         if not unread:
             return []
         caller.told.unread[name] = room.position
-        if said or (told > after and not self._reading.unread(room, view, told)):
+        if told > after and not self._reading.unread(room, view, told):
             return []
         page = await self._reading.page(room, view, after, limit=LOOK, skip_own=True)
         handed = any(
@@ -142,4 +153,4 @@ class Notices:
             and is_for(state, me.id, stored.header.event)
             for stored in page.messages
         )
-        return [f"{unread} new in {state.name}" + (", the turn among them" if handed else "")]
+        return [("unread", f"{unread} new in {state.name}" + (", the turn among them" if handed else ""))]

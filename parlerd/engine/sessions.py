@@ -31,7 +31,7 @@ from parlerd.core.scrub import scrub
 from parlerd.engine import notifier
 from parlerd.engine.actor import Content, RoomActor
 from parlerd.engine.callers import Caller, PeerProcess
-from parlerd.engine.desk import Desk
+from parlerd.engine.desk import BEGINS, Desk
 from parlerd.engine.messaging import check_text, input_digest
 from parlerd.engine.observers import is_person, observed_room, observed_rooms
 from parlerd.engine.reading import Reading, handle_of
@@ -41,9 +41,6 @@ from parlerd.operations import types as t
 CODE_TRIES: Final = 5
 """Wrong codes for one request before it takes none for a while."""
 CODE_PAUSE_S: Final = 300.0
-BEGINS: Final = 4
-"""Characters of a key that tell it from the others of one person: with 100 keys of 32 letters it is unlikely (one in
-200) that two begin alike, and the other half of a key that admits unasked stays secret."""
 SHORT_ID: Final = 8
 """Characters of a key's id that stand for it where the code may not be shown."""
 MAX_COUNTED: Final = 4096
@@ -105,7 +102,7 @@ class Sessions:
         )
         naming = self._naming(named.facts[0] if named.facts else None, named.decision.replay)
         now = desk.clock.now()
-        code = self._code(naming.room, gated=approval)
+        code = desk.session_code(naming.room, gated=approval)
         command = c.OpenRoom(
             operation="session.open",
             key=key,
@@ -133,14 +130,6 @@ class Sessions:
         replayed = settled.decision.replay is not None or not settled.facts
         return self._opened(actor, room, key=key, replayed=replayed, removed={} if replayed else removed)
 
-    def _code(self, room: RoomId, *, gated: bool) -> str:
-        return self._desk.keys.session_code(room, codes.GATED_LENGTH if gated else codes.OPEN_LENGTH)
-
-    def _code_of_key(self, room: RoomId, key: KeyState) -> str | None:
-        """A key as it is typed; None for one that an earlier version drew at random, of which nothing is kept."""
-        code = self._code(room, gated=key.gated)
-        return code if self._desk.keys.key_id(code) == key.id else None
-
     def _naming(self, header: e.Header | None, replay: Position | None) -> e.RoomNamed:
         """The name this request took: now, or when it was first made."""
         if header is None:
@@ -160,7 +149,7 @@ class Sessions:
         removed: dict[str, int],
     ) -> t.OpenedSession:
         opened = next(iter(room.state.keys.values()))
-        code, gated = self._code_of_key(actor.room, opened), opened.gated
+        code, gated = self._desk.code_of_key(actor.room, opened), opened.gated
         warnings = []
         state = opened.state(self._desk.clock.now())
         if state != "live":
@@ -223,14 +212,13 @@ class Sessions:
                         room_id, "denied", None, "The person declined. It stays so until the owner lifts it."
                     )
                 await actor.quiet()
-                code = await desk.code_at(me, room_id)
-                if code is None:
+                waits = await desk.knock_at(me, room_id)
+                if waits is None:
                     continue
                 left = deadline - trio.current_time()
                 if left <= 0:
-                    return self._waiting(
-                        room_id, "pending", code, f"A person has to approve this. Tell them this code: {code}"
-                    )
+                    hint = f"A person has to approve this. Tell them this code: {waits.code}"
+                    return self._waiting(room_id, "pending", waits.code, hint)
                 if desk.draining:
                     raise Refused("draining")
                 caller.waiting += 1
@@ -576,7 +564,7 @@ class Sessions:
                 raise self._unknown_key(caller) from error
             raise
         room = await actor.quiet()
-        begins = (self._code_of_key(actor.room, room.state.keys[key]) or "")[:BEGINS]
+        begins = (self._desk.code_of_key(actor.room, room.state.keys[key]) or "")[:BEGINS]
         return t.RevokedKey(room=actor.room, key=key[:SHORT_ID], status="revoked", name=room.state.name, begins=begins)
 
     async def _own_key(self, caller: Caller, me: AgentRecord, typed: str) -> tuple[RoomId, KeyId] | None:
@@ -597,7 +585,7 @@ class Sessions:
         for name in rooms:
             state = (await (await self._desk.rooms.get(name)).quiet()).state
             for key in state.keys.values():
-                begins = len(code) >= BEGINS and (self._code_of_key(name, key) or "").startswith(code)
+                begins = len(code) >= BEGINS and (self._desk.code_of_key(name, key) or "").startswith(code)
                 if begins or typed.strip().lower() == key.id[:SHORT_ID]:
                     found.append((name, key, state.name))
         # A door that is shut already is hardly the one that is meant.
@@ -608,7 +596,7 @@ class Sessions:
         return (found[0][0], found[0][1].id) if found else None
 
     def _key_info(self, room: RoomId, key: KeyState, now: Millis, *, whole: bool) -> t.SessionKey:
-        code = self._code_of_key(room, key) or ""
+        code = self._desk.code_of_key(room, key) or ""
         return t.SessionKey(
             key=key.id[:SHORT_ID],
             code=code if whole else "",

@@ -254,12 +254,15 @@ class Send(Params, frozen=True, kw_only=True):
 
 
 class Sent(Result, frozen=True, kw_only=True):
+    """`readers` are those others who alone may ever see it, by handle; null when all may."""
+
     room: str
     id: str
     seq: int
     at: int
     replayed: bool
     key: str
+    readers: list[str] | None = None
     name: str = ""
 
 
@@ -360,10 +363,12 @@ class WhyResult(Result, frozen=True, kw_only=True):
 
 
 class Knocking(Result, frozen=True, kw_only=True):
-    """A session that the agent asked to come into and where it waits for a person, who types `code`."""
+    """A session that the agent asked to come into and where it waits for a person, who types `code`. `begins` are the
+    first characters of the key that it used."""
 
     room: str
     code: str
+    begins: str = ""
 
 
 class ListRooms(Params, frozen=True, kw_only=True):

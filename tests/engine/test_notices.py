@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from parlerd.engine.callers import NOTHING, Said
 from parlerd.engine.notices import LOOK, MAX_NEWS
 from tests.support.engine import Party, Served, engine_world, gather, run
 
 
-async def notice(served: Served, party: Party, about: str = "") -> str:
-    return await served.engine.notice(party.caller, about)
+async def notice(served: Served, party: Party, said: Said = NOTHING) -> str:
+    return await served.engine.notice(party.caller, said)
 
 
 async def window_in(served: Served, opened_by: Party, name: str = "w", topic: str = "auth redesign") -> Party:
@@ -55,7 +56,7 @@ def test_what_the_answer_is_about_is_not_said_again_beside_it() -> None:
             alice, bob = await served.room("alice", "bob")
             await alice.send("one")
             room = (await bob.rooms())[0].room
-            assert await notice(served, bob, about=room) == ""
+            assert await notice(served, bob, Said(frozenset({"unread"}), room)) == ""
             assert await notice(served, bob) == ""
             await alice.send("two")
             assert await notice(served, bob) == "Meanwhile: 2 new in auth-redesign."
@@ -189,7 +190,51 @@ def test_what_a_window_was_just_shown_is_not_said_to_wait() -> None:
     run(main)
 
 
-@pytest.mark.parametrize("what", ["knock", "join", "decision", "declined"])
+def test_who_left_and_who_was_declined_is_told_to_the_owner() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob, carol = [await served.agent(name) for name in ("alice", "bob", "carol")]
+            opened = await alice.open("x")
+            await served.admit(opened, bob)
+            await carol.join(opened.key)
+            await notice(served, alice)
+            await alice.deny("carol")
+            await bob.close("x")
+            assert await notice(served, alice) == "Meanwhile: bob left x; carol was declined at x."
+            assert await notice(served, alice) == ""
+
+    run(main)
+
+
+def test_what_a_list_says_of_every_room_is_not_said_again() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.room("alice", "bob")
+            await bob.send("one")
+            assert await notice(served, alice, Said(frozenset({"unread", "knock"}))) == ""
+            assert await notice(served, alice) == ""
+
+    run(main)
+
+
+def test_one_that_was_let_in_beside_its_active_session_is_told_how_to_read_there() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.agent("alice"), await served.agent("bob")
+            first, second = await alice.open("one", "recap"), await alice.open("two", "recap")
+            for opened in (first, second):
+                await bob.join(opened.key)
+            await notice(served, bob)
+            for opened in (first, second):
+                await alice.approve("bob", room=opened.room)
+            line = await notice(served, bob)
+            assert "you were let into two (parler_recv gives what is there)" in line
+            assert 'you were let into one (parler_recv {"room":"one"} gives what is there)' in line
+
+    run(main)
+
+
+@pytest.mark.parametrize("what", ["knock", "join", "decision", "declined", "leave"])
 def test_a_knock_a_join_and_a_decision_end_a_wait_for_messages(what: str) -> None:
     async def main() -> None:
         async with engine_world() as served:
@@ -203,6 +248,9 @@ def test_a_knock_a_join_and_a_decision_end_a_wait_for_messages(what: str) -> Non
                 await stranger.join(opened.key)
             if what == "join":
                 line = "came into x"
+            elif what == "leave":
+                await person.approve((await stranger.whoami()).id, room=opened.room)
+                line = "left x"
             elif what in ("decision", "declined"):
                 await stranger.open("its own")
                 waits, line = stranger, "you were let into x" if what == "decision" else "the person declined"
@@ -212,6 +260,8 @@ def test_a_knock_a_join_and_a_decision_end_a_wait_for_messages(what: str) -> Non
             async def happens() -> None:
                 if what == "knock":
                     await stranger.join(opened.key)
+                elif what == "leave":
+                    await stranger.close(opened.room)
                 elif what == "declined":
                     await person.deny((await stranger.whoami()).id, room=opened.room)
                 else:
