@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import PurePath
 from typing import Final
 
@@ -231,7 +232,9 @@ class Seats:
             slot = self._slot_without_conversation(caller, self._leases.values())
             record = home.by_seat(*place, slot) or await self._seat(caller, slot)
         lease = Lease(window=caller.window, agent=record.id, host=place[0], workspace=place[1], slot=slot, taken_at=now)
-        await self._driver.commit([PutLease(lease)])
+        # Only what the next daemon knows of the seat is lost when nothing can be written: looking goes on.
+        with suppress(StoreError):
+            await self._driver.commit([PutLease(lease)])
         self._leases[caller.window] = lease
         self._seated()
         return record

@@ -133,6 +133,23 @@ def test_a_connection_that_only_looks_around_is_never_an_agent() -> None:
     run(main)
 
 
+def test_a_window_of_an_agent_that_is_there_takes_its_seat_though_nothing_can_be_written() -> None:
+    async def main() -> None:
+        store = FaultyStore()
+        async with engine_world(store=store) as served:
+            first = await served.window("w1", workspace=REPO)
+            me = await first.whoami()
+            await served.leave(first)
+            store.fail_next_commit("store_full", times=99)
+            again = await served.window("w2", workspace=REPO)
+            assert (await again.whoami()).id == me.id
+            # It holds the seat all the same; one that needs a new agent cannot be seated.
+            beside = await served.window("w3", workspace=REPO)
+            assert (await beside.refused("agent.whoami", t.WhoAmI())).code == "store_full"
+
+    run(main)
+
+
 # -- conversations -----------------------------------------------------------------------------------------
 
 
