@@ -521,23 +521,6 @@ def test_cursors_and_the_active_session_come_back_with_the_agent() -> None:
     run(main)
 
 
-def test_a_lease_that_could_not_be_stored_is_not_held() -> None:
-    async def main() -> None:
-        store = FaultyStore()
-        async with engine_world(store=store) as served:
-            window = await served.window("w1", workspace=REPO)
-            me = await window.whoami()
-            await served.leave(window)
-            window = await served.window("w2", workspace=REPO)
-            store.fail_next_commit("store_full")
-            assert (await window.refused("agent.whoami", t.WhoAmI())).code == "store_full"
-            other = await served.window("w3", workspace=REPO)
-            assert (await other.whoami()).id == me.id
-            assert await name_of(window) == "claude-code@shop#2"
-
-    run(main)
-
-
 def test_a_slot_whose_release_could_not_be_stored_lapses_after_the_next_start() -> None:
     async def main() -> None:
         world = World(store=FaultyStore())
