@@ -222,26 +222,6 @@ def test_a_window_that_left_the_room_of_a_message_shown_in_part_can_read_its_nex
     run(main)
 
 
-def test_what_follows_a_message_that_goes_on_is_named_when_it_ends() -> None:
-    async def main() -> None:
-        async with engine_world() as served:
-            alice = await served.agent("alice")
-            opened = await alice.open("auth", context="")
-            bob = await model(served, "bob")
-            await let_in(served, opened, bob)
-            await bob.call("parler_recv")
-            await alice.send("y" * 9000)
-            await alice.send("second")
-            await alice.send("third")
-            text = await bob.call("parler_recv")
-            while (rest := hear(text).rest_call) is not None:
-                text = await bob.call("parler_recv", **rest)
-            # "What does not fit stays unread and is named with the exact call that brings it".
-            assert hear(text).more == 2, text[-300:]
-
-    run(main)
-
-
 # -- what an answer says -----------------------------------------------------------------------------------------------
 
 
@@ -313,12 +293,6 @@ def test_a_list_of_rooms_with_many_doors_stays_within_the_ceiling() -> None:
     waits = [t.Knocking(room=answers.ROOM, code="K7QM") for _ in range(120)]
     text = Scribe().write(t.RoomList(rooms=[], you="bob", waits=waits)).text
     assert Budget().size(text) <= UNMEASURED.page
-
-
-def test_the_guide_stays_within_the_ceiling() -> None:
-    from mcp_server import resources
-
-    assert Budget().size(resources.guide()) <= UNMEASURED.page
 
 
 # -- more of what is shown ---------------------------------------------------------------------------------------------

@@ -7,10 +7,13 @@ from typing import Any
 import trio
 import trio.testing
 
+from mcp_server.fence import reveal
 from mcp_server.heard import hear
 from mcp_server.window import Window
+from parlerd.core.errors import StoreError
+from parlerd.core.model import RoomId
 from parlerd.operations import types as t
-from tests.support.engine import Party, Served, World, engine_world, run
+from tests.support.engine import Party, Served, SlowDriver, World, engine_world, run
 
 REPO = "/home/sam/shop"
 
@@ -218,3 +221,114 @@ def test_a_message_that_a_waiting_window_was_not_shown_is_not_on_record_as_read(
                 assert "read" not in (await alice.why(each.id))["claude-code@shop"]
 
     run(main)
+
+
+# -- more --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_hook_of_a_thread_that_called_nothing_yet_learns_nothing_of_another_thread_of_its_process() -> None:
+    """Codex serves several threads from one process: who descends from it is not yet the thread that called."""
+
+    async def main() -> None:
+        async with engine_world() as served:
+            about: dict[str, Any] = {"host": "codex", "workspace": REPO, "parents": frozenset({4321})}
+            first = await served.connect("mcp", window="w1", conversation="thread-a", **about)
+            alice = await served.agent("alice")
+            opened = await alice.open("auth")
+            await served.admit(opened, first)
+            await served.engine.acknowledge_shown(first.caller)
+            await alice.send("for thread a alone")
+            hook = await served.connect("hook", conversation="thread-b", **about)
+            found = await hook.ask("wake.check", t.WakeCheck(turn=True), t.Waiting)
+            assert (found.agent, found.unread) != ((await first.whoami()).name, 1)
+            assert found.unread == 0
+
+    run(main)
+
+
+def test_a_denial_at_one_of_two_doors_ends_the_wait_of_who_stands_at_both() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            doors = [await alice.open("one"), await alice.open("two")]
+            bob = await served.window("w1", workspace=REPO)
+            window = Window(served.engine, bob.caller)
+            for number, door in enumerate(doors):
+                await ask(window, number, "parler_join_session", key=door.key)
+            answered = trio.Event()
+            async with trio.open_nursery() as nursery:
+
+                async def wait() -> None:
+                    await ask(window, 9, "parler_recv", wait_secs=40)
+                    answered.set()
+
+                nursery.start_soon(wait)
+                await trio.testing.wait_all_tasks_blocked()
+                await (await served.person()).deny((await bob.whoami()).id, room=doors[0].room)
+                await trio.testing.wait_all_tasks_blocked()
+                ended = answered.is_set()
+                nursery.cancel_scope.cancel()
+            assert ended
+
+    run(main)
+
+
+def test_a_read_of_a_closed_session_says_that_it_is_closed() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            bob = await served.window("w1", workspace=REPO)
+            await served.admit(await alice.open("auth"), bob)
+            window = Window(served.engine, bob.caller)
+            await ask(window, 1, "parler_recv")
+            await alice.close()
+            assert "closed" in await ask(window, 2, "parler_recv")
+
+    run(main)
+
+
+def test_a_notice_that_failed_half_way_is_said_by_the_next_answer() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            bob = await served.window("w1", workspace=REPO)
+            rooms = [await bob.open(topic) for topic in ("one", "two")]
+            window = Window(served.engine, bob.caller)
+            await ask(window, 1, "parler_rooms")
+            await (await served.agent("carol")).join(rooms[1].key)
+            real = served.engine._desk.rooms.get
+
+            async def get(room: RoomId) -> Any:
+                if room == rooms[0].room:
+                    raise StoreError("store_failed")
+                return await real(room)
+
+            # "two" is the active session and comes first; then the other cannot be read for a moment.
+            served.engine._desk.rooms.get = get  # type: ignore[method-assign]
+            text = await ask(window, 2, "parler_send", text="x")
+            served.engine._desk.rooms.get = real  # type: ignore[method-assign]
+            assert "knocks" in text + await ask(window, 3, "parler_recv")
+
+    run(main)
+
+
+def test_a_message_that_was_being_stored_as_a_notice_was_written_is_noticed_afterwards() -> None:
+    async def main() -> None:
+        async with engine_world(driver=SlowDriver) as served:
+            alice = await served.agent("alice")
+            bob = await served.window("w1", workspace=REPO)
+            await served.admit(await alice.open("auth"), bob)
+            await served.engine.acknowledge_shown(bob.caller)
+            await served.engine.notice(bob.caller)
+            await alice.send("one")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(alice.send, "two")
+                await trio.testing.wait_all_tasks_blocked(0.01)
+                assert await served.engine.notice(bob.caller) == "Meanwhile: 1 new in auth."
+            assert await served.engine.notice(bob.caller) == "Meanwhile: 2 new in auth."
+
+    run(main)
+
+
+def test_joiners_behind_a_letter_that_is_not_ascii_do_not_pass_unseen() -> None:
+    """As many of them as one likes carry hidden bits; emoji need one at a time."""
+    assert reveal("\u65e5" + "\u200d" * 400).facts
