@@ -72,7 +72,8 @@ class Calls:
                 del self._scopes[id]
             result = {"content": [{"type": "text", "text": answer.text}], "isError": answer.is_error}
             await self._answer(id, msgspec.json.encode(result))
-            window.settled(id, written=True)
+        # Withdrawn in the very moment of its answer: the host drops that.
+        window.settled(id, written=not scope.cancel_called)
 
     async def _call(self, id: RequestId, params: dict[str, Any], window: Window, *, progress: bool = False) -> Answer:
         return await window.call_tool(id, params["name"], params.get("arguments", {}), _NO_FORM, progress=progress)

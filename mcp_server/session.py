@@ -31,7 +31,7 @@ from mcp_server import envelope, static
 from mcp_server.calls import Calls
 from mcp_server.port import EnginePort, Say
 from mcp_server.ringing import NO_BELLS, Bell, watch
-from mcp_server.window import LONGEST, Window, as_named, lost_writes
+from mcp_server.window import LONGEST, REPLAY_SECONDS, Window, as_named, lost_writes
 from parlerd.core.model import Millis, label, slug
 from parlerd.engine.callers import Caller
 from parlerd.operations.traits import UNMEASURED, HostTraits
@@ -153,6 +153,7 @@ class _Session:
         self._hello = hello
         self._say = say
         self._prefix = f"parler-{caller.session}-"
+        self._began = trio.current_time()
         self._window = self._window_for(caller, session_key=hello.session_key)
         self._further: dict[str, Window] = {}
         self._opening = trio.Lock()
@@ -169,20 +170,24 @@ class _Session:
         return self._host.traits.get(self._caller.host, UNMEASURED)
 
     def _window_for(self, caller: Caller, session_key: str = "") -> Window:
-        field = self._traits.conversation_meta
-        lost = lost_writes(
-            self._hello.window,
-            self._hello.unanswered,
-            lambda params: not field or not caller.conversation or _conversation(params, field) == caller.conversation,
-        )
         return Window(
             self._host.engine,
             caller,
             self._host.workspace_of,
             traits=self._traits,
-            lost=lost,
+            lost=self._lost_of(caller.conversation),
+            lost_until=self._began + REPLAY_SECONDS,
             session_key=session_key,
             wait_max_ms=self._host.wait_max_ms,
+        )
+
+    def _lost_of(self, conversation: str) -> dict[tuple[str, bytes], str]:
+        """The calls of a conversation that were lost; all, where calls name none."""
+        field, hello = self._traits.conversation_meta, self._hello
+        return lost_writes(
+            hello.window,
+            hello.unanswered,
+            lambda params: not field or _conversation(params, field) in ("", conversation),
         )
 
     async def end(self) -> None:
@@ -338,7 +343,8 @@ class _Session:
         field = self._traits.conversation_meta
         named = _conversation(params, field) if field else ""
         if named and not caller.conversation and caller.agent is None:
-            caller.conversation = named
+            caller.conversation, caller.is_exact = named, True
+            self._window.repeats(self._lost_of(named))
 
     def _watch(self, window: Window, nursery: trio.Nursery) -> None:
         """The first call after which the host's bell knows where to ring starts the watch of a conversation, where the
@@ -358,11 +364,15 @@ class _Session:
         async with self._opening:
             known = self._further.get(named)
             if known is not None:
+                # Last again: the one that is let go of when there are too many is the one that was used longest ago.
+                self._further[named] = self._further.pop(named)
                 return known
             if len(self._further) >= MAX_CONVERSATIONS:
-                # The one that began longest ago: nobody keeps that many at work in one process.
-                oldest = next(iter(self._further))
-                await self._host.engine.disconnect(self._further.pop(oldest).caller)
+                # Nobody keeps that many at work in one process.
+                gone = self._further.pop(next(iter(self._further))).caller
+                base = self._caller
+                base.siblings.remove(gone)
+                await self._host.engine.disconnect(gone)
             base = self._caller
             digest = hashlib.sha256(named.encode("utf-8", "surrogatepass")).hexdigest()[:16]
             caller = Caller(
@@ -373,6 +383,7 @@ class _Session:
                 workspace=base.workspace,
                 as_name=base.as_name,
                 conversation=named,
+                is_exact=True,
                 parents=base.parents,
                 peer=base.peer,
             )

@@ -10,7 +10,6 @@ import trio.testing
 
 from mcp_server.budget import Budget
 from mcp_server.calls import Calls
-from mcp_server.fence import Fencer
 from mcp_server.heard import hear
 from mcp_server.tools.failures import failure
 from mcp_server.tools.results import Scribe
@@ -236,7 +235,7 @@ def test_a_message_of_data_alone_is_shown_with_its_author_and_what_is_unusual_ab
 
 def test_several_names_that_are_fenced_in_an_error_stand_inside_fences() -> None:
     error = Refused("ambiguous_name", "More than one is knocking.", candidates=["a at x (U1)", "b at y (U2)"])
-    text = failure(error, Fencer())
+    text = failure(error, Scribe())
     # A reader finds a fence by a line that begins it and a line that ends it.
     assert "a at x" not in hear(text).said, text
 

@@ -232,7 +232,7 @@ def test_a_hook_of_a_thread_that_called_nothing_yet_learns_nothing_of_another_th
     async def main() -> None:
         async with engine_world() as served:
             about: dict[str, Any] = {"host": "codex", "workspace": REPO, "parents": frozenset({4321})}
-            first = await served.connect("mcp", window="w1", conversation="thread-a", **about)
+            first = await served.connect("mcp", window="w1", conversation="thread-a", is_exact=True, **about)
             alice = await served.agent("alice")
             opened = await alice.open("auth")
             await served.admit(opened, first)

@@ -22,7 +22,7 @@ from typing import Any, Final
 import msgspec
 
 from mcp_server.budget import PAGE, RESERVE, Budget
-from mcp_server.fence import Fencer, is_name, reveal
+from mcp_server.fence import Fencer, Revealed, is_name, reveal
 from parlerd.operations import types as t
 
 TAIL_BYTES: Final = 2_000
@@ -97,13 +97,13 @@ class Scribe:
 
     def front(self, messages: Sequence[t.Message], you: str) -> int:
         """How many messages from the front of a page are shown together: the first always, others whole."""
-        return _front(messages, you, self, PAGE)
+        return _front(messages, you, self)
 
     def newest(self, recap: Sequence[t.Message], tail: Sequence[t.Message], you: str, *, whole: bool) -> int:
         """How many of the newest messages, from the end of `tail`, are shown beside the recap; 0 when the recap has to
         stand alone. `whole` says that nothing is missing between the two."""
         both = [*recap, *tail]
-        if whole and _front(both, you, self, PAGE) == len(both):
+        if whole and _front(both, you, self) == len(both):
             return len(tail)
         taken = sum(_width(message, you) for message in recap)
         if recap and taken > PAGE - TAIL_BYTES:
@@ -115,7 +115,7 @@ class Scribe:
                 break
             count += 1
         shown = [*recap, *tail[len(tail) - count :]]
-        return count if _front(shown, you, self, PAGE) == len(shown) or not recap else 0
+        return count if _front(shown, you, self) == len(shown) or not recap else 0
 
 
 def ended(text: str) -> str:
@@ -126,7 +126,7 @@ def ended(text: str) -> str:
 # -- messages ----------------------------------------------------------------------------------------------------------
 
 
-def _front(messages: Sequence[t.Message], you: str, scribe: Scribe, limit: int) -> int:
+def _front(messages: Sequence[t.Message], you: str, scribe: Scribe) -> int:
     size, width = 0, 0
     ceiling = _ceiling(scribe)
     for index, message in enumerate(messages):
@@ -135,7 +135,7 @@ def _front(messages: Sequence[t.Message], you: str, scribe: Scribe, limit: int) 
             shown = reveal(text, start, ceiling + 2)
             size += scribe.budget.size(shown.text) + scribe.budget.size(head + shown.facts) + _MARKED
             width += len(shown.text.encode("utf-8", "surrogatepass")) + len(head + shown.facts) + _MARKED
-        if index and (size > ceiling or width > limit):
+        if index and (size > ceiling or width > PAGE):
             return index
     return len(messages)
 
@@ -163,7 +163,11 @@ def _lay_out(messages: Sequence[t.Message], you: str, scribe: Scribe, asked: _As
         offset = asked.offset if index == 0 else 0
         for head, text, start in _segments(message, you, offset):
             room_left = left - scribe.budget.size(head) - _MARKED
-            revealed = reveal(text, start, room_left + 2, partial(scribe.budget.prefix, room=room_left))
+            if room_left > 0 or not lines:
+                fits = partial(scribe.budget.prefix, room=room_left)
+                revealed = reveal(text, start, max(room_left, 0) + 2, fits)
+            else:
+                revealed = Revealed("", "", start)
             facts = head
             whole = revealed.end == len(text)
             if start or not whole:
@@ -212,7 +216,8 @@ def _segments(message: t.Message, you: str, offset: int = 0) -> list[tuple[str, 
         found.append((f"data of #{message.seq}", json.dumps(message.data, ensure_ascii=False, separators=(",", ":"))))
     left: list[tuple[str, str, int]] = []
     for number, (head, text) in enumerate(found):
-        if offset < len(text) or (number == len(found) - 1 and not left):
+        # The first also without a word of its own, for it says whose this is; and the last, or nothing would be left.
+        if offset < len(text) or (number == 0 and not offset) or (number == len(found) - 1 and not left):
             left.append((head, text, min(offset, len(text))))
         offset = max(0, offset - len(text))
     return left
@@ -237,8 +242,8 @@ def _received(page: t.Received, scribe: Scribe, asked: _Asked) -> str:
         scribe.met.add(page.room)
         lines.insert(0, f"You are {scribe.name(page.you)} in {where}.")
     lines += _lay_out(page.messages, page.you, scribe, asked)
+    lines += _gap(page, asked)
     if asked.cut is None:
-        lines += _gap(page, asked)
         if page.acknowledges and page.unread:
             lines.append(f"{page.unread} more: {asked.recv()}")
         elif page.following and not page.acknowledges:
@@ -287,8 +292,8 @@ def _joined(result: t.JoinedSession, scribe: Scribe, asked: _Asked) -> str:
         f"You are {scribe.name(result.you)} in {scribe.name(result.name or result.room)}, your active session now."
     ]
     lines += _lay_out(result.messages, result.you, scribe, asked)
+    lines += _gap(result, asked)
     if asked.cut is None:
-        lines += _gap(result, asked)
         if result.hint and not result.truncated:
             lines.append(result.hint)
         if result.unread:
@@ -315,11 +320,14 @@ def _handed(result: t.GivenHandoff, scribe: Scribe, asked: _Asked) -> str:
 
 
 def _rooms(result: t.RoomList, scribe: Scribe, asked: _Asked) -> str:
-    lines = [f"You are {scribe.name(result.you)}."] if result.you else []
+    lines: list[str] = []
     for door in result.waits:
         key = f" with the key that begins {scribe.name(door.begins)}" if door.begins else ""
         code = scribe.name(door.code)
         lines.append(f"You wait to be let into a session{key}: your code is {code}, and a person decides.")
+    lines = _bounded(lines, scribe)
+    if result.you:
+        lines.insert(0, f"You are {scribe.name(result.you)}.")
     if not result.rooms:
         lines.append("You are in no room. Open a session with parler_open_session, or join one with its key.")
         return "\n".join(lines)
@@ -349,12 +357,13 @@ def _rooms(result: t.RoomList, scribe: Scribe, asked: _Asked) -> str:
         if room.topic and room.topic != room.name:
             block += "\n" + scribe.fencer.wrap(room.topic, "topic")
         blocks.append(block)
-    return "\n".join([*lines, *_bounded(blocks, scribe)])
+    return "\n".join([*lines, *_bounded(blocks, scribe, taken=lines)])
 
 
-def _bounded(blocks: Sequence[str], scribe: Scribe) -> list[str]:
-    """As many of a list's blocks as one answer holds, and how many there are besides."""
-    left = min(PAGE, _ceiling(scribe))
+def _bounded(blocks: Sequence[str], scribe: Scribe, taken: Sequence[str] = ()) -> list[str]:
+    """As many of a list's blocks as one answer holds beside the lines that are `taken`, and how many there are
+    besides."""
+    left = min(PAGE, _ceiling(scribe)) - sum(scribe.budget.size(line) + 1 for line in taken)
     for count, block in enumerate(blocks):
         left -= max(scribe.budget.size(block), len(block.encode("utf-8", "surrogatepass"))) + 1
         if left < 0:
@@ -368,8 +377,6 @@ def _roster(result: t.RosterResult, scribe: Scribe, asked: _Asked) -> str:
         facts = [scribe.name(fact) for fact in (member.role, member.host, member.presence) if fact]
         if member.owner and member.role != "owner":
             facts.append("owner")
-        if member.unread is not msgspec.UNSET:
-            facts.append(f"{member.unread} unread")
         who = f"{scribe.name(member.name)}{' (you)' if member.name == result.you else ''}"
         lines.append(f"{who}: {', '.join(facts)}, since {_clock(member.since)}")
     return "\n".join([f"In {scribe.name(result.name or result.room)}:", *_bounded(lines, scribe)])
@@ -404,6 +411,8 @@ def _why(result: t.WhyResult, scribe: Scribe, asked: _Asked) -> str:
     for reader in result.readers:
         stages = _stages(reader.stages) or "not yet"
         stopped = "" if reader.stopped is msgspec.UNSET else f"; {reader.stopped}"
+        if stopped and reader.stopped_since:
+            stopped += f" since {_clock(reader.stopped_since)}"
         lines.append(f"{scribe.name(reader.name)}: {stages}{stopped}")
     return "\n".join(["Where it got to:", *_bounded(lines, scribe)])
 

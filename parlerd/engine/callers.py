@@ -81,7 +81,8 @@ class Caller:
     """One connection, or one conversation of it.
 
     `session` is random per connection; `window` is the shim's id and survives reconnects. `conversation` is the host's
-    own id of what goes on in it, where the host gives one that can be relied on; `continues` says that the host goes on
+    own id of what goes on in it, where the host gives one that can be relied on; `is_exact` says that each call names
+    it. `continues` says that the host goes on
     with its newest conversation and gives no id of it. `parents` are the processes it says it descends from: they only
     tell which window a hook belongs to. `agent` is who this acts as, once that was asked for.
 
@@ -99,6 +100,7 @@ class Caller:
     workspace: str = ""
     as_name: str = ""
     conversation: str = ""
+    is_exact: bool = False
     continues: bool = False
     parents: frozenset[int] = frozenset()
     peer: PeerProcess = field(default_factory=PeerProcess)

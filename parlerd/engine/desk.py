@@ -140,9 +140,10 @@ class Desk:
             typed = [knock.code if len(knocks) == 1 else f"{knock.code} (key {knock.begins}...)" for knock in knocks]
             said = f"Your request to come in waits for a person; your code is {', '.join(typed)}."
             return Refused("join_pending", said, join_code=knocks[0].code, door=knocks[0].room)
-        for membership in self.driver.store.memberships(agent.id):
-            if membership.state == "denied":
-                return Refused("join_denied", door=membership.room)
+        memberships = self.driver.store.memberships(agent.id)
+        if memberships and all(membership.state == "denied" for membership in memberships):
+            # Later it had a session of its own, and lost that: then this is not why it has none.
+            return Refused("join_denied", door=memberships[-1].room)
         return Refused("no_active_session")
 
     async def owned_rooms(self, agent: AgentRecord, wanted: str | None, *, person: bool) -> list[RoomId]:

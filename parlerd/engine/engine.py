@@ -286,6 +286,8 @@ def _topics(room: RoomId, state: Room, facts: Iterable[e.Header]) -> set[Topic]:
                 topics.update((notifier.life(room), notifier.concerns(state.state.owner)))
             case e.RoomClosed():
                 topics.update((notifier.life(room), notifier.requests(state.state.owner_principal)))
+                for request in state.state.requests.values():
+                    topics.update((notifier.decision(room, request.agent), notifier.concerns(request.agent)))
             case _:
                 pass
     return topics

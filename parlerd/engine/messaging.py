@@ -40,9 +40,6 @@ LONG_BACKLOG: Final = 100
 gap stated."""
 TAIL: Final = 30
 """The newest messages of a long backlog that are looked at; what fits of them is shown."""
-ARMED_BYTES: Final = 8_000
-"""Bodies that a waiting window is marked as shown in the commit that wakes it: a page of several messages holds no
-more, so what is marked there is shown."""
 _STAGES: Final = ("stored", "pushed", "read", "acknowledged", "acted")
 
 
@@ -342,16 +339,16 @@ class Messaging:
                 actor, room = await self._desk.member_room(me, actor.room)
 
     async def _admission(self, caller: Caller, me: AgentRecord, deadline: float) -> None:
-        """For an agent without a session that waits at a door: wait for the person's decision, which makes the session
-        its active one. Returns as soon as it has one, waits nowhere, or the time is over."""
+        """For an agent without a session that waits at a door: wait for the answer, which may make the session its
+        active one. Returns at the first answer from any door, and at the end of the time."""
         desk = self._desk
-        waited_at: list[RoomId] = []
-        while not desk.is_active(me) and (rooms := desk.doors(me)):
-            waited_at = rooms
-            with desk.notifier.listen(*(notifier.decision(room, me.id) for room in rooms)) as waiter:
-                left = deadline - trio.current_time()
-                if left <= 0:
-                    return
+        if desk.is_active(me) or not desk.doors(me):
+            return
+        topics = [notifier.decision(room, me.id) for room in desk.doors(me)]
+        with desk.notifier.listen(*topics) as waiter:
+            waits_at = [knock.room for knock in await desk.knocks(me)]
+            left = deadline - trio.current_time()
+            if waits_at and left > 0 and not desk.is_active(me):
                 if desk.draining:
                     raise Refused("draining")
                 caller.waiting += 1
@@ -360,7 +357,9 @@ class Messaging:
                         await waiter.wait()
                 finally:
                     caller.waiting -= 1
-        inside = [m.room for m in desk.driver.store.memberships(me.id) if m.state == "member" and m.room in waited_at]
+        if desk.draining:
+            raise Refused("draining")
+        inside = [m.room for m in desk.driver.store.memberships(me.id) if m.state == "member" and m.room in waits_at]
         if inside and not desk.is_active(me):
             # Whoever decided is about to say so too; the first of the two is enough.
             await desk.rooms.home.submit(c.Activate(agent=me.id, room=inside[0]), desk.by(caller, me))
@@ -413,6 +412,8 @@ class Messaging:
         """A page as it is now, what the next MCP call acknowledges of it (the caller's only once it is the answer),
         and the position up to which this reader was looked after."""
         room = await actor.quiet()
+        # What is decided from here on is not stored yet, and is none of this read.
+        stood = room.position
         view = room.view(me.id)
         store = self._desk.driver.store
         cursor = store.cursor(actor.room, me.id)
@@ -431,7 +432,7 @@ class Messaging:
         messages = self._reading.render(room.state, me.id, page.messages)
         if fits is not None and messages:
             if page.more and acknowledges and self._reading.unread(room, view, after) > LONG_BACKLOG:
-                return await self._caught_up(caller, me, actor, room, after)
+                return await self._caught_up(caller, me, actor, room, after, stood)
             count = fits.front(messages, you)
             if count < len(messages):
                 # Read again, and not cut: where a page ends and what it acknowledges is the store's to say.
@@ -469,11 +470,19 @@ class Messaging:
         return received, shown, page.end
 
     async def _caught_up(
-        self, caller: Caller, me: AgentRecord, actor: RoomActor[Room], room: Room, after: Position
+        self,
+        caller: Caller,
+        me: AgentRecord,
+        actor: RoomActor[Room],
+        room: Room,
+        after: Position,
+        stood: Position,
     ) -> tuple[t.Received, dict[RoomId, Position], Position]:
         """Of a long backlog the recap, if it is new, and the newest, with what stands between left out and said so."""
         view = room.view(me.id)
-        found = await self._reading.context(room, me.id, after, limit=TAIL, fits=caller.fits, skip_own=True)
+        found = await self._reading.context(
+            room, me.id, after, stood=stood, limit=TAIL, fits=caller.fits, skip_own=True
+        )
         await self._reading.mark(actor.room, me.id, found.spans)
         self._reading.note_seen(actor.room, me.id, found.newest)
         unread = self._reading.unread(room, view, found.end)
@@ -576,15 +585,17 @@ class Messaging:
         if "acknowledged" in reached and "read" not in reached:
             del reached["acknowledged"]
         stopped: str | msgspec.UnsetType = msgspec.UNSET
+        stopped_since = 0
         if "acknowledged" not in reached and "acted" not in reached:
             state, since = self._desk.seats.presence(reader)
             where = "read, not acknowledged" if "read" in reached else "not read"
-            stopped = f"{where}; the agent is {state}" + (f" since {since}" if since else "")
+            stopped, stopped_since = f"{where}; the agent is {state}", int(since)
         return t.ReaderLadder(
             agent=reader,
             name=handle_of(room.state, reader),
             stages=[t.StageReached(stage=stage, at=reached[stage]) for stage in _STAGES if stage in reached],
             stopped=stopped,
+            stopped_since=stopped_since,
         )
 
 
@@ -596,8 +607,9 @@ def _armed(reader: AgentId, after: Position, params: t.Recv, *, bounded: bool) -
         assert isinstance(event, e.MessagePosted)
         return header.by.actor != reader and (event.visibility is None or reader in event.visibility)
 
-    most = min(params.max_bytes, ARMED_BYTES) if bounded else params.max_bytes
-    return Armed(reader, "read", after, min(params.limit, t.MAX_PAGE), most, sees)
+    # Where a surface shows as much as fits, one message is shown for certain; more are marked when they were laid out.
+    limit = 1 if bounded else min(params.limit, t.MAX_PAGE)
+    return Armed(reader, "read", after, limit, params.max_bytes, sees)
 
 
 def _shown(page: Page, after: Position, *, filtered: bool) -> list[tuple[Position, Position]]:

@@ -38,42 +38,45 @@ class Notices:
         it `said` itself is taken as told."""
         if caller.agent is None:
             return ""
-        me = self._desk.rooms.home.aggregate.state.agents[caller.agent]
-        active = self._desk.rooms.home.aggregate.state.active.get(me.id)
-        found: list[str] = []
-        memberships = self._desk.driver.store.memberships(me.id)
-        for membership in sorted(memberships, key=lambda each: each.room != active):
-            try:
-                room = (await self._desk.rooms.get(membership.room)).aggregate
-                news = self._at_door(caller.told, me, room, membership.state, is_active=membership.room == active)
-                if membership.state == "member":
-                    news += self._of_people(caller.told, me, room)
-                    news += await self._of_messages(caller, me, room)
-            except Refused:
-                continue
-            found += [line for kind, line in news if not said.covers(kind, membership.room)]
-        caller.told.begun = True
-        more = f"; {len(found) - MAX_NEWS} more: parler_rooms" if len(found) > MAX_NEWS else ""
-        line = f"Meanwhile: {'; '.join(found[:MAX_NEWS])}{more}." if found else ""
+        found, told = await self._look(caller)
+        # At once, or not at all: what could not be looked at to the end is said by the next answer.
+        caller.told = told
+        lines = [line for kind, room, line in found if not said.covers(kind, room)]
+        more = f"; {len(lines) - MAX_NEWS} more: parler_rooms" if len(lines) > MAX_NEWS else ""
+        line = f"Meanwhile: {'; '.join(lines[:MAX_NEWS])}{more}." if lines else ""
         return " ".join(part for part in (line, self._of_hosts(caller)) if part)
 
     async def concerning(self, caller: Caller) -> bool:
         """Whether somebody knocks, came or left, or the person decided, and this window was not told yet: what ends a
-        wait for messages. Tells nothing."""
-        if caller.via != "mcp" or caller.agent is None or not caller.told.begun:
+        wait for messages. Tells nothing; who is in a room that this window was told nothing of is taken for known."""
+        if caller.via != "mcp" or caller.agent is None:
             return False
-        me = self._desk.rooms.home.aggregate.state.agents[caller.agent]
-        copy = caller.told.copy()
-        for membership in self._desk.driver.store.memberships(me.id):
+        found, told = await self._look(caller, messages=False)
+        for room, members in told.members.items():
+            caller.told.members.setdefault(room, members)
+        return bool(found)
+
+    async def _look(self, caller: Caller, *, messages: bool = True) -> tuple[list[tuple[News, str, str]], Told]:
+        """What is new for this window (kind, room, words), and what it was told once that was said."""
+        assert caller.agent is not None
+        home = self._desk.rooms.home.aggregate.state
+        me, active = home.agents[caller.agent], home.active.get(caller.agent)
+        told = caller.told.copy()
+        found: list[tuple[News, str, str]] = []
+        memberships = self._desk.driver.store.memberships(me.id)
+        for membership in sorted(memberships, key=lambda each: each.room != active):
             try:
                 room = (await self._desk.rooms.get(membership.room)).aggregate
-                if self._at_door(copy, me, room, membership.state, is_active=True):
-                    return True
-                if membership.state == "member" and self._of_people(copy, me, room):
-                    return True
+                news = self._at_door(told, me, room, membership.state, is_active=membership.room == active)
+                if membership.state == "member":
+                    news += self._of_people(told, me, room)
+                    if messages:
+                        news += await self._of_messages(caller, told, me, room)
             except Refused:
                 continue
-        return False
+            found += [(kind, str(membership.room), line) for kind, line in news]
+        told.begun = True
+        return found, told
 
     def _of_hosts(self, caller: Caller) -> str:
         """That a host dropped our entry: the agents of the others can pass it on."""
@@ -86,9 +89,13 @@ class Notices:
     def _at_door(self, told: Told, me: AgentRecord, room: Room, state: str, *, is_active: bool) -> list[_News]:
         """What became of this agent's own request to come in."""
         name = room.state.room
+        if state == "pending" and room.state.closed:
+            state = "closed"
         before, told.doors[name] = told.doors.get(name, ""), state
         if state == before:
             return []
+        if state == "closed":
+            return [("door", "the session that you asked to come into was closed")] if before else []
         if state == "pending":
             request = next((request for request in room.pending() if request.agent == me.id), None)
             if request is None:
@@ -100,7 +107,7 @@ class Notices:
         let_in = before == "pending" or (not told.begun and room.state.owner != me.id)
         if state == "member" and let_in and not self._desk.driver.store.cursor(name, me.id).delivered:
             # What waits to be read there is said with it.
-            told.unread[name] = room.position
+            told.unread[name] = self._desk.driver.store.head(name).position
             call = "parler_recv" if is_active else f'parler_recv {{"room":"{room.state.name}"}}'
             return [("door", f"you were let into {room.state.name} ({call} gives what is there)")]
         return []
@@ -131,20 +138,20 @@ class Notices:
             found.append(("knock", f"{who} (your user decides: parler_approve)"))
         return found
 
-    async def _of_messages(self, caller: Caller, me: AgentRecord, room: Room) -> list[_News]:
-        # Not `quiet`: a line about what waits is not worth waiting for the batch in flight.
+    async def _of_messages(self, caller: Caller, told: Told, me: AgentRecord, room: Room) -> list[_News]:
+        # Not `quiet`: a line about what waits is not worth waiting for the batch in flight, which is none of it.
         state = room.state
         name = state.room
         present(state.members, me.id)
         cursor = self._desk.driver.store.cursor(name, me.id)
         after = max(cursor.acknowledged, caller.shown.get(name, cursor.acknowledged))
-        told = caller.told.unread.get(name, after)
+        before = told.unread.get(name, after)
         view = room.view(me.id)
         unread = self._reading.unread(room, view, after)
         if not unread:
             return []
-        caller.told.unread[name] = room.position
-        if told > after and not self._reading.unread(room, view, told):
+        told.unread[name] = self._desk.driver.store.head(name).position
+        if before > after and not self._reading.unread(room, view, before):
             return []
         page = await self._reading.page(room, view, after, limit=LOOK, skip_own=True)
         handed = any(

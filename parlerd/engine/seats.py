@@ -124,7 +124,11 @@ class Seats:
         conversation, else in the same workspace. Where no window has become an agent yet, it is the agent that the
         next one in this place would be. None when that leaves more than one: the wrong one must not be told.
         """
-        windows = [caller for caller in self._callers if caller.window and caller.host == hook.host]
+        windows = [
+            caller
+            for caller in self._callers
+            if caller.window and caller.host == hook.host and not _is_elsewhere(hook, caller)
+        ]
         likeness = {window: _likeness(hook, window) for window in windows}
         best = max(likeness.values(), default=(False, False, False))
         near = [window for window in windows if likeness[window] == best] if any(best) else []
@@ -218,10 +222,10 @@ class Seats:
         home = self._rooms.home.aggregate
         place = _place(caller)
         held = self._leases.get(caller.window)
-        if held is not None and (held.host, held.workspace) == place:
+        if held is not None and (held.host, held.workspace) == place and self._is_its_own(caller, held.agent):
             return home.state.agents[held.agent]
         if place[0] == "as":
-            slot = _free_slot(place, self._leases.values())
+            slot = self._free_name(caller, place[1])
             wanted = f"{place[1]}{_suffix(slot)}"
             record = home.by_name(wanted)
             record = record or await self._create(wanted, host=_host_of(caller), workspace="", slot=NAMED)
@@ -241,27 +245,47 @@ class Seats:
 
     async def _of_conversation(self, caller: Caller) -> AgentRecord:
         """The agent that this conversation had; while another window has it open, the one beside it."""
-        leased = {lease.agent for lease in self._leases.values()}
+        # Not those of windows that a restart keeps a seat for: who resumes a conversation is it, whoever had it before.
+        leased = self._acted_by_others(caller)
         host, place = _host_of(caller), 0
         while (known := self._rooms.home.aggregate.by_conversation(host, caller.conversation, place)) is not None:
             if known.id not in leased:
                 return known
             place += 1
-        record = self._never_bound(caller, leased) or await self._seat(caller, self._new_slot(caller))
+        record = await self._seat(caller, self._new_slot(caller))
         await self._rooms.home.submit(
             c.BindConversation(agent=record.id, host=host, conversation=caller.conversation, place=place),
             self._home_by(record.id),
         )
         return record
 
-    def _never_bound(self, caller: Caller, leased: set[AgentId]) -> AgentRecord | None:
-        """An agent of this place that no conversation has and nobody acts as: from before this host named any."""
-        home, slot = self._rooms.home.aggregate, 0
-        while (record := home.by_seat(*_place(caller), slot)) is not None:
-            if record.id not in leased and not home.is_bound(record.id):
-                return record
+    def _acted_by_others(self, caller: Caller) -> set[AgentId]:
+        """The agents that other windows act as that are there now."""
+        others = (other for other in self._callers if other.window and other.window != caller.window)
+        return {agent for other in others if (agent := self._acts_as(other)) is not None}
+
+    def _is_its_own(self, caller: Caller, agent: AgentId) -> bool:
+        """Whether a window may go on as the agent of its lease: nobody else took it up meanwhile, and the agent has
+        the conversation that the window names, if the window names one."""
+        if agent in self._acted_by_others(caller):
+            return False
+        if not caller.conversation or caller.as_name:
+            return True
+        home, host, place = self._rooms.home.aggregate, _host_of(caller), 0
+        while (known := home.by_conversation(host, caller.conversation, place)) is not None:
+            if known.id == agent:
+                return True
+            place += 1
+        return False
+
+    def _free_name(self, caller: Caller, name: str) -> int:
+        """The first number behind a name whose agent nobody else acts as, be it by that name or by its place."""
+        home, others = self._rooms.home.aggregate, self._acted_by_others(caller)
+        taken = {lease.slot for lease in self._leases.values() if (lease.host, lease.workspace) == ("as", name)}
+        slot = 0
+        while slot in taken or ((record := home.by_name(f"{name}{_suffix(slot)}")) is not None and record.id in others):
             slot += 1
-        return None
+        return slot
 
     def _new_slot(self, caller: Caller) -> int:
         """The first slot of a place that no agent ever had."""
@@ -348,6 +372,12 @@ def _free_slot(place: tuple[str, str], leases: Iterable[Lease]) -> int:
 
 def _suffix(slot: int) -> str:
     return f"#{slot + 1}" if slot else ""
+
+
+def _is_elsewhere(hook: Caller, window: Caller) -> bool:
+    """Whether a window is for certain another conversation than the hook's: where calls name theirs, one process has
+    several, and having a parent in common says nothing."""
+    return window.is_exact and bool(hook.conversation) and window.conversation != hook.conversation
 
 
 def _likeness(hook: Caller, window: Caller) -> tuple[bool, bool, bool]:

@@ -241,6 +241,7 @@ class Sessions:
         """
         desk = self._desk
         room = await actor.quiet()
+        stood = room.position
         acknowledged = desk.driver.store.cursor(actor.room, me.id).acknowledged
         again = me.id == room.state.owner or acknowledged >= room.state.members[me.id].entered
         status = "already_member" if again else "joined"
@@ -259,7 +260,7 @@ class Sessions:
                 you=handle_of(room.state, me.id),
             )
         limit = max(1, min(params.limit, t.MAX_PAGE))
-        found = await self._reading.context(room, me.id, Position(0), limit=limit, fits=caller.fits)
+        found = await self._reading.context(room, me.id, Position(0), stood=stood, limit=limit, fits=caller.fits)
         # A page that one who is in asked for anew acknowledges nothing it leaves out, and nothing of a live window's.
         held = caller.via == "cli" and bool(caller.as_name) and desk.seats.held_by_window(me.id)
         moves = not (again and held)

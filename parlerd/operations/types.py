@@ -351,6 +351,7 @@ class ReaderLadder(Result, frozen=True, kw_only=True):
     name: str
     stages: list[StageReached]
     stopped: str | msgspec.UnsetType = msgspec.UNSET
+    stopped_since: int = 0
 
 
 class WhyResult(Result, frozen=True, kw_only=True):
@@ -416,7 +417,6 @@ class RosterMember(Result, frozen=True, kw_only=True):
     state: str
     presence: str
     since: int
-    unread: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class RosterResult(Result, frozen=True, kw_only=True):

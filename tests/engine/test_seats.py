@@ -228,21 +228,6 @@ def test_the_same_id_in_another_host_is_another_conversation() -> None:
     run(main)
 
 
-def test_an_agent_from_before_its_host_named_conversations_is_taken_over_by_the_first() -> None:
-    async def main() -> None:
-        async with engine_world() as served:
-            old = await served.window("w1", workspace=REPO)
-            before = (await old.whoami()).id
-            # While somebody acts as that agent, it is not free.
-            beside = await talking(served, "w2", "A")
-            assert (await beside.whoami()).id != before
-            await served.leave(old)
-            assert (await (await talking(served, "w3", "B")).whoami()).id == before
-            assert (await (await talking(served, "w4", "C")).whoami()).id != before
-
-    run(main)
-
-
 def test_a_window_without_a_conversation_takes_no_agent_of_one() -> None:
     async def main() -> None:
         async with engine_world() as served:

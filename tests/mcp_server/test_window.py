@@ -487,8 +487,13 @@ def test_an_error_is_held_to_what_the_host_shows_of_one() -> None:
         engine.script["message.send"] = Refused("ambiguous_name", candidates=[f"agent-{n}" for n in range(1_000)])
         answer = await call(window, 1, "parler_send", text="hi")
         assert answer.is_error
+        assert "agent-9, and 990 more\n" in answer.text
+        engine.script["message.send"] = Refused("ambiguous_name", candidates=[f"a name {n} " * 9 for n in range(99)])
+        answer = await call(window, 2, "parler_send", text="hi")
+        # What is wrong and what to do come whole; what does not fit beside that is left out, and no fence is left open.
         assert len(answer.text) <= 900
-        assert answer.text.endswith(" ...\n")
+        assert answer.text.count("[peer ") == answer.text.count("[end ")
+        assert answer.text.startswith("ambiguous_name: ")
 
     run(main)
 
