@@ -1,11 +1,9 @@
 """The answers that depend on nothing: one generated file, served by the shim alone and by the daemon, byte for byte.
 
-`static.json` is a JSON object with one entry a line, so that the shim cuts the raw result of a method out of \
-it without
-building it anew. Beside method results it holds the two tool errors that only a shim can give, with `@REASON@` and
-`@KEY@` to fill in, and the tools that take an idempotency key. Regenerate it with `python -m \
-mcp_server.static`; a test
-compares it with the registry.
+`static.json` is a JSON object with one entry a line, so that the shim cuts the raw result of a method out of the file
+without building the result anew. Beside method results the file holds the two tool errors that only a shim can give,
+with `@REASON@` and `@KEY@` to fill in, and the tools that take an idempotency key. `python -m mcp_server.static` writes
+the file again; a test compares it with the registry.
 
 Below: `parlerd.operations.tools`. Invariant: shim and daemon never say different things about the same version.
 """

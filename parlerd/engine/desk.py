@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Final
 
+import trio
+
 from parlerd.core.approvals import KeyState
 from parlerd.core.errors import Refused
 from parlerd.core.home import AgentRecord
@@ -17,7 +19,7 @@ from parlerd.engine.actor import RoomActor
 from parlerd.engine.budget import TurnBudget
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.driver import Driver
-from parlerd.engine.notifier import Notifier
+from parlerd.engine.notifier import Notifier, Waiter
 from parlerd.engine.ports import Clock, HostFiles, Keys, Randomness
 from parlerd.engine.quota import Quotas
 from parlerd.engine.rooms import Rooms
@@ -75,6 +77,20 @@ class Desk:
             pid=caller.peer.pid,
             program=caller.peer.program,
         )
+
+    async def wait(self, caller: Caller, waiter: Waiter, seconds: float) -> None:
+        """Until the waiter is woken or the time is over; meanwhile the caller counts as one that waits.
+
+        Raises `Refused` with `draining` when the daemon stops.
+        """
+        if self.draining:
+            raise Refused("draining")
+        caller.waiting += 1
+        try:
+            with trio.move_on_after(seconds):
+                await waiter.wait()
+        finally:
+            caller.waiting -= 1
 
     # -- where ---------------------------------------------------------------------------------------------
 

@@ -325,16 +325,10 @@ class Messaging:
                 if room.state.closed:
                     # Nothing will ever come: an agent that keeps asking must be told to stop.
                     raise Refused("room_closed")
-                if self._desk.draining:
-                    raise Refused("draining")
                 plain = not (lookback or waiter.woken or params.kind is not None or params.mentions)
                 armed = _armed(me.id, end, params, bounded=caller.fits is not None) if plain else None
-                caller.waiting += 1
-                try:
-                    with trio.move_on_after(left), actor.arm(armed) if armed is not None else nullcontext():
-                        await waiter.wait()
-                finally:
-                    caller.waiting -= 1
+                with actor.arm(armed) if armed is not None else nullcontext():
+                    await self._desk.wait(caller, waiter, left)
                 # Each time anew: a room nobody uses is closed, and this may wait for long.
                 actor, room = await self._desk.member_room(me, actor.room)
 
@@ -349,14 +343,7 @@ class Messaging:
             waits_at = [knock.room for knock in await desk.knocks(me)]
             left = deadline - trio.current_time()
             if waits_at and left > 0 and not desk.is_active(me):
-                if desk.draining:
-                    raise Refused("draining")
-                caller.waiting += 1
-                try:
-                    with trio.move_on_after(left):
-                        await waiter.wait()
-                finally:
-                    caller.waiting -= 1
+                await desk.wait(caller, waiter, left)
         if desk.draining:
             raise Refused("draining")
         inside = [m.room for m in desk.driver.store.memberships(me.id) if m.state == "member" and m.room in waits_at]
@@ -390,14 +377,7 @@ class Messaging:
                 if received or left <= 0:
                     caller.shown.update(shown)
                     return t.ReceivedAll(rooms=received)
-                if self._desk.draining:
-                    raise Refused("draining")
-                caller.waiting += 1
-                try:
-                    with trio.move_on_after(left):
-                        await waiter.wait()
-                finally:
-                    caller.waiting -= 1
+                await self._desk.wait(caller, waiter, left)
 
     async def _recv_now(
         self,

@@ -219,14 +219,7 @@ class Sessions:
                 if left <= 0:
                     hint = f"A person has to approve this. Tell them this code: {waits.code}"
                     return self._waiting(room_id, "pending", waits.code, hint)
-                if desk.draining:
-                    raise Refused("draining")
-                caller.waiting += 1
-                try:
-                    with trio.move_on_after(left):
-                        await waiter.wait()
-                finally:
-                    caller.waiting -= 1
+                await desk.wait(caller, waiter, left)
 
     def _waiting(self, room: RoomId, status: str, code: str | None, hint: str) -> t.JoinedSession:
         return t.JoinedSession(room=room, status=status, messages=[], truncated=False, code=code, hint=hint)

@@ -259,6 +259,63 @@ def test_a_host_that_goes_on_with_its_newest_conversation_unnamed_is_the_agent_t
     run(main)
 
 
+def test_the_threads_of_one_process_keep_their_agents_when_another_calls_first_after_a_restart() -> None:
+    """Codex: the first thread that calls has its process's own window, and need not be the one that had it before."""
+
+    async def main() -> None:
+        world = World()
+        async with world.serving() as served:
+            first = await (await talking(served, "w1", "thread-a", host="codex")).whoami()
+            second = await (await talking(served, "w1.digest-of-b", "thread-b", host="codex")).whoami()
+            assert first.id != second.id
+        async with world.serving() as served:
+            # Thread B calls first: the process's own window is B's now, and A's is a further one.
+            b = await (await talking(served, "w1", "thread-b", host="codex")).whoami()
+            a = await (await talking(served, "w1.digest-of-a", "thread-a", host="codex")).whoami()
+            assert (a.id, b.id) == (first.id, second.id)
+
+    run(main)
+
+
+def test_a_conversation_that_is_resumed_right_after_the_daemon_came_back_is_the_agent_it_was() -> None:
+    """A reboot: the old window is gone for good, and the new one starts the daemon."""
+
+    async def main() -> None:
+        world = World()
+        async with world.serving() as served:
+            before = await (await talking(served, "w1", "conversation-b")).whoami()
+        async with world.serving() as served:
+            after = await (await talking(served, "w2", "conversation-b")).whoami()
+            assert after.id == before.id
+
+    run(main)
+
+
+def test_a_new_conversation_does_not_become_an_agent_that_a_nameless_one_was() -> None:
+    """`claude -p --continue` has no id of its conversation that can be believed, and leaves an agent with rooms."""
+
+    async def main() -> None:
+        async with engine_world() as served:
+            nameless = await served.connect("mcp", window="w1", host="claude-code", workspace=REPO, continues=True)
+            await nameless.open("secret plans")
+            before = await nameless.whoami()
+            await served.leave(nameless)
+            fresh = await talking(served, "w2", "conversation-new")
+            assert (await fresh.whoami()).id != before.id
+
+    run(main)
+
+
+def test_a_window_that_asks_for_the_name_of_an_agent_that_another_window_acts_as_gets_the_next_slot() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            seated = await (await served.window("w1", workspace=REPO)).whoami()
+            named = await (await served.window("w2", as_name=seated.name)).whoami()
+            assert named.id != seated.id
+
+    run(main)
+
+
 def test_conversations_that_begin_at_the_same_moment_do_not_share_an_agent() -> None:
     async def main() -> None:
         async with engine_world(driver=SlowDriver) as served:

@@ -1,4 +1,4 @@
-"""Faults found by a review: who a window is, what ends a wait, what a joiner is told."""
+"""What ends a wait of a model, what a notice beside an answer says, and what is on record as read."""
 
 from __future__ import annotations
 
@@ -7,93 +7,14 @@ from typing import Any
 import trio
 import trio.testing
 
-from mcp_server.fence import reveal
 from mcp_server.heard import hear
-from mcp_server.window import Window
 from parlerd.core.errors import StoreError
 from parlerd.core.model import RoomId
 from parlerd.operations import types as t
-from tests.support.engine import Party, Served, SlowDriver, World, engine_world, run
+from tests.support.engine import SlowDriver, World, engine_world, run
+from tests.support.models import Model, model
 
 REPO = "/home/sam/shop"
-
-
-class NoForm:
-    offered = False
-
-    async def ask_code(self, message: str) -> str | None:
-        raise AssertionError(message)
-
-
-async def speaking(served: Served, window: str, conversation: str, host: str = "codex") -> Party:
-    return await served.connect("mcp", window=window, host=host, workspace=REPO, conversation=conversation)
-
-
-async def ask(window: Window, request: int, tool: str, **arguments: Any) -> str:
-    answer = await window.call_tool(request, tool, arguments, NoForm())
-    window.settled(request, written=True)
-    return answer.text
-
-
-# -- who it is ---------------------------------------------------------------------------------------------------------
-
-
-def test_the_threads_of_one_process_keep_their_agents_when_another_calls_first_after_a_restart() -> None:
-    """Codex: the first thread that calls is the window's own (`_note_conversation`), which need not be the one that was
-    before the daemon was killed."""
-
-    async def main() -> None:
-        world = World()
-        async with world.serving() as served:
-            first = await (await speaking(served, "w1", "thread-a")).whoami()
-            second = await (await speaking(served, "w1.digest-of-b", "thread-b")).whoami()
-            assert first.id != second.id
-        async with world.serving() as served:
-            # Thread B calls first: the process's own window is B's now, and A's is a further one.
-            b = await (await speaking(served, "w1", "thread-b")).whoami()
-            a = await (await speaking(served, "w1.digest-of-a", "thread-a")).whoami()
-            assert (a.id, b.id) == (first.id, second.id)
-
-    run(main)
-
-
-def test_a_conversation_that_is_resumed_right_after_the_daemon_came_back_is_the_agent_it_was() -> None:
-    """A reboot: the old window is gone for good, and the new one starts the daemon."""
-
-    async def main() -> None:
-        world = World()
-        async with world.serving() as served:
-            before = await (await speaking(served, "w1", "conversation-b", "claude-code")).whoami()
-        async with world.serving() as served:
-            after = await (await speaking(served, "w2", "conversation-b", "claude-code")).whoami()
-            assert after.id == before.id
-
-    run(main)
-
-
-def test_a_new_conversation_does_not_become_an_agent_that_a_nameless_one_was() -> None:
-    """`claude -p --continue` has no id of its conversation that can be believed, and leaves an agent with rooms."""
-
-    async def main() -> None:
-        async with engine_world() as served:
-            nameless = await served.connect("mcp", window="w1", host="claude-code", workspace=REPO, continues=True)
-            await nameless.open("secret plans")
-            before = await nameless.whoami()
-            await served.leave(nameless)
-            fresh = await speaking(served, "w2", "conversation-new", "claude-code")
-            assert (await fresh.whoami()).id != before.id
-
-    run(main)
-
-
-def test_a_window_that_asks_for_the_name_of_an_agent_that_another_window_acts_as_gets_the_next_slot() -> None:
-    async def main() -> None:
-        async with engine_world() as served:
-            seated = await (await served.window("w1", workspace=REPO)).whoami()
-            named = await (await served.window("w2", as_name=seated.name)).whoami()
-            assert named.id != seated.id
-
-    run(main)
 
 
 # -- what ends a wait --------------------------------------------------------------------------------------------------
@@ -107,19 +28,17 @@ def test_a_knock_ends_a_wait_that_is_the_first_call_of_its_window() -> None:
         async with world.serving() as served:
             # The daemon came back, and the host makes its call again.
             owner = await served.window("w1", workspace=REPO)
-            window = Window(served.engine, owner.caller)
+            window = Model(served, owner)
             answered = trio.Event()
             async with trio.open_nursery() as nursery:
 
                 async def wait() -> None:
-                    await ask(window, 1, "parler_recv", wait_secs=40)
+                    await window.call("parler_recv", wait_secs=40)
                     answered.set()
 
                 nursery.start_soon(wait)
                 await trio.testing.wait_all_tasks_blocked()
-                await ask(
-                    Window(served.engine, (await served.window("w9")).caller), 1, "parler_join_session", key=opened.key
-                )
+                await (await model(served, "w9")).call("parler_join_session", key=opened.key)
                 await trio.testing.wait_all_tasks_blocked()
                 ended = answered.is_set()
                 nursery.cancel_scope.cancel()
@@ -134,13 +53,13 @@ def test_closing_a_session_ends_the_waits_of_those_at_its_door() -> None:
             alice = await served.agent("alice")
             opened = await alice.open("auth")
             bob = await served.window("w1", workspace=REPO)
-            window = Window(served.engine, bob.caller)
-            await ask(window, 1, "parler_join_session", key=opened.key)
+            window = Model(served, bob)
+            await window.call("parler_join_session", key=opened.key)
             answered = trio.Event()
             async with trio.open_nursery() as nursery:
 
                 async def wait() -> None:
-                    await ask(window, 2, "parler_recv", wait_secs=40)
+                    await window.call("parler_recv", wait_secs=40)
                     answered.set()
 
                 nursery.start_soon(wait)
@@ -159,10 +78,10 @@ def test_who_knocked_at_a_session_that_was_closed_is_told_so_and_not_that_a_pers
         async with engine_world() as served:
             alice = await served.agent("alice")
             opened = await alice.open("auth")
-            window = Window(served.engine, (await served.window("w1", workspace=REPO)).caller)
-            await ask(window, 1, "parler_join_session", key=opened.key)
+            window = Model(served, await served.window("w1", workspace=REPO))
+            await window.call("parler_join_session", key=opened.key)
             await alice.close()
-            text = await ask(window, 2, "parler_join_session", key=opened.key)
+            text = await window.call("parler_join_session", key=opened.key)
             assert "closed" in text, text
             assert "declined" not in text
 
@@ -175,12 +94,12 @@ def test_who_was_declined_once_long_ago_hears_that_it_has_no_session_and_not_tha
             alice = await served.agent("alice")
             opened = await alice.open("auth")
             bob = await served.window("w1", workspace=REPO)
-            window = Window(served.engine, bob.caller)
-            await ask(window, 1, "parler_join_session", key=opened.key)
+            window = Model(served, bob)
+            await window.call("parler_join_session", key=opened.key)
             await (await served.person()).deny((await bob.whoami()).id)
-            await ask(window, 2, "parler_open_session", topic="mine")
-            await ask(window, 3, "parler_leave")
-            assert hear(await ask(window, 4, "parler_recv")).error == "no_active_session"
+            await window.call("parler_open_session", topic="mine")
+            await window.call("parler_leave")
+            assert hear(await window.call("parler_recv")).error == "no_active_session"
 
     run(main)
 
@@ -194,17 +113,17 @@ def test_a_message_that_a_waiting_window_was_not_shown_is_not_on_record_as_read(
             alice = await served.agent("alice")
             opened = await alice.open("auth", context="")
             bob = await served.window("w1", workspace=REPO)
-            window = Window(served.engine, bob.caller)
-            await ask(window, 1, "parler_join_session", key=opened.key)
+            window = Model(served, bob)
+            await window.call("parler_join_session", key=opened.key)
             await (await served.person()).approve((await bob.whoami()).id)
-            await ask(window, 2, "parler_join_session", key=opened.key)
-            await ask(window, 3, "parler_recv")
+            await window.call("parler_join_session", key=opened.key)
+            await window.call("parler_recv")
             texts: list[str] = []
             sent: list[t.Sent] = []
             async with trio.open_nursery() as nursery:
 
                 async def wait() -> None:
-                    texts.append(await ask(window, 4, "parler_recv", wait_secs=40))
+                    texts.append(await window.call("parler_recv", wait_secs=40))
 
                 nursery.start_soon(wait)
                 await trio.testing.wait_all_tasks_blocked()
@@ -221,9 +140,6 @@ def test_a_message_that_a_waiting_window_was_not_shown_is_not_on_record_as_read(
                 assert "read" not in (await alice.why(each.id))["claude-code@shop"]
 
     run(main)
-
-
-# -- more --------------------------------------------------------------------------------------------------------------
 
 
 def test_a_hook_of_a_thread_that_called_nothing_yet_learns_nothing_of_another_thread_of_its_process() -> None:
@@ -252,14 +168,14 @@ def test_a_denial_at_one_of_two_doors_ends_the_wait_of_who_stands_at_both() -> N
             alice = await served.agent("alice")
             doors = [await alice.open("one"), await alice.open("two")]
             bob = await served.window("w1", workspace=REPO)
-            window = Window(served.engine, bob.caller)
-            for number, door in enumerate(doors):
-                await ask(window, number, "parler_join_session", key=door.key)
+            window = Model(served, bob)
+            for door in doors:
+                await window.call("parler_join_session", key=door.key)
             answered = trio.Event()
             async with trio.open_nursery() as nursery:
 
                 async def wait() -> None:
-                    await ask(window, 9, "parler_recv", wait_secs=40)
+                    await window.call("parler_recv", wait_secs=40)
                     answered.set()
 
                 nursery.start_soon(wait)
@@ -279,10 +195,10 @@ def test_a_read_of_a_closed_session_says_that_it_is_closed() -> None:
             alice = await served.agent("alice")
             bob = await served.window("w1", workspace=REPO)
             await served.admit(await alice.open("auth"), bob)
-            window = Window(served.engine, bob.caller)
-            await ask(window, 1, "parler_recv")
+            window = Model(served, bob)
+            await window.call("parler_recv")
             await alice.close()
-            assert "closed" in await ask(window, 2, "parler_recv")
+            assert "closed" in await window.call("parler_recv")
 
     run(main)
 
@@ -292,8 +208,8 @@ def test_a_notice_that_failed_half_way_is_said_by_the_next_answer() -> None:
         async with engine_world() as served:
             bob = await served.window("w1", workspace=REPO)
             rooms = [await bob.open(topic) for topic in ("one", "two")]
-            window = Window(served.engine, bob.caller)
-            await ask(window, 1, "parler_rooms")
+            window = Model(served, bob)
+            await window.call("parler_rooms")
             await (await served.agent("carol")).join(rooms[1].key)
             real = served.engine._desk.rooms.get
 
@@ -304,9 +220,9 @@ def test_a_notice_that_failed_half_way_is_said_by_the_next_answer() -> None:
 
             # "two" is the active session and comes first; then the other cannot be read for a moment.
             served.engine._desk.rooms.get = get  # type: ignore[method-assign]
-            text = await ask(window, 2, "parler_send", text="x")
+            text = await window.call("parler_send", text="x")
             served.engine._desk.rooms.get = real  # type: ignore[method-assign]
-            assert "knocks" in text + await ask(window, 3, "parler_recv")
+            assert "knocks" in text + await window.call("parler_recv")
 
     run(main)
 
@@ -327,8 +243,3 @@ def test_a_message_that_was_being_stored_as_a_notice_was_written_is_noticed_afte
             assert await served.engine.notice(bob.caller) == "Meanwhile: 2 new in auth."
 
     run(main)
-
-
-def test_joiners_behind_a_letter_that_is_not_ascii_do_not_pass_unseen() -> None:
-    """As many of them as one likes carry hidden bits; emoji need one at a time."""
-    assert reveal("\u65e5" + "\u200d" * 400).facts

@@ -1,4 +1,4 @@
-"""Faults found by a review: what a model is shown, what counts as shown, and what an answer says besides."""
+"""What a model is shown through a window of the real engine, what counts as shown, and what an answer says besides."""
 
 from __future__ import annotations
 
@@ -13,54 +13,18 @@ from mcp_server.calls import Calls
 from mcp_server.heard import hear
 from mcp_server.tools.failures import failure
 from mcp_server.tools.results import Scribe
-from mcp_server.window import Answer, Window
+from mcp_server.window import Window
 from parlerd.core.errors import Refused
 from parlerd.engine.callers import Caller
 from parlerd.engine.messaging import LONG_BACKLOG
 from parlerd.operations import types as t
 from parlerd.operations.traits import UNMEASURED, HostTraits
 from tests.support import answers
-from tests.support.engine import Party, Served, SlowDriver, engine_world, run
+from tests.support.engine import SlowDriver, engine_world, run
 from tests.support.fake_mcp_engine import FakeMcpEngine, caller
+from tests.support.models import NoForm, let_in, model
 
 LONG = "x" * 20_000
-
-
-class NoForm:
-    offered = False
-
-    async def ask_code(self, message: str) -> str | None:
-        raise AssertionError(message)
-
-
-class Model:
-    """A model at one window of the real engine: each answer reaches it unless said otherwise."""
-
-    def __init__(self, served: Served, party: Party, traits: HostTraits = UNMEASURED) -> None:
-        self.party = party
-        self.window = Window(served.engine, party.caller, traits=traits)
-        self.count = 0
-        self.seen: list[str] = []
-
-    async def call(self, tool: str, **arguments: Any) -> str:
-        self.count += 1
-        request = self.count
-        answer: Answer = await self.window.call_tool(request, tool, arguments, NoForm())
-        self.window.settled(request, written=True)
-        self.seen.append(answer.text)
-        return answer.text
-
-
-async def model(served: Served, name: str, traits: HostTraits = UNMEASURED) -> Model:
-    return Model(served, await served.window(name, workspace=f"/home/sam/{name}"), traits)
-
-
-async def let_in(served: Served, opened: t.OpenedSession, joiner: Model) -> str:
-    await joiner.call("parler_join_session", key=opened.key)
-    person = await served.person()
-    me = await joiner.party.whoami()
-    await person.approve(me.id, room=opened.room)
-    return await joiner.call("parler_join_session", key=opened.key)
 
 
 # -- acknowledged and not seen -----------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Faults found by a review: errors and facts that operations give and do not declare."""
+"""What operations declare, against what they do: the errors that they give and the facts that they leave."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from mcp_server import resources
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import HOME_ROOM, Position
-from parlerd.engine.callers import PeerProcess
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from tests.support.engine import Served, engine_world, run
@@ -95,11 +95,6 @@ def test_an_operation_declares_the_facts_that_it_leaves() -> None:
 
 
 def test_the_guide_names_the_errors_that_asking_the_person_gives() -> None:
-    from mcp_server import resources
-
     after = resources.guide().partition("\nparler_approve(")[2]
     assert "no_form" in after
     assert "form_undecided" in after
-
-
-_ = PeerProcess
