@@ -111,9 +111,13 @@ class Desk:
         inside = {m.room for m in self.driver.store.memberships(agent.id) if m.state == "member"}
         if RoomId(wanted) in inside:
             return await self.member_room(agent, RoomId(wanted))
-        matching = [room for room in self._named(wanted) if room in inside]
+        matching = [room for room in self.named(wanted) if room in inside]
         if not matching:
-            names = sorted({self.name_of(room) for room in inside})
+            owned = self.rooms.home.aggregate.state.room_names.values()
+            names = sorted(
+                {name for named in owned for name, room in named.items() if room in inside},
+                key=lambda name: (wanted not in name, name),
+            )
             near = get_close_matches(wanted[:MAX_LABEL], names[:MAX_COMPARED], n=1)
             raise Refused("no_such_room", f"You are in no room of that name. Did you mean {near[0]}?" if near else None)
         return await self.member_room(agent, self.only(matching, wanted))
@@ -167,7 +171,7 @@ class Desk:
         agents."""
         rooms = self.driver.store.owned(agent.principal)
         if wanted is not None:
-            named = [RoomId(wanted)] if RoomId(wanted) in rooms else self._named(wanted)
+            named = [RoomId(wanted)] if RoomId(wanted) in rooms else self.named(wanted)
             rooms = [room for room in named if room in rooms]
         if not person:
             others = rooms
@@ -190,15 +194,8 @@ class Desk:
             raise Refused("ambiguous_name", f"More than one of your rooms is called {wanted!r}.", candidates=rooms)
         return rooms[0]
 
-    def name_of(self, room: RoomId) -> str:
-        """A room's name as its owner has it."""
-        for names in self.rooms.home.aggregate.state.room_names.values():
-            for name, named in names.items():
-                if named == room:
-                    return name
-        return room
-
-    def _named(self, wanted: str) -> list[RoomId]:
+    def named(self, wanted: str) -> list[RoomId]:
+        """Every room of this home that its owner has under this name."""
         names = self.rooms.home.aggregate.state.room_names
         return [owned[wanted] for owned in names.values() if wanted in owned]
 
