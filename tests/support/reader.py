@@ -17,7 +17,7 @@ from tests.support.dialects.blocks import Block, calls
 _OPENING: Final = re.compile(r"\[peer ([0-9a-z]+) ?(.*)\]")
 _CALL: Final = re.compile(r"\b(parler_[a-z_]+) (?=\{)")
 _ERROR: Final = re.compile(r"(?:^|\W)([a-z_]+): ")
-_KEY: Final = re.compile(r"session ([0-9A-HJKMNP-TV-Z]{8})\b")
+_KEY: Final = re.compile(r"session ([0-9A-HJKMNP-TV-Z]{8,})\b")
 _HEAD: Final = re.compile(r"#(\d+) ([^\s;]+)")
 
 
@@ -68,8 +68,8 @@ class Reading(NamedTuple):
 
     @property
     def says_nothing(self) -> bool:
-        """Whether a read brought neither a message nor a line about anything else."""
-        return not self.parts and self.ours.strip().rstrip(".") == "Nothing new"
+        """Whether a read brought neither a message nor word of anything else."""
+        return not self.parts and "Nothing new." in self.ours and "Meanwhile" not in self.ours
 
 
 def read(text: str) -> Reading:

@@ -29,6 +29,8 @@ NEXT: Final = "Wire the login page."
 SUMMARY: Final = "Rotation works."
 _CODE: Final = re.compile(r"[Yy]our code is ([0-9A-HJKMNP-TV-Z]{4})\b")
 
+OPENS: Final = ("connected", "tools", "call", "opens")
+JOINS: Final = ("joins",)
 PAIRS: Final = [(opener, DRIVERS[(index + 1) % len(DRIVERS)]) for index, opener in enumerate(DRIVERS)]
 
 
@@ -95,7 +97,7 @@ def joins(table: Table) -> Talk:
         pytest.param(
             opener,
             joiner,
-            marks=[pytest.mark.proves(opener.host, "opens"), pytest.mark.proves(joiner.host, "joins")],
+            marks=[pytest.mark.proves(opener.host, *OPENS), pytest.mark.proves(joiner.host, *JOINS)],
             id=f"{opener.program}-{joiner.program}",
         )
         for opener, joiner in PAIRS
