@@ -23,7 +23,7 @@ from tests.e2e.hosts.sandbox import Sandbox
 from tests.support.dialects.blocks import Block, Request, says
 from tests.support.model_server import ModelServer, Script, scripted_model
 from tests.support.processes import Somebody
-from tests.support.reader import Reading, read
+from tests.support.reader import brought_nothing, error_in
 
 T = TypeVar("T")
 Talk = Generator[Block, str, None]
@@ -46,8 +46,9 @@ class Heard(NamedTuple):
     text: str
 
     @property
-    def reading(self) -> Reading:
-        return read(self.text)
+    def is_wasted(self) -> bool:
+        """Whether it was refused, or a read that brought nothing."""
+        return error_in(self.text) is not None or brought_nothing(self.text)
 
 
 class Seat:
@@ -83,7 +84,7 @@ class Seat:
 
     def wasted(self) -> list[Heard]:
         """The calls that brought nothing: refused, the same again with the same answer, or a read without anything."""
-        found = [each for each in self.heard if each.reading.error is not None or each.reading.says_nothing]
+        found = [each for each in self.heard if each.is_wasted]
         for before, after in itertools.pairwise(self.heard):
             same = (before.call.tool, before.call.arguments) == (after.call.tool, after.call.arguments)
             if same and before.text == after.text:
@@ -100,7 +101,7 @@ class Seat:
                 request = yield [self.driver.block(block) if block.tool else block]
                 text = "\n".join(self.driver.text(result) for result in request.results[known:])
                 self.heard.append(Heard(block, text))
-                assert read(text).error is None, text
+                assert error_in(text) is None, text
                 assert len(self.heard) < _MOST_CALLS, "it is led in a circle"
                 block = talk.send(text)
         except StopIteration:

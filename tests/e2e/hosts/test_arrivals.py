@@ -18,12 +18,13 @@ import pytest
 
 from configs.hosts import find_host
 from mcp_server.budget import Budget
+from mcp_server.heard import hear
 from parlerd.operations import types as t
 from tests.e2e.hosts.drivers import DRIVERS, Driver
 from tests.e2e.hosts.seat import LIMIT_S, Heard, Talk, seated
 from tests.support.dialects.blocks import Block, calls
 from tests.support.processes import Somebody, somebody, until
-from tests.support.reader import read
+from tests.support.reader import next_read
 
 pytestmark = pytest.mark.e2e
 
@@ -48,7 +49,7 @@ class Visit(NamedTuple):
 
 def reads_on(text: str) -> Generator[Block, str, None]:
     """Follow the calls that bring what is there already."""
-    while (call := read(text).more) is not None:
+    while (call := next_read(text)) is not None:
         text = yield call
 
 
@@ -91,12 +92,12 @@ def each_host(*promises: str) -> list[pytest.ParameterSet]:
 
 def texts(heard: Sequence[Heard]) -> list[str]:
     """What peers wrote, in the order in which it arrived."""
-    return [part.text for each in heard for part in each.reading.parts]
+    return [part.text for each in heard for part in hear(each.text).parts]
 
 
 @pytest.mark.parametrize("visit", each_host("recap"), indirect=True)
 def test_a_recap_of_thirty_thousand_characters_arrives_whole_in_the_fewest_calls(visit: Visit) -> None:
-    parts = [part for each in visit.recap for part in each.reading.parts if part.number == 1]
+    parts = [part for each in visit.recap for part in hear(each.text).parts if part.seq == 1]
     assert "".join(part.text for part in parts) == RECAP
     budget = Budget(find_host(visit.driver.host).traits)
     fewest = math.ceil(budget.size(RECAP) / (budget.page - OVERHEAD))
@@ -106,7 +107,7 @@ def test_a_recap_of_thirty_thousand_characters_arrives_whole_in_the_fewest_calls
 @pytest.mark.parametrize("visit", each_host("messages"), indirect=True)
 def test_sixty_short_messages_arrive_each_once_and_in_order(visit: Visit) -> None:
     assert texts(visit.short) == list(SHORT)
-    assert [each.text for each in visit.short if each.reading.says_nothing or each.reading.error] == []
+    assert [each.text for each in visit.short if each.is_wasted] == []
 
 
 class Interrupted:
