@@ -440,7 +440,8 @@ class Starter:
         for target, source in ((0, null), (1, log), (2, log)):
             posix.dup2(source, target)
         posix.closerange(3, 4096)
-        kept = {b"PATH": posix.environ.get(b"PATH", b"/usr/local/bin:/usr/bin:/bin")}
+        # That an agent host is above is not to be seen of the daemon any more, which is nobody's child.
+        kept = {b"PARLER_STARTED_BELOW": b"agent", b"PATH": posix.environ.get(b"PATH", b"/usr/local/bin:/usr/bin:/bin")}
         for name in (b"HOME", b"LANG"):
             if name in posix.environ:
                 kept[name] = posix.environ[name]

@@ -25,7 +25,7 @@ import trio
 
 from configs.hosts import HOSTS
 from configs.watch import HostFiles, Watcher
-from parlerd import __version__, process
+from parlerd import __version__, floor, process
 from parlerd.core.errors import ParlerError
 from parlerd.engine.callers import Caller
 from parlerd.engine.driver import ThreadDriver
@@ -53,14 +53,15 @@ SWITCH_INTERVAL: Final = 0.001
 ms it would wait that long for each while the loop is busy (see benchmarks/durable_sends.py)."""
 
 
-def run(home: Home) -> None:
-    """Serve `home`, which is prepared and whose lock the caller holds, until asked to stop.
+def run(home: Home, *, below_agent: bool = False) -> None:
+    """Serve `home`, which is prepared and whose lock the caller holds, until asked to stop. `below_agent`: an agent
+    host is among those that started it, so it approves no less strictly than it did last.
 
     Raises `ParlerError` if it cannot be served at all.
     """
     sys.setswitchinterval(SWITCH_INTERVAL)
     with _logging(home.log), listening(home, is_locked=True) as listener:
-        settings = load_settings(home.settings)
+        settings = floor.held(home, load_settings(home.settings), below_agent=below_agent)
         keys = KeyRing(home.keys)
         store = SqliteStore(home.database, backups=home.backups)
         _refresh_shim(home, settings.mcp_era)
@@ -74,6 +75,7 @@ def run(home: Home) -> None:
                 random=SystemRandomness(),
                 keys=keys,
                 settings=settings,
+                settings_now=lambda: load_settings(home.settings),
                 user=_user(),
                 home_path=str(home.root),
                 default_home=home.root == home_from({"HOME": str(Path.home())}).root,

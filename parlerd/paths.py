@@ -20,6 +20,11 @@ MAX_SOCKET_PATH: Final = 100
 """Bytes. The kernel's limit is 108 on Linux and 104 on macOS, the final zero included."""
 
 
+STARTED_BELOW: Final = "PARLER_STARTED_BELOW"
+"""A variable that whoever starts a daemon sets for it when an agent host is above: what it starts leaves no trace of
+that. `mcp_server.pipe` sets it always."""
+
+
 class Home:
     """The paths of one home. `explicit` says that the person named it on the command line. Equal when the root is.
 
@@ -106,6 +111,11 @@ class Home:
     def connect(self) -> Path:
         """What `parler connect` knows of the files it wrote: its ledger, its backups, its locks."""
         return self.root / "connect"
+
+    @property
+    def floor(self) -> Path:
+        """How strictly this home approved when it was last served."""
+        return self.root / "approval.json"
 
     @property
     def settings(self) -> Path:

@@ -124,7 +124,7 @@ def _home(home: Home) -> Iterator[t.Check]:
 
 def _private_files(home: Home) -> Iterator[Path]:
     yield from (home.run, home.keys, home.backups, home.connect, home.log.parent)
-    yield from (home.log, home.settings, home.endpoint)
+    yield from (home.log, home.settings, home.floor, home.endpoint)
     for folder, pattern in ((home.root, "parler.db*"), (home.keys, "*"), (home.backups, "*"), (home.connect, "*")):
         if folder.is_dir() and os.access(folder, os.R_OK | os.X_OK):
             yield from sorted(folder.glob(pattern))

@@ -18,7 +18,7 @@ from parlerd.client.link import Absent, Link, open_link
 from parlerd.client.versions import is_older
 from parlerd.core.errors import ERRORS, ParlerError
 from parlerd.operations.types import StopDaemon
-from parlerd.paths import Home, prepare
+from parlerd.paths import STARTED_BELOW, Home, prepare
 from parlerd.wire import codec
 from parlerd.wire.messages import Hello, Reply
 from parlerd.wire.peer import UPGRADE_OPERATION
@@ -53,6 +53,8 @@ def spawn(home: Home, command: Sequence[str] | None = None) -> subprocess.Popen[
     prepare(home)
     environment = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}
     environment["PATH"] = os.environ.get("PATH", os.defpath)
+    if STARTED_BELOW in os.environ or process.facts_of(os.getpid()).agent_host:
+        environment[STARTED_BELOW] = "agent"
     log = os.open(home.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         return subprocess.Popen(

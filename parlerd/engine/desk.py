@@ -27,7 +27,8 @@ Inspect = Callable[[PeerProcess], PeerProcess]
 
 @dataclass(slots=True)
 class Desk:
-    """The engine's parts. `home_path` is where this home lives; `default_home` says whether that is `~/.parler`."""
+    """The engine's parts. `settings_now` reads what a daemon that starts now would serve, and may raise;
+    `home_path` is where this home lives; `default_home` says whether that is `~/.parler`."""
 
     driver: Driver
     rooms: Rooms
@@ -39,6 +40,7 @@ class Desk:
     settings: Settings
     throttle: GuessThrottle
     inspect: Inspect
+    settings_now: Callable[[], Settings]
     host_files: HostFiles
     version: str
     home_path: str

@@ -16,7 +16,7 @@ from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from parlerd.operations.tools import TOOLS, AskApproval
 from parlerd.settings import Settings
-from tests.support.engine import Served, engine_world, run
+from tests.support.engine import Served, World, engine_world, run
 
 TERMINAL = PeerProcess(pid=1, uid=1000, terminal=True)
 
@@ -57,6 +57,36 @@ def test_a1_an_agent_cannot_open_a_session_with_a_weaker_policy_than_the_persons
             assert (await alice.refused("session.open", t.OpenSession(**how))).code == "needs_person"
         async with engine_world() as served:
             assert (await (await served.person()).open(**how)).room
+
+    run(main)
+
+
+@pytest.mark.parametrize("weaker", [Settings(approval_default=False), Settings(approval_minimum="none")])
+def test_a1_an_agent_does_not_stop_a_daemon_that_would_come_back_with_a_weaker_policy(weaker: Settings) -> None:
+    """A1: stopping and starting is how a file that an agent edited would come into force."""
+
+    async def main() -> None:
+        world = World(settings_now=lambda: weaker, inspect=lambda peer: replace(peer, agent_host="codex"))
+        async with world.serving() as served:
+            alice = await served.agent("alice")
+            assert (await alice.refused("daemon.stop", t.StopDaemon(reason="upgrade"))).code == "needs_person"
+            assert not world.stopped
+        world.inspect = lambda peer: peer
+        async with world.serving() as served:
+            await (await served.person()).call("daemon.stop", t.StopDaemon())
+            assert world.stopped
+
+    run(main)
+
+
+def test_a1_an_agent_may_stop_a_daemon_that_comes_back_as_it_was() -> None:
+    """A1: an upgrade begins with it, whoever runs the newer command."""
+
+    async def main() -> None:
+        world = World(inspect=lambda peer: replace(peer, agent_host="codex"))
+        async with world.serving() as served:
+            await (await served.agent("alice")).call("daemon.stop", t.StopDaemon(reason="upgrade"))
+            assert world.stopped
 
     run(main)
 
