@@ -159,6 +159,14 @@ def program_of(pid: int) -> str:
         return ""
 
 
+def group_of(pid: int) -> int:
+    """The session of processes that a process runs in, as `setsid` made it; 0 when it cannot be seen."""
+    try:
+        return os.getsid(pid) if pid > 0 else 0
+    except OSError:
+        return 0
+
+
 def facts_of(pid: int) -> Facts:
     """The program of a process, the agent host it runs under, and whether it has a controlling terminal.
 

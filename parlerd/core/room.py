@@ -221,7 +221,7 @@ class Room:
             return Decision(answer="member")
         if request is not None and request.key == command.with_key and request.state != "approved":
             return Decision(answer=request.state)
-        key = approvals.usable_key(state.keys, command.with_key, by.actor, now)
+        key = approvals.usable_key(state.keys, command.with_key, by.actor, command.wall or now)
         if approvals.is_denied(state.requests, key.id, by, state.owner_principal):
             return Decision(answer="denied")
         if request is not None and request.state == "pending":

@@ -138,12 +138,21 @@ class Looking:
             socket=self._socket,
             version=desk.version,
             uptime_ms=int((trio.current_time() - self._started) * 1000),
-            rooms=sum(1 for room in desk.driver.store.rooms() if room != HOME_ROOM),
+            rooms=self._rooms_known(caller),
             connections=desk.seats.connections,
             windows=desk.seats.windows,
             store=type(desk.driver.store).__name__,
             home=desk.home_path,
         )
+
+    def _rooms_known(self, caller: Caller) -> int:
+        """How many rooms there are, for the person; for an agent, and for a command that an agent host started, those
+        it may look at. Source: security spec C10."""
+        desk = self._desk
+        if is_person(caller) and not desk.inspect(caller.peer).agent_host:
+            return sum(1 for room in desk.driver.store.rooms() if room != HOME_ROOM)
+        me = desk.seats.existing(caller)
+        return 0 if me is None else len(observed_rooms(desk, caller, me))
 
     async def check(self, caller: Caller, params: t.CheckStore) -> t.CheckList:
         """The store's own structures, every room's chain, and who signed. It reads everything, so it runs away from the

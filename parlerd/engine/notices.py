@@ -2,7 +2,8 @@
 
 Each change is said once to each window: that somebody knocks, that the person decided, that somebody came in, that
 messages wait in a room, that an agent host lost its entry. Zero bytes when nothing changed. What an answer said itself
-is not said again. Names are labels, so the line may stand outside a fence.
+is not said again. Names are labels, so the line may stand outside a fence; a label can still be worded like a sentence,
+so each is short here and in quotes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from parlerd.engine.reading import Reading, handle_of, is_for
 
 LOOK: Final = 20
 """New messages that are looked at for a handoff; a longer backlog is only counted."""
+MAX_SHOWN: Final = 32
+"""Characters of a name in a notice. No label holds a quote, so none ends the quotes around it."""
 MAX_NEWS: Final = 5
 """Pieces of news in one line; the rest is counted."""
 
@@ -98,7 +101,7 @@ class Notices:
         if state == "member" and let_in and not self._desk.driver.store.cursor(name, me.id).delivered:
             # What waits to be read there is said with it.
             told.unread[name] = room.position
-            return [f"you were let into {room.state.name} (parler_recv gives what is there)"]
+            return [f"you were let into {_quoted(room.state.name)} (parler_recv gives what is there)"]
         return []
 
     def _of_people(self, told: Told, me: AgentRecord, room: Room) -> list[str]:
@@ -111,13 +114,17 @@ class Notices:
         here = frozenset(member.agent for member in state.members.values() if member.present)
         before, told.members[state.room] = told.members.get(state.room), here
         if before is not None:
-            found += [f"{handle_of(state, agent)} came into {state.name}" for agent in sorted(here - before - {me.id})]
+            found += [
+                f"{_quoted(handle_of(state, agent))} came into {_quoted(state.name)}"
+                for agent in sorted(here - before - {me.id})
+            ]
         knocking = [request for request in room.pending() if request.id not in told.requests]
         told.requests.update(request.id for request in knocking)
         if knocking:
             others = f" and {len(knocking) - 1} more" if len(knocking) > 1 else ""
             verb = "knock" if len(knocking) > 1 else "knocks"
-            found.append(f"{knocking[0].name}{others} {verb} at {state.name} (your user decides: parler_approve)")
+            who, where = _quoted(knocking[0].name), _quoted(state.name)
+            found.append(f"{who}{others} {verb} at {where} (your user decides: parler_approve)")
         return found
 
     async def _of_messages(self, caller: Caller, me: AgentRecord, room: Room, *, said: bool) -> list[str]:
@@ -142,4 +149,9 @@ class Notices:
             and is_for(state, me.id, stored.header.event)
             for stored in page.messages
         )
-        return [f"{unread} new in {state.name}" + (", the turn among them" if handed else "")]
+        return [f"{unread} new in {_quoted(state.name)}" + (", the turn among them" if handed else "")]
+
+
+def _quoted(name: str) -> str:
+    """A name that others chose, to be seen as one."""
+    return f"'{name}'" if len(name) <= MAX_SHOWN else f"'{name[: MAX_SHOWN - 3]}...'"

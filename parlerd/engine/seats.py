@@ -19,7 +19,7 @@ from typing import Final
 import trio
 
 from parlerd.core import commands as c
-from parlerd.core.errors import StoreError
+from parlerd.core.errors import Refused, StoreError
 from parlerd.core.home import AgentRecord
 from parlerd.core.model import AgentId, By, Label, Millis, PrincipalId, agent_name, label, person_name, slug
 from parlerd.engine.actor import Content
@@ -55,14 +55,16 @@ class Seats:
         self._user = person_name(user)
         self._lock = trio.Lock()
         self._leases: dict[str, Lease] = {}
-        self._kept_until: dict[str, int] = {}
+        self._kept_until: dict[str, float] = {}
+        self._promised: dict[str, int] = {}
         self._callers: set[Caller] = set()
         self._last_seen: dict[AgentId, Millis] = {}
         self._dialled: dict[str, Millis] = {}
 
     def start(self) -> None:
         """Read the leases of the last run; each is kept for its window for a while."""
-        until = self._clock.now() + KEPT_MS
+        # On the loop's clock: the wall clock may be set back by years.
+        until = trio.current_time() + KEPT_MS / 1000
         for lease in self._driver.store.leases():
             self._leases[lease.window] = lease
             self._kept_until[lease.window] = until
@@ -74,6 +76,36 @@ class Seats:
         self._callers.add(caller)
         self._kept_until.pop(caller.window, None)
         self._note_host(caller)
+        self._promise(caller)
+
+    def _promise(self, caller: Caller) -> None:
+        """A name that a window was given is its own from the hello on, long before a call that needs it."""
+        if not (caller.window and caller.as_name) or caller.window in self._leases:
+            return
+        with suppress(Refused):  # no name at all is said at the first call
+            self._promised[caller.window] = _free_slot(_place(caller), self._taken())
+
+    def _taken(self, *, but: str = "") -> list[Lease]:
+        """The leases that count, those promised to other windows than `but` among them."""
+        now = trio.current_time()
+        found = [lease for window, lease in self._leases.items() if self._kept_until.get(window, now) >= now]
+        for caller in self._callers:
+            if caller.window != but and caller.window in self._promised and caller.as_name:
+                host, workspace = _place(caller)
+                slot = self._promised[caller.window]
+                found.append(
+                    Lease(
+                        caller.window, agent=AgentId(""), host=host, workspace=workspace, slot=slot, taken_at=Millis(0)
+                    )
+                )
+        return found
+
+    def _promised_name(self, caller: Caller) -> str:
+        """The name that a window has or gets by what it was given."""
+        place, slot = _place(caller), self._promised.get(caller.window)
+        if slot is None:
+            slot = _free_slot(place, self._taken(but=caller.window))
+        return f"{place[1]}{_suffix(slot)}"
 
     def _note_host(self, caller: Caller) -> None:
         if caller.window and caller.host:
@@ -95,6 +127,7 @@ class Seats:
         if caller.agent is not None:
             self._last_seen[caller.agent] = self._clock.now()
         if caller.window and not restarting and not any(other.window == caller.window for other in self._callers):
+            self._promised.pop(caller.window, None)
             await self._release(caller.window)
 
     async def _release(self, window: str) -> None:
@@ -161,7 +194,7 @@ class Seats:
         record = self._rooms.home.aggregate.state.agents[caller.agent]
         caller.last_act = now
         until = record.delegated_until
-        if until - now < DELEGATION_TTL_MS // 2:
+        if not _holds(until, now):
             try:
                 await self._delegate(record)
             except StoreError:
@@ -176,7 +209,7 @@ class Seats:
             return None
         record = self._rooms.home.aggregate.state.agents[caller.agent]
         now = self._clock.now()
-        if record.delegated_until - now < DELEGATION_TTL_MS // 2:
+        if not _holds(record.delegated_until, now):
             return None
         caller.last_act = now
         return record
@@ -201,7 +234,31 @@ class Seats:
         if caller.agent is not None or not caller.window:
             return caller.agent
         held = self._leases.get(caller.window)
-        return None if held is None else held.agent
+        if held is not None:
+            return held.agent
+        if caller.as_name and caller.window in self._promised:
+            named = self._rooms.home.aggregate.by_name(self._promised_name(caller))
+            return None if named is None else named.id
+        return None
+
+    def existing(self, caller: Caller) -> AgentRecord | None:
+        """The agent this caller acts as, or would at its first call, if there is one already. Leases and creates
+        nothing. Raises `Refused(invalid_name)`."""
+        home = self._rooms.home.aggregate
+        if caller.agent is not None:
+            return home.state.agents[caller.agent]
+        if not caller.window:
+            return home.by_name(label(caller.as_name) if caller.as_name else self._user)
+        place = _place(caller)
+        held = self._leases.get(caller.window)
+        if held is not None and (held.host, held.workspace) == place:
+            return home.state.agents[held.agent]
+        if place[0] == "as":
+            return home.by_name(self._promised_name(caller))
+        if caller.conversation:
+            leased = {lease.agent for lease in self._leases.values()}
+            return self._had_conversation(caller, leased)[0] or self._never_bound(caller, leased)
+        return home.by_seat(*place, self._slot_without_conversation(caller, self._leases.values()))
 
     async def _named(self, caller: Caller) -> AgentRecord:
         name = label(caller.as_name) if caller.as_name else self._user
@@ -210,8 +267,7 @@ class Seats:
 
     async def _lease(self, caller: Caller) -> AgentRecord:
         """The agent of this window's lease, of its conversation, or of the first free slot of its place."""
-        now = self._clock.now()
-        for window in [window for window, until in self._kept_until.items() if until < now]:
+        for window in [window for window, until in self._kept_until.items() if until < trio.current_time()]:
             # Not one that came back while another was being released.
             if window in self._kept_until:
                 await self._release(window)
@@ -221,7 +277,11 @@ class Seats:
         if held is not None and (held.host, held.workspace) == place:
             return home.state.agents[held.agent]
         if place[0] == "as":
-            slot = _free_slot(place, self._leases.values())
+            slot = self._promised.get(caller.window, -1)
+            seated = {lease.slot for lease in self._leases.values() if (lease.host, lease.workspace) == place}
+            if slot < 0 or slot in seated:
+                # The window that had the slot before came back after all.
+                slot = _free_slot(place, self._taken(but=caller.window))
             wanted = f"{place[1]}{_suffix(slot)}"
             record = home.by_name(wanted)
             record = record or await self._create(wanted, host=_host_of(caller), workspace="", slot=NAMED)
@@ -231,28 +291,38 @@ class Seats:
         else:
             slot = self._slot_without_conversation(caller, self._leases.values())
             record = home.by_seat(*place, slot) or await self._seat(caller, slot)
+        now = self._clock.now()
         lease = Lease(window=caller.window, agent=record.id, host=place[0], workspace=place[1], slot=slot, taken_at=now)
         # Only what the next daemon knows of the seat is lost when nothing can be written: looking goes on.
         with suppress(StoreError):
             await self._driver.commit([PutLease(lease)])
         self._leases[caller.window] = lease
+        self._promised.pop(caller.window, None)
         self._seated()
         return record
 
     async def _of_conversation(self, caller: Caller) -> AgentRecord:
         """The agent that this conversation had; while another window has it open, the one beside it."""
         leased = {lease.agent for lease in self._leases.values()}
-        host, place = _host_of(caller), 0
-        while (known := self._rooms.home.aggregate.by_conversation(host, caller.conversation, place)) is not None:
-            if known.id not in leased:
-                return known
-            place += 1
+        known, place = self._had_conversation(caller, leased)
+        if known is not None:
+            return known
+        host = _host_of(caller)
         record = self._never_bound(caller, leased) or await self._seat(caller, self._new_slot(caller))
         await self._rooms.home.submit(
             c.BindConversation(agent=record.id, host=host, conversation=caller.conversation, place=place),
             self._home_by(record.id),
         )
         return record
+
+    def _had_conversation(self, caller: Caller, leased: set[AgentId]) -> tuple[AgentRecord | None, int]:
+        """The agent that this conversation had and nobody acts as, or the first place beside those that are taken."""
+        host, place = _host_of(caller), 0
+        while (known := self._rooms.home.aggregate.by_conversation(host, caller.conversation, place)) is not None:
+            if known.id not in leased:
+                return known, place
+            place += 1
+        return None, place
 
     def _never_bound(self, caller: Caller, leased: set[AgentId]) -> AgentRecord | None:
         """An agent of this place that no conversation has and nobody acts as: from before this host named any."""
@@ -327,6 +397,11 @@ class Seats:
     def _home_by(self, agent: AgentId) -> By:
         principal: PrincipalId = self._keys.principal
         return By(actor=agent, principal=principal, session="home", host="home", via="cli")
+
+
+def _holds(until: Millis, now: Millis) -> bool:
+    """Whether a delegation needs no renewal. One that ends later than any may was made while the clock stood ahead."""
+    return DELEGATION_TTL_MS // 2 <= until - now <= DELEGATION_TTL_MS
 
 
 def _place(caller: Caller) -> tuple[str, str]:

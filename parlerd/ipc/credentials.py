@@ -24,7 +24,8 @@ def check(sock: socket.socket) -> PeerProcess:
         raise ParlerError("not_permitted", "The other side could not be identified.") from None
     if peer.uid != os.geteuid():
         raise ParlerError("not_permitted", uid=peer.uid)
-    return PeerProcess(pid=peer.pid, uid=peer.uid, program=process.program_of(peer.pid))
+    program = process.program_of(peer.pid)
+    return PeerProcess(pid=peer.pid, uid=peer.uid, program=program, group=process.group_of(peer.pid))
 
 
 def inspect(peer: PeerProcess) -> PeerProcess:
@@ -40,4 +41,5 @@ def inspect(peer: PeerProcess) -> PeerProcess:
         program=facts.program or peer.program,
         agent_host=facts.agent_host,
         terminal=facts.terminal,
+        group=peer.group,
     )

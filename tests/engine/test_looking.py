@@ -97,13 +97,14 @@ def test_the_daemon_says_how_it_is_without_making_the_caller_an_agent() -> None:
     async def main() -> None:
         async with engine_world() as served:
             await served.room("alice", "bob")
-            window = await served.window("w")
+            window, person = await served.window("w"), await served.person()
             await trio.sleep(12)
-            status = await window.ask("daemon.status", t.DaemonStatus(), t.DaemonInfo)
+            status = await person.ask("daemon.status", t.DaemonStatus(), t.DaemonInfo)
             assert (status.running, status.pid, status.rooms, status.windows) == (True, os.getpid(), 1, 1)
-            assert (status.connections, status.uptime_ms) == (3, 12_000)
+            assert (status.connections, status.uptime_ms) == (4, 12_000)
             assert (status.socket, status.home, status.store) == ("/run/parlerd.sock", "/home/sam/other", "MemoryStore")
-            assert window.caller.agent is None
+            status = await window.ask("daemon.status", t.DaemonStatus(), t.DaemonInfo)
+            assert (status.windows, window.caller.agent, person.caller.agent) == (1, None, None)
 
     run(main)
 

@@ -409,16 +409,16 @@ def test_a_key_of_another_home_is_refused_before_anything_is_looked_up() -> None
 def test_who_guesses_keys_is_throttled_and_who_knows_one_is_not() -> None:
     async def main() -> None:
         async with engine_world() as served:
-            alice, bob, mallory = [await served.agent(name) for name in ("alice", "bob", "mallory")]
+            alice, bob = [await served.agent(name) for name in ("alice", "bob")]
+            mallory = await served.connect(as_name="mallory", peer=PeerProcess(pid=71, group=70))
             opened = await alice.open()
             answers = [(await wrong_join(mallory, f"ZZZZZZZ{n}")).code for n in range(10)]
             assert answers == ["unknown_key"] * 10
             error = await mallory.refused("session.join", t.JoinSession(key=str(opened.key)))
             assert error.code == "throttled"
             assert error.retry_after_ms
-            # Another connection of the same agent does not help it; others are not held back.
-            again = await served.agent("mallory")
-            await again.whoami()
+            # Another name and another command of the same shell do not help it; others are not held back.
+            again = await served.connect(as_name="other", peer=PeerProcess(pid=72, group=70))
             assert (await wrong_join(again, "ZZZZZZZZ")).code == "throttled"
             assert (await bob.join(opened.key)).status == "pending"
             await trio.sleep(error.retry_after_ms / 1000)

@@ -12,6 +12,7 @@ from parlerd.core import events as e
 from parlerd.core.errors import Refused
 from parlerd.core.model import MAX_PENDING_PER_KEY, PROOF_ORDER, Position, Proof, RoomId
 from parlerd.engine.callers import PeerProcess
+from parlerd.engine.sessions import CODE_TRIES
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from parlerd.operations.tools import TOOLS, AskApproval
@@ -140,6 +141,32 @@ def test_a2_a_form_without_the_code_or_with_another_one_decides_nothing() -> Non
                 await served.engine.notice(window.caller),
             ]
             assert not [text for text in seen if code in text]
+
+    run(main)
+
+
+@pytest.mark.parametrize("door", ["form", "cli"])
+def test_a2_wrong_codes_at_one_door_do_not_keep_the_person_out_at_their_terminal(door: str) -> None:
+    """A2: tries are counted per door; five through a form or a command lock that one."""
+
+    async def main() -> None:
+        async with engine_world() as served:
+            window, at_terminal = await served.window("w"), await served.connect(peer=TERMINAL)
+            opened = await window.open()
+            code = (await (await served.agent("bob")).join(opened.key)).code
+            assert code is not None
+            wrong = t.DecideJoin(agent="bob", code="0000" if code != "0000" else "1111")
+
+            async def type_wrong() -> str:
+                if door == "cli":
+                    return (await (await served.person()).refused("session.approve", wrong)).code
+                with pytest.raises(Refused) as refused:
+                    await served.engine.decide_by_form(wrong, window.caller, admit=True)
+                return refused.value.code
+
+            assert [await type_wrong() for _ in range(CODE_TRIES)] == ["code_mismatch"] * CODE_TRIES
+            assert await type_wrong() == "throttled"
+            assert (await at_terminal.approve("bob", code=code, terminal=True)).proof == "terminal"
 
     run(main)
 

@@ -103,6 +103,11 @@ class CountedKeys:
     def join_code(self, request: RequestId) -> str:
         return codes.spell(hashlib.sha256(b"join" + request.encode()).digest(), 4)
 
+    @property
+    def ids(self) -> list[str]:
+        """Everyone there is a key of."""
+        return list(self._keys)
+
     def forget(self, id: str) -> None:
         del self._keys[id]
 
