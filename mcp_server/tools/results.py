@@ -300,7 +300,9 @@ def _handed(result: t.GivenHandoff, scribe: Scribe, asked: _Asked) -> str:
 def _rooms(result: t.RoomList, scribe: Scribe, asked: _Asked) -> str:
     lines = [f"You are {scribe.name(result.you)}."] if result.you else []
     for door in result.waits:
-        lines.append(f"You wait to be let into a session: your code is {scribe.name(door.code)}, and a person decides.")
+        lines.append(
+            f"You wait to be let into a session: your code is {scribe.name(door.code or '')}, and a person decides."
+        )
     if not result.rooms:
         lines.append("You are in no room. Open a session with parler_open_session, or join one with its key.")
         return "\n".join(lines)

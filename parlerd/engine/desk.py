@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from parlerd.core.errors import Refused
 from parlerd.core.home import AgentRecord
@@ -22,6 +23,11 @@ from parlerd.engine.seats import Seats
 from parlerd.engine.throttle import GuessThrottle
 from parlerd.settings import Settings
 
+WITHHELD: Final = (
+    "The code that a person types for it is not shown to what an agent host runs: in a terminal of their own they see "
+    "it with `parler session join KEY --as NAME`."
+)
+"""Said in place of a code to a command that an agent host started."""
 Inspect = Callable[[PeerProcess], PeerProcess]
 
 
@@ -76,7 +82,7 @@ class Desk:
         """The room a member means by an id, a name, or nothing (its active session).
 
         Raises `Refused` with `no_such_room` (also for an outsider), `ambiguous_name`, and for an agent without an
-        active session `join_pending` with the code that the person types, `join_denied` or `no_active_session`.
+        active session `join_pending`, `join_denied` or `no_active_session`.
         """
         if wanted is None:
             active = self.rooms.home.aggregate.state.active.get(agent.id)
@@ -100,6 +106,23 @@ class Desk:
         """The rooms at whose door it waits for a person's decision."""
         return [m.room for m in self.driver.store.memberships(agent.id) if m.state == "pending"]
 
+    def shows_code(self, caller: Caller) -> bool:
+        """Whether this door may show an agent the code that a person types for it: the agent's own window, or a command
+        of the person's. What an agent host runs in a shell may belong to the very side that approves. Source: security
+        spec A2."""
+        return caller.via == "mcp" or (caller.via == "cli" and not self.inspect(caller.peer).agent_host)
+
+    async def with_code(self, caller: Caller, error: Refused) -> Refused:
+        """A `join_pending` as this caller may hear it: with its code, where that may be shown."""
+        door = error.details.get("door")
+        if caller.agent is None or door is None or not self.shows_code(caller):
+            return error
+        code = await self.code_at(self.rooms.home.aggregate.state.agents[caller.agent], RoomId(door))
+        if code is None:
+            return error  # it was decided this moment
+        said = f"Your request to come in waits for a person; your code is {code}."
+        return Refused("join_pending", said, join_code=code, door=door)
+
     async def code_at(self, agent: AgentRecord, room: RoomId) -> str | None:
         """What a person is asked to type for an agent's request to come in; None when it was decided a moment ago."""
         pending = (await self.rooms.get(room)).aggregate.pending()
@@ -111,8 +134,8 @@ class Desk:
         for room in self.doors(agent):
             code = await self.code_at(agent, room)
             if code is not None:
-                said = f"Your request to come in waits for a person; your code is {code}."
-                return Refused("join_pending", said, join_code=code, door=room)
+                # The code itself is added at the engine's face, for those who may see it.
+                return Refused("join_pending", hint=WITHHELD, tool_hint=WITHHELD, door=room)
         for membership in self.driver.store.memberships(agent.id):
             if membership.state == "denied":
                 return Refused("join_denied", door=membership.room)

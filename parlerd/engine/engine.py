@@ -96,7 +96,12 @@ class Engine:
         if handler is None:
             raise Refused("unknown_operation", operation=op[:64])
         self._admit(op, caller)
-        return await handler(caller, params)
+        try:
+            return await handler(caller, params)
+        except Refused as error:
+            if error.code != "join_pending":
+                raise
+            raise await self._desk.with_code(caller, error) from None
 
     def begin(self, op: str, params: t.Params, caller: Caller) -> Posting | None:
         """Begin an operation that needs nothing but its place in a room's line; None for one that must be called.

@@ -32,7 +32,7 @@ from parlerd.core.scrub import scrub
 from parlerd.engine import notifier
 from parlerd.engine.actor import Content, RoomActor
 from parlerd.engine.callers import Caller, PeerProcess
-from parlerd.engine.desk import Desk
+from parlerd.engine.desk import WITHHELD, Desk
 from parlerd.engine.messaging import check_text, input_digest
 from parlerd.engine.observers import is_person, observed_room, observed_rooms
 from parlerd.engine.reading import Reading, handle_of
@@ -233,6 +233,8 @@ class Sessions:
                     continue
                 left = deadline - trio.current_time()
                 if left <= 0:
+                    if not desk.shows_code(caller):
+                        return self._waiting(room_id, "pending", None, f"A person has to approve this. {WITHHELD}")
                     return self._waiting(
                         room_id, "pending", code, f"A person has to approve this. Tell them this code: {code}"
                     )

@@ -134,7 +134,8 @@ class JoinSession(Params, frozen=True, kw_only=True):
 
 class JoinedSession(Result, frozen=True, kw_only=True):
     """`status` is joined, already_member (the context is shown again), pending or denied. While pending, `code` is what
-    the person is asked to type. `cursor` is what to acknowledge with `message.commit`; empty when nothing is to be.
+    the person is asked to type; null to a command that an agent host started. `cursor` is what to acknowledge with
+    `message.commit`; empty when nothing is to be.
     `you` is the joiner's handle; `unread` counts what is new after the messages shown."""
 
     room: str
@@ -360,10 +361,11 @@ class WhyResult(Result, frozen=True, kw_only=True):
 
 
 class Knocking(Result, frozen=True, kw_only=True):
-    """A session that the agent asked to come into and where it waits for a person, who types `code`."""
+    """A session that the agent asked to come into and where it waits for a person, who types `code`; null where that
+    is not shown: to a command that an agent host started."""
 
     room: str
-    code: str
+    code: str | None
 
 
 class ListRooms(Params, frozen=True, kw_only=True):

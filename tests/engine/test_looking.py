@@ -15,6 +15,8 @@ from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
 from tests.support.engine import START_MS, engine_world, run
 
+YEAR_S = 365 * 86_400
+
 
 def test_rooms_are_listed_with_what_is_unread_for_this_reader() -> None:
     async def main() -> None:
@@ -196,6 +198,29 @@ class LostEntry(NoHostFiles):
 
     def failures(self) -> list[tuple[str, str]]:
         return [("Codex rewrites its file", "quit it")] if self.line else []
+
+
+def test_a_check_names_rooms_whose_messages_are_dated_ahead_and_the_way_back() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            (alice,) = await served.room("alice")
+            await alice.open("fine")
+            served.world.clock.move(seconds=10 * YEAR_S)
+            room = (await alice.send("from the future", room="auth-redesign")).room
+            served.world.clock.move(seconds=-10 * YEAR_S)
+
+            async def named() -> list[t.Check]:
+                checks = (await alice.ask("daemon.check", t.CheckStore(), t.CheckList)).checks
+                return [check for check in checks if not check.ok]
+
+            (check,) = await named()
+            assert check.name == "clock"
+            assert room in check.detail
+            assert check.fix.endswith(f"parler session close --room {room}")
+            await alice.close(room)
+            assert await named() == []
+
+    run(main)
 
 
 def test_hosts_are_seen_when_a_window_of_theirs_comes_and_before_it_is_an_agent() -> None:

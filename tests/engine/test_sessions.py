@@ -18,6 +18,7 @@ from parlerd.engine import sessions as sessions_module
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.callers import PeerProcess
 from parlerd.engine.ports import NoHostFiles
+from parlerd.identity.delegation import DELEGATION_TTL_MS
 from parlerd.operations import types as t
 from parlerd.settings import Settings
 from tests.support.engine import (
@@ -320,6 +321,26 @@ def test_a_person_may_open_with_a_weaker_policy_and_pre_approve_by_id_alone() ->
 
 
 # -- keys that do not work ---------------------------------------------------------------------------------
+
+
+def test_a_key_is_not_dead_for_good_after_the_clock_stood_ahead() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.agent("alice"), await served.agent("bob")
+            opened = await alice.open()
+            ten_years = 10 * 365 * 86_400
+            served.world.clock.move(seconds=ten_years)
+            await alice.send("dated ahead")
+            assert (await wrong_join(bob, str(opened.key))).code == "unknown_key"
+            served.world.clock.move(seconds=-ten_years)
+            assert (await bob.join(opened.key)).status == "pending"
+            # What was renewed then lasts no longer than anything else.
+            assert (await bob.whoami()).name == "bob"
+            agents = served.engine._desk.rooms.home.aggregate.state.agents.values()
+            await alice.whoami()
+            assert {agent.delegated_until for agent in agents} == {served.world.clock.ms + DELEGATION_TTL_MS}
+
+    run(main)
 
 
 def test_unknown_expired_used_up_and_revoked_keys_give_the_same_answer_byte_for_byte() -> None:

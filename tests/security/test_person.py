@@ -17,8 +17,17 @@ from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from parlerd.operations.tools import TOOLS, AskApproval
 from parlerd.settings import Settings
-from tests.support.engine import Served, World, engine_world, run
+from tests.support.engine import Party, Served, World, engine_world, run
 
+NOWHERE: list[tuple[str, t.Params]] = [
+    ("message.recv", t.Recv()),
+    ("message.send", t.Send(text="x")),
+    ("handoff.give", t.GiveHandoff(next="x")),
+    ("rooms.roster", t.Roster()),
+    ("message.why", t.Why(id="1")),
+    ("session.close", t.CloseSession()),
+]
+"""Operations on the active session, of an agent that has none and waits at a door."""
 TERMINAL = PeerProcess(pid=1, uid=1000, terminal=True)
 
 
@@ -167,6 +176,39 @@ def test_a2_wrong_codes_at_one_door_do_not_keep_the_person_out_at_their_terminal
             assert [await type_wrong() for _ in range(CODE_TRIES)] == ["code_mismatch"] * CODE_TRIES
             assert await type_wrong() == "throttled"
             assert (await at_terminal.approve("bob", code=code, terminal=True)).proof == "terminal"
+
+    run(main)
+
+
+def test_a2_a_command_below_an_agent_host_is_not_told_the_code_of_whoever_it_joins_as() -> None:
+    """A2: the side that approves could join as anyone from its shell. The joiner's window and the person see it."""
+
+    async def main() -> None:
+        async with engine_world(
+            inspect=lambda peer: replace(peer, agent_host="codex" if peer.pid == 2 else "")
+        ) as served:
+            alice = await served.agent("alice")
+            opened = await alice.open()
+            below = await served.connect(as_name="bob", host="shell", peer=PeerProcess(pid=2))
+            window, person = await served.window("w", as_name="bob"), await served.agent("bob")
+            pending = await below.join(opened.key)
+            assert (pending.status, pending.code) == ("pending", None)
+            code = (await person.join(opened.key)).code
+            assert code is not None
+            assert (await window.join(opened.key)).code == code
+
+            async def told(party: Party) -> str:
+                listed = await party.call("rooms.list", t.ListRooms())
+                refusals = [await party.refused(op, params) for op, params in NOWHERE]
+                assert {error.code for error in refusals} == {"join_pending"}
+                return str([pending, listed, *[error.body() for error in refusals]])
+
+            assert code not in await told(below)
+            for party in (window, person):
+                assert (await told(party)).count(code) > len(NOWHERE)
+            assert (await below.join(opened.key)).status == "pending"
+            await alice.approve("bob")
+            assert (await below.join(opened.key)).status == "joined"
 
     run(main)
 
