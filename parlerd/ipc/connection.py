@@ -275,6 +275,10 @@ class Connection:
                 raise ParlerError("draining")
             if self.is_kept_back and operation.plane not in KEPT_BACK_FOR:
                 raise full()
+            if len(call.params) > t.MAX_PARAMS:
+                # Not taken apart: the loop waits meanwhile, and what comes out may take many times the room.
+                said = f"The parameters have {len(call.params)} bytes; a call takes {t.MAX_PARAMS}."
+                raise ParlerError("text_too_long", said, limit=t.MAX_PARAMS)
             params = _shape(call.op).decode(call.params)
             posting = self._engine.begin(call.op, params, caller)
         except ParlerError as error:

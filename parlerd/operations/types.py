@@ -25,6 +25,14 @@ MAX_WAIT_MS = 3_600_000
 
 Key = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._:-]+\Z")]
 Wait = Annotated[int, Meta(ge=0, le=MAX_WAIT_MS)]
+MAX_PARAMS = 1024 * 1024
+"""Bytes of all parameters of one call: twice what the largest of them, a message with data and many addressees, has.
+More is refused before it is taken apart."""
+MAX_LIST = 1024
+"""Agents that one request may name."""
+Short = Annotated[str, Meta(max_length=256)]
+"""A name, an id, a code or a position. None is longer, and errors may repeat it."""
+Agents = Annotated[tuple[Short, ...], Meta(max_length=MAX_LIST)]
 
 
 class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -99,7 +107,7 @@ class OpenSession(Params, frozen=True, kw_only=True):
     topic: str = ""
     approval: bool | None = None
     approver: Approver = "person"
-    preapprove: tuple[str, ...] = ()
+    preapprove: Agents = ()
     ttl_ms: Annotated[int, Meta(ge=MIN_TTL_MS, le=MAX_TTL_MS)] | None = None
     max_uses: Annotated[int, Meta(ge=1, le=10_000)] | None = None
     history: History = "full"
@@ -153,7 +161,7 @@ class JoinedSession(Result, frozen=True, kw_only=True):
 
 
 class SessionRequests(Params, frozen=True, kw_only=True):
-    room: str | None = None
+    room: Short | None = None
 
 
 class RequestList(Result, frozen=True, kw_only=True):
@@ -163,8 +171,8 @@ class RequestList(Result, frozen=True, kw_only=True):
 
 class DecideJoin(Params, frozen=True, kw_only=True):
     agent: Annotated[str, Meta(min_length=1, max_length=128)]
-    room: str | None = None
-    code: str | None = None
+    room: Short | None = None
+    code: Short | None = None
     terminal: bool = False
 
 
@@ -180,7 +188,7 @@ class Decided(Result, frozen=True, kw_only=True):
 
 
 class CloseSession(Params, frozen=True, kw_only=True):
-    room: str | None = None
+    room: Short | None = None
 
 
 class ClosedSession(Result, frozen=True, kw_only=True):
@@ -245,11 +253,11 @@ class Send(Params, frozen=True, kw_only=True):
     """`reply_to` is a message's id, or the caller's own number of it."""
 
     text: str
-    room: str | None = None
-    to: tuple[str, ...] = ()
+    room: Short | None = None
+    to: Agents = ()
     kind: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._/-]+\Z")] = "text"
-    reply_to: str | None = None
-    visible_to: tuple[str, ...] = ()
+    reply_to: Short | None = None
+    visible_to: Agents = ()
     data: Any = None
     key: Key | None = None
 
@@ -267,7 +275,7 @@ class Sent(Result, frozen=True, kw_only=True):
 class Recv(Params, frozen=True, kw_only=True):
     """`since` and `all` look back without moving anything; `peek` is a read that is not to be acknowledged."""
 
-    room: str | None = None
+    room: Short | None = None
     all_rooms: bool = False
     limit: Annotated[int, Meta(ge=1)] = 50
     wait_ms: Wait = 0
@@ -276,7 +284,7 @@ class Recv(Params, frozen=True, kw_only=True):
     peek: bool = False
     take: bool = False
     mentions: bool = False
-    kind: str | None = None
+    kind: Short | None = None
     max_bytes: Annotated[int, Meta(ge=1024, le=8 * 1024 * 1024)] = 1024 * 1024
 
 
@@ -306,8 +314,8 @@ class ReceivedAll(Result, frozen=True, kw_only=True):
 
 
 class Commit(Params, frozen=True, kw_only=True):
-    room: str
-    cursor: str
+    room: Short
+    cursor: Short
 
 
 class Committed(Result, frozen=True, kw_only=True):
@@ -318,8 +326,8 @@ class Committed(Result, frozen=True, kw_only=True):
 class GiveHandoff(Params, frozen=True, kw_only=True):
     next: Annotated[str, Meta(min_length=1)]
     summary: str = ""
-    for_: str = msgspec.field(name="for", default="")
-    room: str | None = None
+    for_: Short = msgspec.field(name="for", default="")
+    room: Short | None = None
     key: Key | None = None
 
 
@@ -336,7 +344,7 @@ class Why(Params, frozen=True, kw_only=True):
     """`id` is a message's id, or the caller's own number of it in `room`."""
 
     id: Annotated[str, Meta(min_length=1, max_length=64)]
-    room: str | None = None
+    room: Short | None = None
 
 
 class StageReached(Result, frozen=True, kw_only=True):
@@ -401,7 +409,7 @@ class RoomList(Result, frozen=True, kw_only=True):
 
 
 class Roster(Params, frozen=True, kw_only=True):
-    room: str | None = None
+    room: Short | None = None
 
 
 class RosterMember(Result, frozen=True, kw_only=True):
@@ -449,7 +457,7 @@ class WatchRoom(Params, frozen=True, kw_only=True):
     """A stream for a person: one `WatchItem` for each message their agents may see, from the newest `tail` on, and for
     what happens to the room meanwhile."""
 
-    room: str | None = None
+    room: Short | None = None
     tail: Annotated[int, Meta(ge=0, le=MAX_PAGE)] = 20
 
 
@@ -532,7 +540,7 @@ class SeenHostList(Result, frozen=True, kw_only=True):
 class StopDaemon(Params, frozen=True, kw_only=True):
     """Drain and exit: no new calls, waits answer `draining`, at most 2 s."""
 
-    reason: str = "stop"
+    reason: Short = "stop"
 
 
 class Stopping(Result, frozen=True, kw_only=True):
