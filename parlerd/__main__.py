@@ -33,7 +33,7 @@ def entry() -> None:
     try:
         prepare(home)
         # After a crash every client and window starts a daemon. All but one end here, before what is slow to import.
-        with locked(home.lock):
+        with locked(home):
             # Imported here: what the daemon is made of must not read the environment it was started with.
             from parlerd import daemon
 

@@ -156,6 +156,23 @@ def _let_go(child: subprocess.Popen[bytes]) -> None:
         child.returncode = 0
 
 
+def holder(home: Home) -> int:
+    """The pid of the daemon that holds this home's lock, whether or not it can be reached; 0 when none does."""
+    try:
+        with open(home.lock, "rb") as file:
+            said = file.read(32).strip()
+    except OSError:
+        # The lock was removed with what stood beside it: those that name this home are looked through.
+        return next(filter(_is_daemon, process.running_with(os.fspath(home.root))), 0)
+    pid = int(said) if said.isdigit() else 0
+    # The file outlives the process, and the pid may be another's by now.
+    return pid if _is_daemon(pid) and process.is_alive(pid) else 0
+
+
+def _is_daemon(pid: int) -> bool:
+    return any(os.path.basename(word) == "parlerd" for word in process.words_of(pid))
+
+
 def last_failure(home: Home) -> ParlerError | None:
     """Why the last daemon of this home could not serve, when the log ends with that."""
     program, _, rest = _last_line(home).partition(": ")
