@@ -66,8 +66,9 @@ class Caller:
 
     `session` is random per connection; `window` is the shim's id and survives reconnects. `conversation` is the host's
     own id of what goes on in it, where the host gives one that can be relied on; `continues` says that the host goes on
-    with its newest conversation and gives no id of it. `parents` are the processes it says it descends from: they only
-    tell which window a hook belongs to. `agent` is who this acts as, once that was asked for.
+    with its newest conversation and gives no id of it. `parents` are the processes it descends from, as the kernel
+    says where that can be seen, and `below` the agent host above it: they only tell which window a hook belongs to.
+    `agent` is who this acts as, once that was asked for.
 
     `shown` holds, for each room, up to where the last page went: the next call of this window acknowledges it (decision
     14). `fits` says how much of a page can be shown; without one everything can. `waiting` counts the calls that wait
@@ -85,6 +86,7 @@ class Caller:
     conversation: str = ""
     continues: bool = False
     parents: frozenset[int] = frozenset()
+    below: str = ""
     peer: PeerProcess = field(default_factory=PeerProcess)
     agent: AgentId | None = None
     shown: dict[RoomId, Position] = field(default_factory=dict)

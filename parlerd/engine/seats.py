@@ -150,35 +150,41 @@ class Seats:
 
     # -- hooks ---------------------------------------------------------------------------------------------
 
-    def beside(self, hook: Caller) -> tuple[AgentRecord | None, list[Caller]]:
-        """The agent that a host's hook runs beside, and the windows that act as it. Leases and creates nothing.
+    def beside(self, hook: Caller) -> tuple[AgentRecord | None, list[Caller], bool]:
+        """The agent that a host's hook runs beside, the windows that act as it, and whether it is sure that the hook is
+        that host's own. Leases and creates nothing.
 
         The window is one of the same host: started by a process that the hook descends from too, else in the same
         conversation, else in the same workspace. Where no window has become an agent yet, it is the agent that the
         next one in this place would be. None when that leaves more than one: the wrong one must not be told.
+
+        It is sure of a hook below the process that started the window, and of one below a program of its host, for a
+        host may run its servers elsewhere. Whoever else names a conversation or stands in a workspace may be anything.
         """
         windows = [caller for caller in self._callers if caller.window and caller.host == hook.host]
         likeness = {window: _likeness(hook, window) for window in windows}
         best = max(likeness.values(), default=(False, False, False))
         near = [window for window in windows if likeness[window] == best] if any(best) else []
+        # What cannot be seen (another pid namespace) is believed, as it always was.
+        sure = best[0] or not hook.peer.pid or (hook.below != "" and hook.below == hook.host)
         agents = {agent for window in near if (agent := self._acts_as(window)) is not None}
         home = self._rooms.home.aggregate
         if len(agents) > 1:
-            return None, []
+            return None, [], False
         if agents:
             agent = agents.pop()
             mine = [caller for caller in self._callers if caller.window and self._acts_as(caller) == agent]
-            return home.state.agents[agent], mine
+            return home.state.agents[agent], mine, sure
         open_windows = {caller.window for caller in self._callers}
         place = _place(hook)
         leases = [lease for lease in self._leases.values() if lease.window in open_windows]
         if place[0] == "as":
-            return home.by_name(f"{place[1]}{_suffix(_free_slot(place, leases))}"), []
+            return home.by_name(f"{place[1]}{_suffix(_free_slot(place, leases))}"), [], sure
         if hook.conversation and (known := home.by_conversation(place[0], hook.conversation, 0)) is not None:
-            return known, []
+            return known, [], sure
         slot = self._slot_without_conversation(hook, leases)
         # Without a workspace the place is shared by whatever runs there.
-        return (home.by_seat(*place, slot) if hook.workspace else None), []
+        return (home.by_seat(*place, slot) if hook.workspace else None), [], sure
 
     # -- identity ------------------------------------------------------------------------------------------
 

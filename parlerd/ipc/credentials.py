@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
+
+import trio
 
 from parlerd import process
 from parlerd.core.errors import ParlerError
@@ -26,6 +29,16 @@ def check(sock: socket.socket) -> PeerProcess:
         raise ParlerError("not_permitted", uid=peer.uid)
     program = process.program_of(peer.pid)
     return PeerProcess(pid=peer.pid, uid=peer.uid, program=program, group=process.group_of(peer.pid))
+
+
+async def line_of(peer: PeerProcess) -> process.Line | None:
+    """Whom the other side descends from; None when that cannot be seen, as from another pid namespace."""
+    if sys.platform == "darwin":
+        # A program is run for each ancestor there.
+        line = await trio.to_thread.run_sync(process.line_of, peer.pid)
+    else:
+        line = process.line_of(peer.pid)
+    return line if line.above else None
 
 
 def inspect(peer: PeerProcess) -> PeerProcess:
