@@ -32,12 +32,18 @@ from parlerd.settings import Settings
 BEGINS: Final = 4
 """Characters of a key that tell it from the others of one person: with 100 keys of 32 letters it is unlikely (one in
 200) that two begin alike, and the other half of a key that admits unasked stays secret."""
+WITHHELD: Final = (
+    "The code that a person types for it is not shown to what an agent host runs: in a terminal of their own they see "
+    "it with `parler session join KEY --as NAME`."
+)
+"""Said in place of a code to a command that an agent host started."""
 Inspect = Callable[[PeerProcess], PeerProcess]
 
 
 @dataclass(slots=True)
 class Desk:
-    """The engine's parts. `home_path` is where this home lives; `default_home` says whether that is `~/.parler`."""
+    """The engine's parts. `settings_now` reads what a daemon that starts now would serve, and may raise;
+    `home_path` is where this home lives; `default_home` says whether that is `~/.parler`."""
 
     driver: Driver
     rooms: Rooms
@@ -49,6 +55,7 @@ class Desk:
     settings: Settings
     throttle: GuessThrottle
     inspect: Inspect
+    settings_now: Callable[[], Settings]
     host_files: HostFiles
     version: str
     home_path: str
@@ -98,7 +105,7 @@ class Desk:
         """The room a member means by an id, a name, or nothing (its active session).
 
         Raises `Refused` with `no_such_room` (also for an outsider), `ambiguous_name`, and for an agent without an
-        active session `join_pending` with the code that the person types, `join_denied` or `no_active_session`.
+        active session `join_pending`, `join_denied` or `no_active_session`.
         """
         if wanted is None:
             active = self.rooms.home.aggregate.state.active.get(agent.id)
@@ -153,13 +160,31 @@ class Desk:
         code = self.session_code(room, gated=key.gated)
         return code if self.keys.key_id(code) == key.id else None
 
+    def shows_code(self, caller: Caller) -> bool:
+        """Whether this door may show an agent the code that a person types for it: the agent's own window, or a command
+        of the person's. What an agent host runs in a shell may belong to the very side that approves. Source: security
+        spec A2."""
+        return caller.via == "mcp" or (caller.via == "cli" and not self.inspect(caller.peer).agent_host)
+
+    async def with_code(self, caller: Caller, error: Refused) -> Refused:
+        """A `join_pending` as this caller may hear it: with its code, where that may be shown."""
+        if caller.agent is None or not self.shows_code(caller):
+            return error
+        knocks = await self.knocks(self.rooms.home.aggregate.state.agents[caller.agent])
+        if not knocks:
+            return error  # it was decided this moment
+        typed = [knock.code or "" for knock in knocks]
+        if len(knocks) > 1:
+            typed = [f"{knock.code} (key {knock.begins}...)" for knock in knocks]
+        said = f"Your request to come in waits for a person; your code is {', '.join(typed)}."
+        return Refused("join_pending", said, join_code=knocks[0].code, door=knocks[0].room)
+
     async def _nowhere(self, agent: AgentRecord) -> Refused:
         """Why there is no active session: what became of the agent's knocks is part of the answer."""
         knocks = await self.knocks(agent)
         if knocks:
-            typed = [knock.code if len(knocks) == 1 else f"{knock.code} (key {knock.begins}...)" for knock in knocks]
-            said = f"Your request to come in waits for a person; your code is {', '.join(typed)}."
-            return Refused("join_pending", said, join_code=knocks[0].code, door=knocks[0].room)
+            # The code itself is added at the engine's face, for those who may see it.
+            return Refused("join_pending", hint=WITHHELD, tool_hint=WITHHELD, door=knocks[0].room)
         memberships = self.driver.store.memberships(agent.id)
         if memberships and all(membership.state == "denied" for membership in memberships):
             # Later it had a session of its own, and lost that: then this is not why it has none.

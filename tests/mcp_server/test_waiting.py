@@ -206,7 +206,7 @@ def test_a_message_that_was_being_stored_as_a_notice_was_written_is_noticed_afte
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(alice.send, "two")
                 await trio.testing.wait_all_tasks_blocked(0.01)
-                assert await served.engine.notice(bob.caller) == "Meanwhile: 1 new in auth."
-            assert await served.engine.notice(bob.caller) == "Meanwhile: 2 new in auth."
+                assert await served.engine.notice(bob.caller) == "Meanwhile: 1 new in 'auth'."
+            assert await served.engine.notice(bob.caller) == "Meanwhile: 2 new in 'auth'."
 
     run(main)
