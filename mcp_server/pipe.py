@@ -329,15 +329,16 @@ def make_directory(path: str) -> None:
         posix.mkdir(path, 0o700)
 
 
-def environment(name: str) -> str:
-    return posix.environ.get(name.encode(), b"").decode("utf-8", "replace")
+def environment(name: str, errors: str = "replace") -> str:
+    return posix.environ.get(name.encode(), b"").decode("utf-8", errors)
 
 
 def home_of(explicit: str) -> str:
     """The home as an absolute path: named, else PARLER_HOME, else ~/.parler."""
-    named = explicit or environment("PARLER_HOME") or "~/.parler"
+    # A path is bytes: one that is not UTF-8 must not become another one, which would be made.
+    named = explicit or environment("PARLER_HOME", "surrogateescape") or "~/.parler"
     if named == "~" or named.startswith("~/"):
-        user = environment("HOME")
+        user = environment("HOME", "surrogateescape")
         if not user:
             import pwd
 

@@ -40,6 +40,13 @@ def entry() -> None:
         # One line, with the code in front: parlerd.client.launch reads it.
         print(f"parlerd: {error.code}: {error.message} {error.hint}".replace("\n", " "), file=sys.stderr)
         sys.exit(EXIT_ALREADY_RUNNING if error.code == "already_running" else EXIT_FAILED)
+    except Exception as error:
+        # The last resort, and the same line: whoever started this reads it. The log has all of it once there is one.
+        hint = ParlerError("internal").hint
+        print(
+            f"parlerd: internal: The daemon ended by a mistake in it: {type(error).__name__}. {hint}", file=sys.stderr
+        )
+        sys.exit(EXIT_FAILED)
 
 
 if __name__ == "__main__":

@@ -159,3 +159,60 @@ def test_an_odd_environment_ends_no_command_in_another_way(word: str, tmp_path: 
                 given = {"HOME": str(tmp_path), name: word if name == "PARLER_AGENT" else f"{tmp_path}/{word}"}
                 ran = Shell(tmp_path, Refusing()).run(*command.path, env=given)
                 assert ran.code in EXITS
+
+
+DEEP: Final = {
+    "json": '{"mcpServers": ' + '{"a": ' * 5000 + "1" + "}" * 5000 + "}",
+    "open": "[" * 200_000,
+    "toml": "a = " + "[" * 5000 + "]" * 5000,
+    "dotted": "a" + ".a" * 30_000 + " = 1",
+    "yaml": "a: " + "{a: " * 2000 + "1" + "}" * 2000,
+    "bytes": "\udcff\udcfe",
+    "zero": "\0" * 100,
+}
+SETTINGS: Final = (
+    ".claude.json", ".claude/settings.json", ".codex/config.toml", ".cursor/mcp.json", ".gemini/settings.json",
+    ".config/goose/config.yaml", ".config/opencode/opencode.json", ".config/zed/settings.json", ".qwen/settings.json",
+    ".home/settings.toml", ".home/connect/ledger.json", ".home/run/endpoint", ".home/run/shim.py",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("content", DEEP.values(), ids=DEEP)
+def test_settings_of_hosts_that_no_parser_takes_end_no_look_in_another_way(content: str, tmp_path: Path) -> None:
+    for name in SETTINGS:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8", errors="surrogateescape")
+    for folder in (tmp_path / ".home").rglob("*/"):
+        folder.chmod(0o700)
+    (tmp_path / ".home").chmod(0o700)
+    (tmp_path / ".git").mkdir()
+    env = {"HOME": str(tmp_path), "PARLER_HOME": str(tmp_path / ".home")}
+    daemon = Refusing(down=True)
+    for words in (["doctor"], ["doctor", "--json"], ["connect", "--list"], ["connect", "--dry-run"]):
+        ran = Shell(tmp_path, daemon).run(*words, env=env)
+        assert ran.code in EXITS
+        assert ran.stdout or ran.stderr
+
+
+@pytest.mark.parametrize("kind", ["a file", "a link to nowhere", "a folder for each file", "not UTF-8"])
+def test_a_home_of_another_shape_ends_no_look_in_another_way(kind: str, tmp_path: Path) -> None:
+    home = tmp_path / ("home\udcff" if kind == "not UTF-8" else "home")
+    if kind == "a file":
+        home.write_text("x")
+    elif kind == "a link to nowhere":
+        home.symlink_to(tmp_path / "nowhere")
+    elif kind == "a folder for each file":
+        for name in SETTINGS:
+            (home / name.removeprefix(".home/")).mkdir(parents=True, exist_ok=True)
+        for path in (home, *home.rglob("*/")):
+            path.chmod(0o700)
+    daemon = Refusing(down=True)
+    for words in (["doctor"], ["doctor", "--json"], ["connect", "--list"], ["daemon", "status"], ["daemon", "logs"]):
+        ran = Shell(tmp_path, daemon).run(*words, env={"HOME": str(tmp_path), "PARLER_HOME": str(home)})
+        assert ran.code in EXITS
+    if kind == "not UTF-8":
+        assert (
+            "Set PARLER_HOME to a folder whose path is plain text."
+            in Shell(tmp_path, daemon).run("doctor", env={"HOME": str(tmp_path), "PARLER_HOME": str(home)}).stdout
+        )
