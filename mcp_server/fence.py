@@ -11,18 +11,20 @@ inside can close the fence or begin a part of it; each line that bears the mark 
 follows, and holds the facts that we know: number, author, what is unusual, hidden characters, how much was left out. A
 model may still obey what it reads: this marks, it does not disarm.
 
-Not here: what stands around a fence (`mcp_server.tools.results`). Below: nothing of ours. Invariant: every string of a
-result that another party could have chosen leaves through `Fencer`, as a fence or as a name that `label` would accept.
+Not here: what stands around a fence (`mcp_server.tools.results`). Below: the table of characters that hide
+(`parlerd.text`). Invariant: every string of a result that another party could have chosen leaves through `Fencer`, as a
+fence or as a name that `label` would accept.
 """
 
 from __future__ import annotations
 
 import re
 import secrets
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
+
+from parlerd.text.codepoints import kind_of
 
 _MARK_LETTERS: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _MARK_LENGTH: Final = 8
@@ -40,13 +42,8 @@ _NAME: Final = re.compile(r"[A-Za-z0-9._@#/:+-]{0,128}\Z")
 look-alike."""
 
 _SUSPECT: Final = re.compile(r"[^\t\n\x20-\x7e]")
-_JOINERS: Final = frozenset("\u200c\u200d\ufe0e\ufe0f")
-"""They shape emoji and several scripts; kept behind a character that is not ASCII, where they hide nothing."""
-_BLANK: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
-"""Letters by their category that show nothing."""
 _NEWLINE: Final = "newline"
 """A carriage return before a line feed: left out, since the line ends either way."""
-_BIDI: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def random_mark() -> str:
@@ -137,10 +134,11 @@ def reveal(text: str, start: int = 0, most: int | None = None, fits: Callable[[s
         if fits is not None:
             part = part[: fits(part)]
         return Revealed(part, "", start + len(part))
-    before_it = text[start - 1 : start] or " "
+    # Two characters before each: what a joiner shapes may have a selector behind it.
+    context = f"  {text[max(start - 2, 0) : start]}"[-2:] + part
     kinds = [
-        _hidden(char, before, after)
-        for char, before, after in zip(part, before_it + part, part[1:] + " ", strict=False)
+        _hidden(char, context[index : index + 2], after)
+        for index, (char, after) in enumerate(zip(part, part[1:] + " ", strict=True))
     ]
     pieces = [char if kind is None else _show(kind, char) for char, kind in zip(part, kinds, strict=True)]
     if fits is not None:
@@ -164,20 +162,10 @@ def _show(kind: str, char: str) -> str:
     return "" if kind == _NEWLINE else f"\\u{{{ord(char):x}}}"
 
 
-def _hidden(char: str, previous: str, following: str) -> str | None:
+def _hidden(char: str, before: str, following: str) -> str | None:
     """What kind of hidden character this is, between its neighbours; None for one that can be seen."""
     if char in "\t\n" or " " <= char <= "~":
         return None
     if char == "\r" and following == "\n":
         return _NEWLINE
-    if char in _BIDI:
-        return "bidirectional"
-    if char in _JOINERS:
-        return None if previous and not previous.isascii() else "invisible"
-    if char in _BLANK or "\ufe00" <= char <= "\ufe0f" or "\U000e0000" <= char <= "\U000e0fff":
-        return "invisible"
-    category = unicodedata.category(char)
-    if category == "Cc":
-        return "control"
-    # Cf are formats (zero width, tags), Cs half characters, Zl and Zp separators that break lines unseen.
-    return "invisible" if category in ("Cf", "Cs", "Zl", "Zp") else None
+    return kind_of(char, before)

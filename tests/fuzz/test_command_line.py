@@ -163,7 +163,7 @@ def test_an_odd_environment_ends_no_command_in_another_way(word: str, tmp_path: 
 
 DEEP: Final = {
     "json": '{"mcpServers": ' + '{"a": ' * 5000 + "1" + "}" * 5000 + "}",
-    "open": "[" * 200_000,
+    "open": "[" * 20_000,
     "toml": "a = " + "[" * 5000 + "]" * 5000,
     "dotted": "a" + ".a" * 30_000 + " = 1",
     "yaml": "a: " + "{a: " * 2000 + "1" + "}" * 2000,
