@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from configs.hosts import HOSTS
+from configs.hosts import HOSTS, recognised
 from configs.watch import HostFiles, Watcher
 from parlerd import __version__, process
 from parlerd.core.errors import ParlerError
@@ -78,7 +78,7 @@ def run(home: Home) -> None:
                 home_path=str(home.root),
                 default_home=home.root == home_from({"HOME": str(Path.home())}).root,
                 socket=str(home.socket),
-                inspect=credentials.inspect,
+                inspect=credentials.inspector(recognised()),
                 host_files=watcher,
                 stop=stopping.set,
             ) as engine:

@@ -18,13 +18,15 @@ from parlerd.operations import types as t
 @dataclass(frozen=True, slots=True)
 class PeerProcess:
     """What the kernel says of the process on the other side. `agent_host` names the agent host found among its
-    ancestors or in its environment, or is empty; `terminal` says whether it has a controlling terminal."""
+    ancestors or in its environment, or is empty; `terminal` says whether it has a controlling terminal; `editor` names
+    an editor with an agent of its own, in whose terminal it may have been typed."""
 
     pid: int = 0
     uid: int = -1
     program: str = ""
     agent_host: str = ""
     terminal: bool = False
+    editor: str = ""
 
 
 class Fitting(Protocol):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 
 from parlerd import process
 from parlerd.core.errors import ParlerError
@@ -27,17 +28,23 @@ def check(sock: socket.socket) -> PeerProcess:
     return PeerProcess(pid=peer.pid, uid=peer.uid, program=process.program_of(peer.pid))
 
 
-def inspect(peer: PeerProcess) -> PeerProcess:
-    """The same process with its agent host and terminal looked up: about a millisecond, for a person's decision only.
+def inspector(hosts: process.Hosts) -> Callable[[PeerProcess], PeerProcess]:
+    """What looks up the agent host, the editor and the terminal of a process: about a millisecond, for a person's
+    decision only.
 
     The answer is about the process that has this pid now. It holds its connection open while it waits for an answer, so
     the pid cannot have been given to another unless it handed its socket on and ended.
     """
-    facts = process.facts_of(peer.pid)
-    return PeerProcess(
-        pid=peer.pid,
-        uid=peer.uid,
-        program=facts.program or peer.program,
-        agent_host=facts.agent_host,
-        terminal=facts.terminal,
-    )
+
+    def inspect(peer: PeerProcess) -> PeerProcess:
+        facts = process.facts_of(peer.pid, hosts)
+        return PeerProcess(
+            pid=peer.pid,
+            uid=peer.uid,
+            program=facts.program or peer.program,
+            agent_host=facts.agent_host,
+            terminal=facts.terminal,
+            editor=facts.editor,
+        )
+
+    return inspect
