@@ -392,6 +392,16 @@ class Starter:
             self._spawn()
         return self._wrong
 
+    def gone(self) -> bool:
+        """Whether what it starts is not there any more: no other window and no waiting brings it back."""
+        try:
+            posix.stat(sys.executable)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            pass
+        return False
+
     def alive(self) -> bool:
         """Whether the process that was started is still there."""
         if not self._pid:
@@ -759,6 +769,14 @@ class Shim:
                 # With this answer hosts go on in the handshake era, where the daemon can reach them unasked.
                 self._refuse(request.id, -32601, "Method not found")
                 return
+        if self._starter.gone():
+            text = "Parler was uninstalled: the Python that its daemon runs on is gone."
+            if request.tool is not None:
+                gone = self._table.error("unreachable gone")
+                self._result(request.id, self._table.stamped(gone, request.params))
+            else:
+                self._refuse(request.id, -32000, text)
+            return
         reason = self._reason or self._starter.last_words() or "it did not answer in time"
         text = reason if reason.startswith("The ") else f"The Parler daemon could not start: {reason}"
         if request.tool is not None:

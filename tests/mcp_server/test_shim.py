@@ -246,6 +246,29 @@ def test_a_call_says_that_the_daemon_could_not_start_why_and_what_to_do(home: Pa
         assert "parler doctor" in text
 
 
+def test_after_an_uninstall_an_open_window_says_so_and_promises_nothing(home: Path, tmp_path: Path) -> None:
+    # Started by a link that is taken away, as the installer's is.
+    python = tmp_path / "python"
+    python.symlink_to(bare_python())
+    with shim(home, python=str(python)) as host:
+        host.initialize()
+        host.hear()
+        python.unlink()
+        for _ in range(2):
+            host.call("parler_recv")
+            result = host.hear()["result"]
+            assert result["isError"] is True
+            assert heard_in(result).error == "unreachable"
+            assert "Parler was uninstalled" in result["content"][0]["text"]
+            assert "as soon as the daemon answers" not in result["content"][0]["text"]
+        host.ask("resources/read", {"uri": "parler://x"})
+        assert "uninstalled" in host.hear()["error"]["message"]
+        # The same path leads to an install again: the window goes on there.
+        python.symlink_to(bare_python())
+        host.call("parler_recv")
+        assert "No module named parlerd" in host.hear()["result"]["content"][0]["text"]
+
+
 def test_a_home_that_others_can_enter_is_named_as_the_reason(home: Path) -> None:
     home.chmod(0o755)
     with shim(home) as host:
