@@ -360,6 +360,7 @@ class Sessions:
             fingerprint=codes.fingerprint(request.agent),
             home="local",
             key=request.key[:SHORT_ID],
+            topic=PeerText(room.state.topic),
         )
 
     async def approve(self, caller: Caller, params: t.DecideJoin) -> t.Decided:
