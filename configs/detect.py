@@ -67,7 +67,7 @@ def detected(place: Place, host: Host) -> bool:
     return (
         any(path.is_dir() for template in host.folders for path in _paths(template, place.env))
         or any(_is_file(path) for path in files(place, host))
-        or any(program(place, name) is not None for name in (*host.programs, *host.editors))
+        or any(program(place, name) is not None for name in host.on_path)
     )
 
 

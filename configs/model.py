@@ -150,6 +150,11 @@ class Host:
     consent: Consent | None = None
     quirks: tuple[str, ...] = ()
 
+    @property
+    def on_path(self) -> tuple[str, ...]:
+        """What may be on PATH where this host is installed."""
+        return (*self.programs, *self.editors)
+
     def entry_for(self, key_path: tuple[str, ...], shim: Shim) -> dict[str, Any]:
         """Our entry for the table at `key_path`: of a layout if that is one, else the usual."""
         return self.layouts.get(key_path, self.entry)(shim)

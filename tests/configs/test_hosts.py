@@ -80,7 +80,7 @@ def test_a_host_has_a_file_on_every_system_without_any_variable_set(host: Host, 
 
 @EVERY_HOST
 def test_a_host_can_be_detected_and_named(host: Host) -> None:
-    assert host.programs or host.folders
+    assert host.on_path or host.folders
     assert re.fullmatch(r"[a-z][a-z-]*", host.id)
     assert find_host(host.id.upper()) is host
 
