@@ -46,11 +46,12 @@ def home() -> Iterator[Home]:
     with short_home() as home:
         yield home
         stop(home)
-    # One of several that were started together may come up only when the others are gone.
-    while STARTED:
-        late = STARTED.pop()
-        late.kill()
-        late.wait()
+        # One of several that were started together may come up only when the others are gone, and would then write
+        # into a directory that is being removed.
+        while STARTED:
+            late = STARTED.pop()
+            late.kill()
+            late.wait()
 
 
 def stop(home: Home) -> None:
