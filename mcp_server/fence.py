@@ -158,8 +158,8 @@ def reveal(text: str, start: int = 0, most: int | None = None, fits: Callable[[s
 
 
 # A text may be hidden characters from end to end, and the daemon's loop waits while it is rendered. So whole texts are
-# rendered by passes of C code and not by character. 256 KiB take some 50 ms, what a host shows of them 20, and thousands
-# of different hidden characters twice that.
+# rendered by passes of C code and not by character. 256 KiB take some 50 ms, what a host shows of them 20; thousands of
+# different hidden characters take twice that.
 
 
 _LOOSE: Final = {joiner: re.compile(f"(?<![^\x00-\x7f]){joiner}") for joiner in sorted(_JOINERS)}
