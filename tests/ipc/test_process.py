@@ -215,6 +215,13 @@ def test_a_name_with_parentheses_and_spaces_does_not_confuse_the_look(tmp_path: 
         assert process.is_alive(child.pid)
 
 
+def test_the_commands_of_one_shell_are_one_group() -> None:
+    with running([sys.executable, "-c", WAIT]) as child:
+        assert process.group_of(child.pid) == child.pid
+    assert process.group_of(os.getpid()) == os.getsid(0)
+    assert process.group_of(0) == process.group_of(2**30) == 0
+
+
 def test_a_controlling_terminal_is_seen() -> None:
     ours, theirs = pty.openpty()
     try:
