@@ -50,13 +50,18 @@ _JOINING: Final = (
 """Scripts in which a joiner or non-joiner changes the letters beside it."""
 
 _NO_LETTER: Final = f"(?:(?<![{_JOINING}])|(?<=[{HIDDEN}]))"
+_LOOSE: Final = {
+    "\u200c": f"{_NO_LETTER}\u200c",
+    "\u200d": f"(?<![{PICTOGRAPHS}])(?<![{PICTOGRAPHS}]\ufe0f){_NO_LETTER}\u200d",
+    "\ufe0e": f"(?<![{PICTOGRAPHS}])\ufe0e",
+    "\ufe0f": f"(?<![{PICTOGRAPHS}])\ufe0f",
+}
+LOOSE: Final = {joiner: re.compile(pattern) for joiner, pattern in _LOOSE.items()}
+"""Each joiner where it shapes nothing. A pattern looks at most two characters back."""
 HIDDEN_HERE: Final = re.compile(
     f"(?P<control>[{CONTROL}])"
     f"|(?P<bidirectional>[{BIDIRECTIONAL}])"
-    f"|(?P<invisible>[{INVISIBLE}]"
-    f"|(?<![{PICTOGRAPHS}])[\ufe0e\ufe0f]"
-    f"|(?<![{PICTOGRAPHS}])(?<![{PICTOGRAPHS}]\ufe0f){_NO_LETTER}\u200d"
-    f"|{_NO_LETTER}\u200c)"
+    f"|(?P<invisible>[{INVISIBLE}]|{'|'.join(_LOOSE.values())})"
 )
 """One hidden character where it stands in a text; the group that matched is its kind. It looks two characters back."""
 
