@@ -24,7 +24,8 @@ _CUT: Final = re.compile(r"characters (\d+) to (\d+) of (\d+)\Z")
 _ENTRY: Final = re.compile(r"^(?!Meanwhile: |Example: )(\S+?)( \(you\))?: (.+)$", re.MULTILINE)
 _DECIDED: Final = re.compile(r"^(Your user|The room's policy) (let|declined) (\S+) (?:into|for) (\S+)\.$", re.MULTILINE)
 _KNOCK: Final = re.compile(
-    r"^At (\S+) knocks one that says it is (\S+) on (\S+); fingerprint (\S+), since ", re.MULTILINE
+    r"^(?P<who>\S+) \(says it is on (?P<host>\S+)\) knocks at (?P<room>\S+); fingerprint (?P<print>\S+), since ",
+    re.MULTILINE,
 )
 
 
@@ -220,7 +221,8 @@ class Heard:
     @property
     def knocks(self) -> list[Knock]:
         """Who knocks."""
-        return [Knock(*found) for found in _KNOCK.findall(self.said)]
+        found = _KNOCK.finditer(self.said)
+        return [Knock(each["room"], each["who"], each["host"], each["print"]) for each in found]
 
     # -- who and where -----------------------------------------------------------------------------------------
 
@@ -235,8 +237,8 @@ class Heard:
         return (
             self._find(r"^Sent #\d+ to (\S+?)(?:\.$| before; )")
             or self._find(r"^The turn is offered to \S+ in (\S+?)(?:\. | before; )")
-            or self._find(r"^You are \S+ in ([^\s,;]+)[,;]")
-            or self._find(r"^(?:Meanwhile )?\d+ in (\S+):$")
+            or self._find(r"^You are \S+ in ([^\s,;]+?)(?:[,;]|\.$)")
+            or self._find(r"^(?:Meanwhile )?\d+ (?:new )?in (\S+):$")
             or self._find(r"^In (\S+):$")
         )
 

@@ -12,7 +12,7 @@ from typing import Protocol
 import trio
 
 from parlerd.core.model import RoomId
-from parlerd.engine.callers import Caller
+from parlerd.engine.callers import NOTHING, Caller, Said
 from parlerd.operations import types as t
 
 Say = Callable[[bytes], Awaitable[None]]
@@ -30,9 +30,9 @@ class EnginePort(Protocol):
         """What `caller.shown` holds has reached the model."""
         ...
 
-    async def notice(self, caller: Caller, about: str = "") -> str:
-        """One line when something changed for this caller's agent, else ''. Names and counts only. The answer that the
-        line goes with is `about` a room."""
+    async def notice(self, caller: Caller, said: Said = NOTHING) -> str:
+        """One line when something changed for this caller's agent, else ''. Names and counts only. What the answer that
+        the line goes with `said` itself is not in it."""
         ...
 
     async def connect(self, caller: Caller) -> None:

@@ -1,7 +1,7 @@
 """The resources of a session: the rooms, the newest messages of one, and the guide.
 
-Reading one acknowledges nothing and moves nothing. Not here: who is told of changes (`session`). Invariant: text of
-others is fenced here as everywhere, and a resource stays within the size of a tool result.
+Reading one acknowledges nothing and moves nothing. Not here: who is told of changes (`sdk`, `modern`). Invariant: text
+of others is fenced here as everywhere, and a resource stays within the size of a tool result.
 """
 
 from __future__ import annotations

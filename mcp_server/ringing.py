@@ -60,7 +60,7 @@ class CodexQueue:
         self._remote = remote
 
     def address(self, window: Caller, directory: str) -> str:
-        """The thread that the window named last."""
+        """The thread that the window is in."""
         del directory
         return window.conversation
 

@@ -28,10 +28,10 @@ import msgspec
 import trio
 
 from mcp_server import envelope, static
-from mcp_server.calls import Calls
+from mcp_server.calls import Calls, Held
 from mcp_server.port import EnginePort, Say
 from mcp_server.ringing import NO_BELLS, Bell, watch
-from mcp_server.window import LONGEST, Window, as_named, lost_writes
+from mcp_server.window import LONGEST, REPLAY_SECONDS, Window, as_named, lost_writes
 from parlerd.core.model import Millis, label, slug
 from parlerd.engine.callers import Caller
 from parlerd.operations.traits import UNMEASURED, HostTraits
@@ -153,6 +153,7 @@ class _Session:
         self._hello = hello
         self._say = say
         self._prefix = f"parler-{caller.session}-"
+        self._began = trio.current_time()
         self._window = self._window_for(caller, session_key=hello.session_key)
         self._further: dict[str, Window] = {}
         self._opening = trio.Lock()
@@ -163,26 +164,32 @@ class _Session:
         self._has_roots = False
         self._calls = Calls(self._answer_call, self._tell_progress)
         self._watched: set[Window] = set()
+        self._held = Held()
+        self._running: set[str | int] = set()
 
     @property
     def _traits(self) -> HostTraits:
         return self._host.traits.get(self._caller.host, UNMEASURED)
 
     def _window_for(self, caller: Caller, session_key: str = "") -> Window:
-        field = self._traits.conversation_meta
-        lost = lost_writes(
-            self._hello.window,
-            self._hello.unanswered,
-            lambda params: not field or not caller.conversation or _conversation(params, field) == caller.conversation,
-        )
         return Window(
             self._host.engine,
             caller,
             self._host.workspace_of,
             traits=self._traits,
-            lost=lost,
+            lost=self._lost_of(caller.conversation),
+            lost_until=self._began + REPLAY_SECONDS,
             session_key=session_key,
             wait_max_ms=self._host.wait_max_ms,
+        )
+
+    def _lost_of(self, conversation: str) -> dict[tuple[str, bytes], str]:
+        """The calls of a conversation that were lost; all, where calls name none."""
+        field, hello = self._traits.conversation_meta, self._hello
+        return lost_writes(
+            hello.window,
+            hello.unanswered,
+            lambda params: not field or _conversation(params, field) in ("", conversation),
         )
 
     async def end(self) -> None:
@@ -197,6 +204,7 @@ class _Session:
             nursery.start_soon(self._serve, from_lines, nursery.cancel_scope)
             async with to_sdk:
                 async for line in incoming:
+                    await self._held.room_for(len(line))
                     await self._take(line, to_sdk, nursery)
             if not self._host.is_loaded and not self._handshakes:
                 # Nothing waits for the library, and its import would hold this window's seat for a second.
@@ -227,6 +235,7 @@ class _Session:
         elif not isinstance(method, str) or isinstance(id, bool | float) or not isinstance(id, str | int | None):
             await self._refuse(None, INVALID_REQUEST, "This is not a JSON-RPC request.")
         elif id is not None:
+            self._held.take(id, len(line))
             if method not in ("initialize", static.DISCOVER) and envelope.is_claimed(message.get("params")):
                 self._begin_modern(message.get("params"), nursery)
             if method == "tools/call":
@@ -234,12 +243,20 @@ class _Session:
                 if self._needs_no_library(id, message.get("params")):
                     window = await self._window_of(_meta(message["params"]))
                     self._watch(window, nursery)
-                    nursery.start_soon(self._calls.run, id, message["params"], window)
+                    nursery.start_soon(self._run_call, id, message["params"], window)
                     return
             await self._request(id, method, message, to_sdk)
         elif self._handshaken or self._modern:
             self._notified(method, message, nursery)
             await to_sdk.send(message)
+
+    async def _run_call(self, id: str | int, params: Message, window: Window) -> None:
+        self._running.add(id)
+        try:
+            await self._calls.run(id, params, window)
+        finally:
+            self._running.discard(id)
+            self._held.free(id)
 
     async def _request(
         self, id: str | int, method: str, message: Message, to_sdk: trio.MemorySendChannel[Message]
@@ -338,7 +355,8 @@ class _Session:
         field = self._traits.conversation_meta
         named = _conversation(params, field) if field else ""
         if named and not caller.conversation and caller.agent is None:
-            caller.conversation = named
+            caller.conversation, caller.is_exact = named, True
+            self._window.repeats(self._lost_of(named))
 
     def _watch(self, window: Window, nursery: trio.Nursery) -> None:
         """The first call after which the host's bell knows where to ring starts the watch of a conversation, where the
@@ -358,11 +376,15 @@ class _Session:
         async with self._opening:
             known = self._further.get(named)
             if known is not None:
+                # Last again: the one that is let go of when there are too many is the one that was used longest ago.
+                self._further[named] = self._further.pop(named)
                 return known
             if len(self._further) >= MAX_CONVERSATIONS:
-                # The one that began longest ago: nobody keeps that many at work in one process.
-                oldest = next(iter(self._further))
-                await self._host.engine.disconnect(self._further.pop(oldest).caller)
+                # Nobody keeps that many at work in one process.
+                gone = self._further.pop(next(iter(self._further))).caller
+                base = self._caller
+                base.siblings.remove(gone)
+                await self._host.engine.disconnect(gone)
             base = self._caller
             digest = hashlib.sha256(named.encode("utf-8", "surrogatepass")).hexdigest()[:16]
             caller = Caller(
@@ -373,6 +395,7 @@ class _Session:
                 workspace=base.workspace,
                 as_name=base.as_name,
                 conversation=named,
+                is_exact=True,
                 parents=base.parents,
                 peer=base.peer,
             )
@@ -387,6 +410,9 @@ class _Session:
             request = params.get("requestId")
             if isinstance(request, str | int):
                 self._calls.withdraw(request)
+                if request not in self._running:
+                    # One that runs here may hold an answer still, and frees itself.
+                    self._held.free(request)
                 for window in (self._window, *self._further.values()):
                     window.settled(request, written=False)
         elif method == "notifications/initialized" and self._hello.session_key:
@@ -423,6 +449,7 @@ class _Session:
         id = message.get("id")
         if id in self._greeted:
             self._greeted.discard(id)
+            self._held.free(id)
             return
         wanted = None if id is None else self._handshakes.pop(id, None)
         if id is not None and wanted is not None and "result" in message:
@@ -430,6 +457,7 @@ class _Session:
         else:
             await self._send(message)
         if id is not None:
+            self._held.free(id)
             for window in (self._window, *self._further.values()):
                 window.settled(id, written=True)
 
@@ -443,6 +471,7 @@ class _Session:
 
     async def _answer(self, id: str | int, result: bytes) -> None:
         await self._say(b'{"jsonrpc":"2.0","id":' + msgspec.json.encode(id) + b',"result":' + result + b"}")
+        self._held.free(id)
 
     async def _answer_call(self, id: str | int, result: bytes) -> None:
         await self._answer(id, static.stamped(result, static.RESULT_STAMP) if self._modern else result)
@@ -454,6 +483,8 @@ class _Session:
     async def _refuse(self, id: str | int | None, code: int, message: str, data: object = None) -> None:
         error = {"code": code, "message": message, **({"data": data} if data is not None else {})}
         await self._send({"jsonrpc": "2.0", "id": id, "error": error})
+        if id is not None:
+            self._held.free(id)
 
     async def _send(self, message: Message) -> None:
         await self._say(msgspec.json.encode(message))

@@ -19,7 +19,7 @@ import logging
 import re
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -32,10 +32,10 @@ from mcp_server.fence import Fencer
 from mcp_server.port import EnginePort, Form
 from mcp_server.tools import approve
 from mcp_server.tools.failures import failure
-from mcp_server.tools.results import Cut, Scribe, Shown, ended
+from mcp_server.tools.results import Cut, Scribe, Shown, ended, length_of
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import Millis, Position, RoomId
-from parlerd.engine.callers import Caller, Told
+from parlerd.engine.callers import NOTHING, Caller, Said, Told
 from parlerd.operations import types as t
 from parlerd.operations.tools import TOOLS, AskApproval, Meaning, Tool, resolve
 from parlerd.operations.traits import UNMEASURED, HostTraits
@@ -81,33 +81,38 @@ class Answer(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
-    """A message that was shown in part. `asked` is the room as the call named it; `upto` is acknowledged once the rest
-    was shown, which begins at `offset`."""
+    """A message that was shown in part. `names` are what a call may name its room by, `offset` is where the rest
+    begins; `upto` is acknowledged once that was shown."""
 
-    asked: str | None
     room: RoomId
+    names: frozenset[str]
     seq: int
     offset: int
     upto: Position
 
 
-@dataclass(frozen=True, slots=True)
-class _Before:
-    """What the reader had been shown and told before an answer: where all stands again when the host drops that."""
+@dataclass(slots=True)
+class _Answer:
+    """A call under way, or answered and not followed by another.
 
-    shown: dict[RoomId, Position]
-    begun: _Begun | None
+    `pages` are the rooms of which it shows something, with up to where the page before went. The rest is what the
+    reader had been told before it, in case that the host drops the answer.
+    """
+
+    begun: dict[RoomId, _Begun]
     told: Told
     met: frozenset[str]
     explained: bool
+    pages: dict[RoomId, Position | None] = field(default_factory=dict)
+    is_withdrawn: bool = False
 
 
 class Window:
     """One conversation of one connection.
 
     `lost` are tool calls whose answer was lost with the last connection, by what was asked, with the key each was made
-    with; `session_key` is the key that the window came with; `wait_max_ms` is the longest wait that the person allows,
-    whatever the host would sit out.
+    with; `lost_until` is when they are forgotten, on trio's clock. `session_key` is the key that the window came with;
+    `wait_max_ms` is the longest wait that the person allows, whatever the host would sit out.
     """
 
     def __init__(
@@ -118,6 +123,7 @@ class Window:
         *,
         traits: HostTraits = UNMEASURED,
         lost: Mapping[tuple[str, bytes], str] | None = None,
+        lost_until: float | None = None,
         session_key: str = "",
         wait_max_ms: Millis = LONGEST,
         fencer: Fencer | None = None,
@@ -128,12 +134,12 @@ class Window:
         self._workspace_of = workspace_of
         self._wait_max_ms = wait_max_ms
         self._calls = 0
-        self._unwritten: dict[RequestId, _Before] = {}
-        self._written: dict[RequestId, _Before] = {}
-        self._begun: _Begun | None = None
+        self._unwritten: dict[RequestId, _Answer] = {}
+        self._written: dict[RequestId, _Answer] = {}
+        self._begun: dict[RoomId, _Begun] = {}
         self._used: dict[str, int] = {}
         self._lost = dict(lost or {})
-        self._lost_until = trio.current_time() + REPLAY_SECONDS
+        self._lost_until = trio.current_time() + REPLAY_SECONDS if lost_until is None else lost_until
         self._key = session_key
         self._knocking = trio.Lock()
         self._key_refused = ""
@@ -172,10 +178,12 @@ class Window:
             meaning, replay = self._with_key(request, tool, arguments, meaning)
             key = getattr(meaning.params, "key", None) or "" if meaning.operation.needs_key else ""
             await self._begin(replay)
-            shown, about = await self._run(request, meaning, form, self.longest_wait_ms(progress=progress))
-            answer = Answer(await self._finished(shown.text, about))
+            longest_ms = self.longest_wait_ms(progress=progress)
+            self.scribe.wait_s = longest_ms // 1000
+            shown, said = await self._run(request, meaning, form, longest_ms)
+            text = await self._finished(shown.text, said)
             done = True
-            return answer
+            return Answer(text)
         except ParlerError as error:
             return await self._failed(error, key)
         except Exception as error:
@@ -189,6 +197,9 @@ class Window:
             return await self._failed(ParlerError("internal"), key)
         finally:
             self._calls -= 1
+            under_way = self._unwritten.get(request)
+            if under_way is not None and under_way.is_withdrawn:
+                self._go_back(self._unwritten.pop(request))
             self.caller.fresh.discard(key)
             if replay and not done:
                 # The first attempt may have been stored, so the next one still repeats it.
@@ -200,121 +211,155 @@ class Window:
         A host that withdraws a call which was answered just now drops the answer; some also withdraw what succeeded,
         and of those only a withdrawal before the answer counts.
         """
-        before = self._unwritten.pop(request, None)
-        if written and before is not None:
-            self._written[request] = before
+        answer = self._unwritten.get(request)
+        if not written and answer is not None:
+            # What it shows may still be on its way: it goes back when it has ended.
+            answer.is_withdrawn = True
+            if not answer.pages:
+                return
+            self._go_back(self._unwritten.pop(request))
+        elif answer is not None:
+            del self._unwritten[request]
+            self._written[request] = answer
             if len(self._written) > MAX_CALLS:
                 # Calls that overlap for ever: whoever withdraws one this old has read its answer.
                 del self._written[next(iter(self._written))]
-        elif not written and before is not None:
-            self._go_back(before)
         elif not written and not self.traits.cancels_answered and request in self._written:
             self._go_back(self._written.pop(request))
 
     async def _begin(self, replay: bool) -> None:
-        """What every tool call does first."""
-        # A page whose answer is not out yet was not seen: the next call acknowledges it.
-        if not self._unwritten and not replay:
+        """What every tool call does first: acknowledge what was shown. A page whose answer is not out yet was not
+        seen, and waits for the next call."""
+        if not replay:
+            shown = self.caller.shown
+            kept: dict[RoomId, Position] = {}
+            for answer in self._unwritten.values():
+                for room, before in answer.pages.items():
+                    if room in shown and room not in kept:
+                        kept[room] = shown.pop(room)
+                        if before is not None:
+                            shown[room] = before
             self._written.clear()
             await self.engine.acknowledge_shown(self.caller)
+            for room, upto in kept.items():
+                self.caller.shown[room] = max(upto, self.caller.shown.get(room, upto))
         await self.knock()
 
-    async def _run(self, request: RequestId, meaning: Meaning, form: Form, longest_ms: Millis) -> tuple[Shown, str]:
-        """The answer to a call, and the room that it is about."""
+    async def _run(self, request: RequestId, meaning: Meaning, form: Form, longest_ms: Millis) -> tuple[Shown, Said]:
+        """The answer to a call, and what of the news it says itself."""
         scribe = self.scribe
         params = meaning.params
         if isinstance(params, AskApproval):
-            return scribe.write(await approve.ask(self.engine, self.caller, params, form)), ""
+            decided = await approve.ask(self.engine, self.caller, params, form)
+            return scribe.write(decided), Said(frozenset({"knock", "people"}), decided.room)
         if not meaning.operation.waits and not meaning.operation.needs_key:
-            return scribe.write(await self._call(meaning.operation.name, params)), ""
-        before = self._unwritten[request] = self._stand()
+            result = await self._call(meaning.operation.name, params)
+            return scribe.write(result), _LISTED.get(type(result), NOTHING)
+        answer = self._unwritten[request] = self._stand()
         try:
             if isinstance(params, t.Recv):
-                return await self._receive(params, meaning.offset, longest_ms)
+                return await self._receive(answer, params, meaning.offset, longest_ms)
             asked_ms = getattr(params, "wait_ms", 0)
             if isinstance(params, t.JoinSession) and asked_ms > longest_ms:
                 params = msgspec.structs.replace(params, wait_ms=longest_ms)
+            had = dict(self.caller.shown)
             result = await self._call(meaning.operation.name, params)
             if isinstance(result, t.JoinedSession):
                 shown = scribe.write(result)
-                self._take_down(before.shown, shown.cut, None)
+                self._take_down(answer, result.room, result.name, shown.cut, had)
                 if result.status == "pending" and asked_ms > longest_ms:
-                    return Shown(f"{shown.text}{_cut_short(longest_ms)}\n", shown.cut), result.room
-                return shown, result.room
+                    shown = Shown(f"{shown.text}{_cut_short(longest_ms)}\n", shown.cut)
+                return shown, _of_page(result.room)
             if not isinstance(result, t.Sent):
-                return scribe.write(result), getattr(result, "room", "")
+                return scribe.write(result), NOTHING
             # Whoever was woken by it goes first: they wait longer for it than its author for the news.
             await trio.lowlevel.checkpoint()
             assert isinstance(params, t.Send)
-            return await self._with_news(params, result)
+            return await self._with_news(answer, params, result)
         except BaseException:
-            # The engine may have counted a page as shown that the host will never see.
+            # The host will never see what this was about to show.
             self._unwritten.pop(request, None)
-            self._go_back(before)
+            self._go_back(answer)
             raise
 
     async def _call(self, operation: str, params: t.Params) -> t.Result:
         return await self.engine.call(operation, params, self.caller)
 
-    async def _finished(self, text: str, about: str) -> str:
-        """An answer with what its reader must know besides: what a fence means, and what is new."""
-        explanation = self.scribe.fencer.explanation()
+    async def _finished(self, text: str, said: Said, most: int | None = None) -> str:
+        """An answer with what its reader must know besides, as far as there is room: what a fence means, and what is
+        new. What does not fit is said with the next answer."""
+        budget, fencer = self.scribe.budget, self.scribe.fencer
+        most = budget.page if most is None else most
+        explanation = fencer.explanation()
         if explanation:
             first, _, rest = text.partition("\n")
-            text = f"{first}\n{explanation}\n{rest}"
+            explained = f"{first}\n{explanation}\n{rest}"
+            if budget.size(explained) <= most:
+                text = explained
+            else:
+                fencer.explained = False
+        told = self.caller.told.copy()
         try:
-            notice = await self.engine.notice(self.caller, about)
+            notice = await self.engine.notice(self.caller, said)
         except ParlerError as error:
             # What was done and shown stands; it is only not said what else waits.
             log.warning("no notice: %s", error.code)
+            self.caller.told = told
             notice = ""
-        if self._key_refused:
-            notice = " ".join(line for line in (self._key_refused, notice) if line)
-            self._key_refused = ""
-        return ended(f"{text}{notice}" if notice else text)
+        if notice and budget.size(f"{text}{notice}\n") > most:
+            self.caller.told = told
+            notice = ""
+        refused, self._key_refused = self._key_refused, ""
+        lines = [line for line in (refused, notice) if line]
+        return ended(f"{text}{' '.join(lines)}" if lines else text)
 
     async def _failed(self, error: ParlerError, key: str) -> Answer:
         scribe = self.scribe
         refused = self._key_refused
-        text = await self._finished(ended(failure(error, scribe.fencer, key)), error.details.get("door", ""))
+        most = scribe.budget.error
+        said = Said(frozenset({"door"}), error.details["door"]) if "door" in error.details else NOTHING
+        text = await self._finished(ended(failure(error, scribe, key)), said, most)
         if refused and error.code == "no_active_session":
             # Wherever the session is asked about, not once: the key is why there is none.
             self._key_refused = refused
-        most = scribe.budget.error
-        if scribe.budget.size(text) > most:
-            text = ended(text[: scribe.budget.prefix(text, most - 8)] + " ...")
         return Answer(text, is_error=True)
 
     # -- what was shown ----------------------------------------------------------------------------------------
 
-    def _stand(self) -> _Before:
-        scribe, caller = self.scribe, self.caller
-        return _Before(
-            dict(caller.shown), self._begun, caller.told.copy(), frozenset(scribe.met), scribe.fencer.explained
-        )
+    def _stand(self) -> _Answer:
+        scribe = self.scribe
+        return _Answer(dict(self._begun), self.caller.told.copy(), frozenset(scribe.met), scribe.fencer.explained)
 
-    def _go_back(self, before: _Before) -> None:
+    def _go_back(self, answer: _Answer) -> None:
         """The reader never saw an answer: what it showed is shown again, and what it said is said again."""
-        # Other calls may have shown something meanwhile. At worst something is shown twice; nothing is lost.
-        self.caller.shown = dict(before.shown)
-        self.caller.told = before.told.copy()
-        self._begun = before.begun
-        self.scribe.met = set(before.met)
-        self.scribe.fencer.explained = before.explained
+        # Other calls may have shown something meanwhile. At worst something comes twice.
+        for room, before in answer.pages.items():
+            if before is None:
+                self.caller.shown.pop(room, None)
+            else:
+                self.caller.shown[room] = before
+        self.caller.told = answer.told.copy()
+        self._begun = dict(answer.begun)
+        self.scribe.met = set(answer.met)
+        self.scribe.fencer.explained = answer.explained
 
-    def _take_down(self, before: Mapping[RoomId, Position], cut: Cut | None, asked: str | None) -> None:
-        """Of a message that goes on nothing counts as shown yet."""
-        if cut is None:
-            return
+    def _take_down(
+        self, answer: _Answer, room: str, name: str | None, cut: Cut | None, had: Mapping[RoomId, Position]
+    ) -> None:
+        """Take down what an answer shows of a room. Of a message that goes on nothing counts as shown yet. `had` is up
+        to where the pages before it went."""
+        at = RoomId(room)
         shown = self.caller.shown
-        for room, upto in list(shown.items()):
-            if before.get(room) != upto:
-                self._begun = _Begun(asked, room, cut.seq, cut.offset, upto)
-                if room in before:
-                    shown[room] = before[room]
-                else:
-                    del shown[room]
-                return
+        if at not in shown or shown[at] == had.get(at):
+            return
+        before = had.get(at)
+        if cut is not None:
+            self._begun[at] = _Begun(at, frozenset((room, name or room)), cut.seq, cut.offset, shown[at])
+            if before is None:
+                del shown[at]
+            else:
+                shown[at] = before
+        answer.pages[at] = before
 
     # -- pages -------------------------------------------------------------------------------------------------
 
@@ -323,65 +368,77 @@ class Window:
         assert isinstance(page, t.Received)
         return page
 
-    async def _receive(self, params: t.Recv, offset: int, longest_ms: Millis) -> tuple[Shown, str]:
+    async def _receive(self, answer: _Answer, params: t.Recv, offset: int, longest_ms: Millis) -> tuple[Shown, Said]:
         asked_ms = params.wait_ms
         params = msgspec.structs.replace(params, wait_ms=min(asked_ms, longest_ms))
-        begun = self._goes_on(params, offset)
+        begun = await self._goes_on(params, offset)
         if begun is not None:
-            return await self._rest(params, begun, offset)
+            try:
+                return await self._rest(answer, params, begun, offset)
+            except Refused as error:
+                if error.code != "no_such_room":
+                    raise
+                # It left that room: there is no rest to show.
+                self._begun.pop(begun.room, None)
         if offset:
             params = msgspec.structs.replace(params, limit=1)
-        before = dict(self.caller.shown)
+        had = dict(self.caller.shown)
         page = await self._page(params)
+        if offset and page.messages and offset >= (length := length_of(page.messages[0], page.you)):
+            seq = page.messages[0].seq
+            raise Refused("invalid_param", f"#{seq} has {length} characters: offset is past its end.", param="offset")
         shown = self.scribe.write(page, offset=offset, room=params.room)
-        self._take_down(before, shown.cut, params.room)
+        self._take_down(answer, page.room, page.name, shown.cut, had)
         if not page.messages and asked_ms > longest_ms:
-            return Shown(f"{shown.text}{_cut_short(longest_ms)}\n"), page.room
-        return shown, page.room
+            shown = Shown(f"{shown.text}{_cut_short(longest_ms)}\n")
+        return shown, _of_page(page.room)
 
-    def _goes_on(self, params: t.Recv, offset: int) -> _Begun | None:
+    async def _goes_on(self, params: t.Recv, offset: int) -> _Begun | None:
         """The message that was shown in part, if this call asks for its rest: by its offset, or by asking for what is
         new where it is the newest that was shown."""
-        begun = self._begun
-        if begun is None or params.all:
+        if not self._begun or params.all or params.mentions or params.kind is not None:
             return None
-        here = params.room in (begun.asked, begun.room)
-        if params.since is None:
-            return begun if here and not params.mentions and params.kind is None else None
-        return begun if here and params.since == begun.seq - 1 and 0 < offset <= begun.offset else None
+        room = params.room
+        if room is None:
+            me = await self._call("agent.whoami", t.WhoAmI())
+            assert isinstance(me, t.Me)
+            room = me.active or ""
+        begun = next((begun for begun in self._begun.values() if room in begun.names), None)
+        if begun is None or params.since is None:
+            return begun
+        return begun if params.since == begun.seq - 1 and 0 < offset <= begun.offset else None
 
-    async def _rest(self, params: t.Recv, begun: _Begun, offset: int) -> tuple[Shown, str]:
-        look = t.Recv(room=begun.room, since=begun.seq - 1, limit=1)
-        page = await self._page(look)
+    async def _rest(self, answer: _Answer, params: t.Recv, begun: _Begun, offset: int) -> tuple[Shown, Said]:
+        page = await self._page(t.Recv(room=begun.room, since=begun.seq - 1, limit=1))
         page = msgspec.structs.replace(page, acknowledges=True)
         shown = self.scribe.write(page, offset=offset or begun.offset, room=params.room)
         if shown.cut is not None:
-            self._begun = replace(begun, offset=max(begun.offset, shown.cut.offset))
+            self._begun[begun.room] = replace(begun, offset=max(begun.offset, shown.cut.offset))
         else:
-            self.caller.shown[begun.room] = max(begun.upto, self.caller.shown.get(begun.room, begun.upto))
-            self._begun = None
-        return shown, page.room
+            before = self.caller.shown.get(begun.room)
+            answer.pages[begun.room] = before
+            self.caller.shown[begun.room] = max(begun.upto, before or begun.upto)
+            self._begun.pop(begun.room, None)
+        return shown, _of_page(page.room)
 
-    async def _with_news(self, params: t.Send, sent: t.Sent) -> tuple[Shown, str]:
+    async def _with_news(self, answer: _Answer, params: t.Send, sent: t.Sent) -> tuple[Shown, Said]:
         """The answer to a send, and what arrived meanwhile. The send stands whatever becomes of that."""
         scribe = self.scribe
         shown = scribe.write(sent)
-        begun = self._begun
-        if begun is not None and begun.room == sent.room:
-            return shown, sent.room
-        before = dict(self.caller.shown)
+        if sent.room in self._begun:
+            return shown, _of_page(sent.room)
+        had = dict(self.caller.shown)
         try:
             page = await self._page(t.Recv(room=sent.room, limit=t.MAX_PAGE))
         except ParlerError:
-            self.caller.shown = before
-            return shown, ""
+            return shown, NOTHING
         if not page.messages:
-            return shown, sent.room
+            return shown, _of_page(sent.room)
         news = scribe.write(page, room=params.room)
-        self._take_down(before, news.cut, params.room)
+        self._take_down(answer, page.room, page.name, news.cut, had)
         # A page in a room that the reader has not met begins with who it is there.
         meanwhile = "Meanwhile " if news.text[0].isdigit() else ""
-        return Shown(f"{shown.text}{meanwhile}{news.text}", news.cut), sent.room
+        return Shown(f"{shown.text}{meanwhile}{news.text}", news.cut), _of_page(sent.room)
 
     # -- lost answers ------------------------------------------------------------------------------------------
 
@@ -412,6 +469,10 @@ class Window:
         self.caller.fresh.add(key)
         return key
 
+    def repeats(self, lost: Mapping[tuple[str, bytes], str]) -> None:
+        """These calls of its conversation were lost too: it is known only now which one that is."""
+        self._lost.update(lost)
+
     # -- the key from the environment --------------------------------------------------------------------------
 
     def forget_key(self) -> None:
@@ -420,22 +481,22 @@ class Window:
 
     async def knock(self) -> None:
         """Knock with the key that the window came with, once. What becomes of it stands in notices and in the answers
-        of calls that need a session; it raises nothing.
+        of calls that need a session; no refusal is raised.
 
         It asks for no page: nobody would see it, and the context comes with the first read.
         """
         if not self._key:
             return
         async with self._knocking:
-            key, self._key = self._key, ""
-            if not key:
+            if not self._key:
                 return
             try:
-                await self._call("session.join", t.JoinSession(key=key, limit=0))
+                await self._call("session.join", t.JoinSession(key=self._key, limit=0))
+                self._key = ""
             except ParlerError as error:
-                if error.spec.retryable:
+                if not error.spec.retryable:
                     # What may work later is tried again at the next call.
-                    self._key = key
+                    self._key = ""
                 self._key_refused = f"PARLER_SESSION_KEY was not accepted: {error.code}: {error.message}"
 
     # -- where it stands ---------------------------------------------------------------------------------------
@@ -458,7 +519,20 @@ class Window:
 
     async def read_resource(self, uri: str) -> tuple[str, str]:
         """(text, MIME type) of a resource. Acknowledges nothing. Raises `ParlerError`."""
-        return await resources.read(self.engine, self.caller, uri, self.scribe)
+        # With a writer of its own: what a model is told once is not told by what a host reads.
+        return await resources.read(self.engine, self.caller, uri, Scribe(budget=self.scribe.budget))
+
+
+_LISTED: Final[Mapping[type[t.Result], Said]] = {
+    t.RoomList: Said(frozenset({"unread", "knock", "door"})),
+    t.RequestList: Said(frozenset({"knock"})),
+}
+"""What lists say of every room."""
+
+
+def _of_page(room: str) -> Said:
+    """What an answer says that shows what is new in a room, and how one stands there."""
+    return Said(frozenset({"unread", "door"}), room)
 
 
 def _cut_short(longest_ms: Millis) -> str:

@@ -49,6 +49,15 @@ class Hosts(NamedTuple):
     editor_markers: Mapping[str, str] = MappingProxyType({})
 
 
+_known = Hosts()
+
+
+def recognise(hosts: Hosts) -> None:
+    """Go by this table from now on. A program does this once, as it starts: here nothing may know `configs`."""
+    global _known
+    _known = hosts
+
+
 class Peer(NamedTuple):
     """The process on the other end of a socket. `pid` is 0 when it is in another pid namespace."""
 
@@ -64,6 +73,13 @@ class Facts(NamedTuple):
     agent_host: str
     terminal: bool
     editor: str = ""
+
+
+class Line(NamedTuple):
+    """The processes above one, its parent first. `host` is the agent host that the last of them is, or empty."""
+
+    above: tuple[int, ...]
+    host: str
 
 
 class _Process(NamedTuple):
@@ -126,11 +142,33 @@ def program_of(pid: int) -> str:
         return ""
 
 
-def facts_of(pid: int, hosts: Hosts) -> Facts:
+def group_of(pid: int) -> int:
+    """The session of processes that a process runs in, as `setsid` made it; 0 when it cannot be seen."""
+    try:
+        return os.getsid(pid) if pid > 0 else 0
+    except OSError:
+        return 0
+
+
+def line_of(pid: int) -> Line:
+    """Whom a process descends from, up to the agent host that it runs under, or as far as can be seen."""
+    above: list[int] = []
+    process = _look(pid) if pid > 1 else None
+    while process is not None and process.parent > 1 and len(above) < _MAX_ANCESTORS:
+        above.append(process.parent)
+        process = _look(process.parent)
+        if process is not None and (host := _named(process.words, _known.programs, _known.packages)):
+            return Line(tuple(above), host)
+    return Line(tuple(above), "")
+
+
+def facts_of(pid: int, hosts: Hosts | None = None) -> Facts:
     """The program of a process, the agent host and the editor it runs under, and whether it has a controlling terminal.
 
-    They are found in the environment of the process or among the programs it descends from, itself included.
+    They are found in the environment of the process or among the programs it descends from, itself included. Without
+    `hosts` the table of `recognise` counts.
     """
+    hosts = hosts or _known
     here = _look(pid)
     if here is None:
         return Facts("", UNKNOWN_HOST, False)

@@ -10,6 +10,7 @@ daemon.
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Final
 
@@ -18,6 +19,7 @@ import trio
 
 from mcp_server.fence import is_name
 from mcp_server.port import EnginePort, Form
+from mcp_server.tools.results import approve_call
 from parlerd.core.errors import Refused
 from parlerd.engine.callers import Caller
 from parlerd.operations import types as t
@@ -25,6 +27,11 @@ from parlerd.operations.tools import AskApproval
 
 FORM_SECONDS: Final = 110.0
 """How long a form stays open: the person has to look at another screen, and hosts give a call 120 s."""
+
+MAX_NAMED: Final = 5
+"""Requests that are named when more than one is meant."""
+_TYPED: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@#/-]{0,63}\Z")
+"""A label that begins like a word: no option, no comment, and nothing that a shell would expand."""
 
 _open_forms: Final[set[str]] = set()
 
@@ -34,7 +41,12 @@ async def ask(engine: EnginePort, caller: Caller, params: AskApproval, form: For
 
     Raises `Refused`: `no_form` when this host cannot ask, `form_undecided` when nothing was decided, `busy` while
     another form about the same request is open, and what deciding itself refuses."""
-    request, owner_decides = await engine.find_request(await _named(engine, caller, params), caller)
+    try:
+        request, owner_decides = await engine.find_request(await _named(engine, caller, params), caller)
+    except Refused as error:
+        if error.code != "ambiguous_name":
+            raise
+        raise await _which(engine, caller, params) from None
     meant = t.DecideJoin(agent=request.agent, room=request.room)
     if owner_decides:
         return await engine.decide_by_form(meant, caller, admit=True)
@@ -57,7 +69,10 @@ async def ask(engine: EnginePort, caller: Caller, params: AskApproval, form: For
         return await engine.decide_by_form(msgspec.structs.replace(meant, code=code.strip()), caller, admit=True)
     except Refused as error:
         if error.code == "code_mismatch":
-            raise undecided from None
+            said = "That is not the code that the joiner shows, so nothing was decided."
+            raise Refused(
+                "form_undecided", said, tool_hint=f"Ask whether to try again: {approve_call(request)}"
+            ) from None
         raise
 
 
@@ -72,15 +87,27 @@ async def _named(engine: EnginePort, caller: Caller, params: AskApproval) -> t.D
             "no_such_request", "Nobody is knocking.", tool_hint="parler_rooms with action requests lists who is."
         )
     if len(listed.requests) > 1:
-        candidates = [f"{request.name} at {request.room_name} ({request.agent})" for request in listed.requests]
-        raise Refused("ambiguous_name", "More than one is knocking.", candidates=candidates)
+        raise Refused("ambiguous_name")
     (only,) = listed.requests
     return t.DecideJoin(agent=only.agent, room=only.room)
 
 
+async def _which(engine: EnginePort, caller: Caller, params: AskApproval) -> Refused:
+    """More than one request is meant: the calls that mean one each."""
+    listed = await engine.call("rooms.requests", t.SessionRequests(room=params.room), caller)
+    assert isinstance(listed, t.RequestList)
+    meant = [each for each in listed.requests if params.agent in ("", each.agent, each.name)]
+    calls = [approve_call(each) for each in meant[:MAX_NAMED]]
+    more = f" (and {len(meant) - MAX_NAMED} more)" if len(meant) > MAX_NAMED else ""
+    return Refused("ambiguous_name", f"{len(meant)} knock{more}.", tool_hint=" or ".join(calls))
+
+
 def _command(request: t.Request) -> str:
-    """What the person runs instead. Ids, so that nothing another party chose is pasted into a shell."""
-    return f"parler session approve {_bare(request.agent)} --room {_bare(request.room)}"
+    """What the person runs instead. A name that a shell or the command could take for something else is left out for
+    the id behind it."""
+    who = request.name if _TYPED.match(request.name) else _bare(request.agent)
+    where = request.room_name if _TYPED.match(request.room_name) else _bare(request.room)
+    return f"parler session approve {who} --room {where}"
 
 
 def _message(request: t.Request, command: str) -> str:

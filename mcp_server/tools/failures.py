@@ -2,34 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from mcp_server.fence import Fencer
-from parlerd.core.errors import ParlerError
+from mcp_server.fence import is_name
+from mcp_server.tools.results import WAIT, Scribe
+from parlerd.core.errors import ERRORS, ParlerError
+
+MAX_LISTED: Final = 10
+"""Candidates and the like that an error names."""
+_IN_THE_SENTENCE: Final = frozenset({"key", "join_code", "param", "door", "agent", "id", "limit", "near"})
+"""Details that the message or a line of its own says already, or that only repeat what was asked."""
 
 
-def failure(error: ParlerError, fencer: Fencer, key: str = "") -> str:
+def failure(error: ParlerError, scribe: Scribe, key: str = "") -> str:
     """An error as text. `key` is the idempotency key of the write that failed: a retry with it is the same request."""
     lines = [f"{error.code}: {error.message}"]
-    if error.tool_hint:
-        lines.append(error.tool_hint)
+    # That a parameter is to be corrected is no news beside the sentence that says what is wrong with it.
+    if error.tool_hint and not (error.code == "invalid_param" and error.tool_hint == ERRORS["invalid_param"].hint):
+        lines.append(error.tool_hint.replace(WAIT, scribe.wait))
     if error.retry_after_ms is not None:
-        lines.append(f"Try again after {error.retry_after_ms} ms.")
+        lines.append(f"Try again after {_span(error.retry_after_ms)}.")
     if error.example:
         lines.append(f"Example: {error.example}")
-    for name, value in error.details.items():
-        # The code is in the sentence, and the parameter in the message; a door has no name for who waits at it.
-        if value not in ("", None) and name not in ("key", "join_code", "param", "door"):
-            lines.append(f"{name}: {_line(value, fencer)}")
     key = key or str(error.details.get("key") or "")
     if key and error.spec.retryable:
-        lines.append(f"To try again as the same request, pass key {fencer.name(key)}.")
+        lines.append(f"To try again as the same request, pass key {scribe.name(key)}.")
+    left = scribe.budget.error - sum(scribe.budget.size(line) + 1 for line in lines)
+    for name, value in error.details.items():
+        if value in ("", None, [], ()) or name in _IN_THE_SENTENCE:
+            continue
+        items = list(value) if isinstance(value, list | tuple) else [value]
+        more = f", and {len(items) - MAX_LISTED} more" if len(items) > MAX_LISTED else ""
+        words = [_words(item) for item in items[:MAX_LISTED]]
+        said = ", ".join(" ".join(each) for each in words)
+        are_names = all(is_name(word) for each in words for word in each)
+        line = f"{name}: {said}{more}" if are_names else f"{name}{more}:\n{scribe.fencer.wrap(said)}"
+        left -= scribe.budget.size(line) + 1
+        if left > 0:
+            # Details are for the convenience of a caller; what is wrong and what to do come whole.
+            lines.append(line)
     return "\n".join(lines)
 
 
-def _line(value: Any, fencer: Fencer) -> str:
+def _span(ms: int) -> str:
+    """A span as a person says it."""
+    if ms < 2_000:
+        return f"{ms} ms"
+    return f"{-(-ms // 1000)} s" if ms < 120_000 else f"{-(-ms // 60_000)} minutes"
+
+
+def _words(value: Any) -> list[str]:
+    """What a detail holds, one after the other."""
     if isinstance(value, dict):
-        return " ".join(_line(item, fencer) for item in value.values())
-    if isinstance(value, list | tuple):
-        return ", ".join(_line(item, fencer) for item in value)
-    return fencer.name(value) if isinstance(value, str) else str(value)
+        return [word for item in value.values() for word in _words(item)]
+    return [str(value)]

@@ -22,15 +22,17 @@ from typing import Any, Final
 import msgspec
 
 from mcp_server.budget import PAGE, RESERVE, Budget
-from mcp_server.fence import Fencer, is_name, reveal
+from mcp_server.fence import Fencer, Revealed, is_name, reveal
 from parlerd.operations import types as t
 
 TAIL_BYTES: Final = 2_000
 """Of the newest messages beside the recap, when not all fit. Source: performance spec, a join with a backlog of 111."""
 _MARKED: Final = 18
 """Bytes of `[peer MARK ]` and its line ends around the words of a head."""
-WAIT: Final = 'parler_recv {"wait_secs":600}'
-"""How an agent waits in any host: a longer wait than the host allows is cut, and the answer says so."""
+WAIT_S: Final = 600
+"""Seconds that an agent is told to wait, where its host sits out so many."""
+WAIT: Final = f'parler_recv {{"wait_secs":{WAIT_S}}}'
+"""How an agent waits: what `Scribe.wait` gives in a host that sits it out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +69,18 @@ class _Asked:
 class Scribe:
     """Writes the results of one conversation, and says how much of a page it can show: the engine asks before it counts
     anything as shown. `fencer` marks text of others, `budget` is what the host lets through, `met` are the rooms in
-    which the reader was told who it is."""
+    which the reader was told who it is, `wait_s` is the longest wait of a call, in seconds."""
 
     def __init__(self, fencer: Fencer | None = None, budget: Budget | None = None) -> None:
         self.fencer = fencer or Fencer()
         self.budget = budget or Budget()
         self.met: set[str] = set()
+        self.wait_s = WAIT_S
+
+    @property
+    def wait(self) -> str:
+        """The call that waits as long as is useful and as this host allows."""
+        return f'parler_recv {{"wait_secs":{min(WAIT_S, self.wait_s)}}}'
 
     def write(self, result: t.Result, *, offset: int = 0, room: str | None = None) -> Shown:
         """A result as its reader is shown it. `offset` is where the text of its first message begins, in characters of
@@ -89,13 +97,13 @@ class Scribe:
 
     def front(self, messages: Sequence[t.Message], you: str) -> int:
         """How many messages from the front of a page are shown together: the first always, others whole."""
-        return _front(messages, you, self, PAGE)
+        return _front(messages, you, self)
 
     def newest(self, recap: Sequence[t.Message], tail: Sequence[t.Message], you: str, *, whole: bool) -> int:
         """How many of the newest messages, from the end of `tail`, are shown beside the recap; 0 when the recap has to
         stand alone. `whole` says that nothing is missing between the two."""
         both = [*recap, *tail]
-        if whole and _front(both, you, self, PAGE) == len(both):
+        if whole and _front(both, you, self) == len(both):
             return len(tail)
         taken = sum(_width(message, you) for message in recap)
         if recap and taken > PAGE - TAIL_BYTES:
@@ -107,7 +115,7 @@ class Scribe:
                 break
             count += 1
         shown = [*recap, *tail[len(tail) - count :]]
-        return count if _front(shown, you, self, PAGE) == len(shown) or not recap else 0
+        return count if _front(shown, you, self) == len(shown) or not recap else 0
 
 
 def ended(text: str) -> str:
@@ -118,7 +126,7 @@ def ended(text: str) -> str:
 # -- messages ----------------------------------------------------------------------------------------------------------
 
 
-def _front(messages: Sequence[t.Message], you: str, scribe: Scribe, limit: int) -> int:
+def _front(messages: Sequence[t.Message], you: str, scribe: Scribe) -> int:
     size, width = 0, 0
     ceiling = _ceiling(scribe)
     for index, message in enumerate(messages):
@@ -127,7 +135,7 @@ def _front(messages: Sequence[t.Message], you: str, scribe: Scribe, limit: int) 
             shown = reveal(text, start, ceiling + 2)
             size += scribe.budget.size(shown.text) + scribe.budget.size(head + shown.facts) + _MARKED
             width += len(shown.text.encode("utf-8", "surrogatepass")) + len(head + shown.facts) + _MARKED
-        if index and (size > ceiling or width > limit):
+        if index and (size > ceiling or width > PAGE):
             return index
     return len(messages)
 
@@ -155,7 +163,11 @@ def _lay_out(messages: Sequence[t.Message], you: str, scribe: Scribe, asked: _As
         offset = asked.offset if index == 0 else 0
         for head, text, start in _segments(message, you, offset):
             room_left = left - scribe.budget.size(head) - _MARKED
-            revealed = reveal(text, start, room_left + 2, partial(scribe.budget.prefix, room=room_left))
+            if room_left > 0 or not lines:
+                fits = partial(scribe.budget.prefix, room=room_left)
+                revealed = reveal(text, start, max(room_left, 0) + 2, fits)
+            else:
+                revealed = Revealed("", "", start)
             facts = head
             whole = revealed.end == len(text)
             if start or not whole:
@@ -204,10 +216,16 @@ def _segments(message: t.Message, you: str, offset: int = 0) -> list[tuple[str, 
         found.append((f"data of #{message.seq}", json.dumps(message.data, ensure_ascii=False, separators=(",", ":"))))
     left: list[tuple[str, str, int]] = []
     for number, (head, text) in enumerate(found):
-        if offset < len(text) or (number == len(found) - 1 and not left):
+        # The first also without a word of its own, for it says whose this is; and the last, or nothing would be left.
+        if offset < len(text) or (number == 0 and not offset) or (number == len(found) - 1 and not left):
             left.append((head, text, min(offset, len(text))))
         offset = max(0, offset - len(text))
     return left
+
+
+def length_of(message: t.Message, you: str) -> int:
+    """Characters of all texts of a message together: where its offsets end."""
+    return sum(len(text) for _, text, _ in _segments(message, you))
 
 
 def _plain(name: str) -> str:
@@ -219,13 +237,13 @@ def _received(page: t.Received, scribe: Scribe, asked: _Asked) -> str:
     if not page.messages:
         return "Nothing new."
     where = scribe.name(page.name or page.room)
-    lines = [f"{len(page.messages)} in {where}:"]
+    lines = [f"{len(page.messages)} {'new ' if page.acknowledges else ''}in {where}:"]
     if page.room not in scribe.met:
         scribe.met.add(page.room)
-        lines = [f"You are {scribe.name(page.you)} in {where}; {len(page.messages)} there:"]
+        lines.insert(0, f"You are {scribe.name(page.you)} in {where}.")
     lines += _lay_out(page.messages, page.you, scribe, asked)
+    lines += _gap(page, asked)
     if asked.cut is None:
-        lines += _gap(page, asked)
         if page.acknowledges and page.unread:
             lines.append(f"{page.unread} more: {asked.recv()}")
         elif page.following and not page.acknowledges:
@@ -254,7 +272,7 @@ def _opened(result: t.OpenedSession, scribe: Scribe, asked: _Asked) -> str:
         lines.append(result.warning)
     who = "Your user decides who comes in" if result.approval else "Whoever has the key comes in without being asked"
     lines.append(f"{who}; the key works until {_clock(result.expires)}.")
-    lines.append(f"Then wait: {WAIT}")
+    lines.append(f"Then wait: {scribe.wait}")
     return "\n".join(lines)
 
 
@@ -264,7 +282,7 @@ def _joined(result: t.JoinedSession, scribe: Scribe, asked: _Asked) -> str:
             (
                 f"Pending: a person has to let you in. Your code is {scribe.name(result.code or '')}: tell it to your "
                 "user, who types it in the window that opened the session or, in a terminal, after: parler approvals",
-                f"Then wait for the decision: {WAIT}",
+                f"Then wait for the decision: {scribe.wait}",
             )
         )
     if result.status == "denied":
@@ -274,33 +292,42 @@ def _joined(result: t.JoinedSession, scribe: Scribe, asked: _Asked) -> str:
         f"You are {scribe.name(result.you)} in {scribe.name(result.name or result.room)}, your active session now."
     ]
     lines += _lay_out(result.messages, result.you, scribe, asked)
+    lines += _gap(result, asked)
     if asked.cut is None:
-        lines += _gap(result, asked)
         if result.hint and not result.truncated:
             lines.append(result.hint)
         if result.unread:
             lines.append(f"{result.unread} more: {asked.recv()}")
         else:
-            lines.append(f"Answer with parler_send; then wait: {WAIT}")
+            lines.append(f"Answer with parler_send; then wait: {scribe.wait}")
     return "\n".join(lines)
 
 
 def _sent(result: t.Sent, scribe: Scribe, asked: _Asked) -> str:
     repeated = " before; this repeats that request" if result.replayed else ""
-    return f"Sent #{result.seq} to {scribe.name(result.name or result.room)}{repeated}."
+    where = scribe.name(result.name or result.room)
+    if result.readers is None:
+        return f"Sent #{result.seq} to {where}{repeated}."
+    alone = " and ".join(scribe.name(who) for who in result.readers) or "nobody else"
+    return f"Sent #{result.seq} to {where}, for {alone} alone{repeated}."
 
 
 def _handed(result: t.GivenHandoff, scribe: Scribe, asked: _Asked) -> str:
     repeated = " before; this repeats that request" if result.replayed else ""
     to = scribe.name(result.for_) if result.for_ else "anyone"
     where = scribe.name(result.name or result.room)
-    return f"The turn is offered to {to} in {where}{repeated}. Then wait: {WAIT}"
+    return f"The turn is offered to {to} in {where}{repeated}. Then wait: {scribe.wait}"
 
 
 def _rooms(result: t.RoomList, scribe: Scribe, asked: _Asked) -> str:
-    lines = [f"You are {scribe.name(result.you)}."] if result.you else []
+    lines: list[str] = []
     for door in result.waits:
-        lines.append(f"You wait to be let into a session: your code is {scribe.name(door.code)}, and a person decides.")
+        key = f" with the key that begins {scribe.name(door.begins)}" if door.begins else ""
+        code = scribe.name(door.code or "")
+        lines.append(f"You wait to be let into a session{key}: your code is {code}, and a person decides.")
+    lines = _bounded(lines, scribe)
+    if result.you:
+        lines.insert(0, f"You are {scribe.name(result.you)}.")
     if not result.rooms:
         lines.append("You are in no room. Open a session with parler_open_session, or join one with its key.")
         return "\n".join(lines)
@@ -311,7 +338,7 @@ def _rooms(result: t.RoomList, scribe: Scribe, asked: _Asked) -> str:
             if result.you and room.owner_name == result.you
             else f"owner {scribe.name(room.owner_name or room.owner)}"
         )
-        facts = [owner, f"{room.members} members"]
+        facts = [owner, f"{room.members} member{'' if room.members == 1 else 's'}"]
         if room.kind != "session":
             facts.insert(0, scribe.name(room.kind))
         if room.unread:
@@ -330,12 +357,13 @@ def _rooms(result: t.RoomList, scribe: Scribe, asked: _Asked) -> str:
         if room.topic and room.topic != room.name:
             block += "\n" + scribe.fencer.wrap(room.topic, "topic")
         blocks.append(block)
-    return "\n".join([*lines, *_bounded(blocks, scribe)])
+    return "\n".join([*lines, *_bounded(blocks, scribe, taken=lines)])
 
 
-def _bounded(blocks: Sequence[str], scribe: Scribe) -> list[str]:
-    """As many of a list's blocks as one answer holds, and how many there are besides."""
-    left = min(PAGE, _ceiling(scribe))
+def _bounded(blocks: Sequence[str], scribe: Scribe, taken: Sequence[str] = ()) -> list[str]:
+    """As many of a list's blocks as one answer holds beside the lines that are `taken`, and how many there are
+    besides."""
+    left = min(PAGE, _ceiling(scribe)) - sum(scribe.budget.size(line) + 1 for line in taken)
     for count, block in enumerate(blocks):
         left -= max(scribe.budget.size(block), len(block.encode("utf-8", "surrogatepass"))) + 1
         if left < 0:
@@ -349,8 +377,6 @@ def _roster(result: t.RosterResult, scribe: Scribe, asked: _Asked) -> str:
         facts = [scribe.name(fact) for fact in (member.role, member.host, member.presence) if fact]
         if member.owner and member.role != "owner":
             facts.append("owner")
-        if member.unread is not msgspec.UNSET:
-            facts.append(f"{member.unread} unread")
         who = f"{scribe.name(member.name)}{' (you)' if member.name == result.you else ''}"
         lines.append(f"{who}: {', '.join(facts)}, since {_clock(member.since)}")
     return "\n".join([f"In {scribe.name(result.name or result.room)}:", *_bounded(lines, scribe)])
@@ -360,15 +386,22 @@ def _requests(result: t.RequestList, scribe: Scribe, asked: _Asked) -> str:
     if not result.requests:
         return "Nobody is knocking."
     lines = _bounded([_request_line(request, scribe) for request in result.requests], scribe)
-    lines.append('A person decides: parler_approve {"agent":NAME} asks the one at this host.')
+    lines.append(f"A person decides; this asks the one at this host: {approve_call(result.requests[0])}")
     return "\n".join(lines)
+
+
+def approve_call(request: t.Request) -> str:
+    """The call that asks the person about one request, by names as far as those are names."""
+    named = {"agent": (request.name, request.agent), "room": (request.room_name, request.room)}
+    arguments = {key: next(each for each in (*texts, "") if is_name(each)) for key, texts in named.items()}
+    return f"parler_approve {json.dumps(arguments, separators=(',', ':'))}"
 
 
 def _request_line(request: t.Request, scribe: Scribe) -> str:
     """Who knocks, where, and since when. Names are what it says it is. Source: security spec A4."""
     return (
-        f"At {scribe.name(request.room_name or request.room)} knocks one that says it is {scribe.name(request.name)} "
-        f"on {scribe.name(request.host or 'unknown')}; fingerprint {scribe.name(request.fingerprint)}, since "
+        f"{scribe.name(request.name)} (says it is on {scribe.name(request.host or 'unknown')}) knocks at "
+        f"{scribe.name(request.room_name or request.room)}; fingerprint {scribe.name(request.fingerprint)}, since "
         f"{_clock(request.requested)}."
     )
 
@@ -376,10 +409,20 @@ def _request_line(request: t.Request, scribe: Scribe) -> str:
 def _why(result: t.WhyResult, scribe: Scribe, asked: _Asked) -> str:
     lines = []
     for reader in result.readers:
-        stages = ", ".join(f"{reached.stage} {_clock(reached.at)}" for reached in reader.stages) or "not yet"
+        stages = _stages(reader.stages) or "not yet"
         stopped = "" if reader.stopped is msgspec.UNSET else f"; {reader.stopped}"
+        if stopped and reader.stopped_since:
+            stopped += f" since {_clock(reader.stopped_since)}"
         lines.append(f"{scribe.name(reader.name)}: {stages}{stopped}")
     return "\n".join(["Where it got to:", *_bounded(lines, scribe)])
+
+
+def _stages(stages: Sequence[t.StageReached]) -> str:
+    """The rungs that were reached, each minute once."""
+    minutes: dict[str, list[str]] = {}
+    for reached in stages:
+        minutes.setdefault(_clock(reached.at), []).append(reached.stage)
+    return ", ".join(f"{' '.join(names)} {clock}" for clock, names in minutes.items())
 
 
 def _decided(result: t.Decided, scribe: Scribe, asked: _Asked) -> str:

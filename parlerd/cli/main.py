@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Mapping, Sequence
+    from subprocess import Popen
     from typing import BinaryIO, NoReturn
 
     from parlerd.cli.commands import Command
@@ -198,9 +199,17 @@ def _run(
 
 
 def _connect(home: Home, *, as_name: str, host: str, start: bool = True) -> ClientLike:
-    from parlerd.client import connect
+    from parlerd.client import connect, launch
 
-    return connect(home, as_name=as_name, host=host, start=start)
+    def spawn(home: Home) -> Popen[bytes]:
+        # Only where a daemon is started: the table takes longer to import than most commands take.
+        from configs.hosts import recognised
+        from parlerd import process
+
+        process.recognise(recognised())
+        return launch.spawn(home)
+
+    return connect(home, as_name=as_name, host=host, start=start, spawn=spawn)
 
 
 def _refuse_usage(error: UsageError, out: Output) -> None:

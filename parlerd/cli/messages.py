@@ -11,7 +11,7 @@ from parlerd.cli.context import Context, new_key
 from parlerd.cli.handlers import Handler, room_argument
 from parlerd.cli.output import DONE, Cell
 from parlerd.cli.parsing import Parser, UsageError, json_value, positive, seconds, unicode_text, whole
-from parlerd.cli.render import moment, show_messages
+from parlerd.cli.render import clock, moment, show_messages
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:
@@ -257,6 +257,8 @@ def _why(ctx: Context, args: Namespace) -> int:
     for reader in found.readers:
         ladder = " → ".join(f"{reached.stage} {moment(reached.at)}" for reached in reader.stages) or "not stored for it"
         stopped = reader.stopped if isinstance(reader.stopped, str) else ""
+        if stopped and reader.stopped_since:
+            stopped += f" since {clock(reader.stopped_since, ctx.now())}"
         rows.append(((reader.name, "name"), ladder, (stopped, "warn"), reader.agent))
     out.table(("reader", "how far it got", "where it stopped", "id"), rows)
     return DONE

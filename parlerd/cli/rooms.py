@@ -57,11 +57,10 @@ def _roster(ctx: Context, args: Namespace) -> int:
     rows: list[tuple[Cell, ...]] = []
     for member in found.members:
         since = f" since {clock(member.since, ctx.now())}" if member.since else ""
-        unread = str(member.unread) if isinstance(member.unread, int) else ""
         role = member.role or ("owner" if member.owner else "member")
         state = f" ({member.state})" if member.state == "left" else ""
-        rows.append(((member.name, "name"), member.host, role, f"{member.presence}{since}{state}", unread, member.id))
-    out.table(("agent", "says it is on", "role", "presence", "unread", "id"), rows)
+        rows.append(((member.name, "name"), member.host, role, f"{member.presence}{since}{state}", member.id))
+    out.table(("agent", "says it is on", "role", "presence", "id"), rows)
     return DONE
 
 

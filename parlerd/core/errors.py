@@ -56,6 +56,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "text_too_long",
         "The text is longer than a message may be.",
         "Split it, or put it in a file and share that.",
+        tool_hint="Split it into several parler_send calls.",
     ),
     _E(
         "idempotency_conflict",
@@ -151,7 +152,14 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         tool_hint="Open one with parler_open_session, join one with parler_join_session and its key, or pass room.",
         scope="room",
     ),
-    _E("room_closed", "This session is closed.", "Open a new one to go on.", action="stop", scope="room"),
+    _E(
+        "room_closed",
+        "This session is closed.",
+        "Open a new one to go on.",
+        tool_hint='It can still be read: parler_recv {"since":0}. To go on, open a new one with parler_open_session.',
+        action="stop",
+        scope="room",
+    ),
     _E(
         "not_owner",
         "Only the owner of this room may do that.",

@@ -1,9 +1,8 @@
 """The home room: the log of one home's own facts, by the same decide / apply as any room.
 
-It knows the home's agents and their names, which agent a conversation of a host or a (host, workspace, slot) leases,
-what rooms an owner has named,
-and each agent's active session. Nothing here is ever shown as a room. Leases themselves are not facts
-(`parlerd.engine.seats`).
+The state holds the home's agents and their names, which agent a conversation of a host or a (host, workspace, slot)
+leases, what rooms an owner has named, and each agent's active session. Nothing here is ever shown as a room. Leases
+themselves are not facts (`parlerd.engine.seats`).
 """
 
 from __future__ import annotations

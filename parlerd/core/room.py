@@ -39,7 +39,7 @@ from parlerd.core.model import (
     agent_name,
 )
 
-FOLD_VERSION: Final = 2
+FOLD_VERSION: Final = 3
 """Raise it when `apply` or the state's shape changes: snapshots of another version are thrown away and rooms replay."""
 
 
@@ -220,8 +220,10 @@ class Room:
         if member is not None and member.present and command.with_key in state.keys:
             return Decision(answer="member")
         if request is not None and request.key == command.with_key and request.state != "approved":
+            if request.state == "closed":
+                raise Refused("room_closed")
             return Decision(answer=request.state)
-        key = approvals.usable_key(state.keys, command.with_key, by.actor, now)
+        key = approvals.usable_key(state.keys, command.with_key, by.actor, command.wall or now)
         if approvals.is_denied(state.requests, key.id, by, state.owner_principal):
             return Decision(answer="denied")
         if request is not None and request.state == "pending":
@@ -379,7 +381,7 @@ class Room:
                 for key in state.keys.values():
                     key.revoked = True
                 for request in self.pending():
-                    request.state = "denied"
+                    request.state = "closed"
             case e.AgentCreated() | e.ConversationBound() | e.DelegationIssued() | e.RoomNamed() | e.SessionActivated():
                 pass  # facts of the home room; a room's log never holds one
             case _:

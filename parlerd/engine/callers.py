@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from parlerd.core.model import AgentId, Position, RequestId, RoomId, Via
 from parlerd.operations import types as t
@@ -18,14 +18,16 @@ from parlerd.operations import types as t
 @dataclass(frozen=True, slots=True)
 class PeerProcess:
     """What the kernel says of the process on the other side. `agent_host` names the agent host found among its
-    ancestors or in its environment, or is empty; `terminal` says whether it has a controlling terminal; `editor` names
-    an editor with an agent of its own, in whose terminal it may have been typed."""
+    ancestors or in its environment, or is empty; `terminal` says whether it has a controlling terminal. `group` is the
+    session of processes that it runs in, which the commands of one shell share; 0 when it cannot be seen. `editor`
+    names an editor with an agent of its own, in whose terminal it may have been typed."""
 
     pid: int = 0
     uid: int = -1
     program: str = ""
     agent_host: str = ""
     terminal: bool = False
+    group: int = 0
     editor: str = ""
 
 
@@ -40,6 +42,24 @@ class Fitting(Protocol):
         """How many of the newest, from the end of `tail`, are shown beside the recap; 0: the recap stands alone.
         `whole` says that nothing is missing between the two."""
         ...
+
+
+News = Literal["unread", "knock", "people", "door"]
+"""Messages that wait; somebody knocks; somebody came, went or was declined; what became of one's own knock."""
+
+
+class Said(NamedTuple):
+    """What an answer says by itself, so that no notice says it again: these kinds of news, of one room or of all."""
+
+    kinds: frozenset[News] = frozenset()
+    room: str = ""
+
+    def covers(self, kind: News, room: str) -> bool:
+        """Whether the answer said such news of this room."""
+        return kind in self.kinds and self.room in ("", room)
+
+
+NOTHING: Final = Said()
 
 
 @dataclass(slots=True)
@@ -65,9 +85,10 @@ class Caller:
     """One connection, or one conversation of it.
 
     `session` is random per connection; `window` is the shim's id and survives reconnects. `conversation` is the host's
-    own id of what goes on in it, where the host gives one that can be relied on; `continues` says that the host goes on
-    with its newest conversation and gives no id of it. `parents` are the processes it says it descends from: they only
-    tell which window a hook belongs to. `agent` is who this acts as, once that was asked for.
+    own id of what goes on in it, where the host gives one that can be relied on; `is_exact` says that each call names
+    it. `continues` says that the host goes on with its newest conversation and gives no id of it. `parents` are the
+    processes it descends from, as the kernel says where that can be seen, and `below` the agent host above it: they
+    only tell which window a hook belongs to. `agent` is who this acts as, once that was asked for.
 
     `shown` holds, for each room, up to where the last page went: the next call of this window acknowledges it (decision
     14). `fits` says how much of a page can be shown; without one everything can. `waiting` counts the calls that wait
@@ -83,8 +104,10 @@ class Caller:
     workspace: str = ""
     as_name: str = ""
     conversation: str = ""
+    is_exact: bool = False
     continues: bool = False
     parents: frozenset[int] = frozenset()
+    below: str = ""
     peer: PeerProcess = field(default_factory=PeerProcess)
     agent: AgentId | None = None
     shown: dict[RoomId, Position] = field(default_factory=dict)

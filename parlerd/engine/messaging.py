@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
@@ -40,9 +41,6 @@ LONG_BACKLOG: Final = 100
 gap stated."""
 TAIL: Final = 30
 """The newest messages of a long backlog that are looked at; what fits of them is shown."""
-ARMED_BYTES: Final = 8_000
-"""Bodies that a waiting window is marked as shown in the commit that wakes it: a page of several messages holds no
-more, so what is marked there is shown."""
 _STAGES: Final = ("stored", "pushed", "read", "acknowledged", "acted")
 
 
@@ -102,38 +100,44 @@ class Posting:
         return self.outcome()
 
 
+_JSON: Final = frozenset({dict, list, tuple, str, int, float, bool, type(None)})
+
+
 def check_data(data: Any) -> int:
     """The size of `data` in bytes. Raises `Refused`: `invalid_param` for anything but JSON of at most 64 levels,
     `text_too_long` past 256 KiB.
 
     Every reader of the room must be able to take it apart again: what one surface cannot show would stop a reader there
-    for good.
+    for good. The loop waits meanwhile, so the size is looked at first, and then whole levels at a time.
     """
-    level, depth = [data], 0
-    while level:
-        depth += 1
-        below: list[Any] = []
-        for value in level:
-            if isinstance(value, dict):
-                below += [*value, *value.values()]
-                fits = all(isinstance(key, str) for key in value)
-            elif isinstance(value, list | tuple):
-                below += value
-                fits = True
-            elif isinstance(value, int):
-                fits = -(2**63) <= value < 2**64
-            else:
-                fits = value is None or isinstance(value, str) or (isinstance(value, float) and math.isfinite(value))
-            if not fits or depth > MAX_DEPTH:
-                raise Refused("invalid_param", f"`data` is not JSON of at most {MAX_DEPTH} levels.", param="data")
-        level = below
     try:
         size = len(msgspec.msgpack.encode(data))
     except UnicodeEncodeError as error:
         raise Refused("invalid_param", "`data` holds text that is not valid.", param="data") from error
+    except (TypeError, OverflowError, RecursionError, ValueError) as error:
+        raise _no_json() from error
     if size > MAX_TEXT:
         raise Refused("text_too_long", f"`data` is larger than {MAX_TEXT} bytes.", param="data", limit=MAX_TEXT)
-    return size
+    level: list[Any] = [data]
+    for _ in range(MAX_DEPTH):
+        kinds = set(map(type, level))
+        if not kinds <= _JSON:
+            raise _no_json()
+        if float in kinds and not all(map(math.isfinite, [value for value in level if type(value) is float])):
+            raise _no_json()
+        maps = level if kinds == {dict} else [value for value in level if type(value) is dict] if dict in kinds else []
+        if not set(map(type, chain.from_iterable(maps))) <= {str}:
+            raise _no_json()
+        nested = kinds & {list, tuple}
+        lists = level if kinds == nested else [value for value in level if type(value) in nested] if nested else []
+        level = list(chain(chain.from_iterable(map(dict.values, maps)), chain.from_iterable(lists)))
+        if not level:
+            return size
+    raise _no_json()
+
+
+def _no_json() -> Refused:
+    return Refused("invalid_param", f"`data` is not JSON of at most {MAX_DEPTH} levels.", param="data")
 
 
 class Messaging:
@@ -268,6 +272,9 @@ class Messaging:
             replayed=settled.decision.replay is not None,
             key=command.key or "",
             name=actor.aggregate.state.name,
+            readers=None
+            if event.visibility is None
+            else [handle_of(actor.aggregate.state, who) for who in event.visibility if who != posting.me.id],
         )
 
     async def _writable(self, me: AgentRecord, wanted: str | None) -> RoomActor[Room]:
@@ -316,45 +323,37 @@ class Messaging:
                 waiter.clear()
                 received, shown, end = await self._recv_now(caller, me, actor, params, lookback=lookback, armed=armed)
                 left = deadline - trio.current_time()
+                if caller.fits is not None and room.state.closed and not received.messages and not lookback:
+                    # A model that is told of nothing new would go on asking.
+                    raise Refused("room_closed")
                 if received.messages or left <= 0 or await self._notices.concerning(caller):
                     caller.shown.update(shown)
                     return received
                 if room.state.closed:
                     # Nothing will ever come: an agent that keeps asking must be told to stop.
                     raise Refused("room_closed")
-                if self._desk.draining:
-                    raise Refused("draining")
                 plain = not (lookback or waiter.woken or params.kind is not None or params.mentions)
                 armed = _armed(me.id, end, params, bounded=caller.fits is not None) if plain else None
-                caller.waiting += 1
-                try:
-                    with trio.move_on_after(left), actor.arm(armed) if armed is not None else nullcontext():
-                        await waiter.wait()
-                finally:
-                    caller.waiting -= 1
+                with actor.arm(armed) if armed is not None else nullcontext():
+                    await self._desk.wait(caller, waiter, left)
                 # Each time anew: a room nobody uses is closed, and this may wait for long.
                 actor, room = await self._desk.member_room(me, actor.room)
 
     async def _admission(self, caller: Caller, me: AgentRecord, deadline: float) -> None:
-        """For an agent without a session that waits at a door: wait for the person's decision, which makes the session
-        its active one. Returns as soon as it has one, waits nowhere, or the time is over."""
+        """For an agent without a session that waits at a door: wait for the answer, which may make the session its
+        active one. Returns at the first answer from any door, and at the end of the time."""
         desk = self._desk
-        waited_at: list[RoomId] = []
-        while not desk.is_active(me) and (rooms := desk.doors(me)):
-            waited_at = rooms
-            with desk.notifier.listen(*(notifier.decision(room, me.id) for room in rooms)) as waiter:
-                left = deadline - trio.current_time()
-                if left <= 0:
-                    return
-                if desk.draining:
-                    raise Refused("draining")
-                caller.waiting += 1
-                try:
-                    with trio.move_on_after(left):
-                        await waiter.wait()
-                finally:
-                    caller.waiting -= 1
-        inside = [m.room for m in desk.driver.store.memberships(me.id) if m.state == "member" and m.room in waited_at]
+        if desk.is_active(me) or not desk.doors(me):
+            return
+        topics = [notifier.decision(room, me.id) for room in desk.doors(me)]
+        with desk.notifier.listen(*topics) as waiter:
+            waits_at = [knock.room for knock in await desk.knocks(me)]
+            left = deadline - trio.current_time()
+            if waits_at and left > 0 and not desk.is_active(me):
+                await desk.wait(caller, waiter, left)
+        if desk.draining:
+            raise Refused("draining")
+        inside = [m.room for m in desk.driver.store.memberships(me.id) if m.state == "member" and m.room in waits_at]
         if inside and not desk.is_active(me):
             # Whoever decided is about to say so too; the first of the two is enough.
             await desk.rooms.home.submit(c.Activate(agent=me.id, room=inside[0]), desk.by(caller, me))
@@ -385,14 +384,7 @@ class Messaging:
                 if received or left <= 0:
                     caller.shown.update(shown)
                     return t.ReceivedAll(rooms=received)
-                if self._desk.draining:
-                    raise Refused("draining")
-                caller.waiting += 1
-                try:
-                    with trio.move_on_after(left):
-                        await waiter.wait()
-                finally:
-                    caller.waiting -= 1
+                await self._desk.wait(caller, waiter, left)
 
     async def _recv_now(
         self,
@@ -407,6 +399,8 @@ class Messaging:
         """A page as it is now, what the next MCP call acknowledges of it (the caller's only once it is the answer),
         and the position up to which this reader was looked after."""
         room = await actor.quiet()
+        # What is decided from here on is not stored yet, and is none of this read.
+        stood = room.position
         view = room.view(me.id)
         store = self._desk.driver.store
         cursor = store.cursor(actor.room, me.id)
@@ -425,7 +419,7 @@ class Messaging:
         messages = self._reading.render(room.state, me.id, page.messages)
         if fits is not None and messages:
             if page.more and acknowledges and self._reading.unread(room, view, after) > LONG_BACKLOG:
-                return await self._caught_up(caller, me, actor, room, after)
+                return await self._caught_up(caller, me, actor, room, after, stood)
             count = fits.front(messages, you)
             if count < len(messages):
                 # Read again, and not cut: where a page ends and what it acknowledges is the store's to say.
@@ -463,11 +457,19 @@ class Messaging:
         return received, shown, page.end
 
     async def _caught_up(
-        self, caller: Caller, me: AgentRecord, actor: RoomActor[Room], room: Room, after: Position
+        self,
+        caller: Caller,
+        me: AgentRecord,
+        actor: RoomActor[Room],
+        room: Room,
+        after: Position,
+        stood: Position,
     ) -> tuple[t.Received, dict[RoomId, Position], Position]:
         """Of a long backlog the recap, if it is new, and the newest, with what stands between left out and said so."""
         view = room.view(me.id)
-        found = await self._reading.context(room, me.id, after, limit=TAIL, fits=caller.fits, skip_own=True)
+        found = await self._reading.context(
+            room, me.id, after, stood=stood, limit=TAIL, fits=caller.fits, skip_own=True
+        )
         await self._reading.mark(actor.room, me.id, found.spans)
         self._reading.note_seen(actor.room, me.id, found.newest)
         unread = self._reading.unread(room, view, found.end)
@@ -570,15 +572,17 @@ class Messaging:
         if "acknowledged" in reached and "read" not in reached:
             del reached["acknowledged"]
         stopped: str | msgspec.UnsetType = msgspec.UNSET
+        stopped_since = 0
         if "acknowledged" not in reached and "acted" not in reached:
             state, since = self._desk.seats.presence(reader)
             where = "read, not acknowledged" if "read" in reached else "not read"
-            stopped = f"{where}; the agent is {state}" + (f" since {since}" if since else "")
+            stopped, stopped_since = f"{where}; the agent is {state}", int(since)
         return t.ReaderLadder(
             agent=reader,
             name=handle_of(room.state, reader),
             stages=[t.StageReached(stage=stage, at=reached[stage]) for stage in _STAGES if stage in reached],
             stopped=stopped,
+            stopped_since=stopped_since,
         )
 
 
@@ -590,8 +594,9 @@ def _armed(reader: AgentId, after: Position, params: t.Recv, *, bounded: bool) -
         assert isinstance(event, e.MessagePosted)
         return header.by.actor != reader and (event.visibility is None or reader in event.visibility)
 
-    most = min(params.max_bytes, ARMED_BYTES) if bounded else params.max_bytes
-    return Armed(reader, "read", after, min(params.limit, t.MAX_PAGE), most, sees)
+    # Where a surface shows as much as fits, one message is shown for certain; more are marked when they were laid out.
+    limit = 1 if bounded else min(params.limit, t.MAX_PAGE)
+    return Armed(reader, "read", after, limit, params.max_bytes, sees)
 
 
 def _shown(page: Page, after: Position, *, filtered: bool) -> list[tuple[Position, Position]]:

@@ -1,8 +1,9 @@
 """The one line that says what is new for an agent beside what it asked for: counts and names, no word a peer chose.
 
-Each change is said once to each window: that somebody knocks, that the person decided, that somebody came in, that
+Each change is said once to each window: that somebody knocks, that the person decided, that somebody came or left, that
 messages wait in a room, that an agent host lost its entry. Zero bytes when nothing changed. What an answer said itself
-is not said again. Names are labels, so the line may stand outside a fence.
+is not said again. Names are labels, so the line may stand outside a fence; a label can still be worded like a sentence,
+so each is short here and in quotes.
 """
 
 from __future__ import annotations
@@ -14,14 +15,18 @@ from parlerd.core.errors import Refused
 from parlerd.core.home import AgentRecord
 from parlerd.core.membership import present
 from parlerd.core.room import Room
-from parlerd.engine.callers import Caller, Told
+from parlerd.engine.callers import NOTHING, Caller, News, Said, Told
 from parlerd.engine.desk import Desk
 from parlerd.engine.reading import Reading, handle_of, is_for
 
 LOOK: Final = 20
 """New messages that are looked at for a handoff; a longer backlog is only counted."""
+MAX_SHOWN: Final = 32
+"""Characters of a name in a notice. No label holds a quote, so none ends the quotes around it."""
 MAX_NEWS: Final = 5
 """Pieces of news in one line; the rest is counted."""
+
+_News = tuple[News, str]
 
 
 class Notices:
@@ -31,46 +36,50 @@ class Notices:
         self._desk = desk
         self._reading = reading
 
-    async def line(self, caller: Caller, about: str = "") -> str:
-        """One line without a newline, or ''. A caller that is no agent yet has nothing waiting. The answer beside it is
-        `about` a room: what waits there, and what became of a request to come in, the answer said itself."""
+    async def line(self, caller: Caller, said: Said = NOTHING) -> str:
+        """One line without a newline, or ''. A caller that is no agent yet has nothing waiting. What the answer beside
+        it `said` itself is taken as told."""
         if caller.agent is None:
             return ""
-        me = self._desk.rooms.home.aggregate.state.agents[caller.agent]
-        found: list[str] = []
-        active = self._desk.rooms.home.aggregate.state.active.get(me.id)
+        found, told = await self._look(caller)
+        # At once, or not at all: what could not be looked at to the end is said by the next answer.
+        caller.told = told
+        lines = [line for kind, room, line in found if not said.covers(kind, room)]
+        more = f"; {len(lines) - MAX_NEWS} more: parler_rooms" if len(lines) > MAX_NEWS else ""
+        line = f"Meanwhile: {'; '.join(lines[:MAX_NEWS])}{more}." if lines else ""
+        return " ".join(part for part in (line, self._of_hosts(caller)) if part)
+
+    async def concerning(self, caller: Caller) -> bool:
+        """Whether somebody knocks, came or left, or the person decided, and this window was not told yet: what ends a
+        wait for messages. Tells nothing; who is in a room that this window was told nothing of is taken for known."""
+        if caller.via != "mcp" or caller.agent is None:
+            return False
+        found, told = await self._look(caller, messages=False)
+        for room, members in told.members.items():
+            caller.told.members.setdefault(room, members)
+        return bool(found)
+
+    async def _look(self, caller: Caller, *, messages: bool = True) -> tuple[list[tuple[News, str, str]], Told]:
+        """What is new for this window (kind, room, words), and what it was told once that was said."""
+        assert caller.agent is not None
+        home = self._desk.rooms.home.aggregate.state
+        me, active = home.agents[caller.agent], home.active.get(caller.agent)
+        told = caller.told.copy()
+        found: list[tuple[News, str, str]] = []
         memberships = self._desk.driver.store.memberships(me.id)
         for membership in sorted(memberships, key=lambda each: each.room != active):
             try:
                 room = (await self._desk.rooms.get(membership.room)).aggregate
-                found += self._at_door(caller.told, me, room, membership.state, said=membership.room == about)
+                news = self._at_door(told, me, room, membership.state, is_active=membership.room == active)
                 if membership.state == "member":
-                    found += self._of_people(caller.told, me, room)
-                    found += await self._of_messages(caller, me, room, said=membership.room == about)
+                    news += self._of_people(told, me, room)
+                    if messages:
+                        news += await self._of_messages(caller, told, me, room)
             except Refused:
                 continue
-        caller.told.begun = True
-        more = f"; {len(found) - MAX_NEWS} more: parler_rooms" if len(found) > MAX_NEWS else ""
-        news = f"Meanwhile: {'; '.join(found[:MAX_NEWS])}{more}." if found else ""
-        return " ".join(line for line in (news, self._of_hosts(caller)) if line)
-
-    async def concerning(self, caller: Caller) -> bool:
-        """Whether somebody knocks, came in, or the person decided, and this window was not told yet: what ends a wait
-        for messages. Tells nothing."""
-        if caller.via != "mcp" or caller.agent is None or not caller.told.begun:
-            return False
-        me = self._desk.rooms.home.aggregate.state.agents[caller.agent]
-        copy = caller.told.copy()
-        for membership in self._desk.driver.store.memberships(me.id):
-            try:
-                room = (await self._desk.rooms.get(membership.room)).aggregate
-                if self._at_door(copy, me, room, membership.state, said=False):
-                    return True
-                if membership.state == "member" and self._of_people(copy, me, room):
-                    return True
-            except Refused:
-                continue
-        return False
+            found += [(kind, str(membership.room), line) for kind, line in news]
+        told.begun = True
+        return found, told
 
     def _of_hosts(self, caller: Caller) -> str:
         """That a host dropped our entry: the agents of the others can pass it on."""
@@ -80,60 +89,74 @@ class Notices:
         caller.told.hosts = line
         return line
 
-    def _at_door(self, told: Told, me: AgentRecord, room: Room, state: str, *, said: bool) -> list[str]:
+    def _at_door(self, told: Told, me: AgentRecord, room: Room, state: str, *, is_active: bool) -> list[_News]:
         """What became of this agent's own request to come in."""
         name = room.state.room
+        if state == "pending" and room.state.closed:
+            state = "closed"
         before, told.doors[name] = told.doors.get(name, ""), state
-        if said or state == before:
+        if state == before:
             return []
+        if state == "closed":
+            return [("door", "the session that you asked to come into was closed")] if before else []
         if state == "pending":
             request = next((request for request in room.pending() if request.agent == me.id), None)
             if request is None:
                 return []
             code = self._desk.keys.join_code(request.id)
-            return [f"your request to come in waits for a person (your code is {code})"]
+            return [("door", f"your request to come in waits for a person (your code is {code})")]
         if state == "denied" and before:
-            return ["the person declined your request to come in"]
+            return [("door", "the person declined your request to come in")]
         let_in = before == "pending" or (not told.begun and room.state.owner != me.id)
         if state == "member" and let_in and not self._desk.driver.store.cursor(name, me.id).delivered:
             # What waits to be read there is said with it.
-            told.unread[name] = room.position
-            return [f"you were let into {room.state.name} (parler_recv gives what is there)"]
+            told.unread[name] = self._desk.driver.store.head(name).position
+            call = "parler_recv" if is_active else f'parler_recv {{"room":"{room.state.name}"}}'
+            return [("door", f"you were let into {_quoted(room.state.name)} ({call} gives what is there)")]
         return []
 
-    def _of_people(self, told: Told, me: AgentRecord, room: Room) -> list[str]:
-        """Who knocks at a room of this agent, and who came in."""
+    def _of_people(self, told: Told, me: AgentRecord, room: Room) -> list[_News]:
+        """Who knocks at a room of this agent, who was declined there, who came in and who left."""
         state = room.state
         present(state.members, me.id)
         if state.owner != me.id or state.closed:
             return []
-        found: list[str] = []
+        found: list[_News] = []
+        where = _quoted(state.name)
         here = frozenset(member.agent for member in state.members.values() if member.present)
         before, told.members[state.room] = told.members.get(state.room), here
         if before is not None:
-            found += [f"{handle_of(state, agent)} came into {state.name}" for agent in sorted(here - before - {me.id})]
+            moved = [(agent, "came into") for agent in sorted(here - before)]
+            moved += [(agent, "left") for agent in sorted(before - here)]
+            found += [("people", f"{_quoted(handle_of(state, agent))} {verb} {where}") for agent, verb in moved]
+        for request in state.requests.values():
+            if request.id in told.requests and request.state != "pending":
+                told.requests.discard(request.id)
+                if request.state == "denied":
+                    found.append(("people", f"{_quoted(request.name)} was declined at {where}"))
         knocking = [request for request in room.pending() if request.id not in told.requests]
         told.requests.update(request.id for request in knocking)
         if knocking:
             others = f" and {len(knocking) - 1} more" if len(knocking) > 1 else ""
             verb = "knock" if len(knocking) > 1 else "knocks"
-            found.append(f"{knocking[0].name}{others} {verb} at {state.name} (your user decides: parler_approve)")
+            who = f"{_quoted(knocking[0].name)}{others} {verb} at {where}"
+            found.append(("knock", f"{who} (your user decides: parler_approve)"))
         return found
 
-    async def _of_messages(self, caller: Caller, me: AgentRecord, room: Room, *, said: bool) -> list[str]:
-        # Not `quiet`: a line about what waits is not worth waiting for the batch in flight.
+    async def _of_messages(self, caller: Caller, told: Told, me: AgentRecord, room: Room) -> list[_News]:
+        # Not `quiet`: a line about what waits is not worth waiting for the batch in flight, which is none of it.
         state = room.state
         name = state.room
         present(state.members, me.id)
         cursor = self._desk.driver.store.cursor(name, me.id)
         after = max(cursor.acknowledged, caller.shown.get(name, cursor.acknowledged))
-        told = caller.told.unread.get(name, after)
+        before = told.unread.get(name, after)
         view = room.view(me.id)
         unread = self._reading.unread(room, view, after)
         if not unread:
             return []
-        caller.told.unread[name] = room.position
-        if said or (told > after and not self._reading.unread(room, view, told)):
+        told.unread[name] = self._desk.driver.store.head(name).position
+        if before > after and not self._reading.unread(room, view, before):
             return []
         page = await self._reading.page(room, view, after, limit=LOOK, skip_own=True)
         handed = any(
@@ -142,4 +165,9 @@ class Notices:
             and is_for(state, me.id, stored.header.event)
             for stored in page.messages
         )
-        return [f"{unread} new in {state.name}" + (", the turn among them" if handed else "")]
+        return [("unread", f"{unread} new in {_quoted(state.name)}" + (", the turn among them" if handed else ""))]
+
+
+def _quoted(name: str) -> str:
+    """A name that others chose, to be seen as one."""
+    return f"'{name}'" if len(name) <= MAX_SHOWN else f"'{name[: MAX_SHOWN - 3]}...'"

@@ -105,12 +105,14 @@ class Reading:
         reader: AgentId,
         after: Position,
         *,
+        stood: Position,
         limit: int,
         fits: Fitting | None,
         skip_own: bool = False,
     ) -> Context:
-        """The recap, if it follows `after`, and the newest messages, as many as `limit` and the surface allow."""
-        state, stood = room.state, room.position
+        """The recap, if it follows `after`, and the newest messages, as many as `limit` and the surface allow. `stood`
+        is where the room was when nothing of it was on its way to the store."""
+        state = room.state
         view, you = room.view(reader), handle_of(state, reader)
         tail = await self.tail(room, view, limit=limit)
         stored = [m for m in tail.messages if m.header.position > after]

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Callable
+
+import trio
 
 from parlerd import process
 from parlerd.core.errors import ParlerError
@@ -25,7 +28,18 @@ def check(sock: socket.socket) -> PeerProcess:
         raise ParlerError("not_permitted", "The other side could not be identified.") from None
     if peer.uid != os.geteuid():
         raise ParlerError("not_permitted", uid=peer.uid)
-    return PeerProcess(pid=peer.pid, uid=peer.uid, program=process.program_of(peer.pid))
+    program = process.program_of(peer.pid)
+    return PeerProcess(pid=peer.pid, uid=peer.uid, program=program, group=process.group_of(peer.pid))
+
+
+async def line_of(peer: PeerProcess) -> process.Line | None:
+    """Whom the other side descends from; None when that cannot be seen, as from another pid namespace."""
+    if sys.platform == "darwin":
+        # A program is run for each ancestor there.
+        line = await trio.to_thread.run_sync(process.line_of, peer.pid)
+    else:
+        line = process.line_of(peer.pid)
+    return line if line.above else None
 
 
 def inspector(hosts: process.Hosts) -> Callable[[PeerProcess], PeerProcess]:
@@ -45,6 +59,7 @@ def inspector(hosts: process.Hosts) -> Callable[[PeerProcess], PeerProcess]:
             agent_host=facts.agent_host,
             terminal=facts.terminal,
             editor=facts.editor,
+            group=peer.group,
         )
 
     return inspect

@@ -11,6 +11,7 @@ properties without `oneOf`, `anyOf` or `$ref` (agent hosts reject those), and wh
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final, Literal
@@ -271,6 +272,8 @@ def resolve(tool: Tool, arguments: Mapping[str, Any]) -> Meaning:
             raise _refuse(tool, name, f"{tool.name} has no argument {_shown(name)}.")
         if value == "" and not argument.free and not argument.required:
             continue
+        if value == [] and name == "visible_to":
+            raise _refuse(tool, name, "visible_to names nobody: name the agents who may see it, or leave it out.")
         if argument.only and verb not in argument.only:
             raise _refuse(tool, name, f"{name} goes with the action {' or '.join(argument.only)}.")
         fields[argument.field or name] = _value(tool, argument, value)
@@ -293,7 +296,26 @@ def _params(tool: Tool, operation: Operation, fields: dict[str, Any]) -> t.Param
     try:
         return msgspec.convert(fields, shape)
     except msgspec.ValidationError as error:
-        raise _refuse(tool, "", str(error).replace("`$.", "`")) from None
+        raise _refuse(tool, "", _plainly(str(error))) from None
+
+
+_MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
+_AT: Final = re.compile(r" - at `\$\.(\w+)")
+_RULES: Final = {
+    "kind": "kind is one word of letters, digits and . _ / -, at most 64 characters.",
+    "idempotency key": "key is 1 to 128 of letters, digits and . _ : -",
+}
+
+
+def _plainly(said: str) -> str:
+    """What a validator says, in words for whoever made the call."""
+    if missing := _MISSING.search(said):
+        return f"{missing[1]} is missing."
+    at = _AT.search(said)
+    if at is None:
+        return said
+    rule = _RULES.get("idempotency key" if at[1] == "key" and "regex" in said else at[1])
+    return rule or f"{at[1]} is not valid: {said.partition(' - at ')[0]}."
 
 
 @cache

@@ -147,7 +147,7 @@ def test_the_log_of_a_room_of_the_first_version_still_folds_to_that_room() -> No
         ("dan", "denied"),
         ("ben", "approved"),
         ("cat", "approved"),
-        ("eve", "denied"),  # by the closing
+        ("eve", "closed"),
     ]
     assert [(key.gated, key.uses, key.revoked) for key in state.keys.values()] == [(True, 2, True)]
     assert room.view(OWNER.id).spans == ((2, None),)

@@ -104,7 +104,9 @@ def test_with_several_knocking_one_has_to_be_named() -> None:
         with pytest.raises(Refused) as raised:
             await ask(engine, Person("K7QD"))
         assert raised.value.code == "ambiguous_name"
-        assert len(raised.value.details["candidates"]) == 2
+        assert raised.value.tool_hint == (
+            'parler_approve {"agent":"codex@repo","room":"auth"} or parler_approve {"agent":"other@repo","room":"auth"}'
+        )
         assert (await ask(engine, Person("K7QD"), agent="other@repo")).status == "approved"
 
     run(main)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from mcp_server.budget import Budget
-from mcp_server.fence import Fencer
 from mcp_server.heard import Decision, Entry, Heard, Knock, Part, hear
 from mcp_server.tools.failures import failure
 from mcp_server.tools.results import Scribe
@@ -33,7 +32,7 @@ def heard(result: t.Result, *, offset: int = 0, room: str | None = None, page: i
 def test_a_text_is_heard_to_the_letter_and_says_nothing_by_itself(text: str) -> None:
     found = heard(answers.page(message(text, seq=7)))
     assert (found.texts, found.seqs, found.sent) == ([text], [7], 0)
-    assert found.said == "1 in auth-redesign:\n"
+    assert found.said == "1 new in auth-redesign:\n"
 
 
 def test_the_facts_of_a_message_are_heard() -> None:
@@ -132,7 +131,7 @@ def test_lists_are_heard_line_by_line() -> None:
 
     reached = [t.StageReached(stage="stored", at=AT), t.StageReached(stage="acknowledged", at=AT)]
     why = heard(t.WhyResult(id="m", room="r", readers=[t.ReaderLadder(agent="U", name="ann", stages=reached)]))
-    assert [(entry.name, entry.words) for entry in why.entries] == [("ann", ("stored", "acknowledged"))]
+    assert [(entry.name, entry.facts[0].split()[:2]) for entry in why.entries] == [("ann", ["stored", "acknowledged"])]
 
 
 def test_who_knocks_and_what_was_decided_are_heard() -> None:
@@ -147,9 +146,9 @@ def test_who_knocks_and_what_was_decided_are_heard() -> None:
 
 
 def test_an_error_is_heard_with_its_key_and_whether_the_call_can_be_made_again() -> None:
-    lost = hear(failure(ParlerError("connection_lost"), Fencer(), "k1") + "\n")
+    lost = hear(failure(ParlerError("connection_lost"), Scribe(), "k1") + "\n")
     assert (lost.error, lost.is_retryable, lost.retry_key) == ("connection_lost", True, "k1")
-    refused = hear(failure(ParlerError("no_such_room"), Fencer()))
+    refused = hear(failure(ParlerError("no_such_room"), Scribe()))
     assert (refused.error, refused.is_retryable, refused.retry_key, refused.entries) == ("no_such_room", False, "", [])
 
 

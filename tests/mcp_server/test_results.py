@@ -13,7 +13,6 @@ import pytest
 from configs.hosts import HOSTS
 from configs.model import Host
 from mcp_server.budget import PAGE, Budget
-from mcp_server.fence import Fencer
 from mcp_server.heard import hear
 from mcp_server.tools import results
 from mcp_server.tools.failures import failure
@@ -98,7 +97,7 @@ def test_a_text_is_one_block_that_ends_in_a_newline(shape: type[t.Result]) -> No
 
 def test_no_answer_to_a_tool_names_an_option_or_a_command_but_for_the_person() -> None:
     spoken = [shown(filled(shape)) for shape in SHOWN if shape is not t.JoinedSession]
-    spoken += [failure(ParlerError(code), Fencer()) for code in ERRORS if code not in NOT_OVER_MCP]
+    spoken += [failure(ParlerError(code), Scribe()) for code in ERRORS if code not in NOT_OVER_MCP]
     for text in spoken:
         for sentence in re.split(r"(?<=[.:]) |\n", outside(text)):
             if re.search(r"(?<!\S)--[a-z]|(?<![\w/])parler (?!session KEY)[a-z]", sentence):
@@ -111,14 +110,14 @@ NOT_OVER_MCP = {"needs_yes"}
 
 def test_an_error_fences_what_its_details_repeat() -> None:
     error = ParlerError("ambiguous_name", candidates=[{"name": CANARY, "id": "U1"}], room=CANARY, limit=3)
-    text = failure(error, Fencer())
+    text = failure(error, Scribe())
     assert "CANARY" not in outside(text)
     assert "U1" in text
 
 
 def test_an_error_says_code_hint_example_and_when_to_try_again() -> None:
     error = ParlerError("busy", retry_after_ms=200, example="parler_recv {}")
-    text = failure(error, Fencer(), "k-1")
+    text = failure(error, Scribe(), "k-1")
     for said in ("busy: ", error.hint, "200 ms", "parler_recv {}", "key k-1"):
         assert said in text
 
@@ -140,7 +139,7 @@ def special(**about: Any) -> str:
 
 def test_a_message_shows_its_number_and_author_and_nothing_that_is_usual() -> None:
     lines = shown(page(["hello"])).splitlines()
-    assert lines[0] == "1 in auth:"
+    assert lines[0] == "1 new in auth:"
     assert re.fullmatch(r"\[peer \w{8} #1 alice@repo\]", lines[1])
     assert lines[2] == "hello"
 

@@ -18,7 +18,7 @@ from mcp_server.heard import Heard, hear
 from mcp_server.window import PROGRESS_WAIT_MS, REPLAY_SECONDS, Answer, Window, idempotency_key, lost_writes
 from parlerd.core.errors import Refused, StoreError
 from parlerd.core.model import Millis, Position
-from parlerd.engine.callers import Caller
+from parlerd.engine.callers import NOTHING, Caller, Said
 from parlerd.engine.messaging import LONG_BACKLOG
 from parlerd.operations import types as t
 from parlerd.operations.traits import HostTraits
@@ -335,7 +335,7 @@ def test_a_notice_in_an_answer_that_was_dropped_is_said_again() -> None:
             await heard(window, 2)
             await (await served.agent("carol")).send("news", room="other")
             for id in (3, 4):
-                assert "1 new in other" in (await call(window, id, "parler_recv", room="x")).text
+                assert "1 new in 'other'" in (await call(window, id, "parler_recv", room="x")).text
                 window.settled(id, written=False)
 
     in_engine(main)
@@ -487,8 +487,13 @@ def test_an_error_is_held_to_what_the_host_shows_of_one() -> None:
         engine.script["message.send"] = Refused("ambiguous_name", candidates=[f"agent-{n}" for n in range(1_000)])
         answer = await call(window, 1, "parler_send", text="hi")
         assert answer.is_error
+        assert "agent-9, and 990 more\n" in answer.text
+        engine.script["message.send"] = Refused("ambiguous_name", candidates=[f"a name {n} " * 9 for n in range(99)])
+        answer = await call(window, 2, "parler_send", text="hi")
+        # What is wrong and what to do come whole; what does not fit beside that is left out, and no fence is left open.
         assert len(answer.text) <= 900
-        assert answer.text.endswith(" ...\n")
+        assert answer.text.count("[peer ") == answer.text.count("[end ")
+        assert answer.text.startswith("ambiguous_name: ")
 
     run(main)
 
@@ -785,7 +790,7 @@ def test_an_answer_stands_when_what_else_waits_cannot_be_said() -> None:
         window = Window(engine, caller())
         engine.post("one")
 
-        async def fails(caller: Caller, about: str = "") -> str:
+        async def fails(caller: Caller, said: Said = NOTHING) -> str:
             await trio.lowlevel.checkpoint()
             raise StoreError("store_locked")
 

@@ -79,7 +79,7 @@ class Door:
         last = self.last(who)
         if who in self.inside and key in self.keys:
             return "member"
-        if last is not None and last.key == key and last.answer in ("pending", "denied"):
+        if last is not None and last.key == key and last.answer != "approved":
             return last.answer
         if not self.works(key, who):
             return "unknown_key"
@@ -162,7 +162,7 @@ class Door:
         self.closed = True
         for asked in self.asked:
             if asked.answer == "pending":
-                asked.answer = "denied"
+                asked.answer = "room_closed"
 
     def revoke(self, key: KeyId, by: Agent, principal: PrincipalId | None) -> str:
         if key not in self.keys:
@@ -209,7 +209,7 @@ class Approvals(RuleBasedStateMachine):
     @rule(who=agents, key=keys)
     def knock(self, who: Agent, key: KeyId) -> None:
         expected = self.door.knock(who, key)
-        if expected in ("unknown_key", "too_many_pending"):
+        if expected in ("unknown_key", "too_many_pending", "room_closed"):
             with refused(expected) as caught:
                 self.room.knock(who, key)
             assert expected != "unknown_key" or caught.value.body() == Refused("unknown_key").body()

@@ -16,7 +16,7 @@ import trio
 
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import AgentId, PeerText, Position, RoomId
-from parlerd.engine.callers import Caller
+from parlerd.engine.callers import NOTHING, Caller, Said
 from parlerd.operations import types as t
 from parlerd.wire.messages import Hello
 
@@ -136,7 +136,7 @@ class FakeMcpEngine:
         shown, caller.shown = caller.shown, {}
         self.acknowledged = max([self.acknowledged, *shown.values()])
 
-    async def notice(self, caller: Caller, about: str = "") -> str:
+    async def notice(self, caller: Caller, said: Said = NOTHING) -> str:
         await trio.lowlevel.checkpoint()
         return self.line
 
