@@ -26,14 +26,14 @@ RECORD: Final = HERE / "hosts.json"
 BEGIN: Final = "<!-- hosts: made by `python docs/render.py` from docs/hosts.json -->\n"
 END: Final = "<!-- /hosts -->\n"
 PROMISES: Final[Mapping[str, str]] = {
-    "connected": "starts Parler and says it is connected",
-    "tools": "lists its tools",
-    "call": "carries a call there and back",
+    "connected": "starts Parler and reports it as connected",
+    "tools": "lists the tools",
+    "call": "calls a tool and gets the answer",
     "opens": "opens a session and hands the turn on",
-    "joins": "joins one and gets the turn",
-    "form": "passes on the person's form, in which only the newcomer's code decides",
-    "woken": "is woken when idle",
-    "restored": "gets its file back after `--remove`",
+    "joins": "joins a session and gets the turn",
+    "form": "shows the approval form",
+    "woken": "wakes when idle",
+    "restored": "gets its settings file back after `--remove`",
 }
 """What a test with a real program can show, in a table's words."""
 _FORMATS: Final = {"json": "JSON", "jsonc": "JSON with comments", "toml": "TOML", "yaml": "YAML"}
@@ -115,8 +115,8 @@ def readme_with_table(readme: str) -> str:
     others = ", ".join(f"`{host.id}`" for host in HOSTS if host.id not in record["hosts"])
     table = "".join(_seen(record, with_version=False))
     note = (
-        f"Seen on {record['day']} with the releases in [agent hosts](docs/hosts.md). Written after the "
-        f"documentation of these, which were not run: {others}."
+        f"Tested on {record['day']} with the releases that [agent hosts](docs/hosts.md) lists. The support for these "
+        f"hosts follows their documentation, and their programs were not run: {others}."
     )
     note = fill(note, WIDTH, break_on_hyphens=False, break_long_words=False)
     return f"{before}{BEGIN}\n{table}\n{note}\n\n{END}{after}"

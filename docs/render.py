@@ -4,6 +4,7 @@
     parlerd.cli, parlerd.operations -------> cli.md
     mcp_server.static, .operations.tools --> mcp.md, with the answers of docs.answers
     docs.hosts ----------------------------> hosts.md, and the table of hosts in README.md
+    docs.picture --------------------------> approvals.svg
 
 A page here never says what a command, tool or code does in words of its own: those stand in the tables it is made
 from. A test compares what is written with what would be. Not here: pages that explain (the rest of this folder).
@@ -26,6 +27,7 @@ import msgspec  # noqa: E402 - from here on the checkout's own packages are foun
 
 from docs.answers import answers  # noqa: E402
 from docs.hosts import hosts_page, readme_with_table  # noqa: E402
+from docs.picture import PICTURE, picture  # noqa: E402
 from mcp_server import prompts, resources  # noqa: E402
 from parlerd.cli.commands import COMMANDS, GROUP_SUMMARY, Command, summary  # noqa: E402
 from parlerd.cli.main import handler_of, parser_of  # noqa: E402
@@ -164,8 +166,14 @@ person, this home, or a peer.
 
 
 def pages() -> dict[str, str]:
-    """Every generated page by its file name."""
-    return {"errors.md": errors_page(), "cli.md": cli_page(), "mcp.md": mcp_page(), "hosts.md": hosts_page(MADE)}
+    """Every generated page, and the picture, by file name."""
+    return {
+        "errors.md": errors_page(),
+        "cli.md": cli_page(),
+        "mcp.md": mcp_page(),
+        "hosts.md": hosts_page(MADE),
+        PICTURE.name: picture(),
+    }
 
 
 # -- errors --------------------------------------------------------------------------------------------------
