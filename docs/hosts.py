@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from textwrap import fill
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from configs.hosts import HOSTS
 from configs.model import Consent, Host, Shim, System
@@ -25,17 +25,39 @@ WIDTH: Final = 118
 RECORD: Final = HERE / "hosts.json"
 BEGIN: Final = "<!-- hosts: made by `python docs/render.py` from docs/hosts.json -->\n"
 END: Final = "<!-- /hosts -->\n"
-PROMISES: Final[Mapping[str, str]] = {
-    "connected": "starts Parler and reports it as connected",
-    "tools": "lists the tools",
-    "call": "calls a tool and gets the answer",
-    "opens": "opens a session and hands the turn on",
-    "joins": "joins a session and gets the turn",
-    "form": "shows the approval form",
-    "woken": "wakes when idle",
-    "restored": "gets its settings file back after `--remove`",
+
+
+class Promise(NamedTuple):
+    """What a test with a real program can show: the head of a column, and a sentence about it."""
+
+    column: str
+    meaning: str
+
+
+PROMISES: Final[Mapping[str, Promise]] = {
+    "connected": Promise("connects", "The program starts Parler from the entry that `parler connect` wrote."),
+    "tools": Promise("lists the tools", "Its model is offered Parler's tools, or finds them by the host's own search."),
+    "call": Promise("calls a tool", "A call of its model reaches Parler, and the answer reaches the model."),
+    "opens": Promise(
+        "opens", "Its model opens a session, answers whoever came, and hands the turn over, with no call in vain."
+    ),
+    "joins": Promise("joins", "Its model knocks with a key, is let in by a person, asks, and is handed the turn."),
+    "recap": Promise("long recap", "A recap of 30,000 characters arrives whole, in as few calls as the host allows."),
+    "messages": Promise("60 messages", "Sixty short messages arrive, each once and in order."),
+    "killed": Promise("killed", "The program is killed between two pages: what its model did not get comes later."),
+    "form": Promise("approval form", "It shows the person the approval form, and nothing else fills it in."),
+    "woken": Promise("woken", "An idle conversation begins a turn when a message comes."),
+    "restored": Promise("restored", "After `--remove` its settings are as they were."),
 }
-"""What a test with a real program can show, in a table's words."""
+SUMMARY: Final[Mapping[str, tuple[str, ...]]] = {
+    "connects": ("connected",),
+    "opens and joins": ("opens", "joins"),
+    "long and many messages arrive whole": ("recap", "messages", "killed"),
+    "approval form": ("form",),
+    "woken when idle": ("woken",),
+    "settings restored": ("restored",),
+}
+"""The columns of the README's table, and what has to hold for a yes."""
 _FORMATS: Final = {"json": "JSON", "jsonc": "JSON with comments", "toml": "TOML", "yaml": "YAML"}
 _REWRITES: Final = "The host writes this file itself, so the daemon watches the file"
 
@@ -51,13 +73,14 @@ The command in every entry names the Python that Parler runs with, the program i
 home. All paths are absolute, and nothing depends on PATH, on the directory or on a variable, because hosts pass on none
 of these reliably. The entry holds no secret.
 
-## Tested with the real programs
+## Tested
 
 """
 PROVED: Final = """\
-A test run on {day} ({system}) installed these programs, connected each of them with `parler connect` in a home
-that had other servers and comments in the host's file, and asked the program itself. No program was logged in. Where a
-program needs a model, a scripted one on the same machine said what the test wanted. An empty cell means untested.
+This table was tested with the real programs on {day} ({system}); empty means untested. Each program was
+installed, connected with `parler connect` and run, and no program was logged in. The model was a script on the same
+machine that follows what Parler's texts say, and a test counts only what arrived at this script. The hosts meet in a
+ring of pairs, so that each host opens a session once and joins a session once.
 
 """
 UNSEEN: Final = """\
@@ -69,7 +92,7 @@ The sections below follow the documentation of these hosts.
 The inspector of the Model Context Protocol checks the tools' schemas with `--strict`, and finds Parler in its eras
 `legacy` and `auto`.
 
-`python -m tests.e2e.hosts.install` fetches the programs into `~/.cache/parler-hosts` (2 GB; `PARLER_HOSTS_CACHE`
+`python -m tests.e2e.hosts.install` fetches the programs into `~/.cache/parler-hosts` (3 GB; `PARLER_HOSTS_CACHE`
 names another folder, `--latest` takes the newest releases). `PARLER_HOSTS_RECORD=docs/hosts.json python -m pytest
 tests/e2e/hosts` and then `python docs/render.py` make this table again. `./install.sh --test` spends at most four
 minutes on fetching the programs, and goes on without those that it could not get; with `PARLER_HOSTS=0` it fetches
@@ -97,7 +120,8 @@ def hosts_page(made: str) -> str:
     record = _record()
     parts = [made, "\n", HEAD]
     parts.append(PROVED.format(day=record["day"], system=record["system"]))
-    parts += _seen(record, with_version=True)
+    parts += _seen(record, whole=True)
+    parts += ["\n", *(f"- **{promise.column}**: {promise.meaning}\n" for promise in PROMISES.values())]
     names = ", ".join(host.name for host in HOSTS if host.id not in record["hosts"])
     parts += ["\n", UNSEEN.format(names=fill(names, WIDTH))]
     parts.append(FILES_HEAD)
@@ -114,7 +138,7 @@ def readme_with_table(readme: str) -> str:
     _, _, after = rest.partition(END)
     record = _record()
     others = ", ".join(f"`{host.id}`" for host in HOSTS if host.id not in record["hosts"])
-    table = "".join(_seen(record, with_version=False))
+    table = "".join(_seen(record, whole=False))
     note = (
         f"Tested on {record['day']} with the releases that [agent hosts](docs/hosts.md) lists. The support for these "
         f"hosts follows their documentation, and their programs were not run: {others}."
@@ -128,16 +152,18 @@ def _record() -> dict[str, Any]:
     return record
 
 
-def _seen(record: dict[str, Any], *, with_version: bool) -> list[str]:
-    columns = [promise for promise in PROMISES if any(promise in each["proved"] for each in record["hosts"].values())]
+def _seen(record: dict[str, Any], *, whole: bool) -> list[str]:
+    """The table of what was tested: `whole` with each promise, else its summary."""
+    columns = {promise.column: (id,) for id, promise in PROMISES.items()} if whole else SUMMARY
+    proved = {id: set(about["proved"]) for id, about in record["hosts"].items()}
+    shown = [column for column, needed in columns.items() if any(set(needed) <= held for held in proved.values())]
     names = {host.id: host.name for host in HOSTS} | {"inspector": "MCP inspector"}
-    order = [*(host.id for host in HOSTS), "inspector"]
     rows = []
-    for id in sorted(record["hosts"], key=order.index):
-        about = record["hosts"][id]
-        marks = ["yes" if promise in about["proved"] else "" for promise in columns]
-        rows.append((names[id], *([about["version"]] if with_version else [f"`{id}`"]), *marks))
-    return _table(("host", "release" if with_version else "id", *(PROMISES[promise] for promise in columns)), rows)
+    for id in sorted(record["hosts"], key=list(names).index):
+        second = record["hosts"][id]["version"] if whole else f"`{id}`"
+        marks = ["yes" if set(columns[column]) <= proved[id] else "" for column in shown]
+        rows.append((names[id], second, *marks))
+    return _table(("host", "release" if whole else "id", *shown), rows)
 
 
 def _section(host: Host) -> list[str]:

@@ -81,6 +81,14 @@ CONVERSATIONS = ("CLAUDE_CODE_SESSION_ID", "COPILOT_AGENT_SESSION_ID", "GROK_SES
 """The variables in which hosts name a conversation. A test compares `configs.hosts`."""
 
 
+FORBIDDEN = "This program may not connect to the daemon's socket; a sandbox around it forbids that."
+"""Said where connecting is not allowed, which does not tell whether a daemon runs. Source: `parlerd.client.link`."""
+
+
+class NotOurs(ValueError):
+    """The socket of this home is another user's."""
+
+
 class NotJson(Exception):
     """A line that is no JSON."""
 
@@ -440,7 +448,8 @@ class Starter:
         for target, source in ((0, null), (1, log), (2, log)):
             posix.dup2(source, target)
         posix.closerange(3, 4096)
-        kept = {b"PATH": posix.environ.get(b"PATH", b"/usr/local/bin:/usr/bin:/bin")}
+        # That an agent host is above is not to be seen of the daemon any more, which is nobody's child.
+        kept = {b"PARLER_STARTED_BELOW": b"agent", b"PATH": posix.environ.get(b"PATH", b"/usr/local/bin:/usr/bin:/bin")}
         for name in (b"HOME", b"LANG"):
             if name in posix.environ:
                 kept[name] = posix.environ[name]
@@ -790,18 +799,20 @@ class Shim:
         try:
             endpoint = self._home + "/run/endpoint"
             if posix.stat(endpoint).st_uid != posix.geteuid():
-                raise PermissionError(1, "not ours")
+                raise NotOurs
             path = read_file(endpoint).decode("utf-8", "surrogateescape").strip()
             sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
             sock.setblocking(False)
             sock.connect(path)
             if peer_uid(sock) not in (posix.geteuid(), -1):
-                raise PermissionError(1, "not ours")
+                raise NotOurs
         except (OSError, ValueError) as error:
             if sock is not None:
                 sock.close()
-            if isinstance(error, PermissionError):
+            if isinstance(error, NotOurs):
                 self._reason = "The socket of this home belongs to another user."
+            elif isinstance(error, PermissionError):
+                self._reason = FORBIDDEN
             starting = now - self._starter.started < STARTING_S
             cap = 0.1 if starting else 1.0 if now - self._lost_at < FAST_TRIES_S else SLOW_TRY_S
             self._pause = min(self._pause * 1.5, cap)

@@ -11,11 +11,11 @@ import argparse
 import os
 import sys
 
-from parlerd import __version__
+from parlerd import __version__, process
 from parlerd.core.errors import ParlerError
 from parlerd.hardening import harden
 from parlerd.ipc.listener import locked
-from parlerd.paths import home_from, prepare
+from parlerd.paths import STARTED_BELOW, home_from, prepare
 
 EXIT_FAILED = 1
 EXIT_ALREADY_RUNNING = 75  # EX_TEMPFAIL of sysexits(3); parlerd.client.launch knows it
@@ -27,15 +27,17 @@ def entry() -> None:
     parser.add_argument("--home", help="the home to serve (default: PARLER_HOME, else ~/.parler)")
     parser.add_argument("--version", action="version", version=f"parlerd {__version__}")
     home = home_from(os.environ, parser.parse_args().home)
+    # Before the environment is cleared: it tells as well.
+    below_agent = STARTED_BELOW in os.environ or bool(process.facts_of(os.getpid()).agent_host)
     harden()
     try:
         prepare(home)
         # After a crash every client and window starts a daemon. All but one end here, before what is slow to import.
-        with locked(home.lock):
+        with locked(home):
             # Imported here: what the daemon is made of must not read the environment it was started with.
             from parlerd import daemon
 
-            daemon.run(home)
+            daemon.run(home, below_agent=below_agent)
     except ParlerError as error:
         # One line, with the code in front: parlerd.client.launch reads it.
         print(f"parlerd: {error.code}: {error.message} {error.hint}".replace("\n", " "), file=sys.stderr)

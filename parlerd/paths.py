@@ -20,6 +20,12 @@ MAX_SOCKET_PATH: Final = 100
 """Bytes. The kernel's limit is 108 on Linux and 104 on macOS, the final zero included."""
 
 
+SHORTER: Final = "Take a home with a shorter path (PARLER_HOME, or --home): its socket stands inside it then."
+STARTED_BELOW: Final = "PARLER_STARTED_BELOW"
+"""A variable that whoever starts a daemon sets for it when an agent host is above: what it starts leaves no trace of
+that. `mcp_server.pipe` sets it always."""
+
+
 class Home:
     """The paths of one home. `explicit` says that the person named it on the command line. Equal when the root is.
 
@@ -108,6 +114,11 @@ class Home:
         return self.root / "connect"
 
     @property
+    def floor(self) -> Path:
+        """How strictly this home approved when it was last served."""
+        return self.root / "approval.json"
+
+    @property
     def settings(self) -> Path:
         return self.root / "settings.toml"
 
@@ -140,7 +151,13 @@ def prepare(home: Home) -> None:
     if home.socket.parent != home.run:
         directories += [home.socket.parent.parent, home.socket.parent]
     for directory in directories:
-        _private_directory(directory)
+        try:
+            _private_directory(directory)
+        except ParlerError as error:
+            if home.root not in (directory, *directory.parents):
+                # Nobody can make what another user holds below /tmp one's own.
+                raise ParlerError(error.code, error.message, hint=SHORTER, **error.details) from error
+            raise
 
 
 def _private_directory(path: Path) -> None:

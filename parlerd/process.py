@@ -99,6 +99,13 @@ class Facts(NamedTuple):
     terminal: bool
 
 
+class Line(NamedTuple):
+    """The processes above one, its parent first. `host` is the agent host that the last of them is, or empty."""
+
+    above: tuple[int, ...]
+    host: str
+
+
 class _Process(NamedTuple):
     parent: int
     terminal: bool
@@ -157,6 +164,26 @@ def program_of(pid: int) -> str:
         return _text(pid, "comm").rstrip("\n")
     except OSError:
         return ""
+
+
+def group_of(pid: int) -> int:
+    """The session of processes that a process runs in, as `setsid` made it; 0 when it cannot be seen."""
+    try:
+        return os.getsid(pid) if pid > 0 else 0
+    except OSError:
+        return 0
+
+
+def line_of(pid: int) -> Line:
+    """Whom a process descends from, up to the agent host that it runs under, or as far as can be seen."""
+    above: list[int] = []
+    process = _look(pid) if pid > 1 else None
+    while process is not None and process.parent > 1 and len(above) < _MAX_ANCESTORS:
+        above.append(process.parent)
+        process = _look(process.parent)
+        if process is not None and (host := _host_of(process.words)):
+            return Line(tuple(above), host)
+    return Line(tuple(above), "")
 
 
 def facts_of(pid: int) -> Facts:

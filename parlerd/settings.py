@@ -1,5 +1,8 @@
 """The person's settings, typed: defaults, then `<home>/settings.toml`, then `PARLER_<NAME>` in the environment.
 
+How a home approves is the person's, and agents run with environments of their own: there the environment may ask for
+more than the file and never for less.
+
 A setting `approval_minimum` is `minimum` in the table `[approval]` of the file and `PARLER_APPROVAL_MINIMUM` in the
 environment. What the file says and nobody knows is an error: a misspelt policy must not silently be the default.
 Variables of the environment that are not settings are left alone. Above: programs. Below: `parlerd.core`.
@@ -17,7 +20,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from parlerd.core.errors import ParlerError
-from parlerd.core.model import DEFAULT_KEY_TTL_MS, DEFAULT_KEY_USES, Millis, Proof
+from parlerd.core.model import DEFAULT_KEY_TTL_MS, DEFAULT_KEY_USES, PROOF_ORDER, Millis, Proof
 
 Era = Literal["legacy", "modern"]
 
@@ -90,11 +93,33 @@ def load_settings(path: Path, env: Mapping[str, str] = os.environ) -> Settings:
     Raises `ParlerError(invalid_settings)`, which names the file or variable and what is wrong with it.
     """
     values = _from_file(path)
+    floor = _convert(values, str(path))
     for name in Settings.__struct_fields__:
         variable = f"PARLER_{name.upper()}"
         if (text := env.get(variable)) is not None:
             values[name] = _from_text(variable, name, text)
+            if is_weaker(_convert(values, variable), floor):
+                # Said and not passed over: whoever set it would otherwise believe that it holds.
+                raise _invalid(
+                    variable, f"the environment may only ask for more than the settings; weaken it in {path}"
+                )
     return _convert(values, str(path))
+
+
+def is_weaker(settings: Settings, than: Settings) -> bool:
+    """Whether agents come in more easily under `settings` than under the others."""
+    return (than.approval_default and not settings.approval_default) or (
+        PROOF_ORDER.index(settings.approval_minimum) < PROOF_ORDER.index(than.approval_minimum)
+    )
+
+
+def at_least(settings: Settings, floor: Settings) -> Settings:
+    """`settings`, with the approval of `floor` wherever that is stricter."""
+    return msgspec.structs.replace(
+        settings,
+        approval_default=settings.approval_default or floor.approval_default,
+        approval_minimum=max(settings.approval_minimum, floor.approval_minimum, key=PROOF_ORDER.index),
+    )
 
 
 def _from_file(path: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from parlerd import __version__
 from parlerd.cli.context import Context, unreachable
-from parlerd.cli.daemon import answers
+from parlerd.cli.daemon import at_socket, hidden
 from parlerd.cli.doctor_hosts import host_checks
 from parlerd.cli.handlers import Handler
 from parlerd.cli.output import DONE, FAILED
@@ -25,8 +25,10 @@ from parlerd.cli.parsing import Parser
 from parlerd.cli.program import PACKAGED_SHIM
 from parlerd.cli.render import moment, span_of
 from parlerd.client.launch import last_failure
+from parlerd.client.link import FORBIDDEN
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
+from parlerd.paths import SHORTER
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -118,13 +120,32 @@ def _home(home: Home) -> Iterator[t.Check]:
     shown = ", ".join(str(path.relative_to(root)) for path in loose[:5])
     fix = "chmod -R go-rwx " + str(root)
     yield _check("private files", not loose, f"others can read: {shown}" if loose else "only you can read them", fix)
+    yield from _socket_folder(home)
     if not os.access(root, os.W_OK | os.X_OK):
         yield _check("writable", False, f"{root} cannot be written", "Check its owner and mode, or set PARLER_HOME.")
 
 
+def _socket_folder(home: Home) -> Iterator[t.Check]:
+    """Of a home with a long path the socket stands in a folder of its own below /tmp, which others may have made."""
+    if home.socket.parent == home.run:
+        return
+    for folder in (home.socket.parent.parent, home.socket.parent):
+        try:
+            info = folder.lstat()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            yield _check("socket", False, f"{folder} cannot be looked at: {error.strerror}", SHORTER)
+            return
+        if wrong := _unsafe(info, directory=True):
+            detail = f"the path of this home is too long for a socket, so it is to stand in {folder}, and {wrong}"
+            yield _check("socket", False, detail, SHORTER)
+            return
+
+
 def _private_files(home: Home) -> Iterator[Path]:
     yield from (home.run, home.keys, home.backups, home.connect, home.log.parent)
-    yield from (home.log, home.settings, home.endpoint)
+    yield from (home.log, home.settings, home.floor, home.endpoint)
     for folder, pattern in ((home.root, "parler.db*"), (home.keys, "*"), (home.backups, "*"), (home.connect, "*")):
         if folder.is_dir() and os.access(folder, os.R_OK | os.X_OK):
             yield from sorted(folder.glob(pattern))
@@ -152,9 +173,14 @@ def _daemon(ctx: Context) -> Iterator[t.Check]:
     try:
         info = ctx.call("daemon.status", t.DaemonStatus(), t.DaemonInfo, start=False)
     except ParlerError as error:
+        where = at_socket(ctx.home)
         if error.code != "unreachable":
             yield _check("daemon", False, error.message, error.hint)
-        elif answers(ctx.home):
+        elif where == "forbidden":
+            yield _check("daemon", False, FORBIDDEN, "Run parler doctor in a shell outside the sandbox.")
+        elif where == "nobody" and (found := hidden(ctx.home)) is not None:
+            yield _check("daemon", False, found.message, "parler daemon restart")
+        elif where == "somebody":
             fix = "parler daemon restart; then look at parler daemon logs"
             yield _check("daemon", False, "something listens on its socket and does not answer", fix)
         elif failure := last_failure(ctx.home):

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
+
+import trio
 
 from parlerd import process
 from parlerd.core.errors import ParlerError
@@ -24,7 +27,18 @@ def check(sock: socket.socket) -> PeerProcess:
         raise ParlerError("not_permitted", "The other side could not be identified.") from None
     if peer.uid != os.geteuid():
         raise ParlerError("not_permitted", uid=peer.uid)
-    return PeerProcess(pid=peer.pid, uid=peer.uid, program=process.program_of(peer.pid))
+    program = process.program_of(peer.pid)
+    return PeerProcess(pid=peer.pid, uid=peer.uid, program=program, group=process.group_of(peer.pid))
+
+
+async def line_of(peer: PeerProcess) -> process.Line | None:
+    """Whom the other side descends from; None when that cannot be seen, as from another pid namespace."""
+    if sys.platform == "darwin":
+        # A program is run for each ancestor there.
+        line = await trio.to_thread.run_sync(process.line_of, peer.pid)
+    else:
+        line = process.line_of(peer.pid)
+    return line if line.above else None
 
 
 def inspect(peer: PeerProcess) -> PeerProcess:
@@ -40,4 +54,5 @@ def inspect(peer: PeerProcess) -> PeerProcess:
         program=facts.program or peer.program,
         agent_host=facts.agent_host,
         terminal=facts.terminal,
+        group=peer.group,
     )

@@ -21,6 +21,7 @@ ELSEWHERE: Final = {
     "parlerd/__main__": "client/test_launch",
     "parlerd/controller": "settings/test_controller",
     "parlerd/daemon": "e2e/test_cli_main_event",
+    "parlerd/floor": "settings/test_floor",
     "parlerd/hardening": "e2e/test_cli_main_event",
     "parlerd/lean": "cli/test_main",
     "parlerd/paths": "settings/test_paths",

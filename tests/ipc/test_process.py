@@ -109,6 +109,18 @@ def test_an_agent_among_the_ancestors_is_found_though_the_environment_was_cleare
         pid = int(child.stdout.readline().split()[0])
         assert pid != child.pid
         assert agent_host(pid) == "claude-code"
+        line = process.line_of(pid)
+        assert (line.above[-1], line.host) == (child.pid, "claude-code")
+        assert len(line.above) > 1
+
+
+@pytest.mark.usefixtures("no_agent_here")
+def test_whom_a_process_descends_from_ends_where_nothing_more_is_seen() -> None:
+    with running([sys.executable, "-c", WAIT]) as child:
+        line = process.line_of(child.pid)
+    assert (line.above[0], line.host) == (os.getpid(), "")
+    assert 1 not in line.above
+    assert process.line_of(0) == process.line_of(1) == process.Line((), "")
 
 
 @pytest.mark.parametrize(

@@ -35,9 +35,31 @@ def test_the_file_sets_what_it_names_and_leaves_the_rest(path: Path) -> None:
 
 def test_the_environment_wins_over_the_file(path: Path) -> None:
     path.write_text("[approval]\ndefault = true\n[key]\nmax_uses = 3\n")
-    env = {"PARLER_APPROVAL_DEFAULT": "false", "PARLER_KEY_MAX_USES": "7", "PARLER_HOME": "/x", "PARLER_AGENT": "ann"}
+    env = {"PARLER_MCP_ERA": "modern", "PARLER_KEY_MAX_USES": "7", "PARLER_HOME": "/x", "PARLER_AGENT": "ann"}
     found = load_settings(path, env)
-    assert (found.approval_default, found.key_max_uses) == (False, 7)
+    assert (found.mcp_era, found.key_max_uses) == ("modern", 7)
+
+
+@pytest.mark.parametrize(
+    ("file", "variable", "value"),
+    [
+        ("", "PARLER_APPROVAL_DEFAULT", "false"),
+        ("[approval]\ndefault = true\n", "PARLER_APPROVAL_DEFAULT", "false"),
+        ("", "PARLER_APPROVAL_MINIMUM", "none"),
+        ('[approval]\nminimum = "terminal"\n', "PARLER_APPROVAL_MINIMUM", "form"),
+    ],
+)
+def test_no_environment_lowers_how_a_home_approves(path: Path, file: str, variable: str, value: str) -> None:
+    path.write_text(file)
+    refused = _refusal(path, {variable: value})
+    assert refused.details == {"where": variable}
+    assert str(path) in refused.message
+
+
+def test_an_environment_may_ask_for_more_than_the_file(path: Path) -> None:
+    path.write_text("[approval]\ndefault = false\n")
+    found = load_settings(path, {"PARLER_APPROVAL_DEFAULT": "true", "PARLER_APPROVAL_MINIMUM": "terminal"})
+    assert (found.approval_default, found.approval_minimum) == (True, "terminal")
 
 
 @pytest.mark.parametrize(
