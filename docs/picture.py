@@ -32,14 +32,14 @@ PICTURE: Final = Path(__file__).resolve().parent / "approvals.svg"
 ALT: Final = (
     "The screen of parler approvals: two agents wait, one is selected, and a panel asks for the code that it shows."
 )
-WIDTH: Final = 92
-"""Columns: every cell of the sample fits, and the text is still easy to read at the width of a page on GitHub."""
+WIDTH: Final = 80
+"""Columns of the terminal: the narrowest that the screen is made for, and easy to read in the width of a web page."""
 HEIGHT: Final = 24
 """Lines of the terminal that the screen is told it has: the smallest common one."""
 NOW_MS: Final = 1_795_860_060_000
 """2026-11-28 10:01 UTC."""
-TYPED: Final = b"aK7"
-"""`a` opens the question; two of the four characters are typed."""
+TYPED: Final = b"aK7QM"
+"""`a` opens the question, and the four characters of the code follow; Enter is not pressed yet."""
 
 WAITING: Final = (
     t.Request(

@@ -337,7 +337,7 @@ _ENTRIES: Final = (
     ),
     Operation(
         name="approvals.list",
-        summary="Review join requests for all your rooms.",
+        summary="Review the join requests of all your rooms.",
         params=t.ListApprovals,
         result=t.RequestList,
         plane="agent",

@@ -46,7 +46,7 @@ def test_the_picture_shows_who_waits_and_where_the_code_is_typed() -> None:
         assert request.name in words
     assert WAITING[0].fingerprint in words
     assert "code" in words
-    assert "K 7 _ _" in words
+    assert "K 7 Q M" in words
 
 
 def test_the_picture_loads_nothing_from_elsewhere() -> None:
