@@ -75,7 +75,7 @@ _ENTRIES: Final = (
     ),
     Operation(
         name="session.join",
-        summary="Knock with a key; once a person admits you, come up with the context.",
+        summary="Knock with a key; once a person admits you, you get the context.",
         params=t.JoinSession,
         result=t.JoinedSession,
         plane="agent",
@@ -203,7 +203,7 @@ _ENTRIES: Final = (
     ),
     Operation(
         name="message.recv",
-        summary="What is new for you in a room, waiting for it if you ask.",
+        summary="Read what is new for you in a room, or wait for it.",
         params=t.Recv,
         result=t.Received,
         plane="agent",
