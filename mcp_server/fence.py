@@ -11,19 +11,21 @@ inside can close the fence or begin a part of it; each line that bears the mark 
 follows, and holds the facts that we know: number, author, what is unusual, hidden characters, how much was left out. A
 model may still obey what it reads: this marks, it does not disarm.
 
-Not here: what stands around a fence (`mcp_server.tools.results`). Below: nothing of ours. Invariant: every string of a
-result that another party could have chosen leaves through `Fencer`, as a fence or as a name that `label` would accept.
+Not here: what stands around a fence (`mcp_server.tools.results`). Below: the table of characters that hide
+(`parlerd.text`). Invariant: every string of a result that another party could have chosen leaves through `Fencer`, as a
+fence or as a name that `label` would accept.
 """
 
 from __future__ import annotations
 
 import re
 import secrets
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Final, NamedTuple
+
+from parlerd.text.codepoints import LOOSE, kind_of
 
 _MARK_LETTERS: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _MARK_LENGTH: Final = 8
@@ -41,11 +43,6 @@ _NAME: Final = re.compile(r"[A-Za-z0-9._@#/:+-]{0,128}\Z")
 look-alike."""
 
 _SUSPECT: Final = re.compile(r"[^\t\n\x20-\x7e]")
-_JOINERS: Final = frozenset("\u200c\u200d\ufe0e\ufe0f")
-"""They shape emoji and several scripts; kept behind a character that is not ASCII, where they hide nothing."""
-_BLANK: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
-"""Letters by their category that show nothing."""
-_BIDI: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def random_mark() -> str:
@@ -136,7 +133,8 @@ def reveal(text: str, start: int = 0, most: int | None = None, fits: Callable[[s
         if fits is not None:
             part = part[: fits(part)]
         return Revealed(part, "", start + len(part))
-    before_it = text[start - 1 : start] or " "
+    # What a joiner shapes may have a selector behind it, so two characters count.
+    before_it = text[max(start - 2, 0) : start]
     looked = len(part) if fits is None else _LOOK
     while True:
         looked += int(part[looked - 1 : looked + 1] == "\r\n")
@@ -158,11 +156,10 @@ def reveal(text: str, start: int = 0, most: int | None = None, fits: Callable[[s
 
 
 # A text may be hidden characters from end to end, and the daemon's loop waits while it is rendered. So whole texts are
-# rendered by passes of C code and not by character: 256 KiB take some 40 ms at worst.
+# rendered by passes of C code and not by character. 256 KiB take some 50 ms, what a host shows of them 20; thousands of
+# different hidden characters take twice that.
 
 
-_LOOSE: Final = {joiner: re.compile(f"(?<![^\x00-\x7f]){joiner}") for joiner in sorted(_JOINERS)}
-"""A joiner with nothing before it that it could shape."""
 _FEW: Final = 8
 """Different hidden characters up to which one pass for each is faster than a table."""
 _LOOK: Final = 8192
@@ -189,17 +186,15 @@ def _rendered(part: str, before_it: str, after_it: str = "") -> tuple[str, Count
             counts["control"] -= 1
             text = text[:-1]
     escapes: dict[str, str] = {}
-    for joiner in sorted(_JOINERS & distinct):
+    for joiner in sorted(distinct.intersection(LOOSE)):
         # One that is loose becomes a character that is not in the text: it still stands there for the next one.
         spare = next(char for n in range(0x10FFFF) if (char := chr(0xF0000 + n)) not in distinct)
-        # What stands before only has to be of the right sort.
-        text, count = _LOOSE[joiner].subn(spare, ("0" if before_it.isascii() else "\xe9") + text)
-        text = text[1:]
-        if count:
+        text = LOOSE[joiner].sub(spare, before_it + text)[len(before_it) :]
+        if count := text.count(spare):
             distinct.add(spare)
             escapes[spare] = _escaped(joiner)
             counts["invisible"] += count
-    hidden = {char: kind for char in distinct - _JOINERS - escapes.keys() if (kind := _kind(char)) is not None}
+    hidden = {char: kind for char in distinct - LOOSE.keys() - escapes.keys() if (kind := _kind(char)) is not None}
     if len(hidden) <= _FEW:
         for char, kind in hidden.items():
             counts[kind] += part.count(char)
@@ -225,13 +220,13 @@ def _front(part: str, before_it: str, room: int) -> str:
         if part[end - 1 : end + 1] == "\r\n":
             end += 1
         piece = part[at:end]
-        size = len(_rendered(piece, part[at - 1 : at] or before_it)[0])
+        size = len(_rendered(piece, (before_it + part[max(at - 2, 0) : at])[-2:])[0])
         if size > room:
             break
         room -= size
         at += len(piece)
     while at < len(part):
-        room -= len(_one(part[at], part[at - 1 : at] or before_it, part[at + 1 : at + 2]))
+        room -= len(_one(part[at], (before_it + part[max(at - 2, 0) : at])[-2:], part[at + 1 : at + 2]))
         if room < 0:
             break
         at += 1
@@ -242,22 +237,10 @@ def _one(char: str, before_it: str, after_it: str) -> str:
     """One character between its neighbours, made visible."""
     if char == "\r" and after_it == "\n":
         return ""  # the line ends either way
-    if char in _JOINERS:
-        return char if not before_it.isascii() else _escaped(char)
-    return char if _kind(char) is None else _escaped(char)
+    return char if kind_of(char, before_it) is None else _escaped(char)
 
 
 @lru_cache(maxsize=8192)
 def _kind(char: str) -> str | None:
-    """What kind of hidden character this is; None for one that can be seen."""
-    if char in "\t\n" or " " <= char <= "~":
-        return None
-    if char in _BIDI:
-        return "bidirectional"
-    if char in _JOINERS or char in _BLANK or "\ufe00" <= char <= "\ufe0f" or "\U000e0000" <= char <= "\U000e0fff":
-        return "invisible"
-    category = unicodedata.category(char)
-    if category == "Cc":
-        return "control"
-    # Cf are formats (zero width, tags), Cs half characters, Zl and Zp separators that break lines unseen.
-    return "invisible" if category in ("Cf", "Cs", "Zl", "Zp") else None
+    """What kind of hidden character this is, whatever stands beside it; None for one that can be seen."""
+    return kind_of(char)

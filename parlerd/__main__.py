@@ -11,7 +11,7 @@ import argparse
 import os
 import sys
 
-from parlerd import __version__, process
+from parlerd import __version__
 from parlerd.core.errors import ParlerError
 from parlerd.hardening import harden
 from parlerd.ipc.listener import locked
@@ -27,8 +27,7 @@ def entry() -> None:
     parser.add_argument("--home", help="the home to serve (default: PARLER_HOME, else ~/.parler)")
     parser.add_argument("--version", action="version", version=f"parlerd {__version__}")
     home = home_from(os.environ, parser.parse_args().home)
-    # Before the environment is cleared: it tells as well.
-    below_agent = STARTED_BELOW in os.environ or bool(process.facts_of(os.getpid()).agent_host)
+    below_agent = STARTED_BELOW in os.environ
     harden()
     try:
         prepare(home)
@@ -42,6 +41,13 @@ def entry() -> None:
         # One line, with the code in front: parlerd.client.launch reads it.
         print(f"parlerd: {error.code}: {error.message} {error.hint}".replace("\n", " "), file=sys.stderr)
         sys.exit(EXIT_ALREADY_RUNNING if error.code == "already_running" else EXIT_FAILED)
+    except Exception as error:
+        # The last resort, and the same line: whoever started this reads it. The log has all of it once there is one.
+        hint = ParlerError("internal").hint
+        print(
+            f"parlerd: internal: The daemon ended by a mistake in it: {type(error).__name__}. {hint}", file=sys.stderr
+        )
+        sys.exit(EXIT_FAILED)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from configs.hosts import HOSTS
+from configs.hosts import HOSTS, recognised
 from configs.watch import HostFiles, Watcher
 from parlerd import __version__, floor, process
 from parlerd.core.errors import ParlerError
@@ -57,11 +57,13 @@ ms it would wait that long for each while the loop is busy (see benchmarks/durab
 
 def run(home: Home, *, below_agent: bool = False) -> None:
     """Serve `home`, which is prepared and whose lock the caller holds, until asked to stop. `below_agent`: an agent
-    host is among those that started it, so it approves no less strictly than it did last.
+    host is among those that started it, as is looked up too, so it approves no less strictly than it did last.
 
     Raises `ParlerError` if it cannot be served at all.
     """
     sys.setswitchinterval(SWITCH_INTERVAL)
+    hosts = recognised()
+    below_agent = below_agent or _is_below_agent(hosts)
     with _logging(home.log), listening(home, is_locked=True) as listener:
         settings = floor.held(home, load_settings(home.settings), below_agent=below_agent)
         keys = KeyRing(home.keys)
@@ -82,7 +84,7 @@ def run(home: Home, *, below_agent: bool = False) -> None:
                 home_path=str(home.root),
                 default_home=home.root == home_from({"HOME": str(Path.home())}).root,
                 socket=str(home.socket),
-                inspect=credentials.inspect,
+                inspect=credentials.inspector(hosts),
                 host_files=watcher,
                 stop=stopping.set,
             ) as engine:
@@ -93,7 +95,7 @@ def run(home: Home, *, below_agent: bool = False) -> None:
                     await host.load()
                     await watcher.run()
 
-                server = Server(engine, host)
+                server = Server(engine, host, hosts=hosts)
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(_stop_on_signal, stopping)
                     nursery.start_soon(_leave_when_lost, home, stopping)
@@ -113,6 +115,13 @@ def run(home: Home, *, below_agent: bool = False) -> None:
         except ExceptionGroup as group:
             raise _coded(group) from None
         log.info("stopped")
+
+
+def _is_below_agent(hosts: process.Hosts) -> bool:
+    """Whether an agent host is in sight above this process. A client starts a daemon without its own environment, waits
+    for the daemon, and so can be looked at itself."""
+    looked_at = [pid for pid in (os.getpid(), os.getppid()) if pid > 1]
+    return any(process.facts_of(pid, hosts).agent_host for pid in looked_at)
 
 
 def _coded(error: Exception) -> Exception:

@@ -136,8 +136,9 @@ def prepare(home: Home) -> None:
     """Create the home's directories with mode 0700 where they are missing, and check all of them.
 
     Safe to repeat. Raises `ParlerError` `home_unsafe` (another owner, open to others, a symlink, inside a git work tree
-    without having been named) or `home_not_writable`.
+    without having been named, a path that is not UTF-8) or `home_not_writable`.
     """
+    _refuse_bytes(home.root)
     if not home.explicit:
         _refuse_work_tree(home.root)
     try:
@@ -181,6 +182,26 @@ def _private_directory(path: Path) -> None:
         raise _unsafe(path, "can be entered by other users", f"Run: chmod 700 {path}")
     if not os.access(path, os.W_OK | os.X_OK):
         raise ParlerError("home_not_writable", f"{path} cannot be written.", path=str(path))
+
+
+def as_text(path: Path) -> str:
+    """A path as text that every file and message can hold: bytes that are not UTF-8 as escapes such as `\\xff`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def is_text(path: Path) -> bool:
+    """Whether a path is UTF-8, so that the settings of agent hosts, JSON and the store can name it."""
+    return not any("\ud800" <= char <= "\udfff" for char in str(path))
+
+
+def _refuse_bytes(root: Path) -> None:
+    if not is_text(root):
+        raise ParlerError(
+            "home_unsafe",
+            f"{as_text(root)} is a path that is not UTF-8, and no settings file of an agent host could name it.",
+            hint="Set PARLER_HOME to a folder whose path is plain text.",
+            path=as_text(root),
+        )
 
 
 def _refuse_work_tree(root: Path) -> None:

@@ -35,6 +35,7 @@ class Row:
     home: str
     requested: int
     queue: str = ""
+    topic: str = ""
 
 
 @dataclass(frozen=True, slots=True)

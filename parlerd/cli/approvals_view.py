@@ -10,7 +10,7 @@ from rich.text import Text
 
 from parlerd.cli.approvals_model import CODE_LENGTH, Row, Screen
 from parlerd.cli.printable import printable_line
-from parlerd.cli.render import GATE_NOTE, moment, span_of
+from parlerd.cli.render import moment, span_of, unsaid
 
 _TONES = {"plain": "dim", "good": "green", "bad": "bold red"}
 _AROUND = {"list": 17, "code": 21, "deny": 20, "deny_queue": 20}
@@ -49,7 +49,8 @@ def _list(screen: Screen, now_s: float, height: int) -> Table:
     for row in screen.rows[first : first + height]:
         chosen = row.id == screen.selected
         waited = span_of(now_s - row.requested / 1000)
-        cells = (row.name, row.host, row.room_name, row.fingerprint, waited)
+        room = " ".join(filter(None, (row.room_name, unsaid(row.topic))))
+        cells = (row.name, row.host, room, row.fingerprint, waited)
         table.add_row(
             Text("▶" if chosen else " "),
             *(Text(printable_line(cell, 48)) for cell in cells),
@@ -85,6 +86,7 @@ def _details(row: Row) -> Table:
         ("agent", row.agent),
         ("home", row.home or "this machine"),
         ("wants into", f"{row.room_name} ({row.room})"),
+        *((("about", row.topic),) if row.topic else ()),
         ("since", moment(row.requested)),
     )
     for label, value in facts:
@@ -101,7 +103,10 @@ def _ask_code(screen: Screen) -> Panel:
         Text(f"Type the {CODE_LENGTH} characters that this joiner shows on its side:"),
         typed,
         _details(row),
-        Text(GATE_NOTE, style="dim"),
+        Text(
+            "Read them there yourself: an agent that tells you a code may not be the one that knocks.",
+            style="dim",
+        ),
     )
     return Panel(body, title="approve", border_style="green", box=box.HEAVY)
 

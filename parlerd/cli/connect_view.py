@@ -15,7 +15,6 @@ from configs.snippet import snippet
 from parlerd.cli.context import Context
 from parlerd.cli.output import DONE, Cell, Output, Span, Style
 from parlerd.cli.printable import columns, printable_line, wrap
-from parlerd.cli.render import GATE_NOTE
 from parlerd.core.scrub import scrub
 
 if TYPE_CHECKING:
@@ -161,7 +160,6 @@ def connected(
         paragraph(out, (host.name, "name"), f": {host.after}")
     for sentence in told.consents:
         paragraph(out, sentence)
-    paragraph(out, (GATE_NOTE, "dim"))
     if verifying:
         return
     if failed:
@@ -245,7 +243,6 @@ def snippets(ctx: Context, place: Place, hosts: Sequence[Host]) -> int:
             out.stdout.write(text + "\n")
     if not ctx.home.shim.exists():
         out.note(("Before the first use: ", "warn"), "`parler daemon start` puts the shim where these point.")
-    out.note((GATE_NOTE, "dim"))
     return DONE
 
 

@@ -28,7 +28,7 @@ from parlerd.client.launch import last_failure
 from parlerd.client.link import FORBIDDEN
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
-from parlerd.paths import SHORTER
+from parlerd.paths import SHORTER, as_text, is_text
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -106,6 +106,10 @@ def _sqlite() -> t.Check:
 
 def _home(home: Home) -> Iterator[t.Check]:
     root = home.root
+    if not is_text(root):
+        detail = f"{as_text(root)} is not UTF-8, so no settings file of an agent host could name it"
+        yield _check("home", False, detail, "Set PARLER_HOME to a folder whose path is plain text.")
+        return
     try:
         info = root.lstat()
     except FileNotFoundError:
@@ -213,9 +217,13 @@ def _shim(home: Home) -> t.Check:
     if not home.shim.exists() and not home.database.exists():
         return _check("shim", True, "not there yet; the daemon copies it when it first starts")
     for copy in (home.shim, home.shim.with_name("pipe.py"), home.shim.with_name("hook.py"), home.static):
-        if not copy.exists():
+        try:
+            same = copy.read_bytes() == PACKAGED_SHIM.with_name(copy.name).read_bytes()
+        except FileNotFoundError:
             return _check("shim", False, f"{copy} is missing, and agent hosts need it", fix)
-        if copy.read_bytes() != PACKAGED_SHIM.with_name(copy.name).read_bytes():
+        except OSError as error:
+            return _check("shim", False, f"{copy} cannot be read: {error.strerror}", f"Take {copy} away, then {fix}")
+        if not same:
             return _check("shim", False, f"{copy} is of another version than this install", fix)
     return _check("shim", True, f"{home.shim} is this install's")
 

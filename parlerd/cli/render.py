@@ -12,10 +12,6 @@ if TYPE_CHECKING:
 
     from parlerd.operations import types as t
 
-GATE_NOTE: Final = (
-    "Parler asks a person and records how sure it is; only a sealed decision stops an agent that has your shell."
-)
-"""Said once by what opens a door. Source: security spec A2."""
 _UNITS: Final = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
 
 
@@ -147,6 +143,8 @@ def show_requests(out: Output, requests: Sequence[t.Request], now: float) -> Non
         out.say((request.name + claimed, "name"), f" wants to join '{request.room_name}', {waited} ago")
         home = request.home or "this machine"
         out.say(("  ", "dim"), f"fingerprint {request.fingerprint} · home {home} · room {request.room}")
+        if unsaid(request.topic):
+            out.say(("  ", "dim"), "about ", request.topic)
         out.say(
             "To let it in (with --code CODE: the code that it shows on its side; to refuse, deny in place of approve):"
         )

@@ -10,7 +10,6 @@ from parlerd.cli.handlers import Handler, room_argument, wide_argument
 from parlerd.cli.output import DONE, FAILED, PENDING, Cell
 from parlerd.cli.parsing import Parser, positive, seconds, unicode_text
 from parlerd.cli.render import (
-    GATE_NOTE,
     agents_in,
     moment,
     say_hidden,
@@ -120,7 +119,6 @@ def _open(ctx: Context, args: Namespace) -> int:
     left = span_of(opened.expires / 1000 - ctx.now() + ROUNDING_S)
     if opened.approval:
         out.say(f"The key lets an agent knock for {left}; a person decides on each one. It is safe to pass on.")
-        out.say((GATE_NOTE, "dim"))
     else:
         out.say((f"Whoever holds this key is in, unasked, for {left}: keep it secret.", "warn"))
     if isinstance(opened.warning, str):

@@ -53,8 +53,8 @@ def spawn(home: Home, command: Sequence[str] | None = None) -> subprocess.Popen[
     prepare(home)
     environment = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}
     environment["PATH"] = os.environ.get("PATH", os.defpath)
-    if STARTED_BELOW in os.environ or process.facts_of(os.getpid()).agent_host:
-        environment[STARTED_BELOW] = "agent"
+    if STARTED_BELOW in os.environ:
+        environment[STARTED_BELOW] = os.environ[STARTED_BELOW]
     log = os.open(home.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         return subprocess.Popen(

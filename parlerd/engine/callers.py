@@ -18,8 +18,9 @@ from parlerd.operations import types as t
 @dataclass(frozen=True, slots=True)
 class PeerProcess:
     """What the kernel says of the process on the other side. `agent_host` names the agent host found among its
-    ancestors or in its environment, or is empty; `terminal` says whether it has a controlling terminal. `group` is the
-    session of processes that it runs in, which the commands of one shell share; 0 when it cannot be seen."""
+    ancestors or in its environment, or is empty; `terminal` says whether it has a controlling terminal; `editor` names
+    an editor with an agent of its own, in whose terminal it may have been typed. `group` is the session of processes
+    that it runs in, which the commands of one shell share; 0 when it cannot be seen."""
 
     pid: int = 0
     uid: int = -1
@@ -27,6 +28,7 @@ class PeerProcess:
     agent_host: str = ""
     terminal: bool = False
     group: int = 0
+    editor: str = ""
 
 
 class Fitting(Protocol):

@@ -381,6 +381,7 @@ class Sessions:
             fingerprint=codes.fingerprint(request.agent),
             home="local",
             key=request.key[:SHORT_ID],
+            topic=PeerText(room.state.topic),
         )
 
     async def approve(self, caller: Caller, params: t.DecideJoin) -> t.Decided:
@@ -391,7 +392,8 @@ class Sessions:
 
     async def _decide_as_person(self, caller: Caller, params: t.DecideJoin, *, admit: bool) -> t.Decided:
         me = await self._desk.me(caller)
-        peer = self._require_person(caller)
+        # A refusal opens nothing, and a code is what an agent in the editor was never told.
+        peer = self._require_person(caller, in_editor=not admit or params.code is not None)
         rooms = await self._desk.owned_rooms(me, params.room, person=is_person(caller))
         actor, request = await self._find(rooms, params.agent)
         proof: Proof = "cli"
@@ -487,15 +489,25 @@ class Sessions:
             return found[-1]
         raise Refused("no_such_request")
 
-    def _require_person(self, caller: Caller) -> PeerProcess:
+    def _require_person(self, caller: Caller, *, in_editor: bool = False) -> PeerProcess:
         """What is known of the process behind a person's decision. Raises `Refused(person_only)` for an agent's door
         and `needs_person` for a command that an agent host started. A speed bump under one uid, and the docs say
-        so."""
+        so.
+
+        The terminal of an editor is its person's own place and its agent's at once. What was typed there counts only
+        where `in_editor` says so.
+        """
         if caller.via != "cli":
             raise Refused("person_only")
         peer = self._desk.inspect(caller.peer)
         if peer.agent_host:
             raise Refused("needs_person", f"This was started by an agent host ({peer.agent_host}).")
+        if peer.editor and not in_editor:
+            raise Refused(
+                "needs_person",
+                f"This was typed inside an editor ({peer.editor}) whose agent has the same terminal.",
+                hint="Give the code that the newcomer shows (--code), or run it in a terminal outside the editor.",
+            )
         return peer
 
     def _require_proof(self, proof: Proof, *, admit: bool) -> None:
@@ -544,7 +556,7 @@ class Sessions:
             if not desk.inspect(caller.peer).agent_host:
                 principal = me.principal
             elif not inside:
-                self._require_person(caller)
+                self._require_person(caller, in_editor=True)
         settled = await actor.submit(c.CloseRoom(operation="session.close", principal=principal), by)
         if desk.rooms.home.aggregate.state.active.get(me.id) == actor.room:
             await desk.rooms.home.submit(c.Activate(agent=me.id, room=None), by)

@@ -28,6 +28,7 @@ from parlerd.ipc.outbound import CAP, STALL_SECONDS, Outbound
 from parlerd.ipc.workspace import workspace_of
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS, Operation
+from parlerd.process import Hosts
 from parlerd.wire import codec
 from parlerd.wire.messages import Call, Cancel, Credit, Hello, Note
 from parlerd.wire.peer import UPGRADE_OPERATION, ClientEvent, DaemonPeer, Ended, Overflow
@@ -84,6 +85,7 @@ class Connection:
         version: str,
         pid: int,
         limits: Limits,
+        hosts: Hosts,
         is_kept_back: bool = False,
     ) -> None:
         self._sock = sock
@@ -94,6 +96,7 @@ class Connection:
         self._version = version
         self._pid = pid
         self._limits = limits
+        self._hosts = hosts
         self._peer = DaemonPeer()
         self._out = Outbound(sock, cap=limits.outbound_cap, stall_seconds=limits.stall_seconds)
         self._running: dict[int, _Running] = {}
@@ -184,7 +187,7 @@ class Connection:
     async def _caller(self, hello: Hello) -> Caller:
         """Who this is to the engine. What the hello says of itself is a claim; the process is the kernel's word."""
         asked = hello.hook or hello.role == "stdio"
-        line = await credentials.line_of(self.process) if asked else None
+        line = await credentials.line_of(self.process, self._hosts) if asked else None
         claimed = frozenset(pid for pid in (hello.ppid, *hello.ancestors) if pid > 1)  # 0 and 1 are everybody's
         if line is None:
             parents = claimed

@@ -85,7 +85,7 @@ class Message(Result, frozen=True, kw_only=True):
 
 class Request(Result, frozen=True, kw_only=True):
     """Someone knocks. `name` and `host` are what it says it is; `key` tells apart the keys of one room, without being
-    one."""
+    one. `topic` is what the room is about, in its opener's words: the room's name is ASCII."""
 
     id: str
     room: str
@@ -97,6 +97,7 @@ class Request(Result, frozen=True, kw_only=True):
     fingerprint: str
     home: str
     key: str = ""
+    topic: PeerText = PeerText("")
 
 
 # -- sessions ----------------------------------------------------------------------------------------------

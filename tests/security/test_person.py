@@ -248,6 +248,33 @@ def test_a2_a_command_from_under_an_agent_host_is_no_decision(host: str) -> None
     run(main)
 
 
+def test_a2_in_the_terminal_of_an_editor_approving_takes_the_code() -> None:
+    """A2: an editor's agent types in the same terminal as its person, and only the person was told the code."""
+
+    async def main() -> None:
+        async with engine_world(inspect=lambda peer: replace(peer, editor="vscode")) as served:
+            alice = await served.agent("alice")
+            opened = await alice.open()
+            codes = {name: (await (await served.agent(name)).join(opened.key)).code for name in ("bob", "carol", "dan")}
+            person = await served.connect(peer=TERMINAL)
+            error = await person.refused("session.approve", t.DecideJoin(agent="bob", terminal=True))
+            assert error.code == "needs_person"
+            assert "--code" in error.hint
+            wrong = codes["carol"]
+            assert wrong != codes["bob"]
+            error = await person.refused("session.approve", t.DecideJoin(agent="bob", code=wrong, terminal=True))
+            assert error.code == "code_mismatch"
+            await person.approve("bob", code=codes["bob"], terminal=True)
+            await alice.approve("carol", code=codes["carol"])
+            assert stored_proofs(served, opened.room) == ["terminal", "cli"]
+            await person.deny("dan")
+            for how in ({"approval": False}, {"approver": "agent"}, {"preapprove": ("U" + "A" * 55,)}):
+                weaker = await person.refused("session.open", t.OpenSession(**how))
+                assert weaker.code == "needs_person"
+
+    run(main)
+
+
 def test_a3_a_key_has_a_short_queue_and_a_decision_acts_on_the_request_that_was_shown() -> None:
     """A3: at most five wait for one key. A decision by request id means that request and no other, whatever arrives."""
     assert QUIET_MS == 500
