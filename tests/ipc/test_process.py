@@ -47,8 +47,9 @@ def agent_host(pid: int) -> str:
 def no_agent_here() -> None:
     """Skip where the tests themselves run below an agent host: nothing could be told apart."""
     with running([sys.executable, "-c", WAIT]) as child:
-        if agent_host(child.pid):
-            pytest.skip("an agent host is among the ancestors of this test run")
+        facts = process.facts_of(child.pid, HOSTS)
+        if facts.agent_host or facts.editor:
+            pytest.skip("an agent host or an editor is among the ancestors of this test run")
 
 
 @pytest.mark.usefixtures("no_agent_here")
