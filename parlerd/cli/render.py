@@ -139,10 +139,8 @@ def show_requests(out: Output, requests: Sequence[t.Request], now: float) -> Non
         return
     for request in requests:
         waited = span_of(now - request.requested / 1000)
-        out.say(
-            (says_it_is(request.name, request.host), "name"),
-            f", and has been at the door of '{request.room_name}' for {waited}",
-        )
+        claimed = f" (says: {request.host})" if request.host else ""
+        out.say((request.name + claimed, "name"), f" wants to join '{request.room_name}', {waited} ago")
         home = request.home or "this machine"
         out.say(("  ", "dim"), f"fingerprint {request.fingerprint} · home {home} · room {request.room}")
         if unsaid(request.topic):
