@@ -24,9 +24,21 @@ def span_of(seconds: float) -> str:
     whole = max(int(seconds), 0)
     for size, unit in _UNITS:
         if whole >= size:
-            count = whole // size
-            return f"{count} {unit}{'' if count == 1 else 's'}"
+            return counted(whole // size, unit)
     return "0 seconds"
+
+
+def counted(count: int, one: str, more: str = "") -> str:
+    """A number and what it counts: `1 room`, `2 rooms`."""
+    return f"{count} {one if count == 1 else more or one + 's'}"
+
+
+def size_of(size: int) -> str:
+    """A size of bytes as a person reads it on a disk: `70.7 GB`."""
+    for unit, name in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB")):
+        if size >= unit:
+            return f"{size / unit:.1f} {name}"
+    return f"{size / 1000:.0f} kB"
 
 
 def clock(at_ms: int, now: float) -> str:
@@ -153,3 +165,12 @@ def show_requests(out: Output, requests: Sequence[t.Request], now: float) -> Non
             "To let it in (with --code CODE: the code that it shows on its side; to refuse, deny in place of approve):"
         )
         out.paste(f"parler session approve --room {request.room} {request.agent}")
+
+
+def show_checks(out: Output, checks: Sequence[t.Check]) -> None:
+    """How each thing of a checkup is, and the fix of each that is wrong."""
+    for check in checks:
+        mark: Span = ("ok    ", "good") if check.ok else ("WRONG ", "bad")
+        out.say(mark, (check.name, "bold"), f": {check.detail}", hang=6)
+        if not check.ok:
+            out.say(("      fix: ", "warn"), check.fix, hang=5)
