@@ -55,7 +55,7 @@ def _approvals(ctx: Context, args: Namespace) -> int:
             show_requests(out, found.requests, ctx.now())
         return DONE
     ctx.client()
-    with _Follower(ctx) as follower, _single_keys(sys.stdin.fileno()):
+    with _Follower(ctx) as follower, _single_keys(sys.stdin.fileno()), out.screen():
         _Screen(ctx, follower, sys.stdin.fileno()).run()
     return DONE
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from parlerd.cli.approvals_model import CODE_LENGTH, Row, Screen
 from parlerd.cli.printable import printable_line
-from parlerd.cli.render import GATE_NOTE, moment, span_of
+from parlerd.cli.render import moment, span_of
 
 _TONES = {"plain": "dim", "good": "green", "bad": "bold red"}
 _AROUND = {"list": 17, "code": 21, "deny": 20, "deny_queue": 20}
@@ -101,7 +101,6 @@ def _ask_code(screen: Screen) -> Panel:
         Text(f"Type the {CODE_LENGTH} characters that this joiner shows on its side:"),
         typed,
         _details(row),
-        Text(GATE_NOTE, style="dim"),
     )
     return Panel(body, title="approve", border_style="green", box=box.HEAVY)
 

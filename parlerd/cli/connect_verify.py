@@ -116,7 +116,7 @@ def _shown(ctx: Context, expected: dict[str, Seen], deadline: float) -> Iterator
         return
     from rich.live import Live
 
-    with Live(console=out.console(), auto_refresh=False) as live:
+    with out.screen(), Live(console=out.console(), auto_refresh=False) as live:
         yield lambda: live.update(_table(out, ctx, expected, deadline), refresh=True)
 
 

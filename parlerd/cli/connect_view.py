@@ -14,7 +14,6 @@ from configs.model import Host
 from configs.snippet import snippet
 from parlerd.cli.context import Context
 from parlerd.cli.output import DONE, Cell, Output, Style
-from parlerd.cli.render import GATE_NOTE
 from parlerd.core.scrub import scrub
 
 if TYPE_CHECKING:
@@ -160,7 +159,6 @@ def connected(
         out.say((host.name, "name"), f": {host.after}")
     for sentence in told.consents:
         out.say(sentence)
-    out.say((GATE_NOTE, "dim"))
     if verifying:
         return
     if failed:
@@ -244,7 +242,6 @@ def snippets(ctx: Context, place: Place, hosts: Sequence[Host]) -> int:
             out.stdout.write(text + "\n")
     if not ctx.home.shim.exists():
         out.note(("Before the first use: ", "warn"), "`parler daemon start` puts the shim where these point.")
-    out.note((GATE_NOTE, "dim"))
     return DONE
 
 

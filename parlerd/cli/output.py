@@ -46,7 +46,7 @@ SLOW_S: Final = 1.0
 DEFAULT_WIDTH: Final = 100
 GAP: Final = "  "
 """Between two columns of a list."""
-MIN_COLUMN: Final = 8
+MIN_COLUMN: Final = 10
 """A column of a list is not cut below this: less of a name tells nothing."""
 _SGR: Final[dict[Style, str]] = {
     "plain": "",
@@ -229,6 +229,15 @@ class Output:
             self._spinning = False
             timer.cancel()
             spinner.stop()
+
+    @contextlib.contextmanager
+    def screen(self) -> Iterator[None]:
+        """Meanwhile something draws the whole screen, or a part that changes in place: no spinner draws over it."""
+        before, self._spinning = self._spinning, True
+        try:
+            yield
+        finally:
+            self._spinning = before
 
     # -- inside ------------------------------------------------------------------------------------------
 
@@ -426,13 +435,12 @@ def _is_terminal(stream: TextIO) -> bool:
 
 
 def _narrow(widths: list[int], flexible: Sequence[int], room: int) -> None:
-    """Take from the widest of the `flexible` columns until all fit into `room`, or none can give more."""
+    """Take from the widest of the `flexible` columns until all fit into `room`; nothing where that is not enough."""
     excess = sum(widths) + len(GAP) * (len(widths) - 1) - room
+    if excess > sum(max(widths[place] - MIN_COLUMN, 0) for place in flexible):
+        return
     while excess > 0:
-        widest = max(flexible, key=lambda place: widths[place], default=None)
-        if widest is None or widths[widest] <= MIN_COLUMN:
-            return
-        widths[widest] -= 1
+        widths[max(flexible, key=lambda place: widths[place])] -= 1
         excess -= 1
 
 

@@ -216,6 +216,7 @@ class Messaging:
             for_=named or None,
             replayed=sent.replayed,
             key=sent.key,
+            others=sum(member.present and member.agent != me.id for member in room.state.members.values()),
         )
 
     def _post(
