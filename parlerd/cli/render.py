@@ -160,7 +160,7 @@ def show_requests(out: Output, requests: Sequence[t.Request], now: float) -> Non
     for request in requests:
         waited = span_of(now - request.requested / 1000)
         out.say(
-            (says_it_is(request.name, request.host), "name"), f", and wants to join '{request.room_name}', for {waited}"
+            (says_it_is(request.name, request.host), "name"), f", and wants to join '{request.room_name}', {waited} ago"
         )
         home = "this machine" if request.home in ("", "local") else request.home
         out.say((f"  fingerprint {request.fingerprint} · home {home}", "dim"))
