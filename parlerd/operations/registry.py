@@ -337,7 +337,7 @@ _ENTRIES: Final = (
     ),
     Operation(
         name="approvals.list",
-        summary="Everything that waits for this person, across rooms.",
+        summary="Review the join requests of all your rooms.",
         params=t.ListApprovals,
         result=t.RequestList,
         plane="agent",
@@ -367,7 +367,7 @@ _ENTRIES: Final = (
     ),
     Operation(
         name="daemon.status",
-        summary="How the daemon is.",
+        summary="Show the daemon's status.",
         params=t.DaemonStatus,
         result=t.DaemonInfo,
         plane="local",
@@ -376,7 +376,7 @@ _ENTRIES: Final = (
     ),
     Operation(
         name="daemon.stop",
-        summary="Drain and stop.",
+        summary="Stop the daemon.",
         params=t.StopDaemon,
         result=t.Stopping,
         plane="local",
