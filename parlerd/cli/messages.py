@@ -188,7 +188,7 @@ def _show(ctx: Context, page: t.Received | t.ReceivedAll, args: Namespace) -> No
     for each in shown:
         if len(pages) > 1:
             out.say((f"'{each.name}'", "name"), (f"  {each.room}", "dim") if args.wide else "")
-        show_messages(out, each.messages, ctx.now(), wide=args.wide)
+        show_messages(out, each.messages, ctx.now(), you=each.you, wide=args.wide)
         if each.more and not args.watch:
             again = f"--since {each.messages[-1].seq}" if _looks_back(args) else "the same command again"
             out.note(f"More follows in '{each.name}': {again}.")

@@ -345,6 +345,10 @@ class _Spinner:
             if self._stopped:
                 return
             console = Console(file=self._stderr, markup=False, highlight=False, no_color=not self._colour)
+            if console.is_dumb_terminal:
+                # It cannot draw a line anew: it is told once.
+                console.print(Text(printable_line(self._text)))
+                return
             self._status = console.status(Text(printable_line(self._text)))
             self._status.start()
 

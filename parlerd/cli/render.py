@@ -89,14 +89,20 @@ def first_of(names: Sequence[str]) -> str:
     return names[0] + (f" +{len(names) - 1}" if len(names) > 1 else "") if names else ""
 
 
-def show_messages(out: Output, messages: Sequence[t.Message], now: float, *, wide: bool = False) -> None:
-    """Messages one after another; a handoff to this reader stands in a banner."""
+def show_messages(
+    out: Output, messages: Sequence[t.Message], now: float, *, you: str | None, wide: bool = False
+) -> None:
+    """Messages one after another, as `show_message` shows each."""
     for message in messages:
-        show_message(out, message, now, wide=wide)
+        show_message(out, message, now, you=you, wide=wide)
 
 
-def show_message(out: Output, message: t.Message, now: float, *, wide: bool = False) -> None:
-    """One message: a head line of ours, then the words of others behind a bar."""
+def show_message(out: Output, message: t.Message, now: float, *, you: str | None, wide: bool = False) -> None:
+    """One message: a head line of ours, then the words of others behind a bar.
+
+    A turn that somebody else hands to `you`, the reader's name there, stands in a banner; nobody reads where it is
+    `None`.
+    """
     import msgspec
 
     handoff = message.handoff
@@ -110,7 +116,7 @@ def show_message(out: Output, message: t.Message, now: float, *, wide: bool = Fa
     else:
         lines = [(f"done, as {message.author.name} tells it", handoff.summary)] if handoff.summary else []
         lines.append(("next", handoff.next))
-        if handoff.to_you:
+        if handoff.to_you and you is not None and message.author.name != you:
             out.banner("HANDOFF TO YOU", lines)
         else:
             for label, body in lines:

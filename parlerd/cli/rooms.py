@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from parlerd.cli.context import Context
-from parlerd.cli.handlers import Handler, list_arguments, no_arguments, room_argument, wide_argument
+from parlerd.cli.handlers import Handler, list_arguments, room_argument, wide_argument
 from parlerd.cli.output import DONE, Cell
 from parlerd.cli.parsing import Parser
 from parlerd.cli.render import agents_in, clock, day_or_time, first_of, say_hidden, unsaid
@@ -100,24 +100,28 @@ def _roster_arguments(parser: Parser) -> None:
     wide_argument(parser)
 
 
-def _whoami(ctx: Context, _args: Namespace) -> int:
+def _whoami(ctx: Context, args: Namespace) -> int:
     me = ctx.call_again("agent.whoami", t.WhoAmI(), t.Me)
     out = ctx.out
     if out.json:
         out.document(me)
         return DONE
+    session = "none"
+    if me.active:
+        session = ctx.call_again("rooms.roster", t.Roster(room=me.active), t.RosterResult).name
     out.say((me.name, "name"), f", on {me.host}" if me.host else "")
     out.say(("id         ", "dim"), me.id)
-    out.say(("person     ", "dim"), me.principal)
-    out.say(("home       ", "dim"), me.home)
+    out.say(("session    ", "dim"), session, (f"  {me.active}", "dim") if me.active and args.wide else "")
     if me.workspace:
         out.say(("workspace  ", "dim"), me.workspace)
-    out.say(("session    ", "dim"), me.active or "none")
+    if args.wide:
+        out.say(("person     ", "dim"), me.principal)
+        out.say(("home       ", "dim"), "this machine" if me.home == "local" else me.home)
     return DONE
 
 
 HANDLERS: Final = {
     "rooms": Handler(list_arguments, _rooms),
     "roster": Handler(_roster_arguments, _roster),
-    "whoami": Handler(no_arguments, _whoami),
+    "whoami": Handler(wide_argument, _whoami),
 }

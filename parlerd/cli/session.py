@@ -240,7 +240,7 @@ def _say_joined(ctx: Context, joined: t.JoinedSession) -> None:
     out = ctx.out
     did = "You are already in " if joined.status == "already_member" else "Joined "
     out.say((did, "good"), (f"'{joined.name or joined.room}'", "name"), f" as {joined.you}." if joined.you else ".")
-    show_messages(out, joined.messages, ctx.now())
+    show_messages(out, joined.messages, ctx.now(), you=joined.you)
     if joined.truncated:
         if joined.first_unshown:
             gap = f"Messages {joined.first_unshown} to {joined.last_unshown} are not shown here. To read them:"

@@ -90,7 +90,7 @@ def _show(ctx: Context, item: t.WatchItem, *, wide: bool) -> None:
         out.item(item)
         return
     if isinstance(item.message, t.Message):
-        show_message(out, item.message, ctx.now(), wide=wide)
+        show_message(out, item.message, ctx.now(), you=None, wide=wide)
     else:
         who = item.agent if isinstance(item.agent, str) else f"'{item.name}'"
         what = _HAPPENED.get(item.event, item.event)

@@ -156,6 +156,19 @@ def test_whoami_is_who_acts(shell: Shell) -> None:
     shell.daemon.answers("agent.whoami", me)
     assert set(shell.run("whoami", "--json").document) >= {"id", "name", "host", "home"}
     assert shell.run("whoami").stdout.splitlines()[0] == "alice"
+    assert "AX" not in shell.run("whoami").stdout
+    assert "AX" in shell.run("whoami", "--wide").stdout
+
+
+def test_whoami_names_the_session(shell: Shell) -> None:
+    shell.daemon.answers(
+        "agent.whoami", t.Me(id=ALICE, name="alice", host="", home="local", principal="AX", active=ROOM)
+    )
+    shell.daemon.answers("rooms.roster", roster("alice"))
+    said = shell.run("whoami").stdout
+    assert "session    auth\n" in said
+    assert ROOM not in said
+    assert shell.daemon.params_of("rooms.roster") == [t.Roster(room=ROOM)]
 
 
 def item(text: str, id: str) -> t.WatchItem:
@@ -225,6 +238,19 @@ def test_watch_for_a_person_names_who_came(shell: Shell) -> None:
     assert "'auth' is closed" in ran.stdout
     heads = [line for line in ran.stdout.splitlines() if line.startswith("#")]
     assert [head.split()[0] for head in heads] == ["#1", "#2", "#3", "#4", "#5"]
+
+
+def test_watch_shows_a_turn_that_goes_over_as_a_turn_of_others(shell: Shell) -> None:
+    given = t.Handoff(next=PeerText("wire the UI"), summary=PeerText("done"), for_="bob", to_you=True)
+    shell.daemon.streams(
+        "room.watch",
+        t.WatchItem(room=ROOM, name="auth", event="message", message=message(kind="handoff", handoff=given), at=1),
+    )
+    shell.daemon.answers("rooms.roster", roster("alice", "bob"))
+    said = shell.run("watch").stdout
+    assert "alice · handoff to bob" in said
+    assert "wire the UI" in said
+    assert "TO YOU" not in said
 
 
 def test_watch_of_no_room_of_ours_is_an_error_line(shell: Shell) -> None:

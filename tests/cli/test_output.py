@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parlerd.cli.output import Output, to_json, wants_colour
+from parlerd.cli.output import Output, _Spinner, to_json, wants_colour
 from parlerd.core.errors import ParlerError
 from tests.support.cli import Terminal
 
@@ -113,6 +113,15 @@ def test_a_list_in_a_pipe_is_whole() -> None:
     stdout = io.StringIO()
     Output(stdout, io.StringIO(), width=40).listing(("room", "last"), [("r" * 60, "12:00")])
     assert "r" * 60 + "  12:00\n" in stdout.getvalue()
+
+
+def test_a_terminal_that_cannot_draw_is_told_once_what_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    stderr = Terminal()
+    spinner = _Spinner(stderr, "Waiting for the daemon", colour=False)
+    spinner.start()
+    spinner.stop()
+    assert stderr.getvalue() == "Waiting for the daemon\n"
 
 
 def test_work_inside_work_shows_one_spinner() -> None:
