@@ -8,6 +8,9 @@
 # nothing. Agent hosts and the daemon are started with <data>/venv/bin/python: a link that is replaced in one step, so that
 # path stays true across upgrades.
 set -eu
+# What others could write could be made to run as this user: nothing that is made here is writable by anybody else,
+# whatever this shell was told before.
+umask 022
 
 usage() {
     cat <<'EOF'
@@ -31,8 +34,16 @@ die() {
 }
 
 [ -n "${HOME:-}" ] || die "HOME is not set." "Set it to your home directory and run this again."
+case $HOME in
+    /*) ;;
+    *) die "HOME is '$HOME', which is no absolute path." "Set it to your home directory and run this again." ;;
+esac
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd -P)
-data=${XDG_DATA_HOME:-$HOME/.local/share}/parler
+# A relative one is to be ignored. Source: XDG base directory specification.
+case ${XDG_DATA_HOME:-} in
+    /*) data=$XDG_DATA_HOME/parler ;;
+    *) data=$HOME/.local/share/parler ;;
+esac
 bin=$HOME/.local/bin
 commands="parler parlerd"
 
@@ -42,7 +53,9 @@ export PIP_USER=0 PIP_NO_INPUT=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 
 work=
 fresh=
+lock=
 clean_up() {
+    [ -z "$lock" ] || rm -rf "$lock"
     [ -z "$work" ] || rm -rf "$work"
     # Interrupted at the very moment it was put in place, it is the install.
     [ -z "$fresh" ] || [ "$fresh" -ef "$data/venv" ] || rm -rf "$fresh"
@@ -206,6 +219,78 @@ is_ours() {
     esac
 }
 
+# take_lock: be the only one that changes <data>, or say who is. A folder is made by one alone, on every system; the
+# process that made it is named in it, and one that is gone holds nothing.
+take_lock() {
+    mkdir -p "$(dirname "$data")" || die "$(dirname "$data") cannot be made." "Make it yours and run this again."
+    for try in 1 2 3; do
+        if mkdir "$data.lock" 2>/dev/null; then
+            lock=$data.lock
+            echo $$ >"$lock/pid"
+            return 0
+        fi
+        # Gone again, or never there.
+        [ -d "$data.lock" ] || continue
+        holder=$(cat "$data.lock/pid" 2>/dev/null) || holder=
+        if [ -z "$holder" ]; then
+            # Between the folder and its line a moment passes.
+            sleep 1
+            holder=$(cat "$data.lock/pid" 2>/dev/null) || holder=
+        fi
+        is_running "$holder" && refuse_two "$holder"
+        # Taken away under another name first: of two that find it dead, one alone can do that.
+        mv "$data.lock" "$data.lock.$$" 2>/dev/null || continue
+        taken=$(cat "$data.lock.$$/pid" 2>/dev/null) || taken=
+        if is_running "$taken"; then
+            # Another was quicker, and this is its lock by now.
+            mv "$data.lock.$$" "$data.lock" 2>/dev/null || true
+            refuse_two "$taken"
+        fi
+        rm -rf "$data.lock.$$"
+    done
+    die "$data.lock cannot be made." "Make $(dirname "$data") yours, remove that folder if it is there, and run this again."
+}
+
+# is_running PID: whether there is such a process.
+is_running() {
+    case $1 in
+        '' | *[!0-9]*) return 1 ;;
+        *) kill -0 "$1" 2>/dev/null ;;
+    esac
+}
+
+refuse_two() {
+    die "Another install.sh (process $1) is at work. Nothing was changed." \
+        "Wait until it is done and run this again; if that process is something else, remove $data.lock first."
+}
+
+# check_starts: whether scripts can be started by the path that they will have. Where the first line of a script cannot
+# hold the path of its interpreter (a blank, or more bytes than a kernel reads), what installs it writes two lines of
+# shell instead, in which some characters mean something else.
+check_starts() {
+    line="#!$data/versions/XXXXXXXX/bin/python"
+    case $data in
+        *[[:cntrl:]]*) odd=yes ;;
+        *[\$\`\"\'\\]*) case $data in *[[:space:]]*) odd=yes ;; *) [ "${#line}" -le 127 ] && odd= || odd=yes ;; esac ;;
+        *) odd= ;;
+    esac
+    [ -z "$odd" ] || die "No program could be started from $data: its path has a blank or is long, and has a sign that \
+the shell reads. Nothing was changed." \
+        "Set XDG_DATA_HOME to a folder with a plain path, and run this again."
+}
+
+# close_up: take from everybody else what lets them write into what is installed: packages come out of a cache as they
+# were put there. Then look whether that was done.
+close_up() {
+    chmod -R go-w "$fresh"
+    chmod go-w "$data" "$data/versions"
+    open=$(find "$fresh" ! -type l \( -perm -0002 -o -perm -0020 \) | head -n 1)
+    [ -n "$open" ] || open=$(find "$data" "$data/versions" "$bin" -prune -perm -0002 | head -n 1)
+    [ -z "$open" ] || die "$open can be written by other users, who could put a program of theirs there. \
+Nothing was changed." \
+        "Run: chmod go-w '$open'"
+}
+
 # put_in_place: let <data>/venv lead to the environment at $fresh. Its scripts name the interpreter by the path they were
 # built under; they are made to name it by the link.
 put_in_place() {
@@ -234,7 +319,9 @@ install() {
                 "Move it away, or uninstall what put it there, and run this again."
         fi
     done
+    check_starts
     find_tools
+    take_lock
     work=$(mktemp -d "${TMPDIR:-/tmp}/parler-install.XXXXXX")
     mkdir -p "$data/versions" "$bin" || die "$data and $bin cannot be made." "Make them yours and run this again."
     fresh=$(mktemp -d "$data/versions/XXXXXXXX")
@@ -248,7 +335,15 @@ from parlerd.cli.main import entry; entry()" demo --no-next) ||
         die "The demo failed; what went wrong is above. Nothing was changed." \
             "Please report it with the lines above and these: $(uname -srm), $("$fresh/bin/python" --version)."
 
+    close_up
+    before=$(readlink "$data/venv" 2>/dev/null) || before=
     put_in_place
+    # Asked at its final place, before what was there goes.
+    if ! version=$("$data/venv/bin/parler" --version 2>/dev/null </dev/null); then
+        if [ -n "$before" ]; then ln -sfn "$before" "$data/venv"; else rm -f "$data/venv"; fi
+        die "What was built does not start at $data/venv. What was installed before is in its place again." \
+            "Please report it with: $(uname -srm), $("$fresh/bin/python" --version)."
+    fi
     kept=$fresh
     fresh=
     for name in $commands; do
@@ -265,7 +360,7 @@ from parlerd.cli.main import entry; entry()" demo --no-next) ||
         [ "$old" = "$kept" ] || rm -rf "$old"
     done
     say ""
-    say "Installed: $("$data/venv/bin/parler" --version).$restarted"
+    say "Installed: $version.$restarted"
     parler=parler
     case ":$PATH:" in
         *":$bin:"*) ;;
@@ -303,6 +398,7 @@ offer_to_connect() {
 uninstall() {
     home=${PARLER_HOME:-$HOME/.parler}
     connected=
+    [ ! -e "$data" ] || take_lock
     # One that does not run any more (its Python is gone) is only removed.
     if "$data/venv/bin/parler" --version >/dev/null 2>&1 </dev/null; then
         "$data/venv/bin/parler" daemon stop >/dev/null </dev/null ||
@@ -327,9 +423,17 @@ uninstall() {
         rm -rf "$data"
         removed=yes
     fi
+    if [ -n "$lock" ]; then
+        rm -rf "$lock"
+        lock=
+    fi
     # What install made on the way, if nobody uses it.
     rmdir "$bin" "$(dirname "$data")" "$HOME/.local" 2>/dev/null || true
-    if [ -n "$removed" ]; then say "Parler is uninstalled."; else say "Parler was not installed here."; fi
+    if [ -n "$removed" ]; then
+        say "Parler is uninstalled. Agent windows that are still open have no Parler any more; it is back in them only if"
+        say "you install it again."
+    else say "Parler was not installed here."
+    fi
     [ -z "$connected" ] || say "$connected"
     if [ -e "$home" ]; then
         say "Your keys and conversations stay in $home. To delete them for good: rm -r '$home'"

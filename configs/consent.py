@@ -100,9 +100,7 @@ def disallow(place: Place, hosts: Sequence[Host], *, dry_run: bool = False) -> I
     """
     ledger = Ledger(place.home)
     for host in hosts:
-        ours = ledger.entries(KIND, host.id)
-        for path in dict.fromkeys(entry.named for entry in ours):
-            mine = [entry for entry in ours if entry.named == path]
+        for path, mine in ledger.by_file(KIND, host.id).items():
             try:
                 yield _take(place, host, path, mine, dry_run=dry_run)
             except (Untouched, Refused) as error:
@@ -190,7 +188,7 @@ def _decided(rules: Mapping[str, Any], tool: str) -> str:
 
 def _put(place: Place, host: Host, consent: Consent, path: Path, *, dry_run: bool) -> Outcome:
     ledger, rules = Ledger(place.home), _rules(host, consent)
-    known = {entry.path: entry for entry in ledger.entries(KIND, host.id) if entry.named == path}
+    known = {entry.path: entry for entry in ledger.by_file(KIND, host.id).get(path, ())}
     made: dict[tuple[str, ...], tuple[Any, int]] = {}
     """What was added by this edit, by its path, with the number of tables or lists that were made for it."""
     kept: list[str] = []

@@ -63,11 +63,11 @@ _PLUGINS: Final[Mapping[str, Plugin]] = {
 
 
 def detected(place: Place, host: Host) -> bool:
-    """Whether the host is here: a program of it on PATH, a folder, or its file."""
+    """Whether the host is here: a program or editor of it on PATH, a folder, or its file."""
     return (
         any(path.is_dir() for template in host.folders for path in _paths(template, place.env))
         or any(_is_file(path) for path in files(place, host))
-        or any(program(place, name) is not None for name in host.programs)
+        or any(program(place, name) is not None for name in host.on_path)
     )
 
 

@@ -249,9 +249,7 @@ def unwake(place: Place, hosts: Sequence[Host], dry_run: bool = False) -> Iterat
     """
     ledger = Ledger(place.home)
     for host in hosts:
-        ours = ledger.entries(KIND, host.id)
-        for path in dict.fromkeys(entry.named for entry in ours):
-            mine = [entry for entry in ours if entry.named == path]
+        for path, mine in ledger.by_file(KIND, host.id).items():
             try:
                 yield _take(place, host, path, mine, dry_run=dry_run)
             except (Untouched, Refused) as error:
@@ -281,7 +279,7 @@ def _put(
     only: Mapping[tuple[str, ...], tuple[Any, Any]] | None = None,
 ) -> Outcome:
     ledger, rules = Ledger(place.home), hooks.rules
-    before = {entry.path: entry for entry in ledger.entries(KIND, host.id) if entry.named == path}
+    before = {entry.path: entry for entry in ledger.by_file(KIND, host.id).get(path, ())}
     all_wanted = _wanted(place, host, hooks, path)
     wanted = all_wanted
     made: dict[tuple[str, ...], int] = {}

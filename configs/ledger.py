@@ -68,6 +68,13 @@ class Ledger:
         found = self._read() or []
         return [each for each in found if kind in (None, each.kind) and host in (None, each.host)]
 
+    def by_file(self, kind: Kind, host: str) -> dict[Path, list[Entry]]:
+        """What was written for a host, by the file as the person names it."""
+        found: dict[Path, list[Entry]] = {}
+        for each in self.entries(kind, host):
+            found.setdefault(each.named, []).append(each)
+        return found
+
     def damaged(self) -> bool:
         """Whether there is a ledger that this version cannot read: the next change puts it aside."""
         return self._read() is None

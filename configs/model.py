@@ -108,12 +108,14 @@ class Host:
     table of one of `layouts`, that is used instead, with the entry that stands beside it there. Of a `listed` host the
     table is a list whose elements have their name inside. `beside` is what a file must also say that we create. `entry`
     gives our entry in this host's shape, `disabled` says of one that was found whether the person switched it off, and
-    `left_out` where else in the file it can be. `programs` and `folders` show that the host is installed. `mode` is
-    given to a file that we create. `rewrites` says that the host writes its file itself. What makes the host's own
-    reading fail: a comma before a closing bracket unless `trailing_commas`, a byte order mark unless `bom`, and any
-    comment where `format` is `json`. `limits` says how long it waits for us, for the documentation. `after` is what a
-    person does next. `traits` says what it does with our answers while it runs, `consent` whether it lets its model
-    call us, where that is known.
+    `left_out` where else in the file it can be. `programs`, `editors` and `folders` show that the host is installed.
+    `programs`, `packages` and `markers` also tell the daemon that a command was started by this host's agent, and
+    `editors`, `editor_packages` and `editor_markers` that it was typed in a terminal of this host, where its agent and
+    its person both are; `parlerd.process.Hosts` says what each is. `mode` is given to a file that we create. `rewrites`
+    says that the host writes its file itself. What makes the host's own reading fail: a comma before a closing bracket
+    unless `trailing_commas`, a byte order mark unless `bom`, and any comment where `format` is `json`. `limits` says
+    how long it waits for us, for the documentation. `after` is what a person does next. `traits` says what it does with
+    our answers while it runs, `consent` whether it lets its model call us, where that is known.
     """
 
     id: str
@@ -135,6 +137,11 @@ class Host:
     disabled: Callable[[dict[str, Any]], bool] = switched_off
     left_out: tuple[tuple[tuple[str, ...], Callable[[Any], bool]], ...] = ()
     programs: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    markers: tuple[str, ...] = ()
+    editors: tuple[str, ...] = ()
+    editor_packages: tuple[str, ...] = ()
+    editor_markers: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
     rewrites: bool = False
     limits: str = ""
@@ -142,6 +149,11 @@ class Host:
     traits: HostTraits = UNMEASURED
     consent: Consent | None = None
     quirks: tuple[str, ...] = ()
+
+    @property
+    def on_path(self) -> tuple[str, ...]:
+        """What may be on PATH where this host is installed."""
+        return (*self.programs, *self.editors)
 
     def entry_for(self, key_path: tuple[str, ...], shim: Shim) -> dict[str, Any]:
         """Our entry for the table at `key_path`: of a layout if that is one, else the usual."""

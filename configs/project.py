@@ -46,6 +46,8 @@ FILES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
 """Files of a project that hosts take servers from, and under which key. Source: hosts reference, A.1."""
 HOOK_FILES: Final = (".claude/settings.json", ".claude/settings.local.json")
 EVENTS: Final = ("Elicitation", "ElicitationResult")
+_SIMPLE: Final = re.compile(r"(?P<start>\^?)(?P<names>(?:[A-Za-z0-9_-]|\.\*)*)(?P<end>\$?)")
+"""A pattern that can be compared piece by piece."""
 MAX_BYTES: Final = 1024 * 1024
 """A larger file is passed over: nobody writes one by hand, and a repository must not keep a checkup busy."""
 
@@ -113,13 +115,39 @@ def _decides(path: Path) -> bool:
 
 
 def _matches(group: dict[str, Any]) -> bool:
+    """Whether a matcher may choose our forms.
+
+    A repository wrote the matcher, so it is never run as the pattern that it is to its host: a few characters can keep
+    a pattern busy for hours. Names, `.*`, anchors and `|` are understood, and anything else may choose us.
+    """
     matcher = group.get("matcher")
     if not isinstance(matcher, str) or matcher in ("", "*") or len(matcher) > 200:
         return True
-    try:
-        return re.search(matcher, SERVER) is not None
-    except (re.error, RecursionError):
+    return any(_finds(each) for each in matcher.split("|"))
+
+
+def _finds(pattern: str) -> bool:
+    simple = _SIMPLE.fullmatch(pattern)
+    if simple is None:
         return True
+    first, *others = simple["names"].split(".*")
+    # Each piece at its first place after the one before, and the last one at the end where that is asked.
+    if simple["start"] and not SERVER.startswith(first):
+        return False
+    at = SERVER.find(first)
+    if at < 0:
+        return False
+    at += len(first)
+    for piece in others:
+        found = SERVER.find(piece, at)
+        if found < 0:
+            return False
+        at = found + len(piece)
+    if not simple["end"]:
+        return True
+    if not others:
+        return SERVER.endswith(first) and (not simple["start"] or first == SERVER)
+    return SERVER.endswith(others[-1]) and len(SERVER) - len(others[-1]) >= at - len(others[-1])
 
 
 def _json(path: Path, limit: int) -> object:

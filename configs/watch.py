@@ -307,7 +307,7 @@ class HostFiles:
         try:
             found = json.loads((self._home.connect / "ledger.json").read_bytes())
             return any(each["kind"] == "entry" for each in found["entries"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return False
 
     def _place(self) -> Place:

@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from textwrap import fill
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from configs.hosts import HOSTS
 from configs.model import Consent, Host, Shim, System
@@ -25,17 +25,39 @@ WIDTH: Final = 118
 RECORD: Final = HERE / "hosts.json"
 BEGIN: Final = "<!-- hosts: made by `python docs/render.py` from docs/hosts.json -->\n"
 END: Final = "<!-- /hosts -->\n"
-PROMISES: Final[Mapping[str, str]] = {
-    "connected": "starts Parler and says it is connected",
-    "tools": "lists its tools",
-    "call": "carries a call there and back",
-    "opens": "opens a session and hands the turn on",
-    "joins": "joins one and gets the turn",
-    "form": "passes on the person's form, in which only the newcomer's code decides",
-    "woken": "is woken when idle",
-    "restored": "gets its file back after `--remove`",
+
+
+class Promise(NamedTuple):
+    """What a test with a real program can show: the head of a column, and a sentence about it."""
+
+    column: str
+    meaning: str
+
+
+PROMISES: Final[Mapping[str, Promise]] = {
+    "connected": Promise("connects", "The program starts Parler from the entry that `parler connect` wrote."),
+    "tools": Promise("lists the tools", "Its model is offered Parler's tools, or finds them by the host's own search."),
+    "call": Promise("calls a tool", "A call of its model reaches Parler, and the answer reaches the model."),
+    "opens": Promise(
+        "opens", "Its model opens a session, answers whoever came, and hands the turn over, with no call in vain."
+    ),
+    "joins": Promise("joins", "Its model knocks with a key, is let in by a person, asks, and is handed the turn."),
+    "recap": Promise("long recap", "A recap of 30,000 characters arrives whole, in as few calls as the host allows."),
+    "messages": Promise("60 messages", "Sixty short messages arrive, each once and in order."),
+    "killed": Promise("killed", "The program is killed between two pages: what its model did not get comes later."),
+    "form": Promise("approval form", "It shows the person the approval form, and nothing else fills it in."),
+    "woken": Promise("woken", "An idle conversation begins a turn when a message comes."),
+    "restored": Promise("restored", "After `--remove` its settings are as they were."),
 }
-"""What a test with a real program can show, in a table's words."""
+SUMMARY: Final[Mapping[str, tuple[str, ...]]] = {
+    "connects": ("connected",),
+    "opens and joins": ("opens", "joins"),
+    "long and many messages arrive whole": ("recap", "messages", "killed"),
+    "approval form": ("form",),
+    "woken when idle": ("woken",),
+    "settings restored": ("restored",),
+}
+"""The columns of the README's table, and what has to hold for a yes."""
 _FORMATS: Final = {"json": "JSON", "jsonc": "JSON with comments", "toml": "TOML", "yaml": "YAML"}
 _REWRITES: Final = "It writes this file itself, so the daemon keeps an eye on it"
 
@@ -43,7 +65,7 @@ HEAD: Final = """\
 # Agent hosts
 
 `parler connect` adds one entry named `parler` to a host's own file of servers and leaves everything else in it as it
-is. This page says which of that was seen at work with the real program, where each file is, and what is written.
+is. This page says what was tested with the real program, where each file is, and what is written.
 [Waking](waking.md) says how each host can be reached when it is idle, and
 [which ask or refuse](waking.md#woken-and-then-refused) before their model may use a tool.
 
@@ -51,14 +73,13 @@ The command in every entry is absolute: the Python that Parler runs with, the pr
 and the home. Nothing depends on PATH, on the directory or on a variable, because hosts pass on none of them reliably.
 No secret is in it.
 
-## Seen at work
+## Tested
 
 """
 PROVED: Final = """\
-A test run on {day} ({system}) installed these programs, connected each with `parler connect` in a home that
-had other servers and comments in the host's file, and asked the program itself. None was logged in. Where a model is
-needed, one on the same machine said what the test wanted. An empty cell means that nobody has seen it, not that it
-fails.
+Tested with the real programs on {day} ({system}); empty means untested. Each was installed, connected with
+`parler connect` and run, none was logged in. Its model was a script on the same machine that follows what the texts
+say, and what counts is what arrived there. The hosts meet in a ring of pairs, so that each opens once and joins once.
 
 """
 UNSEEN: Final = """\
@@ -70,7 +91,7 @@ What stands below about them follows their documentation.
 The inspector of the Model Context Protocol checks the tools' schemas with `--strict`, and finds Parler in its eras
 `legacy` and `auto`.
 
-`python -m tests.e2e.hosts.install` fetches the programs into `~/.cache/parler-hosts` (2 GB; `PARLER_HOSTS_CACHE` moves
+`python -m tests.e2e.hosts.install` fetches the programs into `~/.cache/parler-hosts` (3 GB; `PARLER_HOSTS_CACHE` moves
 it, `--latest` takes the newest), and `PARLER_HOSTS_RECORD=docs/hosts.json python -m pytest tests/e2e/hosts`, then
 `python docs/render.py`, makes this table again. `./install.sh --test` does the first within four minutes, and goes on
 without what it could not get; `PARLER_HOSTS=0` leaves it out.
@@ -96,7 +117,8 @@ def hosts_page(made: str) -> str:
     record = _record()
     parts = [made, "\n", HEAD]
     parts.append(PROVED.format(day=record["day"], system=record["system"]))
-    parts += _seen(record, with_version=True)
+    parts += _seen(record, whole=True)
+    parts += ["\n", *(f"- **{promise.column}**: {promise.meaning}\n" for promise in PROMISES.values())]
     names = ", ".join(host.name for host in HOSTS if host.id not in record["hosts"])
     parts += ["\n", UNSEEN.format(names=fill(names, WIDTH))]
     parts.append(FILES_HEAD)
@@ -113,9 +135,9 @@ def readme_with_table(readme: str) -> str:
     _, _, after = rest.partition(END)
     record = _record()
     others = ", ".join(f"`{host.id}`" for host in HOSTS if host.id not in record["hosts"])
-    table = "".join(_seen(record, with_version=False))
+    table = "".join(_seen(record, whole=False))
     note = (
-        f"Seen on {record['day']} with the releases in [agent hosts](docs/hosts.md). Written after the "
+        f"Tested on {record['day']} with the releases in [agent hosts](docs/hosts.md). Written after the "
         f"documentation of these, which were not run: {others}."
     )
     note = fill(note, WIDTH, break_on_hyphens=False, break_long_words=False)
@@ -127,16 +149,18 @@ def _record() -> dict[str, Any]:
     return record
 
 
-def _seen(record: dict[str, Any], *, with_version: bool) -> list[str]:
-    columns = [promise for promise in PROMISES if any(promise in each["proved"] for each in record["hosts"].values())]
+def _seen(record: dict[str, Any], *, whole: bool) -> list[str]:
+    """The table of what was tested: `whole` with each promise, else its summary."""
+    columns = {promise.column: (id,) for id, promise in PROMISES.items()} if whole else SUMMARY
+    proved = {id: set(about["proved"]) for id, about in record["hosts"].items()}
+    shown = [column for column, needed in columns.items() if any(set(needed) <= held for held in proved.values())]
     names = {host.id: host.name for host in HOSTS} | {"inspector": "MCP inspector"}
-    order = [*(host.id for host in HOSTS), "inspector"]
     rows = []
-    for id in sorted(record["hosts"], key=order.index):
-        about = record["hosts"][id]
-        marks = ["yes" if promise in about["proved"] else "" for promise in columns]
-        rows.append((names[id], *([about["version"]] if with_version else [f"`{id}`"]), *marks))
-    return _table(("host", "release" if with_version else "id", *(PROMISES[promise] for promise in columns)), rows)
+    for id in sorted(record["hosts"], key=list(names).index):
+        second = record["hosts"][id]["version"] if whole else f"`{id}`"
+        marks = ["yes" if set(columns[column]) <= proved[id] else "" for column in shown]
+        rows.append((names[id], second, *marks))
+    return _table(("host", "release" if whole else "id", *shown), rows)
 
 
 def _section(host: Host) -> list[str]:

@@ -38,6 +38,39 @@ PROGRESS_SECONDS: Final = 10.0
 """Between two words of progress. Source: MCP spec, Waits."""
 
 
+HELD: Final = 8 * 1024 * 1024
+"""Bytes of requests of one window that are under way at once; what they are taken apart into is a few times that."""
+LEAST: Final = 16 * 1024
+"""What the smallest request counts for: its answer may wait for a host that does not read."""
+
+
+class Held:
+    """What a window's requests hold until their answers are on their way. Past the bound no more lines are read, which
+    holds back that host alone; whatever is under way ends without another line of it, or ends the window."""
+
+    def __init__(self) -> None:
+        self._sizes: dict[RequestId, int] = {}
+        self._bytes = 0
+        self._freed = trio.Event()
+
+    async def room_for(self, size: int) -> None:
+        """Wait until a line of so many bytes may be taken in; a larger one than all is taken in alone."""
+        while self._bytes and self._bytes + size > HELD:
+            self._freed = trio.Event()
+            await self._freed.wait()
+
+    def take(self, id: RequestId, size: int) -> None:
+        """A request is under way."""
+        size = max(size, LEAST)
+        self._sizes[id] = self._sizes.get(id, 0) + size
+        self._bytes += size
+
+    def free(self, id: RequestId) -> None:
+        """It was answered, or nobody wants the answer. Safe to repeat."""
+        self._bytes -= self._sizes.pop(id, 0)
+        self._freed.set()
+
+
 class Calls:
     """The calls of one connection that are under way here. `answer` sends a result, `progress` a progress token and how
     many times it was told."""

@@ -11,18 +11,21 @@ inside can close the fence or begin a part of it; each line that bears the mark 
 follows, and holds the facts that we know: number, author, what is unusual, hidden characters, how much was left out. A
 model may still obey what it reads: this marks, it does not disarm.
 
-Not here: what stands around a fence (`mcp_server.tools.results`). Below: nothing of ours. Invariant: every string of a
-result that another party could have chosen leaves through `Fencer`, as a fence or as a name that `label` would accept.
+Not here: what stands around a fence (`mcp_server.tools.results`). Below: the table of characters that hide
+(`parlerd.text`). Invariant: every string of a result that another party could have chosen leaves through `Fencer`, as a
+fence or as a name that `label` would accept.
 """
 
 from __future__ import annotations
 
 import re
 import secrets
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Final, NamedTuple
+
+from parlerd.text.codepoints import LOOSE, kind_of
 
 _MARK_LETTERS: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _MARK_LENGTH: Final = 8
@@ -40,13 +43,6 @@ _NAME: Final = re.compile(r"[A-Za-z0-9._@#/:+-]{0,128}\Z")
 look-alike."""
 
 _SUSPECT: Final = re.compile(r"[^\t\n\x20-\x7e]")
-_JOINERS: Final = frozenset("\u200c\u200d\ufe0e\ufe0f")
-"""They shape emoji and several scripts; kept behind a character that is not ASCII, where they hide nothing."""
-_BLANK: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
-"""Letters by their category that show nothing."""
-_NEWLINE: Final = "newline"
-"""A carriage return before a line feed: left out, since the line ends either way."""
-_BIDI: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def random_mark() -> str:
@@ -137,47 +133,113 @@ def reveal(text: str, start: int = 0, most: int | None = None, fits: Callable[[s
         if fits is not None:
             part = part[: fits(part)]
         return Revealed(part, "", start + len(part))
-    before_it = text[start - 1 : start] or " "
-    kinds = [
-        _hidden(char, before, after)
-        for char, before, after in zip(part, before_it + part, part[1:] + " ", strict=False)
-    ]
-    pieces = [char if kind is None else _show(kind, char) for char, kind in zip(part, kinds, strict=True)]
-    if fits is not None:
-        room = fits("".join(pieces))
-        kept = 0
-        for piece in pieces:
-            room -= len(piece)
-            if room < 0:
-                break
-            kept += 1
-        pieces, kinds = pieces[:kept], kinds[:kept]
-    counts = Counter(kind for kind in kinds if kind not in (None, _NEWLINE))
+    # What a joiner shapes may have a selector behind it, so two characters count.
+    before_it = text[max(start - 2, 0) : start]
+    looked = len(part) if fits is None else _LOOK
+    while True:
+        looked += int(part[looked - 1 : looked + 1] == "\r\n")
+        shown, counts = _rendered(part[:looked], before_it)
+        room = len(shown) if fits is None else fits(shown)
+        if room < len(shown) or looked >= len(part):
+            break
+        # By more each time, for a hidden character takes up to ten times its place and most of a text may not fit.
+        looked *= 4
+    if room < len(shown):
+        kept = _front(part, before_it, room)
+        shown, counts = _rendered(kept, before_it, part[len(kept) : len(kept) + 1])
+        part = kept
     found = [f"{counts[kind]} {kind}" for kind in ("invisible", "bidirectional", "control") if counts[kind]]
     facts = ""
     if found:
         facts = f"{', '.join(found)} character{'s' if counts.total() > 1 else ''} shown as \\u{{...}}"
-    return Revealed("".join(pieces), facts, start + len(pieces))
+    return Revealed(shown, facts, start + len(part))
 
 
-def _show(kind: str, char: str) -> str:
-    return "" if kind == _NEWLINE else f"\\u{{{ord(char):x}}}"
+# A text may be hidden characters from end to end, and the daemon's loop waits while it is rendered. So whole texts are
+# rendered by passes of C code and not by character: 256 KiB take some 40 ms at worst.
 
 
-def _hidden(char: str, previous: str, following: str) -> str | None:
-    """What kind of hidden character this is, between its neighbours; None for one that can be seen."""
-    if char in "\t\n" or " " <= char <= "~":
-        return None
-    if char == "\r" and following == "\n":
-        return _NEWLINE
-    if char in _BIDI:
-        return "bidirectional"
-    if char in _JOINERS:
-        return None if previous and not previous.isascii() else "invisible"
-    if char in _BLANK or "\ufe00" <= char <= "\ufe0f" or "\U000e0000" <= char <= "\U000e0fff":
-        return "invisible"
-    category = unicodedata.category(char)
-    if category == "Cc":
-        return "control"
-    # Cf are formats (zero width, tags), Cs half characters, Zl and Zp separators that break lines unseen.
-    return "invisible" if category in ("Cf", "Cs", "Zl", "Zp") else None
+_FEW: Final = 8
+"""Different hidden characters up to which one pass for each is faster than a table."""
+_LOOK: Final = 8192
+"""Characters that are rendered before it is asked whether they fit."""
+_SLICE: Final = 2048
+"""Characters that are rendered together on the way to where a text is cut."""
+
+
+@lru_cache(maxsize=8192)
+def _escaped(char: str) -> str:
+    return f"\\u{{{ord(char):x}}}"
+
+
+def _rendered(part: str, before_it: str, after_it: str = "") -> tuple[str, Counter[str]]:
+    """`part` between its neighbours with every hidden character made visible, and how many there were of each kind."""
+    counts: Counter[str] = Counter()
+    distinct = set(part)
+    text = part
+    if "\r" in distinct:
+        # A carriage return before a line feed is left out, since the line ends either way.
+        counts["control"] -= part.count("\r\n")
+        text = text.replace("\r\n", "\n")
+        if after_it == "\n" and text.endswith("\r"):
+            counts["control"] -= 1
+            text = text[:-1]
+    escapes: dict[str, str] = {}
+    for joiner in sorted(distinct.intersection(LOOSE)):
+        # One that is loose becomes a character that is not in the text: it still stands there for the next one.
+        spare = next(char for n in range(0x10FFFF) if (char := chr(0xF0000 + n)) not in distinct)
+        text = LOOSE[joiner].sub(spare, before_it + text)[len(before_it) :]
+        if count := text.count(spare):
+            distinct.add(spare)
+            escapes[spare] = _escaped(joiner)
+            counts["invisible"] += count
+    hidden = {char: kind for char in distinct - LOOSE.keys() - escapes.keys() if (kind := _kind(char)) is not None}
+    if len(hidden) <= _FEW:
+        for char, kind in hidden.items():
+            counts[kind] += part.count(char)
+            text = text.replace(char, _escaped(char))
+    else:
+        for char, count in Counter(part).items():
+            if char in hidden:
+                counts[hidden[char]] += count
+        table: dict[int, int | str] = {ord(char): ord(char) for char in distinct}
+        table |= {ord(char): _escaped(char) for char in hidden}
+        # With every character in it: one that is missing costs ten times as much.
+        text = text.translate(table)
+    for spare, escape in escapes.items():
+        text = text.replace(spare, escape)
+    return text, counts
+
+
+def _front(part: str, before_it: str, room: int) -> str:
+    """As much from the front of `part` as is shown in `room` characters."""
+    at = 0
+    while at < len(part):
+        end = at + _SLICE
+        if part[end - 1 : end + 1] == "\r\n":
+            end += 1
+        piece = part[at:end]
+        size = len(_rendered(piece, (before_it + part[max(at - 2, 0) : at])[-2:])[0])
+        if size > room:
+            break
+        room -= size
+        at += len(piece)
+    while at < len(part):
+        room -= len(_one(part[at], (before_it + part[max(at - 2, 0) : at])[-2:], part[at + 1 : at + 2]))
+        if room < 0:
+            break
+        at += 1
+    return part[:at]
+
+
+def _one(char: str, before_it: str, after_it: str) -> str:
+    """One character between its neighbours, made visible."""
+    if char == "\r" and after_it == "\n":
+        return ""  # the line ends either way
+    return char if kind_of(char, before_it) is None else _escaped(char)
+
+
+@lru_cache(maxsize=8192)
+def _kind(char: str) -> str | None:
+    """What kind of hidden character this is, whatever stands beside it; None for one that can be seen."""
+    return kind_of(char)

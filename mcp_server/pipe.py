@@ -33,6 +33,8 @@ PROTOCOL = 1
 """Of the socket. Source: `parlerd.wire.messages`."""
 MAX_LINE = 8 * 1024 * 1024 - 16
 """Bytes of one line: a frame of the socket holds 8 MiB, its own five bytes of head included."""
+MAX_DEPTH = 128
+"""Levels of one message: twice what the daemon takes of `data`, and far below where any reader of JSON gives up."""
 HELLO_LIMIT = 60 * 1024
 """Bytes of the first frame at most, a little under what the daemon takes."""
 BUFFER_LIMIT = 1024 * 1024
@@ -81,6 +83,14 @@ CONVERSATIONS = ("CLAUDE_CODE_SESSION_ID", "COPILOT_AGENT_SESSION_ID", "GROK_SES
 """The variables in which hosts name a conversation. A test compares `configs.hosts`."""
 
 
+FORBIDDEN = "This program may not connect to the daemon's socket; a sandbox around it forbids that."
+"""Said where connecting is not allowed, which does not tell whether a daemon runs. Source: `parlerd.client.link`."""
+
+
+class NotOurs(ValueError):
+    """The socket of this home is another user's."""
+
+
 class NotJson(Exception):
     """A line that is no JSON."""
 
@@ -120,8 +130,31 @@ def loads(line: bytes) -> Any:
     return value
 
 
+def is_too_deep(line: bytes, value: Any) -> bool:
+    """Whether a line that says `value` has more levels than anything here follows."""
+    if line.count(b"[") + line.count(b"{") <= MAX_DEPTH:
+        return False
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        inner: list[Any] = []
+        for each in level:
+            if isinstance(each, dict):
+                inner.extend(each.values())
+            elif isinstance(each, list):
+                inner.extend(each)
+        if not inner:
+            return False
+        level = inner
+    return True
+
+
+def is_id(value: Any) -> bool:
+    """Whether this can name a request."""
+    return isinstance(value, (str, int)) and not isinstance(value, bool)
+
+
 def dumps(value: Any) -> str:
-    """The JSON of what `loads` gave."""
+    """The JSON of what `loads` gave, of at most `MAX_DEPTH` levels."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -304,15 +337,16 @@ def make_directory(path: str) -> None:
         posix.mkdir(path, 0o700)
 
 
-def environment(name: str) -> str:
-    return posix.environ.get(name.encode(), b"").decode("utf-8", "replace")
+def environment(name: str, errors: str = "replace") -> str:
+    return posix.environ.get(name.encode(), b"").decode("utf-8", errors)
 
 
 def home_of(explicit: str) -> str:
     """The home as an absolute path: named, else PARLER_HOME, else ~/.parler."""
-    named = explicit or environment("PARLER_HOME") or "~/.parler"
+    # A path is bytes: one that is not UTF-8 must not become another one, which would be made.
+    named = explicit or environment("PARLER_HOME", "surrogateescape") or "~/.parler"
     if named == "~" or named.startswith("~/"):
-        user = environment("HOME")
+        user = environment("HOME", "surrogateescape")
         if not user:
             import pwd
 
@@ -365,6 +399,16 @@ class Starter:
                 self._offset = 0
             self._spawn()
         return self._wrong
+
+    def gone(self) -> bool:
+        """Whether what it starts is not there any more: no other window and no waiting brings it back."""
+        try:
+            posix.stat(sys.executable)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            pass
+        return False
 
     def alive(self) -> bool:
         """Whether the process that was started is still there."""
@@ -440,7 +484,8 @@ class Starter:
         for target, source in ((0, null), (1, log), (2, log)):
             posix.dup2(source, target)
         posix.closerange(3, 4096)
-        kept = {b"PATH": posix.environ.get(b"PATH", b"/usr/local/bin:/usr/bin:/bin")}
+        # That an agent host is above is not to be seen of the daemon any more, which is nobody's child.
+        kept = {b"PARLER_STARTED_BELOW": b"agent", b"PATH": posix.environ.get(b"PATH", b"/usr/local/bin:/usr/bin:/bin")}
         for name in (b"HOME", b"LANG"):
             if name in posix.environ:
                 kept[name] = posix.environ[name]
@@ -658,11 +703,13 @@ class Shim:
             self._refuse("null", -32600, "One JSON-RPC message a line, no batches.")
             return
         id, method = message.get("id"), message.get("method")
-        if method is None:
-            if self._ready and dumps(id) in self._asked:
+        if is_too_deep(line, message):
+            self._refuse(dumps(id) if is_id(id) else "null", -32600, f"A message has at most {MAX_DEPTH} levels.")
+        elif method is None:
+            if self._ready and is_id(id) and dumps(id) in self._asked:
                 self._asked.discard(dumps(id))
                 self._send(line)
-        elif not isinstance(method, str) or isinstance(id, bool) or not isinstance(id, (str, int, type(None))):
+        elif not isinstance(method, str) or not (id is None or is_id(id)):
             self._refuse("null", -32600, "This is not a JSON-RPC request: its id is a string or an integer.")
         elif "id" in message and id is None:
             self._refuse("null", -32600, "A request has an id; a notification has none.")
@@ -674,8 +721,8 @@ class Shim:
     def _notified(self, method: str, params: Any, line: bytes) -> None:
         if method == "notifications/initialized":
             self._initialized = True
-        if method == "notifications/cancelled" and isinstance(params, dict):
-            id = dumps(params.get("requestId"))
+        if method == "notifications/cancelled" and isinstance(params, dict) and is_id(params.get("requestId")):
+            id = dumps(params["requestId"])
             self._held = [request for request in self._held if request.id != id]
             self._flying.pop(id, None)
             self._listening.pop(id, None)
@@ -731,6 +778,14 @@ class Shim:
                 # With this answer hosts go on in the handshake era, where the daemon can reach them unasked.
                 self._refuse(request.id, -32601, "Method not found")
                 return
+        if self._starter.gone():
+            text = "Parler was uninstalled: the Python that its daemon runs on is gone."
+            if request.tool is not None:
+                gone = self._table.error("unreachable gone")
+                self._result(request.id, self._table.stamped(gone, request.params))
+            else:
+                self._refuse(request.id, -32000, text)
+            return
         reason = self._reason or self._starter.last_words() or "it did not answer in time"
         text = reason if reason.startswith("The ") else f"The Parler daemon could not start: {reason}"
         if request.tool is not None:
@@ -790,18 +845,20 @@ class Shim:
         try:
             endpoint = self._home + "/run/endpoint"
             if posix.stat(endpoint).st_uid != posix.geteuid():
-                raise PermissionError(1, "not ours")
+                raise NotOurs
             path = read_file(endpoint).decode("utf-8", "surrogateescape").strip()
             sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
             sock.setblocking(False)
             sock.connect(path)
             if peer_uid(sock) not in (posix.geteuid(), -1):
-                raise PermissionError(1, "not ours")
+                raise NotOurs
         except (OSError, ValueError) as error:
             if sock is not None:
                 sock.close()
-            if isinstance(error, PermissionError):
+            if isinstance(error, NotOurs):
                 self._reason = "The socket of this home belongs to another user."
+            elif isinstance(error, PermissionError):
+                self._reason = FORBIDDEN
             starting = now - self._starter.started < STARTING_S
             cap = 0.1 if starting else 1.0 if now - self._lost_at < FAST_TRIES_S else SLOW_TRY_S
             self._pause = min(self._pause * 1.5, cap)
@@ -1100,3 +1157,8 @@ def main(arguments: list[str], here: str) -> int:
         return Shim(home_of(given["--home"]), given["--host"], Table(here + "/static.json")).run()
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        # The last resort: a host shows stderr to a person, who can act on a sentence and not on a traceback. Ended, the
+        # window is seen to be gone and is started again; left hanging, it is not.
+        posix.write(2, f"parler: the shim ended by a mistake of its own ({type(error).__name__}).\n".encode())
+        return 70

@@ -28,7 +28,7 @@ import msgspec
 import trio
 
 from mcp_server import envelope, static
-from mcp_server.calls import Calls
+from mcp_server.calls import Calls, Held
 from mcp_server.port import EnginePort, Say
 from mcp_server.ringing import NO_BELLS, Bell, watch
 from mcp_server.window import LONGEST, REPLAY_SECONDS, Window, as_named, lost_writes
@@ -164,6 +164,8 @@ class _Session:
         self._has_roots = False
         self._calls = Calls(self._answer_call, self._tell_progress)
         self._watched: set[Window] = set()
+        self._held = Held()
+        self._running: set[str | int] = set()
 
     @property
     def _traits(self) -> HostTraits:
@@ -202,6 +204,7 @@ class _Session:
             nursery.start_soon(self._serve, from_lines, nursery.cancel_scope)
             async with to_sdk:
                 async for line in incoming:
+                    await self._held.room_for(len(line))
                     await self._take(line, to_sdk, nursery)
             if not self._host.is_loaded and not self._handshakes:
                 # Nothing waits for the library, and its import would hold this window's seat for a second.
@@ -232,6 +235,7 @@ class _Session:
         elif not isinstance(method, str) or isinstance(id, bool | float) or not isinstance(id, str | int | None):
             await self._refuse(None, INVALID_REQUEST, "This is not a JSON-RPC request.")
         elif id is not None:
+            self._held.take(id, len(line))
             if method not in ("initialize", static.DISCOVER) and envelope.is_claimed(message.get("params")):
                 self._begin_modern(message.get("params"), nursery)
             if method == "tools/call":
@@ -239,12 +243,20 @@ class _Session:
                 if self._needs_no_library(id, message.get("params")):
                     window = await self._window_of(_meta(message["params"]))
                     self._watch(window, nursery)
-                    nursery.start_soon(self._calls.run, id, message["params"], window)
+                    nursery.start_soon(self._run_call, id, message["params"], window)
                     return
             await self._request(id, method, message, to_sdk)
         elif self._handshaken or self._modern:
             self._notified(method, message, nursery)
             await to_sdk.send(message)
+
+    async def _run_call(self, id: str | int, params: Message, window: Window) -> None:
+        self._running.add(id)
+        try:
+            await self._calls.run(id, params, window)
+        finally:
+            self._running.discard(id)
+            self._held.free(id)
 
     async def _request(
         self, id: str | int, method: str, message: Message, to_sdk: trio.MemorySendChannel[Message]
@@ -398,6 +410,9 @@ class _Session:
             request = params.get("requestId")
             if isinstance(request, str | int):
                 self._calls.withdraw(request)
+                if request not in self._running:
+                    # One that runs here may hold an answer still, and frees itself.
+                    self._held.free(request)
                 for window in (self._window, *self._further.values()):
                     window.settled(request, written=False)
         elif method == "notifications/initialized" and self._hello.session_key:
@@ -434,6 +449,7 @@ class _Session:
         id = message.get("id")
         if id in self._greeted:
             self._greeted.discard(id)
+            self._held.free(id)
             return
         wanted = None if id is None else self._handshakes.pop(id, None)
         if id is not None and wanted is not None and "result" in message:
@@ -441,6 +457,7 @@ class _Session:
         else:
             await self._send(message)
         if id is not None:
+            self._held.free(id)
             for window in (self._window, *self._further.values()):
                 window.settled(id, written=True)
 
@@ -454,6 +471,7 @@ class _Session:
 
     async def _answer(self, id: str | int, result: bytes) -> None:
         await self._say(b'{"jsonrpc":"2.0","id":' + msgspec.json.encode(id) + b',"result":' + result + b"}")
+        self._held.free(id)
 
     async def _answer_call(self, id: str | int, result: bytes) -> None:
         await self._answer(id, static.stamped(result, static.RESULT_STAMP) if self._modern else result)
@@ -465,6 +483,8 @@ class _Session:
     async def _refuse(self, id: str | int | None, code: int, message: str, data: object = None) -> None:
         error = {"code": code, "message": message, **({"data": data} if data is not None else {})}
         await self._send({"jsonrpc": "2.0", "id": id, "error": error})
+        if id is not None:
+            self._held.free(id)
 
     async def _send(self, message: Message) -> None:
         await self._say(msgspec.json.encode(message))

@@ -99,6 +99,14 @@ def table() -> dict[str, Any]:
                 "restart is needed.",
             )
         ),
+        "error unreachable gone": _error(
+            ParlerError(
+                "unreachable",
+                "Parler was uninstalled: the Python that its daemon runs on is gone.",
+                tool_hint="Tell the person, and go on without Parler. This window works again only after Parler was "
+                "installed again; else its entry in the settings of this agent host can go.",
+            )
+        ),
         "error connection_lost": _error(
             ParlerError(
                 "connection_lost",

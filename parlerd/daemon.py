@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from configs.hosts import HOSTS
+from configs.hosts import HOSTS, recognised
 from configs.watch import HostFiles, Watcher
-from parlerd import __version__, process
+from parlerd import __version__, floor, process
 from parlerd.core.errors import ParlerError
 from parlerd.engine.callers import Caller
 from parlerd.engine.driver import ThreadDriver
@@ -34,7 +34,7 @@ from parlerd.engine.ports import SystemRandomness, WallClock
 from parlerd.identity.keyring import KeyRing
 from parlerd.ipc import credentials, workspace
 from parlerd.ipc.host import Say
-from parlerd.ipc.listener import listening
+from parlerd.ipc.listener import listening, standing
 from parlerd.ipc.server import Server
 from parlerd.paths import Home, home_from
 from parlerd.settings import Era, Settings, load_settings
@@ -48,19 +48,24 @@ log = logging.getLogger("parlerd")
 
 LOG_BYTES: Final = 4 * 1024 * 1024
 LOG_FILES: Final = 3
+LOOK_S: Final = 1.0
+"""How often the daemon looks whether it can still be found; three looks at the file system, some 10 microseconds."""
 SWITCH_INTERVAL: Final = 0.001
 """Seconds a thread keeps the interpreter while another asks for it. The writer asks once per statement; at Python's 5
 ms it would wait that long for each while the loop is busy (see benchmarks/durable_sends.py)."""
 
 
-def run(home: Home) -> None:
-    """Serve `home`, which is prepared and whose lock the caller holds, until asked to stop.
+def run(home: Home, *, below_agent: bool = False) -> None:
+    """Serve `home`, which is prepared and whose lock the caller holds, until asked to stop. `below_agent`: an agent
+    host is among those that started it, as is looked up too, so it approves no less strictly than it did last.
 
     Raises `ParlerError` if it cannot be served at all.
     """
     sys.setswitchinterval(SWITCH_INTERVAL)
+    hosts = recognised()
+    below_agent = below_agent or _is_below_agent(hosts)
     with _logging(home.log), listening(home, is_locked=True) as listener:
-        settings = load_settings(home.settings)
+        settings = floor.held(home, load_settings(home.settings), below_agent=below_agent)
         keys = KeyRing(home.keys)
         store = SqliteStore(home.database, backups=home.backups)
         _refresh_shim(home, settings.mcp_era)
@@ -74,11 +79,12 @@ def run(home: Home) -> None:
                 random=SystemRandomness(),
                 keys=keys,
                 settings=settings,
+                settings_now=lambda: load_settings(home.settings),
                 user=_user(),
                 home_path=str(home.root),
                 default_home=home.root == home_from({"HOME": str(Path.home())}).root,
                 socket=str(home.socket),
-                inspect=credentials.inspect,
+                inspect=credentials.inspector(hosts),
                 host_files=watcher,
                 stop=stopping.set,
             ) as engine:
@@ -89,9 +95,10 @@ def run(home: Home) -> None:
                     await host.load()
                     await watcher.run()
 
-                server = Server(engine, host)
+                server = Server(engine, host, hosts=hosts)
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(_stop_on_signal, stopping)
+                    nursery.start_soon(_leave_when_lost, home, stopping)
                     nursery.start_soon(server.serve, listener)
                     nursery.start_soon(load_and_watch)
                     log.info("serving %s, version %s, pid %d", home.root, __version__, os.getpid())
@@ -108,6 +115,13 @@ def run(home: Home) -> None:
         except ExceptionGroup as group:
             raise _coded(group) from None
         log.info("stopped")
+
+
+def _is_below_agent(hosts: process.Hosts) -> bool:
+    """Whether an agent host is in sight above this process. A client starts a daemon without its own environment, waits
+    for the daemon, and so can be looked at itself."""
+    looked_at = [pid for pid in (os.getpid(), os.getppid()) if pid > 1]
+    return any(process.facts_of(pid, hosts).agent_host for pid in looked_at)
 
 
 def _coded(error: Exception) -> Exception:
@@ -151,6 +165,18 @@ class _LateHost:
         await self._ready.wait()
         assert self._host is not None
         await self._host(hello, caller, incoming, say)
+
+
+async def _leave_when_lost(home: Home, stopping: trio.Event) -> None:
+    """End in order once the socket, the lock or the endpoint file is gone or another's: nobody finds this daemon then,
+    and the next client starts one that has all of them."""
+    mine = standing(home)
+    while True:
+        await trio.sleep(LOOK_S)
+        if standing(home) != mine:
+            log.error("the socket, the lock or the endpoint file of this home was removed or replaced: leaving")
+            stopping.set()
+            return
 
 
 async def _stop_on_signal(stopping: trio.Event) -> None:

@@ -20,6 +20,12 @@ MAX_SOCKET_PATH: Final = 100
 """Bytes. The kernel's limit is 108 on Linux and 104 on macOS, the final zero included."""
 
 
+SHORTER: Final = "Take a home with a shorter path (PARLER_HOME, or --home): its socket stands inside it then."
+STARTED_BELOW: Final = "PARLER_STARTED_BELOW"
+"""A variable that whoever starts a daemon sets for it when an agent host is above: what it starts leaves no trace of
+that. `mcp_server.pipe` sets it always."""
+
+
 class Home:
     """The paths of one home. `explicit` says that the person named it on the command line. Equal when the root is.
 
@@ -108,6 +114,11 @@ class Home:
         return self.root / "connect"
 
     @property
+    def floor(self) -> Path:
+        """How strictly this home approved when it was last served."""
+        return self.root / "approval.json"
+
+    @property
     def settings(self) -> Path:
         return self.root / "settings.toml"
 
@@ -125,8 +136,9 @@ def prepare(home: Home) -> None:
     """Create the home's directories with mode 0700 where they are missing, and check all of them.
 
     Safe to repeat. Raises `ParlerError` `home_unsafe` (another owner, open to others, a symlink, inside a git work tree
-    without having been named) or `home_not_writable`.
+    without having been named, a path that is not UTF-8) or `home_not_writable`.
     """
+    _refuse_bytes(home.root)
     if not home.explicit:
         _refuse_work_tree(home.root)
     try:
@@ -140,7 +152,13 @@ def prepare(home: Home) -> None:
     if home.socket.parent != home.run:
         directories += [home.socket.parent.parent, home.socket.parent]
     for directory in directories:
-        _private_directory(directory)
+        try:
+            _private_directory(directory)
+        except ParlerError as error:
+            if home.root not in (directory, *directory.parents):
+                # Nobody can make what another user holds below /tmp one's own.
+                raise ParlerError(error.code, error.message, hint=SHORTER, **error.details) from error
+            raise
 
 
 def _private_directory(path: Path) -> None:
@@ -164,6 +182,26 @@ def _private_directory(path: Path) -> None:
         raise _unsafe(path, "can be entered by other users", f"Run: chmod 700 {path}")
     if not os.access(path, os.W_OK | os.X_OK):
         raise ParlerError("home_not_writable", f"{path} cannot be written.", path=str(path))
+
+
+def as_text(path: Path) -> str:
+    """A path as text that every file and message can hold: bytes that are not UTF-8 as escapes such as `\\xff`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def is_text(path: Path) -> bool:
+    """Whether a path is UTF-8, so that the settings of agent hosts, JSON and the store can name it."""
+    return not any("\ud800" <= char <= "\udfff" for char in str(path))
+
+
+def _refuse_bytes(root: Path) -> None:
+    if not is_text(root):
+        raise ParlerError(
+            "home_unsafe",
+            f"{as_text(root)} is a path that is not UTF-8, and no settings file of an agent host could name it.",
+            hint="Set PARLER_HOME to a folder whose path is plain text.",
+            path=as_text(root),
+        )
 
 
 def _refuse_work_tree(root: Path) -> None:

@@ -1,7 +1,8 @@
 """What the kernel says of other processes: who is on the far end of a Unix socket, whom it descends from, if it lives.
 
-Not here: what follows from it. `parlerd.ipc` and `parlerd.client` refuse another user's process; the engine asks for
-the ancestry when a person's decision depends on it. Standard library only, and it only reads.
+Not here: what follows from it, and which programs are agent hosts (`configs.hosts`). `parlerd.ipc` and
+`parlerd.client` refuse another user's process; the engine asks for the ancestry when a person's decision depends on it.
+Standard library only, and it only reads.
 
 What it cannot do: one user's processes can rename themselves, fork away from their ancestors and clear their
 environment. This stops an agent that was talked into something, not a program that means to deceive.
@@ -13,11 +14,12 @@ import contextlib
 import os
 import struct
 import sys
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _MAX_ANCESTORS: Final = 64
 """A deeper chain of processes is not looked through; shells under agents are a handful deep."""
@@ -27,61 +29,24 @@ _MAX_READ: Final = 1 << 20
 UNKNOWN_HOST: Final = "unknown"
 """The agent host of a process that cannot be seen: it may be in a sandbox, so a person is not assumed."""
 
-_PROGRAMS: Final = {
-    "agy": "antigravity",
-    "amp": "amp",
-    "auggie": "auggie",
-    "claude": "claude-code",
-    "cline": "cline",
-    "cn": "continue-cli",
-    "codex": "codex",
-    "copilot": "copilot",
-    "crush": "crush",
-    "cursor-agent": "cursor",
-    "droid": "droid",
-    "gemini": "gemini",
-    "goose": "goose",
-    "grok": "grok",
-    "kilo": "kilo",
-    "kimi": "kimi",
-    "kiro-cli": "kiro",
-    "opencode": "opencode",
-    "qwen": "qwen",
-}
-"""Agent hosts by the name of their program. Editors are left out: a person's own terminal is often inside one."""
-
-_PACKAGES: Final = {
-    "@anthropic-ai/claude-code": "claude-code",
-    "@augmentcode/auggie": "auggie",
-    "@continuedev/cli": "continue-cli",
-    "@github/copilot": "copilot",
-    "@google/gemini-cli": "gemini",
-    "@kilocode/cli": "kilo",
-    "@moonshot-ai/kimi-code": "kimi",
-    "@openai/codex": "codex",
-    "@qwen-code/qwen-code": "qwen",
-    "@sourcegraph/amp": "amp",
-    "cursor-agent": "cursor",
-    "opencode-ai": "opencode",
-}
-"""Agent hosts by a piece of the path of the script that an interpreter runs."""
-
 _INTERPRETERS: Final = frozenset({"node", "bun", "deno", "python", "python3"})
 
-_MARKERS: Final = {
-    "CLAUDECODE": "claude-code",
-    "CLAUDE_CODE_SESSION_ID": "claude-code",
-    "CODEX_THREAD_ID": "codex",
-    "COPILOT_AGENT_SESSION_ID": "copilot",
-    "CURSOR_AGENT": "cursor",
-    "GEMINI_CLI": "gemini",
-    "GROK_SESSION_ID": "grok",
-    "OPENCODE": "opencode",
-    "OPENCODE_PID": "opencode",
-    "QWEN_CODE": "qwen",
-    "QWEN_CODE_SESSION_ID": "qwen",
-}
-"""Agent hosts by a variable that they set for what they run. `CODEX_SANDBOX...` is a family; `AGENT` holds the name."""
+
+class Hosts(NamedTuple):
+    """How agent hosts are recognised: what `parlerd.daemon` takes from `configs.hosts`, so that there is one table.
+
+    Each leads to a host's id. `programs` are names of programs, `packages` pieces of the path of a program or of the
+    script that an interpreter runs, `markers` variables that a host sets for what it runs: `NAME`, `NAME*` for a
+    family, `NAME=value` for one value. `editors` and `editor_markers` are the programs and markers of those that are a
+    person's own editor as well: a terminal inside one may be the person's.
+    """
+
+    programs: Mapping[str, str] = MappingProxyType({})
+    packages: Mapping[str, str] = MappingProxyType({})
+    markers: Mapping[str, str] = MappingProxyType({})
+    editors: Mapping[str, str] = MappingProxyType({})
+    editor_packages: Mapping[str, str] = MappingProxyType({})
+    editor_markers: Mapping[str, str] = MappingProxyType({})
 
 
 class Peer(NamedTuple):
@@ -92,11 +57,20 @@ class Peer(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What can be seen of a process. `agent_host` is empty when no agent host is in sight."""
+    """What can be seen of a process. `agent_host` is empty when no agent host is in sight, `editor` when no editor is
+    that has an agent of its own."""
 
     program: str
     agent_host: str
     terminal: bool
+    editor: str = ""
+
+
+class Line(NamedTuple):
+    """The processes above one, its parent first. `host` is the agent host that the last of them is, or empty."""
+
+    above: tuple[int, ...]
+    host: str
 
 
 class _Process(NamedTuple):
@@ -159,28 +133,53 @@ def program_of(pid: int) -> str:
         return ""
 
 
-def facts_of(pid: int) -> Facts:
-    """The program of a process, the agent host it runs under, and whether it has a controlling terminal.
+def group_of(pid: int) -> int:
+    """The session of processes that a process runs in, as `setsid` made it; 0 when it cannot be seen."""
+    try:
+        return os.getsid(pid) if pid > 0 else 0
+    except OSError:
+        return 0
 
-    An agent host is found in the environment of the process or among the programs it descends from, itself included.
+
+def line_of(pid: int, hosts: Hosts) -> Line:
+    """Whom a process descends from, up to the agent host or the editor that it runs under, or as far as can be seen."""
+    above: list[int] = []
+    process = _look(pid) if pid > 1 else None
+    while process is not None and process.parent > 1 and len(above) < _MAX_ANCESTORS:
+        above.append(process.parent)
+        process = _look(process.parent)
+        if process is None:
+            break
+        host = _named(process.words, hosts.programs, hosts.packages)
+        host = host or _named(process.words, hosts.editors, hosts.editor_packages)
+        if host:
+            return Line(tuple(above), host)
+    return Line(tuple(above), "")
+
+
+def facts_of(pid: int, hosts: Hosts) -> Facts:
+    """The program of a process, the agent host and the editor it runs under, and whether it has a controlling terminal.
+
+    They are found in the environment of the process or among the programs it descends from, itself included.
     """
     here = _look(pid)
     if here is None:
         return Facts("", UNKNOWN_HOST, False)
-    host = _host_in_environment(pid)
+    host, editor = _marked(_environment(pid), hosts)
     process: _Process | None = here
     for _ in range(_MAX_ANCESTORS):
         if host or process is None:
             break
-        host = _host_of(process.words)
+        host = _named(process.words, hosts.programs, hosts.packages)
+        editor = editor or _named(process.words, hosts.editors, hosts.editor_packages)
         process = _look(process.parent) if process.parent > 1 else None
-    return Facts(here.words[0], host, here.terminal)
+    return Facts(here.words[0], host, here.terminal, "" if host else editor)
 
 
-def _host_of(words: tuple[str, ...]) -> str:
-    """The agent host that a program's name and command line are, or nothing."""
+def _named(words: tuple[str, ...], programs: Mapping[str, str], packages: Mapping[str, str]) -> str:
+    """The host that a program's name and command line are, or nothing."""
     for word in words[:2]:
-        found = _PROGRAMS.get(os.path.basename(word))
+        found = programs.get(os.path.basename(word)) or _package(word, packages)
         if found:
             return found
     if not any(os.path.basename(word).rstrip("0123456789.") in _INTERPRETERS for word in words[:2]):
@@ -189,24 +188,34 @@ def _host_of(words: tuple[str, ...]) -> str:
         if word.startswith("-") or word == "run":
             continue
         stem = os.path.basename(word).partition(".")[0]
-        if stem in _PROGRAMS:
-            return _PROGRAMS[stem]
-        return next((host for piece, host in _PACKAGES.items() if f"/{piece}/" in word), "")
+        return programs.get(stem) or _package(word, packages)
     return ""
 
 
-def _host_in_environment(pid: int) -> str:
-    for entry in _environment(pid):
+def _package(path: str, packages: Mapping[str, str]) -> str:
+    return next((host for piece, host in packages.items() if f"/{piece}/" in path), "")
+
+
+def _marked(environment: list[str], hosts: Hosts) -> tuple[str, str]:
+    """The agent host and the editor that an environment names, or nothing."""
+    host = editor = ""
+    for entry in environment:
         name, _, value = entry.partition("=")
         if not value:
             continue
-        if name in _MARKERS:
-            return _MARKERS[name]
-        if name.startswith("CODEX_SANDBOX"):
-            return "codex"
-        if name == "AGENT":
-            return _PROGRAMS.get(value, "agent")
-    return ""
+        host = host or _marker(name, entry, hosts.markers)
+        editor = editor or _marker(name, entry, hosts.editor_markers)
+        if name == "AGENT" and not host:
+            # The one variable that several hosts share: it holds the name.
+            host = hosts.programs.get(value, "agent")
+    return host, editor
+
+
+def _marker(name: str, entry: str, markers: Mapping[str, str]) -> str:
+    found = markers.get(name) or markers.get(entry)
+    if found:
+        return found
+    return next((host for marker, host in markers.items() if marker[-1] == "*" and name.startswith(marker[:-1])), "")
 
 
 if sys.platform == "darwin":

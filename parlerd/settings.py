@@ -1,5 +1,8 @@
 """The person's settings, typed: defaults, then `<home>/settings.toml`, then `PARLER_<NAME>` in the environment.
 
+How a home approves is the person's, and agents run with environments of their own: there the environment may ask for
+more than the file and never for less.
+
 A setting `approval_minimum` is `minimum` in the table `[approval]` of the file and `PARLER_APPROVAL_MINIMUM` in the
 environment. What the file says and nobody knows is an error: a misspelt policy must not silently be the default.
 Variables of the environment that are not settings are left alone. Above: programs. Below: `parlerd.core`.
@@ -17,7 +20,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from parlerd.core.errors import ParlerError
-from parlerd.core.model import DEFAULT_KEY_TTL_MS, DEFAULT_KEY_USES, Millis, Proof
+from parlerd.core.model import DEFAULT_KEY_TTL_MS, DEFAULT_KEY_USES, PROOF_ORDER, Millis, Proof
 
 Era = Literal["legacy", "modern"]
 
@@ -65,11 +68,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             # No wait of any surface is longer than an hour.
             raise ValueError("mcp_wait_max_ms must be from 0 to 3600000")
         for name in ("key_ttl_ms", "key_max_uses"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
+            _check_range(name, getattr(self, name), 1)
         for name in ("quota_agent_messages", "quota_agent_bytes", "quota_home_messages", "quota_home_bytes"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0")
+            _check_range(name, getattr(self, name), 0)
+
+
+_MOST: Final = 2**53
+"""Of any number: what every reader of JSON takes whole, and the store has room for."""
+
+
+def _check_range(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}")
+    if value > _MOST:
+        raise ValueError(f"{name} must be at most {_MOST}")
 
 
 _LOOPBACK: Final = re.compile(r"http://(?:127\.0\.0\.1|localhost|\[::1\]):([0-9]{1,5})/?\Z")
@@ -81,6 +93,10 @@ def _is_loopback(url: str) -> bool:
     return found is not None and 0 < int(found[1]) < 65_536
 
 
+_MAX_BYTES: Final = 64 * 1024
+"""Of the file. Every setting there is, with a page of comments on each, is a third of that."""
+_MAX_DOTS: Final = 64
+"""In a line: reading a dotted name takes time with the square of its parts."""
 _TABLES: Final = frozenset(name.partition("_")[0] for name in Settings.__struct_fields__)
 
 
@@ -90,30 +106,88 @@ def load_settings(path: Path, env: Mapping[str, str] = os.environ) -> Settings:
     Raises `ParlerError(invalid_settings)`, which names the file or variable and what is wrong with it.
     """
     values = _from_file(path)
+    floor = _convert(values, str(path))
     for name in Settings.__struct_fields__:
         variable = f"PARLER_{name.upper()}"
         if (text := env.get(variable)) is not None:
             values[name] = _from_text(variable, name, text)
+            if is_weaker(_convert(values, variable), floor):
+                # Said and not passed over: whoever set it would otherwise believe that it holds.
+                raise _invalid(
+                    variable, f"the environment may only ask for more than the settings; weaken it in {path}"
+                )
     return _convert(values, str(path))
+
+
+def is_weaker(settings: Settings, than: Settings) -> bool:
+    """Whether agents come in more easily under `settings` than under the others."""
+    return (than.approval_default and not settings.approval_default) or (
+        PROOF_ORDER.index(settings.approval_minimum) < PROOF_ORDER.index(than.approval_minimum)
+    )
+
+
+def at_least(settings: Settings, floor: Settings) -> Settings:
+    """`settings`, with the approval of `floor` wherever that is stricter."""
+    return msgspec.structs.replace(
+        settings,
+        approval_default=settings.approval_default or floor.approval_default,
+        approval_minimum=max(settings.approval_minimum, floor.approval_minimum, key=PROOF_ORDER.index),
+    )
 
 
 def _from_file(path: Path) -> dict[str, Any]:
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+        text = data.decode()
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise _invalid(str(path), error.strerror or "it cannot be read") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise _invalid(str(path), "it is not UTF-8 text") from error
+    if len(data) > _MAX_BYTES or any(line.count(".") > _MAX_DOTS for line in text.splitlines()):
+        raise _invalid(str(path), "it is larger, or has a longer name, than any settings need")
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise _invalid(str(path), str(error)) from error
+    except (ValueError, RecursionError) as error:
+        # Numbers of thousands of digits, and lists inside lists: nothing that a setting could be.
+        raise _invalid(str(path), "it has a value that no setting can have") from error
     values: dict[str, Any] = {}
     for table, entries in document.items():
         if table not in _TABLES or not isinstance(entries, dict):
-            raise _invalid(str(path), f"there is no table [{table}]; known: {', '.join(sorted(_TABLES))}")
+            raise _invalid(str(path), _no_table(table))
         for key, value in entries.items():
-            values[f"{table}_{key}"] = value
-    _convert(values, str(path))
+            name = f"{table}_{key}"
+            if name not in Settings.__struct_fields__:
+                known = [each.partition("_")[2] for each in Settings.__struct_fields__ if each.startswith(f"{table}_")]
+                raise _invalid(str(path), f"there is no setting {key!r} in [{table}]; {_nearest(key, known)}")
+            values[name] = value
+            try:
+                msgspec.convert({name: value}, Settings)
+            except (msgspec.ValidationError, ValueError) as error:
+                raise _invalid(str(path), _wrong(error, name, f"[{table}] {key}")) from error
     return values
+
+
+def _no_table(table: str) -> str:
+    if table in _TABLES:
+        return f"[{table}] must be a table: write [{table}] on a line, and its settings below"
+    if table in Settings.__struct_fields__:
+        head, _, key = table.partition("_")
+        return f"{table!r} is written as {key} below a line [{head}]"
+    return f"there is no table [{table}]; {_nearest(table, sorted(_TABLES), '[{}]')}"
+
+
+def _nearest(word: str, known: list[str], shape: str = "{}") -> str:
+    from difflib import get_close_matches  # a daemon whose settings are right never needs it
+
+    near = get_close_matches(word.lower(), known, n=1)
+    if near:
+        return f"did you mean {shape.format(near[0])}?"
+    return f"known: {', '.join(shape.format(each) for each in known)}"
 
 
 def _from_text(variable: str, name: str, text: str) -> Any:
@@ -121,7 +195,25 @@ def _from_text(variable: str, name: str, text: str) -> Any:
     try:
         return getattr(msgspec.convert({name: text}, Settings, strict=False), name)
     except (msgspec.ValidationError, ValueError) as error:
-        raise _invalid(variable, str(error)) from error
+        raise _invalid(variable, _wrong(error, name, "the value")) from error
+
+
+def _wrong(error: Exception, name: str, written: str) -> str:
+    """What is wrong with a setting, called as the person wrote it."""
+    if not str(error).endswith(f"`$.{name}`"):
+        # One of our own rules, whose sentence begins with the name.
+        return str(error).replace(name, written)
+    info = msgspec.inspect.type_info(Settings)
+    assert isinstance(info, msgspec.inspect.StructType)
+    kind = next(field.type for field in info.fields if field.name == name)
+    if isinstance(kind, msgspec.inspect.LiteralType):
+        return f"{written} must be one of {', '.join(map(str, kind.values))}"
+    shapes: dict[type, str] = {
+        msgspec.inspect.BoolType: "true or false",
+        msgspec.inspect.IntType: "a whole number",
+        msgspec.inspect.StrType: "text in quotes",
+    }
+    return f"{written} must be {shapes[type(kind)]}"
 
 
 def _convert(values: dict[str, Any], where: str) -> Settings:

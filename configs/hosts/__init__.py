@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from configs.hosts import (
@@ -30,6 +31,7 @@ from configs.hosts import (
     zed,
 )
 from configs.model import Host, UnknownHost
+from parlerd.process import Hosts
 
 HOSTS: Final[tuple[Host, ...]] = (
     claude_code.HOST,
@@ -56,7 +58,28 @@ HOSTS: Final[tuple[Host, ...]] = (
     kimi.HOST,
     continue_cli.HOST,
 )
+_OTHERS: Final = Hosts(
+    programs={"auggie": "auggie", "crush": "crush"},
+    packages={"@augmentcode/auggie": "auggie"},
+)
+"""Agent hosts that have no file here: a command that one of them started is its agent's all the same."""
 _BY_NAME: Final = {name: host for host in HOSTS for name in (host.id, *host.aliases)}
+
+
+def recognised() -> Hosts:
+    """How the daemon recognises the hosts of `HOSTS`, and a few more, among the ancestors of a process."""
+
+    def by(names: Callable[[Host], tuple[str, ...]]) -> dict[str, str]:
+        return {name: host.id for host in HOSTS for name in names(host)}
+
+    return Hosts(
+        programs={**by(lambda host: host.programs), **_OTHERS.programs},
+        packages={**by(lambda host: host.packages), **_OTHERS.packages},
+        markers=by(lambda host: host.markers),
+        editors=by(lambda host: host.editors),
+        editor_packages=by(lambda host: host.editor_packages),
+        editor_markers=by(lambda host: host.editor_markers),
+    )
 
 
 def find_host(name: str) -> Host:

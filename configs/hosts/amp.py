@@ -16,6 +16,7 @@ HOST = Host(
     trailing_commas=True,
     bom=False,
     programs=("amp",),
+    packages=("@sourcegraph/amp",),
     folders=("~/.config/amp",),
     rewrites=True,
     after="Start a new session.",

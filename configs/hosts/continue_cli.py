@@ -26,6 +26,7 @@ HOST = Host(
     # What it writes itself at the first start; it refuses a file without them.
     beside={"name": "Main Config", "version": "1.0.0", "schema": "v1"},
     programs=("cn",),
+    packages=("@continuedev/cli",),
     folders=("${CONTINUE_GLOBAL_DIR}", "~/.continue"),
     rewrites=True,
     limits="60 s for a call, by the library that it uses",

@@ -26,7 +26,10 @@ HOST = Host(
     programs=("droid",),
     folders=("~/.factory",),
     rewrites=True,
-    after="Start a new session.",
+    after=(
+        "Start a new session. `droid exec` begins before its servers are up: "
+        'set "blockOnMcpLoad": true in ~/.factory/settings.json.'
+    ),
     traits=HostTraits(
         page=39_000, unit="characters", wait_s=170, clients=("factory-cli",), conversation_meta="assemblySessionId"
     ),

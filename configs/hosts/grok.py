@@ -17,6 +17,7 @@ HOST = Host(
     entry=bare,
     mode=0o600,
     programs=("grok",),
+    markers=("GROK_SESSION_ID",),
     folders=("${GROK_HOME}", "~/.grok"),
     rewrites=True,
     limits="for a call without a limit that was found",

@@ -20,6 +20,7 @@ HOST = Host(
     trailing_commas=True,
     left_out=((("tools",), denies_tools),),
     programs=("kilo",),
+    packages=("@kilocode/cli",),
     folders=("${XDG_CONFIG_HOME:-~/.config}/kilo",),
     rewrites=True,
     limits="30 s for anything by default; we write 120 s",

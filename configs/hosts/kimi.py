@@ -24,6 +24,7 @@ HOST = Host(
     key_path=("mcpServers",),
     entry=_entry,
     programs=("kimi",),
+    packages=("@moonshot-ai/kimi-code",),
     folders=("${KIMI_CODE_HOME}", "~/.kimi-code"),
     rewrites=True,
     limits="60 s for a call by default; we write 120 s",

@@ -323,7 +323,7 @@ def _rooms(result: t.RoomList, scribe: Scribe, asked: _Asked) -> str:
     lines: list[str] = []
     for door in result.waits:
         key = f" with the key that begins {scribe.name(door.begins)}" if door.begins else ""
-        code = scribe.name(door.code)
+        code = scribe.name(door.code or "")
         lines.append(f"You wait to be let into a session{key}: your code is {code}, and a person decides.")
     lines = _bounded(lines, scribe)
     if result.you:

@@ -89,6 +89,7 @@ def row_of(request: t.Request) -> model.Row:
         home=request.home,
         requested=request.requested,
         queue=request.key,
+        topic=request.topic,
     )
 
 

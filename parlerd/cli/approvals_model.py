@@ -52,6 +52,7 @@ class Row:
     home: str
     requested: int
     queue: str = ""
+    topic: str = ""
 
 
 @dataclass(frozen=True, slots=True)

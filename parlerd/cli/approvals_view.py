@@ -13,7 +13,7 @@ from rich.text import Text
 
 from parlerd.cli.approvals_model import CODE_LENGTH, PAGE, Row, Screen
 from parlerd.cli.printable import clip, columns, printable_line, wrap
-from parlerd.cli.render import moment, span_of
+from parlerd.cli.render import moment, span_of, unsaid
 
 _TONES = {"plain": "dim", "good": "green", "bad": "bold red"}
 _AROUND = 8
@@ -94,7 +94,7 @@ def _title(screen: Screen, lost: bool) -> Text:
 def _list(screen: Screen, rows: tuple[Row, ...], now_s: float, height: int, width: int) -> list[Text]:
     """The heads of the columns, the rows around the selected one, and which of them these are."""
     cells = [
-        (row.name, row.room_name, row.fingerprint, span_of(now_s - row.requested / 1000), row.id)
+        (row.name, _room(row), row.fingerprint, span_of(now_s - row.requested / 1000), row.id)
         for row in _window(screen, rows, height)
     ]
     heads = ("says it is", "for room", "fingerprint", "waiting")
@@ -113,6 +113,10 @@ def _list(screen: Screen, rows: tuple[Row, ...], now_s: float, height: int, widt
     first = next(place for place, row in enumerate(rows) if row.id == cells[0][-1]) + 1
     lines.append(Text(f"  {first} to {first + len(cells) - 1} of {len(rows)}" if hidden else "", style="dim"))
     return lines
+
+
+def _room(row: Row) -> str:
+    return " ".join(filter(None, (row.room_name, unsaid(row.topic))))
 
 
 def _line(mark: str, cells: tuple[str, ...], widths: list[int], width: int) -> str:
@@ -163,6 +167,7 @@ def _details(row: Row, width: int) -> list[Text]:
         ("agent", row.agent),
         ("home", "this machine" if row.home in ("", "local") else row.home),
         ("wants into", f"{row.room_name} ({row.room})"),
+        *((("about", row.topic),) if row.topic else ()),
         ("since", moment(row.requested)),
     )
     lines = []
@@ -178,7 +183,10 @@ def _ask_code(screen: Screen, width: int) -> _Below:
     typed = Text("code: ", style="bold")
     typed.append(" ".join(screen.typed.ljust(CODE_LENGTH, "_")), style="bold green")
     question = _sentence(f"Type the {CODE_LENGTH} characters that this joiner shows on its side:", width)
-    return _Below("approve", [*question, typed, *_details(row, width)], "green")
+    warning = _sentence(
+        "Read them there yourself: an agent that tells you a code may not be the one that knocks.", width, "dim"
+    )
+    return _Below("approve", [*question, typed, *_details(row, width), *warning], "green")
 
 
 def _ask_deny(screen: Screen, width: int) -> _Below:

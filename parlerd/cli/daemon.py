@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import TYPE_CHECKING, Final, Literal, TextIO
 
 from parlerd.cli.context import Context, unreachable
 from parlerd.cli.handlers import Handler, no_arguments
@@ -59,8 +61,10 @@ def _status(ctx: Context, _args: Namespace) -> int:
     try:
         info = ctx.call("daemon.status", t.DaemonStatus(), t.DaemonInfo, start=False)
     except ParlerError as error:
-        if not unreachable(error) or answers(ctx.home):
+        if not unreachable(error) or at_socket(ctx.home) != "nobody":
             raise
+        if (found := hidden(ctx.home)) is not None:
+            raise found from None
         if ctx.out.json:
             ctx.out.document(NOT_RUNNING)
         else:
@@ -88,9 +92,16 @@ def _stop_and_wait(ctx: Context) -> int | None:
     try:
         pid = ctx.call("daemon.stop", t.StopDaemon(), t.Stopping, start=False).pid
     except ParlerError as error:
-        if error.code != "unreachable" or answers(ctx.home):
+        if error.code != "unreachable" or at_socket(ctx.home) != "nobody":
             raise
-        return None
+        from parlerd.client.launch import holder
+
+        pid = holder(ctx.home)
+        if not pid:
+            return None
+        # Nobody can ask it, so it is told as a service manager would.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
     ctx.disconnect()
     deadline = ctx.monotonic() + STOP_S
     with ctx.out.progress("Waiting for the daemon to end"):
@@ -103,17 +114,30 @@ def _stop_and_wait(ctx: Context) -> int | None:
     return pid
 
 
-def answers(home: Home) -> bool:
-    """Whether anything accepts connections where the daemon of this home would listen."""
+def at_socket(home: Home) -> Literal["nobody", "somebody", "forbidden"]:
+    """Who accepts connections where the daemon of this home would listen, or that this program may not ask."""
     import socket
 
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        try:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(1.0)
             probe.connect(str(home.socket))
-        except OSError:
-            return False
-        return True
+    except PermissionError:
+        return "forbidden"
+    except OSError:
+        return "nobody"
+    return "somebody"
+
+
+def hidden(home: Home) -> ParlerError | None:
+    """A daemon that holds this home and cannot be reached: its socket was removed, and it has not left yet."""
+    from parlerd.client.launch import holder
+
+    pid = holder(home)
+    if not pid:
+        return None
+    said = f"A daemon (pid {pid}) holds this home, and its socket {home.socket} is not there."
+    return ParlerError("unreachable", said, hint="It leaves by itself in a moment; `parler daemon stop` ends it now.")
 
 
 def _logs_arguments(parser: Parser) -> None:

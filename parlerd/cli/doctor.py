@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from parlerd import __version__
 from parlerd.cli.context import Context, unreachable
-from parlerd.cli.daemon import answers
+from parlerd.cli.daemon import at_socket, hidden
 from parlerd.cli.doctor_hosts import host_checks
 from parlerd.cli.handlers import Handler
 from parlerd.cli.output import DONE, FAILED
@@ -25,8 +25,10 @@ from parlerd.cli.parsing import Parser
 from parlerd.cli.program import PACKAGED_SHIM
 from parlerd.cli.render import moment, show_checks, size_of, span_of
 from parlerd.client.launch import last_failure
+from parlerd.client.link import FORBIDDEN
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
+from parlerd.paths import SHORTER, as_text, is_text
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -102,6 +104,10 @@ def _sqlite() -> t.Check:
 
 def _home(home: Home) -> Iterator[t.Check]:
     root = home.root
+    if not is_text(root):
+        detail = f"{as_text(root)} is not UTF-8, so no settings file of an agent host could name it"
+        yield _check("home", False, detail, "Set PARLER_HOME to a folder whose path is plain text.")
+        return
     try:
         info = root.lstat()
     except FileNotFoundError:
@@ -116,13 +122,32 @@ def _home(home: Home) -> Iterator[t.Check]:
     shown = ", ".join(str(path.relative_to(root)) for path in loose[:5])
     fix = "chmod -R go-rwx " + str(root)
     yield _check("private files", not loose, f"others can read: {shown}" if loose else "only you can read them", fix)
+    yield from _socket_folder(home)
     if not os.access(root, os.W_OK | os.X_OK):
         yield _check("writable", False, f"{root} cannot be written", "Check its owner and mode, or set PARLER_HOME.")
 
 
+def _socket_folder(home: Home) -> Iterator[t.Check]:
+    """Of a home with a long path the socket stands in a folder of its own below /tmp, which others may have made."""
+    if home.socket.parent == home.run:
+        return
+    for folder in (home.socket.parent.parent, home.socket.parent):
+        try:
+            info = folder.lstat()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            yield _check("socket", False, f"{folder} cannot be looked at: {error.strerror}", SHORTER)
+            return
+        if wrong := _unsafe(info, directory=True):
+            detail = f"the path of this home is too long for a socket, so it is to stand in {folder}, and {wrong}"
+            yield _check("socket", False, detail, SHORTER)
+            return
+
+
 def _private_files(home: Home) -> Iterator[Path]:
     yield from (home.run, home.keys, home.backups, home.connect, home.log.parent)
-    yield from (home.log, home.settings, home.endpoint)
+    yield from (home.log, home.settings, home.floor, home.endpoint)
     for folder, pattern in ((home.root, "parler.db*"), (home.keys, "*"), (home.backups, "*"), (home.connect, "*")):
         if folder.is_dir() and os.access(folder, os.R_OK | os.X_OK):
             yield from sorted(folder.glob(pattern))
@@ -150,9 +175,14 @@ def _daemon(ctx: Context) -> Iterator[t.Check]:
     try:
         info = ctx.call("daemon.status", t.DaemonStatus(), t.DaemonInfo, start=False)
     except ParlerError as error:
+        where = at_socket(ctx.home)
         if error.code != "unreachable":
             yield _check("daemon", False, error.message, error.hint)
-        elif answers(ctx.home):
+        elif where == "forbidden":
+            yield _check("daemon", False, FORBIDDEN, "Run parler doctor in a shell outside the sandbox.")
+        elif where == "nobody" and (found := hidden(ctx.home)) is not None:
+            yield _check("daemon", False, found.message, "parler daemon restart")
+        elif where == "somebody":
             fix = "parler daemon restart; then look at parler daemon logs"
             yield _check("daemon", False, "something listens on its socket and does not answer", fix)
         elif failure := last_failure(ctx.home):
@@ -185,9 +215,13 @@ def _shim(home: Home) -> t.Check:
     if not home.shim.exists() and not home.database.exists():
         return _check("shim", True, "not there yet; the daemon copies it when it first starts")
     for copy in (home.shim, home.shim.with_name("pipe.py"), home.shim.with_name("hook.py"), home.static):
-        if not copy.exists():
+        try:
+            same = copy.read_bytes() == PACKAGED_SHIM.with_name(copy.name).read_bytes()
+        except FileNotFoundError:
             return _check("shim", False, f"{copy} is missing, and agent hosts need it", fix)
-        if copy.read_bytes() != PACKAGED_SHIM.with_name(copy.name).read_bytes():
+        except OSError as error:
+            return _check("shim", False, f"{copy} cannot be read: {error.strerror}", f"Take {copy} away, then {fix}")
+        if not same:
             return _check("shim", False, f"{copy} is of another version than this install", fix)
     return _check("shim", True, f"{home.shim} is this install's")
 

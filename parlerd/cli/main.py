@@ -38,7 +38,25 @@ def entry() -> NoReturn:
     stdout, stderr = standard_streams()
     argv = sys.argv[1:]
     out = Output(stdout, stderr, json=wants_json(argv), colour=wants_colour(stdout, os.environ))
-    sys.exit(main(argv, out=out, env=os.environ))
+    try:
+        code = main(argv, out=out, env=os.environ)
+    except Exception as error:
+        code = _mistake(error, out)
+    sys.exit(code)
+
+
+def _mistake(error: Exception, out: Output) -> int:
+    """Report what nobody foresaw. A person gets a sentence, what is needed to mend it, and no page of source code."""
+    from parlerd.core.errors import ParlerError
+
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    place = "" if frame is None else f" at {os.path.basename(frame.tb_frame.f_code.co_filename)}:{frame.tb_lineno}"
+    # Not what the error says: it may quote what somebody wrote.
+    message = f"This command ended by a mistake in Parler: {type(error).__name__}{place}."
+    hint = f"Please report this line, the command, and `parler --version` ({__version__})."
+    return out.fail(ParlerError("internal", message, hint=hint))
 
 
 def main(
@@ -140,7 +158,8 @@ def _answer(
             words = ["help", words[0]]
         command, rest = find_command(words)
         handler = handler_of(command)
-        args = parser_of(command, handler).parse_args([*early, *rest])
+        parser = parser_of(command, handler)
+        args = parser.parse_words([*early, *rest])
         if args.as_name == "" or args.home == "":
             raise UsageError("--as and --home need a value", path="parler " + " ".join(command.path))
     except HelpWanted as wanted:
@@ -150,11 +169,12 @@ def _answer(
     except UsageError as error:
         _refuse_usage(error, out)
         return USAGE
-    return _run(handler, args, out, env, open_client, stdin)
+    return _run(handler, parser, args, out, env, open_client, stdin)
 
 
 def _run(
     handler: Handler,
+    parser: Parser,
     args: Namespace,
     out: Output,
     env: Mapping[str, str],
@@ -163,7 +183,7 @@ def _run(
 ) -> int:
     from parlerd.cli.context import Context
     from parlerd.cli.output import USAGE
-    from parlerd.cli.parsing import UsageError
+    from parlerd.cli.parsing import UsageError, is_text
     from parlerd.core.errors import ParlerError
     from parlerd.paths import home_from
 
@@ -171,6 +191,8 @@ def _run(
     try:
         home = home_from(env, args.home)
         as_name = args.as_name or env.get("PARLER_AGENT", "")
+        if not is_text(as_name):
+            raise ParlerError("invalid_name", "PARLER_AGENT is not valid UTF-8.")
         ctx = Context(out, home, env, open_client, as_name=as_name, stdin=stdin)
         code = handler.run(ctx, args)
         out.flush()
@@ -179,7 +201,9 @@ def _run(
         _refuse_usage(error, out)
         return USAGE
     except ParlerError as error:
-        return out.fail(error)
+        from parlerd.cli.typed import as_typed
+
+        return out.fail(as_typed(error, parser.actions))
     finally:
         if ctx is not None:
             ctx.disconnect()

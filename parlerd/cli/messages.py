@@ -5,13 +5,12 @@ A page is read, printed, flushed, and only then acknowledged: a reader that dies
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from parlerd.cli.context import Context, new_key
 from parlerd.cli.handlers import Handler, room_argument, wide_argument
 from parlerd.cli.output import DONE
-from parlerd.cli.parsing import Parser, UsageError, positive, seconds, unicode_text, whole
+from parlerd.cli.parsing import Parser, UsageError, json_value, positive, seconds, unicode_text, whole
 from parlerd.cli.render import clock, show_messages, span_of, to_the_second
 from parlerd.operations import types as t
 
@@ -38,7 +37,7 @@ def _send_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--visible-to", action="append", default=[], metavar="AGENT", help="only these may ever see it; may be repeated"
     )
-    parser.add_argument("--data", type=_json_value, metavar="JSON", help="structured data beside the text")
+    parser.add_argument("--data", type=json_value, metavar="JSON", help="structured data beside the text")
     parser.add_argument("--key", type=unicode_text, metavar="KEY", help="idempotency key (default: random)")
 
 
@@ -66,15 +65,6 @@ def _send(ctx: Context, args: Namespace) -> int:
         again = " before, and not again," if sent.replayed else ""
         ctx.out.say((f"Sent{again}", "good"), f" as #{sent.seq} to ", (f"'{sent.name or sent.room}'", "name"), ".")
     return DONE
-
-
-def _json_value(text: str) -> Any:
-    import argparse
-
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"it is not JSON: {error}") from error
 
 
 # -- recv --------------------------------------------------------------------------------------------------

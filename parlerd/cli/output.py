@@ -371,7 +371,14 @@ def to_json(value: Any) -> str:
     """`value` as one line of JSON in ASCII: no control or bidirectional character leaves as itself."""
     import msgspec
 
-    return _NOT_ASCII.sub(_json_escape, msgspec.json.encode(value).decode())
+    try:
+        text = msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:
+        # A path or a word whose bytes are not UTF-8: the standard library writes what it cannot as escapes.
+        import json
+
+        return json.dumps(msgspec.to_builtins(value), separators=(",", ":"))
+    return _NOT_ASCII.sub(_json_escape, text)
 
 
 def error_object(error: ParlerError) -> dict[str, Any]:

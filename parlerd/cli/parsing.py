@@ -9,11 +9,17 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
-from typing import Final, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NoReturn
 
 GLOBAL_FLAGS: Final = frozenset({"--json"})
 GLOBAL_VALUES: Final = frozenset({"--as", "--home"})
+PATHS: Final = frozenset({"FILE", "DIR"})
+"""What an argument is called that names a file: the one kind that may hold any bytes."""
+MAX_NUMBER: Final = 2**53
+"""Of any count: what every reader of JSON takes whole."""
+MAX_DEPTH: Final = 64
+"""Levels of JSON. Source: what the daemon takes of `data`."""
 
 
 class UsageError(Exception):
@@ -49,6 +55,29 @@ class Parser(argparse.ArgumentParser):
         common.add_argument("--json", action="store_true", help="print one JSON document and nothing else on stdout")
         common.add_argument("--as", dest="as_name", metavar="NAME", help="act as this agent (default: $PARLER_AGENT)")
         common.add_argument("--home", metavar="DIR", help="the home to use (default: $PARLER_HOME, else ~/.parler)")
+
+    def parse_words(self, words: Sequence[str]) -> argparse.Namespace:
+        """The arguments, those that are text being text. Raises `UsageError` and `HelpWanted`."""
+        if any("\0" in word for word in words):
+            raise UsageError("an argument holds a zero byte", self.format_usage().strip(), self.prog)
+        for word in words[: words.index("--")] if "--" in words else words:
+            if word.startswith("-") and word.endswith("=--"):
+                # Python's own parser takes the value for the end of the options, and gives an empty list in its place.
+                self.error(f"argument {word.partition('=')[0]}: `--` is no value")
+        args = self.parse_args(words)
+        for action in self.actions:
+            found: Any = getattr(args, action.dest, None)
+            several = isinstance(found, list) and (action.nargs is not None or action.default == [])
+            for each in found if several else (found,):
+                name = "/".join(action.option_strings) or str(action.metavar or action.dest)
+                if isinstance(each, str) and action.metavar not in PATHS and not is_text(each):
+                    self.error(f"argument {name}: it is not valid UTF-8")
+        return args
+
+    @property
+    def actions(self) -> Sequence[argparse.Action]:
+        """The options and arguments of this command."""
+        return self._actions
 
     def format_help(self) -> str:
         self.description = self._describe()
@@ -93,20 +122,84 @@ def seconds(text: str) -> int:
 
 def positive(text: str) -> int:
     """A whole number from 1."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return int(text)
+    return _number(text, 1)
 
 
 def whole(text: str) -> int:
     """A whole number from 0."""
-    if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    return _number(text, 0)
+
+
+def _number(text: str, least: int) -> int:
+    # By its length first: Python refuses to read a number of thousands of digits, and in words of its own.
+    if not text.isascii() or not text.isdigit() or len(text.lstrip("0")) > len(str(MAX_NUMBER)):
+        raise argparse.ArgumentTypeError(f"{_short(text)} is not a whole number from {least}")
+    if not least <= int(text) <= MAX_NUMBER:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from {least}, up to {MAX_NUMBER}")
     return int(text)
+
+
+def json_value(text: str) -> Any:
+    """JSON that a message can carry: numbers of 64 bits, text that is UTF-8, at most `MAX_DEPTH` levels."""
+    import json
+
+    if not is_text(text):
+        raise argparse.ArgumentTypeError("it is not valid UTF-8")
+    try:
+        value = json.loads(text, parse_constant=_no_constant, parse_int=_integer, parse_float=_float)
+    except RecursionError:
+        raise argparse.ArgumentTypeError(_TOO_DEEP) from None
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"it is not JSON: {error}") from error
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise argparse.ArgumentTypeError(_TOO_DEEP)
+        texts = [each for each in level if isinstance(each, str)]
+        texts += [name for each in level if isinstance(each, dict) for name in each]
+        if not all(map(is_text, texts)):
+            raise argparse.ArgumentTypeError("it has half a character, such as \\ud800, which no text can hold")
+        lists = [each for each in level if isinstance(each, list)]
+        lists += [list(each.values()) for each in level if isinstance(each, dict)]
+        level = [inner for each in lists for inner in each]
+    return value
+
+
+_TOO_DEEP: Final = f"it has more than {MAX_DEPTH} levels"
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise argparse.ArgumentTypeError(f"it is not JSON: {name} is no number there")
+
+
+def _integer(digits: str) -> int:
+    # The sign and twenty digits hold every number of 64 bits.
+    value = int(digits) if len(digits) <= 20 else None
+    if value is None or not -(2**63) <= value < 2**64:
+        raise argparse.ArgumentTypeError(f"the number {_short(digits)} has more than 64 bits; write it as text")
+    return value
+
+
+def _float(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise argparse.ArgumentTypeError(f"the number {_short(digits)} is too large; write it as text")
+    return value
+
+
+def _short(text: str) -> str:
+    """A word as an error shows it: whole, unless it is very long."""
+    return repr(text if len(text) <= 40 else text[:32] + "...")
+
+
+def is_text(text: str) -> bool:
+    """Whether `text` has no half characters, which stand for bytes that are not UTF-8 or for half of a pair."""
+    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def unicode_text(text: str) -> str:
     """`text` if its bytes were UTF-8: an argument that was not cannot be stored as text."""
-    if any("\ud800" <= char <= "\udfff" for char in text):
+    if not is_text(text):
         raise argparse.ArgumentTypeError("it is not valid UTF-8")
     return text

@@ -2,8 +2,9 @@
 
 `printable` keeps line breaks, `printable_line` does not. Both turn every character that could move the cursor,
 recolour, reorder or hide text into a visible escape such as `\\x1b` or `\\u202e`, so a peer's words can be read and
-can do nothing else. `columns`, `clip` and `wrap` count terminal columns. Standard library only; the output is plain
-text with no markup of any kind.
+can do nothing else. `columns`, `clip` and `wrap` count terminal columns. Below: `parlerd.text`, whose table of
+characters the fence for models has too; the output is plain text with no markup of any kind. Invariant: whatever the
+text, the time is in proportion to its length.
 """
 
 from __future__ import annotations
@@ -13,33 +14,21 @@ import unicodedata
 from functools import cache
 from typing import Final
 
+from parlerd.text.codepoints import HIDDEN, MARKS, PICTOGRAPHS
+
 MAX_COMBINING: Final = 4
 """Marks that may pile up on one character before the rest are escaped: enough for real scripts, not for a smear."""
-
-_HIDDEN: Final = (
-    "\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 (tab and newline are handled apart), DEL, C1
-    "\xad\u034f\u061c\u06dd\u070f\u08e2"  # soft hyphen, grapheme joiner, Arabic marks that are formats
-    "\u0600-\u0605\u0890\u0891"
-    "\u115f\u1160\u17b4\u17b5\u180b-\u180f"  # fillers and Mongolian selectors: no glyph at all
-    "\u200b-\u200f\u2028-\u202e\u2060-\u206f"  # zero width, line separators, bidirectional controls
-    "\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"  # blanks that are no spaces, selectors, byte order mark
-    "\ud800-\udfff"  # half a character: bytes that were not UTF-8
-    "\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
-    "\U000e0000-\U000e0fff"  # tags and further selectors: text that no terminal shows
-)
-_MARKS: Final = "\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
-_PICTOGRAPHS: Final = "\u2190-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001faff"
 
 
 @cache
 def _unsafe() -> re.Pattern[str]:
     # Compiled when something is printed for a person: it takes milliseconds, and scripts never need it.
-    return re.compile(f"[{_HIDDEN}]|[{_MARKS}]{{{MAX_COMBINING + 1},}}")
+    return re.compile(f"[{HIDDEN}]|[{MARKS}]{{{MAX_COMBINING + 1},}}")
 
 
 @cache
 def _emoji_style() -> re.Pattern[str]:
-    return re.compile(f"[{_PICTOGRAPHS}]\ufe0f")
+    return re.compile(f"[{PICTOGRAPHS}]\ufe0f")
 
 
 def printable(text: str) -> str:
@@ -83,30 +72,27 @@ def _wrap_line(line: str, width: int) -> list[str]:
     if columns(line) <= width:
         return [line]
     pieces: list[str] = []
-    current, used = "", 0
+    current: list[str] = []
+    used = 0
     for word in re.findall(r"\s*\S+|\s+$", line):
         size = columns(word)
         if used and used + size > width:
-            pieces.append(current)
+            pieces.append("".join(current))
             word = word.lstrip()
-            current, used, size = "", 0, columns(word)
-        while size > width:
-            head = _head(word, width)
-            pieces.append(head)
-            word = word[len(head) :]
-            size = columns(word)
-        current += word
-        used += size
-    return [*pieces, current] if current else pieces
-
-
-def _head(word: str, width: int) -> str:
-    room = width
-    for index, char in enumerate(word):
-        room -= _columns_of(char)
-        if room < 0:
-            return word[: max(index, 1)]
-    return word
+            current, used, size = [], 0, columns(word)
+        if size <= width:
+            current.append(word)
+            used += size
+            continue
+        # Wider than a line: broken wherever a line is full, in one walk over its characters.
+        for char in word:
+            wide = _columns_of(char)
+            if used and used + wide > width:
+                pieces.append("".join(current))
+                current, used = [], 0
+            current.append(char)
+            used += wide
+    return [*pieces, "".join(current)] if current else pieces
 
 
 def _columns_of(char: str) -> int:

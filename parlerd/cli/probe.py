@@ -321,7 +321,7 @@ class _Server:
         line, _, self._data = self._data.partition(b"\n")
         try:
             message = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict):
             raise Failed("it writes something that is not MCP to stdout", "parler connect --replace")

@@ -170,6 +170,8 @@ def show_requests(out: Output, requests: Sequence[t.Request], now: float) -> Non
         )
         home = "this machine" if request.home in ("", "local") else request.home
         out.say((f"  fingerprint {request.fingerprint} · home {home}", "dim"))
+        if unsaid(request.topic):
+            out.say(("  about ", "dim"), request.topic, hang=2)
         # A name that two have, or one that reads as an option, does not say who is meant.
         by_name = known_by.count((request.room, request.name)) == 1 and not request.name.startswith("-")
         whom = quote(request.name) if by_name else request.agent

@@ -227,6 +227,8 @@ def _say_pending(ctx: Context, pending: t.JoinedSession) -> None:
     if pending.code:
         out.say("If they ask, tell them this code:")
         out.say((pending.code, "key"))
+    elif pending.hint:
+        out.say(pending.hint)
 
 
 def _say_how_to_go_on(ctx: Context, key: str, so_far: str) -> None:

@@ -43,7 +43,8 @@ def connect(
     `home_unsafe`, `home_not_writable`.
     """
     try:
-        cwd = os.getcwd()
+        # As text: a folder whose name is not UTF-8 is nobody's work tree, and its command works all the same.
+        cwd = os.fsencode(os.getcwd()).decode("utf-8", "replace")
     except OSError:
         cwd = ""  # removed under us
     hello = Hello(

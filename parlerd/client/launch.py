@@ -18,7 +18,7 @@ from parlerd.client.link import Absent, Link, open_link
 from parlerd.client.versions import is_older
 from parlerd.core.errors import ERRORS, ParlerError
 from parlerd.operations.types import StopDaemon
-from parlerd.paths import Home, prepare
+from parlerd.paths import STARTED_BELOW, Home, prepare
 from parlerd.wire import codec
 from parlerd.wire.messages import Hello, Reply
 from parlerd.wire.peer import UPGRADE_OPERATION
@@ -53,6 +53,8 @@ def spawn(home: Home, command: Sequence[str] | None = None) -> subprocess.Popen[
     prepare(home)
     environment = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}
     environment["PATH"] = os.environ.get("PATH", os.defpath)
+    if STARTED_BELOW in os.environ:
+        environment[STARTED_BELOW] = os.environ[STARTED_BELOW]
     log = os.open(home.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         return subprocess.Popen(
@@ -152,6 +154,23 @@ def _let_go(child: subprocess.Popen[bytes]) -> None:
     """Leave the daemon to itself: it is meant to outlive us, and Popen would warn that nobody waited for it."""
     if child.poll() is None:
         child.returncode = 0
+
+
+def holder(home: Home) -> int:
+    """The pid of the daemon that holds this home's lock, whether or not it can be reached; 0 when none does."""
+    try:
+        with open(home.lock, "rb") as file:
+            said = file.read(32).strip()
+    except OSError:
+        # The lock was removed with what stood beside it: those that name this home are looked through.
+        return next(filter(_is_daemon, process.running_with(os.fspath(home.root))), 0)
+    pid = int(said) if said.isdigit() else 0
+    # The file outlives the process, and the pid may be another's by now.
+    return pid if _is_daemon(pid) and process.is_alive(pid) else 0
+
+
+def _is_daemon(pid: int) -> bool:
+    return any(os.path.basename(word) == "parlerd" for word in process.words_of(pid))
 
 
 def last_failure(home: Home) -> ParlerError | None:

@@ -21,6 +21,8 @@ from parlerd.wire.peer import ClientPeer, Ended
 HELLO_SECONDS: Final = 5.0
 """For the daemon to answer the hello."""
 _CHUNK: Final = 256 * 1024
+FORBIDDEN: Final = "This program may not connect to the daemon's socket; a sandbox around it forbids that."
+"""`mcp_server.pipe` says the same; a test compares them."""
 
 Answer = Reply | Failure | Item
 
@@ -145,7 +147,10 @@ def open_link(home: Home, hello: Hello) -> Link:
     Raises `Absent`; `ParlerError` `not_permitted` when another user's process holds the socket, `unreachable` when it
     does not answer or connecting is forbidden here, or what the daemon's goodbye says.
     """
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    except PermissionError:
+        raise forbidden() from None
     link = Link(sock)
     try:
         sock.settimeout(HELLO_SECONDS)
@@ -156,11 +161,7 @@ def open_link(home: Home, hello: Hello) -> Link:
         except TimeoutError:
             raise ParlerError("unreachable", "The daemon does not accept connections.") from None
         except PermissionError:
-            raise ParlerError(
-                "unreachable",
-                "This program may not connect to the daemon's socket.",
-                hint="A sandbox may forbid it; an agent uses Parler's MCP tools instead.",
-            ) from None
+            raise forbidden() from None
         except OSError as error:
             raise ParlerError("unreachable", f"Connecting failed: {error.strerror or error}.") from None
         if process.peer_of(sock).uid != os.geteuid():
@@ -170,6 +171,13 @@ def open_link(home: Home, hello: Hello) -> Link:
         sock.close()
         raise
     return link
+
+
+def forbidden() -> ParlerError:
+    """What is said wherever connecting is not allowed, which does not tell whether a daemon is there."""
+    return ParlerError(
+        "unreachable", FORBIDDEN, hint="An agent uses Parler's MCP tools instead; a person, another shell."
+    )
 
 
 def _socket_path(home: Home) -> str:

@@ -66,11 +66,16 @@ class OpenRoom(Command, frozen=True, kw_only=True):
 
 
 class Knock(Command, frozen=True, kw_only=True):
-    """An agent asks to come in with a key. Repeats by the same agent are free polls."""
+    """An agent asks to come in with a key. Repeats by the same agent are free polls.
+
+    `wall` is what the clock shows, by which keys expire; room time may stand ahead of that after the clock was wrong.
+    With 0 room time is all there is.
+    """
 
     with_key: KeyId
     name: str
     host: str
+    wall: Millis = Millis(0)
 
 
 class DecideRequest(Command, frozen=True, kw_only=True):

@@ -51,7 +51,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         tool_hint="Ask the person to run `parler version`: the two sides may differ in version.",
     ),
     _E("invalid_param", "A parameter is not valid.", "Correct the parameter that is named and try again."),
-    _E("invalid_name", "That is not a usable name.", "Use 1 to 64 of: letters, digits, and . _ @ # / -"),
+    _E("invalid_name", "That is not a usable name.", "Use 1 to 64 of: ASCII letters, digits, and . _ @ # / -"),
     _E(
         "text_too_long",
         "The text is longer than a message may be.",

@@ -16,8 +16,9 @@ from parlerd.core.model import MAX_LABEL, AgentId, History, Label, Millis, Posit
 
 MAX_CANDIDATES: Final = 5
 """Names that a refusal suggests."""
-MAX_COMPARED: Final = 256
-"""Members whose names are compared with a wrong one: a refusal stays cheap in a room of thousands."""
+MAX_COMPARED: Final = 32
+"""Names that are compared with a wrong one, those first that hold its letters in a row: comparing takes up to half a
+millisecond a name, and a refusal stays cheap in a room of thousands."""
 
 
 class Member(msgspec.Struct):
@@ -171,6 +172,7 @@ def _no_such_agent(members: dict[AgentId, Member], who: str, message: str, *, gi
         name = handle.casefold()
         return wanted not in name, -SequenceMatcher(None, wanted, name, autojunk=False).ratio()
 
+    handles.sort(key=lambda handle: wanted not in handle.casefold())
     candidates = sorted(handles[:MAX_COMPARED], key=distance)[:MAX_CANDIDATES]
     return Refused("no_such_agent", message, agent=who, candidates=candidates)
 

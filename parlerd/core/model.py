@@ -112,7 +112,7 @@ def slug(text: str, *, fallback: str) -> Label:
 def idempotency_key(text: str) -> str:
     """`text` as an idempotency key: 1 to 128 of `[A-Za-z0-9._:-]`. Raises `Refused(invalid_param)`."""
     if _KEY.match(text) is None:
-        raise Refused("invalid_param", "An idempotency key is 1 to 128 of letters, digits and . _ : -", param="key")
+        raise Refused("invalid_param", "A key is 1 to 128 of ASCII letters, digits and . _ : -", param="key")
     return text
 
 

@@ -223,7 +223,7 @@ class Room:
             if request.state == "closed":
                 raise Refused("room_closed")
             return Decision(answer=request.state)
-        key = approvals.usable_key(state.keys, command.with_key, by.actor, now)
+        key = approvals.usable_key(state.keys, command.with_key, by.actor, command.wall or now)
         if approvals.is_denied(state.requests, key.id, by, state.owner_principal):
             return Decision(answer="denied")
         if request is not None and request.state == "pending":

@@ -174,6 +174,7 @@ class RoomActor(Generic[A]):
         self._at_writer: deque[_Batch[A]] = deque()
         self._lost: list[Submission[A]] = []
         self._error: ParlerError | None = None
+        self._applied_at = trio.current_time()
         self._wake = trio.Event()
         self._settled = trio.Event()
         self._readers = 0
@@ -372,6 +373,15 @@ class RoomActor(Generic[A]):
         self._armed.clear()
         return marks
 
+    def _room_time(self) -> Millis:
+        """What the clock shows, and never less than the room's last fact and the time that passed since: a clock that
+        was set back stops nothing. Source: decision 6."""
+        wall, last = self._context.clock.now(), self.aggregate.last_at
+        if wall >= last:
+            return wall
+        passed = trio.current_time() - self._applied_at
+        return Millis(last + int(passed * 1000))
+
     def _decide(self, submission: Submission[A], batch: _Batch[A]) -> None:
         """Decide one command and take its events into memory; its facts join the batch."""
         command, by = submission.command, submission.by
@@ -390,7 +400,7 @@ class RoomActor(Generic[A]):
                     command = msgspec.structs.replace(command, prior=prior)
             if isinstance(command, c.PostMessage) and command.reply_to is not None:
                 command = msgspec.structs.replace(command, reply=self._reply_target(command.reply_to, batch))
-            now = Millis(max(self._context.clock.now(), self.aggregate.last_at))
+            now = self._room_time()
             decision = self.aggregate.decide(command, by=by, now=now, ids=self._context.random)
         except StoreError:
             raise
@@ -409,6 +419,7 @@ class RoomActor(Generic[A]):
                 submission.error = error
                 return
             self.aggregate.apply(fact.header)
+            self._applied_at = trio.current_time()
             batch.facts.append(fact)
             headers.append(fact.header)
             posted = posted or isinstance(event, e.MessagePosted)

@@ -18,13 +18,17 @@ from parlerd.operations import types as t
 @dataclass(frozen=True, slots=True)
 class PeerProcess:
     """What the kernel says of the process on the other side. `agent_host` names the agent host found among its
-    ancestors or in its environment, or is empty; `terminal` says whether it has a controlling terminal."""
+    ancestors or in its environment, or is empty; `terminal` says whether it has a controlling terminal; `editor` names
+    an editor with an agent of its own, in whose terminal it may have been typed. `group` is the session of processes
+    that it runs in, which the commands of one shell share; 0 when it cannot be seen."""
 
     pid: int = 0
     uid: int = -1
     program: str = ""
     agent_host: str = ""
     terminal: bool = False
+    group: int = 0
+    editor: str = ""
 
 
 class Fitting(Protocol):
@@ -82,9 +86,9 @@ class Caller:
 
     `session` is random per connection; `window` is the shim's id and survives reconnects. `conversation` is the host's
     own id of what goes on in it, where the host gives one that can be relied on; `is_exact` says that each call names
-    it. `continues` says that the host goes on
-    with its newest conversation and gives no id of it. `parents` are the processes it says it descends from: they only
-    tell which window a hook belongs to. `agent` is who this acts as, once that was asked for.
+    it. `continues` says that the host goes on with its newest conversation and gives no id of it. `parents` are the
+    processes it descends from, as the kernel says where that can be seen, and `below` the agent host above it: they
+    only tell which window a hook belongs to. `agent` is who this acts as, once that was asked for.
 
     `shown` holds, for each room, up to where the last page went: the next call of this window acknowledges it (decision
     14). `fits` says how much of a page can be shown; without one everything can. `waiting` counts the calls that wait
@@ -103,6 +107,7 @@ class Caller:
     is_exact: bool = False
     continues: bool = False
     parents: frozenset[int] = frozenset()
+    below: str = ""
     peer: PeerProcess = field(default_factory=PeerProcess)
     agent: AgentId | None = None
     shown: dict[RoomId, Position] = field(default_factory=dict)

@@ -32,12 +32,18 @@ from parlerd.settings import Settings
 BEGINS: Final = 4
 """Characters of a key that tell it from the others of one person: with 100 keys of 32 letters it is unlikely (one in
 200) that two begin alike, and the other half of a key that admits unasked stays secret."""
+WITHHELD: Final = (
+    "The code that a person types for it is not shown to what an agent host runs: in a terminal of their own they see "
+    "it with `parler session join KEY --as NAME`."
+)
+"""Said in place of a code to a command that an agent host started."""
 Inspect = Callable[[PeerProcess], PeerProcess]
 
 
 @dataclass(slots=True)
 class Desk:
-    """The engine's parts. `home_path` is where this home lives; `default_home` says whether that is `~/.parler`."""
+    """The engine's parts. `settings_now` reads what a daemon that starts now would serve, and may raise;
+    `home_path` is where this home lives; `default_home` says whether that is `~/.parler`."""
 
     driver: Driver
     rooms: Rooms
@@ -49,6 +55,7 @@ class Desk:
     settings: Settings
     throttle: GuessThrottle
     inspect: Inspect
+    settings_now: Callable[[], Settings]
     host_files: HostFiles
     version: str
     home_path: str
@@ -98,7 +105,7 @@ class Desk:
         """The room a member means by an id, a name, or nothing (its active session).
 
         Raises `Refused` with `no_such_room` (also for an outsider), `ambiguous_name`, and for an agent without an
-        active session `join_pending` with the code that the person types, `join_denied` or `no_active_session`.
+        active session `join_pending`, `join_denied` or `no_active_session`.
         """
         if wanted is None:
             active = self.rooms.home.aggregate.state.active.get(agent.id)
@@ -111,9 +118,13 @@ class Desk:
         inside = {m.room for m in self.driver.store.memberships(agent.id) if m.state == "member"}
         if RoomId(wanted) in inside:
             return await self.member_room(agent, RoomId(wanted))
-        matching = [room for room in self._named(wanted) if room in inside]
+        matching = [room for room in self.named(wanted) if room in inside]
         if not matching:
-            names = sorted({self.name_of(room) for room in inside})
+            owned = self.rooms.home.aggregate.state.room_names.values()
+            names = sorted(
+                {name for named in owned for name, room in named.items() if room in inside},
+                key=lambda name: (wanted not in name, name),
+            )
             near = get_close_matches(wanted[:MAX_LABEL], names[:MAX_COMPARED], n=1)
             raise Refused("no_such_room", f"You are in no room of that name. Did you mean {near[0]}?" if near else None)
         return await self.member_room(agent, self.only(matching, wanted))
@@ -149,13 +160,31 @@ class Desk:
         code = self.session_code(room, gated=key.gated)
         return code if self.keys.key_id(code) == key.id else None
 
+    def shows_code(self, caller: Caller) -> bool:
+        """Whether this door may show an agent the code that a person types for it: the agent's own window, or a command
+        of the person's. What an agent host runs in a shell may belong to the very side that approves. Source: security
+        spec A2."""
+        return caller.via == "mcp" or (caller.via == "cli" and not self.inspect(caller.peer).agent_host)
+
+    async def with_code(self, caller: Caller, error: Refused) -> Refused:
+        """A `join_pending` as this caller may hear it: with its code, where that may be shown."""
+        if caller.agent is None or not self.shows_code(caller):
+            return error
+        knocks = await self.knocks(self.rooms.home.aggregate.state.agents[caller.agent])
+        if not knocks:
+            return error  # it was decided this moment
+        typed = [knock.code or "" for knock in knocks]
+        if len(knocks) > 1:
+            typed = [f"{knock.code} (key {knock.begins}...)" for knock in knocks]
+        said = f"Your request to come in waits for a person; your code is {', '.join(typed)}."
+        return Refused("join_pending", said, join_code=knocks[0].code, door=knocks[0].room)
+
     async def _nowhere(self, agent: AgentRecord) -> Refused:
         """Why there is no active session: what became of the agent's knocks is part of the answer."""
         knocks = await self.knocks(agent)
         if knocks:
-            typed = [knock.code if len(knocks) == 1 else f"{knock.code} (key {knock.begins}...)" for knock in knocks]
-            said = f"Your request to come in waits for a person; your code is {', '.join(typed)}."
-            return Refused("join_pending", said, join_code=knocks[0].code, door=knocks[0].room)
+            # The code itself is added at the engine's face, for those who may see it.
+            return Refused("join_pending", hint=WITHHELD, tool_hint=WITHHELD, door=knocks[0].room)
         memberships = self.driver.store.memberships(agent.id)
         if memberships and all(membership.state == "denied" for membership in memberships):
             # Later it had a session of its own, and lost that: then this is not why it has none.
@@ -167,7 +196,7 @@ class Desk:
         agents."""
         rooms = self.driver.store.owned(agent.principal)
         if wanted is not None:
-            named = [RoomId(wanted)] if RoomId(wanted) in rooms else self._named(wanted)
+            named = [RoomId(wanted)] if RoomId(wanted) in rooms else self.named(wanted)
             rooms = [room for room in named if room in rooms]
         if not person:
             others = rooms
@@ -190,15 +219,8 @@ class Desk:
             raise Refused("ambiguous_name", f"More than one of your rooms is called {wanted!r}.", candidates=rooms)
         return rooms[0]
 
-    def name_of(self, room: RoomId) -> str:
-        """A room's name as its owner has it."""
-        for names in self.rooms.home.aggregate.state.room_names.values():
-            for name, named in names.items():
-                if named == room:
-                    return name
-        return room
-
-    def _named(self, wanted: str) -> list[RoomId]:
+    def named(self, wanted: str) -> list[RoomId]:
+        """Every room of this home that its owner has under this name."""
         names = self.rooms.home.aggregate.state.room_names
         return [owned[wanted] for owned in names.values() if wanted in owned]
 

@@ -38,7 +38,7 @@ from parlerd.engine.throttle import GuessThrottle
 from parlerd.engine.waking import Waking
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
-from parlerd.settings import Settings
+from parlerd.settings import Settings, is_weaker
 
 Handler = Callable[[Caller, Any], Awaitable[t.Result]]
 StreamHandler = Callable[[Caller, Any], AsyncGenerator[t.Result, None]]
@@ -96,7 +96,12 @@ class Engine:
         if handler is None:
             raise Refused("unknown_operation", operation=op[:64])
         self._admit(op, caller)
-        return await handler(caller, params)
+        try:
+            return await handler(caller, params)
+        except Refused as error:
+            if error.code != "join_pending":
+                raise
+            raise await self._desk.with_code(caller, error) from None
 
     def begin(self, op: str, params: t.Params, caller: Caller) -> Posting | None:
         """Begin an operation that needs nothing but its place in a room's line; None for one that must be called.
@@ -190,11 +195,23 @@ class Engine:
         await trio.lowlevel.checkpoint()
 
     async def _stop_daemon(self, caller: Caller, params: t.StopDaemon) -> t.Stopping:
+        self._refuse_weaker_start(caller)
         status = await self.handlers["daemon.status"](caller, t.DaemonStatus())
         assert isinstance(status, t.DaemonInfo)
         await self.drain()
         self._stop()
         return t.Stopping(pid=status.pid)
+
+    def _refuse_weaker_start(self, caller: Caller) -> None:
+        """Lowering the gate is the person's, whatever it is called: the next daemon would serve a weaker policy."""
+        desk = self._desk
+        try:
+            is_weaker_now = is_weaker(desk.settings_now(), desk.settings)
+        except ParlerError:
+            return  # with these no daemon starts
+        if is_weaker_now and (host := desk.inspect(caller.peer).agent_host):
+            said = f"The settings ask for less than this daemon does, and this was started by an agent host ({host})."
+            raise Refused("needs_person", said)
 
 
 @asynccontextmanager
@@ -210,6 +227,7 @@ async def open_engine(
     default_home: bool = True,
     socket: str = "",
     inspect: Callable[[PeerProcess], PeerProcess] = lambda peer: peer,
+    settings_now: Callable[[], Settings] | None = None,
     host_files: HostFiles | None = None,
     stop: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Engine]:
@@ -248,6 +266,7 @@ async def open_engine(
             settings=settings,
             throttle=GuessThrottle(),
             inspect=inspect,
+            settings_now=settings_now or (lambda: settings),
             host_files=host_files or NoHostFiles(),
             version=__version__,
             home_path=home_path,

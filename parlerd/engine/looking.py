@@ -6,6 +6,7 @@ import functools
 import os
 from typing import Final
 
+import msgspec
 import trio
 
 from parlerd.core.errors import Refused
@@ -24,6 +25,12 @@ SIGNATURES_S: Final = 10.0
 80,000 messages."""
 SLICE: Final = 250
 """Facts that are verified in one go, about 30 ms: the reading thread serves others in between."""
+AHEAD_MS: Final = 60_000
+"""A fact that is dated later than this is no matter of two clocks that differ a little."""
+AHEAD_FIX: Final = (
+    "if the clock is wrong, set it right. If it was: nothing is lost and keys expire by the clock, but what is said "
+    "there is dated later still; go on in a new session, and close this one:"
+)
 MAX_NAMED: Final = 10
 """Facts that a check names: where there are more, the file as a whole is to be restored."""
 
@@ -69,7 +76,10 @@ class Looking:
                     pending=len(room.pending()) if owns and not state.closed else 0,
                 )
             )
-        return t.RoomList(rooms=rooms, you=me.name, waits=await desk.knocks(me))
+        waits = await desk.knocks(me)
+        if not desk.shows_code(caller):
+            waits = [msgspec.structs.replace(each, code=None) for each in waits]
+        return t.RoomList(rooms=rooms, you=me.name, waits=waits)
 
     def _last_at(self, room: RoomId, view: View) -> Millis:
         """When the newest message was posted that this reader may see: the room's own newest would tell of hidden
@@ -133,12 +143,21 @@ class Looking:
             socket=self._socket,
             version=desk.version,
             uptime_ms=int((trio.current_time() - self._started) * 1000),
-            rooms=sum(1 for room in desk.driver.store.rooms() if room != HOME_ROOM),
+            rooms=self._rooms_known(caller),
             connections=desk.seats.connections,
             windows=desk.seats.windows,
             store=type(desk.driver.store).__name__,
             home=desk.home_path,
         )
+
+    def _rooms_known(self, caller: Caller) -> int:
+        """How many rooms there are, for the person; for an agent, and for a command that an agent host started, those
+        it may look at. Source: security spec C10."""
+        desk = self._desk
+        if is_person(caller) and not desk.inspect(caller.peer).agent_host:
+            return sum(1 for room in desk.driver.store.rooms() if room != HOME_ROOM)
+        me = desk.seats.existing(caller)
+        return 0 if me is None else len(observed_rooms(desk, caller, me))
 
     async def check(self, caller: Caller, params: t.CheckStore) -> t.CheckList:
         """The store's own structures, every room's chain, and who signed. It reads everything, so it runs away from the
@@ -167,6 +186,7 @@ class Looking:
         if len(checks) == 1:
             checks.append(t.Check(name="chain", ok=True, detail="every room's digests match", fix=""))
         checks += await self._signatures()
+        checks += await self._ahead()
         if desk.budget.spent:
             checks.append(
                 t.Check(
@@ -179,6 +199,23 @@ class Looking:
         for detail, fix in desk.host_files.failures():
             checks.append(t.Check(name="host files", ok=False, detail=detail, fix=fix))
         return t.CheckList(checks=checks)
+
+    async def _ahead(self) -> list[t.Check]:
+        """Open rooms whose newest fact is dated later than now: the clock stood ahead, and was set back. The home room
+        is none of them, for nobody is shown when something in it was."""
+        desk = self._desk
+        now = desk.clock.now()
+        checks: list[t.Check] = []
+        for name in desk.driver.store.rooms():
+            if name == HOME_ROOM:
+                continue
+            room = (await desk.rooms.get(name)).aggregate
+            ahead = room.last_at - now
+            if ahead > AHEAD_MS and not room.state.closed:
+                detail = f"room {name}: messages are dated up to {ahead / 86_400_000:.1f} days ahead of the clock"
+                fix = f"{AHEAD_FIX} parler session close --room {name}"
+                checks.append(t.Check(name="clock", ok=False, detail=detail, fix=fix))
+        return checks[:MAX_NAMED]
 
     async def _signatures(self) -> list[t.Check]:
         """Whether facts are what their authors signed: each room's newest first, as many as there is time for."""

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
@@ -99,38 +100,44 @@ class Posting:
         return self.outcome()
 
 
+_JSON: Final = frozenset({dict, list, tuple, str, int, float, bool, type(None)})
+
+
 def check_data(data: Any) -> int:
     """The size of `data` in bytes. Raises `Refused`: `invalid_param` for anything but JSON of at most 64 levels,
     `text_too_long` past 256 KiB.
 
     Every reader of the room must be able to take it apart again: what one surface cannot show would stop a reader there
-    for good.
+    for good. The loop waits meanwhile, so the size is looked at first, and then whole levels at a time.
     """
-    level, depth = [data], 0
-    while level:
-        depth += 1
-        below: list[Any] = []
-        for value in level:
-            if isinstance(value, dict):
-                below += [*value, *value.values()]
-                fits = all(isinstance(key, str) for key in value)
-            elif isinstance(value, list | tuple):
-                below += value
-                fits = True
-            elif isinstance(value, int):
-                fits = -(2**63) <= value < 2**64
-            else:
-                fits = value is None or isinstance(value, str) or (isinstance(value, float) and math.isfinite(value))
-            if not fits or depth > MAX_DEPTH:
-                raise Refused("invalid_param", f"`data` is not JSON of at most {MAX_DEPTH} levels.", param="data")
-        level = below
     try:
         size = len(msgspec.msgpack.encode(data))
     except UnicodeEncodeError as error:
         raise Refused("invalid_param", "`data` holds text that is not valid.", param="data") from error
+    except (TypeError, OverflowError, RecursionError, ValueError) as error:
+        raise _no_json() from error
     if size > MAX_TEXT:
         raise Refused("text_too_long", f"`data` is larger than {MAX_TEXT} bytes.", param="data", limit=MAX_TEXT)
-    return size
+    level: list[Any] = [data]
+    for _ in range(MAX_DEPTH):
+        kinds = set(map(type, level))
+        if not kinds <= _JSON:
+            raise _no_json()
+        if float in kinds and not all(map(math.isfinite, [value for value in level if type(value) is float])):
+            raise _no_json()
+        maps = level if kinds == {dict} else [value for value in level if type(value) is dict] if dict in kinds else []
+        if not set(map(type, chain.from_iterable(maps))) <= {str}:
+            raise _no_json()
+        nested = kinds & {list, tuple}
+        lists = level if kinds == nested else [value for value in level if type(value) in nested] if nested else []
+        level = list(chain(chain.from_iterable(map(dict.values, maps)), chain.from_iterable(lists)))
+        if not level:
+            return size
+    raise _no_json()
+
+
+def _no_json() -> Refused:
+    return Refused("invalid_param", f"`data` is not JSON of at most {MAX_DEPTH} levels.", param="data")
 
 
 class Messaging:

@@ -2,7 +2,8 @@
 
 Each change is said once to each window: that somebody knocks, that the person decided, that somebody came or left, that
 messages wait in a room, that an agent host lost its entry. Zero bytes when nothing changed. What an answer said itself
-is not said again. Names are labels, so the line may stand outside a fence.
+is not said again. Names are labels, so the line may stand outside a fence; a label can still be worded like a sentence,
+so each is short here and in quotes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from parlerd.engine.reading import Reading, handle_of, is_for
 
 LOOK: Final = 20
 """New messages that are looked at for a handoff; a longer backlog is only counted."""
+MAX_SHOWN: Final = 32
+"""Characters of a name in a notice. No label holds a quote, so none ends the quotes around it."""
 MAX_NEWS: Final = 5
 """Pieces of news in one line; the rest is counted."""
 
@@ -109,7 +112,7 @@ class Notices:
             # What waits to be read there is said with it.
             told.unread[name] = self._desk.driver.store.head(name).position
             call = "parler_recv" if is_active else f'parler_recv {{"room":"{room.state.name}"}}'
-            return [("door", f"you were let into {room.state.name} ({call} gives what is there)")]
+            return [("door", f"you were let into {_quoted(room.state.name)} ({call} gives what is there)")]
         return []
 
     def _of_people(self, told: Told, me: AgentRecord, room: Room) -> list[_News]:
@@ -119,22 +122,24 @@ class Notices:
         if state.owner != me.id or state.closed:
             return []
         found: list[_News] = []
+        where = _quoted(state.name)
         here = frozenset(member.agent for member in state.members.values() if member.present)
         before, told.members[state.room] = told.members.get(state.room), here
         if before is not None:
-            found += [("people", f"{handle_of(state, who)} came into {state.name}") for who in sorted(here - before)]
-            found += [("people", f"{handle_of(state, who)} left {state.name}") for who in sorted(before - here)]
+            moved = [(agent, "came into") for agent in sorted(here - before)]
+            moved += [(agent, "left") for agent in sorted(before - here)]
+            found += [("people", f"{_quoted(handle_of(state, agent))} {verb} {where}") for agent, verb in moved]
         for request in state.requests.values():
             if request.id in told.requests and request.state != "pending":
                 told.requests.discard(request.id)
                 if request.state == "denied":
-                    found.append(("people", f"{request.name} was declined at {state.name}"))
+                    found.append(("people", f"{_quoted(request.name)} was declined at {where}"))
         knocking = [request for request in room.pending() if request.id not in told.requests]
         told.requests.update(request.id for request in knocking)
         if knocking:
             others = f" and {len(knocking) - 1} more" if len(knocking) > 1 else ""
             verb = "knock" if len(knocking) > 1 else "knocks"
-            who = f"{knocking[0].name}{others} {verb} at {state.name}"
+            who = f"{_quoted(knocking[0].name)}{others} {verb} at {where}"
             found.append(("knock", f"{who} (your user decides: parler_approve)"))
         return found
 
@@ -160,4 +165,9 @@ class Notices:
             and is_for(state, me.id, stored.header.event)
             for stored in page.messages
         )
-        return [("unread", f"{unread} new in {state.name}" + (", the turn among them" if handed else ""))]
+        return [("unread", f"{unread} new in {_quoted(state.name)}" + (", the turn among them" if handed else ""))]
+
+
+def _quoted(name: str) -> str:
+    """A name that others chose, to be seen as one."""
+    return f"'{name}'" if len(name) <= MAX_SHOWN else f"'{name[: MAX_SHOWN - 3]}...'"

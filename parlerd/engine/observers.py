@@ -55,7 +55,7 @@ async def observed_room(
     if RoomId(wanted) in rooms:
         name = RoomId(wanted)
     else:
-        named = [room for room in rooms if desk.name_of(room) == wanted]
+        named = [room for room in desk.named(wanted) if room in rooms]
         name = desk.only([room for room in named if rooms[room][0].id == me.id] or named, wanted)
     actor = await desk.rooms.get(name)
     room = await actor.quiet()

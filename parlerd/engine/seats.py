@@ -13,13 +13,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from itertools import count
 from pathlib import PurePath
 from typing import Final
 
 import trio
 
 from parlerd.core import commands as c
-from parlerd.core.errors import StoreError
+from parlerd.core.errors import Refused, StoreError
 from parlerd.core.home import AgentRecord
 from parlerd.core.model import AgentId, By, Label, Millis, PrincipalId, agent_name, label, person_name, slug
 from parlerd.engine.actor import Content
@@ -55,14 +56,16 @@ class Seats:
         self._user = person_name(user)
         self._lock = trio.Lock()
         self._leases: dict[str, Lease] = {}
-        self._kept_until: dict[str, int] = {}
+        self._kept_until: dict[str, float] = {}
+        self._promised: dict[str, int] = {}
         self._callers: set[Caller] = set()
         self._last_seen: dict[AgentId, Millis] = {}
         self._dialled: dict[str, Millis] = {}
 
     def start(self) -> None:
         """Read the leases of the last run; each is kept for its window for a while."""
-        until = self._clock.now() + KEPT_MS
+        # On the loop's clock: the wall clock may be set back by years.
+        until = trio.current_time() + KEPT_MS / 1000
         for lease in self._driver.store.leases():
             self._leases[lease.window] = lease
             self._kept_until[lease.window] = until
@@ -74,6 +77,38 @@ class Seats:
         self._callers.add(caller)
         self._kept_until.pop(caller.window, None)
         self._note_host(caller)
+        self._promise(caller)
+
+    def _promise(self, caller: Caller) -> None:
+        """A name that a window was given is its own from the hello on, long before a call that needs it."""
+        if not (caller.window and caller.as_name) or caller.window in self._leases:
+            return
+        with suppress(Refused):  # no name at all is said at the first call
+            self._promised[caller.window] = self._free_name(caller)
+
+    def _taken(self, *, but: str) -> list[Lease]:
+        """The leases that count of other windows than `but`, those promised to them included."""
+        now = trio.current_time()
+        found = [
+            lease
+            for window, lease in self._leases.items()
+            if window != but and self._kept_until.get(window, now) >= now
+        ]
+        for caller in self._callers:
+            if caller.window != but and caller.window in self._promised and caller.as_name:
+                host, workspace = _place(caller)
+                slot = self._promised[caller.window]
+                found.append(
+                    Lease(
+                        caller.window, agent=AgentId(""), host=host, workspace=workspace, slot=slot, taken_at=Millis(0)
+                    )
+                )
+        return found
+
+    def _promised_name(self, caller: Caller) -> str:
+        """The name that a window has or gets by what it was given."""
+        slot = self._promised.get(caller.window)
+        return f"{_place(caller)[1]}{_suffix(self._free_name(caller) if slot is None else slot)}"
 
     def _note_host(self, caller: Caller) -> None:
         if caller.window and caller.host:
@@ -95,6 +130,7 @@ class Seats:
         if caller.agent is not None:
             self._last_seen[caller.agent] = self._clock.now()
         if caller.window and not restarting and not any(other.window == caller.window for other in self._callers):
+            self._promised.pop(caller.window, None)
             await self._release(caller.window)
 
     async def _release(self, window: str) -> None:
@@ -117,12 +153,16 @@ class Seats:
 
     # -- hooks ---------------------------------------------------------------------------------------------
 
-    def beside(self, hook: Caller) -> tuple[AgentRecord | None, list[Caller]]:
-        """The agent that a host's hook runs beside, and the windows that act as it. Leases and creates nothing.
+    def beside(self, hook: Caller) -> tuple[AgentRecord | None, list[Caller], bool]:
+        """The agent that a host's hook runs beside, the windows that act as it, and whether it is sure that the hook is
+        that host's own. Leases and creates nothing.
 
         The window is one of the same host: started by a process that the hook descends from too, else in the same
         conversation, else in the same workspace. Where no window has become an agent yet, it is the agent that the
         next one in this place would be. None when that leaves more than one: the wrong one must not be told.
+
+        It is sure of a hook below the process that started the window, and of one below a program of its host, for a
+        host may run its servers elsewhere. Whoever else names a conversation or stands in a workspace may be anything.
         """
         windows = [
             caller
@@ -132,24 +172,26 @@ class Seats:
         likeness = {window: _likeness(hook, window) for window in windows}
         best = max(likeness.values(), default=(False, False, False))
         near = [window for window in windows if likeness[window] == best] if any(best) else []
+        # What cannot be seen (another pid namespace) is believed, as it always was.
+        sure = best[0] or not hook.peer.pid or (hook.below != "" and hook.below == hook.host)
         agents = {agent for window in near if (agent := self._acts_as(window)) is not None}
         home = self._rooms.home.aggregate
         if len(agents) > 1:
-            return None, []
+            return None, [], False
         if agents:
             agent = agents.pop()
             mine = [caller for caller in self._callers if caller.window and self._acts_as(caller) == agent]
-            return home.state.agents[agent], mine
+            return home.state.agents[agent], mine, sure
         open_windows = {caller.window for caller in self._callers}
         place = _place(hook)
         leases = [lease for lease in self._leases.values() if lease.window in open_windows]
         if place[0] == "as":
-            return home.by_name(f"{place[1]}{_suffix(_free_slot(place, leases))}"), []
+            return home.by_name(f"{place[1]}{_suffix(_free_slot(place, leases))}"), [], sure
         if hook.conversation and (known := home.by_conversation(place[0], hook.conversation, 0)) is not None:
-            return known, []
+            return known, [], sure
         slot = self._slot_without_conversation(hook, leases)
         # Without a workspace the place is shared by whatever runs there.
-        return (home.by_seat(*place, slot) if hook.workspace else None), []
+        return (home.by_seat(*place, slot) if hook.workspace else None), [], sure
 
     # -- identity ------------------------------------------------------------------------------------------
 
@@ -165,7 +207,7 @@ class Seats:
         record = self._rooms.home.aggregate.state.agents[caller.agent]
         caller.last_act = now
         until = record.delegated_until
-        if until - now < DELEGATION_TTL_MS // 2:
+        if not _holds(until, now):
             try:
                 await self._delegate(record)
             except StoreError:
@@ -180,7 +222,7 @@ class Seats:
             return None
         record = self._rooms.home.aggregate.state.agents[caller.agent]
         now = self._clock.now()
-        if record.delegated_until - now < DELEGATION_TTL_MS // 2:
+        if not _holds(record.delegated_until, now):
             return None
         caller.last_act = now
         return record
@@ -205,7 +247,30 @@ class Seats:
         if caller.agent is not None or not caller.window:
             return caller.agent
         held = self._leases.get(caller.window)
-        return None if held is None else held.agent
+        if held is not None:
+            return held.agent
+        if caller.as_name and caller.window in self._promised:
+            named = self._rooms.home.aggregate.by_name(self._promised_name(caller))
+            return None if named is None else named.id
+        return None
+
+    def existing(self, caller: Caller) -> AgentRecord | None:
+        """The agent this caller acts as, or would at its first call, if there is one already. Leases and creates
+        nothing. Raises `Refused(invalid_name)`."""
+        home = self._rooms.home.aggregate
+        if caller.agent is not None:
+            return home.state.agents[caller.agent]
+        if not caller.window:
+            return home.by_name(label(caller.as_name) if caller.as_name else self._user)
+        place = _place(caller)
+        held = self._leases.get(caller.window)
+        if held is not None and (held.host, held.workspace) == place and self._is_its_own(caller, held.agent):
+            return home.state.agents[held.agent]
+        if place[0] == "as":
+            return home.by_name(self._promised_name(caller))
+        if caller.conversation:
+            return self._had_conversation(caller, self._acted_by_others(caller))[0]
+        return home.by_seat(*place, self._slot_without_conversation(caller, self._leases.values()))
 
     async def _named(self, caller: Caller) -> AgentRecord:
         name = label(caller.as_name) if caller.as_name else self._user
@@ -214,8 +279,7 @@ class Seats:
 
     async def _lease(self, caller: Caller) -> AgentRecord:
         """The agent of this window's lease, of its conversation, or of the first free slot of its place."""
-        now = self._clock.now()
-        for window in [window for window, until in self._kept_until.items() if until < now]:
+        for window in [window for window, until in self._kept_until.items() if until < trio.current_time()]:
             # Not one that came back while another was being released.
             if window in self._kept_until:
                 await self._release(window)
@@ -225,7 +289,7 @@ class Seats:
         if held is not None and (held.host, held.workspace) == place and self._is_its_own(caller, held.agent):
             return home.state.agents[held.agent]
         if place[0] == "as":
-            slot = self._free_name(caller, place[1])
+            slot = self._free_name(caller, rather=self._promised.get(caller.window, 0))
             wanted = f"{place[1]}{_suffix(slot)}"
             record = home.by_name(wanted)
             record = record or await self._create(wanted, host=_host_of(caller), workspace="", slot=NAMED)
@@ -235,23 +299,23 @@ class Seats:
         else:
             slot = self._slot_without_conversation(caller, self._leases.values())
             record = home.by_seat(*place, slot) or await self._seat(caller, slot)
+        now = self._clock.now()
         lease = Lease(window=caller.window, agent=record.id, host=place[0], workspace=place[1], slot=slot, taken_at=now)
         # Only what the next daemon knows of the seat is lost when nothing can be written: looking goes on.
         with suppress(StoreError):
             await self._driver.commit([PutLease(lease)])
         self._leases[caller.window] = lease
+        self._promised.pop(caller.window, None)
         self._seated()
         return record
 
     async def _of_conversation(self, caller: Caller) -> AgentRecord:
         """The agent that this conversation had; while another window has it open, the one beside it."""
         # Not those of windows that a restart keeps a seat for: who resumes a conversation is it, whoever had it before.
-        leased = self._acted_by_others(caller)
-        host, place = _host_of(caller), 0
-        while (known := self._rooms.home.aggregate.by_conversation(host, caller.conversation, place)) is not None:
-            if known.id not in leased:
-                return known
-            place += 1
+        known, place = self._had_conversation(caller, self._acted_by_others(caller))
+        if known is not None:
+            return known
+        host = _host_of(caller)
         record = await self._seat(caller, self._new_slot(caller))
         await self._rooms.home.submit(
             c.BindConversation(agent=record.id, host=host, conversation=caller.conversation, place=place),
@@ -278,14 +342,26 @@ class Seats:
             place += 1
         return False
 
-    def _free_name(self, caller: Caller, name: str) -> int:
-        """The first number behind a name whose agent nobody else acts as, be it by that name or by its place."""
-        home, others = self._rooms.home.aggregate, self._acted_by_others(caller)
-        taken = {lease.slot for lease in self._leases.values() if (lease.host, lease.workspace) == ("as", name)}
-        slot = 0
-        while slot in taken or ((record := home.by_name(f"{name}{_suffix(slot)}")) is not None and record.id in others):
-            slot += 1
-        return slot
+    def _had_conversation(self, caller: Caller, leased: set[AgentId]) -> tuple[AgentRecord | None, int]:
+        """The agent that this conversation had and nobody acts as, or the first place beside those that are taken."""
+        host, place = _host_of(caller), 0
+        while (known := self._rooms.home.aggregate.by_conversation(host, caller.conversation, place)) is not None:
+            if known.id not in leased:
+                return known, place
+            place += 1
+        return None, place
+
+    def _free_name(self, caller: Caller, *, rather: int = 0) -> int:
+        """A number behind the name that a window was given, whose agent nobody else has or was promised, be it by that
+        name or by its place: `rather` if that is free, else the first that is."""
+        home, others, place = self._rooms.home.aggregate, self._acted_by_others(caller), _place(caller)
+        taken = {lease.slot for lease in self._taken(but=caller.window) if (lease.host, lease.workspace) == place}
+
+        def is_free(slot: int) -> bool:
+            record = home.by_name(f"{place[1]}{_suffix(slot)}")
+            return slot not in taken and (record is None or record.id not in others)
+
+        return rather if is_free(rather) else next(slot for slot in count() if is_free(slot))
 
     def _new_slot(self, caller: Caller) -> int:
         """The first slot of a place that no agent ever had."""
@@ -351,6 +427,11 @@ class Seats:
     def _home_by(self, agent: AgentId) -> By:
         principal: PrincipalId = self._keys.principal
         return By(actor=agent, principal=principal, session="home", host="home", via="cli")
+
+
+def _holds(until: Millis, now: Millis) -> bool:
+    """Whether a delegation needs no renewal. One that ends later than any may was made while the clock stood ahead."""
+    return DELEGATION_TTL_MS // 2 <= until - now <= DELEGATION_TTL_MS
 
 
 def _place(caller: Caller) -> tuple[str, str]:

@@ -9,7 +9,7 @@ import trio
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core.approvals import KeyState, find_request
+from parlerd.core.approvals import KeyState, find_request, standing_request
 from parlerd.core.envelope import TextPart
 from parlerd.core.errors import ERRORS, ParlerError, Refused
 from parlerd.core.home import AgentRecord
@@ -18,6 +18,7 @@ from parlerd.core.model import (
     MAX_TOPIC,
     PROOF_ORDER,
     AgentId,
+    By,
     KeyId,
     Millis,
     PeerText,
@@ -31,7 +32,7 @@ from parlerd.core.scrub import scrub
 from parlerd.engine import notifier
 from parlerd.engine.actor import Content, RoomActor
 from parlerd.engine.callers import Caller, PeerProcess
-from parlerd.engine.desk import BEGINS, Desk
+from parlerd.engine.desk import BEGINS, WITHHELD, Desk
 from parlerd.engine.messaging import check_text, input_digest
 from parlerd.engine.observers import is_person, observed_room, observed_rooms
 from parlerd.engine.reading import Reading, handle_of
@@ -41,6 +42,8 @@ from parlerd.operations import types as t
 CODE_TRIES: Final = 5
 """Wrong codes for one request before it takes none for a while."""
 CODE_PAUSE_S: Final = 300.0
+DOORS: Final = ("form", "cli", "terminal")
+"""Where a code is typed, each with tries of its own: a form of an agent host, a command, a command at a terminal."""
 SHORT_ID: Final = 8
 """Characters of a key's id that stand for it where the code may not be shown."""
 MAX_COUNTED: Final = 4096
@@ -53,7 +56,7 @@ class Sessions:
     def __init__(self, desk: Desk, reading: Reading) -> None:
         self._desk = desk
         self._reading = reading
-        self._wrong_codes: dict[str, tuple[int, float]] = {}
+        self._wrong_codes: dict[tuple[str, str], tuple[int, float]] = {}
 
     # -- opening -------------------------------------------------------------------------------------------
 
@@ -185,12 +188,11 @@ class Sessions:
 
     async def join(self, caller: Caller, params: t.JoinSession) -> t.JoinedSession:
         desk = self._desk
+        known = desk.seats.existing(caller)
+        key, room_id = await self._find_key(caller, known, params.key)
+        if known is None:
+            await self._would_knock(caller, key, room_id)
         me = await desk.me(caller)
-        key = await self._key_id(caller, params.key)
-        room_id = desk.driver.store.room_of_key(key)
-        if room_id is None:
-            raise self._unknown_key(caller)
-        knock = c.Knock(operation="session.join", with_key=key, name=me.name, host=caller.host)
         deadline = trio.current_time() + params.wait_ms / 1000
         topics = (notifier.decision(room_id, me.id), notifier.life(room_id))
         with desk.notifier.listen(*topics) as waiter:
@@ -198,6 +200,9 @@ class Sessions:
                 waiter.clear()
                 # Each time anew: a room nobody uses is closed, and this may wait for long.
                 actor = await desk.rooms.get(room_id)
+                knock = c.Knock(
+                    operation="session.join", with_key=key, name=me.name, host=caller.host, wall=desk.clock.now()
+                )
                 try:
                     settled = await actor.submit(knock, desk.by(caller, me))
                 except Refused as error:
@@ -217,6 +222,8 @@ class Sessions:
                     continue
                 left = deadline - trio.current_time()
                 if left <= 0:
+                    if not desk.shows_code(caller):
+                        return self._waiting(room_id, "pending", None, f"A person has to approve this. {WITHHELD}")
                     hint = f"A person has to approve this. Tell them this code: {waits.code}"
                     return self._waiting(room_id, "pending", waits.code, hint)
                 await desk.wait(caller, waiter, left)
@@ -283,18 +290,47 @@ class Sessions:
             unread=self._reading.unread(room, room.view(me.id), found.end),
         )
 
-    async def _key_id(self, caller: Caller, text: str) -> KeyId:
-        """The id of a typed key. A key of another home is refused before anything is looked up. Source: security spec
-        D12."""
+    async def _find_key(self, caller: Caller, me: AgentRecord | None, text: str) -> tuple[KeyId, RoomId]:
+        """A typed key and the room it leads to. A key of another home is refused before anything is looked up. Source:
+        security spec D12. Who came to this door with this key before is no guesser, and waits for none."""
+        desk = self._desk
         try:
             code, host = codes.split_home(text)
+            key = desk.keys.key_id(code) if host is None else None
         except Refused as error:
-            await self._desk.throttle.before(caller)
+            await desk.throttle.before(caller)
             raise self._unknown_key(caller) from error
-        if host is not None:
-            raise Refused("home_not_trusted", host=host[:64])
-        await self._desk.throttle.before(caller)
-        return self._desk.keys.key_id(code)
+        if key is None:
+            raise Refused("home_not_trusted", host=(host or "")[:64])
+        room = desk.driver.store.room_of_key(key)
+        if room is None or me is None or not await self._has_used(me, key, room):
+            await desk.throttle.before(caller)
+        if room is None:
+            raise self._unknown_key(caller)
+        return key, room
+
+    async def _has_used(self, me: AgentRecord, key: KeyId, room: RoomId) -> bool:
+        """Whether this agent is in the room, or knocked with this very key: another key of the room is still a
+        guess."""
+        if not any(membership.room == room for membership in self._desk.driver.store.memberships(me.id)):
+            return False
+        state = (await self._desk.rooms.get(room)).aggregate.state
+        member, request = state.members.get(me.id), standing_request(state.requests, me.id)
+        return (member is not None and member.present) or (request is not None and request.key == key)
+
+    async def _would_knock(self, caller: Caller, key: KeyId, room: RoomId) -> None:
+        """Raise what a new agent's knock would be refused with: an agent, and its key, is made for none that is."""
+        desk = self._desk
+        now = desk.clock.now()
+        by = By(AgentId(""), desk.keys.principal, caller.session, caller.host, caller.via)
+        knock = c.Knock(operation="session.join", with_key=key, name="new", host=caller.host, wall=now)
+        aggregate = (await desk.rooms.get(room)).aggregate
+        try:
+            aggregate.decide(knock, by=by, now=Millis(max(now, aggregate.last_at)), ids=desk.random)
+        except Refused as error:
+            if error.code == "unknown_key":
+                raise self._unknown_key(caller) from error
+            raise
 
     def _unknown_key(self, caller: Caller) -> Refused:
         self._desk.throttle.wrong(caller)
@@ -342,6 +378,7 @@ class Sessions:
             fingerprint=codes.fingerprint(request.agent),
             home="local",
             key=request.key[:SHORT_ID],
+            topic=PeerText(room.state.topic),
         )
 
     async def approve(self, caller: Caller, params: t.DecideJoin) -> t.Decided:
@@ -352,12 +389,13 @@ class Sessions:
 
     async def _decide_as_person(self, caller: Caller, params: t.DecideJoin, *, admit: bool) -> t.Decided:
         me = await self._desk.me(caller)
-        peer = self._require_person(caller)
+        # A refusal opens nothing, and a code is what an agent in the editor was never told.
+        peer = self._require_person(caller, in_editor=not admit or params.code is not None)
         rooms = await self._desk.owned_rooms(me, params.room, person=is_person(caller))
         actor, request = await self._find(rooms, params.agent)
         proof: Proof = "cli"
         if params.code is not None and admit:
-            self._check_code(request, params.code)
+            self._check_code(request, params.code, door="terminal" if peer.terminal else "cli")
             proof = "terminal" if params.terminal and peer.terminal else "cli"
         self._require_proof(proof, admit=admit)
         return await self._decide(caller, me, actor, request, admit=admit, proof=proof)
@@ -373,7 +411,7 @@ class Sessions:
         actor, request = await self._find(rooms, params.agent)
         proof: Proof = "none"
         if params.code is not None:
-            self._check_code(request, params.code)
+            self._check_code(request, params.code, door="form")
             proof = "form"
         elif (await actor.quiet()).state.approver != "agent":
             raise Refused("form_undecided")
@@ -393,7 +431,8 @@ class Sessions:
         )
         by = self._desk.by(caller, me)
         await actor.submit(command, by)
-        self._wrong_codes.pop(request.id, None)
+        for door in DOORS:
+            self._wrong_codes.pop((request.id, door), None)
         if admit:
             # Whoever asked to come in goes on there: a session that it is let into is its active one without a word
             # of its own. A crash before this leaves an agent that joins once more, and is told how.
@@ -447,15 +486,25 @@ class Sessions:
             return found[-1]
         raise Refused("no_such_request")
 
-    def _require_person(self, caller: Caller) -> PeerProcess:
+    def _require_person(self, caller: Caller, *, in_editor: bool = False) -> PeerProcess:
         """What is known of the process behind a person's decision. Raises `Refused(person_only)` for an agent's door
         and `needs_person` for a command that an agent host started. A speed bump under one uid, and the docs say
-        so."""
+        so.
+
+        The terminal of an editor is its person's own place and its agent's at once. What was typed there counts only
+        where `in_editor` says so.
+        """
         if caller.via != "cli":
             raise Refused("person_only")
         peer = self._desk.inspect(caller.peer)
         if peer.agent_host:
             raise Refused("needs_person", f"This was started by an agent host ({peer.agent_host}).")
+        if peer.editor and not in_editor:
+            raise Refused(
+                "needs_person",
+                f"This was typed inside an editor ({peer.editor}) whose agent has the same terminal.",
+                hint="Give the code that the newcomer shows (--code), or run it in a terminal outside the editor.",
+            )
         return peer
 
     def _require_proof(self, proof: Proof, *, admit: bool) -> None:
@@ -463,10 +512,12 @@ class Sessions:
         if admit and PROOF_ORDER.index(proof) < PROOF_ORDER.index(minimum):
             raise Refused("needs_proof", f"This home asks for the proof {minimum!r}; this one is {proof!r}.")
 
-    def _check_code(self, request: c.Request, typed: str) -> None:
-        """Raise `Refused(code_mismatch)` for a wrong code, and `throttled` after a few of them."""
+    def _check_code(self, request: c.Request, typed: str, *, door: str) -> None:
+        """Raise `Refused(code_mismatch)` for a wrong code, and `throttled` after a few of them at the same door: what
+        is typed at one must not keep the person out at another."""
         now = trio.current_time()
-        tries, since = self._wrong_codes.get(request.id, (0, now))
+        counted = (request.id, door)
+        tries, since = self._wrong_codes.get(counted, (0, now))
         if tries >= CODE_TRIES:
             left = since + CODE_PAUSE_S - now
             if left > 0:
@@ -477,8 +528,8 @@ class Sessions:
         except Refused:
             matches = False
         if not matches:
-            self._wrong_codes.pop(request.id, None)
-            self._wrong_codes[request.id] = (tries + 1, now)
+            self._wrong_codes.pop(counted, None)
+            self._wrong_codes[counted] = (tries + 1, now)
             if len(self._wrong_codes) > MAX_COUNTED:
                 del self._wrong_codes[next(iter(self._wrong_codes))]
             raise Refused("code_mismatch")
@@ -502,7 +553,7 @@ class Sessions:
             if not desk.inspect(caller.peer).agent_host:
                 principal = me.principal
             elif not inside:
-                self._require_person(caller)
+                self._require_person(caller, in_editor=True)
         settled = await actor.submit(c.CloseRoom(operation="session.close", principal=principal), by)
         if desk.rooms.home.aggregate.state.active.get(me.id) == actor.room:
             await desk.rooms.home.submit(c.Activate(agent=me.id, room=None), by)
@@ -540,13 +591,16 @@ class Sessions:
 
     async def revoke(self, caller: Caller, params: t.RevokeKey) -> t.RevokedKey:
         desk = self._desk
+        known = desk.seats.existing(caller)
+        if known is None and not is_person(caller):
+            # Nobody yet, so it owns nothing, and is made nobody for a guess.
+            await self._find_key(caller, None, params.key)
         me = await desk.me(caller)
-        room_id, key = await self._own_key(caller, me, params.key) or (None, None)
-        if key is None:
-            key = await self._key_id(caller, params.key)
-            room_id = desk.driver.store.room_of_key(key)
-        if room_id is None:
-            raise self._unknown_key(caller)
+        own = await self._own_key(caller, me, params.key)
+        if own is not None:
+            room_id, key = own
+        else:
+            key, room_id = await self._find_key(caller, me, params.key)
         actor = await desk.rooms.get(room_id)
         principal = me.principal if is_person(caller) else None
         try:

@@ -1,6 +1,7 @@
-"""Slows down whoever guesses keys: a few wrong ones per connection, and a budget for the whole home.
+"""Slows down whoever guesses keys: a few wrong ones per process and door, and a budget for the whole home.
 
-A connection that guessed wrong too often is refused for a while. When the home's budget is spent every lookup is
+Whoever guessed wrong too often is refused for a while, under whatever names and on however many connections, so one
+process cannot spend what all others have. When the home's budget is spent every lookup is
 delayed, right keys as well: an answer that came faster for a right key would be the oracle. Source: security spec
 E18.
 """
@@ -77,5 +78,10 @@ class GuessThrottle:
 
     @staticmethod
     def _who(caller: Caller) -> str:
-        # A one-shot command is a new connection each time, so an agent is counted across its connections.
-        return caller.agent or caller.session
+        peer = caller.peer
+        if not peer.pid:
+            # Who cannot be seen is told by what it says: an agent across its connections.
+            return caller.agent or caller.session
+        # A window is one process. A one-shot command is a new one each time, but a loop of them is of one shell.
+        process = peer.pid if caller.via == "mcp" else peer.group or peer.pid
+        return f"{caller.via} {process}"

@@ -69,11 +69,11 @@ class Waking:
         desk = self._desk
         deadline = trio.current_time() + params.wait_ms / 1000
         while True:
-            me, windows = desk.seats.beside(caller)
+            me, windows, sure = desk.seats.beside(caller)
             rooms = [] if me is None else [m.room for m in desk.driver.store.memberships(me.id) if m.state == "member"]
             with desk.notifier.listen(*_topics(me, rooms)) as waiter:
                 found = _Found() if me is None else await self._look(me, windows, rooms)
-                answer = self._answer(me, found, turn=params.turn)
+                answer = self._answer(me, found, turn=params.turn, sure=sure)
                 left = deadline - trio.current_time()
                 # While wakes pause nothing is published when they may go on: that moment is waited for as well.
                 pause = desk.budget.seconds_until_free()
@@ -87,16 +87,17 @@ class Waking:
                         # A window that waits for this very message is about to show it, and then nothing waits.
                         await trio.sleep(GRACE_S)
 
-    def _answer(self, me: AgentRecord | None, found: _Found, *, turn: bool) -> t.Waiting:
-        """What is said, and what is remembered as said. No checkpoint: two hooks never begin a turn for one thing."""
+    def _answer(self, me: AgentRecord | None, found: _Found, *, turn: bool, sure: bool) -> t.Waiting:
+        """What is said, and what is remembered as said: nothing for one that may not be the host's own hook, which
+        would take the news away from it. No checkpoint: two hooks never begin a turn for one thing."""
         budget = self._desk.budget
         news = me is not None and self._is_news(me, found)
-        wake = turn and news and not budget.spent
+        wake = turn and news and sure and not budget.spent
         if wake:
             budget.spend()
             if budget.spent:
                 log.warning("automatic turns pause: %d began in the last hour", TURNS)
-        if me is not None and news and (wake or not turn):
+        if me is not None and news and sure and (wake or not turn):
             heads = {room: upto for room, (_, upto, _, _) in found.unread.items()}
             self._told[me.id] = _Told(heads, found.requests)
         return t.Waiting(

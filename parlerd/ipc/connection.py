@@ -22,11 +22,13 @@ import trio
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import label, slug
 from parlerd.engine.callers import Caller, PeerProcess
+from parlerd.ipc import credentials
 from parlerd.ipc.host import EngineFace, Posting, StdioHost
 from parlerd.ipc.outbound import CAP, STALL_SECONDS, Outbound
 from parlerd.ipc.workspace import workspace_of
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS, Operation
+from parlerd.process import Hosts
 from parlerd.wire import codec
 from parlerd.wire.messages import Call, Cancel, Credit, Hello, Note
 from parlerd.wire.peer import UPGRADE_OPERATION, ClientEvent, DaemonPeer, Ended, Overflow
@@ -83,6 +85,7 @@ class Connection:
         version: str,
         pid: int,
         limits: Limits,
+        hosts: Hosts,
         is_kept_back: bool = False,
     ) -> None:
         self._sock = sock
@@ -93,6 +96,7 @@ class Connection:
         self._version = version
         self._pid = pid
         self._limits = limits
+        self._hosts = hosts
         self._peer = DaemonPeer()
         self._out = Outbound(sock, cap=limits.outbound_cap, stall_seconds=limits.stall_seconds)
         self._running: dict[int, _Running] = {}
@@ -182,6 +186,16 @@ class Connection:
 
     async def _caller(self, hello: Hello) -> Caller:
         """Who this is to the engine. What the hello says of itself is a claim; the process is the kernel's word."""
+        asked = hello.hook or hello.role == "stdio"
+        line = await credentials.line_of(self.process, self._hosts) if asked else None
+        claimed = frozenset(pid for pid in (hello.ppid, *hello.ancestors) if pid > 1)  # 0 and 1 are everybody's
+        if line is None:
+            parents = claimed
+        elif hello.hook or line.host:
+            parents = frozenset(line.above)
+        else:
+            # Where no host is known above a window, whatever is above both is the person's own desktop too.
+            parents = frozenset(line.above[:1])
         return Caller(
             session=secrets.token_hex(10),
             via="mcp" if hello.role == "stdio" else "hook" if hello.hook else "cli",
@@ -190,8 +204,8 @@ class Connection:
             workspace=await workspace_of(hello),
             as_name=label(hello.as_name) if hello.as_name else "",
             conversation=hello.conversation,
-            # 0 and 1 are everybody's.
-            parents=frozenset(pid for pid in (hello.ppid, *hello.ancestors) if pid > 1),
+            parents=parents,
+            below=line.host if line is not None else "",
             peer=self.process,
         )
 
@@ -275,6 +289,10 @@ class Connection:
                 raise ParlerError("draining")
             if self.is_kept_back and operation.plane not in KEPT_BACK_FOR:
                 raise full()
+            if len(call.params) > t.MAX_PARAMS:
+                # Not taken apart: the loop waits meanwhile, and what comes out may take many times the room.
+                said = f"The parameters have {len(call.params)} bytes; a call takes {t.MAX_PARAMS}."
+                raise ParlerError("text_too_long", said, limit=t.MAX_PARAMS)
             params = _shape(call.op).decode(call.params)
             posting = self._engine.begin(call.op, params, caller)
         except ParlerError as error:

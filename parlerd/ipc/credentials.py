@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
+from collections.abc import Callable
+
+import trio
 
 from parlerd import process
 from parlerd.core.errors import ParlerError
@@ -24,20 +28,38 @@ def check(sock: socket.socket) -> PeerProcess:
         raise ParlerError("not_permitted", "The other side could not be identified.") from None
     if peer.uid != os.geteuid():
         raise ParlerError("not_permitted", uid=peer.uid)
-    return PeerProcess(pid=peer.pid, uid=peer.uid, program=process.program_of(peer.pid))
+    program = process.program_of(peer.pid)
+    return PeerProcess(pid=peer.pid, uid=peer.uid, program=program, group=process.group_of(peer.pid))
 
 
-def inspect(peer: PeerProcess) -> PeerProcess:
-    """The same process with its agent host and terminal looked up: about a millisecond, for a person's decision only.
+async def line_of(peer: PeerProcess, hosts: process.Hosts) -> process.Line | None:
+    """Whom the other side descends from; None when that cannot be seen, as from another pid namespace."""
+    if sys.platform == "darwin":
+        # A program is run for each ancestor there.
+        line = await trio.to_thread.run_sync(process.line_of, peer.pid, hosts)
+    else:
+        line = process.line_of(peer.pid, hosts)
+    return line if line.above else None
+
+
+def inspector(hosts: process.Hosts) -> Callable[[PeerProcess], PeerProcess]:
+    """What looks up the agent host, the editor and the terminal of a process: about a millisecond, for a person's
+    decision only.
 
     The answer is about the process that has this pid now. It holds its connection open while it waits for an answer, so
     the pid cannot have been given to another unless it handed its socket on and ended.
     """
-    facts = process.facts_of(peer.pid)
-    return PeerProcess(
-        pid=peer.pid,
-        uid=peer.uid,
-        program=facts.program or peer.program,
-        agent_host=facts.agent_host,
-        terminal=facts.terminal,
-    )
+
+    def inspect(peer: PeerProcess) -> PeerProcess:
+        facts = process.facts_of(peer.pid, hosts)
+        return PeerProcess(
+            pid=peer.pid,
+            uid=peer.uid,
+            program=facts.program or peer.program,
+            agent_host=facts.agent_host,
+            terminal=facts.terminal,
+            editor=facts.editor,
+            group=peer.group,
+        )
+
+    return inspect

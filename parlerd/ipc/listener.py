@@ -1,8 +1,9 @@
 """The socket of one home: one daemon holds it, only its user reaches it, and a dead daemon's leftovers are cleared.
 
 Not here: what is said on it (`server`). Above: `parlerd.daemon`. Below: `parlerd.paths`, which has made and checked
-the directories. Invariants: the lock is held from before the socket exists until after it is gone; the endpoint file
-names a socket that was listening when it was written; nothing is removed that another daemon put there.
+the directories. Invariants: the lock is held from before the socket exists until after it is gone, and whoever removes
+its file lets no second daemon in; the endpoint file names a socket that was listening when it was written; nothing is
+removed that another daemon put there.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ _PROBE_SECONDS = 2.0
 def listening(home: Home, *, is_locked: bool = False) -> Iterator[socket.socket]:
     """A listening, non-blocking socket at `home.socket`, as long as the block lasts. `paths.prepare(home)` comes first.
 
-    `is_locked`: the caller is inside `locked(home.lock)`; otherwise the lock is taken here.
+    `is_locked`: the caller is inside `locked(home)`; otherwise the lock is taken here.
 
     Raises `ParlerError`: `already_running` when another daemon serves this home, `home_unsafe` when something that is
     not a socket of this user is in its place, `home_not_writable` for what the file system refuses.
     """
-    with contextlib.nullcontext() if is_locked else locked(home.lock), contextlib.ExitStack() as stack:
+    with contextlib.nullcontext() if is_locked else locked(home), contextlib.ExitStack() as stack:
         try:
             _clear_stale(home.socket)
             sock = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
@@ -53,12 +54,52 @@ def listening(home: Home, *, is_locked: bool = False) -> Iterator[socket.socket]
         yield sock
 
 
+def standing(home: Home) -> tuple[tuple[int, int] | None, ...]:
+    """Which files are the socket, the lock and the endpoint now; None for one that is not there. A daemon whose files
+    are others than it made is found by nobody, and must not go on."""
+    found: list[tuple[int, int] | None] = []
+    for path in (home.socket, home.lock, home.endpoint):
+        try:
+            about = os.lstat(path)
+        except OSError:
+            found.append(None)
+        else:
+            found.append((about.st_dev, about.st_ino))
+    return tuple(found)
+
+
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(home: Home) -> Iterator[None]:
     """Hold the lock. The kernel gives it back when the process ends, however it ends, so the file itself stays.
 
     Raises `ParlerError`: `already_running` when another daemon holds it, `home_unsafe`, `home_not_writable`.
     """
+    with _directory_locked(home.root), _file_locked(home.lock):
+        yield
+
+
+@contextlib.contextmanager
+def _directory_locked(path: Path) -> Iterator[None]:
+    """Hold the home's directory itself: the lock's file can be removed while its daemon runs, and the next daemon would
+    lock another file of that name."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ParlerError("home_not_writable", f"{path} cannot be opened: {error.strerror}.", path=str(path)) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ParlerError("already_running", lock=str(path)) from None
+        except OSError:
+            pass  # a file system that locks no directories (NFS): the file has to do
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _file_locked(path: Path) -> Iterator[None]:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
@@ -69,7 +110,7 @@ def locked(path: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ParlerError("already_running", lock=str(path)) from None
-        # For people: whose lock it is. Nothing reads it.
+        # Whose lock it is: for people, and for clients that find no socket (parlerd.client.launch).
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield

@@ -24,6 +24,7 @@ from parlerd.engine.callers import PeerProcess
 from parlerd.ipc import credentials
 from parlerd.ipc.connection import Connection, Limits, full
 from parlerd.ipc.host import EngineFace, StdioHost
+from parlerd.process import Hosts
 from parlerd.wire.peer import DaemonPeer
 
 log = logging.getLogger("parlerd.ipc")
@@ -46,11 +47,13 @@ class Server:
         *,
         version: str = parlerd.__version__,
         limits: Limits | None = None,
+        hosts: Hosts | None = None,
     ) -> None:
         self._engine = engine
         self._stdio_host = stdio_host
         self._version = version
         self._limits = limits or Limits()
+        self._hosts = hosts or Hosts()
         self._connections: set[Connection] = set()
         self._accepting = trio.CancelScope()
 
@@ -109,6 +112,7 @@ class Server:
             version=self._version,
             pid=os.getpid(),
             limits=self._limits,
+            hosts=self._hosts,
             is_kept_back=is_kept_back,
         )
         self._connections.add(connection)

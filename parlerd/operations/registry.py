@@ -381,6 +381,7 @@ _ENTRIES: Final = (
         result=t.Stopping,
         plane="local",
         effect="destructive",
+        errors=("needs_person",),
         command="parler daemon stop",
     ),
     Operation(

@@ -25,6 +25,14 @@ MAX_WAIT_MS = 3_600_000
 
 Key = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._:-]+\Z")]
 Wait = Annotated[int, Meta(ge=0, le=MAX_WAIT_MS)]
+MAX_PARAMS = 1024 * 1024
+"""Bytes of all parameters of one call: twice what the largest of them, a message with data and many addressees, has.
+More is refused before it is taken apart."""
+MAX_LIST = 1024
+"""Agents that one request may name."""
+Short = Annotated[str, Meta(max_length=256)]
+"""A name, an id, a code or a position. None is longer, and errors may repeat it."""
+Agents = Annotated[tuple[Short, ...], Meta(max_length=MAX_LIST)]
 
 
 class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -77,7 +85,7 @@ class Message(Result, frozen=True, kw_only=True):
 
 class Request(Result, frozen=True, kw_only=True):
     """Someone knocks. `name` and `host` are what it says it is; `key` tells apart the keys of one room, without being
-    one."""
+    one. `topic` is what the room is about, in its opener's words: the room's name is ASCII."""
 
     id: str
     room: str
@@ -89,6 +97,7 @@ class Request(Result, frozen=True, kw_only=True):
     fingerprint: str
     home: str
     key: str = ""
+    topic: PeerText = PeerText("")
 
 
 # -- sessions ----------------------------------------------------------------------------------------------
@@ -99,7 +108,7 @@ class OpenSession(Params, frozen=True, kw_only=True):
     topic: str = ""
     approval: bool | None = None
     approver: Approver = "person"
-    preapprove: tuple[str, ...] = ()
+    preapprove: Agents = ()
     ttl_ms: Annotated[int, Meta(ge=MIN_TTL_MS, le=MAX_TTL_MS)] | None = None
     max_uses: Annotated[int, Meta(ge=1, le=10_000)] | None = None
     history: History = "full"
@@ -134,7 +143,8 @@ class JoinSession(Params, frozen=True, kw_only=True):
 
 class JoinedSession(Result, frozen=True, kw_only=True):
     """`status` is joined, already_member (the context is shown again), pending or denied. While pending, `code` is what
-    the person is asked to type. `cursor` is what to acknowledge with `message.commit`; empty when nothing is to be.
+    the person is asked to type; null to a command that an agent host started. `cursor` is what to acknowledge with
+    `message.commit`; empty when nothing is to be.
     `you` is the joiner's handle; `unread` counts what is new after the messages shown."""
 
     room: str
@@ -152,7 +162,7 @@ class JoinedSession(Result, frozen=True, kw_only=True):
 
 
 class SessionRequests(Params, frozen=True, kw_only=True):
-    room: str | None = None
+    room: Short | None = None
 
 
 class RequestList(Result, frozen=True, kw_only=True):
@@ -162,8 +172,8 @@ class RequestList(Result, frozen=True, kw_only=True):
 
 class DecideJoin(Params, frozen=True, kw_only=True):
     agent: Annotated[str, Meta(min_length=1, max_length=128)]
-    room: str | None = None
-    code: str | None = None
+    room: Short | None = None
+    code: Short | None = None
     terminal: bool = False
 
 
@@ -179,7 +189,7 @@ class Decided(Result, frozen=True, kw_only=True):
 
 
 class CloseSession(Params, frozen=True, kw_only=True):
-    room: str | None = None
+    room: Short | None = None
 
 
 class ClosedSession(Result, frozen=True, kw_only=True):
@@ -246,11 +256,11 @@ class Send(Params, frozen=True, kw_only=True):
     """`reply_to` is a message's id, or the caller's own number of it."""
 
     text: str
-    room: str | None = None
-    to: tuple[str, ...] = ()
+    room: Short | None = None
+    to: Agents = ()
     kind: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._/-]+\Z")] = "text"
-    reply_to: str | None = None
-    visible_to: tuple[str, ...] = ()
+    reply_to: Short | None = None
+    visible_to: Agents = ()
     data: Any = None
     key: Key | None = None
 
@@ -271,7 +281,7 @@ class Sent(Result, frozen=True, kw_only=True):
 class Recv(Params, frozen=True, kw_only=True):
     """`since` and `all` look back without moving anything; `peek` is a read that is not to be acknowledged."""
 
-    room: str | None = None
+    room: Short | None = None
     all_rooms: bool = False
     limit: Annotated[int, Meta(ge=1)] = 50
     wait_ms: Wait = 0
@@ -280,7 +290,7 @@ class Recv(Params, frozen=True, kw_only=True):
     peek: bool = False
     take: bool = False
     mentions: bool = False
-    kind: str | None = None
+    kind: Short | None = None
     max_bytes: Annotated[int, Meta(ge=1024, le=8 * 1024 * 1024)] = 1024 * 1024
 
 
@@ -310,8 +320,8 @@ class ReceivedAll(Result, frozen=True, kw_only=True):
 
 
 class Commit(Params, frozen=True, kw_only=True):
-    room: str
-    cursor: str
+    room: Short
+    cursor: Short
 
 
 class Committed(Result, frozen=True, kw_only=True):
@@ -322,8 +332,8 @@ class Committed(Result, frozen=True, kw_only=True):
 class GiveHandoff(Params, frozen=True, kw_only=True):
     next: Annotated[str, Meta(min_length=1)]
     summary: str = ""
-    for_: str = msgspec.field(name="for", default="")
-    room: str | None = None
+    for_: Short = msgspec.field(name="for", default="")
+    room: Short | None = None
     key: Key | None = None
 
 
@@ -343,7 +353,7 @@ class Why(Params, frozen=True, kw_only=True):
     """`id` is a message's id, or the caller's own number of it in `room`."""
 
     id: Annotated[str, Meta(min_length=1, max_length=64)]
-    room: str | None = None
+    room: Short | None = None
 
 
 class StageReached(Result, frozen=True, kw_only=True):
@@ -369,11 +379,11 @@ class WhyResult(Result, frozen=True, kw_only=True):
 
 
 class Knocking(Result, frozen=True, kw_only=True):
-    """A session that the agent asked to come into and where it waits for a person, who types `code`. `begins` are the
-    first characters of the key that it used."""
+    """A session that the agent asked to come into and where it waits for a person, who types `code`; null where that
+    is not shown: to a command that an agent host started. `begins` are the first characters of the key that it used."""
 
     room: str
-    code: str
+    code: str | None
     begins: str = ""
 
 
@@ -410,7 +420,7 @@ class RoomList(Result, frozen=True, kw_only=True):
 
 
 class Roster(Params, frozen=True, kw_only=True):
-    room: str | None = None
+    room: Short | None = None
 
 
 class RosterMember(Result, frozen=True, kw_only=True):
@@ -457,7 +467,7 @@ class WatchRoom(Params, frozen=True, kw_only=True):
     """A stream for a person: one `WatchItem` for each message their agents may see, from the newest `tail` on, and for
     what happens to the room meanwhile."""
 
-    room: str | None = None
+    room: Short | None = None
     tail: Annotated[int, Meta(ge=0, le=MAX_PAGE)] = 20
 
 
@@ -540,7 +550,7 @@ class SeenHostList(Result, frozen=True, kw_only=True):
 class StopDaemon(Params, frozen=True, kw_only=True):
     """Drain and exit: no new calls, waits answer `draining`, at most 2 s."""
 
-    reason: str = "stop"
+    reason: Short = "stop"
 
 
 class Stopping(Result, frozen=True, kw_only=True):

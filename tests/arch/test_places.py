@@ -14,13 +14,14 @@ SAME_NAMES: Final = ("core", "wire")
 """Packages in which each module has a test file of its own."""
 FOLDERS: Final = {
     "parlerd", "parlerd/core", "parlerd/wire", "parlerd/store", "parlerd/identity", "parlerd/operations",
-    "parlerd/engine", "parlerd/ipc", "parlerd/client", "parlerd/cli", "mcp_server", "mcp_server/tools", "configs",
-    "configs/hosts",
+    "parlerd/engine", "parlerd/ipc", "parlerd/client", "parlerd/cli", "parlerd/text",
+    "mcp_server", "mcp_server/tools", "configs", "configs/hosts",
 }  # fmt: skip
 ELSEWHERE: Final = {
     "parlerd/__main__": "client/test_launch",
     "parlerd/controller": "settings/test_controller",
     "parlerd/daemon": "e2e/test_cli_main_event",
+    "parlerd/floor": "settings/test_floor",
     "parlerd/hardening": "e2e/test_cli_main_event",
     "parlerd/lean": "cli/test_main",
     "parlerd/paths": "settings/test_paths",

@@ -25,6 +25,7 @@ from parlerd.cli.approvals_view import keys_that_act, view
 from parlerd.cli.context import Context
 from parlerd.cli.output import Output
 from parlerd.core.errors import ParlerError
+from parlerd.core.model import PeerText
 from parlerd.operations import types as t
 from parlerd.paths import Home
 from tests.support.answers import BOB, ROOM, request
@@ -121,6 +122,24 @@ def test_the_screen_shows_who_knocks_as_a_claim() -> None:
     text = drawn(shown(Screen(), (row_of(request("admin")),), 0))
     for part in ("says it is", "admin", "codex", "ABCD-EFGH-IJKL", BOB, "auth-redesign", "1 minute"):
         assert part in text
+
+
+def test_the_screen_and_the_list_show_what_a_room_is_about_where_its_name_cannot(shell: Shell) -> None:
+    named = request(room_name="session", topic=PeerText("авторизация"))
+    text = drawn(pressed(shown(Screen(), (row_of(named),), 0), "j", QUIET_MS)[0])
+    assert "session авт" in text
+    assert "авторизация" in text.partition("who knocks")[2]
+    shell.daemon.answers("approvals.list", t.RequestList(room=None, requests=[named]))
+    assert "about авторизация" in shell.run("approvals").stdout
+    plain = request(room_name="auth-redesign", topic=PeerText("auth redesign"))
+    assert "auth-redesign auth redesign" not in drawn(shown(Screen(), (row_of(plain),), 0))
+
+
+def test_the_screen_that_asks_for_a_code_says_where_to_read_it() -> None:
+    asked, _ = pressed(shown(Screen(), (row_of(request()),), 0), "a", QUIET_MS)
+    text = drawn(asked)
+    assert "Read them there yourself" in text
+    assert "sealed" not in text
 
 
 def test_the_screen_draws_nothing_that_a_name_brings_along() -> None:

@@ -204,6 +204,7 @@ def test_a_person_is_told_what_was_done_what_to_restart_and_one_line_to_type(
         assert told in ran.stdout
     assert f"Claude Code: {find_host('claude-code').after}" in ran.stdout
     assert f"Codex: {find_host('codex').after}" not in ran.stdout
+    assert "sealed" not in ran.stdout
     assert ran.stdout.splitlines()[-1] == "parler connect --verify"
 
 

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
 
 from parlerd import __version__
+from parlerd.cli.doctor import _home
 from parlerd.cli.program import PACKAGED_SHIM
+from parlerd.client import connect as real_client
+from parlerd.client.link import FORBIDDEN
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
+from parlerd.paths import Home, prepare
 from tests.support.answers import daemon_info
 from tests.support.cli import Shell
 
@@ -61,6 +69,60 @@ def test_status_never_starts_one_and_exits_3(shell: Shell) -> None:
     assert ran.document == {"running": False, "pid": None}
     assert shell.run("daemon", "status").code == 3
     assert {start for _name, start in shell.daemon.opened} == {False}
+
+
+@pytest.fixture(params=["connect", "socket"])
+def sandboxed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a sandbox answers: that this is not permitted."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    class Caged(socket.socket):
+        def __init__(self, *about: Any) -> None:
+            if request.param == "socket":
+                refuse()
+            super().__init__(*about)
+
+        connect = refuse
+
+    monkeypatch.setattr(socket, "socket", Caged)
+
+
+@pytest.mark.usefixtures("sandboxed")
+@pytest.mark.parametrize("words", [("daemon", "status"), ("daemon", "stop"), ("rooms",)])
+def test_what_may_not_connect_does_not_say_that_no_daemon_runs(shell: Shell, words: tuple[str, ...]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shell, "daemon", SimpleNamespace(connect=real_client))
+        ran = shell.run(*words, "--json")
+    assert ran.code == 3
+    assert (ran.document["error"]["code"], ran.document["error"]["message"]) == ("unreachable", FORBIDDEN)
+
+
+@pytest.mark.usefixtures("sandboxed")
+def test_a_checkup_that_may_not_connect_says_so(shell: Shell) -> None:
+    home = Home(shell.home / ".parler")
+    prepare(home)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shell, "daemon", SimpleNamespace(connect=real_client))
+        ran = shell.run("doctor", "--json")
+    assert ran.code == 1
+    checks = {check["name"]: check for check in ran.document["checks"]}
+    assert (checks["daemon"]["ok"], checks["daemon"]["detail"]) == (False, FORBIDDEN)
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o777])
+def test_a_folder_of_the_socket_that_others_reach_is_named_with_the_way_out(shell: Shell, mode: int) -> None:
+    home = Home(shell.home / ("long" * 30), fallback=shell.home)
+    prepare(home)
+    home.socket.parent.parent.chmod(mode)
+    found = {check.name: check for check in _home(home)}
+    assert not found["socket"].ok
+    assert str(home.socket.parent.parent) in found["socket"].detail
+    assert "shorter path" in found["socket"].fix
+    with pytest.raises(ParlerError) as refused:
+        prepare(home)
+    assert "shorter path" in refused.value.hint
 
 
 def test_start_returns_when_the_daemon_answers(shell: Shell) -> None:

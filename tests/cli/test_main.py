@@ -12,7 +12,7 @@ import pytest
 
 from parlerd import __version__
 from parlerd.cli.commands import COMMANDS, GROUP_SUMMARY, GROUPS, SECTIONS, Command, examples, summary
-from parlerd.cli.main import find_command, handler_of, parser_of, wants_json
+from parlerd.cli.main import entry, find_command, handler_of, parser_of, wants_json
 from parlerd.cli.parsing import UsageError, split_globals
 from parlerd.core.errors import ERRORS, ParlerError
 from parlerd.operations.registry import OPERATIONS
@@ -334,3 +334,33 @@ def test_version_asks_a_running_daemon_and_starts_none(shell: Shell) -> None:
     shell.daemon.down = True
     assert shell.run("version", "--json").document["daemon"] == {"running": False, "version": None}
     assert {start for _name, start in shell.daemon.opened} == {False}
+
+
+def test_a_mistake_of_the_program_is_a_coded_error_and_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def breaks(*_args: object, **_options: object) -> int:
+        raise RuntimeError("what somebody wrote")
+
+    monkeypatch.setattr("parlerd.cli.main.main", breaks)
+    for words in (["rooms"], ["rooms", "--json"]):
+        monkeypatch.setattr("sys.argv", ["parler", *words])
+        with pytest.raises(SystemExit) as ended:
+            entry()
+        assert ended.value.code == 1
+        shown = "".join(capsys.readouterr())
+        assert "RuntimeError at test_main.py:" in shown
+        assert "what somebody wrote" not in shown
+        assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize("words", [["rooms", "--as=a\udcff"], ["send", "caf\udce9"], ["\udcff"], ["rooms", "a\0b"]])
+def test_words_that_are_no_text_are_a_usage_error_in_json_too(shell: Shell, words: list[str]) -> None:
+    assert shell.run(*words).code == 2
+    assert shell.run(*words, "--json").document["error"]["code"] == "invalid_param"
+
+
+def test_a_name_from_the_environment_that_is_no_text_is_refused_by_its_variable(shell: Shell) -> None:
+    ran = shell.run("rooms", env={"PARLER_AGENT": "a\udcff"})
+    assert ran.code == 1
+    assert "PARLER_AGENT" in ran.stderr

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from parlerd.cli import printable as printing
 from parlerd.cli.printable import MAX_COMBINING, clip, columns, printable, printable_line, wrap
 
 NASTY = st.text(
@@ -86,3 +87,19 @@ def test_wide_characters_count_twice() -> None:
 
 def test_an_indented_line_keeps_its_indent_when_it_is_wrapped() -> None:
     assert wrap("    code here", 8)[0].startswith("    ")
+
+
+@pytest.mark.parametrize("text", ["語" * 20_000, "x" * 20_000, "語x " * 7_000, "a\u0301" * 10_000, " " * 20_000])
+def test_wrapping_and_clipping_look_at_each_character_a_few_times(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = 0
+    real = printing._columns_of
+
+    def counted(char: str) -> int:
+        nonlocal looked
+        looked += 1
+        return real(char)
+
+    monkeypatch.setattr(printing, "_columns_of", counted)
+    assert "".join(wrap(text, 80)).replace(" ", "") == text.replace(" ", "")
+    clip(text, 40)
+    assert looked <= 6 * len(text)

@@ -63,6 +63,18 @@ def test_the_hello_carries_who_and_where(home: Home, daemon: ThreadDaemon, tmp_p
     assert client.daemon_version == ""
 
 
+def test_a_current_folder_that_is_no_text_hinders_nothing(
+    home: Home, daemon: ThreadDaemon, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = tmp_path / "caf\udce9"
+    odd.mkdir()
+    monkeypatch.chdir(odd)
+    with connect(home, as_name="bob", start=False) as client:
+        me = client.call("agent.whoami", t.WhoAmI())
+    assert isinstance(me, t.Me)
+    assert me.name == "bob"
+
+
 def test_the_daemons_version_and_process_are_known_while_connected(client: Client) -> None:
     assert client.daemon_version == "0.1.0"
     assert client.daemon_pid > 0

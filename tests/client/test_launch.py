@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import parlerd
+from parlerd import __main__ as program
 from parlerd import process
 from parlerd.client import connect, launch
 from parlerd.core.errors import ParlerError
@@ -46,11 +48,18 @@ def home() -> Iterator[Home]:
     with short_home() as home:
         yield home
         stop(home)
-    # One of several that were started together may come up only when the others are gone.
-    while STARTED:
-        late = STARTED.pop()
-        late.kill()
-        late.wait()
+        # One of several that were started together may come up only when the others are gone.
+        while STARTED:
+            end(STARTED.pop().pid)
+        assert process.running_with(str(home.root)) == []
+
+
+def end(pid: int) -> None:
+    """End a process that this one started. Not by its `Popen`: the client let go of it, which takes it for ended."""
+    with contextlib.suppress(ChildProcessError):
+        if os.waitpid(pid, os.WNOHANG) == (0, 0):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
 
 
 def stop(home: Home) -> None:
@@ -165,6 +174,14 @@ def test_clients_that_start_at_the_same_time_end_up_at_one_daemon(home: Home) ->
     assert len(set(pids)) == 1
 
 
+def test_a_daemon_that_a_test_started_is_gone_when_the_test_is(home: Home) -> None:
+    started = spawning(home)(home)
+    launch._let_go(started)
+    end(started.pid)
+    assert not process.is_alive(started.pid)
+    assert process.running_with(str(home.root)) == []
+
+
 def test_an_older_daemon_is_asked_to_stop_for_an_upgrade_and_replaced(home: Home) -> None:
     with connect(home, spawn=spawning(home, "0.0.1")) as old:
         old_pid = old.daemon_pid
@@ -203,3 +220,22 @@ def test_the_next_call_after_a_crash_starts_a_daemon_again(home: Home) -> None:
 def test_the_daemon_is_started_by_this_interpreter_isolated_and_told_its_home() -> None:
     home = Home(root=Path("/somewhere/home"), explicit=True)
     assert launch.daemon_command(home) == [sys.executable, "-I", "-m", "parlerd", "--home", "/somewhere/home"]
+
+
+def test_a_mistake_of_the_daemon_ends_it_with_the_one_line_that_clients_read(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def breaks(_: Home) -> None:
+        raise RuntimeError("a secret")
+
+    monkeypatch.setattr(program, "prepare", breaks)
+    monkeypatch.setattr(program, "harden", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["parlerd", "--home", str(home.root)])
+    with pytest.raises(SystemExit) as ended:
+        program.entry()
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith("parlerd: internal: ")
+    assert said.count("\n") == 1
+    assert "a secret" not in said
+    assert "RuntimeError" in said

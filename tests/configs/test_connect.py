@@ -187,7 +187,7 @@ def test_a_file_that_its_host_would_refuse_without_more_is_made_with_that(ann: P
 
 @pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.id)
 def test_every_host_is_connected_found_and_taken_out_again(host: Host, ann: Person) -> None:
-    for program in host.programs:
+    for program in host.on_path:
         ann.install(program)
     for path in targets(ann.place, host)[:1]:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -71,7 +71,7 @@ def here(ann: Person, host: Host) -> None:
     """The host as somebody has it."""
     name, text = PERSONS[host.id]
     ann.write(name, text)
-    ann.install(host.programs[0])
+    ann.install(host.on_path[0])
 
 
 def said(ann: Person, host: Host) -> Any:
@@ -152,7 +152,7 @@ def test_what_was_allowed_is_known_said_once_and_taken_out_to_the_byte(host: Hos
 
 @EVERY_ASKING
 def test_a_host_that_has_nothing_yet_gets_its_files_and_loses_them_again(host: Host, ann: Person) -> None:
-    ann.install(host.programs[0])
+    ann.install(host.on_path[0])
     joined(ann, host)
     connected = ann.tree()
     assert one(ann, host).status == "added"
@@ -280,7 +280,7 @@ def test_a_host_that_asks_by_the_persons_own_rules_is_allowed_beside_them(ann: P
 @pytest.mark.parametrize("id", ["opencode", "kimi", "copilot", "zed"])
 def test_a_host_in_which_nothing_is_set_is_skipped_with_the_reason(id: str, ann: Person) -> None:
     host = find_host(id)
-    ann.install(host.programs[0])
+    ann.install(host.on_path[0])
     joined(ann, host)
     before = ann.tree()
     done = one(ann, host)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from configs.document import Refused, Rules, created_depth, put, take
-from configs.hosts import HOSTS, find_host
+from configs.hosts import HOSTS, find_host, recognised
 from configs.model import SERVER, Host, Shim, System, UnknownHost, candidates, expand
 from configs.shapes import local
 from configs.snippet import snippet
@@ -80,7 +80,7 @@ def test_a_host_has_a_file_on_every_system_without_any_variable_set(host: Host, 
 
 @EVERY_HOST
 def test_a_host_can_be_detected_and_named(host: Host) -> None:
-    assert host.programs or host.folders
+    assert host.on_path or host.folders
     assert re.fullmatch(r"[a-z][a-z-]*", host.id)
     assert find_host(host.id.upper()) is host
 
@@ -302,3 +302,22 @@ def test_a_file_is_edited_exactly_where_its_host_reads_it(id: str, reads: tuple[
         else:
             with pytest.raises(Refused):
                 put(content, rules, path, host.entry(SHIM))
+
+
+def test_what_connect_looks_for_is_what_a_persons_decision_is_refused_under() -> None:
+    """One table: a host with a program is recognised among the ancestors of a command, as an agent or as an editor."""
+    known = recognised()
+    for host in HOSTS:
+        assert {known.programs[name] for name in host.programs} <= {host.id}
+        assert {known.editors[name] for name in host.editors} <= {host.id}
+        assert host.traits.conversation_env in ("", *known.markers)
+    assert not set(known.programs) & set(known.editors)
+    assert {"vscode", "cursor", "windsurf", "zed", "kiro", "antigravity"} == set(known.editors.values())
+    assert all(set(each) for each in (known.packages, known.markers, known.editor_packages, known.editor_markers))
+
+
+def test_no_name_of_a_program_or_variable_belongs_to_two_hosts() -> None:
+    fields = ("programs", "packages", "markers", "editors", "editor_packages", "editor_markers")
+    for field in fields:
+        names = [name for host in HOSTS for name in getattr(host, field)]
+        assert len(names) == len(set(names)), field

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from configs.project import FILES, MAX_BYTES, entries, hooks
+from configs.project import FILES, MAX_BYTES, _matches, entries, hooks
 
 OURS = {"command": "x", "args": []}
 
@@ -129,6 +132,55 @@ def test_a_hook_that_decides_nothing_of_ours_is_not_named(
 ) -> None:
     write(repository / ".claude/settings.json", {"hooks": configured})
     assert hooks(repository, env) == []
+
+
+@pytest.mark.parametrize(
+    ("matcher", "chosen"),
+    [
+        ("^parler$", True),
+        ("^par.*ler$", True),
+        ("^.*$", True),
+        (".*", True),
+        ("arle", True),
+        ("r$", True),
+        ("^parle", True),
+        ("parl.*rler", False),
+        ("^arler", False),
+        ("parle$", False),
+        ("^par.*lers$", False),
+        ("github|^gitlab$", False),
+        ("gitlab|[p]arler", True),
+        ("(p|q)", True),
+    ],
+)
+def test_a_simple_matcher_is_read_as_its_host_reads_it(
+    repository: Path, env: dict[str, str], matcher: str, chosen: bool
+) -> None:
+    group = {"matcher": matcher, "hooks": [{"type": "command", "command": "x"}]}
+    path = write(repository / ".claude/settings.json", {"hooks": {"Elicitation": [group]}})
+    assert hooks(repository, env) == ([path] if chosen else [])
+
+
+@pytest.mark.parametrize("pattern", ["(.*)*" * 36 + "x", "(a|a)" * 39 + "$", "(" * 100 + ".*" * 40, ".*" * 90 + "x"])
+def test_a_matcher_of_a_repository_is_never_run_as_a_pattern(
+    repository: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch, pattern: str
+) -> None:
+    asked: list[str] = []
+    for name in ("search", "match", "fullmatch", "compile"):
+        monkeypatch.setattr(re, name, lambda found, *_: asked.append(str(found)))
+    group = {"matcher": pattern, "hooks": [{"type": "command", "command": "x"}]}
+    write(repository / ".claude/settings.json", {"hooks": {"Elicitation": [group]}})
+    hooks(repository, env)
+    assert pattern not in asked
+
+
+@given(st.text(st.sampled_from("parle.*^$|x"), max_size=12))
+def test_what_a_host_would_find_is_found(matcher: str) -> None:
+    try:
+        expected = re.search(matcher, "parler") is not None
+    except re.error:
+        expected = True
+    assert expected <= _matches({"matcher": matcher})
 
 
 def test_the_users_own_hooks_are_named_too(home: Path, env: dict[str, str]) -> None:

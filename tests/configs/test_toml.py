@@ -98,7 +98,7 @@ REFUSED: Final[dict[str, tuple[bytes, Reason, int | None]]] = {
     "a table twice": (b"[mcp_servers.parler]\na = 1\n[b]\n[mcp_servers.parler]\n", "duplicate_key", 4),
     "utf-16": ("a = 1".encode("utf-16"), "encoding", 1),
     "too deep": (b"a = " + b"[" * 300 + b"]" * 300, "too_deep", 1),
-    "too deep by dots": (b"a" + b".a" * 400 + b" = 1", "too_deep", None),
+    "too deep by dots": (b"a" + b".a" * 400 + b" = 1", "too_deep", 1),
 }
 
 
@@ -182,3 +182,27 @@ def test_an_entry_in_a_newer_inline_table_is_changed_in_place() -> None:
     assert entry_at(new, NEWER, AT) == {"command": "y"}
     assert b"# keep" in new
     assert take(new, NEWER, AT) == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" + ".a" * 30_000 + " = 1",
+        '"a"' + ' . "a"' * 30_000 + " = 1",
+        "[a" + ".a" * 30_000 + "]",
+        "[[a" + ".'a'" * 30_000 + "]]",
+        "ok = 1\nx = { a" + ".a" * 30_000 + " = 1 }",
+        "a" + ".a" * 30_000,
+    ],
+)
+def test_a_key_of_thousands_of_parts_is_refused_before_it_is_parsed(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The standard library's parser takes time with the square of the parts.
+    monkeypatch.setattr(tomllib, "loads", lambda _: pytest.fail("it was parsed"))
+    with pytest.raises(Refused) as refused:
+        entry_at(text.encode(), RULES, AT)
+    assert refused.value.reason == "too_deep"
+
+
+def test_dots_in_text_and_in_many_short_keys_are_no_long_key() -> None:
+    text = 'a = "' + "a." * 500 + '"\n# ' + "." * 500 + "\n" + "".join(f"k{n}.a = 1.5\n" for n in range(200))
+    assert entry_at(text.encode(), RULES, AT) is None

@@ -459,3 +459,11 @@ def test_whether_anything_is_connected_is_read_from_the_ledger_as_it_is_now(tmp_
     assert not watcher.is_connected()
     ledger.file.write_text("{")
     assert not watcher.is_connected()
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff", b"{}", b'{"entries": 3}', b'{"entries": [[]]}'])
+def test_a_ledger_that_cannot_be_read_connects_nothing(tmp_path: Path, content: bytes) -> None:
+    home = Home(tmp_path)
+    home.connect.mkdir()
+    (home.connect / "ledger.json").write_bytes(content)
+    assert not HostFiles(home).is_connected()

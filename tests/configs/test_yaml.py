@@ -92,7 +92,7 @@ REFUSED: Final[dict[str, tuple[bytes, Reason, int | None]]] = {
     "two documents": (b"a: 1\n---\nb: 1\n", "unreadable", 2),
     "utf-16": ("a: 1".encode("utf-16"), "encoding", 1),
     "too deep": (b"a: " + b"[" * 300 + b"]" * 300, "too_deep", None),
-    "too large": (b"# " + b"x" * 1024**2, "too_large", None),
+    "too large": (b"# " + b"x" * 256 * 1024, "too_large", None),
 }
 
 

@@ -228,6 +228,17 @@ def test_an_owner_who_left_is_no_taker() -> None:
         membership.resolve_taker(members, OWNER.id, "owner", giver=CAT.id)
 
 
+def test_of_a_thousand_names_the_one_that_holds_the_wrong_one_is_suggested() -> None:
+    """Only a few are compared letter by letter, and these are chosen well."""
+    members: Members = {}
+    for n in range(1000):
+        come(members, agent("a" * 60 + f"{n:04}"), n + 1)
+    come(members, agent("codex@shop"), 1001)
+    with refused("no_such_agent") as caught:
+        membership.resolve(members, "codex")
+    assert caught.value.details["candidates"][0] == "codex@shop"
+
+
 def test_of_many_names_the_nearest_are_suggested_nearest_first() -> None:
     members: Members = {}
     names = ["zed", "yan", "codex@api", "xia", "wim", "claude-code@web", "vic"]

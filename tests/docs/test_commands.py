@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import re
 import shlex
@@ -61,6 +62,24 @@ def test_a_command_that_an_error_tells_to_run_exists_with_its_options(code: str)
     text = f"{ERRORS[code].message} {ERRORS[code].hint}"
     wrong = {span: said for span in re.findall(r"`(parler[^`]*)`", text) if (said := complaint(span))}
     assert wrong == {}
+
+
+def said_in(source: Path) -> set[str]:
+    """The commands that a source file's strings name: those in backticks, and those followed by an option."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found |= set(re.findall(r"`(parler [a-z][^`.\n]*)`", node.value))
+            found |= set(re.findall(r"\bparler(?: [a-z]+){1,2}(?: --[a-z-]+)+", node.value))
+    return found
+
+
+SOURCES: Final = sorted(path for name in ("parlerd", "configs", "mcp_server") for path in (ROOT / name).rglob("*.py"))
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_command_that_a_fix_or_a_hint_names_exists_with_its_options(source: Path) -> None:
+    assert {mention: said for mention in said_in(source) if (said := complaint(mention))} == {}
 
 
 def test_a_command_that_does_not_exist_is_noticed() -> None:

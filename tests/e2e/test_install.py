@@ -25,6 +25,7 @@ UV: Final = """\
 #!/bin/sh
 # As `uv sync` does: an environment with the project in it, and a script for each command.
 [ ! -e "$HOME/network-is-down" ] || exit 1
+[ ! -e "$HOME/gate" ] || {{ : >"$HOME/reached"; cat "$HOME/gate"; }}
 "{python}" -I -m venv --without-pip "$UV_PROJECT_ENVIRONMENT" || exit 1
 site=$("$UV_PROJECT_ENVIRONMENT/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 mkdir -p "$site/parlerd/cli"
@@ -49,6 +50,8 @@ def entry():
         print(VERSION, *words, file=file)
     running = home + "/running"
     if words == ["--version"]:
+        if {starts} != 0:
+            sys.exit({starts})
         print("parler", VERSION)
     elif words[:1] == ["demo"]:
         sys.exit({demo})
@@ -65,8 +68,8 @@ def entry():
 class Machine:
     """A machine that has Python, the stand-in for uv and the usual tools, and somebody's empty HOME."""
 
-    def __init__(self, room: Path) -> None:
-        self.home = room / "home"
+    def __init__(self, room: Path, home: str = "home") -> None:
+        self.home = room / home
         self.home.mkdir()
         self.bin = room / "bin"
         self.bin.mkdir()
@@ -81,17 +84,20 @@ class Machine:
         (self.bin / name).write_text(text)
         (self.bin / name).chmod(0o755)
 
-    def releases(self, version: str, *, demo: int = 0, connect_help: str = "") -> None:
-        """What the next install installs, and how its demo ends."""
-        text = STAND_IN.format(version=version, demo=demo, connect_help=connect_help)
+    def releases(self, version: str, *, demo: int = 0, starts: int = 0, connect_help: str = "") -> None:
+        """What the next install installs, and how its demo and a plain start end."""
+        text = STAND_IN.format(version=version, demo=demo, starts=starts, connect_help=connect_help)
         (self.home / "stand-in.py").write_text(text)
 
-    def runs(self, *words: str, expect: int = 0, path: str | None = None) -> subprocess.CompletedProcess[str]:
+    def runs(
+        self, *words: str, expect: int = 0, path: str | None = None, umask: int = 0o022, **more: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run install.sh."""
         environment = {
             "HOME": str(self.home),
             "PATH": path or f"{self.bin}:/usr/bin:/bin",
             "TMPDIR": str(self.temporary),
+            **more,
         }
         ran = subprocess.run(
             ["/bin/sh", str(SCRIPT), *words],
@@ -101,6 +107,7 @@ class Machine:
             text=True,
             timeout=PATIENCE_S,
             check=False,
+            umask=umask,
         )
         assert ran.returncode == expect, (ran.stdout, ran.stderr)
         return ran
@@ -159,7 +166,7 @@ def machine(tmp_path: Path) -> Machine:
 
 def test_an_install_runs_the_demo_and_ends_with_the_line_to_type(machine: Machine) -> None:
     ran = machine.runs()
-    assert machine.asked() == ["1.0 demo --no-next", "1.0 daemon status", "1.0 --version"]
+    assert machine.asked() == ["1.0 demo --no-next", "1.0 --version", "1.0 daemon status"]
     assert ran.stdout.splitlines()[-1].strip() == "~/.local/bin/parler connect"
     assert "is not on your PATH" in ran.stdout
     assert machine.installed() == "parler 1.0"
@@ -294,3 +301,125 @@ def test_nothing_is_installed_twice_and_nothing_is_left_behind(machine: Machine)
     machine.runs()
     assert list(machine.temporary.iterdir()) == []
     assert sorted(path.name for path in machine.data.iterdir()) == ["venv", "versions"]
+
+
+# -- who else is at work, and what others may write -------------------------------------------------------------
+
+
+def writable_by_others(root: Path) -> list[Path]:
+    every = [root, *root.rglob("*")]
+    return [path for path in every if not path.is_symlink() and path.stat().st_mode & 0o022]
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o002])
+def test_nothing_that_is_installed_can_be_written_by_others_whatever_the_umask(machine: Machine, umask: int) -> None:
+    machine.runs(umask=umask)
+    assert machine.installed() == "parler 1.0"
+    assert writable_by_others(machine.data) == []
+    assert writable_by_others(machine.link.parent) == []
+
+
+def test_what_an_older_install_left_writable_is_closed_up(machine: Machine) -> None:
+    machine.runs()
+    for folder in (machine.data, machine.data / "versions"):
+        folder.chmod(0o777)
+    machine.runs()
+    assert writable_by_others(machine.data) == []
+
+
+def test_a_folder_of_commands_that_everybody_writes_is_named_and_nothing_is_installed(machine: Machine) -> None:
+    machine.link.parent.mkdir(parents=True)
+    machine.link.parent.chmod(0o777)
+    ran = machine.runs(expect=1)
+    assert f"chmod go-w '{machine.link.parent}'" in ran.stderr
+    assert machine.installed() == ""
+
+
+def test_a_second_install_at_the_same_time_is_refused_and_harms_nothing(machine: Machine) -> None:
+    os.mkfifo(machine.home / "gate")
+    first = subprocess.Popen(
+        ["/bin/sh", str(SCRIPT)],
+        env={"HOME": str(machine.home), "PATH": f"{machine.bin}:/usr/bin:/bin", "TMPDIR": str(machine.temporary)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    with first:
+        # The stand-in for the package tool waits here until somebody opens its gate; so it is under way.
+        with (machine.home / "gate").open("w"):
+            for words in ((), ("--uninstall",)):
+                ran = machine.runs(*words, expect=1)
+                assert f"process {first.pid}) is at work" in ran.stderr
+        told, _ = first.communicate(timeout=PATIENCE_S)
+    assert first.returncode == 0, told
+    assert machine.installed() == "parler 1.0"
+    assert len(list((machine.data / "versions").iterdir())) == 1
+    assert not Path(f"{machine.data}.lock").exists()
+
+
+@pytest.mark.parametrize("pid", ["", "no number", "4194999"])
+def test_a_lock_that_an_install_left_behind_holds_nobody(machine: Machine, pid: str) -> None:
+    lock = Path(f"{machine.data}.lock")
+    lock.mkdir(parents=True)
+    if pid:
+        (lock / "pid").write_text(pid + "\n")
+    machine.runs()
+    assert machine.installed() == "parler 1.0"
+    assert list(machine.data.parent.glob("parler.lock*")) == []
+
+
+def test_what_does_not_start_at_its_final_place_does_not_replace_what_did(machine: Machine) -> None:
+    machine.runs()
+    machine.releases("2.0", starts=1)
+    ran = machine.runs(expect=1)
+    assert "does not start" in ran.stderr
+    assert machine.installed() == "parler 1.0"
+    assert len(list((machine.data / "versions").iterdir())) == 1
+    machine.releases("3.0")
+    machine.runs()
+    assert machine.installed() == "parler 3.0"
+
+
+def test_a_first_install_that_does_not_start_leaves_no_command(machine: Machine) -> None:
+    machine.releases("1.0", starts=1)
+    machine.runs(expect=1)
+    assert not machine.link.is_symlink()
+    assert list((machine.data / "versions").iterdir()) == []
+
+
+# -- odd homes ----------------------------------------------------------------------------------------------------
+
+
+def test_a_home_with_a_sign_of_the_shell_works(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, "h$o`m'e")
+    machine.runs()
+    assert machine.installed() == "parler 1.0"
+    assert "Parler is uninstalled" in machine.runs("--uninstall").stdout
+
+
+@pytest.mark.parametrize("home", ["a $HOME b", "a `b`", "a\nb", "x" * 120 + "$"])
+def test_a_home_from_which_nothing_could_start_is_refused_before_anything_is_written(tmp_path: Path, home: str) -> None:
+    machine = Machine(tmp_path, home)
+    before = sorted(machine.home.iterdir())
+    ran = machine.runs(expect=1)
+    assert "No program could be started from" in ran.stderr
+    assert "XDG_DATA_HOME" in ran.stderr
+    assert sorted(machine.home.iterdir()) == before
+    assert list(machine.temporary.iterdir()) == []
+
+
+def test_a_home_that_is_no_absolute_path_is_refused(machine: Machine) -> None:
+    assert "no absolute path" in machine.runs(expect=1, HOME="home").stderr
+
+
+def test_a_relative_folder_for_data_is_passed_over_as_the_standard_says(machine: Machine) -> None:
+    machine.runs(XDG_DATA_HOME="relative")
+    assert machine.installed() == "parler 1.0"
+    assert machine.data.is_dir()
+
+
+def test_uninstalling_says_what_open_windows_have_then(machine: Machine) -> None:
+    machine.runs()
+    assert "still open have no Parler any more" in machine.runs("--uninstall").stdout
+    assert "still open" not in machine.runs("--uninstall").stdout

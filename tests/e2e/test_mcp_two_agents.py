@@ -268,7 +268,7 @@ def test_the_key_in_the_environment_knocks_and_the_notice_tells_what_becomes_of_
                 assert decision is not None
                 assert decision.admitted
                 told = await bob.call("parler_rooms")
-                assert "you were let into auth" in told.news
+                assert "you were let into 'auth'" in told.news
                 assert texts(await bob.call("parler_recv")) == ["the recap"]
 
     trio.run(main)

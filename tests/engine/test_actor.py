@@ -712,6 +712,20 @@ def test_a_room_with_facts_of_a_newer_parler_is_read_only() -> None:
     run(main)
 
 
+def test_time_in_a_room_goes_on_while_the_clock_stands_behind_it() -> None:
+    async def main() -> None:
+        async with World().serving() as served:
+            (alice,) = await served.room("alice")
+            first = await alice.send("one")
+            served.world.clock.move(seconds=-3600)
+            await trio.sleep(5)
+            assert (await alice.send("two")).at == first.at + 5_000
+            await trio.sleep(7)
+            assert (await alice.send("three")).at == first.at + 12_000
+
+    run(main)
+
+
 def test_time_in_a_room_never_goes_back() -> None:
     async def main() -> None:
         async with World().serving() as served:

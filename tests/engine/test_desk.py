@@ -23,8 +23,8 @@ def test_a_room_is_found_by_id_by_name_and_as_the_active_one() -> None:
                 actor, state = await desk.room_of(me, wanted)
                 assert actor.room == room
                 assert state.state.owner == me.id
-            assert desk.name_of(RoomId(room)) == "auth-redesign"
-            assert desk.name_of(RoomId("r_none")) == "r_none"
+            assert desk.named("auth-redesign") == [room]
+            assert desk.named("r_none") == []
 
     run(main)
 

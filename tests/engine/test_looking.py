@@ -15,6 +15,8 @@ from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
 from tests.support.engine import START_MS, engine_world, run
 
+YEAR_S = 365 * 86_400
+
 
 def test_rooms_are_listed_with_what_is_unread_for_this_reader() -> None:
     async def main() -> None:
@@ -97,13 +99,14 @@ def test_the_daemon_says_how_it_is_without_making_the_caller_an_agent() -> None:
     async def main() -> None:
         async with engine_world() as served:
             await served.room("alice", "bob")
-            window = await served.window("w")
+            window, person = await served.window("w"), await served.person()
             await trio.sleep(12)
-            status = await window.ask("daemon.status", t.DaemonStatus(), t.DaemonInfo)
+            status = await person.ask("daemon.status", t.DaemonStatus(), t.DaemonInfo)
             assert (status.running, status.pid, status.rooms, status.windows) == (True, os.getpid(), 1, 1)
-            assert (status.connections, status.uptime_ms) == (3, 12_000)
+            assert (status.connections, status.uptime_ms) == (4, 12_000)
             assert (status.socket, status.home, status.store) == ("/run/parlerd.sock", "/home/sam/other", "MemoryStore")
-            assert window.caller.agent is None
+            status = await window.ask("daemon.status", t.DaemonStatus(), t.DaemonInfo)
+            assert (status.windows, window.caller.agent, person.caller.agent) == (1, None, None)
 
     run(main)
 
@@ -195,6 +198,29 @@ class LostEntry(NoHostFiles):
 
     def failures(self) -> list[tuple[str, str]]:
         return [("Codex rewrites its file", "quit it")] if self.line else []
+
+
+def test_a_check_names_rooms_whose_messages_are_dated_ahead_and_the_way_back() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            (alice,) = await served.room("alice")
+            await alice.open("fine")
+            served.world.clock.move(seconds=10 * YEAR_S)
+            room = (await alice.send("from the future", room="auth-redesign")).room
+            served.world.clock.move(seconds=-10 * YEAR_S)
+
+            async def named() -> list[t.Check]:
+                checks = (await alice.ask("daemon.check", t.CheckStore(), t.CheckList)).checks
+                return [check for check in checks if not check.ok]
+
+            (check,) = await named()
+            assert check.name == "clock"
+            assert room in check.detail
+            assert check.fix.endswith(f"parler session close --room {room}")
+            await alice.close(room)
+            assert await named() == []
+
+    run(main)
 
 
 def test_hosts_are_seen_when_a_window_of_theirs_comes_and_before_it_is_an_agent() -> None:

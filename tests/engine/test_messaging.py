@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import sys
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,8 @@ import trio
 from parlerd.core.envelope import decode_envelope
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import MAX_TEXT, AgentId, Prior, RoomId
-from parlerd.engine.messaging import check_text, input_digest
+from parlerd.engine import messaging as messaging_module
+from parlerd.engine.messaging import check_data, check_text, input_digest
 from parlerd.identity.signatures import verify
 from parlerd.operations import types as t
 from tests.support.engine import (
@@ -244,6 +246,33 @@ def test_text_is_measured_in_bytes() -> None:
     with pytest.raises(ParlerError) as error:
         check_text("\U0001f600" * (MAX_TEXT // 4 + 1), "text")
     assert error.value.code == "text_too_long"
+
+
+def test_data_is_measured_before_it_is_looked_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    def looked(*_: object) -> None:
+        raise AssertionError("the elements were looked at")
+
+    monkeypatch.setattr(messaging_module, "chain", looked)
+    with pytest.raises(ParlerError) as error:
+        check_data([1] * (MAX_TEXT + 1))
+    assert error.value.code == "text_too_long"
+
+
+@pytest.mark.parametrize("element", [1, 1.5, "a", None, [], {}, [[1]], {"a": {}}, [{}]])
+def test_data_of_very_many_elements_is_not_looked_through_one_by_one(element: object) -> None:
+    data = [element] * (MAX_TEXT // 10)
+    calls = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        check_data(data)
+    finally:
+        sys.setprofile(None)
+    assert calls < len(data) / 10
 
 
 def test_a_message_is_addressed_by_handle_or_id_and_a_stranger_is_no_address() -> None:

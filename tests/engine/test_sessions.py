@@ -18,6 +18,7 @@ from parlerd.engine import sessions as sessions_module
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.callers import PeerProcess
 from parlerd.engine.ports import NoHostFiles
+from parlerd.identity.delegation import DELEGATION_TTL_MS
 from parlerd.operations import types as t
 from parlerd.settings import Settings
 from tests.support.engine import (
@@ -322,6 +323,26 @@ def test_a_person_may_open_with_a_weaker_policy_and_pre_approve_by_id_alone() ->
 # -- keys that do not work ---------------------------------------------------------------------------------
 
 
+def test_a_key_is_not_dead_for_good_after_the_clock_stood_ahead() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.agent("alice"), await served.agent("bob")
+            opened = await alice.open()
+            ten_years = 10 * 365 * 86_400
+            served.world.clock.move(seconds=ten_years)
+            await alice.send("dated ahead")
+            assert (await wrong_join(bob, str(opened.key))).code == "unknown_key"
+            served.world.clock.move(seconds=-ten_years)
+            assert (await bob.join(opened.key)).status == "pending"
+            # What was renewed then lasts no longer than anything else.
+            assert (await bob.whoami()).name == "bob"
+            agents = served.engine._desk.rooms.home.aggregate.state.agents.values()
+            await alice.whoami()
+            assert {agent.delegated_until for agent in agents} == {served.world.clock.ms + DELEGATION_TTL_MS}
+
+    run(main)
+
+
 def test_unknown_expired_used_up_and_revoked_keys_give_the_same_answer_byte_for_byte() -> None:
     async def main() -> None:
         async with engine_world() as served:
@@ -409,16 +430,16 @@ def test_a_key_of_another_home_is_refused_before_anything_is_looked_up() -> None
 def test_who_guesses_keys_is_throttled_and_who_knows_one_is_not() -> None:
     async def main() -> None:
         async with engine_world() as served:
-            alice, bob, mallory = [await served.agent(name) for name in ("alice", "bob", "mallory")]
+            alice, bob = [await served.agent(name) for name in ("alice", "bob")]
+            mallory = await served.connect(as_name="mallory", peer=PeerProcess(pid=71, group=70))
             opened = await alice.open()
             answers = [(await wrong_join(mallory, f"ZZZZZZZ{n}")).code for n in range(10)]
             assert answers == ["unknown_key"] * 10
             error = await mallory.refused("session.join", t.JoinSession(key=str(opened.key)))
             assert error.code == "throttled"
             assert error.retry_after_ms
-            # Another connection of the same agent does not help it; others are not held back.
-            again = await served.agent("mallory")
-            await again.whoami()
+            # Another name and another command of the same shell do not help it; others are not held back.
+            again = await served.connect(as_name="other", peer=PeerProcess(pid=72, group=70))
             assert (await wrong_join(again, "ZZZZZZZZ")).code == "throttled"
             assert (await bob.join(opened.key)).status == "pending"
             await trio.sleep(error.retry_after_ms / 1000)

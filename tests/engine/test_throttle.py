@@ -6,8 +6,9 @@ import pytest
 import trio
 
 from parlerd.core.errors import Refused
+from parlerd.core.model import Via
 from parlerd.engine import throttle as throttle_module
-from parlerd.engine.callers import Caller
+from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.throttle import (
     CALLER_BURST,
     CALLER_PER_SECOND,
@@ -72,6 +73,34 @@ def test_an_agent_is_counted_across_its_connections() -> None:
         again.agent = "UONE"  # type: ignore[assignment]
         with pytest.raises(Refused):
             await throttle.before(again)
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("via", "first", "second", "one"),
+    [
+        ("cli", PeerProcess(pid=7, group=5), PeerProcess(pid=8, group=5), True),
+        ("cli", PeerProcess(pid=7, group=5), PeerProcess(pid=8, group=6), False),
+        ("cli", PeerProcess(pid=7), PeerProcess(pid=7), True),
+        ("mcp", PeerProcess(pid=7, group=5), PeerProcess(pid=8, group=5), False),
+    ],
+)
+def test_a_process_is_counted_under_whatever_names_and_commands_of_one_shell_together(
+    via: Via, first: PeerProcess, second: PeerProcess, one: bool
+) -> None:
+    async def main() -> None:
+        throttle = GuessThrottle()
+        for n in range(int(CALLER_BURST)):
+            await guess(throttle, Caller(session=f"s{n}", via=via, as_name=f"m{n}", peer=first))
+        began, again = trio.current_time(), Caller(session="again", via=via, as_name="again", peer=second)
+        if one:
+            with pytest.raises(Refused):
+                await throttle.before(again)
+        else:
+            await throttle.before(again)
+        assert trio.current_time() == began
+        await throttle.before(Caller(session="door", via="hook", peer=first))
 
     run(main)
 

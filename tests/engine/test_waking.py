@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from parlerd.engine.budget import HOUR_S, TURNS
+from parlerd.engine.callers import PeerProcess
 from parlerd.engine.waking import MAX_IDS
 from parlerd.operations import types as t
 from tests.support.engine import Party, Served, World, engine_world, gather, run, settle
@@ -185,6 +186,46 @@ def test_else_by_its_conversation_and_else_by_its_workspace() -> None:
             assert (await check(await hook(served, conversation="two"))).agent == second
             assert (await check(await hook(served, conversation="new"))).agent == first
             assert (await check(await hook(served, conversation="new", workspace="/home/sam/b"))).agent == second
+
+    run(main)
+
+
+@pytest.mark.parametrize("turn", [True, False])
+@pytest.mark.parametrize("below", ["", "codex"])
+def test_a_process_that_only_names_a_conversation_takes_no_news_from_it(turn: bool, below: str) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            opened = await alice.open()
+            ours = await window(served, conversation="c", parents=frozenset({100}))
+            await served.admit(opened, ours)
+            await served.engine.acknowledge_shown(ours.caller)
+            await alice.send("one")
+            stranger: dict[str, Any] = {
+                "peer": PeerProcess(pid=7),
+                "parents": frozenset({50}),
+                "below": below,
+                "conversation": "c",
+            }
+            for _ in range(2):
+                assert (await check(await hook(served, **stranger), turn=turn)).wake is False
+            own: dict[str, Any] = {"peer": PeerProcess(pid=8), "parents": frozenset({90, 100}), "conversation": "c"}
+            assert (await check(await hook(served, **own), turn=True)).wake
+
+    run(main)
+
+
+def test_a_hook_below_its_host_is_believed_where_the_host_runs_its_servers_elsewhere() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            opened = await alice.open()
+            ours = await window(served, conversation="c", parents=frozenset({100}))
+            await served.admit(opened, ours)
+            await served.engine.acknowledge_shown(ours.caller)
+            await alice.send("one")
+            about: dict[str, Any] = {"peer": PeerProcess(pid=7), "parents": frozenset({50}), "below": "claude-code"}
+            assert (await check(await hook(served, conversation="c", **about), turn=True)).wake
 
     run(main)
 

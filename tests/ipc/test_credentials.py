@@ -39,11 +39,11 @@ def test_a_socket_that_the_kernel_will_not_identify_is_refused(monkeypatch: pyte
 
 
 def test_inspecting_adds_what_a_persons_decision_depends_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "facts_of", lambda pid: process.Facts("parler", "codex", True))
-    inspected = credentials.inspect(PeerProcess(pid=5, uid=6, program="python"))
-    assert inspected == PeerProcess(pid=5, uid=6, program="parler", agent_host="codex", terminal=True)
+    monkeypatch.setattr(process, "facts_of", lambda pid, hosts: process.Facts("parler", "codex", True, "zed"))
+    inspected = credentials.inspector(process.Hosts())(PeerProcess(pid=5, uid=6, program="python"))
+    assert inspected == PeerProcess(pid=5, uid=6, program="parler", agent_host="codex", terminal=True, editor="zed")
 
 
 def test_a_process_that_is_gone_is_not_taken_for_a_person() -> None:
-    inspected = credentials.inspect(PeerProcess(pid=2**22 + 1, uid=6, program="python"))
+    inspected = credentials.inspector(process.Hosts())(PeerProcess(pid=2**22 + 1, uid=6, program="python"))
     assert (inspected.program, inspected.agent_host, inspected.terminal) == ("python", process.UNKNOWN_HOST, False)

@@ -12,6 +12,7 @@ import random
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -23,10 +24,11 @@ from parlerd.core.errors import ParlerError
 from parlerd.ipc.connection import Limits
 from parlerd.ipc.server import Server
 from parlerd.operations import types as t
+from parlerd.operations.registry import OPERATIONS
 from parlerd.paths import Home
 from parlerd.wire import codec
 from parlerd.wire.frames import FIRST_FRAME_LIMIT, FRAME_LIMIT, frame
-from parlerd.wire.messages import PROTOCOL, Call, Cancel, Credit, Goodbye, Hello, Welcome
+from parlerd.wire.messages import PROTOCOL, Call, Cancel, Credit, Failure, Goodbye, Hello, Welcome
 from tests.support.fake_engine import FakeEngine
 from tests.support.wire_client import WireClient, expect_goodbye, no_windows, serving, short_home
 
@@ -113,6 +115,41 @@ def test_parameters_nested_beyond_reason_are_refused_and_the_connection_goes_on(
                 await still_served(hostile)
 
     run(main)
+
+
+def test_more_parameters_than_any_call_takes_are_refused_before_they_are_taken_apart() -> None:
+    async def main() -> None:
+        async with beside_a_good_client() as (_, home, good):
+            with WireClient(home) as hostile:
+                await hostile.hello()
+                # Taken apart, the first would be refused for its field, and each element would take eight bytes.
+                for params in ({"nope": [1] * (1 << 20)}, {"text": "x" * (2 << 20)}):
+                    _, data = hostile.peer.call("message.send", codec.encode(params))
+                    await hostile.send(data)
+                    answer = await hostile.receive()
+                    assert isinstance(answer, Failure)
+                    assert answer.error.code == "text_too_long"
+                await still_served(good)
+                await still_served(hostile)
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("operation", "params"),
+    [
+        ("message.send", {"text": "x", "to": ["a"] * 1025}),
+        ("message.send", {"text": "x", "visible_to": ["a"] * 1025}),
+        ("message.send", {"text": "x", "to": ["a" * 257]}),
+        ("session.open", {"preapprove": ["a"] * 1025}),
+        ("message.recv", {"room": "a" * 257}),
+        ("message.commit", {"room": "a", "cursor": "1" * 257}),
+    ],
+)
+def test_a_list_or_a_name_that_is_too_long_is_refused_at_decoding(operation: str, params: dict[str, Any]) -> None:
+    with pytest.raises(ParlerError) as refused:
+        codec.Shape[Any](OPERATIONS[operation].params, "invalid_param").decode(codec.encode(params))
+    assert refused.value.code == "invalid_param"
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from parlerd.core.errors import ParlerError
-from parlerd.ipc.listener import listening, locked
+from parlerd.ipc.listener import listening, locked, standing
 from parlerd.paths import Home, prepare
 from tests.support.wire_client import short_home
 
@@ -95,7 +96,7 @@ def test_what_a_killed_daemon_left_behind_is_replaced(home: Home) -> None:
 
 
 def test_the_lock_can_be_taken_before_the_socket_is_made(home: Home) -> None:
-    with locked(home.lock):
+    with locked(home):
         with listening(home, is_locked=True):
             assert connects(home.socket)
         assert refused(home).code == "already_running"
@@ -139,16 +140,32 @@ def test_a_directory_that_went_away_is_a_coded_error_that_names_it(home: Home) -
     assert str(home.lock) in error.message
 
 
-def test_a_socket_that_another_daemon_bound_meanwhile_outlives_us(home: Home) -> None:
+@pytest.mark.parametrize("removed", ["socket", "lock", "run"])
+def test_no_second_daemon_starts_beside_one_whose_files_were_removed(home: Home, removed: str) -> None:
     with listening(home):
-        # What an upgrade by hand can do: the lock file and the socket are removed under a running daemon.
+        before = standing(home)
+        assert None not in before
         home.socket.unlink()
-        home.lock.unlink()
-        second = listening(home)
-        second.__enter__()
-    assert connects(home.socket)
-    assert home.endpoint.exists() is False or home.endpoint.read_text() == f"{home.socket}\n"
-    second.__exit__(None, None, None)
+        if removed != "socket":
+            home.lock.unlink()
+        if removed == "run":
+            shutil.rmtree(home.run)
+            prepare(home)
+        assert refused(home).code == "already_running"
+        assert standing(home) != before
+    with listening(home):
+        assert connects(home.socket)
+
+
+def test_a_socket_that_another_program_bound_meanwhile_outlives_us(home: Home) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
+        with listening(home):
+            before = standing(home)
+            home.socket.unlink()
+            other.bind(str(home.socket))
+            other.listen()
+            assert standing(home) != before
+        assert connects(home.socket)
 
 
 def test_a_home_with_a_long_path_gets_a_short_socket_that_its_endpoint_names(home: Home) -> None:

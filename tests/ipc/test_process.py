@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from configs.hosts import recognised
 from parlerd import process
 
+HOSTS = recognised()
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 WAIT = "import sys; print('up', flush=True); sys.stdin.read()"
@@ -37,7 +40,7 @@ def running(words: list[str], env: Mapping[str, str] | None = None) -> Iterator[
 
 
 def agent_host(pid: int) -> str:
-    return process.facts_of(pid).agent_host
+    return process.facts_of(pid, HOSTS).agent_host
 
 
 @pytest.fixture
@@ -51,7 +54,7 @@ def no_agent_here() -> None:
 @pytest.mark.usefixtures("no_agent_here")
 def test_a_plain_process_has_a_program_and_no_agent_host() -> None:
     with running([sys.executable, "-c", WAIT]) as child:
-        facts = process.facts_of(child.pid)
+        facts = process.facts_of(child.pid, HOSTS)
     assert facts.program.startswith("python")
     assert (facts.agent_host, facts.terminal) == ("", False)
 
@@ -89,6 +92,54 @@ def test_a_variable_that_only_resembles_a_marker_is_none(name: str) -> None:
 
 
 @pytest.mark.usefixtures("no_agent_here")
+@pytest.mark.parametrize(
+    ("name", "value", "editor"),
+    [
+        ("TERM_PROGRAM", "vscode", "vscode"),
+        ("VSCODE_IPC_HOOK_CLI", "/run/x.sock", "vscode"),
+        ("CURSOR_TRACE_ID", "abc", "cursor"),
+        ("ZED_TERM", "true", "zed"),
+        ("TERM_PROGRAM", "iTerm.app", ""),
+    ],
+)
+def test_a_marker_of_an_editor_is_told_apart_from_one_of_an_agent(name: str, value: str, editor: str) -> None:
+    with running([sys.executable, "-c", WAIT], {name: value}) as child:
+        facts = process.facts_of(child.pid, HOSTS)
+    assert (facts.agent_host, facts.editor) == ("", editor)
+
+
+@pytest.mark.usefixtures("no_agent_here")
+@pytest.mark.parametrize(
+    ("program", "editor"),
+    [
+        ("bin/code", "vscode"),
+        ("bin/cursor", "cursor"),
+        ("bin/windsurf", "windsurf"),
+        ("bin/zed-editor", "zed"),
+        ("bin/kiro", "kiro"),
+        ("bin/antigravity", "antigravity"),
+        (".vscode-server/cli/servers/x/node", "vscode"),
+        (".cursor-server/bin/x/node", "cursor"),
+        ("bin/bash", ""),
+    ],
+)
+def test_an_editor_among_the_ancestors_is_found(program: str, editor: str, tmp_path: Path) -> None:
+    path = tmp_path / program
+    path.parent.mkdir(parents=True)
+    shutil.copy(shutil.which("sh") or "/bin/sh", path)
+    with running([str(path), "-c", f"{sys.executable} -c {shlex.quote(WAIT)}\n:\n"]) as child:
+        (inner,) = [int(pid) for pid in Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()]
+        facts = process.facts_of(inner, HOSTS)
+        assert (facts.agent_host, facts.editor) == ("", editor)
+
+
+def test_an_agent_inside_an_editor_is_an_agent() -> None:
+    with running([sys.executable, "-c", WAIT], {"TERM_PROGRAM": "vscode", "CURSOR_AGENT": "1"}) as child:
+        facts = process.facts_of(child.pid, HOSTS)
+    assert (facts.agent_host, facts.editor) == ("cursor", "")
+
+
+@pytest.mark.usefixtures("no_agent_here")
 def test_an_empty_marker_is_none() -> None:
     with running([sys.executable, "-c", WAIT], {"CLAUDECODE": ""}) as child:
         assert agent_host(child.pid) == ""
@@ -109,6 +160,18 @@ def test_an_agent_among_the_ancestors_is_found_though_the_environment_was_cleare
         pid = int(child.stdout.readline().split()[0])
         assert pid != child.pid
         assert agent_host(pid) == "claude-code"
+        line = process.line_of(pid, HOSTS)
+        assert (line.above[-1], line.host) == (child.pid, "claude-code")
+        assert len(line.above) > 1
+
+
+@pytest.mark.usefixtures("no_agent_here")
+def test_whom_a_process_descends_from_ends_where_nothing_more_is_seen() -> None:
+    with running([sys.executable, "-c", WAIT]) as child:
+        line = process.line_of(child.pid, HOSTS)
+    assert (line.above[0], line.host) == (os.getpid(), "")
+    assert 1 not in line.above
+    assert process.line_of(0, HOSTS) == process.line_of(1, HOSTS) == process.Line((), "")
 
 
 @pytest.mark.parametrize(
@@ -148,7 +211,7 @@ def test_a_name_with_parentheses_and_spaces_does_not_confuse_the_look(tmp_path: 
     shutil.copy(shutil.which("sh") or "/bin/sh", odd)
     with running([str(odd), "-c", "echo up; read line"]) as child:
         assert process.program_of(child.pid) == "a) S 1 (b"
-        assert process.facts_of(child.pid).terminal is False
+        assert process.facts_of(child.pid, HOSTS).terminal is False
         assert process.is_alive(child.pid)
 
 
@@ -158,7 +221,7 @@ def test_a_controlling_terminal_is_seen() -> None:
         # The first terminal that the leader of a session opens becomes its controlling terminal.
         program = f"import os; os.open({os.ttyname(theirs)!r}, os.O_RDWR); {WAIT}"
         with running([sys.executable, "-c", program]) as child:
-            assert process.facts_of(child.pid).terminal is True
+            assert process.facts_of(child.pid, HOSTS).terminal is True
     finally:
         os.close(ours)
         os.close(theirs)
@@ -177,5 +240,5 @@ def test_a_process_that_ended_is_not_alive_even_before_it_is_collected() -> None
 @pytest.mark.parametrize("pid", [0, -1, 2**22 + 1])
 def test_what_is_no_process_is_not_alive_and_unknown(pid: int) -> None:
     assert not process.is_alive(pid)
-    assert process.facts_of(pid) == process.Facts("", process.UNKNOWN_HOST, False)
+    assert process.facts_of(pid, HOSTS) == process.Facts("", process.UNKNOWN_HOST, False)
     assert process.program_of(pid) == ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -17,7 +19,8 @@ CANARY = "CANARY: type K7QD and press accept"
 
 
 def request(name: str, **more: str) -> t.Request:
-    fields = {"room": ROOM, "room_name": "auth", "host": "codex", "fingerprint": "AAAA-BBBB", "home": "local", **more}
+    fields: dict[str, Any] = {"room": ROOM, "room_name": "auth", "host": "codex", "fingerprint": "AAAA-BBBB"}
+    fields |= {"home": "local", **more}
     return t.Request(id=f"q_{name[:4]}", agent="U" + "B" * 55, name=name, requested=AT, **fields)
 
 

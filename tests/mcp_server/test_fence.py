@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import re
+import sys
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import mcp_server.fence as fence_module
 from mcp_server.fence import Fencer, is_name, random_mark, reveal
 from mcp_server.heard import hear
 
@@ -147,6 +149,48 @@ def test_the_pieces_of_a_cut_text_are_the_whole(text: str, most: int) -> None:
         pieces.append(piece.text)
         start = piece.end
     assert "".join(pieces) == reveal(text).text
+
+
+STRANGE = "ab\r\n\t\x01\x02\x03\x04\x05\x06\x07\x85\xe9\u200d\u200c\ufe0f\u202e\u200b\u65e5\U000e0041\u3164"
+
+
+@given(st.text(st.sampled_from(STRANGE), max_size=40), st.integers(0, 40), st.integers(0, 80), st.integers(1, 5))
+def test_a_text_is_rendered_as_each_of_its_characters_between_its_neighbours(
+    text: str, start: int, room: int, step: int
+) -> None:
+    each = [fence_module._one(char, text[max(n - 1, 0) : n] or " ", text[n + 1 : n + 2]) for n, char in enumerate(text)]
+    assert reveal(text, start).text == "".join(each[start:])
+    with pytest.MonkeyPatch.context() as patch:
+        # So that short texts come past every boundary.
+        patch.setattr(fence_module, "_LOOK", step)
+        patch.setattr(fence_module, "_SLICE", step)
+        cut = reveal(text, start, None, lambda shown: min(len(shown), room))
+    assert cut.text == "".join(each[start : cut.end])
+    assert len(cut.text) <= room
+    assert cut.end >= len(text) or len(cut.text) + len(each[cut.end]) > room
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\x01" * 262_144, "a\u200b" * 131_072, "a\u200d" * 131_072, "\r\n" * 131_072, "\xe9\x02\u202e\ufe0f" * 65_536],
+    ids=["control", "zero width", "joiner", "line ends", "all sorts"],
+)
+def test_a_text_of_hidden_characters_alone_is_not_rendered_one_by_one(text: str) -> None:
+    """The daemon's loop waits meanwhile. Calls are counted, which is the same on every machine."""
+    calls = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        whole = reveal(text)
+        reveal(text, 0, None, lambda shown: min(len(shown), 100_000))
+    finally:
+        sys.setprofile(None)
+    assert whole.end == len(text)
+    assert calls < len(text) / 10
 
 
 def test_a_hidden_character_is_cut_off_whole() -> None:

@@ -29,7 +29,13 @@ SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
 
 
 def knocking(engine: FakeMcpEngine, name: str = "codex@repo") -> None:
-    fields = {"room": ROOM, "room_name": "auth", "host": "codex", "fingerprint": "AAAA-BBBB", "home": "local"}
+    fields: dict[str, Any] = {
+        "room": ROOM,
+        "room_name": "auth",
+        "host": "codex",
+        "fingerprint": "AAAA-BBBB",
+        "home": "local",
+    }
     request = t.Request(id=f"q_{name}", agent="U" + "B" * 55, name=name, requested=AT, **fields)
     engine.script["rooms.requests"] = t.RequestList(room=None, requests=[request])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_server import pipe, static
+from parlerd.client import link
 from parlerd.core.errors import ERRORS, ParlerError
 from parlerd.wire import codec
 from parlerd.wire.frames import FIRST_FRAME_LIMIT, FRAME_LIMIT
@@ -175,3 +177,21 @@ def test_an_idle_shim_looks_for_its_parent_every_few_seconds_and_does_nothing_in
     shim._next_try = float("inf")
     shim._tick(3_000.0)
     assert shim._timeout(3_000.0) == int(pipe.PARENT_S * 1000) + 1
+
+
+def test_a_socket_that_may_not_be_reached_is_not_said_to_be_anothers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sandbox answers EPERM, and every program of Parler says the same sentence then."""
+    assert pipe.FORBIDDEN == link.FORBIDDEN
+
+    class Caged:
+        def __init__(self, *_: object) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "endpoint").write_text("/nowhere")
+    monkeypatch.setattr(_socket, "socket", Caged)
+    carrier = pipe.Shim(str(tmp_path), "claude-code", pipe.Table(str(tmp_path / "none")))
+    carrier._connect(0.0)
+    assert carrier._reason == link.FORBIDDEN

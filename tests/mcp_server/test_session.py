@@ -549,6 +549,33 @@ def test_a_flood_of_calls_is_refused_beyond_a_number_and_the_rest_go_on() -> Non
     run(main)
 
 
+@pytest.mark.parametrize("tool", ["parler_recv", "parler_approve"])
+def test_a_host_that_reads_no_answers_is_held_back_and_served_in_full_once_it_reads(tool: str) -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        async with hosted(engine) as host:
+            await host.begin()
+            arguments, said, asked, done = {"of": "x" * 1_000_000}, 0, 300, trio.Event()
+            async with trio.open_nursery() as nursery:
+
+                async def flood() -> None:
+                    nonlocal said
+                    for _ in range(asked):
+                        await host.ask("tools/call", {"name": tool, "arguments": arguments})
+                        said += 1
+                    done.set()
+
+                nursery.start_soon(flood)
+                await trio.testing.wait_all_tasks_blocked()
+                await trio.sleep(10)
+                # What is on its way in and out, and what may be under way: it is not taken in without end.
+                assert said < asked / 4
+                for _ in range(asked):
+                    assert "method" not in await host.hear()
+                await done.wait()
+
+    run(main)
+
+
 def test_the_library_is_loaded_once_for_all_windows() -> None:
     async def main(engine: FakeMcpEngine) -> None:
         host = McpHost(engine)

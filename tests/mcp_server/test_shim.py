@@ -31,6 +31,7 @@ from tests.support.shim_process import (
     shim,
 )
 
+DEEP = b"[" * 500 + b"]" * 500
 SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
 
 
@@ -158,6 +159,10 @@ def test_a_line_beyond_the_limit_is_refused_by_name_and_the_next_one_works(home:
         (b'{"jsonrpc":"2.0","id":null,"method":"ping"}', -32600),
         (b'{"jsonrpc":"2.0","id":[1],"method":"ping"}', -32600),
         (b'{"jsonrpc":"2.0","id":1,"method":5}', -32600),
+        (b'{"jsonrpc":"2.0","id":%s}' % DEEP, -32600),
+        (b'{"jsonrpc":"2.0","id":%s,"method":"ping"}' % DEEP, -32600),
+        (b'{"jsonrpc":"2.0","id":' + b'{"a":' * 500 + b"1" + b"}" * 500 + b',"result":{}}', -32600),
+        (b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%s}}' % DEEP, -32600),
     ],
 )
 def test_what_is_no_request_is_refused_here_and_never_reaches_the_daemon(
@@ -168,6 +173,17 @@ def test_what_is_no_request_is_refused_here_and_never_reaches_the_daemon(
         host.write(line + b"\n")
         error = host.hear()
         assert (error["id"], error["error"]["code"]) == (None, code)
+        host.call("parler_recv")
+        assert end.line()["method"] == "tools/call"
+
+
+def test_a_request_whose_parameters_are_too_deep_is_refused_under_its_id(home: Path, daemon: FakeDaemon) -> None:
+    with shim(home) as host:
+        end = attach(host, daemon)
+        for method in (b"tools/call", b"initialize", b"resources/subscribe"):
+            host.write(b'{"jsonrpc":"2.0","id":"deep","method":"%s","params":{"a":%s}}\n' % (method, DEEP))
+            error = host.hear()
+            assert (error["id"], error["error"]["code"]) == ("deep", -32600)
         host.call("parler_recv")
         assert end.line()["method"] == "tools/call"
 
@@ -228,6 +244,29 @@ def test_a_call_says_that_the_daemon_could_not_start_why_and_what_to_do(home: Pa
         assert "The Parler daemon could not start" in text
         assert "No module named parlerd" in text
         assert "parler doctor" in text
+
+
+def test_after_an_uninstall_an_open_window_says_so_and_promises_nothing(home: Path, tmp_path: Path) -> None:
+    # Started by a link that is taken away, as the installer's is.
+    python = tmp_path / "python"
+    python.symlink_to(bare_python())
+    with shim(home, python=str(python)) as host:
+        host.initialize()
+        host.hear()
+        python.unlink()
+        for _ in range(2):
+            host.call("parler_recv")
+            result = host.hear()["result"]
+            assert result["isError"] is True
+            assert heard_in(result).error == "unreachable"
+            assert "Parler was uninstalled" in result["content"][0]["text"]
+            assert "as soon as the daemon answers" not in result["content"][0]["text"]
+        host.ask("resources/read", {"uri": "parler://x"})
+        assert "uninstalled" in host.hear()["error"]["message"]
+        # The same path leads to an install again: the window goes on there.
+        python.symlink_to(bare_python())
+        host.call("parler_recv")
+        assert "No module named parlerd" in host.hear()["result"]["content"][0]["text"]
 
 
 def test_a_home_that_others_can_enter_is_named_as_the_reason(home: Path) -> None:

@@ -12,7 +12,7 @@ from parlerd.core.errors import StoreError
 from parlerd.core.model import RoomId
 from parlerd.operations import types as t
 from tests.support.engine import SlowDriver, World, engine_world, run
-from tests.support.models import Model, model
+from tests.support.models import Model, ended, model, waits
 
 REPO = "/home/sam/shop"
 
@@ -29,20 +29,9 @@ def test_a_knock_ends_a_wait_that_is_the_first_call_of_its_window() -> None:
             # The daemon came back, and the host makes its call again.
             owner = await served.window("w1", workspace=REPO)
             window = Model(served, owner)
-            answered = trio.Event()
-            async with trio.open_nursery() as nursery:
-
-                async def wait() -> None:
-                    await window.call("parler_recv", wait_secs=40)
-                    answered.set()
-
-                nursery.start_soon(wait)
-                await trio.testing.wait_all_tasks_blocked()
+            async with waits(window) as answered:
                 await (await model(served, "w9")).call("parler_join_session", key=opened.key)
-                await trio.testing.wait_all_tasks_blocked()
-                ended = answered.is_set()
-                nursery.cancel_scope.cancel()
-            assert ended
+                assert await ended(answered)
 
     run(main)
 
@@ -55,20 +44,9 @@ def test_closing_a_session_ends_the_waits_of_those_at_its_door() -> None:
             bob = await served.window("w1", workspace=REPO)
             window = Model(served, bob)
             await window.call("parler_join_session", key=opened.key)
-            answered = trio.Event()
-            async with trio.open_nursery() as nursery:
-
-                async def wait() -> None:
-                    await window.call("parler_recv", wait_secs=40)
-                    answered.set()
-
-                nursery.start_soon(wait)
-                await trio.testing.wait_all_tasks_blocked()
+            async with waits(window) as answered:
                 await alice.close()
-                await trio.testing.wait_all_tasks_blocked()
-                ended = answered.is_set()
-                nursery.cancel_scope.cancel()
-            assert ended
+                assert await ended(answered)
 
     run(main)
 
@@ -171,20 +149,9 @@ def test_a_denial_at_one_of_two_doors_ends_the_wait_of_who_stands_at_both() -> N
             window = Model(served, bob)
             for door in doors:
                 await window.call("parler_join_session", key=door.key)
-            answered = trio.Event()
-            async with trio.open_nursery() as nursery:
-
-                async def wait() -> None:
-                    await window.call("parler_recv", wait_secs=40)
-                    answered.set()
-
-                nursery.start_soon(wait)
-                await trio.testing.wait_all_tasks_blocked()
+            async with waits(window) as answered:
                 await (await served.person()).deny((await bob.whoami()).id, room=doors[0].room)
-                await trio.testing.wait_all_tasks_blocked()
-                ended = answered.is_set()
-                nursery.cancel_scope.cancel()
-            assert ended
+                assert await ended(answered)
 
     run(main)
 
@@ -239,7 +206,7 @@ def test_a_message_that_was_being_stored_as_a_notice_was_written_is_noticed_afte
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(alice.send, "two")
                 await trio.testing.wait_all_tasks_blocked(0.01)
-                assert await served.engine.notice(bob.caller) == "Meanwhile: 1 new in auth."
-            assert await served.engine.notice(bob.caller) == "Meanwhile: 2 new in auth."
+                assert await served.engine.notice(bob.caller) == "Meanwhile: 1 new in 'auth'."
+            assert await served.engine.notice(bob.caller) == "Meanwhile: 2 new in 'auth'."
 
     run(main)

@@ -335,7 +335,7 @@ def test_a_notice_in_an_answer_that_was_dropped_is_said_again() -> None:
             await heard(window, 2)
             await (await served.agent("carol")).send("news", room="other")
             for id in (3, 4):
-                assert "1 new in other" in (await call(window, id, "parler_recv", room="x")).text
+                assert "1 new in 'other'" in (await call(window, id, "parler_recv", room="x")).text
                 window.settled(id, written=False)
 
     in_engine(main)

@@ -78,6 +78,27 @@ def test_b6_a_name_that_a_live_window_holds_reads_without_acknowledging_unless_i
     run(main)
 
 
+def test_b6_a_name_is_held_from_the_hello_on() -> None:
+    """B6: a window that was given a name has it before its first call, and windows have theirs in the order in which
+    they came."""
+
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, _ = await served.room("alice", "bob")
+            window, second = await served.window("w", as_name="bob"), await served.window("w2", as_name="bob")
+            await alice.send("for bob")
+            command = await served.agent("bob")
+            page = await command.recv()
+            assert (texts(page), page.acknowledges) == (["for bob"], False)
+            assert [(await party.whoami()).name for party in (second, window)] == ["bob#2", "bob"]
+            assert texts(await window.recv()) == ["for bob"]
+            for party in (window, second):
+                await served.leave(party)
+            assert (await command.recv()).acknowledges
+
+    run(main)
+
+
 def test_b7_the_signed_envelope_carries_the_authors_count_its_last_envelope_and_the_newest_head_it_saw() -> None:
     """B7: so that forks, drops and reordering show later without a new format."""
 

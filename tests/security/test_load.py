@@ -11,8 +11,9 @@ import trio
 
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
-from parlerd.core.model import Position, RoomId
+from parlerd.core.model import MAX_PENDING_PER_KEY, Position, RoomId
 from parlerd.engine.budget import TURNS
+from parlerd.engine.callers import PeerProcess
 from parlerd.engine.throttle import HOME_BURST, HOME_PER_SECOND
 from parlerd.operations import types as t
 from parlerd.settings import Settings
@@ -65,6 +66,67 @@ def test_e18_when_the_budget_is_spent_a_right_key_takes_as_long_as_a_wrong_one()
                 await trio.sleep(60)
             assert times[0] > 0
             assert times[1] == pytest.approx(times[0])
+
+    run(main)
+
+
+def test_e18_guesses_make_no_agent_and_no_key_of_one() -> None:
+    """E18: an agent is made by its first success. A dead key and a full queue are no success either."""
+
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            opened, dead = await alice.open(), await alice.open()
+            await alice.call("session.revoke", t.RevokeKey(key=str(dead.key)))
+            for n in range(MAX_PENDING_PER_KEY):
+                await (await served.agent(f"agent{n}")).join(opened.key)
+            before = len(served.world.keys.ids)
+            for n, key in enumerate(["ZZZZZZZZ", "no key", str(dead.key), str(opened.key)]):
+                for party in (await served.agent(f"mallory{n}"), await served.window(f"w{n}", workspace=f"/w{n}")):
+                    await party.refused("session.join", t.JoinSession(key=key))
+            await (await served.agent("mallory")).refused("session.revoke", t.RevokeKey(key="ZZZZZZZZ"))
+            assert len(served.world.keys.ids) == before
+
+    run(main)
+
+
+def test_e18_one_process_that_guesses_holds_back_neither_joins_nor_revoking_of_others() -> None:
+    """E18: it has a budget of its own, under whatever names; who knows a key is answered at once."""
+
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = (
+                await served.agent("alice"),
+                await served.connect(as_name="bob", peer=PeerProcess(pid=9, group=9)),
+            )
+            opened = await alice.open()
+            for n in range(300):
+                mallory = await served.connect(as_name=f"m{n}", peer=PeerProcess(pid=7, group=7))
+                await guess(mallory, n)
+                await served.leave(mallory)
+            began = trio.current_time()
+            assert (await bob.join(opened.key)).status == "pending"
+            await (await served.person()).call("session.revoke", t.RevokeKey(key=str(opened.key)))
+            assert trio.current_time() == began
+
+    run(main)
+
+
+def test_e18_who_waits_at_a_door_may_ask_again_while_others_spent_the_homes_budget() -> None:
+    """E18: with the key it came with. Another key of the same room would be a guess."""
+
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.agent("alice"), await served.agent("bob")
+            opened = await alice.open()
+            await bob.join(opened.key)
+            for n in range(int(HOME_BURST)):
+                await guess(await served.agent(f"m{n}"), n)
+            began = trio.current_time()
+            assert (await bob.join(opened.key)).status == "pending"
+            assert trio.current_time() == began
+            await (await served.agent("carol")).join(opened.key)
+            assert trio.current_time() > began
 
     run(main)
 

@@ -12,12 +12,22 @@ from parlerd.core import events as e
 from parlerd.core.errors import Refused
 from parlerd.core.model import MAX_PENDING_PER_KEY, PROOF_ORDER, Position, Proof, RoomId
 from parlerd.engine.callers import PeerProcess
+from parlerd.engine.sessions import CODE_TRIES
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from parlerd.operations.tools import TOOLS, AskApproval
 from parlerd.settings import Settings
-from tests.support.engine import Served, engine_world, run
+from tests.support.engine import Party, Served, World, engine_world, run
 
+NOWHERE: list[tuple[str, t.Params]] = [
+    ("message.recv", t.Recv()),
+    ("message.send", t.Send(text="x")),
+    ("handoff.give", t.GiveHandoff(next="x")),
+    ("rooms.roster", t.Roster()),
+    ("message.why", t.Why(id="1")),
+    ("session.close", t.CloseSession()),
+]
+"""Operations on the active session, of an agent that has none and waits at a door."""
 TERMINAL = PeerProcess(pid=1, uid=1000, terminal=True)
 
 
@@ -57,6 +67,36 @@ def test_a1_an_agent_cannot_open_a_session_with_a_weaker_policy_than_the_persons
             assert (await alice.refused("session.open", t.OpenSession(**how))).code == "needs_person"
         async with engine_world() as served:
             assert (await (await served.person()).open(**how)).room
+
+    run(main)
+
+
+@pytest.mark.parametrize("weaker", [Settings(approval_default=False), Settings(approval_minimum="none")])
+def test_a1_an_agent_does_not_stop_a_daemon_that_would_come_back_with_a_weaker_policy(weaker: Settings) -> None:
+    """A1: stopping and starting is how a file that an agent edited would come into force."""
+
+    async def main() -> None:
+        world = World(settings_now=lambda: weaker, inspect=lambda peer: replace(peer, agent_host="codex"))
+        async with world.serving() as served:
+            alice = await served.agent("alice")
+            assert (await alice.refused("daemon.stop", t.StopDaemon(reason="upgrade"))).code == "needs_person"
+            assert not world.stopped
+        world.inspect = lambda peer: peer
+        async with world.serving() as served:
+            await (await served.person()).call("daemon.stop", t.StopDaemon())
+            assert world.stopped
+
+    run(main)
+
+
+def test_a1_an_agent_may_stop_a_daemon_that_comes_back_as_it_was() -> None:
+    """A1: an upgrade begins with it, whoever runs the newer command."""
+
+    async def main() -> None:
+        world = World(inspect=lambda peer: replace(peer, agent_host="codex"))
+        async with world.serving() as served:
+            await (await served.agent("alice")).call("daemon.stop", t.StopDaemon(reason="upgrade"))
+            assert world.stopped
 
     run(main)
 
@@ -114,6 +154,65 @@ def test_a2_a_form_without_the_code_or_with_another_one_decides_nothing() -> Non
     run(main)
 
 
+@pytest.mark.parametrize("door", ["form", "cli"])
+def test_a2_wrong_codes_at_one_door_do_not_keep_the_person_out_at_their_terminal(door: str) -> None:
+    """A2: tries are counted per door; five through a form or a command lock that one."""
+
+    async def main() -> None:
+        async with engine_world() as served:
+            window, at_terminal = await served.window("w"), await served.connect(peer=TERMINAL)
+            opened = await window.open()
+            code = (await (await served.agent("bob")).join(opened.key)).code
+            assert code is not None
+            wrong = t.DecideJoin(agent="bob", code="0000" if code != "0000" else "1111")
+
+            async def type_wrong() -> str:
+                if door == "cli":
+                    return (await (await served.person()).refused("session.approve", wrong)).code
+                with pytest.raises(Refused) as refused:
+                    await served.engine.decide_by_form(wrong, window.caller, admit=True)
+                return refused.value.code
+
+            assert [await type_wrong() for _ in range(CODE_TRIES)] == ["code_mismatch"] * CODE_TRIES
+            assert await type_wrong() == "throttled"
+            assert (await at_terminal.approve("bob", code=code, terminal=True)).proof == "terminal"
+
+    run(main)
+
+
+def test_a2_a_command_below_an_agent_host_is_not_told_the_code_of_whoever_it_joins_as() -> None:
+    """A2: the side that approves could join as anyone from its shell. The joiner's window and the person see it."""
+
+    async def main() -> None:
+        async with engine_world(
+            inspect=lambda peer: replace(peer, agent_host="codex" if peer.pid == 2 else "")
+        ) as served:
+            alice = await served.agent("alice")
+            opened = await alice.open()
+            below = await served.connect(as_name="bob", host="shell", peer=PeerProcess(pid=2))
+            window, person = await served.window("w", as_name="bob"), await served.agent("bob")
+            pending = await below.join(opened.key)
+            assert (pending.status, pending.code) == ("pending", None)
+            code = (await person.join(opened.key)).code
+            assert code is not None
+            assert (await window.join(opened.key)).code == code
+
+            async def told(party: Party) -> str:
+                listed = await party.call("rooms.list", t.ListRooms())
+                refusals = [await party.refused(op, params) for op, params in NOWHERE]
+                assert {error.code for error in refusals} == {"join_pending"}
+                return str([pending, listed, *[error.body() for error in refusals]])
+
+            assert code not in await told(below)
+            for party in (window, person):
+                assert (await told(party)).count(code) > len(NOWHERE)
+            assert (await below.join(opened.key)).status == "pending"
+            await alice.approve("bob")
+            assert (await below.join(opened.key)).status == "joined"
+
+    run(main)
+
+
 @pytest.mark.parametrize("minimum", ["form", "terminal", "sealed"])
 def test_a2_a_home_may_ask_for_more_than_a_command(minimum: Proof) -> None:
     """A2: `approval.minimum`. A weaker proof is refused and says what is asked for."""
@@ -145,6 +244,33 @@ def test_a2_a_command_from_under_an_agent_host_is_no_decision(host: str) -> None
                     error = await party.refused(op, t.DecideJoin(agent="bob", code=code, terminal=True))
                     assert error.code == "needs_person"
             assert (await bob.join(opened.key)).status == "pending"
+
+    run(main)
+
+
+def test_a2_in_the_terminal_of_an_editor_approving_takes_the_code() -> None:
+    """A2: an editor's agent types in the same terminal as its person, and only the person was told the code."""
+
+    async def main() -> None:
+        async with engine_world(inspect=lambda peer: replace(peer, editor="vscode")) as served:
+            alice = await served.agent("alice")
+            opened = await alice.open()
+            codes = {name: (await (await served.agent(name)).join(opened.key)).code for name in ("bob", "carol", "dan")}
+            person = await served.connect(peer=TERMINAL)
+            error = await person.refused("session.approve", t.DecideJoin(agent="bob", terminal=True))
+            assert error.code == "needs_person"
+            assert "--code" in error.hint
+            wrong = codes["carol"]
+            assert wrong != codes["bob"]
+            error = await person.refused("session.approve", t.DecideJoin(agent="bob", code=wrong, terminal=True))
+            assert error.code == "code_mismatch"
+            await person.approve("bob", code=codes["bob"], terminal=True)
+            await alice.approve("carol", code=codes["carol"])
+            assert stored_proofs(served, opened.room) == ["terminal", "cli"]
+            await person.deny("dan")
+            for how in ({"approval": False}, {"approver": "agent"}, {"preapprove": ("U" + "A" * 55,)}):
+                weaker = await person.refused("session.open", t.OpenSession(**how))
+                assert weaker.code == "needs_person"
 
     run(main)
 

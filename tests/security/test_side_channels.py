@@ -131,6 +131,8 @@ async def told_to_outsiders(cast: Cast, moment: int) -> list[bytes]:
     await hear(carol.roster(room))
     await hear(cast.served.engine.notice(carol.caller))
     await hear(dan.rooms())
+    for outsider in (carol, dan):
+        await hear(rooms_counted(outsider))
 
     public = await alice.send(f"public {moment}", room=room)
     guesses = ["m_none", f"m_{ROOM_FOR_IDS + 1:020d}", f"m_{ROOM_FOR_IDS + 2:020d}", public.id]
@@ -166,6 +168,10 @@ async def told_to_outsiders(cast: Cast, moment: int) -> list[bytes]:
     if page.messages:
         await carol.commit(page)
     return told
+
+
+async def rooms_counted(party: Party) -> int:
+    return (await party.ask("daemon.status", t.DaemonStatus(), t.DaemonInfo)).rooms
 
 
 async def as_value(value: Any) -> Any:

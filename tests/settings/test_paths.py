@@ -158,3 +158,13 @@ def test_a_home_inside_a_git_work_tree_must_be_named_by_the_person(tmp_path: Pat
     assert _refusal(home_from({"PARLER_HOME": where})) == "home_unsafe"
     assert not (tmp_path / "repo" / "sub").exists()
     prepare(home_from({}, where))
+
+
+def test_a_home_whose_path_is_no_text_is_refused_and_nothing_is_made(tmp_path: Path) -> None:
+    home = Home(tmp_path / "caf\udce9")
+    with pytest.raises(ParlerError) as refused:
+        prepare(home)
+    assert refused.value.code == "home_unsafe"
+    assert "caf\\xe9 is a path that is not UTF-8" in refused.value.message
+    assert "PARLER_HOME" in refused.value.hint
+    assert list(tmp_path.iterdir()) == []

@@ -35,9 +35,31 @@ def test_the_file_sets_what_it_names_and_leaves_the_rest(path: Path) -> None:
 
 def test_the_environment_wins_over_the_file(path: Path) -> None:
     path.write_text("[approval]\ndefault = true\n[key]\nmax_uses = 3\n")
-    env = {"PARLER_APPROVAL_DEFAULT": "false", "PARLER_KEY_MAX_USES": "7", "PARLER_HOME": "/x", "PARLER_AGENT": "ann"}
+    env = {"PARLER_MCP_ERA": "modern", "PARLER_KEY_MAX_USES": "7", "PARLER_HOME": "/x", "PARLER_AGENT": "ann"}
     found = load_settings(path, env)
-    assert (found.approval_default, found.key_max_uses) == (False, 7)
+    assert (found.mcp_era, found.key_max_uses) == ("modern", 7)
+
+
+@pytest.mark.parametrize(
+    ("file", "variable", "value"),
+    [
+        ("", "PARLER_APPROVAL_DEFAULT", "false"),
+        ("[approval]\ndefault = true\n", "PARLER_APPROVAL_DEFAULT", "false"),
+        ("", "PARLER_APPROVAL_MINIMUM", "none"),
+        ('[approval]\nminimum = "terminal"\n', "PARLER_APPROVAL_MINIMUM", "form"),
+    ],
+)
+def test_no_environment_lowers_how_a_home_approves(path: Path, file: str, variable: str, value: str) -> None:
+    path.write_text(file)
+    refused = _refusal(path, {variable: value})
+    assert refused.details == {"where": variable}
+    assert str(path) in refused.message
+
+
+def test_an_environment_may_ask_for_more_than_the_file(path: Path) -> None:
+    path.write_text("[approval]\ndefault = false\n")
+    found = load_settings(path, {"PARLER_APPROVAL_DEFAULT": "true", "PARLER_APPROVAL_MINIMUM": "terminal"})
+    assert (found.approval_default, found.approval_minimum) == (True, "terminal")
 
 
 @pytest.mark.parametrize(
@@ -118,6 +140,52 @@ def test_opencodes_server_is_one_of_this_machine(path: Path, server: str) -> Non
 )
 def test_a_server_elsewhere_or_with_more_in_its_address_is_refused(path: Path, server: str) -> None:
     path.write_text(f'[wake]\nopencode_server = "{server}"\n')
-    assert "wake_opencode_server must be" in _refusal(path, {}).message
+    assert "[wake] opencode_server must be" in _refusal(path, {}).message
     path.write_text(f'[wake]\nkilo_server = "{server}"\n')
-    assert "wake_kilo_server must be" in _refusal(path, {}).message
+    assert "[wake] kilo_server must be" in _refusal(path, {}).message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[approval]\nminimun = "form"\n', "there is no setting 'minimun' in [approval]; did you mean minimum?"),
+        ('[aproval]\nminimum = "form"\n', "there is no table [aproval]; did you mean [approval]?"),
+        ("[dance]\n", "there is no table [dance]; known: [approval], [key], [mcp], [quota], [wake]"),
+        ("[key]\nzzz = 1\n", "there is no setting 'zzz' in [key]; known: ttl_ms, max_uses"),
+        ('approval_minimum = "form"\n', "'approval_minimum' is written as minimum below a line [approval]"),
+        ("approval = true\n", "[approval] must be a table: write [approval] on a line, and its settings below"),
+        ('[approval]\nminimum = "wink"\n', "[approval] minimum must be one of cli, form, none, sealed, terminal"),
+        ("[approval]\ndefault = 1\n", "[approval] default must be true or false"),
+        ('[key]\nmax_uses = "5"\n', "[key] max_uses must be a whole number"),
+        ("[key]\nmax_uses = 18446744073709551616\n", f"[key] max_uses must be at most {2**53}"),
+        ("[key]\nmax_uses = 0\n", "[key] max_uses must be at least 1"),
+        ("[wake]\ncodex_program = 1\n", "[wake] codex_program must be text in quotes"),
+    ],
+)
+def test_an_error_calls_a_setting_as_it_was_written_and_names_the_nearest(path: Path, text: str, said: str) -> None:
+    path.write_text(text)
+    assert _refusal(path, {}).message == f"{path}: {said}"
+
+
+def test_an_error_of_a_variable_speaks_of_its_value(path: Path) -> None:
+    assert (
+        _refusal(path, {"PARLER_KEY_TTL_MS": "soon"}).message == "PARLER_KEY_TTL_MS: the value must be a whole number"
+    )
+    assert _refusal(path, {"PARLER_KEY_MAX_USES": "0"}).message == "PARLER_KEY_MAX_USES: the value must be at least 1"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[key]\nttl_ms = " + "1" * 5000,
+        "[key]\nttl_ms = " + "[" * 5000 + "]" * 5000,
+        "[key]\nttl_ms = " + "{a=" * 5000 + "1" + "}" * 5000,
+        "[key]\na" + ".a" * 5000 + " = 1",
+        "[a" + ".a" * 5000 + "]",
+        "#" * 100_000,
+    ],
+    ids=["digits", "lists", "tables", "a dotted name", "a dotted header", "size"],
+)
+def test_settings_that_keep_a_parser_busy_or_deep_are_refused(path: Path, text: str) -> None:
+    path.write_text(text)
+    assert "\n" not in _refusal(path, {}).message

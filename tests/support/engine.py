@@ -103,6 +103,11 @@ class CountedKeys:
     def join_code(self, request: RequestId) -> str:
         return codes.spell(hashlib.sha256(b"join" + request.encode()).digest(), 4)
 
+    @property
+    def ids(self) -> list[str]:
+        """Everyone there is a key of."""
+        return list(self._keys)
+
     def forget(self, id: str) -> None:
         del self._keys[id]
 
@@ -276,6 +281,7 @@ class World:
     random: CountedRandomness = field(default_factory=CountedRandomness)
     clock: HandClock = field(default_factory=HandClock)
     settings: Settings = field(default_factory=Settings)
+    settings_now: Callable[[], Settings] | None = None
     default_home: bool = True
     inspect: Callable[[PeerProcess], PeerProcess] = lambda peer: peer
     host_files: HostFiles = field(default_factory=NoHostFiles)
@@ -301,6 +307,7 @@ class World:
             home_path="/home/sam/other",
             default_home=self.default_home,
             socket="/run/parlerd.sock",
+            settings_now=self.settings_now,
             inspect=self.inspect,
             host_files=self.host_files,
             stop=stop,

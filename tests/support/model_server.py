@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
@@ -79,7 +79,9 @@ class ModelServer:
             except StopIteration:
                 return DONE
 
-        self._answer = answer
+        with self._lock:
+            self._answer = answer
+            self._said = (None, DONE)
 
     def offered(self, turn: int = 0) -> dict[str, str]:
         """The tools in the request of a turn: their descriptions by name."""
@@ -141,8 +143,10 @@ class ModelServer:
                 self.send_response(200)
                 self.send_header("Content-Type", reply.kind)
                 self.send_header("Content-Length", str(len(reply.data)))
-                self.end_headers()
-                self.wfile.write(reply.data)
+                # The host may be gone: killed, or tired of waiting.
+                with suppress(ConnectionError):
+                    self.end_headers()
+                    self.wfile.write(reply.data)
 
             def log_message(self, format: str, *arguments: Any) -> None:
                 del format, arguments

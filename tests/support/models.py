@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
+
+import trio
+import trio.testing
 
 from mcp_server.window import Window
 from parlerd.operations import types as t
@@ -47,3 +52,26 @@ async def let_in(served: Served, opened: t.OpenedSession, joiner: Model) -> str:
     await joiner.call("parler_join_session", key=opened.key)
     await (await served.person()).approve((await joiner.party.whoami()).id, room=opened.room)
     return await joiner.call("parler_join_session", key=opened.key)
+
+
+@asynccontextmanager
+async def waits(waiter: Model, **arguments: Any) -> AsyncIterator[trio.Event]:
+    """It waits in `parler_recv`; the event is set at once when an act inside of the block ends the wait. At the end of
+    the block the wait is over."""
+    answered = trio.Event()
+
+    async def wait() -> None:
+        await waiter.call("parler_recv", wait_secs=40, **arguments)
+        answered.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        yield answered
+        nursery.cancel_scope.cancel()
+
+
+async def ended(answered: trio.Event) -> bool:
+    """Whether the wait ended by what was done until now."""
+    await trio.testing.wait_all_tasks_blocked()
+    return answered.is_set()

@@ -1,8 +1,7 @@
 """How each real host is made ready and run with a scripted model, as data and a few lines a host.
 
     files       what stands in its HOME before Parler comes: the model server's address, a login that needs no network
-    connect     Parler's entry, by `parler connect` where it knows the host
-    allow       the person's consent to exactly these tools
+    connect     Parler's entry and the person's consent, both by `parler connect --allow`
     words       the command line of a run with a first prompt, and of one that goes on with the conversation
     block       the call of one of our tools as the model of this host says it; `finds` the host's own step before it
 
@@ -15,27 +14,26 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
+from configs.model import MESSAGING
 from tests.e2e.hosts.programs import find
 from tests.e2e.hosts.sandbox import Sandbox
 from tests.support.dialects.blocks import Block, Request, calls
 from tests.support.processes import NONE, Variables
 
 Files = Mapping[str, str]
-Unit = Literal["bytes", "characters", "json"]
 
-
+CONVERSATION: Final = "5c4c8f6e-2f0b-4f52-9d0e-6a0d5a3f1c01"
+"""For hosts that let themselves be told the id of a conversation."""
 _OURS: Final = "parler_recv"
 _SEARCHES: Final = ("tool_search", "ToolSearch", "search_tool")
 
 
 class Driver:
-    """One host. `page` is how much of one result arrives whole, in `unit`."""
+    """One host."""
 
     program: str
-    page: int
-    unit: Unit = "characters"
     tool: str = "mcp__parler__{}"
     """What a model of this host calls our tool."""
 
@@ -55,19 +53,18 @@ class Driver:
         return NONE
 
     def connect(self, sandbox: Sandbox) -> None:
-        """Parler's entry in the host's own file."""
-        sandbox.wire()
-
-    def allow(self, sandbox: Sandbox, tools: Sequence[str]) -> None:
-        """The person lets the host call these tools unasked, and no other."""
+        """Parler's entry in the host's own file, and the person's consent to the tools that read and talk."""
+        sandbox.allow()
 
     def words(self, prompt: str) -> Sequence[str]:
         """A run without a terminal."""
         raise NotImplementedError
 
-    def again(self, prompt: str) -> Sequence[str]:
-        """One that goes on with the conversation of the run before."""
-        raise NotImplementedError
+    def again(self, prompt: str, home: Path) -> Sequence[str]:
+        """One that goes on with the conversation of the run before, which HOME may have to be asked for. A host that
+        has no such run begins a new one in the same place."""
+        del home
+        return self.words(prompt)
 
     def block(self, call: Block) -> Block:
         """A call of one of our tools, as this host names it."""
@@ -89,7 +86,6 @@ class Driver:
 
 class ClaudeCode(Driver):
     program = "claude"
-    page = 48_000
 
     def files(self, url: str, folder: Path) -> Files:
         del url, folder
@@ -98,21 +94,17 @@ class ClaudeCode(Driver):
     def variables(self, url: str) -> Variables:
         return {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": "of-no-use"}
 
-    def allow(self, sandbox: Sandbox, tools: Sequence[str]) -> None:
-        names = [self.tool.format(tool) for tool in tools]
-        sandbox.writes(".claude/settings.json", json.dumps({"permissions": {"allow": names}}))
-
     def words(self, prompt: str) -> Sequence[str]:
-        return ("-p", "--", prompt)
+        return ("-p", "--session-id", CONVERSATION, "--", prompt)
 
-    def again(self, prompt: str) -> Sequence[str]:
-        return ("-p", "--continue", "--", prompt)
+    def again(self, prompt: str, home: Path) -> Sequence[str]:
+        del home
+        # With `--continue` it gives its servers another id than the conversation has.
+        return ("-p", "--resume", CONVERSATION, "--", prompt)
 
 
 class Codex(Driver):
     program = "codex"
-    page = 11_500
-    unit = "bytes"
     tool = "{}"
 
     def files(self, url: str, folder: Path) -> Files:
@@ -132,15 +124,11 @@ wire_api = "responses"
 """
         }
 
-    def allow(self, sandbox: Sandbox, tools: Sequence[str]) -> None:
-        tables = [f'\n[mcp_servers.parler.tools.{tool}]\napproval_mode = "approve"\n' for tool in tools]
-        with sandbox.file.open("a", encoding="utf-8") as file:
-            file.write("".join(tables))
-
     def words(self, prompt: str) -> Sequence[str]:
         return ("exec", "--skip-git-repo-check", prompt)
 
-    def again(self, prompt: str) -> Sequence[str]:
+    def again(self, prompt: str, home: Path) -> Sequence[str]:
+        del home
         return ("exec", "resume", "--last", "--skip-git-repo-check", prompt)
 
     def block(self, call: Block) -> Block:
@@ -153,7 +141,6 @@ wire_api = "responses"
 
 class GeminiCli(Driver):
     program = "gemini"
-    page = 39_000
     tool = "mcp_parler_{}"
 
     def files(self, url: str, folder: Path) -> Files:
@@ -171,15 +158,11 @@ class GeminiCli(Driver):
     def variables(self, url: str) -> Variables:
         return {"GEMINI_API_KEY": "of-no-use", "GOOGLE_GEMINI_BASE_URL": url}
 
-    def allow(self, sandbox: Sandbox, tools: Sequence[str]) -> None:
-        rule = {"mcpName": "parler", "toolName": list(tools), "decision": "allow", "priority": 100}
-        lines = [f"{name} = {json.dumps(value)}" for name, value in rule.items()]
-        sandbox.writes(".gemini/policies/parler.toml", "\n".join(["[[rule]]", *lines, ""]))
-
     def words(self, prompt: str) -> Sequence[str]:
         return ("-m", "gemini-2.5-pro", "-p", prompt)
 
-    def again(self, prompt: str) -> Sequence[str]:
+    def again(self, prompt: str, home: Path) -> Sequence[str]:
+        del home
         return ("-m", "gemini-2.5-pro", "--resume", "latest", "-p", prompt)
 
     def text(self, result: str) -> str:
@@ -188,8 +171,6 @@ class GeminiCli(Driver):
 
 class OpenCode(Driver):
     program = "opencode"
-    page = 50_000
-    unit = "bytes"
     tool = "parler_{}"
     file = ".config/opencode/opencode.jsonc"
 
@@ -209,14 +190,11 @@ class OpenCode(Driver):
         del url
         return {"OPENCODE_DISABLE_MODELS_FETCH": "1"}
 
-    def allow(self, sandbox: Sandbox, tools: Sequence[str]) -> None:
-        rules = {"*": "ask", **{self.tool.format(tool): "allow" for tool in tools}}
-        sandbox.changes(sandbox.file, permission=rules)
-
     def words(self, prompt: str) -> Sequence[str]:
         return ("run", prompt)
 
-    def again(self, prompt: str) -> Sequence[str]:
+    def again(self, prompt: str, home: Path) -> Sequence[str]:
+        del home
         return ("run", "--continue", prompt)
 
 
@@ -237,7 +215,6 @@ class Kilo(OpenCode):
 
 class QwenCode(Driver):
     program = "qwen"
-    page = 27_000
 
     def files(self, url: str, folder: Path) -> Files:
         del url, folder
@@ -251,28 +228,16 @@ class QwenCode(Driver):
     def variables(self, url: str) -> Variables:
         return {"OPENAI_API_KEY": "of-no-use", "OPENAI_BASE_URL": f"{url}/v1", "OPENAI_MODEL": "scripted"}
 
-    def allow(self, sandbox: Sandbox, tools: Sequence[str]) -> None:
-        sandbox.changes(sandbox.file, permissions={"allow": [self.tool.format(tool) for tool in tools]})
-
     def words(self, prompt: str) -> Sequence[str]:
         return ("-p", prompt)
 
-    def again(self, prompt: str) -> Sequence[str]:
+    def again(self, prompt: str, home: Path) -> Sequence[str]:
+        del home
         return ("--continue", "-p", prompt)
-
-    def finds(self, request: Request, tool: str) -> Block | None:
-        name = self.tool.format(tool)
-        seen = any(name in result for result in request.results)
-        return None if seen else calls("tool_search", query=f"select:{name}")
-
-    def block(self, call: Block) -> Block:
-        return calls("tool_call", name=self.tool.format(call.tool), arguments=dict(call.arguments))
 
 
 class Copilot(Driver):
     program = "copilot"
-    page = 20_000
-    unit = "bytes"
     tool = "parler-{}"
 
     def files(self, url: str, folder: Path) -> Files:
@@ -282,22 +247,20 @@ class Copilot(Driver):
     def variables(self, url: str) -> Variables:
         return {"COPILOT_PROVIDER_BASE_URL": f"{url}/v1", "COPILOT_MODEL": "gpt-4", "COPILOT_OFFLINE": "true"}
 
-    def allow(self, sandbox: Sandbox, tools: Sequence[str]) -> None:
-        approvals = [{"kind": "mcp", "serverName": "parler", "toolName": tool} for tool in tools]
-        locations = {str(sandbox.folder): {"tool_approvals": approvals}}
-        sandbox.writes(".copilot/permissions-config.json", json.dumps({"locations": locations}))
-
     def words(self, prompt: str) -> Sequence[str]:
-        return ("--no-color", "-p", prompt)
+        return ("--no-color", *self._allowed(), "-p", prompt)
 
-    def again(self, prompt: str) -> Sequence[str]:
-        return ("--no-color", "--continue", "-p", prompt)
+    def again(self, prompt: str, home: Path) -> Sequence[str]:
+        del home
+        return ("--no-color", *self._allowed(), "--continue", "-p", prompt)
+
+    def _allowed(self) -> list[str]:
+        # It keeps its permissions by folder, so `parler connect` sets none and names these options.
+        return [f"--allow-tool=parler({tool})" for tool in MESSAGING]
 
 
 class ClineCli(Driver):
     program = "cline"
-    page = 7_500
-    unit = "json"
     tool = "parler__{}"
 
     def files(self, url: str, folder: Path) -> Files:
@@ -314,12 +277,15 @@ class ClineCli(Driver):
         return ("--json", "-P", "openai-compatible", prompt)
 
     def text(self, result: str) -> str:
-        return "".join(part["text"] for part in json.loads(result)["content"])
+        try:
+            return "".join(part["text"] for part in json.loads(result)["content"])
+        except json.JSONDecodeError:
+            # It cut out the middle, and this is what the model is given.
+            return result
 
 
 class Droid(Driver):
     program = "droid"
-    page = 39_000
     tool = "parler___{}"
 
     def files(self, url: str, folder: Path) -> Files:
@@ -332,18 +298,24 @@ class Droid(Driver):
             "provider": "generic-chat-completion-api",
             "maxOutputTokens": 8192,
         }
-        return {".factory/settings.json": json.dumps({"customModels": [model]})}
+        # Else a run begins its first turn without waiting for servers, and its model may be offered none of our tools.
+        return {".factory/settings.json": json.dumps({"customModels": [model], "blockOnMcpLoad": True})}
 
     def variables(self, url: str) -> Variables:
-        del url
-        return {"FACTORY_AIRGAP_ENABLED": "true", "FACTORY_DROID_AUTO_UPDATE_ENABLED": "false"}
+        # It asks its maker's server about a conversation before it goes on with it, and does so when that knows none.
+        return {
+            "FACTORY_API_KEY": "of-no-use",
+            "FACTORY_API_BASE_URL": url,
+            "FACTORY_APP_BASE_URL": url,
+            "FACTORY_DROID_AUTO_UPDATE_ENABLED": "false",
+        }
 
     def words(self, prompt: str) -> Sequence[str]:
         return ("exec", "-m", "custom:scripted-0", prompt)
 
-    def allow(self, sandbox: Sandbox, tools: Sequence[str]) -> None:
-        levels = {"parler": {"tools": dict.fromkeys(tools, "low")}}
-        sandbox.changes(sandbox.somebody.user / ".factory" / "settings.json", mcpAutonomyOverrides=levels)
+    def again(self, prompt: str, home: Path) -> Sequence[str]:
+        (session,) = (home / ".factory" / "sessions").rglob("*.jsonl")
+        return ("exec", "-m", "custom:scripted-0", "-s", session.stem, prompt)
 
     def finds(self, request: Request, tool: str) -> Block | None:
         name = self.tool.format(tool)
@@ -352,8 +324,6 @@ class Droid(Driver):
 
 class Grok(Driver):
     program = "grok"
-    page = 19_500
-    unit = "bytes"
     tool = "parler__{}"
 
     def files(self, url: str, folder: Path) -> Files:
@@ -375,10 +345,6 @@ context_window = 200000
         del url
         return {"GROK_DISABLE_AUTOUPDATER": "1", "GROK_TELEMETRY_ENABLED": "0"}
 
-    def allow(self, sandbox: Sandbox, tools: Sequence[str]) -> None:
-        rules = [f"MCPTool({self.tool.format(tool)})" for tool in tools]
-        sandbox.writes(".grok/config.toml", f"\n[permission]\nallow = {json.dumps(rules)}\n", more=True)
-
     def finds(self, request: Request, tool: str) -> Block | None:
         seen = any(self.tool.format(tool) in result for result in request.results)
         return None if seen else calls("search_tool", query=tool.replace("_", " "), limit=10)
@@ -393,10 +359,17 @@ context_window = 200000
     def words(self, prompt: str) -> Sequence[str]:
         return ("-p", prompt)
 
+    def again(self, prompt: str, home: Path) -> Sequence[str]:
+        del home
+        return ("--continue", "-p", prompt)
+
 
 class Kimi(Driver):
     program = "kimi"
-    page = 49_000
+
+    def files(self, url: str, folder: Path) -> Files:
+        del url, folder
+        return {".kimi-code/mcp.json": "{}"}
 
     def variables(self, url: str) -> Variables:
         return {
@@ -410,7 +383,8 @@ class Kimi(Driver):
     def words(self, prompt: str) -> Sequence[str]:
         return ("-p", prompt)
 
-    def again(self, prompt: str) -> Sequence[str]:
+    def again(self, prompt: str, home: Path) -> Sequence[str]:
+        del home
         return ("--continue", "-p", prompt)
 
     def text(self, result: str) -> str:

@@ -104,6 +104,8 @@ def _cache() -> Path:
 
 CACHE: Final = _cache()
 """Where the programs are kept. Asked once, because tests run with a HOME of their own."""
+LEFT_OUT: Final = os.environ.get("PARLER_HOSTS") == "0"
+"""Whether somebody wants no hosts in this run. Asked once, because tests run without what the environment says."""
 
 
 def supported() -> bool:
@@ -123,7 +125,7 @@ def file_of(program: Program) -> Path:
 
 def missing(name: str) -> str | None:
     """Why the program cannot be asked here, or `None` when it can."""
-    if os.environ.get("PARLER_HOSTS") == "0":
+    if LEFT_OUT:
         return f"{name}: PARLER_HOSTS=0"
     if not supported():
         return f"{name}: the tests know its package for Linux on x86-64 alone"

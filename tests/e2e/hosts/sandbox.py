@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -31,20 +31,6 @@ OFFLINE: Final[Variables] = {
 """A proxy at the port of `discard`, where nobody listens: what a host asks of the world is refused at once."""
 OTHER: Final[dict[str, Any]] = {"command": "/nonexistent/weather-server", "args": ["--city", "Zürich"]}
 """A server that somebody has configured and that does not start."""
-
-
-def _grok(command: str, *arguments: str) -> tuple[str, str]:
-    entry = f"command = {json.dumps(command)}\nargs = {json.dumps(arguments)}"
-    return ".grok/config.toml", f"\n[mcp_servers.parler]\n{entry}\nstartup_timeout_sec = 20\n"
-
-
-def _kimi(command: str, *arguments: str) -> tuple[str, str]:
-    entry = {"transport": "stdio", "command": command, "args": arguments}
-    return ".kimi-code/mcp.json", json.dumps({"mcpServers": {"parler": entry}})
-
-
-BY_HAND: Final[dict[str, Callable[..., tuple[str, str]]]] = {"grok": _grok, "kimi": _kimi}
-"""Hosts that `parler connect` does not know: the file, and what is to stand in it."""
 
 
 class Sandbox:
@@ -76,28 +62,17 @@ class Sandbox:
         assert self.remove() == before
         self._connect("added")
 
-    def wire(self) -> None:
-        """Wire the host as `parler connect` does, or by hand where it does not know the host."""
-        by_hand = BY_HAND.get(self.program.host)
-        if by_hand is None:
-            self._connect("added")
-        else:
-            # It puts the program in its place that the entry names.
-            self.somebody.asks("daemon", "start")
-            file, text = by_hand(*self.entry_command())
-            self.writes(file, text, more=True)
+    def allow(self) -> None:
+        """Wire the host, and let it use the tools that read and talk without asking, where that has a setting."""
+        document = self.somebody.asks("connect", self.program.host, "--allow", "--yes")
+        assert [outcome["status"] for outcome in document["hosts"]] == ["added"], document
+        assert {outcome["status"] for outcome in document["allowed"]} <= {"added", "skipped"}, document
 
-    def writes(self, path: str, text: str, *, more: bool = False) -> None:
-        """Let a file of HOME hold that, or that `more`."""
+    def writes(self, path: str, text: str) -> None:
+        """Let a file of HOME hold that."""
         file = self.somebody.user / path
         file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("a" if more else "w", encoding="utf-8") as open_file:
-            open_file.write(text)
-
-    def changes(self, file: Path, **settings: Any) -> None:
-        """Let a file of JSON hold these settings too."""
-        document = json.loads(file.read_text(encoding="utf-8"))
-        file.write_text(json.dumps({**document, **settings}, indent=2), encoding="utf-8")
+        file.write_text(text, encoding="utf-8")
 
     def remove(self) -> bytes:
         """Take our entry out again; what the file holds then."""
@@ -160,8 +135,7 @@ class Sandbox:
         """How Parler is started, as `connect --print` says it."""
         (printed,) = self.somebody.asks("connect", "--print", "claude-code")["hosts"]
         entry = json.loads(printed["snippet"])["mcpServers"]["parler"]
-        host = self.program.host or "claude-code"
-        return [entry["command"], *(host if word == "claude-code" else word for word in entry["args"])]
+        return [entry["command"], *entry["args"]]
 
     def _connect(self, expected: str) -> bytes:
         (outcome,) = self.somebody.asks("connect", self.program.host)["hosts"]

@@ -23,25 +23,20 @@ from tests.e2e.hosts.sandbox import Sandbox
 from tests.support.dialects.blocks import Block, Request, says
 from tests.support.model_server import ModelServer, Script, scripted_model
 from tests.support.processes import Somebody
-from tests.support.reader import Reading, read
+from tests.support.reader import brought_nothing, error_in
 
 T = TypeVar("T")
 Talk = Generator[Block, str, None]
 
-ALLOWED: Final = (
-    "parler_open_session",
-    "parler_join_session",
-    "parler_send",
-    "parler_recv",
-    "parler_handoff",
-    "parler_rooms",
-)
-"""What the person lets a host call unasked: the tools of a conversation, and none that decides about anybody."""
 LIMIT_S: Final = 120.0
 """For one run. The slowest takes 20 s from its start to its end on two busy cores."""
 _LOOK_S: Final = 0.2
+_MOST_CALLS: Final = 40
+"""Of one seat. The longest talk makes ten; more is a model that is led in a circle."""
 _SHOWN: Final = 4_000
 """Characters from the end of what a program printed, for a failure."""
+_LAST: Final = 6
+"""Calls that are shown for a failure, the last ones."""
 
 
 class Heard(NamedTuple):
@@ -51,12 +46,14 @@ class Heard(NamedTuple):
     text: str
 
     @property
-    def reading(self) -> Reading:
-        return read(self.text)
+    def is_wasted(self) -> bool:
+        """Whether it was refused, or a read that brought nothing."""
+        return error_in(self.text) is not None or brought_nothing(self.text)
 
 
 class Seat:
-    """One host, wired and allowed. `heard` has what its model called and was given, over all runs."""
+    """One host, wired and allowed. `heard` has what its model called and was given, over all runs; `finished` says
+    that the talk of the last one came to its end."""
 
     def __init__(self, somebody: Somebody, driver: Driver, model: ModelServer) -> None:
         self.driver = driver
@@ -66,16 +63,18 @@ class Seat:
         for path, text in driver.files(model.url, self._sandbox.folder).items():
             self._sandbox.writes(path, text)
         driver.connect(self._sandbox)
-        driver.allow(self._sandbox, ALLOWED)
         self._numbers = itertools.count(1)
+        self.finished = False
 
     @contextmanager
     def runs(self, talk: Talk, *, again: bool = False) -> Iterator[Run]:
         """The host with a first prompt, and a model that says `talk`; with `again`, the conversation of the run before
         goes on. What is left of it at the end is killed."""
+        self.finished = False
         self.model.play(lambda request: self._voice(talk, request))
-        out = self._sandbox.somebody.user / f"{self.driver.program}-{next(self._numbers)}.out"
-        words = self.driver.again("Go on.") if again else self.driver.words("Go on.")
+        home = self._sandbox.somebody.user
+        out = home / f"{self.driver.program}-{next(self._numbers)}.out"
+        words = self.driver.again("Go on.", home) if again else self.driver.words("Go on.")
         child = self._sandbox.begins(words, out, self.driver.variables(self.model.url))
         run = Run(self, child, out)
         try:
@@ -85,7 +84,7 @@ class Seat:
 
     def wasted(self) -> list[Heard]:
         """The calls that brought nothing: refused, the same again with the same answer, or a read without anything."""
-        found = [each for each in self.heard if each.reading.error is not None or each.reading.says_nothing]
+        found = [each for each in self.heard if each.is_wasted]
         for before, after in itertools.pairwise(self.heard):
             same = (before.call.tool, before.call.arguments) == (after.call.tool, after.call.arguments)
             if same and before.text == after.text:
@@ -102,9 +101,11 @@ class Seat:
                 request = yield [self.driver.block(block) if block.tool else block]
                 text = "\n".join(self.driver.text(result) for result in request.results[known:])
                 self.heard.append(Heard(block, text))
-                assert read(text).error is None, text
+                assert error_in(text) is None, text
+                assert len(self.heard) < _MOST_CALLS, "it is led in a circle"
                 block = talk.send(text)
         except StopIteration:
+            self.finished = True
             yield [says("done")]
 
 
@@ -123,6 +124,7 @@ class Run:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"it did not end in {LIMIT_S:.0f} s\n{self}") from None
         self._check()
+        assert self._seat.finished, f"it ended before its model had said all\n{self}"
 
     def gets(self, come: queue.Queue[T]) -> T:
         """The next thing that a talk of this run, or of one beside it, puts there. Fails when the program ends."""
@@ -145,7 +147,9 @@ class Run:
 
     def __str__(self) -> str:
         printed = self._out.read_text(encoding="utf-8", errors="replace")[-_SHOWN:]
-        heard = [f"{each.call.tool} {dict(each.call.arguments)}\n{each.text[:1000]}" for each in self._seat.heard]
+        heard = [
+            f"{each.call.tool} {dict(each.call.arguments)}\n{each.text[:1000]}" for each in self._seat.heard[-_LAST:]
+        ]
         beside = [f"{sorted(each.tools)}: {list(each.users)[-1:]}" for each in self._seat.model.beside]
         name = self._seat.driver.program
         return "\n".join(

@@ -8,17 +8,17 @@ names of others, and which call comes next.
 from __future__ import annotations
 
 import queue
-import re
 import threading
 from typing import Final
 
 import pytest
 
+from mcp_server.heard import Part, hear
 from tests.e2e.hosts.drivers import DRIVERS, Driver
 from tests.e2e.hosts.seat import LIMIT_S, Seat, Talk, seated
 from tests.support.dialects.blocks import Block, calls
 from tests.support.processes import Somebody
-from tests.support.reader import Part, Reading, key_in, read
+from tests.support.reader import key_in, named_calls
 
 pytestmark = pytest.mark.e2e
 
@@ -27,8 +27,9 @@ QUESTION: Final = "Which store holds the tokens?"
 ANSWER: Final = "The keyring."
 NEXT: Final = "Wire the login page."
 SUMMARY: Final = "Rotation works."
-_CODE: Final = re.compile(r"[Yy]our code is ([0-9A-HJKMNP-TV-Z]{4})\b")
 
+OPENS: Final = ("connected", "tools", "call", "opens")
+JOINS: Final = ("joins",)
 PAIRS: Final = [(opener, DRIVERS[(index + 1) % len(DRIVERS)]) for index, opener in enumerate(DRIVERS)]
 
 
@@ -42,26 +43,26 @@ class Table:
         self.codes: queue.Queue[str] = queue.Queue()
 
 
-def next_call(reading: Reading, last: Block | None = None) -> Block:
+def next_call(text: str, last: Block | None = None) -> Block:
     """The call that a text names last; where it names none, the one before."""
-    named = [*([last] if last else []), *reading.calls]
-    assert named, reading.ours
+    named = [*([last] if last else []), *named_calls(text)]
+    assert named, text
     return named[-1]
 
 
 def other(parts: list[Part]) -> Part | None:
     """What somebody else wrote, other than the recap."""
-    return next((part for part in parts if part.author != "you" and "opening recap" not in part.head), None)
+    return next((part for part in parts if part.author != "you" and "opening recap" not in part.facts), None)
 
 
 def opens(table: Table) -> Talk:
     table.up.wait()
     text = yield calls("parler_open_session", topic="auth", context=RECAP)
     table.keys.put(key_in(text))
-    wait = next_call(read(text))
-    while (question := other(read(text).parts)) is None:
+    wait = next_call(text)
+    while (question := other(hear(text).parts)) is None:
         text = yield wait
-        wait = next_call(read(text), wait)
+        wait = next_call(text, wait)
     assert question.text == QUESTION
     yield calls("parler_send", text=ANSWER)
     yield calls("parler_handoff", **{"for": question.author, "summary": SUMMARY, "next": NEXT})
@@ -70,23 +71,23 @@ def opens(table: Table) -> Talk:
 def joins(table: Table) -> Talk:
     table.up.wait()
     text = yield calls("parler_join_session", key=table.keys.get(timeout=LIMIT_S))
-    code = _CODE.search(read(text).ours)
-    assert code is not None, text
-    table.codes.put(code[1])
-    wait = next_call(read(text))
-    while not read(text).parts:
+    code = hear(text).join_code
+    assert code, text
+    table.codes.put(code)
+    wait = next_call(text)
+    while not hear(text).parts:
         text = yield wait
-        wait = next_call(read(text), wait)
-    (recap,) = read(text).parts
+        wait = next_call(text, wait)
+    (recap,) = hear(text).parts
     assert recap.text == RECAP
     yield calls("parler_send", text=QUESTION)
     heard: list[Part] = []
-    while not any("hands the turn to you" in part.head for part in heard):
+    while not any(part.turn_to == "you" for part in heard):
         text = yield wait
-        wait = next_call(read(text), wait)
-        heard += read(text).parts
+        wait = next_call(text, wait)
+        heard += hear(text).parts
     assert [part.text for part in heard] == [ANSWER, NEXT, SUMMARY]
-    assert {part.author for part in heard if part.head.count("summary") == 0} == {recap.author}
+    assert {part.author for part in heard if part.author} == {recap.author}
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,7 @@ def joins(table: Table) -> Talk:
         pytest.param(
             opener,
             joiner,
-            marks=[pytest.mark.proves(opener.host, "opens"), pytest.mark.proves(joiner.host, "joins")],
+            marks=[pytest.mark.proves(opener.host, *OPENS), pytest.mark.proves(joiner.host, *JOINS)],
             id=f"{opener.program}-{joiner.program}",
         )
         for opener, joiner in PAIRS

@@ -56,5 +56,5 @@ def test_its_model_is_offered_our_tools_and_calls_one(somebody: Somebody) -> Non
         opencode.asks("run", "go on", variables={"OPENCODE_DISABLE_MODELS_FETCH": "1"})
     assert {"parler_parler_send", "parler_parler_recv", "parler_parler_approve"} <= set(model.offered())
     (opened,) = model.tool_results(1)
-    assert "is open and is your active session" in opened
+    assert "your active session now" in opened
     assert somebody.asks("daemon", "status")["rooms"] == 1

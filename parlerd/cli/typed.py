@@ -1,0 +1,63 @@
+"""A refusal of a parameter, in the words that the person typed.
+
+The daemon checks parameters against the operation's types and names a field of them (`$.ttl_ms`); a person typed
+`--ttl`. Here the field becomes the option or argument that filled it, and the rule becomes a sentence. Not here: rules.
+Above: `main`. Below: the parser of the command. Invariant: what is not understood is passed on as it came.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from parlerd.core.errors import ParlerError
+
+if TYPE_CHECKING:
+    from argparse import Action
+    from collections.abc import Sequence
+
+_RULE: Final = re.compile(r"Expected `(\w+)` (of length )?([<>]=?) (-?\d+) - at `\$\.(\w+)[^`]*`\Z")
+_SIGNS: Final = re.compile(r"\[A-Za-z0-9([^\]]+)\]")
+_SHAPE: Final = re.compile(r"Expected .+ - at `\$\.(\w+)[^`]*`\Z", re.DOTALL)
+_INSIDE: Final = {"for_": "whom", "key": "session_key"}
+"""Fields whose argument has another name, because a word of Python or an option everywhere is in the way."""
+
+
+def as_typed(error: ParlerError, actions: Sequence[Action]) -> ParlerError:
+    """The error, or the same one about the option or argument among `actions` that its field came from."""
+    found = _SHAPE.match(error.message) if error.code == "invalid_param" else None
+    if found is None:
+        return error
+    field = found[1]
+    action = _action_of(field, actions)
+    if action is None:
+        return error
+    shown = max(action.option_strings, key=len) if action.option_strings else str(action.metavar or action.dest)
+    details = {**error.details, "param": shown}
+    return ParlerError(error.code, f"{shown} {_rule(error.message, field)}.", hint=error.hint, **details)
+
+
+def _action_of(field: str, actions: Sequence[Action]) -> Action | None:
+    wanted = (field, field.removesuffix("_ms"), _INSIDE.get(field, field))
+    # A positional argument before an option of the same name: `revoke KEY` and `--key`.
+    ordered = sorted(actions, key=lambda action: bool(action.option_strings))
+    return next((action for action in ordered if action.dest in wanted), None)
+
+
+def _rule(message: str, field: str) -> str:
+    rule = _RULE.match(message)
+    if rule is None:
+        signs = _SIGNS.search(message)
+        return f"may hold ASCII letters, digits and {' '.join(signs[1])} alone" if signs else "does not fit"
+    kind, length, comparison, limit = rule[1], rule[2], rule[3], int(rule[4])
+    most = comparison[0] == "<"
+    if comparison in "<>":
+        limit += -1 if most else 1
+    if length:
+        if not most and limit == 1:
+            return "is empty"
+        unit = "characters" if kind == "str" else "values"
+        return f"has at {'most' if most else 'least'} {limit} {unit}"
+    if field.endswith("_ms"):
+        return f"is at {'most' if most else 'least'} {limit / 1000:g} seconds"
+    return f"is at {'most' if most else 'least'} {limit}"

@@ -1,0 +1,77 @@
+"""The one table of characters that hide, reorder or do something, for the fence around text and for terminals.
+
+`CONTROL`, `BIDIRECTIONAL` and `INVISIBLE` are the insides of a character class each; together they hold every character
+of the categories Cc, Cf, Cs, Zl and Zp, and every one that Unicode calls ignorable. `kind_of` says which kind one
+character is where it stands. Not here: how a hidden character is shown. Above: `mcp_server.fence`,
+`parlerd.cli.printable`. Invariant: what is not in the table can be seen, or is a blank with a width.
+
+A joiner is the one kind that depends on its neighbours: it shapes emoji and several scripts, and hides nothing there.
+Anywhere else, and behind another joiner of its kind, it is invisible. A terminal, whose widths nobody can rely on, gets
+no joiner but the selector of a pictograph.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+CONTROL: Final = "\x00-\x08\x0b-\x1f\x7f-\x9f"
+"""C0 without tab and newline, which every surface handles apart, DEL, and C1."""
+
+BIDIRECTIONAL: Final = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+
+JOINERS: Final = "\u200c\u200d\ufe0e\ufe0f"
+
+INVISIBLE: Final = (
+    "\xad\u034f\u06dd\u070f\u08e2"  # soft hyphen, grapheme joiner, Arabic and Syriac marks that are formats
+    "\u0600-\u0605\u0890\u0891"
+    "\u115f\u1160\u17b4\u17b5\u180b-\u180f"  # fillers and Mongolian selectors: no glyph at all
+    "\u200b\u2028\u2029\u2060-\u2065\u206a-\u206f"  # zero width, separators that break lines unseen
+    "\u2800\u3164\ufe00-\ufe0d\ufeff\uffa0\ufff0-\ufffb"  # blanks that are no spaces, selectors, byte order mark
+    "\ud800-\udfff"  # half a character: bytes that were not UTF-8
+    "\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0000-\U000e0fff"  # tags and further selectors: text that nothing shows
+)
+
+HIDDEN: Final = CONTROL + BIDIRECTIONAL + INVISIBLE + JOINERS
+"""All of them, a joiner wherever it stands."""
+
+MARKS: Final = "\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
+"""Marks that stand on the character before them, and pile up."""
+
+PICTOGRAPHS: Final = "\u203c\u2049\u2139\u2190-\u27ff\u2900-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001faff"
+"""What a selector gives its colour or takes it, and what is joined to one picture. U+2800 to U+28FF are Braille."""
+
+_JOINING: Final = (
+    "\u0600-\u08ff"  # Arabic and what is written like it
+    "\u0900-\u0dff\u0f00-\u109f\u1780-\u18af\u1b00-\u1c4f"  # from India to Mongolia and Bali
+    "\ua8e0-\ua8ff\ua980-\ua9ff\uaa60-\uaa7f\U00011000-\U000114ff"
+)
+"""Scripts in which a joiner or non-joiner changes the letters beside it."""
+
+_NO_LETTER: Final = f"(?:(?<![{_JOINING}])|(?<=[{HIDDEN}]))"
+_LOOSE: Final = {
+    "\u200c": f"{_NO_LETTER}\u200c",
+    "\u200d": f"(?<![{PICTOGRAPHS}])(?<![{PICTOGRAPHS}]\ufe0f){_NO_LETTER}\u200d",
+    "\ufe0e": f"(?<![{PICTOGRAPHS}])\ufe0e",
+    "\ufe0f": f"(?<![{PICTOGRAPHS}])\ufe0f",
+}
+LOOSE: Final = {joiner: re.compile(pattern) for joiner, pattern in _LOOSE.items()}
+"""Each joiner where nothing stands before it that it could shape. It looks two characters back."""
+HIDDEN_HERE: Final = re.compile(
+    f"(?P<control>[{CONTROL}])"
+    f"|(?P<bidirectional>[{BIDIRECTIONAL}])"
+    f"|(?P<invisible>[{INVISIBLE}]|{'|'.join(_LOOSE.values())})"
+)
+"""One hidden character where it stands in a text; the group that matched is its kind. It looks two characters back."""
+
+
+def kind_of(char: str, before: str = "") -> str | None:
+    """What kind of hidden character this is behind the characters `before`, of which two are looked at; None for one
+    that can be seen.
+
+    `control`, `bidirectional` or `invisible`. Tab and newline are none of them.
+    """
+    before = before[-2:]
+    found = HIDDEN_HERE.match(before + char, len(before))
+    return None if found is None else found.lastgroup
