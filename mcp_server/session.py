@@ -31,7 +31,10 @@ from mcp_server import envelope, static
 from mcp_server.calls import Calls, Held
 from mcp_server.port import EnginePort, Say
 from mcp_server.ringing import NO_BELLS, Bell, watch
+from mcp_server.tools.failures import failure
+from mcp_server.tools.results import Scribe
 from mcp_server.window import LONGEST, REPLAY_SECONDS, Window, as_named, lost_writes
+from parlerd.core.errors import ParlerError
 from parlerd.core.model import Millis, label, slug
 from parlerd.engine.callers import Caller
 from parlerd.operations.traits import UNMEASURED, HostTraits
@@ -48,6 +51,9 @@ METHOD_NOT_FOUND: Final = -32601
 UNSUPPORTED_VERSION: Final = -32022
 KNOCK_SECONDS: Final = 1.0
 """A window that stays this long after its handshake is no health check: it knocks with the key it came with."""
+MAX_REQUEST: Final = 1024 * 1024
+"""Bytes of one request: a message of the largest size, with each character escaped, fits. Taken apart it may be tens of
+times as much, and the loop waits meanwhile."""
 MAX_CONVERSATIONS: Final = 64
 """Further conversations of one window that are kept at once."""
 _QUEUE: Final = 16
@@ -58,6 +64,28 @@ def _no_words(pid: int) -> Sequence[str]:
     """For hosts of which nobody looks at the command line."""
     del pid
     return ()
+
+
+class _Head(msgspec.Struct):
+    """What of a request is looked at before it is taken apart."""
+
+    id: str | int | None = None
+    method: str | None = None
+
+
+_HEAD: Final = msgspec.json.Decoder(_Head)
+
+
+def _decoded(line: bytes) -> object:
+    """A line as a value. Many small objects would be looked through by the collector again and again meanwhile, which
+    takes far longer than making them; none of them can be garbage yet."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return msgspec.json.decode(line)
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class _Sdk(Protocol):
@@ -220,8 +248,11 @@ class _Session:
     # -- from the host -----------------------------------------------------------------------------------------
 
     async def _take(self, line: bytes, to_sdk: trio.MemorySendChannel[Message], nursery: trio.Nursery) -> None:
+        if len(line) > MAX_REQUEST:
+            await self._refuse_large(line)
+            return
         try:
-            message = msgspec.json.decode(line)
+            message = _decoded(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             await self._refuse(None, PARSE_ERROR, "This line is not JSON.")
             return
@@ -257,6 +288,23 @@ class _Session:
         finally:
             self._running.discard(id)
             self._held.free(id)
+
+    async def _refuse_large(self, line: bytes) -> None:
+        """Answer a line that is too long to be taken apart."""
+        try:
+            head = _HEAD.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            await self._refuse(None, PARSE_ERROR, "This line is not a JSON-RPC request.")
+            return
+        said = f"The request has {len(line)} bytes; one has at most {MAX_REQUEST}."
+        if head.id is None:
+            return  # an answer or a notification: nobody waits for a word about it
+        if head.method == "tools/call":
+            text = failure(ParlerError("text_too_long", said), Scribe())
+            result = {"content": [{"type": "text", "text": f"{text}\n"}], "isError": True}
+            await self._answer_call(head.id, msgspec.json.encode(result))
+        else:
+            await self._refuse(head.id, INVALID_REQUEST, said)
 
     async def _request(
         self, id: str | int, method: str, message: Message, to_sdk: trio.MemorySendChannel[Message]

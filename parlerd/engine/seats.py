@@ -240,7 +240,8 @@ class Seats:
         last = Millis(max(last, *(caller.last_act for caller in mine)))
         if any(caller.waiting for caller in mine):
             return "waiting", last
-        return ("active" if self._clock.now() - last < ACTIVE_MS else "idle"), last
+        # Either way: who acted while the clock stood ahead is not active for years.
+        return ("active" if abs(self._clock.now() - last) < ACTIVE_MS else "idle"), last
 
     def _acts_as(self, caller: Caller) -> AgentId | None:
         """A connection's agent. A window that came back after a restart has its lease before its first call."""

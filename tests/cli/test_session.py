@@ -181,6 +181,14 @@ def test_the_pending_notice_shows_the_code_alone_on_its_line(shell: Shell) -> No
     assert "K7QM" in ran.stdout.splitlines()
 
 
+def test_a_join_whose_code_is_withheld_says_where_it_is_seen(shell: Shell) -> None:
+    shell.daemon.answers("session.join", joined("pending", code=None, hint="See it in a terminal of your own."))
+    ran = shell.run("session", "join", "A3KE7DJR")
+    assert ran.code == 4
+    assert "See it in a terminal of your own." in ran.stdout
+    assert "this code" not in ran.stdout
+
+
 def test_a_denied_join_exits_1_with_the_join_document(shell: Shell) -> None:
     shell.daemon.answers("session.join", joined("denied"))
     ran = shell.run("session", "join", "A3KE7DJR", "--json")

@@ -20,7 +20,7 @@ from parlerd import process
 from parlerd.client import connect, launch
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
-from parlerd.paths import Home
+from parlerd.paths import STARTED_BELOW, Home, prepare
 from tests.support import fake_daemon
 from tests.support.wire_client import short_home
 
@@ -102,9 +102,26 @@ def test_a_started_daemon_has_a_fixed_environment_directory_mask_and_session(
         assert os.getsid(client.daemon_pid) == client.daemon_pid != os.getsid(0)
     directory, environment, mask = (home.root / "started").read_text().splitlines()
     assert directory == "/"
-    assert set(environment.split()) <= {"HOME", "LANG", "LC_CTYPE", "PATH"}
+    assert set(environment.split()) <= {"HOME", "LANG", "LC_CTYPE", "PATH", STARTED_BELOW}
     assert mask == "77"
     assert (home.log.stat().st_mode & 0o777) == 0o600
+
+
+def test_a_daemon_is_told_that_an_agent_host_is_above_who_starts_it(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(STARTED_BELOW, "agent")
+    with connect(home, spawn=spawning(home)):
+        assert STARTED_BELOW in (home.root / "started").read_text().splitlines()[1].split()
+
+
+def test_the_holder_of_a_home_is_a_daemon_that_lives(home: Home) -> None:
+    prepare(home)
+    assert launch.holder(home) == 0
+    for said in ("", "no pid", "999999999", "1", str(os.getpid())):
+        home.lock.write_text(said)
+        # This process lives, and is no daemon: the pid was another's before.
+        assert launch.holder(home) == 0
 
 
 def test_a_daemon_that_cannot_start_is_reported_with_the_last_line_of_its_log(home: Home) -> None:

@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from parlerd.identity import codes
+from parlerd.paths import STARTED_BELOW
 from tests.support.mcp_windows import window
 from tests.support.processes import CAP_LOOKING, Somebody, can_drop, environment_of, without
 
@@ -27,8 +28,8 @@ SPOILED = {
     "HTTPS_PROXY": "http://nowhere",
 }
 """What must not reach the daemon from whoever starts it."""
-FIXED = {"HOME", "LANG", "PATH", "LC_CTYPE"}
-"""LC_CTYPE is set by the interpreter itself in the C locale."""
+FIXED = {"HOME", "LANG", "PATH", "LC_CTYPE", STARTED_BELOW}
+"""LC_CTYPE is set by the interpreter itself in the C locale. That an agent host is above is ours to say."""
 TEXT = "the body of a message that nobody but its readers may see"
 
 

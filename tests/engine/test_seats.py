@@ -662,6 +662,9 @@ def test_presence_is_derived_from_connections_and_acts() -> None:
             assert await presence() == ("active", began)
             served.world.clock.move(seconds=61)
             assert await presence() == ("idle", began)
+            served.world.clock.move(seconds=-10 * 86_400)
+            assert await presence() == ("idle", began)
+            served.world.clock.move(seconds=10 * 86_400)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(partial(bob.recv, wait=60))
                 await trio.testing.wait_all_tasks_blocked()

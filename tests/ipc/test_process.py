@@ -47,8 +47,9 @@ def agent_host(pid: int) -> str:
 def no_agent_here() -> None:
     """Skip where the tests themselves run below an agent host: nothing could be told apart."""
     with running([sys.executable, "-c", WAIT]) as child:
-        if agent_host(child.pid):
-            pytest.skip("an agent host is among the ancestors of this test run")
+        facts = process.facts_of(child.pid, HOSTS)
+        if facts.agent_host or facts.editor:
+            pytest.skip("an agent host or an editor is among the ancestors of this test run")
 
 
 @pytest.mark.usefixtures("no_agent_here")
@@ -213,6 +214,13 @@ def test_a_name_with_parentheses_and_spaces_does_not_confuse_the_look(tmp_path: 
         assert process.program_of(child.pid) == "a) S 1 (b"
         assert process.facts_of(child.pid, HOSTS).terminal is False
         assert process.is_alive(child.pid)
+
+
+def test_the_commands_of_one_shell_are_one_group() -> None:
+    with running([sys.executable, "-c", WAIT]) as child:
+        assert process.group_of(child.pid) == child.pid
+    assert process.group_of(os.getpid()) == os.getsid(0)
+    assert process.group_of(0) == process.group_of(2**30) == 0
 
 
 def test_a_controlling_terminal_is_seen() -> None:

@@ -10,7 +10,7 @@ import trio
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from mcp_server import static
-from mcp_server.session import KNOCK_SECONDS, MAX_CONVERSATIONS, McpHost
+from mcp_server.session import INVALID_REQUEST, KNOCK_SECONDS, MAX_CONVERSATIONS, MAX_REQUEST, PARSE_ERROR, McpHost
 from mcp_server.window import REPLAY_SECONDS
 from parlerd.core.errors import ERRORS, ParlerError, Refused
 from parlerd.core.model import RoomId
@@ -572,6 +572,26 @@ def test_a_host_that_reads_no_answers_is_held_back_and_served_in_full_once_it_re
                 for _ in range(asked):
                     assert "method" not in await host.hear()
                 await done.wait()
+
+    run(main)
+
+
+def test_a_request_that_is_too_long_is_answered_without_being_taken_apart() -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        async with hosted(engine) as host:
+            await host.begin()
+            params = b'{"name":"parler_send","arguments":{"text":[' + b"[]," * (MAX_REQUEST // 3) + b"1]}}"
+            for method, end in (("tools/call", b"}"), ("resources/read", b"}"), ("tools/call", b"")):
+                await host.say(b'{"jsonrpc":"2.0","id":77,"method":"%s","params":' % method.encode() + params + end)
+                answer = await host.hear()
+                if not end:
+                    assert answer["error"]["code"] == PARSE_ERROR
+                elif method == "tools/call":
+                    assert heard_in(answer["result"]).error == "text_too_long"
+                else:
+                    assert (answer["id"], answer["error"]["code"]) == (77, INVALID_REQUEST)
+            assert engine.calls == []
+            assert (await host.get("ping"))["result"] == {}
 
     run(main)
 

@@ -6,10 +6,12 @@ import re
 import unicodedata
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mcp_server.fence import Fencer, reveal
 from parlerd.cli.printable import printable
-from parlerd.text.codepoints import HIDDEN, JOINERS, kind_of
+from parlerd.text.codepoints import HIDDEN, JOINERS, LOOSE, kind_of
 
 EVERY = [chr(code) for code in range(0x110000)]
 IGNORABLE = re.compile(
@@ -95,3 +97,12 @@ def test_a_run_of_joiners_is_counted_but_for_what_shapes(text: str, hidden: int)
 def test_what_shapes_emoji_and_scripts_is_left_as_it_is(text: str) -> None:
     assert reveal(text) == (text, "", len(text))
     assert text in Fencer().wrap(text)
+
+
+@given(st.text(st.sampled_from("a語👩❤\u0645क\u180b\u061c" + JOINERS), max_size=12))
+def test_a_joiner_is_loose_where_it_is_hidden(text: str) -> None:
+    """For whoever renders a whole text at once: the patterns say what `kind_of` says character by character."""
+    for joiner, pattern in LOOSE.items():
+        loose = {match.start() for match in pattern.finditer(text)}
+        hidden = {at for at, char in enumerate(text) if char == joiner and kind_of(char, text[:at]) is not None}
+        assert loose == hidden
