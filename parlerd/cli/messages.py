@@ -233,7 +233,7 @@ def _handoff(ctx: Context, args: Namespace) -> int:
     else:
         whom = given.for_ or "whoever takes it"
         room = given.name or given.room
-        ctx.out.say(("The turn is with ", "good"), (whom, "name"), f" in '{room}'.")
+        ctx.out.say(("The turn is with ", "good"), (whom, "name"), f" in '{room}', as #{given.seq}.")
         if not given.others:
             ctx.out.say(
                 ("Nobody else is in it yet: ", "warn"),

@@ -338,7 +338,7 @@ class GiveHandoff(Params, frozen=True, kw_only=True):
 
 
 class GivenHandoff(Result, frozen=True, kw_only=True):
-    """`others` are how many beside the giver are in the room now."""
+    """`seq` is the giver's own number of it; `others` are how many beside the giver are in the room now."""
 
     id: str
     room: str
@@ -346,6 +346,7 @@ class GivenHandoff(Result, frozen=True, kw_only=True):
     for_: str | None = msgspec.field(name="for")
     replayed: bool = False
     key: str = ""
+    seq: int = 0
     others: int = 0
 
 

@@ -382,14 +382,23 @@ def test_a_message_that_is_not_valid_says_so(shell: Shell, verified: str) -> Non
 
 def test_handoff_gives_the_turn(shell: Shell) -> None:
     shell.daemon.answers(
-        "handoff.give", t.GivenHandoff(id="m_1", room=ROOM, name="auth", for_="webdev", key="k", others=1)
+        "handoff.give", t.GivenHandoff(id="m_1", room=ROOM, name="auth", for_="webdev", key="k", seq=8, others=1)
     )
     ran = shell.run("handoff", "--for", "webdev", "--summary", "done", "--next", "go", "--json")
     assert ran.code == 0
-    given = {"id": "m_1", "room": ROOM, "name": "auth", "for": "webdev", "replayed": False, "key": "k", "others": 1}
+    given = {
+        "id": "m_1",
+        "room": ROOM,
+        "name": "auth",
+        "for": "webdev",
+        "replayed": False,
+        "key": "k",
+        "seq": 8,
+        "others": 1,
+    }
     assert ran.document == given
     said = shell.run("handoff", "--for", "webdev", "--next", "go").stdout
-    assert said == "The turn is with webdev in 'auth'.\n"
+    assert said == "The turn is with webdev in 'auth', as #8.\n"
     params = shell.daemon.params_of("handoff.give")[0]
     assert isinstance(params, t.GiveHandoff)
     assert (params.next, params.summary, params.for_) == ("go", "done", "webdev")
