@@ -160,24 +160,31 @@ class Output:
             padded = (cell + " " * (width - columns(cell)) for cell, width in zip(row, widths, strict=True))
             self.stdout.write("  ".join(padded).rstrip() + "\n")
 
-    def listing(self, headers: Sequence[str], rows: Sequence[Sequence[Cell]], *, cut: Sequence[int] = (0,)) -> None:
-        """One line a row, columns that are empty everywhere left out. On a terminal the columns `cut` give way, the
-        widest first, so that no line is broken."""
-        used = [index for index in range(len(headers)) if any(_text(row[index]) for row in rows)]
+    def listing(
+        self,
+        headers: Sequence[str],
+        rows: Sequence[Sequence[Cell]],
+        *,
+        cut: Sequence[int] = (0,),
+        spare: Sequence[int] = (),
+    ) -> None:
+        """One line a row, columns that are empty everywhere left out. Where a terminal is too narrow, the columns
+        `spare` are left out too, and then those of `cut` give way, the widest first, so that no line is broken."""
         head: list[Cell] = [(header, "dim") for header in headers]
-        cells: list[list[tuple[str, Style]]] = [
-            [(printable_line(_text(row[index])), _style(row[index])) for index in used] for row in (head, *rows)
-        ]
-        widths = [max(columns(row[place][0]) for row in cells) for place in range(len(used))]
+        cells = [[(printable_line(_text(cell)), _style(cell)) for cell in row] for row in (head, *rows)]
+        widths = {index: max(columns(row[index][0]) for row in cells) for index in range(len(headers))}
+        for index in range(len(headers)):
+            if not any(row[index][0] for row in cells[1:]):
+                del widths[index]
         if self.terminal:
-            _narrow(widths, [place for place, index in enumerate(used) if index in cut], self.width)
+            _narrow(widths, cut, spare, self.width)
         for row in cells:
+            shown = [(clip(row[index][0], width), row[index][1], width) for index, width in widths.items()]
             line: list[Span] = []
-            for place, (text, style) in enumerate(row):
-                text = clip(text, widths[place]) if self.terminal else text
+            for place, (text, style, width) in enumerate(shown):
                 line.append((text, style))
-                if any(later for later, _ in row[place + 1 :]):
-                    line.append(" " * (widths[place] - columns(text) + len(GAP)))
+                if any(later for later, *_ in shown[place + 1 :]):
+                    line.append(" " * (width - columns(text) + len(GAP)))
             self.line(*line)
 
     def banner(self, title: str, lines: Sequence[tuple[str, str]]) -> None:
@@ -445,14 +452,21 @@ def _is_terminal(stream: TextIO) -> bool:
         return False
 
 
-def _narrow(widths: list[int], flexible: Sequence[int], room: int) -> None:
-    """Take from the widest of the `flexible` columns until all fit into `room`; nothing where that is not enough."""
-    excess = sum(widths) + len(GAP) * (len(widths) - 1) - room
-    if excess > sum(max(widths[place] - MIN_COLUMN, 0) for place in flexible):
+def _narrow(widths: dict[int, int], cut: Sequence[int], spare: Sequence[int], room: int) -> None:
+    """Leave out `spare` columns, then take from the widest of `cut`, until all fit into `room`. Where that is not
+    enough no column is cut."""
+
+    def excess() -> int:
+        return sum(widths.values()) + len(GAP) * (len(widths) - 1) - room
+
+    for index in spare:
+        if excess() > 0:
+            widths.pop(index, None)
+    flexible = [index for index in cut if index in widths]
+    if excess() > sum(max(widths[index] - MIN_COLUMN, 0) for index in flexible):
         return
-    while excess > 0:
-        widths[max(flexible, key=lambda place: widths[place])] -= 1
-        excess -= 1
+    while excess() > 0:
+        widths[max(flexible, key=widths.__getitem__)] -= 1
 
 
 def _part(spans: Sequence[tuple[str, Style]], begin: int, end: int) -> list[tuple[str, Style]]:

@@ -45,7 +45,7 @@ def _rooms(ctx: Context, args: Namespace) -> int:
     ]
     if rows:
         headers = (*GLANCE, "your agents", "members", "topic", "kind", "state", "id")
-        out.listing(headers, rows, cut=(0, 2, 4, 6))
+        out.listing(headers, rows, cut=(0, 2, 4, 6), spare=() if args.wide else (4,))
     say_hidden(out, len(listed.rooms) - len(rooms))
     return DONE
 

@@ -346,7 +346,12 @@ def _list(ctx: Context, args: Namespace) -> int:
         for room, agents in zip(rooms, agents_in([room.agents for room in rooms], all=args.wide), strict=True)
     ]
     if rows:
-        out.listing((*GLANCE, "key", "your agents", "topic", "state", "id"), rows, cut=(0, 2, 5, 6))
+        out.listing(
+            (*GLANCE, "key", "your agents", "topic", "state", "id"),
+            rows,
+            cut=(0, 2, 5, 6),
+            spare=() if args.wide else (5,),
+        )
     say_hidden(out, len(sessions) - len(rows))
     return DONE
 

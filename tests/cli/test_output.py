@@ -109,6 +109,18 @@ def test_a_list_has_one_line_a_row_and_cuts_the_widest_column_that_gives_way() -
     assert lines[1].index("12:00") == lines[0].index("last") == lines[2].index("2026")
 
 
+def test_a_list_leaves_out_a_spare_column_before_it_cuts_a_name() -> None:
+    stdout = Terminal()
+    out = Output(stdout, io.StringIO(), width=40)
+    rows = [("auth-redesign-of-the-web-shop", "3", "claude-code"), ("b", "12", "codex")]
+    out.listing(("room", "unread", "agents"), rows, spare=(2,))
+    assert stdout.getvalue().splitlines() == [
+        "room                           unread",
+        "auth-redesign-of-the-web-shop  3",
+        "b                              12",
+    ]
+
+
 def test_a_list_in_a_pipe_is_whole() -> None:
     stdout = io.StringIO()
     Output(stdout, io.StringIO(), width=40).listing(("room", "last"), [("r" * 60, "12:00")])
