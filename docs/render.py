@@ -29,7 +29,7 @@ from docs.answers import answers  # noqa: E402
 from docs.hosts import hosts_page, readme_with_table  # noqa: E402
 from docs.picture import PICTURE, picture  # noqa: E402
 from mcp_server import prompts, resources  # noqa: E402
-from parlerd.cli.commands import COMMANDS, GROUP_SUMMARY, Command, summary  # noqa: E402
+from parlerd.cli.commands import COMMANDS, GROUP_SUMMARY, Command, examples, summary  # noqa: E402
 from parlerd.cli.main import handler_of, parser_of  # noqa: E402
 from parlerd.core.errors import ERRORS, ErrorSpec  # noqa: E402
 from parlerd.operations import types as t  # noqa: E402
@@ -61,8 +61,8 @@ OTHER_DOCUMENTS: Final[dict[str, str]] = {
     "version": '`{"version","protocol","python","daemon":{"running","version"}}`',
     "mcp": "none: stdin and stdout carry MCP",
     "hook": "one object in the host's own shape, with or without `--json`; `{}` when nothing waits",
-    "completion": '`{"shell","script"}`',
-    "help": '`{"commands":[{"command","summary"}]}`',
+    "completion": '`{"shell","script"}`; with `--words` `{"words"}`',
+    "help": '`{"commands":[{"command","summary","examples":[...]}]}`',
 }
 """What a command prints with `--json` where that is not the result of its operation."""
 
@@ -224,6 +224,8 @@ def _command(command: Command) -> Iterator[str]:
     yield ""
     yield "```text"
     yield " ".join(["parler", name, *map(_usage, own)])
+    yield ""
+    yield from examples(command)
     yield "```"
     yield ""
     if own:

@@ -76,8 +76,8 @@ class Entry:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The first word of each fact: of a reader, how far the message got."""
-        return tuple(fact.partition(" ")[0] for fact in self.facts)
+        """The words of its facts, without times: of a reader, every stage that the message reached."""
+        return tuple(word for fact in self.facts for word in fact.split() if word[:1].isalpha())
 
 
 @dataclass(frozen=True, slots=True)

@@ -317,7 +317,7 @@ class Window:
         scribe = self.scribe
         refused = self._key_refused
         most = scribe.budget.error
-        said = Said(frozenset({"door"}), error.details["door"]) if "door" in error.details else NOTHING
+        said = Said(frozenset({"waits", "answer"}), error.details["door"]) if "door" in error.details else NOTHING
         text = await self._finished(ended(failure(error, scribe, key)), said, most)
         if refused and error.code == "no_active_session":
             # Wherever the session is asked about, not once: the key is why there is none.
@@ -524,7 +524,7 @@ class Window:
 
 
 _LISTED: Final[Mapping[type[t.Result], Said]] = {
-    t.RoomList: Said(frozenset({"unread", "knock", "door"})),
+    t.RoomList: Said(frozenset({"unread", "knock", "waits"})),
     t.RequestList: Said(frozenset({"knock"})),
 }
 """What lists say of every room."""
@@ -532,7 +532,7 @@ _LISTED: Final[Mapping[type[t.Result], Said]] = {
 
 def _of_page(room: str) -> Said:
     """What an answer says that shows what is new in a room, and how one stands there."""
-    return Said(frozenset({"unread", "door"}), room)
+    return Said(frozenset({"unread", "waits", "answer"}), room)
 
 
 def _cut_short(longest_ms: Millis) -> str:

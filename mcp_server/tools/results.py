@@ -329,7 +329,8 @@ def _rooms(result: t.RoomList, scribe: Scribe, asked: _Asked) -> str:
     if result.you:
         lines.insert(0, f"You are {scribe.name(result.you)}.")
     if not result.rooms:
-        lines.append("You are in no room. Open a session with parler_open_session, or join one with its key.")
+        if not result.waits:
+            lines.append("You are in no room. Open a session with parler_open_session, or join one with its key.")
         return "\n".join(lines)
     blocks: list[str] = []
     for room in sorted(result.rooms, key=lambda room: (not room.active, not room.unread, room.state != "open")):

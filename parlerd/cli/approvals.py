@@ -17,14 +17,14 @@ import termios
 import threading
 import tty
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from parlerd.cli import approvals_model as model
 from parlerd.cli.context import AGAIN_S, RETRIED, Context
 from parlerd.cli.handlers import Handler
 from parlerd.cli.output import DONE
 from parlerd.cli.parsing import Parser
-from parlerd.cli.render import says_it_is, show_requests
+from parlerd.cli.render import show_requests
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
 
@@ -35,19 +35,35 @@ TICK_S: Final = 1.0
 """How often the ages on the screen are drawn anew."""
 ESCAPE_S: Final = 0.05
 """How long the rest of an arrow key may take to follow its first byte."""
-_SEQUENCES: Final = {b"[A": "up", b"OA": "up", b"[B": "down", b"OB": "down"}
+_SEQUENCES: Final = {
+    b"[A": "up",
+    b"OA": "up",
+    b"[B": "down",
+    b"OB": "down",
+    b"[5~": "pageup",
+    b"[6~": "pagedown",
+    b"[H": "home",
+    b"OH": "home",
+    b"[1~": "home",
+    b"[F": "end",
+    b"OF": "end",
+    b"[4~": "end",
+}
 _CONTROLS: Final = {0x0D: "enter", 0x0A: "enter", 0x7F: "backspace", 0x08: "backspace"}
 
 
 def _arguments(parser: Parser) -> None:
     parser.add_argument(
-        "--once", action="store_true", help="list what waits and return (always so off a terminal or with --json)"
+        "--once",
+        action="store_true",
+        help="list what waits and return (always so off a terminal or with --json)",
     )
 
 
 def _approvals(ctx: Context, args: Namespace) -> int:
     out = ctx.out
-    if args.once or out.json or not (out.terminal and ctx.at_terminal()):
+    can_draw = out.terminal and ctx.at_terminal() and ctx.env.get("TERM") not in ("dumb", "")
+    if args.once or out.json or not can_draw:
         found = ctx.call_again("approvals.list", t.ListApprovals(), t.RequestList)
         if out.json:
             out.document(found)
@@ -55,7 +71,7 @@ def _approvals(ctx: Context, args: Namespace) -> int:
             show_requests(out, found.requests, ctx.now())
         return DONE
     ctx.client()
-    with _Follower(ctx) as follower, _single_keys(sys.stdin.fileno()):
+    with _Follower(ctx) as follower, _single_keys(sys.stdin.fileno()), out.screen():
         _Screen(ctx, follower, sys.stdin.fileno()).run()
     return DONE
 
@@ -77,21 +93,32 @@ def row_of(request: t.Request) -> model.Row:
     )
 
 
-def decide(ctx: Context, decision: model.Approve | model.Deny) -> tuple[str, bool]:
-    """Make a decision's calls; a sentence on how it went, and whether it went well."""
+class Outcome(NamedTuple):
+    """How a decision went, in a sentence. `again`: another code may be typed."""
+
+    note: str
+    good: bool
+    again: bool = False
+
+
+def decide(ctx: Context, decision: model.Approve | model.Deny) -> Outcome:
+    """Make a decision's calls, and say how it went."""
     try:
         if isinstance(decision, model.Approve):
             row = decision.row
             params = t.DecideJoin(agent=row.agent, room=row.room, code=decision.code, terminal=True)
             done = ctx.call("session.approve", params, t.Decided)
-            return f"Approved {row.fingerprint}, which {says_it_is(row.name, row.host)} (proof: {done.proof}).", True
+            room = done.room_name or row.room_name
+            return Outcome(f"Approved {row.fingerprint}: {done.name or row.name} is now in '{room}'.", True)
         for row in decision.rows:
             ctx.call("session.deny", t.DecideJoin(agent=row.agent, room=row.room, terminal=True), t.Decided)
-        return f"Denied {len(decision.rows)}.", True
+        if len(decision.rows) == 1:
+            return Outcome(f"Denied {decision.rows[0].fingerprint}, which says it is {decision.rows[0].name}.", True)
+        return Outcome(f"Denied {len(decision.rows)}.", True)
     except ParlerError as error:
         if error.code in RETRIED:
             ctx.disconnect()
-        return f"{error.message} {error.hint}", False
+        return Outcome(f"{error.message} {error.hint}", False, again=error.code == "code_mismatch")
 
 
 def keys_of(data: bytes) -> Iterator[str]:
@@ -100,10 +127,10 @@ def keys_of(data: bytes) -> Iterator[str]:
     while index < len(data):
         byte = data[index]
         if byte == 0x1B:
-            name = _SEQUENCES.get(data[index + 1 : index + 3])
-            if name is not None:
-                yield name
-                index += 3
+            size = next((size for size in (2, 3) if data[index + 1 : index + 1 + size] in _SEQUENCES), 0)
+            if size:
+                yield _SEQUENCES[data[index + 1 : index + 1 + size]]
+                index += 1 + size
                 continue
             if index + 1 == len(data):
                 yield "escape"
@@ -191,7 +218,8 @@ class _Screen:
     def _draw(self, live: Any) -> None:
         from parlerd.cli.approvals_view import view
 
-        live.update(view(self._state, self._ctx.now(), self._console.size.height, lost=self._lost), refresh=True)
+        width, height = self._console.size
+        live.update(view(self._state, self._ctx.now(), height, width, lost=self._lost), refresh=True)
 
     def _take_updates(self) -> None:
         for update in self._follower.take():
@@ -211,8 +239,8 @@ class _Screen:
                 return False
             if decision is not None:
                 self._draw(live)
-                note, good = decide(self._ctx, decision)
-                self._state = model.decided(self._state, note, good=good)
+                done = decide(self._ctx, decision)
+                self._state = model.decided(self._state, done.note, good=done.good, again=done.again)
         return True
 
     def _read_keys(self) -> bytes:

@@ -5,7 +5,8 @@ calls; times are milliseconds of any steady clock, given by the caller.
 
 Invariants (security spec A3): a decision is about the request id that was shown as selected when its key was pressed,
 never about a row number; requests that arrive never move the selection; keys are ignored for `QUIET_MS` after the
-list on the screen changed; approving takes the joiner's code and Enter; denying takes a `y`.
+list on the screen changed; approving takes the joiner's code and Enter; denying takes a `y`. What a filter hides is
+neither selected nor decided on.
 """
 
 from __future__ import annotations
@@ -16,8 +17,24 @@ from typing import Final, Literal
 QUIET_MS: Final = 500
 """Source: security spec A3: nobody decides on what they had no time to see."""
 CODE_LENGTH: Final = 4
+PAGE: Final = 10
+"""Rows that a page key moves: about what a screen of 24 lines shows."""
+MAX_FILTER: Final = 32
+"""Longer than any part of a name that one would look for."""
 
-Mode = Literal["list", "code", "deny", "deny_queue"]
+_STEPS: Final = {
+    "j": 1,
+    "down": 1,
+    "k": -1,
+    "up": -1,
+    "pagedown": PAGE,
+    "pageup": -PAGE,
+    "home": -(10**9),
+    "end": 10**9,
+}
+"""How far a key moves the selection; it stops at both ends."""
+
+Mode = Literal["list", "code", "deny", "deny_queue", "filter"]
 Tone = Literal["plain", "good", "bad"]
 
 
@@ -40,7 +57,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """All there is to show. `about` are the ids that the open question is about, fixed when it was opened."""
+    """All there is to show. `about` are the ids that the open question is about, fixed when it was opened; `filter` is
+    what the rows that are shown contain."""
 
     rows: tuple[Row, ...] = ()
     selected: str | None = None
@@ -51,6 +69,18 @@ class Screen:
     busy: bool = False
     note: str = ""
     tone: Tone = "plain"
+    filter: str = ""
+
+    def visible(self) -> tuple[Row, ...]:
+        """The rows that the filter lets through."""
+        return tuple(row for row in self.rows if _contains(row, self.filter)) if self.filter else self.rows
+
+    def same_key(self) -> tuple[Row, ...]:
+        """Of the rows that are shown, those that knocked as the selected one did: with the same key, at one room."""
+        row = self.row(self.selected)
+        if row is None:
+            return ()
+        return tuple(each for each in self.visible() if (each.room, each.queue) == (row.room, row.queue))
 
     def row(self, request: str | None) -> Row | None:
         """The row of a request id, if it is still there."""
@@ -91,13 +121,14 @@ def shown(screen: Screen, rows: tuple[Row, ...], now: int) -> Screen:
     if [row.id for row in after.rows] == [row.id for row in screen.rows]:
         return after
     after = replace(after, selected=_still_selected(screen, after), quiet_until=now + QUIET_MS)
-    if screen.mode != "list" and not after.subjects():
+    if screen.mode in ("code", "deny", "deny_queue") and not after.subjects():
         return replace(_listing(after), note="That request is gone.", tone="plain")
     return after
 
 
 def pressed(screen: Screen, key: str, now: int) -> tuple[Screen, Decision | None]:
-    """What a key does. Keys are single characters, or `up`, `down`, `enter`, `escape`, `backspace`."""
+    """What a key does. Keys are single characters, or `up`, `down`, `pageup`, `pagedown`, `home`, `end`, `enter`,
+    `escape`, `backspace`."""
     if screen.mode == "list" and key == "q":
         return screen, Quit()
     if now < screen.quiet_until or screen.busy:
@@ -106,19 +137,25 @@ def pressed(screen: Screen, key: str, now: int) -> tuple[Screen, Decision | None
         return _typing(screen, key)
     if screen.mode in ("deny", "deny_queue"):
         return _confirming(screen, key)
+    if screen.mode == "filter":
+        return _filtering(screen, key), None
     return _listed(screen, key), None
 
 
-def decided(screen: Screen, note: str, *, good: bool) -> Screen:
-    """The daemon answered the decision that was under way."""
+def decided(screen: Screen, note: str, *, good: bool, again: bool = False) -> Screen:
+    """The daemon answered the decision that was under way. `again`: the code was another, and may be typed anew."""
+    if again and screen.mode == "code" and screen.subjects():
+        return replace(screen, busy=False, typed="", note=note, tone="bad")
     return replace(_listing(screen), busy=False, note=note, tone="good" if good else "bad")
 
 
 def _listed(screen: Screen, key: str) -> Screen:
-    if key in ("j", "down"):
-        return _moved(screen, 1)
-    if key in ("k", "up"):
-        return _moved(screen, -1)
+    if key in _STEPS:
+        return _moved(screen, _STEPS[key])
+    if key == "/" and (len(screen.rows) > 1 or screen.filter):
+        return replace(screen, mode="filter", note="")
+    if key == "escape" and screen.filter:
+        return _filtered(screen, "")
     row = screen.row(screen.selected)
     if row is None:
         return screen
@@ -127,7 +164,7 @@ def _listed(screen: Screen, key: str) -> Screen:
     if key == "d":
         return replace(screen, mode="deny", about=(row.id,), note="")
     if key == "D":
-        queue = tuple(each.id for each in screen.rows if (each.room, each.queue) == (row.room, row.queue))
+        queue = tuple(each.id for each in screen.same_key())
         return replace(screen, mode="deny_queue", about=queue, note="")
     return screen
 
@@ -154,12 +191,38 @@ def _confirming(screen: Screen, key: str) -> tuple[Screen, Decision | None]:
     return replace(_listing(screen), note="Nothing was decided.", tone="plain"), None
 
 
+def _filtering(screen: Screen, key: str) -> Screen:
+    if key == "escape":
+        return replace(_filtered(screen, ""), mode="list")
+    if key == "enter":
+        return replace(screen, mode="list")
+    if key == "backspace":
+        return _filtered(screen, screen.filter[:-1])
+    if key in _STEPS and len(key) > 1:
+        return _moved(screen, _STEPS[key])
+    if len(key) == 1 and len(screen.filter) < MAX_FILTER:
+        return _filtered(screen, screen.filter + key)
+    return screen
+
+
+def _filtered(screen: Screen, filter: str) -> Screen:
+    """Show what contains `filter`. What was selected stays so while it is shown, else the first is."""
+    after = replace(screen, filter=filter, note="")
+    ids = [row.id for row in after.visible()]
+    return after if after.selected in ids else replace(after, selected=ids[0] if ids else None)
+
+
+def _contains(row: Row, filter: str) -> bool:
+    wanted = filter.casefold()
+    return any(wanted in fact.casefold() for fact in (row.name, row.host, row.room_name, row.fingerprint))
+
+
 def _listing(screen: Screen) -> Screen:
     return replace(screen, mode="list", about=(), typed="")
 
 
 def _moved(screen: Screen, step: int) -> Screen:
-    ids = [row.id for row in screen.rows]
+    ids = [row.id for row in screen.visible()]
     if not ids:
         return screen
     if screen.selected not in ids:
@@ -170,10 +233,10 @@ def _moved(screen: Screen, step: int) -> Screen:
 
 def _still_selected(before: Screen, after: Screen) -> str | None:
     """The same request while it is there; else the one that stood below it, else above; the first of a new list."""
-    ids = [row.id for row in after.rows]
+    ids = [row.id for row in after.visible()]
     if before.selected in ids:
         return before.selected
-    old = [row.id for row in before.rows]
+    old = [row.id for row in before.visible()]
     if before.selected in old:
         place = old.index(before.selected)
         neighbours = old[place + 1 :] + old[:place][::-1]

@@ -1,122 +1,202 @@
-"""How the approvals screen looks: from its state to something rich can draw. Every foreign word is escaped."""
+"""How the approvals screen looks: from its state to something rich can draw. Every foreign word is escaped.
+
+Every line is made here, as wide as the screen and no wider, so that their number is known: what is drawn is never
+taller than the screen. What a decision needs stands whole below the list, however narrow the list has to be.
+"""
 
 from __future__ import annotations
 
 from rich import box
 from rich.console import Group, RenderableType
 from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
-from parlerd.cli.approvals_model import CODE_LENGTH, Row, Screen
-from parlerd.cli.printable import printable_line
+from parlerd.cli.approvals_model import CODE_LENGTH, PAGE, Row, Screen
+from parlerd.cli.printable import clip, columns, printable_line, wrap
 from parlerd.cli.render import moment, span_of, unsaid
 
 _TONES = {"plain": "dim", "good": "green", "bad": "bold red"}
-_AROUND = {"list": 17, "code": 21, "deny": 20, "deny_queue": 20}
-"""Lines that everything but the rows takes, by what is asked."""
-_KEYS = "j/k or arrows move · a approve · d deny · D deny all that used its key · q quit"
+_AROUND = 8
+"""Lines that are always there beside the rows and what stands in the panel: title, heads, place, borders, note, and one
+to spare."""
+_FRAME = 4
+"""Columns of a panel that hold no text."""
+_LABEL = 13
+"""Columns of the longest label and what parts it from the fact."""
+_MANY = 6
+"""Requests that a question about several names; the rest are counted."""
+_MIN_NAME = 12
+"""Columns that a name keeps in the list."""
 
 
-def view(screen: Screen, now_s: float, height: int, *, lost: bool = False) -> RenderableType:
-    """The whole screen, at most `height` lines of requests. `lost` says that the list may be out of date."""
+def view(screen: Screen, now_s: float, height: int, width: int = 80, *, lost: bool = False) -> RenderableType:
+    """The whole screen, at most `height` lines of `width` columns. `lost`: the list may be out of date."""
+    rows = screen.visible()
+    below = _below(screen, width - _FRAME)
+    keys = _packed(keys_that_act(screen), width)
+    note = wrap(printable_line(screen.note), width) if screen.note else [""]
     parts: list[RenderableType] = [_title(screen, lost)]
-    if screen.rows:
-        parts += [_list(screen, now_s, max(height - _AROUND[screen.mode], 3)), _below(screen)]
-    else:
-        parts.append(
-            Panel(Text("Nobody is waiting. This screen shows whoever knocks, as they knock."), box=box.ROUNDED)
-        )
-    parts += [Text(printable_line(screen.note) or " ", style=_TONES[screen.tone]), Text(_KEYS, style="dim")]
+    if rows:
+        room = max(height - _AROUND - len(below.lines) - len(keys) - len(note), 3)
+        parts += _list(screen, rows, now_s, room, width)
+    parts.append(below.panel())
+    parts += [Text(line, style=_TONES[screen.tone]) for line in note]
+    parts += [Text(line, style="dim") for line in keys]
     return Group(*parts)
+
+
+def keys_that_act(screen: Screen) -> list[str]:
+    """What the keys do now, and no key that does nothing."""
+    if screen.busy:
+        return ["asking the daemon"]
+    if screen.mode == "code":
+        enter = ["Enter lets it in"] if len(screen.typed) == CODE_LENGTH else []
+        return [*enter, *(["Backspace"] if screen.typed else []), "Esc goes back"]
+    if screen.mode in ("deny", "deny_queue"):
+        return ["y denies", "any other key goes back"]
+    if screen.mode == "filter":
+        return ["type part of a name, room, host, fingerprint", "Enter keeps it", "Esc shows all"]
+    rows = screen.visible()
+    keys = ["↑ ↓ PgUp PgDn move" if len(rows) > PAGE else "↑ ↓ move"] if len(rows) > 1 else []
+    if screen.row(screen.selected) is not None:
+        keys += ["a approve", "d deny"]
+        if len(same := screen.same_key()) > 1:
+            keys.append(f"D deny all {len(same)} with its key")
+    if len(screen.rows) > 1 or screen.filter:
+        keys.append("/ filter")
+    return [*keys, *(["Esc shows all"] if screen.filter else []), "q quit"]
+
+
+def _packed(keys: list[str], width: int) -> list[str]:
+    """The keys on as few lines as hold them, none of them broken."""
+    lines = [""]
+    for key in keys:
+        joined = f"{lines[-1]} · {key}" if lines[-1] else key
+        if columns(joined) > width and lines[-1]:
+            lines.append(key)
+        else:
+            lines[-1] = joined
+    return lines
 
 
 def _title(screen: Screen, lost: bool) -> Text:
     count = len(screen.rows)
     title = Text("Parler approvals", style="bold")
-    title.append(f"   {count} waiting" if count else "   nobody waiting", style="yellow" if count else "dim")
+    title.append(f"   {count} waiting" if count else "   nobody waiting", style="bold" if count else "dim")
+    if screen.filter or screen.mode == "filter":
+        title.append(f"   /{screen.filter}", style="bold green")
+        title.append("▏" if screen.mode == "filter" else "", style="dim")
     if lost:
         title.append("   the daemon went away; connecting again", style="bold red")
     return title
 
 
-def _list(screen: Screen, now_s: float, height: int) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True)
-    table.add_column("", width=1)
-    for header, ratio in (("says it is", 10), ("on", 6), ("for room", 8), ("fingerprint", 8), ("waiting", 5)):
-        table.add_column(header, no_wrap=True, ratio=ratio, overflow="ellipsis")
-    first = _first(screen, height)
-    for row in screen.rows[first : first + height]:
-        chosen = row.id == screen.selected
-        waited = span_of(now_s - row.requested / 1000)
-        room = " ".join(filter(None, (row.room_name, unsaid(row.topic))))
-        cells = (row.name, row.host, room, row.fingerprint, waited)
-        table.add_row(
-            Text("▶" if chosen else " "),
-            *(Text(printable_line(cell, 48)) for cell in cells),
-            style="bold reverse" if chosen else "",
-        )
-    hidden = len(screen.rows) - min(height, len(screen.rows))
-    if hidden:
-        table.caption = f"{hidden} more"
-    return table
+def _list(screen: Screen, rows: tuple[Row, ...], now_s: float, height: int, width: int) -> list[Text]:
+    """The heads of the columns, the rows around the selected one, and which of them these are."""
+    cells = [
+        (row.name, _room(row), row.fingerprint, span_of(now_s - row.requested / 1000), row.id)
+        for row in _window(screen, rows, height)
+    ]
+    heads = ("says it is", "for room", "fingerprint", "waiting")
+    texts = [tuple(printable_line(cell) for cell in each[:4]) for each in cells]
+    widths = [max(columns(row[place]) for row in (heads, *texts)) for place in range(4)]
+    # What tells requests apart is whole; names give way, and stand whole below for the one that is selected.
+    names = max(width - 2 - widths[2] - widths[3] - 6, 2 * _MIN_NAME)
+    widths[1] = min(widths[1], max(names - widths[0], names // 2))
+    widths[0] = min(widths[0], names - widths[1])
+    lines = [Text(_line(" ", heads, widths, width), style="dim")]
+    for (*_, id), row in zip(cells, texts, strict=True):
+        chosen = id == screen.selected
+        line = _line("▶" if chosen else " ", row, widths, width)
+        lines.append(Text(line, style="bold reverse" if chosen else "", no_wrap=True))
+    hidden = len(rows) - len(cells)
+    first = next(place for place, row in enumerate(rows) if row.id == cells[0][-1]) + 1
+    lines.append(Text(f"  {first} to {first + len(cells) - 1} of {len(rows)}" if hidden else "", style="dim"))
+    return lines
 
 
-def _first(screen: Screen, height: int) -> int:
-    place = next((index for index, row in enumerate(screen.rows) if row.id == screen.selected), 0)
-    return max(0, min(place - height // 2, len(screen.rows) - height))
+def _room(row: Row) -> str:
+    return " ".join(filter(None, (row.room_name, unsaid(row.topic))))
 
 
-def _below(screen: Screen) -> Panel:
+def _line(mark: str, cells: tuple[str, ...], widths: list[int], width: int) -> str:
+    """One line of the list, filled up to the whole width: the bar over the selected one has no gap and no end."""
+    shown = [clip(cell, room) for cell, room in zip(cells, widths, strict=True)]
+    line = f"{mark} " + "  ".join(text + " " * (room - columns(text)) for text, room in zip(shown, widths, strict=True))
+    return clip(line + " " * max(width - columns(line), 0), width)
+
+
+def _window(screen: Screen, rows: tuple[Row, ...], height: int) -> tuple[Row, ...]:
+    place = next((index for index, row in enumerate(rows) if row.id == screen.selected), 0)
+    first = max(0, min(place - height // 2, len(rows) - height))
+    return rows[first : first + height]
+
+
+class _Below:
+    """What stands in the panel below the list."""
+
+    def __init__(self, title: str, lines: list[Text], border: str = "") -> None:
+        self.title, self.lines, self.border = title, lines, border
+
+    def panel(self) -> Panel:
+        style = box.HEAVY if self.border else box.ROUNDED
+        return Panel(Group(*self.lines), title=self.title or None, border_style=self.border, box=style)
+
+
+def _below(screen: Screen, width: int) -> _Below:
     if screen.mode == "code":
-        return _ask_code(screen)
+        return _ask_code(screen, width)
     if screen.mode in ("deny", "deny_queue"):
-        return _ask_deny(screen)
+        return _ask_deny(screen, width)
     row = screen.row(screen.selected)
-    return Panel(_details(row) if row else Text("j or k selects a request."), title="who knocks", box=box.ROUNDED)
+    if row is not None:
+        return _Below("who knocks", _details(row, width))
+    if screen.rows:
+        return _Below("", _sentence("None of those who wait has that in its name, room, host or fingerprint.", width))
+    return _Below("", _sentence("Nobody is waiting. This screen shows whoever knocks, as they knock.", width))
 
 
-def _details(row: Row) -> Table:
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
+def _sentence(text: str, width: int, style: str = "") -> list[Text]:
+    return [Text(line, style=style) for line in wrap(text, width)]
+
+
+def _details(row: Row, width: int) -> list[Text]:
     facts = (
         ("says it is", f"{row.name}, on {row.host}" if row.host else row.name),
         ("fingerprint", row.fingerprint),
         ("agent", row.agent),
-        ("home", row.home or "this machine"),
+        ("home", "this machine" if row.home in ("", "local") else row.home),
         ("wants into", f"{row.room_name} ({row.room})"),
         *((("about", row.topic),) if row.topic else ()),
         ("since", moment(row.requested)),
     )
+    lines = []
     for label, value in facts:
-        grid.add_row(Text(label), Text(printable_line(value)))
-    return grid
+        for number, piece in enumerate(wrap(printable_line(value), width - _LABEL)):
+            line = Text(("" if number else label).ljust(_LABEL), style="dim")
+            lines.append(line.append(piece, style="not dim"))
+    return lines
 
 
-def _ask_code(screen: Screen) -> Panel:
+def _ask_code(screen: Screen, width: int) -> _Below:
     (row,) = screen.subjects()[:1]
     typed = Text("code: ", style="bold")
     typed.append(" ".join(screen.typed.ljust(CODE_LENGTH, "_")), style="bold green")
-    typed.append("   asking the daemon" if screen.busy else "   Enter lets it in · Esc goes back", style="dim")
-    body = Group(
-        Text(f"Type the {CODE_LENGTH} characters that this joiner shows on its side:"),
-        typed,
-        _details(row),
-        Text(
-            "Read them there yourself: an agent that tells you a code may not be the one that knocks.",
-            style="dim",
-        ),
+    question = _sentence(f"Type the {CODE_LENGTH} characters that this joiner shows on its side:", width)
+    warning = _sentence(
+        "Read them there yourself: an agent that tells you a code may not be the one that knocks.", width, "dim"
     )
-    return Panel(body, title="approve", border_style="green", box=box.HEAVY)
+    return _Below("approve", [*question, typed, *_details(row, width), *warning], "green")
 
 
-def _ask_deny(screen: Screen) -> Panel:
+def _ask_deny(screen: Screen, width: int) -> _Below:
     rows = screen.subjects()
     question = "Deny this request?" if screen.mode == "deny" else f"Deny all {len(rows)} that knocked with this key?"
-    lines = [Text(f"{question} It stays denied until the owner lifts it.", style="bold")]
-    lines += [Text(printable_line(f"  says it is {row.name}, {row.fingerprint}", 90)) for row in rows[:6]]
-    if len(rows) > 6:
-        lines.append(Text(f"  and {len(rows) - 6} more"))
-    lines.append(Text("asking the daemon" if screen.busy else "y denies · any other key goes back", style="dim"))
-    return Panel(Group(*lines), title="deny", border_style="red", box=box.HEAVY)
+    lines = _sentence(f"{question} It stays denied until the owner lifts it.", width, "bold")
+    if len(rows) == 1:
+        return _Below("deny", [*lines, *_details(rows[0], width)], "red")
+    for row in rows[:_MANY]:
+        lines.append(Text(clip(printable_line(f"  {row.fingerprint}  says it is {row.name}"), width)))
+    if len(rows) > _MANY:
+        lines.append(Text(f"  and {len(rows) - _MANY} more"))
+    return _Below("deny", lines, "red")

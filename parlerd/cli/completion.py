@@ -1,11 +1,16 @@
-"""`parler completion bash|zsh|fish`: a static script, so that pressing Tab starts no Python.
+"""`parler completion bash|zsh|fish`: a script that knows every command, and asks for rooms, agents, keys and knocks.
 
-The one command that builds the parsers of all others, and the only importer of shtab.
+Commands and options stand in the script, so that completing one starts no Python. What only the daemon knows is asked
+for with `--words`, which never starts a daemon, gives up soon and then completes nothing. The one command that builds
+the parsers of all others, and the only importer of shtab. Invariant: `--words` prints only what a shell reads as it
+stands, because bash expands a list of words once more.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from parlerd.cli.commands import COMMANDS, GROUP_SUMMARY, summary
@@ -13,6 +18,8 @@ from parlerd.cli.context import Context
 from parlerd.cli.handlers import Handler
 from parlerd.cli.output import DONE
 from parlerd.cli.parsing import Parser
+from parlerd.core.errors import ParlerError
+from parlerd.operations import types as t
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -20,6 +27,27 @@ if TYPE_CHECKING:
 SHELLS: Final = ("bash", "zsh", "fish")
 _FILES: Final = frozenset({"context_file"})
 _FOLDERS: Final = frozenset({"home"})
+WORDS: Final = ("rooms", "agents", "mine", "keys", "knocks")
+"""What the daemon knows words for: your rooms, who is in them, your agents, your keys, who knocks."""
+ASK_S: Final = 1.0
+"""How long a Tab may wait for one answer: a person presses it again sooner."""
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@#/-]*\Z")
+"""A word that no shell expands, splits or takes for an option."""
+_BY_ARGUMENT: Final = {
+    "room": "rooms",
+    "to": "agents",
+    "visible_to": "agents",
+    "whom": "agents",
+    "as_name": "mine",
+    "session_key": "keys",
+    "agent": "knocks",
+}
+"""What completes an argument, by the name of its value."""
+_ASK: Final = "parler completion --words"
+_PREAMBLE: Final = {
+    "bash": "\n".join(f'_parler_{kind}() {{ compgen -W "$({_ASK} {kind} 2>/dev/null)" -- "$1"; }}' for kind in WORDS),
+    "zsh": "\n".join(f'_parler_{kind}() {{ compadd -- ${{(f)"$({_ASK} {kind} 2>/dev/null)"}} }}' for kind in WORDS),
+}
 _WHERE: Final = {
     "bash": "~/.local/share/bash-completion/completions/parler",
     "zsh": "a folder of $fpath, as _parler",
@@ -28,13 +56,19 @@ _WHERE: Final = {
 
 
 def _arguments(parser: Parser) -> None:
-    parser.add_argument("shell", choices=SHELLS, help="the shell that reads the script")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("shell", nargs="?", choices=SHELLS, help="the shell that reads the script")
+    what.add_argument(
+        "--words", choices=WORDS, help="what the scripts ask: one word a line, nothing where no daemon runs"
+    )
 
 
 def _completion(ctx: Context, args: Namespace) -> int:
+    if args.words:
+        return _print_words(ctx, args.words)
     import shtab
 
-    script = shtab.complete(whole_parser(), shell=args.shell)
+    script = shtab.complete(whole_parser(), shell=args.shell, preamble=_PREAMBLE.get(args.shell, ""))
     if ctx.out.json:
         ctx.out.document({"shell": args.shell, "script": script})
         return DONE
@@ -44,11 +78,49 @@ def _completion(ctx: Context, args: Namespace) -> int:
     return DONE
 
 
+def _print_words(ctx: Context, kind: str) -> int:
+    try:
+        words = sorted({word for word in _words(ctx, kind) if _PLAIN.match(word)})
+    except ParlerError:
+        # Whoever presses Tab wants words or nothing; the command itself will say what is wrong.
+        words = []
+    if ctx.out.json:
+        ctx.out.document({"words": words})
+    else:
+        for word in words:
+            ctx.out.line(word)
+    return DONE
+
+
+def _words(ctx: Context, kind: str) -> Iterable[str]:
+    client = ctx.client(start=False)
+    if kind in ("rooms", "mine"):
+        rooms = client.call("rooms.list", t.ListRooms(), ASK_S)
+        assert isinstance(rooms, t.RoomList)
+        if kind == "mine":
+            return [agent for room in rooms.rooms for agent in room.agents]
+        return [room.name for room in rooms.rooms if room.state == "open"]
+    if kind == "agents":
+        roster = client.call("rooms.roster", t.Roster(), ASK_S)
+        assert isinstance(roster, t.RosterResult)
+        return [member.name for member in roster.members if member.name != roster.you]
+    if kind == "knocks":
+        found = client.call("approvals.list", t.ListApprovals(), ASK_S)
+        assert isinstance(found, t.RequestList)
+        return [request.name for request in found.requests]
+    listed = client.call("session.list", t.ListSessions(), ASK_S)
+    assert isinstance(listed, t.SessionList)
+    # A key that admits unasked is a secret, and nothing for a line of a shell's history.
+    keys = [key for session in listed.sessions for key in session.keys]
+    return [key.key for key in keys if key.approval and key.state == "live"]
+
+
 def whole_parser() -> Parser:
     """Every command in one parser."""
     from parlerd.cli.main import handler_of
 
     root = Parser("parler", lambda: "the room where coding agents meet")
+    _complete(root)
     commands: Any = root.add_subparsers(metavar="COMMAND")
     groups: dict[str, Any] = {}
     for command in COMMANDS:
@@ -61,11 +133,12 @@ def whole_parser() -> Parser:
             parent = groups[name]
         leaf = parent.add_parser(command.path[-1], describe=lambda: "", help=summary(command))
         handler_of(command).arguments(leaf)
-        _complete_paths(leaf)
+        _complete(leaf)
     return root
 
 
-def _complete_paths(parser: argparse.ArgumentParser) -> None:
+def _complete(parser: argparse.ArgumentParser) -> None:
+    """Say of each argument what completes it."""
     import shtab
 
     for action in parser._actions:
@@ -73,6 +146,11 @@ def _complete_paths(parser: argparse.ArgumentParser) -> None:
             action.complete = shtab.FILE  # type: ignore[attr-defined]
         elif action.dest in _FOLDERS:
             action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+        elif action.dest in _BY_ARGUMENT:
+            kind = _BY_ARGUMENT[action.dest]
+            function = f"_parler_{kind}"
+            asked = {"bash": function, "zsh": function, "fish": f"({_ASK} {kind} 2>/dev/null)"}
+            action.complete = asked  # type: ignore[attr-defined]
 
 
 HANDLERS: Final = {"completion": Handler(_arguments, _completion)}

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from parlerd.cli.connect_view import IN_PLACE, VERIFY, Seen, paragraph
+from parlerd.cli.connect_view import IN_PLACE, VERIFY, Seen
 from parlerd.cli.context import RETRIED, Context
 from parlerd.cli.output import Cell, Output
 from parlerd.cli.render import clock
@@ -82,7 +82,7 @@ def _conclude(ctx: Context, expected: dict[str, Seen]) -> None:
     out = ctx.out
     missing = [one for one in expected.values() if not one.seen]
     for one in missing:
-        paragraph(out, (one.host.name, "name"), (" was not seen. ", "warn"), f"{one.why} {one.host.after}")
+        out.say((one.host.name, "name"), (" was not seen. ", "warn"), f"{one.why} {one.host.after}")
     if missing:
         out.say("To look again:")
         out.paste(VERIFY)
@@ -116,7 +116,7 @@ def _shown(ctx: Context, expected: dict[str, Seen], deadline: float) -> Iterator
         return
     from rich.live import Live
 
-    with Live(console=out.console(), auto_refresh=False) as live:
+    with out.screen(), Live(console=out.console(), auto_refresh=False) as live:
         yield lambda: live.update(_table(out, ctx, expected, deadline), refresh=True)
 
 

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from configs.model import Host
 from configs.snippet import snippet
 from parlerd.cli.context import Context
-from parlerd.cli.output import DONE, Cell, Output, Span, Style
-from parlerd.cli.printable import columns, printable_line, wrap
+from parlerd.cli.output import DONE, Cell, Output, Style
 from parlerd.core.scrub import scrub
 
 if TYPE_CHECKING:
@@ -157,9 +156,9 @@ def connected(
     failed = any(each.status == "failed" for each in every)
     out.say()
     for host in _hosts(found, {"added", "updated"}):
-        paragraph(out, (host.name, "name"), f": {host.after}")
+        out.say((host.name, "name"), f": {host.after}")
     for sentence in told.consents:
-        paragraph(out, sentence)
+        out.say(sentence)
     if verifying:
         return
     if failed:
@@ -194,7 +193,7 @@ def listing(ctx: Context, found: Sequence[Outcome], consents: Sequence[str] = ()
     if not _results(ctx, found):
         return
     for sentence in consents:
-        paragraph(out, sentence)
+        out.say(sentence)
     if _hosts(found, {"not_connected", "changed"}):
         out.say("To connect what is here:")
         out.paste("parler connect")
@@ -210,7 +209,7 @@ def to_agree(ctx: Context, hooks: Sequence[Outcome], allowed: Sequence[Outcome])
         ),
     ):
         if any(outcome.diff for outcome in planned):
-            paragraph(ctx.out, sentence)
+            ctx.out.say(sentence)
         for outcome in planned:
             _diff(ctx, outcome)
     ctx.out.flush()
@@ -246,17 +245,6 @@ def snippets(ctx: Context, place: Place, hosts: Sequence[Host]) -> int:
     return DONE
 
 
-def paragraph(out: Output, *spans: Span) -> None:
-    """A sentence or two: on a terminal broken between words. A first span with a style of its own stays a lead."""
-    texts = [span if isinstance(span, str) else span[0] for span in spans]
-    if not out.terminal or columns(printable_line("".join(texts))) <= out.width:
-        out.say(*spans)
-        return
-    style: Style = "plain" if len(spans) > 1 or isinstance(spans[0], str) else spans[0][1]
-    for line in wrap(printable_line("".join(texts)), out.width):
-        out.say((line, style))
-
-
 def short(path: Path | None, ctx: Context) -> str:
     """A path as a person knows it: with `~` for their home."""
     if path is None:
@@ -285,7 +273,7 @@ def _results(
     allowed = [each for each in told.allowed if each.status != "skipped"]
     if not here and not hooks and not allowed:
         out.say("No agent host was found here.")
-        paragraph(out, (f"Looked for: {absent}.", "dim"))
+        out.say((f"Looked for: {absent}.", "dim"))
         out.say("To paste an entry by hand: parler connect --print HOST")
         return False
     rows: list[list[Cell]] = [_row(ctx, each, each.host.name, dry_run=dry_run) for each in here]
@@ -293,13 +281,13 @@ def _results(
     rows += [_row(ctx, each, f"{each.host.name}, permission", dry_run=dry_run) for each in allowed]
     out.table(["host", "", "file", ""], rows)
     if absent:
-        paragraph(out, (f"Not here: {absent}.", "dim"))
+        out.say((f"Not here: {absent}.", "dim"))
     if without:
         sentence = f"Parler has no hooks for these; their tools say what waits (docs/waking.md): {without}."
-        paragraph(out, (sentence, "dim"))
+        out.say((sentence, "dim"))
     for each in told.allowed:
         if each.status == "skipped":
-            paragraph(out, (each.host.name, "name"), f": {each.reason} {each.hint}".rstrip())
+            out.say((each.host.name, "name"), f": {each.reason} {each.hint}".rstrip())
     _details(ctx, [*here, *hooks, *allowed])
     return True
 
@@ -319,17 +307,17 @@ def _details(ctx: Context, outcomes: Sequence[Outcome]) -> None:
         if outcome.diff:
             _diff(ctx, outcome)
         for note in outcome.notes:
-            paragraph(out, (outcome.host.name, "name"), f": {note}")
+            out.say((outcome.host.name, "name"), f": {note}")
     kept = sorted({outcome.backup.parent.parent for outcome in outcomes if outcome.backup is not None})
     for folder in kept:
-        paragraph(out, f"The files as they were are kept in {short(folder, ctx)}")
+        out.say(f"The files as they were are kept in {short(folder, ctx)}")
     for outcome in outcomes:
         if outcome.status != "failed":
             continue
         out.say()
-        paragraph(out, (outcome.host.name, "bad"), f": {outcome.reason}")
+        out.say((outcome.host.name, "bad"), f": {outcome.reason}")
         if outcome.hint:
-            paragraph(out, outcome.hint)
+            out.say(outcome.hint)
         if outcome.snippet:
             out.say(f"To paste into {short(outcome.path, ctx)}:")
             out.stdout.write(outcome.snippet)
@@ -339,7 +327,7 @@ def _diff(ctx: Context, outcome: Outcome) -> None:
     out: Output = ctx.out
     for line in scrub(outcome.diff)[0].splitlines():
         style: Style = "good" if line.startswith("+") else "bad" if line.startswith("-") else "dim"
-        out.say((line, style))
+        out.line((line, style))
 
 
 def _hosts(found: Sequence[Outcome], statuses: set[str] | frozenset[str]) -> list[Host]:

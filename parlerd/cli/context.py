@@ -88,7 +88,9 @@ class Context:
 
     def call(self, op: str, params: Params, answer: type[R], *, wait_ms: int = 0, start: bool = True) -> R:
         """Run an operation and give its result. Raises `ParlerError`."""
-        result = self.client(start=start).call(op, params, timeout=ANSWER_S + wait_ms / 1000)
+        client = self.client(start=start)
+        with self.out.progress("Waiting for the daemon's answer"):
+            result = client.call(op, params, timeout=ANSWER_S + wait_ms / 1000)
         assert isinstance(result, answer), f"{op} answered with {type(result).__name__}"
         return result
 

@@ -12,7 +12,7 @@ from parlerd.cli.context import Context, unreachable
 from parlerd.cli.handlers import Handler, no_arguments
 from parlerd.cli.output import DONE, UNREACHABLE
 from parlerd.cli.parsing import Parser, positive
-from parlerd.cli.render import span_of
+from parlerd.cli.render import counted, span_of
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
 from parlerd.process import is_alive
@@ -80,7 +80,8 @@ def _show(ctx: Context, info: t.DaemonInfo) -> int:
         return DONE
     up = span_of(info.uptime_ms / 1000)
     out.say(("Running", "good"), f" for {up}: pid {info.pid}, version {info.version}")
-    out.say(f"{info.rooms} rooms, {info.connections} connections, {info.windows} agent windows, store {info.store}")
+    counts = (counted(info.rooms, "room"), counted(info.connections, "connection"))
+    out.say(f"{', '.join(counts)}, {counted(info.windows, 'agent window')}")
     out.say(("home    ", "dim"), info.home)
     out.say(("socket  ", "dim"), info.socket)
     return DONE
@@ -165,7 +166,7 @@ def _logs(ctx: Context, args: Namespace) -> int:
             out.document({"path": str(path), "lines": [line.rstrip("\n") for line in lines]})
         else:
             for line in lines:
-                out.say(line.rstrip("\n"))
+                out.line(line.rstrip("\n"))
     return DONE
 
 
@@ -175,7 +176,7 @@ def _follow(ctx: Context, log: TextIO, lines: list[str]) -> None:
             if ctx.out.json:
                 ctx.out.item({"line": line.rstrip("\n")})
             else:
-                ctx.out.say(line.rstrip("\n"))
+                ctx.out.line(line.rstrip("\n"))
         ctx.out.flush()
         ctx.sleep(FOLLOW_S)
         lines = log.readlines()

@@ -23,7 +23,7 @@ from parlerd.cli.handlers import Handler
 from parlerd.cli.output import DONE, FAILED
 from parlerd.cli.parsing import Parser
 from parlerd.cli.program import PACKAGED_SHIM
-from parlerd.cli.render import moment, span_of
+from parlerd.cli.render import moment, show_checks, size_of, span_of
 from parlerd.client.launch import last_failure
 from parlerd.client.link import FORBIDDEN
 from parlerd.core.errors import ParlerError
@@ -53,16 +53,14 @@ def _doctor(ctx: Context, args: Namespace) -> int:
         from parlerd.cli import probe
 
         return probe.run(ctx, args.probe)
-    checks = list(checkup(ctx))
+    with ctx.out.progress("Looking at everything"):
+        checks = list(checkup(ctx))
     ok = all(check.ok for check in checks)
     out = ctx.out
     if out.json:
         out.document({"ok": ok, "checks": checks})
         return DONE if ok else FAILED
-    for check in checks:
-        out.say(("ok    ", "good") if check.ok else ("WRONG ", "bad"), (check.name, "bold"), f": {check.detail}")
-        if not check.ok:
-            out.say(("      fix: ", "warn"), check.fix)
+    show_checks(out, checks)
     wrong = sum(not check.ok for check in checks)
     out.say("Everything is in order." if ok else (f"{wrong} of {len(checks)} checks failed.", "bad"))
     return DONE if ok else FAILED
@@ -169,7 +167,7 @@ def _unsafe(info: os.stat_result, *, directory: bool) -> str:
 
 def _disk(home: Home) -> t.Check:
     free = shutil.disk_usage(home.root).free
-    detail = f"{free // (1024 * 1024)} MiB free"
+    detail = f"{size_of(free)} free"
     return _check("disk", free >= MIN_FREE, detail, "Free some space; nothing can be stored on a full disk.")
 
 

@@ -29,5 +29,11 @@ def room_argument(parser: Parser) -> None:
 
 
 def wide_argument(parser: Parser) -> None:
-    """`--wide`, for a list that leaves out what rarely matters."""
-    parser.add_argument("--wide", action="store_true", help="with ids and topics, and what is closed too")
+    """`--wide`, for what leaves out what rarely matters."""
+    parser.add_argument("--wide", action="store_true", help="with ids, and what else rarely matters")
+
+
+def list_arguments(parser: Parser) -> None:
+    """What a list of rooms takes."""
+    parser.add_argument("--all", action="store_true", help="what is closed too")
+    wide_argument(parser)

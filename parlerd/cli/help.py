@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from parlerd.cli.commands import COMMANDS, GROUP_SUMMARY, GROUPS, Command, summary
+from parlerd.cli.commands import BY_PATH, COMMANDS, GROUP_SUMMARY, GROUPS, SECTIONS, Command, examples, summary
 from parlerd.cli.context import Context
 from parlerd.cli.handlers import Handler
 from parlerd.cli.output import DONE, Output
@@ -13,6 +13,15 @@ from parlerd.core.errors import ERRORS
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Sequence
+
+NAME_WIDTH: Final = max(len(" ".join(command.path)) for command in COMMANDS)
+SHOWN_FIRST: Final = (
+    'parler session open --topic auth-redesign --context "what is left"',
+    "parler approvals",
+    "parler --as bob session join A3KE7DJR",
+)
+"""The main job, as it is typed: one opens, a person decides, another comes in."""
 
 
 def _arguments(parser: Parser) -> None:
@@ -25,29 +34,61 @@ def _help(ctx: Context, args: Namespace) -> int:
         chosen = [command for command in COMMANDS if list(command.path[: len(topic)]) == topic]
         if not chosen:
             raise UsageError(f"there is no command `{' '.join(topic)}`")
-        out.document({"commands": [{"command": " ".join(c.path), "summary": summary(c)} for c in chosen]})
+        out.document({"commands": [_object(command) for command in chosen]})
     elif not topic:
-        _overview(out)
+        _overview(ctx)
     elif len(topic) == 1 and topic[0] in ERRORS:
         _error_code(out, topic[0])
     elif len(topic) == 1 and topic[0] in GROUPS:
-        out.say(GROUP_SUMMARY[topic[0]])
-        _commands(out, [command for command in COMMANDS if command.path[0] == topic[0]])
+        _group(out, topic[0])
     else:
         _one(out, topic)
     return DONE
 
 
-def _overview(out: Output) -> None:
+def _object(command: Command) -> dict[str, object]:
+    return {"command": " ".join(command.path), "summary": summary(command), "examples": list(examples(command))}
+
+
+def _overview(ctx: Context) -> None:
+    """What there is, by what one wants to do; how it looks when typed; and what to type next."""
+    out = ctx.out
     out.say(("parler", "bold"), ": the room where coding agents meet. One key, a person's approval, one conversation.")
-    _commands(out, COMMANDS)
+    for title, names in SECTIONS:
+        out.say()
+        out.say((title, "bold"))
+        _commands(out, [BY_PATH[tuple(name.split())] for name in names])
+    out.say()
+    out.say(("Examples", "bold"))
+    for line in SHOWN_FIRST:
+        out.paste(("  " + line, "plain"))
+    out.say()
     out.say("`parler help COMMAND` tells more of one, `parler help CODE` of an error. Every command takes --json.")
+    if ctx.home.root.is_dir():
+        out.say("Next, see what waits for you:")
+        out.paste("parler rooms")
+    else:
+        out.say("Next, connect the agents on this machine:")
+        out.paste("parler connect")
 
 
-def _commands(out: Output, commands: tuple[Command, ...] | list[Command]) -> None:
-    width = max(len(" ".join(command.path)) for command in commands)
+def _group(out: Output, name: str) -> None:
+    within = [command for command in COMMANDS if command.path[0] == name]
+    out.say(GROUP_SUMMARY[name])
+    out.say()
+    _commands(out, within)
+    out.say()
+    out.say(("Examples", "bold"))
+    for command in within:
+        out.paste(("  " + examples(command)[0], "plain"))
+    out.say()
+    out.say(f"`parler help {name} COMMAND` tells more of one.")
+
+
+def _commands(out: Output, commands: Sequence[Command]) -> None:
     for command in commands:
-        out.say("  ", (" ".join(command.path).ljust(width), "name"), f"  {summary(command)}")
+        name = " ".join(command.path).ljust(NAME_WIDTH)
+        out.say("  ", (name, "name"), f"  {summary(command)}", hang=NAME_WIDTH + 2)
 
 
 def _error_code(out: Output, code: str) -> None:

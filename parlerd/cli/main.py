@@ -122,12 +122,22 @@ def handler_of(command: Command) -> Handler:
 
 def parser_of(command: Command, handler: Handler) -> Parser:
     """The parser of one command."""
-    from parlerd.cli.commands import summary
+    from parlerd.cli.commands import examples, summary
     from parlerd.cli.parsing import Parser
 
-    parser = Parser("parler " + " ".join(command.path), lambda: summary(command))
+    parser = Parser("parler " + " ".join(command.path), lambda: _wrapped(summary(command)))
     handler.arguments(parser)
+    parser.epilog = "\n  ".join(("examples:", *examples(command)))
     return parser
+
+
+def _wrapped(text: str) -> str:
+    """A summary above the options, which argparse breaks two columns before the end of the line."""
+    from shutil import get_terminal_size
+
+    from parlerd.cli.printable import wrap
+
+    return "\n".join(wrap(text, get_terminal_size().columns - 2))
 
 
 def _answer(
@@ -138,6 +148,8 @@ def _answer(
 
     try:
         early, words = split_globals(argv)
+        if not words and not early:
+            words = ["help"]
         if words[:1] == ["--version"] or words[:1] == ["-V"]:
             words[:1] = ["version"]
         if words[:1] == ["--help"] or words[:1] == ["-h"]:

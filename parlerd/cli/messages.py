@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from parlerd.cli.context import Context, new_key
-from parlerd.cli.handlers import Handler, room_argument
-from parlerd.cli.output import DONE, Cell
+from parlerd.cli.handlers import Handler, room_argument, wide_argument
+from parlerd.cli.output import DONE
 from parlerd.cli.parsing import Parser, UsageError, json_value, positive, seconds, unicode_text, whole
-from parlerd.cli.render import clock, moment, show_messages
+from parlerd.cli.render import clock, show_messages, span_of, to_the_second
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def _send_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--kind", default="text", type=unicode_text, metavar="KIND", help="a word for what it is (default: text)"
     )
-    parser.add_argument("--reply-to", metavar="ID", help="the message it answers")
+    parser.add_argument("--reply-to", metavar="ID", help="the message it answers: its number or its id")
     parser.add_argument(
         "--visible-to", action="append", default=[], metavar="AGENT", help="only these may ever see it; may be repeated"
     )
@@ -62,8 +62,8 @@ def _send(ctx: Context, args: Namespace) -> int:
     if ctx.out.json:
         ctx.out.document(sent)
     else:
-        again = " before, and not again" if sent.replayed else ""
-        ctx.out.say((f"Sent{again}", "good"), f" #{sent.seq} ", (f"{sent.id} in {sent.room}", "dim"))
+        again = " before, and not again," if sent.replayed else ""
+        ctx.out.say((f"Sent{again}", "good"), f" as #{sent.seq} to ", (f"'{sent.name or sent.room}'", "name"), ".")
     return DONE
 
 
@@ -87,6 +87,7 @@ def _recv_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--take", action="store_true", help="acknowledge although a live window acts under the same name"
     )
+    wide_argument(parser)
     parser.add_argument("--mentions", action="store_true", help="only what is addressed to you")
     parser.add_argument("--kind", type=unicode_text, metavar="KIND", help="only messages of this kind")
 
@@ -176,8 +177,8 @@ def _show(ctx: Context, page: t.Received | t.ReceivedAll, args: Namespace) -> No
     shown = [each for each in pages if each.messages]
     for each in shown:
         if len(pages) > 1:
-            out.say((f"'{each.name}'", "name"), (f"  {each.room}", "dim"))
-        show_messages(out, each.messages, ctx.now())
+            out.say((f"'{each.name}'", "name"), (f"  {each.room}", "dim") if args.wide else "")
+        show_messages(out, each.messages, ctx.now(), you=each.you, wide=args.wide)
         if each.more and not args.watch:
             again = f"--since {each.messages[-1].seq}" if _looks_back(args) else "the same command again"
             out.note(f"More follows in '{each.name}': {again}.")
@@ -231,9 +232,13 @@ def _handoff(ctx: Context, args: Namespace) -> int:
         ctx.out.document(given)
     else:
         whom = given.for_ or "whoever takes it"
-        ctx.out.say(
-            ("The turn is with ", "good"), (whom, "name"), f" in '{given.name or given.room}'", (f"  {given.id}", "dim")
-        )
+        room = given.name or given.room
+        ctx.out.say(("The turn is with ", "good"), (whom, "name"), f" in '{room}', as #{given.seq}.")
+        if not given.others:
+            ctx.out.say(
+                ("Nobody else is in it yet: ", "warn"),
+                "the turn waits for whoever comes in. To see its key, and who knocks: parler session list",
+            )
     return DONE
 
 
@@ -241,11 +246,13 @@ def _handoff(ctx: Context, args: Namespace) -> int:
 
 
 def _why_arguments(parser: Parser) -> None:
-    parser.add_argument("id", type=unicode_text, metavar="ID", help="the message, as `send` printed it")
+    parser.add_argument("id", type=unicode_text, metavar="ID", help="the message: your own number of it, or its id")
+    room_argument(parser)
+    wide_argument(parser)
 
 
 def _why(ctx: Context, args: Namespace) -> int:
-    found = ctx.call_again("message.why", t.Why(id=args.id), t.WhyResult)
+    found = ctx.call_again("message.why", t.Why(id=args.id, room=args.room), t.WhyResult)
     out = ctx.out
     if out.json:
         out.document(found)
@@ -253,15 +260,26 @@ def _why(ctx: Context, args: Namespace) -> int:
     if not found.readers:
         out.say("Nobody but its author may see this message.")
         return DONE
-    rows: list[tuple[Cell, ...]] = []
     for reader in found.readers:
-        ladder = " → ".join(f"{reached.stage} {moment(reached.at)}" for reached in reader.stages) or "not stored for it"
-        stopped = reader.stopped if isinstance(reader.stopped, str) else ""
-        if stopped and reader.stopped_since:
-            stopped += f" since {clock(reader.stopped_since, ctx.now())}"
-        rows.append(((reader.name, "name"), ladder, (stopped, "warn"), reader.agent))
-    out.table(("reader", "how far it got", "where it stopped", "id"), rows)
+        out.say((reader.name, "name"), f": {_ladder(reader.stages, ctx.now())}", hang=2)
+        if isinstance(reader.stopped, str):
+            since = f" since {clock(reader.stopped_since, ctx.now())}" if reader.stopped_since else ""
+            out.say(("  stopped: ", "dim"), (reader.stopped + since, "warn"), hang=2)
+        if args.wide:
+            out.say(("  id ", "dim"), reader.agent)
     return DONE
+
+
+def _ladder(stages: Sequence[t.StageReached], now: float) -> str:
+    """How far a message got: when it was there first, then how long each step took since."""
+    if not stages:
+        return "not stored for it"
+    first, *rest = stages
+    steps = [f"{first.stage} {to_the_second(first.at, now)}"]
+    for reached in rest:
+        took = (reached.at - first.at) / 1000
+        steps.append(f"{reached.stage} " + ("at once" if took < 1 else f"after {span_of(took)}"))
+    return ", ".join(steps)
 
 
 HANDLERS: Final = {

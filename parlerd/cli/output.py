@@ -3,7 +3,8 @@
 With `--json`, stdout gets exactly one JSON document (a stream gets one object a line) and nothing else; everything
 that is said to a person goes to stderr. Without it, stdout gets lines, tables and panels: plain when it is not a
 terminal or `NO_COLOR` is set, else coloured. Whatever is printed for a person passes `printable`, our own words too,
-so nothing can be forgotten.
+so nothing can be forgotten. On a terminal, sentences are broken between words (`say`, `note`) and what is to be copied
+is never broken (`paste`).
 
 Printing only fills a buffer; `flush` sends it and raises `OSError` when it cannot. A reader's page is acknowledged
 after that and never before.
@@ -18,7 +19,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TextIO
 
-from parlerd.cli.printable import columns, printable, printable_line, wrap
+from parlerd.cli.printable import clip, columns, printable, printable_line, wrap
 
 if TYPE_CHECKING:
     import msgspec
@@ -43,6 +44,10 @@ UNREACHABLE_CODES: Final = frozenset({"unreachable", "connection_lost", "drainin
 SLOW_S: Final = 1.0
 """What takes longer than this says on a terminal that it is under way. Source: CLI spec."""
 DEFAULT_WIDTH: Final = 100
+GAP: Final = "  "
+"""Between two columns of a list."""
+MIN_COLUMN: Final = 10
+"""A column of a list is not cut below this: less of a name tells nothing."""
 _SGR: Final[dict[Style, str]] = {
     "plain": "",
     "dim": "2",
@@ -84,8 +89,10 @@ class Output:
         self.colour = colour and not json
         self.terminal = _is_terminal(stdout) and not json
         self.width = width or _terminal_width(stdout)
+        self.note_width = width or _terminal_width(stderr)
         self._documents = 0
         self._streaming = False
+        self._spinning = False
 
     # -- for a script ------------------------------------------------------------------------------------
 
@@ -111,18 +118,27 @@ class Output:
 
     # -- for a person ------------------------------------------------------------------------------------
 
-    def say(self, *spans: Span) -> None:
-        """One line on stdout."""
-        self.stdout.write(self._line(spans, self.colour) + "\n")
+    def say(self, *spans: Span, hang: int = 0) -> None:
+        """A sentence or two on stdout; where a terminal needs more lines, each of those begins `hang` columns in."""
+        for line in self._lines(spans, self.width if self.terminal else None, hang, colour=self.colour):
+            self.stdout.write(line + "\n")
 
-    def note(self, *spans: Span) -> None:
-        """One line on stderr: what is worth knowing and is not the answer."""
-        self.stderr.write(self._line(spans, self.colour and _is_terminal(self.stderr)) + "\n")
+    def note(self, *spans: Span, hang: int = 0) -> None:
+        """The same on stderr: what is worth knowing and is not the answer."""
+        terminal = _is_terminal(self.stderr)
+        width = self.note_width if terminal else None
+        for line in self._lines(spans, width, hang, colour=self.colour and terminal):
+            self.stderr.write(line + "\n")
         self.stderr.flush()
 
-    def paste(self, text: str) -> None:
-        """Something to copy, alone on its line: never wrapped, never indented."""
-        self.say((text, "bold"))
+    def paste(self, *spans: Span) -> None:
+        """Something to copy, alone on its line: never broken, never indented. Bold unless it has a style."""
+        styled: list[Span] = [(span, "bold") if isinstance(span, str) else span for span in spans]
+        self.stdout.write(self._line(styled, self.colour) + "\n")
+
+    def line(self, *spans: Span) -> None:
+        """One line as it is, however wide: of a log or a file, where a break would be taken for one of theirs."""
+        self.stdout.write(self._line(spans, self.colour) + "\n")
 
     def text(self, body: str, *, indent: str = "") -> None:
         """Foreign text, each of its lines behind `  | ` so that it cannot pass for one of ours."""
@@ -144,6 +160,33 @@ class Output:
             padded = (cell + " " * (width - columns(cell)) for cell, width in zip(row, widths, strict=True))
             self.stdout.write("  ".join(padded).rstrip() + "\n")
 
+    def listing(
+        self,
+        headers: Sequence[str],
+        rows: Sequence[Sequence[Cell]],
+        *,
+        cut: Sequence[int] = (0,),
+        spare: Sequence[int] = (),
+    ) -> None:
+        """One line a row, columns that are empty everywhere left out. Where a terminal is too narrow, the columns
+        `spare` are left out too, and then those of `cut` give way, the widest first, so that no line is broken."""
+        head: list[Cell] = [(header, "dim") for header in headers]
+        cells = [[(printable_line(_text(cell)), _style(cell)) for cell in row] for row in (head, *rows)]
+        widths = {index: max(columns(row[index][0]) for row in cells) for index in range(len(headers))}
+        for index in range(len(headers)):
+            if not any(row[index][0] for row in cells[1:]):
+                del widths[index]
+        if self.terminal:
+            _narrow(widths, cut, spare, self.width)
+        for row in cells:
+            shown = [(clip(row[index][0], width), row[index][1], width) for index, width in widths.items()]
+            line: list[Span] = []
+            for place, (text, style, width) in enumerate(shown):
+                line.append((text, style))
+                if any(later for later, *_ in shown[place + 1 :]):
+                    line.append(" " * (width - columns(text) + len(GAP)))
+            self.line(*line)
+
     def banner(self, title: str, lines: Sequence[tuple[str, str]]) -> None:
         """A panel that cannot be missed: `title`, then label and foreign text by turns."""
         if self.terminal:
@@ -160,13 +203,13 @@ class Output:
             self.document({"error": error_object(error)})
             self.flush()
         else:
-            self.note(("error: ", "bad"), error.message)
+            self.note(("error: ", "bad"), error.message, hang=7)
             candidates = error.details.get("candidates")
             if isinstance(candidates, list | tuple):
                 for candidate in candidates:
                     self.note("  ", str(candidate))
             if error.hint and error.hint != error.message:
-                self.note(("hint: ", "dim"), error.hint)
+                self.note(("hint: ", "dim"), error.hint, hang=6)
         return exit_code(error)
 
     def flush(self) -> None:
@@ -176,7 +219,8 @@ class Output:
     @contextlib.contextmanager
     def progress(self, text: str, *, after_s: float = SLOW_S) -> Iterator[Progress]:
         """Show `text` with a spinner on a terminal once the block takes longer than `after_s` seconds."""
-        if not _is_terminal(self.stderr) or self.json:
+        if not _is_terminal(self.stderr) or self.json or self._spinning:
+            # Work inside work that is shown already: two spinners would draw over each other.
             yield _Silent()
             return
         import threading
@@ -185,13 +229,44 @@ class Output:
         timer = threading.Timer(after_s, spinner.start)
         timer.daemon = True
         timer.start()
+        self._spinning = True
         try:
             yield spinner
         finally:
+            self._spinning = False
             timer.cancel()
             spinner.stop()
 
+    @contextlib.contextmanager
+    def screen(self) -> Iterator[None]:
+        """Meanwhile something draws the whole screen, or a part that changes in place: no spinner draws over it."""
+        before, self._spinning = self._spinning, True
+        try:
+            yield
+        finally:
+            self._spinning = before
+
     # -- inside ------------------------------------------------------------------------------------------
+
+    def _lines(self, spans: Sequence[Span], width: int | None, hang: int, *, colour: bool) -> list[str]:
+        """The lines that `spans` take in `width` columns: the one place where sentences are broken."""
+        whole = [(printable_line(_text(span)), _style(span)) for span in spans]
+        plain = "".join(text for text, _ in whole)
+        if width is None or columns(plain) <= width:
+            return [self._line(whole, colour)]
+        indent = len(plain) - len(plain.lstrip(" "))
+        margin = " " * (indent + hang)
+        # A line that goes on below is narrower than the first by what it hangs.
+        first = wrap(plain.lstrip(" "), width - indent)[0]
+        rest = plain[indent + len(first) :].lstrip()
+        pieces = [first, *(wrap(rest, width - len(margin)) if rest else ())]
+        lines, place = [], 0
+        for number, piece in enumerate(pieces):
+            place = plain.index(piece, place)
+            begin = " " * indent if number == 0 else margin
+            lines.append(begin + self._line(_part(whole, place, place + len(piece)), colour))
+            place += len(piece)
+        return lines
 
     def _line(self, spans: Sequence[Span], colour: bool) -> str:
         parts = []
@@ -277,6 +352,10 @@ class _Spinner:
             if self._stopped:
                 return
             console = Console(file=self._stderr, markup=False, highlight=False, no_color=not self._colour)
+            if console.is_dumb_terminal:
+                # It cannot draw a line anew: it is told once.
+                console.print(Text(printable_line(self._text)))
+                return
             self._status = console.status(Text(printable_line(self._text)))
             self._status.start()
 
@@ -371,6 +450,32 @@ def _is_terminal(stream: TextIO) -> bool:
         return stream.isatty()
     except ValueError:
         return False
+
+
+def _narrow(widths: dict[int, int], cut: Sequence[int], spare: Sequence[int], room: int) -> None:
+    """Leave out `spare` columns, then take from the widest of `cut`, until all fit into `room`. Where that is not
+    enough no column is cut."""
+
+    def excess() -> int:
+        return sum(widths.values()) + len(GAP) * (len(widths) - 1) - room
+
+    for index in spare:
+        if excess() > 0:
+            widths.pop(index, None)
+    flexible = [index for index in cut if index in widths]
+    if excess() > sum(max(widths[index] - MIN_COLUMN, 0) for index in flexible):
+        return
+    while excess() > 0:
+        widths[max(flexible, key=widths.__getitem__)] -= 1
+
+
+def _part(spans: Sequence[tuple[str, Style]], begin: int, end: int) -> list[tuple[str, Style]]:
+    """What stands from `begin` to `end` when the texts of `spans` are read as one."""
+    parts, at = [], 0
+    for text, style in spans:
+        parts.append((text[max(begin - at, 0) : max(end - at, 0)], style))
+        at += len(text)
+    return parts
 
 
 def _text(span: Span) -> str:

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from parlerd.cli.context import Context
 from parlerd.cli.output import DONE, FAILED
 from parlerd.cli.parsing import UsageError
+from parlerd.cli.render import show_checks
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:
@@ -112,10 +113,7 @@ def run(ctx: Context, name: str) -> int:
     if ctx.out.json:
         ctx.out.document({"ok": ok, "host": host.id, "reached": last, "checks": checks})
         return DONE if ok else FAILED
-    for check in checks:
-        ctx.out.say(("ok    ", "good") if check.ok else ("WRONG ", "bad"), (check.name, "bold"), f": {check.detail}")
-        if not check.ok:
-            ctx.out.say(("      fix: ", "warn"), check.fix)
+    show_checks(ctx.out, checks)
     ctx.out.say(f"{host.name}: reached {last or 'nothing'}.")
     return DONE if ok else FAILED
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from parlerd.cli.output import Cell, Output, Span
+from parlerd.cli.output import Output, Span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,15 +20,32 @@ def span_of(seconds: float) -> str:
     whole = max(int(seconds), 0)
     for size, unit in _UNITS:
         if whole >= size:
-            count = whole // size
-            return f"{count} {unit}{'' if count == 1 else 's'}"
+            return counted(whole // size, unit)
     return "0 seconds"
+
+
+def counted(count: int, one: str, more: str = "") -> str:
+    """A number and what it counts: `1 room`, `2 rooms`."""
+    return f"{count} {one if count == 1 else more or one + 's'}"
+
+
+def size_of(size: int) -> str:
+    """A size of bytes as a person reads it on a disk: `70.7 GB`."""
+    for unit, name in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB")):
+        if size >= unit:
+            return f"{size / unit:.1f} {name}"
+    return f"{size / 1000:.0f} kB"
 
 
 def clock(at_ms: int, now: float) -> str:
     """A time of day in local time, with the date when it was not within the last day."""
     form = "%H:%M" if abs(now - at_ms / 1000) < 86_400 else "%Y-%m-%d %H:%M"
     return time.strftime(form, time.localtime(at_ms / 1000))
+
+
+def to_the_second(at_ms: int, now: float) -> str:
+    """As `clock`, with seconds."""
+    return moment(at_ms)[11:] if abs(now - at_ms / 1000) < 86_400 else moment(at_ms)
 
 
 def day_or_time(at_ms: int, now: float) -> str:
@@ -46,13 +63,6 @@ def says_it_is(name: str, host: str) -> str:
     return f"says it is {name}" + (f", on {host}" if host else "")
 
 
-def table_of_used(out: Output, headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
-    """A table without the columns that are empty in every row."""
-    used = [index for index in range(len(headers)) if any(row[index] for row in rows)]
-    if used:
-        out.table([headers[index] for index in used], [[row[index] for index in used] for row in rows])
-
-
 def unsaid(topic: str) -> str:
     """The topic, where the name that was made of it cannot say it: names are ASCII."""
     return "" if topic.isascii() else topic
@@ -61,7 +71,7 @@ def unsaid(topic: str) -> str:
 def say_hidden(out: Output, count: int) -> None:
     """How many closed rooms a list left out."""
     if count:
-        out.note(f"{count} closed {'one is' if count == 1 else 'ones are'} not shown; --wide shows all.")
+        out.note(f"{counted(count, 'closed room')} {'is' if count == 1 else 'are'} not shown; --all shows all.")
 
 
 def agents_in(rows: Sequence[Sequence[str]], *, all: bool = True) -> list[str]:
@@ -71,21 +81,32 @@ def agents_in(rows: Sequence[Sequence[str]], *, all: bool = True) -> list[str]:
         return [""] * len(rows)
     if all:
         return [", ".join(agents) for agents in rows]
-    return [agents[0] + (f" +{len(agents) - 1}" if len(agents) > 1 else "") if agents else "" for agents in rows]
+    return [first_of(agents) for agents in rows]
 
 
-def show_messages(out: Output, messages: Sequence[t.Message], now: float) -> None:
-    """Messages one after another; a handoff to this reader stands in a banner."""
+def first_of(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are: `bob +2`."""
+    return names[0] + (f" +{len(names) - 1}" if len(names) > 1 else "") if names else ""
+
+
+def show_messages(
+    out: Output, messages: Sequence[t.Message], now: float, *, you: str | None, wide: bool = False
+) -> None:
+    """Messages one after another, as `show_message` shows each."""
     for message in messages:
-        show_message(out, message, now)
+        show_message(out, message, now, you=you, wide=wide)
 
 
-def show_message(out: Output, message: t.Message, now: float) -> None:
-    """One message: a head line of ours, then the words of others behind a bar."""
+def show_message(out: Output, message: t.Message, now: float, *, you: str | None, wide: bool = False) -> None:
+    """One message: a head line of ours, then the words of others behind a bar.
+
+    A turn that somebody else hands to `you`, the reader's name there, stands in a banner; nobody reads where it is
+    `None`.
+    """
     import msgspec
 
     handoff = message.handoff
-    out.say(*_head(message, now))
+    out.say(*_head(message, now, wide=wide), hang=2)
     if isinstance(handoff, msgspec.UnsetType):
         out.text(message.text)
         if not isinstance(message.data, msgspec.UnsetType) and message.data is not None:
@@ -95,7 +116,7 @@ def show_message(out: Output, message: t.Message, now: float) -> None:
     else:
         lines = [(f"done, as {message.author.name} tells it", handoff.summary)] if handoff.summary else []
         lines.append(("next", handoff.next))
-        if handoff.to_you:
+        if handoff.to_you and you is not None and message.author.name != you:
             out.banner("HANDOFF TO YOU", lines)
         else:
             for label, body in lines:
@@ -103,32 +124,34 @@ def show_message(out: Output, message: t.Message, now: float) -> None:
                 out.text(body)
 
 
-def _head(message: t.Message, now: float) -> list[Span]:
+def _head(message: t.Message, now: float, *, wide: bool) -> list[Span]:
+    """Number, time and author, and what is unusual about it. `wide`: also what is usual, and the id."""
     import msgspec
 
     author = message.author
-    head: list[Span] = [(f"#{message.seq} ", "dim"), (f"{clock(message.at, now)} ", "dim"), (author.name, "name")]
-    about = [f"says it is on {author.host}"] if author.host else []
-    about.append(f"via {message.via}")
-    if author.role:
-        about.insert(0, author.role)
-    head.append((" · " + ", ".join(about), "dim"))
-    if isinstance(message.to, list) and message.to and isinstance(message.handoff, msgspec.UnsetType):
-        head.append((" → " + ", ".join(message.to), "bold"))
-    handoff = message.handoff
-    if not isinstance(handoff, msgspec.UnsetType):
-        head.append((f" · handoff to {handoff.for_ or 'anyone'}", "bold"))
-    elif message.kind != "text":
-        head.append((f" · {message.kind}", "bold"))
-    if message.private is True:
-        head.append((" · private", "warn"))
-    if message.opening is True:
-        head.append((" · the recap this session opened with", "dim"))
-    if isinstance(message.reply_to, str):
-        head.append((f" · reply to {message.reply_to}", "dim"))
+    head: list[Span] = [(f"#{message.seq} {clock(message.at, now)} ", "dim"), (author.name, "name")]
+    facts: list[Span] = []
     if message.verified != "valid":
-        head.append((f" · {message.verified}", "bad"))
-    head.append((f" · {message.id}", "dim"))
+        facts.append((f"NOT VERIFIED ({message.verified})", "bad"))
+    if message.private is True:
+        facts.append(("private", "warn"))
+    if isinstance(message.to, list) and message.to and isinstance(message.handoff, msgspec.UnsetType):
+        facts.append(("to " + ", ".join(message.to), "bold"))
+    if not isinstance(message.handoff, msgspec.UnsetType):
+        facts.append((f"handoff to {message.handoff.for_ or 'anyone'}", "bold"))
+    elif message.opening is True:
+        facts.append(("the opening recap", "dim"))
+    elif message.kind != "text":
+        facts.append((message.kind, "bold"))
+    if isinstance(message.reply_seq, int):
+        facts.append((f"reply to #{message.reply_seq}", "dim"))
+    elif isinstance(message.reply_to, str):
+        facts.append((f"reply to {message.reply_to}", "dim"))
+    if wide:
+        usual = [author.role, f"says it is on {author.host}" if author.host else "", f"via {message.via}", message.id]
+        facts += [(fact, "dim") for fact in usual if fact]
+    for fact in facts:
+        head += [(" · ", "dim"), fact]
     return head
 
 
@@ -137,15 +160,28 @@ def show_requests(out: Output, requests: Sequence[t.Request], now: float) -> Non
     if not requests:
         out.say("Nobody is waiting.")
         return
+    from shlex import quote
+
+    known_by = [(request.room, request.name) for request in requests]
     for request in requests:
         waited = span_of(now - request.requested / 1000)
         claimed = f" (says: {request.host})" if request.host else ""
         out.say((request.name + claimed, "name"), f" wants to join '{request.room_name}', {waited} ago")
-        home = request.home or "this machine"
-        out.say(("  ", "dim"), f"fingerprint {request.fingerprint} · home {home} · room {request.room}")
+        home = "this machine" if request.home in ("", "local") else request.home
+        out.say((f"  fingerprint {request.fingerprint} · home {home}", "dim"))
         if unsaid(request.topic):
-            out.say(("  ", "dim"), "about ", request.topic)
-        out.say(
-            "To let it in (with --code CODE: the code that it shows on its side; to refuse, deny in place of approve):"
-        )
-        out.paste(f"parler session approve --room {request.room} {request.agent}")
+            out.say(("  about ", "dim"), request.topic, hang=2)
+        # A name that two have, or one that reads as an option, does not say who is meant.
+        by_name = known_by.count((request.room, request.name)) == 1 and not request.name.startswith("-")
+        whom = quote(request.name) if by_name else request.agent
+        out.paste(f"parler session approve --room {quote(request.room_name)} {whom}")
+    out.note("`deny` in place of `approve` refuses. --code CODE, with the code that a joiner shows, proves who it is.")
+
+
+def show_checks(out: Output, checks: Sequence[t.Check]) -> None:
+    """How each thing of a checkup is, and the fix of each that is wrong."""
+    for check in checks:
+        mark: Span = ("ok    ", "good") if check.ok else ("WRONG ", "bad")
+        out.say(mark, (check.name, "bold"), f": {check.detail}", hang=6)
+        if not check.ok:
+            out.say(("      fix: ", "warn"), check.fix, hang=5)

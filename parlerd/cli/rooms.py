@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from parlerd.cli.context import Context
-from parlerd.cli.handlers import Handler, no_arguments, room_argument, wide_argument
+from parlerd.cli.handlers import Handler, list_arguments, room_argument, wide_argument
 from parlerd.cli.output import DONE, Cell
-from parlerd.cli.render import agents_in, clock, day_or_time, say_hidden, table_of_used, unsaid
+from parlerd.cli.parsing import Parser
+from parlerd.cli.render import agents_in, clock, day_or_time, first_of, say_hidden, unsaid
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Mapping, Sequence
+
+GLANCE: Final = ("room", "unread", "who knocks", "last")
+"""What a person wants to know of each room, in a list of them."""
 
 
 def _rooms(ctx: Context, args: Namespace) -> int:
@@ -24,27 +29,52 @@ def _rooms(ctx: Context, args: Namespace) -> int:
         out.say("There is no room yet. Open a session, or join one with its key:")
         out.paste("parler session open --topic TOPIC")
         return DONE
-    rooms = listed.rooms if args.wide else [room for room in listed.rooms if room.state == "open"]
-    # What wants attention first, then what was used last.
-    rooms.sort(key=lambda room: (not (room.unread or room.pending), -room.last_at))
+    rooms = by_attention(listed.rooms, all=args.all)
+    knocks = who_knocks(ctx, rooms)
     rows: list[tuple[Cell, ...]] = [
         (
-            (("* " if room.active else "  ") + room.name, "name"),
-            (str(room.unread), "bold" if room.unread else "dim"),
-            (str(room.pending), "warn") if room.pending else "",
-            clock(room.last_at, ctx.now()) if args.wide else day_or_time(room.last_at, ctx.now()),
+            *glance(ctx, room, knocks),
             agents,
             str(room.members) if args.wide else "",
             room.topic if args.wide else unsaid(room.topic),
-            room.kind + ("" if room.state == "open" else f", {room.state}") if args.wide else "",
+            room.kind if args.wide else "",
+            room.state if args.all else "",
             room.room if args.wide else "",
         )
         for room, agents in zip(rooms, agents_in([room.agents for room in rooms], all=args.wide), strict=True)
     ]
-    headers = ("room", "unread", "knocking", "last", "your agents", "members", "topic", "kind", "id")
-    table_of_used(out, headers, rows)
+    if rows:
+        headers = (*GLANCE, "your agents", "members", "topic", "kind", "state", "id")
+        out.listing(headers, rows, cut=(0, 2, 4, 6), spare=() if args.wide else (4,))
     say_hidden(out, len(listed.rooms) - len(rooms))
     return DONE
+
+
+def by_attention(rooms: Sequence[t.RoomInfo], *, all: bool) -> list[t.RoomInfo]:
+    """What wants attention first, then what was used last; what is closed with `all` alone."""
+    shown = [room for room in rooms if all or room.state == "open"]
+    return sorted(shown, key=lambda room: (not (room.unread or room.pending), -room.last_at))
+
+
+def who_knocks(ctx: Context, rooms: Sequence[t.RoomInfo]) -> dict[str, list[str]]:
+    """What those who knock say they are, by room. Asked for only where somebody does."""
+    names: dict[str, list[str]] = {}
+    if any(room.pending for room in rooms):
+        for request in ctx.call_again("approvals.list", t.ListApprovals(), t.RequestList).requests:
+            names.setdefault(request.room, []).append(request.name)
+    return names
+
+
+def glance(ctx: Context, room: t.RoomInfo, knocks: Mapping[str, Sequence[str]]) -> tuple[Cell, Cell, Cell, Cell]:
+    """A room in the columns of `GLANCE`."""
+    # Who came to the door between the two answers is seen with the next.
+    who = first_of(knocks.get(room.room, [])) or (str(room.pending) if room.pending else "")
+    return (
+        (("* " if room.active else "  ") + room.name, "name"),
+        (str(room.unread), "bold" if room.unread else "dim"),
+        (who, "warn"),
+        (day_or_time(room.last_at, ctx.now()), "dim"),
+    )
 
 
 def _roster(ctx: Context, args: Namespace) -> int:
@@ -53,35 +83,45 @@ def _roster(ctx: Context, args: Namespace) -> int:
     if out.json:
         out.document(found)
         return DONE
-    out.say((f"'{found.name}'", "name"), (f"  {found.room}", "dim"))
+    out.say((f"'{found.name}'", "name"), (f"  {found.room}", "dim") if args.wide else "")
     rows: list[tuple[Cell, ...]] = []
     for member in found.members:
         since = f" since {clock(member.since, ctx.now())}" if member.since else ""
         role = member.role or ("owner" if member.owner else "member")
         state = f" ({member.state})" if member.state == "left" else ""
-        rows.append(((member.name, "name"), member.host, role, f"{member.presence}{since}{state}", member.id))
-    out.table(("agent", "says it is on", "role", "presence", "id"), rows)
+        id = member.id if args.wide else ""
+        rows.append(((member.name, "name"), member.host, role, f"{member.presence}{since}{state}", id))
+    out.listing(("agent", "says it is on", "role", "presence", "id"), rows, cut=(0, 2))
     return DONE
 
 
-def _whoami(ctx: Context, _args: Namespace) -> int:
+def _roster_arguments(parser: Parser) -> None:
+    room_argument(parser)
+    wide_argument(parser)
+
+
+def _whoami(ctx: Context, args: Namespace) -> int:
     me = ctx.call_again("agent.whoami", t.WhoAmI(), t.Me)
     out = ctx.out
     if out.json:
         out.document(me)
         return DONE
+    session = "none"
+    if me.active:
+        session = ctx.call_again("rooms.roster", t.Roster(room=me.active), t.RosterResult).name
     out.say((me.name, "name"), f", on {me.host}" if me.host else "")
     out.say(("id         ", "dim"), me.id)
-    out.say(("person     ", "dim"), me.principal)
-    out.say(("home       ", "dim"), me.home)
+    out.say(("session    ", "dim"), session, (f"  {me.active}", "dim") if me.active and args.wide else "")
     if me.workspace:
         out.say(("workspace  ", "dim"), me.workspace)
-    out.say(("session    ", "dim"), me.active or "none")
+    if args.wide:
+        out.say(("person     ", "dim"), me.principal)
+        out.say(("home       ", "dim"), "this machine" if me.home == "local" else me.home)
     return DONE
 
 
 HANDLERS: Final = {
-    "rooms": Handler(wide_argument, _rooms),
-    "roster": Handler(room_argument, _roster),
-    "whoami": Handler(no_arguments, _whoami),
+    "rooms": Handler(list_arguments, _rooms),
+    "roster": Handler(_roster_arguments, _roster),
+    "whoami": Handler(wide_argument, _whoami),
 }

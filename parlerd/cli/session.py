@@ -6,24 +6,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from parlerd.cli.context import Context, decode_text, new_key
-from parlerd.cli.handlers import Handler, room_argument, wide_argument
+from parlerd.cli.handlers import Handler, list_arguments, room_argument
 from parlerd.cli.output import DONE, FAILED, PENDING, Cell
 from parlerd.cli.parsing import Parser, positive, seconds, unicode_text
 from parlerd.cli.render import (
     agents_in,
+    first_of,
     moment,
     say_hidden,
     show_messages,
     show_requests,
     span_of,
-    table_of_used,
     unsaid,
 )
+from parlerd.cli.rooms import GLANCE, by_attention, glance, who_knocks
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Sequence
 
 _IN: Final = ("joined", "already_member")
 """What a join is answered with that comes with the context."""
@@ -114,27 +116,23 @@ def _open(ctx: Context, args: Namespace) -> int:
         return DONE
     if opened.replayed:
         out.note("This session was opened before, by the same request. This is its key again.")
-    out.say(("KEY: ", "bold"), (opened.key, "key"))
-    out.say("room ", (f"'{opened.name}'", "name"), (f"  {opened.room}", "dim"))
+    out.paste("KEY: ", (opened.key, "key"))
     left = span_of(opened.expires / 1000 - ctx.now() + ROUNDING_S)
+    room: Cell = (f"'{opened.name}'", "name")
     if opened.approval:
-        out.say(f"The key lets an agent knock for {left}; a person decides on each one. It is safe to pass on.")
+        out.say("room ", room, f": the key lets others knock for {left}; you decide.")
     else:
-        out.say((f"Whoever holds this key is in, unasked, for {left}: keep it secret.", "warn"))
+        out.say("room ", room, (f": the key lets anyone in for {left}. Keep it secret.", "warn"))
     if isinstance(opened.warning, str):
         out.say((opened.warning, "warn"))
-    if opened.line:
-        out.say("Say this to the agent that is to join, in any connected agent host:")
-        out.paste(opened.line)
-    if opened.join_command:
-        out.say("Or join from a shell (on this machine, add --as NAME to be another agent):")
+    if opened.mcp_command and opened.join_command:
+        out.say("No agent host is connected yet (`parler connect`). To join from a shell:")
         out.paste(opened.join_command)
-    if opened.mcp_command:
-        out.say("No agent host is connected yet. `parler connect` does that; for Claude Code alone, and once:")
-        out.paste(opened.mcp_command)
+    elif opened.line:
+        out.say("Say this to the agent that is to join:")
+        out.paste(opened.line)
     if opened.approval:
-        out.say("Then see who knocks, and decide:")
-        out.paste("parler approvals")
+        out.say("Then see who knocks, and decide: parler approvals")
     return DONE
 
 
@@ -173,10 +171,15 @@ def _join(ctx: Context, args: Namespace) -> int:
             _say_pending(ctx, joined)
             out.flush()
         code = f" (code {joined.code})" if joined.code else ""
-        with out.progress(f"Waiting for a person to let you in{code}", after_s=0.0):
-            joined = _knock(ctx, args.session_key, deadline)
+        try:
+            with out.progress(f"Waiting for a person to let you in{code} - Ctrl-C ends the wait", after_s=0.0):
+                joined = _knock(ctx, args.session_key, deadline)
+        except KeyboardInterrupt:
+            if not out.json:
+                _say_how_to_go_on(ctx, args.session_key, "You no longer wait, and your request stays.")
+            raise
         if joined.status == "pending" and not out.json:
-            out.note("Still waiting for a person. The request stays; run the same command again to see.")
+            _say_how_to_go_on(ctx, args.session_key, "Still waiting for a person. Your request stays.")
             return PENDING
     if out.json:
         out.document(joined)
@@ -228,19 +231,26 @@ def _say_pending(ctx: Context, pending: t.JoinedSession) -> None:
         out.say(pending.hint)
 
 
+def _say_how_to_go_on(ctx: Context, key: str, so_far: str) -> None:
+    """What an end of the wait leaves, and the command that goes on with it: a knock by the same agent is the same."""
+    ctx.out.note(so_far, " To go on waiting:")
+    name = f"--as {ctx.as_name} " if ctx.as_name and not ctx.env.get("PARLER_AGENT") else ""
+    ctx.out.note((f"parler {name}session join {key}", "bold"))
+
+
 def _say_joined(ctx: Context, joined: t.JoinedSession) -> None:
     out = ctx.out
     did = "You are already in " if joined.status == "already_member" else "Joined "
-    out.say((did, "good"), (f"'{joined.name or joined.room}'", "name"), (f"  {joined.room}", "dim"))
-    show_messages(out, joined.messages, ctx.now())
+    out.say((did, "good"), (f"'{joined.name or joined.room}'", "name"), f" as {joined.you}." if joined.you else ".")
+    show_messages(out, joined.messages, ctx.now(), you=joined.you)
     if joined.truncated:
         if joined.first_unshown:
             gap = f"Messages {joined.first_unshown} to {joined.last_unshown} are not shown here. To read them:"
             out.say((gap, "warn"))
-            out.paste(f"parler recv --room {joined.room} --since {max(joined.first_unshown - 1, 0)}")
+            out.paste(f"parler recv --room {joined.name or joined.room} --since {max(joined.first_unshown - 1, 0)}")
         else:
             out.say(("More follows. To read it:", "warn"))
-            out.paste(f"parler recv --room {joined.room}")
+            out.paste(f"parler recv --room {joined.name or joined.room}")
 
 
 # -- decide ------------------------------------------------------------------------------------------------
@@ -282,15 +292,15 @@ def _deny(ctx: Context, args: Namespace) -> int:
 
 
 def _decided(ctx: Context, decided: t.Decided) -> int:
+    name, room = decided.name or decided.agent, decided.room_name or decided.room
     if ctx.out.json:
         ctx.out.document(decided)
     elif decided.status == "approved":
-        name = decided.name or decided.agent
-        ctx.out.say(("Approved: ", "good"), (name, "name"), f" is now in '{decided.room_name or decided.room}'.")
+        ctx.out.say(("Approved: ", "good"), (name, "name"), f" is now in '{room}'.")
     else:
-        name = decided.name or decided.agent
-        ctx.out.say(("Denied: ", "warn"), (name, "name"), f" stays out of '{decided.room_name or decided.room}'.")
-        ctx.out.say("It stays so until you approve that agent after all.")
+        ctx.out.say(
+            ("Denied: ", "warn"), (name, "name"), f" stays out of '{room}' until you approve that agent after all."
+        )
     return DONE
 
 
@@ -320,30 +330,49 @@ def _list(ctx: Context, args: Namespace) -> int:
         out.say("No sessions. To open one:")
         out.paste('parler session open --topic TOPIC --context "where we are and what is left"')
         return DONE
-    sessions = [session for session in listed.sessions if args.wide or session.state == "open"]
-    rows: list[tuple[Cell, ...]] = []
-    for session, agents in zip(
-        sessions, agents_in([session.agents for session in sessions], all=args.wide), strict=True
-    ):
-        name = ("* " if session.active else "  ") + session.name
-        keys = "; ".join(
+    found = {room.room: room for room in ctx.call_again("rooms.list", t.ListRooms(), t.RoomList).rooms}
+    sessions = {session.room: session for session in listed.sessions if session.room in found}
+    rooms = by_attention([found[room] for room in sessions], all=args.all)
+    knocks = who_knocks(ctx, rooms)
+    rows: list[tuple[Cell, ...]] = [
+        (
+            *glance(ctx, room, knocks),
+            _keys(sessions[room.room].keys, wide=args.wide),
+            agents,
+            room.topic if args.wide else unsaid(room.topic),
+            room.state if args.all else "",
+            room.room if args.wide else "",
+        )
+        for room, agents in zip(rooms, agents_in([room.agents for room in rooms], all=args.wide), strict=True)
+    ]
+    if rows:
+        out.listing(
+            (*GLANCE, "key", "your agents", "topic", "state", "id"),
+            rows,
+            cut=(0, 2, 5, 6),
+            spare=() if args.wide else (5,),
+        )
+    say_hidden(out, len(sessions) - len(rows))
+    return DONE
+
+
+def _keys(keys: Sequence[t.SessionKey], *, wide: bool) -> str:
+    """The keys that can be used, else how the last one ended; `wide`: every one, how much of it is left, until when."""
+    if wide:
+        return "; ".join(
             f"{_shown_key(key)} {key.state.replace('_', ' ')}, {key.uses}/{key.max_uses} used"
             + (f", until {moment(key.expires)}" if key.state == "live" else "")
-            for key in session.keys
+            for key in keys
         )
-        topic = session.topic if args.wide else unsaid(session.topic)
-        state, room = (session.state, session.room) if args.wide else ("", "")
-        rows.append(((name, "name"), agents, keys, topic, state, room))
-    table_of_used(out, ("session", "your agents", "keys", "topic", "state", "id"), rows)
-    say_hidden(out, len(listed.sessions) - len(sessions))
-    return DONE
+    live = [_shown_key(key) for key in keys if key.state == "live"]
+    return first_of(live) or (keys[-1].state.replace("_", " ") if keys else "")
 
 
 def _shown_key(key: t.SessionKey) -> str:
     """A key that only lets one knock as it is typed; of one that admits unasked, which is a secret, the beginning."""
-    if key.code and key.approval:
-        return key.code
-    return f"{key.begins}..." if key.begins else key.key
+    if key.key and key.approval:
+        return key.key
+    return f"{key.begins}..." if key.begins else key.id
 
 
 def _revoke_arguments(parser: Parser) -> None:
@@ -373,6 +402,6 @@ HANDLERS: Final = {
     "approve": Handler(_approve_arguments, _approve),
     "deny": Handler(_deny_arguments, _deny),
     "close": Handler(room_argument, _close),
-    "list": Handler(wide_argument, _list),
+    "list": Handler(list_arguments, _list),
     "revoke": Handler(_revoke_arguments, _revoke),
 }

@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from parlerd.cli.context import MAX_LOST, RETRIED, Context
-from parlerd.cli.handlers import Handler
+from parlerd.cli.handlers import Handler, wide_argument
 from parlerd.cli.output import DONE
 from parlerd.cli.parsing import Parser, whole
 from parlerd.cli.render import clock, show_message
@@ -34,6 +34,7 @@ _HAPPENED: Final = {
 def _arguments(parser: Parser) -> None:
     parser.add_argument("--room", metavar="ROOM", help="a room's id or name (default: the active session)")
     parser.add_argument("--tail", type=whole, default=20, metavar="N", help="how many earlier messages to begin with")
+    wide_argument(parser)
 
 
 def _watch(ctx: Context, args: Namespace) -> int:
@@ -53,7 +54,7 @@ def _watch(ctx: Context, args: Namespace) -> int:
                         continue
                     shown.append(item.message.id)
                 number += 1
-                _show(ctx, _numbered(item, number))
+                _show(ctx, _numbered(item, number), wide=args.wide)
             return DONE
         except ParlerError as error:
             lost += 1
@@ -83,13 +84,13 @@ def _numbered(item: t.WatchItem, number: int) -> t.WatchItem:
     return msgspec.structs.replace(item, number=number)
 
 
-def _show(ctx: Context, item: t.WatchItem) -> None:
+def _show(ctx: Context, item: t.WatchItem, *, wide: bool) -> None:
     out = ctx.out
     if out.json:
         out.item(item)
         return
     if isinstance(item.message, t.Message):
-        show_message(out, item.message, ctx.now())
+        show_message(out, item.message, ctx.now(), you=None, wide=wide)
     else:
         who = item.agent if isinstance(item.agent, str) else f"'{item.name}'"
         what = _HAPPENED.get(item.event, item.event)

@@ -127,7 +127,7 @@ def resolve(members: dict[AgentId, Member], who: str) -> AgentId:
     for member in members.values():
         if member.handle == who and member.present:
             return member.agent
-    raise _no_such_agent(members, who)
+    raise _no_such_agent(members, who, f"No one here goes by {who!r}.")
 
 
 def resolve_taker(
@@ -136,7 +136,8 @@ def resolve_taker(
     """Whom a hand-off is for: one member, found by id, by handle or as the `owner`; or else a role that somebody else
     who is in has. A turn that nobody could take would be lost without a word.
 
-    Raises `Refused` with `no_such_agent` and the names that come nearest, or `invalid_param` for the giver itself.
+    Raises `Refused` with `no_such_agent`, the names that come nearest and the roles there are, or `invalid_param` for
+    the giver itself.
     """
     others = [member for member in members.values() if member.present and member.agent != giver]
     if who == "owner" and any(member.agent == owner for member in others):
@@ -150,10 +151,20 @@ def resolve_taker(
     itself = members[giver]
     if who in {itself.agent, itself.handle, itself.role} - {""} or (who == "owner" and giver == owner):
         raise Refused("invalid_param", "That is yourself: you have the turn, and another has to take it.", param="for")
-    raise _no_such_agent(members, who, giver=giver)
+    roles = sorted({member.role or ("owner" if member.agent == owner else "") for member in others} - {""})
+    if not others:
+        message = f"Nobody else is here yet, so no one goes by {who!r}."
+    elif roles:
+        shown = ", ".join(roles[:MAX_CANDIDATES])
+        message = f"No one here goes by {who!r} or has that role. The roles here: {shown}."
+    else:
+        message = f"No one here goes by {who!r}, and no one else here has a role."
+    refused = _no_such_agent(members, who, message, giver=giver)
+    refused.details["roles"] = roles[:MAX_CANDIDATES]
+    raise refused
 
 
-def _no_such_agent(members: dict[AgentId, Member], who: str, *, giver: AgentId | None = None) -> Refused:
+def _no_such_agent(members: dict[AgentId, Member], who: str, message: str, *, giver: AgentId | None = None) -> Refused:
     handles = [member.handle for member in members.values() if member.present and member.agent != giver]
     wanted = who[:MAX_LABEL].casefold()
 
@@ -163,7 +174,7 @@ def _no_such_agent(members: dict[AgentId, Member], who: str, *, giver: AgentId |
 
     handles.sort(key=lambda handle: wanted not in handle.casefold())
     candidates = sorted(handles[:MAX_COMPARED], key=distance)[:MAX_CANDIDATES]
-    return Refused("no_such_agent", f"No one here goes by {who!r}.", agent=who, candidates=candidates)
+    return Refused("no_such_agent", message, agent=who, candidates=candidates)
 
 
 def view_of(member: Member) -> View:

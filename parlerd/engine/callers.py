@@ -44,8 +44,8 @@ class Fitting(Protocol):
         ...
 
 
-News = Literal["unread", "knock", "people", "door"]
-"""Messages that wait; somebody knocks; somebody came, went or was declined; what became of one's own knock."""
+News = Literal["unread", "knock", "people", "waits", "answer"]
+"""Messages that wait; somebody knocks; somebody came, went or was declined; one's own knock waits; its answer."""
 
 
 class Said(NamedTuple):

@@ -223,6 +223,8 @@ class Messaging:
             for_=named or None,
             replayed=sent.replayed,
             key=sent.key,
+            seq=sent.seq,
+            others=sum(member.present and member.agent != me.id for member in room.state.members.values()),
         )
 
     def _post(

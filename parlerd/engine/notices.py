@@ -105,21 +105,21 @@ class Notices:
         if state == before:
             return []
         if state == "closed":
-            return [("door", "the session that you asked to come into was closed")] if before else []
+            return [("answer", "the session that you asked to come into was closed")] if before else []
         if state == "pending":
             request = next((request for request in room.pending() if request.agent == me.id), None)
             if request is None:
                 return []
             code = self._desk.keys.join_code(request.id)
-            return [("door", f"your request to come in waits for a person (your code is {code})")]
+            return [("waits", f"your request to come in waits for a person (your code is {code})")]
         if state == "denied" and before:
-            return [("door", "the person declined your request to come in")]
+            return [("answer", "the person declined your request to come in")]
         let_in = before == "pending" or (not told.begun and room.state.owner != me.id)
         if state == "member" and let_in and not self._desk.driver.store.cursor(name, me.id).delivered:
             # What waits to be read there is said with it.
             told.unread[name] = self._desk.driver.store.head(name).position
             call = "parler_recv" if is_active else f'parler_recv {{"room":"{room.state.name}"}}'
-            return [("door", f"you were let into {_quoted(room.state.name)} ({call} gives what is there)")]
+            return [("answer", f"you were let into {_quoted(room.state.name)} ({call} gives what is there)")]
         return []
 
     def _of_people(self, told: Told, me: AgentRecord, room: Room) -> list[_News]:

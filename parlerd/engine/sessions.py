@@ -616,7 +616,7 @@ class Sessions:
             raise
         room = await actor.quiet()
         begins = (self._desk.code_of_key(actor.room, room.state.keys[key]) or "")[:BEGINS]
-        return t.RevokedKey(room=actor.room, key=key[:SHORT_ID], status="revoked", name=room.state.name, begins=begins)
+        return t.RevokedKey(room=actor.room, id=key[:SHORT_ID], status="revoked", name=room.state.name, begins=begins)
 
     async def _own_key(self, caller: Caller, me: AgentRecord, typed: str) -> tuple[RoomId, KeyId] | None:
         """The key of one of the caller's own rooms that is meant by the whole code, the first characters of it, or its
@@ -649,8 +649,8 @@ class Sessions:
     def _key_info(self, room: RoomId, key: KeyState, now: Millis, *, whole: bool) -> t.SessionKey:
         code = self._desk.code_of_key(room, key) or ""
         return t.SessionKey(
-            key=key.id[:SHORT_ID],
-            code=code if whole else "",
+            id=key.id[:SHORT_ID],
+            key=code if whole else "",
             begins=code[:BEGINS],
             approval=key.gated,
             expires=key.expires_at,

@@ -203,12 +203,12 @@ class ListSessions(Params, frozen=True, kw_only=True):
 
 
 class SessionKey(Result, frozen=True, kw_only=True):
-    """`code` is the key as it is typed, for the person's own shell alone; `begins` its first four characters, for the
-    owner too. Both are empty for a key of an earlier version. `session.revoke` takes `code`, `begins` and `key`, which
-    is the id of the key and opens nothing."""
+    """`key` is what one knocks with, for the person's own shell alone; `begins` its first four characters, for the
+    owner too. Both are empty for a key of an earlier version. `session.revoke` takes `key`, `begins` and `id`, which
+    opens nothing."""
 
-    key: str
-    code: str = ""
+    id: str
+    key: str = ""
     begins: str = ""
     approval: bool
     expires: int
@@ -240,8 +240,10 @@ class RevokeKey(Params, frozen=True, kw_only=True):
 
 
 class RevokedKey(Result, frozen=True, kw_only=True):
+    """`id` is the key's, and opens nothing."""
+
     room: str
-    key: str
+    id: str
     status: str
     name: str = ""
     begins: str = ""
@@ -336,12 +338,16 @@ class GiveHandoff(Params, frozen=True, kw_only=True):
 
 
 class GivenHandoff(Result, frozen=True, kw_only=True):
+    """`seq` is the giver's own number of it; `others` are how many beside the giver are in the room now."""
+
     id: str
     room: str
     name: str = ""
     for_: str | None = msgspec.field(name="for")
     replayed: bool = False
     key: str = ""
+    seq: int = 0
+    others: int = 0
 
 
 class Why(Params, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -13,13 +14,14 @@ import termios
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from parlerd.cli.approvals import decide, keys_of, row_of
+from parlerd.cli.approvals import Outcome, decide, keys_of, row_of
 from parlerd.cli.approvals_model import QUIET_MS, Approve, Deny, Screen, pressed, shown
-from parlerd.cli.approvals_view import view
+from parlerd.cli.approvals_view import keys_that_act, view
 from parlerd.cli.context import Context
 from parlerd.cli.output import Output
 from parlerd.core.errors import ParlerError
@@ -58,6 +60,8 @@ def test_off_a_terminal_it_lists_and_returns(shell: Shell) -> None:
         (b"a", ["a"]),
         (b"\x1b[A\x1b[B", ["up", "down"]),
         (b"\x1bOA", ["up"]),
+        (b"\x1b[5~\x1b[6~j", ["pageup", "pagedown", "j"]),
+        (b"\x1b[H\x1b[F\x1b[1~\x1b[4~", ["home", "end", "home", "end"]),
         (b"\x1b", ["escape"]),
         (b"\r\n\x7f\x08", ["enter", "enter", "backspace", "backspace"]),
         (b"K7QM\r", ["K", "7", "Q", "M", "enter"]),
@@ -80,34 +84,35 @@ def test_approving_acts_on_the_agent_of_the_shown_request_with_its_code(tmp_path
     daemon = FakeDaemon().answers(
         "session.approve", t.Decided(room=ROOM, agent=BOB, status="approved", proof="terminal")
     )
-    note, good = decide(context(tmp_path, daemon), Approve(row_of(request()), "K7QM"))
-    assert good
-    assert "terminal" in note
+    done = decide(context(tmp_path, daemon), Approve(row_of(request()), "K7QM"))
+    assert done.good
+    assert done.note == "Approved ABCD-EFGH-IJKL: codex@repo is now in 'auth-redesign'."
     assert daemon.params_of("session.approve") == [t.DecideJoin(agent=BOB, room=ROOM, code="K7QM", terminal=True)]
 
 
 def test_a_refused_decision_becomes_a_note_and_not_a_crash(tmp_path: Path) -> None:
     daemon = FakeDaemon().answers("session.approve", ParlerError("code_mismatch"))
-    note, good = decide(context(tmp_path, daemon), Approve(row_of(request()), "AAAA"))
-    assert not good
-    assert "not the code" in note
+    done = decide(context(tmp_path, daemon), Approve(row_of(request()), "AAAA"))
+    assert not done.good
+    assert done.again
+    assert "not the code" in done.note
 
 
 def test_denying_a_queue_denies_each(tmp_path: Path) -> None:
     daemon = FakeDaemon().answers("session.deny", t.Decided(room=ROOM, agent=BOB, status="denied", proof="cli"))
     rows = (row_of(request("a", agent="U1")), row_of(request("b", agent="U2")))
-    assert decide(context(tmp_path, daemon), Deny(rows)) == ("Denied 2.", True)
+    assert decide(context(tmp_path, daemon), Deny(rows)) == Outcome("Denied 2.", True)
     assert [params.agent for params in daemon.params_of("session.deny") if isinstance(params, t.DecideJoin)] == [
         "U1",
         "U2",
     ]
 
 
-def drawn(screen: Screen, *, lost: bool = False) -> str:
+def drawn(screen: Screen, *, lost: bool = False, width: int = 80, height: int = 24) -> str:
     console = Console(
-        file=io.StringIO(), width=100, force_terminal=True, color_system="truecolor", legacy_windows=False
+        file=io.StringIO(), width=width, force_terminal=True, color_system="truecolor", legacy_windows=False
     )
-    console.print(view(screen, 1_700_000_060.0, 30, lost=lost))
+    console.print(view(screen, 1_700_000_060.0, height, width, lost=lost))
     written = console.file
     assert isinstance(written, io.StringIO)
     return written.getvalue()
@@ -154,9 +159,90 @@ def test_a_lost_connection_shows() -> None:
     assert "went away" in drawn(Screen(), lost=True)
 
 
-def test_hundreds_of_requests_fit_a_small_screen() -> None:
-    rows = tuple(row_of(request(f"agent-{number}")) for number in range(300))
-    assert drawn(shown(Screen(), rows, 0)).count("\n") <= 30
+LONG = "claude-code@the-checkout-of-the-web-shop-on-the-laptop-of-a-friend"
+"""As long as a name can be."""
+
+
+def plain(text: str) -> list[str]:
+    """The lines of a drawing, without its colours."""
+    return [line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()]
+
+
+def crowd(count: int, **more: Any) -> Screen:
+    return shown(Screen(), tuple(row_of(request(f"agent-{n:03}", agent=f"U{n}", **more)) for n in range(count)), 0)
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40), (100, 30)])
+@pytest.mark.parametrize("keys", ["", "a", "ak7", "d", "D", "/", "/agent"])
+def test_hundreds_of_requests_fit_every_screen_in_every_mode(width: int, height: int, keys: str) -> None:
+    screen = crowd(300, room_name=LONG[:64])
+    for key in keys:
+        screen, _ = pressed(screen, key, QUIET_MS)
+    lines = plain(drawn(screen, width=width, height=height))
+    assert len(lines) <= height
+    assert max(map(len, lines)) <= width
+    assert len(lines) > height - 5
+
+
+@pytest.mark.parametrize("keys", ["", "a", "d"])
+def test_nothing_that_a_decision_needs_is_cut_at_80_columns(keys: str) -> None:
+    screen = shown(Screen(), tuple(row_of(request(name, room_name=LONG[:64])) for name in (LONG[:64], "b")), 0)
+    for key in keys:
+        screen, _ = pressed(screen, key, QUIET_MS)
+    lines = plain(drawn(screen))
+    inside = "".join(line.strip("│┃ ") for line in lines if line[:1] in "│┃")
+    facts = "".join(inside.split())
+    for fact in (LONG[:64], "ABCD-EFGH-IJKL", ROOM, BOB):
+        assert fact in facts
+    listed = next(line for line in lines if line.startswith("▶"))
+    assert "ABCD-EFGH-IJKL" in listed
+    assert listed.endswith("1 minute")
+    assert len([line for line in lines if "ABCD-EFGH-IJKL" in line]) == 3
+
+
+def test_the_bar_over_the_selected_request_has_no_gap() -> None:
+    lines = drawn(crowd(3)).splitlines()
+    (bar,) = [line for line in lines if "▶" in line]
+    found = re.fullmatch(r"\x1b\[1;7m([^\x1b]*)\x1b\[0m", bar)
+    assert found is not None
+    assert len(found[1]) == 80
+
+
+def test_the_footer_offers_the_keys_that_act_now_and_no_other() -> None:
+    screen = shown(Screen(), (row_of(request("a")),), 0)
+    assert keys_that_act(Screen()) == ["q quit"]
+    assert keys_that_act(screen) == ["a approve", "d deny", "q quit"]
+    asked, _ = pressed(screen, "a", QUIET_MS)
+    assert keys_that_act(asked) == ["Esc goes back"]
+    for key in "k7qm":
+        asked, _ = pressed(asked, key, QUIET_MS)
+    assert keys_that_act(asked) == ["Enter lets it in", "Backspace", "Esc goes back"]
+    asked, _ = pressed(asked, "enter", QUIET_MS)
+    assert keys_that_act(asked) == ["asking the daemon"]
+    many = crowd(3)
+    assert {"D deny all 3 with its key", "/ filter"} <= set(keys_that_act(many))
+    none = many
+    for key in ("/", "z", "enter"):
+        none, _ = pressed(none, key, QUIET_MS)
+    assert keys_that_act(none) == ["/ filter", "Esc shows all", "q quit"]
+    assert "None of those who wait has that" in drawn(none)
+
+
+def test_a_long_list_says_which_part_of_it_is_shown() -> None:
+    screen = crowd(200)
+    for _ in range(5):
+        screen, _decision = pressed(screen, "pagedown", QUIET_MS)
+    lines = plain(drawn(screen))
+    assert any(re.fullmatch(r"  \d+ to \d+ of 200", line) for line in lines)
+    assert any(line.startswith("▶ agent-050") for line in lines)
+
+
+def test_a_terminal_that_cannot_draw_gets_the_plain_list(shell: Shell) -> None:
+    shell.daemon.answers("approvals.list", t.RequestList(room=None, requests=[request("bob")]))
+    ran = shell.run("approvals", terminal=True, env={"TERM": "dumb"})
+    assert ran.code == 0
+    assert ran.stdout.startswith("bob (says: codex) wants to join")
+    assert "\x1b" not in ran.stdout
 
 
 PROGRAM = """

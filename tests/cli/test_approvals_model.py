@@ -160,12 +160,70 @@ def test_moving_stops_at_both_ends() -> None:
     assert screen.selected == "q_b"
 
 
+def test_pages_move_by_ten_and_stop_at_both_ends() -> None:
+    rows = tuple(row(f"{n:02}", requested=n) for n in range(25))
+    screen = listing(*rows)
+    places = []
+    for key in ("pagedown", "pagedown", "pagedown", "pageup", "home", "end"):
+        screen, _ = typed(screen, key)
+        places.append([each.id for each in rows].index(str(screen.selected)))
+    assert places == [10, 20, 24, 14, 0, 24]
+
+
+def test_a_filter_shows_and_selects_only_what_has_it_and_escape_shows_all_again() -> None:
+    screen, made = typed(listing(row("anna", requested=1), row("bob", requested=2)), "/", "B", "o", "enter")
+    assert made == []
+    assert ([each.name for each in screen.visible()], screen.selected) == (["bob"], "q_bob")
+    screen, _ = typed(screen, "k", "up")
+    assert screen.selected == "q_bob"
+    screen, _ = typed(screen, "escape")
+    assert (len(screen.visible()), screen.selected, screen.filter) == (2, "q_bob", "")
+
+
+def test_letters_of_a_filter_decide_nothing_and_do_not_quit() -> None:
+    screen, made = typed(listing(A, B), "/", "a", "d", "q", "y", "D")
+    assert made == []
+    assert screen.filter == "adqyD"
+
+
+def test_what_a_filter_hides_is_not_denied_with_the_others() -> None:
+    screen, _ = typed(listing(row("anna", requested=1), row("bob", requested=2)), "/", "b", "o", "enter")
+    assert [each.name for each in typed(screen, "D")[0].subjects()] == ["bob"]
+
+
+def test_where_the_filter_lets_nothing_through_no_key_asks_anything() -> None:
+    screen, _ = typed(listing(A, B), "/", "z", "enter")
+    assert screen.selected is None
+    for key in ("a", "d", "D", "j", "enter"):
+        assert typed(screen, key)[0].mode == "list"
+
+
+def test_an_arrival_that_the_filter_hides_is_not_selected() -> None:
+    screen, _ = typed(listing(A, B), "/", "z", "enter")
+    assert shown(screen, (A, B, C), LATER).selected is None
+
+
+def test_after_a_wrong_code_the_input_is_empty_and_the_question_stays() -> None:
+    screen, (made,) = typed(listing(A, B), "j", "a", "K", "7", "Q", "M", "enter")
+    assert made == Approve(B, "K7QM")
+    screen = decided(screen, "That is not the code.", good=False, again=True)
+    assert (screen.mode, screen.typed, screen.tone, screen.busy) == ("code", "", "bad", False)
+    assert typed(screen, "A", "B", "C", "D", "enter")[1] == [Approve(B, "ABCD")]
+
+
+def test_a_wrong_code_of_a_request_that_went_meanwhile_asks_nothing_more() -> None:
+    screen, _ = typed(listing(A), "a", "K", "7", "Q", "M", "enter")
+    screen = decided(shown(screen, (), LATER), "That is not the code.", good=False, again=True)
+    assert screen.mode == "list"
+
+
 def test_an_empty_screen_takes_every_key() -> None:
     for key in ("j", "k", "a", "d", "D", "y", "enter"):
         assert typed(Screen(), key)[1] == []
 
 
-KEYS = st.sampled_from(["j", "k", "a", "d", "D", "y", "n", "K", "7", "Q", "M", "enter", "escape", "backspace", "up"])
+LETTERS = ["j", "k", "a", "d", "D", "y", "n", "K", "7", "Q", "M", "/"]
+KEYS = st.sampled_from([*LETTERS, "enter", "escape", "backspace", "up", "pagedown"])
 NAMES = st.sets(st.sampled_from("abcdefgh"), max_size=6)
 
 
@@ -182,7 +240,7 @@ class Screens(RuleBasedStateMachine):
         before = self.screen
         self.now += passed
         self.screen = shown(before, tuple(row(name, requested=ord(name)) for name in sorted(names)), self.now)
-        if before.selected in {each.id for each in self.screen.rows}:
+        if before.selected in {each.id for each in self.screen.visible()}:
             assert self.screen.selected == before.selected
         still = [each.id for each in before.rows if each in self.screen.rows]
         assert [each.id for each in self.screen.rows][: len(still)] == still
@@ -203,18 +261,23 @@ class Screens(RuleBasedStateMachine):
         elif isinstance(decision, Deny):
             assert {each.id for each in decision.rows} <= set(before.about)
 
-    @rule(good=st.booleans())
-    def the_daemon_answers(self, good: bool) -> None:
+    @rule(good=st.booleans(), again=st.booleans())
+    def the_daemon_answers(self, good: bool, again: bool) -> None:
         if self.screen.busy:
-            self.screen = decided(self.screen, "done", good=good)
+            self.screen = decided(self.screen, "done", good=good, again=again)
+            assert self.screen.typed == ""
 
     @invariant()
     def what_is_selected_is_on_the_screen(self) -> None:
         assert self.screen.selected is None or self.screen.row(self.screen.selected) is not None
 
     @invariant()
+    def what_is_selected_is_not_hidden(self) -> None:
+        assert self.screen.selected is None or self.screen.selected in {each.id for each in self.screen.visible()}
+
+    @invariant()
     def an_open_question_is_about_something_on_the_screen(self) -> None:
-        if self.screen.mode != "list":
+        if self.screen.mode not in ("list", "filter"):
             assert self.screen.subjects()
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from parlerd.cli.context import AGAIN_S, Context
-from parlerd.cli.output import Output
+from parlerd.cli.output import Output, Progress
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
 from parlerd.paths import Home
@@ -100,3 +102,35 @@ def test_what_has_no_idempotency_key_is_sent_once() -> None:
     with pytest.raises(ParlerError, match="connection_lost"):
         context(daemon, clock).call("session.approve", t.DecideJoin(agent="U1"), t.Decided)
     assert len(daemon.asked) == 1
+
+
+class Shown(Output):
+    """An output that remembers what it was told takes long."""
+
+    def __init__(self) -> None:
+        super().__init__(io.StringIO(), io.StringIO())
+        self.under_way: list[str] = []
+        self.told: list[str] = []
+
+    @contextlib.contextmanager
+    def progress(self, text: str, *, after_s: float = 1.0) -> Iterator[Progress]:
+        self.told.append(text)
+        self.under_way.append(text)
+        with super().progress(text, after_s=after_s) as progress:
+            yield progress
+        self.under_way.pop()
+
+
+def test_every_call_says_that_it_is_under_way_while_it_is() -> None:
+    out, seen = Shown(), list[str]()
+    daemon = FakeDaemon()
+
+    def answer(_params: t.Params) -> t.Result:
+        seen.extend(out.under_way)
+        return t.RoomList(rooms=[])
+
+    daemon.answers("rooms.list", answer)
+    ctx = Context(out, Home(Path("/h")), {}, daemon.connect, stdin=io.BytesIO())
+    ctx.call("rooms.list", t.ListRooms(), t.RoomList)
+    assert seen == ["Waiting for the daemon's answer"]
+    assert out.told == ["Starting the daemon", "Waiting for the daemon's answer"]

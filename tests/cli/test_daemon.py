@@ -56,7 +56,9 @@ def test_status_of_a_running_daemon(shell: Shell) -> None:
     ran = shell.run("daemon", "status", "--json")
     assert ran.code == 0
     assert ran.document == msgspec.to_builtins(daemon_info())
-    assert "pid 4242" in shell.run("daemon", "status").stdout
+    said = shell.run("daemon", "status").stdout
+    assert "pid 4242" in said
+    assert "1 room, 2 connections, 1 agent window\n" in said
     assert {start for _name, start in shell.daemon.opened} == {False}
 
 

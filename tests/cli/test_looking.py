@@ -10,7 +10,7 @@ import pytest
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import PeerText
 from parlerd.operations import types as t
-from tests.support.answers import ALICE, ROOM, message
+from tests.support.answers import ALICE, ROOM, message, request
 from tests.support.cli import Shell
 
 
@@ -39,13 +39,14 @@ def room(name: str = "auth-redesign", **more: object) -> t.RoomInfo:
 def test_rooms_prints_every_room_with_what_is_unread(shell: Shell) -> None:
     listed = t.RoomList(rooms=[room(pending=2), room("other", active=False, unread=0)])
     shell.daemon.answers("rooms.list", listed)
+    shell.daemon.answers("approvals.list", t.RequestList(room=None, requests=[request("bob"), request("carol")]))
     document = shell.run("rooms", "--json").document
     assert document == msgspec.to_builtins(listed)
     assert set(document["rooms"][0]) >= {"room", "kind", "home", "owner", "members", "unread", "last_at", "active"}
     for terminal in (False, True):
         ran = shell.run("rooms", terminal=terminal)
         assert "* auth-redesign" in ran.stdout
-        assert "knocking" in ran.stdout
+        assert "bob +1" in ran.stdout
 
 
 def test_rooms_says_which_of_ones_agents_is_in_each_where_that_differs(shell: Shell) -> None:
@@ -54,6 +55,7 @@ def test_rooms_says_which_of_ones_agents_is_in_each_where_that_differs(shell: Sh
     )
     assert "codex@repo +1" in shell.run("rooms").stdout
     ran = shell.run("rooms", "--wide")
+    assert ran.stdout.count(ROOM) == 2
     assert "your agents" in ran.stdout
     assert "codex@repo, bob" in ran.stdout
 
@@ -75,23 +77,40 @@ def test_rooms_fits_80_columns_with_what_wants_attention_first_and_without_what_
     assert ran.stdout.index("auth-redesign-of-the-whole-service") < ran.stdout.index("quiet")
     assert "old-and-over" not in ran.stdout
     assert ROOM not in ran.stdout
-    assert "1 closed one is not shown" in ran.stderr
+    assert "1 closed room is not shown; --all shows all." in ran.stderr
     assert all(len(line) <= 80 for line in lines)
+    assert len(lines) == 3
 
 
 def test_where_everything_is_closed_the_list_says_so(shell: Shell) -> None:
     shell.daemon.answers("rooms.list", t.RoomList(rooms=[room(state="closed"), room("b", state="closed")]))
     ran = shell.run("rooms")
     assert ran.stdout == ""
-    assert "2 closed ones are not shown" in ran.stderr
+    assert "2 closed rooms are not shown" in ran.stderr
 
 
-def test_rooms_wide_shows_everything(shell: Shell) -> None:
+def test_rooms_all_shows_what_is_closed_and_wide_the_ids(shell: Shell) -> None:
     shell.daemon.answers("rooms.list", t.RoomList(rooms=[room(), room("over", state="closed")]))
-    ran = shell.run("rooms", "--wide")
-    assert ran.stdout.count(ROOM) == 2
-    assert "session, closed" in ran.stdout
-    assert "not shown" not in ran.stderr
+    ran = shell.run("rooms", "--all")
+    assert "over" in ran.stdout
+    assert "closed" in ran.stdout
+    assert ROOM not in ran.stdout
+    assert ran.stderr == ""
+    assert shell.run("rooms", "--wide").stdout.count(ROOM) == 1
+    assert shell.run("rooms", "--wide", "--all").stdout.count(ROOM) == 2
+
+
+@pytest.mark.parametrize("width", [50, 80, 120])
+def test_a_room_takes_one_line_however_long_its_name(shell: Shell, width: int) -> None:
+    names = ["auth-redesign-of-the-whole-service-and-all-its-clients-by-friday", "b"]
+    shell.daemon.answers("rooms.list", t.RoomList(rooms=[room(name, pending=1) for name in names]))
+    knocking = [request("claude-code@the-other-checkout-of-the-shop-of-a-friend") for _ in range(3)]
+    shell.daemon.answers("approvals.list", t.RequestList(room=None, requests=knocking))
+    lines = shell.run("rooms", terminal=True, width=width).stdout.splitlines()
+    assert len(lines) == 3
+    assert max(map(len, lines)) <= width
+    assert lines[0].split() == ["room", "unread", "who", "knocks", "last"]
+    assert lines[1].split()[-1] == lines[2].split()[-1] == "2023-11-14"
 
 
 def test_a_topic_that_the_name_cannot_say_is_shown_beside_it(shell: Shell) -> None:
@@ -124,7 +143,9 @@ def test_roster_shows_hosts_as_claims(shell: Shell) -> None:
     )
     shell.daemon.answers("rooms.roster", t.RosterResult(room=ROOM, name="auth-redesign", members=[member]))
     assert shell.run("roster", "--json").document["members"][0]["name"] == "alice"
+    assert ALICE in shell.run("roster", "--wide").stdout
     ran = shell.run("roster", "--room", "auth-redesign")
+    assert ALICE not in ran.stdout
     assert "says it is on" in ran.stdout
     assert "owner" in ran.stdout
     assert shell.daemon.params_of("rooms.roster")[-1] == t.Roster(room="auth-redesign")
@@ -135,6 +156,19 @@ def test_whoami_is_who_acts(shell: Shell) -> None:
     shell.daemon.answers("agent.whoami", me)
     assert set(shell.run("whoami", "--json").document) >= {"id", "name", "host", "home"}
     assert shell.run("whoami").stdout.splitlines()[0] == "alice"
+    assert "AX" not in shell.run("whoami").stdout
+    assert "AX" in shell.run("whoami", "--wide").stdout
+
+
+def test_whoami_names_the_session(shell: Shell) -> None:
+    shell.daemon.answers(
+        "agent.whoami", t.Me(id=ALICE, name="alice", host="", home="local", principal="AX", active=ROOM)
+    )
+    shell.daemon.answers("rooms.roster", roster("alice"))
+    said = shell.run("whoami").stdout
+    assert "session    auth\n" in said
+    assert ROOM not in said
+    assert shell.daemon.params_of("rooms.roster") == [t.Roster(room=ROOM)]
 
 
 def item(text: str, id: str) -> t.WatchItem:
@@ -204,6 +238,19 @@ def test_watch_for_a_person_names_who_came(shell: Shell) -> None:
     assert "'auth' is closed" in ran.stdout
     heads = [line for line in ran.stdout.splitlines() if line.startswith("#")]
     assert [head.split()[0] for head in heads] == ["#1", "#2", "#3", "#4", "#5"]
+
+
+def test_watch_shows_a_turn_that_goes_over_as_a_turn_of_others(shell: Shell) -> None:
+    given = t.Handoff(next=PeerText("wire the UI"), summary=PeerText("done"), for_="bob", to_you=True)
+    shell.daemon.streams(
+        "room.watch",
+        t.WatchItem(room=ROOM, name="auth", event="message", message=message(kind="handoff", handoff=given), at=1),
+    )
+    shell.daemon.answers("rooms.roster", roster("alice", "bob"))
+    said = shell.run("watch").stdout
+    assert "alice · handoff to bob" in said
+    assert "wire the UI" in said
+    assert "TO YOU" not in said
 
 
 def test_watch_of_no_room_of_ours_is_an_error_line(shell: Shell) -> None:

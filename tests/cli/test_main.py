@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from parlerd import __version__
-from parlerd.cli.commands import COMMANDS, GROUP_SUMMARY, GROUPS, Command, summary
+from parlerd.cli.commands import COMMANDS, GROUP_SUMMARY, GROUPS, SECTIONS, Command, examples, summary
 from parlerd.cli.main import entry, find_command, handler_of, parser_of, wants_json
 from parlerd.cli.parsing import UsageError, split_globals
 from parlerd.core.errors import ERRORS, ParlerError
@@ -130,7 +131,6 @@ def test_every_group_says_what_it_is() -> None:
         (["session", "opn"], "did you mean `open`"),
         (["session"], "needs one of: open, join"),
         (["frobnicate"], "there is no command `frobnicate`"),
-        ([], "no command"),
     ],
 )
 def test_a_command_that_is_not_there_is_a_usage_error_with_a_guess(shell: Shell, words: list[str], said: str) -> None:
@@ -141,6 +141,53 @@ def test_a_command_that_is_not_there_is_a_usage_error_with_a_guess(shell: Shell,
     error = shell.run(*words, "--json").document["error"]
     assert error["code"] == "invalid_param"
     assert said in error["message"]
+
+
+def test_parler_alone_teaches_what_there_is_how_it_is_typed_and_what_to_type_next(shell: Shell) -> None:
+    ran = shell.run(terminal=True, width=80)
+    assert (ran.code, ran.stderr) == (0, "")
+    lines = ran.stdout.splitlines()
+    for command in COMMANDS:
+        assert any(line.startswith(f"  {' '.join(command.path)} ") for line in lines)
+    assert [title for title, _ in SECTIONS] == [line for line in lines if line in dict(SECTIONS)]
+    assert "  parler --as bob session join A3KE7DJR" in lines
+    assert lines[-1] == "parler connect"
+    shell.home.joinpath(".parler").mkdir()
+    assert shell.run().stdout.splitlines()[-1] == "parler rooms"
+
+
+@pytest.mark.parametrize("words", [[], ["help", "session"], ["help", "session", "open"]])
+@pytest.mark.parametrize("width", [60, 80])
+def test_help_is_broken_between_words_alone(
+    shell: Shell, words: list[str], width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    wide = shell.run(*words, terminal=True, width=400).stdout
+    ran = shell.run(*words, terminal=True, width=width).stdout
+    assert ran.split() == wide.split() if not words else set(ran.split()) <= set(wide.split())
+    # Lines to type are whole.
+    assert all(len(line) <= width for line in ran.splitlines() if "parler " not in line and "[-" not in line)
+
+
+def test_every_command_is_in_one_section() -> None:
+    named = [name for _, names in SECTIONS for name in names]
+    assert sorted(named) == sorted(" ".join(command.path) for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: "-".join(command.path))
+def test_the_help_of_every_command_has_an_example_that_its_parser_takes(command: Command) -> None:
+    text = parser_of(command, handler_of(command)).format_help()
+    assert examples(command)
+    for line in examples(command):
+        assert len(line) <= 78
+        assert f"\n  {line}\n" in text
+        words = shlex.split(line)
+        begin = words.index("parler")
+        end = words.index(">") if ">" in words else len(words)
+        early, rest = split_globals(words[begin + 1 : end])
+        found, arguments = find_command(rest)
+        assert found == command
+        parser_of(found, handler_of(found)).parse_args([*early, *arguments])
 
 
 def test_options_are_never_abbreviated(shell: Shell) -> None:

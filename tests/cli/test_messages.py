@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -379,16 +381,35 @@ def test_a_message_that_is_not_valid_says_so(shell: Shell, verified: str) -> Non
 
 
 def test_handoff_gives_the_turn(shell: Shell) -> None:
-    shell.daemon.answers("handoff.give", t.GivenHandoff(id="m_1", room=ROOM, name="auth", for_="webdev", key="k"))
+    shell.daemon.answers(
+        "handoff.give", t.GivenHandoff(id="m_1", room=ROOM, name="auth", for_="webdev", key="k", seq=8, others=1)
+    )
     ran = shell.run("handoff", "--for", "webdev", "--summary", "done", "--next", "go", "--json")
     assert ran.code == 0
-    given = {"id": "m_1", "room": ROOM, "name": "auth", "for": "webdev", "replayed": False, "key": "k"}
+    given = {
+        "id": "m_1",
+        "room": ROOM,
+        "name": "auth",
+        "for": "webdev",
+        "replayed": False,
+        "key": "k",
+        "seq": 8,
+        "others": 1,
+    }
     assert ran.document == given
-    assert "The turn is with webdev in 'auth'" in shell.run("handoff", "--for", "webdev", "--next", "go").stdout
+    said = shell.run("handoff", "--for", "webdev", "--next", "go").stdout
+    assert said == "The turn is with webdev in 'auth', as #8.\n"
     params = shell.daemon.params_of("handoff.give")[0]
     assert isinstance(params, t.GiveHandoff)
     assert (params.next, params.summary, params.for_) == ("go", "done", "webdev")
     assert params.key
+
+
+def test_handoff_where_nobody_else_is_says_so_and_what_to_do(shell: Shell) -> None:
+    shell.daemon.answers("handoff.give", t.GivenHandoff(id="m_1", room=ROOM, name="auth", for_=None))
+    said = shell.run("handoff", "--next", "go").stdout
+    assert "Nobody else is in it yet" in said
+    assert "parler session list" in said
 
 
 def test_handoff_needs_a_next_step(shell: Shell) -> None:
@@ -414,5 +435,49 @@ def test_why_prints_the_ladder_of_each_reader(shell: Shell) -> None:
     assert "stopped" not in document["readers"][0]
     assert document["readers"][1]["stopped"] == "offline"
     text = shell.run("why", "m_1").stdout
-    assert "stored" in text
     assert "offline" in text
+
+
+def test_why_tells_a_person_times_in_words(shell: Shell) -> None:
+    at = 1_700_000_000_000
+    stages = [
+        t.StageReached(stage="stored", at=at),
+        t.StageReached(stage="pushed", at=at + 90),
+        t.StageReached(stage="read", at=at + 125_000),
+    ]
+    ladder = t.ReaderLadder(agent="UB", name="bob", stages=stages)
+    shell.daemon.answers("message.why", t.WhyResult(id="m_1", room=ROOM, readers=[ladder]))
+    ran = shell.run("why", "7", "--room", "auth")
+    assert re.fullmatch(r"bob: stored \S+ \d\d:\d\d:\d\d, pushed at once, read after 2 minutes\n", ran.stdout)
+    assert shell.daemon.params_of("message.why") == [t.Why(id="7", room="auth")]
+    assert "UB" in shell.run("why", "7", "--wide").stdout
+
+
+def test_the_head_of_a_usual_message_is_number_time_and_author(shell: Shell) -> None:
+    shell.daemon.answers("message.recv", page(message("hello", seq=12)))
+    head = shell.run("recv", "--all").stdout.splitlines()[0]
+    assert re.fullmatch(r"#12 [-\d]+ \d\d:\d\d alice", head)
+    wide = shell.run("recv", "--all", "--wide").stdout.splitlines()[0]
+    assert wide.endswith("alice · says it is on codex · via mcp · m_0123456789abcdefghij")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"verified": "invalid"}, "NOT VERIFIED (invalid)"),
+        ({"private": True}, "private"),
+        ({"to": ["bob", "carol"]}, "to bob, carol"),
+        ({"kind": "review"}, "review"),
+        ({"reply_to": "m_9", "reply_seq": 9}, "reply to #9"),
+        ({"reply_to": "m_9"}, "reply to m_9"),
+        ({"opening": True}, "the opening recap"),
+    ],
+)
+def test_the_head_of_a_message_says_what_is_unusual(shell: Shell, more: dict[str, Any], said: str) -> None:
+    shell.daemon.answers("message.recv", page(message("hello", **more)))
+    assert shell.run("recv", "--all").stdout.splitlines()[0].endswith(f"alice · {said}")
+
+
+def test_a_person_is_told_the_number_and_the_room_of_what_they_sent(shell: Shell) -> None:
+    shell.daemon.answers("message.send", sent(name="auth-redesign"))
+    assert shell.run("send", "hi").stdout == "Sent as #7 to 'auth-redesign'.\n"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parlerd.cli.output import Output, to_json, wants_colour
+from parlerd.cli.output import Output, _Spinner, to_json, wants_colour
 from parlerd.core.errors import ParlerError
 from tests.support.cli import Terminal
 
@@ -65,6 +65,83 @@ def test_with_colour_what_matters_stands_out() -> None:
 def test_lines_are_wrapped_for_a_terminal_and_whole_for_a_pipe() -> None:
     assert max(map(len, written_by(colour=False, terminal=True).splitlines())) <= 60
     assert max(map(len, written_by(colour=False, terminal=False).splitlines())) > 60
+
+
+LONG = "The key lets an agent knock for one day, and a person decides on each one who does so; it is safe to pass on."
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80])
+def test_sentences_are_broken_between_words_alone(width: int) -> None:
+    stdout, stderr = Terminal(), Terminal()
+    out = Output(stdout, stderr, width=width)
+    out.say(("lead: ", "bold"), LONG)
+    out.note(LONG)
+    out.fail(ParlerError("internal", LONG, hint=LONG + " Yes."))
+    said, noted = stdout.getvalue(), stderr.getvalue()
+    assert said.split() == f"lead: {LONG}".split()
+    assert noted.split() == f"{LONG} error: {LONG} hint: {LONG} Yes.".split()
+    assert max(map(len, [*said.splitlines(), *noted.splitlines()])) <= width
+
+
+def test_a_sentence_that_goes_on_keeps_its_styles_and_its_margin() -> None:
+    stdout = Terminal()
+    out = Output(stdout, io.StringIO(), colour=True, width=24)
+    out.say("  ", ("one two three", "bad"), " four five six", hang=3)
+    assert stdout.getvalue() == "  \x1b[1;31mone two three\x1b[0m four\n     five six\n"
+
+
+def test_what_is_to_be_copied_is_never_broken() -> None:
+    stdout = Terminal()
+    out = Output(stdout, io.StringIO(), width=20)
+    out.paste("parler session join A3KE7DJR --wait 60")
+    out.line("2026-11-28 a line of a log as it is")
+    assert stdout.getvalue().count("\n") == 2
+
+
+def test_a_list_has_one_line_a_row_and_cuts_the_widest_column_that_gives_way() -> None:
+    stdout = Terminal()
+    out = Output(stdout, io.StringIO(), width=40)
+    out.listing(("room", "unread", "none", "last"), [("r" * 60, "3", "", "12:00"), ("short", "", "", "2026-11-28")])
+    lines = stdout.getvalue().splitlines()
+    assert lines[0].split() == ["room", "unread", "last"]
+    assert len(lines) == 3
+    assert max(map(len, lines)) == 40
+    assert lines[1].index("12:00") == lines[0].index("last") == lines[2].index("2026")
+
+
+def test_a_list_leaves_out_a_spare_column_before_it_cuts_a_name() -> None:
+    stdout = Terminal()
+    out = Output(stdout, io.StringIO(), width=40)
+    rows = [("auth-redesign-of-the-web-shop", "3", "claude-code"), ("b", "12", "codex")]
+    out.listing(("room", "unread", "agents"), rows, spare=(2,))
+    assert stdout.getvalue().splitlines() == [
+        "room                           unread",
+        "auth-redesign-of-the-web-shop  3",
+        "b                              12",
+    ]
+
+
+def test_a_list_in_a_pipe_is_whole() -> None:
+    stdout = io.StringIO()
+    Output(stdout, io.StringIO(), width=40).listing(("room", "last"), [("r" * 60, "12:00")])
+    assert "r" * 60 + "  12:00\n" in stdout.getvalue()
+
+
+def test_a_terminal_that_cannot_draw_is_told_once_what_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    stderr = Terminal()
+    spinner = _Spinner(stderr, "Waiting for the daemon", colour=False)
+    spinner.start()
+    spinner.stop()
+    assert stderr.getvalue() == "Waiting for the daemon\n"
+
+
+def test_work_inside_work_shows_one_spinner() -> None:
+    out = Output(Terminal(), Terminal())
+    with out.progress("outer", after_s=60.0) as outer, out.progress("inner", after_s=60.0) as inner:
+        assert type(outer) is not type(inner)
+    with out.progress("next", after_s=60.0) as after:
+        assert type(after) is type(outer)
 
 
 def test_a_second_document_is_a_bug() -> None:

@@ -9,10 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from parlerd.cli.commands import COMMANDS
 from parlerd.cli.program import PACKAGED_SHIM
+from parlerd.core.errors import ParlerError
+from parlerd.core.model import PeerText
+from parlerd.operations import types as t
+from tests.support.answers import ROOM, request
 from tests.support.cli import Shell
 
 
@@ -50,6 +55,102 @@ def test_bash_completes_a_subcommand_and_an_option(shell: Shell) -> None:
     assert "session" in completed("parler", "se")
     assert completed("parler", "session", "op") == {"open"}
     assert "--no-approval" in completed("parler", "session", "open", "--no")
+
+
+@pytest.fixture
+def known(shell: Shell) -> Shell:
+    """A daemon that knows a room, an agent in it, a key and somebody who knocks."""
+    room = t.RoomInfo(
+        room=ROOM,
+        name="auth-redesign",
+        topic=PeerText("x"),
+        kind="session",
+        home="local",
+        owner="UA",
+        agents=["sam"],
+        members=2,
+        unread=0,
+        last_at=0,
+        active=True,
+        state="open",
+    )
+    over = msgspec.structs.replace(room, name="over", state="closed")
+    members = [
+        t.RosterMember(id="U", name=name, role="", host="", owner=False, state="member", presence="idle", since=0)
+        for name in ("sam", "bob", "$(touch x)", "-rf")
+    ]
+    keys = [
+        t.SessionKey(id=key, key=key, approval=gated, expires=0, uses=0, max_uses=1, state=state)
+        for key, gated, state in (
+            ("A3KE7DJR", True, "live"),
+            ("SECRETSECRETSECR", False, "live"),
+            ("OLD", True, "expired"),
+        )
+    ]
+    session = t.SessionInfo(
+        room=ROOM, name="auth", topic=PeerText("x"), owner="UA", state="open", active=True, keys=keys
+    )
+    shell.daemon.answers("rooms.list", t.RoomList(rooms=[room, over]))
+    shell.daemon.answers("rooms.roster", t.RosterResult(room=ROOM, name="auth", members=members, you="sam"))
+    shell.daemon.answers("session.list", t.SessionList(sessions=[session]))
+    shell.daemon.answers("approvals.list", t.RequestList(room=None, requests=[request("carol"), request("a b`c`")]))
+    return shell
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("rooms", "auth-redesign\n"),
+        ("agents", "bob\n"),
+        ("mine", "sam\n"),
+        ("keys", "A3KE7DJR\n"),
+        ("knocks", "carol\n"),
+    ],
+)
+def test_the_words_a_shell_asks_for_come_from_the_daemon_and_expand_to_nothing(
+    known: Shell, kind: str, words: str
+) -> None:
+    ran = known.run("completion", "--words", kind)
+    assert (ran.code, ran.stdout, ran.stderr) == (0, words, "")
+    assert known.run("completion", "--words", kind, "--json").document == {"words": words.split()}
+    assert all(not start for _, start in known.daemon.opened)
+
+
+def test_where_no_daemon_runs_or_refuses_there_are_no_words(known: Shell) -> None:
+    known.daemon._answers["rooms.list"].clear()
+    known.daemon.answers("rooms.list", ParlerError("room_busy"))
+    assert known.run("completion", "--words", "rooms").stdout == ""
+    known.daemon.down = True
+    ran = known.run("completion", "--words", "keys")
+    assert (ran.code, ran.stdout, ran.stderr) == (0, "", "")
+
+
+def test_bash_completes_rooms_keys_and_who_knocks(shell: Shell, tmp_path: Path) -> None:
+    pytest.importorskip("shtab")
+    if shutil.which("bash") is None:
+        pytest.skip("there is no bash here")
+    script = shell.run("completion", "bash").stdout
+    program = tmp_path / "parler"
+    program.write_text('#!/bin/sh\ntest "$1 $2" = "completion --words" && echo "one-of-$3 another"\n')
+    program.chmod(0o700)
+
+    def completed(*words: str) -> set[str]:
+        ask = (
+            f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}\n"
+            "name=$(complete -p parler | sed 's/.*-F \\([^ ]*\\).*/\\1/')\n"
+            '"$name"; printf "%s\\n" "${COMPREPLY[@]}"\n'
+        )
+        environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        ran = subprocess.run(
+            ["bash", "-c", f"{script}\n{ask}"], capture_output=True, text=True, check=True, env=environment
+        )
+        return {line.strip() for line in ran.stdout.splitlines()}
+
+    assert completed("parler", "send", "--room", "one") == {"one-of-rooms"}
+    assert completed("parler", "send", "--to", "o") == {"one-of-agents"}
+    assert completed("parler", "session", "approve", "o") == {"one-of-knocks"}
+    assert completed("parler", "session", "join", "o") == {"one-of-keys"}
+    assert completed("parler", "rooms", "--as", "o") == {"one-of-mine"}
 
 
 def test_completion_of_another_shell_is_a_usage_error(shell: Shell) -> None:

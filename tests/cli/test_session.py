@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +33,29 @@ def test_open_prints_the_key_the_room_and_each_command_alone_on_its_line(shell: 
     lines = ran.stdout.splitlines()
     assert lines[0] == "KEY: A3KE7DJR"
     assert lines[1].startswith("room 'auth-redesign'")
-    assert "Join the Parler session A3KE7DJR." in lines
     assert "parler session join A3KE7DJR" in lines
-    assert "claude mcp add parler -e PARLER_SESSION_KEY=A3KE7DJR -- parler mcp" in lines
+    assert len(lines) == 5
     (params,) = shell.daemon.params_of("session.open")
     assert isinstance(params, t.OpenSession)
     assert (params.topic, params.context) == ("auth-redesign", "Designing auth. TODO: rotation.")
     assert params.approval is None
     assert params.key
+
+
+@pytest.mark.parametrize("mcp_command", [None, "claude mcp add parler"])
+@pytest.mark.parametrize("approval", [True, False])
+def test_open_says_in_five_lines_of_80_columns_what_to_do_with_the_key(
+    shell: Shell, mcp_command: str | None, approval: bool
+) -> None:
+    expires = round(time.time() * 1000) + 86_400_000
+    answer = opened(mcp_command=mcp_command, approval=approval, expires=expires)
+    shell.daemon.answers("session.open", answer)
+    lines = shell.run("session", "open", terminal=True, width=80).stdout.splitlines()
+    assert len(lines) <= 5
+    assert lines[0] == "KEY: A3KE7DJR"
+    next_line = "Join the Parler session A3KE7DJR." if mcp_command is None else "parler session join A3KE7DJR"
+    assert lines[3] == next_line
+    assert lines[-1].endswith("parler approvals") is approval
 
 
 def test_open_as_json_is_the_result(shell: Shell) -> None:
@@ -91,7 +107,7 @@ def test_a_lifetime_out_of_bounds_is_refused_in_the_words_that_were_typed(shell:
 def test_an_ungated_key_comes_with_a_warning(shell: Shell) -> None:
     shell.daemon.answers("session.open", opened(approval=False, mcp_command=None, warning="Keep this key secret."))
     ran = shell.run("session", "open", "--no-approval")
-    assert "keep it secret" in ran.stdout
+    assert "Keep it secret" in ran.stdout
     assert "Keep this key secret." in ran.stdout
 
 
@@ -272,8 +288,24 @@ def test_requests_shows_names_as_claims_and_the_approving_command_alone(shell: S
     shell.daemon.answers("session.requests", t.RequestList(room=ROOM, requests=[request("admin")]))
     lines = shell.run("session", "requests").stdout.splitlines()
     assert lines[0].startswith("admin (says: codex) wants to join 'auth-redesign', ")
-    assert f"parler session approve --room {ROOM} {BOB}" in lines
+    assert "parler session approve --room auth-redesign admin" in lines
     assert "ABCD-EFGH-IJKL" in lines[1]
+
+
+@pytest.mark.parametrize("names", [["bob", "bob"], ["--all"]])
+def test_where_a_name_does_not_say_who_is_meant_the_approving_command_names_the_id(
+    shell: Shell, names: list[str]
+) -> None:
+    requests = [request(name) for name in names]
+    shell.daemon.answers("session.requests", t.RequestList(room=ROOM, requests=requests))
+    lines = shell.run("session", "requests").stdout.splitlines()
+    assert lines.count(f"parler session approve --room auth-redesign {BOB}") == len(names)
+
+
+def test_a_name_is_quoted_where_a_shell_would_read_more_in_it(shell: Shell) -> None:
+    shell.daemon.answers("session.requests", t.RequestList(room=ROOM, requests=[request("codex@repo#2")]))
+    lines = shell.run("session", "requests").stdout.splitlines()
+    assert "parler session approve --room auth-redesign 'codex@repo#2'" in lines
 
 
 def test_a_name_with_escapes_cannot_draw_on_the_approvers_terminal(shell: Shell) -> None:
@@ -328,8 +360,8 @@ def test_an_ambiguous_name_lists_the_candidates(shell: Shell) -> None:
 
 def session_key(**more: Any) -> t.SessionKey:
     fields: dict[str, Any] = {
-        "key": "1f0c9a77",
-        "code": "A3KE7DJR",
+        "id": "1f0c9a77",
+        "key": "A3KE7DJR",
         "begins": "A3KE",
         "approval": True,
         "expires": 4_000_000_000_000,
@@ -340,13 +372,30 @@ def session_key(**more: Any) -> t.SessionKey:
     return t.SessionKey(**{**fields, **more})
 
 
+def room_info(name: str, **more: Any) -> t.RoomInfo:
+    fields: dict[str, Any] = {
+        "room": ROOM,
+        "name": name,
+        "topic": PeerText("x"),
+        "kind": "session",
+        "home": "local",
+        "owner": "UA",
+        "members": 1,
+        "unread": 0,
+        "last_at": 1_700_000_000_000,
+        "active": False,
+        "state": "open",
+    }
+    return t.RoomInfo(**{**fields, **more})
+
+
 @pytest.mark.parametrize(
     ("more", "shown", "hidden"),
     [
         ({}, "A3KE7DJR live, 1/50 used", "1f0c9a77"),
-        ({"code": ""}, "A3KE... live", "1f0c9a77"),
-        ({"approval": False, "code": "A3KE7DJRA3KE7DJR"}, "A3KE... live", "A3KE7DJR"),
-        ({"code": "", "begins": "", "state": "used_up"}, "1f0c9a77 used up", "..."),
+        ({"key": ""}, "A3KE... live", "1f0c9a77"),
+        ({"approval": False, "key": "A3KE7DJRA3KE7DJR"}, "A3KE... live", "A3KE7DJR"),
+        ({"key": "", "begins": "", "state": "used_up"}, "1f0c9a77 used up", "..."),
     ],
 )
 def test_the_list_shows_of_a_key_what_a_person_knows_it_by(
@@ -356,7 +405,8 @@ def test_the_list_shows_of_a_key_what_a_person_knows_it_by(
         room=ROOM, name="auth", topic=PeerText("x"), owner="UA", state="open", active=True, keys=[session_key(**more)]
     )
     shell.daemon.answers("session.list", t.SessionList(sessions=[session]))
-    ran = shell.run("session", "list")
+    shell.daemon.answers("rooms.list", t.RoomList(rooms=[room_info("auth")]))
+    ran = shell.run("session", "list", "--wide")
     assert shown in ran.stdout
     assert hidden not in ran.stdout
 
@@ -364,24 +414,52 @@ def test_the_list_shows_of_a_key_what_a_person_knows_it_by(
 def test_the_list_fits_80_columns_and_leaves_out_what_is_closed_unless_it_is_wide(shell: Shell) -> None:
     fields: dict[str, Any] = {"room": ROOM, "topic": PeerText("x"), "owner": "UA", "active": False}
     listed = [
-        t.SessionInfo(name="auth-redesign", state="open", keys=[session_key()], agents=["claude@web"], **fields),
-        t.SessionInfo(name="over", state="closed", keys=[session_key(state="revoked")], agents=["bob"], **fields),
+        t.SessionInfo(name="auth-redesign", state="open", keys=[session_key(), session_key()], **fields),
+        t.SessionInfo(name="over", state="closed", keys=[session_key(state="revoked")], **fields | {"room": "r_2"}),
     ]
     shell.daemon.answers("session.list", t.SessionList(sessions=listed))
+    rooms = [room_info("auth-redesign", agents=["claude@web"]), room_info("over", room="r_2", state="closed")]
+    shell.daemon.answers("rooms.list", t.RoomList(rooms=rooms))
     ran = shell.run("session", "list", terminal=True, width=80)
     assert "auth-redesign" in ran.stdout
     assert "over" not in ran.stdout
-    assert "1 closed one is not shown" in ran.stderr
+    assert "1 closed room is not shown" in ran.stderr
+    assert len(ran.stdout.splitlines()) == 2
+    assert "A3KE7DJR +1" in ran.stdout
     assert all(len(line) <= 80 for line in ran.stdout.splitlines())
     assert ROOM not in ran.stdout
-    wide = shell.run("session", "list", "--wide").stdout
-    assert "over" in wide
-    assert wide.count(ROOM) == 2
+    assert shell.run("session", "list", "--wide").stdout.count(ROOM) == 1
+    everything = shell.run("session", "list", "--all").stdout
+    assert "over" in everything
+    assert "revoked" in everything
+
+
+def test_the_list_shows_of_each_session_what_waits_there(shell: Shell) -> None:
+    session = t.SessionInfo(
+        room=ROOM, name="auth", topic=PeerText("x"), owner="UA", state="open", active=True, keys=[session_key()]
+    )
+    shell.daemon.answers("session.list", t.SessionList(sessions=[session]))
+    shell.daemon.answers("rooms.list", t.RoomList(rooms=[room_info("auth", unread=3, pending=1, active=True)]))
+    shell.daemon.answers("approvals.list", t.RequestList(room=None, requests=[request("bob")]))
+    head, line = shell.run("session", "list", terminal=True, width=80).stdout.splitlines()
+    assert head.split() == ["room", "unread", "who", "knocks", "last", "key"]
+    assert line.split() == ["*", "auth", "3", "bob", "2023-11-14", "A3KE7DJR"]
+
+
+def test_a_key_is_named_in_json_as_it_is_everywhere(shell: Shell) -> None:
+    session = t.SessionInfo(
+        room=ROOM, name="auth", topic=PeerText("x"), owner="UA", state="open", active=True, keys=[session_key()]
+    )
+    shell.daemon.answers("session.list", t.SessionList(sessions=[session]))
+    shell.daemon.answers("session.open", opened())
+    ((listed,),) = [each["keys"] for each in shell.run("session", "list", "--json").document["sessions"]]
+    assert listed["key"] == shell.run("session", "open", "--json").document["key"]
+    assert "code" not in listed
 
 
 def test_revoking_says_which_key_of_which_session(shell: Shell) -> None:
     shell.daemon.answers(
-        "session.revoke", t.RevokedKey(room=ROOM, key="1f0c9a77", status="revoked", name="auth", begins="A3KE")
+        "session.revoke", t.RevokedKey(room=ROOM, id="1f0c9a77", status="revoked", name="auth", begins="A3KE")
     )
     assert shell.run("session", "revoke", "A3KE").stdout.startswith("Revoked: the key A3KE... of 'auth'.")
 
@@ -392,10 +470,11 @@ def test_close_list_and_revoke_print_their_results(shell: Shell) -> None:
         room=ROOM, name="auth-redesign", topic=PeerText("x"), owner="UA", state="open", active=True, keys=[key]
     )
     closed = t.ClosedSession(room=ROOM, name="auth-redesign", status="closed")
-    revoked = t.RevokedKey(room=ROOM, key="1f0c9a77", status="revoked", name="auth-redesign", begins="A3KE")
+    revoked = t.RevokedKey(room=ROOM, id="1f0c9a77", status="revoked", name="auth-redesign", begins="A3KE")
     listed = t.SessionList(sessions=[session])
     shell.daemon.answers("session.close", closed)
     shell.daemon.answers("session.list", listed)
+    shell.daemon.answers("rooms.list", t.RoomList(rooms=[room_info("auth-redesign")]))
     shell.daemon.answers("session.revoke", revoked)
     for words, result in (
         (["session", "close", "--room", "auth-redesign"], closed),
@@ -405,3 +484,18 @@ def test_close_list_and_revoke_print_their_results(shell: Shell) -> None:
         for terminal in (False, True):
             assert shell.run(*words, terminal=terminal).code == 0
         assert shell.run(*words, "--json").document == msgspec.to_builtins(result)
+
+
+# -- interrupted -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("words", "command"), [([], "parler session join A3KE7DJR"), (["--as", "bob"], "")])
+def test_an_interrupted_wait_says_what_stays_and_how_to_go_on(shell: Shell, words: list[str], command: str) -> None:
+    def interrupted(_params: t.Params) -> t.Result:
+        raise KeyboardInterrupt
+
+    shell.daemon.answers("session.join", joined("pending"), interrupted)
+    ran = shell.run("session", "join", "A3KE7DJR", *words, terminal=True)
+    assert ran.code == 130
+    assert "your request stays" in ran.stderr
+    assert (command or "parler --as bob session join A3KE7DJR") in ran.stderr.splitlines()

@@ -201,6 +201,18 @@ def test_a_taker_who_is_not_in_is_refused_with_the_names_of_those_who_are(who: s
     with refused("no_such_agent") as caught:
         membership.resolve_taker(crew(), OWNER.id, who, giver=OWNER.id)
     assert caught.value.details["candidates"] == ["cat"]
+    assert caught.value.message.endswith("The roles here: reviewer.")
+    assert caught.value.details["roles"] == ["reviewer"]
+
+
+def test_a_taker_where_nobody_else_is_or_has_a_role_is_refused_in_these_words() -> None:
+    members: Members = {}
+    come(members, OWNER, 1)
+    for said in ("Nobody else is here yet", "no one else here has a role"):
+        with refused("no_such_agent") as caught:
+            membership.resolve_taker(members, OWNER.id, "tester", giver=OWNER.id)
+        assert said in caught.value.message
+        come(members, CAT, 2)
 
 
 def test_the_owner_is_meant_also_where_an_agent_of_that_name_came_in_before_it_was_reserved() -> None:

@@ -262,7 +262,7 @@ def test_the_key_in_the_environment_knocks_and_the_notice_tells_what_becomes_of_
             opened = await alice.call("parler_open_session", topic="auth", context="the recap")
             async with agent(home, "codex", "two", PARLER_SESSION_KEY=opened.session_key) as bob:
                 first = await bob.call("parler_rooms")
-                assert "waits for a person" in first.news
+                assert "You wait to be let into a session" in first.said
                 alice.code = first.join_code
                 decision = (await alice.call("parler_approve")).decision
                 assert decision is not None

@@ -536,6 +536,21 @@ def test_a_wait_for_nothing_ends_at_its_time_with_an_empty_page() -> None:
     run(main)
 
 
+def test_a_hand_off_says_its_number_and_how_many_could_take_it() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            opened = await alice.open("auth", approval=False)
+            given = await alice.handoff("go")
+            assert given.others == 0
+            await alice.send("waiting")
+            await (await served.agent("bob")).join(opened.key)
+            again = await alice.handoff("go on")
+            assert (again.seq, again.others) == (given.seq + 2, 1)
+
+    run(main)
+
+
 def test_one_message_wakes_every_reader_who_waits() -> None:
     async def main() -> None:
         async with engine_world() as served:

@@ -1324,9 +1324,9 @@ def test_the_person_sees_their_keys_whole_and_an_agent_of_its_own_the_beginning(
             await served.admit(opened, bob)
             code = str(opened.key)
             (shown,) = await keys_of(person)
-            assert (shown.code, shown.begins) == (code, code[:4])
+            assert (shown.key, shown.begins) == (code, code[:4])
             (hers,) = await keys_of(alice)
-            assert (hers.code, hers.begins, hers.key) == ("", code[:4], shown.key)
+            assert (hers.key, hers.begins, hers.id) == ("", code[:4], shown.id)
             assert await keys_of(bob) == []
 
     run(main)
@@ -1338,7 +1338,7 @@ def test_a_command_of_an_agent_host_is_shown_no_whole_key() -> None:
             person, alice = await served.person(), await served.agent("alice")
             opened = await alice.open("one")
             (shown,) = await keys_of(person)
-            assert (shown.code, shown.begins) == ("", str(opened.key)[:4])
+            assert (shown.key, shown.begins) == ("", str(opened.key)[:4])
 
     run(main)
 
@@ -1352,7 +1352,7 @@ def test_who_lost_a_key_revokes_that_one_by_what_the_list_shows_of_it() -> None:
             for party, typed, name in (
                 (person, by_name["one"].begins.lower(), "one"),
                 (alice, by_name["two"].key, "two"),
-                (person, by_name["three"].code, "three"),
+                (person, by_name["three"].key, "three"),
             ):
                 revoked = await party.ask("session.revoke", t.RevokeKey(key=typed), t.RevokedKey)
                 assert (revoked.name, revoked.status) == (name, "revoked")
@@ -1379,8 +1379,8 @@ def test_a_beginning_that_two_keys_share_is_answered_with_both_and_a_revoked_one
             error = await alice.refused("session.revoke", t.RevokeKey(key="A3KE"))
             first, second = await keys_of(alice)
             assert error.code == "ambiguous_name"
-            assert error.details["candidates"] == [f"{first.key} of one", f"{second.key} of two"]
-            await alice.call("session.revoke", t.RevokeKey(key=first.key))
+            assert error.details["candidates"] == [f"{first.id} of one", f"{second.id} of two"]
+            await alice.call("session.revoke", t.RevokeKey(key=first.id))
             revoked = await alice.ask("session.revoke", t.RevokeKey(key="A3KE"), t.RevokedKey)
             assert revoked.name == "two"
 
@@ -1394,7 +1394,7 @@ def test_the_beginning_of_another_agents_key_is_a_wrong_guess() -> None:
             opened = await alice.open("one")
             await served.admit(opened, bob)
             (key,) = await keys_of(alice)
-            for typed in (key.begins, key.key, "AAA", "zzzz"):
+            for typed in (key.begins, key.id, "AAA", "zzzz"):
                 assert (await bob.refused("session.revoke", t.RevokeKey(key=typed))).code == "unknown_key"
             assert (await keys_of(alice))[0].state == "live"
 
@@ -1444,7 +1444,7 @@ def test_a_key_is_revoked_by_its_owner_or_person_and_by_nobody_else() -> None:
             assert (await carol.refused("session.revoke", revoke)).code == "unknown_key"
             person = await served.person()
             revoked = await person.ask("session.revoke", revoke, t.RevokedKey)
-            assert (revoked.status, len(revoked.key)) == ("revoked", 8)
+            assert (revoked.status, len(revoked.id)) == ("revoked", 8)
             again = await alice.ask("session.revoke", revoke, t.RevokedKey)
             assert again == revoked
             assert (await wrong_join(carol, opened.key)).code == "unknown_key"

@@ -132,6 +132,7 @@ def test_lists_are_heard_line_by_line() -> None:
     reached = [t.StageReached(stage="stored", at=AT), t.StageReached(stage="acknowledged", at=AT)]
     why = heard(t.WhyResult(id="m", room="r", readers=[t.ReaderLadder(agent="U", name="ann", stages=reached)]))
     assert [(entry.name, entry.facts[0].split()[:2]) for entry in why.entries] == [("ann", ["stored", "acknowledged"])]
+    assert [entry.words for entry in why.entries] == [("stored", "acknowledged")]
 
 
 def test_who_knocks_and_what_was_decided_are_heard() -> None:
