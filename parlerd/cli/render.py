@@ -58,11 +58,6 @@ def moment(at_ms: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_ms / 1000))
 
 
-def says_it_is(name: str, host: str) -> str:
-    """A name and a host, which only their bearer vouches for."""
-    return f"says it is {name}" + (f", on {host}" if host else "")
-
-
 def unsaid(topic: str) -> str:
     """The topic, where the name that was made of it cannot say it: names are ASCII."""
     return "" if topic.isascii() else topic
@@ -165,9 +160,8 @@ def show_requests(out: Output, requests: Sequence[t.Request], now: float) -> Non
     known_by = [(request.room, request.name) for request in requests]
     for request in requests:
         waited = span_of(now - request.requested / 1000)
-        out.say(
-            (says_it_is(request.name, request.host), "name"), f", and wants to join '{request.room_name}', {waited} ago"
-        )
+        claimed = f" (says: {request.host})" if request.host else ""
+        out.say((request.name + claimed, "name"), f" wants to join '{request.room_name}', {waited} ago")
         home = "this machine" if request.home in ("", "local") else request.home
         out.say((f"  fingerprint {request.fingerprint} · home {home}", "dim"))
         if unsaid(request.topic):

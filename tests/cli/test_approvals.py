@@ -241,7 +241,7 @@ def test_a_terminal_that_cannot_draw_gets_the_plain_list(shell: Shell) -> None:
     shell.daemon.answers("approvals.list", t.RequestList(room=None, requests=[request("bob")]))
     ran = shell.run("approvals", terminal=True, env={"TERM": "dumb"})
     assert ran.code == 0
-    assert ran.stdout.startswith("says it is bob, on codex")
+    assert ran.stdout.startswith("bob (says: codex) wants to join")
     assert "\x1b" not in ran.stdout
 
 

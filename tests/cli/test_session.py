@@ -287,7 +287,7 @@ def test_requests_lists_who_knocks(shell: Shell) -> None:
 def test_requests_shows_names_as_claims_and_the_approving_command_alone(shell: Shell) -> None:
     shell.daemon.answers("session.requests", t.RequestList(room=ROOM, requests=[request("admin")]))
     lines = shell.run("session", "requests").stdout.splitlines()
-    assert lines[0].startswith("says it is admin, on codex")
+    assert lines[0].startswith("admin (says: codex) wants to join 'auth-redesign', ")
     assert "parler session approve --room auth-redesign admin" in lines
     assert "ABCD-EFGH-IJKL" in lines[1]
 

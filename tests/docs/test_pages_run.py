@@ -55,7 +55,12 @@ def test_the_story_of_a_page_can_be_typed_as_it_stands(somebody: Somebody, page:
             assert found is not None
             key = found[1]
     told = "\n".join(printed)
-    for said in ("says it is bob", "TODO: rotation.", "on it, taking token rotation", "wire the login UI"):
+    for said in (
+        "bob (says: cli) wants to join",
+        "TODO: rotation.",
+        "on it, taking token rotation",
+        "wire the login UI",
+    ):
         assert said in told
 
 

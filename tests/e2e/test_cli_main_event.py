@@ -138,7 +138,7 @@ def test_the_plain_cli_form_works_word_for_word(newcomer: Newcomer) -> None:
     assert pending.startswith("Pending approval")
     assert CONTEXT not in pending
 
-    assert "says it is webdev" in newcomer.types("parler session requests --room auth-redesign")
+    assert "webdev (says: cli) wants to join" in newcomer.types("parler session requests --room auth-redesign")
     (request,) = newcomer.asks("parler session requests --room auth-redesign")["requests"]
     approved = newcomer.types(f"parler session approve --room auth-redesign {request['agent']}")
     assert approved.startswith("Approved")
