@@ -6,6 +6,7 @@ in our entry, switched off among it, survives every update; only what starts the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any, Final
 
@@ -98,10 +99,33 @@ def off_where(host: Host, data: bytes, entry: Any) -> str | None:
     for path, is_off in host.left_out:
         if path[-1].encode() not in data:
             continue
+        table, each, rest = _parted(path)
         try:
-            found = glance(data, rules, path)
+            found = glance(data, rules, table)
         except Refused:
             return None
-        if found is not None and is_off(found):
-            return f" by `{'.'.join(path)}`"
+        if not each:
+            if found is not None and is_off(found):
+                return f" by `{'.'.join(path)}`"
+            continue
+        places = (
+            [place for place, value in found.items() if _is_off_at(value, rest, is_off)]
+            if isinstance(found, dict)
+            else []
+        )
+        if places:
+            others = f" and {len(places) - 1} more" if len(places) > 1 else ""
+            return f" for {places[0]}{others} by `{rest[-1]}`"
     return None
+
+
+def _parted(path: tuple[str, ...]) -> tuple[tuple[str, ...], bool, tuple[str, ...]]:
+    """A path before and behind its `*`, which stands for every key of a table, and whether it has one."""
+    at = path.index("*") if "*" in path else len(path)
+    return path[:at], at < len(path), path[at + 1 :]
+
+
+def _is_off_at(value: Any, path: tuple[str, ...], is_off: Callable[[Any], bool]) -> bool:
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value is not None and is_off(value)

@@ -108,7 +108,8 @@ class Host:
     table of one of `layouts`, that is used instead, with the entry that stands beside it there. Of a `listed` host the
     table is a list whose elements have their name inside. `beside` is what a file must also say that we create. `entry`
     gives our entry in this host's shape, `disabled` says of one that was found whether the person switched it off, and
-    `left_out` where else in the file it can be. `programs`, `editors` and `folders` show that the host is installed.
+    `left_out` where else in the file it can be, with `*` for every key of a table. `programs`, `editors` and `folders`
+    show that the host is installed.
     `programs`, `packages` and `markers` also tell the daemon that a command was started by this host's agent, and
     `editors`, `editor_packages` and `editor_markers` that it was typed in a terminal of this host, where its agent and
     its person both are; `parlerd.process.Hosts` says what each is. `mode` is given to a file that we create. `rewrites`

@@ -59,55 +59,58 @@ SUMMARY: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The columns of the README's table, and what has to hold for a yes."""
 _FORMATS: Final = {"json": "JSON", "jsonc": "JSON with comments", "toml": "TOML", "yaml": "YAML"}
-_REWRITES: Final = "It writes this file itself, so the daemon keeps an eye on it"
+_REWRITES: Final = "The host writes this file itself, so the daemon watches the file"
 
 HEAD: Final = """\
 # Agent hosts
 
-`parler connect` adds one entry named `parler` to a host's own file of servers and leaves everything else in it as it
-is. This page says what was tested with the real program, where each file is, and what is written.
-[Waking](waking.md) says how each host can be reached when it is idle, and
-[which ask or refuse](waking.md#woken-and-then-refused) before their model may use a tool.
+`parler connect` adds one entry named `parler` to a host's own file of servers, and leaves everything else in that file
+as it is. This page says what was tested with the real programs, where each file is, and what Parler writes into the
+file. [Waking](waking.md) says how an idle host can be reached, and
+[which hosts ask or refuse](waking.md#woken-and-then-refused) before their model may use a tool.
 
-The command in every entry is absolute: the Python that Parler runs with, the program in Parler's home, the host's id
-and the home. Nothing depends on PATH, on the directory or on a variable, because hosts pass on none of them reliably.
-No secret is in it.
+The command in every entry names the Python that Parler runs with, the program in Parler's home, the host's id and the
+home. All paths are absolute, and nothing depends on PATH, on the directory or on a variable, because hosts pass on none
+of these reliably. The entry holds no secret.
 
 ## Tested
 
 """
 PROVED: Final = """\
-Tested with the real programs on {day} ({system}); empty means untested. Each was installed, connected with
-`parler connect` and run, none was logged in. Its model was a script on the same machine that follows what the texts
-say, and what counts is what arrived there. The hosts meet in a ring of pairs, so that each opens once and joins once.
+This table was tested with the real programs on {day} ({system}); empty means untested. Each program was
+installed, connected with `parler connect` and run, and no program was logged in. The model was a script on the same
+machine that follows what Parler's texts say, and a test counts only what arrived at this script. The hosts meet in a
+ring of pairs, so that each host opens a session once and joins a session once.
 
 """
 UNSEEN: Final = """\
-The file of every other host is edited by the same code and tested byte for byte from a saved file of its kind, but the
-program was not run:
+The same code edits the files of all other hosts, and tests compare the result byte for byte with a saved file of each
+host, but the programs of these hosts were not run:
 {names}.
-What stands below about them follows their documentation.
+The sections below follow the documentation of these hosts.
 
 The inspector of the Model Context Protocol checks the tools' schemas with `--strict`, and finds Parler in its eras
 `legacy` and `auto`.
 
-`python -m tests.e2e.hosts.install` fetches the programs into `~/.cache/parler-hosts` (3 GB; `PARLER_HOSTS_CACHE` moves
-it, `--latest` takes the newest), and `PARLER_HOSTS_RECORD=docs/hosts.json python -m pytest tests/e2e/hosts`, then
-`python docs/render.py`, makes this table again. `./install.sh --test` does the first within four minutes, and goes on
-without what it could not get; `PARLER_HOSTS=0` leaves it out.
+`python -m tests.e2e.hosts.install` fetches the programs into `~/.cache/parler-hosts` (3 GB; `PARLER_HOSTS_CACHE`
+names another folder, `--latest` takes the newest releases). `PARLER_HOSTS_RECORD=docs/hosts.json python -m pytest
+tests/e2e/hosts` and then `python docs/render.py` make this table again. `./install.sh --test` spends at most four
+minutes on fetching the programs, and goes on without those that it could not get; with `PARLER_HOSTS=0` it fetches
+none.
 
 """
 FILES_HEAD: Final = """\
 ## What is written, and what to know
 
-Of several files the one is edited that has Parler already, else one that has servers, else the first that exists; one
-below a variable is the only one where that variable is set. Where *each* is said, all that are there are edited: they
-belong to editions or profiles that read no other. Only a host that is found gets a file that was not there. An entry is
-shown with everything around it; `PYTHON` and `HOME` stand for paths.
+When a host may have several files, Parler edits the file that has Parler already, or else one that has servers, or
+else the first that exists. When a variable in a path is set, only the file below this variable counts. Where a
+section says *each*, Parler edits all files that are there, because they belong to editions or profiles that read no
+other file. Parler makes a new file only for a host that it finds. Each entry is shown with everything around it;
+`PYTHON` and `HOME` stand for paths.
 """
 WINDOWS_HEAD: Final = """\
-Parler does not run on Windows. These are the places there, from each host's documentation, for whoever pastes by hand
-into a host that reaches a Parler elsewhere; nobody has tried them.
+Parler does not run on Windows. This table lists the places of the files there, from each host's documentation, for
+people who paste an entry by hand into a host that reaches a Parler elsewhere. Nobody has tried these places.
 
 """
 
@@ -137,8 +140,8 @@ def readme_with_table(readme: str) -> str:
     others = ", ".join(f"`{host.id}`" for host in HOSTS if host.id not in record["hosts"])
     table = "".join(_seen(record, whole=False))
     note = (
-        f"Tested on {record['day']} with the releases in [agent hosts](docs/hosts.md). Written after the "
-        f"documentation of these, which were not run: {others}."
+        f"Tested on {record['day']} with the releases that [agent hosts](docs/hosts.md) lists. The support for these "
+        f"hosts follows their documentation, and their programs were not run: {others}."
     )
     note = fill(note, WIDTH, break_on_hyphens=False, break_long_words=False)
     return f"{before}{BEGIN}\n{table}\n{note}\n\n{END}{after}"
@@ -169,8 +172,8 @@ def _section(host: Host) -> list[str]:
     keys = " or ".join(f"`{' → '.join(path)}`" for path in (host.key_path, *host.layouts))
     facts = [
         *files,
-        f"{_FORMATS[host.format]}{_looser(host)}; servers stand under {keys}",
-        *([f"It waits {host.limits}"] if host.limits else []),
+        f"{_FORMATS[host.format]}{_looser(host)}; servers are under {keys}",
+        *([f"The host waits {host.limits}"] if host.limits else []),
         *([_consent(host.id, host.consent)] if host.consent is not None else []),
         f"Afterwards: {host.after.rstrip('.')}",
         *([_REWRITES] if host.rewrites else []),
@@ -191,14 +194,14 @@ def _looser(host: Host) -> str:
 
 def _consent(id: str, consent: Consent) -> str:
     """What the host does before its model uses our tools, and where the setting is."""
-    default = f"It {consent.default}"
+    default = f"The host {consent.default}"
     if consent.by_hand:
         return f"{default}. {consent.by_hand}"
     if not consent.put and not consent.appended:
         return default
     where = f" in {_paths(consent.files)}" if consent.files else ""
-    own = "" if consent.asks else "; where your own rules make it ask"
-    return f"{default}{own}: `parler connect {id} --allow` lets it use the tools that read and talk{where}"
+    own = "" if consent.asks else "; where your own rules make the host ask"
+    return f"{default}{own}: `parler connect {id} --allow` permits the tools that read and talk{where}"
 
 
 def _files(host: Host, system: System) -> str:

@@ -4,6 +4,7 @@
     parlerd.cli, parlerd.operations -------> cli.md
     mcp_server.static, .operations.tools --> mcp.md, with the answers of docs.answers
     docs.hosts ----------------------------> hosts.md, and the table of hosts in README.md
+    docs.picture --------------------------> approvals.svg
 
 A page here never says what a command, tool or code does in words of its own: those stand in the tables it is made
 from. A test compares what is written with what would be. Not here: pages that explain (the rest of this folder).
@@ -26,6 +27,7 @@ import msgspec  # noqa: E402 - from here on the checkout's own packages are foun
 
 from docs.answers import answers  # noqa: E402
 from docs.hosts import hosts_page, readme_with_table  # noqa: E402
+from docs.picture import PICTURE, picture  # noqa: E402
 from mcp_server import prompts, resources  # noqa: E402
 from parlerd.cli.commands import COMMANDS, GROUP_SUMMARY, Command, examples, summary  # noqa: E402
 from parlerd.cli.main import handler_of, parser_of  # noqa: E402
@@ -75,7 +77,7 @@ object a line. Diagnostics go to stderr. Colour is left out when stdout is no te
 |---|---|
 | 0 | done |
 | 1 | refused or failed; with `--json` stdout holds `{"error":{"code","message","hint",...}}` ([codes](errors.md)) |
-| 2 | the command line does not fit |
+| 2 | the command line is not valid |
 | 3 | the daemon could not be reached |
 | 4 | waiting for a person: a join that is still pending |
 | 130 | interrupted |
@@ -91,81 +93,92 @@ Every command takes these, before or after its name:
 
 Without `--room` a command uses the active session of the agent that acts. Times are epoch milliseconds; names
 that end in `_ms` are spans. `seq` is the reader's own number: it counts the messages that this reader may ever
-see. `?` marks a field that may be missing.
+see, so it differs between two readers when only one of them may see an earlier message. `?` marks a field that may be
+missing.
 
 **Your agents' rooms.** At your own shell, without `--as` and `PARLER_AGENT`, `rooms`, `roster`, `session list`,
-`session close`, `why` and `watch` take every room that any of your agents is in. A command that an agent host
-started may look, but ends only a session of the agent it acts as. `watch` counts what it shows itself, from 1
-(`number`, and the `seq` of its messages): each agent numbers a room for itself.
+`session close`, `why` and `watch` cover every room that any of your agents is in. A command that an agent host
+started may look at these rooms, but ends only a session of the agent that it acts as. `watch` numbers what it shows
+from 1 (`number`, and the `seq` of its messages), because several of your agents may be in the room and each of them has
+numbers of its own.
 
-**Reading.** `recv` shows what is new, and acknowledges it once it is printed; a failed write to stdout
-acknowledges nothing. `--since`, `--all` and `--no-ack` look without acknowledging. A command that acts under a
-name that a live agent window holds reads without acknowledging, unless `--take` is given. What a join printed
-counts as read.
+**Reading.** `recv` prints what is new and then acknowledges it; if the write to stdout fails, nothing is acknowledged.
+`--since`, `--all` and `--no-ack` print messages without acknowledging them. A command that acts under the name of a
+live agent window does not acknowledge either, unless `--take` is given. What a join printed counts as read.
 
 **Deciding.** Without `--as` and `PARLER_AGENT`, `approvals` and `session requests`, `approve` and `deny` cover
-every room that any of your agents owns; as a named agent only the rooms which that agent owns. Off a terminal
-`session join` does not wait.
+every room that any of your agents owns. With a named agent they cover the rooms which that agent owns. `session join`
+waits for the decision at a terminal only.
 """
 
 MCP_HEAD: Final = """\
 # The MCP server
 
-What an agent host starts is a small pipe to the daemon: `parler mcp`, or the entry that `parler connect --print
-HOST` prints. It starts the daemon when none runs, and survives a daemon that is stopped, upgraded or killed: a
-call in flight gets an error that says it may be repeated, and the next call works with the same identity and
-reading position.
+An agent host starts a small program that passes its lines to the daemon: `parler mcp`, or the entry that `parler
+connect --print HOST` prints. This program starts the daemon when none runs, and lives on when the daemon is stopped,
+upgraded or killed. A call that was under way then gets an error that says that the call may be repeated, and the next
+call works with the same identity and reading position.
 
-**Answers.** A tool answers with one text and nothing else: what happened, with the names that a model needs; what
-others wrote; and how to go on, as the exact call. There is no structured content, because several hosts show a
-model that in place of the text, or both. An error is a tool result with `isError`: a [code](errors.md), what is
-wrong, what to do and, where one helps, a valid example.
+**Answers.** A tool answers with one text and nothing else. The text says what happened, with the names that a model
+needs, then what others wrote, and then how to go on, as the exact call. There is no structured content, because
+several hosts show it to their model in place of the text or beside the text. An error is a tool result with
+`isError`; its text gives a [code](errors.md), what is wrong, what to do and, where one helps, a valid example.
 
-**What others wrote** stands between `[peer MARK #12 bob]` and `[end MARK]`. The mark is drawn for each answer, after
-the texts were written, so no text can hold it. The line that opens a text says its number, its author and what is
-unusual about it (`NOT VERIFIED`, `private`, `reply to #9`), and nothing that is usual; `you` is the reader. The
-first such answer of a conversation says in a sentence what the marks mean.
+**Peer text.** What others wrote stands between `[peer MARK #12 bob]` and `[end MARK]`. Parler draws the mark for each
+answer after the texts were written, so no text can contain the mark. The opening line gives the message's number, its
+author, and only what is unusual (`NOT VERIFIED`, `private`, `reply to #9`); `you` is the reader. The first such
+answer of a conversation explains the marks in one sentence.
 
-**How much.** An answer is no longer than what the host was measured to pass on whole, and several messages together
-take at most 8,000 bytes. What does not fit stays unread and is named with the call that brings it. A longer message
-is shown in parts: `#12 goes on:` names the call that brings the next one.
+**Numbers.** `#12` is the twelfth message that this reader may see in the room. Agents who may see the same messages
+have the same numbers; a private message, or a history that a newcomer may not read, shifts the numbers of those who
+may not see it. `parler_send` takes such a number in `reply_to`, and translates it for each reader.
 
-**Reading.** What a call showed counts as read with the next call of the same conversation, if the host took the
-answer: one that the host cancelled is shown again.
+**How much.** An answer is no longer than what its host was measured to pass on whole, and several messages together
+take at most 8,000 bytes. Messages that do not fit stay unread, and the answer names the call that brings them. A
+longer message is shown in parts: `#12 goes on:` names the call for the next part.
 
-**News.** An answer ends with a line `Meanwhile: ...` when something happened that it does not say itself: somebody
-knocks or came in, the person decided, messages wait in a room. Each change is said once, and nothing is added when
-nothing is new. A knock, an arrival and a decision also end a `parler_recv` that waits.
+**Reading.** The messages of an answer count as read with the next call of the same conversation, if the host took the
+answer. Messages of an answer that the host cancelled are shown again.
 
-**Waiting.** `wait_secs` waits at most an hour, and no longer than the host sits out a call: 50 seconds in one that
-nobody has measured, and up to 25 minutes in one that waits on while it hears of progress. A wait that was cut
-short says so, and a call that waits holds up no other one. `[mcp] wait_max_ms` in the [settings](settings.md)
-makes every wait shorter.
+**News.** An answer ends with a line `Meanwhile: ...` when something else happened: somebody knocks or came in, the
+person decided, or messages wait in a room. Parler says each change once. A knock, an arrival and a decision also end a
+`parler_recv` that waits.
 
-**Who one is.** Where the host names the conversation that a call or a window belongs to, that conversation is one
-agent, also when it is resumed later. Elsewhere the first window in a workspace is its first agent, a second one that
-is open beside it the second. `PARLER_AGENT` in the environment of the server names the agent to act as.
-`PARLER_SESSION_KEY` knocks with that key once the window is open, or with the first call where calls name their
-conversation. Neither is believed where one server serves several windows and their calls do not tell them apart:
-all of them have the environment of the first.
+**Waiting.** `wait_secs` waits for at most an hour, and no longer than the host waits for an answer: 50 seconds in a
+host that nobody has measured, and up to 25 minutes in one that goes on waiting while it hears of progress. A wait
+that was cut short says so, and a call that waits holds up no other call. `[mcp] wait_max_ms` in the
+[settings](settings.md) makes every wait shorter.
+
+**Identity.** Where the host names the conversation that a call or a window belongs to, this conversation is one agent,
+also when the host resumes it later. Elsewhere the first window in a workspace is its first agent, and a second window
+that is open at the same time is its second agent. `PARLER_AGENT` in the server's environment names the agent to act as.
+With `PARLER_SESSION_KEY` a window knocks with that key when it opens, or with the first call where calls name their
+conversation. Parler ignores both variables where one server process serves several windows whose calls do not tell them
+apart, because all these windows have the environment of the first one.
 """
 
 ERRORS_HEAD: Final = """\
 # Error codes
 
-Every error has a stable code, a sentence, what to do, and whether trying again can help: on stderr for a
-person, as `{"error":{...}}` with `--json`, and in a tool result with `isError` for an agent. `parler help CODE`
-shows one in a terminal.
+Every error has a stable code, a sentence that says what is wrong, a hint that says what helps, and a mark that says
+whether a retry can help. A person finds the error on stderr, a script with `--json` as `{"error":{...}}`, and an
+agent in a tool result with `isError`. `parler help CODE` explains a code in a terminal.
 
-**To do**: `retry` the same request (with the same idempotency key, if it has one), `back_off` and try later,
-`fix_request`, `ask_person`, `reauthorize`, or `stop`. **Fault** says on whose side it is: the caller, the
+**To do** is one of: `retry` the same request (with the same idempotency key, if it has one), `back_off` and try later,
+`fix_request`, `ask_person`, `reauthorize`, or `stop`. **Fault** says whose side the error is on: the caller, the
 person, this home, or a peer.
 """
 
 
 def pages() -> dict[str, str]:
-    """Every generated page by its file name."""
-    return {"errors.md": errors_page(), "cli.md": cli_page(), "mcp.md": mcp_page(), "hosts.md": hosts_page(MADE)}
+    """Every generated page, and the picture, by file name."""
+    return {
+        "errors.md": errors_page(),
+        "cli.md": cli_page(),
+        "mcp.md": mcp_page(),
+        "hosts.md": hosts_page(MADE),
+        PICTURE.name: picture(),
+    }
 
 
 # -- errors --------------------------------------------------------------------------------------------------

@@ -177,7 +177,7 @@ def line_of(found: dict[str, Any]) -> str:
         if rooms:
             parts[-1] += " (" + ", ".join(rooms) + ")"
     if requests:
-        parts.append(f"{requests} at the door")
+        parts.append("1 join request" if requests == 1 else f"{requests} join requests")
     if not parts:
         return ""
     calls = [name for name, count in (("parler_recv", unread), ("parler_approve", requests)) if count]

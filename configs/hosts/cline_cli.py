@@ -28,5 +28,5 @@ HOST = Host(
     rewrites=True,
     after="Start a new session.",
     traits=HostTraits(page=7_500, unit="json", wait_s=55, clients=("@cline/core",), shares_servers=True),
-    consent=Consent(default="runs them without asking", asks=False),
+    consent=Consent(default="runs Parler's tools without asking", asks=False),
 )

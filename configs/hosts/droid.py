@@ -34,7 +34,7 @@ HOST = Host(
         page=39_000, unit="characters", wait_s=170, clients=("factory-cli",), conversation_meta="assemblySessionId"
     ),
     consent=Consent(
-        default="asks at each call of a tool that writes, and ends `droid exec` at it",
+        default="asks at each call of a tool that writes, and ends `droid exec` at such a call",
         files=("~/.factory/settings.json",),
         format="jsonc",
         put=tuple((("mcpAutonomyOverrides", SERVER, "tools", tool), "low") for tool in MESSAGING),

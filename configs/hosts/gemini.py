@@ -37,7 +37,7 @@ HOST = Host(
         ),
     ),
     quirks=(
-        "Servers are off in a folder that it was not told to trust.",
+        "Servers are off in a folder that you did not tell it to trust.",
         "A trailing comma or byte order mark stops it.",
         "It writes the whole file again with two spaces when it saves a setting.",
     ),

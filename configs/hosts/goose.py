@@ -31,7 +31,7 @@ HOST = Host(
     programs=("goose",),
     folders=("${XDG_CONFIG_HOME:-~/.config}/goose",),
     rewrites=True,
-    limits="300 s for anything by default, and written by us",
+    limits="300 s for anything by default; we write the same",
     after="Start a new session.",
     quirks=("`goose configure` writes the whole file again.",),
 )

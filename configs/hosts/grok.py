@@ -20,11 +20,11 @@ HOST = Host(
     markers=("GROK_SESSION_ID",),
     folders=("${GROK_HOME}", "~/.grok"),
     rewrites=True,
-    limits="for a call without a limit that was found",
+    limits="for a call without a known limit",
     after="Start a new session.",
     traits=HostTraits(page=19_500, wait_s=600, clients=("grok-shell*",), conversation_env="GROK_SESSION_ID"),
     consent=Consent(
-        default="asks at the first call of each tool, and ends `grok -p` at it",
+        default="asks at the first call of each tool, and ends `grok -p` at such a call",
         appended=((("permission", "allow"), tuple(f"MCPTool(parler__{tool})" for tool in MESSAGING)),),
         covers=((("permission", "allow"), "MCPTool(parler__*)"),),
     ),

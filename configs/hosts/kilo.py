@@ -26,9 +26,9 @@ HOST = Host(
     limits="30 s for anything by default; we write 120 s",
     traits=HostTraits(page=50_000, lines=1_900, wait_s=55, progress=True, cancels_answered=True, clients=("kilo",)),
     consent=Consent(
-        default="runs them without asking",
+        default="runs Parler's tools without asking",
         asks=False,
         put=tuple((("permission", f"parler_{tool}"), "allow") for tool in MESSAGING),
     ),
-    quirks=("Releases before the move to OpenCode's code read `~/.kilocode` or VS Code's storage: not these files.",),
+    quirks=("Releases before Kilo moved to OpenCode's code read `~/.kilocode` or VS Code's storage, not these files.",),
 )

@@ -30,5 +30,5 @@ HOST = Host(
     limits="60 s for a call by default; we write 120 s",
     after="Start a new session.",
     traits=HostTraits(page=49_000, unit="characters", wait_s=55, cancels_answered=True, clients=("kimi-code",)),
-    consent=Consent(default="runs them without asking", asks=False),
+    consent=Consent(default="runs Parler's tools without asking", asks=False),
 )

@@ -38,12 +38,12 @@ HOST = Host(
     after="Start it again.",
     traits=HostTraits(page=50_000, lines=1_900, wait_s=55, progress=True, cancels_answered=True, clients=("opencode",)),
     consent=Consent(
-        default="runs them without asking",
+        default="runs Parler's tools without asking",
         asks=False,
         put=tuple((("permission", f"parler_{tool}"), "allow") for tool in MESSAGING),
     ),
     quirks=(
         "`opencode mcp add` re-indents the whole block.",
-        "Under `mcp.servers` an entry has two timeouts and no `enabled`; it is written so there.",
+        "Under `mcp.servers` an entry has two timeouts and no `enabled`; Parler writes it so there.",
     ),
 )

@@ -21,6 +21,6 @@ HOST = Host(
     after="Press refresh in its MCP panel.",
     quirks=(
         "It takes at most 100 tools over all servers.",
-        "The plugin for JetBrains reads `~/.codeium/mcp_config.json`, which gets our entry too where it is there.",
+        "The plugin for JetBrains reads `~/.codeium/mcp_config.json`, which gets our entry too if it exists.",
     ),
 )

@@ -34,5 +34,5 @@ HOST = Host(
     rewrites=True,
     limits="60 s for a call by default",
     after="It takes the change at once; the agent panel's settings show it.",
-    quirks=("On macOS sources differ about the folder: the one that is there is used.",),
+    quirks=("Sources differ about the folder on macOS, so Parler uses the one that exists.",),
 )

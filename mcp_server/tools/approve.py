@@ -117,8 +117,8 @@ def _message(request: t.Request, command: str) -> str:
         (
             f"To let {_bare(request.name)} into {_bare(request.room_name)}, type the code that its own window shows.",
             f"It says it is {_bare(request.name)} on {_bare(request.host)}; fingerprint {_bare(request.fingerprint)}.",
-            f"It waits since {since}, home {_bare(request.home)}. Anything but the code decides nothing.",
-            f"To refuse it for good, run: {command.replace('session approve', 'session deny', 1)}",
+            f"It has waited since {since}, home {_bare(request.home)}. Anything but the code decides nothing.",
+            f"To refuse this request, run: {command.replace('session approve', 'session deny', 1)}",
         )
     )
 

@@ -213,7 +213,7 @@ def _segments(message: t.Message, you: str, offset: int = 0) -> list[tuple[str, 
             facts.append(f"to {' '.join('you' if who == you else _plain(who) for who in message.to)}")
         found.append(("; ".join(facts), message.text))
     if message.data is not msgspec.UNSET and message.data is not None:
-        found.append((f"data of #{message.seq}", json.dumps(message.data, ensure_ascii=False, separators=(",", ":"))))
+        found.append((f"data of #{message.seq}", msgspec.json.encode(message.data).decode()))
     left: list[tuple[str, str, int]] = []
     for number, (head, text) in enumerate(found):
         # The first also without a word of its own, for it says whose this is; and the last, or nothing would be left.

@@ -58,14 +58,20 @@ def _arguments(parser: Parser) -> None:
     parser.add_argument("--replace", action="store_true", help="replace an entry named parler that is not ours")
     keep = parser.add_mutually_exclusive_group()
     keep.add_argument(
-        "--keep", dest="keep", action="store_true", default=None, help="the daemon puts an entry back that is lost"
+        "--keep",
+        dest="keep",
+        action="store_true",
+        default=None,
+        help="the daemon puts an entry back when a host loses it",
     )
-    keep.add_argument("--no-keep", dest="keep", action="store_false", help="it only says so (the default)")
+    keep.add_argument(
+        "--no-keep", dest="keep", action="store_false", help="the daemon only reports a lost entry (the default)"
+    )
     wake = parser.add_mutually_exclusive_group()
     wake.add_argument(
         "--wake", dest="wake", action="store_true", default=None, help="also add the hooks that wake an idle agent"
     )
-    wake.add_argument("--no-wake", dest="wake", action="store_false", help="take those hooks out")
+    wake.add_argument("--no-wake", dest="wake", action="store_false", help="take the wake hooks out")
     parser.add_argument(
         "--wake-token-file",
         metavar="FILE",
@@ -80,7 +86,7 @@ def _arguments(parser: Parser) -> None:
         help="also let hosts that ask or refuse use the tools that read and talk",
     )
     consent.add_argument("--no-allow", dest="allow", action="store_false", help="take that permission out")
-    parser.add_argument("--yes", action="store_true", help="with --wake or --allow: do not ask")
+    parser.add_argument("--yes", action="store_true", help="with --wake or --allow: make the change without asking")
     parser.add_argument("--local", action="store_true", help="new sessions live on this machine (the default)")
 
 

@@ -107,7 +107,7 @@ class _Teller:
         self._said: list[tuple[str, str]] = []
         self.lost: OSError | None = None
         if not out.json:
-            out.say(("Parler: two agents, one conversation, and a person at the door.", "bold"))
+            out.say(("Parler: two agents, one conversation, and a person who decides.", "bold"))
             out.say()
 
     def doing(self, what: str) -> AbstractContextManager[object]:

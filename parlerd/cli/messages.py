@@ -83,7 +83,7 @@ def _recv_arguments(parser: Parser) -> None:
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--since", type=whole, metavar="SEQ", help="what follows SEQ; acknowledges nothing")
     place.add_argument("--all", action="store_true", help="from the beginning; acknowledges nothing")
-    parser.add_argument("--no-ack", action="store_true", help="leave it new")
+    parser.add_argument("--no-ack", action="store_true", help="show messages and leave them unread")
     parser.add_argument(
         "--take", action="store_true", help="acknowledge although a live window acts under the same name"
     )

@@ -187,7 +187,7 @@ def _join(ctx: Context, args: Namespace) -> int:
         _say_pending(ctx, joined)
         out.say("Once a person has let you in, run the same command again.")
     elif joined.status == "denied":
-        out.note(("The person declined this request.", "bad"), " It stays declined until the owner lifts it.")
+        out.note(("The person declined this request.", "bad"), " It stays declined until they approve it after all.")
     else:
         _say_joined(ctx, joined)
     out.flush()

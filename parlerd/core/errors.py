@@ -194,7 +194,7 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     _E(
         "join_denied",
         "The person declined your request to come in.",
-        "It stays declined until the owner lifts it.",
+        "It stays declined until the person approves it after all.",
         tool_hint="It stays declined until they lift it. Open a session of your own, or join another with its key.",
         action="stop",
         fault="person",

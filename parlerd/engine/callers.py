@@ -66,7 +66,8 @@ NOTHING: Final = Said()
 class Told:
     """What the notices of one window said already. `unread` holds up to where in each room; `members` and `requests`
     who was in and who knocked then; `doors` what was said of each room that the agent asked to come into; `hosts` the
-    last word about agent hosts' files. `begun` is false until the first notice took stock."""
+    last word about agent hosts' files. `looked` is how far each room had come when it was looked at last. `begun` is
+    false until the first notice took stock."""
 
     begun: bool = False
     unread: dict[RoomId, Position] = field(default_factory=dict)
@@ -74,10 +75,19 @@ class Told:
     requests: set[RequestId] = field(default_factory=set)
     doors: dict[RoomId, str] = field(default_factory=dict)
     hosts: str = ""
+    looked: dict[RoomId, Position] = field(default_factory=dict)
 
     def copy(self) -> Told:
         """What was said up to now, for a look ahead or a way back."""
-        return Told(self.begun, dict(self.unread), dict(self.members), set(self.requests), dict(self.doors), self.hosts)
+        return Told(
+            begun=self.begun,
+            unread=dict(self.unread),
+            members=dict(self.members),
+            requests=set(self.requests),
+            doors=dict(self.doors),
+            hosts=self.hosts,
+            looked=dict(self.looked),
+        )
 
 
 @dataclass(slots=True, eq=False)

@@ -37,6 +37,8 @@ WITHHELD: Final = (
     "it with `parler session join KEY --as NAME`."
 )
 """Said in place of a code to a command that an agent host started."""
+AT_ONCE: Final = 100
+"""Rooms that a call looks through before it lets others have the loop: some 10 ms of work."""
 Inspect = Callable[[PeerProcess], PeerProcess]
 
 
@@ -226,3 +228,9 @@ class Desk:
 
     def _inside(self, agent: AgentRecord, room: RoomId) -> bool:
         return any(m.room == room and m.state == "member" for m in self.driver.store.memberships(agent.id))
+
+
+async def pause_among(number: int) -> None:
+    """Called with 1, 2, 3 and so on by a loop over rooms: from time to time the event loop is given to others."""
+    if number % AT_ONCE == 0:
+        await trio.lowlevel.checkpoint()

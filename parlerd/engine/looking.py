@@ -14,7 +14,7 @@ from parlerd.core.model import HOME_ROOM, Millis, PeerText, Position, RoomId, Vi
 from parlerd.engine.audit import is_signed
 from parlerd.engine.budget import TURNS
 from parlerd.engine.callers import Caller
-from parlerd.engine.desk import Desk
+from parlerd.engine.desk import Desk, pause_among
 from parlerd.engine.observers import is_person, observed_room, observed_rooms
 from parlerd.engine.reading import handle_of, role_of
 from parlerd.operations import types as t
@@ -48,7 +48,8 @@ class Looking:
         me = await desk.me(caller)
         active = desk.rooms.home.aggregate.state.active.get(me.id)
         rooms = []
-        for name, agents in observed_rooms(desk, caller, me).items():
+        for number, (name, agents) in enumerate(observed_rooms(desk, caller, me).items(), 1):
+            await pause_among(number)
             room = await (await desk.rooms.get(name)).quiet()
             state = room.state
             inside = [record for record in agents if state.members[record.id].present]

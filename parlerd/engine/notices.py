@@ -16,7 +16,7 @@ from parlerd.core.home import AgentRecord
 from parlerd.core.membership import present
 from parlerd.core.room import Room
 from parlerd.engine.callers import NOTHING, Caller, News, Said, Told
-from parlerd.engine.desk import Desk
+from parlerd.engine.desk import Desk, pause_among
 from parlerd.engine.reading import Reading, handle_of, is_for
 
 LOOK: Final = 20
@@ -66,8 +66,13 @@ class Notices:
         me, active = home.agents[caller.agent], home.active.get(caller.agent)
         told = caller.told.copy()
         found: list[tuple[News, str, str]] = []
-        memberships = self._desk.driver.store.memberships(me.id)
-        for membership in sorted(memberships, key=lambda each: each.room != active):
+        store = self._desk.driver.store
+        memberships = sorted(store.memberships(me.id), key=lambda each: each.room != active)
+        for number, membership in enumerate(memberships, 1):
+            stands = store.head(membership.room).position
+            if told.looked.get(membership.room) == stands:
+                continue  # all news of a room are facts in its log
+            await pause_among(number)
             try:
                 room = (await self._desk.rooms.get(membership.room)).aggregate
                 news = self._at_door(told, me, room, membership.state, is_active=membership.room == active)
@@ -77,6 +82,8 @@ class Notices:
                         news += await self._of_messages(caller, told, me, room)
             except Refused:
                 continue
+            if messages:
+                told.looked[membership.room] = stands
             found += [(kind, str(membership.room), line) for kind, line in news]
         told.begun = True
         return found, told

@@ -214,7 +214,10 @@ class Sessions:
                     return await self._land(caller, me, actor, params)
                 if answer == "denied":
                     return self._waiting(
-                        room_id, "denied", None, "The person declined. It stays so until the owner lifts it."
+                        room_id,
+                        "denied",
+                        None,
+                        "The person declined. It stays so until the person approves it after all.",
                     )
                 await actor.quiet()
                 waits = await desk.knock_at(me, room_id)

@@ -75,7 +75,7 @@ _ENTRIES: Final = (
     ),
     Operation(
         name="session.join",
-        summary="Knock with a key; once a person admits you, come up with the context.",
+        summary="Knock with a key; once a person admits you, you get the context.",
         params=t.JoinSession,
         result=t.JoinedSession,
         plane="agent",
@@ -96,7 +96,7 @@ _ENTRIES: Final = (
     ),
     Operation(
         name="session.requests",
-        summary="Who is knocking.",
+        summary="Show who wants to join.",
         params=t.SessionRequests,
         result=t.RequestList,
         plane="agent",
@@ -133,7 +133,7 @@ _ENTRIES: Final = (
     ),
     Operation(
         name="session.deny",
-        summary="Refuse who knocks: a person's decision, final until lifted.",
+        summary="Refuse who knocks: a person's decision, which stands until you approve that agent.",
         params=t.DecideJoin,
         result=t.Decided,
         plane="person",
@@ -158,7 +158,7 @@ _ENTRIES: Final = (
     ),
     Operation(
         name="session.list",
-        summary="Your sessions and the state of their keys.",
+        summary="List your sessions and the state of their keys.",
         params=t.ListSessions,
         result=t.SessionList,
         plane="agent",
@@ -203,7 +203,7 @@ _ENTRIES: Final = (
     ),
     Operation(
         name="message.recv",
-        summary="What is new for you in a room, waiting for it if you ask.",
+        summary="Read what is new for you in a room, or wait for it.",
         params=t.Recv,
         result=t.Received,
         plane="agent",
@@ -317,7 +317,7 @@ _ENTRIES: Final = (
     ),
     Operation(
         name="agent.whoami",
-        summary="Which agent this call acts as.",
+        summary="Show which agent this call acts as.",
         params=t.WhoAmI,
         result=t.Me,
         plane="agent",

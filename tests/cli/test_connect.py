@@ -525,7 +525,7 @@ def test_plain_connect_allows_nothing_and_says_of_each_host_that_asks_how_to(she
     assert lines[0].endswith("parler connect codex --allow")
     listed = shell.run("connect", "--list")
     assert "parler connect codex --allow" in listed.stdout
-    assert "OpenCode runs them without asking." in listed.stdout
+    assert "OpenCode runs Parler's tools without asking." in listed.stdout
 
 
 def test_with_real_files_allow_goes_in_and_remove_gives_every_byte_back(shell: Shell, tmp_path: Path) -> None:

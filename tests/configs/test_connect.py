@@ -552,6 +552,14 @@ def test_f17_a_list_of_servers_that_are_off_counts_too(ann: Person) -> None:
     assert drifted(ann).kind == "disabled"
 
 
+def test_f17_a_project_in_which_it_is_off_is_named(ann: Person) -> None:
+    off = {"/tmp/a": {}, "/tmp/x": {"disabledMcpServers": ["parler"]}, "/tmp/y": {"disabledMcpServers": ["parler"]}}
+    ann.write(".claude.json", json.dumps({"mcpServers": {}, "projects": off}))
+    assert any("switched off in Claude Code for /tmp/x and 1 more by `disabledM" in note for note in one(ann).notes)
+    ann.write(".claude.json", json.dumps({"mcpServers": {}, "projects": {"/tmp/a": {}, "/tmp/b": 7}}))
+    assert not any("switched off" in note for note in one(ann).notes)
+
+
 def test_an_entry_that_the_person_changed_to_something_else_is_not_taken_out(ann: Person) -> None:
     path = ann.write(".claude.json", FULL)
     one(ann)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from parlerd.core.model import RoomId
 from parlerd.engine.callers import NOTHING, Said
 from parlerd.engine.notices import LOOK, MAX_NEWS, MAX_SHOWN
 from tests.support.engine import Party, Served, engine_world, gather, run
@@ -333,5 +336,29 @@ def test_a_topic_with_strange_letters_reaches_the_line_as_a_label() -> None:
             assert line.isascii()
             assert line.isprintable()
             assert "<" not in line
+
+    run(main)
+
+
+def test_a_room_in_which_nothing_happened_is_not_looked_at_again() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.window("w1", workspace="/home/sam/shop")
+            opened = [await alice.open(topic) for topic in ("one", "two", "three")]
+            await notice(served, alice)
+            looked: list[str] = []
+            real = served.engine._desk.rooms.get
+
+            async def get(room: RoomId) -> Any:
+                looked.append(room)
+                return await real(room)
+
+            served.engine._desk.rooms.get = get  # type: ignore[method-assign]
+            assert await notice(served, alice) == ""
+            assert looked == []
+            await (await served.agent("bob")).join(opened[0].key)
+            looked.clear()
+            assert "knocks at 'one'" in await notice(served, alice)
+            assert set(looked) == {opened[0].room}
 
     run(main)

@@ -31,7 +31,7 @@ WAITING: Final = {
     "paused": False,
 }
 LINE: Final = (
-    f"Parler: 3 unread, 1 of them a handoff to you ({ROOM}); 2 at the door. Call parler_recv and parler_approve."
+    f"Parler: 3 unread, 1 of them a handoff to you ({ROOM}); 2 join requests. Call parler_recv and parler_approve."
 )
 STOP: Final = b'{"session_id":"s-1","cwd":"/srv/repo","stop_hook_active":false}'
 EVERY_EVENT: Final = [(host, event) for host, events in hook.EVENTS.items() for event in events]
@@ -169,7 +169,7 @@ def test_cursors_own_names_are_understood(home: Path, daemon: FakeDaemon) -> Non
     ("found", "line"),
     [
         ({"unread": 1, "rooms": [ROOM]}, f"Parler: 1 unread ({ROOM}). Call parler_recv."),
-        ({"requests": 1}, "Parler: 1 at the door. Call parler_approve."),
+        ({"requests": 1}, "Parler: 1 join request. Call parler_approve."),
         (
             {"unread": 2, "paused": True},
             "Parler: 2 unread. Call parler_recv. Turns that begin by themselves pause: this hour's are used up.",

@@ -1,0 +1,172 @@
+"""The picture of `parler approvals` in the README, for `render`: the real screen, drawn with made-up requests.
+
+    a fake daemon's answer -> parlerd.cli.approvals (keys, state, view) -> approvals.svg
+
+Not here: how the screen looks. Invariant: the same code gives the same bytes. Times, the time zone, the width and the
+ids in the file are fixed, and the file loads nothing from elsewhere: no font, no style, no script.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.terminal_theme import TerminalTheme
+
+from parlerd.cli.approvals import keys_of, row_of
+from parlerd.cli.approvals_model import QUIET_MS, Screen, pressed, shown
+from parlerd.cli.approvals_view import view
+from parlerd.cli.context import Context
+from parlerd.cli.output import Output
+from parlerd.operations import types as t
+from parlerd.paths import Home
+from tests.support.fake_client import FakeDaemon
+
+PICTURE: Final = Path(__file__).resolve().parent / "approvals.svg"
+ALT: Final = (
+    "The screen of parler approvals: two agents wait, one is selected, and a panel asks for the code that it shows."
+)
+WIDTH: Final = 80
+"""Columns of the terminal: the narrowest that the screen is made for, and easy to read in the width of a web page."""
+HEIGHT: Final = 24
+"""Lines of the terminal that the screen is told it has: the smallest common one."""
+NOW_MS: Final = 1_795_860_060_000
+"""2026-11-28 10:01 UTC."""
+TYPED: Final = b"aK7QM"
+"""`a` opens the question, and the four characters of the code follow; Enter is not pressed yet."""
+
+WAITING: Final = (
+    t.Request(
+        id="q_1",
+        room="r_0123456789abcdef01234567",
+        room_name="auth-redesign",
+        agent="UA7QK3D5X2MZ4VYT6LHWN3RBPJ5E2SGFCUOI7A4QKXD6MZVYT2LHWN3R",
+        name="codex@web",
+        host="codex",
+        requested=NOW_MS - 12_000,
+        fingerprint="7QK3-D5X2-MZ4V",
+        home="local",
+        key="1",
+    ),
+    t.Request(
+        id="q_2",
+        room="r_89abcdef0123456701234567",
+        room_name="release-notes",
+        agent="UB2SGFCUOI7A4QKXD6MZVYT2LHWN3RA7QK3D5X2MZ4VYT6LHWN3RBPJ5",
+        name="gemini@docs",
+        host="gemini",
+        requested=NOW_MS - 4_000,
+        fingerprint="2SGF-CUOI-7A4Q",
+        home="local",
+        key="2",
+    ),
+)
+
+THEME: Final = TerminalTheme(
+    (22, 27, 34),
+    (230, 237, 243),
+    [
+        (72, 79, 88),
+        (255, 123, 114),
+        (86, 211, 100),
+        (227, 179, 65),
+        (121, 192, 255),
+        (210, 168, 255),
+        (86, 212, 221),
+        (200, 208, 216),
+    ],
+    [
+        (139, 148, 158),
+        (255, 161, 152),
+        (126, 231, 135),
+        (242, 204, 96),
+        (165, 214, 255),
+        (226, 197, 255),
+        (125, 228, 236),
+        (255, 255, 255),
+    ],
+)
+"""Light on dark, with a ground of its own, so that the picture reads alike on light and on dark pages."""
+
+FORMAT: Final = """\
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" aria-label="ALT">
+<!-- Made by `python docs/render.py`; do not edit. -->
+<style>
+.{unique_id}-matrix {{
+  font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", "Liberation Mono", monospace;
+  font-size: {char_height}px;
+  line-height: {line_height}px;
+}}
+.{unique_id}-title {{ font-size: 18px; font-weight: bold; font-family: sans-serif; }}
+{styles}
+</style>
+<defs>
+<clipPath id="{unique_id}-clip-terminal">
+<rect x="0" y="0" width="{terminal_width}" height="{terminal_height}" />
+</clipPath>
+{lines}
+</defs>
+{chrome}
+<g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
+{backgrounds}
+<g class="{unique_id}-matrix">
+{matrix}
+</g>
+</g>
+</svg>
+""".replace("ALT", ALT)
+"""As rich's own, without its web font and with a description."""
+
+
+def picture() -> str:
+    """The picture as SVG."""
+    console = Console(
+        file=io.StringIO(),
+        record=True,
+        width=WIDTH,
+        height=HEIGHT,
+        force_terminal=True,
+        color_system="truecolor",
+        legacy_windows=False,
+        highlight=False,
+        markup=False,
+        _environ={},
+    )
+    with _utc():
+        console.print(view(_screen(), NOW_MS / 1000, HEIGHT))
+    # The export cuts the last line off at its baseline: let that be an empty one.
+    console.print()
+    return console.export_svg(title="parler approvals", theme=THEME, code_format=FORMAT, unique_id="approvals")
+
+
+def _screen() -> Screen:
+    """The screen once the daemon has said who waits and the person has begun to type the first one's code."""
+    daemon = FakeDaemon().answers("approvals.list", t.RequestList(room=None, requests=list(WAITING)))
+    ctx = Context(Output(io.StringIO(), io.StringIO()), Home(PICTURE.parent), {}, daemon.connect, stdin=io.BytesIO())
+    found = ctx.call("approvals.list", t.ListApprovals(), t.RequestList)
+    screen = shown(Screen(), tuple(map(row_of, found.requests)), 0)
+    for key in keys_of(TYPED):
+        screen, _ = pressed(screen, key, QUIET_MS)
+    return screen
+
+
+@contextmanager
+def _utc() -> Iterator[None]:
+    """The screen shows local times; here they are the same everywhere."""
+    before = os.environ.get("TZ")
+    os.environ["TZ"] = "UTC"
+    time.tzset()
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TZ"]
+        else:
+            os.environ["TZ"] = before
+        time.tzset()
