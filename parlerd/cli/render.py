@@ -58,11 +58,6 @@ def moment(at_ms: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_ms / 1000))
 
 
-def says_it_is(name: str, host: str) -> str:
-    """A name and a host, which only their bearer vouches for."""
-    return f"says it is {name}" + (f", on {host}" if host else "")
-
-
 def unsaid(topic: str) -> str:
     """The topic, where the name that was made of it cannot say it: names are ASCII."""
     return "" if topic.isascii() else topic
