@@ -9,12 +9,13 @@ stands, because bash expands a list of words once more.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from parlerd.cli.commands import COMMANDS, GROUP_SUMMARY, summary
-from parlerd.cli.context import Context
+from parlerd.cli.context import ClientLike, Context
 from parlerd.cli.handlers import Handler
 from parlerd.cli.output import DONE
 from parlerd.cli.parsing import Parser
@@ -29,8 +30,8 @@ _FILES: Final = frozenset({"context_file"})
 _FOLDERS: Final = frozenset({"home"})
 WORDS: Final = ("rooms", "agents", "mine", "keys", "knocks")
 """What the daemon knows words for: your rooms, who is in them, your agents, your keys, who knocks."""
-ASK_S: Final = 1.0
-"""How long a Tab may wait for one answer: a person presses it again sooner."""
+ASK_S: Final = 0.5
+"""How long a Tab may wait for the daemon, hello and answer together: a person presses Tab again sooner."""
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@#/-]*\Z")
 """A word that no shell expands, splits or takes for an option."""
 _BY_ARGUMENT: Final = {
@@ -93,22 +94,28 @@ def _print_words(ctx: Context, kind: str) -> int:
 
 
 def _words(ctx: Context, kind: str) -> Iterable[str]:
-    client = ctx.client(start=False)
+    deadline = ctx.monotonic() + ASK_S
+    # No progress is shown, and the connection of the context is not used: its hello may take longer.
+    with contextlib.closing(ctx.another_client(start=False, hello_s=ASK_S)) as client:
+        return list(_asked(client, kind, max(deadline - ctx.monotonic(), 0.0)))
+
+
+def _asked(client: ClientLike, kind: str, left_s: float) -> Iterable[str]:
     if kind in ("rooms", "mine"):
-        rooms = client.call("rooms.list", t.ListRooms(), ASK_S)
+        rooms = client.call("rooms.list", t.ListRooms(), left_s)
         assert isinstance(rooms, t.RoomList)
         if kind == "mine":
             return [agent for room in rooms.rooms for agent in room.agents]
         return [room.name for room in rooms.rooms if room.state == "open"]
     if kind == "agents":
-        roster = client.call("rooms.roster", t.Roster(), ASK_S)
+        roster = client.call("rooms.roster", t.Roster(), left_s)
         assert isinstance(roster, t.RosterResult)
         return [member.name for member in roster.members if member.name != roster.you]
     if kind == "knocks":
-        found = client.call("approvals.list", t.ListApprovals(), ASK_S)
+        found = client.call("approvals.list", t.ListApprovals(), left_s)
         assert isinstance(found, t.RequestList)
         return [request.name for request in found.requests]
-    listed = client.call("session.list", t.ListSessions(), ASK_S)
+    listed = client.call("session.list", t.ListSessions(), left_s)
     assert isinstance(listed, t.SessionList)
     # A key that admits unasked is a secret, and nothing for a line of a shell's history.
     keys = [key for session in listed.sessions for key in session.keys]

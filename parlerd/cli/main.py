@@ -212,10 +212,10 @@ def _run(
             ctx.disconnect()
 
 
-def _connect(home: Home, *, as_name: str, host: str, start: bool = True) -> ClientLike:
+def _connect(home: Home, *, as_name: str, host: str, start: bool = True, hello_s: float | None = None) -> ClientLike:
     from parlerd.client import connect
 
-    return connect(home, as_name=as_name, host=host, start=start)
+    return connect(home, as_name=as_name, host=host, start=start, hello_s=hello_s)
 
 
 def _refuse_usage(error: UsageError, out: Output) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,12 +15,15 @@ import msgspec
 import pytest
 
 from parlerd.cli.commands import COMMANDS
+from parlerd.cli.main import main
+from parlerd.cli.output import Output
 from parlerd.cli.program import PACKAGED_SHIM
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import PeerText
 from parlerd.operations import types as t
 from tests.support.answers import ROOM, request
 from tests.support.cli import Shell
+from tests.support.wire_client import short_home
 
 
 @pytest.fixture
@@ -123,6 +128,28 @@ def test_where_no_daemon_runs_or_refuses_there_are_no_words(known: Shell) -> Non
     known.daemon.down = True
     ran = known.run("completion", "--words", "keys")
     assert (ran.code, ran.stdout, ran.stderr) == (0, "", "")
+
+
+def test_a_daemon_that_hangs_holds_no_tab_for_longer_than_half_a_second(known: Shell) -> None:
+    for kind in ("rooms", "agents", "mine", "keys", "knocks"):
+        known.run("completion", "--words", kind)
+    assert len(known.daemon.patience) == 5
+    # The hello and the answer share the half second.
+    for patience, asked in zip(known.daemon.patience, known.daemon.asked, strict=True):
+        assert patience is not None
+        assert asked.timeout is not None
+        assert 0 <= asked.timeout <= patience <= 0.5
+
+
+def test_a_daemon_that_accepts_and_says_nothing_gives_no_words_and_no_error(tmp_path: Path) -> None:
+    with short_home() as home, socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(os.fspath(home.socket))
+        silent.listen()
+        said, errors = io.StringIO(), io.StringIO()
+        out = Output(said, errors)
+        words = ["--home", os.fspath(home.root), "completion", "--words", "rooms"]
+        assert main(words, out=out, env={"HOME": os.fspath(tmp_path)}) == 0
+    assert (said.getvalue(), errors.getvalue()) == ("", "")
 
 
 def test_bash_completes_rooms_keys_and_who_knocks(shell: Shell, tmp_path: Path) -> None:
