@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
+from configs.hosts import HOSTS
 from parlerd.cli.commands import COMMANDS, GROUP_SUMMARY, summary
 from parlerd.cli.context import ClientLike, Context
 from parlerd.cli.handlers import Handler
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
 SHELLS: Final = ("bash", "zsh", "fish")
-_FILES: Final = frozenset({"context_file"})
-_FOLDERS: Final = frozenset({"home"})
 WORDS: Final = ("rooms", "agents", "mine", "keys", "knocks")
 """What the daemon knows words for: your rooms, who is in them, your agents, your keys, who knocks."""
 ASK_S: Final = 0.5
@@ -44,11 +43,17 @@ _BY_ARGUMENT: Final = {
     "agent": "knocks",
 }
 """What completes an argument, by the name of its value."""
+_TOPIC: Final = "COMMAND|CODE"
+"""How `parler help` names what it explains. The codes of errors are left out: they are more than a list can show."""
 _ASK: Final = "parler completion --words"
 _PREAMBLE: Final = {
     "bash": "\n".join(f'_parler_{kind}() {{ compgen -W "$({_ASK} {kind} 2>/dev/null)" -- "$1"; }}' for kind in WORDS),
     "zsh": "\n".join(f'_parler_{kind}() {{ compadd -- ${{(f)"$({_ASK} {kind} 2>/dev/null)"}} }}' for kind in WORDS),
 }
+_ZSH_VALUE: Final = re.compile(r'("\*?--[a-z-]+)(\[(?:[^]\\]|\\.)*\]:)')
+"""An option with a value, as shtab writes it for zsh."""
+_ZSH_REST: Final = ('"(*)::', '"*:')
+"""Arguments of any number, as shtab writes them for zsh, and as zsh completes more of them than the first."""
 _WHERE: Final = {
     "bash": "~/.local/share/bash-completion/completions/parler",
     "zsh": "a folder of $fpath, as _parler",
@@ -70,6 +75,9 @@ def _completion(ctx: Context, args: Namespace) -> int:
     import shtab
 
     script = shtab.complete(whole_parser(), shell=args.shell, preamble=_PREAMBLE.get(args.shell, ""))
+    if args.shell == "zsh":
+        # shtab completes the value after `--room ` alone; zsh takes `--room=` too where the description says so.
+        script = _ZSH_VALUE.sub(r"\1=\2", script).replace(*_ZSH_REST)
     if ctx.out.json:
         ctx.out.document({"shell": args.shell, "script": script})
         return DONE
@@ -149,10 +157,16 @@ def _complete(parser: argparse.ArgumentParser) -> None:
     import shtab
 
     for action in parser._actions:
-        if action.dest in _FILES:
+        if action.metavar == "FILE":
             action.complete = shtab.FILE  # type: ignore[attr-defined]
-        elif action.dest in _FOLDERS:
+        elif action.metavar == "DIR":
             action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+        elif action.metavar == "HOST":
+            action.choices = [host.id for host in HOSTS]
+        elif action.metavar == _TOPIC:
+            action.choices = sorted({command.path[0] for command in COMMANDS})
+            # What may come second depends on the first word, which the script cannot say.
+            action.nargs = argparse.OPTIONAL
         elif action.dest in _BY_ARGUMENT:
             kind = _BY_ARGUMENT[action.dest]
             function = f"_parler_{kind}"
