@@ -84,7 +84,7 @@ def _title(screen: Screen, lost: bool) -> Text:
     title = Text("Parler approvals", style="bold")
     title.append(f"   {count} waiting" if count else "   nobody waiting", style="bold" if count else "dim")
     if screen.filter or screen.mode == "filter":
-        title.append(f"   /{screen.filter}", style="bold green")
+        title.append(f"   /{screen.filter}", style="not bold green")
         title.append("▏" if screen.mode == "filter" else "", style="dim")
     if lost:
         title.append("   the daemon went away; connecting again", style="bold red")
@@ -181,7 +181,7 @@ def _details(row: Row, width: int) -> list[Text]:
 def _ask_code(screen: Screen, width: int) -> _Below:
     (row,) = screen.subjects()[:1]
     typed = Text("code: ", style="bold")
-    typed.append(" ".join(screen.typed.ljust(CODE_LENGTH, "_")), style="bold green")
+    typed.append(" ".join(screen.typed.ljust(CODE_LENGTH, "_")), style="not bold green")
     question = _sentence(f"Type the {CODE_LENGTH} characters that this joiner shows on its side:", width)
     warning = _sentence(
         "Read them there yourself: an agent that tells you a code may not be the one that knocks.", width, "dim"

@@ -116,7 +116,7 @@ def _open(ctx: Context, args: Namespace) -> int:
         return DONE
     if opened.replayed:
         out.note("This session was opened before, by the same request. This is its key again.")
-    out.paste("KEY: ", (opened.key, "key"))
+    out.paste("KEY: ", (opened.key, "good"))
     left = span_of(opened.expires / 1000 - ctx.now() + ROUNDING_S)
     room: Cell = (f"'{opened.name}'", "name")
     if opened.approval:
@@ -226,7 +226,7 @@ def _say_pending(ctx: Context, pending: t.JoinedSession) -> None:
     out.say("Nothing of the conversation is shown before they let you in.")
     if pending.code:
         out.say("If they ask, tell them this code:")
-        out.say((pending.code, "key"))
+        out.say((pending.code, "good"))
     elif pending.hint:
         out.say(pending.hint)
 

@@ -155,6 +155,20 @@ def test_the_screen_draws_nothing_that_a_name_brings_along() -> None:
         assert "\x1b[5m" not in text
 
 
+def test_no_colour_of_the_screen_is_both_light_and_bold() -> None:
+    screen = shown(Screen(), (row_of(request()), row_of(request("carol", agent="UB"))), 0)
+    coloured = set()
+    for keys in ("a7", "/c", "d"):
+        opened = screen
+        for key in keys:
+            opened, _ = pressed(opened, key, QUIET_MS)
+        for codes in re.findall(r"\x1b\[([0-9;]+)m", drawn(opened)):
+            each = set(codes.split(";"))
+            coloured |= each & {"31", "32"}
+            assert not ("1" in each and each & {"32", "33", "36"})
+    assert coloured == {"31", "32"}
+
+
 def test_a_lost_connection_shows() -> None:
     assert "went away" in drawn(Screen(), lost=True)
 
