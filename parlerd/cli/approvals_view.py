@@ -192,7 +192,7 @@ def _ask_code(screen: Screen, width: int) -> _Below:
 def _ask_deny(screen: Screen, width: int) -> _Below:
     rows = screen.subjects()
     question = "Deny this request?" if screen.mode == "deny" else f"Deny all {len(rows)} that knocked with this key?"
-    lines = _sentence(f"{question} It stays denied until the owner lifts it.", width, "bold")
+    lines = _sentence(f"{question} The denial stands until you approve that agent.", width, "bold")
     if len(rows) == 1:
         return _Below("deny", [*lines, *_details(rows[0], width)], "red")
     for row in rows[:_MANY]:

@@ -95,7 +95,8 @@ def _error_code(out: Output, code: str) -> None:
     spec = ERRORS[code]
     out.say((code, "bold"), f": {spec.message}")
     out.say(spec.hint)
-    out.say((f"fault: {spec.fault} · to do: {spec.action} · trying again can help: {spec.retryable}", "dim"))
+    retryable = "true" if spec.retryable else "false"
+    out.say((f"A script reads: fault {spec.fault}, action {spec.action}, retryable {retryable}.", "dim"))
 
 
 def _one(out: Output, topic: list[str]) -> None:

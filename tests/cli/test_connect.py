@@ -199,7 +199,7 @@ def test_a_person_is_told_what_was_done_what_to_restart_and_one_line_to_type(
         "kept in /b\n",
         "The file is a symlink.",
         "disabled there",
-        "Not here: Cursor",
+        "These are not here: Cursor",
     ):
         assert told in ran.stdout
     assert f"Claude Code: {find_host('claude-code').after}" in ran.stdout
@@ -264,7 +264,7 @@ def test_the_list_says_what_is_connected_and_touches_no_daemon(shell: Shell, lib
     assert ran.code == 0
     assert "connected" in ran.stdout
     assert "not connected" in ran.stdout
-    assert "Not here: Cursor" in ran.stdout
+    assert "These are not here: Cursor" in ran.stdout
     assert ran.stdout.splitlines()[-1] == "parler connect"
     assert [host["status"] for host in shell.run("connect", "--list", "--json").document["hosts"]] == [
         "connected",

@@ -109,6 +109,19 @@ def test_commands_describe_operations_in_the_words_of_the_registry() -> None:
             assert command.operation in OPERATIONS
 
 
+VERBS = {
+    *("acknowledge", "add", "admit", "check", "count", "end", "explain", "follow", "give", "knock", "list", "make"),
+    *("open", "post", "print", "read", "refuse", "review", "run", "show", "start", "stop", "tell"),
+}
+
+
+def test_every_summary_begins_with_what_the_command_does_and_every_group_with_its_name() -> None:
+    said = [*map(summary, COMMANDS), *(entry.summary for entry in OPERATIONS.values())]
+    assert [text for text in said if text.split()[0].lower() not in VERBS] == []
+    for group, text in GROUP_SUMMARY.items():
+        assert f" {group} is " in text
+
+
 def test_every_operation_that_names_a_command_has_it() -> None:
     named = {entry.command for entry in OPERATIONS.values() if entry.command}
     for line in named:
