@@ -19,6 +19,10 @@ _TONES = {"plain": "dim", "good": "green", "bad": "bold red"}
 _AROUND = 8
 """Lines that are always there beside the rows and what stands in the panel: title, heads, place, borders, note, and one
 to spare."""
+_BORDERS = 2
+"""Lines of a panel that hold no text."""
+_HEADS = 2
+"""Lines of the list that are no rows: the heads of the columns, and which rows these are."""
 _FRAME = 4
 """Columns of a panel that hold no text."""
 _LABEL = 13
@@ -36,9 +40,14 @@ def view(screen: Screen, now_s: float, height: int, width: int = 80, *, lost: bo
     keys = _packed(keys_that_act(screen), width)
     note = wrap(printable_line(screen.note), width) if screen.note else [""]
     parts: list[RenderableType] = [_title(screen, lost)]
-    if rows:
-        room = max(height - _AROUND - len(below.lines) - len(keys) - len(note), 3)
+    left = height - 1 - _BORDERS - len(note) - len(keys)
+    spare = left - len(below.lines)
+    if rows and spare > _HEADS:
+        room = max(height - _AROUND - len(below.lines) - len(keys) - len(note), min(3, spare - _HEADS))
         parts += _list(screen, rows, now_s, room, width)
+    else:
+        # A pane of a few lines: whom a decision is about and the keys that make it come before the list.
+        below.lines = below.lines[: max(left, 1)]
     parts.append(below.panel())
     parts += [Text(line, style=_TONES[screen.tone]) for line in note]
     parts += [Text(line, style="dim") for line in keys]
