@@ -140,13 +140,14 @@ def test_without_names_every_host_is_asked_for_and_none_is_insisted_on(shell: Sh
 
 
 @pytest.mark.parametrize("words", [("connect",), ("connect", "--list"), ("connect", "--remove")])
-def test_an_unknown_host_is_a_usage_error_with_the_list_and_the_nearest_name(
+def test_an_unknown_host_is_a_usage_error_with_the_nearest_name_or_else_the_list(
     shell: Shell, library: Library, words: tuple[str, ...]
 ) -> None:
     ran = shell.run(*words, "curser")
     assert ran.code == 2
-    assert "did you mean cursor?" in ran.stderr
-    assert all(host.id in ran.stderr for host in HOSTS)
+    assert "no agent host is called 'curser'; did you mean cursor?\n" in ran.stderr
+    assert "opencode" not in ran.stderr
+    assert all(host.id in shell.run(*words, "zzzz").stderr for host in HOSTS)
     assert library.asked == []
 
 
