@@ -107,7 +107,7 @@ _ENTRIES: Final = (
     ),
     Operation(
         name="session.approve",
-        summary="Admit who knocks: a person's decision.",
+        summary="Admit an agent that knocks; only a person decides this.",
         params=t.DecideJoin,
         result=t.Decided,
         plane="person",
@@ -133,7 +133,7 @@ _ENTRIES: Final = (
     ),
     Operation(
         name="session.deny",
-        summary="Refuse who knocks: a person's decision, which stands until you approve that agent.",
+        summary="Refuse an agent that knocks; only a person decides this, and may approve that agent later.",
         params=t.DecideJoin,
         result=t.Decided,
         plane="person",
@@ -145,7 +145,7 @@ _ENTRIES: Final = (
     ),
     Operation(
         name="session.close",
-        summary="The owner ends a session for all; a member leaves it.",
+        summary="End a session for all as its owner, or leave it as a member.",
         params=t.CloseSession,
         result=t.ClosedSession,
         plane="agent",
@@ -220,7 +220,7 @@ _ENTRIES: Final = (
     ),
     Operation(
         name="message.recv_all",
-        summary="What is new for you in every room.",
+        summary="Read what is new for you in every room.",
         params=t.Recv,
         result=t.ReceivedAll,
         plane="agent",
@@ -266,7 +266,7 @@ _ENTRIES: Final = (
     ),
     Operation(
         name="message.why",
-        summary="Where a message got to, reader by reader.",
+        summary="Show where a message got to, reader by reader.",
         params=t.Why,
         result=t.WhyResult,
         plane="agent",
@@ -285,7 +285,7 @@ _ENTRIES: Final = (
     ),
     Operation(
         name="rooms.list",
-        summary="Your rooms, with what is unread.",
+        summary="Show your rooms, with what is unread.",
         params=t.ListRooms,
         result=t.RoomList,
         plane="agent",
@@ -295,7 +295,7 @@ _ENTRIES: Final = (
     ),
     Operation(
         name="rooms.roster",
-        summary="Who is in a room.",
+        summary="Show who is in a room.",
         params=t.Roster,
         result=t.RosterResult,
         plane="agent",
@@ -307,7 +307,7 @@ _ENTRIES: Final = (
     ),
     Operation(
         name="rooms.requests",
-        summary="Who knocks at the rooms this agent owns, without the joiner's code.",
+        summary="Show who knocks at the rooms this agent owns, without the joiner's code.",
         params=t.SessionRequests,
         result=t.RequestList,
         plane="agent",
@@ -326,7 +326,7 @@ _ENTRIES: Final = (
     ),
     Operation(
         name="wake.check",
-        summary="How much waits for the agent that a host's hook runs beside, in counts and ids.",
+        summary="Count what waits for the agent that a host's hook runs beside, with ids.",
         params=t.WakeCheck,
         result=t.Waiting,
         plane="hook",
@@ -346,7 +346,7 @@ _ENTRIES: Final = (
     ),
     Operation(
         name="approvals.watch",
-        summary="The same, live.",
+        summary="Follow the join requests of all your rooms, live.",
         params=t.WatchApprovals,
         result=t.RequestList,
         plane="agent",
@@ -386,7 +386,7 @@ _ENTRIES: Final = (
     ),
     Operation(
         name="hosts.seen",
-        summary="Which agent hosts have reached the daemon since it started, and when.",
+        summary="Show which agent hosts have reached the daemon since it started, and when.",
         params=t.SeenHosts,
         result=t.SeenHostList,
         plane="local",
@@ -396,7 +396,7 @@ _ENTRIES: Final = (
     ),
     Operation(
         name="daemon.check",
-        summary="The daemon's own checks, without side effects.",
+        summary="Run the daemon's own checks, without side effects.",
         params=t.CheckStore,
         result=t.CheckList,
         plane="local",
