@@ -65,7 +65,7 @@ EXAMPLES: Final[dict[str, tuple[t.Result, ...]]] = {
         t.OpenedSession(
             room=ROOM,
             name=NAME,
-            key=KEY,
+            session_key=KEY,
             line=f"Join the Parler session {KEY}.",
             join_command=f"parler session join {KEY}",
             mcp_command=f"claude mcp add parler -e PARLER_SESSION_KEY={KEY} -- parler mcp",
@@ -75,7 +75,7 @@ EXAMPLES: Final[dict[str, tuple[t.Result, ...]]] = {
         ),
     ),
     "session.join": (
-        t.JoinedSession(room=ROOM, status="pending", messages=[], truncated=False, code="K7QM"),
+        t.JoinedSession(room=ROOM, status="pending", messages=[], truncated=False, join_code="K7QM"),
         t.JoinedSession(
             room=ROOM,
             name=NAME,
@@ -85,7 +85,7 @@ EXAMPLES: Final[dict[str, tuple[t.Result, ...]]] = {
             you=BOB,
         ),
     ),
-    "message.send": (t.Sent(room=ROOM, name=NAME, id="m_4", seq=4, at=AT, replayed=False, key="k"),),
+    "message.send": (t.Sent(room=ROOM, name=NAME, id="m_4", seq=4, at=AT, replayed=False, idempotency_key="k"),),
     "message.recv": (
         t.Received(
             room=ROOM,
@@ -134,7 +134,7 @@ EXAMPLES: Final[dict[str, tuple[t.Result, ...]]] = {
         t.RequestList(
             room=None,
             requests=[
-                t.Request(
+                t.RequestInfo(
                     id="q",
                     room=ROOM,
                     room_name=NAME,

@@ -38,7 +38,7 @@ from parlerd.operations.tools import TOOLS, Argument, Tool, description  # noqa:
 
 MADE: Final = "<!-- Made by `python docs/render.py`; do not edit. -->\n"
 
-NAMED: Final[dict[type, str]] = {t.Message: "message", t.Request: "request", t.Check: "check", t.Received: "page"}
+NAMED: Final[dict[type, str]] = {t.Message: "message", t.RequestInfo: "request", t.Check: "check", t.Received: "page"}
 """Shapes that stand in several answers are written once and named in the others."""
 
 _STATUS: Final = "as `parler daemon status`"

@@ -66,7 +66,7 @@ async def ask(engine: EnginePort, caller: Caller, params: AskApproval, form: For
     if code is None or not code.strip():
         raise undecided
     try:
-        return await engine.decide_by_form(msgspec.structs.replace(meant, code=code.strip()), caller, admit=True)
+        return await engine.decide_by_form(msgspec.structs.replace(meant, join_code=code.strip()), caller, admit=True)
     except Refused as error:
         if error.code == "code_mismatch":
             said = "That is not the code that the joiner shows, so nothing was decided."
@@ -102,7 +102,7 @@ async def _which(engine: EnginePort, caller: Caller, params: AskApproval) -> Ref
     return Refused("ambiguous_name", f"{len(meant)} knock{more}.", tool_hint=" or ".join(calls))
 
 
-def _command(request: t.Request) -> str:
+def _command(request: t.RequestInfo) -> str:
     """What the person runs instead. A name that a shell or the command could take for something else is left out for
     the id behind it."""
     who = request.name if _TYPED.match(request.name) else _bare(request.agent)
@@ -110,7 +110,7 @@ def _command(request: t.Request) -> str:
     return f"parler session approve {who} --room {where}"
 
 
-def _message(request: t.Request, command: str) -> str:
+def _message(request: t.RequestInfo, command: str) -> str:
     since = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(request.requested / 1000))
     # Some hosts show three lines and fold the rest away, so what to do and for whom comes first.
     return "\n".join(

@@ -26,7 +26,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     result: type[t.Result]
     plane: Plane
     effect: Effect
-    needs_key: bool = False
+    needs_idempotency_key: bool = False
     stream: bool = False
     waits: bool = False
     errors: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ _ENTRIES: Final = (
         result=t.OpenedSession,
         plane="agent",
         effect="write",
-        needs_key=True,
+        needs_idempotency_key=True,
         errors=(
             "person_only",
             "needs_person",
@@ -90,7 +90,7 @@ _ENTRIES: Final = (
             *_STORE,
         ),
         facts=("join_requested", "member_joined", "session_activated"),
-        example={"key": "A3KE7DJR", "wait_ms": 30000},
+        example={"session_key": "A3KE7DJR", "wait_ms": 30000},
         tool=("parler_join_session", ""),
         command="parler session join",
     ),
@@ -168,13 +168,13 @@ _ENTRIES: Final = (
     Operation(
         name="session.revoke",
         summary="Make a key useless.",
-        params=t.RevokeKey,
+        params=t.RevokeSessionKey,
         result=t.RevokedKey,
         plane="agent",
         effect="destructive",
         errors=("unknown_key", "ambiguous_name", "home_not_trusted", "not_owner", "throttled", *_STORE),
         facts=("key_revoked",),
-        example={"key": "A3KE7DJR"},
+        example={"session_key": "A3KE7DJR"},
         command="parler session revoke",
     ),
     Operation(
@@ -184,7 +184,7 @@ _ENTRIES: Final = (
         result=t.Sent,
         plane="agent",
         effect="write",
-        needs_key=True,
+        needs_idempotency_key=True,
         errors=(
             "invalid_param",
             *_IN_ROOM,
@@ -247,7 +247,7 @@ _ENTRIES: Final = (
         result=t.GivenHandoff,
         plane="agent",
         effect="write",
-        needs_key=True,
+        needs_idempotency_key=True,
         errors=(
             *_IN_ROOM,
             "text_too_long",

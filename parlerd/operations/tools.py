@@ -84,7 +84,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
 _NUMBERED: Final = frozenset({"reply_to", "id"})
 """Arguments that name a message by its number, which a model may write as one."""
 _ROOM: Final = Argument(name="room", help="id or name; default: the active session")
-_KEY: Final = Argument(name="key", help="idempotency key, to retry safely")
+_KEY: Final = Argument(name="key", field="idempotency_key", help="idempotency key, to retry safely")
 
 
 def _by_tool(name: str) -> dict[str, Operation]:
@@ -122,7 +122,7 @@ TOOLS: Final[dict[str, Tool]] = {
             operations=_by_tool(_JOIN),
             usage="If a person has to decide first, you get a code to tell your user.",
             arguments=(
-                Argument(name="key", required=True),
+                Argument(name="key", field="session_key", required=True),
                 Argument(name="wait_secs", kind="seconds", field="wait_ms", help="0 answers at once"),
             ),
             example={"key": "A3KE7DJR"},
@@ -241,7 +241,7 @@ def definition(tool: Tool) -> dict[str, Any]:
             "readOnlyHint": effects == {"read"},
             "destructiveHint": "destructive" in effects,
             # Sending twice posts twice unless a key is given, so only what reads or what knocks is safe to repeat.
-            "idempotentHint": not any(entry.needs_key for entry in tool.operations.values()),
+            "idempotentHint": not any(entry.needs_idempotency_key for entry in tool.operations.values()),
             "openWorldHint": tool.reaches_others,
         },
     }
@@ -292,30 +292,34 @@ def _params(tool: Tool, operation: Operation, fields: dict[str, Any]) -> t.Param
     shape = tool.params or operation.params
     for name in fields:
         if name not in _accepted(shape):
-            raise _refuse(tool, name, f"{_shown(name)} does not go with this action.")
+            raise _refuse(tool, name, f"{_shown(_argument_of(tool, name))} does not go with this action.")
     try:
         return msgspec.convert(fields, shape)
     except msgspec.ValidationError as error:
-        raise _refuse(tool, "", _plainly(str(error))) from None
+        raise _refuse(tool, "", _plainly(tool, str(error))) from None
+
+
+def _argument_of(tool: Tool, field: str) -> str:
+    """The argument that fills this parameter, by the name that the caller knows."""
+    return next((argument.name for argument in tool.arguments if argument.field == field), field)
 
 
 _MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
 _AT: Final = re.compile(r" - at `\$\.(\w+)")
 _RULES: Final = {
     "kind": "kind is one word of letters, digits and . _ / -, at most 64 characters.",
-    "idempotency key": "key is 1 to 128 of letters, digits and . _ : -",
+    "idempotency_key": "key is 1 to 128 of letters, digits and . _ : -",
 }
 
 
-def _plainly(said: str) -> str:
-    """What a validator says, in words for whoever made the call."""
+def _plainly(tool: Tool, said: str) -> str:
+    """What a validator says of a tool's parameters, in words for whoever made the call."""
     if missing := _MISSING.search(said):
-        return f"{missing[1]} is missing."
+        return f"{_argument_of(tool, missing[1])} is missing."
     at = _AT.search(said)
     if at is None:
         return said
-    rule = _RULES.get("idempotency key" if at[1] == "key" and "regex" in said else at[1])
-    return rule or f"{at[1]} is not valid: {said.partition(' - at ')[0]}."
+    return _RULES.get(at[1]) or f"{_argument_of(tool, at[1])} is not valid: {said.partition(' - at ')[0]}."
 
 
 @cache

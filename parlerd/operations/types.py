@@ -23,7 +23,7 @@ MAX_TTL_MS = 30 * 86_400_000
 MAX_WAIT_MS = 3_600_000
 """A wait is at most an hour; callers that want more ask again."""
 
-Key = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._:-]+\Z")]
+IdempotencyKey = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._:-]+\Z")]
 Wait = Annotated[int, Meta(ge=0, le=MAX_WAIT_MS)]
 MAX_PARAMS = 1024 * 1024
 """Bytes of all parameters of one call: twice what the largest of them, a message with data and many addressees, has.
@@ -83,9 +83,9 @@ class Message(Result, frozen=True, kw_only=True):
     opening: bool | msgspec.UnsetType = msgspec.UNSET
 
 
-class Request(Result, frozen=True, kw_only=True):
-    """Someone knocks. `name` and `host` are what it says it is; `key` tells apart the keys of one room, without being
-    one. `topic` is what the room is about, in its opener's words: the room's name is ASCII."""
+class RequestInfo(Result, frozen=True, kw_only=True):
+    """Someone knocks. `name` and `host` are what it says it is; `key_ref` tells apart the keys of one room, without
+    being one. `topic` is what the room is about, in its opener's words: the room's name is ASCII."""
 
     id: str
     room: str
@@ -96,7 +96,7 @@ class Request(Result, frozen=True, kw_only=True):
     requested: int
     fingerprint: str
     home: str
-    key: str = ""
+    key_ref: str = msgspec.field(name="key", default="")
     topic: PeerText = PeerText("")
 
 
@@ -112,7 +112,7 @@ class OpenSession(Params, frozen=True, kw_only=True):
     ttl_ms: Annotated[int, Meta(ge=MIN_TTL_MS, le=MAX_TTL_MS)] | None = None
     max_uses: Annotated[int, Meta(ge=1, le=10_000)] | None = None
     history: History = "full"
-    key: Key | None = None
+    idempotency_key: IdempotencyKey | None = None
 
 
 class OpenedSession(Result, frozen=True, kw_only=True):
@@ -122,7 +122,7 @@ class OpenedSession(Result, frozen=True, kw_only=True):
 
     room: str
     name: str
-    key: str | None
+    session_key: str | None = msgspec.field(name="key")
     line: str | None = None
     join_command: str | None
     mcp_command: str | None
@@ -135,15 +135,15 @@ class OpenedSession(Result, frozen=True, kw_only=True):
 
 
 class JoinSession(Params, frozen=True, kw_only=True):
-    key: Annotated[str, Meta(min_length=1, max_length=256)]
+    session_key: Annotated[str, Meta(min_length=1, max_length=256)]
     wait_ms: Wait = 0
     limit: int = 100
     """With 0 nothing is shown, and the context comes with the first read."""
 
 
 class JoinedSession(Result, frozen=True, kw_only=True):
-    """`status` is joined, already_member (the context is shown again), pending or denied. While pending, `code` is what
-    the person is asked to type; null to a command that an agent host started. `cursor` is what to acknowledge with
+    """`status` is joined, already_member (the context is shown again), pending or denied. While pending, `join_code` is
+    what the person is asked to type; null to a command that an agent host started. `cursor` is what to acknowledge with
     `message.commit`; empty when nothing is to be.
     `you` is the joiner's handle; `unread` counts what is new after the messages shown."""
 
@@ -152,7 +152,7 @@ class JoinedSession(Result, frozen=True, kw_only=True):
     messages: list[Message]
     truncated: bool
     name: str | None = None
-    code: str | None = None
+    join_code: str | None = msgspec.field(name="code", default=None)
     cursor: str = ""
     first_unshown: int = 0
     last_unshown: int = 0
@@ -167,13 +167,13 @@ class SessionRequests(Params, frozen=True, kw_only=True):
 
 class RequestList(Result, frozen=True, kw_only=True):
     room: str | None
-    requests: list[Request]
+    requests: list[RequestInfo]
 
 
 class DecideJoin(Params, frozen=True, kw_only=True):
     agent: Annotated[str, Meta(min_length=1, max_length=128)]
     room: Short | None = None
-    code: Short | None = None
+    join_code: Short | None = None
     terminal: bool = False
 
 
@@ -203,12 +203,12 @@ class ListSessions(Params, frozen=True, kw_only=True):
 
 
 class SessionKey(Result, frozen=True, kw_only=True):
-    """`key` is what one knocks with, for the person's own shell alone; `begins` its first four characters, for the
-    owner too. Both are empty for a key of an earlier version. `session.revoke` takes `key`, `begins` and `id`, which
-    opens nothing."""
+    """`session_key` is what one knocks with, for the person's own shell alone; `begins` its first four characters, for
+    the owner too. Both are empty for a key of an earlier version. `session.revoke` takes either of them, and `key_ref`,
+    which opens nothing."""
 
-    id: str
-    key: str = ""
+    key_ref: str = msgspec.field(name="id")
+    session_key: str = msgspec.field(name="key", default="")
     begins: str = ""
     approval: bool
     expires: int
@@ -235,15 +235,17 @@ class SessionList(Result, frozen=True, kw_only=True):
     sessions: list[SessionInfo]
 
 
-class RevokeKey(Params, frozen=True, kw_only=True):
-    key: Annotated[str, Meta(min_length=1, max_length=256)]
+class RevokeSessionKey(Params, frozen=True, kw_only=True):
+    """`session_key` is the whole key, its first four characters, or its `key_ref`."""
+
+    session_key: Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 class RevokedKey(Result, frozen=True, kw_only=True):
-    """`id` is the key's, and opens nothing."""
+    """`key_ref` is the key's, and opens nothing."""
 
     room: str
-    id: str
+    key_ref: str = msgspec.field(name="id")
     status: str
     name: str = ""
     begins: str = ""
@@ -262,7 +264,7 @@ class Send(Params, frozen=True, kw_only=True):
     reply_to: Short | None = None
     visible_to: Agents = ()
     data: Any = None
-    key: Key | None = None
+    idempotency_key: IdempotencyKey | None = None
 
 
 class Sent(Result, frozen=True, kw_only=True):
@@ -273,7 +275,7 @@ class Sent(Result, frozen=True, kw_only=True):
     seq: int
     at: int
     replayed: bool
-    key: str
+    idempotency_key: str = msgspec.field(name="key")
     readers: list[str] | None = None
     name: str = ""
 
@@ -334,7 +336,7 @@ class GiveHandoff(Params, frozen=True, kw_only=True):
     summary: str = ""
     for_: Short = msgspec.field(name="for", default="")
     room: Short | None = None
-    key: Key | None = None
+    idempotency_key: IdempotencyKey | None = None
 
 
 class GivenHandoff(Result, frozen=True, kw_only=True):
@@ -345,7 +347,7 @@ class GivenHandoff(Result, frozen=True, kw_only=True):
     name: str = ""
     for_: str | None = msgspec.field(name="for")
     replayed: bool = False
-    key: str = ""
+    idempotency_key: str = msgspec.field(name="key", default="")
     seq: int = 0
     others: int = 0
 
@@ -380,11 +382,12 @@ class WhyResult(Result, frozen=True, kw_only=True):
 
 
 class Knocking(Result, frozen=True, kw_only=True):
-    """A session that the agent asked to come into and where it waits for a person, who types `code`; null where that
+    """A session that the agent asked to come into and where it waits for a person, who types `join_code`;
+    null where that
     is not shown: to a command that an agent host started. `begins` are the first characters of the key that it used."""
 
     room: str
-    code: str | None
+    join_code: str | None = msgspec.field(name="code")
     begins: str = ""
 
 

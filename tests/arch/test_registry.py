@@ -70,9 +70,9 @@ def test_the_example_of_an_operation_is_valid_parameters(operation: Operation) -
 
 
 @EVERY_OPERATION
-def test_an_operation_that_needs_a_key_takes_one_and_can_refuse_it(operation: Operation) -> None:
-    takes = any(field.encode_name == "key" for field in msgspec.structs.fields(operation.params))
-    if operation.needs_key:
+def test_an_operation_that_needs_an_idempotency_key_takes_one_and_can_refuse_it(operation: Operation) -> None:
+    takes = any(field.encode_name == "idempotency_key" for field in msgspec.structs.fields(operation.params))
+    if operation.needs_idempotency_key:
         assert takes
         assert {"idempotency_conflict", "idempotency_expired"} <= set(operation.errors)
 
