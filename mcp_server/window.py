@@ -37,7 +37,7 @@ from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import Millis, Position, RoomId
 from parlerd.engine.callers import NOTHING, Caller, Said, Told
 from parlerd.operations import types as t
-from parlerd.operations.tools import TOOLS, AskApproval, Meaning, Tool, resolve
+from parlerd.operations.tools import TOOLS, Meaning, Tool, resolve
 from parlerd.operations.traits import UNMEASURED, HostTraits
 
 log = logging.getLogger("parlerd.mcp")
@@ -253,7 +253,7 @@ class Window:
         """The answer to a call, and what of the news it says itself."""
         scribe = self.scribe
         params = meaning.params
-        if isinstance(params, AskApproval):
+        if isinstance(params, t.AskApproval):
             decided = await approve.ask(self.engine, self.caller, params, form)
             return scribe.write(decided), Said(frozenset({"knock", "people"}), decided.room)
         if not meaning.operation.waits and not meaning.operation.needs_idempotency_key:

@@ -11,7 +11,6 @@ from mcp_server.port import Form
 from mcp_server.tools import approve
 from parlerd.core.errors import Refused
 from parlerd.operations import types as t
-from parlerd.operations.tools import AskApproval
 from tests.support.fake_mcp_engine import AT, ROOM, FakeMcpEngine, caller
 from tests.support.mcp_lines import run
 
@@ -39,7 +38,7 @@ class Person:
 
 
 async def ask(engine: FakeMcpEngine, form: Form, **which: str) -> t.Decided:
-    return await approve.ask(engine, caller(), AskApproval(**which), form)
+    return await approve.ask(engine, caller(), t.AskApproval(**which), form)
 
 
 def knocking(engine: FakeMcpEngine, *requests: t.RequestInfo) -> None:

@@ -15,7 +15,7 @@ from parlerd.engine.callers import PeerProcess
 from parlerd.engine.sessions import CODE_TRIES
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
-from parlerd.operations.tools import TOOLS, AskApproval
+from parlerd.operations.tools import TOOLS
 from parlerd.settings import Settings
 from tests.support.engine import Party, Served, World, engine_world, run
 
@@ -39,7 +39,7 @@ def test_a1_what_belongs_to_the_person_is_in_no_tool_and_closed_to_every_agents_
     assert not persons & offered
     for tool in TOOLS.values():
         # `parler_approve` asks a person through the host's form; it cannot decide.
-        assert tool.params is AskApproval or not persons & {entry.name for entry in tool.operations.values()}
+        assert tool.params is t.AskApproval or not persons & {entry.name for entry in tool.operations.values()}
 
     async def main() -> None:
         async with engine_world() as served:
