@@ -127,7 +127,7 @@ def _asked(client: ClientLike, kind: str, left_s: float) -> Iterable[str]:
     assert isinstance(listed, t.SessionList)
     # A key that admits unasked is a secret, and nothing for a line of a shell's history.
     keys = [key for session in listed.sessions for key in session.keys]
-    return [key.key for key in keys if key.approval and key.state == "live"]
+    return [key.session_key for key in keys if key.approval and key.state == "live"]
 
 
 def whole_parser() -> Parser:

@@ -56,7 +56,7 @@ def _send(ctx: Context, args: Namespace) -> int:
         reply_to=args.reply_to,
         visible_to=tuple(args.visible_to),
         data=args.data,
-        key=args.key or new_key(),
+        idempotency_key=args.key or new_key(),
     )
     sent = ctx.call_again("message.send", params, t.Sent)
     if ctx.out.json:
@@ -225,7 +225,7 @@ def _handoff_arguments(parser: Parser) -> None:
 
 def _handoff(ctx: Context, args: Namespace) -> int:
     params = t.GiveHandoff(
-        next=args.next, summary=args.summary, for_=args.whom, room=args.room, key=args.key or new_key()
+        next=args.next, summary=args.summary, for_=args.whom, room=args.room, idempotency_key=args.key or new_key()
     )
     given = ctx.call_again("handoff.give", params, t.GivenHandoff)
     if ctx.out.json:

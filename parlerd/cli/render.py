@@ -150,7 +150,7 @@ def _head(message: t.Message, now: float, *, wide: bool) -> list[Span]:
     return head
 
 
-def show_requests(out: Output, requests: Sequence[t.Request], now: float) -> None:
+def show_requests(out: Output, requests: Sequence[t.RequestInfo], now: float) -> None:
     """Who knocks, with the command that lets each one in alone on its line."""
     if not requests:
         out.say("Nobody is waiting.")

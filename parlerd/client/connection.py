@@ -15,7 +15,7 @@ from typing import Final
 
 import parlerd
 from parlerd.client import launch
-from parlerd.client.link import HELLO_SECONDS, Answer, Link
+from parlerd.client.link import HELLO_SECONDS, Link, Response
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
@@ -201,12 +201,12 @@ def _item_shape(op: str) -> codec.Shape[t.Result]:
     return codec.Shape(OPERATIONS[op].result)
 
 
-def _result(op: str, answer: Answer) -> t.Result:
+def _result(op: str, answer: Response) -> t.Result:
     _result_of_end(answer)
     assert not isinstance(answer, (Failure, Item))
     return _item_shape(op).decode(answer.result)
 
 
-def _result_of_end(answer: Answer) -> None:
+def _result_of_end(answer: Response) -> None:
     if isinstance(answer, Failure):
         raise ParlerError.from_body(answer.error)

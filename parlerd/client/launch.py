@@ -20,7 +20,7 @@ from parlerd.core.errors import ERRORS, ParlerError
 from parlerd.operations.types import StopDaemon
 from parlerd.paths import STARTED_BELOW, Home, prepare
 from parlerd.wire import codec
-from parlerd.wire.messages import Hello, Reply
+from parlerd.wire.messages import PROTOCOL, Hello, Reply, Welcome
 from parlerd.wire.peer import UPGRADE_OPERATION
 
 if TYPE_CHECKING:
@@ -88,10 +88,15 @@ def reach(home: Home, hello: Hello, *, start: bool, hello_s: float = HELLO_SECON
             raise ParlerError("unreachable", "No daemon is running.", hint="Run `parler daemon start`.") from None
     else:
         assert link.welcome is not None
-        if not (start and is_older(link.welcome.version, parlerd.__version__)):
+        if not (start and _is_older(link.welcome)):
             return link
         _stop_older(link, link.welcome.pid)
     return _start(home, hello, spawn)
+
+
+def _is_older(daemon: Welcome) -> bool:
+    """Whether this daemon came before this program: by its version, or by the calls that it serves."""
+    return is_older(daemon.version, parlerd.__version__) or daemon.protocol < PROTOCOL
 
 
 def _stop_older(link: Link, pid: int) -> None:

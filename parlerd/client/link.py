@@ -24,7 +24,7 @@ _CHUNK: Final = 256 * 1024
 FORBIDDEN: Final = "This program may not connect to the daemon's socket; a sandbox around it forbids that."
 """`mcp_server.pipe` says the same; a test compares them."""
 
-Answer = Reply | Failure | Item
+Response = Reply | Failure | Item
 
 
 class Absent(Exception):
@@ -37,7 +37,7 @@ class Link:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._peer = ClientPeer()
-        self._inbox: dict[int, deque[Answer]] = {}
+        self._inbox: dict[int, deque[Response]] = {}
         self.welcome: Welcome | None = None
         self.lost: ParlerError | None = None
 
@@ -66,7 +66,7 @@ class Link:
         self._send(data, seconds)
         return id
 
-    def next(self, id: int, seconds: float | None) -> Answer | None:
+    def next(self, id: int, seconds: float | None) -> Response | None:
         """What came next for call `id`, waiting up to `seconds` (None: for ever); None when nothing did.
 
         Raises the `ParlerError` in `lost` when nothing can come any more.

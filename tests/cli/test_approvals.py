@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from parlerd.cli.approvals import Outcome, decide, keys_of, row_of
+from parlerd.cli.approvals import Verdict, decide, keys_of, row_of
 from parlerd.cli.approvals_model import QUIET_MS, Approve, Deny, Screen, pressed, shown
 from parlerd.cli.approvals_view import keys_that_act, view
 from parlerd.cli.context import Context
@@ -87,7 +87,7 @@ def test_approving_acts_on_the_agent_of_the_shown_request_with_its_code(tmp_path
     done = decide(context(tmp_path, daemon), Approve(row_of(request()), "K7QM"))
     assert done.good
     assert done.note == "Approved ABCD-EFGH-IJKL: codex@repo is now in 'auth-redesign'."
-    assert daemon.params_of("session.approve") == [t.DecideJoin(agent=BOB, room=ROOM, code="K7QM", terminal=True)]
+    assert daemon.params_of("session.approve") == [t.DecideJoin(agent=BOB, room=ROOM, join_code="K7QM", terminal=True)]
 
 
 def test_a_refused_decision_becomes_a_note_and_not_a_crash(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_refused_decision_becomes_a_note_and_not_a_crash(tmp_path: Path) -> No
 def test_denying_a_queue_denies_each(tmp_path: Path) -> None:
     daemon = FakeDaemon().answers("session.deny", t.Decided(room=ROOM, agent=BOB, status="denied", proof="cli"))
     rows = (row_of(request("a", agent="U1")), row_of(request("b", agent="U2")))
-    assert decide(context(tmp_path, daemon), Deny(rows)) == Outcome("Denied 2.", True)
+    assert decide(context(tmp_path, daemon), Deny(rows)) == Verdict("Denied 2.", True)
     assert [params.agent for params in daemon.params_of("session.deny") if isinstance(params, t.DecideJoin)] == [
         "U1",
         "U2",
@@ -284,7 +284,7 @@ PROGRAM = """
     for _ in range(100):
         daemon.streams("approvals.watch", t.RequestList(room=None, requests=[request("knocker")]))
     def approve(params):
-        print("APPROVED", params.agent, params.code, params.terminal, file=open(sys.argv[1], "w"))
+        print("APPROVED", params.agent, params.join_code, params.terminal, file=open(sys.argv[1], "w"))
         return t.Decided(room=ROOM, agent=BOB, status="approved", proof="terminal")
     daemon.answers("session.approve", approve)
     out = Output(sys.stdout, sys.stderr)

@@ -86,7 +86,7 @@ def known(shell: Shell) -> Shell:
         for name in ("sam", "bob", "$(touch x)", "-rf")
     ]
     keys = [
-        t.SessionKey(id=key, key=key, approval=gated, expires=0, uses=0, max_uses=1, state=state)
+        t.SessionKey(key_ref=key, session_key=key, approval=gated, expires=0, uses=0, max_uses=1, state=state)
         for key, gated, state in (
             ("A3KE7DJR", True, "live"),
             ("SECRETSECRETSECR", False, "live"),

@@ -50,9 +50,9 @@ def error_of(action: Any, *args: Any, **kwargs: Any) -> ParlerError:
 
 
 def test_a_call_gives_the_result_that_the_registry_names(client: Client) -> None:
-    sent = client.call("message.send", t.Send(text="hello", key="k"))
+    sent = client.call("message.send", t.Send(text="hello", idempotency_key="k"))
     assert isinstance(sent, t.Sent)
-    assert (sent.seq, sent.key) == (5, "k")
+    assert (sent.seq, sent.idempotency_key) == (5, "k")
 
 
 def test_the_hello_carries_who_and_where(home: Home, daemon: ThreadDaemon, tmp_path: Any) -> None:
