@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,28 +38,6 @@ DriftKind = Literal["lost", "changed", "disabled", "missing_file"]
 _CHOICES: Final = ("disabled", "enabled")
 _EMPTY: Final = frozenset({b"", b"{}"})
 """What is left of a file that held nothing but ours."""
-_OWNERS: Final[Mapping[str, str]] = {
-    ".codex": "codex",
-    ".cursor": "cursor",
-    ".gemini": "gemini",
-    ".vscode": "vscode",
-    ".opencode": "opencode",
-    "opencode.json": "opencode",
-    "opencode.jsonc": "opencode",
-    ".zed": "zed",
-    ".qwen": "qwen",
-    ".kiro": "kiro",
-    ".roo": "roo",
-    ".kilo": "kilo",
-    ".kimi-code": "kimi",
-    ".kilocode": "kilo",
-    ".github": "copilot",
-    "kilo.jsonc": "kilo",
-    ".factory": "droid",
-    ".amp": "amp",
-    ".agents": "antigravity",
-}
-"""Which host reads a file of a project, by its name or folder. What is not here is said beside Claude Code."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -362,19 +340,18 @@ def _removing(place: Place, hosts: Sequence[Host], dry_run: bool) -> Iterator[Ou
         # Of several files only those that had something to say; one line when there was nothing in any.
         told = [each for each in outcomes if each.status != "unchanged" or each.reason] or outcomes[:1]
         yield from (dataclasses.replace(each, detected=is_here) for each in told)
-        if host.id == leftovers.HOST:
-            yield from _left_over(place, host, dry_run=dry_run)
+        yield from _left_over(place, host, dry_run=dry_run)
 
 
 def _left_over(place: Place, host: Host, *, dry_run: bool) -> Iterator[Outcome]:
     """Take out the entries for one folder alone that start this Parler; an outcome for the file if there are any."""
-    ours = [each for each in leftovers.leftovers(place) if not each.problem]
+    ours = [each for each in leftovers.leftovers(place, [host]) if not each.problem]
     for path in dict.fromkeys(each.file for each in ours):
         folders = ", ".join(each.folder for each in ours if each.file == path)
         try:
             written = rewrite(
                 path,
-                partial(leftovers.without, place=place, file=path),
+                partial(leftovers.without, place=place, host=host, file=path),
                 place=place,
                 host_id=host.id,
                 mode=host.mode,
@@ -619,24 +596,20 @@ def _of_the_project(place: Place, hosts: Sequence[Host]) -> dict[str, tuple[str,
     except OSError:
         return {}  # removed under us
     said: dict[str, tuple[str, ...]] = {}
-    ids = [host.id for host in hosts if detected(place, host)]
+    here_now = [host for host in hosts if detected(place, host)]
+    ids = [host.id for host in here_now]
 
-    def say(owner: str, sentence: str) -> None:
-        id = owner if owner in ids else next(iter(ids), "")
+    def say(owner: Host, sentence: str) -> None:
+        id = owner.id if owner.id in ids else next(iter(ids), "")
         said[id] = (*said.get(id, ()), sentence)
 
-    for path in project.entries(here, place.env):
-        owner = next((_OWNERS[part] for part in reversed(path.parts[-3:]) if part in _OWNERS), "claude-code")
+    for owner, path in project.entries(here, place.env):
         say(owner, f"{path} has an entry named parler of its own, which may be started in place of this one.")
-    if "claude-code" in ids:
-        for each in leftovers.leftovers(place):
-            wrong = f", and {each.problem}" if each.problem else ""
-            say(
-                "claude-code",
-                f"{each.file} has an entry for {each.folder} alone, used there instead{wrong}. {each.fix}.",
-            )
-    for path in project.hooks(here, place.env):
-        say("claude-code", f"{path} has a hook that may answer Parler's forms in your place.")
+    for each in leftovers.leftovers(place, here_now):
+        wrong = f", and {each.problem}" if each.problem else ""
+        say(each.host, f"{each.file} has an entry for {each.folder} alone, used there instead{wrong}. {each.fix}.")
+    for owner, path in project.hooks(here, place.env):
+        say(owner, f"{path} has a hook that may answer Parler's forms in your place.")
     return said
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from configs.document import MAX_BYTES, Refused, Rules, entry_at
-from configs.model import SERVER, Host, System, expand
+from configs.model import SERVER, Host, KeyPath, System, expand, first
 from parlerd.paths import Home
 
 _NEEDED: Final = re.compile(r"\$\{[A-Z_]+\}")
@@ -37,29 +37,6 @@ class Place:
     def person(self) -> Path:
         """The HOME that is meant."""
         return Path(self.env.get("HOME") or Path.home())
-
-
-@dataclass(frozen=True, slots=True)
-class Plugin:
-    """A host that can carry us as a plugin: where it says which ones are on."""
-
-    files: tuple[str, ...]
-    rules: Rules
-    key: tuple[str, ...]
-
-
-_PLUGINS: Final[Mapping[str, Plugin]] = {
-    "claude-code": Plugin(
-        files=("${CLAUDE_CONFIG_DIR}/settings.json", "~/.claude/settings.json"),
-        rules=Rules(format="json", comments=False, trailing_commas=False, bom=True),
-        key=("enabledPlugins",),
-    ),
-    "codex": Plugin(
-        files=("${CODEX_HOME}/config.toml", "~/.codex/config.toml"),
-        rules=Rules(format="toml", comments=True, trailing_commas=True, bom=True),
-        key=("plugins",),
-    ),
-}
 
 
 def detected(place: Place, host: Host) -> bool:
@@ -112,7 +89,7 @@ def targets(place: Place, host: Host) -> list[Path]:
     return [max(existing, key=lambda path: _claim(host, path))]
 
 
-def server_path(data: bytes, host: Host) -> tuple[str, ...]:
+def server_path(data: bytes, host: Host) -> KeyPath:
     """Where our entry stands, or is to stand, in a file with this content. Raises `Refused`."""
     rules = Rules.of(host)
     for layout in host.layouts:
@@ -125,24 +102,18 @@ def server_path(data: bytes, host: Host) -> tuple[str, ...]:
 
 def plugin(place: Place, host: Host) -> str | None:
     """The plugin, by its full name, with which the host has us already; `None` when there is none that is on."""
-    about = _PLUGINS.get(host.id)
-    if about is None:
-        return None
-    path = next(path for template in about.files if (path := expand(template, place.env)) is not None)
-    data = read(path)
-    if not data or SERVER.encode() not in data:
+    path = first(host.plugins.files, place.env) if host.plugins is not None else None
+    data = read(path) if path is not None else None
+    if host.plugins is None or not data or SERVER.encode() not in data:
         return None
     try:
-        # Most of these files are strict JSON, and the parser that is built in is the fastest.
-        found = (
-            json.loads(data)[about.key[0]] if about.rules.format == "json" else entry_at(data, about.rules, about.key)
-        )
-    except (Refused, ValueError, KeyError, TypeError, RecursionError):
+        found = glance(data, Rules.of(host), host.plugins.key)
+    except Refused:
         return None
     return next((name for name, value in _items(found) if name.partition("@")[0] == SERVER and _is_on(value)), None)
 
 
-def glance(data: bytes, rules: Rules, path: tuple[str, ...]) -> Any | None:
+def glance(data: bytes, rules: Rules, path: KeyPath) -> Any | None:
     """`entry_at`, for looking alone, and much faster where the file is plain JSON: some are many megabytes."""
     if rules.format not in ("json", "jsonc"):
         return entry_at(data, rules, path)

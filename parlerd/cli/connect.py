@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 VERIFY_MS: Final = 120_000
 _COMMAND: Final = "parler connect"
-_QWEN: Final = "qwen"
+_TAKER, _INBOX = next((host, host.inbox) for host in HOSTS if host.inbox is not None)
+"""The one host that takes a line from a program which has a token (`parlerd.controller`)."""
 _STDIN: Final = "-"
 _TOKEN_MAX: Final = 65_536
 """Bytes of a file with a token in it."""
@@ -75,7 +76,7 @@ def _arguments(parser: Parser) -> None:
     parser.add_argument(
         "--wake-token-file",
         metavar="FILE",
-        help="for qwen alone: wake it by the token of `qwen sessions controllers add` that is in FILE (- is stdin)",
+        help=f"for {_TAKER.id} alone: wake it by the token of `{_INBOX.mint}` that is in FILE (- is stdin)",
     )
     consent = parser.add_mutually_exclusive_group()
     consent.add_argument(
@@ -243,10 +244,9 @@ def _token(ctx: Context, hosts: list[Host], args: Namespace) -> str:
 
     if args.wake_token_file is None:
         return ""
-    if [host.id for host in hosts] != [_QWEN]:
-        raise UsageError(
-            "--wake-token-file goes with qwen alone: parler connect qwen --wake-token-file FILE", path=_COMMAND
-        )
+    if hosts != [_TAKER]:
+        only = f"parler connect {_TAKER.id} --wake-token-file FILE"
+        raise UsageError(f"--wake-token-file goes with {_TAKER.id} alone: {only}", path=_COMMAND)
     try:
         data = ctx.stdin.read(_TOKEN_MAX) if args.wake_token_file == _STDIN else _head(args.wake_token_file)
         return parse(data.decode("utf-8", "replace"))
@@ -267,12 +267,13 @@ def _keep_token(ctx: Context, hosts: list[Host], token: str, args: Namespace) ->
         _forget_token(ctx, hosts)
     if not token:
         return
-    from configs.model import expand
+    from configs.model import first
     from parlerd.controller import Controller, store
 
-    found = [path for each in ("${QWEN_HOME}/sessions", "~/.qwen/sessions") if (path := expand(each, ctx.env))]
+    sessions = first(_INBOX.sessions, ctx.env)
+    assert sessions is not None, "the last of these templates needs no variable"
     try:
-        store(ctx.home, Controller(found[0], token))
+        store(ctx.home, Controller(sessions, token))
     except OSError as error:
         raise ParlerError("home_not_writable", f"The token cannot be kept: {error.strerror}.") from error
     ctx.out.note("The token is kept in Parler's home. The daemon uses it when it starts anew: parler daemon restart")
@@ -281,10 +282,8 @@ def _keep_token(ctx: Context, hosts: list[Host], token: str, args: Namespace) ->
 def _forget_token(ctx: Context, hosts: list[Host]) -> None:
     from parlerd.controller import forget
 
-    if any(host.id == _QWEN for host in hosts) and forget(ctx.home):
-        ctx.out.note(
-            "The token for Qwen Code's inbox was deleted. To revoke it there: qwen sessions controllers remove"
-        )
+    if _TAKER in hosts and forget(ctx.home):
+        ctx.out.note(f"The token for {_TAKER.name}'s inbox was deleted. To revoke it there: {_INBOX.revoke}")
 
 
 def _hooks(place: Place, hosts: list[Host], args: Namespace, *, dry_run: bool | None = None) -> list[Outcome]:

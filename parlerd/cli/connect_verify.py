@@ -22,11 +22,6 @@ if TYPE_CHECKING:
 
 ASK_S: Final = 0.5
 """How often the daemon is asked. A person restarts programs meanwhile."""
-UNTRUSTED: Final = {
-    "gemini": " It starts no servers in a folder that it was not told to trust: trust the folder in it, or set "
-    "GEMINI_CLI_TRUST_WORKSPACE=true for a run (~/.gemini/trustedFolders.json has the trusted ones)."
-}
-"""Hosts that are silent for a reason of their own. Source: each host's file."""
 
 
 def wait(ctx: Context, place: Place, found: Sequence[Outcome], timeout_ms: int) -> dict[str, Seen]:
@@ -75,7 +70,8 @@ def _explain(place: Place, expected: dict[str, Seen]) -> None:
     wrong = {each.host.id: each.sentence for each in drift(place)}
     for id, one in expected.items():
         if not one.seen:
-            one.why = wrong.get(id) or f"It was not started since, as far as can be seen.{UNTRUSTED.get(id, '')}"
+            unseen = f"It was not started since, as far as can be seen. {one.host.silent}".rstrip()
+            one.why = wrong.get(id) or unseen
 
 
 def _conclude(ctx: Context, expected: dict[str, Seen]) -> None:

@@ -124,9 +124,9 @@ def _left_over(ctx: Context, place: Place) -> Iterator[t.Check]:
     for each in leftovers(place):
         detail = f"{short(each.file, ctx)} has an entry for {each.folder} alone, which is used there instead of ours"
         if each.problem:
-            yield t.Check(name="Claude Code", ok=False, detail=f"{detail}: {each.problem}", fix=each.fix)
+            yield t.Check(name=each.host.name, ok=False, detail=f"{detail}: {each.problem}", fix=each.fix)
         else:
-            yield _ok("Claude Code", f"{detail}; to take it out: {each.fix}")
+            yield _ok(each.host.name, f"{detail}; to take it out: {each.fix}")
 
 
 def _of_the_repository(ctx: Context) -> Iterator[t.Check]:
@@ -136,14 +136,14 @@ def _of_the_repository(ctx: Context) -> Iterator[t.Check]:
         here = Path(os.getcwd())
     except OSError:
         return  # removed under us: nothing is started in there either
-    for path in project.entries(here, ctx.env):
+    for _, path in project.entries(here, ctx.env):
         yield t.Check(
             name="repository",
             ok=False,
             detail=f"{short(path, ctx)} has an entry named parler of its own, which hosts may start in place of ours",
             fix="look at what it starts; if you did not put it there, take it out",
         )
-    for path in project.hooks(here, ctx.env):
+    for _, path in project.hooks(here, ctx.env):
         yield t.Check(
             name="repository",
             ok=False,

@@ -26,7 +26,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from parlerd.cli.context import Context
 from parlerd.cli.output import DONE, FAILED
@@ -47,42 +47,11 @@ STEP_S: Final = 10.0
 """For one answer: a daemon that has to start first is up in well under a second."""
 PROGRAM_S: Final = 60.0
 """For a host's own command; some start slowly and give a server half a minute."""
+NEUTRAL: Final = {"DO_NOT_TRACK": "1", "NO_COLOR": "1"}
+"""Variables that belong to no host in particular."""
 _LINE: Final = 1 << 20
 
 
-class Health(NamedTuple):
-    """A host's own command that looks at its servers. `shows` is in its output when all is well; `starts` says whether
-    it starts the server or only reads its config."""
-
-    words: tuple[str, ...]
-    shows: str
-    starts: bool = True
-    beside: str = ""
-    """What else was so while it was asked, and need not be so where the person works."""
-
-
-HEALTH: Final[Mapping[str, Health]] = {
-    "claude-code": Health(("mcp", "list"), r"(?m)^parler: .*Connected$"),
-    "codex": Health(("mcp", "list", "--json"), r'"name"\s*:\s*"parler"', starts=False),
-    "gemini": Health(("mcp", "list"), r"(?m)✓ parler: .*Connected", beside=", in a folder that it trusts"),
-    "opencode": Health(("mcp", "list"), r"✓ +parler +.*connected"),
-    "qwen": Health(("mcp", "list"), r"(?m)✓ parler: .*Connected"),
-    "droid": Health(("mcp", "list"), r"(?m)parler\s+stdio\s+connected"),
-    "copilot": Health(("mcp", "get", "parler"), r"Status: +Enabled", starts=False),
-}
-"""Hosts whose programs can be asked without a login. Source: what each printed when it was tried."""
-QUIET: Final = {
-    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-    "DISABLE_AUTOUPDATER": "1",
-    "DISABLE_ERROR_REPORTING": "1",
-    "DISABLE_TELEMETRY": "1",
-    "DO_NOT_TRACK": "1",
-    "GEMINI_CLI_TRUST_WORKSPACE": "true",
-    "GEMINI_TELEMETRY_ENABLED": "false",
-    "NO_COLOR": "1",
-    "OPENCODE_DISABLE_AUTOUPDATE": "1",
-}
-"""Looking at servers must not update, report or ask whether a folder is trusted."""
 _ESCAPES: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -359,16 +328,17 @@ def _alone(path: Path, host: Host, keys: tuple[str, ...]) -> bytes:
 
 def _program(ctx: Context, place: Place, host: Host, path: Path, keys: tuple[str, ...]) -> str | None:
     """What the host's own program says of our entry; None when there is none that can be asked."""
+    from configs.hosts import quiet
     from configs.model import candidates
 
-    health = HEALTH.get(host.id)
+    health = host.health
     found = [there for name in host.programs if (there := shutil.which(name, path=ctx.env.get("PATH")))]
     if health is None or not found:
         return None
     program = f"{Path(found[0]).name} {' '.join(health.words)}"
     with tempfile.TemporaryDirectory(prefix="parler-probe-") as user:
         environment = {name: ctx.env[name] for name in ("PATH", "LANG", "TERM", "TMPDIR") if name in ctx.env}
-        environment |= {"HOME": user, **QUIET}
+        environment |= {"HOME": user, **NEUTRAL, **quiet(), **health.variables}
         config = candidates(host, place.system, environment)[0]
         config.parent.mkdir(parents=True, exist_ok=True)
         config.write_bytes(_alone(path, host, keys))

@@ -70,6 +70,7 @@ ELSEWHERE: Final = {
     "mcp_server/sdk": "mcp_server/test_session",
     "mcp_server/tools/failures": "mcp_server/test_results",
     "configs/edit": "configs/test_document",
+    "configs/events": "configs/test_hooks",
     "configs/guard": "configs/test_patch",
     "configs/model": "configs/test_hosts",
     "configs/render": "configs/test_document",
