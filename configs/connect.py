@@ -21,7 +21,7 @@ from typing import Any, Final, Literal
 from configs import document, leftovers, project
 from configs.detect import Place, detected, files, glance, plugin, read, server_path, targets
 from configs.disk import DISK
-from configs.document import MAX_BYTES, Refused, Rules
+from configs.document import MAX_BYTES, EditRefused, Rules
 from configs.entries import command_of, entry_of, merged, off_where, shim_of, starts_parler, starts_shim_of
 from configs.guard import Untouched, refuse_foreign_home, refuse_unsafe
 from configs.hosts import find_host
@@ -114,7 +114,7 @@ def _state(place: Place, host: Host, path: Path, known: _Known) -> tuple[str, st
     try:
         keys = server_path(data, host)
         entry = glance(data, Rules.of(host), keys)
-    except Refused as error:
+    except EditRefused as error:
         return "not_connected", _where(error), ()
     if entry is None:
         return "not_connected", "", ()
@@ -206,7 +206,7 @@ class _Wiring:
             )
             if not written.changed and not self._dry_run:
                 self._adopt(written)
-        except (Untouched, Refused, ParlerError) as error:
+        except (Untouched, EditRefused, ParlerError) as error:
             if self._is_recorded:
                 self._take_back()
             return _failed(self._place, self._host, self._path, error)
@@ -357,7 +357,7 @@ def _left_over(place: Place, host: Host, *, dry_run: bool) -> Iterator[Outcome]:
                 mode=host.mode,
                 dry_run=dry_run,
             )
-        except (Untouched, Refused) as error:
+        except (Untouched, EditRefused) as error:
             yield dataclasses.replace(_failed(place, host, path, error), snippet="")
             continue
         yield Outcome(
@@ -399,7 +399,7 @@ class _Unwiring:
                     remove_folders(self._known.folders)
                 # After the file: a program that dies in between leaves too much in the ledger, which does no harm.
                 self._ledger.forget(self._known)
-        except (Untouched, Refused, ParlerError) as error:
+        except (Untouched, EditRefused, ParlerError) as error:
             return dataclasses.replace(_failed(self._place, self._host, self._path, error), snippet="")
         return Outcome(
             host=self._host,
@@ -487,7 +487,7 @@ def _drifted(place: Place, entry: Entry) -> Drift | None:
             # A host that moves its servers into another table takes ours along.
             keys = server_path(data, host)
             value = glance(data, Rules.of(host), keys)
-    except Refused as error:
+    except EditRefused as error:
         return found(
             "changed",
             f"{entry.named} cannot be read: {_where(error)}",
@@ -562,7 +562,7 @@ def _refuse(place: Place, *, programs: bool) -> None:
             raise ParlerError("unsafe_program", sentence, hint=f"{error.hint}", path=str(error.path)) from error
 
 
-def _failed(place: Place, host: Host, path: Path, error: Untouched | Refused | ParlerError) -> Outcome:
+def _failed(place: Place, host: Host, path: Path, error: Untouched | EditRefused | ParlerError) -> Outcome:
     if isinstance(error, ParlerError):
         return Outcome(host=host, detected=True, path=path, status="failed", reason=error.message, hint=error.hint)
     if isinstance(error, Untouched):
@@ -580,7 +580,7 @@ def _failed(place: Place, host: Host, path: Path, error: Untouched | Refused | P
     )
 
 
-def _where(error: Refused) -> str:
+def _where(error: EditRefused) -> str:
     """The sentence of a refusal with its place in the file."""
     sentence = f"{str(error).rstrip('.')}."
     if error.line is None or f"line {error.line}" in sentence.lower():

@@ -19,9 +19,9 @@ from typing import Any, Final, Literal
 from configs import document
 from configs.connect import Outcome, Place, survey
 from configs.detect import detected, glance, plugin, read, targets
-from configs.document import Refused, Rules
+from configs.document import EditRefused, Rules
 from configs.ledger import Entry, Kind, Ledger
-from configs.model import Consent, Host, expand
+from configs.model import Consent, Host, KeyPath, expand
 from configs.patch import Untouched, Written, difference, remove_folders, rewrite
 
 KIND: Final[Kind] = "consent"
@@ -89,7 +89,7 @@ def allow(place: Place, hosts: Sequence[Host], *, dry_run: bool = False) -> Iter
             path = file_of(place, host, consent)
             try:
                 yield _put(place, host, consent, path, dry_run=dry_run)
-            except (Untouched, Refused) as error:
+            except (Untouched, EditRefused) as error:
                 yield _failed(host, path, error)
 
 
@@ -103,7 +103,7 @@ def disallow(place: Place, hosts: Sequence[Host], *, dry_run: bool = False) -> I
         for path, mine in ledger.by_file(KIND, host.id).items():
             try:
                 yield _take(place, host, path, mine, dry_run=dry_run)
-            except (Untouched, Refused) as error:
+            except (Untouched, EditRefused) as error:
                 yield _failed(host, path, error)
 
 
@@ -133,13 +133,13 @@ def _rules(host: Host, consent: Consent) -> Rules:
 # -- how things are ------------------------------------------------------------------------------------------------
 
 
-def _at(data: bytes, rules: Rules, path: tuple[str, ...]) -> Any:
+def _at(data: bytes, rules: Rules, path: KeyPath) -> Any:
     """The value at a path; None when it is not there, or the file cannot be read by its host."""
     if not data.strip():
         return None
     try:
         return glance(data, rules, path)
-    except Refused:
+    except EditRefused:
         return None
 
 
@@ -189,7 +189,7 @@ def _decided(rules: Mapping[str, Any], tool: str) -> str:
 def _put(place: Place, host: Host, consent: Consent, path: Path, *, dry_run: bool) -> Outcome:
     ledger, rules = Ledger(place.home), _rules(host, consent)
     known = {entry.path: entry for entry in ledger.by_file(KIND, host.id).get(path, ())}
-    made: dict[tuple[str, ...], tuple[Any, int]] = {}
+    made: dict[KeyPath, tuple[Any, int]] = {}
     """What was added by this edit, by its path, with the number of tables or lists that were made for it."""
     kept: list[str] = []
 
@@ -289,8 +289,8 @@ def _skipped(host: Host, reason: str, hint: str = "") -> Outcome:
     return Outcome(host=host, detected=True, path=None, status="skipped", reason=reason, hint=hint)
 
 
-def _failed(host: Host, path: Path, error: Untouched | Refused) -> Outcome:
-    where = f" (line {error.line})" if isinstance(error, Refused) and error.line else ""
+def _failed(host: Host, path: Path, error: Untouched | EditRefused) -> Outcome:
+    where = f" (line {error.line})" if isinstance(error, EditRefused) and error.line else ""
     hint = error.hint if isinstance(error, Untouched) else f"Mend it, then run: parler connect {host.id} --allow"
     reason = f"{error}{where} What {host.name} may use is as it was."
     return Outcome(host=host, detected=True, path=path, status="failed", reason=reason, hint=hint)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from configs.document import MAX_BYTES, Refused, Rules, entry_at
+from configs.document import MAX_BYTES, EditRefused, Rules, entry_at
 from configs.model import SERVER, Host, KeyPath, System, expand, first
 from parlerd.paths import Home
 
@@ -90,7 +90,7 @@ def targets(place: Place, host: Host) -> list[Path]:
 
 
 def server_path(data: bytes, host: Host) -> KeyPath:
-    """Where our entry stands, or is to stand, in a file with this content. Raises `Refused`."""
+    """Where our entry stands, or is to stand, in a file with this content. Raises `EditRefused`."""
     rules = Rules.of(host)
     for layout in host.layouts:
         table = glance(data, rules, layout)
@@ -108,7 +108,7 @@ def plugin(place: Place, host: Host) -> str | None:
         return None
     try:
         found = glance(data, Rules.of(host), host.plugins.key)
-    except Refused:
+    except EditRefused:
         return None
     return next((name for name, value in _items(found) if name.partition("@")[0] == SERVER and _is_on(value)), None)
 
@@ -150,7 +150,7 @@ def _claim(host: Host, path: Path) -> int:
         if glance(data, Rules.of(host), keys) is not None:
             return 2
         return int(glance(data, Rules.of(host), keys[:-1]) is not None)
-    except Refused:
+    except EditRefused:
         return 0
 
 

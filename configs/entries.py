@@ -11,8 +11,8 @@ from pathlib import PurePath
 from typing import Any, Final
 
 from configs.detect import Place, glance
-from configs.document import Refused, Rules
-from configs.model import Host, Shim
+from configs.document import EditRefused, Rules
+from configs.model import Host, KeyPath, Shim
 
 STARTS: Final = frozenset({"command", "cmd", "args", "type", "transport", "source"})
 """What of an entry says how a server is started: ours to write. The rest of it the person may have set."""
@@ -24,7 +24,7 @@ def shim_of(place: Place, host: Host) -> Shim:
     return Shim(python=place.python, shim=str(place.home.shim), host=host.id, home=str(place.home.root))
 
 
-def entry_of(place: Place, host: Host, keys: tuple[str, ...]) -> dict[str, Any]:
+def entry_of(place: Place, host: Host, keys: KeyPath) -> dict[str, Any]:
     """Our entry as this host wants it at `keys`, the path that ends in our name."""
     return host.entry_for(keys[:-1], shim_of(place, host))
 
@@ -102,7 +102,7 @@ def off_where(host: Host, data: bytes, entry: Any) -> str | None:
         table, each, rest = _parted(path)
         try:
             found = glance(data, rules, table)
-        except Refused:
+        except EditRefused:
             return None
         if not each:
             if found is not None and is_off(found):
@@ -119,13 +119,13 @@ def off_where(host: Host, data: bytes, entry: Any) -> str | None:
     return None
 
 
-def _parted(path: tuple[str, ...]) -> tuple[tuple[str, ...], bool, tuple[str, ...]]:
+def _parted(path: KeyPath) -> tuple[KeyPath, bool, KeyPath]:
     """A path before and behind its `*`, which stands for every key of a table, and whether it has one."""
     at = path.index("*") if "*" in path else len(path)
     return path[:at], at < len(path), path[at + 1 :]
 
 
-def _is_off_at(value: Any, path: tuple[str, ...], is_off: Callable[[Any], bool]) -> bool:
+def _is_off_at(value: Any, path: KeyPath, is_off: Callable[[Any], bool]) -> bool:
     for key in path:
         value = value.get(key) if isinstance(value, dict) else None
     return value is not None and is_off(value)

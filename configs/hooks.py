@@ -23,7 +23,7 @@ from typing import Any, Final
 from configs import document
 from configs.connect import Outcome, Place
 from configs.detect import detected, glance, read
-from configs.document import Refused, Rules
+from configs.document import EditRefused, Rules
 from configs.events import Hooks, Run
 from configs.ledger import Entry, Kind, Ledger
 from configs.model import Format, Host, KeyPath, expand, first
@@ -58,7 +58,7 @@ def wake(place: Place, hosts: Sequence[Host], dry_run: bool = False) -> Iterator
         path = file_of(place, hooks)
         try:
             yield _put(place, host, path, dry_run=dry_run)
-        except (Untouched, Refused) as error:
+        except (Untouched, EditRefused) as error:
             yield _failed(host, path, error)
 
 
@@ -97,7 +97,7 @@ def refresh(place: Place, hosts: Sequence[Host], dry_run: bool = False) -> Itera
     for host, path in stale(place, hosts):
         try:
             yield _put(place, host, path, dry_run=dry_run, only=_outdated(place, host)[path])
-        except (Untouched, Refused) as error:
+        except (Untouched, EditRefused) as error:
             yield _failed(host, path, error)
 
 
@@ -127,7 +127,7 @@ def _at(path: Path, at: KeyPath) -> Any:
     language: Format = "toml" if path.suffix == ".toml" else "jsonc"
     try:
         return glance(data, Rules(format=language, comments=True, trailing_commas=True, bom=True), at)
-    except Refused:
+    except EditRefused:
         return None
 
 
@@ -141,7 +141,7 @@ def unwake(place: Place, hosts: Sequence[Host], dry_run: bool = False) -> Iterat
         for path, mine in ledger.by_file(KIND, host.id).items():
             try:
                 yield _take(place, host, path, mine, dry_run=dry_run)
-            except (Untouched, Refused) as error:
+            except (Untouched, EditRefused) as error:
                 yield _failed(host, path, error)
 
 
@@ -278,8 +278,8 @@ def _outcome(host: Host, written: Written, status: str, after: str, *, dry_run: 
     )
 
 
-def _failed(host: Host, path: Path, error: Untouched | Refused) -> Outcome:
-    where = f" (line {error.line})" if isinstance(error, Refused) and error.line else ""
+def _failed(host: Host, path: Path, error: Untouched | EditRefused) -> Outcome:
+    where = f" (line {error.line})" if isinstance(error, EditRefused) and error.line else ""
     hint = error.hint if isinstance(error, Untouched) else f"Mend it, then run: parler connect {host.id} --wake"
     reason = f"{error}{where} The hooks in it are as they were."
     return Outcome(host=host, detected=True, path=path, status="failed", reason=reason, hint=hint)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from configs.disk import DISK, locked, make_private
+from configs.model import KeyPath
 from parlerd.core.errors import ParlerError
 from parlerd.paths import Home
 
@@ -40,7 +41,7 @@ class Entry:
     host: str
     file: Path
     named: Path
-    path: tuple[str, ...]
+    path: KeyPath
     value: Any
     created: bool = False
     folders: tuple[Path, ...] = ()
@@ -50,7 +51,7 @@ class Entry:
     written: str = ""
 
     @property
-    def key(self) -> tuple[str, str, Path, tuple[str, ...]]:
+    def key(self) -> tuple[str, str, Path, KeyPath]:
         """What there is at most one entry of."""
         return (self.kind, self.host, self.file, self.path)
 
@@ -83,7 +84,7 @@ class Ledger:
         """Ledgers that could not be read and were put aside."""
         return sorted(self._folder.glob("ledger-damaged-*.json"))
 
-    def find(self, kind: Kind, host: str, file: Path, path: tuple[str, ...]) -> Entry | None:
+    def find(self, kind: Kind, host: str, file: Path, path: KeyPath) -> Entry | None:
         """The entry of that value."""
         wanted = (kind, host, file, path)
         return next((each for each in self.entries() if each.key == wanted), None)
@@ -93,7 +94,7 @@ class Ledger:
         kind: Kind,
         host: str,
         file: Path,
-        path: tuple[str, ...],
+        path: KeyPath,
         value: Any,
         created: bool = False,
         prune: int = 0,

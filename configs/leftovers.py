@@ -15,7 +15,7 @@ from typing import Any
 
 from configs import document
 from configs.detect import Place, files, glance, read
-from configs.document import Refused, Rules
+from configs.document import EditRefused, Rules
 from configs.entries import starts_parler, starts_shim_of, words_of
 from configs.hosts import HOSTS
 from configs.model import SERVER, Host, KeyPath
@@ -46,7 +46,7 @@ def leftovers(place: Place, hosts: Iterable[Host] = HOSTS) -> list[Leftover]:
 
 
 def without(data: bytes, place: Place, host: Host, file: Path) -> bytes:
-    """The file without those that start this home's Parler; the same bytes when there are none. Raises `Refused`."""
+    """The file without entries that start this home's Parler; the same bytes without any. Raises `EditRefused`."""
     for found in _in(place, host, file, data):
         if not found.problem:
             data = document.take(data, Rules.of(host), found.path)
@@ -61,7 +61,7 @@ def entries_by_folder(data: bytes, host: Host) -> dict[str, Any]:
         return {}
     try:
         folders = glance(data, Rules.of(host), about.table)
-    except Refused:
+    except EditRefused:
         return {}
     found = {folder: _below(value, (*about.servers, SERVER)) for folder, value in _items(folders)}
     return {folder: entry for folder, entry in found.items() if entry is not None}

@@ -27,7 +27,7 @@ from typing import Final
 
 from configs.detect import Place
 from configs.disk import DISK, Content, Disk, locked, make_private
-from configs.document import MAX_BYTES, Refused
+from configs.document import MAX_BYTES, EditRefused
 from configs.guard import Untouched, refuse_foreign_home, refuse_others, refuse_read_only, resolve, untouched
 from configs.ledger import Ledger
 
@@ -229,7 +229,7 @@ class _File:
                 continue
             try:
                 return before, edit(b"" if before is None else before.data)
-            except Refused:
+            except EditRefused:
                 if settled:
                     raise
             self._disk.pause(SETTLE_S)
@@ -416,7 +416,7 @@ class _File:
             return True
         try:
             return edit(found.data) == found.data
-        except Refused:
+        except EditRefused:
             return False
 
 

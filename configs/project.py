@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 from configs import document
-from configs.document import Refused, Rules, entry_at
+from configs.document import EditRefused, Rules, entry_at
 from configs.entries import starts_parler
 from configs.hosts import HOSTS
 from configs.leftovers import entries_by_folder
@@ -93,7 +93,7 @@ def _entry(path: Path, keys: KeyPath) -> Any:
     rules = Rules(format=language, comments=True, trailing_commas=True, bom=True)
     try:
         return entry_at(data, rules, keys)
-    except Refused:
+    except EditRefused:
         return None  # its host cannot read it either
 
 

@@ -130,7 +130,7 @@ def _stages(ctx: Context, place: Place, host: Host) -> Iterator[tuple[str, str]]
 
 _CLIENT: Final = {"name": "parler-probe", "version": "1"}
 CALL: Final[tuple[str, dict[str, object]]] = ("parler_recv", {"limit": -1})
-"""Refused by the daemon before it asks whose call it is: it went all the way and left nothing behind."""
+"""EditRefused by the daemon before it asks whose call it is: it went all the way and left nothing behind."""
 
 
 _CODE: Final = re.compile(r"([a-z][a-z_]{1,40}):")
@@ -170,7 +170,7 @@ def _write(place: Place, host: Host) -> str:
 def _entry(place: Place, host: Host) -> tuple[Path, tuple[str, ...], dict[str, Any]]:
     """The file that holds our entry, where in it, and the entry. Raises `Failed`."""
     from configs.detect import server_path, targets
-    from configs.document import Refused, Rules, entry_at
+    from configs.document import EditRefused, Rules, entry_at
 
     connect = f"parler connect {host.id}"
     for path in targets(place, host):
@@ -182,7 +182,7 @@ def _entry(place: Place, host: Host) -> tuple[Path, tuple[str, ...], dict[str, A
             continue
         except OSError as error:
             raise Failed(f"{path} cannot be read: {error.strerror}", "Make it readable for you.") from error
-        except Refused as refused:
+        except EditRefused as refused:
             raise Failed(f"{path}: {refused}", "Mend the file; the host cannot read it either.") from refused
         if isinstance(entry, dict):
             if host.disabled(entry):
@@ -313,7 +313,7 @@ def _alone(path: Path, host: Host, keys: tuple[str, ...]) -> bytes:
 
     What else is in it decides whether ours is used: a byte order mark, a comma too many, a list of what is left out.
     """
-    from configs.document import Refused, Rules, entry_at, take
+    from configs.document import EditRefused, Rules, entry_at, take
 
     rules = Rules.of(host)
     try:
@@ -321,7 +321,7 @@ def _alone(path: Path, host: Host, keys: tuple[str, ...]) -> bytes:
         for name in list(entry_at(data, rules, keys[:-1]) or ()):
             if name != keys[-1]:
                 data = take(data, rules, (*keys[:-1], name))
-    except (OSError, Refused) as error:
+    except (OSError, EditRefused) as error:
         raise Failed(f"{path} cannot be copied: {error}", "Mend the file; the host cannot read it either.") from error
     return data
 

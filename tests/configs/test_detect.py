@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from configs.detect import detected, files, glance, plugin, program, read, server_path, targets
-from configs.document import Refused, Rules, entry_at
+from configs.document import EditRefused, Rules, entry_at
 from configs.hosts import HOSTS, find_host
 from configs.model import Host, same_everywhere
 from configs.shapes import bare
@@ -241,7 +241,7 @@ def test_a_quick_look_sees_what_the_careful_one_sees(data: bytes, host: str) -> 
     def seen(look: Any) -> object:
         try:
             return look(data, rules, ("a", "b"))
-        except Refused as error:
+        except EditRefused as error:
             return error.reason
 
     assert seen(glance) == seen(entry_at)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from configs.document import Refused, Rules, created_depth, put, take
+from configs.document import EditRefused, Rules, created_depth, put, take
 from configs.hosts import HOSTS, find_host, recognised
 from configs.model import SERVER, Host, Shim, System, UnknownHost, candidates, expand
 from configs.shapes import local
@@ -300,7 +300,7 @@ def test_a_file_is_edited_exactly_where_its_host_reads_it(id: str, reads: tuple[
             new = put(content, rules, path, host.entry(SHIM))
             assert take(new, rules, path, prune=created_depth(content, rules, path)) == content
         else:
-            with pytest.raises(Refused):
+            with pytest.raises(EditRefused):
                 put(content, rules, path, host.entry(SHIM))
 
 

@@ -21,7 +21,7 @@ import pytest
 
 from configs import guard
 from configs.disk import Content, Disk
-from configs.document import Refused
+from configs.document import EditRefused
 from configs.guard import refuse_foreign_home, refuse_unsafe
 from configs.patch import FRESH_S, KEPT, TRIES, Untouched, Written, difference, rewrite
 from tests.support.person import LONG_AGO, Person
@@ -218,9 +218,9 @@ def test_a_dry_run_refuses_what_a_real_one_would(ann: Person, file: Path) -> Non
 
 def test_an_edit_that_refuses_leaves_everything_as_it_was(ann: Person, file: Path) -> None:
     def edit(data: bytes) -> bytes:
-        raise Refused("unreadable", "No.", line=1, column=2)
+        raise EditRefused("unreadable", "No.", line=1, column=2)
 
-    with pytest.raises(Refused):
+    with pytest.raises(EditRefused):
         change(ann, file, edit=edit)
     assert ann.tree() == {"settings": OLD}
     assert ann.backups() == []
@@ -291,7 +291,7 @@ def test_a_file_that_is_half_written_is_given_time(ann: Person) -> None:
 
     def edit(data: bytes) -> bytes:
         if data == OLD[:3]:
-            raise Refused("unreadable", "No.", line=1, column=4)
+            raise EditRefused("unreadable", "No.", line=1, column=4)
         return add(data)
 
     change(ann, file, edit=edit, disk=Finishing())
