@@ -7,7 +7,6 @@ writes nothing, and nothing that it finds makes it fail.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import stat
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from configs.document import MAX_BYTES, EditRefused, Rules, entry_at
+from configs.document import MAX_BYTES, EditRefused, Glance, Readable, Rules
 from configs.model import SERVER, Host, KeyPath, System, expand, first
 from parlerd.paths import Home
 
@@ -89,11 +88,10 @@ def targets(place: Place, host: Host) -> list[Path]:
     return [max(existing, key=lambda path: _claim(host, path))]
 
 
-def server_path(data: bytes, host: Host) -> KeyPath:
+def server_path(file: Readable, host: Host) -> KeyPath:
     """Where our entry stands, or is to stand, in a file with this content. Raises `EditRefused`."""
-    rules = Rules.of(host)
     for layout in host.layouts:
-        table = glance(data, rules, layout)
+        table = file.at(layout)
         # A table of tables: `servers` may also be the name of one server of the older layout.
         if isinstance(table, dict) and all(isinstance(each, dict) for each in table.values()):
             return (*layout, SERVER)
@@ -107,27 +105,10 @@ def plugin(place: Place, host: Host) -> str | None:
     if host.plugins is None or not data or SERVER.encode() not in data:
         return None
     try:
-        found = glance(data, Rules.of(host), host.plugins.key)
+        found = Glance(data, Rules.of(host)).at(host.plugins.key)
     except EditRefused:
         return None
     return next((name for name, value in _items(found) if name.partition("@")[0] == SERVER and _is_on(value)), None)
-
-
-def glance(data: bytes, rules: Rules, path: KeyPath) -> Any | None:
-    """`entry_at`, for looking alone, and much faster where the file is plain JSON: some are many megabytes."""
-    if rules.format not in ("json", "jsonc"):
-        return entry_at(data, rules, path)
-    try:
-        value = json.loads(data.decode(), object_pairs_hook=_table, parse_constant=_no_number)
-    except (ValueError, RecursionError):
-        return entry_at(data, rules, path)
-    for key in path:
-        if not isinstance(value, dict):
-            return entry_at(data, rules, path)
-        value = value.get(key)
-        if value is None:
-            return None
-    return value
 
 
 def read(path: Path) -> bytes | None:
@@ -145,11 +126,10 @@ def _claim(host: Host, path: Path) -> int:
     data = read(path)
     if not data:
         return 0
+    file = Glance(data, Rules.of(host))
     try:
-        keys = server_path(data, host)
-        if glance(data, Rules.of(host), keys) is not None:
-            return 2
-        return int(glance(data, Rules.of(host), keys[:-1]) is not None)
+        keys = server_path(file, host)
+        return 2 if file.at(keys) is not None else int(file.at(keys[:-1]) is not None)
     except EditRefused:
         return 0
 
@@ -174,17 +154,6 @@ def _is_file(path: Path) -> bool:
         return stat.S_ISREG(os.stat(path).st_mode)
     except OSError:
         return False
-
-
-def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) != len(pairs):
-        raise ValueError
-    return table
-
-
-def _no_number(name: str) -> None:
-    raise ValueError(name)
 
 
 def _items(value: object) -> list[tuple[str, Any]]:

@@ -1,33 +1,26 @@
-"""One value in a settings file: read, put, taken out, or kept in a list, in any of the languages that hosts use.
+"""A settings file, and the edits of one value in it: read, put, taken out, or kept in a list, in any language of hosts.
 
     bytes -> text -> parsed by the language (`jsonc`, `toml`, `yaml`) -> splices -> text -> checked -> bytes
 
-Pure, bytes in and bytes out. Not here: files (`patch`) and which value goes where (`connect`, `hooks`). Invariant: an
-edit that comes back was read again by the host's rules, says what it said before but for the one value, and has every
-comment that was not inside that value; anything else is `EditRefused`. Bytes outside the splices are never rewritten.
+Pure, bytes in and bytes out. Not here: files (`patch`) and which value goes where (`connect`, `additions`). Above:
+whatever edits or looks at settings. Below: `edit`, which the languages share. Invariants: an edit that comes back was
+read again by the host's rules, says what it said before but for the one value, and has every comment that was not
+inside that value, and anything else is `EditRefused`; bytes outside the splices are never rewritten; a text is parsed
+once, and once more for each edit in it.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Iterator
-from typing import Any, Final, cast
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, cast
 
 from configs.edit import MAX_BYTES, EditRefused, Parsed, Reason, Rules, Splice, refuse, same, spliced, unverified
 from configs.model import KeyPath
 
-__all__ = [
-    "MAX_BYTES",
-    "EditRefused",
-    "Reason",
-    "Rules",
-    "append",
-    "created_depth",
-    "discard",
-    "entry_at",
-    "put",
-    "take",
-]
+__all__ = ["MAX_BYTES", "Document", "EditRefused", "Glance", "Readable", "Reason", "Rules"]
 
 _MARK: Final = b"\xef\xbb\xbf"
 _WIDE: Final = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
@@ -35,92 +28,169 @@ _ABSENT: Final = object()
 _EDITORS: Final = {"json": "configs.jsonc", "jsonc": "configs.jsonc", "toml": "configs.toml", "yaml": "configs.yaml"}
 
 
-def entry_at(data: bytes, rules: Rules, path: KeyPath) -> Any | None:
-    """The plain value at `path`, `None` when it is absent. An empty file is an empty table.
+class Readable(Protocol):
+    """A settings file that can be asked what stands where."""
 
-    Raises `EditRefused` for a file that the host could not read, or when something on the way is no table.
+    @property
+    def data(self) -> bytes:
+        """The bytes of the file."""
+
+    def at(self, path: KeyPath) -> Any | None:
+        """The plain value at `path`, `None` when it is absent. Raises `EditRefused`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A settings file as its host reads it. An edit gives another document; one that changes nothing gives the same."""
+
+    data: bytes
+    rules: Rules
+    _source: Parsed
+
+    @classmethod
+    def read(cls, data: bytes, rules: Rules) -> Document:
+        """The document of these bytes; an empty file is an empty table. Raises `EditRefused` when the host could not
+        read the file."""
+        return cls(data, rules, _read(data, rules))
+
+    def at(self, path: KeyPath) -> Any | None:
+        """The plain value at `path`, `None` when it is absent. Raises `EditRefused` when something on the way is no
+        table, or a key on it is there twice."""
+        self._source.place(path)
+        found = _find(self._source.value, self.rules, path)
+        return None if found is _ABSENT else found
+
+    def missing(self, path: KeyPath) -> int:
+        """How many of the tables around `path` `put` would have to make: 0 when the parent of `path` is there.
+
+        The outermost object of JSON counts too when the file has yet to get it. Raises `EditRefused` like `at`.
+        """
+        self._source.place(path)
+        return _missing(self._source, self.rules, path)
+
+    def put(self, path: KeyPath, value: Any) -> Document:
+        """With `value` at `path`; unchanged when an equal value is there. Tables on the way are made.
+
+        Where a table stands already, what of it is the same stays as it was written. Raises `EditRefused`.
+        """
+        source, rules = self._source, self.rules
+        source.place(path)
+        found = _find(source.value, rules, path)
+        if found is not _ABSENT and same(found, value):
+            return self
+        expected = _with(source.value, path, value)
+        for at, new in _steps(path, found, value):
+            splices = source.unset(at, 0) if new is _ABSENT else source.set(at, new)
+            source = _applied(source, rules, splices)
+        return self._checked(source, same(source.value, expected))
+
+    def take(self, path: KeyPath, *, prune: int = 0) -> Document:
+        """Without the key at `path`, and without up to `prune` of the tables around it that are empty then.
+
+        Unchanged when the key is absent. With what `missing` said before `put` as `prune`, `put` is undone to the byte.
+        A table with a comment in it is not empty. Raises `EditRefused`.
+        """
+        source, rules = self._source, self.rules
+        source.place(path)
+        if not path or _find(source.value, rules, path) is _ABSENT:
+            return self
+        expected = _pruned(_without(source.value, path), path[:-1])
+        source = _applied(source, rules, source.unset(path, prune))
+        return self._checked(source, same(_pruned(source.value, path[:-1]), expected))
+
+    def append(self, path: KeyPath, value: Any) -> Document:
+        """With `value` as the last element of the list at `path`; unchanged when an equal element is in the list.
+
+        The list is made when it is absent. Raises `EditRefused`, also when something else than a list is there.
+        """
+        source, rules = self._source, self.rules
+        source.place(path)
+        old = _list(source, rules, path)
+        if any(same(each, value) for each in old):
+            return self
+        expected = _with(source.value, path, [*old, value])
+        source = _applied(source, rules, source.add(path, value))
+        return self._checked(source, same(source.value, expected))
+
+    def discard(self, path: KeyPath, value: Any, *, prune: int = 0) -> Document:
+        """Without the elements equal to `value` of the list at `path`; unchanged when there are none.
+
+        Then up to `prune` of what is empty goes: the list, then the tables around it. Raises `EditRefused` like
+        `append`.
+        """
+        source, rules = self._source, self.rules
+        source.place(path)
+        old = _list(source, rules, path)
+        kept = [each for each in old if not same(each, value)]
+        if len(kept) == len(old):
+            return self
+        expected = _pruned(_with(source.value, path, kept), path)
+        for index in reversed(range(len(old))):
+            if same(old[index], value):
+                source = _applied(source, rules, source.drop(path, index, prune))
+        return self._checked(source, same(_pruned(source.value, path), expected))
+
+    def _checked(self, source: Parsed, is_as_expected: bool) -> Document:
+        if not is_as_expected:
+            raise unverified()
+        try:
+            data = (_MARK if self.data.startswith(_MARK) else b"") + source.text.encode()
+        except UnicodeEncodeError:
+            raise unverified() from None
+        if len(data) > MAX_BYTES:
+            raise EditRefused("too_large", f"The file would be larger than {MAX_BYTES // 1024**2} MB.")
+        return Document(data, self.rules, source)
+
+
+class Glance:
+    """A settings file for looking alone, which is much faster where the file is plain JSON: some are many megabytes.
+
+    It gives what a `Document` of the same bytes would give, and reads the file when it is first asked.
     """
-    source = _read(data, rules)
-    source.place(path)
-    found = _find(source.value, rules, path)
-    return None if found is _ABSENT else found
 
+    def __init__(self, data: bytes, rules: Rules) -> None:
+        self.data = data
+        self._rules = rules
+        self._plain: Any = _ABSENT
+        """What the file says, where it is plain JSON with each key once, and was read already."""
+        self._document: Document | None = None
+        """The file as its host reads it, where it is anything else or cannot be read."""
 
-def created_depth(data: bytes, rules: Rules, path: KeyPath) -> int:
-    """How many of the tables around `path` `put` would have to make: 0 when its parent is there.
-
-    The outermost object of JSON counts too when the file has yet to get it. Raises `EditRefused` like `entry_at`.
-    """
-    source = _read(data, rules)
-    source.place(path)
-    return _missing(source, rules, path)
-
-
-def put(data: bytes, rules: Rules, path: KeyPath, value: Any) -> bytes:
-    """The file with `value` at `path`; the same bytes when an equal one is there. Tables on the way are made.
-
-    Where a table stands already, what of it is the same stays as it was written. Raises `EditRefused`.
-    """
-    source = _read(data, rules)
-    source.place(path)
-    found = _find(source.value, rules, path)
-    if found is not _ABSENT and same(found, value):
-        return data
-    expected = _with(source.value, path, value)
-    for at, new in _steps(path, found, value):
-        if new is _ABSENT:
-            source = _applied(source, rules, source.unset(at, 0))
+    def at(self, path: KeyPath) -> Any | None:
+        """The plain value at `path`, `None` when it is absent. Raises `EditRefused`."""
+        value = self._json()
+        for key in path:
+            if not isinstance(value, dict):
+                break
+            value = value.get(key)
+            if value is None:
+                return None
         else:
-            source = _applied(source, rules, source.set(at, new))
-    return _checked(data, source, same(source.value, expected))
+            if value is not _ABSENT:
+                return value
+        # Not plain JSON, or something on the way is no table: the document knows what to say of it.
+        if self._document is None:
+            self._document = Document.read(self.data, self._rules)
+        return self._document.at(path)
+
+    def _json(self) -> Any:
+        if self._plain is _ABSENT and self._document is None and self._rules.format in ("json", "jsonc"):
+            try:
+                self._plain = json.loads(self.data.decode(), object_pairs_hook=_table, parse_constant=_no_number)
+            except (ValueError, RecursionError):
+                return _ABSENT
+        return self._plain
 
 
-def take(data: bytes, rules: Rules, path: KeyPath, *, prune: int = 0) -> bytes:
-    """The file without the key at `path`, and without up to `prune` of the tables around it that are empty then.
-
-    The same bytes when it is absent. With `created_depth` of the time before as `prune`, `put` is undone to the byte. A
-    table with a comment in it is not empty. Raises `EditRefused`.
-    """
-    source = _read(data, rules)
-    source.place(path)
-    if not path or _find(source.value, rules, path) is _ABSENT:
-        return data
-    expected = _pruned(_without(source.value, path), path[:-1])
-    source = _applied(source, rules, source.unset(path, prune))
-    return _checked(data, source, same(_pruned(source.value, path[:-1]), expected))
+def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        raise ValueError
+    return table
 
 
-def append(data: bytes, rules: Rules, path: KeyPath, value: Any) -> bytes:
-    """The file with `value` as the last element of the list at `path`; the same bytes when an equal one is in it.
-
-    The list is made when it is absent. Raises `EditRefused`, also when something else than a list is there.
-    """
-    source = _read(data, rules)
-    source.place(path)
-    old = _list(source, rules, path)
-    if any(same(each, value) for each in old):
-        return data
-    expected = _with(source.value, path, [*old, value])
-    source = _applied(source, rules, source.add(path, value))
-    return _checked(data, source, same(source.value, expected))
-
-
-def discard(data: bytes, rules: Rules, path: KeyPath, value: Any, *, prune: int = 0) -> bytes:
-    """The file without the elements equal to `value` of the list at `path`; the same bytes when there are none.
-
-    Then up to `prune` of what is empty goes: the list, then the tables around it. Raises `EditRefused` like `append`.
-    """
-    source = _read(data, rules)
-    source.place(path)
-    old = _list(source, rules, path)
-    kept = [each for each in old if not same(each, value)]
-    if len(kept) == len(old):
-        return data
-    expected = _pruned(_with(source.value, path, kept), path)
-    for index in reversed(range(len(old))):
-        if same(old[index], value):
-            source = _applied(source, rules, source.drop(path, index, prune))
-    return _checked(data, source, same(_pruned(source.value, path), expected))
+def _no_number(name: str) -> None:
+    raise ValueError(name)
 
 
 # -- bytes and text ------------------------------------------------------------------------------------------------
@@ -164,18 +234,6 @@ def _applied(source: Parsed, rules: Rules, splices: list[Splice]) -> Parsed:
         raise unverified() from error
     if kept != [result.text[start:end] for start, end in result.comments()]:
         raise unverified()
-    return result
-
-
-def _checked(data: bytes, source: Parsed, is_as_expected: bool) -> bytes:
-    if not is_as_expected:
-        raise unverified()
-    try:
-        result = (_MARK if data.startswith(_MARK) else b"") + source.text.encode()
-    except UnicodeEncodeError:
-        raise unverified() from None
-    if len(result) > MAX_BYTES:
-        raise EditRefused("too_large", f"The file would be larger than {MAX_BYTES // 1024**2} MB.")
     return result
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal, NoReturn, Protocol
 
 from configs.model import Format, Host, KeyPath
@@ -49,6 +50,12 @@ class Rules:
         """The rules that a host's declaration gives."""
         lists = (host.key_path,) if host.listed else ()
         return cls(host.format, host.format != "json", host.trailing_commas, host.bom, lists)
+
+    @classmethod
+    def loose(cls, path: Path) -> Rules:
+        """Rules for looking alone, by the name of the file: whether its host could read the file is not asked."""
+        formats: dict[str, Format] = {".toml": "toml", ".yaml": "yaml", ".yml": "yaml"}
+        return cls(formats.get(path.suffix, "jsonc"), comments=True, trailing_commas=True, bom=True)
 
 
 class EditRefused(Exception):

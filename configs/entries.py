@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any, Final
 
-from configs.detect import Place, glance
-from configs.document import EditRefused, Rules
+from configs.detect import Place
+from configs.document import EditRefused, Readable
 from configs.model import Host, KeyPath, Shim
 
 STARTS: Final = frozenset({"command", "cmd", "args", "type", "transport", "source"})
@@ -90,18 +90,17 @@ def starts_shim_of(entry: Any, place: Place) -> bool:
     return str(place.home.shim) in words_of(entry)
 
 
-def off_where(host: Host, data: bytes, entry: Any) -> str | None:
+def off_where(host: Host, file: Readable, entry: Any) -> str | None:
     """Where the person switched our server off, in words to follow the host's name; empty when it is our entry that
     says so, None when it is on."""
     if isinstance(entry, dict) and host.disabled(entry):
         return ""
-    rules = Rules.of(host)
     for path, is_off in host.left_out:
-        if path[-1].encode() not in data:
+        if path[-1].encode() not in file.data:
             continue
         table, each, rest = _parted(path)
         try:
-            found = glance(data, rules, table)
+            found = file.at(table)
         except EditRefused:
             return None
         if not each:

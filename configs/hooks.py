@@ -2,8 +2,8 @@
 again.
 
 The file of a host says what its hooks are (`Host.hooks`); a host without any is told of what waits by its tools alone.
-Not here: servers (`configs.connect`), what a hook says (`mcp_server.hook`). Files are edited by `configs.patch` under
-the same rules as every other config: whole or not at all, everything else as it was. Invariant: what is taken out is
+Not here: servers (`configs.connect`), what a hook says (`mcp_server.hook`). `configs.additions` edits the
+files and remembers what was added. Invariant: what is taken out is
 what the ledger says was put in; a hook of somebody else is never touched.
 
 The command is one line for a shell, absolute in every part. The command starts the copy in Parler's home in isolated
@@ -20,19 +20,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from configs import document
-from configs.connect import Outcome, Place
-from configs.detect import detected, glance, read
-from configs.document import EditRefused, Rules
+from configs.additions import Added, Additions, add, failed, outcome, take_out, to_make
+from configs.detect import Place, detected, read
+from configs.document import Document, EditRefused, Glance, Readable, Rules
 from configs.events import Hooks, Run
+from configs.guard import Untouched
 from configs.ledger import Entry, Kind, Ledger
-from configs.model import Format, Host, KeyPath, expand, first
-from configs.patch import Untouched, Written, difference, remove_folders, rewrite
+from configs.model import Host, KeyPath, expand, first
+from configs.outcome import Outcome
 
 KIND: Final[Kind] = "hook"
 """Of our entries in the ledger."""
-MODE: Final = 0o600
-"""Of a settings file that we create: hosts keep keys in theirs."""
 
 
 def command(place: Place, host: str, event: str) -> str:
@@ -124,9 +122,8 @@ def _at(path: Path, at: KeyPath) -> Any:
     data = read(path)
     if not data:
         return None
-    language: Format = "toml" if path.suffix == ".toml" else "jsonc"
     try:
-        return glance(data, Rules(format=language, comments=True, trailing_commas=True, bom=True), at)
+        return Glance(data, Rules.loose(path)).at(at)
     except EditRefused:
         return None
 
@@ -179,110 +176,51 @@ def _put(
     dry_run: bool,
     only: Mapping[KeyPath, tuple[Any, Any]] | None = None,
 ) -> Outcome:
+    """Bring our hooks into a file; with `only`, those alone that stand there with the first of the two values."""
     hooks = _hooks_of(host)
-    ledger, rules = Ledger(place.home), _rules(hooks)
-    before = {entry.path: entry for entry in ledger.by_file(KIND, host.id).get(path, ())}
+    before = {entry.path: entry for entry in Ledger(place.home).by_file(KIND, host.id).get(path, ())}
     all_wanted = _wanted(place, host, hooks, path)
-    wanted = all_wanted
-    made: dict[KeyPath, int] = {}
 
-    def edit(data: bytes) -> bytes:
-        nonlocal wanted
-        made.clear()
+    def edit(file: Document) -> tuple[Document, Additions]:
+        wanted = all_wanted
         if only is not None:
             # What the person took out since stays out.
-            wanted = [(at, value) for at, value in all_wanted if at in only and _holds(data, rules, at, only[at][0])]
-        elif not data.strip():
+            wanted = [(at, value) for at, value in all_wanted if at in only and _holds(file, at, only[at][0])]
+        elif not file.data.strip():
             for at, value in hooks.beside:
-                data = document.put(data, rules, at, value)
+                file = file.put(at, value)
+        added = []
         for at, value in wanted:
             old = before.get(at)
             if old is not None and old.value != value:
-                data = document.discard(data, rules, at, old.value, prune=old.prune)
-            made[at] = _to_make(data, rules, at)
-            data = document.append(data, rules, at, value)
-        return data
+                file = file.discard(at, old.value, prune=old.prune)
+            added.append(Added(at, value, to_make(file, at)))
+            file = file.append(at, value)
+        return file, Additions(tuple(added))
 
-    def remember(written: Written) -> None:
-        # Before the file changes: a value that we wrote and do not know of could never be taken out again.
-        for at, value in wanted:
-            ledger.record(
-                KIND,
-                host.id,
-                written.path,
-                at,
-                value,
-                created=written.created,
-                prune=made[at],
-                named=path,
-                folders=written.folders,
-            )
-
-    written = rewrite(
-        path, edit, place=place, host_id=host.id, mode=MODE, dry_run=dry_run, about_to=None if dry_run else remember
-    )
+    written = add(place, host, path, edit, kind=KIND, rules=_rules(hooks), dry_run=dry_run)
     status = "unchanged" if not written.changed else "updated" if before else "added"
     after = " ".join(each for each in (switched_off(place, host), hooks.after if written.changed else "") if each)
-    return _outcome(host, written, status, after, dry_run=dry_run)
+    notes = (*written.notes, after) if after else written.notes
+    return outcome(host, written, status, notes, dry_run=dry_run)
 
 
 def _take(place: Place, host: Host, path: Path, mine: Sequence[Entry], *, dry_run: bool) -> Outcome:
+    def undo(file: Document, entry: Entry) -> Document:
+        return file.discard(entry.path, entry.value, prune=entry.prune)
+
     hooks = _hooks_of(host)
-    rules, beside = _rules(hooks), dict(hooks.beside)
-
-    def edit(data: bytes) -> bytes | None:
-        for entry in reversed(mine):
-            data = document.discard(data, rules, entry.path, entry.value, prune=entry.prune)
-        if mine[0].created and _holds_only(data, rules, beside):
-            return None
-        return data
-
-    written = rewrite(path, edit, place=place, host_id=host.id, mode=MODE, dry_run=dry_run)
-    if not dry_run:
-        ledger = Ledger(place.home)
-        for entry in mine:
-            ledger.forget(entry)
-        if written.erased:
-            remove_folders(mine[0].folders)
-    return _outcome(host, written, "removed" if written.changed else "unchanged", "", dry_run=dry_run)
+    beside = [at for at, _ in hooks.beside]
+    return take_out(place, host, path, mine, undo, rules=_rules(hooks), beside=beside, dry_run=dry_run)
 
 
-def _holds(data: bytes, rules: Rules, at: KeyPath, value: Any) -> bool:
-    found = document.entry_at(data, rules, at) if data.strip() else None
+def _holds(file: Readable, at: KeyPath, value: Any) -> bool:
+    found = file.at(at)
     return isinstance(found, list) and value in found
 
 
-def _to_make(data: bytes, rules: Rules, at: KeyPath) -> int:
-    """How many containers a value in the list `at` needs that are not there: the list, and those around it."""
-    if data.strip() and document.entry_at(data, rules, at) is not None:
-        return 0
-    return 1 + document.created_depth(data, rules, at)
-
-
-def _holds_only(data: bytes, rules: Rules, beside: Mapping[KeyPath, Any]) -> bool:
-    """Whether a file that we created says nothing any more but what we put beside our hooks."""
-    for at in beside:
-        data = document.take(data, rules, at)
-    return document.entry_at(data, rules, ()) == {}
-
-
-def _outcome(host: Host, written: Written, status: str, after: str, *, dry_run: bool) -> Outcome:
-    return Outcome(
-        host=host,
-        detected=True,
-        path=written.path,
-        status=status,
-        backup=written.backup,
-        diff=difference(written) if dry_run else "",
-        notes=(*written.notes, after) if after else written.notes,
-    )
-
-
 def _failed(host: Host, path: Path, error: Untouched | EditRefused) -> Outcome:
-    where = f" (line {error.line})" if isinstance(error, EditRefused) and error.line else ""
-    hint = error.hint if isinstance(error, Untouched) else f"Mend it, then run: parler connect {host.id} --wake"
-    reason = f"{error}{where} The hooks in it are as they were."
-    return Outcome(host=host, detected=True, path=path, status="failed", reason=reason, hint=hint)
+    return failed(host, path, error, option="--wake", kept="The hooks in it are as they were.")
 
 
 def _filled(value: Any, place: Place, host: str) -> Any:

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from configs import document
-from configs.detect import Place, files, glance, read
-from configs.document import EditRefused, Rules
+from configs.detect import Place, files, read
+from configs.document import Document, EditRefused, Glance, Rules
 from configs.entries import starts_parler, starts_shim_of, words_of
 from configs.hosts import HOSTS
 from configs.model import SERVER, Host, KeyPath
@@ -47,10 +46,13 @@ def leftovers(place: Place, hosts: Iterable[Host] = HOSTS) -> list[Leftover]:
 
 def without(data: bytes, place: Place, host: Host, file: Path) -> bytes:
     """The file without entries that start this home's Parler; the same bytes without any. Raises `EditRefused`."""
-    for found in _in(place, host, file, data):
-        if not found.problem:
-            data = document.take(data, Rules.of(host), found.path)
-    return data
+    ours = [found for found in _in(place, host, file, data) if not found.problem]
+    if not ours:
+        return data
+    document = Document.read(data, Rules.of(host))
+    for found in ours:
+        document = document.take(found.path)
+    return document.data
 
 
 def entries_by_folder(data: bytes, host: Host) -> dict[str, Any]:
@@ -60,7 +62,7 @@ def entries_by_folder(data: bytes, host: Host) -> dict[str, Any]:
     if about is None or SERVER.encode() not in data:
         return {}
     try:
-        folders = glance(data, Rules.of(host), about.table)
+        folders = Glance(data, Rules.of(host)).at(about.table)
     except EditRefused:
         return {}
     found = {folder: _below(value, (*about.servers, SERVER)) for folder, value in _items(folders)}

@@ -13,10 +13,10 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from configs import document
-from configs.document import EditRefused, Rules, entry_at
+from configs.document import Document, EditRefused, Rules
 from configs.entries import starts_parler
 from configs.hosts import HOSTS
 from configs.leftovers import entries_by_folder
@@ -88,11 +88,8 @@ def _entry(path: Path, keys: KeyPath) -> Any:
     data = _read(path)
     if not data:
         return None
-    language: Literal["toml", "jsonc"] = "toml" if path.suffix == ".toml" else "jsonc"
-    # Lenient: whether its host can read the file is not asked here.
-    rules = Rules(format=language, comments=True, trailing_commas=True, bom=True)
     try:
-        return entry_at(data, rules, keys)
+        return Document.read(data, Rules.loose(path)).at(keys)
     except EditRefused:
         return None  # its host cannot read it either
 

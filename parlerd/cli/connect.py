@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Iterable
 
-    from configs.connect import Outcome, Place
+    from configs.detect import Place
+    from configs.outcome import Outcome
 
 VERIFY_MS: Final = 120_000
 _COMMAND: Final = "parler connect"
@@ -109,7 +110,7 @@ def _connect(ctx: Context, args: Namespace) -> int:
 
 def place_of(ctx: Context) -> Place:
     """Where this command looks for hosts, and what their entries start."""
-    from configs.connect import Place
+    from configs.detect import Place
 
     return Place(env=ctx.env, system=this_system(), python=sys.executable, home=ctx.home)
 
@@ -152,7 +153,7 @@ def _refuse_what_does_not_fit(args: Namespace) -> None:
 
 
 def _list(ctx: Context, place: Place, hosts: list[Host]) -> int:
-    from configs.connect import survey
+    from configs.survey import survey
 
     found = survey(place, hosts)
     consents = _consents(place, found)
@@ -333,10 +334,10 @@ def _remember_to_keep(place: Place, found: list[Outcome], keep: bool | None) -> 
 
 
 def _remove(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> int:
-    from configs import connect as library
     from configs.consent import disallow
     from configs.hooks import unwake
     from configs.keep import forget
+    from configs.remove import remove
 
     if not args.dry_run:
         # First, or the daemon puts back what is being taken out.
@@ -345,7 +346,7 @@ def _remove(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> i
     # The latest first: what was added to a file last is what the bytes before it lead back to.
     allowed = list(disallow(place, hosts, dry_run=args.dry_run))
     hooks = list(unwake(place, hosts, dry_run=args.dry_run))
-    found = _with_progress(ctx, library.remove(place, hosts, dry_run=args.dry_run))
+    found = _with_progress(ctx, remove(place, hosts, dry_run=args.dry_run))
     if not args.dry_run:
         _tell_daemon(ctx)
     if ctx.out.json:

@@ -18,7 +18,8 @@ from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:
-    from configs.connect import Outcome, Place
+    from configs.detect import Place
+    from configs.outcome import Outcome
 
 ASK_S: Final = 0.5
 """How often the daemon is asked. A person restarts programs meanwhile."""
@@ -65,7 +66,7 @@ def _ask(ctx: Context, expected: dict[str, Seen], begun_ms: int) -> None:
 
 def _explain(place: Place, expected: dict[str, Seen]) -> None:
     """Why a host was not seen: what is wrong with its file, else what its host is known for, else no restart."""
-    from configs.connect import drift
+    from configs.drift import drift
 
     wrong = {each.host.id: each.sentence for each in drift(place)}
     for id, one in expected.items():

@@ -1,8 +1,8 @@
 """The part of `parler doctor` that looks at agent hosts: what was connected is still there, works, and is ours.
 
 It looks and changes nothing, and needs no daemon. Not here: the other checks (`doctor`), a message sent through a host
-(`parler doctor --probe`). Below: `configs.connect` for what was written, `configs.project` for what a repository
-brings.
+(`parler doctor --probe`). Below: `configs.survey` and `configs.drift` for what was written, `configs.project`
+for what a repository brings.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from parlerd.cli.context import Context
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:
-    from configs.connect import Drift, Outcome, Place
+    from configs.detect import Place
+    from configs.drift import Drift
+    from configs.outcome import Outcome
 
 HARMLESS = frozenset({"disabled"})
 """What is not as it was written and is the person's own choice: said, and not wrong."""
@@ -27,7 +29,7 @@ HARMLESS = frozenset({"disabled"})
 
 def host_checks(ctx: Context) -> Iterator[t.Check]:
     """Every check of agent hosts. Each is cheap: files are read, nothing is started."""
-    from configs.connect import survey
+    from configs.survey import survey
 
     place = place_of(ctx)
     found = survey(place, HOSTS)
@@ -40,7 +42,7 @@ def host_checks(ctx: Context) -> Iterator[t.Check]:
 
 
 def _connected(place: Place, found: Sequence[Outcome]) -> Iterator[t.Check]:
-    from configs.connect import drift
+    from configs.drift import drift
 
     wrong = drift(place)
     for each in wrong:

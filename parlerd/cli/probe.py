@@ -170,14 +170,14 @@ def _write(place: Place, host: Host) -> str:
 def _entry(place: Place, host: Host) -> tuple[Path, tuple[str, ...], dict[str, Any]]:
     """The file that holds our entry, where in it, and the entry. Raises `Failed`."""
     from configs.detect import server_path, targets
-    from configs.document import EditRefused, Rules, entry_at
+    from configs.document import Document, EditRefused, Rules
 
     connect = f"parler connect {host.id}"
     for path in targets(place, host):
         try:
-            data = path.read_bytes()
-            keys = server_path(data, host)
-            entry = entry_at(data, Rules.of(host), keys)
+            file = Document.read(path.read_bytes(), Rules.of(host))
+            keys = server_path(file, host)
+            entry = file.at(keys)
         except FileNotFoundError:
             continue
         except OSError as error:
@@ -313,17 +313,16 @@ def _alone(path: Path, host: Host, keys: tuple[str, ...]) -> bytes:
 
     What else is in it decides whether ours is used: a byte order mark, a comma too many, a list of what is left out.
     """
-    from configs.document import EditRefused, Rules, entry_at, take
+    from configs.document import Document, EditRefused, Rules
 
-    rules = Rules.of(host)
     try:
-        data = path.read_bytes()
-        for name in list(entry_at(data, rules, keys[:-1]) or ()):
+        file = Document.read(path.read_bytes(), Rules.of(host))
+        for name in list(file.at(keys[:-1]) or ()):
             if name != keys[-1]:
-                data = take(data, rules, (*keys[:-1], name))
+                file = file.take((*keys[:-1], name))
     except (OSError, EditRefused) as error:
         raise Failed(f"{path} cannot be copied: {error}", "Mend the file; the host cannot read it either.") from error
-    return data
+    return file.data
 
 
 def _program(ctx: Context, place: Place, host: Host, path: Path, keys: tuple[str, ...]) -> str | None:

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs import document, jsonc
-from configs.document import EditRefused, Rules, created_depth, entry_at, put, take
+from configs.document import EditRefused, Rules
 from configs.edit import Parsed, Splice
 from configs.hosts import HOSTS
 from configs.render import toml_table, yaml_lines
+from tests.support.settings_files import created_depth, entry_at, put, take
 
 FORMATS: Final = [
     Rules("json", comments=False, trailing_commas=False, bom=True),

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 import pytest
 
-from configs.connect import Place
-from configs.hooks import MODE, command, refresh, stale, unwake, wake
+from configs.additions import MODE
+from configs.detect import Place
+from configs.hooks import command, refresh, stale, unwake, wake
 from configs.hosts import HOSTS, find_host
 from configs.ledger import Ledger
 from mcp_server.hook import EVENTS

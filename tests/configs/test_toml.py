@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import pytest
 
-from configs.document import EditRefused, Reason, Rules, append, created_depth, discard, entry_at, put, take
+from configs.document import EditRefused, Reason, Rules
+from tests.support.settings_files import append, created_depth, discard, entry_at, put, take
 
 RULES: Final = Rules("toml", comments=True, trailing_commas=False, bom=True)
 AT: Final = ("mcp_servers", "parler")

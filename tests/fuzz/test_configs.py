@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from configs.document import EditRefused, Rules, append, created_depth, discard, entry_at, put, take
+from configs.document import EditRefused, Rules
+from tests.support.settings_files import append, created_depth, discard, entry_at, put, take
 
 JSON: Final = Rules("json", comments=False, trailing_commas=False, bom=True)
 JSONC: Final = Rules("jsonc", comments=True, trailing_commas=False, bom=False)
