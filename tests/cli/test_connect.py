@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from configs import consent
-from configs.connect import Outcome, Place
+from configs.detect import Place
 from configs.hosts import HOSTS, find_host
 from configs.keep import kept
 from configs.model import Host
+from configs.outcome import Outcome
 from parlerd.controller import Controller, load
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
@@ -47,9 +48,9 @@ class Library:
         self.hooks: list[Outcome] = []
         self.allowed: list[Outcome] = []
         self.asked: list[tuple[str, list[str], dict[str, Any]]] = []
-        monkeypatch.setattr("configs.connect.survey", self._named("survey", lambda: list(self.outcomes)))
+        monkeypatch.setattr("configs.survey.survey", self._named("survey", lambda: list(self.outcomes)))
         monkeypatch.setattr("configs.connect.connect", self._named("connect", lambda: iter(self.outcomes)))
-        monkeypatch.setattr("configs.connect.remove", self._named("remove", lambda: iter(self.outcomes)))
+        monkeypatch.setattr("configs.remove.remove", self._named("remove", lambda: iter(self.outcomes)))
         monkeypatch.setattr("configs.hooks.wake", self._named("wake", lambda: iter(self.hooks)))
         monkeypatch.setattr("configs.hooks.unwake", self._named("unwake", lambda: iter(self.hooks)))
         monkeypatch.setattr(consent, "allow", self._named("allow", lambda: iter(self.allowed)))

@@ -9,14 +9,17 @@ from typing import Any, Final
 
 import pytest
 
-from configs.connect import Outcome, connect, drift, remove, watched
+from configs.connect import connect
 from configs.consent import Standing, allow, disallow, sentence, standing
 from configs.disk import Disk
+from configs.drift import drift, watched
 from configs.hooks import unwake, wake
 from configs.hosts import HOSTS, find_host
 from configs.ledger import Ledger
 from configs.model import MESSAGING, Host
+from configs.outcome import Outcome
 from configs.patch import SETTLE_S
+from configs.remove import remove
 from parlerd.operations.registry import OPERATIONS
 from tests.support.person import Person
 

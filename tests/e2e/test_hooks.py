@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from configs import hooks
-from configs.connect import Place
+from configs.detect import Place
 from mcp_server.hook import EVENTS
 from tests.support.mcp_windows import window
 from tests.support.processes import PATIENCE_S, Somebody, until
