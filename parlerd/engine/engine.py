@@ -2,7 +2,8 @@
 
 Surfaces (`parlerd.ipc` for the command line, `mcp_server` for agent hosts) build a `Caller` per connection and come
 through `call` or `stream`. What an operation is, who may call it and what it needs stands in
-`parlerd.operations.registry`; what it does stands in the handlers (`sessions`, `messaging`, `looking`, `streams`).
+`parlerd.operations.registry`; what it does stands in the handlers (`sessions`, `sending`, `receiving`, `looking`,
+`streams` and others).
 """
 
 from __future__ import annotations
@@ -23,15 +24,18 @@ from parlerd.engine.actor import Context
 from parlerd.engine.callers import NOTHING, Caller, PeerProcess, Said
 from parlerd.engine.desk import Desk
 from parlerd.engine.driver import Driver
+from parlerd.engine.handoffs import Handoffs
+from parlerd.engine.ladder import Ladder
 from parlerd.engine.looking import Looking
-from parlerd.engine.messaging import Messaging, Posting
 from parlerd.engine.notices import Notices
 from parlerd.engine.notifier import Notifier, Topic
 from parlerd.engine.ports import Clock, HostFiles, Keys, NoHostFiles, Randomness
 from parlerd.engine.quota import OPENING
 from parlerd.engine.reading import Reading
+from parlerd.engine.receiving import Receiving
 from parlerd.engine.rooms import Rooms
 from parlerd.engine.seats import Seats
+from parlerd.engine.sending import Posting, Sending
 from parlerd.engine.sessions import Sessions
 from parlerd.engine.streams import Streams
 from parlerd.engine.throttle import GuessThrottle
@@ -52,11 +56,11 @@ class Engine:
         self._stop = stop
         reading = Reading(desk)
         self._notices = Notices(desk, reading)
-        self._messaging = Messaging(desk, reading, self._notices)
+        self._sending = sending = Sending(desk, reading)
+        self._receiving = receiving = Receiving(desk, reading, self._notices)
         self._sessions = sessions = Sessions(desk, reading)
         self._streams = Streams(desk, reading, sessions)
         looking = Looking(desk, socket)
-        messaging = self._messaging
         self.handlers: dict[str, Handler] = {
             "session.open": self._open_session,
             "session.join": sessions.join,
@@ -66,12 +70,12 @@ class Engine:
             "session.close": sessions.close_session,
             "session.list": sessions.list_sessions,
             "session.revoke": sessions.revoke,
-            "message.send": messaging.send,
-            "message.recv": messaging.recv,
-            "message.recv_all": messaging.recv_all,
-            "message.commit": messaging.commit,
-            "message.why": messaging.why,
-            "handoff.give": messaging.give_handoff,
+            "message.send": sending.send,
+            "message.recv": receiving.recv,
+            "message.recv_all": receiving.recv_all,
+            "message.commit": receiving.commit,
+            "message.why": Ladder(desk, reading).why,
+            "handoff.give": Handoffs(desk, sending).give,
             "rooms.list": looking.rooms,
             "rooms.roster": looking.roster,
             "rooms.requests": sessions.requests,
@@ -112,7 +116,7 @@ class Engine:
             return None
         self._admit(op, caller)
         assert isinstance(params, t.Send)
-        return self._messaging.begin_send(caller, params)
+        return self._sending.begin_send(caller, params)
 
     def stream(self, op: str, params: t.Params, caller: Caller) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
         """Run a stream in the task that iterates it. Cancelling that ends it, and so does leaving the context."""
@@ -167,7 +171,7 @@ class Engine:
 
     async def acknowledge_shown(self, caller: Caller) -> None:
         """The pages this window was shown are acknowledged: its next tool call, or its orderly end."""
-        await self._messaging.acknowledge_shown(caller)
+        await self._receiving.acknowledge_shown(caller)
 
     async def decide_by_form(self, params: t.DecideJoin, caller: Caller, *, admit: bool) -> t.Decided:
         """A decision a person made in this host's form, proved by the joiner's code."""

@@ -216,6 +216,21 @@ class Reading:
         known = None if recent is None else recent.seq_at(room, view, position)
         return self._desk.driver.store.seq_at(room.state.room, view, position) if known is None else known
 
+    def message_id(self, room: Room, reader: AgentId, meant: str) -> MessageId:
+        """The message that is meant by its id, or by this reader's own number of it. Raises
+        `Refused(no_such_message)`."""
+        number = meant.removeprefix("#")
+        if not (number.isascii() and number.isdigit() and len(number) <= 15):
+            return MessageId(meant)
+        store, view, seq = self._desk.driver.store, room.view(reader), Seq(int(number))
+        position = store.position_of(room.state.room, view, seq)
+        header = store.message(room.state.room, position)
+        if header is None or not isinstance(header.event, e.MessagePosted) or seq < 1:
+            raise Refused("no_such_message", id=meant)
+        if store.seq_at(room.state.room, view, position) != seq:
+            raise Refused("no_such_message", id=meant)
+        return header.event.id
+
     def _recent(self, room: Room) -> Recent | None:
         actor = self._desk.rooms.open_actor(room.state.room)
         return None if actor is None or actor.aggregate is not room else actor.recent

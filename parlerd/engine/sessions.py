@@ -33,7 +33,7 @@ from parlerd.engine import notifier
 from parlerd.engine.actor import Content, RoomActor
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.desk import BEGINS, WITHHELD, Desk
-from parlerd.engine.messaging import check_text, input_digest
+from parlerd.engine.inputs import check_text, input_digest
 from parlerd.engine.observers import is_person, observed_room, observed_rooms
 from parlerd.engine.reading import Reading, handle_of
 from parlerd.identity import codes

@@ -42,7 +42,6 @@ ELSEWHERE: Final = {
     "parlerd/engine/desk": "e2e/test_cli_main_event",
     "parlerd/engine/engine": "arch/test_registry",
     "parlerd/engine/looking": "e2e/test_cli_main_event",
-    "parlerd/engine/messaging": "e2e/test_cli_main_event",
     "parlerd/engine/notices": "e2e/test_mcp_two_agents",
     "parlerd/engine/reading": "e2e/test_cli_main_event",
     "parlerd/engine/rooms": "engine/test_actor",

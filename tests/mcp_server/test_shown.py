@@ -16,7 +16,7 @@ from mcp_server.tools.results import Scribe
 from mcp_server.window import Window
 from parlerd.core.errors import Refused
 from parlerd.engine.callers import Caller
-from parlerd.engine.messaging import LONG_BACKLOG
+from parlerd.engine.receiving import LONG_BACKLOG
 from parlerd.operations import types as t
 from parlerd.operations.traits import UNMEASURED, HostTraits
 from tests.support import answers

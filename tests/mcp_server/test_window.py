@@ -19,7 +19,7 @@ from mcp_server.window import PROGRESS_WAIT_MS, REPLAY_SECONDS, Answer, Window, 
 from parlerd.core.errors import Refused, StoreError
 from parlerd.core.model import Millis, Position
 from parlerd.engine.callers import NOTHING, Caller, Said
-from parlerd.engine.messaging import LONG_BACKLOG
+from parlerd.engine.receiving import LONG_BACKLOG
 from parlerd.operations import types as t
 from parlerd.operations.traits import HostTraits
 from tests.support.engine import Party, Served, engine_world

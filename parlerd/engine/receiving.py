@@ -1,0 +1,280 @@
+"""Reading what is new, waiting for it, and acknowledging it.
+
+Not here: how a page is read, recorded and rendered (`reading`), live views for a person (`streams`). Above: the
+engine's face. Invariant: reading moves no cursor; a cursor is moved by `commit`, and for a window by its next call.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Final
+
+import msgspec
+import trio
+
+from parlerd.core import commands as c
+from parlerd.core import events as e
+from parlerd.core.errors import Refused
+from parlerd.core.home import AgentRecord
+from parlerd.core.model import AgentId, Position, RoomId, Seq, View
+from parlerd.core.room import Room
+from parlerd.engine import notifier
+from parlerd.engine.actor import RoomActor
+from parlerd.engine.armed import Armed
+from parlerd.engine.callers import Caller
+from parlerd.engine.desk import Desk
+from parlerd.engine.notices import Notices
+from parlerd.engine.reading import Reading, handle_of, names_in, parse_cursor
+from parlerd.operations import types as t
+from parlerd.store.port import Page
+
+LONG_BACKLOG: Final = 100
+"""More new messages than this are not paged through where a model reads: the recap and the newest are shown, with the
+gap stated."""
+TAIL: Final = 30
+"""The newest messages of a long backlog that are looked at; what fits of them is shown."""
+
+
+class Receiving:
+    """The handlers of `message.recv`, `message.recv_all` and `message.commit`."""
+
+    def __init__(self, desk: Desk, reading: Reading, notices: Notices) -> None:
+        self._desk = desk
+        self._reading = reading
+        self._notices = notices
+
+    async def recv(self, caller: Caller, params: t.Recv) -> t.Received:
+        me = await self._desk.me(caller)
+        lookback = params.since is not None or params.all
+        deadline = trio.current_time() + params.wait_ms / 1000
+        if params.room is None:
+            await self._admission(caller, me, deadline)
+        actor, room = await self._desk.room_of(me, params.room)
+        topics = [notifier.messages(actor.room), notifier.messages(actor.room, me.id), notifier.life(actor.room)]
+        if caller.via == "mcp":
+            topics.append(notifier.concerns(me.id))
+        armed: Armed | None = None
+        with self._desk.notifier.listen(*topics) as waiter:
+            while True:
+                waiter.clear()
+                received, shown, end = await self._recv_now(caller, me, actor, params, lookback=lookback, armed=armed)
+                left = deadline - trio.current_time()
+                if caller.fits is not None and room.state.closed and not received.messages and not lookback:
+                    # A model that is told of nothing new would go on asking.
+                    raise Refused("room_closed")
+                if received.messages or left <= 0 or await self._notices.concerning(caller):
+                    caller.shown.update(shown)
+                    return received
+                if room.state.closed:
+                    # Nothing will ever come: an agent that keeps asking must be told to stop.
+                    raise Refused("room_closed")
+                plain = not (lookback or waiter.woken or params.kind is not None or params.mentions)
+                armed = _armed(me.id, end, params, bounded=caller.fits is not None) if plain else None
+                with actor.arm(armed) if armed is not None else nullcontext():
+                    await self._desk.wait(caller, waiter, left)
+                # Each time anew: a room nobody uses is closed, and this may wait for long.
+                actor, room = await self._desk.member_room(me, actor.room)
+
+    async def _admission(self, caller: Caller, me: AgentRecord, deadline: float) -> None:
+        """For an agent without a session that waits at a door: wait for the answer, which may make the session its
+        active one. Returns at the first answer from any door, and at the end of the time."""
+        desk = self._desk
+        if desk.is_active(me) or not desk.doors(me):
+            return
+        topics = [notifier.decision(room, me.id) for room in desk.doors(me)]
+        with desk.notifier.listen(*topics) as waiter:
+            waits_at = [knock.room for knock in await desk.knocks(me)]
+            left = deadline - trio.current_time()
+            if waits_at and left > 0 and not desk.is_active(me):
+                await desk.wait(caller, waiter, left)
+        if desk.draining:
+            raise Refused("draining")
+        inside = [m.room for m in desk.driver.store.memberships(me.id) if m.state == "member" and m.room in waits_at]
+        if inside and not desk.is_active(me):
+            # Whoever decided is about to say so too; the first of the two is enough.
+            await desk.rooms.home.submit(c.Activate(agent=me.id, room=inside[0]), desk.by(caller, me))
+
+    async def recv_all(self, caller: Caller, params: t.Recv) -> t.ReceivedAll:
+        """Every room with something new; waits for the first of them when none has."""
+        me = await self._desk.me(caller)
+        deadline = trio.current_time() + params.wait_ms / 1000
+        while True:
+            rooms = [m.room for m in self._desk.driver.store.memberships(me.id) if m.state == "member"]
+            topics = [notifier.messages(room) for room in rooms]
+            topics += [notifier.messages(room, me.id) for room in rooms]
+            with self._desk.notifier.listen(*topics, notifier.memberships(me.id)) as waiter:
+                received: list[t.Received] = []
+                shown: dict[RoomId, Position] = {}
+                for name in rooms:
+                    try:
+                        actor, _ = await self._desk.member_room(me, name)
+                        one, page_shown, _ = await self._recv_now(caller, me, actor, params, lookback=False)
+                    except Refused as error:
+                        if error.code != "no_such_room":
+                            raise
+                        continue  # it left meanwhile
+                    if one.messages:
+                        received.append(one)
+                        shown |= page_shown
+                left = deadline - trio.current_time()
+                if received or left <= 0:
+                    caller.shown.update(shown)
+                    return t.ReceivedAll(rooms=received)
+                await self._desk.wait(caller, waiter, left)
+
+    async def _recv_now(
+        self,
+        caller: Caller,
+        me: AgentRecord,
+        actor: RoomActor[Room],
+        params: t.Recv,
+        *,
+        lookback: bool,
+        armed: Armed | None = None,
+    ) -> tuple[t.Received, dict[RoomId, Position], Position]:
+        """A page as it is now, what the next MCP call acknowledges of it (the caller's only once it is the answer),
+        and the position up to which this reader was looked after."""
+        room = await actor.quiet()
+        # What is decided from here on is not stored yet, and is none of this read.
+        stood = room.position
+        view = room.view(me.id)
+        store = self._desk.driver.store
+        cursor = store.cursor(actor.room, me.id)
+        after = cursor.acknowledged
+        if params.all:
+            after = Position(0)
+        elif params.since is not None:
+            after = store.position_of(actor.room, view, Seq(params.since))
+        # A filtered read shows a part of what is new, so acknowledging it would lose the rest.
+        filtered = params.kind is not None or params.mentions
+        fits = caller.fits
+        held = caller.via == "cli" and bool(caller.as_name) and self._desk.seats.held_by_window(me.id)
+        acknowledges = not (lookback or params.peek or filtered or (held and not params.take))
+        page = await self._page(room, view, after, params, me.id, skip_own=not lookback)
+        you = handle_of(room.state, me.id)
+        messages = self._reading.render(room.state, me.id, page.messages)
+        if fits is not None and messages:
+            if page.more and acknowledges and self._reading.unread(room, view, after) > LONG_BACKLOG:
+                return await self._caught_up(caller, me, actor, room, after, stood)
+            count = fits.front(messages, you)
+            if count < len(messages):
+                # Read again, and not cut: where a page ends and what it acknowledges is the store's to say.
+                params = msgspec.structs.replace(params, limit=count)
+                page = await self._page(room, view, after, params, me.id, skip_own=not lookback)
+                messages = messages[:count]
+        if page.messages:
+            if armed is None or not armed.covers([stored.header.position for stored in page.messages]):
+                # (after, end] joins what was delivered before; a look at something farther on is marked as just that.
+                spans = _shown(page, after, filtered=filtered)
+                await self._reading.mark(actor.room, me.id, spans, needed=acknowledges)
+            self._reading.note_seen(actor.room, me.id, page)
+        shown = {actor.room: page.end} if page.messages and acknowledges and caller.via == "mcp" else {}
+        end, end_seq = page.end, page.end_seq
+        if not page.messages:
+            end, end_seq = after, self._reading.seq_at(room, view, after)
+        notice = ""
+        if held and not params.take and not lookback and not params.peek:
+            notice = "A live window holds this agent, so this read acknowledged nothing. Use --take to move its cursor."
+        received = t.Received(
+            room=actor.room,
+            name=room.state.name,
+            messages=messages,
+            cursor=str(end_seq),
+            more=page.more,
+            # A page of everything that is left leaves nothing unread; asking would cost as much as the page.
+            unread=0
+            if not (page.more or lookback or filtered)
+            else self._reading.unread(room, view, max(end, cursor.acknowledged)),
+            acknowledges=acknowledges,
+            notice=notice,
+            you=you,
+            following=max(0, room.newest_seq(me.id) - end_seq) if lookback else 0,
+        )
+        return received, shown, page.end
+
+    async def _caught_up(
+        self,
+        caller: Caller,
+        me: AgentRecord,
+        actor: RoomActor[Room],
+        room: Room,
+        after: Position,
+        stood: Position,
+    ) -> tuple[t.Received, dict[RoomId, Position], Position]:
+        """Of a long backlog the recap, if it is new, and the newest, with what stands between left out and said so."""
+        view = room.view(me.id)
+        found = await self._reading.context(
+            room, me.id, after, stood=stood, limit=TAIL, fits=caller.fits, skip_own=True
+        )
+        await self._reading.mark(actor.room, me.id, found.spans)
+        self._reading.note_seen(actor.room, me.id, found.newest)
+        unread = self._reading.unread(room, view, found.end)
+        received = t.Received(
+            room=actor.room,
+            name=room.state.name,
+            messages=found.messages,
+            cursor=str(found.end_seq),
+            more=unread > 0,
+            unread=unread,
+            you=handle_of(room.state, me.id),
+            truncated=found.truncated,
+            first_unshown=found.first_unshown,
+            last_unshown=found.last_unshown,
+        )
+        return received, {actor.room: found.end}, found.end
+
+    async def _page(
+        self, room: Room, view: View, after: Position, params: t.Recv, reader: AgentId, *, skip_own: bool
+    ) -> Page:
+        return await self._reading.page(
+            room,
+            view,
+            after,
+            limit=min(params.limit, t.MAX_PAGE),
+            max_bytes=params.max_bytes,
+            skip_own=skip_own,
+            kind=params.kind,
+            names=names_in(room.state, reader) if params.mentions else (),
+        )
+
+    async def commit(self, caller: Caller, params: t.Commit) -> t.Committed:
+        me = await self._desk.me(caller)
+        actor, room = await self._desk.room_of(me, params.room)
+        view = room.view(me.id)
+        seq = parse_cursor(params.cursor)
+        store = self._desk.driver.store
+        upto = store.cursor(actor.room, me.id).delivered
+        if self._reading.seq_at(room, view, upto) != seq:
+            # Not the newest page: the message itself is the mark.
+            upto = store.position_of(actor.room, view, seq)
+            if store.seq_at(actor.room, view, upto) != seq:
+                raise Refused("cursor_ahead")
+        await self._reading.acknowledge(actor.room, me.id, upto)
+        return t.Committed(room=actor.room, cursor=params.cursor)
+
+    async def acknowledge_shown(self, caller: Caller) -> None:
+        """Acknowledge the pages the last MCP call showed. Source: decision 14."""
+        shown, caller.shown = caller.shown, {}
+        if caller.agent is None:
+            return
+        for room, upto in shown.items():
+            await self._reading.acknowledge(room, caller.agent, upto)
+
+
+def _armed(reader: AgentId, after: Position, params: t.Recv, *, bounded: bool) -> Armed:
+    """This reader, with nothing unread up to `after`, about to wait for others' messages."""
+
+    def sees(header: e.Header) -> bool:
+        event = header.event
+        assert isinstance(event, e.MessagePosted)
+        return header.by.actor != reader and (event.visibility is None or reader in event.visibility)
+
+    # Where a surface shows as much as fits, one message is shown for certain; more are marked when they were laid out.
+    limit = 1 if bounded else min(params.limit, t.MAX_PAGE)
+    return Armed(reader, "read", after, limit, params.max_bytes, sees)
+
+
+def _shown(page: Page, after: Position, *, filtered: bool) -> list[tuple[Position, Position]]:
+    if not filtered:
+        return [(after, page.end)]
+    return [(Position(m.header.position - 1), m.header.position) for m in page.messages]
