@@ -19,12 +19,13 @@ from parlerd.engine.actor import RoomActor
 from parlerd.engine.budget import TurnBudget
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.driver import Driver
-from parlerd.engine.notifier import Notifier, Waiter
+from parlerd.engine.notifier import Notifier
 from parlerd.engine.ports import Clock, HostFiles, Keys, Randomness
 from parlerd.engine.quota import Quotas
 from parlerd.engine.rooms import Rooms
 from parlerd.engine.seats import Seats
 from parlerd.engine.throttle import GuessThrottle
+from parlerd.engine.waits import Waits
 from parlerd.identity import codes
 from parlerd.operations import types as t
 from parlerd.settings import Settings
@@ -62,12 +63,18 @@ class Desk:
     version: str
     home_path: str
     default_home: bool
-    draining: bool = False
     budget: TurnBudget = field(default_factory=TurnBudget)
     quotas: Quotas = field(init=False)
+    waits: Waits = field(init=False)
 
     def __post_init__(self) -> None:
         self.quotas = Quotas(self.settings)
+        self.waits = Waits(self.notifier)
+
+    @property
+    def draining(self) -> bool:
+        """Whether the daemon stops: no new calls."""
+        return self.waits.draining
 
     # -- who -----------------------------------------------------------------------------------------------
 
@@ -86,20 +93,6 @@ class Desk:
             pid=caller.peer.pid,
             program=caller.peer.program,
         )
-
-    async def wait(self, caller: Caller, waiter: Waiter, seconds: float) -> None:
-        """Until the waiter is woken or the time is over; meanwhile the caller counts as one that waits.
-
-        Raises `Refused` with `draining` when the daemon stops.
-        """
-        if self.draining:
-            raise Refused("draining")
-        caller.waiting += 1
-        try:
-            with trio.move_on_after(seconds):
-                await waiter.wait()
-        finally:
-            caller.waiting -= 1
 
     # -- where ---------------------------------------------------------------------------------------------
 

@@ -194,8 +194,7 @@ class Engine:
 
     async def drain(self) -> None:
         """No new calls; everyone who waits is answered `draining`."""
-        self._desk.draining = True
-        self._desk.notifier.wake_all()
+        self._desk.waits.drain()
         await trio.lowlevel.checkpoint()
 
     async def _stop_daemon(self, caller: Caller, params: t.StopDaemon) -> t.Stopping:

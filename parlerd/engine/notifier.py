@@ -7,6 +7,7 @@ the wait is missed. Cost follows what changed: publishing touches only the waite
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 
 import trio
 
@@ -16,25 +17,36 @@ Topic = tuple[str, ...]
 class Waiter:
     """A flag with topics. Use it as a context manager; `clear`, look, then `wait`."""
 
-    __slots__ = ("_event", "_notifier", "topics")
+    __slots__ = ("_event", "_notifier", "_topics")
 
-    def __init__(self, notifier: Notifier, topics: tuple[Topic, ...]) -> None:
+    def __init__(self, notifier: Notifier, topics: Iterable[Topic]) -> None:
         self._notifier = notifier
         self._event = trio.Event()
-        self.topics = topics
+        self._topics = set(topics)
 
     def __enter__(self) -> Waiter:
-        for topic in self.topics:
+        for topic in self._topics:
             self._notifier.waiters.setdefault(topic, set()).add(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for topic in self.topics:
-            waiting = self._notifier.waiters.get(topic)
-            if waiting is not None:
-                waiting.discard(self)
-                if not waiting:
-                    del self._notifier.waiters[topic]
+        self.keep(frozenset())
+
+    def add(self, topics: Iterable[Topic]) -> None:
+        """Be woken by these too."""
+        for topic in topics:
+            if topic not in self._topics:
+                self._topics.add(topic)
+                self._notifier.waiters.setdefault(topic, set()).add(self)
+
+    def keep(self, topics: AbstractSet[Topic]) -> None:
+        """Be woken by nothing but these, of what was named before."""
+        for topic in self._topics - topics:
+            self._topics.discard(topic)
+            waiting = self._notifier.waiters[topic]
+            waiting.discard(self)
+            if not waiting:
+                del self._notifier.waiters[topic]
 
     def wake(self) -> None:
         self._event.set()

@@ -6,7 +6,7 @@ engine's face. Invariant: reading moves no cursor; a cursor is moved by `commit`
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -25,6 +25,7 @@ from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.notices import Notices
 from parlerd.engine.reading import Reading, handle_of, names_in, parse_cursor
+from parlerd.engine.waits import Wait
 from parlerd.operations import types as t
 from parlerd.store.port import Page
 
@@ -33,6 +34,20 @@ LONG_BACKLOG: Final = 100
 gap stated."""
 TAIL: Final = 30
 """The newest messages of a long backlog that are looked at; what fits of them is shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What one look at a room found.
+
+    `shown` is what the reader's next call acknowledges of the page, once the page is the answer. `end` is the position
+    up to which this reader was looked after.
+    """
+
+    received: t.Received
+    shown: dict[RoomId, Position]
+    end: Position
+    actor: RoomActor[Room]
 
 
 class Receiving:
@@ -49,31 +64,35 @@ class Receiving:
         deadline = trio.current_time() + params.wait_ms / 1000
         if params.room is None:
             await self._admission(caller, me, deadline)
-        actor, room = await self._desk.room_of(me, params.room)
-        topics = [notifier.messages(actor.room), notifier.messages(actor.room, me.id), notifier.life(actor.room)]
+        actor, _ = await self._desk.room_of(me, params.room)
+        name = actor.room
+        topics = [notifier.messages(name), notifier.messages(name, me.id), notifier.life(name)]
         if caller.via == "mcp":
             topics.append(notifier.concerns(me.id))
         armed: Armed | None = None
-        with self._desk.notifier.listen(*topics) as waiter:
-            while True:
-                waiter.clear()
-                received, shown, end = await self._recv_now(caller, me, actor, params, lookback=lookback, armed=armed)
-                left = deadline - trio.current_time()
-                if caller.fits is not None and room.state.closed and not received.messages and not lookback:
-                    # A model that is told of nothing new would go on asking.
-                    raise Refused("room_closed")
-                if received.messages or left <= 0 or await self._notices.concerning(caller):
-                    caller.shown.update(shown)
-                    return received
-                if room.state.closed:
-                    # Nothing will ever come: an agent that keeps asking must be told to stop.
-                    raise Refused("room_closed")
-                plain = not (lookback or waiter.woken or params.kind is not None or params.mentions)
-                armed = _armed(me.id, end, params, bounded=caller.fits is not None) if plain else None
-                with actor.arm(armed) if armed is not None else nullcontext():
-                    await self._desk.wait(caller, waiter, left)
-                # Each time anew: a room nobody uses is closed, and this may wait for long.
-                actor, room = await self._desk.member_room(me, actor.room)
+
+        async def look(wait: Wait) -> _Look | None:
+            nonlocal armed
+            wait.on(*topics)
+            found = await self._recv_now(caller, me, name, params, lookback=lookback, armed=armed)
+            armed = None
+            closed = found.actor.aggregate.state.closed
+            if caller.fits is not None and closed and not found.received.messages and not lookback:
+                # A model that is told of nothing new would go on asking.
+                raise Refused("room_closed")
+            if found.received.messages or wait.over or await self._notices.concerning(caller):
+                return found
+            if closed:
+                # Nothing will ever come: an agent that keeps asking must be told to stop.
+                raise Refused("room_closed")
+            if not (lookback or wait.woken or params.kind is not None or params.mentions):
+                armed = _armed(me.id, found.end, params, bounded=caller.fits is not None)
+                wait.meanwhile(found.actor.arm(armed))
+            return None
+
+        found = await self._desk.waits.until(caller, look, deadline)
+        caller.shown.update(found.shown)
+        return found.received
 
     async def _admission(self, caller: Caller, me: AgentRecord, deadline: float) -> None:
         """For an agent without a session that waits at a door: wait for the answer, which may make the session its
@@ -81,15 +100,18 @@ class Receiving:
         desk = self._desk
         if desk.is_active(me) or not desk.doors(me):
             return
-        topics = [notifier.decision(room, me.id) for room in desk.doors(me)]
-        with desk.notifier.listen(*topics) as waiter:
-            waits_at = [knock.room for knock in await desk.knocks(me)]
-            left = deadline - trio.current_time()
-            if waits_at and left > 0 and not desk.is_active(me):
-                await desk.wait(caller, waiter, left)
-        if desk.draining:
-            raise Refused("draining")
-        inside = [m.room for m in desk.driver.store.memberships(me.id) if m.state == "member" and m.room in waits_at]
+        asked: set[RoomId] | None = None
+
+        async def look(wait: Wait) -> set[RoomId] | None:
+            nonlocal asked
+            wait.on(notifier.concerns(me.id))
+            unanswered = {RoomId(knock.room) for knock in await desk.knocks(me)}
+            if asked is None:
+                asked = unanswered
+            return asked if wait.over or desk.is_active(me) or not asked or asked - unanswered else None
+
+        waited_at = await desk.waits.until(caller, look, deadline)
+        inside = [m.room for m in desk.driver.store.memberships(me.id) if m.state == "member" and m.room in waited_at]
         if inside and not desk.is_active(me):
             # Whoever decided is about to say so too; the first of the two is enough.
             await desk.rooms.home.submit(c.Activate(agent=me.id, room=inside[0]), desk.by(caller, me))
@@ -98,43 +120,41 @@ class Receiving:
         """Every room with something new; waits for the first of them when none has."""
         me = await self._desk.me(caller)
         deadline = trio.current_time() + params.wait_ms / 1000
-        while True:
+
+        async def look(wait: Wait) -> list[_Look] | None:
+            wait.on(notifier.memberships(me.id))
             rooms = [m.room for m in self._desk.driver.store.memberships(me.id) if m.state == "member"]
-            topics = [notifier.messages(room) for room in rooms]
-            topics += [notifier.messages(room, me.id) for room in rooms]
-            with self._desk.notifier.listen(*topics, notifier.memberships(me.id)) as waiter:
-                received: list[t.Received] = []
-                shown: dict[RoomId, Position] = {}
-                for name in rooms:
-                    try:
-                        actor, _ = await self._desk.member_room(me, name)
-                        one, page_shown, _ = await self._recv_now(caller, me, actor, params, lookback=False)
-                    except Refused as error:
-                        if error.code != "no_such_room":
-                            raise
-                        continue  # it left meanwhile
-                    if one.messages:
-                        received.append(one)
-                        shown |= page_shown
-                left = deadline - trio.current_time()
-                if received or left <= 0:
-                    caller.shown.update(shown)
-                    return t.ReceivedAll(rooms=received)
-                await self._desk.wait(caller, waiter, left)
+            wait.on(*map(notifier.messages, rooms), *(notifier.messages(room, me.id) for room in rooms))
+            found: list[_Look] = []
+            for name in rooms:
+                try:
+                    one = await self._recv_now(caller, me, name, params, lookback=False)
+                except Refused as error:
+                    if error.code != "no_such_room":
+                        raise
+                    continue  # it left meanwhile
+                if one.received.messages:
+                    found.append(one)
+            return found if found or wait.over else None
+
+        found = await self._desk.waits.until(caller, look, deadline)
+        for one in found:
+            caller.shown.update(one.shown)
+        return t.ReceivedAll(rooms=[one.received for one in found])
 
     async def _recv_now(
         self,
         caller: Caller,
         me: AgentRecord,
-        actor: RoomActor[Room],
+        name: RoomId,
         params: t.Recv,
         *,
         lookback: bool,
         armed: Armed | None = None,
-    ) -> tuple[t.Received, dict[RoomId, Position], Position]:
-        """A page as it is now, what the next MCP call acknowledges of it (the caller's only once it is the answer),
-        and the position up to which this reader was looked after."""
-        room = await actor.quiet()
+    ) -> _Look:
+        """A page as it is now."""
+        # Each time anew: a room nobody uses is closed, and the wait before this look may have been long.
+        actor, room = await self._desk.member_room(me, name)
         # What is decided from here on is not stored yet, and is none of this read.
         stood = room.position
         view = room.view(me.id)
@@ -190,7 +210,7 @@ class Receiving:
             you=you,
             following=max(0, room.newest_seq(me.id) - end_seq) if lookback else 0,
         )
-        return received, shown, page.end
+        return _Look(received, shown, page.end, actor)
 
     async def _caught_up(
         self,
@@ -200,7 +220,7 @@ class Receiving:
         room: Room,
         after: Position,
         stood: Position,
-    ) -> tuple[t.Received, dict[RoomId, Position], Position]:
+    ) -> _Look:
         """Of a long backlog the recap, if it is new, and the newest, with what stands between left out and said so."""
         view = room.view(me.id)
         found = await self._reading.context(
@@ -221,7 +241,7 @@ class Receiving:
             first_unshown=found.first_unshown,
             last_unshown=found.last_unshown,
         )
-        return received, {actor.room: found.end}, found.end
+        return _Look(received, {actor.room: found.end}, found.end, actor)
 
     async def _page(
         self, room: Room, view: View, after: Position, params: t.Recv, reader: AgentId, *, skip_own: bool

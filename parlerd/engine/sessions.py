@@ -36,6 +36,7 @@ from parlerd.engine.desk import BEGINS, WITHHELD, Desk
 from parlerd.engine.inputs import check_text, input_digest
 from parlerd.engine.observers import is_person, observed_room, observed_rooms
 from parlerd.engine.reading import Reading, handle_of
+from parlerd.engine.waits import Wait
 from parlerd.identity import codes
 from parlerd.operations import types as t
 
@@ -196,42 +197,43 @@ class Sessions:
             await self._would_knock(caller, key_id, room_id)
         me = await desk.me(caller)
         deadline = trio.current_time() + params.wait_ms / 1000
-        topics = (notifier.decision(room_id, me.id), notifier.life(room_id))
-        with desk.notifier.listen(*topics) as waiter:
+
+        async def look(wait: Wait) -> t.JoinedSession | None:
+            wait.on(notifier.decision(room_id, me.id), notifier.life(room_id))
             while True:
-                waiter.clear()
-                # Each time anew: a room nobody uses is closed, and this may wait for long.
+                # Each time anew: a room nobody uses is closed, and the wait before this look may have been long.
                 actor = await desk.rooms.get(room_id)
-                knock = c.Knock(
-                    operation="session.join", key_id=key_id, name=me.name, host=caller.host, wall=desk.clock.now()
-                )
-                try:
-                    settled = await actor.submit(knock, desk.by(caller, me))
-                except Refused as error:
-                    if error.code == "unknown_key":
-                        raise self._unknown_key(caller) from error
-                    raise
-                answer = settled.decision.answer
+                answer = await self._knock(caller, me, actor, key_id)
                 if answer in ("member", "joined"):
                     return await self._land(caller, me, actor, params)
                 if answer == "denied":
-                    return self._waiting(
-                        room_id,
-                        "denied",
-                        None,
-                        "The person declined. It stays so until the person approves it after all.",
-                    )
+                    hint = "The person declined. It stays so until the person approves it after all."
+                    return self._waiting(room_id, "denied", None, hint)
                 await actor.quiet()
                 waits = await desk.knock_at(me, room_id)
                 if waits is None:
-                    continue
-                left = deadline - trio.current_time()
-                if left <= 0:
-                    if not desk.shows_code(caller):
-                        return self._waiting(room_id, "pending", None, f"A person has to approve this. {WITHHELD}")
-                    hint = f"A person has to approve this. Tell them this code: {waits.join_code}"
-                    return self._waiting(room_id, "pending", waits.join_code, hint)
-                await desk.wait(caller, waiter, left)
+                    continue  # it was decided a moment ago
+                if not wait.over:
+                    return None
+                if not desk.shows_code(caller):
+                    return self._waiting(room_id, "pending", None, f"A person has to approve this. {WITHHELD}")
+                hint = f"A person has to approve this. Tell them this code: {waits.join_code}"
+                return self._waiting(room_id, "pending", waits.join_code, hint)
+
+        return await desk.waits.until(caller, look, deadline)
+
+    async def _knock(self, caller: Caller, me: AgentRecord, actor: RoomActor[Room], key_id: KeyId) -> str:
+        """What the room says to this agent's knock: a repeated one is answered as the standing one."""
+        knock = c.Knock(
+            operation="session.join", key_id=key_id, name=me.name, host=caller.host, wall=self._desk.clock.now()
+        )
+        try:
+            settled = await actor.submit(knock, self._desk.by(caller, me))
+        except Refused as error:
+            if error.code == "unknown_key":
+                raise self._unknown_key(caller) from error
+            raise
+        return settled.decision.answer
 
     def _waiting(self, room: RoomId, status: str, join_code: str | None, hint: str) -> t.JoinedSession:
         return t.JoinedSession(room=room, status=status, messages=[], truncated=False, join_code=join_code, hint=hint)
