@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 ASK_S: Final = 0.5
 """How often the daemon is asked. A person restarts programs meanwhile."""
 UNTRUSTED: Final = {
-    "gemini": " It starts no servers in a folder that it was not told to trust: trust the folder in it, or set "
-    "GEMINI_CLI_TRUST_WORKSPACE=true for a run (~/.gemini/trustedFolders.json has the trusted ones)."
+    "gemini": " Gemini CLI starts no servers in a folder that it was not told to trust. Trust the folder in Gemini "
+    "CLI, or set GEMINI_CLI_TRUST_WORKSPACE=true for a run. ~/.gemini/trustedFolders.json lists the trusted folders."
 }
 """Hosts that are silent for a reason of their own. Source: each host's file."""
 
@@ -75,7 +75,8 @@ def _explain(place: Place, expected: dict[str, Seen]) -> None:
     wrong = {each.host.id: each.sentence for each in drift(place)}
     for id, one in expected.items():
         if not one.seen:
-            one.why = wrong.get(id) or f"It was not started since, as far as can be seen.{UNTRUSTED.get(id, '')}"
+            unseen = f"{one.host.name} has not been started since this wait began, as far as Parler can see."
+            one.why = wrong.get(id) or unseen + UNTRUSTED.get(id, "")
 
 
 def _conclude(ctx: Context, expected: dict[str, Seen]) -> None:
