@@ -25,9 +25,9 @@ MAX_WAIT_MS = 3_600_000
 
 Key = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._:-]+\Z")]
 Wait = Annotated[int, Meta(ge=0, le=MAX_WAIT_MS)]
-MAX_PARAMS = 1024 * 1024
-"""Bytes of all parameters of one call: twice what the largest of them, a message with data and many addressees, has.
-More is refused before it is taken apart."""
+MAX_PARAMS = 640 * 1024
+"""Bytes of all parameters of one call: what the largest of them has, a message with the longest text and as much data,
+addressed to as many agents by id as it may name. More is refused before it is taken apart: the loop waits meanwhile."""
 MAX_LIST = 1024
 """Agents that one request may name."""
 Short = Annotated[str, Meta(max_length=256)]
