@@ -39,6 +39,7 @@ from parlerd.core.model import Millis, label, slug
 from parlerd.engine.callers import Caller
 from parlerd.operations.traits import UNMEASURED, HostTraits
 from parlerd.settings import Era
+from parlerd.wire.codec import uncollected
 from parlerd.wire.messages import Hello
 
 log = logging.getLogger("parlerd.mcp")
@@ -74,18 +75,6 @@ class _Head(msgspec.Struct):
 
 
 _HEAD: Final = msgspec.json.Decoder(_Head)
-
-
-def _decoded(line: bytes) -> object:
-    """A line as a value. Many small objects would be looked through by the collector again and again meanwhile, which
-    takes far longer than making them; none of them can be garbage yet."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        return msgspec.json.decode(line)
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 class _Sdk(Protocol):
@@ -252,7 +241,7 @@ class _Session:
             await self._refuse_large(line)
             return
         try:
-            message = _decoded(line)
+            message: object = uncollected(msgspec.json.decode, line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             await self._refuse(None, PARSE_ERROR, "This line is not JSON.")
             return
