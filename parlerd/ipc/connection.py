@@ -187,7 +187,7 @@ class Connection:
     async def _caller(self, hello: Hello) -> Caller:
         """Who this is to the engine. What the hello says of itself is a claim; the process is the kernel's word."""
         asked = hello.hook or hello.role == "stdio"
-        line = await credentials.line_of(self.process, self._hosts) if asked else None
+        line = credentials.line_of(self.process, self._hosts) if asked else None
         claimed = frozenset(pid for pid in (hello.ppid, *hello.ancestors) if pid > 1)  # 0 and 1 are everybody's
         if line is None:
             parents = claimed
