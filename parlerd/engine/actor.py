@@ -8,7 +8,7 @@ leave, so that loop and writer work at the same time. If a commit fails, so does
 memory is thrown away and folded again from the store, and every caller of both gets the error; a retry with the same
 idempotency key is safe. Refusals are answered with their batch too: they saw what it, and the one before, decided.
 
-Below: `Room` or `Home` for the rules, a driver for the store. Above: `rooms`, which opens and closes actors.
+Below: `Room` or `HomeRoom` for the rules, a driver for the store. Above: `rooms`, which opens and closes actors.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ FOLD_PAGE: Final = 5_000
 
 
 class Aggregate(Protocol):
-    """What an actor runs: `Room` or `Home`."""
+    """What an actor runs: `Room` or `HomeRoom`."""
 
     fold_version: int
 
@@ -385,17 +385,19 @@ class RoomActor(Generic[A]):
     def _decide(self, submission: Submission[A], batch: _Batch[A]) -> None:
         """Decide one command and take its events into memory; its facts join the batch."""
         command, by = submission.command, submission.by
-        scope = (by.actor, command.operation, command.key or "")
+        scope = (by.actor, command.operation, command.idempotency_key or "")
         try:
-            if command.key is not None and not (isinstance(command, c.PostMessage) and command.fresh):
+            if command.idempotency_key is not None and not (isinstance(command, c.PostMessage) and command.fresh):
                 earlier = next((part.by_key[scope] for part in (*self._at_writer, batch) if scope in part.by_key), None)
                 if earlier is not None:
                     # The same request twice before a commit: the second is the first's replay, or a conflict.
                     if earlier.facts[0].input != command.input:
-                        raise Refused("idempotency_conflict", key=command.key)
+                        raise Refused("idempotency_conflict", key=command.idempotency_key)
                     submission.settled = Settled(Decision(replay=earlier.facts[0].position), earlier.facts, earlier.seq)
                     return
-                prior = self._context.driver.store.prior(self.room, by.actor, command.operation, command.key)
+                prior = self._context.driver.store.prior(
+                    self.room, by.actor, command.operation, command.idempotency_key
+                )
                 if prior is not None:
                     command = msgspec.structs.replace(command, prior=prior)
             if isinstance(command, c.PostMessage) and command.reply_to is not None:
@@ -430,7 +432,7 @@ class RoomActor(Generic[A]):
             batch.replies.append(mark)
         seq = self.aggregate.newest_seq(by.actor) if posted else Seq(0)
         submission.settled = Settled(decision, tuple(headers), seq)
-        if command.key is not None and headers:
+        if command.idempotency_key is not None and headers:
             batch.by_key[scope] = submission.settled
 
     def _reply_target(self, message: MessageId, batch: _Batch[A]) -> ReplyTarget | None:
@@ -479,7 +481,7 @@ class RoomActor(Generic[A]):
             authority=decision.authority,
             event=event,
             operation=command.operation if first else "",
-            key=command.key if first else None,
+            key=command.idempotency_key if first else None,
             input=command.input if first else None,
             body=_digest(event, body),
         )
@@ -492,7 +494,7 @@ class RoomActor(Generic[A]):
             Envelope(
                 v=1,
                 room=self.room,
-                key=command.key or "",
+                key=command.idempotency_key or "",
                 kind=event.kind,
                 chain=event.chain,
                 hops=event.hops,

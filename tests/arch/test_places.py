@@ -14,7 +14,7 @@ SAME_NAMES: Final = ("core", "wire")
 """Packages in which each module has a test file of its own."""
 FOLDERS: Final = {
     "parlerd", "parlerd/core", "parlerd/wire", "parlerd/store", "parlerd/identity", "parlerd/operations",
-    "parlerd/engine", "parlerd/ipc", "parlerd/client", "parlerd/cli", "parlerd/text",
+    "parlerd/operations/families", "parlerd/engine", "parlerd/ipc", "parlerd/client", "parlerd/cli", "parlerd/text",
     "mcp_server", "mcp_server/tools", "configs", "configs/hosts",
 }  # fmt: skip
 ELSEWHERE: Final = {
@@ -33,7 +33,10 @@ ELSEWHERE: Final = {
     "parlerd/store/numbering": "contract/test_store",
     "parlerd/store/port": "contract/test_store",
     "parlerd/store/staging": "store/test_invariants",
+    "parlerd/operations/entry": "arch/test_registry",
     "parlerd/operations/registry": "arch/test_registry",
+    "parlerd/operations/samples": "arch/test_registry",
+    "parlerd/operations/shared": "arch/test_registry",
     "parlerd/operations/traits": "configs/test_hosts",
     "parlerd/operations/types": "arch/test_registry",
     "parlerd/engine/desk": "e2e/test_cli_main_event",
@@ -81,6 +84,10 @@ ELSEWHERE: Final = {
     "configs/render": "configs/test_document",
     "configs/shapes": "configs/test_hosts",
     "configs/snippet": "configs/test_hosts",
+    **{
+        f"parlerd/operations/families/{path.stem}": "arch/test_registry"
+        for path in (ROOT / "parlerd/operations/families").glob("[a-z]*.py")
+    },
     **{f"configs/hosts/{path.stem}": "configs/test_hosts" for path in (ROOT / "configs/hosts").glob("[a-z]*.py")},
 }
 """Where a module is tested that has no test file of its name. A module that is in neither is not tested on purpose."""

@@ -86,7 +86,7 @@ def said(ann: Person, host: Host) -> Any:
 
 
 def test_what_may_be_allowed_reads_or_talks_and_is_never_about_a_persons_decision() -> None:
-    known = {operation.tool[0] for operation in OPERATIONS.values() if operation.tool}
+    known = {operation.tool.tool for operation in OPERATIONS.values() if operation.tool}
     assert set(MESSAGING) <= known
     text = " ".join(repr(host.consent) for host in HOSTS)
     assert "parler_approve" not in text

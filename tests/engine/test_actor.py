@@ -165,9 +165,9 @@ def test_a_reply_may_go_to_a_message_that_is_decided_in_the_same_batch() -> None
             # Ids are counted, so the id of the message that is only now being written is known.
             coming = f"m_{served.world.random.ids + 3:020d}"
             _, first, reply = await gather(
-                partial(alice.send, "at the writer", key="k0"),
-                partial(alice.send, "first", key="k1"),
-                partial(bob.send, "reply", key="k2", reply_to=coming),
+                partial(alice.send, "at the writer", idempotency_key="k0"),
+                partial(alice.send, "first", idempotency_key="k1"),
+                partial(bob.send, "reply", idempotency_key="k2", reply_to=coming),
             )
             assert first.id == coming
             page = await alice.recv(all=True)
@@ -196,13 +196,18 @@ def test_what_is_not_stored_yet_can_be_replied_to_and_replayed() -> None:
             store.batches.clear()
             coming = f"m_{served.world.random.ids + 1:020d}"
             first, reply = await gather(
-                partial(alice.send, "first", key="k1"), partial(bob.send, "reply", key="k2", reply_to=coming)
+                partial(alice.send, "first", idempotency_key="k1"),
+                partial(bob.send, "reply", idempotency_key="k2", reply_to=coming),
             )
             assert (first.id, first.seq, reply.seq) == (coming, 2, 3)
             assert (await alice.recv(all=True)).messages[-1].reply_to == first.id
-            once, again = await gather(partial(alice.send, "once", key="k3"), partial(alice.send, "once", key="k3"))
+            once, again = await gather(
+                partial(alice.send, "once", idempotency_key="k3"), partial(alice.send, "once", idempotency_key="k3")
+            )
             assert (once.id, once.replayed, again.id, again.replayed) == (once.id, False, once.id, True)
-            assert await errors(partial(bob.send, "a", key="k4"), partial(bob.send, "b", key="k4")) == [
+            assert await errors(
+                partial(bob.send, "a", idempotency_key="k4"), partial(bob.send, "b", idempotency_key="k4")
+            ) == [
                 "",
                 "idempotency_conflict",
             ]
@@ -222,15 +227,17 @@ def test_what_was_decided_over_a_commit_that_failed_fails_with_it(code: str) -> 
             before = await everything(bob)
             store.fail_next_commit(code)
             answers = await errors(
-                partial(alice.send, "one", key="k1"),
-                partial(bob.send, "two", key="k2"),
-                partial(alice.send, "waits", key="k3"),
+                partial(alice.send, "one", idempotency_key="k1"),
+                partial(bob.send, "two", idempotency_key="k2"),
+                partial(alice.send, "waits", idempotency_key="k3"),
             )
             # The third was decided over neither: it waited, and found the room as it was before.
             assert answers == [code, code, ""]
             assert await everything(bob) == [*before, "waits"]
             assert await memory_equals_store(served)
-            again = await gather(partial(alice.send, "one", key="k1"), partial(bob.send, "two", key="k2"))
+            again = await gather(
+                partial(alice.send, "one", idempotency_key="k1"), partial(bob.send, "two", idempotency_key="k2")
+            )
             assert not any(sent.replayed for sent in again)
             assert await everything(bob) == [*before, "waits", "one", "two"]
 
@@ -244,7 +251,7 @@ def test_a_refusal_over_a_commit_that_failed_is_not_given_and_one_over_a_good_co
         async with engine_world(store=store, driver=SlowDriver) as served:
             (alice,) = await served.room("alice")
             store.fail_next_commit("store_full")
-            sends = [partial(alice.send, "one", key="k1"), partial(alice.send, "two", key="k1")]
+            sends = [partial(alice.send, "one", idempotency_key="k1"), partial(alice.send, "two", idempotency_key="k1")]
             # `idempotency_conflict` would be untrue: nobody had used the key.
             assert await errors(*sends) == ["store_full", "store_full"]
             assert await errors(*sends) == ["", "idempotency_conflict"]
@@ -305,7 +312,8 @@ def test_a_snapshot_is_of_what_is_stored_in_a_room_that_is_never_idle(monkeypatc
         async with trio.open_nursery() as nursery:
             actor, owner = await one_actor(nursery, store, CountedKeys())
             commands = [
-                c.PostMessage(kind="text", operation="message.send", key=f"k{n}", input=b"i") for n in range(45)
+                c.PostMessage(kind="text", operation="message.send", idempotency_key=f"k{n}", input=b"i")
+                for n in range(45)
             ]
             await gather(*(partial(actor.submit, command, by(owner), Content()) for command in commands))
             snapshot = store.snapshot(RoomId("r_1"))
@@ -327,8 +335,8 @@ def test_the_same_request_twice_in_one_batch_is_done_once() -> None:
             alice, bob = await served.room("alice", "bob")
             _, first, second = await gather(
                 partial(alice.send, "at the writer"),
-                partial(alice.send, "once", key="k1"),
-                partial(alice.send, "once", key="k1"),
+                partial(alice.send, "once", idempotency_key="k1"),
+                partial(alice.send, "once", idempotency_key="k1"),
             )
             assert (first.id, first.seq, first.at) == (second.id, second.seq, second.at)
             assert (first.replayed, second.replayed) == (False, True)
@@ -343,10 +351,12 @@ def test_the_same_key_with_another_input_is_a_conflict_in_one_batch_and_later() 
             (alice,) = await served.room("alice")
             assert await errors(
                 partial(alice.send, "at the writer"),
-                partial(alice.send, "a", key="k1"),
-                partial(alice.send, "b", key="k1"),
+                partial(alice.send, "a", idempotency_key="k1"),
+                partial(alice.send, "b", idempotency_key="k1"),
             ) == ["", "", "idempotency_conflict"]
-            assert (await alice.refused("message.send", t.Send(text="c", key="k1"))).code == "idempotency_conflict"
+            assert (
+                await alice.refused("message.send", t.Send(text="c", idempotency_key="k1"))
+            ).code == "idempotency_conflict"
             assert await everything(alice) == ["Chose PKCE.", "at the writer", "a"]
 
     run(main)
@@ -356,9 +366,9 @@ def test_a_key_belongs_to_its_author_and_operation() -> None:
     async def main() -> None:
         async with engine_world() as served:
             alice, bob = await served.room("alice", "bob")
-            assert not (await alice.send("hers", key="k1")).replayed
-            assert not (await bob.send("his", key="k1")).replayed
-            assert not (await alice.handoff("go on", key="k1")).replayed
+            assert not (await alice.send("hers", idempotency_key="k1")).replayed
+            assert not (await bob.send("his", idempotency_key="k1")).replayed
+            assert not (await alice.handoff("go on", idempotency_key="k1")).replayed
 
     run(main)
 
@@ -391,9 +401,9 @@ def test_a_caller_that_gives_up_during_the_commit_finds_its_message_with_the_sam
         async with engine_world(driver=SlowDriver) as served:
             alice, bob = await served.room("alice", "bob")
             with trio.move_on_after(0.5) as scope:
-                await alice.send("kept", key="k1")
+                await alice.send("kept", idempotency_key="k1")
             assert scope.cancelled_caught
-            again = await alice.send("kept", key="k1")
+            again = await alice.send("kept", idempotency_key="k1")
             assert again.replayed
             assert (await everything(bob)).count("kept") == 1
 
@@ -417,9 +427,9 @@ def test_every_caller_of_a_batch_that_could_not_be_committed_gets_the_code_and_a
 
             answers = await errors(
                 at_the_writer,
-                partial(alice.send, "one", key="k1"),
-                partial(bob.send, "two", key="k2"),
-                partial(alice.send, "to nobody", to=("ghost",), key="k3"),
+                partial(alice.send, "one", idempotency_key="k1"),
+                partial(bob.send, "two", idempotency_key="k2"),
+                partial(alice.send, "to nobody", to=("ghost",), idempotency_key="k3"),
             )
             # Also the refused one: it was decided over facts that never happened.
             assert answers == ["", code, code, code]
@@ -427,9 +437,11 @@ def test_every_caller_of_a_batch_that_could_not_be_committed_gets_the_code_and_a
             assert await everything(bob) == before
             assert await memory_equals_store(served)
 
-            again = await gather(partial(alice.send, "one", key="k1"), partial(bob.send, "two", key="k2"))
+            again = await gather(
+                partial(alice.send, "one", idempotency_key="k1"), partial(bob.send, "two", idempotency_key="k2")
+            )
             assert not any(sent.replayed for sent in again)
-            assert (await alice.send("one", key="k1")).replayed
+            assert (await alice.send("one", idempotency_key="k1")).replayed
             assert await everything(bob) == [*before, "one", "two"]
             assert await memory_equals_store(served)
 
@@ -463,11 +475,13 @@ def test_a_refusal_that_rested_on_facts_that_were_lost_is_not_given() -> None:
                 store.fail_next_commit("store_locked")
 
             answers = await errors(
-                at_the_writer, partial(alice.send, "one", key="k1"), partial(alice.send, "two", key="k1")
+                at_the_writer,
+                partial(alice.send, "one", idempotency_key="k1"),
+                partial(alice.send, "two", idempotency_key="k1"),
             )
             # `idempotency_conflict` would be untrue: nobody had used the key.
             assert answers == ["", "store_locked", "store_locked"]
-            assert not (await alice.send("two", key="k1")).replayed
+            assert not (await alice.send("two", idempotency_key="k1")).replayed
 
     run(main)
 
@@ -480,13 +494,13 @@ def test_a_room_that_cannot_even_be_read_again_answers_with_the_fault_and_recove
             before = await everything(bob)
             store.fail_next_commit("store_full")
             store.unreadable = "store_corrupt"
-            error = await alice.refused("message.send", t.Send(text="one", key="k1"))
+            error = await alice.refused("message.send", t.Send(text="one", idempotency_key="k1"))
             assert (error.code, error.details["key"]) == ("store_full", "k1")
             # What memory holds now never happened: nobody may be shown it.
             assert (await bob.refused("rooms.roster", t.Roster())).code == "store_corrupt"
             store.unreadable = None
             assert await everything(bob) == before
-            assert not (await alice.send("one", key="k1")).replayed
+            assert not (await alice.send("one", idempotency_key="k1")).replayed
             assert await memory_equals_store(served)
 
     run(main)
@@ -522,10 +536,10 @@ def test_a_fault_of_ours_in_one_batch_is_answered_and_logged_without_what_was_wr
                 raise KeyError(canary)
 
             working, served.world.random.new = served.world.random.new, broken  # type: ignore[method-assign]
-            error = await alice.refused("message.send", t.Send(text=canary, key="k1"))
+            error = await alice.refused("message.send", t.Send(text=canary, idempotency_key="k1"))
             assert error.code == "internal"
             served.world.random.new = working  # type: ignore[method-assign]
-            assert (await alice.send("fine", key="k1")).seq == 2
+            assert (await alice.send("fine", idempotency_key="k1")).seq == 2
             assert await memory_equals_store(served)
 
     with caplog.at_level(logging.DEBUG):
@@ -632,7 +646,9 @@ def test_closing_finishes_what_waits_keeps_a_snapshot_and_refuses_more() -> None
 
             async def post(n: int) -> None:
                 settled = await actor.submit(
-                    c.PostMessage(kind="text", operation="message.send", key=f"k{n}", input=b"i"), by(owner), Content()
+                    c.PostMessage(kind="text", operation="message.send", idempotency_key=f"k{n}", input=b"i"),
+                    by(owner),
+                    Content(),
                 )
                 done.append(settled.facts[0].position)
 
@@ -662,7 +678,7 @@ def test_a_long_room_keeps_a_snapshot_as_it_goes_and_a_failed_one_costs_nobody_a
             actor, owner = await one_actor(nursery, store, CountedKeys())
 
             async def post(n: int) -> None:
-                command = c.PostMessage(kind="text", operation="message.send", key=f"k{n}", input=b"i")
+                command = c.PostMessage(kind="text", operation="message.send", idempotency_key=f"k{n}", input=b"i")
                 await actor.submit(command, by(owner), Content())
 
             for n in range(12):
