@@ -37,6 +37,7 @@ from mcp_server.window import LONGEST, REPLAY_SECONDS, Window, as_named, lost_wr
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import Millis, label, slug
 from parlerd.engine.callers import Caller
+from parlerd.groups import unwrapped
 from parlerd.operations.traits import UNMEASURED, HostTraits
 from parlerd.settings import Era
 from parlerd.wire.codec import uncollected
@@ -147,8 +148,9 @@ class McpHost:
         try:
             await session.run(incoming)
         except* Exception as group:
-            place = "".join(traceback.format_tb(_first(group).__traceback__))
-            log.error("a session failed with %s\n%s", type(_first(group)).__name__, place)
+            reason = unwrapped(group, first_of_several=True)
+            place = "".join(traceback.format_tb(reason.__traceback__))
+            log.error("a session failed with %s\n%s", type(reason).__name__, place)
         finally:
             await session.end()
 
@@ -548,10 +550,3 @@ def _is_whole(params: dict[str, Any]) -> bool:
         and isinstance(client.get("name"), str)
         and isinstance(client.get("version"), str)
     )
-
-
-def _first(group: BaseExceptionGroup[Exception]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -19,6 +19,7 @@ from typing import Final
 
 import trio
 
+from parlerd.bounded import Bounded
 from parlerd.core import commands as c
 from parlerd.core.errors import Refused, StoreError
 from parlerd.core.home import AgentRecord
@@ -60,7 +61,7 @@ class Seats:
         self._promised: dict[str, int] = {}
         self._callers: set[Caller] = set()
         self._last_seen: dict[AgentId, Millis] = {}
-        self._dialled: dict[str, Millis] = {}
+        self._dialled: Bounded[str, Millis] = Bounded(MAX_HOSTS)
 
     def start(self) -> None:
         """Read the leases of the last run; each is kept for its window for a while."""
@@ -112,11 +113,7 @@ class Seats:
 
     def _note_host(self, caller: Caller) -> None:
         if caller.window and caller.host:
-            # Last again: the one that is forgotten when there are too many is the one seen longest ago.
-            self._dialled.pop(caller.host, None)
             self._dialled[caller.host] = self._clock.now()
-            if len(self._dialled) > MAX_HOSTS:
-                del self._dialled[next(iter(self._dialled))]
 
     def introduce(self, caller: Caller, host: str) -> None:
         """The window says that it is of another host than the one it was started for: hosts read each other's files."""
