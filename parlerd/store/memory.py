@@ -70,7 +70,7 @@ class MemoryStore:
 
     # -- writing -------------------------------------------------------------------------------------------
 
-    def transact(self, jobs: Sequence[Sequence[Write]], *, patient: bool = True) -> list[Outcome]:
+    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
         with self._lock:
             pending = _Pending()
             outcomes = [self._check(job, pending) for job in jobs]
@@ -82,13 +82,6 @@ class MemoryStore:
                     for write in job:
                         self._keep(write)
             return outcomes
-
-    @property
-    def checkpoint_due(self) -> bool:
-        return False
-
-    def checkpoint(self) -> None:
-        pass
 
     def _commit(self) -> None:
         """Where a store with a disk may fail; nothing was changed yet."""

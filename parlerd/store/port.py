@@ -1,8 +1,7 @@
 """The store's face: what every implementation does, and what one contract suite checks.
 
-A store is synchronous and not thread-safe beyond this: one thread at a time calls `transact` or `checkpoint`, other
-threads may call the reads at the same time. The engine owns the threads. Above: `parlerd.engine`. Below:
-`parlerd.core` for the shapes.
+A store is synchronous and not thread-safe beyond this: one thread at a time writes, other threads may call the reads at
+the same time. The engine owns the threads. Above: `parlerd.engine`. Below: `parlerd.core` for the shapes.
 
 Two kinds of data. Facts are append-only and everything about a room can be folded from them. Beside them only reading
 positions, leases, snapshots and index rows are kept, written in the same transaction.
@@ -203,23 +202,12 @@ class Store(Protocol):
     with that code until the store is opened again.
     """
 
-    def transact(self, jobs: Sequence[Sequence[Write]], *, patient: bool = True) -> list[Outcome]:
+    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
         """Commit all jobs durably in one transaction, a savepoint each, and say what became of each.
 
         A refused job (say, `stale_position`) fails alone. When the commit itself fails this raises, and no job
-        happened. A job sees what the jobs before it did. Where someone else is writing this waits, for some seconds;
-        unless it is `patient` it raises `store_locked` at once.
+        happened. A job sees what the jobs before it did. Where someone else is writing this waits, for some seconds.
         """
-        ...
-
-    @property
-    def checkpoint_due(self) -> bool:
-        """Whether `checkpoint` has work to do."""
-        ...
-
-    def checkpoint(self) -> None:
-        """Do the housekeeping that commits put off, so that nobody waits for it with a commit. Nothing depends on it
-        but how large files grow. Raises nothing."""
         ...
 
     def head(self, room: RoomId) -> Head: ...
@@ -330,6 +318,25 @@ class Store(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class FileStore(Store, Protocol):
+    """A store in a file of this machine: so near that a driver may let the event loop commit."""
+
+    def transact_at_once(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+        """`transact` for whoever cannot wait: raises `StoreError(store_locked)` at once where another thread or program
+        is writing, and then no job happened."""
+        ...
+
+    @property
+    def checkpoint_due(self) -> bool:
+        """Whether `checkpoint` has work to do."""
+        ...
+
+    def checkpoint(self) -> None:
+        """Do the housekeeping that commits put off, so that nobody waits for it with a commit. Nothing depends on it
+        but how large files grow. Called by the thread that writes. Raises nothing."""
+        ...
 
 
 def prior_by_id(store: Store, room: RoomId, actor: AgentId, operation: str, key: str) -> Prior | None:

@@ -649,16 +649,6 @@ def test_an_idempotency_key_is_remembered_for_its_room_agent_and_operation_alone
     assert store.prior(ROOM, ANN, "message.send", "K") is None
 
 
-def test_impatience_and_checkpoints_change_nothing_that_is_stored(store: Store) -> None:
-    (first,) = store.transact([[append(opened(), message(2))]], patient=False)
-    store.checkpoint()
-    assert not store.checkpoint_due
-    (second,) = store.transact([[append(message(3))]], patient=False)
-    assert (first.error, second.error) == (None, None)
-    assert [header.position for header in store.facts(ROOM, Position(0), 9)] == [1, 2, 3]
-    assert store.verify_chain(ROOM) is None
-
-
 def test_a_key_that_was_drawn_for_a_message_is_known_by_the_messages_id(store: Store) -> None:
     key = drawn_key(MessageId("m_x"))
     new = message(3, id="m_x", key=key, operation="message.send", input=b"digest")

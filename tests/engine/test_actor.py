@@ -47,8 +47,8 @@ class CountingStore(MemoryStore):
         super().__init__()
         self.batches: list[int] = []
 
-    def transact(self, jobs: Sequence[Sequence[Write]], *, patient: bool = True) -> list[Outcome]:
-        outcomes = super().transact(jobs, patient=patient)
+    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+        outcomes = super().transact(jobs)
         self.batches.append(sum(len(write.facts) for job in jobs for write in job if isinstance(write, Append)))
         return outcomes
 

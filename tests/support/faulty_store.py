@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from parlerd.core.errors import StoreError
 from parlerd.core.events import Header
 from parlerd.core.model import Position, RoomId, View
 from parlerd.store.memory import MemoryStore
-from parlerd.store.port import Page
+from parlerd.store.port import Outcome, Page, Write
 
 
 class FaultyStore(MemoryStore):
-    """A `MemoryStore` whose commits fail with the codes it was given and change nothing, or whose logs cannot be
-    read."""
+    """A `MemoryStore` with the face of one in a file, whose commits fail with the codes it was given and change
+    nothing, or whose logs cannot be read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,6 +37,16 @@ class FaultyStore(MemoryStore):
             raise StoreError(self._failing[self.commits])
         if self._failures:
             raise StoreError(self._failures.pop(0))
+
+    def transact_at_once(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+        return self.transact(jobs)
+
+    @property
+    def checkpoint_due(self) -> bool:
+        return False
+
+    def checkpoint(self) -> None:
+        """There is nothing that a commit would put off."""
 
     def tail(self, room: RoomId, view: View, *, limit: int, max_bytes: int) -> Page:
         if self.unreadable is not None:
