@@ -13,11 +13,14 @@ from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.home import Home
 from parlerd.core.model import HOME_ROOM, RoomId
 from parlerd.core.room import Room
-from parlerd.engine.actor import FOLD_PAGE, Aggregate, Context, RoomActor
+from parlerd.engine.actor import Context, RoomActor
+from parlerd.engine.deciding import Aggregate
 from parlerd.store.port import Store
 
 log = logging.getLogger(__name__)
 
+FOLD_PAGE: Final = 5_000
+"""Facts that are read at once when a room is folded."""
 IDLE_SECONDS: Final = 600.0
 """A room nobody used for this long is closed; opening it again from its snapshot takes milliseconds."""
 REOPEN_SECONDS: Final = 1.0

@@ -14,7 +14,8 @@ from parlerd.core.errors import ParlerError
 from parlerd.core.model import By, Position, RoomId
 from parlerd.core.room import Room
 from parlerd.engine import actor as actor_module
-from parlerd.engine.actor import Content, Context, RoomActor
+from parlerd.engine.actor import Context, RoomActor
+from parlerd.engine.authors import Draft, LocalAuthor
 from parlerd.engine.rooms import fold
 from parlerd.identity.signatures import Domain
 from parlerd.operations import types as t
@@ -97,9 +98,9 @@ def test_a_batch_is_bounded_so_the_rest_waits_for_the_next() -> None:
             (alice,) = await served.room("alice")
             store.batches.clear()
             await gather(*(partial(alice.send, f"{n}") for n in range(200)))
-            # The second did not wait for the first to be committed; the third did.
-            ahead, most = actor_module.AHEAD, actor_module.MAX_BATCH
-            assert store.batches == [1, ahead, most, 199 - ahead - most]
+            # Each waited for the one before it to be committed.
+            most = actor_module.MAX_BATCH
+            assert store.batches == [1, most, 199 - most]
 
     run(main)
 
@@ -177,18 +178,17 @@ def test_a_reply_may_go_to_a_message_that_is_decided_in_the_same_batch() -> None
     run(main)
 
 
-# -- a batch that is decided before the one in front of it is committed --------------------------------------
+# -- one batch after the other -----------------------------------------------------------------------------
 
 
 @pytest.fixture
-def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each command is a batch of its own, and one is decided while another is at the writer."""
-    monkeypatch.setattr(actor_module, "AHEAD", 1)
+def singly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each command is a batch of its own."""
     monkeypatch.setattr(actor_module, "MAX_BATCH", 1)
 
 
-@pytest.mark.usefixtures("eager")
-def test_what_is_not_stored_yet_can_be_replied_to_and_replayed() -> None:
+@pytest.mark.usefixtures("singly")
+def test_what_the_batch_before_stored_can_be_replied_to_and_replayed() -> None:
     async def main() -> None:
         store = CountingStore()
         async with engine_world(store=store, driver=SlowDriver) as served:
@@ -212,9 +212,9 @@ def test_what_is_not_stored_yet_can_be_replied_to_and_replayed() -> None:
     run(main)
 
 
-@pytest.mark.usefixtures("eager")
+@pytest.mark.usefixtures("singly")
 @pytest.mark.parametrize("code", CODES)
-def test_what_was_decided_over_a_commit_that_failed_fails_with_it(code: str) -> None:
+def test_a_batch_that_failed_costs_those_that_wait_behind_it_nothing(code: str) -> None:
     async def main() -> None:
         store = FaultyStore()
         async with engine_world(store=store, driver=SlowDriver) as served:
@@ -223,37 +223,18 @@ def test_what_was_decided_over_a_commit_that_failed_fails_with_it(code: str) -> 
             store.fail_next_commit(code)
             answers = await errors(
                 partial(alice.send, "one", key="k1"),
-                partial(bob.send, "two", key="k2"),
-                partial(alice.send, "waits", key="k3"),
+                partial(bob.send, "two", key="k1"),
+                partial(alice.send, "one after all", key="k1"),
             )
-            # The third was decided over neither: it waited, and found the room as it was before.
-            assert answers == [code, code, ""]
-            assert await everything(bob) == [*before, "waits"]
-            assert await memory_equals_store(served)
-            again = await gather(partial(alice.send, "one", key="k1"), partial(bob.send, "two", key="k2"))
-            assert not any(sent.replayed for sent in again)
-            assert await everything(bob) == [*before, "waits", "one", "two"]
-
-    run(main)
-
-
-@pytest.mark.usefixtures("eager")
-def test_a_refusal_over_a_commit_that_failed_is_not_given_and_one_over_a_good_commit_is() -> None:
-    async def main() -> None:
-        store = FaultyStore()
-        async with engine_world(store=store, driver=SlowDriver) as served:
-            (alice,) = await served.room("alice")
-            store.fail_next_commit("store_full")
-            sends = [partial(alice.send, "one", key="k1"), partial(alice.send, "two", key="k1")]
-            # `idempotency_conflict` would be untrue: nobody had used the key.
-            assert await errors(*sends) == ["store_full", "store_full"]
-            assert await errors(*sends) == ["", "idempotency_conflict"]
+            # The last is no conflict: when it was decided, nobody had used its key.
+            assert answers == [code, "", ""]
+            assert await everything(bob) == [*before, "two", "one after all"]
             assert await memory_equals_store(served)
 
     run(main)
 
 
-@pytest.mark.usefixtures("eager")
+@pytest.mark.usefixtures("singly")
 def test_a_commit_that_fails_behind_a_good_one_leaves_that_one_alone() -> None:
     async def main() -> None:
         store = FaultyStore()
@@ -262,17 +243,16 @@ def test_a_commit_that_fails_behind_a_good_one_leaves_that_one_alone() -> None:
             before = await everything(bob)
             store.fail_commit_number(store.commits + 2)
             answers = await errors(*(partial(alice.send, text) for text in ("one", "two", "three")))
-            # The third was decided before the second failed, when the first was stored.
-            assert answers == ["", "store_full", "store_full"]
-            assert await everything(bob) == [*before, "one"]
+            assert answers == ["", "store_full", ""]
+            assert await everything(bob) == [*before, "one", "three"]
             assert await memory_equals_store(served)
-            assert (await bob.send("four")).seq == 3
+            assert (await bob.send("four")).seq == 4
 
     run(main)
 
 
-@pytest.mark.usefixtures("eager")
-def test_a_fault_of_ours_while_a_batch_is_at_the_writer_waits_for_that_one_and_costs_it_nothing() -> None:
+@pytest.mark.usefixtures("singly")
+def test_a_fault_of_ours_behind_a_batch_at_the_writer_costs_that_one_nothing() -> None:
     async def main() -> None:
         async with engine_world(driver=SlowDriver) as served:
             alice, bob = await served.room("alice", "bob")
@@ -296,7 +276,7 @@ def test_a_fault_of_ours_while_a_batch_is_at_the_writer_waits_for_that_one_and_c
     run(main)
 
 
-@pytest.mark.usefixtures("eager")
+@pytest.mark.usefixtures("singly")
 def test_a_snapshot_is_of_what_is_stored_in_a_room_that_is_never_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(actor_module, "SNAPSHOT_EVERY", 10)
 
@@ -307,7 +287,7 @@ def test_a_snapshot_is_of_what_is_stored_in_a_room_that_is_never_idle(monkeypatc
             commands = [
                 c.PostMessage(kind="text", operation="message.send", key=f"k{n}", input=b"i") for n in range(45)
             ]
-            await gather(*(partial(actor.submit, command, by(owner), Content()) for command in commands))
+            await gather(*(partial(actor.submit, command, by(owner), Draft()) for command in commands))
             snapshot = store.snapshot(RoomId("r_1"))
             assert snapshot is not None
             assert snapshot.position >= 40
@@ -612,14 +592,14 @@ async def one_actor(nursery: trio.Nursery, store: Store, keys: CountedKeys) -> t
     context = Context(
         driver=SlowDriver(store),
         clock=HandClock(),
-        random=CountedRandomness(),
-        keys=keys,
+        random=(random := CountedRandomness()),
+        author=LocalAuthor(keys, random),
         publish=lambda room, facts: None,
     )
     room = RoomId("r_1")
     actor = RoomActor(room, Room(), context, lambda: fold(store, room, Room, Room.restore)[0])
     nursery.start_soon(actor.run)
-    await actor.submit(opening("r_1"), by(owner), Content())
+    await actor.submit(opening("r_1"), by(owner), Draft())
     return actor, owner
 
 
@@ -632,7 +612,7 @@ def test_closing_finishes_what_waits_keeps_a_snapshot_and_refuses_more() -> None
 
             async def post(n: int) -> None:
                 settled = await actor.submit(
-                    c.PostMessage(kind="text", operation="message.send", key=f"k{n}", input=b"i"), by(owner), Content()
+                    c.PostMessage(kind="text", operation="message.send", key=f"k{n}", input=b"i"), by(owner), Draft()
                 )
                 done.append(settled.facts[0].position)
 
@@ -643,7 +623,7 @@ def test_closing_finishes_what_waits_keeps_a_snapshot_and_refuses_more() -> None
             await gather(*(partial(post, n) for n in range(5)), close)
             assert sorted(done) == [4, 5, 6, 7, 8]
             with pytest.raises(ParlerError, match="draining"):
-                await actor.submit(c.PostMessage(kind="text"), by(owner), Content())
+                await actor.submit(c.PostMessage(kind="text"), by(owner), Draft())
         snapshot = store.snapshot(RoomId("r_1"))
         assert snapshot is not None
         assert snapshot.position == store.head(RoomId("r_1")).position
@@ -663,7 +643,7 @@ def test_a_long_room_keeps_a_snapshot_as_it_goes_and_a_failed_one_costs_nobody_a
 
             async def post(n: int) -> None:
                 command = c.PostMessage(kind="text", operation="message.send", key=f"k{n}", input=b"i")
-                await actor.submit(command, by(owner), Content())
+                await actor.submit(command, by(owner), Draft())
 
             for n in range(12):
                 await post(n)
@@ -700,13 +680,13 @@ def test_a_room_with_facts_of_a_newer_parler_is_read_only() -> None:
         context = Context(
             driver=PlugDriver(MemoryStore()),
             clock=HandClock(),
-            random=CountedRandomness(),
-            keys=keys,
+            random=(random := CountedRandomness()),
+            author=LocalAuthor(keys, random),
             publish=lambda room, facts: None,
         )
         actor = RoomActor(RoomId("r_1"), Room(), context, Room, frozen=True)
         with pytest.raises(ParlerError, match="newer_log"):
-            await actor.submit(opening("r_1"), by(owner), Content())
+            await actor.submit(opening("r_1"), by(owner), Draft())
         assert (await actor.quiet()).position == 0
 
     run(main)
