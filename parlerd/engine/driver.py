@@ -25,7 +25,7 @@ from parlerd.store.port import FileStore, Outcome, Store, Write
 T = TypeVar("T")
 Job = Sequence[Write]
 Settle = Callable[[Outcome | None, BaseException | None], None]
-"""Hears what became of a job: its outcome, or why it did not happen."""
+"""Hears what became of a job: its outcome, or why it did not happen; both, where that is not known."""
 
 
 class Driver(Protocol):
@@ -37,7 +37,8 @@ class Driver(Protocol):
         ...
 
     async def commit(self, job: Job) -> Outcome:
-        """Commit a job durably, together with whatever else waits. Raises `StoreError`; then nothing of it happened."""
+        """Commit a job durably, together with whatever else waits. Raises `StoreError`; then nothing of it happened,
+        unless the code is `store_unknown`."""
         ...
 
     def hand_over(self, job: Job, settled: Settle) -> None:

@@ -80,13 +80,11 @@ class Rooms:
         self._nursery.start_soon(self._close_idle)
 
     async def _open_home(self) -> RoomActor[Home]:
-        store = self._context.driver.store
-
-        def load() -> tuple[Home, bool]:
+        def load(store: Store) -> tuple[Home, bool]:
             return fold(store, HOME_ROOM, Home, Home.restore)
 
-        home, frozen = await self._context.driver.read(lambda _: load())
-        return RoomActor(HOME_ROOM, home, self._context, lambda: load()[0], frozen=frozen)
+        home, frozen = await self._context.driver.read(load)
+        return RoomActor(HOME_ROOM, home, self._context, load, frozen=frozen)
 
     async def _run_home(self) -> None:
         """Serve the home room; when its store could not be read, again as soon as it can be."""
@@ -143,8 +141,10 @@ class Rooms:
             self._opening.pop(room).set()
 
     def _start(self, room: RoomId, folded: Room, *, frozen: bool) -> RoomActor[Room]:
-        store = self._context.driver.store
-        actor = RoomActor(room, folded, self._context, lambda: fold(store, room, Room, Room.restore)[0], frozen=frozen)
+        def load(store: Store) -> tuple[Room, bool]:
+            return fold(store, room, Room, Room.restore)
+
+        actor = RoomActor(room, folded, self._context, load, frozen=frozen)
         self._actors[room] = actor
         self._nursery.start_soon(self._run, actor)
         return actor

@@ -105,6 +105,8 @@ class Batch:
     """Commands that are decided together, and what they leave when the batch is committed."""
 
     submissions: list[Submission]
+    again: bool = False
+    """Whether these commands were decided before, over a log that had moved on."""
     facts: list[NewFact] = field(default_factory=list)
     done: dict[Scope, Settled] = field(default_factory=dict)
     """What was done in this batch for each idempotency key."""

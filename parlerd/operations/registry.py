@@ -43,6 +43,7 @@ _STORE = (
     "store_readonly",
     "store_corrupt",
     "store_failed",
+    "store_unknown",
     "stale_position",
     "room_busy",
     "newer_log",

@@ -72,8 +72,7 @@ class MemoryStore:
 
     def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
         with self._lock:
-            pending = _Pending()
-            outcomes = [self._check(job, pending) for job in jobs]
+            outcomes, pending = self._stage(jobs)
             self._commit()
             for part in pending.staged:
                 self._append(part)
@@ -82,6 +81,15 @@ class MemoryStore:
                     for write in job:
                         self._keep(write)
             return outcomes
+
+    def _rehearse(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+        """What `transact` would answer, without doing it."""
+        with self._lock:
+            return self._stage(jobs)[0]
+
+    def _stage(self, jobs: Sequence[Sequence[Write]]) -> tuple[list[Outcome], _Pending]:
+        pending = _Pending()
+        return [self._check(job, pending) for job in jobs], pending
 
     def _commit(self) -> None:
         """Where a store with a disk may fail; nothing was changed yet."""

@@ -189,7 +189,13 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one job of a transaction: committed (`error` None), or rolled back alone."""
+    """What became of one job of a transaction.
+
+    It happened: `error` is None, and `heads` says where it left the logs of its rooms. It did not happen: `error` says
+    why, and the job was rolled back alone. Or that is not known, because the connection broke while the store was
+    committing: `error` is `store_unknown`, `heads` says where the job would leave its rooms, and `has_happened` tells
+    once the store can be read again.
+    """
 
     error: Exception | None = None
     heads: dict[RoomId, Head] = field(default_factory=dict)
@@ -206,7 +212,9 @@ class Store(Protocol):
         """Commit all jobs durably in one transaction, a savepoint each, and say what became of each.
 
         A refused job (say, `stale_position`) fails alone. When the commit itself fails this raises, and no job
-        happened. A job sees what the jobs before it did. Where someone else is writing this waits, for some seconds.
+        happened; when it is not known whether the commit happened, each job that was not refused answers
+        `store_unknown`. A job sees what the jobs before it did. Where someone else is writing this waits, for some
+        seconds.
         """
         ...
 
@@ -337,6 +345,14 @@ class FileStore(Store, Protocol):
         """Do the housekeeping that commits put off, so that nobody waits for it with a commit. Nothing depends on it
         but how large files grow. Called by the thread that writes. Raises nothing."""
         ...
+
+
+def has_happened(store: Store, outcome: Outcome) -> bool:
+    """Whether a job that appends, and whose outcome was not known, happened after all.
+
+    Each fact's digest is over a random salt of its own, so no other writer's facts can lead to the same chain digest.
+    """
+    return all(store.chain_at(room, head.position) == head.chain for room, head in outcome.heads.items())
 
 
 def prior_by_id(store: Store, room: RoomId, actor: AgentId, operation: str, key: str) -> Prior | None:

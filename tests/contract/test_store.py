@@ -35,6 +35,7 @@ from parlerd.store.port import (
     Snapshot,
     Store,
     Write,
+    has_happened,
 )
 from parlerd.store.sqlite import SqliteStore
 from tests.support.facts import (
@@ -926,6 +927,21 @@ def test_a_failed_commit_raises_its_code_and_no_job_happened() -> None:
     assert (store.head(ROOM).position, store.cursor(ROOM, ANN), store.leases()) == (1, Cursor(), [])
     _do(store, append(message(2)))
     assert store.seq_at(ROOM, everything(ANN), Position(2)) == 1
+
+
+@pytest.mark.parametrize("happened", [True, False])
+def test_an_answer_that_was_lost_says_so_and_the_chain_tells_whether_it_happened(happened: bool) -> None:
+    store = FaultyStore()
+    _do(store, append(opened()))
+    store.lose_next_answer(happened=happened)
+    lost, refused = store.transact([[append(message(2))], [append(message(9))]])
+    assert (_code(lost.error), _code(refused.error)) == ("store_unknown", "stale_position")
+    assert has_happened(store, lost) is happened
+    assert store.head(ROOM).position == (2 if happened else 1)
+    # Facts of another writer at the same place, equal ones even, are not taken for ours.
+    if not happened:
+        _do(store, append(message(2)))
+        assert not has_happened(store, lost)
 
 
 _LEASE = Lease("w", ANN, "host", "/repo", 0, Millis(1))

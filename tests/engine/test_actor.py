@@ -6,10 +6,12 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
+import msgspec
 import pytest
 import trio
 
 from parlerd.core import commands as c
+from parlerd.core import events as e
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import By, Position, RoomId
 from parlerd.core.room import Room
@@ -26,7 +28,6 @@ from tests.support.engine import (
     CountedRandomness,
     HandClock,
     Party,
-    PlugDriver,
     Served,
     SlowDriver,
     World,
@@ -563,6 +564,123 @@ async def memory_equals_store(served: Served) -> bool:
     return True
 
 
+# -- a batch whose log moved on, or whose answer was lost ----------------------------------------------------
+
+
+def test_a_batch_that_finds_the_log_moved_on_is_decided_again_and_its_callers_hear_nothing_of_it() -> None:
+    async def main() -> None:
+        store = FaultyStore()
+        async with engine_world(store=store, driver=SlowDriver) as served:
+            alice, bob = await served.room("alice", "bob")
+            before = await everything(bob)
+            store.refuse_next_appends()
+            answers = await errors(
+                partial(alice.send, "one", key="k1"),
+                partial(bob.send, "to nobody", to=("ghost",)),
+                partial(bob.send, "two"),
+                partial(alice.send, "another one", key="k1"),
+            )
+            assert answers == ["", "no_such_agent", "", "idempotency_conflict"]
+            assert (await alice.send("one", key="k1")).replayed
+            assert await everything(bob) == [*before, "one", "two"]
+            assert await memory_equals_store(served)
+            assert (await bob.send("three")).seq == 4
+
+    run(main)
+
+
+def test_a_batch_that_finds_the_log_moved_on_twice_gives_up_with_an_error_that_may_be_retried() -> None:
+    async def main() -> None:
+        store = FaultyStore()
+        async with engine_world(store=store, driver=SlowDriver) as served:
+            alice, bob = await served.room("alice", "bob")
+            before = await everything(bob)
+            store.refuse_next_appends(2)
+            error = await alice.refused("message.send", t.Send(text="one", key="k1"))
+            assert (error.code, error.spec.retryable) == ("stale_position", True)
+            assert not (await alice.send("one", key="k1")).replayed
+            assert await everything(bob) == [*before, "one"]
+            assert await memory_equals_store(served)
+
+    run(main)
+
+
+def test_a_room_that_another_writer_moved_on_is_decided_over_what_that_one_wrote() -> None:
+    async def main() -> None:
+        store = MemoryStore()
+        told: list[Position] = []
+        async with trio.open_nursery() as nursery:
+            keys = CountedKeys()
+            actor, owner = await one_actor(nursery, store, keys, told=told)
+            other = second_actor(nursery, store, keys)
+            message = c.PostMessage(kind="text", operation="message.send", key="k1", input=b"i")
+            theirs = await other.submit(message, by(owner), Draft())
+            told.clear()
+            # The same request, sent to both: the one that came late is a replay of the other's.
+            late = actor.place(message, by(owner), Draft())
+            new = actor.place(msgspec.structs.replace(message, key="k2"), by(owner), Draft())
+            async with trio.open_nursery() as callers:
+                callers.start_soon(late.result)
+                callers.start_soon(new.result)
+                callers.start_soon(actor.quiet)
+            assert late.outcome().decision.replay == theirs.facts[0].position
+            (fact,) = new.outcome().facts
+            assert isinstance(fact.event, e.MessagePosted)
+            assert (fact.position, fact.event.counter) == (theirs.facts[0].position + 1, 2)
+            # Who waits here hears of the other's fact as well.
+            assert told == [theirs.facts[0].position, fact.position]
+            assert actor.aggregate.state == fold(store, RoomId("r_1"), Room, Room.restore)[0].state
+            actor.close()
+            other.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize("happened", [True, False])
+def test_when_a_commits_answer_is_lost_the_log_tells_and_nothing_is_done_twice(happened: bool) -> None:
+    async def main() -> None:
+        store = FaultyStore()
+        async with engine_world(store=store, driver=SlowDriver) as served:
+            alice, bob = await served.room("alice", "bob")
+            before = await everything(bob)
+            store.lose_next_answer(happened=happened)
+            page: list[str] = []
+
+            async def wait() -> None:
+                page.extend(texts(await bob.recv(wait=20)))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wait)
+                await settle()
+                answers = await errors(partial(alice.send, "one", key="k1"))
+                assert answers == ([""] if happened else ["store_failed"])
+                assert await memory_equals_store(served)
+                again = await alice.send("one", key="k1")
+                assert again.replayed is happened
+            assert page == ["one"]
+            assert await everything(bob) == [*before, "one"]
+            assert await memory_equals_store(served)
+
+    run(main)
+
+
+def test_while_nobody_can_tell_whether_a_commit_happened_its_callers_are_told_just_that() -> None:
+    async def main() -> None:
+        store = FaultyStore()
+        async with engine_world(store=store, driver=SlowDriver) as served:
+            alice, bob = await served.room("alice", "bob")
+            before = await everything(bob)
+            store.lose_next_answer(happened=True)
+            store.unreadable = "store_failed"
+            error = await alice.refused("message.send", t.Send(text="one", key="k1"))
+            assert (error.code, error.spec.retryable) == ("store_unknown", True)
+            store.unreadable = None
+            assert (await alice.send("one", key="k1")).replayed
+            assert await everything(bob) == [*before, "one"]
+
+    run(main)
+
+
 # -- a single actor ----------------------------------------------------------------------------------------
 
 
@@ -587,20 +705,40 @@ def opening(room: str) -> c.OpenRoom:
     )
 
 
-async def one_actor(nursery: trio.Nursery, store: Store, keys: CountedKeys) -> tuple[RoomActor[Room], str]:
-    owner = keys.create_agent()
-    context = Context(
+def context_of(store: Store, keys: CountedKeys, told: list[Position]) -> Context:
+    random = CountedRandomness()
+    return Context(
         driver=SlowDriver(store),
         clock=HandClock(),
-        random=(random := CountedRandomness()),
+        random=random,
         author=LocalAuthor(keys, random),
-        publish=lambda room, facts: None,
+        publish=lambda room, facts: told.extend(header.position for header in facts),
     )
+
+
+async def one_actor(
+    nursery: trio.Nursery, store: Store, keys: CountedKeys, *, told: list[Position] | None = None
+) -> tuple[RoomActor[Room], str]:
+    """A room and its owner; `told` gathers the positions of the facts that it publishes."""
+    owner = keys.create_agent()
+    context = context_of(store, keys, [] if told is None else told)
     room = RoomId("r_1")
-    actor = RoomActor(room, Room(), context, lambda: fold(store, room, Room, Room.restore)[0])
+    actor = RoomActor(room, Room(), context, lambda store: fold(store, room, Room, Room.restore))
     nursery.start_soon(actor.run)
     await actor.submit(opening("r_1"), by(owner), Draft())
     return actor, owner
+
+
+def second_actor(nursery: trio.Nursery, store: Store, keys: CountedKeys) -> RoomActor[Room]:
+    """Another writer of the same room, as it stands in the store now."""
+    room = RoomId("r_1")
+    folded, _ = fold(store, room, Room, Room.restore)
+    context = context_of(store, keys, [])
+    for _ in range(50):
+        context.random.new("m")  # its ids are others than the first writer's
+    actor = RoomActor(room, folded, context, lambda store: fold(store, room, Room, Room.restore))
+    nursery.start_soon(actor.run)
+    return actor
 
 
 def test_closing_finishes_what_waits_keeps_a_snapshot_and_refuses_more() -> None:
@@ -677,14 +815,8 @@ def test_a_room_with_facts_of_a_newer_parler_is_read_only() -> None:
     async def main() -> None:
         keys = CountedKeys()
         owner = keys.create_agent()
-        context = Context(
-            driver=PlugDriver(MemoryStore()),
-            clock=HandClock(),
-            random=(random := CountedRandomness()),
-            author=LocalAuthor(keys, random),
-            publish=lambda room, facts: None,
-        )
-        actor = RoomActor(RoomId("r_1"), Room(), context, Room, frozen=True)
+        context = context_of(MemoryStore(), keys, [])
+        actor = RoomActor(RoomId("r_1"), Room(), context, lambda store: (Room(), True), frozen=True)
         with pytest.raises(ParlerError, match="newer_log"):
             await actor.submit(opening("r_1"), by(owner), Draft())
         assert (await actor.quiet()).position == 0

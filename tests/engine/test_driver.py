@@ -15,7 +15,7 @@ from parlerd.core.model import Position, RoomId
 from parlerd.engine.driver import Driver, InlineDriver, ThreadDriver
 from parlerd.engine.turns import LIGHT_BYTES, LIGHT_FACTS
 from parlerd.store.memory import MemoryStore
-from parlerd.store.port import MoveCursor, NewFact, Outcome, PutSnapshot, Store, Write
+from parlerd.store.port import MoveCursor, NewFact, Outcome, PutSnapshot, Store, Write, has_happened
 from tests.support import facts as f
 from tests.support.faulty_store import FaultyStore
 
@@ -116,6 +116,26 @@ def test_a_refused_job_is_the_error_of_its_own_caller(drive: Drive) -> None:
         assert error.value.code == "stale_position"
         await driver.commit([f.append(f.message(3))])
         assert store.head(f.ROOM).position == 3
+
+    drive(scenario)
+
+
+@pytest.mark.parametrize("happened", [True, False])
+def test_a_job_whose_answer_was_lost_is_an_error_and_says_where_it_would_have_led(drive: Drive, happened: bool) -> None:
+    async def scenario(driver: Driver, store: FaultyStore) -> None:
+        heard: list[tuple[Outcome | None, BaseException | None]] = []
+        store.lose_next_answer(happened=happened)
+        driver.hand_over(opening(), lambda outcome, error: heard.append((outcome, error)))
+        await trio.testing.wait_all_tasks_blocked()
+        ((outcome, error),) = heard
+        assert isinstance(error, StoreError)
+        assert error.code == "store_unknown"
+        assert outcome is not None
+        assert outcome.heads[f.ROOM].position == 2
+        assert has_happened(store, outcome) is happened
+        store.lose_next_answer(happened=happened)
+        with pytest.raises(StoreError, match="store_unknown"):
+            await driver.commit([MoveCursor(f.ROOM, f.ANN, Position(1))])
 
     drive(scenario)
 
