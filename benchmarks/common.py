@@ -357,7 +357,7 @@ def room_of(made: DemoHome, *members: str) -> str:
         room: str = opened.room
     for member in members[1:]:
         with Connection(made, as_name=member) as joiner:
-            joined = joiner.call("session.join", t.JoinSession(key=opened.key))
+            joined = joiner.call("session.join", t.JoinSession(session_key=opened.session_key))
             assert joined.status == "joined", joined.status
             joiner.call("message.commit", t.Commit(room=room, cursor=joined.cursor))
     return room

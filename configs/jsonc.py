@@ -18,7 +18,6 @@ from typing import Any, Final
 
 from configs.edit import (
     MAX_DEPTH,
-    Path,
     Rules,
     Splice,
     indentation,
@@ -26,6 +25,7 @@ from configs.edit import (
     refuse,
     refuse_twice,
 )
+from configs.model import KeyPath
 
 _STRING: Final = r'"[^"\\]*(?:\\.[^"\\]*)*"'
 _TOKEN: Final = re.compile(_STRING + r'|//[^\n\r]*|/\*.*?\*/|[\[\]{}]|["/]', re.DOTALL)
@@ -40,7 +40,7 @@ _MOST_DIGITS: Final = 4000
 
 
 def parse(text: str, rules: Rules) -> Text:
-    """A text without byte order mark, read by a host's rules. Raises `Refused`."""
+    """A text without byte order mark, read by a host's rules. Raises `EditRefused`."""
     comments = _scan(text, rules)
     bare = _blanked(text, comments)
     commas: list[int] = []
@@ -71,7 +71,7 @@ def parse(text: str, rules: Rules) -> Text:
 
 
 def _scan(text: str, rules: Rules) -> list[tuple[int, int]]:
-    """Where comments stand. Raises `Refused` for those that the host does not take, and for too many levels."""
+    """Where comments stand. Raises `EditRefused` for those that the host does not take, and for too many levels."""
     comments = []
     depth = 0
     for match in _TOKEN.finditer(text):
@@ -193,7 +193,7 @@ class Text:
     def comments(self) -> list[tuple[int, int]]:
         return self._comments
 
-    def place(self, path: Path) -> None:
+    def place(self, path: KeyPath) -> None:
         if not self.has_root:
             return
         box: _Box | None = self._box(_space(self.bare, 0))
@@ -205,7 +205,7 @@ class Text:
                 refuse_twice(self.text, found[0].start, found[1].start)
             box = self._box(found[0].value) if found and self.bare[found[0].value] == "{" else None
 
-    def set(self, path: Path, value: Any) -> list[Splice]:
+    def set(self, path: KeyPath, value: Any) -> list[Splice]:
         if not self.has_root:
             return self._begin(path, value)
         boxes, items = self._way(path)
@@ -216,11 +216,11 @@ class Text:
             return [Splice(item.value, item.end, rendered)]
         return self._insert(boxes[-1], path[len(items)], _nested(path[len(items) + 1 :], value))
 
-    def unset(self, path: Path, levels: int) -> list[Splice]:
+    def unset(self, path: KeyPath, levels: int) -> list[Splice]:
         boxes, items = self._way(path)
         return self._remove(boxes, items, levels)
 
-    def add(self, path: Path, value: Any) -> list[Splice]:
+    def add(self, path: KeyPath, value: Any) -> list[Splice]:
         if not self.has_root:
             return self._begin(path, [value])
         _, items = self._way(path)
@@ -228,14 +228,14 @@ class Text:
             return self.set(path, [value])
         return self._insert(self._box(items[-1].value), None, value)
 
-    def drop(self, path: Path, index: int, levels: int) -> list[Splice]:
+    def drop(self, path: KeyPath, index: int, levels: int) -> list[Splice]:
         boxes, items = self._way(path)
         elements = self._box(items[-1].value)
         return self._remove([*boxes, elements], [*items, elements.items[index]], levels)
 
     # -- where things stand ----------------------------------------------------------------------------------------
 
-    def _way(self, path: Path) -> tuple[list[_Box], list[_Item]]:
+    def _way(self, path: KeyPath) -> tuple[list[_Box], list[_Item]]:
         """The objects that lead to a path and the members in them, as far as they are there."""
         boxes = [self._box(_space(self.bare, 0))]
         items: list[_Item] = []
@@ -327,7 +327,7 @@ class Text:
 
     # -- the splices -----------------------------------------------------------------------------------------------
 
-    def _begin(self, path: Path, value: Any) -> list[Splice]:
+    def _begin(self, path: KeyPath, value: Any) -> list[Splice]:
         """A first object, behind whatever comments there are."""
         text, end = self.text, line_break(self.text)
         rendered = self._render(_nested(path, value), "", self._unit(None), commas=False)
@@ -399,7 +399,7 @@ class Text:
         return [Splice(before.start() if before else start, end)]
 
 
-def _nested(path: Path, value: Any) -> Any:
+def _nested(path: KeyPath, value: Any) -> Any:
     for key in reversed(path):
         value = {key: value}
     return value

@@ -23,15 +23,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Generic, TypeVar
 
 from configs.detect import Place
 from configs.disk import DISK, Content, Disk, locked, make_private
-from configs.document import MAX_BYTES, Refused
+from configs.document import MAX_BYTES, EditRefused
 from configs.guard import Untouched, refuse_foreign_home, refuse_others, refuse_read_only, resolve, untouched
 from configs.ledger import Ledger
 
-__all__ = ["Untouched", "Written", "difference", "digest", "remove_folders", "rewrite"]
+__all__ = ["Edited", "Untouched", "Written", "difference", "digest", "remove_folders", "rewrite"]
 
 TRIES: Final = 5
 """How often a file is read and written anew because somebody else wrote it meanwhile."""
@@ -44,15 +44,31 @@ KEPT: Final = 5
 """Backups of one file; those that the ledger refers to are kept beyond them."""
 MAX_DIFF_LINES: Final = 2000
 
-Edit = Callable[[bytes], bytes | None]
-"""The new content of a file from its old; nothing of a missing one; `None` deletes it."""
+About = TypeVar("About")
+"""What an edit has to say of itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edited(Generic[About]):
+    """What an edit makes of a file. `data` is the new content, `None` deletes the file. `about` is what the edit found
+    and did, for whoever asked for the edit."""
+
+    data: bytes | None
+    about: About
+
+
+Edit = Callable[[bytes], Edited[About]]
+"""An edit gives the new content of a file from the old, which is empty of a missing one. It is called for each content
+that is met in the file, so what it found is in its result and nowhere else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
+class Written(Generic[About]):
     """What became of one file. `path` is the real one; `before` is `None` when there was none; `folders` are those that
-    were made for it, the outermost first; `erased` says that it is gone."""
+    were made for it, the outermost first; `erased` says that it is gone. `about` is that of the edit that was written,
+    or that found nothing to do."""
 
+    about: About
     path: Path
     changed: bool
     before: bytes | None
@@ -66,20 +82,20 @@ class Written:
 
 def rewrite(
     path: Path,
-    edit: Edit,
+    edit: Edit[About],
     *,
     place: Place,
     host_id: str,
     mode: int,
     dry_run: bool = False,
-    about_to: Callable[[Written], None] | None = None,
+    about_to: Callable[[Written[About]], None] | None = None,
     disk: Disk = DISK,
-) -> Written:
+) -> Written[About]:
     """Change one file by `edit`, which may be called several times; `mode` is for a file that is made.
 
-    `about_to` is called just before the file changes, with what will then be true: what is to be remembered of it is
-    then known whenever the program dies. Raises `Untouched`, and whatever `edit` and `about_to` raise; the file is then
-    as it was.
+    `about_to` is called just before the file changes, with what will be true after the change: whenever the program
+    dies, what is to be remembered of the change is then on the disk. Raises `Untouched`, and whatever `edit` and
+    `about_to` raise; the file is then as it was.
     """
     try:
         refuse_foreign_home(place, disk)
@@ -110,7 +126,7 @@ def digest(data: bytes) -> str:
     return sha256(data).hexdigest()
 
 
-def difference(written: Written) -> str:
+def difference(written: Written[Any]) -> str:
     """A unified diff without lines around it: those are the person's, and may hold what must not be shown."""
     if not written.changed:
         return ""
@@ -168,16 +184,16 @@ class _File:
                 raise _busy(self._named) from error
             yield
 
-    def planned(self, edit: Edit) -> Written:
+    def planned(self, edit: Edit[About]) -> Written[About]:
         """What an attempt would do. Writes nothing."""
-        before, after = self._edited(edit)
-        written = self._as_it_will_be(before, after)
+        before, edited = self._edited(edit)
+        written = self._as_it_will_be(before, edited)
         return self._permitted(written, before)
 
-    def attempt(self, edit: Edit, about_to: Callable[[Written], None] | None) -> Written | None:
+    def attempt(self, edit: Edit[About], about_to: Callable[[Written[About]], None] | None) -> Written[About] | None:
         """Do it; `None` when somebody else wrote meanwhile, and it is to be done anew."""
-        before, after = self._edited(edit)
-        written = self._permitted(self._as_it_will_be(before, after), before)
+        before, edited = self._edited(edit)
+        written = self._permitted(self._as_it_will_be(before, edited), before)
         if not written.changed:
             return written
         if before is not None:
@@ -187,7 +203,7 @@ class _File:
         try:
             if about_to is not None:
                 about_to(written)
-            done = self._erase(before) if after is None and before is not None else self._write(written, before)
+            done = self._erase(before) if written.erased and before is not None else self._write(written, before)
         except BaseException:
             remove_folders(written.folders, self._disk)
             raise
@@ -218,7 +234,7 @@ class _File:
 
     # -- reading -----------------------------------------------------------------------------------------------
 
-    def _edited(self, edit: Edit) -> tuple[Content | None, bytes | None]:
+    def _edited(self, edit: Edit[About]) -> tuple[Content | None, Edited[About]]:
         """The content as it is and as it is to be. A file that somebody is writing right now is given time."""
         for tries_left in reversed(range(TRIES)):
             before = self._disk.read(self._target, MAX_BYTES)
@@ -229,7 +245,7 @@ class _File:
                 continue
             try:
                 return before, edit(b"" if before is None else before.data)
-            except Refused:
+            except EditRefused:
                 if settled:
                     raise
             self._disk.pause(SETTLE_S)
@@ -238,9 +254,10 @@ class _File:
     def _is_fresh(self, content: Content) -> bool:
         return 0 <= self._disk.now() - content.about.st_mtime < FRESH_S
 
-    def _as_it_will_be(self, before: Content | None, after: bytes | None) -> Written:
-        old = None if before is None else before.data
+    def _as_it_will_be(self, before: Content | None, edited: Edited[About]) -> Written[About]:
+        old, after = None if before is None else before.data, edited.data
         return Written(
+            about=edited.about,
             path=self._target,
             changed=(after or b"") != (old or b"") or (after is None and old is not None),
             before=old,
@@ -251,7 +268,7 @@ class _File:
 
     # -- may we? -----------------------------------------------------------------------------------------------
 
-    def _permitted(self, written: Written, before: Content | None) -> Written:
+    def _permitted(self, written: Written[About], before: Content | None) -> Written[About]:
         """Raise `Untouched` when this file is not to be written; with notes when it could be said but need not stop."""
         if not written.changed:
             try:
@@ -310,7 +327,7 @@ class _File:
                 self._disk.make_folder(folder)
                 self._made.append(folder)
 
-    def _write(self, written: Written, before: Content | None) -> bool:
+    def _write(self, written: Written[Any], before: Content | None) -> bool:
         """Whether the new content stands; False when somebody else wrote meanwhile, whose content stands then."""
         disk = self._disk
         try:
@@ -403,7 +420,7 @@ class _File:
         disk.unlink(self._old)
         return True
 
-    def _stands(self, written: Written, edit: Edit) -> bool:
+    def _stands(self, written: Written[Any], edit: Edit[Any]) -> bool:
         """Whether what was written is there, or what somebody wrote since leaves nothing to do."""
         try:
             self._disk.sync_folder(self._target.parent)
@@ -415,8 +432,8 @@ class _File:
         if found.data == written.after:
             return True
         try:
-            return edit(found.data) == found.data
-        except Refused:
+            return edit(found.data).data == found.data
+        except EditRefused:
             return False
 
 

@@ -33,8 +33,10 @@ import trio
 if TYPE_CHECKING:
     from watchfiles._rust_notify import RustNotify
 
-    from configs.connect import Drift, Outcome, Place
+    from configs.detect import Place
+    from configs.drift import Drift
     from configs.model import Host
+    from configs.outcome import Outcome
     from parlerd.paths import Home
 
 log = logging.getLogger("parlerd.hosts")
@@ -266,14 +268,14 @@ class HostFiles:
     def paths(self) -> list[Path]:
         if not (self._home.connect / "ledger.json").exists():
             return []
-        from configs.connect import watched
+        from configs.drift import watched
         from configs.ledger import Ledger
 
         found = watched(self._place())
         return [*found, Ledger(self._home).file] if found else []
 
     def drift(self) -> list[Drift]:
-        from configs.connect import drift
+        from configs.drift import drift
 
         return drift(self._place())
 

@@ -37,7 +37,7 @@ from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import Millis, Position, RoomId
 from parlerd.engine.callers import NOTHING, Caller, Said, Told
 from parlerd.operations import types as t
-from parlerd.operations.tools import TOOLS, AskApproval, Meaning, Tool, resolve
+from parlerd.operations.tools import TOOLS, Meaning, Tool, resolve
 from parlerd.operations.traits import UNMEASURED, HostTraits
 
 log = logging.getLogger("parlerd.mcp")
@@ -176,7 +176,11 @@ class Window:
                 raise Refused("busy", limit=MAX_CALLS)
             meaning = resolve(tool, arguments)
             meaning, replay = self._with_key(request, tool, arguments, meaning)
-            key = getattr(meaning.params, "key", None) or "" if meaning.operation.needs_key else ""
+            key = (
+                getattr(meaning.params, "idempotency_key", None) or ""
+                if meaning.operation.needs_idempotency_key
+                else ""
+            )
             await self._begin(replay)
             longest_ms = self.longest_wait_ms(progress=progress)
             self.scribe.wait_s = longest_ms // 1000
@@ -249,10 +253,10 @@ class Window:
         """The answer to a call, and what of the news it says itself."""
         scribe = self.scribe
         params = meaning.params
-        if isinstance(params, AskApproval):
+        if isinstance(params, t.AskApproval):
             decided = await approve.ask(self.engine, self.caller, params, form)
             return scribe.write(decided), Said(frozenset({"knock", "people"}), decided.room)
-        if not meaning.operation.waits and not meaning.operation.needs_key:
+        if not meaning.operation.waits and not meaning.operation.needs_idempotency_key:
             result = await self._call(meaning.operation.name, params)
             return scribe.write(result), _LISTED.get(type(result), NOTHING)
         answer = self._unwritten[request] = self._stand()
@@ -450,13 +454,15 @@ class Window:
         if trio.current_time() > self._lost_until:
             self._lost.clear()
         lost = self._lost.pop(_input(tool.name, arguments), None)
-        if not meaning.operation.needs_key:
+        if not meaning.operation.needs_idempotency_key:
             return meaning, lost is not None
-        key = getattr(meaning.params, "key", None)
+        key = getattr(meaning.params, "idempotency_key", None)
         if key is None:
             replay = lost is not None
             key = lost if lost is not None else self._fresh_key(request)
-        return msgspec.structs.replace(meaning, params=msgspec.structs.replace(meaning.params, key=key)), replay
+        return msgspec.structs.replace(
+            meaning, params=msgspec.structs.replace(meaning.params, idempotency_key=key)
+        ), replay
 
     def _fresh_key(self, request: RequestId) -> str:
         key = idempotency_key(self.caller.window or self.caller.session, request)
@@ -491,7 +497,7 @@ class Window:
             if not self._key:
                 return
             try:
-                await self._call("session.join", t.JoinSession(key=self._key, limit=0))
+                await self._call("session.join", t.JoinSession(session_key=self._key, limit=0))
                 self._key = ""
             except ParlerError as error:
                 if not error.spec.retryable:

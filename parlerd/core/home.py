@@ -61,7 +61,7 @@ def conversation_key(host: str, conversation: str, place: int) -> str:
     return f"{host} {place} {conversation}"
 
 
-class Home:
+class HomeRoom:
     """The home room's rules over its folded state."""
 
     fold_version: int = FOLD_VERSION
@@ -110,7 +110,7 @@ class Home:
         return msgspec.msgpack.encode(self.state)
 
     @classmethod
-    def restore(cls, data: bytes) -> Home:
+    def restore(cls, data: bytes) -> HomeRoom:
         """The home that `snapshot` kept. Raises `msgspec.DecodeError` for anything else."""
         return cls(msgspec.msgpack.decode(data, type=HomeState))
 

@@ -1,8 +1,9 @@
 """How one command of a batch is decided: what it needs of the past, what the rules say, and the facts that come of it.
 
-The rules are the aggregate's (`Room`, `Home`), which knows neither clock nor store: this module brings the room's time,
-an earlier use of the command's idempotency key, and the message that is replied to, and puts what was decided into
-facts that can be stored. Above: `actor`, which makes batches and commits them. Below: `authors`, for a message's words.
+The rules are the aggregate's (`Room`, `HomeRoom`), which knows neither clock nor store: this module brings the room's
+time, an earlier use of the command's idempotency key, and the message that is replied to, and puts what was decided
+into facts that can be stored. Above: `actor`, which makes batches and commits them. Below: `authors`, which writes a
+message's words.
 Invariant: a command that is refused leaves nothing in memory or in its batch.
 """
 
@@ -27,7 +28,7 @@ from parlerd.store.port import MarkDelivery, NewFact
 
 
 class Aggregate(Protocol):
-    """What is folded from a log and decides over it: `Room` or `Home`."""
+    """What is folded from a log and decides over it: `Room` or `HomeRoom`."""
 
     fold_version: int
 
@@ -81,17 +82,17 @@ class Decider:
         A refusal is the submission's alone. Raises what leaves the memory in doubt: a fault of the store or of ours.
         """
         command, by = submission.command, submission.by
-        scope = (by.actor, command.operation, command.key or "")
+        scope = (by.actor, command.operation, command.idempotency_key or "")
         try:
-            if command.key is not None and not (isinstance(command, c.PostMessage) and command.fresh):
+            if command.idempotency_key is not None and not (isinstance(command, c.PostMessage) and command.fresh):
                 earlier = batch.done.get(scope)
                 if earlier is not None:
                     # The same request twice before a commit: the second is the first's replay, or a conflict.
                     if earlier.facts[0].input != command.input:
-                        raise Refused("idempotency_conflict", key=command.key)
+                        raise Refused("idempotency_conflict", key=command.idempotency_key)
                     submission.settled = Settled(Decision(replay=earlier.facts[0].position), earlier.facts, earlier.seq)
                     return
-                prior = self._driver.store.prior(self._room, by.actor, command.operation, command.key)
+                prior = self._driver.store.prior(self._room, by.actor, command.operation, command.idempotency_key)
                 if prior is not None:
                     command = msgspec.structs.replace(command, prior=prior)
             if isinstance(command, c.PostMessage) and command.reply_to is not None:
@@ -124,7 +125,7 @@ class Decider:
                     mark = MarkDelivery(self._room, by.actor, "acted", upto=upto, at=now, after=Position(upto - 1))
                     batch.acted.append(mark)
         submission.settled = Settled(decision, tuple(headers), decision.seq)
-        if command.key is not None and headers:
+        if command.idempotency_key is not None and headers:
             batch.done[scope] = submission.settled
 
     def _reply_target(self, message: MessageId, batch: Batch) -> ReplyTarget | None:
@@ -163,7 +164,7 @@ class Decider:
         signature: bytes | None = None
         digest: bytes | None = None
         if isinstance(event, e.MessagePosted) and isinstance(words, Draft):
-            place = Place(self._room, command.key or "", by.actor, decision.previous, now)
+            place = Place(self._room, command.idempotency_key or "", by.actor, decision.previous, now)
             body, signature, verified = self._author.seal(words, event, place)
             digest = hashlib.sha256(body).digest()
             event = msgspec.structs.replace(event, envelope=digest, verified=verified)
@@ -177,7 +178,7 @@ class Decider:
             authority=decision.authority,
             event=event,
             operation=command.operation if first else "",
-            key=command.key if first else None,
+            key=command.idempotency_key if first else None,
             input=command.input if first else None,
             body=digest,
         )

@@ -174,7 +174,7 @@ class Engine:
         """A decision a person made in this host's form, proved by the joiner's code."""
         return await self._sessions.decide_by_form(caller, params, admit=admit)
 
-    async def find_request(self, params: t.DecideJoin, caller: Caller) -> tuple[t.Request, bool]:
+    async def find_request(self, params: t.DecideJoin, caller: Caller) -> tuple[t.RequestInfo, bool]:
         """The request a form would be about, and whether the room lets its owner decide without one."""
         return await self._sessions.find(caller, params)
 

@@ -54,7 +54,7 @@ def input_digest(params: t.Params) -> bytes:
     fields = {
         name: value
         for name in params.__struct_fields__
-        if name != "key" and (value := getattr(params, name)) is not None
+        if name != "idempotency_key" and (value := getattr(params, name)) is not None
     }
     try:
         return hashlib.sha256(msgspec.msgpack.encode(fields, order="sorted")).digest()
@@ -176,7 +176,7 @@ class Messaging:
             parts.append(DataPart(params.data))
         command = c.PostMessage(
             operation="message.send",
-            key=params.key,
+            idempotency_key=params.idempotency_key,
             input=input_digest(params),
             kind=params.kind,
             to=params.to,
@@ -207,7 +207,7 @@ class Messaging:
         actor, room = await self._desk.room_of(me, params.room)
         command = c.PostMessage(
             operation="handoff.give",
-            key=params.key,
+            idempotency_key=params.idempotency_key,
             input=input_digest(params),
             kind="handoff",
             taker=target,
@@ -222,7 +222,7 @@ class Messaging:
             name=room.state.name,
             for_=named or None,
             replayed=sent.replayed,
-            key=sent.key,
+            idempotency_key=sent.idempotency_key,
             seq=sent.seq,
             others=sum(member.present and member.agent != me.id for member in room.state.members.values()),
         )
@@ -238,17 +238,17 @@ class Messaging:
     ) -> Posting:
         """Put a message of so many bytes in the room's line. The key travels with a failure too, so that a retry can be
         the same request: its author's, or else one that is drawn here."""
-        if command.key is None:
+        if command.idempotency_key is None:
             id = MessageId(self._desk.random.new("m"))
-            command = msgspec.structs.replace(command, id=id, key=drawn_key(id), fresh=True)
-        elif command.key in caller.fresh:
+            command = msgspec.structs.replace(command, id=id, idempotency_key=drawn_key(id), fresh=True)
+        elif command.idempotency_key in caller.fresh:
             command = msgspec.structs.replace(command, fresh=True)
         try:
             self._desk.quotas.take(me.id, bytes=size)
             draft = Draft(parts=parts, seen=self._reading.seen(actor.room, me.id))
             submission = actor.place(command, self._desk.by(caller, me), draft)
         except ParlerError as error:
-            error.details.setdefault("key", command.key)
+            error.details.setdefault("key", command.idempotency_key)
             raise
         return Posting(self, me, actor, submission)
 
@@ -259,7 +259,7 @@ class Messaging:
             settled = posting.submission.outcome()
             header = self._committed(actor, settled)
         except ParlerError as error:
-            error.details.setdefault("key", command.key)
+            error.details.setdefault("key", command.idempotency_key)
             raise
         event = header.event
         assert isinstance(event, e.MessagePosted)
@@ -272,7 +272,7 @@ class Messaging:
             seq=seq,
             at=header.at,
             replayed=settled.decision.replay is not None,
-            key=command.key or "",
+            idempotency_key=command.idempotency_key or "",
             name=actor.aggregate.state.name,
             readers=None
             if event.visibility is None

@@ -36,7 +36,7 @@ MAX_REMEMBERED: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class ContextPage:
     """What a reader comes up with who has more behind it than one page holds: perhaps the recap, then the newest.
 
     `spans` are the (after, upto] positions that are shown, `end` is where acknowledging it leaves the reader: past the
@@ -109,7 +109,7 @@ class Reading:
         limit: int,
         fits: Fitting | None,
         skip_own: bool = False,
-    ) -> Context:
+    ) -> ContextPage:
         """The recap, if it follows `after`, and the newest messages, as many as `limit` and the surface allow. `stood`
         is where the room was when nothing of it was on its way to the store."""
         state = room.state
@@ -124,7 +124,7 @@ class Reading:
             recap = (await self.page(room, view, opening, limit=1, max_bytes=1024, skip_own=False)).messages
         first = recap[0].seq + 1 if recap else self.seq_at(room, view, after) + 1
         if not newest:
-            return Context(
+            return ContextPage(
                 self.render(state, reader, recap),
                 [(after, max(tail.end, stood))],
                 max(tail.end, stood),
@@ -137,7 +137,7 @@ class Reading:
         if recap and not kept:
             at = recap[0].header.position
             page = Page(recap, at, recap[0].seq, self._desk.driver.store.chain_at(state.room, at), more=True)
-            return Context(head, [(Position(at - 1), at)], at, recap[0].seq, page)
+            return ContextPage(head, [(Position(at - 1), at)], at, recap[0].seq, page)
         newest, rest = newest[len(newest) - kept :], rest[len(rest) - kept :]
         # Every position up to here is shown, is in the gap that is stated, or holds no message for this reader.
         end = max(tail.end, stood)
@@ -146,7 +146,7 @@ class Reading:
         if gap > 0:
             spans = [(Position(m.header.position - 1), m.header.position) for m in recap]
             spans.append((Position(newest[0].header.position - 1), end))
-        return Context(
+        return ContextPage(
             [*head, *rest],
             spans,
             end,

@@ -10,7 +10,7 @@ import msgspec
 import trio
 
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.home import Home
+from parlerd.core.home import HomeRoom
 from parlerd.core.model import HOME_ROOM, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.actor import Context, RoomActor
@@ -68,7 +68,7 @@ class Rooms:
         self._actors: dict[RoomId, RoomActor[Room]] = {}
         self._opening: dict[RoomId, trio.Event] = {}
         self._closed = trio.Event()
-        self.home: RoomActor[Home]
+        self.home: RoomActor[HomeRoom]
 
     def __len__(self) -> int:
         return len(self._actors)
@@ -79,9 +79,9 @@ class Rooms:
         self._nursery.start_soon(self._run_home)
         self._nursery.start_soon(self._close_idle)
 
-    async def _open_home(self) -> RoomActor[Home]:
-        def load(store: Store) -> tuple[Home, bool]:
-            return fold(store, HOME_ROOM, Home, Home.restore)
+    async def _open_home(self) -> RoomActor[HomeRoom]:
+        def load(store: Store) -> tuple[HomeRoom, bool]:
+            return fold(store, HOME_ROOM, HomeRoom, HomeRoom.restore)
 
         home, frozen = await self._context.driver.read(load)
         return RoomActor(HOME_ROOM, home, self._context, load, frozen=frozen)

@@ -27,7 +27,7 @@ from parlerd.ipc.host import EngineFace, Posting, StdioHost
 from parlerd.ipc.outbound import CAP, STALL_SECONDS, Outbound
 from parlerd.ipc.workspace import workspace_of
 from parlerd.operations import types as t
-from parlerd.operations.registry import OPERATIONS, Operation
+from parlerd.operations.registry import OPERATIONS
 from parlerd.process import Hosts
 from parlerd.wire import codec
 from parlerd.wire.messages import Call, Cancel, Credit, Hello, Note
@@ -66,7 +66,7 @@ class Limits:
 class _Running:
     """A call or stream under way. `reason` is the code of the answer if it is cancelled."""
 
-    operation: Operation
+    operation: t.Operation
     scope: trio.CancelScope
     credit: trio.Event
     reason: str = "cancelled"

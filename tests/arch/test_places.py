@@ -14,7 +14,7 @@ SAME_NAMES: Final = ("core", "wire")
 """Packages in which each module has a test file of its own."""
 FOLDERS: Final = {
     "parlerd", "parlerd/core", "parlerd/wire", "parlerd/store", "parlerd/identity", "parlerd/operations",
-    "parlerd/engine", "parlerd/ipc", "parlerd/client", "parlerd/cli", "parlerd/text",
+    "parlerd/operations/families", "parlerd/engine", "parlerd/ipc", "parlerd/client", "parlerd/cli", "parlerd/text",
     "mcp_server", "mcp_server/tools", "configs", "configs/hosts",
 }  # fmt: skip
 ELSEWHERE: Final = {
@@ -33,7 +33,10 @@ ELSEWHERE: Final = {
     "parlerd/store/numbering": "contract/test_store",
     "parlerd/store/port": "contract/test_store",
     "parlerd/store/staging": "store/test_invariants",
+    "parlerd/operations/entry": "arch/test_registry",
     "parlerd/operations/registry": "arch/test_registry",
+    "parlerd/operations/samples": "arch/test_registry",
+    "parlerd/operations/shared": "arch/test_registry",
     "parlerd/operations/traits": "configs/test_hosts",
     "parlerd/operations/types": "arch/test_registry",
     "parlerd/engine/deciding": "engine/test_actor",
@@ -71,12 +74,22 @@ ELSEWHERE: Final = {
     "mcp_server/port": "mcp_server/test_session",
     "mcp_server/sdk": "mcp_server/test_session",
     "mcp_server/tools/failures": "mcp_server/test_results",
+    "configs/additions": "configs/test_hooks",
+    "configs/drift": "configs/test_connect",
+    "configs/outcome": "configs/test_connect",
+    "configs/remove": "configs/test_connect",
+    "configs/survey": "configs/test_connect",
     "configs/edit": "configs/test_document",
+    "configs/events": "configs/test_hooks",
     "configs/guard": "configs/test_patch",
     "configs/model": "configs/test_hosts",
     "configs/render": "configs/test_document",
     "configs/shapes": "configs/test_hosts",
     "configs/snippet": "configs/test_hosts",
+    **{
+        f"parlerd/operations/families/{path.stem}": "arch/test_registry"
+        for path in (ROOT / "parlerd/operations/families").glob("[a-z]*.py")
+    },
     **{f"configs/hosts/{path.stem}": "configs/test_hosts" for path in (ROOT / "configs/hosts").glob("[a-z]*.py")},
 }
 """Where a module is tested that has no test file of its name. A module that is in neither is not tested on purpose."""

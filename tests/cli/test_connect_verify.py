@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from configs.connect import Drift, Outcome
+from configs.drift import Drift
 from configs.hosts import find_host
+from configs.outcome import Outcome
 from parlerd.cli.connect_verify import ASK_S
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
@@ -24,7 +25,7 @@ def outcome(id: str, status: str = "added", *, detected: bool = True) -> Outcome
 @pytest.fixture
 def drifts(monkeypatch: pytest.MonkeyPatch) -> list[Drift]:
     found: list[Drift] = []
-    monkeypatch.setattr("configs.connect.drift", lambda _place: found)
+    monkeypatch.setattr("configs.drift.drift", lambda _place: found)
     return found
 
 

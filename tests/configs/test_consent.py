@@ -9,14 +9,17 @@ from typing import Any, Final
 
 import pytest
 
-from configs.connect import Outcome, connect, drift, remove, watched
+from configs.connect import connect
 from configs.consent import Standing, allow, disallow, sentence, standing
 from configs.disk import Disk
+from configs.drift import drift, watched
 from configs.hooks import unwake, wake
 from configs.hosts import HOSTS, find_host
 from configs.ledger import Ledger
 from configs.model import MESSAGING, Host
+from configs.outcome import Outcome
 from configs.patch import SETTLE_S
+from configs.remove import remove
 from parlerd.operations.registry import OPERATIONS
 from tests.support.person import Person
 
@@ -83,7 +86,7 @@ def said(ann: Person, host: Host) -> Any:
 
 
 def test_what_may_be_allowed_reads_or_talks_and_is_never_about_a_persons_decision() -> None:
-    known = {operation.tool[0] for operation in OPERATIONS.values() if operation.tool}
+    known = {operation.tool.tool for operation in OPERATIONS.values() if operation.tool}
     assert set(MESSAGING) <= known
     text = " ".join(repr(host.consent) for host in HOSTS)
     assert "parler_approve" not in text

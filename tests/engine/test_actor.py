@@ -167,9 +167,9 @@ def test_a_reply_may_go_to_a_message_that_is_decided_in_the_same_batch() -> None
             # Ids are counted, so the id of the message that is only now being written is known.
             coming = f"m_{served.world.random.ids + 3:020d}"
             _, first, reply = await gather(
-                partial(alice.send, "at the writer", key="k0"),
-                partial(alice.send, "first", key="k1"),
-                partial(bob.send, "reply", key="k2", reply_to=coming),
+                partial(alice.send, "at the writer", idempotency_key="k0"),
+                partial(alice.send, "first", idempotency_key="k1"),
+                partial(bob.send, "reply", idempotency_key="k2", reply_to=coming),
             )
             assert first.id == coming
             page = await alice.recv(all=True)
@@ -197,13 +197,18 @@ def test_what_the_batch_before_stored_can_be_replied_to_and_replayed() -> None:
             store.batches.clear()
             coming = f"m_{served.world.random.ids + 1:020d}"
             first, reply = await gather(
-                partial(alice.send, "first", key="k1"), partial(bob.send, "reply", key="k2", reply_to=coming)
+                partial(alice.send, "first", idempotency_key="k1"),
+                partial(bob.send, "reply", idempotency_key="k2", reply_to=coming),
             )
             assert (first.id, first.seq, reply.seq) == (coming, 2, 3)
             assert (await alice.recv(all=True)).messages[-1].reply_to == first.id
-            once, again = await gather(partial(alice.send, "once", key="k3"), partial(alice.send, "once", key="k3"))
+            once, again = await gather(
+                partial(alice.send, "once", idempotency_key="k3"), partial(alice.send, "once", idempotency_key="k3")
+            )
             assert (once.id, once.replayed, again.id, again.replayed) == (once.id, False, once.id, True)
-            assert await errors(partial(bob.send, "a", key="k4"), partial(bob.send, "b", key="k4")) == [
+            assert await errors(
+                partial(bob.send, "a", idempotency_key="k4"), partial(bob.send, "b", idempotency_key="k4")
+            ) == [
                 "",
                 "idempotency_conflict",
             ]
@@ -223,9 +228,9 @@ def test_a_batch_that_failed_costs_those_that_wait_behind_it_nothing(code: str) 
             before = await everything(bob)
             store.fail_next_commit(code)
             answers = await errors(
-                partial(alice.send, "one", key="k1"),
-                partial(bob.send, "two", key="k1"),
-                partial(alice.send, "one after all", key="k1"),
+                partial(alice.send, "one", idempotency_key="k1"),
+                partial(bob.send, "two", idempotency_key="k1"),
+                partial(alice.send, "one after all", idempotency_key="k1"),
             )
             # The last is no conflict: when it was decided, nobody had used its key.
             assert answers == [code, "", ""]
@@ -286,7 +291,8 @@ def test_a_snapshot_is_of_what_is_stored_in_a_room_that_is_never_idle(monkeypatc
         async with trio.open_nursery() as nursery:
             actor, owner = await one_actor(nursery, store, CountedKeys())
             commands = [
-                c.PostMessage(kind="text", operation="message.send", key=f"k{n}", input=b"i") for n in range(45)
+                c.PostMessage(kind="text", operation="message.send", idempotency_key=f"k{n}", input=b"i")
+                for n in range(45)
             ]
             await gather(*(partial(actor.submit, command, by(owner), Draft()) for command in commands))
             snapshot = store.snapshot(RoomId("r_1"))
@@ -308,8 +314,8 @@ def test_the_same_request_twice_in_one_batch_is_done_once() -> None:
             alice, bob = await served.room("alice", "bob")
             _, first, second = await gather(
                 partial(alice.send, "at the writer"),
-                partial(alice.send, "once", key="k1"),
-                partial(alice.send, "once", key="k1"),
+                partial(alice.send, "once", idempotency_key="k1"),
+                partial(alice.send, "once", idempotency_key="k1"),
             )
             assert (first.id, first.seq, first.at) == (second.id, second.seq, second.at)
             assert (first.replayed, second.replayed) == (False, True)
@@ -324,10 +330,12 @@ def test_the_same_key_with_another_input_is_a_conflict_in_one_batch_and_later() 
             (alice,) = await served.room("alice")
             assert await errors(
                 partial(alice.send, "at the writer"),
-                partial(alice.send, "a", key="k1"),
-                partial(alice.send, "b", key="k1"),
+                partial(alice.send, "a", idempotency_key="k1"),
+                partial(alice.send, "b", idempotency_key="k1"),
             ) == ["", "", "idempotency_conflict"]
-            assert (await alice.refused("message.send", t.Send(text="c", key="k1"))).code == "idempotency_conflict"
+            assert (
+                await alice.refused("message.send", t.Send(text="c", idempotency_key="k1"))
+            ).code == "idempotency_conflict"
             assert await everything(alice) == ["Chose PKCE.", "at the writer", "a"]
 
     run(main)
@@ -337,9 +345,9 @@ def test_a_key_belongs_to_its_author_and_operation() -> None:
     async def main() -> None:
         async with engine_world() as served:
             alice, bob = await served.room("alice", "bob")
-            assert not (await alice.send("hers", key="k1")).replayed
-            assert not (await bob.send("his", key="k1")).replayed
-            assert not (await alice.handoff("go on", key="k1")).replayed
+            assert not (await alice.send("hers", idempotency_key="k1")).replayed
+            assert not (await bob.send("his", idempotency_key="k1")).replayed
+            assert not (await alice.handoff("go on", idempotency_key="k1")).replayed
 
     run(main)
 
@@ -372,9 +380,9 @@ def test_a_caller_that_gives_up_during_the_commit_finds_its_message_with_the_sam
         async with engine_world(driver=SlowDriver) as served:
             alice, bob = await served.room("alice", "bob")
             with trio.move_on_after(0.5) as scope:
-                await alice.send("kept", key="k1")
+                await alice.send("kept", idempotency_key="k1")
             assert scope.cancelled_caught
-            again = await alice.send("kept", key="k1")
+            again = await alice.send("kept", idempotency_key="k1")
             assert again.replayed
             assert (await everything(bob)).count("kept") == 1
 
@@ -398,9 +406,9 @@ def test_every_caller_of_a_batch_that_could_not_be_committed_gets_the_code_and_a
 
             answers = await errors(
                 at_the_writer,
-                partial(alice.send, "one", key="k1"),
-                partial(bob.send, "two", key="k2"),
-                partial(alice.send, "to nobody", to=("ghost",), key="k3"),
+                partial(alice.send, "one", idempotency_key="k1"),
+                partial(bob.send, "two", idempotency_key="k2"),
+                partial(alice.send, "to nobody", to=("ghost",), idempotency_key="k3"),
             )
             # Also the refused one: it was decided over facts that never happened.
             assert answers == ["", code, code, code]
@@ -408,9 +416,11 @@ def test_every_caller_of_a_batch_that_could_not_be_committed_gets_the_code_and_a
             assert await everything(bob) == before
             assert await memory_equals_store(served)
 
-            again = await gather(partial(alice.send, "one", key="k1"), partial(bob.send, "two", key="k2"))
+            again = await gather(
+                partial(alice.send, "one", idempotency_key="k1"), partial(bob.send, "two", idempotency_key="k2")
+            )
             assert not any(sent.replayed for sent in again)
-            assert (await alice.send("one", key="k1")).replayed
+            assert (await alice.send("one", idempotency_key="k1")).replayed
             assert await everything(bob) == [*before, "one", "two"]
             assert await memory_equals_store(served)
 
@@ -444,11 +454,13 @@ def test_a_refusal_that_rested_on_facts_that_were_lost_is_not_given() -> None:
                 store.fail_next_commit("store_locked")
 
             answers = await errors(
-                at_the_writer, partial(alice.send, "one", key="k1"), partial(alice.send, "two", key="k1")
+                at_the_writer,
+                partial(alice.send, "one", idempotency_key="k1"),
+                partial(alice.send, "two", idempotency_key="k1"),
             )
             # `idempotency_conflict` would be untrue: nobody had used the key.
             assert answers == ["", "store_locked", "store_locked"]
-            assert not (await alice.send("two", key="k1")).replayed
+            assert not (await alice.send("two", idempotency_key="k1")).replayed
 
     run(main)
 
@@ -461,13 +473,13 @@ def test_a_room_that_cannot_even_be_read_again_answers_with_the_fault_and_recove
             before = await everything(bob)
             store.fail_next_commit("store_full")
             store.unreadable = "store_corrupt"
-            error = await alice.refused("message.send", t.Send(text="one", key="k1"))
+            error = await alice.refused("message.send", t.Send(text="one", idempotency_key="k1"))
             assert (error.code, error.details["key"]) == ("store_full", "k1")
             # What memory holds now never happened: nobody may be shown it.
             assert (await bob.refused("rooms.roster", t.Roster())).code == "store_corrupt"
             store.unreadable = None
             assert await everything(bob) == before
-            assert not (await alice.send("one", key="k1")).replayed
+            assert not (await alice.send("one", idempotency_key="k1")).replayed
             assert await memory_equals_store(served)
 
     run(main)
@@ -503,10 +515,10 @@ def test_a_fault_of_ours_in_one_batch_is_answered_and_logged_without_what_was_wr
                 raise KeyError(canary)
 
             working, served.world.random.new = served.world.random.new, broken  # type: ignore[method-assign]
-            error = await alice.refused("message.send", t.Send(text=canary, key="k1"))
+            error = await alice.refused("message.send", t.Send(text=canary, idempotency_key="k1"))
             assert error.code == "internal"
             served.world.random.new = working  # type: ignore[method-assign]
-            assert (await alice.send("fine", key="k1")).seq == 2
+            assert (await alice.send("fine", idempotency_key="k1")).seq == 2
             assert await memory_equals_store(served)
 
     with caplog.at_level(logging.DEBUG):
@@ -575,13 +587,13 @@ def test_a_batch_that_finds_the_log_moved_on_is_decided_again_and_its_callers_he
             before = await everything(bob)
             store.refuse_next_appends()
             answers = await errors(
-                partial(alice.send, "one", key="k1"),
+                partial(alice.send, "one", idempotency_key="k1"),
                 partial(bob.send, "to nobody", to=("ghost",)),
                 partial(bob.send, "two"),
-                partial(alice.send, "another one", key="k1"),
+                partial(alice.send, "another one", idempotency_key="k1"),
             )
             assert answers == ["", "no_such_agent", "", "idempotency_conflict"]
-            assert (await alice.send("one", key="k1")).replayed
+            assert (await alice.send("one", idempotency_key="k1")).replayed
             assert await everything(bob) == [*before, "one", "two"]
             assert await memory_equals_store(served)
             assert (await bob.send("three")).seq == 4
@@ -596,9 +608,9 @@ def test_a_batch_that_finds_the_log_moved_on_twice_gives_up_with_an_error_that_m
             alice, bob = await served.room("alice", "bob")
             before = await everything(bob)
             store.refuse_next_appends(2)
-            error = await alice.refused("message.send", t.Send(text="one", key="k1"))
+            error = await alice.refused("message.send", t.Send(text="one", idempotency_key="k1"))
             assert (error.code, error.spec.retryable) == ("stale_position", True)
-            assert not (await alice.send("one", key="k1")).replayed
+            assert not (await alice.send("one", idempotency_key="k1")).replayed
             assert await everything(bob) == [*before, "one"]
             assert await memory_equals_store(served)
 
@@ -613,12 +625,12 @@ def test_a_room_that_another_writer_moved_on_is_decided_over_what_that_one_wrote
             keys = CountedKeys()
             actor, owner = await one_actor(nursery, store, keys, told=told)
             other = second_actor(nursery, store, keys)
-            message = c.PostMessage(kind="text", operation="message.send", key="k1", input=b"i")
+            message = c.PostMessage(kind="text", operation="message.send", idempotency_key="k1", input=b"i")
             theirs = await other.submit(message, by(owner), Draft())
             told.clear()
             # The same request, sent to both: the one that came late is a replay of the other's.
             late = actor.place(message, by(owner), Draft())
-            new = actor.place(msgspec.structs.replace(message, key="k2"), by(owner), Draft())
+            new = actor.place(msgspec.structs.replace(message, idempotency_key="k2"), by(owner), Draft())
             async with trio.open_nursery() as callers:
                 callers.start_soon(late.result)
                 callers.start_soon(new.result)
@@ -652,10 +664,10 @@ def test_when_a_commits_answer_is_lost_the_log_tells_and_nothing_is_done_twice(h
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(wait)
                 await settle()
-                answers = await errors(partial(alice.send, "one", key="k1"))
+                answers = await errors(partial(alice.send, "one", idempotency_key="k1"))
                 assert answers == ([""] if happened else ["store_failed"])
                 assert await memory_equals_store(served)
-                again = await alice.send("one", key="k1")
+                again = await alice.send("one", idempotency_key="k1")
                 assert again.replayed is happened
             assert page == ["one"]
             assert await everything(bob) == [*before, "one"]
@@ -672,10 +684,10 @@ def test_while_nobody_can_tell_whether_a_commit_happened_its_callers_are_told_ju
             before = await everything(bob)
             store.lose_next_answer(happened=True)
             store.unreadable = "store_failed"
-            error = await alice.refused("message.send", t.Send(text="one", key="k1"))
+            error = await alice.refused("message.send", t.Send(text="one", idempotency_key="k1"))
             assert (error.code, error.spec.retryable) == ("store_unknown", True)
             store.unreadable = None
-            assert (await alice.send("one", key="k1")).replayed
+            assert (await alice.send("one", idempotency_key="k1")).replayed
             assert await everything(bob) == [*before, "one"]
 
     run(main)
@@ -750,7 +762,9 @@ def test_closing_finishes_what_waits_keeps_a_snapshot_and_refuses_more() -> None
 
             async def post(n: int) -> None:
                 settled = await actor.submit(
-                    c.PostMessage(kind="text", operation="message.send", key=f"k{n}", input=b"i"), by(owner), Draft()
+                    c.PostMessage(kind="text", operation="message.send", idempotency_key=f"k{n}", input=b"i"),
+                    by(owner),
+                    Draft(),
                 )
                 done.append(settled.facts[0].position)
 
@@ -780,7 +794,7 @@ def test_a_long_room_keeps_a_snapshot_as_it_goes_and_a_failed_one_costs_nobody_a
             actor, owner = await one_actor(nursery, store, CountedKeys())
 
             async def post(n: int) -> None:
-                command = c.PostMessage(kind="text", operation="message.send", key=f"k{n}", input=b"i")
+                command = c.PostMessage(kind="text", operation="message.send", idempotency_key=f"k{n}", input=b"i")
                 await actor.submit(command, by(owner), Draft())
 
             for n in range(12):

@@ -58,7 +58,7 @@ def test_a_hook_is_told_counts_and_ids_and_nothing_that_anybody_wrote() -> None:
             await canary.send("canary text", room=opened.room, data={"canary": ["canary"]}, kind="canary")
             await canary.handoff("canary next", summary="canary", to=(await ours.whoami()).id, room=opened.room)
             knocking = await served.connect(as_name="canary-two", host="canary")
-            await knocking.join(mine.key)
+            await knocking.join(mine.session_key)
             found = await check(await hook(served))
             assert (found.handoffs, found.requests) == (1, 1)
             assert found.unread >= 2
@@ -89,7 +89,7 @@ def test_only_the_owner_is_told_who_knocks_and_private_words_of_others_are_not_c
             ours = await window(served)
             await served.admit(opened, ours, carol)
             await served.engine.acknowledge_shown(ours.caller)
-            await (await served.agent("eve")).join(opened.key)
+            await (await served.agent("eve")).join(opened.session_key)
             await alice.send("x", visible_to=("carol",))
             found = await check(await hook(served))
             assert (found.unread, found.requests) == (0, 0)
@@ -307,7 +307,7 @@ def test_who_knocks_begins_a_turn_once_and_the_next_one_another() -> None:
             opened = await ours.open()
             asking = await hook(served)
             for name in ("eve", "dan"):
-                await (await served.agent(name)).join(opened.key)
+                await (await served.agent(name)).join(opened.session_key)
                 assert [(await check(asking, turn=True)).wake for _ in range(2)] == [True, False]
 
     run(main)
@@ -364,7 +364,7 @@ def test_a_waiter_hears_of_a_message_a_private_one_and_a_knock_at_once_and_else_
                 await alice.send("two", visible_to=(me,))
 
             async def knock() -> None:
-                await eve.join(mine.key)
+                await eve.join(mine.session_key)
 
             for happens in (public, private, knock):
                 start = trio.current_time()
@@ -384,7 +384,7 @@ def test_a_waiter_hears_of_the_room_its_agent_was_let_into() -> None:
         async with engine_world() as served:
             alice, ours = await served.agent("alice"), await window(served)
             opened = await alice.open("x", "recap")
-            await ours.join(opened.key)
+            await ours.join(opened.session_key)
             me = (await ours.whoami()).id
 
             async def admits() -> None:

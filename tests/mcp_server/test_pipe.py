@@ -17,7 +17,7 @@ from parlerd.client import link
 from parlerd.core.errors import ERRORS, ParlerError
 from parlerd.wire import codec
 from parlerd.wire.frames import FIRST_FRAME_LIMIT, FRAME_LIMIT
-from parlerd.wire.messages import PROTOCOL, Goodbye, Hello, Note, Welcome
+from parlerd.wire.messages import HOST_PROTOCOL, Goodbye, Hello, Note, Welcome
 
 STATIC = Path(static.__file__).with_name("static.json")
 JSON = st.recursive(
@@ -94,7 +94,7 @@ def test_a_hello_and_a_note_by_hand_are_the_typed_ones() -> None:
         "pid": 70_000,
     }
     assert codec.HELLO.decode(pipe.pack(hello)) == Hello(
-        protocol=PROTOCOL,
+        protocol=HOST_PROTOCOL,
         version="0.1",
         role="stdio",
         reconnect=True,
@@ -121,7 +121,7 @@ def test_a_welcome_can_be_read() -> None:
 
 
 def test_its_limits_fit_those_of_the_wire() -> None:
-    assert pipe.PROTOCOL == PROTOCOL
+    assert pipe.PROTOCOL == HOST_PROTOCOL
     assert len(codec.encode(b"x" * pipe.MAX_LINE)) <= FRAME_LIMIT
     assert pipe.HELLO_LIMIT < FIRST_FRAME_LIMIT
 

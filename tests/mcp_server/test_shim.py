@@ -18,7 +18,7 @@ from mcp_server.window import idempotency_key
 from parlerd.core.errors import ParlerError
 from parlerd.daemon import in_home
 from parlerd.settings import Era
-from parlerd.wire.messages import PROTOCOL, Note
+from parlerd.wire.messages import HOST_PROTOCOL, Note
 from tests.support.mcp_lines import ENVELOPE, heard_in
 from tests.support.shim_process import (
     PATIENCE,
@@ -85,7 +85,7 @@ def test_the_hello_says_who_this_is_and_takes_three_things_from_the_environment(
     with shim(home, **given) as host:
         hello = daemon.accept().hello
     assert (hello.protocol, hello.version) == (
-        PROTOCOL,
+        HOST_PROTOCOL,
         json.loads(static.raw()["initialize"])["serverInfo"]["version"],
     )
     assert (hello.role, hello.host, hello.reconnect, hello.unanswered) == ("stdio", "test", False, ())

@@ -33,7 +33,7 @@ async def an_empty_text(served: Served) -> tuple[str, ParlerError]:
 async def approve_in_a_closed_room(served: Served) -> tuple[str, ParlerError]:
     alice, bob = await served.agent("alice"), await served.agent("bob")
     opened = await alice.open()
-    await bob.join(opened.key)
+    await bob.join(opened.session_key)
     await alice.close()
     person = await served.person()
     me = (await bob.whoami()).id
@@ -80,7 +80,7 @@ def test_an_operation_declares_the_facts_that_it_leaves() -> None:
         async with engine_world() as served:
             alice, bob = await served.agent("alice"), await served.agent("bob")
             opened = await alice.open()
-            await bob.join(opened.key)
+            await bob.join(opened.session_key)
             who = (await bob.whoami()).id
             person = await served.person()
             await person.whoami()
