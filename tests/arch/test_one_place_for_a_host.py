@@ -18,15 +18,15 @@ WORDS: Final = frozenset({"code", "cursor", "continue"})
 """Ids, aliases and names that are also words of Parler's own texts; such a host is found by its folder alone."""
 ALLOWED: Final = {
     "configs/shapes.py": "editors made of VS Code's code, in whose folders several hosts keep their files",
-    "docs/answers.py": "the agents in examples of answers",
     "docs/picture.py": "the agents in the README's picture",
     "benchmarks/hook.py": "the hook that is measured",
     "parlerd/cli/commands.py": "examples of command lines",
     "parlerd/cli/demo_story.py": "the two parts that the demo plays",
     "parlerd/controller.py": "the name of the file that holds a host's token, which is in homes already",
     "parlerd/engine/sessions.py": "the line that adds Parler to a host, for somebody who has no Parler yet",
-    "parlerd/operations/registry.py": "the names of agents in examples",
-    "parlerd/operations/tools.py": "the names of agents in examples",
+    "parlerd/operations/samples.py": "the names of agents in examples of answers",
+    "parlerd/operations/families/rooms.py": "the names of agents in examples",
+    "parlerd/operations/families/sessions.py": "the names of agents in examples, and of a command in one",
     "mcp_server/hook.py": "the table of events, which a test compares with what the hosts' files say",
     "mcp_server/opencode.py": "one bell: how a host's server is asked",
     "mcp_server/qwen.py": "one bell: how a host's inbox is asked",
