@@ -24,7 +24,7 @@ from parlerd.core import commands as c
 from parlerd.core.errors import Refused, StoreError
 from parlerd.core.home import AgentRecord
 from parlerd.core.model import AgentId, By, Label, Millis, PrincipalId, agent_name, label, person_name, slug
-from parlerd.engine.actor import Content
+from parlerd.engine.authors import Attested
 from parlerd.engine.callers import Caller
 from parlerd.engine.driver import Driver
 from parlerd.engine.ports import Clock, Keys
@@ -423,7 +423,7 @@ class Seats:
         await self._rooms.home.submit(
             c.RenewDelegation(agent=record.id, principal=record.principal, expires_at=Millis(now + DELEGATION_TTL_MS)),
             self._home_by(record.id),
-            Content(raw=text, signature=signature),
+            Attested(text, signature),
         )
 
     def _home_by(self, agent: AgentId) -> By:

@@ -31,7 +31,8 @@ from parlerd.core.model import (
 from parlerd.core.room import Room
 from parlerd.core.scrub import scrub
 from parlerd.engine import notifier
-from parlerd.engine.actor import Content, RoomActor
+from parlerd.engine.actor import RoomActor
+from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.desk import BEGINS, WITHHELD, Desk
 from parlerd.engine.messaging import check_text, input_digest
@@ -129,7 +130,7 @@ class Sessions:
         # Away from the loop: a long recap takes a while to look through.
         recap, removed = await desk.driver.read(lambda _: scrub(params.context))
         actor = await desk.rooms.create(naming.room)
-        settled = await actor.submit(command, by, Content(parts=(TextPart(recap),)))
+        settled = await actor.submit(command, by, Draft(parts=(TextPart(recap),)))
         room = await actor.quiet()
         replayed = settled.decision.replay is not None or not settled.facts
         return self._opened(

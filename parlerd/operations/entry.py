@@ -138,6 +138,7 @@ STORE: Final = (
     "store_readonly",
     "store_corrupt",
     "store_failed",
+    "store_unknown",
     "stale_position",
     "room_busy",
     "newer_log",
