@@ -121,8 +121,11 @@ def _chosen(names: list[str]) -> list[Host]:
         except UnknownHost as error:
             known = [word for host in HOSTS for word in (host.id, *host.aliases)]
             near = get_close_matches(name.lower(), known, n=1)
-            guess = f"; did you mean {find_host(near[0]).id}?" if near else ""
-            raise UsageError(f"{error}{guess}", path=_COMMAND) from error
+            if near:
+                # The list of all would bury the guess.
+                message = f"no agent host is called '{name}'; did you mean {find_host(near[0]).id}?"
+                raise UsageError(message, path=_COMMAND) from error
+            raise UsageError(str(error), path=_COMMAND) from error
         chosen[host.id] = host
     return list(chosen.values()) or list(HOSTS)
 

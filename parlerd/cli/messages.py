@@ -180,10 +180,10 @@ def _show(ctx: Context, page: t.Received | t.ReceivedAll, args: Namespace) -> No
             out.say((f"'{each.name}'", "name"), (f"  {each.room}", "dim") if args.wide else "")
         show_messages(out, each.messages, ctx.now(), you=each.you, wide=args.wide)
         if each.more and not args.watch:
-            again = f"--since {each.messages[-1].seq}" if _looks_back(args) else "the same command again"
-            out.note(f"More follows in '{each.name}': {again}.")
+            again = f"add --since {each.messages[-1].seq}" if _looks_back(args) else "run the same command again"
+            out.note(f"More follows in '{each.name}'. To read it, {again}.")
     if not shown:
-        out.note("Nothing new.")
+        out.note("There is nothing new.")
     for each in pages:
         if each.notice:
             out.note(each.notice)

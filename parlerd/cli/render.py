@@ -170,7 +170,7 @@ def show_requests(out: Output, requests: Sequence[t.RequestInfo], now: float) ->
         by_name = known_by.count((request.room, request.name)) == 1 and not request.name.startswith("-")
         whom = quote(request.name) if by_name else request.agent
         out.paste(f"parler session approve --room {quote(request.room_name)} {whom}")
-    out.note("`deny` in place of `approve` refuses. --code CODE, with the code that a joiner shows, proves who it is.")
+    out.note("To refuse, type `deny` in place of `approve`. To be sure who knocks, add --code and the joiner's code.")
 
 
 def show_checks(out: Output, checks: Sequence[t.Check]) -> None:

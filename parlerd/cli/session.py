@@ -116,7 +116,7 @@ def _open(ctx: Context, args: Namespace) -> int:
         return DONE
     if opened.replayed:
         out.note("This session was opened before, by the same request. This is its key again.")
-    out.paste("KEY: ", (opened.session_key, "key"))
+    out.paste("KEY: ", (opened.session_key, "good"))
     left = span_of(opened.expires / 1000 - ctx.now() + ROUNDING_S)
     room: Cell = (f"'{opened.name}'", "name")
     if opened.approval:
@@ -226,7 +226,7 @@ def _say_pending(ctx: Context, pending: t.JoinedSession) -> None:
     out.say("Nothing of the conversation is shown before they let you in.")
     if pending.join_code:
         out.say("If they ask, tell them this code:")
-        out.say((pending.join_code, "key"))
+        out.say((pending.join_code, "good"))
     elif pending.hint:
         out.say(pending.hint)
 
@@ -317,7 +317,7 @@ def _close(ctx: Context, args: Namespace) -> int:
         ctx.out.say("You left ", (f"'{closed.name}'", "name"), ".")
     else:
         ctx.out.say(
-            "Closed ", (f"'{closed.name}'", "name"), " for everyone: its keys are revoked, and it can still be read."
+            "You closed ", (f"'{closed.name}'", "name"), " for everyone. Its keys are revoked; you can still read it."
         )
     return DONE
 
@@ -329,7 +329,7 @@ def _list(ctx: Context, args: Namespace) -> int:
         out.document(listed)
         return DONE
     if not listed.sessions:
-        out.say("No sessions. To open one:")
+        out.say("You have no session yet. To open one:")
         out.paste('parler session open --topic TOPIC --context "where we are and what is left"')
         return DONE
     found = {room.room: room for room in ctx.call_again("rooms.list", t.ListRooms(), t.RoomList).rooms}
@@ -391,9 +391,9 @@ def _revoke(ctx: Context, args: Namespace) -> int:
     if ctx.out.json:
         ctx.out.document(revoked)
     else:
-        which = f"the key {revoked.begins}... of " if revoked.begins else "the key of "
-        ctx.out.say(("Revoked: ", "good"), which, (f"'{revoked.name or revoked.room}'", "name"), ".")
-        ctx.out.say("Nobody can knock with it any more. Who is in stays in.")
+        which = f"The key {revoked.begins}... of " if revoked.begins else "The key of "
+        ctx.out.say(which, (f"'{revoked.name or revoked.room}'", "name"), " is ", ("revoked", "good"), ".")
+        ctx.out.say("Nobody can knock with it any more. Whoever is in the room stays there.")
     return DONE
 
 

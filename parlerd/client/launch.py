@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import parlerd
 from parlerd import process
-from parlerd.client.link import Absent, Link, open_link
+from parlerd.client.link import HELLO_SECONDS, Absent, Link, open_link
 from parlerd.client.versions import is_older
 from parlerd.core.errors import ERRORS, ParlerError
 from parlerd.operations.types import StopDaemon
@@ -74,13 +74,15 @@ def spawn(home: Home, command: Sequence[str] | None = None) -> subprocess.Popen[
         os.close(log)
 
 
-def reach(home: Home, hello: Hello, *, start: bool, spawn: Spawn = spawn) -> Link:
+def reach(home: Home, hello: Hello, *, start: bool, hello_s: float = HELLO_SECONDS, spawn: Spawn = spawn) -> Link:
     """A link to the daemon of this home. With `start`, one is started if there is none and replaced if it is older.
+
+    A daemon that runs has `hello_s` seconds to answer the hello.
 
     Raises `unreachable`, what `open_link` raises, and what a daemon that could not start says is wrong.
     """
     try:
-        link = open_link(home, hello)
+        link = open_link(home, hello, hello_s)
     except Absent:
         if not start:
             raise ParlerError("unreachable", "No daemon is running.", hint="Run `parler daemon start`.") from None

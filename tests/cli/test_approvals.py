@@ -155,6 +155,34 @@ def test_the_screen_draws_nothing_that_a_name_brings_along() -> None:
         assert "\x1b[5m" not in text
 
 
+@pytest.mark.parametrize(("width", "height"), [(60, 15), (60, 12), (80, 10), (80, 18)])
+@pytest.mark.parametrize(("keys", "act"), [("", "q quit"), ("a", "Esc goes back"), ("d", "y denies")])
+def test_a_pane_of_a_few_lines_shows_who_knocks_and_the_keys_that_decide(
+    width: int, height: int, keys: str, act: str
+) -> None:
+    screen = shown(Screen(), tuple(row_of(request(f"agent-{n}", agent=f"UB{n}")) for n in range(9)), 0)
+    for key in keys:
+        screen, _ = pressed(screen, key, QUIET_MS)
+    lines = plain(drawn(screen, width=width, height=height))
+    assert len(lines) <= height
+    assert any(act in line for line in lines)
+    assert any("says it is" in line and "agent-0" in line for line in lines)
+
+
+def test_no_colour_of_the_screen_is_both_light_and_bold() -> None:
+    screen = shown(Screen(), (row_of(request()), row_of(request("carol", agent="UB"))), 0)
+    coloured = set()
+    for keys in ("a7", "/c", "d"):
+        opened = screen
+        for key in keys:
+            opened, _ = pressed(opened, key, QUIET_MS)
+        for codes in re.findall(r"\x1b\[([0-9;]+)m", drawn(opened)):
+            each = set(codes.split(";"))
+            coloured |= each & {"31", "32"}
+            assert not ("1" in each and each & {"32", "33", "36"})
+    assert coloured == {"31", "32"}
+
+
 def test_a_lost_connection_shows() -> None:
     assert "went away" in drawn(Screen(), lost=True)
 

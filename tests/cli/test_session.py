@@ -461,7 +461,7 @@ def test_revoking_says_which_key_of_which_session(shell: Shell) -> None:
     shell.daemon.answers(
         "session.revoke", t.RevokedKey(room=ROOM, key_ref="1f0c9a77", status="revoked", name="auth", begins="A3KE")
     )
-    assert shell.run("session", "revoke", "A3KE").stdout.startswith("Revoked: the key A3KE... of 'auth'.")
+    assert shell.run("session", "revoke", "A3KE").stdout.startswith("The key A3KE... of 'auth' is revoked.")
 
 
 def test_close_list_and_revoke_print_their_results(shell: Shell) -> None:

@@ -63,6 +63,15 @@ def test_the_hello_carries_who_and_where(home: Home, daemon: ThreadDaemon, tmp_p
     assert client.daemon_version == ""
 
 
+def test_a_caller_says_how_long_the_daemon_may_take_for_its_hello(home: Home) -> None:
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(os.fspath(home.socket))
+        silent.listen()
+        error = error_of(connect, home, start=False, hello_s=0.01)
+    assert error.code == "unreachable"
+    assert error.message == "The daemon did not answer within 0.01 s."
+
+
 def test_a_current_folder_that_is_no_text_hinders_nothing(
     home: Home, daemon: ThreadDaemon, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,7 +29,7 @@ FAMILY: Final = Family(
         ),
         Operation(
             name="approvals.watch",
-            summary="The same, live.",
+            summary="Follow the join requests of all your rooms, live.",
             params=WatchApprovals,
             result=RequestList,
             plane="agent",

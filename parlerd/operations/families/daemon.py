@@ -72,7 +72,7 @@ FAMILY: Final = Family(
         ),
         Operation(
             name="daemon.check",
-            summary="The daemon's own checks, without side effects.",
+            summary="Run the daemon's own checks, without side effects.",
             params=CheckStore,
             result=CheckList,
             plane="local",

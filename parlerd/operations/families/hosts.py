@@ -29,7 +29,7 @@ FAMILY: Final = Family(
     operations=(
         Operation(
             name="hosts.seen",
-            summary="Which agent hosts have reached the daemon since it started, and when.",
+            summary="Show which agent hosts have reached the daemon since it started, and when.",
             params=SeenHosts,
             result=SeenHostList,
             plane="local",

@@ -219,7 +219,7 @@ FAMILY: Final = Family(
         ),
         Operation(
             name="message.recv_all",
-            summary="What is new for you in every room.",
+            summary="Read what is new for you in every room.",
             params=Recv,
             result=ReceivedAll,
             plane="agent",
@@ -241,7 +241,7 @@ FAMILY: Final = Family(
         ),
         Operation(
             name="message.why",
-            summary="Where a message got to, reader by reader.",
+            summary="Show where a message got to, reader by reader.",
             params=Why,
             result=WhyResult,
             plane="agent",

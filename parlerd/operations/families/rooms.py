@@ -114,7 +114,7 @@ FAMILY: Final = Family(
     operations=(
         Operation(
             name="rooms.list",
-            summary="Your rooms, with what is unread.",
+            summary="Show your rooms, with what is unread.",
             params=ListRooms,
             result=RoomList,
             plane="agent",
@@ -145,7 +145,7 @@ FAMILY: Final = Family(
         ),
         Operation(
             name="rooms.roster",
-            summary="Who is in a room.",
+            summary="Show who is in a room.",
             params=Roster,
             result=RosterResult,
             plane="agent",
@@ -168,7 +168,7 @@ FAMILY: Final = Family(
         ),
         Operation(
             name="rooms.requests",
-            summary="Who knocks at the rooms this agent owns, without the joiner's code.",
+            summary="Show who knocks at the rooms this agent owns, without the joiner's code.",
             params=SessionRequests,
             result=RequestList,
             plane="agent",

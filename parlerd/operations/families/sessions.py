@@ -267,7 +267,7 @@ FAMILY: Final = Family(
         ),
         Operation(
             name="session.approve",
-            summary="Admit who knocks: a person's decision.",
+            summary="Admit an agent that knocks; only a person decides this.",
             params=DecideJoin,
             result=Decided,
             plane="person",
@@ -303,7 +303,7 @@ FAMILY: Final = Family(
         ),
         Operation(
             name="session.deny",
-            summary="Refuse who knocks: a person's decision, which stands until you approve that agent.",
+            summary="Refuse an agent that knocks; only a person decides this, and may approve that agent later.",
             params=DecideJoin,
             result=Decided,
             plane="person",
@@ -315,7 +315,7 @@ FAMILY: Final = Family(
         ),
         Operation(
             name="session.close",
-            summary="The owner ends a session for all; a member leaves it.",
+            summary="End a session for all as its owner, or leave it as a member.",
             params=CloseSession,
             result=ClosedSession,
             plane="agent",

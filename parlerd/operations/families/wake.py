@@ -32,7 +32,7 @@ FAMILY: Final = Family(
     operations=(
         Operation(
             name="wake.check",
-            summary="How much waits for the agent that a host's hook runs beside, in counts and ids.",
+            summary="Count what waits for the agent that a host's hook runs beside, with ids.",
             params=WakeCheck,
             result=Waiting,
             plane="hook",
