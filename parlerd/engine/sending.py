@@ -20,11 +20,13 @@ from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.home import AgentRecord
 from parlerd.core.model import MessageId, RoomId, drawn_key
 from parlerd.core.room import Room
-from parlerd.engine.actor import Content, RoomActor, Settled, Submission
+from parlerd.engine.actor import RoomActor
+from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.inputs import check_data, check_text, input_digest
 from parlerd.engine.reading import Reading, handle_of
+from parlerd.engine.submissions import Settled, Submission
 from parlerd.operations import types as t
 
 
@@ -35,12 +37,11 @@ class Posting:
     sending: Sending
     me: AgentRecord
     actor: RoomActor[Room]
-    submission: Submission[Room]
+    submission: Submission
 
     def when_done(self, then: Callable[[], None]) -> None:
         """Let the room's line move, and call `then` (which must not raise) once `outcome` is known."""
         self.submission.when_done(then)
-        self.actor.kick()
 
     def outcome(self) -> t.Sent:
         """As `message.send` answers, once it is known. Raises `ParlerError`."""
@@ -48,9 +49,8 @@ class Posting:
 
     async def result(self) -> t.Sent:
         """The same, waiting for it."""
-        self.actor.kick()
         with suppress(ParlerError):
-            await self.actor.settle(self.submission)
+            await self.submission.result()
         return self.outcome()
 
 
@@ -116,8 +116,8 @@ class Sending:
             command = msgspec.structs.replace(command, fresh=True)
         try:
             self._desk.quotas.take(me.id, bytes=size)
-            content = Content(parts=parts, seen=self._reading.seen(actor.room, me.id))
-            submission = actor.enqueue(command, self._desk.by(caller, me), content)
+            draft = Draft(parts=parts, seen=self._reading.seen(actor.room, me.id))
+            submission = actor.place(command, self._desk.by(caller, me), draft)
         except ParlerError as error:
             error.details.setdefault("key", command.idempotency_key)
             raise
@@ -168,7 +168,7 @@ class Sending:
         member = actor.aggregate.state.members.get(me.id)
         return actor if member is not None and member.present else None
 
-    def _committed(self, actor: RoomActor[Room], settled: Settled[Room]) -> e.Header:
+    def _committed(self, actor: RoomActor[Room], settled: Settled) -> e.Header:
         """The fact a request led to: the new one, or on a replay the one that was committed then."""
         if settled.facts:
             return settled.facts[0]

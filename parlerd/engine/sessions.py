@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 import trio
 
+from parlerd.bounded import Bounded
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.approvals import KeyState, find_request, standing_request
@@ -30,7 +31,8 @@ from parlerd.core.model import (
 from parlerd.core.room import Room
 from parlerd.core.scrub import scrub
 from parlerd.engine import notifier
-from parlerd.engine.actor import Content, RoomActor
+from parlerd.engine.actor import RoomActor
+from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.desk import BEGINS, WITHHELD, Desk
 from parlerd.engine.inputs import check_text, input_digest
@@ -57,7 +59,7 @@ class Sessions:
     def __init__(self, desk: Desk, reading: Reading) -> None:
         self._desk = desk
         self._reading = reading
-        self._wrong_codes: dict[tuple[str, str], tuple[int, float]] = {}
+        self._wrong_codes: Bounded[tuple[str, str], tuple[int, float]] = Bounded(MAX_COUNTED)
 
     # -- opening -------------------------------------------------------------------------------------------
 
@@ -129,7 +131,7 @@ class Sessions:
         # Away from the loop: a long recap takes a while to look through.
         recap, removed = await desk.driver.read(lambda _: scrub(params.context))
         actor = await desk.rooms.create(naming.room)
-        settled = await actor.submit(command, by, Content(parts=(TextPart(recap),)))
+        settled = await actor.submit(command, by, Draft(parts=(TextPart(recap),)))
         room = await actor.quiet()
         replayed = settled.decision.replay is not None or not settled.facts
         return self._opened(
@@ -535,10 +537,7 @@ class Sessions:
         except Refused:
             matches = False
         if not matches:
-            self._wrong_codes.pop(counted, None)
             self._wrong_codes[counted] = (tries + 1, now)
-            if len(self._wrong_codes) > MAX_COUNTED:
-                del self._wrong_codes[next(iter(self._wrong_codes))]
             raise Refused("code_mismatch")
 
     # -- closing, listing, revoking ------------------------------------------------------------------------
