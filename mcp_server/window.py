@@ -19,7 +19,7 @@ import logging
 import re
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -36,7 +36,8 @@ from mcp_server.tools.results import Cut, Scribe, Shown, ended, length_of
 from parlerd.bounded import Bounded
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import Millis, Position, RoomId
-from parlerd.engine.callers import NOTHING, Caller, Said, Told
+from parlerd.engine.callers import Caller
+from parlerd.engine.readers import NOTHING, PendingAnswer, ReaderSession, Said
 from parlerd.groups import unwrapped
 from parlerd.operations import types as t
 from parlerd.operations.tools import TOOLS, Meaning, Tool, resolve
@@ -93,22 +94,6 @@ class _Begun:
     upto: Position
 
 
-@dataclass(slots=True)
-class _Answer:
-    """A call under way, or answered and not followed by another.
-
-    `pages` are the rooms of which it shows something, with up to where the page before went. The rest is what the
-    reader had been told before it, in case that the host drops the answer.
-    """
-
-    begun: dict[RoomId, _Begun]
-    told: Told
-    met: frozenset[str]
-    explained: bool
-    pages: dict[RoomId, Position | None] = field(default_factory=dict)
-    is_withdrawn: bool = False
-
-
 class Window:
     """One conversation of one connection.
 
@@ -136,8 +121,9 @@ class Window:
         self._workspace_of = workspace_of
         self._wait_max_ms = wait_max_ms
         self._calls = 0
-        self._unwritten: dict[RequestId, _Answer] = {}
-        self._written: Bounded[RequestId, _Answer] = Bounded(MAX_CALLS)
+        # A window reads an answer before it calls again, so its next call acknowledges what the answers showed.
+        caller.reader = ReaderSession(acknowledges="next_call", fits=self.scribe)
+        self._shown = caller.reader.shown
         self._begun: dict[RoomId, _Begun] = {}
         self._used: Bounded[str, int] = Bounded(_REMEMBERED_IDS)
         self._lost = dict(lost or {})
@@ -146,7 +132,6 @@ class Window:
         self._knocking = trio.Lock()
         self._key_refused = ""
         self.traits = traits
-        caller.fits = self.scribe
 
     @property
     def traits(self) -> HostTraits:
@@ -202,10 +187,7 @@ class Window:
             return await self._failed(ParlerError("internal"), key)
         finally:
             self._calls -= 1
-            under_way = self._unwritten.get(request)
-            if under_way is not None and under_way.is_withdrawn:
-                self._go_back(self._unwritten.pop(request))
-            self.caller.fresh.discard(key)
+            self._shown.ended(request)
             if replay and not done:
                 # The first attempt may have been stored, so the next one still repeats it.
                 self._lost[_input(name, arguments)] = key
@@ -216,36 +198,16 @@ class Window:
         A host that withdraws a call which was answered just now drops the answer; some also withdraw what succeeded,
         and of those only a withdrawal before the answer counts.
         """
-        answer = self._unwritten.get(request)
-        if not written and answer is not None:
-            # What it shows may still be on its way: it goes back when it has ended.
-            answer.is_withdrawn = True
-            if not answer.pages:
-                return
-            self._go_back(self._unwritten.pop(request))
-        elif answer is not None:
-            del self._unwritten[request]
-            # Calls may overlap for ever; whoever withdraws one that was forgotten here has read its answer.
-            self._written[request] = answer
-        elif not written and not self.traits.cancels_answered and request in self._written:
-            self._go_back(self._written.pop(request))
+        if written:
+            self._shown.written(request)
+        else:
+            self._shown.withdrawn(request, even_written=not self.traits.cancels_answered)
 
     async def _begin(self, replay: bool) -> None:
         """What every tool call does first: acknowledge what was shown. A page whose answer is not out yet was not
         seen, and waits for the next call."""
         if not replay:
-            shown = self.caller.shown
-            kept: dict[RoomId, Position] = {}
-            for answer in self._unwritten.values():
-                for room, before in answer.pages.items():
-                    if room in shown and room not in kept:
-                        kept[room] = shown.pop(room)
-                        if before is not None:
-                            shown[room] = before
-            self._written.clear()
             await self.engine.acknowledge_shown(self.caller)
-            for room, upto in kept.items():
-                self.caller.shown[room] = max(upto, self.caller.shown.get(room, upto))
         await self.knock()
 
     async def _run(self, request: RequestId, meaning: Meaning, form: Form, longest_ms: Millis) -> tuple[Shown, Said]:
@@ -258,18 +220,17 @@ class Window:
         if not meaning.operation.waits and not meaning.operation.needs_idempotency_key:
             result = await self._call(meaning.operation.name, params)
             return scribe.write(result), _LISTED.get(type(result), NOTHING)
-        answer = self._unwritten[request] = self._stand()
+        answer = self._shown.begin(request, self._way_back())
         try:
             if isinstance(params, t.Recv):
                 return await self._receive(answer, params, meaning.offset, longest_ms)
             asked_ms = getattr(params, "wait_ms", 0)
             if isinstance(params, t.JoinSession) and asked_ms > longest_ms:
                 params = msgspec.structs.replace(params, wait_ms=longest_ms)
-            had = dict(self.caller.shown)
             result = await self._call(meaning.operation.name, params)
             if isinstance(result, t.JoinedSession):
                 shown = scribe.write(result)
-                self._take_down(answer, result.room, result.name, shown.cut, had)
+                self._take_down(answer, result.room, result.name, shown.cut)
                 if result.status == "pending" and asked_ms > longest_ms:
                     shown = Shown(f"{shown.text}{_cut_short(longest_ms)}\n", shown.cut)
                 return shown, _of_page(result.room)
@@ -281,8 +242,7 @@ class Window:
             return await self._with_news(answer, params, result)
         except BaseException:
             # The host will never see what this was about to show.
-            self._unwritten.pop(request, None)
-            self._go_back(answer)
+            self._shown.failed(request)
             raise
 
     async def _call(self, operation: str, params: t.Params) -> t.Result:
@@ -301,16 +261,16 @@ class Window:
                 text = explained
             else:
                 fencer.explained = False
-        told = self.caller.told.copy()
+        told = self.caller.reader.told.copy()
         try:
             notice = await self.engine.notice(self.caller, said)
         except ParlerError as error:
             # What was done and shown stands; it is only not said what else waits.
             log.warning("no notice: %s", error.code)
-            self.caller.told = told
+            self.caller.reader.told = told
             notice = ""
         if notice and budget.size(f"{text}{notice}\n") > most:
-            self.caller.told = told
+            self.caller.reader.told = told
             notice = ""
         refused, self._key_refused = self._key_refused, ""
         lines = [line for line in (refused, notice) if line]
@@ -329,40 +289,30 @@ class Window:
 
     # -- what was shown ----------------------------------------------------------------------------------------
 
-    def _stand(self) -> _Answer:
-        scribe = self.scribe
-        return _Answer(dict(self._begun), self.caller.told.copy(), frozenset(scribe.met), scribe.fencer.explained)
+    def _way_back(self) -> Callable[[], None]:
+        """A way back to what the reader has been told up to now, in case that it never sees the answer to come. Other
+        calls may tell it something meanwhile: at worst something is said twice."""
+        scribe, reader = self.scribe, self.caller.reader
+        begun, told, met = dict(self._begun), reader.told.copy(), frozenset(scribe.met)
+        explained = scribe.fencer.explained
 
-    def _go_back(self, answer: _Answer) -> None:
-        """The reader never saw an answer: what it showed is shown again, and what it said is said again."""
-        # Other calls may have shown something meanwhile. At worst something comes twice.
-        for room, before in answer.pages.items():
-            if before is None:
-                self.caller.shown.pop(room, None)
-            else:
-                self.caller.shown[room] = before
-        self.caller.told = answer.told.copy()
-        self._begun = dict(answer.begun)
-        self.scribe.met = set(answer.met)
-        self.scribe.fencer.explained = answer.explained
+        def go_back() -> None:
+            self._begun = dict(begun)
+            reader.told = told.copy()
+            scribe.met = set(met)
+            scribe.fencer.explained = explained
 
-    def _take_down(
-        self, answer: _Answer, room: str, name: str | None, cut: Cut | None, had: Mapping[RoomId, Position]
-    ) -> None:
-        """Take down what an answer shows of a room. Of a message that goes on nothing counts as shown yet. `had` is up
-        to where the pages before it went."""
+        return go_back
+
+    def _take_down(self, answer: PendingAnswer, room: str, name: str | None, cut: Cut | None) -> None:
+        """Take down what an answer shows of a room. Of a message that goes on nothing counts as shown yet."""
         at = RoomId(room)
-        shown = self.caller.shown
-        if at not in shown or shown[at] == had.get(at):
+        upto = self._shown.laid_out(at)
+        if upto is None:
             return
-        before = had.get(at)
         if cut is not None:
-            self._begun[at] = _Begun(at, frozenset((room, name or room)), cut.seq, cut.offset, shown[at])
-            if before is None:
-                del shown[at]
-            else:
-                shown[at] = before
-        answer.pages[at] = before
+            self._begun[at] = _Begun(at, frozenset((room, name or room)), cut.seq, cut.offset, upto)
+        answer.shows(at, upto if cut is None else None)
 
     # -- pages -------------------------------------------------------------------------------------------------
 
@@ -371,7 +321,9 @@ class Window:
         assert isinstance(page, t.Received)
         return page
 
-    async def _receive(self, answer: _Answer, params: t.Recv, offset: int, longest_ms: Millis) -> tuple[Shown, Said]:
+    async def _receive(
+        self, answer: PendingAnswer, params: t.Recv, offset: int, longest_ms: Millis
+    ) -> tuple[Shown, Said]:
         asked_ms = params.wait_ms
         params = msgspec.structs.replace(params, wait_ms=min(asked_ms, longest_ms))
         begun = await self._goes_on(params, offset)
@@ -385,13 +337,12 @@ class Window:
                 self._begun.pop(begun.room, None)
         if offset:
             params = msgspec.structs.replace(params, limit=1)
-        had = dict(self.caller.shown)
         page = await self._page(params)
         if offset and page.messages and offset >= (length := length_of(page.messages[0], page.you)):
             seq = page.messages[0].seq
             raise Refused("invalid_param", f"#{seq} has {length} characters: offset is past its end.", param="offset")
         shown = self.scribe.write(page, offset=offset, room=params.room)
-        self._take_down(answer, page.room, page.name, shown.cut, had)
+        self._take_down(answer, page.room, page.name, shown.cut)
         if not page.messages and asked_ms > longest_ms:
             shown = Shown(f"{shown.text}{_cut_short(longest_ms)}\n")
         return shown, _of_page(page.room)
@@ -411,26 +362,24 @@ class Window:
             return begun
         return begun if params.since == begun.seq - 1 and 0 < offset <= begun.offset else None
 
-    async def _rest(self, answer: _Answer, params: t.Recv, begun: _Begun, offset: int) -> tuple[Shown, Said]:
+    async def _rest(self, answer: PendingAnswer, params: t.Recv, begun: _Begun, offset: int) -> tuple[Shown, Said]:
         page = await self._page(t.Recv(room=begun.room, since=begun.seq - 1, limit=1))
         page = msgspec.structs.replace(page, acknowledges=True)
         shown = self.scribe.write(page, offset=offset or begun.offset, room=params.room)
         if shown.cut is not None:
             self._begun[begun.room] = replace(begun, offset=max(begun.offset, shown.cut.offset))
+            answer.shows(begun.room, None)
         else:
-            before = self.caller.shown.get(begun.room)
-            answer.pages[begun.room] = before
-            self.caller.shown[begun.room] = max(begun.upto, before or begun.upto)
             self._begun.pop(begun.room, None)
+            answer.shows(begun.room, begun.upto)
         return shown, _of_page(page.room)
 
-    async def _with_news(self, answer: _Answer, params: t.Send, sent: t.Sent) -> tuple[Shown, Said]:
+    async def _with_news(self, answer: PendingAnswer, params: t.Send, sent: t.Sent) -> tuple[Shown, Said]:
         """The answer to a send, and what arrived meanwhile. The send stands whatever becomes of that."""
         scribe = self.scribe
         shown = scribe.write(sent)
         if sent.room in self._begun:
             return shown, _of_page(sent.room)
-        had = dict(self.caller.shown)
         try:
             page = await self._page(t.Recv(room=sent.room, limit=t.MAX_PAGE))
         except ParlerError:
@@ -438,7 +387,7 @@ class Window:
         if not page.messages:
             return shown, _of_page(sent.room)
         news = scribe.write(page, room=params.room)
-        self._take_down(answer, page.room, page.name, news.cut, had)
+        self._take_down(answer, page.room, page.name, news.cut)
         # A page in a room that the reader has not met begins with who it is there.
         meanwhile = "Meanwhile " if news.text[0].isdigit() else ""
         return Shown(f"{shown.text}{meanwhile}{news.text}", news.cut), _of_page(sent.room)
@@ -468,9 +417,7 @@ class Window:
         # Ids are unique by the protocol. A host that repeats one must not have its second message swallowed.
         times = self._used.get(key, 0)
         self._used[key] = times + 1
-        key = f"{key}:{times + 1}" if times else key
-        self.caller.fresh.add(key)
-        return key
+        return f"{key}:{times + 1}" if times else key
 
     def repeats(self, lost: Mapping[tuple[str, bytes], str]) -> None:
         """These calls of its conversation were lost too: it is known only now which one that is."""

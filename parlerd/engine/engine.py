@@ -22,7 +22,7 @@ from parlerd.core.room import Room
 from parlerd.engine import notifier
 from parlerd.engine.actor import Context
 from parlerd.engine.authors import LocalAuthor
-from parlerd.engine.callers import NOTHING, Caller, PeerProcess, Said
+from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.desk import Desk
 from parlerd.engine.driver import Driver
 from parlerd.engine.handoffs import Handoffs
@@ -32,6 +32,7 @@ from parlerd.engine.notices import Notices
 from parlerd.engine.notifier import Notifier, Topic
 from parlerd.engine.ports import Clock, HostFiles, Keys, NoHostFiles, Randomness
 from parlerd.engine.quota import OPENING
+from parlerd.engine.readers import NOTHING, Said
 from parlerd.engine.reading import Reading
 from parlerd.engine.receiving import Receiving
 from parlerd.engine.rooms import Rooms

@@ -18,12 +18,14 @@ from parlerd.bounded import Bounded
 from parlerd.core import events as e
 from parlerd.core.envelope import DataPart, HandoffPart, TextPart, decode_envelope
 from parlerd.core.errors import Refused, StoreError
+from parlerd.core.home import AgentRecord
 from parlerd.core.membership import Member, view_of
 from parlerd.core.model import AgentId, MessageId, PeerText, Position, RoomId, Seq, Stage, View
 from parlerd.core.room import Room, RoomState
 from parlerd.core.visibility import can_see
-from parlerd.engine.callers import Fitting
+from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.readers import Fitting
 from parlerd.engine.recent import Recent
 from parlerd.operations import types as t
 from parlerd.store.port import MarkDelivery, MoveCursor, Page, StoredMessage, Write
@@ -204,6 +206,12 @@ class Reading:
                     ),
                 ]
             )
+
+    def is_beside_window(self, caller: Caller, me: AgentRecord) -> bool:
+        """Whether a command reads as an agent that a live window acts as: then it acknowledges nothing unasked, for the
+        window has not seen what the command printed."""
+        is_command = caller.reader.acknowledges == "commit" and bool(caller.as_name)
+        return is_command and self._desk.seats.held_by_window(me.id)
 
     def unread(self, room: Room, view: View, after: Position) -> int:
         """How many messages by others this reader may see after a position."""

@@ -40,12 +40,12 @@ TAIL: Final = 30
 class _Look:
     """What one look at a room found.
 
-    `shown` is what the reader's next call acknowledges of the page, once the page is the answer. `end` is the position
-    up to which this reader was looked after.
+    `shown` is up to where the page goes that may be acknowledged, once it is the answer; None for a page that moves no
+    cursor. `end` is the position up to which this reader was looked after.
     """
 
     received: t.Received
-    shown: dict[RoomId, Position]
+    shown: Position | None
     end: Position
     actor: RoomActor[Room]
 
@@ -67,7 +67,7 @@ class Receiving:
         actor, _ = await self._desk.room_of(me, params.room)
         name = actor.room
         topics = [notifier.messages(name), notifier.messages(name, me.id), notifier.life(name)]
-        if caller.via == "mcp":
+        if caller.reader.acknowledges == "next_call":
             topics.append(notifier.concerns(me.id))
         armed: Armed | None = None
 
@@ -77,7 +77,7 @@ class Receiving:
             found = await self._recv_now(caller, me, name, params, lookback=lookback, armed=armed)
             armed = None
             closed = found.actor.aggregate.state.closed
-            if caller.fits is not None and closed and not found.received.messages and not lookback:
+            if caller.reader.fits is not None and closed and not found.received.messages and not lookback:
                 # A model that is told of nothing new would go on asking.
                 raise Refused("room_closed")
             if found.received.messages or wait.over or await self._notices.concerning(caller):
@@ -86,13 +86,18 @@ class Receiving:
                 # Nothing will ever come: an agent that keeps asking must be told to stop.
                 raise Refused("room_closed")
             if not (lookback or wait.woken or params.kind is not None or params.mentions):
-                armed = _armed(me.id, found.end, params, bounded=caller.fits is not None)
+                armed = _armed(me.id, found.end, params, bounded=caller.reader.fits is not None)
                 wait.meanwhile(found.actor.arm(armed))
             return None
 
         found = await self._desk.waits.until(caller, look, deadline)
-        caller.shown.update(found.shown)
+        self._shown(caller, found)
         return found.received
+
+    def _shown(self, caller: Caller, found: _Look) -> None:
+        """This is the answer: a reader that acknowledges by its next call has been shown the page."""
+        if found.shown is not None and caller.reader.acknowledges == "next_call":
+            caller.reader.shown.showed(found.actor.room, found.shown)
 
     async def _admission(self, caller: Caller, me: AgentRecord, deadline: float) -> None:
         """For an agent without a session that waits at a door: wait for the answer, which may make the session its
@@ -139,7 +144,7 @@ class Receiving:
 
         found = await self._desk.waits.until(caller, look, deadline)
         for one in found:
-            caller.shown.update(one.shown)
+            self._shown(caller, one)
         return t.ReceivedAll(rooms=[one.received for one in found])
 
     async def _recv_now(
@@ -167,8 +172,8 @@ class Receiving:
             after = store.position_of(actor.room, view, Seq(params.since))
         # A filtered read shows a part of what is new, so acknowledging it would lose the rest.
         filtered = params.kind is not None or params.mentions
-        fits = caller.fits
-        held = caller.via == "cli" and bool(caller.as_name) and self._desk.seats.held_by_window(me.id)
+        fits = caller.reader.fits
+        held = self._reading.is_beside_window(caller, me)
         acknowledges = not (lookback or params.peek or filtered or (held and not params.take))
         page = await self._page(room, view, after, params, me.id, skip_own=not lookback)
         you = handle_of(room.state, me.id)
@@ -188,7 +193,7 @@ class Receiving:
                 spans = _shown(page, after, filtered=filtered)
                 await self._reading.mark(actor.room, me.id, spans, needed=acknowledges)
             self._reading.note_seen(actor.room, me.id, page)
-        shown = {actor.room: page.end} if page.messages and acknowledges and caller.via == "mcp" else {}
+        shown = page.end if page.messages and acknowledges else None
         end, end_seq = page.end, page.end_seq
         if not page.messages:
             end, end_seq = after, self._reading.seq_at(room, view, after)
@@ -224,7 +229,7 @@ class Receiving:
         """Of a long backlog the recap, if it is new, and the newest, with what stands between left out and said so."""
         view = room.view(me.id)
         found = await self._reading.context(
-            room, me.id, after, stood=stood, limit=TAIL, fits=caller.fits, skip_own=True
+            room, me.id, after, stood=stood, limit=TAIL, fits=caller.reader.fits, skip_own=True
         )
         await self._reading.mark(actor.room, me.id, found.spans)
         self._reading.note_seen(actor.room, me.id, found.newest)
@@ -241,7 +246,7 @@ class Receiving:
             first_unshown=found.first_unshown,
             last_unshown=found.last_unshown,
         )
-        return _Look(received, {actor.room: found.end}, found.end, actor)
+        return _Look(received, found.end, found.end, actor)
 
     async def _page(
         self, room: Room, view: View, after: Position, params: t.Recv, reader: AgentId, *, skip_own: bool
@@ -273,8 +278,8 @@ class Receiving:
         return t.Committed(room=actor.room, cursor=params.cursor)
 
     async def acknowledge_shown(self, caller: Caller) -> None:
-        """Acknowledge the pages the last MCP call showed. Source: decision 14."""
-        shown, caller.shown = caller.shown, {}
+        """The reader made its next call: acknowledge the pages that it was shown before. Source: decision 14."""
+        shown = caller.reader.shown.take()
         if caller.agent is None:
             return
         for room, upto in shown.items():

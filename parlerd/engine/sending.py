@@ -112,8 +112,6 @@ class Sending:
         if command.idempotency_key is None:
             id = MessageId(self._desk.random.new("m"))
             command = msgspec.structs.replace(command, id=id, idempotency_key=drawn_key(id), fresh=True)
-        elif command.idempotency_key in caller.fresh:
-            command = msgspec.structs.replace(command, fresh=True)
         try:
             self._desk.quotas.take(me.id, bytes=size)
             draft = Draft(parts=parts, seen=self._reading.seen(actor.room, me.id))

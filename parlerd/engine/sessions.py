@@ -269,18 +269,18 @@ class Sessions:
                 you=handle_of(room.state, me.id),
             )
         limit = max(1, min(params.limit, t.MAX_PAGE))
-        found = await self._reading.context(room, me.id, Position(0), stood=stood, limit=limit, fits=caller.fits)
+        found = await self._reading.context(room, me.id, Position(0), stood=stood, limit=limit, fits=caller.reader.fits)
         # A page that one who is in asked for anew acknowledges nothing it leaves out, and nothing of a live window's.
-        held = caller.via == "cli" and bool(caller.as_name) and desk.seats.held_by_window(me.id)
+        held = self._reading.is_beside_window(caller, me)
         moves = not (again and held)
         if found.truncated:
             moves = moves and (not again or acknowledged >= found.spans[-1][0])
         await self._reading.mark(actor.room, me.id, found.spans)
         self._reading.note_seen(actor.room, me.id, found.newest)
         await desk.rooms.home.submit(c.Activate(agent=me.id, room=actor.room), desk.by(caller, me))
-        if caller.via == "mcp" and moves:
-            # Last: what is answered with an error was not shown.
-            caller.shown[actor.room] = found.end
+        if caller.reader.acknowledges == "next_call" and moves:
+            # Nothing is awaited after this: an answer that becomes an error has shown nothing.
+            caller.reader.shown.showed(actor.room, found.end)
         hint = "This session is closed; it can still be read." if room.state.closed else ""
         if found.truncated:
             first, last = found.first_unshown, found.last_unshown

@@ -144,7 +144,7 @@ class Waking:
             found.requests.update(request.id for request in room.pending())
         after = store.cursor(name, me.id).acknowledged
         # What a window was shown is acknowledged by its next call, and waits for nobody.
-        after = max([after, *(window.shown.get(name, after) for window in windows)])
+        after = max([after, *(window.reader.shown.holds(name) or after for window in windows)])
         view = room.view(me.id)
         unread = store.unread(name, view, after)
         if not unread:

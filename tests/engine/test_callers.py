@@ -8,7 +8,7 @@ from parlerd.engine.callers import Caller, PeerProcess
 def test_a_caller_is_no_agent_and_was_shown_nothing_before_it_acts() -> None:
     caller = Caller(session="s", via="mcp")
     assert caller.agent is None
-    assert caller.shown == {}
+    assert caller.reader.shown.take() == {}
     assert not caller.waiting
 
 
@@ -25,4 +25,4 @@ def test_two_connections_that_look_alike_are_two() -> None:
 
 
 def test_callers_do_not_share_what_they_were_shown() -> None:
-    assert Caller(session="a", via="mcp").shown is not Caller(session="b", via="mcp").shown
+    assert Caller(session="a", via="mcp").reader is not Caller(session="b", via="mcp").reader

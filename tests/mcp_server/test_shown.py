@@ -358,7 +358,7 @@ def test_reading_a_resource_does_not_use_up_what_a_model_is_told_once() -> None:
             person = await served.person()
             await bob.party.join(opened.session_key)
             await person.approve((await bob.party.whoami()).id)
-            bob.party.caller.shown.clear()
+            bob.party.caller.reader.shown.take()
             await bob.window.read_resource("parler://room/auth/messages")
             assert "What stands between" not in await bob.call("parler_leave", room="nowhere")
             text = await bob.call("parler_recv")

@@ -23,6 +23,7 @@ from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.driver import Driver, InlineDriver, Job, Settle
 from parlerd.engine.engine import Engine, open_engine
 from parlerd.engine.ports import HostFiles, NoHostFiles
+from parlerd.engine.readers import ReaderSession
 from parlerd.identity import codes
 from parlerd.identity.signatures import Domain, SigningKey
 from parlerd.operations import types as t
@@ -326,6 +327,8 @@ class Served:
     async def connect(self, via: Via = "cli", **about: Any) -> Party:
         """A new connection. It is no agent before its first call that needs one."""
         self.world.connections += 1
+        if via == "mcp":
+            about.setdefault("reader", ReaderSession(acknowledges="next_call"))
         caller = Caller(session=f"session{self.world.connections}", via=via, **about)
         await self.engine.connect(caller)
 
