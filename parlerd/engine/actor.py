@@ -41,7 +41,7 @@ from parlerd.core import events as e
 from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.model import By, Position, RoomId
 from parlerd.engine.armed import MAX_MARKS, Armed
-from parlerd.engine.authors import LocalAuthor, Words
+from parlerd.engine.authors import Draft, Finished, Sealer, Words
 from parlerd.engine.deciding import Aggregate, Decider
 from parlerd.engine.driver import Driver
 from parlerd.engine.ports import Clock, Randomness
@@ -74,7 +74,8 @@ class Context:
     driver: Driver
     clock: Clock
     random: Randomness
-    author: LocalAuthor
+    author: Sealer[Draft]
+    admission: Sealer[Finished]
     publish: Publish
 
 
@@ -110,8 +111,14 @@ class RoomActor(Generic[A]):
         self._context = context
         self._load = load
         self._decider = Decider(
-            room, driver=context.driver, clock=context.clock, ids=context.random, author=context.author
+            room,
+            driver=context.driver,
+            clock=context.clock,
+            ids=context.random,
+            author=context.author,
+            admission=context.admission,
         )
+        """Decides one command after the other over `aggregate`."""
         self._waiting: deque[Submission] = deque()
         """The line: commands that are in no batch yet, oldest first."""
         self._batch: Batch | None = None

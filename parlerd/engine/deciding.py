@@ -20,7 +20,7 @@ from parlerd.core import events as e
 from parlerd.core.decision import Decision
 from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.model import By, Ids, MessageId, Millis, Position, ReplyTarget, RoomId
-from parlerd.engine.authors import Attested, Draft, LocalAuthor, Place
+from parlerd.engine.authors import Attested, Draft, Finished, Place, Sealed, Sealer
 from parlerd.engine.driver import Driver
 from parlerd.engine.ports import Clock
 from parlerd.engine.submissions import Batch, Settled, Submission
@@ -69,12 +69,22 @@ class RoomTime:
 class Decider:
     """Decides the commands of one room."""
 
-    def __init__(self, room: RoomId, *, driver: Driver, clock: Clock, ids: Ids, author: LocalAuthor) -> None:
+    def __init__(
+        self,
+        room: RoomId,
+        *,
+        driver: Driver,
+        clock: Clock,
+        ids: Ids,
+        author: Sealer[Draft],
+        admission: Sealer[Finished],
+    ) -> None:
         self._room = room
         self._driver = driver
         self._time = RoomTime(clock)
         self._ids = ids
         self._author = author
+        self._admission = admission
 
     def decide(self, aggregate: Aggregate, submission: Submission, batch: Batch) -> None:
         """Decide one command and take its events into memory; its facts join the batch.
@@ -95,6 +105,9 @@ class Decider:
                 prior = self._driver.store.prior(self._room, by.actor, command.operation, command.idempotency_key)
                 if prior is not None:
                     command = msgspec.structs.replace(command, prior=prior)
+            if isinstance(command, c.PostMessage) and command.envelope is not None and command.id is not None:
+                taken = command.id in batch.posted or self._driver.store.find_message(command.id) is not None
+                command = msgspec.structs.replace(command, is_id_taken=taken)
             if isinstance(command, c.PostMessage) and command.reply_to is not None:
                 command = msgspec.structs.replace(command, reply=self._reply_target(command.reply_to, batch))
             now = self._time.now(aggregate.last_at)
@@ -163,9 +176,9 @@ class Decider:
         body: bytes | None = None
         signature: bytes | None = None
         digest: bytes | None = None
-        if isinstance(event, e.MessagePosted) and isinstance(words, Draft):
+        if isinstance(event, e.MessagePosted) and isinstance(words, Draft | Finished):
             place = Place(self._room, command.idempotency_key or "", by.actor, decision.previous, now)
-            body, signature, verified = self._author.seal(words, event, place)
+            body, signature, verified = self._seal(words, event, place)
             digest = hashlib.sha256(body).digest()
             event = msgspec.structs.replace(event, envelope=digest, verified=verified)
         elif isinstance(event, e.DelegationIssued) and isinstance(words, Attested):
@@ -183,3 +196,8 @@ class Decider:
             body=digest,
         )
         return NewFact(header, body, signature)
+
+    def _seal(self, words: Draft | Finished, posted: e.MessagePosted, place: Place) -> Sealed:
+        if isinstance(words, Draft):
+            return self._author.seal(words, posted, place)
+        return self._admission.seal(words, posted, place)

@@ -17,7 +17,7 @@ from parlerd.core.model import By, Position, RoomId
 from parlerd.core.room import Room
 from parlerd.engine import actor as actor_module
 from parlerd.engine.actor import Context, RoomActor
-from parlerd.engine.authors import Draft, LocalAuthor
+from parlerd.engine.authors import Admission, Draft, LocalAuthor
 from parlerd.engine.rooms import fold
 from parlerd.identity.signatures import Domain
 from parlerd.operations import types as t
@@ -724,6 +724,7 @@ def context_of(store: Store, keys: CountedKeys, told: list[Position]) -> Context
         clock=HandClock(),
         random=random,
         author=LocalAuthor(keys, random),
+        admission=Admission(),
         publish=lambda room, facts: told.extend(header.position for header in facts),
     )
 
