@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 import trio
 
+from parlerd.bounded import Bounded
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.approvals import KeyState, find_request, standing_request
@@ -58,7 +59,7 @@ class Sessions:
     def __init__(self, desk: Desk, reading: Reading) -> None:
         self._desk = desk
         self._reading = reading
-        self._wrong_codes: dict[tuple[str, str], tuple[int, float]] = {}
+        self._wrong_codes: Bounded[tuple[str, str], tuple[int, float]] = Bounded(MAX_COUNTED)
 
     # -- opening -------------------------------------------------------------------------------------------
 
@@ -535,10 +536,7 @@ class Sessions:
         except Refused:
             matches = False
         if not matches:
-            self._wrong_codes.pop(counted, None)
             self._wrong_codes[counted] = (tries + 1, now)
-            if len(self._wrong_codes) > MAX_COUNTED:
-                del self._wrong_codes[next(iter(self._wrong_codes))]
             raise Refused("code_mismatch")
 
     # -- closing, listing, revoking ------------------------------------------------------------------------
