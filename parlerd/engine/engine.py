@@ -20,7 +20,7 @@ from parlerd.core.model import RoomId
 from parlerd.core.room import Room
 from parlerd.engine import notifier
 from parlerd.engine.actor import Context
-from parlerd.engine.authors import LocalAuthor
+from parlerd.engine.authors import Admission, LocalAuthor
 from parlerd.engine.callers import NOTHING, Caller, PeerProcess, Said
 from parlerd.engine.desk import Desk
 from parlerd.engine.driver import Driver
@@ -245,8 +245,15 @@ async def open_engine(
             if actor is not None:
                 wakes.publish(_topics(room, actor.aggregate, facts))
 
-        author = LocalAuthor(keys, random)
-        rooms = Rooms(Context(driver=driver, clock=clock, random=random, author=author, publish=publish), nursery)
+        context = Context(
+            driver=driver,
+            clock=clock,
+            random=random,
+            author=LocalAuthor(keys, random),
+            admission=Admission(),
+            publish=publish,
+        )
+        rooms = Rooms(context, nursery)
         await rooms.start()
         seats = Seats(
             driver=driver,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from itertools import chain
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import trio
@@ -18,9 +16,10 @@ from parlerd.core import events as e
 from parlerd.core.envelope import DataPart, HandoffPart, Part, TextPart
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.home import AgentRecord
-from parlerd.core.model import MAX_TEXT, AgentId, MessageId, Position, RoomId, Seq, View, drawn_key, label
+from parlerd.core.model import AgentId, MessageId, Position, RoomId, Seq, View, drawn_key, label
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
+from parlerd.core.words import check_data, check_text
 from parlerd.engine import notifier
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.armed import Armed
@@ -36,8 +35,6 @@ from parlerd.store.port import Delivery, Page
 
 ANYONE: Final = "anyone"
 """Said instead of naming nobody; a reserved word, so no agent has this name."""
-MAX_DEPTH: Final = 64
-"""Levels of `data`. Decoders stop at a depth that depends on who calls them; this is far below all of them."""
 LONG_BACKLOG: Final = 100
 """More new messages than this are not paged through where a model reads: the recap and the newest are shown, with the
 gap stated."""
@@ -62,20 +59,6 @@ def input_digest(params: t.Params) -> bytes:
         raise Refused("invalid_param", "A parameter is not valid text.") from error
 
 
-def check_text(text: str, param: str) -> int:
-    """The size of a text in bytes. Raises `Refused(text_too_long)` for more than 256 KiB: never a cut."""
-    size = len(text.encode("utf-8", "surrogatepass"))
-    if size > MAX_TEXT:
-        raise Refused(
-            "text_too_long", f"`{param}` has {size} bytes; a message holds {MAX_TEXT}.", param=param, limit=MAX_TEXT
-        )
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise Refused("invalid_param", f"`{param}` is not valid text.", param=param) from error
-    return size
-
-
 @dataclass(frozen=True, slots=True)
 class Posting:
     """A message in its room's line."""
@@ -98,46 +81,6 @@ class Posting:
         with suppress(ParlerError):
             await self.submission.result()
         return self.outcome()
-
-
-_JSON: Final = frozenset({dict, list, tuple, str, int, float, bool, type(None)})
-
-
-def check_data(data: Any) -> int:
-    """The size of `data` in bytes. Raises `Refused`: `invalid_param` for anything but JSON of at most 64 levels,
-    `text_too_long` past 256 KiB.
-
-    Every reader of the room must be able to take it apart again: what one surface cannot show would stop a reader there
-    for good. The loop waits meanwhile, so the size is looked at first, and then whole levels at a time.
-    """
-    try:
-        size = len(msgspec.msgpack.encode(data))
-    except UnicodeEncodeError as error:
-        raise Refused("invalid_param", "`data` holds text that is not valid.", param="data") from error
-    except (TypeError, OverflowError, RecursionError, ValueError) as error:
-        raise _no_json() from error
-    if size > MAX_TEXT:
-        raise Refused("text_too_long", f"`data` is larger than {MAX_TEXT} bytes.", param="data", limit=MAX_TEXT)
-    level: list[Any] = [data]
-    for _ in range(MAX_DEPTH):
-        kinds = set(map(type, level))
-        if not kinds <= _JSON:
-            raise _no_json()
-        if float in kinds and not all(map(math.isfinite, [value for value in level if type(value) is float])):
-            raise _no_json()
-        maps = level if kinds == {dict} else [value for value in level if type(value) is dict] if dict in kinds else []
-        if not set(map(type, chain.from_iterable(maps))) <= {str}:
-            raise _no_json()
-        nested = kinds & {list, tuple}
-        lists = level if kinds == nested else [value for value in level if type(value) in nested] if nested else []
-        level = list(chain(chain.from_iterable(map(dict.values, maps)), chain.from_iterable(lists)))
-        if not level:
-            return size
-    raise _no_json()
-
-
-def _no_json() -> Refused:
-    return Refused("invalid_param", f"`data` is not JSON of at most {MAX_DEPTH} levels.", param="data")
 
 
 class Messaging:

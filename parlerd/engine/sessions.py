@@ -30,12 +30,13 @@ from parlerd.core.model import (
 )
 from parlerd.core.room import Room
 from parlerd.core.scrub import scrub
+from parlerd.core.words import check_text
 from parlerd.engine import notifier
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.desk import BEGINS, WITHHELD, Desk
-from parlerd.engine.messaging import check_text, input_digest
+from parlerd.engine.messaging import input_digest
 from parlerd.engine.observers import is_person, observed_room, observed_rooms
 from parlerd.engine.reading import Reading, handle_of
 from parlerd.identity import codes
