@@ -2,7 +2,8 @@
 
 Surfaces (`parlerd.ipc` for the command line, `mcp_server` for agent hosts) build a `Caller` per connection and come
 through `call` or `stream`. What an operation is, who may call it and what it needs stands in
-`parlerd.operations.registry`; what it does stands in the handlers (`sessions`, `messaging`, `looking`, `streams`).
+`parlerd.operations.registry`; what it does stands in the handlers (`opening`, `joining`, `deciding`,
+`session_keys`, `messaging`, `streams`, `overview`, `status`, `checks`).
 """
 
 from __future__ import annotations
@@ -21,18 +22,24 @@ from parlerd.core.room import Room
 from parlerd.engine import notifier
 from parlerd.engine.actor import Context
 from parlerd.engine.callers import NOTHING, Caller, PeerProcess, Said
+from parlerd.engine.checks import Checks
+from parlerd.engine.deciding import Deciding
 from parlerd.engine.desk import Desk
 from parlerd.engine.driver import Driver
-from parlerd.engine.looking import Looking
+from parlerd.engine.joining import Joining
+from parlerd.engine.knocks import with_code
 from parlerd.engine.messaging import Messaging, Posting
 from parlerd.engine.notices import Notices
 from parlerd.engine.notifier import Notifier, Topic
+from parlerd.engine.opening import Opening
+from parlerd.engine.overview import Overview
 from parlerd.engine.ports import Clock, HostFiles, Keys, NoHostFiles, Randomness
 from parlerd.engine.quota import OPENING
 from parlerd.engine.reading import Reading
 from parlerd.engine.rooms import Rooms
 from parlerd.engine.seats import Seats
-from parlerd.engine.sessions import Sessions
+from parlerd.engine.session_keys import SessionKeys
+from parlerd.engine.status import Status
 from parlerd.engine.streams import Streams
 from parlerd.engine.throttle import GuessThrottle
 from parlerd.engine.waking import Waking
@@ -53,34 +60,35 @@ class Engine:
         reading = Reading(desk)
         self._notices = Notices(desk, reading)
         self._messaging = Messaging(desk, reading, self._notices)
-        self._sessions = sessions = Sessions(desk, reading)
-        self._streams = Streams(desk, reading, sessions)
-        looking = Looking(desk, socket)
-        messaging = self._messaging
+        self._opening = Opening(desk)
+        self._deciding = deciding = Deciding(desk)
+        self._streams = Streams(desk, reading, deciding)
+        keys = SessionKeys(desk)
+        messaging, overview, status = self._messaging, Overview(desk), Status(desk, socket)
         self.handlers: dict[str, Handler] = {
             "session.open": self._open_session,
-            "session.join": sessions.join,
-            "session.requests": sessions.requests,
-            "session.approve": sessions.approve,
-            "session.deny": sessions.deny,
-            "session.close": sessions.close_session,
-            "session.list": sessions.list_sessions,
-            "session.revoke": sessions.revoke,
+            "session.join": Joining(desk, reading, keys).join,
+            "session.requests": deciding.requests,
+            "session.approve": deciding.approve,
+            "session.deny": deciding.deny,
+            "session.close": self._opening.close_session,
+            "session.list": keys.list_sessions,
+            "session.revoke": keys.revoke,
             "message.send": messaging.send,
             "message.recv": messaging.recv,
             "message.recv_all": messaging.recv_all,
             "message.commit": messaging.commit,
             "message.why": messaging.why,
             "handoff.give": messaging.give_handoff,
-            "rooms.list": looking.rooms,
-            "rooms.roster": looking.roster,
-            "rooms.requests": sessions.requests,
-            "approvals.list": sessions.approvals,
-            "agent.whoami": looking.whoami,
+            "rooms.list": overview.rooms,
+            "rooms.roster": overview.roster,
+            "rooms.requests": deciding.requests,
+            "approvals.list": deciding.approvals,
+            "agent.whoami": overview.whoami,
             "wake.check": Waking(desk, reading).check,
-            "hosts.seen": looking.hosts,
-            "daemon.status": looking.status,
-            "daemon.check": looking.check,
+            "hosts.seen": status.hosts,
+            "daemon.status": status.status,
+            "daemon.check": Checks(desk).check,
             "daemon.stop": self._stop_daemon,
         }
         self.stream_handlers: dict[str, StreamHandler] = {
@@ -101,7 +109,7 @@ class Engine:
         except Refused as error:
             if error.code != "join_pending":
                 raise
-            raise await self._desk.with_code(caller, error) from None
+            raise await with_code(self._desk, caller, error) from None
 
     def begin(self, op: str, params: t.Params, caller: Caller) -> Posting | None:
         """Begin an operation that needs nothing but its place in a room's line; None for one that must be called.
@@ -145,7 +153,7 @@ class Engine:
         me = await self._desk.me(caller)
         size = len(params.context.encode("utf-8", "surrogatepass"))
         self._desk.quotas.take(me.id, bytes=size, messages=OPENING)
-        return await self._sessions.open_session(caller, params)
+        return await self._opening.open_session(caller, params)
 
     # -- connections ---------------------------------------------------------------------------------------
 
@@ -171,11 +179,11 @@ class Engine:
 
     async def decide_by_form(self, params: t.DecideJoin, caller: Caller, *, admit: bool) -> t.Decided:
         """A decision a person made in this host's form, proved by the joiner's code."""
-        return await self._sessions.decide_by_form(caller, params, admit=admit)
+        return await self._deciding.decide_by_form(caller, params, admit=admit)
 
     async def find_request(self, params: t.DecideJoin, caller: Caller) -> tuple[t.RequestInfo, bool]:
         """The request a form would be about, and whether the room lets its owner decide without one."""
-        return await self._sessions.find(caller, params)
+        return await self._deciding.find(caller, params)
 
     async def notice(self, caller: Caller, said: Said = NOTHING) -> str:
         """One line of counts and names when something changed for this caller's agent, else nothing. What the answer
