@@ -16,12 +16,15 @@ from parlerd.core.home import AgentRecord
 from parlerd.core.model import By
 from parlerd.engine.budget import TurnBudget
 from parlerd.engine.callers import Caller, PeerProcess
+from parlerd.engine.connected import Connected
 from parlerd.engine.driver import Driver
 from parlerd.engine.notifier import Notifier, Waiter
 from parlerd.engine.ports import Clock, HostFiles, Keys, Randomness
+from parlerd.engine.presence import Presence
 from parlerd.engine.quota import Quotas
 from parlerd.engine.rooms import Rooms
 from parlerd.engine.seats import Seats
+from parlerd.engine.seen_hosts import SeenHosts
 from parlerd.engine.throttle import GuessThrottle
 from parlerd.settings import Settings
 
@@ -30,27 +33,39 @@ Inspect = Callable[[PeerProcess], PeerProcess]
 
 @dataclass(slots=True)
 class Desk:
-    """The engine's parts. `settings_now` reads what a daemon that starts now would serve, and may raise;
-    `home_path` is where this home lives; `default_home` says whether that is `~/.parler`."""
+    """The engine's parts."""
 
     driver: Driver
+    """Reads and commits."""
     rooms: Rooms
+    """The open rooms, the home room among them."""
     seats: Seats
+    connected: Connected
+    presence: Presence
+    seen_hosts: SeenHosts
     notifier: Notifier
     clock: Clock
     random: Randomness
     keys: Keys
     settings: Settings
+    """As this daemon read them at its start."""
     throttle: GuessThrottle
     inspect: Inspect
+    """Looks a process up anew: its agent host, its editor, its terminal. About a millisecond."""
     settings_now: Callable[[], Settings]
+    """What a daemon that starts now would serve; may raise."""
     host_files: HostFiles
     version: str
     home_path: str
+    """Where this home lives."""
     default_home: bool
+    """Whether that is `~/.parler`."""
     draining: bool = False
+    """The daemon is about to stop: no new calls, and nobody waits any longer."""
     budget: TurnBudget = field(default_factory=TurnBudget)
+    """The turns that may begin without a person."""
     quotas: Quotas = field(init=False)
+    """How much each agent may still write."""
 
     def __post_init__(self) -> None:
         self.quotas = Quotas(self.settings)

@@ -21,23 +21,28 @@ from parlerd.core.model import RoomId
 from parlerd.core.room import Room
 from parlerd.engine import notifier
 from parlerd.engine.actor import Context
+from parlerd.engine.agents import Agents
 from parlerd.engine.callers import NOTHING, Caller, PeerProcess, Said
 from parlerd.engine.checks import Checks
+from parlerd.engine.connected import Connected
 from parlerd.engine.deciding import Deciding
 from parlerd.engine.desk import Desk
 from parlerd.engine.driver import Driver
 from parlerd.engine.joining import Joining
 from parlerd.engine.knocks import with_code
+from parlerd.engine.leases import Leases
 from parlerd.engine.messaging import Messaging, Posting
 from parlerd.engine.notices import Notices
 from parlerd.engine.notifier import Notifier, Topic
 from parlerd.engine.opening import Opening
 from parlerd.engine.overview import Overview
 from parlerd.engine.ports import Clock, HostFiles, Keys, NoHostFiles, Randomness
+from parlerd.engine.presence import Presence
 from parlerd.engine.quota import OPENING
 from parlerd.engine.reading import Reading
 from parlerd.engine.rooms import Rooms
 from parlerd.engine.seats import Seats
+from parlerd.engine.seen_hosts import SeenHosts
 from parlerd.engine.session_keys import SessionKeys
 from parlerd.engine.status import Status
 from parlerd.engine.streams import Streams
@@ -254,19 +259,26 @@ async def open_engine(
 
         rooms = Rooms(Context(driver=driver, clock=clock, random=random, keys=keys, publish=publish), nursery)
         await rooms.start()
+        leases, connected = Leases(driver), Connected(clock)
+        leases.start()
+        hosts = SeenHosts(clock, connected)
         seats = Seats(
-            driver=driver,
             rooms=rooms,
-            keys=keys,
+            agents=Agents(driver=driver, rooms=rooms, keys=keys, clock=clock),
+            leases=leases,
+            connected=connected,
+            hosts=hosts,
             clock=clock,
             user=user,
             seated=lambda: wakes.publish([notifier.seats()]),
         )
-        seats.start()
         desk = Desk(
             driver=driver,
             rooms=rooms,
             seats=seats,
+            connected=connected,
+            presence=Presence(seats, connected, clock),
+            seen_hosts=hosts,
             notifier=wakes,
             clock=clock,
             random=random,

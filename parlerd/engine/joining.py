@@ -110,7 +110,7 @@ class Joining:
         limit = max(1, min(params.limit, t.MAX_PAGE))
         found = await self._reading.context(room, me.id, Position(0), stood=stood, limit=limit, fits=caller.fits)
         # A page that one who is in asked for anew acknowledges nothing it leaves out, and nothing of a live window's.
-        held = caller.via == "cli" and bool(caller.as_name) and desk.seats.held_by_window(me.id)
+        held = caller.via == "cli" and bool(caller.as_name) and desk.presence.is_held_by_window(me.id)
         moves = not (again and held)
         if found.truncated:
             moves = moves and (not again or acknowledged >= found.spans[-1][0])

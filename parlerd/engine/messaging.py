@@ -416,7 +416,7 @@ class Messaging:
         # A filtered read shows a part of what is new, so acknowledging it would lose the rest.
         filtered = params.kind is not None or params.mentions
         fits = caller.fits
-        held = caller.via == "cli" and bool(caller.as_name) and self._desk.seats.held_by_window(me.id)
+        held = caller.via == "cli" and bool(caller.as_name) and self._desk.presence.is_held_by_window(me.id)
         acknowledges = not (lookback or params.peek or filtered or (held and not params.take))
         page = await self._page(room, view, after, params, me.id, skip_own=not lookback)
         you = handle_of(room.state, me.id)
@@ -578,7 +578,7 @@ class Messaging:
         stopped: str | msgspec.UnsetType = msgspec.UNSET
         stopped_since = 0
         if "acknowledged" not in reached and "acted" not in reached:
-            state, since = self._desk.seats.presence(reader)
+            state, since = self._desk.presence.of(reader)
             where = "read, not acknowledged" if "read" in reached else "not read"
             stopped, stopped_since = f"{where}; the agent is {state}", int(since)
         return t.ReaderLadder(

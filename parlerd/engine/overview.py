@@ -82,7 +82,7 @@ class Overview:
         for member in state.members.values():
             if not member.present:
                 continue
-            presence, since = desk.seats.presence(member.agent)
+            presence, since = desk.presence.of(member.agent)
             members.append(
                 t.RosterMember(
                     id=member.agent,

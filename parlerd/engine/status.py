@@ -31,7 +31,7 @@ class Status:
         await trio.lowlevel.checkpoint()
         if params.look:
             desk.host_files.look()
-        return t.SeenHostList(hosts=desk.seats.hosts())
+        return t.SeenHostList(hosts=desk.seen_hosts.listed())
 
     async def status(self, caller: Caller, params: t.DaemonStatus) -> t.DaemonInfo:
         desk = self._desk
@@ -43,8 +43,8 @@ class Status:
             version=desk.version,
             uptime_ms=int((trio.current_time() - self._started) * 1000),
             rooms=self._rooms_known(caller),
-            connections=desk.seats.connections,
-            windows=desk.seats.windows,
+            connections=len(desk.connected),
+            windows=sum(1 for _ in desk.connected.windows()),
             store=type(desk.driver.store).__name__,
             home=desk.home_path,
         )

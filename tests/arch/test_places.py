@@ -45,7 +45,6 @@ ELSEWHERE: Final = {
     "parlerd/engine/notices": "e2e/test_mcp_two_agents",
     "parlerd/engine/reading": "e2e/test_cli_main_event",
     "parlerd/engine/rooms": "engine/test_actor",
-    "parlerd/engine/seats": "e2e/test_mcp_two_agents",
     "parlerd/engine/streams": "e2e/test_cli_main_event",
     "parlerd/ipc/connection": "ipc/test_server",
     "parlerd/ipc/host": "ipc/test_server",
