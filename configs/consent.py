@@ -26,7 +26,8 @@ from configs.outcome import Outcome
 from configs.survey import survey
 
 KIND: Final[Kind] = "consent"
-"""Of our entries in the ledger. The value of one is the list of elements that we appended, or what we put."""
+"""The kind of our entries in the ledger. The value of an entry is the list of elements that we appended, or the value
+that we put."""
 
 Standing = Literal["allowed", "asks", "runs", "by_hand", "unknown"]
 """`asks`: the host asks or refuses. `runs`: it needs no setting. `by_hand`: it asks, and has no setting for every
@@ -81,7 +82,8 @@ def allow(place: Place, hosts: Sequence[Host], *, dry_run: bool = False) -> Iter
         elif standing(place, host) == "runs":
             yield _skipped(host, f"{host.name} {consent.default}.")
         elif not dry_run and not _is_connected(place, host):
-            # In some hosts the setting stands inside our entry, and without that they would not start any more.
+            # In some hosts the setting stands inside our entry, and a host does not start with an entry that has
+            # nothing but a setting.
             yield _skipped(host, f"{host.name} is not connected.", f"parler connect {host.id} --allow")
         else:
             path = file_of(place, host, consent)

@@ -20,7 +20,7 @@ from configs.model import SERVER, Host, KeyPath, System, expand, first
 from parlerd.paths import Home
 
 _NEEDED: Final = re.compile(r"\$\{[A-Z_]+\}")
-"""A variable without a fallback: one that moves the host's whole configuration when it is set."""
+"""A variable without a fallback. Where it is set, it moves the whole configuration of its host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def server_path(file: Readable, host: Host) -> KeyPath:
     """Where our entry stands, or is to stand, in a file with this content. Raises `EditRefused`."""
     for layout in host.layouts:
         table = file.at(layout)
-        # A table of tables: `servers` may also be the name of one server of the older layout.
+        # Only a table of tables is a layout: `servers` may also be the name of one server of the older layout.
         if isinstance(table, dict) and all(isinstance(each, dict) for each in table.values()):
             return (*layout, SERVER)
     return (*host.key_path, SERVER)

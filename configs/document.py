@@ -218,7 +218,7 @@ def _read(data: bytes, rules: Rules) -> Parsed:
 
 
 def _parse(text: str, rules: Rules) -> Parsed:
-    # Each language's module with what it needs is loaded for a file of that language only.
+    # The module of a language, and the library below it, are loaded for the first file of that language.
     return cast("Parsed", importlib.import_module(_EDITORS[rules.format]).parse(text, rules))
 
 
@@ -245,7 +245,7 @@ def _find(value: Any, rules: Rules, path: KeyPath) -> Any:
         if value is None and rules.format == "yaml":
             return _ABSENT
         if not isinstance(value, dict):
-            # The names on the way are the caller's, not the file's.
+            # The sentence may name the keys on the way, because the caller gave them: the file's own are never told.
             raise EditRefused("wrong_type", f"`{'.'.join(path[:index])}` in the file is something else than a table.")
         if key not in value:
             return _ABSENT
@@ -307,7 +307,7 @@ def _steps(path: KeyPath, old: Any, new: Any) -> Iterator[tuple[KeyPath, Any]]:
             yield (*path, key), value
         elif not same(old[key], value):
             yield from _steps((*path, key), old[key], value)
-    # Last, so that nothing is ever empty in between.
+    # Keys are taken out last, so that no table is ever empty in between.
     for key in old:
         if key not in new:
             yield (*path, key), _ABSENT

@@ -15,9 +15,9 @@ from typing import Any, Final, Literal, NoReturn, Protocol
 from configs.model import Format, Host, KeyPath
 
 MAX_BYTES: Final = 64 * 1024**2
-"""Of a file; a larger one is neither read nor written. Source: hosts reference, F11."""
+"""Size of a file; a larger file is neither read nor written. Source: hosts reference, F11."""
 MAX_DEPTH: Final = 200
-"""Levels of tables and lists; none of the hosts' own files has ten."""
+"""Levels of tables and lists that a file may have; none of the hosts' own files has ten."""
 
 Reason = Literal[
     "unreadable",

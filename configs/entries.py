@@ -15,7 +15,7 @@ from configs.document import EditRefused, Readable
 from configs.model import Host, KeyPath, Shim
 
 STARTS: Final = frozenset({"command", "cmd", "args", "type", "transport", "source"})
-"""What of an entry says how a server is started: ours to write. The rest of it the person may have set."""
+"""Keys of an entry that say how a server is started, which are ours to write. The person may have set the others."""
 _NONE: Final = object()
 
 
@@ -43,7 +43,8 @@ def merged(found: Any, base: Any, ours: dict[str, Any], command: list[str]) -> d
     if not isinstance(found, dict):
         return ours
     last = base if isinstance(base, dict) else {}
-    # Started by way of something else of theirs, and still started as it is to be: nothing to change.
+    # Where the person starts our command by way of a program of theirs, the server is started as it has to be, and what
+    # starts it is left alone.
     is_started = _contains(words_of(found), command)
     result: dict[str, Any] = {}
     for key, value in found.items():

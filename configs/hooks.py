@@ -30,7 +30,7 @@ from configs.model import Host, KeyPath, expand, first
 from configs.outcome import Outcome
 
 KIND: Final[Kind] = "hook"
-"""Of our entries in the ledger."""
+"""The kind of our entries in the ledger."""
 
 
 def command(place: Place, host: str, event: str) -> str:

@@ -25,7 +25,7 @@ Kind = Literal["entry", "hook", "consent"]
 KINDS: Final[tuple[Kind, ...]] = ("entry", "hook", "consent")
 VERSION: Final = 1
 LOCK_S: Final = 10.0
-"""How long somebody else may be writing it."""
+"""Seconds that another program may take to write the ledger."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,8 @@ KeyPath = tuple[str, ...]
 """Where a value stands in a settings file: the keys that lead to it, from the outermost table."""
 System = Literal["linux", "macos"]
 Format = Literal["json", "jsonc", "toml", "yaml"]
-"""`json` is strict: a comment in the file stops the host. `jsonc` may hold comments that have to survive."""
+"""The language of a file. `json` is strict: a comment in the file stops the host. A file in `jsonc` may hold comments,
+which have to survive."""
 
 SERVER: Final = "parler"
 """The name of our entry, in every host."""

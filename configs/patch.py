@@ -36,12 +36,13 @@ __all__ = ["Edited", "Untouched", "Written", "difference", "digest", "remove_fol
 TRIES: Final = 5
 """How often a file is read and written anew because somebody else wrote it meanwhile."""
 LOCK_S: Final = 20.0
-"""How long another run of ours may work on the same file: it edits 5 MB in two seconds."""
+"""Seconds that another run of ours may work on the same file: an edit of 5 MB takes two."""
 FRESH_S: Final = 2.0
-"""A file written this short ago may be half written: hosts that write in place empty it first."""
+"""Seconds. A file that was written less long ago may be half written: a host that writes in place empties it first."""
 SETTLE_S: Final = 0.1
+"""Seconds between two looks at a file that may be half written."""
 KEPT: Final = 5
-"""Backups of one file; those that the ledger refers to are kept beyond them."""
+"""How many backups of one file are kept, beside those that the ledger refers to."""
 MAX_DIFF_LINES: Final = 2000
 
 About = TypeVar("About")
@@ -130,7 +131,7 @@ def difference(written: Written[Any]) -> str:
     """A unified diff without lines around it: those are the person's, and may hold what must not be shown."""
     if not written.changed:
         return ""
-    # Here, as ctypes in `disk`: looking at hosts needs neither, and has to be quick.
+    # Imported here, because looking at hosts needs no comparison and has to be quick.
     from difflib import SequenceMatcher
 
     before = (written.before or b"").decode(errors="replace").splitlines(keepends=True)
@@ -141,7 +142,7 @@ def difference(written: Written[Any]) -> str:
     tail = 0
     while tail < end - head and before[-1 - tail] == after[-1 - tail]:
         tail += 1
-    # Between the first and the last difference alone: on a file of megabytes the comparison takes minutes.
+    # Only what is between the first and the last difference is compared: a whole file of megabytes would take minutes.
     old, new = before[head : len(before) - tail], after[head : len(after) - tail]
     names = ("/dev/null" if written.before is None else written.path, "/dev/null" if written.erased else written.path)
     lines = [f"--- {names[0]}\n", f"+++ {names[1]}\n"]
@@ -165,13 +166,14 @@ class _File:
         self._mode = mode
         self._disk = disk
         self._home = place.home
-        # Of this home alone: whoever holds the lock knows that nobody is writing a file of that name.
+        # The names are of this home alone, so whoever holds its lock on the file knows that nobody writes to them.
         mine = digest(os.fsencode(self._home.root))[:8]
         self._new = target.with_name(f".{target.name}.parler-{mine}.new")
         self._old = target.with_name(f".{target.name}.parler-{mine}.old")
         self._made: list[Path] = []
         self._holds_theirs = False
-        """The file beside has what somebody else wrote, and nothing else does: the next run keeps it."""
+        """Whether the new file beside the target has what somebody else wrote, which nothing else has. It is then left
+        there, and the next run keeps its content."""
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -223,7 +225,7 @@ class _File:
             held = self._disk.read(left, MAX_BYTES)
             present = self._disk.read(self._target, MAX_BYTES)
             if held is not None and present is None and left == self._old:
-                # It died between taking the file away and looking at it.
+                # The run that was killed died between moving the file away and looking at it.
                 self._disk.move(left, self._target)
                 continue
             if held is not None and held.data and (present is None or held.data != present.data):
@@ -238,7 +240,7 @@ class _File:
         """The content as it is and as it is to be. A file that somebody is writing right now is given time."""
         for tries_left in reversed(range(TRIES)):
             before = self._disk.read(self._target, MAX_BYTES)
-            # Nothing, or content that ends in the middle, is what a host that writes in place has after half of it.
+            # A host that writes in place has an empty file first, and then one that ends in the middle.
             settled = not tries_left or before is None or not self._is_fresh(before)
             if before is not None and not before.data.strip() and not settled:
                 self._disk.pause(SETTLE_S)
@@ -298,7 +300,7 @@ class _File:
             if found is not None and found.data == data:
                 return each
         path = self._backup_path(folder, prefix)
-        # One name for each file: what a run that was killed left there goes away with the next backup.
+        # There is one name for each file, so what a killed run left under it goes away with the next backup.
         temporary = folder / f"{prefix}.new"
         self._disk.unlink(temporary)
         self._put(temporary, data, 0o600)
@@ -341,7 +343,7 @@ class _File:
             try:
                 return self._exchange(written.after, before.data)
             except FileNotFoundError:
-                return False  # deleted meanwhile: what to do now is decided from there
+                return False  # the file was deleted meanwhile, and the next attempt begins without one
         finally:
             if not self._holds_theirs:
                 with contextlib.suppress(OSError):
@@ -363,7 +365,7 @@ class _File:
 
     def _exchange(self, new: bytes, expected: bytes) -> bool:
         disk = self._disk
-        # Most of what others write in between shows here, without our file ever standing in the place of theirs.
+        # Most of what others write in between shows in this look, before our file stands in the place of theirs.
         found = disk.read(self._target, MAX_BYTES)
         if found is None or found.data != expected:
             return False
@@ -373,7 +375,8 @@ class _File:
         out = self._came_out()
         if out == expected:
             return True
-        # Theirs goes back. Should they write once more before it does, the newer of theirs is what comes out then.
+        # Somebody wrote in between, so their file goes back into its place. Should they write once more before that,
+        # the swap takes out the newer one of theirs, which then goes back in the next round.
         self._holds_theirs = True
         put = new
         for _ in range(TRIES):
@@ -414,7 +417,7 @@ class _File:
             try:
                 disk.move(self._old, self._target)
             except FileExistsError:
-                self._back_up(out.data)  # theirs is newer still, and stands
+                self._back_up(out.data)  # they wrote once more, and that newer file stands
                 disk.unlink(self._old)
             return False
         disk.unlink(self._old)
@@ -426,7 +429,7 @@ class _File:
             self._disk.sync_folder(self._target.parent)
             found = self._disk.read(self._target, MAX_BYTES)
         except OSError:
-            return True  # it is done, and that it cannot be looked at does not undo it
+            return True  # the file was written, also where it cannot be looked at afterwards
         if written.erased or found is None:
             return written.erased and found is None
         if found.data == written.after:

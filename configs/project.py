@@ -25,7 +25,8 @@ from configs.model import SERVER, Host, KeyPath, candidates, first, this_system
 _SIMPLE: Final = re.compile(r"(?P<start>\^?)(?P<names>(?:[A-Za-z0-9_-]|\.\*)*)(?P<end>\$?)")
 """A pattern that can be compared piece by piece."""
 MAX_BYTES: Final = 1024 * 1024
-"""A larger file is passed over: nobody writes one by hand, and a repository must not keep a checkup busy."""
+"""Size of a file; a larger one is passed over, because nobody writes one by hand, and a repository must not keep a
+checkup busy."""
 
 
 class Brought(NamedTuple):
@@ -91,7 +92,7 @@ def _entry(path: Path, keys: KeyPath) -> Any:
     try:
         return Document.read(data, Rules.loose(path)).at(keys)
     except EditRefused:
-        return None  # its host cannot read it either
+        return None  # the host of this file cannot read it either
 
 
 def _is_local(path: Path, host: Host, folders: list[Path]) -> bool:
@@ -124,7 +125,8 @@ def _finds(pattern: str) -> bool:
     if simple is None:
         return True
     first, *others = simple["names"].split(".*")
-    # Each piece at its first place after the one before, and the last one at the end where that is asked.
+    # Each piece is looked for at its first place behind the piece before it; the last one stands at the end where the
+    # pattern asks for that.
     if simple["start"] and not SERVER.startswith(first):
         return False
     at = SERVER.find(first)

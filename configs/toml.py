@@ -35,10 +35,10 @@ _STRING: Final = (
 )
 _TOKEN: Final = re.compile(_STRING + r"|#[^\r\n]*|[\[\]{}=,\n]", re.DOTALL)
 _MAX_DOTS: Final = 64
-"""Dots of one key. The standard library takes time with the square of them (measured: 14 s for a key of 64 KiB), and up
-to so many it takes no longer than for the same bytes without any; no host's own file has ten."""
+"""Dots that one key may have. The standard library takes time with the square of their number (measured: 14 s for a key
+of 64 KiB); up to this many it takes no longer than for the same bytes without dots. No host's own file has ten."""
 _ESCAPE: Final = re.compile(r"\\(x[0-9A-Fa-f]{2}|.)", re.DOTALL)
-"""In a string: a backslash with what it escapes, so that of two the second escapes nothing."""
+"""A backslash in a string with what it escapes: of two backslashes the second one escapes nothing."""
 _BLANKS: Final = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*")
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+(?:[ \t]*\.[ \t]*[A-Za-z0-9_-]+)*")
 _WHERE: Final = re.compile(r"\(at line (\d+), column (\d+)\)")
@@ -114,7 +114,7 @@ def _in_1_0(text: str) -> str:
         mark, gap = match[0], text[at : match.start()]
         at = match.end()
         in_table = bool(open) and open[-1] == "{"
-        # A carriage return that stood before the line break is a blank then, too.
+        # A carriage return that stood before the line break becomes a blank with it.
         pieces.append(gap.replace("\r", " ") if in_table else gap)
         is_break = mark == "\n" or mark[0] == "#"
         ends = in_table and mark == "," and (has_pair or bool(gap.strip())) and text.startswith("}", _skipped(text, at))
@@ -323,7 +323,7 @@ class Text:
                 return [Splice(*self._line_after(inside[-1], toml_pair(path[-1:], value)))]
         under = [each for each in statements if parent and each.path[: len(parent)] == parent]
         if under and all(each.kind == "pair" and each.table != parent for each in under):
-            # The tables beside it are made by dotted keys, and so is this one.
+            # The tables beside the new one are made by dotted keys, so the new one is made so too.
             key = path[len(under[-1].table) :]
             return [Splice(*self._line_after(under[-1], toml_pair(key, value)))]
         if not is_table:
@@ -333,7 +333,8 @@ class Text:
         return self._new_block(statements, parent, toml_table(path, value, line_break(self.text)))
 
     def unset(self, path: KeyPath, levels: int) -> list[Splice]:
-        # Tables around it that only its header made go with it. One with a header of its own goes if that is wanted.
+        # The tables around this one that only its header made go with it. A table with a header of its own goes where
+        # `levels` allow it.
         statements = _statements(self.text)
         while levels and self._stands_alone(statements, path):
             path, levels = path[:-1], levels - 1

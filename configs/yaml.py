@@ -1,10 +1,10 @@
 """YAML: where keys stand, and the splices that change one of them by lines of our own.
 
-`ruamel.yaml` reads the text as YAML 1.2 and says where each node is; nothing is written by it, because it would indent
-and quote again what people wrote. Beside keys on their own lines ours is on its own lines too; inside braces it goes
-inside the braces. An alias (`*name`) of what is changed, or of a table around it, is refused: one change would be seen
-in two places. Not here: checks of the
-result. Above: `document`. Invariant: `unset` of what `set` wrote gives the same text again, but for a written-out null.
+`ruamel.yaml` reads the text as YAML 1.2 and says where each node is. It writes nothing here, because it would indent
+and quote again what people wrote. Where the keys of a table have lines of their own, our key gets lines of its own too;
+inside braces it goes inside the braces. Where an alias (`*name`) stands for what is to be changed, or for a table
+around it, the edit is refused: one change would be seen in two places. Not here: checks of the result. Above:
+`document`. Invariant: `unset` of what `set` wrote gives the same text again, but for a written-out null.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from configs.model import KeyPath
 from configs.render import scalar, yaml_item, yaml_key, yaml_lines
 
 _MOST: Final = 100_000
-"""Values of a file, those behind an alias counted each time: a few lines of aliases can stand for billions."""
+"""Values that a file may have. Those behind an alias count each time: a few lines of aliases can stand for billions."""
 _LARGEST: Final = 256 * 1024
-"""Characters. The library reads a dense list at some 40 kB a second (measured) and cannot be interrupted; the largest
-settings in YAML that were seen have 20 kB."""
+"""Characters that a file may have. The library reads a dense list at some 40 kB a second (measured) and cannot be
+interrupted; the largest settings in YAML that were seen have 20 kB."""
 
 
 def parse(text: str, rules: Rules) -> Text:
@@ -279,7 +279,7 @@ class Text:
                 named = _named(node, part)
                 if not named:
                     break
-                # The element stands for its key too: that is where it begins.
+                # An element has no key of its own, so it stands for its key too, which begins where the element does.
                 node = named[0]
                 way.append((node, node))
                 continue
@@ -379,7 +379,7 @@ class Text:
         """Behind a table or list whose keys or dashes stand in `column`, and behind the comments that belong to it."""
         at = self._line_end(self._last(node))
         while at < len(self.text):
-            # Comments that are indented more than the keys here speak of what is before them.
+            # Comments that are indented more than the keys of this table speak of what is before them.
             line = self.text[at : self._line_end(at)]
             blanks = len(line) - len(line.lstrip(" "))
             if blanks <= column or line[blanks : blanks + 1] != "#":

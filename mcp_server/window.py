@@ -33,9 +33,11 @@ from mcp_server.port import EnginePort, Form
 from mcp_server.tools import approve
 from mcp_server.tools.failures import failure
 from mcp_server.tools.results import Cut, Scribe, Shown, ended, length_of
+from parlerd.bounded import Bounded
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import Millis, Position, RoomId
 from parlerd.engine.callers import NOTHING, Caller, Said, Told
+from parlerd.groups import unwrapped
 from parlerd.operations import types as t
 from parlerd.operations.tools import TOOLS, Meaning, Tool, resolve
 from parlerd.operations.traits import UNMEASURED, HostTraits
@@ -135,9 +137,9 @@ class Window:
         self._wait_max_ms = wait_max_ms
         self._calls = 0
         self._unwritten: dict[RequestId, _Answer] = {}
-        self._written: dict[RequestId, _Answer] = {}
+        self._written: Bounded[RequestId, _Answer] = Bounded(MAX_CALLS)
         self._begun: dict[RoomId, _Begun] = {}
-        self._used: dict[str, int] = {}
+        self._used: Bounded[str, int] = Bounded(_REMEMBERED_IDS)
         self._lost = dict(lost or {})
         self._lost_until = trio.current_time() + REPLAY_SECONDS if lost_until is None else lost_until
         self._key = session_key
@@ -191,13 +193,12 @@ class Window:
         except ParlerError as error:
             return await self._failed(error, key)
         except Exception as error:
-            while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-                error = error.exceptions[0]
-            if isinstance(error, ParlerError):
-                return await self._failed(error, key)
+            reason = unwrapped(error)
+            if isinstance(reason, ParlerError):
+                return await self._failed(reason, key)
             # By place and type only: the text of an exception may hold what someone wrote.
-            place = "".join(traceback.format_tb(error.__traceback__))
-            log.error("%s failed with %s\n%s", name, type(error).__name__, place)
+            place = "".join(traceback.format_tb(reason.__traceback__))
+            log.error("%s failed with %s\n%s", name, type(reason).__name__, place)
             return await self._failed(ParlerError("internal"), key)
         finally:
             self._calls -= 1
@@ -224,10 +225,8 @@ class Window:
             self._go_back(self._unwritten.pop(request))
         elif answer is not None:
             del self._unwritten[request]
+            # Calls may overlap for ever; whoever withdraws one that was forgotten here has read its answer.
             self._written[request] = answer
-            if len(self._written) > MAX_CALLS:
-                # Calls that overlap for ever: whoever withdraws one this old has read its answer.
-                del self._written[next(iter(self._written))]
         elif not written and not self.traits.cancels_answered and request in self._written:
             self._go_back(self._written.pop(request))
 
@@ -468,8 +467,6 @@ class Window:
         key = idempotency_key(self.caller.window or self.caller.session, request)
         # Ids are unique by the protocol. A host that repeats one must not have its second message swallowed.
         times = self._used.get(key, 0)
-        if len(self._used) >= _REMEMBERED_IDS:
-            del self._used[next(iter(self._used))]
         self._used[key] = times + 1
         key = f"{key}:{times + 1}" if times else key
         self.caller.fresh.add(key)

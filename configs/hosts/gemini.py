@@ -59,8 +59,8 @@ HOST = Host(
     ),
     quiet={"GEMINI_TELEMETRY_ENABLED": "false"},
     silent=(
-        "It starts no servers in a folder that it was not told to trust: trust the folder in it, or set "
-        "GEMINI_CLI_TRUST_WORKSPACE=true for a run (~/.gemini/trustedFolders.json has the trusted ones)."
+        "Gemini CLI starts no servers in a folder that it was not told to trust. Trust the folder in Gemini CLI, or "
+        "set GEMINI_CLI_TRUST_WORKSPACE=true for a run. ~/.gemini/trustedFolders.json lists the trusted folders."
     ),
     quirks=(
         "Servers are off in a folder that you did not tell it to trust.",

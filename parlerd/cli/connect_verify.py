@@ -71,8 +71,8 @@ def _explain(place: Place, expected: dict[str, Seen]) -> None:
     wrong = {each.host.id: each.sentence for each in drift(place)}
     for id, one in expected.items():
         if not one.seen:
-            unseen = f"It was not started since, as far as can be seen. {one.host.silent}".rstrip()
-            one.why = wrong.get(id) or unseen
+            unseen = f"{one.host.name} has not been started since this wait began, as far as Parler can see."
+            one.why = wrong.get(id) or f"{unseen} {one.host.silent}".rstrip()
 
 
 def _conclude(ctx: Context, expected: dict[str, Seen]) -> None:

@@ -426,6 +426,15 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         retryable=True,
     ),
     _E(
+        "store_unknown",
+        "It is not known whether this was stored.",
+        "Try again with the same key: what was stored is not stored twice.",
+        action="retry",
+        fault="home",
+        scope="home",
+        retryable=True,
+    ),
+    _E(
         "stale_position",
         "The log moved on while this was under way.",
         "Try again with the same key.",

@@ -171,7 +171,7 @@ class Room:
             events.append(
                 e.MessagePosted(id=MessageId(ids.new("m")), kind="context", chain=ids.new("c"), counter=1, opening=True)
             )
-        return Decision(tuple(events), authority="owner")
+        return Decision(tuple(events), authority="owner", seq=Seq(1) if command.recap else Seq(0))
 
     def _post(self, command: c.PostMessage, by: By, ids: Ids) -> Decision:
         state = self.state
@@ -209,7 +209,12 @@ class Room:
             hops=0 if target is None else target.hops + 1,
             counter=(known.counter if known else 0) + 1,
         )
-        return Decision((event,), authority="owner" if by.actor == state.owner else "member")
+        return Decision(
+            (event,),
+            authority="owner" if by.actor == state.owner else "member",
+            previous=self.thread_of(by.actor),
+            seq=Seq(self.newest_seq(by.actor) + 1),
+        )
 
     def _knock(self, command: c.Knock, by: By, now: Millis, ids: Ids) -> Decision:
         state = self.state

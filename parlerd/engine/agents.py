@@ -10,7 +10,7 @@ from parlerd.core import commands as c
 from parlerd.core.errors import StoreError
 from parlerd.core.home import AgentRecord
 from parlerd.core.model import AgentId, By, Millis, agent_name, label
-from parlerd.engine.actor import Content
+from parlerd.engine.authors import Attested
 from parlerd.engine.driver import Driver
 from parlerd.engine.ports import Clock, Keys
 from parlerd.engine.rooms import Rooms
@@ -70,7 +70,7 @@ class Agents:
         await self._rooms.home.submit(
             c.RenewDelegation(agent=record.id, principal=record.principal, expires_at=Millis(now + DELEGATION_TTL_MS)),
             self._by(record.id),
-            Content(raw=text, signature=signature),
+            Attested(text, signature),
         )
 
     def _by(self, agent: AgentId) -> By:

@@ -1,178 +1,185 @@
-"""Who knocks, and what a person decides about it: the handlers of `rooms.requests`, `approvals.list`, `session.approve`
-and `session.deny`, and decisions made in an agent host's form.
+"""How one command of a batch is decided: what it needs of the past, what the rules say, and the facts that come of it.
 
-Not here: what a knock is (`joining`), counting wrong codes (`join_codes`). Above: the engine, and `streams` for the
-list that is watched. Below: the room's own line, where a request is decided. Invariant: a decision is recorded with
-the proof that was given for it, and never with a stronger one.
+The rules are the aggregate's (`Room`, `HomeRoom`), which knows neither clock nor store: this module brings the room's
+time, an earlier use of the command's idempotency key, and the message that is replied to, and puts what was decided
+into facts that can be stored. Above: `actor`, which makes batches and commits them. Below: `authors`, which writes a
+message's words.
+Invariant: a command that is refused leaves nothing in memory or in its batch.
 """
 
 from __future__ import annotations
 
+import hashlib
+from typing import Protocol
+
+import msgspec
+import trio
+
 from parlerd.core import commands as c
-from parlerd.core.approvals import find_request
-from parlerd.core.errors import Refused
-from parlerd.core.home import AgentRecord
-from parlerd.core.model import PROOF_ORDER, PeerText, Proof, RoomId
-from parlerd.core.room import Room
-from parlerd.engine.actor import RoomActor
-from parlerd.engine.callers import Caller
-from parlerd.engine.desk import Desk
-from parlerd.engine.join_codes import JoinCodes
-from parlerd.engine.key_text import SHORT_ID
-from parlerd.engine.lookup import owned_rooms
-from parlerd.engine.person import is_person, require_person
-from parlerd.engine.reading import handle_of
-from parlerd.identity import codes
-from parlerd.operations import types as t
+from parlerd.core import events as e
+from parlerd.core.decision import Decision
+from parlerd.core.errors import ParlerError, Refused, StoreError
+from parlerd.core.model import By, Ids, MessageId, Millis, Position, ReplyTarget, RoomId
+from parlerd.engine.authors import Attested, Draft, LocalAuthor, Place
+from parlerd.engine.driver import Driver
+from parlerd.engine.ports import Clock
+from parlerd.engine.submissions import Batch, Settled, Submission
+from parlerd.store.port import MarkDelivery, NewFact
 
 
-class Deciding:
-    """The handlers about requests to come in."""
+class Aggregate(Protocol):
+    """What is folded from a log and decides over it: `Room` or `HomeRoom`."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
-        self._codes = JoinCodes(desk.keys)
+    fold_version: int
 
-    async def requests(self, caller: Caller, params: t.SessionRequests) -> t.RequestList:
-        me = await self._desk.me(caller)
-        rooms = await owned_rooms(self._desk, me, params.room, person=is_person(caller))
-        found = await self._requests_of(rooms)
-        room = rooms[0] if params.room is not None and rooms else None
-        return t.RequestList(room=room, requests=found)
+    @property
+    def position(self) -> Position: ...
 
-    async def approvals(self, caller: Caller, params: t.Params) -> t.RequestList:
-        me = await self._desk.me(caller)
-        rooms = await owned_rooms(self._desk, me, None, person=is_person(caller))
-        return t.RequestList(room=None, requests=await self._requests_of(rooms))
+    @property
+    def last_at(self) -> Millis: ...
 
-    async def _requests_of(self, rooms: list[RoomId]) -> list[t.RequestInfo]:
-        found: list[t.RequestInfo] = []
-        for name in rooms:
-            room = await (await self._desk.rooms.get(name)).quiet()
-            if not room.state.closed:
-                found += [self._request(room, request) for request in room.pending()]
-        return sorted(found, key=lambda request: (request.requested, request.id))
+    def decide(self, command: c.Command, *, by: By, now: Millis, ids: Ids) -> Decision: ...
 
-    def _request(self, room: Room, request: c.Request) -> t.RequestInfo:
-        return t.RequestInfo(
-            id=request.id,
-            room=room.state.room,
-            room_name=room.state.name,
-            agent=request.agent,
-            name=request.name,
-            host=request.host,
-            requested=request.at,
-            fingerprint=codes.fingerprint(request.agent),
-            home="local",
-            key_ref=request.key_id[:SHORT_ID],
-            topic=PeerText(room.state.topic),
-        )
+    def apply(self, header: e.Header) -> None: ...
 
-    async def approve(self, caller: Caller, params: t.DecideJoin) -> t.Decided:
-        return await self._decide_as_person(caller, params, admit=True)
+    def snapshot(self) -> bytes: ...
 
-    async def deny(self, caller: Caller, params: t.DecideJoin) -> t.Decided:
-        return await self._decide_as_person(caller, params, admit=False)
 
-    async def _decide_as_person(self, caller: Caller, params: t.DecideJoin, *, admit: bool) -> t.Decided:
-        me = await self._desk.me(caller)
-        # A refusal opens nothing, and a code is what an agent in the editor was never told.
-        peer = require_person(self._desk, caller, in_editor=not admit or params.join_code is not None)
-        rooms = await owned_rooms(self._desk, me, params.room, person=is_person(caller))
-        actor, request = await self._find(rooms, params.agent)
-        proof: Proof = "cli"
-        if params.join_code is not None and admit:
-            self._codes.check(request, params.join_code, door="terminal" if peer.terminal else "cli")
-            proof = "terminal" if params.terminal and peer.terminal else "cli"
-        self._require_proof(proof, admit=admit)
-        return await self._decide(caller, me, actor, request, admit=admit, proof=proof)
+class RoomTime:
+    """The time in one room: what the clock shows, and never less than the room's last fact and the time that passed
+    since, so that a clock that was set back stops nothing. Source: decision 6."""
 
-    async def decide_by_form(self, caller: Caller, params: t.DecideJoin, *, admit: bool) -> t.Decided:
-        """A decision made in an agent host's form: it counts only with the joiner's code, which that host's agent
-        never saw.
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._applied_at = trio.current_time()
 
-        In a room whose person chose the policy `agent`, its owner decides without one.
+    def now(self, last: Millis) -> Millis:
+        """The room's time; `last` is when its last fact was."""
+        wall = self._clock.now()
+        if wall >= last:
+            return wall
+        passed = trio.current_time() - self._applied_at
+        return Millis(last + int(passed * 1000))
+
+    def applied(self) -> None:
+        """A fact was just taken in."""
+        self._applied_at = trio.current_time()
+
+
+class Decider:
+    """Decides the commands of one room."""
+
+    def __init__(self, room: RoomId, *, driver: Driver, clock: Clock, ids: Ids, author: LocalAuthor) -> None:
+        self._room = room
+        self._driver = driver
+        self._time = RoomTime(clock)
+        self._ids = ids
+        self._author = author
+
+    def decide(self, aggregate: Aggregate, submission: Submission, batch: Batch) -> None:
+        """Decide one command and take its events into memory; its facts join the batch.
+
+        A refusal is the submission's alone. Raises what leaves the memory in doubt: a fault of the store or of ours.
         """
-        me = await self._desk.me(caller)
-        rooms = await owned_rooms(self._desk, me, params.room, person=False)
-        actor, request = await self._find(rooms, params.agent)
-        proof: Proof = "none"
-        if params.join_code is not None:
-            self._codes.check(request, params.join_code, door="form")
-            proof = "form"
-        elif (await actor.quiet()).state.approver != "agent":
-            raise Refused("form_undecided")
-        if proof != "none":
-            self._require_proof(proof, admit=admit)
-        return await self._decide(caller, me, actor, request, admit=admit, proof=proof)
-
-    async def _decide(
-        self, caller: Caller, me: AgentRecord, actor: RoomActor[Room], request: c.Request, *, admit: bool, proof: Proof
-    ) -> t.Decided:
-        command = c.DecideRequest(
-            operation="session.approve" if admit else "session.deny",
-            who=request.id,
-            admit=admit,
-            proof=proof,
-            principal=me.principal,
-        )
-        by = self._desk.by(caller, me)
-        await actor.submit(command, by)
-        self._codes.forget(request.id)
-        if admit:
-            # Whoever asked to come in goes on there: a session that it is let into is its active one without a word
-            # of its own. A crash before this leaves an agent that joins once more, and is told how.
-            await self._desk.rooms.home.submit(c.Activate(agent=request.agent, room=actor.room), by)
-        room = await actor.quiet()
-        return t.Decided(
-            room=actor.room,
-            agent=request.agent,
-            status="approved" if admit else "denied",
-            proof=proof,
-            name=handle_of(room.state, request.agent) if admit else request.name,
-            room_name=room.state.name,
-        )
-
-    async def find(self, caller: Caller, params: t.DecideJoin) -> tuple[t.RequestInfo, bool]:
-        """The one request a form would be about, and whether the room's policy lets its owner decide without a person.
-
-        Raises as deciding would.
-        """
-        me = await self._desk.me(caller)
-        rooms = await owned_rooms(self._desk, me, params.room, person=False)
-        actor, request = await self._find(rooms, params.agent)
-        room = await actor.quiet()
-        return self._request(room, request), room.state.approver == "agent"
-
-    async def _find(self, rooms: list[RoomId], who: str) -> tuple[RoomActor[Room], c.Request]:
-        """The request meant, across rooms: one that waits before one that was decided on."""
-        found: list[tuple[RoomActor[Room], c.Request]] = []
-        for name in rooms:
-            actor = await self._desk.rooms.get(name)
+        command, by = submission.command, submission.by
+        scope = (by.actor, command.operation, command.idempotency_key or "")
+        try:
+            if command.idempotency_key is not None and not (isinstance(command, c.PostMessage) and command.fresh):
+                earlier = batch.done.get(scope)
+                if earlier is not None:
+                    # The same request twice before a commit: the second is the first's replay, or a conflict.
+                    if earlier.facts[0].input != command.input:
+                        raise Refused("idempotency_conflict", key=command.idempotency_key)
+                    submission.settled = Settled(Decision(replay=earlier.facts[0].position), earlier.facts, earlier.seq)
+                    return
+                prior = self._driver.store.prior(self._room, by.actor, command.operation, command.idempotency_key)
+                if prior is not None:
+                    command = msgspec.structs.replace(command, prior=prior)
+            if isinstance(command, c.PostMessage) and command.reply_to is not None:
+                command = msgspec.structs.replace(command, reply=self._reply_target(command.reply_to, batch))
+            now = self._time.now(aggregate.last_at)
+            decision = aggregate.decide(command, by=by, now=now, ids=self._ids)
+        except StoreError:
+            raise
+        except ParlerError as error:
+            submission.error = error
+            return
+        headers: list[e.Header] = []
+        for event in decision.events:
             try:
-                found.append((actor, find_request((await actor.quiet()).state.requests, who)))
-            except Refused as error:
-                if error.code != "no_such_request":
+                fact = self._fact(aggregate, event, decision, submission, now, first=not headers)
+            except ParlerError as error:
+                if headers:
                     raise
-        waiting = [pair for pair in found if pair[1].state == "pending"]
-        if len(waiting) > 1:
-            candidates = [
-                {"id": request.agent, "name": request.name, "host": request.host, "room": actor.room}
-                for actor, request in waiting
-            ]
-            raise Refused(
-                "ambiguous_name",
-                "More than one request matches.",
-                hint="Name the id that is listed, or the room.",
-                candidates=candidates,
-            )
-        if waiting:
-            return waiting[0]
-        if found:
-            return found[-1]
-        raise Refused("no_such_request")
+                # Nothing of this command is in memory yet (its author's key is lost): it fails alone.
+                submission.error = error
+                return
+            aggregate.apply(fact.header)
+            self._time.applied()
+            batch.facts.append(fact)
+            headers.append(fact.header)
+            if isinstance(event, e.MessagePosted):
+                batch.posted[event.id] = fact.header
+                if isinstance(command, c.PostMessage) and command.reply is not None:
+                    upto = command.reply.position
+                    mark = MarkDelivery(self._room, by.actor, "acted", upto=upto, at=now, after=Position(upto - 1))
+                    batch.acted.append(mark)
+        submission.settled = Settled(decision, tuple(headers), decision.seq)
+        if command.idempotency_key is not None and headers:
+            batch.done[scope] = submission.settled
 
-    def _require_proof(self, proof: Proof, *, admit: bool) -> None:
-        minimum = self._desk.settings.approval_minimum
-        if admit and PROOF_ORDER.index(proof) < PROOF_ORDER.index(minimum):
-            raise Refused("needs_proof", f"This home asks for the proof {minimum!r}; this one is {proof!r}.")
+    def _reply_target(self, message: MessageId, batch: Batch) -> ReplyTarget | None:
+        """What the room must know of the message that is replied to; it may stand in the same batch."""
+        header = batch.posted.get(message)
+        if header is None:
+            found = self._driver.store.find_message(message)
+            if found is None or found[0] != self._room:
+                return None
+            header = self._driver.store.message(*found)
+        if header is None or not isinstance(header.event, e.MessagePosted):
+            return None
+        event = header.event
+        return ReplyTarget(
+            id=event.id,
+            position=header.position,
+            author=header.by.actor,
+            visibility=event.visibility,
+            chain=event.chain,
+            hops=event.hops,
+        )
+
+    def _fact(
+        self,
+        aggregate: Aggregate,
+        event: e.Event,
+        decision: Decision,
+        submission: Submission,
+        now: Millis,
+        *,
+        first: bool,
+    ) -> NewFact:
+        """A fact ready to store: position, time, author, and the signed words where there are any."""
+        command, words, by = submission.command, submission.words, submission.by
+        body: bytes | None = None
+        signature: bytes | None = None
+        digest: bytes | None = None
+        if isinstance(event, e.MessagePosted) and isinstance(words, Draft):
+            place = Place(self._room, command.idempotency_key or "", by.actor, decision.previous, now)
+            body, signature, verified = self._author.seal(words, event, place)
+            digest = hashlib.sha256(body).digest()
+            event = msgspec.structs.replace(event, envelope=digest, verified=verified)
+        elif isinstance(event, e.DelegationIssued) and isinstance(words, Attested):
+            body, signature = words.body, words.signature
+            digest = hashlib.sha256(body).digest()
+        header = e.Header(
+            position=Position(aggregate.position + 1),
+            at=now,
+            by=by,
+            authority=decision.authority,
+            event=event,
+            operation=command.operation if first else "",
+            key=command.idempotency_key if first else None,
+            input=command.input if first else None,
+            body=digest,
+        )
+        return NewFact(header, body, signature)

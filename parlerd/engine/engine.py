@@ -2,7 +2,7 @@
 
 Surfaces (`parlerd.ipc` for the command line, `mcp_server` for agent hosts) build a `Caller` per connection and come
 through `call` or `stream`. What an operation is, who may call it and what it needs stands in
-`parlerd.operations.registry`; what it does stands in the handlers (`opening`, `joining`, `deciding`,
+`parlerd.operations.registry`; what it does stands in the handlers (`opening`, `joining`, `approving`,
 `session_keys`, `messaging`, `streams`, `overview`, `status`, `checks`).
 """
 
@@ -22,10 +22,11 @@ from parlerd.core.room import Room
 from parlerd.engine import notifier
 from parlerd.engine.actor import Context
 from parlerd.engine.agents import Agents
+from parlerd.engine.approving import Approving
+from parlerd.engine.authors import LocalAuthor
 from parlerd.engine.callers import NOTHING, Caller, PeerProcess, Said
 from parlerd.engine.checks import Checks
 from parlerd.engine.connected import Connected
-from parlerd.engine.deciding import Deciding
 from parlerd.engine.desk import Desk
 from parlerd.engine.driver import Driver
 from parlerd.engine.joining import Joining
@@ -66,16 +67,16 @@ class Engine:
         self._notices = Notices(desk, reading)
         self._messaging = Messaging(desk, reading, self._notices)
         self._opening = Opening(desk)
-        self._deciding = deciding = Deciding(desk)
-        self._streams = Streams(desk, reading, deciding)
+        self._approving = approving = Approving(desk)
+        self._streams = Streams(desk, reading, approving)
         keys = SessionKeys(desk)
         messaging, overview, status = self._messaging, Overview(desk), Status(desk, socket)
         self.handlers: dict[str, Handler] = {
             "session.open": self._open_session,
             "session.join": Joining(desk, reading, keys).join,
-            "session.requests": deciding.requests,
-            "session.approve": deciding.approve,
-            "session.deny": deciding.deny,
+            "session.requests": approving.requests,
+            "session.approve": approving.approve,
+            "session.deny": approving.deny,
             "session.close": self._opening.close_session,
             "session.list": keys.list_sessions,
             "session.revoke": keys.revoke,
@@ -87,8 +88,8 @@ class Engine:
             "handoff.give": messaging.give_handoff,
             "rooms.list": overview.rooms,
             "rooms.roster": overview.roster,
-            "rooms.requests": deciding.requests,
-            "approvals.list": deciding.approvals,
+            "rooms.requests": approving.requests,
+            "approvals.list": approving.approvals,
             "agent.whoami": overview.whoami,
             "wake.check": Waking(desk, reading).check,
             "hosts.seen": status.hosts,
@@ -184,11 +185,11 @@ class Engine:
 
     async def decide_by_form(self, params: t.DecideJoin, caller: Caller, *, admit: bool) -> t.Decided:
         """A decision a person made in this host's form, proved by the joiner's code."""
-        return await self._deciding.decide_by_form(caller, params, admit=admit)
+        return await self._approving.decide_by_form(caller, params, admit=admit)
 
     async def find_request(self, params: t.DecideJoin, caller: Caller) -> tuple[t.RequestInfo, bool]:
         """The request a form would be about, and whether the room lets its owner decide without one."""
-        return await self._deciding.find(caller, params)
+        return await self._approving.find(caller, params)
 
     async def notice(self, caller: Caller, said: Said = NOTHING) -> str:
         """One line of counts and names when something changed for this caller's agent, else nothing. What the answer
@@ -257,7 +258,8 @@ async def open_engine(
             if actor is not None:
                 wakes.publish(_topics(room, actor.aggregate, facts))
 
-        rooms = Rooms(Context(driver=driver, clock=clock, random=random, keys=keys, publish=publish), nursery)
+        author = LocalAuthor(keys, random)
+        rooms = Rooms(Context(driver=driver, clock=clock, random=random, author=author, publish=publish), nursery)
         await rooms.start()
         leases, connected = Leases(driver), Connected(clock)
         leases.start()

@@ -1,7 +1,7 @@
 """Checks the code that a person types for a newcomer, and counts the wrong ones.
 
 Each door counts for itself, so that what is typed at one does not keep the person out at another. Not here: how much
-a code proves (`deciding`). Above: `deciding`. Below: the home's keys, from which each request's code follows.
+a code proves (`approving`). Above: `approving`. Below: the home's keys, from which each request's code follows.
 Invariant: after `CODE_TRIES` wrong codes for a request, its door takes none for `CODE_PAUSE_S`.
 """
 
@@ -11,6 +11,7 @@ from typing import Final
 
 import trio
 
+from parlerd.bounded import Bounded
 from parlerd.core import commands as c
 from parlerd.core.errors import Refused
 from parlerd.core.model import RequestId
@@ -32,7 +33,7 @@ class JoinCodes:
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
-        self._wrong: dict[tuple[str, str], tuple[int, float]] = {}
+        self._wrong: Bounded[tuple[str, str], tuple[int, float]] = Bounded(MAX_COUNTED)
 
     def check(self, request: c.Request, typed: str, *, door: str) -> None:
         """Raise `Refused(code_mismatch)` for a wrong code, and `throttled` after a few of them at the same door: what
@@ -50,10 +51,7 @@ class JoinCodes:
         except Refused:
             matches = False
         if not matches:
-            self._wrong.pop(counted, None)
             self._wrong[counted] = (tries + 1, now)
-            if len(self._wrong) > MAX_COUNTED:
-                del self._wrong[next(iter(self._wrong))]
             raise Refused("code_mismatch")
 
     def forget(self, request: RequestId) -> None:

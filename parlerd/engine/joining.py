@@ -1,6 +1,6 @@
 """Joining a session: knocking with a key, waiting at the door, and coming up in the room with its context.
 
-Not here: which room a key leads to (`session_keys`), what a person decides (`deciding`). Above: the engine. Below: the
+Not here: which room a key leads to (`session_keys`), what a person decides (`approving`). Above: the engine. Below: the
 room's own line, where a knock is decided. Invariant: nobody is shown anything of a room before it is in.
 """
 

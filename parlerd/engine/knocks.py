@@ -1,6 +1,6 @@
 """What an agent's own knocks came to, and who may be shown the code that a person types for one.
 
-Not here: knocking (`joining`) and deciding (`deciding`). Above: the lookups and the handlers. Below: the desk.
+Not here: knocking (`joining`) and deciding (`approving`). Above: the lookups and the handlers. Below: the desk.
 Invariant: a code stands in an answer only where `shows_code` said yes.
 """
 

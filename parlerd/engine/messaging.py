@@ -22,8 +22,9 @@ from parlerd.core.model import MAX_TEXT, AgentId, MessageId, Position, RoomId, S
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
 from parlerd.engine import notifier
-from parlerd.engine.actor import Content, RoomActor, Settled, Submission
+from parlerd.engine.actor import RoomActor
 from parlerd.engine.armed import Armed
+from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.knocks import doors_of, knocks_of
@@ -31,6 +32,7 @@ from parlerd.engine.lookup import is_active, member_room, room_of
 from parlerd.engine.notices import Notices
 from parlerd.engine.observers import observers
 from parlerd.engine.reading import Reading, handle_of, names_in, parse_cursor
+from parlerd.engine.submissions import Settled, Submission
 from parlerd.operations import types as t
 from parlerd.store.port import Delivery, Page
 
@@ -83,12 +85,11 @@ class Posting:
     messaging: Messaging
     me: AgentRecord
     actor: RoomActor[Room]
-    submission: Submission[Room]
+    submission: Submission
 
     def when_done(self, then: Callable[[], None]) -> None:
         """Let the room's line move, and call `then` (which must not raise) once `outcome` is known."""
         self.submission.when_done(then)
-        self.actor.kick()
 
     def outcome(self) -> t.Sent:
         """As `message.send` answers, once it is known. Raises `ParlerError`."""
@@ -96,9 +97,8 @@ class Posting:
 
     async def result(self) -> t.Sent:
         """The same, waiting for it."""
-        self.actor.kick()
         with suppress(ParlerError):
-            await self.actor.settle(self.submission)
+            await self.submission.result()
         return self.outcome()
 
 
@@ -247,8 +247,8 @@ class Messaging:
             command = msgspec.structs.replace(command, fresh=True)
         try:
             self._desk.quotas.take(me.id, bytes=size)
-            content = Content(parts=parts, seen=self._reading.seen(actor.room, me.id))
-            submission = actor.enqueue(command, self._desk.by(caller, me), content)
+            draft = Draft(parts=parts, seen=self._reading.seen(actor.room, me.id))
+            submission = actor.place(command, self._desk.by(caller, me), draft)
         except ParlerError as error:
             error.details.setdefault("key", command.idempotency_key)
             raise
@@ -299,7 +299,7 @@ class Messaging:
         member = actor.aggregate.state.members.get(me.id)
         return actor if member is not None and member.present else None
 
-    def _committed(self, actor: RoomActor[Room], settled: Settled[Room]) -> e.Header:
+    def _committed(self, actor: RoomActor[Room], settled: Settled) -> e.Header:
         """The fact a request led to: the new one, or on a replay the one that was committed then."""
         if settled.facts:
             return settled.facts[0]

@@ -16,7 +16,8 @@ from parlerd.core.home import AgentRecord
 from parlerd.core.model import HOME_ROOM, MAX_TOPIC, AgentId, Millis, Position, slug
 from parlerd.core.room import Room
 from parlerd.core.scrub import scrub
-from parlerd.engine.actor import Content, RoomActor
+from parlerd.engine.actor import RoomActor
+from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.key_text import typed_key, typed_key_of
@@ -102,7 +103,7 @@ class Opening:
         # Away from the loop: a long recap takes a while to look through.
         recap, removed = await desk.driver.read(lambda _: scrub(params.context))
         actor = await desk.rooms.create(naming.room)
-        settled = await actor.submit(command, by, Content(parts=(TextPart(recap),)))
+        settled = await actor.submit(command, by, Draft(parts=(TextPart(recap),)))
         room = await actor.quiet()
         replayed = settled.decision.replay is not None or not settled.facts
         return self._opened(

@@ -154,8 +154,11 @@ class Seats:
         leases = [lease for lease in self._leases if lease.window in here]
         if caller.as_name:
             return home.by_name(numbered(place[1], first_free(place, leases)))
-        if caller.conversation and (known := home.by_conversation(place[0], caller.conversation, 0)) is not None:
-            return known
+        if caller.conversation:
+            # Not the agent of a window that has the conversation open: one more window in it would be another agent.
+            known, _ = self._had_conversation(caller, self._acted_by_others(caller))
+            if known is not None:
+                return known
         # A place without a workspace is shared by whatever runs there.
         return home.by_seat(*place, self._slot_without_conversation(caller, leases)) if caller.workspace else None
 

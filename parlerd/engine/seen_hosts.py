@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
+from parlerd.bounded import Bounded
 from parlerd.core.model import Millis
 from parlerd.engine.callers import Caller
 from parlerd.engine.connected import Connected
@@ -25,17 +26,13 @@ class SeenHosts:
     def __init__(self, clock: Clock, connected: Connected) -> None:
         self._clock = clock
         self._connected = connected
-        # By host, in the order in which they were seen last.
-        self._seen: dict[str, Millis] = {}
+        # By host. Of too many, the host that was seen longest ago is forgotten.
+        self._seen: Bounded[str, Millis] = Bounded(MAX_HOSTS)
 
     def note(self, caller: Caller) -> None:
         """A window came, or said anew which host it is of."""
         if caller.window and caller.host:
-            # Put last again: of too many, the host that was seen longest ago is forgotten.
-            self._seen.pop(caller.host, None)
             self._seen[caller.host] = self._clock.now()
-            if len(self._seen) > MAX_HOSTS:
-                del self._seen[next(iter(self._seen))]
 
     def listed(self) -> list[t.SeenHost]:
         """All of them by name, each with its last window's time and how many windows are open now."""

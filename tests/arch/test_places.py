@@ -19,6 +19,8 @@ FOLDERS: Final = {
 }  # fmt: skip
 ELSEWHERE: Final = {
     "parlerd/__main__": "client/test_launch",
+    "parlerd/bounded": "plain/test_bounded",
+    "parlerd/groups": "plain/test_groups",
     "parlerd/controller": "settings/test_controller",
     "parlerd/daemon": "e2e/test_cli_main_event",
     "parlerd/floor": "settings/test_floor",
@@ -39,6 +41,7 @@ ELSEWHERE: Final = {
     "parlerd/operations/shared": "arch/test_registry",
     "parlerd/operations/traits": "configs/test_hosts",
     "parlerd/operations/types": "arch/test_registry",
+    "parlerd/engine/deciding": "engine/test_actor",
     "parlerd/engine/engine": "arch/test_registry",
     "parlerd/engine/knocks": "engine/test_joining",
     "parlerd/engine/messaging": "e2e/test_cli_main_event",
@@ -46,6 +49,7 @@ ELSEWHERE: Final = {
     "parlerd/engine/reading": "e2e/test_cli_main_event",
     "parlerd/engine/rooms": "engine/test_actor",
     "parlerd/engine/streams": "e2e/test_cli_main_event",
+    "parlerd/engine/submissions": "engine/test_actor",
     "parlerd/ipc/connection": "ipc/test_server",
     "parlerd/ipc/host": "ipc/test_server",
     "parlerd/client/connection": "client/test_client",
