@@ -1,7 +1,7 @@
 """Whether stored facts are what their authors signed: the check that no digest of the file itself can replace.
 
 Pages compare digests, which is cheap and finds what was changed by hand. Whoever changes a fact and then makes its
-digests and the chain anew is found here only, because the author's key is not in the database. Above: `looking`, for
+digests and the chain anew is found here only, because the author's key is not in the database. Above: `checks`, for
 `doctor`. Below: `identity` for the signatures. Nothing here reads a store.
 """
 
