@@ -2,7 +2,7 @@
 again.
 
 Each host with hooks is one row of `HOOKS`; a host that is not there has none that Parler knows to work, and is told of
-what waits by its tools alone. Not here: servers (`configs.connect`), what a hook says (`mcp_server.hook`). Files are
+what waits by its tools alone. Not here: servers (`configs.connect`), what a hook says (`mcp_server.stdio`). Files are
 edited by `configs.patch` under the same rules as every other config: whole or not at all, everything else as it was.
 Invariant: what is taken out is what the ledger says was put in; a hook of somebody else is never touched.
 

@@ -15,7 +15,7 @@ SAME_NAMES: Final = ("core", "wire")
 FOLDERS: Final = {
     "parlerd", "parlerd/core", "parlerd/wire", "parlerd/store", "parlerd/identity", "parlerd/operations",
     "parlerd/engine", "parlerd/ipc", "parlerd/client", "parlerd/cli", "parlerd/text",
-    "mcp_server", "mcp_server/tools", "configs", "configs/hosts",
+    "mcp_server", "mcp_server/stdio", "mcp_server/tools", "configs", "configs/hosts",
 }  # fmt: skip
 ELSEWHERE: Final = {
     "parlerd/__main__": "client/test_launch",
@@ -68,6 +68,13 @@ ELSEWHERE: Final = {
     "mcp_server/demo_client": "e2e/test_demo",
     "mcp_server/port": "mcp_server/test_session",
     "mcp_server/sdk": "mcp_server/test_session",
+    "mcp_server/stdio/launch": "mcp_server/test_shim",
+    "mcp_server/stdio/lines": "mcp_server/test_pipe",
+    "mcp_server/stdio/link": "mcp_server/test_pipe",
+    "mcp_server/stdio/replay": "mcp_server/test_shim",
+    "mcp_server/stdio/requests": "mcp_server/test_shim",
+    "mcp_server/stdio/system": "mcp_server/test_shim",
+    "mcp_server/stdio/table": "mcp_server/test_shim",
     "mcp_server/tools/failures": "mcp_server/test_results",
     "configs/edit": "configs/test_document",
     "configs/guard": "configs/test_patch",

@@ -14,7 +14,7 @@ from configs.connect import Place
 from configs.hooks import HOOKS, MODE, command, refresh, stale, unwake, wake
 from configs.hosts import HOSTS, find_host
 from configs.ledger import Ledger
-from mcp_server.hook import EVENTS
+from mcp_server.stdio.hook import EVENTS
 from parlerd.paths import Home
 
 COMMENTED: Final = """\

@@ -18,7 +18,7 @@ from configs.hosts import HOSTS, find_host, recognised
 from configs.model import SERVER, Host, Shim, System, UnknownHost, candidates, expand
 from configs.shapes import local
 from configs.snippet import snippet
-from mcp_server.pipe import CONVERSATIONS
+from mcp_server.stdio.pipe import CONVERSATIONS
 from parlerd.operations.traits import UNMEASURED, HostTraits
 
 SHIM = Shim(python="/opt/py thon/bin/python3", shim="/h/run/shim.py", host="x", home="/h")

@@ -15,7 +15,7 @@ import trio
 
 from configs import hooks
 from configs.connect import Place
-from mcp_server.hook import EVENTS
+from mcp_server.stdio.hook import EVENTS
 from tests.support.mcp_windows import window
 from tests.support.processes import PATIENCE_S, Somebody, until
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from mcp_server import hook
+from mcp_server.stdio import COPIES, hook
 from parlerd.core.errors import ParlerError
 from parlerd.wire import codec
 from parlerd.wire.frames import frame
@@ -342,10 +342,12 @@ def test_a_copy_whose_files_are_missing_or_of_another_version_still_answers(tmp_
     copy = tmp_path / "shim.py"
     copy.write_bytes(SHIM.read_bytes())
     words = [bare_python(), "-I", "-S", str(copy), "hook", "claude-code", "Stop"]
-    for pipe in (None, "x = 1\n", "syntax error(\n"):
-        if pipe is not None:
-            (tmp_path / "pipe.py").write_text(pipe)
-            (tmp_path / "hook.py").write_bytes(SHIM.with_name("hook.py").read_bytes())
+    (tmp_path / "stdio").mkdir()
+    for other in (None, "x = 1\n", "syntax error(\n"):
+        if other is not None:
+            for name in COPIES:
+                (tmp_path / name).write_bytes((SHIM.parent / name).read_bytes())
+            (tmp_path / "stdio" / "codec.py").write_text(other)
         ran = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE)
         assert (ran.returncode, ran.stdout) == (0, b"{}\n")
 

@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from mcp_server import pipe, static
+from mcp_server import static
+from mcp_server.stdio import COPIES
+from mcp_server.stdio.lines import MAX_LINE
+from mcp_server.stdio.table import Table
 from mcp_server.window import idempotency_key
 from parlerd.core.errors import ParlerError
 from parlerd.daemon import in_home
@@ -137,10 +140,10 @@ def test_a_line_of_several_megabytes_passes_both_ways(home: Path, daemon: FakeDa
 def test_a_line_beyond_the_limit_is_refused_by_name_and_the_next_one_works(home: Path, daemon: FakeDaemon) -> None:
     with shim(home) as host:
         end = attach(host, daemon)
-        host.write(b'{"x":"' + b"x" * (pipe.MAX_LINE + 100_000) + b'"}\n')
+        host.write(b'{"x":"' + b"x" * (MAX_LINE + 100_000) + b'"}\n')
         error = host.hear()
         assert (error["id"], error["error"]["code"]) == (None, -32600)
-        assert str(pipe.MAX_LINE) in error["error"]["message"]
+        assert str(MAX_LINE) in error["error"]["message"]
         host.call("parler_recv")
         assert end.line()["method"] == "tools/call"
 
@@ -212,14 +215,31 @@ def test_a_host_that_reads_slowly_loses_nothing(home: Path, daemon: FakeDaemon) 
 
 
 def test_it_runs_on_what_every_interpreter_has_loaded_and_three_c_modules(home: Path) -> None:
+    # The program ends with an error that it can only tell of once everything is loaded, and then says what is loaded.
     script = (
-        "import sys; before = set(sys.modules); "
-        "from _frozen_importlib_external import SourceFileLoader; "
-        f"exec(SourceFileLoader('pipe', {str(static.PATH.with_name('pipe.py'))!r}).get_code('pipe'), {{}}); "
+        "import posix, sys; before = set(sys.modules); posix._exit = lambda status: None; "
+        f"sys.argv = [{str(SHIM)!r}, '--wrong']; "
+        f"exec(compile(open({str(SHIM)!r}).read(), 'shim', 'exec'), {{'__file__': {str(SHIM)!r}}}); "
         "print(*sorted(set(sys.modules) - before))"
     )
     ran = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, check=True, text=True)
-    assert set(ran.stdout.split()) <= {"_json", "_socket", "select"}
+    loaded = set(ran.stdout.split())
+    assert {name for name in loaded if not name.startswith("mcp_server.stdio.")} <= {"_json", "_socket", "select"}
+    assert "mcp_server.stdio.pipe" in loaded
+
+
+def test_a_start_in_the_middle_of_an_upgrade_reads_the_files_again(home: Path, tmp_path: Path) -> None:
+    """The first time one module is of another version; loading it puts the right one there, as the daemon would."""
+    run = tmp_path / "run"
+    (run / "stdio").mkdir(parents=True)
+    for name in COPIES:
+        (run / name).write_bytes((SHIM.parent / name).read_bytes())
+    table = run / "stdio" / "table.py"
+    (run / "right.py").write_bytes(table.read_bytes())
+    table.write_text(f"import posix\nposix.rename({str(run / 'right.py')!r}, {str(table)!r})\n")
+    with shim(home, program=str(run / "shim.py")) as host:
+        host.initialize()
+        assert host.hear()["result"] == json.loads(static.initialize_result("2025-11-25"))
 
 
 # -- without a daemon ------------------------------------------------------------------------------------------------
@@ -687,7 +707,7 @@ def test_the_modern_era_is_offered_without_a_daemon_where_the_home_says_so(tmp_p
     found = []
     for era in eras:
         table.write_bytes(in_home(lines, era))
-        found.append(pipe.Table(str(table)).result("server/discover", {"_meta": ENVELOPE}))
+        found.append(Table(str(table)).result("server/discover", {"_meta": ENVELOPE}))
     assert found == [None, static.stamped(static.raw()["server/discover"], static.LISTED_STAMP)]
 
 

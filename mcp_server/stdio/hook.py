@@ -17,19 +17,8 @@ import posix
 import select
 import time
 
-from mcp_server.pipe import (
-    NotJson,
-    current_directory,
-    dumps,
-    environment,
-    frame,
-    home_of,
-    loads,
-    pack,
-    peer_uid,
-    read_file,
-    unpack,
-)
+from mcp_server.stdio.codec import NotJson, dumps, frame, loads, pack, unpack
+from mcp_server.stdio.system import current_directory, dial, environment, home_of, read_file
 
 MYPY = False
 if MYPY:
@@ -291,15 +280,7 @@ def ask(
     deadline = time.monotonic() + seconds
     sock = None
     try:
-        endpoint = home + "/run/endpoint"
-        if posix.stat(endpoint).st_uid != posix.geteuid():
-            return None
-        path = read_file(endpoint).decode("utf-8", "surrogateescape").strip()
-        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-        sock.settimeout(ANSWER_S)
-        sock.connect(path)
-        if peer_uid(sock) not in (posix.geteuid(), -1):
-            return None
+        sock = dial(home, ANSWER_S)
         call = {"t": "call", "id": 0, "op": "wake.check", "params": {"wait_ms": wait_ms, "turn": turn}}
         sock.sendall(frame(pack(hello)) + frame(pack(call)))
         return reply_of(sock, deadline, parent)
