@@ -38,7 +38,9 @@ DISCOVER: Final = "server/discover"
 LISTED_STAMP: Final = "stamp listed"
 """What every result of the modern era carries beside its own fields: of a list that is in the table,"""
 RESULT_STAMP: Final = "stamp result"
-"""and of anything else."""
+"""of anything else,"""
+REQUIRED_STAMP: Final = "stamp required"
+"""and of an answer that asks the host for input first."""
 
 INSTRUCTIONS: Final = "\n".join(
     (
@@ -91,6 +93,7 @@ def table() -> dict[str, Any]:
         # The table changes with an upgrade only, which a host may not notice: it is asked for again.
         LISTED_STAMP: {"ttlMs": 0, "cacheScope": "private", **stamp},
         RESULT_STAMP: stamp,
+        REQUIRED_STAMP: {**stamp, "resultType": "input_required"},
         "error unreachable": _error(
             ParlerError(
                 "unreachable",

@@ -29,7 +29,8 @@ import trio
 from mcp_server import resources
 from mcp_server.budget import Budget
 from mcp_server.fence import Fencer
-from mcp_server.port import EnginePort, Form
+from mcp_server.forms import Form
+from mcp_server.port import EnginePort
 from mcp_server.tools import approve
 from mcp_server.tools.failures import failure
 from mcp_server.tools.results import Cut, Scribe, Shown, ended, length_of

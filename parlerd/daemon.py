@@ -148,18 +148,19 @@ class _LateHost:
         the first window connects: it takes a second of the interpreter and 23 MB, which commands alone never need."""
         session = await trio.to_thread.run_sync(importlib.import_module, "mcp_server.session")
         # Loaded with the session.
+        from mcp_server import conversations
         from mcp_server.ringing import bells
 
         settings = self._settings
-        self._host = session.McpHost(
+        shared = conversations.Shared(
             self._engine,
             _workspace_of,
             bells(settings, self._home),
-            settings.mcp_era,
             settings.mcp_wait_max_ms,
             traits={host.id: host.traits for host in HOSTS},
             words_of=process.words_of,
         )
+        self._host = session.McpHost(shared, settings.mcp_era)
         self._ready.set()
 
     async def __call__(self, hello: Hello, caller: Caller, incoming: AsyncIterator[bytes], say: Say) -> None:

@@ -13,10 +13,10 @@ import trio.testing
 from mcp_types import methods
 
 from mcp_server import envelope, static
+from mcp_server.forms import FORM_SECONDS, Forms
 from mcp_server.modern import MAX_STREAMS
 from mcp_server.session import KNOCK_SECONDS
 from mcp_server.stdio.table import Table
-from mcp_server.tools.approve import FORM_SECONDS
 from parlerd.core.errors import Refused
 from parlerd.core.model import RoomId
 from parlerd.operations import types as t
@@ -259,7 +259,8 @@ def test_one_request_has_one_form_open_in_all_windows() -> None:
         knocking(engine, "third@repo")
         second = caller()
         second.session = "another"
-        async with modern(engine) as one, modern(engine, who=second) as two:
+        forms = Forms()
+        async with modern(engine, forms=forms) as one, modern(engine, who=second, forms=forms) as two:
             asked = await approve(one)
             busy = await approve(two, **typed(asked, accepted("K7QD")))
             assert heard_in(busy).error == "busy"
