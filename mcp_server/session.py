@@ -37,7 +37,9 @@ from mcp_server.tools.results import Scribe
 from mcp_server.window import Window
 from parlerd.core.errors import ParlerError
 from parlerd.engine.callers import Caller
+from parlerd.groups import unwrapped
 from parlerd.settings import Era as EraSetting
+from parlerd.wire.codec import uncollected
 from parlerd.wire.messages import Hello
 
 log = logging.getLogger("parlerd.mcp")
@@ -67,18 +69,6 @@ class _Head(msgspec.Struct):
 
 
 _HEAD: Final = msgspec.json.Decoder(_Head)
-
-
-def _decoded(line: bytes) -> object:
-    """A line as a value, decoded while the garbage collector is off. The collector would look through many small
-    objects again and again, which takes far longer than making them; none of them can be garbage yet."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        return msgspec.json.decode(line)
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 class _Sdk(Protocol):
@@ -136,8 +126,9 @@ class McpHost:
         try:
             await session.run(incoming)
         except* Exception as group:
-            place = "".join(traceback.format_tb(_first(group).__traceback__))
-            log.error("a session failed with %s\n%s", type(_first(group)).__name__, place)
+            reason = unwrapped(group, first_of_several=True)
+            place = "".join(traceback.format_tb(reason.__traceback__))
+            log.error("a session failed with %s\n%s", type(reason).__name__, place)
         finally:
             await session.end()
 
@@ -196,7 +187,7 @@ class _Session:
             await self._refuse_large(line)
             return
         try:
-            message = _decoded(line)
+            message: object = uncollected(msgspec.json.decode, line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             await self._refuse(None, PARSE_ERROR, "This line is not JSON.")
             return
@@ -411,10 +402,3 @@ def _is_whole(params: dict[str, Any]) -> bool:
         and isinstance(client.get("name"), str)
         and isinstance(client.get("version"), str)
     )
-
-
-def _first(group: BaseExceptionGroup[Exception]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -16,6 +16,10 @@ STARTING_S = 10.0
 """How long a started daemon may take until it answers."""
 
 
+QUIET = ("DEBUG", "INFO", "WARNING")
+"""Levels of the daemon's log at which it says no error."""
+
+
 class Starter:
     """Starts the daemon of one home, and knows what became of it. Moments are seconds of the caller's clock."""
 
@@ -77,10 +81,18 @@ class Starter:
             return True
 
     def last_words(self) -> str:
-        """The last line that the started daemon left in its log."""
-        said = [line.strip() for line in self._tail().split("\n") if line.strip()]
-        last = said[-1][:1000].removeprefix("parlerd: ") if said else ""
-        return "".join([char if " " <= char <= "~" else "?" for char in last])
+        """The last line that the started daemon, or the interpreter of it, left in the log and that says an error; ''
+        when there is none."""
+        for line in reversed(self._tail().split("\n")):
+            # A logged line begins with its date, its time, its level and its logger. Every other line went to stderr,
+            # where the daemon and the interpreter write only when they fail.
+            words = line.strip().split(" ", 3)
+            level = words[2] if len(words) == 4 else ""
+            if words[0] and level not in QUIET:
+                logged = level in ("ERROR", "CRITICAL")
+                said = words[3].partition(": ")[2] if logged else line.strip().removeprefix("parlerd: ")
+                return "".join([char if " " <= char <= "~" else "?" for char in said[:1000]])
+        return ""
 
     def lost_the_race(self) -> bool:
         """Whether the started daemon ended because another daemon held the lock of the home."""

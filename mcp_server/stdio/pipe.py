@@ -35,6 +35,8 @@ if MYPY:
 else:
     Any = object
 
+LOST = "The daemon went away while this was under way."
+"""Said of a request whose answer is lost. Source: `parlerd.core.errors`."""
 PROTOCOL = 1
 """Of the socket. Source: `parlerd.wire.messages`."""
 HELLO_LIMIT = 60 * 1024
@@ -457,7 +459,7 @@ class Shim:
             error = self._table.error("connection_lost", key=self._key_of(first))
             self._result(request.id, self._table.stamped(error, request.params))
         else:
-            self._refuse(request.id, -32000, "The Parler daemon went away while this was under way. Try again.")
+            self._refuse(request.id, -32000, LOST + " Try again.")
 
     def _key_of(self, request: Request) -> str:
         """The idempotency key that the daemon took for a call that named none. Source: `mcp_server.window`."""

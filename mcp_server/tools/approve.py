@@ -22,7 +22,6 @@ from mcp_server.tools.results import approve_call
 from parlerd.core.errors import Refused
 from parlerd.engine.callers import Caller
 from parlerd.operations import types as t
-from parlerd.operations.tools import AskApproval
 
 MAX_NAMED: Final = 5
 """Requests that are named when more than one is meant."""
@@ -30,7 +29,7 @@ _TYPED: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@#/-]{0,63}\Z")
 """A label that begins like a word: no option, no comment, and nothing that a shell would expand."""
 
 
-async def ask(engine: EnginePort, caller: Caller, params: AskApproval, form: Form) -> t.Decided:
+async def ask(engine: EnginePort, caller: Caller, params: t.AskApproval, form: Form) -> t.Decided:
     """Ask about one request and carry out the answer.
 
     Raises `Refused`: `no_form` when this host cannot ask, `form_undecided` when nothing was decided, `busy` while
@@ -52,7 +51,7 @@ async def ask(engine: EnginePort, caller: Caller, params: AskApproval, form: For
     if code is None or not code.strip():
         raise undecided
     try:
-        return await engine.decide_by_form(msgspec.structs.replace(meant, code=code.strip()), caller, admit=True)
+        return await engine.decide_by_form(msgspec.structs.replace(meant, join_code=code.strip()), caller, admit=True)
     except Refused as error:
         if error.code == "code_mismatch":
             said = "That is not the code that the joiner shows, so nothing was decided."
@@ -62,7 +61,7 @@ async def ask(engine: EnginePort, caller: Caller, params: AskApproval, form: For
         raise
 
 
-async def _named(engine: EnginePort, caller: Caller, params: AskApproval) -> t.DecideJoin:
+async def _named(engine: EnginePort, caller: Caller, params: t.AskApproval) -> t.DecideJoin:
     """The request that is meant: by name, or the only one there is."""
     if params.agent:
         return t.DecideJoin(agent=params.agent, room=params.room)
@@ -78,7 +77,7 @@ async def _named(engine: EnginePort, caller: Caller, params: AskApproval) -> t.D
     return t.DecideJoin(agent=only.agent, room=only.room)
 
 
-async def _which(engine: EnginePort, caller: Caller, params: AskApproval) -> Refused:
+async def _which(engine: EnginePort, caller: Caller, params: t.AskApproval) -> Refused:
     """More than one request is meant: the calls that mean one each."""
     listed = await engine.call("rooms.requests", t.SessionRequests(room=params.room), caller)
     assert isinstance(listed, t.RequestList)
@@ -88,7 +87,7 @@ async def _which(engine: EnginePort, caller: Caller, params: AskApproval) -> Ref
     return Refused("ambiguous_name", f"{len(meant)} knock{more}.", tool_hint=" or ".join(calls))
 
 
-def _command(request: t.Request) -> str:
+def _command(request: t.RequestInfo) -> str:
     """What the person runs instead. A name that a shell or the command could take for something else is left out for
     the id behind it."""
     who = request.name if _TYPED.match(request.name) else _bare(request.agent)
@@ -96,7 +95,7 @@ def _command(request: t.Request) -> str:
     return f"parler session approve {who} --room {where}"
 
 
-def _message(request: t.Request, command: str) -> str:
+def _message(request: t.RequestInfo, command: str) -> str:
     since = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(request.requested / 1000))
     # Some hosts show three lines and fold the rest away, so what to do and for whom comes first.
     return "\n".join(

@@ -67,7 +67,7 @@ def is_denied(requests: Mapping[RequestId, Request], key: KeyId, by: By, owner: 
         return mine.state == "denied"
     if by.principal == owner:
         return False
-    return any(r.state == "denied" and r.key == key and r.principal == by.principal for r in requests.values())
+    return any(r.state == "denied" and r.key_id == key and r.principal == by.principal for r in requests.values())
 
 
 def usable_key(keys: Mapping[KeyId, KeyState], key: KeyId, agent: AgentId, now: Millis) -> KeyState:
@@ -85,7 +85,7 @@ def usable_key(keys: Mapping[KeyId, KeyState], key: KeyId, agent: AgentId, now: 
 
 def check_queue(requests: Mapping[RequestId, Request], key: KeyId) -> None:
     """Refuse a sixth pending request on one key. Source: security spec A3."""
-    waiting = sum(1 for request in requests.values() if request.key == key and request.state == "pending")
+    waiting = sum(1 for request in requests.values() if request.key_id == key and request.state == "pending")
     if waiting >= MAX_PENDING_PER_KEY:
         raise Refused("too_many_pending", limit=MAX_PENDING_PER_KEY)
 

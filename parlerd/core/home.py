@@ -24,7 +24,6 @@ from parlerd.core.model import (
     Position,
     PrincipalId,
     RoomId,
-    Seq,
     agent_name,
     first_free,
 )
@@ -62,7 +61,7 @@ def conversation_key(host: str, conversation: str, place: int) -> str:
     return f"{host} {place} {conversation}"
 
 
-class Home:
+class HomeRoom:
     """The home room's rules over its folded state."""
 
     fold_version: int = FOLD_VERSION
@@ -106,20 +105,12 @@ class Home:
         """`wanted`, or `wanted-2` and so on when it is taken or a reserved word."""
         return first_free(wanted, {*self._names, wanted} if wanted.casefold() in RESERVED else self._names)
 
-    def newest_seq(self, agent: AgentId) -> Seq:
-        """The home room has no readers."""
-        return Seq(0)
-
-    def thread_of(self, author: AgentId) -> bytes:
-        """No one posts messages to the home room."""
-        return b""
-
     def snapshot(self) -> bytes:
         """The folded state, to be kept with `fold_version` and `position`."""
         return msgspec.msgpack.encode(self.state)
 
     @classmethod
-    def restore(cls, data: bytes) -> Home:
+    def restore(cls, data: bytes) -> HomeRoom:
         """The home that `snapshot` kept. Raises `msgspec.DecodeError` for anything else."""
         return cls(msgspec.msgpack.decode(data, type=HomeState))
 

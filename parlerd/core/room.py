@@ -171,7 +171,7 @@ class Room:
             events.append(
                 e.MessagePosted(id=MessageId(ids.new("m")), kind="context", chain=ids.new("c"), counter=1, opening=True)
             )
-        return Decision(tuple(events), authority="owner")
+        return Decision(tuple(events), authority="owner", seq=Seq(1) if command.recap else Seq(0))
 
     def _post(self, command: c.PostMessage, by: By, ids: Ids) -> Decision:
         state = self.state
@@ -209,7 +209,12 @@ class Room:
             hops=0 if target is None else target.hops + 1,
             counter=(known.counter if known else 0) + 1,
         )
-        return Decision((event,), authority="owner" if by.actor == state.owner else "member")
+        return Decision(
+            (event,),
+            authority="owner" if by.actor == state.owner else "member",
+            previous=self.thread_of(by.actor),
+            seq=Seq(self.newest_seq(by.actor) + 1),
+        )
 
     def _knock(self, command: c.Knock, by: By, now: Millis, ids: Ids) -> Decision:
         state = self.state
@@ -217,13 +222,13 @@ class Room:
         member = state.members.get(by.actor)
         request = approvals.standing_request(state.requests, by.actor)
         # Whoever is in, waits or was declined hears so with the key it came with, also when that key has died since.
-        if member is not None and member.present and command.with_key in state.keys:
+        if member is not None and member.present and command.key_id in state.keys:
             return Decision(answer="member")
-        if request is not None and request.key == command.with_key and request.state != "approved":
+        if request is not None and request.key_id == command.key_id and request.state != "approved":
             if request.state == "closed":
                 raise Refused("room_closed")
             return Decision(answer=request.state)
-        key = approvals.usable_key(state.keys, command.with_key, by.actor, command.wall or now)
+        key = approvals.usable_key(state.keys, command.key_id, by.actor, command.wall or now)
         if approvals.is_denied(state.requests, key.id, by, state.owner_principal):
             return Decision(answer="denied")
         if request is not None and request.state == "pending":
@@ -260,7 +265,7 @@ class Room:
             return Decision((denied,), authority=authority, answer=request.agent)
         approved = e.JoinApproved(request=request.id, agent=request.agent, proof=command.proof)
         joined = self._joining(
-            request.agent, request.principal, request.name, request.host, request=request.id, key=request.key
+            request.agent, request.principal, request.name, request.host, request=request.id, key=request.key_id
         )
         return Decision((approved, joined), authority=authority, answer=request.agent)
 
@@ -365,7 +370,7 @@ class Room:
             case e.JoinRequested():
                 state.requests[event.request] = c.Request(
                     id=event.request,
-                    key=event.key,
+                    key_id=event.key,
                     agent=event.agent,
                     principal=event.principal,
                     name=event.name,

@@ -20,6 +20,7 @@ from parlerd.core.model import RoomId
 from parlerd.core.room import Room
 from parlerd.engine import notifier
 from parlerd.engine.actor import Context
+from parlerd.engine.authors import LocalAuthor
 from parlerd.engine.callers import NOTHING, Caller, PeerProcess, Said
 from parlerd.engine.desk import Desk
 from parlerd.engine.driver import Driver
@@ -173,7 +174,7 @@ class Engine:
         """A decision a person made in this host's form, proved by the joiner's code."""
         return await self._sessions.decide_by_form(caller, params, admit=admit)
 
-    async def find_request(self, params: t.DecideJoin, caller: Caller) -> tuple[t.Request, bool]:
+    async def find_request(self, params: t.DecideJoin, caller: Caller) -> tuple[t.RequestInfo, bool]:
         """The request a form would be about, and whether the room lets its owner decide without one."""
         return await self._sessions.find(caller, params)
 
@@ -244,7 +245,8 @@ async def open_engine(
             if actor is not None:
                 wakes.publish(_topics(room, actor.aggregate, facts))
 
-        rooms = Rooms(Context(driver=driver, clock=clock, random=random, keys=keys, publish=publish), nursery)
+        author = LocalAuthor(keys, random)
+        rooms = Rooms(Context(driver=driver, clock=clock, random=random, author=author, publish=publish), nursery)
         await rooms.start()
         seats = Seats(
             driver=driver,

@@ -31,7 +31,7 @@ def asked(*entries: tuple[Agent, str], key: KeyId = KEY) -> Requests:
     return {
         RequestId(f"q_{n}"): Request(
             id=RequestId(f"q_{n}"),
-            key=key,
+            key_id=key,
             agent=who.id,
             principal=who.principal,
             name=who.name,

@@ -7,7 +7,7 @@ import pytest
 from parlerd.core import commands as c
 from parlerd.core.decision import Decision
 from parlerd.core.events import AgentCreated, ConversationBound, DelegationIssued, RoomNamed, SessionActivated
-from parlerd.core.home import Home
+from parlerd.core.home import HomeRoom
 from parlerd.core.model import Millis, PrincipalId, RoomId
 from tests.support.core import BEN, CAT, DAY, OWNER, Agent, HomeDriver, agent, person, refused, scripted_home
 
@@ -171,13 +171,8 @@ def test_replay_and_snapshot_give_the_home_that_memory_holds(seed: int) -> None:
 
 
 def test_a_restored_home_finds_agents_by_name_and_seat(home: HomeDriver) -> None:
-    restored = Home.restore(home.aggregate.snapshot())
+    restored = HomeRoom.restore(home.aggregate.snapshot())
     for name in ("olive", "ben", "cat"):
         assert restored.by_name(name) == home.aggregate.by_name(name)
     assert restored.by_seat("codex", "/w/a", 1) == home.aggregate.by_seat("codex", "/w/a", 1)
     assert (restored.position, restored.last_at) == (home.aggregate.position, home.aggregate.last_at)
-
-
-def test_the_home_has_no_readers_and_no_authors(home: HomeDriver) -> None:
-    assert home.aggregate.newest_seq(BEN.id) == 0
-    assert home.aggregate.thread_of(BEN.id) == b""

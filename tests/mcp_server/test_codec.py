@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mcp_server.stdio import codec as ours
 from parlerd.core.errors import ERRORS, ParlerError
 from parlerd.wire import codec
-from parlerd.wire.messages import PROTOCOL, Goodbye, Hello, Note, Welcome
+from parlerd.wire.messages import HOST_PROTOCOL, Goodbye, Hello, Note, Welcome
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -81,7 +81,7 @@ def test_what_is_no_msgpack_is_a_known_error(data: bytes) -> None:
 def test_a_hello_and_a_note_by_hand_are_the_typed_ones() -> None:
     hello = {
         "t": "hello",
-        "protocol": PROTOCOL,
+        "protocol": HOST_PROTOCOL,
         "version": "0.1",
         "role": "stdio",
         "reconnect": True,
@@ -89,7 +89,7 @@ def test_a_hello_and_a_note_by_hand_are_the_typed_ones() -> None:
         "pid": 70_000,
     }
     assert codec.HELLO.decode(ours.pack(hello)) == Hello(
-        protocol=PROTOCOL,
+        protocol=HOST_PROTOCOL,
         version="0.1",
         role="stdio",
         reconnect=True,

@@ -21,7 +21,7 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.decision import Decision
 from parlerd.core.errors import Refused
-from parlerd.core.home import Home
+from parlerd.core.home import HomeRoom
 from parlerd.core.model import (
     AgentId,
     Approver,
@@ -103,7 +103,12 @@ def outcome(act: Callable[[], object]) -> str:
     return "ok"
 
 
-A = TypeVar("A", Room, Home)
+A = TypeVar("A", Room, HomeRoom)
+
+
+def as_room(aggregate: object) -> Room | None:
+    """The aggregate, if it is a room."""
+    return aggregate if isinstance(aggregate, Room) else None
 
 
 @dataclass
@@ -117,8 +122,10 @@ class Driver(Generic[A]):
 
     def run(self, command: c.Command, who: Agent) -> Decision:
         """Decide and commit. Raises what the core raises."""
-        if command.key is not None:
-            command = msgspec.structs.replace(command, prior=self.prior(who.id, command.operation, command.key))
+        if command.idempotency_key is not None:
+            command = msgspec.structs.replace(
+                command, prior=self.prior(who.id, command.operation, command.idempotency_key)
+            )
         before, given = self.aggregate.snapshot(), self.ids.given
         now = Millis(max(self.now, self.aggregate.last_at))
         try:
@@ -128,10 +135,14 @@ class Driver(Generic[A]):
             raise
         finally:
             assert self.aggregate.snapshot() == before, "deciding changed the room"
+        room = as_room(self.aggregate)
+        previous = None if room is None else room.thread_of(who.id)
         first = True
         for event in decision.events:
             self.commit(event, who, command=command if first else None, authority=decision.authority)
             first = False
+        if room is not None and any(isinstance(event, e.MessagePosted) for event in decision.events):
+            assert (decision.previous, decision.seq) == (previous, room.newest_seq(who.id))
         return decision
 
     def commit(
@@ -148,7 +159,7 @@ class Driver(Generic[A]):
             authority=authority,
             event=event,
             operation="" if command is None else command.operation,
-            key=None if command is None else command.key,
+            key=None if command is None else command.idempotency_key,
             input=None if command is None else command.input,
         )
         assert e.decode_header(e.encode_header(header)) == header
@@ -208,7 +219,7 @@ class RoomDriver(Driver[Room]):
     ) -> Decision:
         command = c.OpenRoom(
             operation="session.open",
-            key=key,
+            idempotency_key=key,
             input=b"open",
             room=ROOM,
             kind="session",
@@ -244,7 +255,7 @@ class RoomDriver(Driver[Room]):
 
     def knock(self, who: Agent, key: KeyId = KEY) -> str:
         """The answer: joined, member, pending or denied."""
-        knock = c.Knock(operation="session.join", with_key=key, name=who.name, host="codex")
+        knock = c.Knock(operation="session.join", key_id=key, name=who.name, host="codex")
         return self.run(knock, who).answer
 
     def decide(
@@ -297,7 +308,7 @@ class RoomDriver(Driver[Room]):
             visibility=visible_to,
             reply_to=reply_to,
             reply=None if reply_to is None else self.target(reply_to),
-            key=key,
+            idempotency_key=key,
             input=input,
         )
         decision = self.run(command, who)
@@ -354,11 +365,11 @@ class RoomDriver(Driver[Room]):
         self.check(Room, Room.restore)
 
 
-class HomeDriver(Driver[Home]):
+class HomeDriver(Driver[HomeRoom]):
     """A driver with the acts of a home by name."""
 
     def __init__(self) -> None:
-        super().__init__(Home())
+        super().__init__(HomeRoom())
 
     def create(self, who: Agent, *, host: str = "codex", workspace: str = "", slot: int = 0) -> Decision:
         command = c.CreateAgent(
@@ -367,7 +378,7 @@ class HomeDriver(Driver[Home]):
         return self.run(command, who)
 
     def name_room(self, owner: Agent, wanted: str, *, key: str | None = None, input: bytes = b"input") -> RoomId:
-        command = c.NameRoom(operation="session.open", key=key, input=input, owner=owner.id, wanted=wanted)
+        command = c.NameRoom(operation="session.open", idempotency_key=key, input=input, owner=owner.id, wanted=wanted)
         decision = self.run(command, owner)
         header = self.log[-2] if decision.replay is None else self.log[decision.replay - 1]
         assert isinstance(header.event, e.RoomNamed)
@@ -377,7 +388,7 @@ class HomeDriver(Driver[Home]):
         return self.run(c.Activate(agent=who.id, room=room), who)
 
     def verify(self) -> None:
-        self.check(Home, Home.restore)
+        self.check(HomeRoom, HomeRoom.restore)
 
 
 class Options(TypedDict, total=False):
