@@ -19,7 +19,7 @@ if MYPY:
 else:
     Any = object
 
-HOOK = ("codec", "system", "hook")
+HOOK = ("codec", "system", "table", "hook")
 PIPE = ("codec", "system", "table", "launch", "lines", "link", "requests", "replay", "pipe")
 """The modules of each program, in the order in which they are loaded: each imports from those before it alone."""
 UPGRADE_S = 0.3
@@ -51,7 +51,7 @@ def program(names: tuple[str, ...]) -> Any:
 
 if sys.argv[1:2] == ["hook"]:
     try:
-        status = program(HOOK).main(sys.argv[2:])
+        status = program(HOOK).main(sys.argv[2:], here)
     except BaseException:
         # A file is missing or of another version. Without this answer the host would take the failure for a refusal.
         posix.write(1, b"{}\n")

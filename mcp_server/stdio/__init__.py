@@ -1,7 +1,7 @@
 """What agent hosts start: the stdio pipe of a window, and the hook that they run at their events.
 
     shim.py -> codec <- table, system <- launch, lines, link, requests, replay <- pipe
-    shim.py hook -> codec, system <- table <- hook
+    shim.py hook -> codec <- table, system <- hook
 
 Hosts start `shim.py` with `python -I -S`, from a copy in the home that keeps its path across upgrades. The shim loads
 the modules of this folder from the copies beside itself. The daemon puts all copies there at each of its starts, and

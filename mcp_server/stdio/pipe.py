@@ -55,9 +55,6 @@ FAREWELL_S = 0.6
 STARTERS = ("tools/call", "resources/read", "prompts/get")
 """What an agent does. Nothing else starts a daemon that was stopped."""
 
-CONVERSATIONS = ("CLAUDE_CODE_SESSION_ID", "COPILOT_AGENT_SESSION_ID", "GROK_SESSION_ID", "QWEN_CODE_SESSION_ID")
-"""The variables in which hosts name a conversation. A test compares `configs.hosts`."""
-
 
 def is_id(value: Any) -> bool:
     """Whether this can name a request."""
@@ -317,7 +314,7 @@ class Shim:
             "as_name": environment("PARLER_AGENT")[:64],
             "session_key": environment("PARLER_SESSION_KEY")[:256],
             "project_dir": environment("CLAUDE_PROJECT_DIR")[:4096],
-            "conversations": {name: value[:128] for name in CONVERSATIONS if (value := environment(name))},
+            "conversations": {name: value[:128] for name in self._table.conversations if (value := environment(name))},
             "reconnect": self._link.was_ready,
         }
         lines = self._lost.lines(now, HELLO_LIMIT - len(pack(hello)))

@@ -65,6 +65,17 @@ class Table:
         raw = self._entries.get("error " + code + (" keyed" if key else ""), b'{"content":[],"isError":true}')
         return raw.replace(b"@REASON@", quote(reason)[1:-1].encode()).replace(b"@KEY@", key.encode())
 
+    @property
+    def conversations(self) -> list[str]:
+        """The variables in which hosts name a conversation."""
+        found: list[str] = loads(self._entries.get("conversations", b"[]"))
+        return found
+
+    def answer_kind(self, host: str, event: str) -> str:
+        """What the host makes of the hook's answer at this event; '' when nothing is known of one of them."""
+        found: str = loads(self._entries.get("hooks", b"{}")).get(host, {}).get(event, "")
+        return found
+
     def takes_key(self, tool: Any) -> bool:
         """Whether the tool takes an idempotency key."""
         return tool in loads(self._entries.get("keyed", b"[]"))

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 import pytest
 
+from configs.hosts import HOSTS
 from mcp_server.stdio import COPIES, hook
 from parlerd.core.errors import ParlerError
 from parlerd.wire import codec
@@ -34,7 +35,9 @@ LINE: Final = (
     f"Parler: 3 unread, 1 of them a handoff to you ({ROOM}); 2 join requests. Call parler_recv and parler_approve."
 )
 STOP: Final = b'{"session_id":"s-1","cwd":"/srv/repo","stop_hook_active":false}'
-EVERY_EVENT: Final = [(host, event) for host, events in hook.EVENTS.items() for event in events]
+EVERY_EVENT: Final = [
+    (host.id, event) for host in HOSTS for event in (host.hooks.answers if host.hooks is not None else ())
+]
 
 
 class Running:

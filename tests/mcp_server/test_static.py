@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from configs.hosts import HOSTS
 from mcp_server import static
 from mcp_server.stdio.table import Table
 from parlerd import __version__
@@ -91,11 +92,21 @@ def test_the_shim_knows_which_tools_take_a_key() -> None:
     assert [name for name in TOOLS if table.takes_key(name)] == ["parler_send", "parler_handoff"]
 
 
+def test_shim_and_hook_know_of_each_host_what_its_file_says() -> None:
+    table = Table(str(static.PATH))
+    assert set(table.conversations) == {host.traits.conversation_env for host in HOSTS} - {""}
+    hooked = {host.id: host.hooks.answers for host in HOSTS if host.hooks is not None}
+    assert {host: {event: table.answer_kind(host, event) for event in hooked[host]} for host in hooked} == hooked
+    assert table.answer_kind("claude-code", "NoSuchEvent") == table.answer_kind("nobody", "Stop") == ""
+
+
 def test_a_missing_table_leaves_the_shim_without_answers_and_not_without_errors(tmp_path: Path) -> None:
     table = Table(str(tmp_path / "static.json"))
     assert table.result("tools/list", {}) is None
     assert json.loads(table.error("unreachable", "why"))["isError"] is True
     assert table.version == "0"
+    assert table.conversations == []
+    assert table.answer_kind("codex", "Stop") == ""
 
 
 def test_writing_the_file_replaces_it_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
