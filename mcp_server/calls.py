@@ -18,7 +18,8 @@ import trio
 
 from mcp_server import static
 from mcp_server.forms import AnswerForm, Form
-from mcp_server.window import Answer, RequestId, Window
+from mcp_server.repeats import RequestId
+from mcp_server.window import Answer, Window
 from parlerd.operations.tools import TOOLS
 
 PROGRESS_SECONDS: Final = 10.0

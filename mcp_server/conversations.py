@@ -19,8 +19,9 @@ import trio
 
 from mcp_server.forms import Forms
 from mcp_server.port import EnginePort
+from mcp_server.repeats import REPLAY_SECONDS, RequestId, lost_writes
 from mcp_server.ringing import NO_BELLS, Bell, watch
-from mcp_server.window import LONGEST, REPLAY_SECONDS, RequestId, Window, as_named, lost_writes
+from mcp_server.window import LONGEST, Window, as_named
 from parlerd.core.model import Millis, label, slug
 from parlerd.engine.callers import Caller
 from parlerd.operations.traits import UNMEASURED, HostTraits

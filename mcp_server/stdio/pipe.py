@@ -459,7 +459,7 @@ class Shim:
             self._refuse(request.id, -32000, LOST + " Try again.")
 
     def _key_of(self, request: Request) -> str:
-        """The idempotency key that the daemon took for a call that named none. Source: `mcp_server.window`."""
+        """The idempotency key that the daemon took for a call that named none. Source: `mcp_server.repeats`."""
         arguments = request.params.get("arguments")
         named = arguments.get("key") if isinstance(arguments, dict) else None
         if not self._table.takes_key(request.tool):

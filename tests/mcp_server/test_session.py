@@ -12,8 +12,8 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from mcp_server import static
 from mcp_server.conversations import MAX_CONVERSATIONS, Shared
 from mcp_server.forms import Forms
+from mcp_server.repeats import REPLAY_SECONDS
 from mcp_server.session import INVALID_REQUEST, KNOCK_SECONDS, MAX_REQUEST, PARSE_ERROR, McpHost
-from mcp_server.window import REPLAY_SECONDS
 from parlerd.core.errors import ERRORS, ParlerError, Refused
 from parlerd.core.model import RoomId
 from parlerd.engine.callers import Caller

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from mcp_server import static
+from mcp_server.repeats import idempotency_key
 from mcp_server.stdio import COPIES
 from mcp_server.stdio.lines import MAX_LINE
 from mcp_server.stdio.table import Table
-from mcp_server.window import idempotency_key
 from parlerd.core.errors import ERRORS, ParlerError
 from parlerd.daemon import in_home
 from parlerd.settings import Era

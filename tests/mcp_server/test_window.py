@@ -15,7 +15,8 @@ import trio.testing
 
 from mcp_server.fence import EXPLANATION
 from mcp_server.heard import Heard, hear
-from mcp_server.window import PROGRESS_WAIT_MS, REPLAY_SECONDS, Answer, Window, idempotency_key, lost_writes
+from mcp_server.repeats import REPLAY_SECONDS, idempotency_key, lost_writes
+from mcp_server.window import PROGRESS_WAIT_MS, Answer, Window
 from parlerd.core.errors import Refused, StoreError
 from parlerd.core.model import Millis, Position
 from parlerd.engine.callers import NOTHING, Caller, Said
