@@ -107,7 +107,7 @@ class DaemonEnd:
         return data
 
 
-class FakeDaemon:
+class DaemonByHand:
     """A listening socket of a home, accepted by hand."""
 
     def __init__(self, home: Path) -> None:
@@ -128,7 +128,7 @@ class FakeDaemon:
         self._connections.append(DaemonEnd(sock))
         return self._connections[-1]
 
-    def __enter__(self) -> FakeDaemon:
+    def __enter__(self) -> DaemonByHand:
         return self
 
     def __exit__(
