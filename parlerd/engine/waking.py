@@ -3,7 +3,7 @@ begin a turn.
 
     hook --wake.check--> who is it (beside) -> what waits (cursors, requests) -> was it told before -> may a turn begin
 
-Not here: what the host is told in its own words (`mcp_server.hook`), where hooks are installed (`configs.hooks`).
+Not here: what the host is told in its own words (`mcp_server.stdio.hook`), where hooks are installed (`configs.hooks`).
 Invariants: nothing another party chose is in an answer, not even a room's name; no cursor moves, nothing is marked as
 delivered, no agent is made; the same news begins a turn once; at the budget's end no turn begins and everything can
 still be read.

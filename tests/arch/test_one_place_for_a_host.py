@@ -27,7 +27,6 @@ ALLOWED: Final = {
     "parlerd/operations/samples.py": "the names of agents in examples of answers",
     "parlerd/operations/families/rooms.py": "the names of agents in examples",
     "parlerd/operations/families/sessions.py": "the names of agents in examples, and of a command in one",
-    "mcp_server/hook.py": "the table of events, which a test compares with what the hosts' files say",
     "mcp_server/opencode.py": "one bell: how a host's server is asked",
     "mcp_server/qwen.py": "one bell: how a host's inbox is asked",
     "mcp_server/ringing.py": "which bell belongs to which host, and one bell",
