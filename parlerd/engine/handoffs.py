@@ -10,9 +10,11 @@ from typing import Final
 from parlerd.core import commands as c
 from parlerd.core.envelope import HandoffPart
 from parlerd.core.model import AgentId, label
+from parlerd.core.words import check_text
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
-from parlerd.engine.inputs import check_text, input_digest
+from parlerd.engine.inputs import input_digest
+from parlerd.engine.lookup import room_of
 from parlerd.engine.reading import handle_of
 from parlerd.engine.sending import Sending
 from parlerd.operations import types as t
@@ -32,7 +34,7 @@ class Handoffs:
         me = await self._desk.me(caller)
         size = check_text(params.next, "next") + check_text(params.summary, "summary")
         target = "" if params.for_ in ("", ANYONE) else str(label(params.for_))
-        actor, room = await self._desk.room_of(me, params.room)
+        actor, room = await room_of(self._desk, me, params.room)
         command = c.PostMessage(
             operation="handoff.give",
             idempotency_key=params.idempotency_key,

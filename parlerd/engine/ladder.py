@@ -17,6 +17,7 @@ from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.lookup import room_of
 from parlerd.engine.observers import observers
 from parlerd.engine.reading import Reading, handle_of
 from parlerd.operations import types as t
@@ -38,7 +39,7 @@ class Ladder:
         me = await self._desk.me(caller)
         id = MessageId(params.id)
         if params.id.removeprefix("#").isdigit():
-            _, here = await self._desk.room_of(me, params.room)
+            _, here = await room_of(self._desk, me, params.room)
             id = self._reading.message_id(here, me.id, params.id)
         found = self._desk.driver.store.find_message(id)
         if found is None:
@@ -80,7 +81,7 @@ class Ladder:
         stopped: str | msgspec.UnsetType = msgspec.UNSET
         stopped_since = 0
         if "acknowledged" not in reached and "acted" not in reached:
-            state, since = self._desk.seats.presence(reader)
+            state, since = self._desk.presence.of(reader)
             where = "read, not acknowledged" if "read" in reached else "not read"
             stopped, stopped_since = f"{where}; the agent is {state}", int(since)
         return t.ReaderLadder(

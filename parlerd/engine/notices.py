@@ -16,9 +16,10 @@ from parlerd.core.home import AgentRecord
 from parlerd.core.membership import present
 from parlerd.core.room import Room
 from parlerd.engine.callers import Caller
-from parlerd.engine.desk import Desk, pause_among
+from parlerd.engine.desk import Desk
 from parlerd.engine.readers import NOTHING, News, Said, Told
 from parlerd.engine.reading import Reading, handle_of, is_for
+from parlerd.engine.rooms import pause_among
 
 LOOK: Final = 20
 """New messages that are looked at for a handoff; a longer backlog is only counted."""

@@ -211,7 +211,7 @@ class Reading:
         """Whether a command reads as an agent that a live window acts as: then it acknowledges nothing unasked, for the
         window has not seen what the command printed."""
         is_command = caller.reader.acknowledges == "commit" and bool(caller.as_name)
-        return is_command and self._desk.seats.held_by_window(me.id)
+        return is_command and self._desk.presence.is_held_by_window(me.id)
 
     def unread(self, room: Room, view: View, after: Position) -> int:
         """How many messages by others this reader may see after a position."""

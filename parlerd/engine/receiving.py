@@ -23,6 +23,8 @@ from parlerd.engine.actor import RoomActor
 from parlerd.engine.armed import Armed
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.knocks import doors_of, knocks_of
+from parlerd.engine.lookup import is_active, member_room, room_of
 from parlerd.engine.notices import Notices
 from parlerd.engine.reading import Reading, handle_of, names_in, parse_cursor
 from parlerd.engine.waits import Wait
@@ -64,7 +66,7 @@ class Receiving:
         deadline = trio.current_time() + params.wait_ms / 1000
         if params.room is None:
             await self._admission(caller, me, deadline)
-        actor, _ = await self._desk.room_of(me, params.room)
+        actor, _ = await room_of(self._desk, me, params.room)
         name = actor.room
         topics = [notifier.messages(name), notifier.messages(name, me.id), notifier.life(name)]
         if caller.reader.acknowledges == "next_call":
@@ -103,21 +105,21 @@ class Receiving:
         """For an agent without a session that waits at a door: wait for the answer, which may make the session its
         active one. Returns at the first answer from any door, and at the end of the time."""
         desk = self._desk
-        if desk.is_active(me) or not desk.doors(me):
+        if is_active(desk, me) or not doors_of(desk, me):
             return
         asked: set[RoomId] | None = None
 
         async def look(wait: Wait) -> set[RoomId] | None:
             nonlocal asked
             wait.on(notifier.concerns(me.id))
-            unanswered = {RoomId(knock.room) for knock in await desk.knocks(me)}
+            unanswered = {RoomId(knock.room) for knock in await knocks_of(desk, me)}
             if asked is None:
                 asked = unanswered
-            return asked if wait.over or desk.is_active(me) or not asked or asked - unanswered else None
+            return asked if wait.over or is_active(desk, me) or not asked or asked - unanswered else None
 
         waited_at = await desk.waits.until(caller, look, deadline)
         inside = [m.room for m in desk.driver.store.memberships(me.id) if m.state == "member" and m.room in waited_at]
-        if inside and not desk.is_active(me):
+        if inside and not is_active(desk, me):
             # Whoever decided is about to say so too; the first of the two is enough.
             await desk.rooms.home.submit(c.Activate(agent=me.id, room=inside[0]), desk.by(caller, me))
 
@@ -159,7 +161,7 @@ class Receiving:
     ) -> _Look:
         """A page as it is now."""
         # Each time anew: a room nobody uses is closed, and the wait before this look may have been long.
-        actor, room = await self._desk.member_room(me, name)
+        actor, room = await member_room(self._desk, me, name)
         # What is decided from here on is not stored yet, and is none of this read.
         stood = room.position
         view = room.view(me.id)
@@ -264,7 +266,7 @@ class Receiving:
 
     async def commit(self, caller: Caller, params: t.Commit) -> t.Committed:
         me = await self._desk.me(caller)
-        actor, room = await self._desk.room_of(me, params.room)
+        actor, room = await room_of(self._desk, me, params.room)
         view = room.view(me.id)
         seq = parse_cursor(params.cursor)
         store = self._desk.driver.store

@@ -20,11 +20,13 @@ from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.home import AgentRecord
 from parlerd.core.model import MessageId, RoomId, drawn_key
 from parlerd.core.room import Room
+from parlerd.core.words import check_data, check_text
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
-from parlerd.engine.inputs import check_data, check_text, input_digest
+from parlerd.engine.inputs import input_digest
+from parlerd.engine.lookup import room_of
 from parlerd.engine.reading import Reading, handle_of
 from parlerd.engine.submissions import Settled, Submission
 from parlerd.operations import types as t
@@ -153,7 +155,7 @@ class Sending:
         writes."""
         actor = self._open_room(me, wanted)
         if actor is None:
-            actor, _ = await self._desk.room_of(me, wanted)
+            actor, _ = await room_of(self._desk, me, wanted)
         return actor
 
     def _open_room(self, me: AgentRecord, wanted: str | None) -> RoomActor[Room] | None:

@@ -19,6 +19,7 @@ from parlerd.engine.callers import Caller
 from parlerd.engine.driver import ThreadDriver
 from parlerd.engine.engine import Engine, open_engine
 from parlerd.engine.ports import SystemRandomness, WallClock
+from parlerd.engine.readers import ReaderSession
 from parlerd.identity.keyring import KeyRing
 from parlerd.operations import types as t
 from parlerd.settings import Settings
@@ -84,6 +85,7 @@ class EnginePlace:
             window=window,
             workspace=workspace,
             as_name=as_name,
+            reader=ReaderSession(acknowledges="next_call" if via == "mcp" else "commit"),
         )
         await engine.connect(caller)
 
