@@ -32,6 +32,7 @@ from parlerd.core.decision import Decision
 from parlerd.core.envelope import Envelope, Part, encode_envelope
 from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.model import AgentId, By, Ids, MessageId, Millis, Position, ReplyTarget, RoomId, Seq, Verified
+from parlerd.core.room import Room
 from parlerd.engine.armed import MAX_MARKS, Armed
 from parlerd.engine.driver import Driver
 from parlerd.engine.ports import Clock, Keys, Randomness
@@ -68,10 +69,6 @@ class Aggregate(Protocol):
     def decide(self, command: c.Command, *, by: By, now: Millis, ids: Ids) -> Decision: ...
 
     def apply(self, header: e.Header) -> None: ...
-
-    def newest_seq(self, agent: AgentId) -> Seq: ...
-
-    def thread_of(self, author: AgentId) -> bytes: ...
 
     def snapshot(self) -> bytes: ...
 
@@ -428,7 +425,8 @@ class RoomActor(Generic[A]):
             upto = command.reply.position
             mark = MarkDelivery(self.room, by.actor, "acted", upto=upto, at=now, after=Position(upto - 1))
             batch.replies.append(mark)
-        seq = self.aggregate.newest_seq(by.actor) if posted else Seq(0)
+        room = self.aggregate
+        seq = room.newest_seq(by.actor) if posted and isinstance(room, Room) else Seq(0)
         submission.settled = Settled(decision, tuple(headers), seq)
         if command.key is not None and headers:
             batch.by_key[scope] = submission.settled
@@ -488,6 +486,7 @@ class RoomActor(Generic[A]):
     def _envelope(
         self, event: e.MessagePosted, command: c.Command, content: Content, author: AgentId, now: Millis
     ) -> bytes:
+        assert isinstance(self.aggregate, Room), "nobody posts to the home room"
         return encode_envelope(
             Envelope(
                 v=1,

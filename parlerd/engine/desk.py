@@ -11,7 +11,7 @@ import trio
 
 from parlerd.core.approvals import KeyState
 from parlerd.core.errors import Refused
-from parlerd.core.home import AgentRecord
+from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import MAX_COMPARED, present
 from parlerd.core.model import MAX_LABEL, By, RoomId
 from parlerd.core.room import Room

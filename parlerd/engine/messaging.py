@@ -17,7 +17,7 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.envelope import DataPart, HandoffPart, Part, TextPart
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.home import AgentRecord
+from parlerd.core.identities import AgentRecord
 from parlerd.core.model import MAX_TEXT, AgentId, MessageId, Position, RoomId, Seq, View, drawn_key, label
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see

@@ -8,7 +8,7 @@ handlers that look. Below: the desk. Invariant: nothing is found here that none 
 from __future__ import annotations
 
 from parlerd.core.errors import Refused
-from parlerd.core.home import AgentRecord
+from parlerd.core.identities import AgentRecord
 from parlerd.core.model import RoomId
 from parlerd.core.room import Room
 from parlerd.engine.actor import RoomActor

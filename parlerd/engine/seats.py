@@ -21,7 +21,7 @@ import trio
 
 from parlerd.core import commands as c
 from parlerd.core.errors import Refused, StoreError
-from parlerd.core.home import AgentRecord
+from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, By, Label, Millis, PrincipalId, agent_name, label, person_name, slug
 from parlerd.engine.actor import Content
 from parlerd.engine.callers import Caller

@@ -9,10 +9,10 @@ import trio
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core.approvals import KeyState, find_request, standing_request
+from parlerd.core.approvals import KeyState, Request, find_request, standing_request
 from parlerd.core.envelope import TextPart
 from parlerd.core.errors import ERRORS, ParlerError, Refused
-from parlerd.core.home import AgentRecord
+from parlerd.core.identities import AgentRecord
 from parlerd.core.model import (
     HOME_ROOM,
     MAX_TOPIC,
@@ -369,7 +369,7 @@ class Sessions:
                 found += [self._request(room, request) for request in room.pending()]
         return sorted(found, key=lambda request: (request.requested, request.id))
 
-    def _request(self, room: Room, request: c.Request) -> t.Request:
+    def _request(self, room: Room, request: Request) -> t.Request:
         return t.Request(
             id=request.id,
             room=room.state.room,
@@ -423,7 +423,7 @@ class Sessions:
         return await self._decide(caller, me, actor, request, admit=admit, proof=proof)
 
     async def _decide(
-        self, caller: Caller, me: AgentRecord, actor: RoomActor[Room], request: c.Request, *, admit: bool, proof: Proof
+        self, caller: Caller, me: AgentRecord, actor: RoomActor[Room], request: Request, *, admit: bool, proof: Proof
     ) -> t.Decided:
         command = c.DecideRequest(
             operation="session.approve" if admit else "session.deny",
@@ -461,9 +461,9 @@ class Sessions:
         room = await actor.quiet()
         return self._request(room, request), room.state.approver == "agent"
 
-    async def _find(self, rooms: list[RoomId], who: str) -> tuple[RoomActor[Room], c.Request]:
+    async def _find(self, rooms: list[RoomId], who: str) -> tuple[RoomActor[Room], Request]:
         """The request meant, across rooms: one that waits before one that was decided on."""
-        found: list[tuple[RoomActor[Room], c.Request]] = []
+        found: list[tuple[RoomActor[Room], Request]] = []
         for name in rooms:
             actor = await self._desk.rooms.get(name)
             try:
@@ -515,7 +515,7 @@ class Sessions:
         if admit and PROOF_ORDER.index(proof) < PROOF_ORDER.index(minimum):
             raise Refused("needs_proof", f"This home asks for the proof {minimum!r}; this one is {proof!r}.")
 
-    def _check_code(self, request: c.Request, typed: str, *, door: str) -> None:
+    def _check_code(self, request: Request, typed: str, *, door: str) -> None:
         """Raise `Refused(code_mismatch)` for a wrong code, and `throttled` after a few of them at the same door: what
         is typed at one must not keep the person out at another."""
         now = trio.current_time()

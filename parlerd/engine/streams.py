@@ -16,7 +16,7 @@ import msgspec
 
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
-from parlerd.core.home import AgentRecord
+from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, Position, RoomId, Seq
 from parlerd.core.room import Room
 from parlerd.engine import notifier

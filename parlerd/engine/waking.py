@@ -19,7 +19,7 @@ import trio
 
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
-from parlerd.core.home import AgentRecord
+from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import present
 from parlerd.core.model import AgentId, Position, RoomId, View
 from parlerd.engine import notifier

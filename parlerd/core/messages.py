@@ -1,0 +1,100 @@
+"""Messages: who may say what to whom, and each author's thread of envelopes. The words never come here.
+
+A room in memory holds no messages: what a decision needs of the message that is replied to, the engine looks up.
+Above: `room`. Below: `membership` (who is in), `visibility` (who may see).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from parlerd.core import commands as c
+from parlerd.core import events as e
+from parlerd.core import membership, visibility
+from parlerd.core.decision import Decision, replayed
+from parlerd.core.errors import Refused
+from parlerd.core.facets import Facet, applies, decides
+from parlerd.core.lifecycle import LifecycleState, require_open
+from parlerd.core.membership import MembershipState
+from parlerd.core.model import AgentId, By, Ids, MessageId, Millis
+
+
+class AuthorState(msgspec.Struct):
+    """An author's thread of envelopes in a room: how many, and the hash of the last."""
+
+    counter: int
+    envelope: bytes
+
+
+class MessagesState(msgspec.Struct):
+    """`last_message_at` is when the newest message was posted, whoever may see it."""
+
+    last_message_at: Millis = Millis(0)
+    authors: dict[AgentId, AuthorState] = {}
+
+
+def thread_of(state: MessagesState, author: AgentId) -> bytes:
+    """The hash of the author's newest envelope here, empty before its first."""
+    known = state.authors.get(author)
+    return b"" if known is None else known.envelope
+
+
+class Messages(Facet[MessagesState]):
+    """Posts messages."""
+
+    __slots__ = ("_lifecycle", "_membership")
+
+    def __init__(self, state: MessagesState, lifecycle: LifecycleState, membership: MembershipState) -> None:
+        super().__init__(state)
+        self._lifecycle = lifecycle
+        self._membership = membership
+
+    def _post(self, command: c.PostMessage, by: By, now: Millis, ids: Ids) -> Decision:
+        members, owner = self._membership.members, self._lifecycle.owner
+        author = membership.present(members, by.actor)
+        earlier = replayed(command)
+        if earlier is not None:
+            return earlier
+        require_open(self._lifecycle)
+        to = tuple(dict.fromkeys(membership.resolve(members, who) for who in command.to))
+        role = ""
+        if command.taker:
+            to, role = membership.resolve_taker(members, owner, command.taker, giver=by.actor)
+        asked = command.visibility
+        named = None if asked is None else tuple(membership.resolve(members, who) for who in asked)
+        target = None if command.reply_to is None else command.reply
+        if command.reply_to is not None and (
+            target is None
+            or not visibility.can_see(
+                membership.view_of(author), position=target.position, visibility=target.visibility
+            )
+        ):
+            raise Refused("no_such_message", id=command.reply_to)
+        readers = visibility.audience(by.actor, named, None if target is None else target.visibility)
+        if readers is not None and not set(to) <= set(readers):
+            raise Refused("invalid_param", "A message cannot be addressed to someone it is hidden from.", param="to")
+        known = self.state.authors.get(by.actor)
+        event = e.MessagePosted(
+            id=command.id or MessageId(ids.new("m")),
+            kind=command.kind,
+            to=to,
+            role=role,
+            visibility=readers,
+            reply_to=command.reply_to,
+            chain=ids.new("c") if target is None else target.chain,
+            hops=0 if target is None else target.hops + 1,
+            counter=(known.counter if known else 0) + 1,
+        )
+        return Decision((event,), authority="owner" if by.actor == owner else "member")
+
+    def _posted(self, event: e.MessagePosted, header: e.Header) -> None:
+        state = self.state
+        state.last_message_at = header.at
+        author = state.authors.get(header.by.actor)
+        if author is None:
+            state.authors[header.by.actor] = AuthorState(event.counter, event.envelope)
+        else:
+            author.counter, author.envelope = event.counter, event.envelope
+
+    DECIDES = (decides(c.PostMessage, _post),)
+    APPLIES = (applies(e.MessagePosted, _posted),)
