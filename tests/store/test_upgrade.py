@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import parlerd
 from parlerd.core.errors import StoreError
 from parlerd.core.events import CURRENT_V, names_of
 from parlerd.core.model import Position
-from parlerd.store.indexing import Counts, Rows, derive
+from parlerd.store.indexing import PROJECTIONS, Counts, Rows, derive
 from parlerd.store.sqlite import SqliteStore
 from parlerd.store.staging import EMPTY, Staged, stage
+from parlerd.store.statements import stored
 from parlerd.store.upgrade import Schema, newest_backup, shipped_schema
 from tests.store.conftest import Raw
 from tests.support.facts import ANN, ROOM, append, everything, message, opened
@@ -202,20 +204,20 @@ def _write_old(path: Path, version: int, written: Staged) -> None:
             log = [(1, written.room)]
             facts = [((1 << 32) + row.position, *row[1:]) for row in written.facts]
             bodies = [((1 << 32) + row.position, *row[1:]) for row in written.bodies]
-        for table, rows in (
+        tables: tuple[tuple[str, Sequence[tuple[Any, ...]]], ...] = (
             ("meta", [("schema", str(version)), ("written_by", "0.0.1")]),
             ("fact_types", list(CURRENT_V.items())),
             ("logs", log),
             ("facts", facts),
             ("bodies", bodies),
-            ("rooms", index.rooms),
-            ("messages", index.messages),
-            ("public_messages", index.public),
-            ("private_messages", index.private),
             ("snapshots", [(written.room, 1, 1, b"old")]),
-            ("idempotency", index.priors),
-            ("memberships", index.memberships),
-        ):
+            *(
+                (each.table, stored(each, index.of(each), {written.room: 1}))
+                for each in PROJECTIONS
+                if each.since <= version
+            ),
+        )
+        for table, rows in tables:
             for row in rows:
                 connection.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
 
