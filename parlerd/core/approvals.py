@@ -12,16 +12,16 @@ Above: `room`, and the engine, which finds a request by what a person typed. Bel
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core import membership
+from parlerd.core import membership, topics
 from parlerd.core.decision import Decision
 from parlerd.core.errors import Refused
-from parlerd.core.facets import Facet, applies, decides
+from parlerd.core.facets import Facet, applies, decides, touches
 from parlerd.core.lifecycle import LifecycleState, require_open
 from parlerd.core.membership import MembershipState
 from parlerd.core.model import (
@@ -36,6 +36,7 @@ from parlerd.core.model import (
     RequestId,
     agent_name,
 )
+from parlerd.core.topics import Topic
 
 
 class KeyState(msgspec.Struct):
@@ -293,6 +294,30 @@ class Approvals(Facet[ApprovalsState]):
         for request in pending(self.state.requests):
             request.state = "closed"
 
+    # -- whom it wakes -------------------------------------------------------------------------------------
+
+    def _key_changed(self, event: e.KeyMinted | e.KeyRevoked, header: e.Header) -> tuple[Topic, ...]:
+        return (topics.keys(self._lifecycle.room, event.key),)
+
+    def _knocked(self, event: e.JoinRequested, header: e.Header) -> tuple[Topic, ...]:
+        return topics.requests(self._lifecycle.owner_principal), topics.concerns(self._lifecycle.owner)
+
+    def _answered(self, event: e.JoinApproved | e.JoinDenied, header: e.Header) -> tuple[Topic, ...]:
+        room = self._lifecycle
+        return (
+            topics.requests(room.owner_principal),
+            topics.decision(room.room, event.agent),
+            topics.concerns(event.agent),
+            topics.concerns(room.owner),
+        )
+
+    def _all_answered(self, event: e.RoomClosed, header: e.Header) -> Iterator[Topic]:
+        for key in self.state.keys:
+            yield topics.keys(self._lifecycle.room, key)
+        for request in self.state.requests.values():
+            yield topics.decision(self._lifecycle.room, request.agent)
+            yield topics.concerns(request.agent)
+
     DECIDES = (decides(c.Knock, _knock), decides(c.DecideRequest, _decide), decides(c.RevokeKey, _revoke))
     APPLIES = (
         applies(e.KeyMinted, _minted),
@@ -302,4 +327,12 @@ class Approvals(Facet[ApprovalsState]):
         applies(e.JoinDenied, _denied),
         applies(e.MemberJoined, _joined),
         applies(e.RoomClosed, _closed),
+    )
+    TOUCHES = (
+        touches(e.KeyMinted, _key_changed),
+        touches(e.KeyRevoked, _key_changed),
+        touches(e.JoinRequested, _knocked),
+        touches(e.JoinApproved, _answered),
+        touches(e.JoinDenied, _answered),
+        touches(e.RoomClosed, _all_answered),
     )

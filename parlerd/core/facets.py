@@ -1,18 +1,18 @@
-"""How a room, or the home, is put together of topics.
+"""How a room, or the home, is put together of facets.
 
-A facet is one topic: it owns a part of the folded state, decides the commands of that topic and takes into its part
-what the facts say about it. Facets read each other's state and change only their own: a fact that concerns several
-topics (a room that closes also ends its keys) is applied by each of them. An `Aggregate` composes facets and hands
-commands and facts on by their type.
+A facet is one subject: it owns a part of the folded state, decides the commands of that subject, takes into its part
+what the facts say about it, and says whom a fact wakes. Facets read each other's state and change only their own: a
+fact that concerns several subjects (a room that closes also ends its keys) is applied by each of them. An `Aggregate`
+composes facets and hands commands and facts on by their type.
 
 Not here: any rule. Above: `room` and `home`, which say of which facets they are made. Below: the shapes. Invariant: a
-command has exactly one facet that decides it and an event at least one that applies it, or importing the module that
-composes them fails.
+command has exactly one facet that decides it, and an event at least one that applies it and one that says whom it
+wakes, or importing the module that composes them fails.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
@@ -23,6 +23,7 @@ from parlerd.core.decision import Decision
 from parlerd.core.errors import Refused
 from parlerd.core.events import Event, Header
 from parlerd.core.model import By, Ids, Millis, Position
+from parlerd.core.topics import Topic
 
 T = TypeVar("T", bound=msgspec.Struct)
 F = TypeVar("F", bound="Facet[Any]")
@@ -33,6 +34,8 @@ Decide = tuple[type[Command], Callable[[Any, Any, By, Millis, Ids], Decision]]
 """A type of command and the method that decides it; made by `decides` alone, which checks that the two fit."""
 Apply = tuple[type[Any], Callable[[Any, Any, Header], None]]
 """A type of event and the method that applies it; made by `applies` alone."""
+Touch = tuple[type[Any], Callable[[Any, Any, Header], Iterable[Topic]]]
+"""A type of event and what says which topics it touches; made by `touches` alone."""
 
 
 def decides(command: type[C], rule: Callable[[F, C, By, Millis, Ids], Decision]) -> Decide:
@@ -47,13 +50,24 @@ def applies(event: type[E], rule: Callable[[F, E, Header], None]) -> Apply:
     return event, rule
 
 
+def touches(event: type[E], rule: Callable[[F, E, Header], Iterable[Topic]]) -> Touch:
+    """Say in a facet's `TOUCHES` what this event changes, once it was applied: whom to wake, as topics."""
+    return event, rule
+
+
+def nobody(facet: Facet[Any], event: Event, header: Header) -> tuple[Topic, ...]:
+    """The rule of `touches` for an event that nobody waits for."""
+    return ()
+
+
 class Facet(Generic[T]):
-    """One topic over its own part of the state. A subclass lists its rules."""
+    """One subject over its own part of the state. A subclass lists its rules."""
 
     __slots__ = ("state",)
 
     DECIDES: ClassVar[Sequence[Decide]] = ()
     APPLIES: ClassVar[Sequence[Apply]] = ()
+    TOUCHES: ClassVar[Sequence[Touch]] = ()
 
     def __init__(self, state: T) -> None:
         self.state = state
@@ -66,6 +80,7 @@ class Rules:
     facets: tuple[type[Facet[Any]], ...]
     decides: Mapping[type[Command], tuple[int, Callable[..., Decision]]]
     applies: Mapping[type[Any], Sequence[tuple[int, Callable[..., None]]]]
+    touches: Mapping[type[Any], Sequence[tuple[int, Callable[..., Iterable[Topic]]]]]
 
 
 def compose(
@@ -74,10 +89,12 @@ def compose(
     """The rules of these facets, for every one of the commands and events.
 
     An event is applied in the order of the facets. Raises `TypeError` if a command is decided by no facet or by two, if
-    an event is applied by none, or if a facet names a command or an event that is none of them.
+    an event is applied by none, if none says what it touches (be it `nobody`), or if a facet names a command or an
+    event that is none of them.
     """
     decided: dict[type[Command], tuple[int, Callable[..., Decision]]] = {}
     applied: dict[type[Any], list[tuple[int, Callable[..., None]]]] = {}
+    touched: dict[type[Any], list[tuple[int, Callable[..., Iterable[Topic]]]]] = {}
     for place, facet in enumerate(facets):
         for command, decide in facet.DECIDES:
             if command in decided:
@@ -85,15 +102,18 @@ def compose(
             decided[command] = (place, decide)
         for event, apply in facet.APPLIES:
             applied.setdefault(event, []).append((place, apply))
+        for event, touch in facet.TOUCHES:
+            touched.setdefault(event, []).append((place, touch))
     sides: tuple[tuple[str, set[Any], set[Any]], ...] = (
         ("decided", set(decided), set(commands)),
         ("applied", set(applied), set(events)),
+        ("said whom to wake for", set(touched), set(events)),
     )
     for what, found, wanted in sides:
         if found != wanted:
             names = sorted(cls.__name__ for cls in found ^ wanted)
             raise TypeError(f"{', '.join(names)}: {what} by no facet, or not of this kind of room")
-    return Rules(tuple(facets), decided, {event: tuple(rules) for event, rules in applied.items()})
+    return Rules(tuple(facets), decided, applied, touched)
 
 
 class Folded(msgspec.Struct):
@@ -144,3 +164,11 @@ class Aggregate(Generic[S]):
         state.position, state.last_at = header.position, header.at
         for place, rule in self.RULES.applies.get(type(event), ()):
             rule(self.facets[place], event, header)
+
+    def topics(self, header: Header) -> list[Topic]:
+        """What a fact changed that somebody may wait for. Ask once it was applied."""
+        event = header.event
+        found: list[Topic] = []
+        for place, rule in self.RULES.touches.get(type(event), ()):
+            found += rule(self.facets[place], event, header)
+        return found

@@ -14,7 +14,7 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.decision import Decision
 from parlerd.core.errors import Refused
-from parlerd.core.facets import Facet, applies, decides
+from parlerd.core.facets import Facet, applies, decides, nobody, touches
 from parlerd.core.model import RESERVED, AgentId, By, Ids, Millis, PrincipalId, agent_name, first_free
 
 
@@ -148,4 +148,9 @@ class Identities(Facet[IdentitiesState]):
         applies(e.AgentCreated, _created),
         applies(e.ConversationBound, _conversation_bound),
         applies(e.DelegationIssued, _renewed),
+    )
+    TOUCHES = (
+        touches(e.AgentCreated, nobody),
+        touches(e.ConversationBound, nobody),
+        touches(e.DelegationIssued, nobody),
     )

@@ -10,9 +10,10 @@ import msgspec
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
+from parlerd.core import topics
 from parlerd.core.decision import Decision, replayed
 from parlerd.core.errors import Refused
-from parlerd.core.facets import Facet, applies, decides
+from parlerd.core.facets import Facet, applies, decides, nobody, touches
 from parlerd.core.model import (
     AgentId,
     Approver,
@@ -26,6 +27,7 @@ from parlerd.core.model import (
     RoomKind,
     agent_name,
 )
+from parlerd.core.topics import Topic
 
 
 class LifecycleState(msgspec.Struct):
@@ -99,5 +101,9 @@ class Lifecycle(Facet[LifecycleState]):
     def _closed(self, event: e.RoomClosed, header: e.Header) -> None:
         self.state.closed = True
 
+    def _over(self, event: e.RoomClosed, header: e.Header) -> tuple[Topic, ...]:
+        return topics.life(self.state.room), topics.requests(self.state.owner_principal)
+
     DECIDES = (decides(c.OpenRoom, _open),)
     APPLIES = (applies(e.RoomOpened, _opened), applies(e.RoomClosed, _closed))
+    TOUCHES = (touches(e.RoomOpened, nobody), touches(e.RoomClosed, _over))

@@ -1,7 +1,7 @@
 """Who is in a room, under which handle, and what each may see of its past.
 
 A handle is fixed when an agent first joins and is never given to another id, also after the agent left: state scopes
-and addresses that name it keep meaning the same agent. Of messages this topic keeps the counts that a reader's own
+and addresses that name it keep meaning the same agent. Of messages this facet keeps the counts that a reader's own
 numbering follows from, and where the recap stands.
 
 Above: `approvals` (who may come in) and `messages`, which read this state. Below: `lifecycle`.
@@ -9,7 +9,7 @@ Above: `approvals` (who may come in) and `messages`, which read this state. Belo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import SequenceMatcher
 from typing import Final
 
@@ -17,9 +17,10 @@ import msgspec
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
+from parlerd.core import topics
 from parlerd.core.decision import Decision
 from parlerd.core.errors import Refused
-from parlerd.core.facets import Facet, applies, decides
+from parlerd.core.facets import Facet, applies, decides, touches
 from parlerd.core.lifecycle import LifecycleState, require_open
 from parlerd.core.model import (
     MAX_LABEL,
@@ -37,6 +38,7 @@ from parlerd.core.model import (
     View,
     first_free,
 )
+from parlerd.core.topics import Topic
 
 MAX_CANDIDATES: Final = 5
 """Names that a refusal suggests."""
@@ -293,5 +295,12 @@ class Membership(Facet[MembershipState]):
         if event.opening:
             state.opening = header.position
 
+    def _moved(self, event: e.MemberJoined | e.MemberLeft, header: e.Header) -> Iterator[Topic]:
+        yield topics.life(self._lifecycle.room)
+        yield topics.concerns(self._lifecycle.owner)
+        if isinstance(event, e.MemberJoined):
+            yield topics.memberships(event.agent)
+
     DECIDES = (decides(c.CloseRoom, _leave),)
     APPLIES = (applies(e.MemberJoined, _joined), applies(e.MemberLeft, _left), applies(e.MessagePosted, _posted))
+    TOUCHES = (touches(e.MemberJoined, _moved), touches(e.MemberLeft, _moved))

@@ -10,13 +10,14 @@ import msgspec
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core import membership, visibility
+from parlerd.core import membership, topics, visibility
 from parlerd.core.decision import Decision, replayed
 from parlerd.core.errors import Refused
-from parlerd.core.facets import Facet, applies, decides
+from parlerd.core.facets import Facet, applies, decides, touches
 from parlerd.core.lifecycle import LifecycleState, require_open
 from parlerd.core.membership import MembershipState
 from parlerd.core.model import AgentId, By, Ids, MessageId, Millis
+from parlerd.core.topics import Topic
 
 
 class AuthorState(msgspec.Struct):
@@ -96,5 +97,10 @@ class Messages(Facet[MessagesState]):
         else:
             author.counter, author.envelope = event.counter, event.envelope
 
+    def _told(self, event: e.MessagePosted, header: e.Header) -> list[Topic]:
+        room, readers = self._lifecycle.room, event.visibility
+        return [topics.messages(room)] if readers is None else [topics.messages(room, reader) for reader in readers]
+
     DECIDES = (decides(c.PostMessage, _post),)
     APPLIES = (applies(e.MessagePosted, _posted),)
+    TOUCHES = (touches(e.MessagePosted, _told),)

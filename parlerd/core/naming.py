@@ -10,7 +10,7 @@ import msgspec
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.decision import Decision, replayed
-from parlerd.core.facets import Facet, applies, decides
+from parlerd.core.facets import Facet, applies, decides, nobody, touches
 from parlerd.core.model import AgentId, By, Ids, Millis, RoomId, first_free
 
 
@@ -56,3 +56,4 @@ class Naming(Facet[NamingState]):
 
     DECIDES = (decides(c.NameRoom, _name), decides(c.Activate, _activate))
     APPLIES = (applies(e.RoomNamed, _named), applies(e.SessionActivated, _activated))
+    TOUCHES = (touches(e.RoomNamed, nobody), touches(e.SessionActivated, nobody))

@@ -7,7 +7,7 @@ through `call` or `stream`. What an operation is, who may call it and what it ne
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any
 
@@ -15,10 +15,9 @@ import trio
 
 from parlerd import __version__
 from parlerd.core import events as e
+from parlerd.core import topics
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import RoomId
-from parlerd.core.room import Room
-from parlerd.engine import notifier
 from parlerd.engine.actor import Context
 from parlerd.engine.callers import NOTHING, Caller, PeerProcess, Said
 from parlerd.engine.desk import Desk
@@ -26,7 +25,7 @@ from parlerd.engine.driver import Driver
 from parlerd.engine.looking import Looking
 from parlerd.engine.messaging import Messaging, Posting
 from parlerd.engine.notices import Notices
-from parlerd.engine.notifier import Notifier, Topic
+from parlerd.engine.notifier import Notifier
 from parlerd.engine.ports import Clock, HostFiles, Keys, NoHostFiles, Randomness
 from parlerd.engine.quota import OPENING
 from parlerd.engine.reading import Reading
@@ -242,7 +241,7 @@ async def open_engine(
         def publish(room: RoomId, facts: Sequence[e.Header]) -> None:
             actor = rooms.open_actor(room)
             if actor is not None:
-                wakes.publish(_topics(room, actor.aggregate, facts))
+                wakes.publish({topic for fact in facts for topic in actor.aggregate.topics(fact)})
 
         rooms = Rooms(Context(driver=driver, clock=clock, random=random, keys=keys, publish=publish), nursery)
         await rooms.start()
@@ -252,7 +251,7 @@ async def open_engine(
             keys=keys,
             clock=clock,
             user=user,
-            seated=lambda: wakes.publish([notifier.seats()]),
+            seated=lambda: wakes.publish([topics.seats()]),
         )
         seats.start()
         desk = Desk(
@@ -279,37 +278,6 @@ async def open_engine(
                 await rooms.close()
     with trio.CancelScope(shield=True):
         await driver.close()
-
-
-def _topics(room: RoomId, state: Room, facts: Iterable[e.Header]) -> set[Topic]:
-    """Whom committed facts concern."""
-    topics: set[Topic] = set()
-    for header in facts:
-        event = header.event
-        match event:
-            case e.MessagePosted(visibility=None):
-                topics.add(notifier.messages(room))
-            case e.MessagePosted(visibility=visibility) if visibility is not None:
-                topics.update(notifier.messages(room, agent) for agent in visibility)
-            case e.JoinRequested():
-                topics.add(notifier.requests(state.state.owner_principal))
-                topics.add(notifier.concerns(state.state.owner))
-            case e.JoinApproved() | e.JoinDenied():
-                topics.add(notifier.requests(state.state.owner_principal))
-                topics.add(notifier.decision(room, event.agent))
-                topics.update((notifier.concerns(event.agent), notifier.concerns(state.state.owner)))
-            case e.MemberJoined():
-                topics.update((notifier.life(room), notifier.memberships(event.agent)))
-                topics.add(notifier.concerns(state.state.owner))
-            case e.MemberLeft():
-                topics.update((notifier.life(room), notifier.concerns(state.state.owner)))
-            case e.RoomClosed():
-                topics.update((notifier.life(room), notifier.requests(state.state.owner_principal)))
-                for request in state.state.requests.values():
-                    topics.update((notifier.decision(room, request.agent), notifier.concerns(request.agent)))
-            case _:
-                pass
-    return topics
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ import trio
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
+from parlerd.core import topics
 from parlerd.core.approvals import KeyState, Request, find_request, standing_request
 from parlerd.core.envelope import TextPart
 from parlerd.core.errors import ERRORS, ParlerError, Refused
@@ -29,7 +30,6 @@ from parlerd.core.model import (
 )
 from parlerd.core.room import Room
 from parlerd.core.scrub import scrub
-from parlerd.engine import notifier
 from parlerd.engine.actor import Content, RoomActor
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.desk import BEGINS, WITHHELD, Desk
@@ -194,8 +194,8 @@ class Sessions:
             await self._would_knock(caller, key, room_id)
         me = await desk.me(caller)
         deadline = trio.current_time() + params.wait_ms / 1000
-        topics = (notifier.decision(room_id, me.id), notifier.life(room_id))
-        with desk.notifier.listen(*topics) as waiter:
+        wanted = (topics.decision(room_id, me.id), topics.life(room_id))
+        with desk.notifier.listen(*wanted) as waiter:
             while True:
                 waiter.clear()
                 # Each time anew: a room nobody uses is closed, and this may wait for long.

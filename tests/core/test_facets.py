@@ -1,4 +1,4 @@
-"""How topics are put together: nothing is forgotten, nothing is decided twice, and nobody changes another's state."""
+"""How facets are put together: nothing is forgotten, nothing is decided twice, and nobody changes another's state."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import pytest
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
+from parlerd.core import topics
 from parlerd.core.decision import Decision
-from parlerd.core.facets import Aggregate, Facet, Folded, applies, compose, decides
+from parlerd.core.facets import Aggregate, Facet, Folded, applies, compose, decides, nobody, touches
 from parlerd.core.home import Home
 from parlerd.core.model import AgentId, By, Ids, KeyId, Millis, Position
 from parlerd.core.room import Room
+from parlerd.core.topics import Topic
 from tests.support.core import BEN, OWNER, CountedIds, parts, refused
 
 
@@ -33,8 +35,12 @@ class Doors(Facet[Seen]):
     def _closed(self, event: e.RoomClosed, header: e.Header) -> None:
         self.state.events.append(f"closed at {header.at}")
 
+    def _over(self, event: e.RoomClosed, header: e.Header) -> list[Topic]:
+        return [topics.life("r"), topics.presence("UBEN")]
+
     DECIDES = (decides(c.CloseRoom, _close),)
     APPLIES = (applies(e.RoomClosed, _closed),)
+    TOUCHES = (touches(e.RoomClosed, _over),)
 
 
 class Guests(Facet[Seen]):
@@ -46,7 +52,18 @@ class Guests(Facet[Seen]):
     def _left(self, event: e.MemberLeft, header: e.Header) -> None:
         self.state.events.append(f"{event.agent} left")
 
+    def _gone(self, event: e.RoomClosed, header: e.Header) -> list[Topic]:
+        return [topics.memberships(f"guest {header.position}")]
+
     APPLIES = (applies(e.RoomClosed, _closed), applies(e.MemberLeft, _left))
+    TOUCHES = (touches(e.RoomClosed, _gone), touches(e.MemberLeft, nobody))
+
+
+class Deaf(Facet[Seen]):
+    """Applies what it says nothing of."""
+
+    APPLIES = Guests.APPLIES
+    TOUCHES = (touches(e.RoomClosed, Guests._gone),)
 
 
 class Place(Folded):
@@ -86,6 +103,17 @@ def test_a_fact_goes_to_each_facet_that_applies_it_and_moves_the_position() -> N
     assert (place.position, place.last_at) == (2, 7)
 
 
+def test_a_fact_wakes_whom_each_facet_says() -> None:
+    place = house()
+    assert place.topics(fact(3, e.RoomClosed())) == [
+        topics.life("r"),
+        topics.presence("UBEN"),
+        topics.memberships("guest 3"),
+    ]
+    assert place.topics(fact(3, e.MemberLeft(agent=AgentId("UBEN")))) == []
+    assert place.topics(fact(3, e.SessionActivated(agent=BEN.id, room=None))) == []
+
+
 def test_a_fact_of_no_facet_moves_the_position_alone() -> None:
     place = house()
     place.apply(fact(1, e.SessionActivated(agent=BEN.id, room=None)))
@@ -101,8 +129,9 @@ def test_a_fact_of_no_facet_moves_the_position_alone() -> None:
         ([Doors, Guests], [], [e.RoomClosed, e.MemberLeft], "CloseRoom"),
         ([Doors, Guests], [c.CloseRoom], [e.RoomClosed], "MemberLeft"),
         ([Doors, Doors], [c.CloseRoom], [e.RoomClosed], "CloseRoom"),
+        ([Doors, Deaf], [c.CloseRoom], [e.RoomClosed, e.MemberLeft], "MemberLeft: said whom to wake"),
     ],
-    ids=["no decider", "no applier", "a foreign command", "a foreign event", "two deciders"],
+    ids=["no decider", "no applier", "a foreign command", "a foreign event", "two deciders", "nobody is told"],
 )
 def test_what_is_forgotten_foreign_or_decided_twice_is_named_when_facets_are_composed(
     facets: Sequence[type[Facet[Any]]], commands: list[type[c.Command]], events: list[type[e.Event]], named: str

@@ -13,14 +13,18 @@ import pytest
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
+from parlerd.core import topics
 from parlerd.core.model import By, MessageId, Millis, Position
 from parlerd.core.room import Room
+from parlerd.core.topics import Topic
 from tests.support.core import (
     BEN,
+    CAT,
     KEY,
     OWNER,
     ROOM,
     CountedIds,
+    RoomDriver,
     agent,
     opened,
     script_digest,
@@ -102,3 +106,42 @@ def test_a_hundred_thousand_facts_fold_to_counts_and_not_to_messages() -> None:
 
 def fact(room: Room, event: e.Event, by: By) -> e.Header:
     return e.Header(position=Position(room.position + 1), at=Millis(0), by=by, authority="member", event=event)
+
+
+# -- whom facts wake ---------------------------------------------------------------------------------------
+
+
+def woken(room: RoomDriver, kind: type[e.Event]) -> set[Topic]:
+    """The topics of the newest fact of this kind."""
+    header = next(header for header in reversed(room.log) if isinstance(header.event, kind))
+    return set(room.aggregate.topics(header))
+
+
+def test_each_fact_wakes_whom_it_concerns_and_nobody_else() -> None:
+    room = opened()
+    assert woken(room, e.RoomOpened) == set()
+    assert woken(room, e.KeyMinted) == {topics.keys(ROOM, KEY)}
+    assert woken(room, e.MessagePosted) == {topics.messages(ROOM)}
+    room.knock(BEN)
+    owner, person = topics.concerns(OWNER.id), topics.requests(OWNER.principal)
+    assert woken(room, e.JoinRequested) == {person, owner}
+    room.approve(BEN)
+    assert woken(room, e.JoinApproved) == {person, owner, topics.decision(ROOM, BEN.id), topics.concerns(BEN.id)}
+    assert woken(room, e.MemberJoined) == {topics.life(ROOM), owner, topics.memberships(BEN.id)}
+    room.post(BEN, visible_to=(OWNER.id,))
+    assert woken(room, e.MessagePosted) == {topics.messages(ROOM, BEN.id), topics.messages(ROOM, OWNER.id)}
+    room.knock(CAT)
+    room.deny(CAT)
+    assert woken(room, e.JoinDenied) == {person, owner, topics.decision(ROOM, CAT.id), topics.concerns(CAT.id)}
+    room.leave(BEN)
+    assert woken(room, e.MemberLeft) == {topics.life(ROOM), owner}
+    room.revoke()
+    assert woken(room, e.KeyRevoked) == {topics.keys(ROOM, KEY)}
+    room.close()
+    assert woken(room, e.RoomClosed) == {
+        topics.life(ROOM),
+        person,
+        topics.keys(ROOM, KEY),
+        *(topics.decision(ROOM, who.id) for who in (BEN, CAT)),
+        *(topics.concerns(who.id) for who in (BEN, CAT)),
+    }
