@@ -25,6 +25,7 @@ from parlerd.core.model import (
     PrincipalId,
     RoomId,
     RoomKind,
+    Seq,
     agent_name,
 )
 from parlerd.core.topics import Topic
@@ -89,7 +90,7 @@ class Lifecycle(Facet[LifecycleState]):
             events.append(
                 e.MessagePosted(id=MessageId(ids.new("m")), kind="context", chain=ids.new("c"), counter=1, opening=True)
             )
-        return Decision(tuple(events), authority="owner")
+        return Decision(tuple(events), authority="owner", seq=Seq(1) if command.recap else Seq(0))
 
     def _opened(self, event: e.RoomOpened, header: e.Header) -> None:
         state = self.state

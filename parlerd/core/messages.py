@@ -16,7 +16,7 @@ from parlerd.core.errors import Refused
 from parlerd.core.facets import Facet, applies, decides, touches
 from parlerd.core.lifecycle import LifecycleState, require_open
 from parlerd.core.membership import MembershipState
-from parlerd.core.model import AgentId, By, Ids, MessageId, Millis
+from parlerd.core.model import AgentId, By, Ids, MessageId, Millis, Seq
 from parlerd.core.topics import Topic
 
 
@@ -84,9 +84,14 @@ class Messages(Facet[MessagesState]):
             reply_to=command.reply_to,
             chain=ids.new("c") if target is None else target.chain,
             hops=0 if target is None else target.hops + 1,
-            counter=(known.counter if known else 0) + 1,
+            counter=1 if known is None else known.counter + 1,
         )
-        return Decision((event,), authority="owner" if by.actor == owner else "member")
+        return Decision(
+            (event,),
+            authority="owner" if by.actor == owner else "member",
+            previous=b"" if known is None else known.envelope,
+            seq=Seq(membership.newest_seq(self._membership, by.actor) + 1),
+        )
 
     def _posted(self, event: e.MessagePosted, header: e.Header) -> None:
         state = self.state

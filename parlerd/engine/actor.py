@@ -32,7 +32,6 @@ from parlerd.core.decision import Decision
 from parlerd.core.envelope import Envelope, Part, encode_envelope
 from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.model import AgentId, By, Ids, MessageId, Millis, Position, ReplyTarget, RoomId, Seq, Verified
-from parlerd.core.room import Room
 from parlerd.engine.armed import MAX_MARKS, Armed
 from parlerd.engine.driver import Driver
 from parlerd.engine.ports import Clock, Keys, Randomness
@@ -425,9 +424,7 @@ class RoomActor(Generic[A]):
             upto = command.reply.position
             mark = MarkDelivery(self.room, by.actor, "acted", upto=upto, at=now, after=Position(upto - 1))
             batch.replies.append(mark)
-        room = self.aggregate
-        seq = room.newest_seq(by.actor) if posted and isinstance(room, Room) else Seq(0)
-        submission.settled = Settled(decision, tuple(headers), seq)
+        submission.settled = Settled(decision, tuple(headers), decision.seq)
         if command.key is not None and headers:
             batch.by_key[scope] = submission.settled
 
@@ -464,7 +461,7 @@ class RoomActor(Generic[A]):
         signature: bytes | None = None
         if isinstance(event, e.MessagePosted) and content is not None:
             author = submission.by.actor
-            body = self._envelope(event, command, content, author, now)
+            body = self._envelope(event, command, content, author, decision.previous, now)
             signature = self._context.keys.sign(author, "parler/message", body)
             verified = self._verdict(author, body, signature)
             event = msgspec.structs.replace(event, envelope=hashlib.sha256(body).digest(), verified=verified)
@@ -484,9 +481,14 @@ class RoomActor(Generic[A]):
         return NewFact(header, body, signature)
 
     def _envelope(
-        self, event: e.MessagePosted, command: c.Command, content: Content, author: AgentId, now: Millis
+        self,
+        event: e.MessagePosted,
+        command: c.Command,
+        content: Content,
+        author: AgentId,
+        previous: bytes,
+        now: Millis,
     ) -> bytes:
-        assert isinstance(self.aggregate, Room), "nobody posts to the home room"
         return encode_envelope(
             Envelope(
                 v=1,
@@ -497,7 +499,7 @@ class RoomActor(Generic[A]):
                 hops=event.hops,
                 authored_at=now,
                 counter=event.counter,
-                previous=self.aggregate.thread_of(author),
+                previous=previous,
                 seen=content.seen,
                 nonce=self._context.random.bytes(16),
                 parts=content.parts,
