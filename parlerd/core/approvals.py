@@ -294,6 +294,21 @@ class Approvals(Facet[ApprovalsState]):
         for request in pending(self.state.requests):
             request.state = "closed"
 
+    # -- what time changes ---------------------------------------------------------------------------------
+
+    def next_deadline(self, after: Millis) -> Millis | None:
+        """When the next key expires. A key that died before changes no more."""
+        return min((key.expires_at for key in self._dying(after)), default=None)
+
+    def expire(self, after: Millis, now: Millis) -> Iterator[Topic]:
+        """Whoever looks at a key that expired in (after, now]. A key is dead by the clock and not by a fact: once a
+        wrong clock is set right, no key stays dead that should live."""
+        return (topics.keys(self._lifecycle.room, key.id) for key in self._dying(after) if key.expires_at <= now)
+
+    def _dying(self, after: Millis) -> Iterator[KeyState]:
+        """The keys that are live at `after` and will not be for ever."""
+        return (key for key in self.state.keys.values() if key.state(after) == "live")
+
     # -- whom it wakes -------------------------------------------------------------------------------------
 
     def _key_changed(self, event: e.KeyMinted | e.KeyRevoked, header: e.Header) -> tuple[Topic, ...]:

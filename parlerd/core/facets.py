@@ -72,6 +72,14 @@ class Facet(Generic[T]):
     def __init__(self, state: T) -> None:
         self.state = state
 
+    def next_deadline(self, after: Millis) -> Millis | None:
+        """The first moment after `after` at which time alone changes something here that others can see."""
+        return None
+
+    def expire(self, after: Millis, now: Millis) -> Iterable[Topic]:
+        """What time alone changed in (after, now]."""
+        return ()
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -172,3 +180,14 @@ class Aggregate(Generic[S]):
         for place, rule in self.RULES.touches.get(type(event), ()):
             found += rule(self.facets[place], event, header)
         return found
+
+    def next_deadline(self, after: Millis) -> Millis | None:
+        """The first moment after `after` at which time alone changes something here; None when nothing will. By the
+        wall clock, which the moments of today's facets are stated in."""
+        moments = [moment for facet in self.facets if (moment := facet.next_deadline(after)) is not None]
+        return min(moments, default=None)
+
+    def expire(self, after: Millis, now: Millis) -> list[Topic]:
+        """Whom to wake for what time alone changed in (after, now]. Nothing is recorded and the state stays as it is:
+        what depends on time is derived from a fact and the time of whoever asks, here and in every decision."""
+        return [topic for facet in self.facets for topic in facet.expire(after, now)]

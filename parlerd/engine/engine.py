@@ -20,6 +20,7 @@ from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import RoomId
 from parlerd.engine.actor import Context
 from parlerd.engine.callers import NOTHING, Caller, PeerProcess, Said
+from parlerd.engine.deadlines import IdleAgents, RoomDeadlines
 from parlerd.engine.desk import Desk
 from parlerd.engine.driver import Driver
 from parlerd.engine.looking import Looking
@@ -30,6 +31,7 @@ from parlerd.engine.ports import Clock, HostFiles, Keys, NoHostFiles, Randomness
 from parlerd.engine.quota import OPENING
 from parlerd.engine.reading import Reading
 from parlerd.engine.rooms import Rooms
+from parlerd.engine.scheduler import Scheduler
 from parlerd.engine.seats import Seats
 from parlerd.engine.sessions import Sessions
 from parlerd.engine.streams import Streams
@@ -237,14 +239,25 @@ async def open_engine(
     wakes = Notifier()
     async with trio.open_nursery() as nursery:
         rooms: Rooms
+        deadlines: RoomDeadlines
+        idle: IdleAgents
+        seats: Seats
 
         def publish(room: RoomId, facts: Sequence[e.Header]) -> None:
             actor = rooms.open_actor(room)
             if actor is not None:
                 wakes.publish({topic for fact in facts for topic in actor.aggregate.topics(fact)})
+                deadlines.changed(room, actor.aggregate)
 
         rooms = Rooms(Context(driver=driver, clock=clock, random=random, keys=keys, publish=publish), nursery)
         await rooms.start()
+        scheduler = Scheduler(clock, stepped_back=lambda: deadlines.load())
+        deadlines = RoomDeadlines(driver=driver, rooms=rooms, clock=clock, scheduler=scheduler, notifier=wakes)
+        await deadlines.load()
+        nursery.start_soon(scheduler.run)
+        idle = IdleAgents(
+            clock=clock, scheduler=scheduler, notifier=wakes, presence=lambda agent: seats.presence(agent)
+        )
         seats = Seats(
             driver=driver,
             rooms=rooms,
@@ -252,6 +265,8 @@ async def open_engine(
             clock=clock,
             user=user,
             seated=lambda: wakes.publish([topics.seats()]),
+            acted=idle.acted,
+            left=idle.left,
         )
         seats.start()
         desk = Desk(
@@ -275,6 +290,7 @@ async def open_engine(
             yield Engine(desk, socket, stop)
         finally:
             with trio.CancelScope(shield=True):
+                scheduler.close()
                 await rooms.close()
     with trio.CancelScope(shield=True):
         await driver.close()

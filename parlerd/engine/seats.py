@@ -25,6 +25,7 @@ from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, By, Label, Millis, PrincipalId, agent_name, label, person_name, slug
 from parlerd.engine.actor import Content
 from parlerd.engine.callers import Caller
+from parlerd.engine.deadlines import ACTIVE_MS
 from parlerd.engine.driver import Driver
 from parlerd.engine.ports import Clock, Keys
 from parlerd.engine.rooms import Rooms
@@ -36,8 +37,6 @@ KEPT_MS: Final = 30_000
 """How long a slot waits for its window after a restart. Source: decision 9."""
 NAMED: Final = -1
 """The slot of an agent that is found by its name and not by its place."""
-ACTIVE_MS: Final = 60_000
-"""An agent that acted this recently counts as active."""
 MAX_HOSTS: Final = 64
 """Agent hosts whose last window is remembered; a connection says itself which host it is of."""
 
@@ -46,13 +45,24 @@ class Seats:
     """Callers, leases and the agents behind them."""
 
     def __init__(
-        self, *, driver: Driver, rooms: Rooms, keys: Keys, clock: Clock, user: str, seated: Callable[[], None]
+        self,
+        *,
+        driver: Driver,
+        rooms: Rooms,
+        keys: Keys,
+        clock: Clock,
+        user: str,
+        seated: Callable[[], None],
+        acted: Callable[[AgentId], None],
+        left: Callable[[AgentId], None],
     ) -> None:
         self._driver = driver
         self._rooms = rooms
         self._keys = keys
         self._clock = clock
         self._seated = seated
+        self._acted = acted
+        self._left = left
         self._user = person_name(user)
         self._lock = trio.Lock()
         self._leases: dict[str, Lease] = {}
@@ -129,6 +139,7 @@ class Seats:
         self._callers.discard(caller)
         if caller.agent is not None:
             self._last_seen[caller.agent] = self._clock.now()
+            self._left(caller.agent)
         if caller.window and not restarting and not any(other.window == caller.window for other in self._callers):
             self._promised.pop(caller.window, None)
             await self._release(caller.window)
@@ -205,7 +216,7 @@ class Seats:
                     caller.agent = record.id
         # Not any sooner: a commit that fails meanwhile puts another home in the place of this one.
         record = self._rooms.home.aggregate.state.agents[caller.agent]
-        caller.last_act = now
+        self._act(caller, record.id, now)
         until = record.delegated_until
         if not _holds(until, now):
             try:
@@ -224,8 +235,12 @@ class Seats:
         now = self._clock.now()
         if not _holds(record.delegated_until, now):
             return None
-        caller.last_act = now
+        self._act(caller, record.id, now)
         return record
+
+    def _act(self, caller: Caller, agent: AgentId, now: Millis) -> None:
+        caller.last_act = now
+        self._acted(agent)
 
     def held_by_window(self, agent: AgentId) -> bool:
         """Whether a live window acts as this agent now, or will at its next call."""

@@ -88,6 +88,15 @@ class KeyRow(NamedTuple):
     room: RoomId
 
 
+class DeadlineRow(NamedTuple):
+    """When time alone changes something in a room; `at` is 0 where it no longer will. Replaces the row before it for
+    the same `subject`, which is the facet's to name. It says when to look: the room has the last word."""
+
+    room: RoomId
+    subject: str
+    at: Millis
+
+
 class MembershipRow(NamedTuple):
     """Replaces the row before it for the same agent and room."""
 
@@ -192,6 +201,13 @@ def _prior(rows: list[PriorRow], room: RoomId, header: Header, counts: Counts) -
 def _key(rows: list[KeyRow], room: RoomId, header: Header, counts: Counts) -> None:
     assert isinstance(header.event, e.KeyMinted)
     rows.append(KeyRow(header.event.key, room))
+
+
+def _deadline(rows: list[DeadlineRow], room: RoomId, header: Header, counts: Counts) -> None:
+    event = header.event
+    assert isinstance(event, e.KeyMinted | e.KeyRevoked)
+    at = event.expires_at if isinstance(event, e.KeyMinted) else Millis(0)
+    rows.append(DeadlineRow(room, f"key:{event.key}", at))
 
 
 _STATES: Final[Mapping[type[e.Event], str]] = {
@@ -301,6 +317,15 @@ KEYS: Final = Projection("room_keys", KeyRow, _key, key=("key",), of=(e.KeyMinte
 MEMBERSHIPS: Final = Projection(
     "memberships", MembershipRow, _membership, key=("agent", "room"), on_conflict="replace", of=tuple(_STATES)
 )
+DEADLINES: Final = Projection(
+    "deadlines",
+    DeadlineRow,
+    _deadline,
+    key=("room", "subject"),
+    on_conflict="replace",
+    of=(e.KeyMinted, e.KeyRevoked),
+    since=4,
+)
 
 PROJECTIONS: Final[tuple[Projection[Any], ...]] = (
     ROOMS,
@@ -311,6 +336,7 @@ PROJECTIONS: Final[tuple[Projection[Any], ...]] = (
     PRIORS,
     KEYS,
     MEMBERSHIPS,
+    DEADLINES,
 )
 """Every index, in the order in which a fact is derived: `PRIVATE` takes the count that `PUBLIC` moved on."""
 

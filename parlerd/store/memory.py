@@ -20,6 +20,7 @@ from parlerd.core.model import (
     AgentId,
     KeyId,
     MessageId,
+    Millis,
     Position,
     Prior,
     RoomId,
@@ -28,6 +29,7 @@ from parlerd.core.model import (
     View,
 )
 from parlerd.store.indexing import (
+    DEADLINES,
     FILTERS,
     KEYS,
     MEMBERSHIPS,
@@ -342,6 +344,14 @@ class MemoryStore:
     def owned(self, principal: str) -> list[RoomId]:
         with self._lock:
             return [row.room for row in self.index.opened() if principal and row.principal == principal]
+
+    def deadlines(self, after: Millis) -> dict[RoomId, Millis]:
+        with self._lock:
+            first: dict[RoomId, Millis] = {}
+            for row in self.index.of(DEADLINES).rows.values():
+                if row.at > after:
+                    first[row.room] = min(row.at, first.get(row.room, row.at))
+            return first
 
     def cursor(self, room: RoomId, reader: AgentId) -> Cursor:
         with self._lock:

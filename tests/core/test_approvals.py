@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from parlerd.core import approvals
+from parlerd.core import approvals, topics
 from parlerd.core import events as e
 from parlerd.core.approvals import KeyState, Request
 from parlerd.core.decision import Decision
@@ -20,6 +20,7 @@ from tests.support.core import (
     HOUR,
     KEY,
     OWNER,
+    ROOM,
     STRANGER,
     Agent,
     RoomDriver,
@@ -633,3 +634,38 @@ def test_the_owner_and_its_person_may_revoke_and_nobody_else() -> None:
     with refused("unknown_key"):
         room.revoke(KeyId("never"))
     assert not room.aggregate.state.keys[KEY].revoked
+
+
+# -- what time changes -------------------------------------------------------------------------------------
+
+
+def test_a_room_changes_by_time_alone_when_a_key_of_it_expires() -> None:
+    room = opened(ttl_ms=HOUR)
+    began = room.now
+    room.mint(ONE, ttl_ms=2 * HOUR)
+    first, second = Millis(began + HOUR), Millis(began + 2 * HOUR)
+    aggregate = room.aggregate
+    assert aggregate.next_deadline(Millis(began)) == first
+    assert aggregate.next_deadline(Millis(first - 1)) == first
+    assert aggregate.next_deadline(first) == second
+    assert aggregate.next_deadline(second) is None
+    assert aggregate.expire(Millis(began), Millis(first - 1)) == []
+    assert aggregate.expire(Millis(first - 1), first) == [topics.keys(ROOM, KEY)]
+    assert aggregate.expire(first, second) == [topics.keys(ROOM, ONE)]
+    assert aggregate.expire(Millis(began), second) == [topics.keys(ROOM, KEY), topics.keys(ROOM, ONE)]
+    assert aggregate.expire(second, Millis(second + DAY)) == []
+
+
+@pytest.mark.parametrize("state", ["used up", "revoked", "closed"])
+def test_a_key_that_is_dead_already_changes_no_more(state: str) -> None:
+    room, _ = dead(state)
+    assert room.aggregate.next_deadline(Millis(room.now)) is None
+    assert room.aggregate.expire(Millis(room.now), Millis(room.now + 2 * DAY)) == []
+
+
+def test_what_time_changes_is_asked_of_the_room_and_changes_nothing_in_it() -> None:
+    room = opened(ttl_ms=HOUR)
+    before = room.aggregate.snapshot()
+    room.aggregate.next_deadline(Millis(room.now))
+    room.aggregate.expire(Millis(0), Millis(room.now + DAY))
+    assert room.aggregate.snapshot() == before

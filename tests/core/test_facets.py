@@ -38,6 +38,12 @@ class Doors(Facet[Seen]):
     def _over(self, event: e.RoomClosed, header: e.Header) -> list[Topic]:
         return [topics.life("r"), topics.presence("UBEN")]
 
+    def next_deadline(self, after: Millis) -> Millis | None:
+        return Millis(10) if after < 10 else None
+
+    def expire(self, after: Millis, now: Millis) -> list[Topic]:
+        return [topics.life("r")] if after < 10 <= now else []
+
     DECIDES = (decides(c.CloseRoom, _close),)
     APPLIES = (applies(e.RoomClosed, _closed),)
     TOUCHES = (touches(e.RoomClosed, _over),)
@@ -54,6 +60,12 @@ class Guests(Facet[Seen]):
 
     def _gone(self, event: e.RoomClosed, header: e.Header) -> list[Topic]:
         return [topics.memberships(f"guest {header.position}")]
+
+    def next_deadline(self, after: Millis) -> Millis | None:
+        return Millis(20) if after < 20 else None
+
+    def expire(self, after: Millis, now: Millis) -> list[Topic]:
+        return [topics.presence("UBEN")] if after < 20 <= now else []
 
     APPLIES = (applies(e.RoomClosed, _closed), applies(e.MemberLeft, _left))
     TOUCHES = (touches(e.RoomClosed, _gone), touches(e.MemberLeft, nobody))
@@ -112,6 +124,17 @@ def test_a_fact_wakes_whom_each_facet_says() -> None:
     ]
     assert place.topics(fact(3, e.MemberLeft(agent=AgentId("UBEN")))) == []
     assert place.topics(fact(3, e.SessionActivated(agent=BEN.id, room=None))) == []
+
+
+def test_time_changes_what_any_facet_says_and_the_next_moment_is_the_first_of_all() -> None:
+    place = house()
+    moments = [place.next_deadline(Millis(after)) for after in (0, 9, 10, 19, 20)]
+    assert moments == [10, 10, 20, 20, None]
+    assert place.expire(Millis(0), Millis(9)) == []
+    assert place.expire(Millis(9), Millis(10)) == [topics.life("r")]
+    assert place.expire(Millis(0), Millis(20)) == [topics.life("r"), topics.presence("UBEN")]
+    assert Room().next_deadline(Millis(0)) is None
+    assert Home().expire(Millis(0), Millis(1)) == []
 
 
 def test_a_fact_of_no_facet_moves_the_position_alone() -> None:
