@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import datetime
 import json
+import math
 import os
 import platform
 import select
@@ -87,7 +88,7 @@ def spread(figure: str, unit: str, values: Sequence[float], **more: Any) -> Figu
 def percentile(values: Sequence[float], share: float) -> float:
     """The smallest value that at least `share` of all do not exceed."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, max(0, -int(-share * len(ordered) // 1) - 1))]
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 @dataclass
@@ -357,7 +358,7 @@ def room_of(made: DemoHome, *members: str) -> str:
         room: str = opened.room
     for member in members[1:]:
         with Connection(made, as_name=member) as joiner:
-            joined = joiner.call("session.join", t.JoinSession(key=opened.key))
+            joined = joiner.call("session.join", t.JoinSession(session_key=opened.session_key))
             assert joined.status == "joined", joined.status
             joiner.call("message.commit", t.Commit(room=room, cursor=joined.cursor))
     return room

@@ -119,7 +119,7 @@ def join(report: common.Report, made: DemoHome, room: filling.LongRoom, messages
         with common.Connection(made, as_name=f"new{number}") as joiner:
             joiner.call("agent.whoami", t.WhoAmI())  # an agent that exists: its key is not made meanwhile
             begun = time.perf_counter()
-            joined = joiner.call("session.join", t.JoinSession(key=room.key))
+            joined = joiner.call("session.join", t.JoinSession(session_key=room.session_key))
             times.append((time.perf_counter() - begun) * 1000)
             assert joined.truncated or messages <= len(joined.messages)
     made.end(keep=True)

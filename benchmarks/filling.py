@@ -31,10 +31,10 @@ _TELL_EVERY: Final = 200_000
 
 
 class LongRoom(NamedTuple):
-    """`key` lets in who holds it; `reader` is the id of `READER`."""
+    """`session_key` lets in who holds it; `reader` is the id of `READER`."""
 
     id: RoomId
-    key: str
+    session_key: str
     reader: AgentId
 
 
@@ -44,9 +44,9 @@ def long_room(made: DemoHome, messages: int, *, marked: int = 0) -> LongRoom:
     made.start()
     with common.Connection(made, as_name=AUTHOR) as author, common.Connection(made, as_name=READER) as reader:
         opened = author.call("session.open", t.OpenSession(context="benchmark", topic="bench", max_uses=10_000))
-        reader.call("session.join", t.JoinSession(key=opened.key))
-        author.call("message.send", t.Send(text=common.TEXT, room=opened.room, key="first"))
-        room = LongRoom(RoomId(opened.room), opened.key, AgentId(reader.call("agent.whoami", t.WhoAmI()).id))
+        reader.call("session.join", t.JoinSession(session_key=opened.session_key))
+        author.call("message.send", t.Send(text=common.TEXT, room=opened.room, idempotency_key="first"))
+        room = LongRoom(RoomId(opened.room), opened.session_key, AgentId(reader.call("agent.whoami", t.WhoAmI()).id))
     made.end(keep=True)
     with opened_store(made) as store:
         _fill(store, room, messages, marked)

@@ -40,7 +40,7 @@ def main() -> None:
             window.handshake()
             with common.Connection(made, as_name="ann") as ann:
                 opened = ann.call("session.open", t.OpenSession(context="benchmark", topic="bench"))
-                window.call("parler_join_session", key=opened.key)
+                window.call("parler_join_session", key=opened.session_key)
                 window.call("parler_rooms")
                 report.add(
                     common.spread(f"{PROMPT}, nothing new", "ms", run("hook", HOST, "UserPromptSubmit"), floor=FLOOR_MS)

@@ -42,7 +42,7 @@ TYPED: Final = b"aK7QM"
 """`a` opens the question, and the four characters of the code follow; Enter is not pressed yet."""
 
 WAITING: Final = (
-    t.Request(
+    t.RequestInfo(
         id="q_1",
         room="r_0123456789abcdef01234567",
         room_name="auth-redesign",
@@ -52,9 +52,9 @@ WAITING: Final = (
         requested=NOW_MS - 12_000,
         fingerprint="7QK3-D5X2-MZ4V",
         home="local",
-        key="1",
+        key_ref="1",
     ),
-    t.Request(
+    t.RequestInfo(
         id="q_2",
         room="r_89abcdef0123456701234567",
         room_name="release-notes",
@@ -64,7 +64,7 @@ WAITING: Final = (
         requested=NOW_MS - 4_000,
         fingerprint="2SGF-CUOI-7A4Q",
         home="local",
-        key="2",
+        key_ref="2",
     ),
 )
 

@@ -34,11 +34,11 @@ from parlerd.cli.main import handler_of, parser_of  # noqa: E402
 from parlerd.core.errors import ERRORS, ErrorSpec  # noqa: E402
 from parlerd.operations import types as t  # noqa: E402
 from parlerd.operations.registry import OPERATIONS  # noqa: E402
-from parlerd.operations.tools import TOOLS, Argument, Tool, description  # noqa: E402
+from parlerd.operations.tools import TOOLS, Tool, description  # noqa: E402
 
 MADE: Final = "<!-- Made by `python docs/render.py`; do not edit. -->\n"
 
-NAMED: Final[dict[type, str]] = {t.Message: "message", t.Request: "request", t.Check: "check", t.Received: "page"}
+NAMED: Final[dict[type, str]] = {t.Message: "message", t.RequestInfo: "request", t.Check: "check", t.Received: "page"}
 """Shapes that stand in several answers are written once and named in the others."""
 
 _STATUS: Final = "as `parler daemon status`"
@@ -335,7 +335,7 @@ def _tool(tool: Tool) -> Iterator[str]:
     yield from answers(tool)
 
 
-def _kind(argument: Argument) -> str:
+def _kind(argument: t.Argument) -> str:
     kind = {"seconds": "whole seconds", "strings": "list of strings"}.get(argument.kind, argument.kind)
     return f"{kind}, required" if argument.required else kind
 

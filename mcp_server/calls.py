@@ -16,9 +16,10 @@ import msgspec
 import trio
 
 from mcp_server.window import Answer, RequestId, Window
-from parlerd.operations.tools import TOOLS, AskApproval
+from parlerd.operations import types as t
+from parlerd.operations.tools import TOOLS
 
-_FORMLESS: Final = frozenset(name for name, tool in TOOLS.items() if tool.params is not AskApproval)
+_FORMLESS: Final = frozenset(name for name, tool in TOOLS.items() if tool.params is not t.AskApproval)
 
 
 class NoForm:

@@ -87,6 +87,12 @@ FORBIDDEN = "This program may not connect to the daemon's socket; a sandbox arou
 """Said where connecting is not allowed, which does not tell whether a daemon runs. Source: `parlerd.client.link`."""
 
 
+LOST = "The daemon went away while this was under way."
+"""Said of a request whose answer is lost. Source: `parlerd.core.errors`."""
+QUIET = ("DEBUG", "INFO", "WARNING")
+"""Levels of the daemon's log at which it says no error."""
+
+
 class NotOurs(ValueError):
     """The socket of this home is another user's."""
 
@@ -425,10 +431,18 @@ class Starter:
             return True
 
     def last_words(self) -> str:
-        """The last line that the started daemon left in its log."""
-        said = [line.strip() for line in self._tail().split("\n") if line.strip()]
-        last = said[-1][:1000].removeprefix("parlerd: ") if said else ""
-        return "".join([char if " " <= char <= "~" else "?" for char in last])
+        """The last line that the started daemon, or the interpreter of it, left in the log and that says an error; ''
+        when there is none."""
+        for line in reversed(self._tail().split("\n")):
+            # A logged line begins with its date, its time, its level and its logger. Every other line went to stderr,
+            # where the daemon and the interpreter write only when they fail.
+            words = line.strip().split(" ", 3)
+            level = words[2] if len(words) == 4 else ""
+            if words[0] and level not in QUIET:
+                logged = level in ("ERROR", "CRITICAL")
+                said = words[3].partition(": ")[2] if logged else line.strip().removeprefix("parlerd: ")
+                return "".join([char if " " <= char <= "~" else "?" for char in said[:1000]])
+        return ""
 
     def lost_the_race(self) -> bool:
         """Whether it ended because another window's daemon came first."""
@@ -1109,7 +1123,7 @@ class Shim:
             error = self._table.error("connection_lost", key=self._key_of(first))
             self._result(request.id, self._table.stamped(error, request.params))
         else:
-            self._refuse(request.id, -32000, "The Parler daemon went away while this was under way. Try again.")
+            self._refuse(request.id, -32000, LOST + " Try again.")
 
     def _key_of(self, request: Request) -> str:
         """The idempotency key that the daemon took for a call that named none. Source: `mcp_server.window`."""

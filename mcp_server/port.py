@@ -47,7 +47,7 @@ class EnginePort(Protocol):
         """The window says which host it is of, before it acts as anybody."""
         ...
 
-    async def find_request(self, params: t.DecideJoin, caller: Caller) -> tuple[t.Request, bool]:
+    async def find_request(self, params: t.DecideJoin, caller: Caller) -> tuple[t.RequestInfo, bool]:
         """The request a form would be about, and whether the room lets its owner decide without a person."""
         ...
 

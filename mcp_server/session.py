@@ -37,8 +37,10 @@ from mcp_server.window import LONGEST, REPLAY_SECONDS, Window, as_named, lost_wr
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import Millis, label, slug
 from parlerd.engine.callers import Caller
+from parlerd.groups import unwrapped
 from parlerd.operations.traits import UNMEASURED, HostTraits
 from parlerd.settings import Era
+from parlerd.wire.codec import uncollected
 from parlerd.wire.messages import Hello
 
 log = logging.getLogger("parlerd.mcp")
@@ -74,18 +76,6 @@ class _Head(msgspec.Struct):
 
 
 _HEAD: Final = msgspec.json.Decoder(_Head)
-
-
-def _decoded(line: bytes) -> object:
-    """A line as a value. Many small objects would be looked through by the collector again and again meanwhile, which
-    takes far longer than making them; none of them can be garbage yet."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        return msgspec.json.decode(line)
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 class _Sdk(Protocol):
@@ -158,8 +148,9 @@ class McpHost:
         try:
             await session.run(incoming)
         except* Exception as group:
-            place = "".join(traceback.format_tb(_first(group).__traceback__))
-            log.error("a session failed with %s\n%s", type(_first(group)).__name__, place)
+            reason = unwrapped(group, first_of_several=True)
+            place = "".join(traceback.format_tb(reason.__traceback__))
+            log.error("a session failed with %s\n%s", type(reason).__name__, place)
         finally:
             await session.end()
 
@@ -252,7 +243,7 @@ class _Session:
             await self._refuse_large(line)
             return
         try:
-            message = _decoded(line)
+            message: object = uncollected(msgspec.json.decode, line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             await self._refuse(None, PARSE_ERROR, "This line is not JSON.")
             return
@@ -559,10 +550,3 @@ def _is_whole(params: dict[str, Any]) -> bool:
         and isinstance(client.get("name"), str)
         and isinstance(client.get("version"), str)
     )
-
-
-def _first(group: BaseExceptionGroup[Exception]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

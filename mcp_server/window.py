@@ -33,11 +33,13 @@ from mcp_server.port import EnginePort, Form
 from mcp_server.tools import approve
 from mcp_server.tools.failures import failure
 from mcp_server.tools.results import Cut, Scribe, Shown, ended, length_of
+from parlerd.bounded import Bounded
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import Millis, Position, RoomId
 from parlerd.engine.callers import NOTHING, Caller, Said, Told
+from parlerd.groups import unwrapped
 from parlerd.operations import types as t
-from parlerd.operations.tools import TOOLS, AskApproval, Meaning, Tool, resolve
+from parlerd.operations.tools import TOOLS, Meaning, Tool, resolve
 from parlerd.operations.traits import UNMEASURED, HostTraits
 
 log = logging.getLogger("parlerd.mcp")
@@ -135,9 +137,9 @@ class Window:
         self._wait_max_ms = wait_max_ms
         self._calls = 0
         self._unwritten: dict[RequestId, _Answer] = {}
-        self._written: dict[RequestId, _Answer] = {}
+        self._written: Bounded[RequestId, _Answer] = Bounded(MAX_CALLS)
         self._begun: dict[RoomId, _Begun] = {}
-        self._used: dict[str, int] = {}
+        self._used: Bounded[str, int] = Bounded(_REMEMBERED_IDS)
         self._lost = dict(lost or {})
         self._lost_until = trio.current_time() + REPLAY_SECONDS if lost_until is None else lost_until
         self._key = session_key
@@ -176,7 +178,11 @@ class Window:
                 raise Refused("busy", limit=MAX_CALLS)
             meaning = resolve(tool, arguments)
             meaning, replay = self._with_key(request, tool, arguments, meaning)
-            key = getattr(meaning.params, "key", None) or "" if meaning.operation.needs_key else ""
+            key = (
+                getattr(meaning.params, "idempotency_key", None) or ""
+                if meaning.operation.needs_idempotency_key
+                else ""
+            )
             await self._begin(replay)
             longest_ms = self.longest_wait_ms(progress=progress)
             self.scribe.wait_s = longest_ms // 1000
@@ -187,13 +193,12 @@ class Window:
         except ParlerError as error:
             return await self._failed(error, key)
         except Exception as error:
-            while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-                error = error.exceptions[0]
-            if isinstance(error, ParlerError):
-                return await self._failed(error, key)
+            reason = unwrapped(error)
+            if isinstance(reason, ParlerError):
+                return await self._failed(reason, key)
             # By place and type only: the text of an exception may hold what someone wrote.
-            place = "".join(traceback.format_tb(error.__traceback__))
-            log.error("%s failed with %s\n%s", name, type(error).__name__, place)
+            place = "".join(traceback.format_tb(reason.__traceback__))
+            log.error("%s failed with %s\n%s", name, type(reason).__name__, place)
             return await self._failed(ParlerError("internal"), key)
         finally:
             self._calls -= 1
@@ -220,10 +225,8 @@ class Window:
             self._go_back(self._unwritten.pop(request))
         elif answer is not None:
             del self._unwritten[request]
+            # Calls may overlap for ever; whoever withdraws one that was forgotten here has read its answer.
             self._written[request] = answer
-            if len(self._written) > MAX_CALLS:
-                # Calls that overlap for ever: whoever withdraws one this old has read its answer.
-                del self._written[next(iter(self._written))]
         elif not written and not self.traits.cancels_answered and request in self._written:
             self._go_back(self._written.pop(request))
 
@@ -249,10 +252,10 @@ class Window:
         """The answer to a call, and what of the news it says itself."""
         scribe = self.scribe
         params = meaning.params
-        if isinstance(params, AskApproval):
+        if isinstance(params, t.AskApproval):
             decided = await approve.ask(self.engine, self.caller, params, form)
             return scribe.write(decided), Said(frozenset({"knock", "people"}), decided.room)
-        if not meaning.operation.waits and not meaning.operation.needs_key:
+        if not meaning.operation.waits and not meaning.operation.needs_idempotency_key:
             result = await self._call(meaning.operation.name, params)
             return scribe.write(result), _LISTED.get(type(result), NOTHING)
         answer = self._unwritten[request] = self._stand()
@@ -450,20 +453,20 @@ class Window:
         if trio.current_time() > self._lost_until:
             self._lost.clear()
         lost = self._lost.pop(_input(tool.name, arguments), None)
-        if not meaning.operation.needs_key:
+        if not meaning.operation.needs_idempotency_key:
             return meaning, lost is not None
-        key = getattr(meaning.params, "key", None)
+        key = getattr(meaning.params, "idempotency_key", None)
         if key is None:
             replay = lost is not None
             key = lost if lost is not None else self._fresh_key(request)
-        return msgspec.structs.replace(meaning, params=msgspec.structs.replace(meaning.params, key=key)), replay
+        return msgspec.structs.replace(
+            meaning, params=msgspec.structs.replace(meaning.params, idempotency_key=key)
+        ), replay
 
     def _fresh_key(self, request: RequestId) -> str:
         key = idempotency_key(self.caller.window or self.caller.session, request)
         # Ids are unique by the protocol. A host that repeats one must not have its second message swallowed.
         times = self._used.get(key, 0)
-        if len(self._used) >= _REMEMBERED_IDS:
-            del self._used[next(iter(self._used))]
         self._used[key] = times + 1
         key = f"{key}:{times + 1}" if times else key
         self.caller.fresh.add(key)
@@ -491,7 +494,7 @@ class Window:
             if not self._key:
                 return
             try:
-                await self._call("session.join", t.JoinSession(key=self._key, limit=0))
+                await self._call("session.join", t.JoinSession(session_key=self._key, limit=0))
                 self._key = ""
             except ParlerError as error:
                 if not error.spec.retryable:

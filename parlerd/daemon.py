@@ -31,6 +31,7 @@ from parlerd.engine.callers import Caller
 from parlerd.engine.driver import ThreadDriver
 from parlerd.engine.engine import Engine, open_engine
 from parlerd.engine.ports import SystemRandomness, WallClock
+from parlerd.groups import unwrapped
 from parlerd.identity.keyring import KeyRing
 from parlerd.ipc import credentials, workspace
 from parlerd.ipc.host import Say
@@ -126,9 +127,7 @@ def _is_below_agent(hosts: process.Hosts) -> bool:
 
 def _coded(error: Exception) -> Exception:
     """What went wrong, out of the nurseries that it passed: with a code it is an answer, and not a crash."""
-    found = error
-    while isinstance(found, ExceptionGroup) and len(found.exceptions) == 1:
-        found = found.exceptions[0]
+    found = unwrapped(error)
     return found if isinstance(found, ParlerError) else error
 
 

@@ -23,7 +23,6 @@ from mcp_server.tools.results import approve_call
 from parlerd.core.errors import Refused
 from parlerd.engine.callers import Caller
 from parlerd.operations import types as t
-from parlerd.operations.tools import AskApproval
 
 FORM_SECONDS: Final = 110.0
 """How long a form stays open: the person has to look at another screen, and hosts give a call 120 s."""
@@ -36,7 +35,7 @@ _TYPED: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@#/-]{0,63}\Z")
 _open_forms: Final[set[str]] = set()
 
 
-async def ask(engine: EnginePort, caller: Caller, params: AskApproval, form: Form) -> t.Decided:
+async def ask(engine: EnginePort, caller: Caller, params: t.AskApproval, form: Form) -> t.Decided:
     """Ask about one request and carry out the answer.
 
     Raises `Refused`: `no_form` when this host cannot ask, `form_undecided` when nothing was decided, `busy` while
@@ -66,7 +65,7 @@ async def ask(engine: EnginePort, caller: Caller, params: AskApproval, form: For
     if code is None or not code.strip():
         raise undecided
     try:
-        return await engine.decide_by_form(msgspec.structs.replace(meant, code=code.strip()), caller, admit=True)
+        return await engine.decide_by_form(msgspec.structs.replace(meant, join_code=code.strip()), caller, admit=True)
     except Refused as error:
         if error.code == "code_mismatch":
             said = "That is not the code that the joiner shows, so nothing was decided."
@@ -76,7 +75,7 @@ async def ask(engine: EnginePort, caller: Caller, params: AskApproval, form: For
         raise
 
 
-async def _named(engine: EnginePort, caller: Caller, params: AskApproval) -> t.DecideJoin:
+async def _named(engine: EnginePort, caller: Caller, params: t.AskApproval) -> t.DecideJoin:
     """The request that is meant: by name, or the only one there is."""
     if params.agent:
         return t.DecideJoin(agent=params.agent, room=params.room)
@@ -92,7 +91,7 @@ async def _named(engine: EnginePort, caller: Caller, params: AskApproval) -> t.D
     return t.DecideJoin(agent=only.agent, room=only.room)
 
 
-async def _which(engine: EnginePort, caller: Caller, params: AskApproval) -> Refused:
+async def _which(engine: EnginePort, caller: Caller, params: t.AskApproval) -> Refused:
     """More than one request is meant: the calls that mean one each."""
     listed = await engine.call("rooms.requests", t.SessionRequests(room=params.room), caller)
     assert isinstance(listed, t.RequestList)
@@ -102,7 +101,7 @@ async def _which(engine: EnginePort, caller: Caller, params: AskApproval) -> Ref
     return Refused("ambiguous_name", f"{len(meant)} knock{more}.", tool_hint=" or ".join(calls))
 
 
-def _command(request: t.Request) -> str:
+def _command(request: t.RequestInfo) -> str:
     """What the person runs instead. A name that a shell or the command could take for something else is left out for
     the id behind it."""
     who = request.name if _TYPED.match(request.name) else _bare(request.agent)
@@ -110,7 +109,7 @@ def _command(request: t.Request) -> str:
     return f"parler session approve {who} --room {where}"
 
 
-def _message(request: t.Request, command: str) -> str:
+def _message(request: t.RequestInfo, command: str) -> str:
     since = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(request.requested / 1000))
     # Some hosts show three lines and fold the rest away, so what to do and for whom comes first.
     return "\n".join(

@@ -278,9 +278,10 @@ def _opened(result: t.OpenedSession, scribe: Scribe, asked: _Asked) -> str:
 
 def _joined(result: t.JoinedSession, scribe: Scribe, asked: _Asked) -> str:
     if result.status == "pending":
+        code = scribe.name(result.join_code or "")
         return "\n".join(
             (
-                f"Pending: a person has to let you in. Your code is {scribe.name(result.code or '')}: tell it to your "
+                f"Pending: a person has to let you in. Your code is {code}: tell it to your "
                 "user, who types it in the window that opened the session or, in a terminal, after: parler approvals",
                 f"Then wait for the decision: {scribe.wait}",
             )
@@ -323,7 +324,7 @@ def _rooms(result: t.RoomList, scribe: Scribe, asked: _Asked) -> str:
     lines: list[str] = []
     for door in result.waits:
         key = f" with the key that begins {scribe.name(door.begins)}" if door.begins else ""
-        code = scribe.name(door.code or "")
+        code = scribe.name(door.join_code or "")
         lines.append(f"You wait to be let into a session{key}: your code is {code}, and a person decides.")
     lines = _bounded(lines, scribe)
     if result.you:
@@ -391,14 +392,14 @@ def _requests(result: t.RequestList, scribe: Scribe, asked: _Asked) -> str:
     return "\n".join(lines)
 
 
-def approve_call(request: t.Request) -> str:
+def approve_call(request: t.RequestInfo) -> str:
     """The call that asks the person about one request, by names as far as those are names."""
     named = {"agent": (request.name, request.agent), "room": (request.room_name, request.room)}
     arguments = {key: next(each for each in (*texts, "") if is_name(each)) for key, texts in named.items()}
     return f"parler_approve {json.dumps(arguments, separators=(',', ':'))}"
 
 
-def _request_line(request: t.Request, scribe: Scribe) -> str:
+def _request_line(request: t.RequestInfo, scribe: Scribe) -> str:
     """Who knocks, where, and since when. Names are what it says it is. Source: security spec A4."""
     return (
         f"{scribe.name(request.name)} (says it is on {scribe.name(request.host or 'unknown')}) knocks at "

@@ -76,7 +76,7 @@ def _approvals(ctx: Context, args: Namespace) -> int:
     return DONE
 
 
-def row_of(request: t.Request) -> model.Row:
+def row_of(request: t.RequestInfo) -> model.Row:
     """A request as the screen holds it."""
     return model.Row(
         id=request.id,
@@ -88,12 +88,12 @@ def row_of(request: t.Request) -> model.Row:
         fingerprint=request.fingerprint,
         home=request.home,
         requested=request.requested,
-        queue=request.key,
+        queue=request.key_ref,
         topic=request.topic,
     )
 
 
-class Outcome(NamedTuple):
+class Verdict(NamedTuple):
     """How a decision went, in a sentence. `again`: another code may be typed."""
 
     note: str
@@ -101,24 +101,24 @@ class Outcome(NamedTuple):
     again: bool = False
 
 
-def decide(ctx: Context, decision: model.Approve | model.Deny) -> Outcome:
+def decide(ctx: Context, decision: model.Approve | model.Deny) -> Verdict:
     """Make a decision's calls, and say how it went."""
     try:
         if isinstance(decision, model.Approve):
             row = decision.row
-            params = t.DecideJoin(agent=row.agent, room=row.room, code=decision.code, terminal=True)
+            params = t.DecideJoin(agent=row.agent, room=row.room, join_code=decision.code, terminal=True)
             done = ctx.call("session.approve", params, t.Decided)
             room = done.room_name or row.room_name
-            return Outcome(f"Approved {row.fingerprint}: {done.name or row.name} is now in '{room}'.", True)
+            return Verdict(f"Approved {row.fingerprint}: {done.name or row.name} is now in '{room}'.", True)
         for row in decision.rows:
             ctx.call("session.deny", t.DecideJoin(agent=row.agent, room=row.room, terminal=True), t.Decided)
         if len(decision.rows) == 1:
-            return Outcome(f"Denied {decision.rows[0].fingerprint}, which says it is {decision.rows[0].name}.", True)
-        return Outcome(f"Denied {len(decision.rows)}.", True)
+            return Verdict(f"Denied {decision.rows[0].fingerprint}, which says it is {decision.rows[0].name}.", True)
+        return Verdict(f"Denied {len(decision.rows)}.", True)
     except ParlerError as error:
         if error.code in RETRIED:
             ctx.disconnect()
-        return Outcome(f"{error.message} {error.hint}", False, again=error.code == "code_mismatch")
+        return Verdict(f"{error.message} {error.hint}", False, again=error.code == "code_mismatch")
 
 
 def keys_of(data: bytes) -> Iterator[str]:

@@ -19,6 +19,10 @@ _TONES = {"plain": "dim", "good": "green", "bad": "bold red"}
 _AROUND = 8
 """Lines that are always there beside the rows and what stands in the panel: title, heads, place, borders, note, and one
 to spare."""
+_BORDERS = 2
+"""Lines of a panel that hold no text."""
+_HEADS = 2
+"""Lines of the list that are no rows: the heads of the columns, and which rows these are."""
 _FRAME = 4
 """Columns of a panel that hold no text."""
 _LABEL = 13
@@ -36,9 +40,14 @@ def view(screen: Screen, now_s: float, height: int, width: int = 80, *, lost: bo
     keys = _packed(keys_that_act(screen), width)
     note = wrap(printable_line(screen.note), width) if screen.note else [""]
     parts: list[RenderableType] = [_title(screen, lost)]
-    if rows:
-        room = max(height - _AROUND - len(below.lines) - len(keys) - len(note), 3)
+    left = height - 1 - _BORDERS - len(note) - len(keys)
+    spare = left - len(below.lines)
+    if rows and spare > _HEADS:
+        room = max(height - _AROUND - len(below.lines) - len(keys) - len(note), min(3, spare - _HEADS))
         parts += _list(screen, rows, now_s, room, width)
+    else:
+        # A pane of a few lines: whom a decision is about and the keys that make it come before the list.
+        below.lines = below.lines[: max(left, 1)]
     parts.append(below.panel())
     parts += [Text(line, style=_TONES[screen.tone]) for line in note]
     parts += [Text(line, style="dim") for line in keys]
@@ -84,7 +93,7 @@ def _title(screen: Screen, lost: bool) -> Text:
     title = Text("Parler approvals", style="bold")
     title.append(f"   {count} waiting" if count else "   nobody waiting", style="bold" if count else "dim")
     if screen.filter or screen.mode == "filter":
-        title.append(f"   /{screen.filter}", style="bold green")
+        title.append(f"   /{screen.filter}", style="not bold green")
         title.append("▏" if screen.mode == "filter" else "", style="dim")
     if lost:
         title.append("   the daemon went away; connecting again", style="bold red")
@@ -181,7 +190,7 @@ def _details(row: Row, width: int) -> list[Text]:
 def _ask_code(screen: Screen, width: int) -> _Below:
     (row,) = screen.subjects()[:1]
     typed = Text("code: ", style="bold")
-    typed.append(" ".join(screen.typed.ljust(CODE_LENGTH, "_")), style="bold green")
+    typed.append(" ".join(screen.typed.ljust(CODE_LENGTH, "_")), style="not bold green")
     question = _sentence(f"Type the {CODE_LENGTH} characters that this joiner shows on its side:", width)
     warning = _sentence(
         "Read them there yourself: an agent that tells you a code may not be the one that knocks.", width, "dim"
@@ -192,7 +201,7 @@ def _ask_code(screen: Screen, width: int) -> _Below:
 def _ask_deny(screen: Screen, width: int) -> _Below:
     rows = screen.subjects()
     question = "Deny this request?" if screen.mode == "deny" else f"Deny all {len(rows)} that knocked with this key?"
-    lines = _sentence(f"{question} It stays denied until the owner lifts it.", width, "bold")
+    lines = _sentence(f"{question} The denial stands until you approve that agent.", width, "bold")
     if len(rows) == 1:
         return _Below("deny", [*lines, *_details(rows[0], width)], "red")
     for row in rows[:_MANY]:

@@ -49,7 +49,7 @@ COMMANDS: Final = (
     _c("doctor", "doctor", summary="Check everything, and name the fix for what is wrong."),
     _c("demo", "program", summary="Show the main job, end to end, in a throw-away home."),
     _c("version", "program", summary="Show the version of this install and of the daemon."),
-    _c("mcp", "program", summary="The MCP server on stdin and stdout, as agent hosts start it."),
+    _c("mcp", "program", summary="Run the MCP server on stdin and stdout, as agent hosts do."),
     _c("hook", "hook", summary="Tell an agent host how much waits (`connect --wake`)."),
     _c("completion", "completion", summary="Print the script that completes commands in a shell."),
     _c("help", "help", summary="Explain a command or the code of an error."),
@@ -59,8 +59,8 @@ BY_PATH: Final = {command.path: command for command in COMMANDS}
 GROUPS: Final = frozenset(command.path[0] for command in COMMANDS if len(command.path) > 1)
 
 GROUP_SUMMARY: Final = {
-    "session": "One shared conversation from one key, with a person's approval.",
-    "daemon": "The one process per user that everything talks to.",
+    "session": "A session is one shared conversation from one key, with a person's approval.",
+    "daemon": "The daemon is the one process per user that everything talks to.",
 }
 
 

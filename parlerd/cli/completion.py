@@ -9,12 +9,14 @@ stands, because bash expands a list of words once more.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
+from configs.hosts import HOSTS
 from parlerd.cli.commands import COMMANDS, GROUP_SUMMARY, summary
-from parlerd.cli.context import Context
+from parlerd.cli.context import ClientLike, Context
 from parlerd.cli.handlers import Handler
 from parlerd.cli.output import DONE
 from parlerd.cli.parsing import Parser
@@ -25,12 +27,10 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
 SHELLS: Final = ("bash", "zsh", "fish")
-_FILES: Final = frozenset({"context_file"})
-_FOLDERS: Final = frozenset({"home"})
 WORDS: Final = ("rooms", "agents", "mine", "keys", "knocks")
 """What the daemon knows words for: your rooms, who is in them, your agents, your keys, who knocks."""
-ASK_S: Final = 1.0
-"""How long a Tab may wait for one answer: a person presses it again sooner."""
+ASK_S: Final = 0.5
+"""How long a Tab may wait for the daemon, hello and answer together: a person presses Tab again sooner."""
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@#/-]*\Z")
 """A word that no shell expands, splits or takes for an option."""
 _BY_ARGUMENT: Final = {
@@ -43,11 +43,17 @@ _BY_ARGUMENT: Final = {
     "agent": "knocks",
 }
 """What completes an argument, by the name of its value."""
+_TOPIC: Final = "COMMAND|CODE"
+"""How `parler help` names what it explains. The codes of errors are left out: they are more than a list can show."""
 _ASK: Final = "parler completion --words"
 _PREAMBLE: Final = {
     "bash": "\n".join(f'_parler_{kind}() {{ compgen -W "$({_ASK} {kind} 2>/dev/null)" -- "$1"; }}' for kind in WORDS),
     "zsh": "\n".join(f'_parler_{kind}() {{ compadd -- ${{(f)"$({_ASK} {kind} 2>/dev/null)"}} }}' for kind in WORDS),
 }
+_ZSH_VALUE: Final = re.compile(r'("\*?--[a-z-]+)(\[(?:[^]\\]|\\.)*\]:)')
+"""An option with a value, as shtab writes it for zsh."""
+_ZSH_REST: Final = ('"(*)::', '"*:')
+"""Arguments of any number, as shtab writes them for zsh, and as zsh completes more of them than the first."""
 _WHERE: Final = {
     "bash": "~/.local/share/bash-completion/completions/parler",
     "zsh": "a folder of $fpath, as _parler",
@@ -69,6 +75,9 @@ def _completion(ctx: Context, args: Namespace) -> int:
     import shtab
 
     script = shtab.complete(whole_parser(), shell=args.shell, preamble=_PREAMBLE.get(args.shell, ""))
+    if args.shell == "zsh":
+        # shtab completes the value after `--room ` alone; zsh takes `--room=` too where the description says so.
+        script = _ZSH_VALUE.sub(r"\1=\2", script).replace(*_ZSH_REST)
     if ctx.out.json:
         ctx.out.document({"shell": args.shell, "script": script})
         return DONE
@@ -93,26 +102,32 @@ def _print_words(ctx: Context, kind: str) -> int:
 
 
 def _words(ctx: Context, kind: str) -> Iterable[str]:
-    client = ctx.client(start=False)
+    deadline = ctx.monotonic() + ASK_S
+    # No progress is shown, and the connection of the context is not used: its hello may take longer.
+    with contextlib.closing(ctx.another_client(start=False, hello_s=ASK_S)) as client:
+        return list(_asked(client, kind, max(deadline - ctx.monotonic(), 0.0)))
+
+
+def _asked(client: ClientLike, kind: str, left_s: float) -> Iterable[str]:
     if kind in ("rooms", "mine"):
-        rooms = client.call("rooms.list", t.ListRooms(), ASK_S)
+        rooms = client.call("rooms.list", t.ListRooms(), left_s)
         assert isinstance(rooms, t.RoomList)
         if kind == "mine":
             return [agent for room in rooms.rooms for agent in room.agents]
         return [room.name for room in rooms.rooms if room.state == "open"]
     if kind == "agents":
-        roster = client.call("rooms.roster", t.Roster(), ASK_S)
+        roster = client.call("rooms.roster", t.Roster(), left_s)
         assert isinstance(roster, t.RosterResult)
         return [member.name for member in roster.members if member.name != roster.you]
     if kind == "knocks":
-        found = client.call("approvals.list", t.ListApprovals(), ASK_S)
+        found = client.call("approvals.list", t.ListApprovals(), left_s)
         assert isinstance(found, t.RequestList)
         return [request.name for request in found.requests]
-    listed = client.call("session.list", t.ListSessions(), ASK_S)
+    listed = client.call("session.list", t.ListSessions(), left_s)
     assert isinstance(listed, t.SessionList)
     # A key that admits unasked is a secret, and nothing for a line of a shell's history.
     keys = [key for session in listed.sessions for key in session.keys]
-    return [key.key for key in keys if key.approval and key.state == "live"]
+    return [key.session_key for key in keys if key.approval and key.state == "live"]
 
 
 def whole_parser() -> Parser:
@@ -142,10 +157,16 @@ def _complete(parser: argparse.ArgumentParser) -> None:
     import shtab
 
     for action in parser._actions:
-        if action.dest in _FILES:
+        if action.metavar == "FILE":
             action.complete = shtab.FILE  # type: ignore[attr-defined]
-        elif action.dest in _FOLDERS:
+        elif action.metavar == "DIR":
             action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+        elif action.metavar == "HOST":
+            action.choices = [host.id for host in HOSTS]
+        elif action.metavar == _TOPIC:
+            action.choices = sorted({command.path[0] for command in COMMANDS})
+            # What may come second depends on the first word, which the script cannot say.
+            action.nargs = argparse.OPTIONAL
         elif action.dest in _BY_ARGUMENT:
             kind = _BY_ARGUMENT[action.dest]
             function = f"_parler_{kind}"

@@ -19,7 +19,8 @@ from parlerd.core.scrub import scrub
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from configs.connect import Outcome, Place
+    from configs.detect import Place
+    from configs.outcome import Outcome
 
 IN_PLACE: Final = frozenset({"added", "updated", "unchanged"})
 """Our entry stands in that file now."""
@@ -165,7 +166,7 @@ def connected(
         out.say("Mend what is named above, or paste the entry yourself; then run this again:")
         out.paste("parler connect")
     elif _hosts(found, IN_PLACE):
-        out.say("Next, see each one dial in:")
+        out.say("Next, see each agent host dial in:")
         out.paste(VERIFY)
 
 
@@ -173,7 +174,7 @@ def removed(ctx: Context, found: Sequence[Outcome], told: Told, *, named: bool, 
     """What was taken out."""
     touched = [each for each in (*found, *told.hooks, *told.allowed) if each.status != "unchanged"]
     if not touched:
-        ctx.out.say("Parler is connected to no agent host." if not named else "It was not connected there.")
+        ctx.out.say("Parler is connected to no agent host." if not named else "Parler was not connected there.")
         return
     entries = [each for each in found if each in touched]
     also = Told(
@@ -273,7 +274,7 @@ def _results(
     allowed = [each for each in told.allowed if each.status != "skipped"]
     if not here and not hooks and not allowed:
         out.say("No agent host was found here.")
-        out.say((f"Looked for: {absent}.", "dim"))
+        out.say((f"Parler looked for {absent}.", "dim"))
         out.say("To paste an entry by hand: parler connect --print HOST")
         return False
     rows: list[list[Cell]] = [_row(ctx, each, each.host.name, dry_run=dry_run) for each in here]
@@ -281,7 +282,7 @@ def _results(
     rows += [_row(ctx, each, f"{each.host.name}, permission", dry_run=dry_run) for each in allowed]
     out.table(["host", "", "file", ""], rows)
     if absent:
-        out.say((f"Not here: {absent}.", "dim"))
+        out.say((f"These are not here: {absent}.", "dim"))
     if without:
         sentence = f"Parler has no hooks for these; their tools say what waits (docs/waking.md): {without}."
         out.say((sentence, "dim"))

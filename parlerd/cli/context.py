@@ -48,7 +48,9 @@ class ClientLike(Protocol):
 class OpenClient(Protocol):
     """`parlerd.client.connect`."""
 
-    def __call__(self, home: Home, *, as_name: str, host: str, start: bool = True) -> ClientLike: ...
+    def __call__(
+        self, home: Home, *, as_name: str, host: str, start: bool = True, hello_s: float | None = None
+    ) -> ClientLike: ...
 
 
 class Context:
@@ -82,9 +84,12 @@ class Context:
                 self._client = self.another_client(start=start)
         return self._client
 
-    def another_client(self, *, start: bool = True) -> ClientLike:
-        """A second connection, for a stream that runs beside calls. The caller closes it."""
-        return self.open_client(self.home, as_name=self.as_name, host="cli", start=start)
+    def another_client(self, *, start: bool = True, hello_s: float | None = None) -> ClientLike:
+        """A second connection, for a stream that runs beside calls. The caller closes it.
+
+        `hello_s` is how many seconds a running daemon has for its hello, where the usual span is too long.
+        """
+        return self.open_client(self.home, as_name=self.as_name, host="cli", start=start, hello_s=hello_s)
 
     def call(self, op: str, params: Params, answer: type[R], *, wait_ms: int = 0, start: bool = True) -> R:
         """Run an operation and give its result. Raises `ParlerError`."""

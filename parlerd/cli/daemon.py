@@ -48,7 +48,7 @@ def _stop(ctx: Context, _args: Namespace) -> int:
     elif pid is None:
         ctx.out.say("No daemon is running.")
     else:
-        ctx.out.say(f"Stopped (pid {pid}). The next command, or the next tool call of an agent, starts it again.")
+        ctx.out.say(f"The daemon (pid {pid}) stopped. The next command, or an agent's next tool call, starts it again.")
     return DONE
 
 
@@ -79,7 +79,7 @@ def _show(ctx: Context, info: t.DaemonInfo) -> int:
         out.document(info)
         return DONE
     up = span_of(info.uptime_ms / 1000)
-    out.say(("Running", "good"), f" for {up}: pid {info.pid}, version {info.version}")
+    out.say("The daemon has been ", ("running", "good"), f" for {up}: pid {info.pid}, version {info.version}")
     counts = (counted(info.rooms, "room"), counted(info.connections, "connection"))
     out.say(f"{', '.join(counts)}, {counted(info.windows, 'agent window')}")
     out.say(("home    ", "dim"), info.home)

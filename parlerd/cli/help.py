@@ -63,7 +63,7 @@ def _overview(ctx: Context) -> None:
     for line in SHOWN_FIRST:
         out.paste(("  " + line, "plain"))
     out.say()
-    out.say("`parler help COMMAND` tells more of one, `parler help CODE` of an error. Every command takes --json.")
+    out.say("`parler help COMMAND` explains a command, and `parler help CODE` an error. Every command takes --json.")
     if ctx.home.root.is_dir():
         out.say("Next, see what waits for you:")
         out.paste("parler rooms")
@@ -82,7 +82,7 @@ def _group(out: Output, name: str) -> None:
     for command in within:
         out.paste(("  " + examples(command)[0], "plain"))
     out.say()
-    out.say(f"`parler help {name} COMMAND` tells more of one.")
+    out.say(f"`parler help {name} COMMAND` explains one of these.")
 
 
 def _commands(out: Output, commands: Sequence[Command]) -> None:
@@ -95,7 +95,8 @@ def _error_code(out: Output, code: str) -> None:
     spec = ERRORS[code]
     out.say((code, "bold"), f": {spec.message}")
     out.say(spec.hint)
-    out.say((f"fault: {spec.fault} · to do: {spec.action} · trying again can help: {spec.retryable}", "dim"))
+    retryable = "true" if spec.retryable else "false"
+    out.say((f"A script reads: fault {spec.fault}, action {spec.action}, retryable {retryable}.", "dim"))
 
 
 def _one(out: Output, topic: list[str]) -> None:

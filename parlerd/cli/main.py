@@ -143,6 +143,7 @@ def _wrapped(text: str) -> str:
 def _answer(
     argv: list[str], out: Output, env: Mapping[str, str], open_client: OpenClient, stdin: BinaryIO | None
 ) -> int:
+    from parlerd.cli.commands import GROUPS
     from parlerd.cli.output import DONE, USAGE
     from parlerd.cli.parsing import HelpWanted, UsageError, split_globals
 
@@ -150,6 +151,8 @@ def _answer(
         early, words = split_globals(argv)
         if not words and not early:
             words = ["help"]
+        elif len(words) == 1 and words[0] in GROUPS and not early:
+            words = ["help", words[0]]
         if words[:1] == ["--version"] or words[:1] == ["-V"]:
             words[:1] = ["version"]
         if words[:1] == ["--help"] or words[:1] == ["-h"]:
@@ -209,10 +212,10 @@ def _run(
             ctx.disconnect()
 
 
-def _connect(home: Home, *, as_name: str, host: str, start: bool = True) -> ClientLike:
+def _connect(home: Home, *, as_name: str, host: str, start: bool = True, hello_s: float | None = None) -> ClientLike:
     from parlerd.client import connect
 
-    return connect(home, as_name=as_name, host=host, start=start)
+    return connect(home, as_name=as_name, host=host, start=start, hello_s=hello_s)
 
 
 def _refuse_usage(error: UsageError, out: Output) -> None:

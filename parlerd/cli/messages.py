@@ -56,7 +56,7 @@ def _send(ctx: Context, args: Namespace) -> int:
         reply_to=args.reply_to,
         visible_to=tuple(args.visible_to),
         data=args.data,
-        key=args.key or new_key(),
+        idempotency_key=args.key or new_key(),
     )
     sent = ctx.call_again("message.send", params, t.Sent)
     if ctx.out.json:
@@ -180,10 +180,10 @@ def _show(ctx: Context, page: t.Received | t.ReceivedAll, args: Namespace) -> No
             out.say((f"'{each.name}'", "name"), (f"  {each.room}", "dim") if args.wide else "")
         show_messages(out, each.messages, ctx.now(), you=each.you, wide=args.wide)
         if each.more and not args.watch:
-            again = f"--since {each.messages[-1].seq}" if _looks_back(args) else "the same command again"
-            out.note(f"More follows in '{each.name}': {again}.")
+            again = f"add --since {each.messages[-1].seq}" if _looks_back(args) else "run the same command again"
+            out.note(f"More follows in '{each.name}'. To read it, {again}.")
     if not shown:
-        out.note("Nothing new.")
+        out.note("There is nothing new.")
     for each in pages:
         if each.notice:
             out.note(each.notice)
@@ -225,7 +225,7 @@ def _handoff_arguments(parser: Parser) -> None:
 
 def _handoff(ctx: Context, args: Namespace) -> int:
     params = t.GiveHandoff(
-        next=args.next, summary=args.summary, for_=args.whom, room=args.room, key=args.key or new_key()
+        next=args.next, summary=args.summary, for_=args.whom, room=args.room, idempotency_key=args.key or new_key()
     )
     given = ctx.call_again("handoff.give", params, t.GivenHandoff)
     if ctx.out.json:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from parlerd.core.errors import ParlerError
 
-Style = Literal["plain", "dim", "bold", "name", "good", "warn", "bad", "key"]
+Style = Literal["plain", "dim", "bold", "name", "good", "warn", "bad"]
 Span = str | tuple[str, Style]
 Cell = Span
 
@@ -48,25 +48,24 @@ GAP: Final = "  "
 """Between two columns of a list."""
 MIN_COLUMN: Final = 10
 """A column of a list is not cut below this: less of a name tells nothing."""
+# No light colour is bold: many terminals draw a bold colour in its bright form, which vanishes on a white ground.
 _SGR: Final[dict[Style, str]] = {
     "plain": "",
     "dim": "2",
     "bold": "1",
-    "name": "1;36",
+    "name": "36",
     "good": "32",
     "warn": "33",
     "bad": "1;31",
-    "key": "1;32",
 }
 RICH: Final[dict[Style, str]] = {
     "plain": "",
     "dim": "dim",
     "bold": "bold",
-    "name": "bold cyan",
+    "name": "cyan",
     "good": "green",
     "warn": "yellow",
     "bad": "bold red",
-    "key": "bold green",
 }
 _NOT_ASCII: Final = re.compile("[^\x00-\x7e]")
 
@@ -305,7 +304,7 @@ class Output:
         parts: list[Text] = []
         for label, body in lines:
             parts += [Text(printable_line(label), style="dim" if self.colour else ""), Text(printable(body))]
-        style = RICH["key"] if self.colour else ""
+        style = RICH["good"] if self.colour else ""
         self._print_rich(
             Panel(Group(*parts), title=Text(printable_line(title)), box=box.HEAVY, border_style=style, padding=(0, 1))
         )

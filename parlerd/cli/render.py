@@ -150,7 +150,7 @@ def _head(message: t.Message, now: float, *, wide: bool) -> list[Span]:
     return head
 
 
-def show_requests(out: Output, requests: Sequence[t.Request], now: float) -> None:
+def show_requests(out: Output, requests: Sequence[t.RequestInfo], now: float) -> None:
     """Who knocks, with the command that lets each one in alone on its line."""
     if not requests:
         out.say("Nobody is waiting.")
@@ -170,7 +170,7 @@ def show_requests(out: Output, requests: Sequence[t.Request], now: float) -> Non
         by_name = known_by.count((request.room, request.name)) == 1 and not request.name.startswith("-")
         whom = quote(request.name) if by_name else request.agent
         out.paste(f"parler session approve --room {quote(request.room_name)} {whom}")
-    out.note("`deny` in place of `approve` refuses. --code CODE, with the code that a joiner shows, proves who it is.")
+    out.note("To refuse, type `deny` in place of `approve`. To be sure who knocks, add --code and the joiner's code.")
 
 
 def show_checks(out: Output, checks: Sequence[t.Check]) -> None:

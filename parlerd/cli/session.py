@@ -103,20 +103,20 @@ def _open(ctx: Context, args: Namespace) -> int:
         ttl_ms=args.ttl,
         max_uses=args.max_uses,
         history=args.history,
-        key=args.key or new_key(),
+        idempotency_key=args.key or new_key(),
     )
     opened = ctx.call_again("session.open", params, t.OpenedSession)
     out = ctx.out
     if out.json:
         out.document(opened)
         return DONE
-    if opened.key is None:
+    if opened.session_key is None:
         out.say(f"This session was opened before: room '{opened.name}' ({opened.room}).")
         out.say("An earlier version of Parler made its key and kept nothing of it. Open another session for a new key.")
         return DONE
     if opened.replayed:
         out.note("This session was opened before, by the same request. This is its key again.")
-    out.paste("KEY: ", (opened.key, "key"))
+    out.paste("KEY: ", (opened.session_key, "good"))
     left = span_of(opened.expires / 1000 - ctx.now() + ROUNDING_S)
     room: Cell = (f"'{opened.name}'", "name")
     if opened.approval:
@@ -170,7 +170,7 @@ def _join(ctx: Context, args: Namespace) -> int:
         if not out.json:
             _say_pending(ctx, joined)
             out.flush()
-        code = f" (code {joined.code})" if joined.code else ""
+        code = f" (code {joined.join_code})" if joined.join_code else ""
         try:
             with out.progress(f"Waiting for a person to let you in{code} - Ctrl-C ends the wait", after_s=0.0):
                 joined = _knock(ctx, args.session_key, deadline)
@@ -203,7 +203,7 @@ def _knock(ctx: Context, key: str, deadline: float | None) -> t.JoinedSession:
     """Knock, and wait for the decision until `deadline`."""
 
     def ask(wait_ms: int) -> t.JoinSession:
-        return t.JoinSession(key=key, wait_ms=wait_ms)
+        return t.JoinSession(session_key=key, wait_ms=wait_ms)
 
     def is_decided(joined: t.JoinedSession) -> bool:
         return joined.status != "pending"
@@ -224,9 +224,9 @@ def _say_pending(ctx: Context, pending: t.JoinedSession) -> None:
     out = ctx.out
     out.say(("Pending approval: ", "warn"), "the request is with the person who owns this session.")
     out.say("Nothing of the conversation is shown before they let you in.")
-    if pending.code:
+    if pending.join_code:
         out.say("If they ask, tell them this code:")
-        out.say((pending.code, "key"))
+        out.say((pending.join_code, "good"))
     elif pending.hint:
         out.say(pending.hint)
 
@@ -283,7 +283,9 @@ def _agent_argument(parser: Parser) -> None:
 
 def _approve(ctx: Context, args: Namespace) -> int:
     code = args.code
-    params = t.DecideJoin(agent=args.agent, room=args.room, code=code, terminal=code is not None and ctx.at_terminal())
+    params = t.DecideJoin(
+        agent=args.agent, room=args.room, join_code=code, terminal=code is not None and ctx.at_terminal()
+    )
     return _decided(ctx, ctx.call("session.approve", params, t.Decided))
 
 
@@ -315,7 +317,7 @@ def _close(ctx: Context, args: Namespace) -> int:
         ctx.out.say("You left ", (f"'{closed.name}'", "name"), ".")
     else:
         ctx.out.say(
-            "Closed ", (f"'{closed.name}'", "name"), " for everyone: its keys are revoked, and it can still be read."
+            "You closed ", (f"'{closed.name}'", "name"), " for everyone. Its keys are revoked; you can still read it."
         )
     return DONE
 
@@ -327,7 +329,7 @@ def _list(ctx: Context, args: Namespace) -> int:
         out.document(listed)
         return DONE
     if not listed.sessions:
-        out.say("No sessions. To open one:")
+        out.say("You have no session yet. To open one:")
         out.paste('parler session open --topic TOPIC --context "where we are and what is left"')
         return DONE
     found = {room.room: room for room in ctx.call_again("rooms.list", t.ListRooms(), t.RoomList).rooms}
@@ -370,9 +372,9 @@ def _keys(keys: Sequence[t.SessionKey], *, wide: bool) -> str:
 
 def _shown_key(key: t.SessionKey) -> str:
     """A key that only lets one knock as it is typed; of one that admits unasked, which is a secret, the beginning."""
-    if key.key and key.approval:
-        return key.key
-    return f"{key.begins}..." if key.begins else key.id
+    if key.session_key and key.approval:
+        return key.session_key
+    return f"{key.begins}..." if key.begins else key.key_ref
 
 
 def _revoke_arguments(parser: Parser) -> None:
@@ -385,13 +387,13 @@ def _revoke_arguments(parser: Parser) -> None:
 
 
 def _revoke(ctx: Context, args: Namespace) -> int:
-    revoked = ctx.call("session.revoke", t.RevokeKey(key=args.session_key), t.RevokedKey)
+    revoked = ctx.call("session.revoke", t.RevokeSessionKey(session_key=args.session_key), t.RevokedKey)
     if ctx.out.json:
         ctx.out.document(revoked)
     else:
-        which = f"the key {revoked.begins}... of " if revoked.begins else "the key of "
-        ctx.out.say(("Revoked: ", "good"), which, (f"'{revoked.name or revoked.room}'", "name"), ".")
-        ctx.out.say("Nobody can knock with it any more. Who is in stays in.")
+        which = f"The key {revoked.begins}... of " if revoked.begins else "The key of "
+        ctx.out.say(which, (f"'{revoked.name or revoked.room}'", "name"), " is ", ("revoked", "good"), ".")
+        ctx.out.say("Nobody can knock with it any more. Whoever is in the room stays there.")
     return DONE
 
 

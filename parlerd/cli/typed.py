@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 _RULE: Final = re.compile(r"Expected `(\w+)` (of length )?([<>]=?) (-?\d+) - at `\$\.(\w+)[^`]*`\Z")
 _SIGNS: Final = re.compile(r"\[A-Za-z0-9([^\]]+)\]")
 _SHAPE: Final = re.compile(r"Expected .+ - at `\$\.(\w+)[^`]*`\Z", re.DOTALL)
-_INSIDE: Final = {"for_": "whom", "key": "session_key"}
-"""Fields whose argument has another name, because a word of Python or an option everywhere is in the way."""
+_INSIDE: Final = {"for_": "whom", "idempotency_key": "key", "join_code": "code"}
+"""Fields whose argument has another name on the command line: a word of Python is in the way, or an option is named
+for short."""
 
 
 def as_typed(error: ParlerError, actions: Sequence[Action]) -> ParlerError:
@@ -39,9 +40,7 @@ def as_typed(error: ParlerError, actions: Sequence[Action]) -> ParlerError:
 
 def _action_of(field: str, actions: Sequence[Action]) -> Action | None:
     wanted = (field, field.removesuffix("_ms"), _INSIDE.get(field, field))
-    # A positional argument before an option of the same name: `revoke KEY` and `--key`.
-    ordered = sorted(actions, key=lambda action: bool(action.option_strings))
-    return next((action for action in ordered if action.dest in wanted), None)
+    return next((action for action in actions if action.dest in wanted), None)
 
 
 def _rule(message: str, field: str) -> str:

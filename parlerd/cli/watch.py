@@ -71,7 +71,9 @@ def _say_which(ctx: Context, room: str | None) -> None:
     names = [member.name for member in found.members]
     shown = ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")
     ctx.out.note(
-        "Following ", (f"'{found.name}'", "name"), f". In it: {shown}. Ctrl-C ends this, and acknowledges nothing."
+        "This command follows ",
+        (f"'{found.name}'", "name"),
+        f", with {shown} in it. Ctrl-C ends the command; nothing is acknowledged.",
     )
 
 

@@ -15,7 +15,7 @@ from typing import Final
 
 import parlerd
 from parlerd.client import launch
-from parlerd.client.link import Answer, Link
+from parlerd.client.link import HELLO_SECONDS, Link, Response
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
@@ -34,13 +34,15 @@ def connect(
     host: str = "",
     project_dir: str = "",
     start: bool = True,
+    hello_s: float | None = None,
     spawn: launch.Spawn = launch.spawn,
 ) -> Client:
     """A client of the daemon that serves `home`; with `start`, the daemon is started if absent, replaced if older.
 
     `as_name` is the agent to act as, `host` the kind of caller, `project_dir` the workspace when it is not the current
-    directory. Raises `ParlerError`: `unreachable`, `unsupported_version`, `not_permitted`, `busy`, `invalid_name`,
-    `home_unsafe`, `home_not_writable`.
+    directory, `hello_s` how many seconds a running daemon has for its answer to the hello (default: 5).
+    Raises `ParlerError`: `unreachable`, `unsupported_version`, `not_permitted`, `busy`, `invalid_name`, `home_unsafe`,
+    `home_not_writable`.
     """
     try:
         # As text: a folder whose name is not UTF-8 is nobody's work tree, and its command works all the same.
@@ -58,7 +60,7 @@ def connect(
         as_name=as_name,
         project_dir=project_dir,
     )
-    client = Client(home, hello, start=start, spawn=spawn)
+    client = Client(home, hello, start=start, hello_s=HELLO_SECONDS if hello_s is None else hello_s, spawn=spawn)
     client.open()
     return client
 
@@ -66,10 +68,11 @@ def connect(
 class Client:
     """Made by `connect`. A context manager that closes its connection."""
 
-    def __init__(self, home: Home, hello: Hello, *, start: bool, spawn: launch.Spawn) -> None:
+    def __init__(self, home: Home, hello: Hello, *, start: bool, hello_s: float, spawn: launch.Spawn) -> None:
         self._home = home
         self._hello = hello
         self._start = start
+        self._hello_s = hello_s
         self._spawn = spawn
         self._link: Link | None = None
 
@@ -77,7 +80,9 @@ class Client:
         """The connection, made or made again if there is none that works. Nothing of a call has been sent then."""
         if self._link is None or not self._link.is_open():
             self.close()
-            self._link = launch.reach(self._home, self._hello, start=self._start, spawn=self._spawn)
+            self._link = launch.reach(
+                self._home, self._hello, start=self._start, hello_s=self._hello_s, spawn=self._spawn
+            )
         return self._link
 
     @property
@@ -196,12 +201,12 @@ def _item_shape(op: str) -> codec.Shape[t.Result]:
     return codec.Shape(OPERATIONS[op].result)
 
 
-def _result(op: str, answer: Answer) -> t.Result:
+def _result(op: str, answer: Response) -> t.Result:
     _result_of_end(answer)
     assert not isinstance(answer, (Failure, Item))
     return _item_shape(op).decode(answer.result)
 
 
-def _result_of_end(answer: Answer) -> None:
+def _result_of_end(answer: Response) -> None:
     if isinstance(answer, Failure):
         raise ParlerError.from_body(answer.error)

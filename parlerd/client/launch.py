@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Final
 
 import parlerd
 from parlerd import process
-from parlerd.client.link import Absent, Link, open_link
+from parlerd.client.link import HELLO_SECONDS, Absent, Link, open_link
 from parlerd.client.versions import is_older
 from parlerd.core.errors import ERRORS, ParlerError
 from parlerd.operations.types import StopDaemon
 from parlerd.paths import STARTED_BELOW, Home, prepare
 from parlerd.wire import codec
-from parlerd.wire.messages import Hello, Reply
+from parlerd.wire.messages import PROTOCOL, Hello, Reply, Welcome
 from parlerd.wire.peer import UPGRADE_OPERATION
 
 if TYPE_CHECKING:
@@ -74,22 +74,29 @@ def spawn(home: Home, command: Sequence[str] | None = None) -> subprocess.Popen[
         os.close(log)
 
 
-def reach(home: Home, hello: Hello, *, start: bool, spawn: Spawn = spawn) -> Link:
+def reach(home: Home, hello: Hello, *, start: bool, hello_s: float = HELLO_SECONDS, spawn: Spawn = spawn) -> Link:
     """A link to the daemon of this home. With `start`, one is started if there is none and replaced if it is older.
+
+    A daemon that runs has `hello_s` seconds to answer the hello.
 
     Raises `unreachable`, what `open_link` raises, and what a daemon that could not start says is wrong.
     """
     try:
-        link = open_link(home, hello)
+        link = open_link(home, hello, hello_s)
     except Absent:
         if not start:
             raise ParlerError("unreachable", "No daemon is running.", hint="Run `parler daemon start`.") from None
     else:
         assert link.welcome is not None
-        if not (start and is_older(link.welcome.version, parlerd.__version__)):
+        if not (start and _is_older(link.welcome)):
             return link
         _stop_older(link, link.welcome.pid)
     return _start(home, hello, spawn)
+
+
+def _is_older(daemon: Welcome) -> bool:
+    """Whether this daemon came before this program: by its version, or by the calls that it serves."""
+    return is_older(daemon.version, parlerd.__version__) or daemon.protocol < PROTOCOL
 
 
 def _stop_older(link: Link, pid: int) -> None:

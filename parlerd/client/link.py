@@ -19,12 +19,12 @@ from parlerd.wire.messages import Failure, Goodbye, Hello, Item, Reply, Welcome
 from parlerd.wire.peer import ClientPeer, Ended
 
 HELLO_SECONDS: Final = 5.0
-"""For the daemon to answer the hello."""
+"""For the daemon to answer the hello, where the caller names no other span."""
 _CHUNK: Final = 256 * 1024
 FORBIDDEN: Final = "This program may not connect to the daemon's socket; a sandbox around it forbids that."
 """`mcp_server.pipe` says the same; a test compares them."""
 
-Answer = Reply | Failure | Item
+Response = Reply | Failure | Item
 
 
 class Absent(Exception):
@@ -37,7 +37,7 @@ class Link:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._peer = ClientPeer()
-        self._inbox: dict[int, deque[Answer]] = {}
+        self._inbox: dict[int, deque[Response]] = {}
         self.welcome: Welcome | None = None
         self.lost: ParlerError | None = None
 
@@ -45,13 +45,13 @@ class Link:
         """For `select`."""
         return self._sock.fileno()
 
-    def greet(self, hello: Hello) -> Welcome:
+    def greet(self, hello: Hello, seconds: float) -> Welcome:
         """Say hello and wait for the answer. Raises `Absent`, or the `ParlerError` of a goodbye."""
-        self._send(self._peer.hello(hello), HELLO_SECONDS)
-        deadline = time.monotonic() + HELLO_SECONDS
+        self._send(self._peer.hello(hello), seconds)
+        deadline = time.monotonic() + seconds
         while self.welcome is None and self.lost is None:
             if not self._receive(deadline - time.monotonic()):
-                raise ParlerError("unreachable", f"The daemon did not answer within {HELLO_SECONDS:.0f} s.")
+                raise ParlerError("unreachable", f"The daemon did not answer within {seconds:g} s.")
         if self.welcome is not None:
             return self.welcome
         assert self.lost is not None
@@ -66,7 +66,7 @@ class Link:
         self._send(data, seconds)
         return id
 
-    def next(self, id: int, seconds: float | None) -> Answer | None:
+    def next(self, id: int, seconds: float | None) -> Response | None:
         """What came next for call `id`, waiting up to `seconds` (None: for ever); None when nothing did.
 
         Raises the `ParlerError` in `lost` when nothing can come any more.
@@ -141,8 +141,8 @@ class Link:
         return True
 
 
-def open_link(home: Home, hello: Hello) -> Link:
-    """Connect to the daemon of this home and say hello.
+def open_link(home: Home, hello: Hello, seconds: float = HELLO_SECONDS) -> Link:
+    """Connect to the daemon of this home and say hello; the daemon may take `seconds` to accept and to answer each.
 
     Raises `Absent`; `ParlerError` `not_permitted` when another user's process holds the socket, `unreachable` when it
     does not answer or connecting is forbidden here, or what the daemon's goodbye says.
@@ -153,7 +153,7 @@ def open_link(home: Home, hello: Hello) -> Link:
         raise forbidden() from None
     link = Link(sock)
     try:
-        sock.settimeout(HELLO_SECONDS)
+        sock.settimeout(seconds)
         try:
             sock.connect(_socket_path(home))
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
@@ -166,7 +166,7 @@ def open_link(home: Home, hello: Hello) -> Link:
             raise ParlerError("unreachable", f"Connecting failed: {error.strerror or error}.") from None
         if process.peer_of(sock).uid != os.geteuid():
             raise ParlerError("not_permitted")
-        link.greet(hello)
+        link.greet(hello, seconds)
     except BaseException:
         sock.close()
         raise

@@ -74,7 +74,7 @@ class Request(msgspec.Struct):
     """A knock as a room remembers it. `state` is pending, approved, denied, or closed with the room."""
 
     id: RequestId
-    key: KeyId
+    key_id: KeyId
     agent: AgentId
     principal: PrincipalId
     name: str
@@ -112,7 +112,7 @@ def is_denied(requests: Mapping[RequestId, Request], key: KeyId, by: By, owner: 
         return mine.state == "denied"
     if by.principal == owner:
         return False
-    return any(r.state == "denied" and r.key == key and r.principal == by.principal for r in requests.values())
+    return any(r.state == "denied" and r.key_id == key and r.principal == by.principal for r in requests.values())
 
 
 def usable_key(keys: Mapping[KeyId, KeyState], key: KeyId, agent: AgentId, now: Millis) -> KeyState:
@@ -130,7 +130,7 @@ def usable_key(keys: Mapping[KeyId, KeyState], key: KeyId, agent: AgentId, now: 
 
 def check_queue(requests: Mapping[RequestId, Request], key: KeyId) -> None:
     """Refuse a sixth pending request on one key. Source: security spec A3."""
-    waiting = sum(1 for request in requests.values() if request.key == key and request.state == "pending")
+    waiting = sum(1 for request in requests.values() if request.key_id == key and request.state == "pending")
     if waiting >= MAX_PENDING_PER_KEY:
         raise Refused("too_many_pending", limit=MAX_PENDING_PER_KEY)
 
@@ -180,13 +180,13 @@ class Approvals(Facet[ApprovalsState]):
         member = self._membership.members.get(by.actor)
         request = standing_request(requests, by.actor)
         # Whoever is in, waits or was declined hears so with the key it came with, also when that key has died since.
-        if member is not None and member.present and command.with_key in keys:
+        if member is not None and member.present and command.key_id in keys:
             return Decision(answer="member")
-        if request is not None and request.key == command.with_key and request.state != "approved":
+        if request is not None and request.key_id == command.key_id and request.state != "approved":
             if request.state == "closed":
                 raise Refused("room_closed")
             return Decision(answer=request.state)
-        key = usable_key(keys, command.with_key, by.actor, command.wall or now)
+        key = usable_key(keys, command.key_id, by.actor, command.wall or now)
         if is_denied(requests, key.id, by, self._lifecycle.owner_principal):
             return Decision(answer="denied")
         if request is not None and request.state == "pending":
@@ -236,7 +236,7 @@ class Approvals(Facet[ApprovalsState]):
             name=Label(request.name),
             host=request.host,
             request=request.id,
-            key=request.key,
+            key=request.key_id,
         )
         return Decision((approved, joined), authority=authority, answer=request.agent)
 
@@ -270,7 +270,7 @@ class Approvals(Facet[ApprovalsState]):
     def _requested(self, event: e.JoinRequested, header: e.Header) -> None:
         self.state.requests[event.request] = Request(
             id=event.request,
-            key=event.key,
+            key_id=event.key,
             agent=event.agent,
             principal=event.principal,
             name=event.name,

@@ -21,19 +21,19 @@ from parlerd.core.model import (
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
-    """`operation`, `key` and `input` are the request's. `prior` is an earlier use of the key: the engine looks it up
-    when the batch is decided, so that it sees what the batch before committed."""
+    """`operation`, `idempotency_key` and `input` are the request's. `prior` is an earlier use of the idempotency key:
+    the engine looks it up when the batch is decided, so that it sees what the batch before committed."""
 
     operation: str = ""
-    key: str | None = None
+    idempotency_key: str | None = None
     input: bytes | None = None
     prior: Prior | None = None
 
 
 class PostMessage(Command, frozen=True, kw_only=True):
     """`to` and `visibility` hold ids or handles; `taker` is who a hand-off is for: an id, a handle or a role. `id` is
-    given with the key that `drawn_key` makes of it, for an author who named none. `fresh` says that nobody has used the
-    key before."""
+    given with the idempotency key that `drawn_key` makes of it, for an author who named none. `fresh` says that nobody
+    has used that key before."""
 
     kind: str
     id: MessageId | None = None
@@ -71,7 +71,7 @@ class Knock(Command, frozen=True, kw_only=True):
     With 0 room time is all there is.
     """
 
-    with_key: KeyId
+    key_id: KeyId
     name: str
     host: str
     wall: Millis = Millis(0)

@@ -35,5 +35,5 @@ def replayed(command: Command) -> Decision | None:
     if command.prior is None:
         return None
     if command.prior.input != command.input:
-        raise Refused("idempotency_conflict", key=command.key or "")
+        raise Refused("idempotency_conflict", key=command.idempotency_key or "")
     return Decision(replay=command.prior.position)

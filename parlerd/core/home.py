@@ -43,7 +43,7 @@ class HomeState(facets.Folded):
         return self.naming.room_names
 
 
-class Home(facets.Aggregate[HomeState]):
+class HomeRoom(facets.Aggregate[HomeState]):
     """The home room's rules over its folded state."""
 
     fold_version: int = FOLD_VERSION
@@ -57,7 +57,7 @@ class Home(facets.Aggregate[HomeState]):
         super().__init__(state, self._identities, Naming(state.naming))
 
     @classmethod
-    def restore(cls, data: bytes) -> Home:
+    def restore(cls, data: bytes) -> HomeRoom:
         """The home that `snapshot` kept. Raises `msgspec.DecodeError` for anything else."""
         return cls(msgspec.msgpack.decode(data, type=HomeState))
 

@@ -23,7 +23,7 @@ RoomId = NewType("RoomId", str)
 MessageId = NewType("MessageId", str)
 RequestId = NewType("RequestId", str)
 KeyId = NewType("KeyId", str)
-"""The HMAC of a key's code, in hex. The code itself is never stored."""
+"""The HMAC of a session key, in hex. The session key itself is never stored."""
 Position = NewType("Position", int)
 """A place in a room's log, from 1. Never shown: it would count what a reader may not see."""
 Seq = NewType("Seq", int)

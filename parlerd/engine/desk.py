@@ -146,21 +146,21 @@ class Desk:
         request = next((request for request in state.pending() if request.agent == agent.id), None)
         if request is None:
             return None
-        begins = (self.code_of_key(room, state.state.keys[request.key]) or "")[:BEGINS]
-        return t.Knocking(room=room, code=self.keys.join_code(request.id), begins=begins)
+        begins = (self.session_key_of(room, state.state.keys[request.key_id]) or "")[:BEGINS]
+        return t.Knocking(room=room, join_code=self.keys.join_code(request.id), begins=begins)
 
     async def knocks(self, agent: AgentRecord) -> list[t.Knocking]:
         """Every request of an agent that waits for a person."""
         return [knock for room in self.doors(agent) if (knock := await self.knock_at(agent, room)) is not None]
 
-    def session_code(self, room: RoomId, *, gated: bool) -> str:
+    def session_key(self, room: RoomId, *, gated: bool) -> str:
         """The key of a room as it is typed."""
-        return self.keys.session_code(room, codes.GATED_LENGTH if gated else codes.OPEN_LENGTH)
+        return self.keys.session_key(room, codes.GATED_LENGTH if gated else codes.OPEN_LENGTH)
 
-    def code_of_key(self, room: RoomId, key: KeyState) -> str | None:
+    def session_key_of(self, room: RoomId, key: KeyState) -> str | None:
         """A key as it is typed; None for one that an earlier version drew at random, of which nothing is kept."""
-        code = self.session_code(room, gated=key.gated)
-        return code if self.keys.key_id(code) == key.id else None
+        session_key = self.session_key(room, gated=key.gated)
+        return session_key if self.keys.key_id(session_key) == key.id else None
 
     def shows_code(self, caller: Caller) -> bool:
         """Whether this door may show an agent the code that a person types for it: the agent's own window, or a command
@@ -175,11 +175,11 @@ class Desk:
         knocks = await self.knocks(self.rooms.home.aggregate.state.agents[caller.agent])
         if not knocks:
             return error  # it was decided this moment
-        typed = [knock.code or "" for knock in knocks]
+        typed = [knock.join_code or "" for knock in knocks]
         if len(knocks) > 1:
-            typed = [f"{knock.code} (key {knock.begins}...)" for knock in knocks]
+            typed = [f"{knock.join_code} (key {knock.begins}...)" for knock in knocks]
         said = f"Your request to come in waits for a person; your code is {', '.join(typed)}."
-        return Refused("join_pending", said, join_code=knocks[0].code, door=knocks[0].room)
+        return Refused("join_pending", said, join_code=knocks[0].join_code, door=knocks[0].room)
 
     async def _nowhere(self, agent: AgentRecord) -> Refused:
         """Why there is no active session: what became of the agent's knocks is part of the answer."""

@@ -19,6 +19,7 @@ from parlerd.core import topics
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import RoomId
 from parlerd.engine.actor import Context
+from parlerd.engine.authors import LocalAuthor
 from parlerd.engine.callers import NOTHING, Caller, PeerProcess, Said
 from parlerd.engine.deadlines import IdleAgents, RoomDeadlines
 from parlerd.engine.desk import Desk
@@ -174,7 +175,7 @@ class Engine:
         """A decision a person made in this host's form, proved by the joiner's code."""
         return await self._sessions.decide_by_form(caller, params, admit=admit)
 
-    async def find_request(self, params: t.DecideJoin, caller: Caller) -> tuple[t.Request, bool]:
+    async def find_request(self, params: t.DecideJoin, caller: Caller) -> tuple[t.RequestInfo, bool]:
         """The request a form would be about, and whether the room lets its owner decide without one."""
         return await self._sessions.find(caller, params)
 
@@ -249,7 +250,8 @@ async def open_engine(
                 wakes.publish({topic for fact in facts for topic in actor.aggregate.topics(fact)})
                 deadlines.changed(room, actor.aggregate)
 
-        rooms = Rooms(Context(driver=driver, clock=clock, random=random, keys=keys, publish=publish), nursery)
+        author = LocalAuthor(keys, random)
+        rooms = Rooms(Context(driver=driver, clock=clock, random=random, author=author, publish=publish), nursery)
         await rooms.start()
         scheduler = Scheduler(clock, stepped_back=lambda: deadlines.load())
         deadlines = RoomDeadlines(driver=driver, rooms=rooms, clock=clock, scheduler=scheduler, notifier=wakes)

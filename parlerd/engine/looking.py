@@ -79,7 +79,7 @@ class Looking:
             )
         waits = await desk.knocks(me)
         if not desk.shows_code(caller):
-            waits = [msgspec.structs.replace(each, code=None) for each in waits]
+            waits = [msgspec.structs.replace(each, join_code=None) for each in waits]
         return t.RoomList(rooms=rooms, you=me.name, waits=waits)
 
     def _last_at(self, room: RoomId, view: View) -> Millis:

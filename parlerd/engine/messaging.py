@@ -22,13 +22,15 @@ from parlerd.core.identities import AgentRecord
 from parlerd.core.model import MAX_TEXT, AgentId, MessageId, Position, RoomId, Seq, View, drawn_key, label
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
-from parlerd.engine.actor import Content, RoomActor, Settled, Submission
+from parlerd.engine.actor import RoomActor
 from parlerd.engine.armed import Armed
+from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.notices import Notices
 from parlerd.engine.observers import observers
 from parlerd.engine.reading import Reading, handle_of, names_in, parse_cursor
+from parlerd.engine.submissions import Settled, Submission
 from parlerd.operations import types as t
 from parlerd.store.port import Delivery, Page
 
@@ -52,7 +54,7 @@ def input_digest(params: t.Params) -> bytes:
     fields = {
         name: value
         for name in params.__struct_fields__
-        if name != "key" and (value := getattr(params, name)) is not None
+        if name != "idempotency_key" and (value := getattr(params, name)) is not None
     }
     try:
         return hashlib.sha256(msgspec.msgpack.encode(fields, order="sorted")).digest()
@@ -81,12 +83,11 @@ class Posting:
     messaging: Messaging
     me: AgentRecord
     actor: RoomActor[Room]
-    submission: Submission[Room]
+    submission: Submission
 
     def when_done(self, then: Callable[[], None]) -> None:
         """Let the room's line move, and call `then` (which must not raise) once `outcome` is known."""
         self.submission.when_done(then)
-        self.actor.kick()
 
     def outcome(self) -> t.Sent:
         """As `message.send` answers, once it is known. Raises `ParlerError`."""
@@ -94,9 +95,8 @@ class Posting:
 
     async def result(self) -> t.Sent:
         """The same, waiting for it."""
-        self.actor.kick()
         with suppress(ParlerError):
-            await self.actor.settle(self.submission)
+            await self.submission.result()
         return self.outcome()
 
 
@@ -176,7 +176,7 @@ class Messaging:
             parts.append(DataPart(params.data))
         command = c.PostMessage(
             operation="message.send",
-            key=params.key,
+            idempotency_key=params.idempotency_key,
             input=input_digest(params),
             kind=params.kind,
             to=params.to,
@@ -207,7 +207,7 @@ class Messaging:
         actor, room = await self._desk.room_of(me, params.room)
         command = c.PostMessage(
             operation="handoff.give",
-            key=params.key,
+            idempotency_key=params.idempotency_key,
             input=input_digest(params),
             kind="handoff",
             taker=target,
@@ -222,7 +222,7 @@ class Messaging:
             name=room.state.name,
             for_=named or None,
             replayed=sent.replayed,
-            key=sent.key,
+            idempotency_key=sent.idempotency_key,
             seq=sent.seq,
             others=sum(member.present and member.agent != me.id for member in room.state.members.values()),
         )
@@ -238,17 +238,17 @@ class Messaging:
     ) -> Posting:
         """Put a message of so many bytes in the room's line. The key travels with a failure too, so that a retry can be
         the same request: its author's, or else one that is drawn here."""
-        if command.key is None:
+        if command.idempotency_key is None:
             id = MessageId(self._desk.random.new("m"))
-            command = msgspec.structs.replace(command, id=id, key=drawn_key(id), fresh=True)
-        elif command.key in caller.fresh:
+            command = msgspec.structs.replace(command, id=id, idempotency_key=drawn_key(id), fresh=True)
+        elif command.idempotency_key in caller.fresh:
             command = msgspec.structs.replace(command, fresh=True)
         try:
             self._desk.quotas.take(me.id, bytes=size)
-            content = Content(parts=parts, seen=self._reading.seen(actor.room, me.id))
-            submission = actor.enqueue(command, self._desk.by(caller, me), content)
+            draft = Draft(parts=parts, seen=self._reading.seen(actor.room, me.id))
+            submission = actor.place(command, self._desk.by(caller, me), draft)
         except ParlerError as error:
-            error.details.setdefault("key", command.key)
+            error.details.setdefault("key", command.idempotency_key)
             raise
         return Posting(self, me, actor, submission)
 
@@ -259,7 +259,7 @@ class Messaging:
             settled = posting.submission.outcome()
             header = self._committed(actor, settled)
         except ParlerError as error:
-            error.details.setdefault("key", command.key)
+            error.details.setdefault("key", command.idempotency_key)
             raise
         event = header.event
         assert isinstance(event, e.MessagePosted)
@@ -272,7 +272,7 @@ class Messaging:
             seq=seq,
             at=header.at,
             replayed=settled.decision.replay is not None,
-            key=command.key or "",
+            idempotency_key=command.idempotency_key or "",
             name=actor.aggregate.state.name,
             readers=None
             if event.visibility is None
@@ -297,7 +297,7 @@ class Messaging:
         member = actor.aggregate.state.members.get(me.id)
         return actor if member is not None and member.present else None
 
-    def _committed(self, actor: RoomActor[Room], settled: Settled[Room]) -> e.Header:
+    def _committed(self, actor: RoomActor[Room], settled: Settled) -> e.Header:
         """The fact a request led to: the new one, or on a replay the one that was committed then."""
         if settled.facts:
             return settled.facts[0]

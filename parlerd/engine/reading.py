@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from parlerd.bounded import Bounded
 from parlerd.core import events as e
 from parlerd.core.envelope import DataPart, HandoffPart, TextPart, decode_envelope
 from parlerd.core.errors import Refused, StoreError
@@ -36,7 +37,7 @@ MAX_REMEMBERED: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class ContextPage:
     """What a reader comes up with who has more behind it than one page holds: perhaps the recap, then the newest.
 
     `spans` are the (after, upto] positions that are shown, `end` is where acknowledging it leaves the reader: past the
@@ -62,7 +63,7 @@ class Reading:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._seen: dict[tuple[RoomId, AgentId], tuple[Position, bytes]] = {}
+        self._seen: Bounded[tuple[RoomId, AgentId], tuple[Position, bytes]] = Bounded(MAX_REMEMBERED)
 
     # -- pages ---------------------------------------------------------------------------------------------
 
@@ -109,7 +110,7 @@ class Reading:
         limit: int,
         fits: Fitting | None,
         skip_own: bool = False,
-    ) -> Context:
+    ) -> ContextPage:
         """The recap, if it follows `after`, and the newest messages, as many as `limit` and the surface allow. `stood`
         is where the room was when nothing of it was on its way to the store."""
         state = room.state
@@ -124,7 +125,7 @@ class Reading:
             recap = (await self.page(room, view, opening, limit=1, max_bytes=1024, skip_own=False)).messages
         first = recap[0].seq + 1 if recap else self.seq_at(room, view, after) + 1
         if not newest:
-            return Context(
+            return ContextPage(
                 self.render(state, reader, recap),
                 [(after, max(tail.end, stood))],
                 max(tail.end, stood),
@@ -137,7 +138,7 @@ class Reading:
         if recap and not kept:
             at = recap[0].header.position
             page = Page(recap, at, recap[0].seq, self._desk.driver.store.chain_at(state.room, at), more=True)
-            return Context(head, [(Position(at - 1), at)], at, recap[0].seq, page)
+            return ContextPage(head, [(Position(at - 1), at)], at, recap[0].seq, page)
         newest, rest = newest[len(newest) - kept :], rest[len(rest) - kept :]
         # Every position up to here is shown, is in the gap that is stated, or holds no message for this reader.
         end = max(tail.end, stood)
@@ -146,7 +147,7 @@ class Reading:
         if gap > 0:
             spans = [(Position(m.header.position - 1), m.header.position) for m in recap]
             spans.append((Position(newest[0].header.position - 1), end))
-        return Context(
+        return ContextPage(
             [*head, *rest],
             spans,
             end,
@@ -227,20 +228,14 @@ class Reading:
             store = self._desk.driver.store
             upto = store.cursor(room, reader).delivered
             known = (upto, store.chain_at(room, upto) if upto else b"")
-            self._remember(room, reader, known)
+            self._seen[room, reader] = known
         return known[1]
 
     def note_seen(self, room: RoomId, reader: AgentId, page: Page) -> None:
         """A page was shown; later envelopes of this reader name its end."""
         known = self._seen.get((room, reader))
         if page.messages and (known is None or page.end >= known[0]):
-            self._remember(room, reader, (page.end, page.chain))
-
-    def _remember(self, room: RoomId, reader: AgentId, known: tuple[Position, bytes]) -> None:
-        self._seen.pop((room, reader), None)
-        self._seen[room, reader] = known
-        if len(self._seen) > MAX_REMEMBERED:
-            del self._seen[next(iter(self._seen))]
+            self._seen[room, reader] = (page.end, page.chain)
 
     # -- rendering -----------------------------------------------------------------------------------------
 

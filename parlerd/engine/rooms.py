@@ -10,14 +10,17 @@ import msgspec
 import trio
 
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.home import Home
+from parlerd.core.home import HomeRoom
 from parlerd.core.model import HOME_ROOM, RoomId
 from parlerd.core.room import Room
-from parlerd.engine.actor import FOLD_PAGE, Aggregate, Context, RoomActor
+from parlerd.engine.actor import Context, RoomActor
+from parlerd.engine.deciding import Aggregate
 from parlerd.store.port import Store
 
 log = logging.getLogger(__name__)
 
+FOLD_PAGE: Final = 5_000
+"""Facts that are read at once when a room is folded."""
 IDLE_SECONDS: Final = 600.0
 """A room nobody used for this long is closed; opening it again from its snapshot takes milliseconds."""
 REOPEN_SECONDS: Final = 1.0
@@ -65,7 +68,7 @@ class Rooms:
         self._actors: dict[RoomId, RoomActor[Room]] = {}
         self._opening: dict[RoomId, trio.Event] = {}
         self._closed = trio.Event()
-        self.home: RoomActor[Home]
+        self.home: RoomActor[HomeRoom]
 
     def __len__(self) -> int:
         return len(self._actors)
@@ -76,14 +79,12 @@ class Rooms:
         self._nursery.start_soon(self._run_home)
         self._nursery.start_soon(self._close_idle)
 
-    async def _open_home(self) -> RoomActor[Home]:
-        store = self._context.driver.store
+    async def _open_home(self) -> RoomActor[HomeRoom]:
+        def load(store: Store) -> tuple[HomeRoom, bool]:
+            return fold(store, HOME_ROOM, HomeRoom, HomeRoom.restore)
 
-        def load() -> tuple[Home, bool]:
-            return fold(store, HOME_ROOM, Home, Home.restore)
-
-        home, frozen = await self._context.driver.read(lambda _: load())
-        return RoomActor(HOME_ROOM, home, self._context, lambda: load()[0], frozen=frozen)
+        home, frozen = await self._context.driver.read(load)
+        return RoomActor(HOME_ROOM, home, self._context, load, frozen=frozen)
 
     async def _run_home(self) -> None:
         """Serve the home room; when its store could not be read, again as soon as it can be."""
@@ -140,8 +141,10 @@ class Rooms:
             self._opening.pop(room).set()
 
     def _start(self, room: RoomId, folded: Room, *, frozen: bool) -> RoomActor[Room]:
-        store = self._context.driver.store
-        actor = RoomActor(room, folded, self._context, lambda: fold(store, room, Room, Room.restore)[0], frozen=frozen)
+        def load(store: Store) -> tuple[Room, bool]:
+            return fold(store, room, Room, Room.restore)
+
+        actor = RoomActor(room, folded, self._context, load, frozen=frozen)
         self._actors[room] = actor
         self._nursery.start_soon(self._run, actor)
         return actor

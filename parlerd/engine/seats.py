@@ -19,11 +19,12 @@ from typing import Final
 
 import trio
 
+from parlerd.bounded import Bounded
 from parlerd.core import commands as c
 from parlerd.core.errors import Refused, StoreError
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, By, Label, Millis, PrincipalId, agent_name, label, person_name, slug
-from parlerd.engine.actor import Content
+from parlerd.engine.authors import Attested
 from parlerd.engine.callers import Caller
 from parlerd.engine.deadlines import ACTIVE_MS
 from parlerd.engine.driver import Driver
@@ -70,7 +71,7 @@ class Seats:
         self._promised: dict[str, int] = {}
         self._callers: set[Caller] = set()
         self._last_seen: dict[AgentId, Millis] = {}
-        self._dialled: dict[str, Millis] = {}
+        self._dialled: Bounded[str, Millis] = Bounded(MAX_HOSTS)
 
     def start(self) -> None:
         """Read the leases of the last run; each is kept for its window for a while."""
@@ -122,11 +123,7 @@ class Seats:
 
     def _note_host(self, caller: Caller) -> None:
         if caller.window and caller.host:
-            # Last again: the one that is forgotten when there are too many is the one seen longest ago.
-            self._dialled.pop(caller.host, None)
             self._dialled[caller.host] = self._clock.now()
-            if len(self._dialled) > MAX_HOSTS:
-                del self._dialled[next(iter(self._dialled))]
 
     def introduce(self, caller: Caller, host: str) -> None:
         """The window says that it is of another host than the one it was started for: hosts read each other's files."""
@@ -168,23 +165,24 @@ class Seats:
         """The agent that a host's hook runs beside, the windows that act as it, and whether it is sure that the hook is
         that host's own. Leases and creates nothing.
 
-        The window is one of the same host: started by a process that the hook descends from too, else in the same
-        conversation, else in the same workspace. Where no window has become an agent yet, it is the agent that the
-        next one in this place would be. None when that leaves more than one: the wrong one must not be told.
+        The window is one of the same host: below a process that the hook descends from too, which at the furthest is
+        the host itself. Where there is such a window, no other one counts, whatever conversation the hook names; of
+        several, the conversation picks, else the workspace. Where there is none, the window is the one in the same
+        conversation, else the one in the same workspace. Where no window has become an agent yet, it is the agent that
+        the next one in this place would be. None when that leaves more than one: the wrong one must not be told.
 
         It is sure of a hook below the process that started the window, and of one below a program of its host, for a
         host may run its servers elsewhere. Whoever else names a conversation or stands in a workspace may be anything.
         """
-        windows = [
-            caller
-            for caller in self._callers
-            if caller.window and caller.host == hook.host and not _is_elsewhere(hook, caller)
-        ]
-        likeness = {window: _likeness(hook, window) for window in windows}
-        best = max(likeness.values(), default=(False, False, False))
-        near = [window for window in windows if likeness[window] == best] if any(best) else []
+        windows = [caller for caller in self._callers if caller.window and caller.host == hook.host]
+        below_one = [window for window in windows if not hook.parents.isdisjoint(window.parents)]
+        likeness = {
+            window: _likeness(hook, window) for window in below_one or windows if not _is_elsewhere(hook, window)
+        }
+        best = max(likeness.values(), default=(False, False))
+        near = [window for window, like in likeness.items() if like == best] if below_one or any(best) else []
         # What cannot be seen (another pid namespace) is believed, as it always was.
-        sure = best[0] or not hook.peer.pid or (hook.below != "" and hook.below == hook.host)
+        sure = bool(below_one) or not hook.peer.pid or (hook.below != "" and hook.below == hook.host)
         agents = {agent for window in near if (agent := self._acts_as(window)) is not None}
         home = self._rooms.home.aggregate
         if len(agents) > 1:
@@ -198,8 +196,11 @@ class Seats:
         leases = [lease for lease in self._leases.values() if lease.window in open_windows]
         if place[0] == "as":
             return home.by_name(f"{place[1]}{_suffix(_free_slot(place, leases))}"), [], sure
-        if hook.conversation and (known := home.by_conversation(place[0], hook.conversation, 0)) is not None:
-            return known, [], sure
+        if hook.conversation:
+            # Not the agent of a window that has the conversation open: that window is not the hook's.
+            known, _ = self._had_conversation(hook, self._acted_by_others(hook))
+            if known is not None:
+                return known, [], sure
         slot = self._slot_without_conversation(hook, leases)
         # Without a workspace the place is shared by whatever runs there.
         return (home.by_seat(*place, slot) if hook.workspace else None), [], sure
@@ -437,7 +438,7 @@ class Seats:
         await self._rooms.home.submit(
             c.RenewDelegation(agent=record.id, principal=record.principal, expires_at=Millis(now + DELEGATION_TTL_MS)),
             self._home_by(record.id),
-            Content(raw=text, signature=signature),
+            Attested(text, signature),
         )
 
     def _home_by(self, agent: AgentId) -> By:
@@ -477,11 +478,10 @@ def _is_elsewhere(hook: Caller, window: Caller) -> bool:
     return window.is_exact and bool(hook.conversation) and window.conversation != hook.conversation
 
 
-def _likeness(hook: Caller, window: Caller) -> tuple[bool, bool, bool]:
+def _likeness(hook: Caller, window: Caller) -> tuple[bool, bool]:
     """What a hook and a window have in common, the surest first. A host gives its processes new conversations while
     they run, and two windows can stand in one workspace."""
     return (
-        not hook.parents.isdisjoint(window.parents),
         bool(hook.conversation) and hook.conversation == window.conversation,
         bool(hook.workspace) and hook.workspace == window.workspace,
     )

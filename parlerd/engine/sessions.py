@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 import trio
 
+from parlerd.bounded import Bounded
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import topics
@@ -30,7 +31,8 @@ from parlerd.core.model import (
 )
 from parlerd.core.room import Room
 from parlerd.core.scrub import scrub
-from parlerd.engine.actor import Content, RoomActor
+from parlerd.engine.actor import RoomActor
+from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.desk import BEGINS, WITHHELD, Desk
 from parlerd.engine.messaging import check_text, input_digest
@@ -56,7 +58,7 @@ class Sessions:
     def __init__(self, desk: Desk, reading: Reading) -> None:
         self._desk = desk
         self._reading = reading
-        self._wrong_codes: dict[tuple[str, str], tuple[int, float]] = {}
+        self._wrong_codes: Bounded[tuple[str, str], tuple[int, float]] = Bounded(MAX_COUNTED)
 
     # -- opening -------------------------------------------------------------------------------------------
 
@@ -72,12 +74,12 @@ class Sessions:
             # Lowering the gate is the person's to do, whichever agent opens the room. Source: security spec A1.
             self._require_person(caller)
         preapproved = tuple(self._agent_id(who) for who in params.preapprove)
-        key = params.key or desk.random.new("k")
+        idempotency_key = params.idempotency_key or desk.random.new("k")
         try:
-            return await self._open(caller, me, params, key, approval=approval, preapproved=preapproved)
+            return await self._open(caller, me, params, idempotency_key, approval=approval, preapproved=preapproved)
         except ParlerError as error:
-            # The key travels with the failure too, so that a retry can be the same request.
-            error.details.setdefault("key", key)
+            # The idempotency key travels with the failure too, so that a retry can be the same request.
+            error.details.setdefault("key", idempotency_key)
             raise
 
     async def _open(
@@ -85,7 +87,7 @@ class Sessions:
         caller: Caller,
         me: AgentRecord,
         params: t.OpenSession,
-        key: str,
+        idempotency_key: str,
         *,
         approval: bool,
         preapproved: tuple[AgentId, ...],
@@ -96,7 +98,7 @@ class Sessions:
         named = await desk.rooms.home.submit(
             c.NameRoom(
                 operation="session.open",
-                key=key,
+                idempotency_key=idempotency_key,
                 input=digest,
                 owner=me.id,
                 wanted=slug(params.topic, fallback="session"),
@@ -105,10 +107,10 @@ class Sessions:
         )
         naming = self._naming(named.facts[0] if named.facts else None, named.decision.replay)
         now = desk.clock.now()
-        code = desk.session_code(naming.room, gated=approval)
+        session_key = desk.session_key(naming.room, gated=approval)
         command = c.OpenRoom(
             operation="session.open",
-            key=key,
+            idempotency_key=idempotency_key,
             input=digest,
             room=naming.room,
             kind="session",
@@ -119,7 +121,7 @@ class Sessions:
             history=params.history,
             approval=approval,
             approver=params.approver,
-            mint=desk.keys.key_id(code),
+            mint=desk.keys.key_id(session_key),
             expires_at=Millis(now + (params.ttl_ms or desk.settings.key_ttl_ms)),
             max_uses=params.max_uses or desk.settings.key_max_uses,
             preapproved=preapproved,
@@ -128,10 +130,12 @@ class Sessions:
         # Away from the loop: a long recap takes a while to look through.
         recap, removed = await desk.driver.read(lambda _: scrub(params.context))
         actor = await desk.rooms.create(naming.room)
-        settled = await actor.submit(command, by, Content(parts=(TextPart(recap),)))
+        settled = await actor.submit(command, by, Draft(parts=(TextPart(recap),)))
         room = await actor.quiet()
         replayed = settled.decision.replay is not None or not settled.facts
-        return self._opened(actor, room, key=key, replayed=replayed, removed={} if replayed else removed)
+        return self._opened(
+            actor, room, idempotency_key=idempotency_key, replayed=replayed, removed={} if replayed else removed
+        )
 
     def _naming(self, header: e.Header | None, replay: Position | None) -> e.RoomNamed:
         """The name this request took: now, or when it was first made."""
@@ -147,12 +151,12 @@ class Sessions:
         actor: RoomActor[Room],
         room: Room,
         *,
-        key: str,
+        idempotency_key: str,
         replayed: bool,
         removed: dict[str, int],
     ) -> t.OpenedSession:
         opened = next(iter(room.state.keys.values()))
-        code, gated = self._desk.code_of_key(actor.room, opened), opened.gated
+        session_key, gated = self._desk.session_key_of(actor.room, opened), opened.gated
         warnings = []
         state = opened.state(self._desk.clock.now())
         if state != "live":
@@ -165,33 +169,33 @@ class Sessions:
         return t.OpenedSession(
             room=actor.room,
             name=room.state.name,
-            key=code,
-            line=None if code is None else f"Join the Parler session {code}.",
-            join_command=None if code is None else f"parler session join {code}",
-            mcp_command=self._mcp_command(code) if code and gated else None,
+            session_key=session_key,
+            line=None if session_key is None else f"Join the Parler session {session_key}.",
+            join_command=None if session_key is None else f"parler session join {session_key}",
+            mcp_command=self._mcp_command(session_key) if session_key and gated else None,
             expires=opened.expires_at,
             approval=gated,
             replayed=replayed,
-            idempotency_key=key,
+            idempotency_key=idempotency_key,
             warning=" ".join(warnings) or msgspec.UNSET,
             you=handle_of(room.state, room.state.owner),
         )
 
-    def _mcp_command(self, code: str) -> str | None:
+    def _mcp_command(self, session_key: str) -> str | None:
         """Where no agent host has Parler yet: an ungated key never comes here, for it is a secret, and a command to
         paste ends up in a host's config. In a connected host it would add a second Parler beside the first."""
         if self._desk.host_files.is_connected():
             return None
-        return f"claude mcp add parler -e PARLER_SESSION_KEY={code} -- parler mcp"
+        return f"claude mcp add parler -e PARLER_SESSION_KEY={session_key} -- parler mcp"
 
     # -- joining -------------------------------------------------------------------------------------------
 
     async def join(self, caller: Caller, params: t.JoinSession) -> t.JoinedSession:
         desk = self._desk
         known = desk.seats.existing(caller)
-        key, room_id = await self._find_key(caller, known, params.key)
+        key_id, room_id = await self._find_key(caller, known, params.session_key)
         if known is None:
-            await self._would_knock(caller, key, room_id)
+            await self._would_knock(caller, key_id, room_id)
         me = await desk.me(caller)
         deadline = trio.current_time() + params.wait_ms / 1000
         wanted = (topics.decision(room_id, me.id), topics.life(room_id))
@@ -201,7 +205,7 @@ class Sessions:
                 # Each time anew: a room nobody uses is closed, and this may wait for long.
                 actor = await desk.rooms.get(room_id)
                 knock = c.Knock(
-                    operation="session.join", with_key=key, name=me.name, host=caller.host, wall=desk.clock.now()
+                    operation="session.join", key_id=key_id, name=me.name, host=caller.host, wall=desk.clock.now()
                 )
                 try:
                     settled = await actor.submit(knock, desk.by(caller, me))
@@ -227,12 +231,12 @@ class Sessions:
                 if left <= 0:
                     if not desk.shows_code(caller):
                         return self._waiting(room_id, "pending", None, f"A person has to approve this. {WITHHELD}")
-                    hint = f"A person has to approve this. Tell them this code: {waits.code}"
-                    return self._waiting(room_id, "pending", waits.code, hint)
+                    hint = f"A person has to approve this. Tell them this code: {waits.join_code}"
+                    return self._waiting(room_id, "pending", waits.join_code, hint)
                 await desk.wait(caller, waiter, left)
 
-    def _waiting(self, room: RoomId, status: str, code: str | None, hint: str) -> t.JoinedSession:
-        return t.JoinedSession(room=room, status=status, messages=[], truncated=False, code=code, hint=hint)
+    def _waiting(self, room: RoomId, status: str, join_code: str | None, hint: str) -> t.JoinedSession:
+        return t.JoinedSession(room=room, status=status, messages=[], truncated=False, join_code=join_code, hint=hint)
 
     async def _land(
         self, caller: Caller, me: AgentRecord, actor: RoomActor[Room], params: t.JoinSession
@@ -298,35 +302,35 @@ class Sessions:
         security spec D12. Who came to this door with this key before is no guesser, and waits for none."""
         desk = self._desk
         try:
-            code, host = codes.split_home(text)
-            key = desk.keys.key_id(code) if host is None else None
+            session_key, host = codes.split_home(text)
+            key_id = desk.keys.key_id(session_key) if host is None else None
         except Refused as error:
             await desk.throttle.before(caller)
             raise self._unknown_key(caller) from error
-        if key is None:
+        if key_id is None:
             raise Refused("home_not_trusted", host=(host or "")[:64])
-        room = desk.driver.store.room_of_key(key)
-        if room is None or me is None or not await self._has_used(me, key, room):
+        room = desk.driver.store.room_of_key(key_id)
+        if room is None or me is None or not await self._has_used(me, key_id, room):
             await desk.throttle.before(caller)
         if room is None:
             raise self._unknown_key(caller)
-        return key, room
+        return key_id, room
 
-    async def _has_used(self, me: AgentRecord, key: KeyId, room: RoomId) -> bool:
+    async def _has_used(self, me: AgentRecord, key_id: KeyId, room: RoomId) -> bool:
         """Whether this agent is in the room, or knocked with this very key: another key of the room is still a
         guess."""
         if not any(membership.room == room for membership in self._desk.driver.store.memberships(me.id)):
             return False
         state = (await self._desk.rooms.get(room)).aggregate.state
         member, request = state.members.get(me.id), standing_request(state.requests, me.id)
-        return (member is not None and member.present) or (request is not None and request.key == key)
+        return (member is not None and member.present) or (request is not None and request.key_id == key_id)
 
-    async def _would_knock(self, caller: Caller, key: KeyId, room: RoomId) -> None:
+    async def _would_knock(self, caller: Caller, key_id: KeyId, room: RoomId) -> None:
         """Raise what a new agent's knock would be refused with: an agent, and its key, is made for none that is."""
         desk = self._desk
         now = desk.clock.now()
         by = By(AgentId(""), desk.keys.principal, caller.session, caller.host, caller.via)
-        knock = c.Knock(operation="session.join", with_key=key, name="new", host=caller.host, wall=now)
+        knock = c.Knock(operation="session.join", key_id=key_id, name="new", host=caller.host, wall=now)
         aggregate = (await desk.rooms.get(room)).aggregate
         try:
             aggregate.decide(knock, by=by, now=Millis(max(now, aggregate.last_at)), ids=desk.random)
@@ -361,16 +365,16 @@ class Sessions:
         rooms = await self._desk.owned_rooms(me, None, person=is_person(caller))
         return t.RequestList(room=None, requests=await self._requests_of(rooms))
 
-    async def _requests_of(self, rooms: list[RoomId]) -> list[t.Request]:
-        found: list[t.Request] = []
+    async def _requests_of(self, rooms: list[RoomId]) -> list[t.RequestInfo]:
+        found: list[t.RequestInfo] = []
         for name in rooms:
             room = await (await self._desk.rooms.get(name)).quiet()
             if not room.state.closed:
                 found += [self._request(room, request) for request in room.pending()]
         return sorted(found, key=lambda request: (request.requested, request.id))
 
-    def _request(self, room: Room, request: Request) -> t.Request:
-        return t.Request(
+    def _request(self, room: Room, request: Request) -> t.RequestInfo:
+        return t.RequestInfo(
             id=request.id,
             room=room.state.room,
             room_name=room.state.name,
@@ -380,7 +384,7 @@ class Sessions:
             requested=request.at,
             fingerprint=codes.fingerprint(request.agent),
             home="local",
-            key=request.key[:SHORT_ID],
+            key_ref=request.key_id[:SHORT_ID],
             topic=PeerText(room.state.topic),
         )
 
@@ -393,12 +397,12 @@ class Sessions:
     async def _decide_as_person(self, caller: Caller, params: t.DecideJoin, *, admit: bool) -> t.Decided:
         me = await self._desk.me(caller)
         # A refusal opens nothing, and a code is what an agent in the editor was never told.
-        peer = self._require_person(caller, in_editor=not admit or params.code is not None)
+        peer = self._require_person(caller, in_editor=not admit or params.join_code is not None)
         rooms = await self._desk.owned_rooms(me, params.room, person=is_person(caller))
         actor, request = await self._find(rooms, params.agent)
         proof: Proof = "cli"
-        if params.code is not None and admit:
-            self._check_code(request, params.code, door="terminal" if peer.terminal else "cli")
+        if params.join_code is not None and admit:
+            self._check_code(request, params.join_code, door="terminal" if peer.terminal else "cli")
             proof = "terminal" if params.terminal and peer.terminal else "cli"
         self._require_proof(proof, admit=admit)
         return await self._decide(caller, me, actor, request, admit=admit, proof=proof)
@@ -413,8 +417,8 @@ class Sessions:
         rooms = await self._desk.owned_rooms(me, params.room, person=False)
         actor, request = await self._find(rooms, params.agent)
         proof: Proof = "none"
-        if params.code is not None:
-            self._check_code(request, params.code, door="form")
+        if params.join_code is not None:
+            self._check_code(request, params.join_code, door="form")
             proof = "form"
         elif (await actor.quiet()).state.approver != "agent":
             raise Refused("form_undecided")
@@ -450,7 +454,7 @@ class Sessions:
             room_name=room.state.name,
         )
 
-    async def find(self, caller: Caller, params: t.DecideJoin) -> tuple[t.Request, bool]:
+    async def find(self, caller: Caller, params: t.DecideJoin) -> tuple[t.RequestInfo, bool]:
         """The one request a form would be about, and whether the room's policy lets its owner decide without a person.
 
         Raises as deciding would.
@@ -531,10 +535,7 @@ class Sessions:
         except Refused:
             matches = False
         if not matches:
-            self._wrong_codes.pop(counted, None)
             self._wrong_codes[counted] = (tries + 1, now)
-            if len(self._wrong_codes) > MAX_COUNTED:
-                del self._wrong_codes[next(iter(self._wrong_codes))]
             raise Refused("code_mismatch")
 
     # -- closing, listing, revoking ------------------------------------------------------------------------
@@ -592,43 +593,45 @@ class Sessions:
             )
         return t.SessionList(sessions=sessions)
 
-    async def revoke(self, caller: Caller, params: t.RevokeKey) -> t.RevokedKey:
+    async def revoke(self, caller: Caller, params: t.RevokeSessionKey) -> t.RevokedKey:
         desk = self._desk
         known = desk.seats.existing(caller)
         if known is None and not is_person(caller):
             # Nobody yet, so it owns nothing, and is made nobody for a guess.
-            await self._find_key(caller, None, params.key)
+            await self._find_key(caller, None, params.session_key)
         me = await desk.me(caller)
-        own = await self._own_key(caller, me, params.key)
+        own = await self._own_key(caller, me, params.session_key)
         if own is not None:
-            room_id, key = own
+            room_id, key_id = own
         else:
-            key, room_id = await self._find_key(caller, me, params.key)
+            key_id, room_id = await self._find_key(caller, me, params.session_key)
         actor = await desk.rooms.get(room_id)
         principal = me.principal if is_person(caller) else None
         try:
             await actor.submit(
-                c.RevokeKey(operation="session.revoke", revoke=key, principal=principal), desk.by(caller, me)
+                c.RevokeKey(operation="session.revoke", revoke=key_id, principal=principal), desk.by(caller, me)
             )
         except Refused as error:
             if error.code == "unknown_key":
                 raise self._unknown_key(caller) from error
             raise
         room = await actor.quiet()
-        begins = (self._desk.code_of_key(actor.room, room.state.keys[key]) or "")[:BEGINS]
-        return t.RevokedKey(room=actor.room, id=key[:SHORT_ID], status="revoked", name=room.state.name, begins=begins)
+        begins = (self._desk.session_key_of(actor.room, room.state.keys[key_id]) or "")[:BEGINS]
+        return t.RevokedKey(
+            room=actor.room, key_ref=key_id[:SHORT_ID], status="revoked", name=room.state.name, begins=begins
+        )
 
     async def _own_key(self, caller: Caller, me: AgentRecord, typed: str) -> tuple[RoomId, KeyId] | None:
-        """The key of one of the caller's own rooms that is meant by the whole code, the first characters of it, or its
-        short id; None when none is. Asked before any throttle: whoever guesses does not keep an owner from shutting a
-        door. Raises `Refused(ambiguous_name)`.
+        """The key of one of the caller's own rooms that is meant by the whole session key, the first characters of it,
+        or its short id; None when none is. Asked before any throttle: whoever guesses does not keep an owner from
+        shutting a door. Raises `Refused(ambiguous_name)`.
         """
         rooms = await self._desk.owned_rooms(me, None, person=is_person(caller))
         try:
-            code = codes.normalise(typed)
+            session_key = codes.normalise(typed)
         except Refused:
             return None
-        whole = self._desk.keys.key_id(code)
+        whole = self._desk.keys.key_id(session_key)
         room = self._desk.driver.store.room_of_key(whole)
         if room in rooms:
             return room, whole
@@ -636,7 +639,9 @@ class Sessions:
         for name in rooms:
             state = (await (await self._desk.rooms.get(name)).quiet()).state
             for key in state.keys.values():
-                begins = len(code) >= BEGINS and (self._desk.code_of_key(name, key) or "").startswith(code)
+                begins = len(session_key) >= BEGINS and (self._desk.session_key_of(name, key) or "").startswith(
+                    session_key
+                )
                 if begins or typed.strip().lower() == key.id[:SHORT_ID]:
                     found.append((name, key, state.name))
         # A door that is shut already is hardly the one that is meant.
@@ -647,11 +652,11 @@ class Sessions:
         return (found[0][0], found[0][1].id) if found else None
 
     def _key_info(self, room: RoomId, key: KeyState, now: Millis, *, whole: bool) -> t.SessionKey:
-        code = self._desk.code_of_key(room, key) or ""
+        session_key = self._desk.session_key_of(room, key) or ""
         return t.SessionKey(
-            id=key.id[:SHORT_ID],
-            key=code if whole else "",
-            begins=code[:BEGINS],
+            key_ref=key.id[:SHORT_ID],
+            session_key=session_key if whole else "",
+            begins=session_key[:BEGINS],
             approval=key.gated,
             expires=key.expires_at,
             uses=key.uses,

@@ -86,15 +86,16 @@ class KeyRing:
             raise Refused("no_such_agent", "This home has no key for that agent.", agent=id)
         return key.sign(domain, data)
 
-    def key_id(self, code: str) -> KeyId:
-        """The id under which a code is kept: an HMAC, so the database alone opens nothing.
+    def key_id(self, session_key: str) -> KeyId:
+        """The id under which a session key is kept: an HMAC, so the database alone opens nothing.
 
-        Raises `Refused(unknown_key)` for what cannot be a code.
+        Raises `Refused(unknown_key)` for what cannot be a session key.
         """
-        return KeyId(self._hmac(b"key", codes.normalise(code).encode()).hex())
+        return KeyId(self._hmac(b"key", codes.normalise(session_key).encode()).hex())
 
-    def session_code(self, room: RoomId, length: int) -> str:
-        """The code of a room's key: always the same for one room, and unknown to whoever has not this home's secret.
+    def session_key(self, room: RoomId, length: int) -> str:
+        """A room's session key as it is typed: always the same for one room, and unknown to whoever has not this
+        home's secret.
 
         So it need not be stored to be told again: a retried opening gives the key that a lost answer held.
         """

@@ -22,12 +22,13 @@ import trio
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import label, slug
 from parlerd.engine.callers import Caller, PeerProcess
+from parlerd.groups import unwrapped
 from parlerd.ipc import credentials
 from parlerd.ipc.host import EngineFace, Posting, StdioHost
 from parlerd.ipc.outbound import CAP, STALL_SECONDS, Outbound
 from parlerd.ipc.workspace import workspace_of
 from parlerd.operations import types as t
-from parlerd.operations.registry import OPERATIONS, Operation
+from parlerd.operations.registry import OPERATIONS
 from parlerd.process import Hosts
 from parlerd.wire import codec
 from parlerd.wire.messages import Call, Cancel, Credit, Hello, Note
@@ -66,7 +67,7 @@ class Limits:
 class _Running:
     """A call or stream under way. `reason` is the code of the answer if it is cancelled."""
 
-    operation: Operation
+    operation: t.Operation
     scope: trio.CancelScope
     credit: trio.Event
     reason: str = "cancelled"
@@ -187,7 +188,7 @@ class Connection:
     async def _caller(self, hello: Hello) -> Caller:
         """Who this is to the engine. What the hello says of itself is a claim; the process is the kernel's word."""
         asked = hello.hook or hello.role == "stdio"
-        line = await credentials.line_of(self.process, self._hosts) if asked else None
+        line = credentials.line_of(self.process, self._hosts) if asked else None
         claimed = frozenset(pid for pid in (hello.ppid, *hello.ancestors) if pid > 1)  # 0 and 1 are everybody's
         if line is None:
             parents = claimed
@@ -418,10 +419,9 @@ def _shape(op: str) -> codec.Shape[t.Params]:
 
 def _coded(error: Exception, where: str) -> ParlerError:
     """`error` as one with a code. What has none is logged by place and type: its text may hold what someone wrote."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    if isinstance(error, ParlerError):
-        return error
-    trace = "".join(traceback.format_tb(error.__traceback__))
-    log.error("%s failed with %s\n%s", where, type(error).__name__, trace)
+    reason = unwrapped(error)
+    if isinstance(reason, ParlerError):
+        return reason
+    trace = "".join(traceback.format_tb(reason.__traceback__))
+    log.error("%s failed with %s\n%s", where, type(reason).__name__, trace)
     return ParlerError("internal")

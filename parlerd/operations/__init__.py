@@ -1,5 +1,7 @@
-"""The registry of operations: each is declared once, and every surface is made from it.
+"""The operations: each is declared once, and every surface is made from the declaration.
 
-`types` holds the parameter and result shapes, `registry` the entries, `tools` how entries become MCP tools, and
-`render` the help and the reference page. Imports core types alone.
+    entry, shared, samples -> families (one module for each topic) -> registry -> tools
+                                                                    -> types, by which all others name a shape
+
+`traits` is beside them: what an agent host does with answers. Imports core types alone.
 """

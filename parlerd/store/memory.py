@@ -89,10 +89,9 @@ class MemoryStore:
 
     # -- writing -------------------------------------------------------------------------------------------
 
-    def transact(self, jobs: Sequence[Sequence[Write]], *, patient: bool = True) -> list[Outcome]:
+    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
         with self._lock:
-            pending = _Pending()
-            outcomes = [self._check(job, pending) for job in jobs]
+            outcomes, pending = self._stage(jobs)
             self._commit()
             for part in pending.staged:
                 self._append(part)
@@ -102,12 +101,14 @@ class MemoryStore:
                         self._keep(write)
             return outcomes
 
-    @property
-    def checkpoint_due(self) -> bool:
-        return False
+    def _rehearse(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+        """What `transact` would answer, without doing it."""
+        with self._lock:
+            return self._stage(jobs)[0]
 
-    def checkpoint(self) -> None:
-        pass
+    def _stage(self, jobs: Sequence[Sequence[Write]]) -> tuple[list[Outcome], _Pending]:
+        pending = _Pending()
+        return [self._check(job, pending) for job in jobs], pending
 
     def _commit(self) -> None:
         """Where a store with a disk may fail; nothing was changed yet."""

@@ -1,8 +1,7 @@
 """The store's face: what every implementation does, and what one contract suite checks.
 
-A store is synchronous and not thread-safe beyond this: one thread at a time calls `transact` or `checkpoint`, other
-threads may call the reads at the same time. The engine owns the threads. Above: `parlerd.engine`. Below:
-`parlerd.core` for the shapes.
+A store is synchronous and not thread-safe beyond this: one thread at a time writes, other threads may call the reads at
+the same time. The engine owns the threads. Above: `parlerd.engine`. Below: `parlerd.core` for the shapes.
 
 Two kinds of data. Facts are append-only and everything about a room can be folded from them. Beside them only reading
 positions, leases, snapshots and index rows are kept, written in the same transaction.
@@ -190,7 +189,13 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one job of a transaction: committed (`error` None), or rolled back alone."""
+    """What became of one job of a transaction.
+
+    It happened: `error` is None, and `heads` says where it left the logs of its rooms. It did not happen: `error` says
+    why, and the job was rolled back alone. Or that is not known, because the connection broke while the store was
+    committing: `error` is `store_unknown`, `heads` says where the job would leave its rooms, and `has_happened` tells
+    once the store can be read again.
+    """
 
     error: Exception | None = None
     heads: dict[RoomId, Head] = field(default_factory=dict)
@@ -203,23 +208,14 @@ class Store(Protocol):
     with that code until the store is opened again.
     """
 
-    def transact(self, jobs: Sequence[Sequence[Write]], *, patient: bool = True) -> list[Outcome]:
+    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
         """Commit all jobs durably in one transaction, a savepoint each, and say what became of each.
 
         A refused job (say, `stale_position`) fails alone. When the commit itself fails this raises, and no job
-        happened. A job sees what the jobs before it did. Where someone else is writing this waits, for some seconds;
-        unless it is `patient` it raises `store_locked` at once.
+        happened; when it is not known whether the commit happened, each job that was not refused answers
+        `store_unknown`. A job sees what the jobs before it did. Where someone else is writing this waits, for some
+        seconds.
         """
-        ...
-
-    @property
-    def checkpoint_due(self) -> bool:
-        """Whether `checkpoint` has work to do."""
-        ...
-
-    def checkpoint(self) -> None:
-        """Do the housekeeping that commits put off, so that nobody waits for it with a commit. Nothing depends on it
-        but how large files grow. Raises nothing."""
         ...
 
     def head(self, room: RoomId) -> Head: ...
@@ -335,6 +331,33 @@ class Store(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class FileStore(Store, Protocol):
+    """A store in a file of this machine: so near that a driver may let the event loop commit."""
+
+    def transact_at_once(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+        """`transact` for whoever cannot wait: raises `StoreError(store_locked)` at once where another thread or program
+        is writing, and then no job happened."""
+        ...
+
+    @property
+    def checkpoint_due(self) -> bool:
+        """Whether `checkpoint` has work to do."""
+        ...
+
+    def checkpoint(self) -> None:
+        """Do the housekeeping that commits put off, so that nobody waits for it with a commit. Nothing depends on it
+        but how large files grow. Called by the thread that writes. Raises nothing."""
+        ...
+
+
+def has_happened(store: Store, outcome: Outcome) -> bool:
+    """Whether a job that appends, and whose outcome was not known, happened after all.
+
+    Each fact's digest is over a random salt of its own, so no other writer's facts can lead to the same chain digest.
+    """
+    return all(store.chain_at(room, head.position) == head.chain for room, head in outcome.heads.items())
 
 
 def prior_by_id(store: Store, room: RoomId, actor: AgentId, operation: str, key: str) -> Prior | None:

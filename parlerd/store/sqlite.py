@@ -67,7 +67,7 @@ _MAX_INSERT: Final = 64
 
 
 class SqliteStore:
-    """`Store` over the file at `path`, with backups made before an upgrade in `backups`.
+    """`FileStore` over the file at `path`, with backups made before an upgrade in `backups`.
 
     One thread at a time may write (others wait for it); any thread may read. Raises `StoreError` when it is opened, as
     `Database` does.
@@ -104,7 +104,13 @@ class SqliteStore:
 
     # -- writing -------------------------------------------------------------------------------------------
 
-    def transact(self, jobs: Sequence[Sequence[Write]], *, patient: bool = True) -> list[Outcome]:
+    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+        return self._transact(jobs, patient=True)
+
+    def transact_at_once(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+        return self._transact(jobs, patient=False)
+
+    def _transact(self, jobs: Sequence[Sequence[Write]], *, patient: bool) -> list[Outcome]:
         if not self._writing.acquire(blocking=patient):
             raise StoreError("store_locked")
         try:

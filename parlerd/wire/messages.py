@@ -14,10 +14,15 @@ from msgspec import Meta
 
 from parlerd.core.errors import ErrorBody
 
-PROTOCOL: Final = 1
-"""The version in the hello. The daemon serves this and says so. An older client gets `unsupported_version`; a newer one
-may stop the daemon and nothing else, so `Hello`, `Welcome`, `Goodbye` and the call, reply and failure of `daemon.stop`
-keep their shape in every version to come."""
+PROTOCOL: Final = 2
+"""The version in the hello of a client that makes calls. The daemon serves this one and says so. An older client gets
+`unsupported_version`; a newer one may stop the daemon and nothing else, so `Hello`, `Welcome`, `Goodbye` and the call,
+reply and failure of `daemon.stop` keep their shape in every version to come."""
+HOST_PROTOCOL: Final = 1
+"""The version in the hello of what an agent host starts: the shim of a window, and a hook. A window outlives an upgrade
+of Parler, and its shim stays the one that it was opened with. Therefore these two have a version of their own, which
+does not rise when only the operations of clients change: a shim carries lines and calls no operation, and a hook calls
+`wake.check` alone."""
 
 CallId = Annotated[int, Meta(ge=0)]
 """Chosen by the caller, unique among the calls under way on its connection; at most 2^64 - 1."""
@@ -50,6 +55,11 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag="hello
     reconnect: bool = False
     unanswered: tuple[bytes, ...] = ()
     """Request lines whose reply was lost and that were not repeated with success; newest last, as many as fit."""
+
+
+def spoken_by(hello: Hello) -> int:
+    """The protocol version that the daemon serves to whoever says this hello."""
+    return HOST_PROTOCOL if hello.role == "stdio" or hello.hook else PROTOCOL
 
 
 class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag="welcome", omit_defaults=True):

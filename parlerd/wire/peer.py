@@ -30,6 +30,7 @@ from parlerd.wire.messages import (
     Note,
     Reply,
     Welcome,
+    spoken_by,
 )
 
 IN_FLIGHT: Final = 64
@@ -71,13 +72,14 @@ def _pack(message: msgspec.Struct) -> bytes:
 class DaemonPeer:
     """The daemon's end. `receive` never raises: a violation is the last event."""
 
-    __slots__ = ("_credit", "_only_upgrade", "_reader", "state")
+    __slots__ = ("_credit", "_only_upgrade", "_protocol", "_reader", "state")
 
     def __init__(self) -> None:
         self.state: State = "hello"
         self._reader = FrameReader(FIRST_FRAME_LIMIT)
         self._credit: dict[int, int] = {}
         self._only_upgrade = False
+        self._protocol = PROTOCOL
 
     @property
     def under_way(self) -> int:
@@ -110,9 +112,10 @@ class DaemonPeer:
         if self.state == "stdio":
             return codec.FROM_SHIM.decode(payload)
         hello = codec.HELLO.decode(payload)
-        if hello.protocol < PROTOCOL or (hello.protocol > PROTOCOL and hello.role == "stdio"):
-            raise ParlerError("unsupported_version", daemon=PROTOCOL, client=hello.protocol)
-        self._only_upgrade = hello.protocol > PROTOCOL
+        self._protocol = spoken_by(hello)
+        if hello.protocol < self._protocol or (hello.protocol > self._protocol and hello.role == "stdio"):
+            raise ParlerError("unsupported_version", daemon=self._protocol, client=hello.protocol)
+        self._only_upgrade = hello.protocol > self._protocol
         self.state = hello.role
         self._reader.limit = FRAME_LIMIT
         return hello
@@ -122,7 +125,7 @@ class DaemonPeer:
             # An answer could not say which of the two it means.
             raise ParlerError("bad_frame", "A call with this id is under way.", id=call.id)
         if self._only_upgrade and call.op != UPGRADE_OPERATION:
-            return Overflow(call.id, ParlerError("unsupported_version", daemon=PROTOCOL))
+            return Overflow(call.id, ParlerError("unsupported_version", daemon=self._protocol))
         if len(self._credit) >= IN_FLIGHT:
             return Overflow(call.id, ParlerError("busy", limit=IN_FLIGHT))
         self._credit[call.id] = CREDIT
@@ -130,7 +133,7 @@ class DaemonPeer:
 
     def welcome(self, version: str, pid: int) -> bytes:
         """Accept the hello."""
-        return _pack(Welcome(protocol=PROTOCOL, version=version, pid=pid))
+        return _pack(Welcome(protocol=self._protocol, version=version, pid=pid))
 
     def goodbye(self, error: ParlerError) -> bytes:
         """Say why the connection ends. Nothing may be sent after it."""

@@ -14,7 +14,7 @@ SAME_NAMES: Final = ("core", "wire")
 """Packages in which each module has a test file of its own."""
 FOLDERS: Final = {
     "parlerd", "parlerd/core", "parlerd/wire", "parlerd/store", "parlerd/identity", "parlerd/operations",
-    "parlerd/engine", "parlerd/ipc", "parlerd/client", "parlerd/cli", "parlerd/text",
+    "parlerd/operations/families", "parlerd/engine", "parlerd/ipc", "parlerd/client", "parlerd/cli", "parlerd/text",
     "mcp_server", "mcp_server/tools", "configs", "configs/hosts",
 }  # fmt: skip
 ELSEWHERE: Final = {
@@ -33,9 +33,13 @@ ELSEWHERE: Final = {
     "parlerd/store/port": "contract/test_store",
     "parlerd/store/staging": "store/test_invariants",
     "parlerd/store/statements": "store/test_indexing",
+    "parlerd/operations/entry": "arch/test_registry",
     "parlerd/operations/registry": "arch/test_registry",
+    "parlerd/operations/samples": "arch/test_registry",
+    "parlerd/operations/shared": "arch/test_registry",
     "parlerd/operations/traits": "configs/test_hosts",
     "parlerd/operations/types": "arch/test_registry",
+    "parlerd/engine/deciding": "engine/test_actor",
     "parlerd/engine/desk": "e2e/test_cli_main_event",
     "parlerd/engine/engine": "arch/test_registry",
     "parlerd/engine/looking": "e2e/test_cli_main_event",
@@ -46,6 +50,7 @@ ELSEWHERE: Final = {
     "parlerd/engine/seats": "e2e/test_mcp_two_agents",
     "parlerd/engine/sessions": "e2e/test_cli_main_event",
     "parlerd/engine/streams": "e2e/test_cli_main_event",
+    "parlerd/engine/submissions": "engine/test_actor",
     "parlerd/ipc/connection": "ipc/test_server",
     "parlerd/ipc/host": "ipc/test_server",
     "parlerd/client/connection": "client/test_client",
@@ -69,12 +74,22 @@ ELSEWHERE: Final = {
     "mcp_server/port": "mcp_server/test_session",
     "mcp_server/sdk": "mcp_server/test_session",
     "mcp_server/tools/failures": "mcp_server/test_results",
+    "configs/additions": "configs/test_hooks",
+    "configs/drift": "configs/test_connect",
+    "configs/outcome": "configs/test_connect",
+    "configs/remove": "configs/test_connect",
+    "configs/survey": "configs/test_connect",
     "configs/edit": "configs/test_document",
+    "configs/events": "configs/test_hooks",
     "configs/guard": "configs/test_patch",
     "configs/model": "configs/test_hosts",
     "configs/render": "configs/test_document",
     "configs/shapes": "configs/test_hosts",
     "configs/snippet": "configs/test_hosts",
+    **{
+        f"parlerd/operations/families/{path.stem}": "arch/test_registry"
+        for path in (ROOT / "parlerd/operations/families").glob("[a-z]*.py")
+    },
     **{f"configs/hosts/{path.stem}": "configs/test_hosts" for path in (ROOT / "configs/hosts").glob("[a-z]*.py")},
 }
 """Where a module is tested that has no test file of its name. A module that is in neither is not tested on purpose."""

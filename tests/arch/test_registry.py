@@ -6,7 +6,9 @@ tests/operations/test_tools.py.
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Final
 
 import msgspec
@@ -19,8 +21,10 @@ from parlerd.engine.driver import InlineDriver
 from parlerd.engine.engine import Engine, open_engine
 from parlerd.engine.ports import SystemRandomness, WallClock
 from parlerd.identity.keyring import KeyRing
-from parlerd.operations.registry import OPERATIONS, Operation
-from parlerd.operations.tools import APPROVE, TOOLS
+from parlerd.operations import entry, families, shared
+from parlerd.operations import types as t
+from parlerd.operations.registry import FAMILIES, OPERATIONS, operations_of
+from parlerd.operations.tools import TOOLS
 from parlerd.settings import Settings
 from parlerd.store.memory import MemoryStore
 
@@ -59,33 +63,68 @@ def test_the_engine_runs_every_operation_and_no_other(keys: KeyRing) -> None:
 
 
 @EVERY_OPERATION
-def test_every_error_and_fact_of_an_operation_is_known(operation: Operation) -> None:
+def test_every_error_and_fact_of_an_operation_is_known(operation: t.Operation) -> None:
     assert set(operation.errors) <= set(ERRORS)
     assert set(operation.facts) <= set(events.CURRENT_V)
 
 
+def test_two_operations_of_one_name_are_refused() -> None:
+    send = OPERATIONS["message.send"]
+    with pytest.raises(ValueError, match=r"message\.send"):
+        operations_of((t.Family(operations=(send,)), t.Family(operations=(send,))))
+
+
+def test_a_name_of_a_shape_means_one_shape() -> None:
+    modules = [
+        entry,
+        shared,
+        *(import_module(f"{families.__name__}.{info.name}") for info in iter_modules(families.__path__)),
+    ]
+    named = [
+        name
+        for module in modules
+        for name, value in vars(module).items()
+        if isinstance(value, type) and value.__module__ == module.__name__
+    ]
+    assert sorted(named) == sorted(set(named))
+    assert set(named) <= set(vars(t))
+
+
+def test_every_family_is_composed() -> None:
+    declared = [import_module(f"{families.__name__}.{info.name}").FAMILY for info in iter_modules(families.__path__)]
+    assert sorted(map(id, FAMILIES)) == sorted(map(id, declared))
+
+
 @EVERY_OPERATION
-def test_the_example_of_an_operation_is_valid_parameters(operation: Operation) -> None:
+def test_the_answers_of_an_operation_are_valid_results_and_one_with_a_tool_has_some(operation: t.Operation) -> None:
+    for answer in operation.answers:
+        msgspec.convert(answer, operation.result)
+    if operation.tool is not None:
+        assert operation.answers
+
+
+@EVERY_OPERATION
+def test_the_example_of_an_operation_is_valid_parameters(operation: t.Operation) -> None:
     msgspec.convert(operation.example, operation.params)
 
 
 @EVERY_OPERATION
-def test_an_operation_that_needs_a_key_takes_one_and_can_refuse_it(operation: Operation) -> None:
-    takes = any(field.encode_name == "key" for field in msgspec.structs.fields(operation.params))
-    if operation.needs_key:
+def test_an_operation_that_needs_an_idempotency_key_takes_one_and_can_refuse_it(operation: t.Operation) -> None:
+    takes = any(field.encode_name == "idempotency_key" for field in msgspec.structs.fields(operation.params))
+    if operation.needs_idempotency_key:
         assert takes
         assert {"idempotency_conflict", "idempotency_expired"} <= set(operation.errors)
 
 
 @EVERY_OPERATION
-def test_an_operation_that_leaves_facts_is_no_read_and_can_fail_in_the_store(operation: Operation) -> None:
+def test_an_operation_that_leaves_facts_is_no_read_and_can_fail_in_the_store(operation: t.Operation) -> None:
     if operation.facts:
         assert operation.effect != "read"
         assert "store_failed" in operation.errors
 
 
 @EVERY_OPERATION
-def test_an_operation_that_waits_lets_its_caller_say_how_long(operation: Operation) -> None:
+def test_an_operation_that_waits_lets_its_caller_say_how_long(operation: t.Operation) -> None:
     names = {field.encode_name for field in msgspec.structs.fields(operation.params)}
     assert ("wait_ms" in names) is operation.waits
 
@@ -97,7 +136,7 @@ def test_what_belongs_to_the_person_has_a_command_and_no_tool() -> None:
         assert OPERATIONS[name].command
         assert OPERATIONS[name].tool is None
     offered = {
-        operation.name for tool in TOOLS.values() if tool.name != APPROVE for operation in tool.operations.values()
+        operation.name for tool in TOOLS.values() if tool.name != t.APPROVE for operation in tool.operations.values()
     }
     assert not offered & of_the_person
 
@@ -110,6 +149,7 @@ def test_every_fact_is_left_by_an_operation_or_by_a_window_that_becomes_an_agent
 def test_every_code_is_one_that_something_can_give() -> None:
     """A code that nothing gives is a promise on the error page that nothing keeps."""
     sources = [path for package in ("parlerd", "mcp_server", "configs") for path in (ROOT / package).rglob("*.py")]
-    declared = {ROOT / "parlerd" / "core" / "errors.py", ROOT / "parlerd" / "operations" / "registry.py"}
+    operations = ROOT / "parlerd" / "operations"
+    declared = {ROOT / "parlerd" / "core" / "errors.py", *operations.rglob("*.py")} - {operations / "tools.py"}
     given = "\n".join(path.read_text(encoding="utf-8") for path in sources if path not in declared)
     assert [code for code in ERRORS if f'"{code}"' not in given] == []

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from parlerd.cli.approvals import Outcome, decide, keys_of, row_of
+from parlerd.cli.approvals import Verdict, decide, keys_of, row_of
 from parlerd.cli.approvals_model import QUIET_MS, Approve, Deny, Screen, pressed, shown
 from parlerd.cli.approvals_view import keys_that_act, view
 from parlerd.cli.context import Context
@@ -87,7 +87,7 @@ def test_approving_acts_on_the_agent_of_the_shown_request_with_its_code(tmp_path
     done = decide(context(tmp_path, daemon), Approve(row_of(request()), "K7QM"))
     assert done.good
     assert done.note == "Approved ABCD-EFGH-IJKL: codex@repo is now in 'auth-redesign'."
-    assert daemon.params_of("session.approve") == [t.DecideJoin(agent=BOB, room=ROOM, code="K7QM", terminal=True)]
+    assert daemon.params_of("session.approve") == [t.DecideJoin(agent=BOB, room=ROOM, join_code="K7QM", terminal=True)]
 
 
 def test_a_refused_decision_becomes_a_note_and_not_a_crash(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_refused_decision_becomes_a_note_and_not_a_crash(tmp_path: Path) -> No
 def test_denying_a_queue_denies_each(tmp_path: Path) -> None:
     daemon = FakeDaemon().answers("session.deny", t.Decided(room=ROOM, agent=BOB, status="denied", proof="cli"))
     rows = (row_of(request("a", agent="U1")), row_of(request("b", agent="U2")))
-    assert decide(context(tmp_path, daemon), Deny(rows)) == Outcome("Denied 2.", True)
+    assert decide(context(tmp_path, daemon), Deny(rows)) == Verdict("Denied 2.", True)
     assert [params.agent for params in daemon.params_of("session.deny") if isinstance(params, t.DecideJoin)] == [
         "U1",
         "U2",
@@ -153,6 +153,34 @@ def test_the_screen_draws_nothing_that_a_name_brings_along() -> None:
         assert "\x1b[2K" not in text
         assert "\u202e" not in text
         assert "\x1b[5m" not in text
+
+
+@pytest.mark.parametrize(("width", "height"), [(60, 15), (60, 12), (80, 10), (80, 18)])
+@pytest.mark.parametrize(("keys", "act"), [("", "q quit"), ("a", "Esc goes back"), ("d", "y denies")])
+def test_a_pane_of_a_few_lines_shows_who_knocks_and_the_keys_that_decide(
+    width: int, height: int, keys: str, act: str
+) -> None:
+    screen = shown(Screen(), tuple(row_of(request(f"agent-{n}", agent=f"UB{n}")) for n in range(9)), 0)
+    for key in keys:
+        screen, _ = pressed(screen, key, QUIET_MS)
+    lines = plain(drawn(screen, width=width, height=height))
+    assert len(lines) <= height
+    assert any(act in line for line in lines)
+    assert any("says it is" in line and "agent-0" in line for line in lines)
+
+
+def test_no_colour_of_the_screen_is_both_light_and_bold() -> None:
+    screen = shown(Screen(), (row_of(request()), row_of(request("carol", agent="UB"))), 0)
+    coloured = set()
+    for keys in ("a7", "/c", "d"):
+        opened = screen
+        for key in keys:
+            opened, _ = pressed(opened, key, QUIET_MS)
+        for codes in re.findall(r"\x1b\[([0-9;]+)m", drawn(opened)):
+            each = set(codes.split(";"))
+            coloured |= each & {"31", "32"}
+            assert not ("1" in each and each & {"32", "33", "36"})
+    assert coloured == {"31", "32"}
 
 
 def test_a_lost_connection_shows() -> None:
@@ -256,7 +284,7 @@ PROGRAM = """
     for _ in range(100):
         daemon.streams("approvals.watch", t.RequestList(room=None, requests=[request("knocker")]))
     def approve(params):
-        print("APPROVED", params.agent, params.code, params.terminal, file=open(sys.argv[1], "w"))
+        print("APPROVED", params.agent, params.join_code, params.terminal, file=open(sys.argv[1], "w"))
         return t.Decided(room=ROOM, agent=BOB, status="approved", proof="terminal")
     daemon.answers("session.approve", approve)
     out = Output(sys.stdout, sys.stderr)

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from configs import consent
-from configs.connect import Outcome, Place
+from configs.detect import Place
 from configs.hosts import HOSTS, find_host
 from configs.keep import kept
 from configs.model import Host
+from configs.outcome import Outcome
 from parlerd.controller import Controller, load
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
@@ -47,9 +48,9 @@ class Library:
         self.hooks: list[Outcome] = []
         self.allowed: list[Outcome] = []
         self.asked: list[tuple[str, list[str], dict[str, Any]]] = []
-        monkeypatch.setattr("configs.connect.survey", self._named("survey", lambda: list(self.outcomes)))
+        monkeypatch.setattr("configs.survey.survey", self._named("survey", lambda: list(self.outcomes)))
         monkeypatch.setattr("configs.connect.connect", self._named("connect", lambda: iter(self.outcomes)))
-        monkeypatch.setattr("configs.connect.remove", self._named("remove", lambda: iter(self.outcomes)))
+        monkeypatch.setattr("configs.remove.remove", self._named("remove", lambda: iter(self.outcomes)))
         monkeypatch.setattr("configs.hooks.wake", self._named("wake", lambda: iter(self.hooks)))
         monkeypatch.setattr("configs.hooks.unwake", self._named("unwake", lambda: iter(self.hooks)))
         monkeypatch.setattr(consent, "allow", self._named("allow", lambda: iter(self.allowed)))
@@ -140,13 +141,14 @@ def test_without_names_every_host_is_asked_for_and_none_is_insisted_on(shell: Sh
 
 
 @pytest.mark.parametrize("words", [("connect",), ("connect", "--list"), ("connect", "--remove")])
-def test_an_unknown_host_is_a_usage_error_with_the_list_and_the_nearest_name(
+def test_an_unknown_host_is_a_usage_error_with_the_nearest_name_or_else_the_list(
     shell: Shell, library: Library, words: tuple[str, ...]
 ) -> None:
     ran = shell.run(*words, "curser")
     assert ran.code == 2
-    assert "did you mean cursor?" in ran.stderr
-    assert all(host.id in ran.stderr for host in HOSTS)
+    assert "no agent host is called 'curser'; did you mean cursor?\n" in ran.stderr
+    assert "opencode" not in ran.stderr
+    assert all(host.id in shell.run(*words, "zzzz").stderr for host in HOSTS)
     assert library.asked == []
 
 
@@ -199,7 +201,7 @@ def test_a_person_is_told_what_was_done_what_to_restart_and_one_line_to_type(
         "kept in /b\n",
         "The file is a symlink.",
         "disabled there",
-        "Not here: Cursor",
+        "These are not here: Cursor",
     ):
         assert told in ran.stdout
     assert f"Claude Code: {find_host('claude-code').after}" in ran.stdout
@@ -264,7 +266,7 @@ def test_the_list_says_what_is_connected_and_touches_no_daemon(shell: Shell, lib
     assert ran.code == 0
     assert "connected" in ran.stdout
     assert "not connected" in ran.stdout
-    assert "Not here: Cursor" in ran.stdout
+    assert "These are not here: Cursor" in ran.stdout
     assert ran.stdout.splitlines()[-1] == "parler connect"
     assert [host["status"] for host in shell.run("connect", "--list", "--json").document["hosts"]] == [
         "connected",

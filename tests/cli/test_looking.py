@@ -190,7 +190,9 @@ def test_watch_says_at_once_which_room_it_follows(shell: Shell) -> None:
     shell.daemon.streams("room.watch", KeyboardInterrupt())
     ran = shell.run("watch", "--room", "auth")
     assert ran.code == 130
-    assert ran.stderr.startswith("Following 'auth'. In it: alice, bob\\x1b[2K, c0, c1, c2, c3, c4, c5 and 2 more.")
+    assert ran.stderr.startswith(
+        "This command follows 'auth', with alice, bob\\x1b[2K, c0, c1, c2, c3, c4, c5 and 2 more in it. "
+    )
     assert shell.daemon.params_of("rooms.roster") == [t.Roster(room="auth")]
 
 

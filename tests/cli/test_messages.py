@@ -70,7 +70,7 @@ def test_send_passes_every_flag(shell: Shell) -> None:
             reply_to="m_1",
             visible_to=("bob",),
             data={"a": [1]},
-            key="k9",
+            idempotency_key="k9",
         )
     ]
 
@@ -109,7 +109,7 @@ def test_send_is_tried_once_more_with_the_same_key_on_a_new_connection(shell: Sh
     first, second = shell.daemon.asked
     assert isinstance(first.params, t.Send)
     assert first.params == second.params
-    assert first.params.key
+    assert first.params.idempotency_key
     assert second.connection == first.connection + 1
 
 
@@ -129,7 +129,7 @@ def test_two_sends_do_not_share_a_key(shell: Shell) -> None:
     first, second = shell.daemon.params_of("message.send")
     assert isinstance(first, t.Send)
     assert isinstance(second, t.Send)
-    assert first.key != second.key
+    assert first.idempotency_key != second.idempotency_key
 
 
 # -- recv --------------------------------------------------------------------------------------------------
@@ -382,7 +382,8 @@ def test_a_message_that_is_not_valid_says_so(shell: Shell, verified: str) -> Non
 
 def test_handoff_gives_the_turn(shell: Shell) -> None:
     shell.daemon.answers(
-        "handoff.give", t.GivenHandoff(id="m_1", room=ROOM, name="auth", for_="webdev", key="k", seq=8, others=1)
+        "handoff.give",
+        t.GivenHandoff(id="m_1", room=ROOM, name="auth", for_="webdev", idempotency_key="k", seq=8, others=1),
     )
     ran = shell.run("handoff", "--for", "webdev", "--summary", "done", "--next", "go", "--json")
     assert ran.code == 0
@@ -402,7 +403,7 @@ def test_handoff_gives_the_turn(shell: Shell) -> None:
     params = shell.daemon.params_of("handoff.give")[0]
     assert isinstance(params, t.GiveHandoff)
     assert (params.next, params.summary, params.for_) == ("go", "done", "webdev")
-    assert params.key
+    assert params.idempotency_key
 
 
 def test_handoff_where_nobody_else_is_says_so_and_what_to_do(shell: Shell) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parlerd.cli.output import Output, _Spinner, to_json, wants_colour
+from parlerd.cli.output import _SGR, RICH, Output, Style, _Spinner, to_json, wants_colour
 from parlerd.core.errors import ParlerError
 from tests.support.cli import Terminal
 
@@ -59,7 +59,16 @@ def test_without_colour_there_is_not_one_escape(terminal: bool) -> None:
 
 
 def test_with_colour_what_matters_stands_out() -> None:
-    assert "\x1b[1;36mname\x1b[0m" in written_by(colour=True, terminal=True)
+    assert "\x1b[36mname\x1b[0m" in written_by(colour=True, terminal=True)
+
+
+@pytest.mark.parametrize("style", _SGR)
+def test_no_colour_vanishes_on_a_white_ground_or_a_black_one(style: Style) -> None:
+    codes = set(_SGR[style].split(";"))
+    # White, black, and what is bright; a light colour that is bold is drawn bright by many terminals.
+    assert not codes & {"30", "37", *map(str, range(90, 98))}
+    assert not ("1" in codes and codes & {"32", "33", "36"})
+    assert ("1" in codes) == ("bold" in RICH[style])
 
 
 def test_lines_are_wrapped_for_a_terminal_and_whole_for_a_pipe() -> None:

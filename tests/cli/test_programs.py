@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,13 +14,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from configs.hosts import HOSTS
 from parlerd.cli.commands import COMMANDS
+from parlerd.cli.main import main
+from parlerd.cli.output import Output
 from parlerd.cli.program import PACKAGED_SHIM
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import PeerText
 from parlerd.operations import types as t
 from tests.support.answers import ROOM, request
 from tests.support.cli import Shell
+from tests.support.wire_client import short_home
 
 
 @pytest.fixture
@@ -80,7 +86,7 @@ def known(shell: Shell) -> Shell:
         for name in ("sam", "bob", "$(touch x)", "-rf")
     ]
     keys = [
-        t.SessionKey(id=key, key=key, approval=gated, expires=0, uses=0, max_uses=1, state=state)
+        t.SessionKey(key_ref=key, session_key=key, approval=gated, expires=0, uses=0, max_uses=1, state=state)
         for key, gated, state in (
             ("A3KE7DJR", True, "live"),
             ("SECRETSECRETSECR", False, "live"),
@@ -125,6 +131,28 @@ def test_where_no_daemon_runs_or_refuses_there_are_no_words(known: Shell) -> Non
     assert (ran.code, ran.stdout, ran.stderr) == (0, "", "")
 
 
+def test_a_daemon_that_hangs_holds_no_tab_for_longer_than_half_a_second(known: Shell) -> None:
+    for kind in ("rooms", "agents", "mine", "keys", "knocks"):
+        known.run("completion", "--words", kind)
+    assert len(known.daemon.patience) == 5
+    # The hello and the answer share the half second.
+    for patience, asked in zip(known.daemon.patience, known.daemon.asked, strict=True):
+        assert patience is not None
+        assert asked.timeout is not None
+        assert 0 <= asked.timeout <= patience <= 0.5
+
+
+def test_a_daemon_that_accepts_and_says_nothing_gives_no_words_and_no_error(tmp_path: Path) -> None:
+    with short_home() as home, socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(os.fspath(home.socket))
+        silent.listen()
+        said, errors = io.StringIO(), io.StringIO()
+        out = Output(said, errors)
+        words = ["--home", os.fspath(home.root), "completion", "--words", "rooms"]
+        assert main(words, out=out, env={"HOME": os.fspath(tmp_path)}) == 0
+    assert (said.getvalue(), errors.getvalue()) == ("", "")
+
+
 def test_bash_completes_rooms_keys_and_who_knocks(shell: Shell, tmp_path: Path) -> None:
     pytest.importorskip("shtab")
     if shutil.which("bash") is None:
@@ -151,6 +179,70 @@ def test_bash_completes_rooms_keys_and_who_knocks(shell: Shell, tmp_path: Path) 
     assert completed("parler", "session", "approve", "o") == {"one-of-knocks"}
     assert completed("parler", "session", "join", "o") == {"one-of-keys"}
     assert completed("parler", "rooms", "--as", "o") == {"one-of-mine"}
+
+
+def test_bash_completes_agent_hosts_files_and_what_help_explains(shell: Shell, tmp_path: Path) -> None:
+    pytest.importorskip("shtab")
+    if shutil.which("bash") is None:
+        pytest.skip("there is no bash here")
+    script = shell.run("completion", "bash").stdout
+    tmp_path.joinpath("token").write_text("")
+
+    def completed(*words: str) -> set[str]:
+        ask = f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _shtab_parler\n"
+        return set(_bash(f'{script}\n{ask}printf "%s\\n" "${{COMPREPLY[@]}}"\n', tmp_path).split())
+
+    assert completed("parler", "connect", "claude") == {"claude-code", "claude-desktop"}
+    assert completed("parler", "connect", "codex", "claude") == {"claude-code", "claude-desktop"}
+    assert completed("parler", "connect", "--except", "cod") == {"codex"}
+    assert completed("parler", "doctor", "--probe", "cod") == {"codex"}
+    assert completed("parler", "connect", "--wake-token-file", "tok") == {"token"}
+    assert completed("parler", "help", "se") == {"send", "session"}
+
+
+def _bash(script: str, folder: Path) -> str:
+    return subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, cwd=folder).stdout
+
+
+def test_fish_completes_commands_options_rooms_and_agent_hosts(shell: Shell, tmp_path: Path) -> None:
+    pytest.importorskip("shtab")
+    if shutil.which("fish") is None:
+        pytest.skip("there is no fish here")
+    tmp_path.joinpath("parler.fish").write_text(shell.run("completion", "fish").stdout)
+    program = tmp_path / "parler"
+    program.write_text('#!/bin/sh\ntest "$1 $2" = "completion --words" && echo "one-of-$3"\n')
+    program.chmod(0o700)
+    environment = {"HOME": os.fspath(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}", "TERM": "dumb"}
+
+    def completed(line: str) -> set[str]:
+        ask = f"source {tmp_path}/parler.fish; complete -C '{line}'"
+        ran = subprocess.run(
+            ["fish", "--no-config", "-c", ask], capture_output=True, text=True, check=True, env=environment
+        )
+        assert ran.stderr == ""
+        return {each.partition("\t")[0] for each in ran.stdout.splitlines()}
+
+    assert completed("parler se") == {"send", "session"}
+    assert completed("parler --as bob session op") == {"open"}
+    assert completed("parler session open --no-") == {"--no-approval"}
+    assert completed("parler send --room ") == {"one-of-rooms"}
+    assert completed("parler connect codex claude") == {"claude-code", "claude-desktop"}
+
+
+def test_the_script_for_zsh_takes_a_value_behind_an_equals_sign_and_every_host(shell: Shell, tmp_path: Path) -> None:
+    pytest.importorskip("shtab")
+    script = shell.run("completion", "zsh").stdout
+    # `--room=[...]` is how zsh is told that `--room=NAME` and `--room NAME` are the same.
+    assert '"--room=[' in script
+    assert '"--room[' not in script
+    assert '"*--to=[' in script
+    assert '"--json[' in script
+    # An argument that may be repeated is completed each time.
+    (hosts,) = [line for line in script.splitlines() if line.startswith('  "*:of')]
+    assert hosts.endswith(f':({" ".join(host.id for host in HOSTS)})"')
+    if shutil.which("zsh") is not None:
+        tmp_path.joinpath("_parler").write_text(script)
+        subprocess.run(["zsh", "-n", tmp_path / "_parler"], check=True)
 
 
 def test_completion_of_another_shell_is_a_usage_error(shell: Shell) -> None:

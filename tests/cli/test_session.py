@@ -39,7 +39,7 @@ def test_open_prints_the_key_the_room_and_each_command_alone_on_its_line(shell: 
     assert isinstance(params, t.OpenSession)
     assert (params.topic, params.context) == ("auth-redesign", "Designing auth. TODO: rotation.")
     assert params.approval is None
-    assert params.key
+    assert params.idempotency_key
 
 
 @pytest.mark.parametrize("mcp_command", [None, "claude mcp add parler"])
@@ -79,7 +79,7 @@ def test_open_passes_every_flag(shell: Shell) -> None:
             ttl_ms=90_000,
             max_uses=3,
             history="none",
-            key="k1",
+            idempotency_key="k1",
         )
     ]
 
@@ -138,7 +138,7 @@ def test_opening_again_by_the_same_request_prints_the_key_again_and_says_so(shel
 
 
 def test_a_key_of_an_earlier_version_is_said_to_be_gone(shell: Shell) -> None:
-    gone = opened(key=None, line=None, join_command=None, mcp_command=None, replayed=True)
+    gone = opened(session_key=None, line=None, join_command=None, mcp_command=None, replayed=True)
     shell.daemon.answers("session.open", gone)
     ran = shell.run("session", "open", "--key", "k1")
     assert ran.code == 0
@@ -170,7 +170,7 @@ def test_off_a_terminal_a_join_does_not_wait_and_a_pending_one_exits_4(shell: Sh
     assert ran.code == 4
     assert ran.document["status"] == "pending"
     assert ran.document["messages"] == []
-    assert shell.daemon.params_of("session.join") == [t.JoinSession(key="A3KE7DJR")]
+    assert shell.daemon.params_of("session.join") == [t.JoinSession(session_key="A3KE7DJR")]
 
 
 def test_the_pending_notice_shows_the_code_alone_on_its_line(shell: Shell) -> None:
@@ -182,7 +182,7 @@ def test_the_pending_notice_shows_the_code_alone_on_its_line(shell: Shell) -> No
 
 
 def test_a_join_whose_code_is_withheld_says_where_it_is_seen(shell: Shell) -> None:
-    shell.daemon.answers("session.join", joined("pending", code=None, hint="See it in a terminal of your own."))
+    shell.daemon.answers("session.join", joined("pending", join_code=None, hint="See it in a terminal of your own."))
     ran = shell.run("session", "join", "A3KE7DJR")
     assert ran.code == 4
     assert "See it in a terminal of your own." in ran.stdout
@@ -337,7 +337,7 @@ def test_only_the_code_typed_at_a_terminal_claims_the_terminal_proof(
 ) -> None:
     shell.daemon.answers("session.approve", t.Decided(room=ROOM, agent=BOB, status="approved", proof="terminal"))
     shell.run("session", "approve", BOB, *(["--code", code] if code else []), terminal=terminal)
-    assert shell.daemon.params_of("session.approve") == [t.DecideJoin(agent=BOB, code=code, terminal=claimed)]
+    assert shell.daemon.params_of("session.approve") == [t.DecideJoin(agent=BOB, join_code=code, terminal=claimed)]
 
 
 def test_deny_asks_nothing(shell: Shell) -> None:
@@ -360,8 +360,8 @@ def test_an_ambiguous_name_lists_the_candidates(shell: Shell) -> None:
 
 def session_key(**more: Any) -> t.SessionKey:
     fields: dict[str, Any] = {
-        "id": "1f0c9a77",
-        "key": "A3KE7DJR",
+        "key_ref": "1f0c9a77",
+        "session_key": "A3KE7DJR",
         "begins": "A3KE",
         "approval": True,
         "expires": 4_000_000_000_000,
@@ -393,9 +393,9 @@ def room_info(name: str, **more: Any) -> t.RoomInfo:
     ("more", "shown", "hidden"),
     [
         ({}, "A3KE7DJR live, 1/50 used", "1f0c9a77"),
-        ({"key": ""}, "A3KE... live", "1f0c9a77"),
-        ({"approval": False, "key": "A3KE7DJRA3KE7DJR"}, "A3KE... live", "A3KE7DJR"),
-        ({"key": "", "begins": "", "state": "used_up"}, "1f0c9a77 used up", "..."),
+        ({"session_key": ""}, "A3KE... live", "1f0c9a77"),
+        ({"approval": False, "session_key": "A3KE7DJRA3KE7DJR"}, "A3KE... live", "A3KE7DJR"),
+        ({"session_key": "", "begins": "", "state": "used_up"}, "1f0c9a77 used up", "..."),
     ],
 )
 def test_the_list_shows_of_a_key_what_a_person_knows_it_by(
@@ -459,9 +459,9 @@ def test_a_key_is_named_in_json_as_it_is_everywhere(shell: Shell) -> None:
 
 def test_revoking_says_which_key_of_which_session(shell: Shell) -> None:
     shell.daemon.answers(
-        "session.revoke", t.RevokedKey(room=ROOM, id="1f0c9a77", status="revoked", name="auth", begins="A3KE")
+        "session.revoke", t.RevokedKey(room=ROOM, key_ref="1f0c9a77", status="revoked", name="auth", begins="A3KE")
     )
-    assert shell.run("session", "revoke", "A3KE").stdout.startswith("Revoked: the key A3KE... of 'auth'.")
+    assert shell.run("session", "revoke", "A3KE").stdout.startswith("The key A3KE... of 'auth' is revoked.")
 
 
 def test_close_list_and_revoke_print_their_results(shell: Shell) -> None:
@@ -470,7 +470,7 @@ def test_close_list_and_revoke_print_their_results(shell: Shell) -> None:
         room=ROOM, name="auth-redesign", topic=PeerText("x"), owner="UA", state="open", active=True, keys=[key]
     )
     closed = t.ClosedSession(room=ROOM, name="auth-redesign", status="closed")
-    revoked = t.RevokedKey(room=ROOM, id="1f0c9a77", status="revoked", name="auth-redesign", begins="A3KE")
+    revoked = t.RevokedKey(room=ROOM, key_ref="1f0c9a77", status="revoked", name="auth-redesign", begins="A3KE")
     listed = t.SessionList(sessions=[session])
     shell.daemon.answers("session.close", closed)
     shell.daemon.answers("session.list", listed)

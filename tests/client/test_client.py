@@ -50,9 +50,9 @@ def error_of(action: Any, *args: Any, **kwargs: Any) -> ParlerError:
 
 
 def test_a_call_gives_the_result_that_the_registry_names(client: Client) -> None:
-    sent = client.call("message.send", t.Send(text="hello", key="k"))
+    sent = client.call("message.send", t.Send(text="hello", idempotency_key="k"))
     assert isinstance(sent, t.Sent)
-    assert (sent.seq, sent.key) == (5, "k")
+    assert (sent.seq, sent.idempotency_key) == (5, "k")
 
 
 def test_the_hello_carries_who_and_where(home: Home, daemon: ThreadDaemon, tmp_path: Any) -> None:
@@ -61,6 +61,15 @@ def test_the_hello_carries_who_and_where(home: Home, daemon: ThreadDaemon, tmp_p
     assert isinstance(me, t.Me)
     assert (me.name, me.host, me.workspace) == ("bob", "cli", str(tmp_path.resolve()))
     assert client.daemon_version == ""
+
+
+def test_a_caller_says_how_long_the_daemon_may_take_for_its_hello(home: Home) -> None:
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(os.fspath(home.socket))
+        silent.listen()
+        error = error_of(connect, home, start=False, hello_s=0.01)
+    assert error.code == "unreachable"
+    assert error.message == "The daemon did not answer within 0.01 s."
 
 
 def test_a_current_folder_that_is_no_text_hinders_nothing(

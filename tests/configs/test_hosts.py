@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from configs.document import Refused, Rules, created_depth, put, take
+from configs.document import EditRefused, Rules
 from configs.hosts import HOSTS, find_host, recognised
 from configs.model import SERVER, Host, Shim, System, UnknownHost, candidates, expand
 from configs.shapes import local
 from configs.snippet import snippet
 from mcp_server.pipe import CONVERSATIONS
 from parlerd.operations.traits import UNMEASURED, HostTraits
+from tests.support.settings_files import created_depth, put, take
 
 SHIM = Shim(python="/opt/py thon/bin/python3", shim="/h/run/shim.py", host="x", home="/h")
 SYSTEMS: tuple[System, ...] = ("linux", "macos")
@@ -300,7 +301,7 @@ def test_a_file_is_edited_exactly_where_its_host_reads_it(id: str, reads: tuple[
             new = put(content, rules, path, host.entry(SHIM))
             assert take(new, rules, path, prune=created_depth(content, rules, path)) == content
         else:
-            with pytest.raises(Refused):
+            with pytest.raises(EditRefused):
                 put(content, rules, path, host.entry(SHIM))
 
 

@@ -35,6 +35,7 @@ from parlerd.store.port import (
     Snapshot,
     Store,
     Write,
+    has_happened,
 )
 from parlerd.store.sqlite import SqliteStore
 from tests.support.facts import (
@@ -650,16 +651,6 @@ def test_an_idempotency_key_is_remembered_for_its_room_agent_and_operation_alone
     assert store.prior(ROOM, ANN, "message.send", "K") is None
 
 
-def test_impatience_and_checkpoints_change_nothing_that_is_stored(store: Store) -> None:
-    (first,) = store.transact([[append(opened(), message(2))]], patient=False)
-    store.checkpoint()
-    assert not store.checkpoint_due
-    (second,) = store.transact([[append(message(3))]], patient=False)
-    assert (first.error, second.error) == (None, None)
-    assert [header.position for header in store.facts(ROOM, Position(0), 9)] == [1, 2, 3]
-    assert store.verify_chain(ROOM) is None
-
-
 def test_a_key_that_was_drawn_for_a_message_is_known_by_the_messages_id(store: Store) -> None:
     key = drawn_key(MessageId("m_x"))
     new = message(3, id="m_x", key=key, operation="message.send", input=b"digest")
@@ -949,6 +940,21 @@ def test_a_failed_commit_raises_its_code_and_no_job_happened() -> None:
     assert (store.head(ROOM).position, store.cursor(ROOM, ANN), store.leases()) == (1, Cursor(), [])
     _do(store, append(message(2)))
     assert store.seq_at(ROOM, everything(ANN), Position(2)) == 1
+
+
+@pytest.mark.parametrize("happened", [True, False])
+def test_an_answer_that_was_lost_says_so_and_the_chain_tells_whether_it_happened(happened: bool) -> None:
+    store = FaultyStore()
+    _do(store, append(opened()))
+    store.lose_next_answer(happened=happened)
+    lost, refused = store.transact([[append(message(2))], [append(message(9))]])
+    assert (_code(lost.error), _code(refused.error)) == ("store_unknown", "stale_position")
+    assert has_happened(store, lost) is happened
+    assert store.head(ROOM).position == (2 if happened else 1)
+    # Facts of another writer at the same place, equal ones even, are not taken for ours.
+    if not happened:
+        _do(store, append(message(2)))
+        assert not has_happened(store, lost)
 
 
 _LEASE = Lease("w", ANN, "host", "/repo", 0, Millis(1))

@@ -53,7 +53,7 @@ def asked(*entries: tuple[Agent, str], key: KeyId = ONE) -> Requests:
     return {
         RequestId(f"q_{n}"): Request(
             id=RequestId(f"q_{n}"),
-            key=key,
+            key_id=key,
             agent=who.id,
             principal=who.principal,
             name=who.name,

@@ -9,7 +9,7 @@ import pytest
 
 from parlerd.core import commands as c
 from parlerd.core.errors import Refused
-from parlerd.core.home import Home
+from parlerd.core.home import HomeRoom
 from parlerd.core.model import Millis
 from parlerd.core.room import Room
 from tests.support.core import OWNER, CountedIds, refused
@@ -29,7 +29,7 @@ def made(cls: type[c.Command]) -> c.Command:
     return cls(**fields)
 
 
-def answer(aggregate: Room | Home, command: c.Command) -> str:
+def answer(aggregate: Room | HomeRoom, command: c.Command) -> str:
     try:
         aggregate.decide(command, by=OWNER.by, now=Millis(0), ids=CountedIds())
     except Refused as error:
@@ -40,12 +40,12 @@ def answer(aggregate: Room | Home, command: c.Command) -> str:
 @pytest.mark.parametrize("cls", ROOM_COMMANDS, ids=lambda cls: cls.__name__)
 def test_a_room_answers_every_command_of_a_room_and_the_home_none(cls: type[c.Command]) -> None:
     assert answer(Room(), made(cls)) != "unknown_operation"
-    assert answer(Home(), made(cls)) == "unknown_operation"
+    assert answer(HomeRoom(), made(cls)) == "unknown_operation"
 
 
 @pytest.mark.parametrize("cls", HOME_COMMANDS, ids=lambda cls: cls.__name__)
 def test_the_home_answers_every_command_of_a_home_and_a_room_none(cls: type[c.Command]) -> None:
-    assert answer(Home(), made(cls)) != "unknown_operation"
+    assert answer(HomeRoom(), made(cls)) != "unknown_operation"
     assert answer(Room(), made(cls)) == "unknown_operation"
 
 
@@ -64,6 +64,6 @@ def test_a_command_cannot_be_changed_once_made(cls: type[c.Command]) -> None:
 
 
 def test_a_command_that_is_none_of_them_is_refused() -> None:
-    for aggregate in (Room(), Home()):
+    for aggregate in (Room(), HomeRoom()):
         with refused("unknown_operation"):
             aggregate.decide(c.Command(), by=OWNER.by, now=Millis(0), ids=CountedIds())

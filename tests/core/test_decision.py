@@ -9,17 +9,17 @@ from tests.support.core import refused
 
 
 def test_a_request_that_was_not_seen_before_is_no_replay() -> None:
-    assert replayed(Command(key="k", input=b"i")) is None
+    assert replayed(Command(idempotency_key="k", input=b"i")) is None
 
 
 def test_the_same_key_and_input_point_to_the_fact_that_was_accepted() -> None:
-    decision = replayed(Command(key="k", input=b"i", prior=Prior(Position(7), b"i")))
+    decision = replayed(Command(idempotency_key="k", input=b"i", prior=Prior(Position(7), b"i")))
     assert decision == Decision(replay=Position(7))
 
 
 def test_the_same_key_with_another_input_is_a_conflict_that_names_the_key() -> None:
     with refused("idempotency_conflict") as caught:
-        replayed(Command(key="k", input=b"other", prior=Prior(Position(7), b"i")))
+        replayed(Command(idempotency_key="k", input=b"other", prior=Prior(Position(7), b"i")))
     assert caught.value.details == {"key": "k"}
 
 

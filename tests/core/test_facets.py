@@ -13,7 +13,7 @@ from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.decision import Decision
 from parlerd.core.facets import Aggregate, Facet, Folded, applies, compose, decides, nobody, touches
-from parlerd.core.home import Home
+from parlerd.core.home import HomeRoom
 from parlerd.core.model import AgentId, By, Ids, KeyId, Millis, Position
 from parlerd.core.room import Room
 from parlerd.core.topics import Topic
@@ -134,7 +134,7 @@ def test_time_changes_what_any_facet_says_and_the_next_moment_is_the_first_of_al
     assert place.expire(Millis(9), Millis(10)) == [topics.life("r")]
     assert place.expire(Millis(0), Millis(20)) == [topics.life("r"), topics.presence("UBEN")]
     assert Room().next_deadline(Millis(0)) is None
-    assert Home().expire(Millis(0), Millis(1)) == []
+    assert HomeRoom().expire(Millis(0), Millis(1)) == []
 
 
 def test_a_fact_of_no_facet_moves_the_position_alone() -> None:
@@ -169,8 +169,10 @@ def test_facets_are_handed_over_in_the_order_of_the_rules() -> None:
         House(place, Guests(place.guests), Doors(place.doors))
 
 
-@pytest.mark.parametrize("cls", [Room, Home])
-def test_each_facet_of_a_real_aggregate_has_a_field_of_the_state_and_there_is_no_other(cls: type[Room | Home]) -> None:
+@pytest.mark.parametrize("cls", [Room, HomeRoom])
+def test_each_facet_of_a_real_aggregate_has_a_field_of_the_state_and_there_is_no_other(
+    cls: type[Room | HomeRoom],
+) -> None:
     aggregate = cls()
     fields = [getattr(aggregate.state, name) for name in aggregate.state.__struct_fields__]
     assert fields[:2] == [aggregate.position, aggregate.last_at]

@@ -15,18 +15,18 @@ from typing import Final, get_args
 import pytest
 
 from parlerd.core import events
-from parlerd.core.home import Home
+from parlerd.core.home import HomeRoom
 from parlerd.core.room import Room
 
 DATA: Final = Path(__file__).parent / "data"
-LOGS: Final[dict[str, type[Room] | type[Home]]] = {"fold_room": Room, "room_v1": Room, "fold_home": Home}
+LOGS: Final[dict[str, type[Room] | type[HomeRoom]]] = {"fold_room": Room, "room_v1": Room, "fold_home": HomeRoom}
 
 
 def log_of(name: str) -> list[events.Header]:
     return [events.decode_header(bytes.fromhex(text)) for text in (DATA / f"{name}.hex").read_text().splitlines()]
 
 
-def folded(name: str) -> Room | Home:
+def folded(name: str) -> Room | HomeRoom:
     aggregate = LOGS[name]()
     for header in log_of(name):
         aggregate.apply(header)

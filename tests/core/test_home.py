@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from parlerd.core.events import AgentCreated, ConversationBound, DelegationIssued, RoomNamed, SessionActivated
-from parlerd.core.home import Home
+from parlerd.core.home import HomeRoom
 from tests.support.core import BEN, OWNER, HomeDriver, scripted_home
 
 
@@ -30,7 +30,7 @@ def test_replay_and_snapshot_give_the_home_that_memory_holds(seed: int) -> None:
 
 
 def test_a_restored_home_finds_agents_by_name_and_seat(home: HomeDriver) -> None:
-    restored = Home.restore(home.aggregate.snapshot())
+    restored = HomeRoom.restore(home.aggregate.snapshot())
     for name in ("olive", "ben", "cat"):
         assert restored.by_name(name) == home.aggregate.by_name(name)
     assert restored.by_seat("codex", "/w/a", 1) == home.aggregate.by_seat("codex", "/w/a", 1)

@@ -68,7 +68,7 @@ def room_command(room: RoomDriver, *, key: str) -> c.OpenRoom:
     """A request to open the same room that says something else."""
     return c.OpenRoom(
         operation="session.open",
-        key=key,
+        idempotency_key=key,
         input=b"other",
         room=ROOM,
         kind="session",

@@ -84,7 +84,7 @@ def test_a_hundred_thousand_facts_fold_to_counts_and_not_to_messages() -> None:
     crowd = [agent(f"member-{chr(97 + n // 26)}{chr(97 + n % 26)}") for n in range(40)]
     ids = CountedIds()
     for who in crowd:
-        knock = c.Knock(with_key=KEY, name=who.name, host="codex")
+        knock = c.Knock(key_id=KEY, name=who.name, host="codex")
         for event in room.decide(knock, by=who.by, now=Millis(0), ids=ids).events:
             room.apply(fact(room, event, who.by))
     start = room.position

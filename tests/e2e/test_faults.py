@@ -34,7 +34,7 @@ held_to_modes = pytest.mark.skipif(
 
 
 def send(client: Client, text: str, key: str | None = None) -> t.Sent:
-    sent = client.call("message.send", t.Send(text=text, key=key))
+    sent = client.call("message.send", t.Send(text=text, idempotency_key=key))
     assert isinstance(sent, t.Sent)
     return sent
 
@@ -42,7 +42,7 @@ def send(client: Client, text: str, key: str | None = None) -> t.Sent:
 def fills(somebody: Somebody, count: int) -> list[str]:
     """A session of alice's with bob in it and this many messages after the recap; all the texts."""
     somebody.trusts_everyone()
-    somebody.enters(somebody.opens().key, "bob")
+    somebody.enters(somebody.opens().session_key, "bob")
     texts = [f"message {number}" for number in range(count)]
     with somebody.client("alice") as client:
         for text in texts:

@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from configs import hooks
-from configs.connect import Place
+from configs.detect import Place
 from mcp_server.hook import EVENTS
 from tests.support.mcp_windows import window
 from tests.support.processes import PATIENCE_S, Somebody, until
@@ -66,7 +66,7 @@ def test_a_window_is_told_with_the_prompt_blocked_once_at_its_end_and_woken_when
         somebody.trusts_everyone()
         opened = somebody.opens("alice", CANARY, CANARY)
         async with window(somebody, "claude-code") as agent:
-            await agent.insist("parler_join_session", key=opened.key)
+            await agent.insist("parler_join_session", key=opened.session_key)
             await agent.insist("parler_rooms")
             assert run_hook(somebody, "claude-code", "UserPromptSubmit") == ({}, "", 0)
             assert run_hook(somebody, "claude-code", "Stop", session_id="s") == ({}, "", 0)
@@ -113,7 +113,7 @@ def test_a_waiter_outlives_a_daemon_that_is_stopped(somebody: Somebody) -> None:
         somebody.trusts_everyone()
         opened = somebody.opens("alice")
         async with window(somebody, "claude-code") as agent:
-            await agent.insist("parler_join_session", key=opened.key)
+            await agent.insist("parler_join_session", key=opened.session_key)
             await agent.insist("parler_rooms")
             waiter = begin(somebody, "claude-code", "Wait", session_id="s")
             until(lambda: list(somebody.home.run.glob("wake-*")) != [], "lock of the waiter")

@@ -118,7 +118,7 @@ def crowd(somebody: Somebody) -> Iterator[list[socket.socket]]:
 def test_whoever_misbehaves_at_the_socket_disturbs_nobody_who_works(somebody: Somebody) -> None:
     somebody.trusts_everyone()
     opened = somebody.opens("alice")
-    somebody.enters(opened.key, "bob")
+    somebody.enters(opened.session_key, "bob")
     pid = somebody.status().pid
     said: list[str] = []
     with crowd(somebody) as socks, somebody.client("alice") as alice, somebody.client("bob") as bob:

@@ -61,7 +61,7 @@ class Senders:
             while not self.stopping.is_set():
                 until(lambda: self._may_go_on(name), "message of the others")
                 text = self.next_of(name)
-                params = t.Send(text=text, room=self.room, key=text.replace(" ", "-"))
+                params = t.Send(text=text, room=self.room, idempotency_key=text.replace(" ", "-"))
                 sent = again(lambda params=params: client.call("message.send", params))  # type: ignore[misc]
                 assert isinstance(sent, t.Sent)
                 self.took(name, sent.seq, sent.id)
@@ -153,11 +153,11 @@ def test_nothing_acknowledged_is_lost_or_doubled_however_often_the_daemon_is_kil
     senders = Senders(somebody, opened.room)
     seen: list[t.Message] = []
     for name in ("ann", "ben", "cat"):
-        somebody.enters(opened.key, name)
-    somebody.enters(opened.key, "reader")
+        somebody.enters(opened.session_key, name)
+    somebody.enters(opened.session_key, "reader")
 
     async def main() -> None:
-        assert opened.key is not None
+        assert opened.session_key is not None
         for name in ("ann", "ben", "cat", "codex", "cursor"):
             senders.enter(name)
         async with trio.open_nursery() as readers:
@@ -170,8 +170,8 @@ def test_nothing_acknowledged_is_lost_or_doubled_however_often_the_daemon_is_kil
                     Killer(senders, seed=1).run,
                 ):
                     nursery.start_soon(trio.to_thread.run_sync, work)
-                nursery.start_soon(lambda: senders.by_window("codex", opened.key or "", with_keys=True))
-                nursery.start_soon(lambda: senders.by_window("cursor", opened.key or "", with_keys=False))
+                nursery.start_soon(lambda: senders.by_window("codex", opened.session_key or "", with_keys=True))
+                nursery.start_soon(lambda: senders.by_window("cursor", opened.session_key or "", with_keys=False))
             senders.done.set()
 
     trio.run(main)
@@ -208,9 +208,9 @@ def test_a_killed_window_gives_its_place_back_at_once_and_was_shown_nothing(some
     async def main() -> None:
         async with window(somebody, "codex") as first:
             (pid,) = somebody.shims("codex")
-            await first.call("parler_join_session", key=opened.key)
+            await first.call("parler_join_session", key=opened.session_key)
             async with window(somebody, "codex") as second:
-                await second.call("parler_join_session", key=opened.key)
+                await second.call("parler_join_session", key=opened.session_key)
                 await second.call("parler_send", text="second")
                 assert author() == "codex@work#2"
                 somebody.sends("alice", "for both", room=opened.room)
@@ -238,7 +238,7 @@ def test_a_kill_while_a_page_is_shown_shows_it_again(somebody: Somebody) -> None
 
     async def main() -> None:
         async with window(somebody, "codex") as agent:
-            await agent.call("parler_join_session", key=opened.key)
+            await agent.call("parler_join_session", key=opened.session_key)
             somebody.sends("alice", "one", room=opened.room)
             assert texts(await agent.call("parler_recv")) == ["one"]
             somebody.kills_daemon()
@@ -252,7 +252,7 @@ def test_a_kill_while_a_page_is_shown_shows_it_again(somebody: Somebody) -> None
 def test_a_command_that_is_killed_while_it_waits_acknowledged_nothing(somebody: Somebody) -> None:
     somebody.trusts_everyone()
     opened = somebody.opens("alice")
-    somebody.enters(opened.key, "bob")
+    somebody.enters(opened.session_key, "bob")
     waiting = somebody.starts("recv", "--wait", "60", "--as", "bob", "--json")
 
     def waits() -> bool:

@@ -155,8 +155,8 @@ def test_the_context_of_a_session_from_the_environment_comes_with_the_first_call
     somebody: Somebody,
 ) -> None:
     opened = somebody.opens("alice", context=RECAP)
-    assert opened.key is not None
-    calls = {"parler_recv": {}, "parler_join_session": {"key": opened.key}, "parler_rooms": {}}
+    assert opened.session_key is not None
+    calls = {"parler_recv": {}, "parler_join_session": {"key": opened.session_key}, "parler_rooms": {}}
 
     def knocking() -> list[dict[str, str]]:
         requests: list[dict[str, str]] = somebody.asks("session", "requests")["requests"]
@@ -166,7 +166,7 @@ def test_the_context_of_a_session_from_the_environment_comes_with_the_first_call
         async with AsyncExitStack() as windows:
             agents = {
                 tool: await windows.enter_async_context(
-                    window(somebody, "goose", tool, variables={"PARLER_SESSION_KEY": opened.key or ""})
+                    window(somebody, "goose", tool, variables={"PARLER_SESSION_KEY": opened.session_key or ""})
                 )
                 for tool in calls
             }
@@ -196,7 +196,7 @@ def test_a_session_from_the_environment_that_asks_nobody_is_entered_and_its_cont
         return len(roster.members)
 
     async def main() -> None:
-        async with window(somebody, "goose", variables={"PARLER_SESSION_KEY": opened.key or ""}) as bob:
+        async with window(somebody, "goose", variables={"PARLER_SESSION_KEY": opened.session_key or ""}) as bob:
             await trio.to_thread.run_sync(lambda: until(lambda: members() == 2, "member"))
             somebody.kills_daemon()
             assert texts(await bob.insist("parler_recv")) == [RECAP]
@@ -218,8 +218,8 @@ def test_two_windows_in_one_workspace_are_two_agents_and_a_restart_mixes_nobody_
 
     async def main() -> None:
         async with window(somebody, "codex") as one, window(somebody, "codex") as two:
-            await one.call("parler_join_session", key=opened.key)
-            await two.call("parler_join_session", key=another.key)
+            await one.call("parler_join_session", key=opened.session_key)
+            await two.call("parler_join_session", key=another.session_key)
             before = [await author(one, "one"), await author(two, "two")]
             assert before[0][:2] != before[1][:2]
             assert [place for _, _, place in before] == ["auth", "another"]
@@ -240,7 +240,7 @@ def test_a_call_that_the_daemons_death_cut_off_can_be_made_again_as_it_is_and_is
     async def main() -> None:
         with LossySocket(somebody) as between:
             async with window(somebody, "codex") as bob:
-                await bob.call("parler_join_session", key=opened.key)
+                await bob.call("parler_join_session", key=opened.session_key)
                 for losses in (1, 2):
                     text, key = f"lost {losses} times", ""
                     for _ in range(losses):

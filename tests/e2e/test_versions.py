@@ -11,7 +11,7 @@ import trio
 import parlerd
 from parlerd.core.errors import ERRORS
 from parlerd.operations import types as t
-from parlerd.wire.messages import PROTOCOL
+from parlerd.wire.messages import HOST_PROTOCOL, PROTOCOL
 from tests.support.mcp_windows import texts, window
 from tests.support.processes import PATIENCE_S, Somebody, other, until
 
@@ -38,8 +38,8 @@ def test_a_call_that_waits_at_an_older_daemon_goes_on_at_the_newer_one(somebody:
     with somebody.client("bob", start=False) as bob, somebody.client("alice", start=False) as alice:
         opened = alice.call("session.open", t.OpenSession(topic="auth"))
         assert isinstance(opened, t.OpenedSession)
-        assert opened.key is not None
-        bob.call("session.join", t.JoinSession(key=opened.key))
+        assert opened.session_key is not None
+        bob.call("session.join", t.JoinSession(session_key=opened.session_key))
     # This command is as old as the daemon it waits at, so it leaves it in its place.
     waiting = somebody.starts(
         "recv", "--wait", "60", "--as", "bob", "--json", program=[*other(OLDER, PROTOCOL), "parler"]
@@ -75,7 +75,7 @@ def test_an_older_command_and_window_are_served_by_a_newer_daemon_and_never_repl
 
 
 def test_a_daemon_of_a_newer_protocol_tells_older_clients_to_upgrade(somebody: Somebody) -> None:
-    new = somebody.daemon(release=(NEWER, PROTOCOL + 1))
+    new = somebody.daemon(release=(NEWER, PROTOCOL + 1, HOST_PROTOCOL + 1))
     error = somebody.fails("rooms", code="unsupported_version")
     assert error["action"] == "stop"
     assert "upgrade the older one" in error["hint"]
@@ -99,6 +99,28 @@ def test_a_client_of_a_newer_protocol_replaces_an_older_daemon_by_asking(somebod
     assert somebody.runs("rooms", "--json", program=newer).document["rooms"] == []
     assert old.wait(PATIENCE_S) == 0
     assert somebody.runs("daemon", "status", "--json", program=newer).document["version"] == NEWER
+
+
+def test_a_daemon_of_an_older_protocol_is_replaced_also_where_it_says_the_same_version(somebody: Somebody) -> None:
+    old = somebody.daemon(release=(parlerd.__version__, PROTOCOL - 1))
+    assert somebody.asks("rooms")["rooms"] == []
+    assert old.wait(PATIENCE_S) == 0
+
+
+def test_a_window_that_is_open_goes_on_when_the_calls_of_clients_change(somebody: Somebody) -> None:
+    somebody.trusts_everyone()
+    old = somebody.daemon(release=(OLDER, PROTOCOL - 1))
+
+    async def main() -> None:
+        async with window(somebody, "codex") as agent:
+            await agent.call("parler_open_session", topic="auth", context="the recap")
+            key = (await trio.to_thread.run_sync(somebody.asks, "session", "list"))["sessions"][0]["keys"][0]["key"]
+            assert old.wait(PATIENCE_S) == 0
+            await trio.to_thread.run_sync(lambda: somebody.runs("session", "join", key, "--as", "bob"))
+            await trio.to_thread.run_sync(lambda: somebody.runs("send", "hello", "--as", "bob"))
+            assert texts(await agent.insist("parler_recv")) == ["hello"]
+
+    trio.run(main)
 
 
 def test_a_database_of_a_newer_schema_is_refused_and_left_alone(somebody: Somebody) -> None:

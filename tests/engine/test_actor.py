@@ -6,15 +6,18 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
+import msgspec
 import pytest
 import trio
 
 from parlerd.core import commands as c
+from parlerd.core import events as e
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import By, Position, RoomId
 from parlerd.core.room import Room
 from parlerd.engine import actor as actor_module
-from parlerd.engine.actor import Content, Context, RoomActor
+from parlerd.engine.actor import Context, RoomActor
+from parlerd.engine.authors import Draft, LocalAuthor
 from parlerd.engine.rooms import fold
 from parlerd.identity.signatures import Domain
 from parlerd.operations import types as t
@@ -25,7 +28,6 @@ from tests.support.engine import (
     CountedRandomness,
     HandClock,
     Party,
-    PlugDriver,
     Served,
     SlowDriver,
     World,
@@ -47,8 +49,8 @@ class CountingStore(MemoryStore):
         super().__init__()
         self.batches: list[int] = []
 
-    def transact(self, jobs: Sequence[Sequence[Write]], *, patient: bool = True) -> list[Outcome]:
-        outcomes = super().transact(jobs, patient=patient)
+    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+        outcomes = super().transact(jobs)
         self.batches.append(sum(len(write.facts) for job in jobs for write in job if isinstance(write, Append)))
         return outcomes
 
@@ -97,9 +99,9 @@ def test_a_batch_is_bounded_so_the_rest_waits_for_the_next() -> None:
             (alice,) = await served.room("alice")
             store.batches.clear()
             await gather(*(partial(alice.send, f"{n}") for n in range(200)))
-            # The second did not wait for the first to be committed; the third did.
-            ahead, most = actor_module.AHEAD, actor_module.MAX_BATCH
-            assert store.batches == [1, ahead, most, 199 - ahead - most]
+            # Each waited for the one before it to be committed.
+            most = actor_module.MAX_BATCH
+            assert store.batches == [1, most, 199 - most]
 
     run(main)
 
@@ -165,9 +167,9 @@ def test_a_reply_may_go_to_a_message_that_is_decided_in_the_same_batch() -> None
             # Ids are counted, so the id of the message that is only now being written is known.
             coming = f"m_{served.world.random.ids + 3:020d}"
             _, first, reply = await gather(
-                partial(alice.send, "at the writer", key="k0"),
-                partial(alice.send, "first", key="k1"),
-                partial(bob.send, "reply", key="k2", reply_to=coming),
+                partial(alice.send, "at the writer", idempotency_key="k0"),
+                partial(alice.send, "first", idempotency_key="k1"),
+                partial(bob.send, "reply", idempotency_key="k2", reply_to=coming),
             )
             assert first.id == coming
             page = await alice.recv(all=True)
@@ -177,18 +179,17 @@ def test_a_reply_may_go_to_a_message_that_is_decided_in_the_same_batch() -> None
     run(main)
 
 
-# -- a batch that is decided before the one in front of it is committed --------------------------------------
+# -- one batch after the other -----------------------------------------------------------------------------
 
 
 @pytest.fixture
-def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each command is a batch of its own, and one is decided while another is at the writer."""
-    monkeypatch.setattr(actor_module, "AHEAD", 1)
+def singly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each command is a batch of its own."""
     monkeypatch.setattr(actor_module, "MAX_BATCH", 1)
 
 
-@pytest.mark.usefixtures("eager")
-def test_what_is_not_stored_yet_can_be_replied_to_and_replayed() -> None:
+@pytest.mark.usefixtures("singly")
+def test_what_the_batch_before_stored_can_be_replied_to_and_replayed() -> None:
     async def main() -> None:
         store = CountingStore()
         async with engine_world(store=store, driver=SlowDriver) as served:
@@ -196,13 +197,18 @@ def test_what_is_not_stored_yet_can_be_replied_to_and_replayed() -> None:
             store.batches.clear()
             coming = f"m_{served.world.random.ids + 1:020d}"
             first, reply = await gather(
-                partial(alice.send, "first", key="k1"), partial(bob.send, "reply", key="k2", reply_to=coming)
+                partial(alice.send, "first", idempotency_key="k1"),
+                partial(bob.send, "reply", idempotency_key="k2", reply_to=coming),
             )
             assert (first.id, first.seq, reply.seq) == (coming, 2, 3)
             assert (await alice.recv(all=True)).messages[-1].reply_to == first.id
-            once, again = await gather(partial(alice.send, "once", key="k3"), partial(alice.send, "once", key="k3"))
+            once, again = await gather(
+                partial(alice.send, "once", idempotency_key="k3"), partial(alice.send, "once", idempotency_key="k3")
+            )
             assert (once.id, once.replayed, again.id, again.replayed) == (once.id, False, once.id, True)
-            assert await errors(partial(bob.send, "a", key="k4"), partial(bob.send, "b", key="k4")) == [
+            assert await errors(
+                partial(bob.send, "a", idempotency_key="k4"), partial(bob.send, "b", idempotency_key="k4")
+            ) == [
                 "",
                 "idempotency_conflict",
             ]
@@ -212,9 +218,9 @@ def test_what_is_not_stored_yet_can_be_replied_to_and_replayed() -> None:
     run(main)
 
 
-@pytest.mark.usefixtures("eager")
+@pytest.mark.usefixtures("singly")
 @pytest.mark.parametrize("code", CODES)
-def test_what_was_decided_over_a_commit_that_failed_fails_with_it(code: str) -> None:
+def test_a_batch_that_failed_costs_those_that_wait_behind_it_nothing(code: str) -> None:
     async def main() -> None:
         store = FaultyStore()
         async with engine_world(store=store, driver=SlowDriver) as served:
@@ -222,38 +228,19 @@ def test_what_was_decided_over_a_commit_that_failed_fails_with_it(code: str) -> 
             before = await everything(bob)
             store.fail_next_commit(code)
             answers = await errors(
-                partial(alice.send, "one", key="k1"),
-                partial(bob.send, "two", key="k2"),
-                partial(alice.send, "waits", key="k3"),
+                partial(alice.send, "one", idempotency_key="k1"),
+                partial(bob.send, "two", idempotency_key="k1"),
+                partial(alice.send, "one after all", idempotency_key="k1"),
             )
-            # The third was decided over neither: it waited, and found the room as it was before.
-            assert answers == [code, code, ""]
-            assert await everything(bob) == [*before, "waits"]
-            assert await memory_equals_store(served)
-            again = await gather(partial(alice.send, "one", key="k1"), partial(bob.send, "two", key="k2"))
-            assert not any(sent.replayed for sent in again)
-            assert await everything(bob) == [*before, "waits", "one", "two"]
-
-    run(main)
-
-
-@pytest.mark.usefixtures("eager")
-def test_a_refusal_over_a_commit_that_failed_is_not_given_and_one_over_a_good_commit_is() -> None:
-    async def main() -> None:
-        store = FaultyStore()
-        async with engine_world(store=store, driver=SlowDriver) as served:
-            (alice,) = await served.room("alice")
-            store.fail_next_commit("store_full")
-            sends = [partial(alice.send, "one", key="k1"), partial(alice.send, "two", key="k1")]
-            # `idempotency_conflict` would be untrue: nobody had used the key.
-            assert await errors(*sends) == ["store_full", "store_full"]
-            assert await errors(*sends) == ["", "idempotency_conflict"]
+            # The last is no conflict: when it was decided, nobody had used its key.
+            assert answers == [code, "", ""]
+            assert await everything(bob) == [*before, "two", "one after all"]
             assert await memory_equals_store(served)
 
     run(main)
 
 
-@pytest.mark.usefixtures("eager")
+@pytest.mark.usefixtures("singly")
 def test_a_commit_that_fails_behind_a_good_one_leaves_that_one_alone() -> None:
     async def main() -> None:
         store = FaultyStore()
@@ -262,17 +249,16 @@ def test_a_commit_that_fails_behind_a_good_one_leaves_that_one_alone() -> None:
             before = await everything(bob)
             store.fail_commit_number(store.commits + 2)
             answers = await errors(*(partial(alice.send, text) for text in ("one", "two", "three")))
-            # The third was decided before the second failed, when the first was stored.
-            assert answers == ["", "store_full", "store_full"]
-            assert await everything(bob) == [*before, "one"]
+            assert answers == ["", "store_full", ""]
+            assert await everything(bob) == [*before, "one", "three"]
             assert await memory_equals_store(served)
-            assert (await bob.send("four")).seq == 3
+            assert (await bob.send("four")).seq == 4
 
     run(main)
 
 
-@pytest.mark.usefixtures("eager")
-def test_a_fault_of_ours_while_a_batch_is_at_the_writer_waits_for_that_one_and_costs_it_nothing() -> None:
+@pytest.mark.usefixtures("singly")
+def test_a_fault_of_ours_behind_a_batch_at_the_writer_costs_that_one_nothing() -> None:
     async def main() -> None:
         async with engine_world(driver=SlowDriver) as served:
             alice, bob = await served.room("alice", "bob")
@@ -296,7 +282,7 @@ def test_a_fault_of_ours_while_a_batch_is_at_the_writer_waits_for_that_one_and_c
     run(main)
 
 
-@pytest.mark.usefixtures("eager")
+@pytest.mark.usefixtures("singly")
 def test_a_snapshot_is_of_what_is_stored_in_a_room_that_is_never_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(actor_module, "SNAPSHOT_EVERY", 10)
 
@@ -305,9 +291,10 @@ def test_a_snapshot_is_of_what_is_stored_in_a_room_that_is_never_idle(monkeypatc
         async with trio.open_nursery() as nursery:
             actor, owner = await one_actor(nursery, store, CountedKeys())
             commands = [
-                c.PostMessage(kind="text", operation="message.send", key=f"k{n}", input=b"i") for n in range(45)
+                c.PostMessage(kind="text", operation="message.send", idempotency_key=f"k{n}", input=b"i")
+                for n in range(45)
             ]
-            await gather(*(partial(actor.submit, command, by(owner), Content()) for command in commands))
+            await gather(*(partial(actor.submit, command, by(owner), Draft()) for command in commands))
             snapshot = store.snapshot(RoomId("r_1"))
             assert snapshot is not None
             assert snapshot.position >= 40
@@ -327,8 +314,8 @@ def test_the_same_request_twice_in_one_batch_is_done_once() -> None:
             alice, bob = await served.room("alice", "bob")
             _, first, second = await gather(
                 partial(alice.send, "at the writer"),
-                partial(alice.send, "once", key="k1"),
-                partial(alice.send, "once", key="k1"),
+                partial(alice.send, "once", idempotency_key="k1"),
+                partial(alice.send, "once", idempotency_key="k1"),
             )
             assert (first.id, first.seq, first.at) == (second.id, second.seq, second.at)
             assert (first.replayed, second.replayed) == (False, True)
@@ -343,10 +330,12 @@ def test_the_same_key_with_another_input_is_a_conflict_in_one_batch_and_later() 
             (alice,) = await served.room("alice")
             assert await errors(
                 partial(alice.send, "at the writer"),
-                partial(alice.send, "a", key="k1"),
-                partial(alice.send, "b", key="k1"),
+                partial(alice.send, "a", idempotency_key="k1"),
+                partial(alice.send, "b", idempotency_key="k1"),
             ) == ["", "", "idempotency_conflict"]
-            assert (await alice.refused("message.send", t.Send(text="c", key="k1"))).code == "idempotency_conflict"
+            assert (
+                await alice.refused("message.send", t.Send(text="c", idempotency_key="k1"))
+            ).code == "idempotency_conflict"
             assert await everything(alice) == ["Chose PKCE.", "at the writer", "a"]
 
     run(main)
@@ -356,9 +345,9 @@ def test_a_key_belongs_to_its_author_and_operation() -> None:
     async def main() -> None:
         async with engine_world() as served:
             alice, bob = await served.room("alice", "bob")
-            assert not (await alice.send("hers", key="k1")).replayed
-            assert not (await bob.send("his", key="k1")).replayed
-            assert not (await alice.handoff("go on", key="k1")).replayed
+            assert not (await alice.send("hers", idempotency_key="k1")).replayed
+            assert not (await bob.send("his", idempotency_key="k1")).replayed
+            assert not (await alice.handoff("go on", idempotency_key="k1")).replayed
 
     run(main)
 
@@ -391,9 +380,9 @@ def test_a_caller_that_gives_up_during_the_commit_finds_its_message_with_the_sam
         async with engine_world(driver=SlowDriver) as served:
             alice, bob = await served.room("alice", "bob")
             with trio.move_on_after(0.5) as scope:
-                await alice.send("kept", key="k1")
+                await alice.send("kept", idempotency_key="k1")
             assert scope.cancelled_caught
-            again = await alice.send("kept", key="k1")
+            again = await alice.send("kept", idempotency_key="k1")
             assert again.replayed
             assert (await everything(bob)).count("kept") == 1
 
@@ -417,9 +406,9 @@ def test_every_caller_of_a_batch_that_could_not_be_committed_gets_the_code_and_a
 
             answers = await errors(
                 at_the_writer,
-                partial(alice.send, "one", key="k1"),
-                partial(bob.send, "two", key="k2"),
-                partial(alice.send, "to nobody", to=("ghost",), key="k3"),
+                partial(alice.send, "one", idempotency_key="k1"),
+                partial(bob.send, "two", idempotency_key="k2"),
+                partial(alice.send, "to nobody", to=("ghost",), idempotency_key="k3"),
             )
             # Also the refused one: it was decided over facts that never happened.
             assert answers == ["", code, code, code]
@@ -427,9 +416,11 @@ def test_every_caller_of_a_batch_that_could_not_be_committed_gets_the_code_and_a
             assert await everything(bob) == before
             assert await memory_equals_store(served)
 
-            again = await gather(partial(alice.send, "one", key="k1"), partial(bob.send, "two", key="k2"))
+            again = await gather(
+                partial(alice.send, "one", idempotency_key="k1"), partial(bob.send, "two", idempotency_key="k2")
+            )
             assert not any(sent.replayed for sent in again)
-            assert (await alice.send("one", key="k1")).replayed
+            assert (await alice.send("one", idempotency_key="k1")).replayed
             assert await everything(bob) == [*before, "one", "two"]
             assert await memory_equals_store(served)
 
@@ -463,11 +454,13 @@ def test_a_refusal_that_rested_on_facts_that_were_lost_is_not_given() -> None:
                 store.fail_next_commit("store_locked")
 
             answers = await errors(
-                at_the_writer, partial(alice.send, "one", key="k1"), partial(alice.send, "two", key="k1")
+                at_the_writer,
+                partial(alice.send, "one", idempotency_key="k1"),
+                partial(alice.send, "two", idempotency_key="k1"),
             )
             # `idempotency_conflict` would be untrue: nobody had used the key.
             assert answers == ["", "store_locked", "store_locked"]
-            assert not (await alice.send("two", key="k1")).replayed
+            assert not (await alice.send("two", idempotency_key="k1")).replayed
 
     run(main)
 
@@ -480,13 +473,13 @@ def test_a_room_that_cannot_even_be_read_again_answers_with_the_fault_and_recove
             before = await everything(bob)
             store.fail_next_commit("store_full")
             store.unreadable = "store_corrupt"
-            error = await alice.refused("message.send", t.Send(text="one", key="k1"))
+            error = await alice.refused("message.send", t.Send(text="one", idempotency_key="k1"))
             assert (error.code, error.details["key"]) == ("store_full", "k1")
             # What memory holds now never happened: nobody may be shown it.
             assert (await bob.refused("rooms.roster", t.Roster())).code == "store_corrupt"
             store.unreadable = None
             assert await everything(bob) == before
-            assert not (await alice.send("one", key="k1")).replayed
+            assert not (await alice.send("one", idempotency_key="k1")).replayed
             assert await memory_equals_store(served)
 
     run(main)
@@ -522,10 +515,10 @@ def test_a_fault_of_ours_in_one_batch_is_answered_and_logged_without_what_was_wr
                 raise KeyError(canary)
 
             working, served.world.random.new = served.world.random.new, broken  # type: ignore[method-assign]
-            error = await alice.refused("message.send", t.Send(text=canary, key="k1"))
+            error = await alice.refused("message.send", t.Send(text=canary, idempotency_key="k1"))
             assert error.code == "internal"
             served.world.random.new = working  # type: ignore[method-assign]
-            assert (await alice.send("fine", key="k1")).seq == 2
+            assert (await alice.send("fine", idempotency_key="k1")).seq == 2
             assert await memory_equals_store(served)
 
     with caplog.at_level(logging.DEBUG):
@@ -583,6 +576,123 @@ async def memory_equals_store(served: Served) -> bool:
     return True
 
 
+# -- a batch whose log moved on, or whose answer was lost ----------------------------------------------------
+
+
+def test_a_batch_that_finds_the_log_moved_on_is_decided_again_and_its_callers_hear_nothing_of_it() -> None:
+    async def main() -> None:
+        store = FaultyStore()
+        async with engine_world(store=store, driver=SlowDriver) as served:
+            alice, bob = await served.room("alice", "bob")
+            before = await everything(bob)
+            store.refuse_next_appends()
+            answers = await errors(
+                partial(alice.send, "one", idempotency_key="k1"),
+                partial(bob.send, "to nobody", to=("ghost",)),
+                partial(bob.send, "two"),
+                partial(alice.send, "another one", idempotency_key="k1"),
+            )
+            assert answers == ["", "no_such_agent", "", "idempotency_conflict"]
+            assert (await alice.send("one", idempotency_key="k1")).replayed
+            assert await everything(bob) == [*before, "one", "two"]
+            assert await memory_equals_store(served)
+            assert (await bob.send("three")).seq == 4
+
+    run(main)
+
+
+def test_a_batch_that_finds_the_log_moved_on_twice_gives_up_with_an_error_that_may_be_retried() -> None:
+    async def main() -> None:
+        store = FaultyStore()
+        async with engine_world(store=store, driver=SlowDriver) as served:
+            alice, bob = await served.room("alice", "bob")
+            before = await everything(bob)
+            store.refuse_next_appends(2)
+            error = await alice.refused("message.send", t.Send(text="one", idempotency_key="k1"))
+            assert (error.code, error.spec.retryable) == ("stale_position", True)
+            assert not (await alice.send("one", idempotency_key="k1")).replayed
+            assert await everything(bob) == [*before, "one"]
+            assert await memory_equals_store(served)
+
+    run(main)
+
+
+def test_a_room_that_another_writer_moved_on_is_decided_over_what_that_one_wrote() -> None:
+    async def main() -> None:
+        store = MemoryStore()
+        told: list[Position] = []
+        async with trio.open_nursery() as nursery:
+            keys = CountedKeys()
+            actor, owner = await one_actor(nursery, store, keys, told=told)
+            other = second_actor(nursery, store, keys)
+            message = c.PostMessage(kind="text", operation="message.send", idempotency_key="k1", input=b"i")
+            theirs = await other.submit(message, by(owner), Draft())
+            told.clear()
+            # The same request, sent to both: the one that came late is a replay of the other's.
+            late = actor.place(message, by(owner), Draft())
+            new = actor.place(msgspec.structs.replace(message, idempotency_key="k2"), by(owner), Draft())
+            async with trio.open_nursery() as callers:
+                callers.start_soon(late.result)
+                callers.start_soon(new.result)
+                callers.start_soon(actor.quiet)
+            assert late.outcome().decision.replay == theirs.facts[0].position
+            (fact,) = new.outcome().facts
+            assert isinstance(fact.event, e.MessagePosted)
+            assert (fact.position, fact.event.counter) == (theirs.facts[0].position + 1, 2)
+            # Who waits here hears of the other's fact as well.
+            assert told == [theirs.facts[0].position, fact.position]
+            assert actor.aggregate.state == fold(store, RoomId("r_1"), Room, Room.restore)[0].state
+            actor.close()
+            other.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize("happened", [True, False])
+def test_when_a_commits_answer_is_lost_the_log_tells_and_nothing_is_done_twice(happened: bool) -> None:
+    async def main() -> None:
+        store = FaultyStore()
+        async with engine_world(store=store, driver=SlowDriver) as served:
+            alice, bob = await served.room("alice", "bob")
+            before = await everything(bob)
+            store.lose_next_answer(happened=happened)
+            page: list[str] = []
+
+            async def wait() -> None:
+                page.extend(texts(await bob.recv(wait=20)))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wait)
+                await settle()
+                answers = await errors(partial(alice.send, "one", idempotency_key="k1"))
+                assert answers == ([""] if happened else ["store_failed"])
+                assert await memory_equals_store(served)
+                again = await alice.send("one", idempotency_key="k1")
+                assert again.replayed is happened
+            assert page == ["one"]
+            assert await everything(bob) == [*before, "one"]
+            assert await memory_equals_store(served)
+
+    run(main)
+
+
+def test_while_nobody_can_tell_whether_a_commit_happened_its_callers_are_told_just_that() -> None:
+    async def main() -> None:
+        store = FaultyStore()
+        async with engine_world(store=store, driver=SlowDriver) as served:
+            alice, bob = await served.room("alice", "bob")
+            before = await everything(bob)
+            store.lose_next_answer(happened=True)
+            store.unreadable = "store_failed"
+            error = await alice.refused("message.send", t.Send(text="one", idempotency_key="k1"))
+            assert (error.code, error.spec.retryable) == ("store_unknown", True)
+            store.unreadable = None
+            assert (await alice.send("one", idempotency_key="k1")).replayed
+            assert await everything(bob) == [*before, "one"]
+
+    run(main)
+
+
 # -- a single actor ----------------------------------------------------------------------------------------
 
 
@@ -607,20 +717,40 @@ def opening(room: str) -> c.OpenRoom:
     )
 
 
-async def one_actor(nursery: trio.Nursery, store: Store, keys: CountedKeys) -> tuple[RoomActor[Room], str]:
-    owner = keys.create_agent()
-    context = Context(
+def context_of(store: Store, keys: CountedKeys, told: list[Position]) -> Context:
+    random = CountedRandomness()
+    return Context(
         driver=SlowDriver(store),
         clock=HandClock(),
-        random=CountedRandomness(),
-        keys=keys,
-        publish=lambda room, facts: None,
+        random=random,
+        author=LocalAuthor(keys, random),
+        publish=lambda room, facts: told.extend(header.position for header in facts),
     )
+
+
+async def one_actor(
+    nursery: trio.Nursery, store: Store, keys: CountedKeys, *, told: list[Position] | None = None
+) -> tuple[RoomActor[Room], str]:
+    """A room and its owner; `told` gathers the positions of the facts that it publishes."""
+    owner = keys.create_agent()
+    context = context_of(store, keys, [] if told is None else told)
     room = RoomId("r_1")
-    actor = RoomActor(room, Room(), context, lambda: fold(store, room, Room, Room.restore)[0])
+    actor = RoomActor(room, Room(), context, lambda store: fold(store, room, Room, Room.restore))
     nursery.start_soon(actor.run)
-    await actor.submit(opening("r_1"), by(owner), Content())
+    await actor.submit(opening("r_1"), by(owner), Draft())
     return actor, owner
+
+
+def second_actor(nursery: trio.Nursery, store: Store, keys: CountedKeys) -> RoomActor[Room]:
+    """Another writer of the same room, as it stands in the store now."""
+    room = RoomId("r_1")
+    folded, _ = fold(store, room, Room, Room.restore)
+    context = context_of(store, keys, [])
+    for _ in range(50):
+        context.random.new("m")  # its ids are others than the first writer's
+    actor = RoomActor(room, folded, context, lambda store: fold(store, room, Room, Room.restore))
+    nursery.start_soon(actor.run)
+    return actor
 
 
 def test_closing_finishes_what_waits_keeps_a_snapshot_and_refuses_more() -> None:
@@ -632,7 +762,9 @@ def test_closing_finishes_what_waits_keeps_a_snapshot_and_refuses_more() -> None
 
             async def post(n: int) -> None:
                 settled = await actor.submit(
-                    c.PostMessage(kind="text", operation="message.send", key=f"k{n}", input=b"i"), by(owner), Content()
+                    c.PostMessage(kind="text", operation="message.send", idempotency_key=f"k{n}", input=b"i"),
+                    by(owner),
+                    Draft(),
                 )
                 done.append(settled.facts[0].position)
 
@@ -643,7 +775,7 @@ def test_closing_finishes_what_waits_keeps_a_snapshot_and_refuses_more() -> None
             await gather(*(partial(post, n) for n in range(5)), close)
             assert sorted(done) == [4, 5, 6, 7, 8]
             with pytest.raises(ParlerError, match="draining"):
-                await actor.submit(c.PostMessage(kind="text"), by(owner), Content())
+                await actor.submit(c.PostMessage(kind="text"), by(owner), Draft())
         snapshot = store.snapshot(RoomId("r_1"))
         assert snapshot is not None
         assert snapshot.position == store.head(RoomId("r_1")).position
@@ -662,8 +794,8 @@ def test_a_long_room_keeps_a_snapshot_as_it_goes_and_a_failed_one_costs_nobody_a
             actor, owner = await one_actor(nursery, store, CountedKeys())
 
             async def post(n: int) -> None:
-                command = c.PostMessage(kind="text", operation="message.send", key=f"k{n}", input=b"i")
-                await actor.submit(command, by(owner), Content())
+                command = c.PostMessage(kind="text", operation="message.send", idempotency_key=f"k{n}", input=b"i")
+                await actor.submit(command, by(owner), Draft())
 
             for n in range(12):
                 await post(n)
@@ -697,16 +829,10 @@ def test_a_room_with_facts_of_a_newer_parler_is_read_only() -> None:
     async def main() -> None:
         keys = CountedKeys()
         owner = keys.create_agent()
-        context = Context(
-            driver=PlugDriver(MemoryStore()),
-            clock=HandClock(),
-            random=CountedRandomness(),
-            keys=keys,
-            publish=lambda room, facts: None,
-        )
-        actor = RoomActor(RoomId("r_1"), Room(), context, Room, frozen=True)
+        context = context_of(MemoryStore(), keys, [])
+        actor = RoomActor(RoomId("r_1"), Room(), context, lambda store: (Room(), True), frozen=True)
         with pytest.raises(ParlerError, match="newer_log"):
-            await actor.submit(opening("r_1"), by(owner), Content())
+            await actor.submit(opening("r_1"), by(owner), Draft())
         assert (await actor.quiet()).position == 0
 
     run(main)

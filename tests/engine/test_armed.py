@@ -20,9 +20,9 @@ class Jobs(MemoryStore):
         super().__init__()
         self.jobs: list[Sequence[Write]] = []
 
-    def transact(self, jobs: Sequence[Sequence[Write]], *, patient: bool = True) -> list[Outcome]:
+    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
         self.jobs += jobs
-        return super().transact(jobs, patient=patient)
+        return super().transact(jobs)
 
     def appends(self) -> list[Sequence[Write]]:
         return [job for job in self.jobs if isinstance(job[0], Append)]
@@ -113,11 +113,11 @@ def test_a_commit_that_fails_records_nothing_and_the_reader_goes_on_waiting() ->
             async with trio.open_nursery() as nursery:
                 await waiting(served, nursery, bob, got)
                 store.fail_next_commit("store_full")
-                refused = await alice.refused("message.send", t.Send(text="lost", key="k1"))
+                refused = await alice.refused("message.send", t.Send(text="lost", idempotency_key="k1"))
                 assert refused.code == "store_full"
                 await settle()
                 assert got == []
-                sent = await alice.send("lost", key="k1")
+                sent = await alice.send("lost", idempotency_key="k1")
             assert texts(got[0]) == ["lost"]
             assert (await alice.why(sent.id))["bob"] == ["stored", "read"]
 

@@ -21,7 +21,7 @@ def stored_facts() -> tuple[RoomId, list[NewFact], list[NewFact]]:
     async def main() -> tuple[RoomId, list[NewFact], list[NewFact]]:
         async with engine_world() as served:
             alice, bob = await served.room("alice", "bob")
-            sent = await alice.send("one", key="k", to=((await bob.whoami()).id,))
+            sent = await alice.send("one", idempotency_key="k", to=((await bob.whoami()).id,))
             await bob.recv()
             await bob.send("two", reply_to=sent.id)
             await alice.handoff("look", to="bob", summary="s")

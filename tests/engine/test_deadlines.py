@@ -125,8 +125,8 @@ def test_a_key_that_died_before_changes_nothing_when_it_expires() -> None:
                 listening(served, nursery, topics.keys(used.room)) as third,
             ):
                 await settle()
-                assert revoked.key is not None
-                await person.ask("session.revoke", t.RevokeKey(key=revoked.key), t.RevokedKey)
+                assert revoked.session_key is not None
+                await person.ask("session.revoke", t.RevokeSessionKey(session_key=revoked.session_key), t.RevokedKey)
                 await alice.close(over.room)
                 await settle()
                 assert [wakes.at for wakes in (first, second, third)] == [[0], [0], []]

@@ -57,7 +57,7 @@ def test_an_owner_among_rooms_of_one_name_means_its_own_and_learns_of_no_other()
         async with engine_world() as served:
             alice, bob, carol = [await served.agent(name) for name in ("alice", "bob", "carol")]
             mine, his = await alice.open("same"), await bob.open("same")
-            await carol.join(mine.key)
+            await carol.join(mine.session_key)
             assert [request.room for request in await alice.requests("same")] == [mine.room]
             assert await bob.requests("same") == []
             # Who owns neither is told nothing of either, not even that the name is taken twice.

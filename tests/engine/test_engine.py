@@ -191,9 +191,9 @@ def test_two_engines_over_the_same_inputs_make_the_same_facts() -> None:
         async def main() -> None:
             async with world.serving() as served:
                 alice, bob = await served.room("alice", "bob")
-                await alice.send("one", key="k1")
+                await alice.send("one", idempotency_key="k1")
                 world.clock.move(seconds=3)
-                await bob.handoff("go", key="k2")
+                await bob.handoff("go", idempotency_key="k2")
                 await alice.close()
 
         run(main)

@@ -40,7 +40,7 @@ def test_rooms_are_listed_with_what_is_unread_for_this_reader() -> None:
             mine = {room.name: room for room in await alice.rooms()}
             assert (mine["one"].unread, mine["one"].active) == (0, False)
             assert (mine["two"].members, mine["two"].active, mine["two"].last_at) == (1, True, START_MS)
-            await (await served.agent("carol")).join(two.key)
+            await (await served.agent("carol")).join(two.session_key)
             assert {room.name: room.pending for room in await alice.rooms()} == {"one": 0, "two": 1}
             assert (await bob.rooms())[0].pending == 0
 

@@ -71,12 +71,12 @@ def test_the_store_is_asked_for_a_key_unless_it_was_made_for_the_call() -> None:
             store.keys.clear()
             await alice.send("drawn")
             alice.caller.fresh.add("made")
-            first = await alice.send("made for this call", key="made")
+            first = await alice.send("made for this call", idempotency_key="made")
             alice.caller.fresh.clear()
             assert store.keys == []
             # Its own repetition is found by the key all the same.
-            again = await alice.send("made for this call", key="made")
-            await alice.send("chosen", key="chosen")
+            again = await alice.send("made for this call", idempotency_key="made")
+            await alice.send("chosen", idempotency_key="chosen")
             assert store.keys == ["made", "chosen"]
             assert (again.id, again.replayed) == (first.id, True)
 
@@ -90,7 +90,7 @@ def test_what_is_stored_of_a_message_is_signed_and_threaded_to_its_authors_last(
             me = await alice.whoami()
             await bob.send("seen by alice")
             await alice.read()
-            ids = [(await alice.send(f"m{n}", key=f"k{n}")).id for n in range(2)]
+            ids = [(await alice.send(f"m{n}", idempotency_key=f"k{n}")).id for n in range(2)]
             store = served.driver.store
             envelopes = []
             for id in ids:
@@ -195,9 +195,9 @@ def test_the_key_comes_back_with_the_answer_and_with_a_failure() -> None:
         async with engine_world() as served:
             (alice,) = await served.room("alice")
             sent = await alice.send("x")
-            again = await alice.send("x", key=sent.key)
+            again = await alice.send("x", idempotency_key=sent.idempotency_key)
             assert (again.id, again.seq, again.at, again.replayed) == (sent.id, sent.seq, sent.at, True)
-            assert (await refused_send(alice, to=("ghost",), key="k7")).details["key"] == "k7"
+            assert (await refused_send(alice, to=("ghost",), idempotency_key="k7")).details["key"] == "k7"
             generated = (await refused_send(alice, to=("ghost",))).details["key"]
             assert generated.startswith("k_")
 
@@ -209,12 +209,12 @@ def test_a_replay_is_authorised_first() -> None:
         async with engine_world() as served:
             alice, bob = await served.room("alice", "bob")
             room = (await bob.rooms())[0].room
-            await bob.send("x", key="k1")
+            await bob.send("x", idempotency_key="k1")
             await bob.close()
-            error = await refused_send(bob, room=room, key="k1")
+            error = await refused_send(bob, room=room, idempotency_key="k1")
             assert error.code == "no_such_room"
             await alice.close()
-            assert (await refused_send(alice, room=room, key="k2")).code == "room_closed"
+            assert (await refused_send(alice, room=room, idempotency_key="k2")).code == "room_closed"
 
     run(main)
 
@@ -224,9 +224,9 @@ def test_a_replay_in_a_closed_room_still_answers_what_was_stored() -> None:
         async with engine_world() as served:
             (alice,) = await served.room("alice")
             room = (await alice.rooms())[0].room
-            sent = await alice.send("x", key="k1", room=room)
+            sent = await alice.send("x", idempotency_key="k1", room=room)
             await alice.close()
-            again = await alice.send("x", key="k1", room=room)
+            again = await alice.send("x", idempotency_key="k1", room=room)
             assert (again.id, again.replayed) == (sent.id, True)
 
     run(main)
@@ -234,7 +234,7 @@ def test_a_replay_in_a_closed_room_still_answers_what_was_stored() -> None:
 
 def test_a_digest_covers_every_parameter_but_the_key() -> None:
     base = t.Send(text="x")
-    assert input_digest(base) == input_digest(t.Send(text="x", key="k1"))
+    assert input_digest(base) == input_digest(t.Send(text="x", idempotency_key="k1"))
     others = [t.Send(text="y"), t.Send(text="x", to=("a",)), t.Send(text="x", data=0), t.Send(text="x", room="r")]
     assert len({input_digest(params) for params in [base, *others]}) == 5
     one = t.Send(text="x", data={"a": 1, "b": 2})
@@ -544,7 +544,7 @@ def test_a_hand_off_says_its_number_and_how_many_could_take_it() -> None:
             given = await alice.handoff("go")
             assert given.others == 0
             await alice.send("waiting")
-            await (await served.agent("bob")).join(opened.key)
+            await (await served.agent("bob")).join(opened.session_key)
             again = await alice.handoff("go on")
             assert (again.seq, again.others) == (given.seq + 2, 1)
 
@@ -659,7 +659,7 @@ def test_every_room_with_something_new_is_shown_and_a_new_room_counts() -> None:
             assert await recv_all(bob) == {}
 
             opened = await alice.open("four", "welcome")
-            await bob.join(opened.key)
+            await bob.join(opened.session_key)
             began = trio.current_time()
             found, _ = await gather(partial(recv_all, bob, wait=60), partial(alice.approve, "bob"))
             assert found == {"four": ["welcome"]}
@@ -829,11 +829,11 @@ def test_a_handoff_to_one_who_left_is_refused_and_a_repeat_of_one_that_was_given
     async def main() -> None:
         async with engine_world() as served:
             alice, bob = await served.room("alice", "bob")
-            first = await alice.handoff("go", to="bob", key="k1")
+            first = await alice.handoff("go", to="bob", idempotency_key="k1")
             await bob.close()
             error = await alice.refused("handoff.give", t.GiveHandoff(next="go on", for_="bob"))
             assert (error.code, error.details["candidates"]) == ("no_such_agent", [])
-            again = await alice.handoff("go", to="bob", key="k1")
+            again = await alice.handoff("go", to="bob", idempotency_key="k1")
             assert (again.id, again.replayed) == (first.id, True)
 
     run(main)
@@ -866,8 +866,8 @@ def test_a_handoff_is_done_once_for_its_key_and_refuses_what_is_too_long_or_no_n
     async def main() -> None:
         async with engine_world() as served:
             alice, bob = await served.room("alice", "bob")
-            first = await alice.handoff("go", key="k1")
-            assert (await alice.handoff("go", key="k1")).replayed
+            first = await alice.handoff("go", idempotency_key="k1")
+            assert (await alice.handoff("go", idempotency_key="k1")).replayed
             assert [message.id for message in (await bob.recv()).messages] == [first.id]
             for params, code in (
                 (t.GiveHandoff(next="x" * (300 * 1024)), "text_too_long"),

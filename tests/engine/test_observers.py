@@ -113,7 +113,7 @@ def test_the_person_is_shown_every_room_of_their_agents_and_which_of_them_are_in
             person, window, bob = await served.person(), await served.window("w"), await served.agent("bob")
             opened = await window.open("one")
             await served.admit(opened, bob)
-            await (await served.agent("dan")).join(opened.key)
+            await (await served.agent("dan")).join(opened.session_key)
             await bob.send("hello")
             mine = await person.open("mine", context="")
             owner = await window.whoami()

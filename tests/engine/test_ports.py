@@ -92,8 +92,8 @@ def test_the_joiners_code_is_four_characters_and_fixed_by_the_request(keys: Keys
 def test_the_code_of_a_rooms_key_is_fixed_by_the_room_and_has_the_length_asked_for(keys: Keys) -> None:
     from parlerd.core.model import RoomId
 
-    first = keys.session_code(RoomId("r_1"), 8)
+    first = keys.session_key(RoomId("r_1"), 8)
     assert len(first) == 8
-    assert keys.session_code(RoomId("r_1"), 8) == first
-    assert not keys.session_code(RoomId("r_1"), 16).startswith(first)
-    assert len({keys.session_code(RoomId(f"r_{n}"), 16) for n in range(50)}) == 50
+    assert keys.session_key(RoomId("r_1"), 8) == first
+    assert not keys.session_key(RoomId("r_1"), 16).startswith(first)
+    assert len({keys.session_key(RoomId(f"r_{n}"), 16) for n in range(50)}) == 50

@@ -119,9 +119,9 @@ def test_the_agents_that_are_remembered_are_bounded_and_the_one_that_posted_long
 
 
 POSTS: dict[str, t.Params] = {
-    "message.send": t.Send(text="x" * 60, key="mine"),
-    "handoff.give": t.GiveHandoff(next="x" * 30, summary="x" * 30, key="mine"),
-    "session.open": t.OpenSession(topic="x", context="x" * 60, key="mine"),
+    "message.send": t.Send(text="x" * 60, idempotency_key="mine"),
+    "handoff.give": t.GiveHandoff(next="x" * 30, summary="x" * 30, idempotency_key="mine"),
+    "session.open": t.OpenSession(topic="x", context="x" * 60, idempotency_key="mine"),
 }
 
 
@@ -152,7 +152,7 @@ def test_a_pipelined_send_is_counted_too_and_its_refusal_carries_its_key() -> No
             assert posting is not None
             await posting.result()
             with pytest.raises(Refused) as refused:
-                begin("message.send", t.Send(text="x", key="mine"), alice.caller)
+                begin("message.send", t.Send(text="x", idempotency_key="mine"), alice.caller)
             assert (refused.value.code, refused.value.details["key"]) == ("throttled", "mine")
             assert texts(await alice.recv(all=True)) == ["x"]
 

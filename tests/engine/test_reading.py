@@ -29,8 +29,8 @@ class Recorder(MemoryStore):
         super().__init__()
         self.marked: list[MarkDelivery] = []
 
-    def transact(self, jobs: Sequence[Sequence[Write]], *, patient: bool = True) -> list[Outcome]:
-        outcomes = super().transact(jobs, patient=patient)
+    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+        outcomes = super().transact(jobs)
         self.marked += [write for job in jobs for write in job if isinstance(write, MarkDelivery)]
         return outcomes
 
@@ -161,9 +161,9 @@ def test_a_join_of_much_text_is_bounded_in_bytes_and_says_what_it_left_out() -> 
             opened = await alice.open("x", "recap")
             for n in range(8):
                 await alice.send(f"{n}" * 200_000)
-            await bob.join(opened.key)
+            await bob.join(opened.session_key)
             await alice.approve("bob")
-            landed = await bob.join(opened.key)
+            landed = await bob.join(opened.session_key)
             assert landed.truncated
             assert texts(landed)[0] == "recap"
             assert [text[0] for text in texts(landed)[1:]] == ["3", "4", "5", "6", "7"]
@@ -179,9 +179,9 @@ def test_a_room_without_a_recap_says_what_it_left_out_too() -> None:
             opened = await alice.open("x", "")
             for n in range(10):
                 await alice.send(f"{n}")
-            await bob.join(opened.key)
+            await bob.join(opened.session_key)
             await alice.approve("bob")
-            landed = await bob.join(opened.key, limit=3)
+            landed = await bob.join(opened.session_key, limit=3)
             assert texts(landed) == ["7", "8", "9"]
             assert (landed.first_unshown, landed.last_unshown) == (1, 7)
             assert "1 to 7" in landed.hint

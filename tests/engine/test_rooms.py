@@ -13,7 +13,7 @@ import trio
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
 from parlerd.core.events import Header
-from parlerd.core.home import Home
+from parlerd.core.home import HomeRoom
 from parlerd.core.model import HOME_ROOM, Position, RoomId
 from parlerd.core.room import Room
 from parlerd.engine import rooms as rooms_module
@@ -94,7 +94,7 @@ def test_a_room_longer_than_a_page_of_facts_folds_whole(monkeypatch: pytest.Monk
 
 def test_a_room_that_is_not_there_folds_to_nothing() -> None:
     assert fold(MemoryStore(), f.ROOM, Room, Room.restore)[0].position == 0
-    assert fold(MemoryStore(), HOME_ROOM, Home, Home.restore)[0].position == 0
+    assert fold(MemoryStore(), HOME_ROOM, HomeRoom, HomeRoom.restore)[0].position == 0
 
 
 # -- opening and closing -----------------------------------------------------------------------------------

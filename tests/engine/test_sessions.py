@@ -48,7 +48,7 @@ def body(error: ParlerError) -> bytes:
 
 
 async def wrong_join(party: Party, key: str) -> ParlerError:
-    return await party.refused("session.join", t.JoinSession(key=key))
+    return await party.refused("session.join", t.JoinSession(session_key=key))
 
 
 def events(served: Served, room: str) -> list[e.Event]:
@@ -64,11 +64,13 @@ def test_opening_gives_a_room_a_key_and_the_commands_to_paste() -> None:
             alice = await served.agent("alice")
             opened = await alice.open("Auth redesign: phase 2", "Chose PKCE.")
             assert opened.name == "Auth-redesign-phase-2"
-            assert opened.key is not None
-            assert len(opened.key) == 8
-            assert opened.line == f"Join the Parler session {opened.key}."
-            assert opened.join_command == f"parler session join {opened.key}"
-            assert opened.mcp_command == f"claude mcp add parler -e PARLER_SESSION_KEY={opened.key} -- parler mcp"
+            assert opened.session_key is not None
+            assert len(opened.session_key) == 8
+            assert opened.line == f"Join the Parler session {opened.session_key}."
+            assert opened.join_command == f"parler session join {opened.session_key}"
+            assert (
+                opened.mcp_command == f"claude mcp add parler -e PARLER_SESSION_KEY={opened.session_key} -- parler mcp"
+            )
             assert opened.approval
             assert opened.warning is msgspec.UNSET
             assert opened.expires == served.world.clock.ms + served.world.settings.key_ttl_ms
@@ -86,8 +88,8 @@ def test_an_ungated_key_is_a_secret_long_with_a_warning_and_in_no_command_to_pas
         async with engine_world(settings=Settings(approval_default=False)) as served:
             opened = await (await served.window("w")).open()
             assert not opened.approval
-            assert opened.key is not None
-            assert len(opened.key) == 16
+            assert opened.session_key is not None
+            assert len(opened.session_key) == 16
             assert opened.mcp_command is None
             assert "without being asked" in str(opened.warning)
 
@@ -139,8 +141,8 @@ def test_where_an_agent_host_is_connected_the_line_is_all_that_is_handed_over() 
     async def main() -> None:
         async with engine_world(host_files=Connected()) as served:
             opened = await (await served.agent("alice")).open()
-            assert opened.line == f"Join the Parler session {opened.key}."
-            assert opened.join_command == f"parler session join {opened.key}"
+            assert opened.line == f"Join the Parler session {opened.session_key}."
+            assert opened.join_command == f"parler session join {opened.session_key}"
             assert opened.mcp_command is None
 
     run(main)
@@ -150,12 +152,12 @@ def test_a_retried_open_is_the_same_room_and_gives_its_key_again() -> None:
     async def main() -> None:
         async with engine_world() as served:
             alice = await served.agent("alice")
-            first = await alice.open("x", "recap", key="k1")
-            again = await alice.open("x", "recap", key="k1")
+            first = await alice.open("x", "recap", idempotency_key="k1")
+            again = await alice.open("x", "recap", idempotency_key="k1")
             assert again.room == first.room
             assert again == msgspec.structs.replace(first, replayed=True)
-            assert (await (await served.agent("bob")).join(again.key)).status == "pending"
-            error = await alice.refused("session.open", t.OpenSession(topic="y", context="recap", key="k1"))
+            assert (await (await served.agent("bob")).join(again.session_key)).status == "pending"
+            error = await alice.refused("session.open", t.OpenSession(topic="y", context="recap", idempotency_key="k1"))
             assert error.code == "idempotency_conflict"
             assert len(await alice.rooms()) == 1
 
@@ -166,17 +168,17 @@ def test_a_retried_open_gives_the_same_key_after_a_restart_and_says_what_became_
     async def main() -> None:
         world = World()
         async with world.serving() as served:
-            first = await (await served.agent("alice")).open("x", "recap", key="k1")
+            first = await (await served.agent("alice")).open("x", "recap", idempotency_key="k1")
         async with world.serving() as served:
             alice = await served.agent("alice")
-            again = await alice.open("x", "recap", key="k1")
-            assert (again.key, again.warning) == (first.key, msgspec.UNSET)
-            await alice.call("session.revoke", t.RevokeKey(key=str(first.key)))
-            assert "revoked" in str((await alice.open("x", "recap", key="k1")).warning)
-            expired = await alice.open("y", key="k2", ttl_ms=60_000)
+            again = await alice.open("x", "recap", idempotency_key="k1")
+            assert (again.session_key, again.warning) == (first.session_key, msgspec.UNSET)
+            await alice.call("session.revoke", t.RevokeSessionKey(session_key=str(first.session_key)))
+            assert "revoked" in str((await alice.open("x", "recap", idempotency_key="k1")).warning)
+            expired = await alice.open("y", idempotency_key="k2", ttl_ms=60_000)
             world.clock.move(seconds=61)
-            again = await alice.open("y", key="k2", ttl_ms=60_000)
-            assert again.key == expired.key
+            again = await alice.open("y", idempotency_key="k2", ttl_ms=60_000)
+            assert again.session_key == expired.session_key
             assert "expired" in str(again.warning)
 
     run(main)
@@ -186,7 +188,7 @@ def test_rooms_have_keys_of_their_own_of_which_the_store_holds_only_the_id() -> 
     async def main() -> None:
         async with engine_world() as served:
             alice = await served.agent("alice")
-            keys = [(await alice.open(f"t{n}")).key for n in range(20)]
+            keys = [(await alice.open(f"t{n}")).session_key for n in range(20)]
             assert len(set(keys)) == 20
             room = (await alice.rooms())[0].room
             (minted,) = [event for event in events(served, room) if isinstance(event, e.KeyMinted)]
@@ -200,12 +202,12 @@ def test_a_key_that_was_drawn_at_random_before_cannot_be_given_again(monkeypatch
     async def main() -> None:
         async with engine_world() as served:
             alice = await served.agent("alice")
-            monkeypatch.setattr(served.world.keys, "session_code", lambda room, length: "A3KE7DJR")
-            await alice.open("x", key="k1")
+            monkeypatch.setattr(served.world.keys, "session_key", lambda room, length: "A3KE7DJR")
+            await alice.open("x", idempotency_key="k1")
             monkeypatch.undo()
-            again = await alice.open("x", key="k1")
+            again = await alice.open("x", idempotency_key="k1")
             assert again.replayed
-            assert (again.key, again.line, again.join_command, again.mcp_command) == (None, None, None, None)
+            assert (again.session_key, again.line, again.join_command, again.mcp_command) == (None, None, None, None)
 
     run(main)
 
@@ -215,9 +217,11 @@ def test_the_same_open_twice_at_the_same_moment_gives_one_working_key() -> None:
         async with engine_world(driver=SlowDriver) as served:
             alice, bob = await served.agent("alice"), await served.agent("bob")
             await alice.whoami()
-            both = await gather(partial(alice.open, "x", "r", key="k1"), partial(alice.open, "x", "r", key="k1"))
+            both = await gather(
+                partial(alice.open, "x", "r", idempotency_key="k1"), partial(alice.open, "x", "r", idempotency_key="k1")
+            )
             assert {opened.room for opened in both} == {both[0].room}
-            (key,) = {opened.key for opened in both}
+            (key,) = {opened.session_key for opened in both}
             assert (await bob.join(key)).status == "pending"
             assert len(await alice.rooms()) == 1
 
@@ -247,18 +251,18 @@ def test_a_crash_in_the_middle_of_opening_is_made_good_by_the_same_request(commi
                 alice = await served.agent("alice")
                 await alice.whoami()
                 plugs[0].cut = (plugs[0].commits + commit, stored)
-                await alice.open("x", "recap", key="k1")
+                await alice.open("x", "recap", idempotency_key="k1")
         assert plugs[0].dead
 
         world.driver = PlugDriver
         async with world.serving() as served:
             alice, bob = await served.agent("alice"), await served.agent("bob")
-            again = await alice.open("x", "recap", key="k1")
+            again = await alice.open("x", "recap", idempotency_key="k1")
             assert again.name == "x"
             assert again.replayed == (commit == 1 and stored)
             assert [room.room for room in await alice.rooms()] == [again.room]
             assert texts(await alice.recv(all=True)) == ["recap"]
-            assert (await bob.join(again.key)).status == "pending"
+            assert (await bob.join(again.session_key)).status == "pending"
 
     run(main)
 
@@ -273,7 +277,7 @@ def test_an_open_that_could_not_be_stored_says_its_key_and_succeeds_once_with_it
             store.fail_commit_number(store.commits + failing, "store_full")
             error = await alice.refused("session.open", t.OpenSession(topic="x", context="recap"))
             assert error.code == "store_full"
-            opened = await alice.open("x", "recap", key=error.details["key"])
+            opened = await alice.open("x", "recap", idempotency_key=error.details["key"])
             assert (opened.name, opened.replayed) == ("x", False)
             assert len(await alice.rooms()) == 1
 
@@ -312,10 +316,10 @@ def test_a_person_may_open_with_a_weaker_policy_and_pre_approve_by_id_alone() ->
             error = await person.refused("session.open", t.OpenSession(preapprove=("bob",)))
             assert error.code == "invalid_param"
             opened = await person.open(preapprove=((await bob.whoami()).id,))
-            assert (await bob.join(opened.key)).status == "joined"
-            assert (await carol.join(opened.key)).status == "pending"
+            assert (await bob.join(opened.session_key)).status == "joined"
+            assert (await carol.join(opened.session_key)).status == "pending"
             ungated = await person.open(approval=False)
-            assert (await carol.join(ungated.key)).status == "joined"
+            assert (await carol.join(ungated.session_key)).status == "joined"
 
     run(main)
 
@@ -331,9 +335,9 @@ def test_a_key_is_not_dead_for_good_after_the_clock_stood_ahead() -> None:
             ten_years = 10 * 365 * 86_400
             served.world.clock.move(seconds=ten_years)
             await alice.send("dated ahead")
-            assert (await wrong_join(bob, str(opened.key))).code == "unknown_key"
+            assert (await wrong_join(bob, str(opened.session_key))).code == "unknown_key"
             served.world.clock.move(seconds=-ten_years)
-            assert (await bob.join(opened.key)).status == "pending"
+            assert (await bob.join(opened.session_key)).status == "pending"
             # What was renewed then lasts no longer than anything else.
             assert (await bob.whoami()).name == "bob"
             agents = served.engine._desk.rooms.home.aggregate.state.agents.values()
@@ -351,17 +355,17 @@ def test_unknown_expired_used_up_and_revoked_keys_give_the_same_answer_byte_for_
             revoked = await alice.open("b")
             closed = await alice.open("c")
             used_up = await alice.open("d", max_uses=1)
-            assert revoked.key is not None
-            assert used_up.key is not None
-            await alice.call("session.revoke", t.RevokeKey(key=revoked.key))
+            assert revoked.session_key is not None
+            assert used_up.session_key is not None
+            await alice.call("session.revoke", t.RevokeSessionKey(session_key=revoked.session_key))
             await alice.close(closed.room)
             await served.admit(used_up, carol)
             served.world.clock.move(seconds=61)
             keys = [
-                expired.key,
-                revoked.key,
-                closed.key,
-                used_up.key,
+                expired.session_key,
+                revoked.session_key,
+                closed.session_key,
+                used_up.session_key,
                 "ZZZZZZZZ",
                 "not a key!",
                 "@",
@@ -373,7 +377,9 @@ def test_unknown_expired_used_up_and_revoked_keys_give_the_same_answer_byte_for_
             assert b"unknown_key" in min(bodies)
             # The other operation that takes a key says no more to a stranger.
             mallory = await served.agent("mallory")
-            bodies |= {body(await mallory.refused("session.revoke", t.RevokeKey(key=str(key)))) for key in keys}
+            bodies |= {
+                body(await mallory.refused("session.revoke", t.RevokeSessionKey(session_key=str(key)))) for key in keys
+            }
             assert len(bodies) == 1
 
     run(main)
@@ -384,8 +390,8 @@ def test_a_key_is_read_forgivingly() -> None:
         async with engine_world() as served:
             alice, bob = await served.agent("alice"), await served.agent("bob")
             opened = await alice.open()
-            assert opened.key is not None
-            typed = opened.key.replace("1", "l").replace("0", "o").lower()
+            assert opened.session_key is not None
+            typed = opened.session_key.replace("1", "l").replace("0", "o").lower()
             assert (await bob.join(f" {typed[:4]}-{typed[4:]} ")).status == "pending"
 
     run(main)
@@ -414,8 +420,8 @@ def test_a_key_of_another_home_is_refused_before_anything_is_looked_up() -> None
             found = store.room_of_key
             store.room_of_key = lambda key: (looked_up.append(key), found(key))[1]  # type: ignore[method-assign, func-returns-value]
             for op, params in (
-                ("session.join", t.JoinSession(key=f"{opened.key}@relay.example:8443")),
-                ("session.revoke", t.RevokeKey(key=f"{opened.key}@{'h' * 150}")),
+                ("session.join", t.JoinSession(session_key=f"{opened.session_key}@relay.example:8443")),
+                ("session.revoke", t.RevokeSessionKey(session_key=f"{opened.session_key}@{'h' * 150}")),
             ):
                 error = await bob.refused(op, params)
                 assert error.code == "home_not_trusted"
@@ -435,15 +441,15 @@ def test_who_guesses_keys_is_throttled_and_who_knows_one_is_not() -> None:
             opened = await alice.open()
             answers = [(await wrong_join(mallory, f"ZZZZZZZ{n}")).code for n in range(10)]
             assert answers == ["unknown_key"] * 10
-            error = await mallory.refused("session.join", t.JoinSession(key=str(opened.key)))
+            error = await mallory.refused("session.join", t.JoinSession(session_key=str(opened.session_key)))
             assert error.code == "throttled"
             assert error.retry_after_ms
             # Another name and another command of the same shell do not help it; others are not held back.
             again = await served.connect(as_name="other", peer=PeerProcess(pid=72, group=70))
             assert (await wrong_join(again, "ZZZZZZZZ")).code == "throttled"
-            assert (await bob.join(opened.key)).status == "pending"
+            assert (await bob.join(opened.session_key)).status == "pending"
             await trio.sleep(error.retry_after_ms / 1000)
-            assert (await mallory.join(opened.key)).status == "pending"
+            assert (await mallory.join(opened.session_key)).status == "pending"
 
     run(main)
 
@@ -453,7 +459,7 @@ def test_joining_without_a_page_leaves_the_context_unread_for_the_first_read() -
         async with engine_world(settings=Settings(approval_default=False)) as served:
             alice, bob = await served.agent("alice"), await served.agent("bob")
             opened = await alice.open(context="the recap")
-            joined = await bob.join(opened.key, limit=0)
+            joined = await bob.join(opened.session_key, limit=0)
             assert (joined.status, joined.messages) == ("joined", [])
             page = await alice.recv(all=True)
             assert (await alice.why(page.messages[0].id))["bob"] == ["stored"]
@@ -471,11 +477,11 @@ def test_who_waits_sees_nothing_learns_nothing_and_is_woken_by_the_decision() ->
         async with engine_world() as served:
             alice, bob = await served.agent("alice"), await served.agent("bob")
             opened = await alice.open("x", "the recap")
-            pending = await bob.join(opened.key)
+            pending = await bob.join(opened.session_key)
             assert pending.status == "pending"
             assert pending.messages == []
             assert pending.name is None
-            assert pending.code is not None
+            assert pending.join_code is not None
             for op, params in outsider_calls(opened.room):
                 assert (await bob.refused(op, params)).code in ("no_such_room", "no_active_session")
             assert await bob.rooms() == []
@@ -483,7 +489,7 @@ def test_who_waits_sees_nothing_learns_nothing_and_is_woken_by_the_decision() ->
             landed: list[t.JoinedSession] = []
 
             async def wait() -> None:
-                landed.append(await bob.join(opened.key, wait=3600))
+                landed.append(await bob.join(opened.session_key, wait=3600))
 
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(wait)
@@ -516,10 +522,10 @@ def test_polling_is_free_and_makes_no_second_request() -> None:
         async with engine_world() as served:
             alice, bob = await served.agent("alice"), await served.agent("bob")
             opened = await alice.open(max_uses=1)
-            first = await bob.join(opened.key)
+            first = await bob.join(opened.session_key)
             facts = len(events(served, opened.room))
             for _ in range(5):
-                assert await bob.join(opened.key) == first
+                assert await bob.join(opened.session_key) == first
             assert len(events(served, opened.room)) == facts
             (request,) = await alice.requests()
             assert (request.name, request.host, request.home) == ("bob", "shell", "local")
@@ -535,7 +541,7 @@ def test_a_wait_that_nobody_answers_ends_pending() -> None:
             alice, bob = await served.agent("alice"), await served.agent("bob")
             opened = await alice.open()
             began = trio.current_time()
-            assert (await bob.join(opened.key, wait=30)).status == "pending"
+            assert (await bob.join(opened.session_key, wait=30)).status == "pending"
             assert 30 <= trio.current_time() - began < 31
 
     run(main)
@@ -546,7 +552,7 @@ def test_a_decision_between_a_poll_and_its_answer_answers_it(monkeypatch: pytest
         async with engine_world() as served:
             alice, bob = await served.agent("alice"), await served.agent("bob")
             opened = await alice.open("x", "recap")
-            assert (await bob.join(opened.key)).status == "pending"
+            assert (await bob.join(opened.session_key)).status == "pending"
             quiet = RoomActor.quiet
 
             async def approved_meanwhile(actor: RoomActor[Room]) -> Room:
@@ -555,7 +561,7 @@ def test_a_decision_between_a_poll_and_its_answer_answers_it(monkeypatch: pytest
                 return await quiet(actor)
 
             monkeypatch.setattr(RoomActor, "quiet", approved_meanwhile)
-            assert (await bob.join(opened.key)).status == "joined"
+            assert (await bob.join(opened.session_key)).status == "joined"
 
     run(main)
 
@@ -566,12 +572,12 @@ def test_the_queue_of_one_key_is_bounded() -> None:
             alice = await served.agent("alice")
             opened = await alice.open()
             for n in range(MAX_PENDING_PER_KEY):
-                await (await served.agent(f"bob{n}")).join(opened.key)
+                await (await served.agent(f"bob{n}")).join(opened.session_key)
             late = await served.agent("late")
-            error = await late.refused("session.join", t.JoinSession(key=str(opened.key)))
+            error = await late.refused("session.join", t.JoinSession(session_key=str(opened.session_key)))
             assert (error.code, error.details["limit"]) == ("too_many_pending", 5)
             await alice.deny("bob0")
-            assert (await late.join(opened.key)).status == "pending"
+            assert (await late.join(opened.session_key)).status == "pending"
 
     run(main)
 
@@ -584,7 +590,7 @@ def test_joining_where_one_is_answers_so() -> None:
             await served.admit(opened, bob)
             for party in (alice, bob):
                 other = await party.open("another")
-                again = await party.join(opened.key)
+                again = await party.join(opened.session_key)
                 assert (again.status, again.room, again.name) == ("already_member", opened.room, opened.name)
                 assert texts(again) == ["Chose PKCE."]
                 assert (await party.whoami()).active == opened.room != other.room
@@ -602,19 +608,19 @@ def test_the_context_that_is_shown_again_moves_no_cursor_back_and_none_over_what
             sent = [await alice.send(f"m{n}") for n in range(3)]
             # All of it was read before: nothing is new afterwards either.
             assert await bob.read() == ["m0", "m1", "m2"]
-            again = await bob.join(opened.key, limit=1)
+            again = await bob.join(opened.session_key, limit=1)
             assert (texts(again), again.cursor) == (["recap", "m2"], str(sent[-1].seq))
             await bob.commit(again)
             assert await bob.read() == []
             # Something unread stands in the gap: the page acknowledges nothing, and all of it is still new.
             for n in range(3, 6):
                 await alice.send(f"m{n}")
-            again = await bob.join(opened.key, limit=1)
+            again = await bob.join(opened.session_key, limit=1)
             assert (texts(again), again.cursor, again.truncated) == (["recap", "m5"], "", True)
             assert await bob.read() == ["m3", "m4", "m5"]
             # All that is unread is shown: it is read.
             await alice.send("m6")
-            again = await bob.join(opened.key)
+            again = await bob.join(opened.session_key)
             await bob.commit(again)
             assert await bob.read() == []
 
@@ -633,7 +639,7 @@ def test_a_window_that_joins_again_acknowledges_with_its_next_call_only_what_was
             await served.engine.acknowledge_shown(window.caller)
             for n in range(3):
                 await alice.send(f"m{n}")
-            assert (await window.join(opened.key, limit=limit)).status == "already_member"
+            assert (await window.join(opened.session_key, limit=limit)).status == "already_member"
             await served.engine.acknowledge_shown(window.caller)
             assert texts(await window.recv()) == left
 
@@ -648,7 +654,7 @@ def test_a_command_that_joins_again_under_the_name_of_a_live_window_acknowledges
             await served.admit(opened, window)
             await served.engine.acknowledge_shown(window.caller)
             await alice.send("one")
-            again = await (await served.agent("bob")).join(opened.key)
+            again = await (await served.agent("bob")).join(opened.session_key)
             assert (again.status, texts(again), again.cursor) == ("already_member", ["recap", "one"], "")
             assert texts(await window.recv()) == ["one"]
 
@@ -662,11 +668,11 @@ def test_a_knock_from_the_environment_leaves_the_session_that_an_agent_went_on_t
             opened = await alice.open("x", "recap")
             await served.admit(opened, bob)
             other = await bob.open("another")
-            again = await bob.join(opened.key, limit=0)
+            again = await bob.join(opened.session_key, limit=0)
             assert (again.status, again.messages) == ("already_member", [])
             assert (await bob.whoami()).active == other.room
             await bob.close()
-            assert (await bob.join(opened.key, limit=0)).status == "already_member"
+            assert (await bob.join(opened.session_key, limit=0)).status == "already_member"
             assert (await bob.whoami()).active == opened.room
 
     run(main)
@@ -679,7 +685,7 @@ def test_a_closed_session_that_one_is_in_is_shown_again_too() -> None:
             opened = await alice.open("x", "recap")
             await served.admit(opened, bob)
             await alice.close()
-            again = await bob.join(opened.key)
+            again = await bob.join(opened.session_key)
             assert (again.status, texts(again)) == ("already_member", ["recap"])
             assert "closed" in again.hint
 
@@ -691,13 +697,13 @@ def test_an_approval_after_the_key_died_still_lets_the_joiner_in() -> None:
         async with engine_world() as served:
             alice, bob = await served.agent("alice"), await served.agent("bob")
             opened = await alice.open("x", "recap")
-            assert opened.key is not None
-            await bob.join(opened.key)
-            await alice.call("session.revoke", t.RevokeKey(key=opened.key))
+            assert opened.session_key is not None
+            await bob.join(opened.session_key)
+            await alice.call("session.revoke", t.RevokeSessionKey(session_key=opened.session_key))
             served.world.clock.move(seconds=25 * 3600)
-            assert (await bob.join(opened.key)).status == "pending"
+            assert (await bob.join(opened.session_key)).status == "pending"
             await alice.approve("bob")
-            assert texts(await bob.join(opened.key)) == ["recap"]
+            assert texts(await bob.join(opened.session_key)) == ["recap"]
 
     run(main)
 
@@ -711,7 +717,7 @@ def test_closing_answers_who_waits_at_the_door() -> None:
 
             async def wait() -> None:
                 try:
-                    answers.append((await bob.join(opened.key, wait=3600)).status)
+                    answers.append((await bob.join(opened.session_key, wait=3600)).status)
                 except ParlerError as error:
                     answers.append(error.code)
 
@@ -737,7 +743,7 @@ def test_a_room_that_was_closed_for_want_of_use_still_wakes_who_waits_for_it() -
                 assert len(served.engine._desk.rooms) == 0
                 await alice.approve("bob")
 
-            _, joined = await gather(later, partial(bob.join, opened.key, wait=3600))
+            _, joined = await gather(later, partial(bob.join, opened.session_key, wait=3600))
             assert joined is not None
             assert texts(joined) == ["recap"]
 
@@ -753,9 +759,9 @@ def test_a_short_room_is_shown_whole_and_what_follows_is_new() -> None:
             alice, bob = await served.agent("alice"), await served.agent("bob")
             opened = await alice.open("x", "recap")
             await alice.send("one")
-            await bob.join(opened.key)
+            await bob.join(opened.session_key)
             await alice.approve("bob")
-            landed = await bob.join(opened.key)
+            landed = await bob.join(opened.session_key)
             assert texts(landed) == ["recap", "one"]
             assert not landed.truncated
             assert landed.cursor == "2"
@@ -771,12 +777,12 @@ def test_a_join_that_was_not_acknowledged_is_shown_again() -> None:
         async with engine_world() as served:
             alice, bob = await served.agent("alice"), await served.agent("bob")
             opened = await alice.open("x", "recap")
-            await bob.join(opened.key)
+            await bob.join(opened.session_key)
             await alice.approve("bob")
-            first = await bob.join(opened.key)
-            assert await bob.join(opened.key) == first
+            first = await bob.join(opened.session_key)
+            assert await bob.join(opened.session_key) == first
             await bob.commit(first)
-            again = await bob.join(opened.key)
+            again = await bob.join(opened.session_key)
             assert (again.status, again.messages) == ("already_member", first.messages)
 
     run(main)
@@ -788,9 +794,9 @@ def test_a_long_room_shows_the_recap_and_the_newest_tail_and_says_what_it_left_o
             alice, bob = await served.agent("alice"), await served.agent("bob")
             opened = await alice.open("x", "recap")
             sent = [await alice.send(f"m{n}") for n in range(600)]
-            await bob.join(opened.key)
+            await bob.join(opened.session_key)
             await alice.approve("bob")
-            landed = await bob.join(opened.key, limit=20)
+            landed = await bob.join(opened.session_key, limit=20)
             assert texts(landed) == ["recap", *(f"m{n}" for n in range(580, 600))]
             assert landed.truncated
             assert (landed.first_unshown, landed.last_unshown) == (2, 581)
@@ -820,11 +826,11 @@ def test_a_message_posted_while_a_joiner_lands_is_not_lost_between_join_and_recv
             alice = await served.agent("alice")
             bob = await served.window("w") if via_mcp else await served.agent("bob")
             opened = await alice.open("x", "recap")
-            await bob.join(opened.key)
+            await bob.join(opened.session_key)
             await alice.approve((await bob.whoami()).id)
             assert isinstance(served.driver, HookDriver)
             served.driver.then = partial(alice.send, "in between")
-            landed = await bob.join(opened.key)
+            landed = await bob.join(opened.session_key)
             assert texts(landed) == ["recap"]
             if via_mcp:
                 await served.engine.acknowledge_shown(bob.caller)
@@ -844,14 +850,14 @@ def test_a_landing_that_failed_is_not_counted_as_shown() -> None:
         async with engine_world(store=store) as served:
             alice, window = await served.agent("alice"), await served.window("w")
             opened = await alice.open("x", "recap")
-            await window.join(opened.key)
+            await window.join(opened.session_key)
             await alice.approve((await window.whoami()).id)
             await window.open("its own, and now its active one")
             # The knock finds it in already; the delivery mark is one commit, making the room its active one the next.
             store.fail_commit_number(store.commits + 2)
-            assert (await wrong_join(window, str(opened.key))).code == "store_full"
+            assert (await wrong_join(window, str(opened.session_key))).code == "store_full"
             await served.engine.acknowledge_shown(window.caller)
-            assert texts(await window.join(opened.key)) == ["recap"]
+            assert texts(await window.join(opened.session_key)) == ["recap"]
 
     run(main)
 
@@ -863,10 +869,10 @@ def test_the_history_policy_decides_what_a_joiner_sees_and_the_recap_is_always_s
             alice, bob = await served.agent("alice"), await served.agent("bob")
             opened = await alice.open("x", "recap", history=history)
             await alice.send("before")
-            await bob.join(opened.key)
+            await bob.join(opened.session_key)
             await alice.approve("bob")
             await alice.send("after the approval")
-            landed = await bob.join(opened.key)
+            landed = await bob.join(opened.session_key)
             shown = ["recap", "before", "after the approval"] if history == "full" else ["recap", "after the approval"]
             assert texts(landed) == shown
             assert [message.seq for message in landed.messages] == list(range(1, len(shown) + 1))
@@ -875,10 +881,10 @@ def test_the_history_policy_decides_what_a_joiner_sees_and_the_recap_is_always_s
 
             await bob.close()
             await alice.send("while away")
-            again = await bob.join(opened.key)
+            again = await bob.join(opened.session_key)
             assert again.status == "pending"
             await alice.approve("bob")
-            back = await bob.join(opened.key)
+            back = await bob.join(opened.session_key)
             if history == "none":
                 assert texts(await bob.recv(all=True)) == shown
             else:
@@ -899,7 +905,7 @@ async def knocking(served: Served, *names: str, **how: Any) -> tuple[Party, t.Op
     opened = await owner.open(**how)
     knockers = [await served.agent(name) for name in names]
     for knocker in knockers:
-        await knocker.join(opened.key)
+        await knocker.join(opened.session_key)
     return owner, opened, knockers
 
 
@@ -946,8 +952,8 @@ def test_an_ambiguous_name_decides_nothing_and_lists_who_it_could_be() -> None:
         async with engine_world() as served:
             alice, bob = await served.agent("alice"), await served.agent("bob")
             one, two = await alice.open("one"), await alice.open("two")
-            await bob.join(one.key)
-            await bob.join(two.key)
+            await bob.join(one.session_key)
+            await bob.join(two.session_key)
             person = await served.person()
             error = await person.refused("session.approve", t.DecideJoin(agent="bob"))
             assert error.code == "ambiguous_name"
@@ -978,14 +984,14 @@ def test_a_denial_is_final_for_the_requester_until_the_owner_lifts_it() -> None:
             alice, opened, (bob,) = await knocking(served, "bob", context="recap")
             await alice.deny("bob")
             for _ in range(3):
-                denied = await bob.join(opened.key)
+                denied = await bob.join(opened.session_key)
                 assert denied.status == "denied"
                 assert denied.messages == []
             assert await alice.requests() == []
             # Another connection, or another window under its name, is the same requester.
-            assert (await (await served.agent("bob")).join(opened.key)).status == "denied"
+            assert (await (await served.agent("bob")).join(opened.session_key)).status == "denied"
             assert (await alice.approve("bob")).status == "approved"
-            assert texts(await bob.join(opened.key)) == ["recap"]
+            assert texts(await bob.join(opened.session_key)) == ["recap"]
 
     run(main)
 
@@ -999,7 +1005,7 @@ def test_a_denial_wakes_who_waits_and_says_so() -> None:
             async def deny() -> None:
                 await alice.deny("bob")
 
-            joined, _ = await gather(partial(bob.join, opened.key, wait=600), deny)
+            joined, _ = await gather(partial(bob.join, opened.session_key, wait=600), deny)
             assert joined is not None
             assert joined.status == "denied"
             assert "declined" in joined.hint
@@ -1033,12 +1039,12 @@ def test_a_decision_by_an_agent_over_mcp_is_refused() -> None:
             window = await served.window("w")
             opened = await window.open()
             bob = await served.agent("bob")
-            await bob.join(opened.key)
+            await bob.join(opened.session_key)
             for op in ("session.approve", "session.deny"):
                 error = await window.refused(op, t.DecideJoin(agent="bob"))
                 assert error.code == "person_only"
                 assert "parler session" in error.hint
-            assert (await bob.join(opened.key)).status == "pending"
+            assert (await bob.join(opened.session_key)).status == "pending"
 
     run(main)
 
@@ -1052,7 +1058,7 @@ def test_a_decision_from_under_an_agent_host_needs_the_person() -> None:
                     error = await party.refused(op, t.DecideJoin(agent="bob"))
                     assert error.code == "needs_person"
                     assert "claude-code" in error.message
-            assert (await bob.join(opened.key)).status == "pending"
+            assert (await bob.join(opened.session_key)).status == "pending"
 
     run(main)
 
@@ -1061,19 +1067,19 @@ def test_the_code_at_a_terminal_is_the_stronger_proof_and_is_recorded() -> None:
     async def main() -> None:
         async with engine_world(settings=Settings(approval_minimum="terminal")) as served:
             _, opened, (bob,) = await knocking(served, "bob")
-            code = (await bob.join(opened.key)).code
+            code = (await bob.join(opened.session_key)).join_code
             plain = await served.person()
             at_terminal = await served.connect(peer=TERMINAL)
             for party, how in (
                 (plain, {}),
-                (plain, {"code": code}),
-                (plain, {"code": code, "terminal": True}),
+                (plain, {"join_code": code}),
+                (plain, {"join_code": code, "terminal": True}),
                 (at_terminal, {}),
-                (at_terminal, {"code": code}),
+                (at_terminal, {"join_code": code}),
             ):
                 error = await party.refused("session.approve", t.DecideJoin(agent="bob", **how))
                 assert error.code == "needs_proof"
-            decided = await at_terminal.approve("bob", code=str(code).lower(), terminal=True)
+            decided = await at_terminal.approve("bob", join_code=str(code).lower(), terminal=True)
             assert decided.proof == "terminal"
             (approved,) = [x for x in events(served, opened.room) if isinstance(x, e.JoinApproved)]
             assert approved.proof == "terminal"
@@ -1095,17 +1101,19 @@ def test_a_wrong_code_decides_nothing_and_a_few_of_them_stop_codes_for_a_while()
     async def main() -> None:
         async with engine_world() as served:
             alice, opened, (bob, _) = await knocking(served, "bob", "carol")
-            codes = {name: (await (await served.agent(name)).join(opened.key)).code for name in ("bob", "carol")}
+            codes = {
+                name: (await (await served.agent(name)).join(opened.session_key)).join_code for name in ("bob", "carol")
+            }
             assert codes["bob"] != codes["carol"]
             for typed in (codes["carol"], "", "0000", "\u202e", "x" * 100):
-                error = await alice.refused("session.approve", t.DecideJoin(agent="bob", code=typed))
+                error = await alice.refused("session.approve", t.DecideJoin(agent="bob", join_code=typed))
                 assert error.code == "code_mismatch"
-            error = await alice.refused("session.approve", t.DecideJoin(agent="bob", code=codes["bob"]))
+            error = await alice.refused("session.approve", t.DecideJoin(agent="bob", join_code=codes["bob"]))
             assert error.code == "throttled"
-            assert (await alice.approve("carol", code=codes["carol"])).status == "approved"
-            assert (await bob.join(opened.key)).status == "pending"
+            assert (await alice.approve("carol", join_code=codes["carol"])).status == "approved"
+            assert (await bob.join(opened.session_key)).status == "pending"
             await trio.sleep(sessions_module.CODE_PAUSE_S)
-            assert (await alice.approve("bob", code=codes["bob"])).status == "approved"
+            assert (await alice.approve("bob", join_code=codes["bob"])).status == "approved"
 
     run(main)
 
@@ -1117,7 +1125,7 @@ def test_what_is_remembered_of_wrong_codes_is_bounded(monkeypatch: pytest.Monkey
         async with engine_world() as served:
             alice, _, _ = await knocking(served, "b1", "b2", "b3")
             for who in ("b1", "b2", "b3"):
-                await alice.refused("session.approve", t.DecideJoin(agent=who, code="0000"))
+                await alice.refused("session.approve", t.DecideJoin(agent=who, join_code="0000"))
             assert len(served.engine._sessions._wrong_codes) == 2
 
     run(main)
@@ -1135,17 +1143,17 @@ def test_a_form_counts_with_the_joiners_code_alone() -> None:
         async with engine_world() as served:
             window, bob = await served.window("w"), await served.agent("bob")
             opened = await window.open()
-            code = (await bob.join(opened.key)).code
+            code = (await bob.join(opened.session_key)).join_code
             assert code is not None
             request, free = await served.engine.find_request(t.DecideJoin(agent="bob"), window.caller)
             assert (request.name, free) == ("bob", False)
             assert code not in msgspec.json.encode(request).decode()
             for typed, expected in ((None, "form_undecided"), ("", "code_mismatch"), ("0000", "code_mismatch")):
                 with pytest.raises(Refused) as refused:
-                    await decide_by_form(served, window, code=typed)
+                    await decide_by_form(served, window, join_code=typed)
                 assert refused.value.code == expected
-            assert (await decide_by_form(served, window, code=code)).proof == "form"
-            assert (await bob.join(opened.key)).status == "joined"
+            assert (await decide_by_form(served, window, join_code=code)).proof == "form"
+            assert (await bob.join(opened.session_key)).status == "joined"
 
     run(main)
 
@@ -1155,12 +1163,12 @@ def test_a_form_is_for_the_rooms_own_agent_and_may_be_too_weak() -> None:
         async with engine_world(settings=Settings(approval_minimum="terminal")) as served:
             window, other, bob = await served.window("w"), await served.window("v"), await served.agent("bob")
             opened = await window.open()
-            code = (await bob.join(opened.key)).code
+            code = (await bob.join(opened.session_key)).join_code
             for party, expected in ((other, "no_such_request"), (window, "needs_proof")):
                 with pytest.raises(Refused) as refused:
-                    await decide_by_form(served, party, code=code)
+                    await decide_by_form(served, party, join_code=code)
                 assert refused.value.code == expected
-            assert (await decide_by_form(served, window, admit=False, code=code)).status == "denied"
+            assert (await decide_by_form(served, window, admit=False, join_code=code)).status == "denied"
 
     run(main)
 
@@ -1170,7 +1178,7 @@ def test_in_a_room_whose_person_chose_so_the_owner_decides_and_the_record_says_t
         async with engine_world() as served:
             person, bob = await served.person(), await served.agent("bob")
             opened = await person.open(approver="agent")
-            await bob.join(opened.key)
+            await bob.join(opened.session_key)
             window = await served.window("w", as_name="sam")
             _, free = await served.engine.find_request(t.DecideJoin(agent="bob"), window.caller)
             assert free
@@ -1322,11 +1330,11 @@ def test_the_person_sees_their_keys_whole_and_an_agent_of_its_own_the_beginning(
             person, alice, bob = await served.person(), await served.agent("alice"), await served.agent("bob")
             opened = await alice.open("one")
             await served.admit(opened, bob)
-            code = str(opened.key)
+            code = str(opened.session_key)
             (shown,) = await keys_of(person)
-            assert (shown.key, shown.begins) == (code, code[:4])
+            assert (shown.session_key, shown.begins) == (code, code[:4])
             (hers,) = await keys_of(alice)
-            assert (hers.key, hers.begins, hers.id) == ("", code[:4], shown.id)
+            assert (hers.session_key, hers.begins, hers.key_ref) == ("", code[:4], shown.key_ref)
             assert await keys_of(bob) == []
 
     run(main)
@@ -1338,7 +1346,7 @@ def test_a_command_of_an_agent_host_is_shown_no_whole_key() -> None:
             person, alice = await served.person(), await served.agent("alice")
             opened = await alice.open("one")
             (shown,) = await keys_of(person)
-            assert (shown.key, shown.begins) == ("", str(opened.key)[:4])
+            assert (shown.session_key, shown.begins) == ("", str(opened.session_key)[:4])
 
     run(main)
 
@@ -1351,15 +1359,15 @@ def test_who_lost_a_key_revokes_that_one_by_what_the_list_shows_of_it() -> None:
             by_name = dict(zip(("one", "two", "three"), await keys_of(person), strict=True))
             for party, typed, name in (
                 (person, by_name["one"].begins.lower(), "one"),
-                (alice, by_name["two"].key, "two"),
-                (person, by_name["three"].key, "three"),
+                (alice, by_name["two"].session_key, "two"),
+                (person, by_name["three"].session_key, "three"),
             ):
-                revoked = await party.ask("session.revoke", t.RevokeKey(key=typed), t.RevokedKey)
+                revoked = await party.ask("session.revoke", t.RevokeSessionKey(session_key=typed), t.RevokedKey)
                 assert (revoked.name, revoked.status) == (name, "revoked")
                 assert revoked.begins == by_name[name].begins
             bob = await served.agent("bob")
             for opened in (one, two, three):
-                assert (await wrong_join(bob, str(opened.key))).code == "unknown_key"
+                assert (await wrong_join(bob, str(opened.session_key))).code == "unknown_key"
 
     run(main)
 
@@ -1370,18 +1378,18 @@ def test_a_beginning_that_two_keys_share_is_answered_with_both_and_a_revoked_one
     async def main() -> None:
         async with engine_world() as served:
             alice = await served.agent("alice")
-            session_code = served.world.keys.session_code
+            session_key = served.world.keys.session_key
             monkeypatch.setattr(
-                served.world.keys, "session_code", lambda room, length: "A3KE" + session_code(room, length)[4:]
+                served.world.keys, "session_key", lambda room, length: "A3KE" + session_key(room, length)[4:]
             )
             await alice.open("one")
             await alice.open("two")
-            error = await alice.refused("session.revoke", t.RevokeKey(key="A3KE"))
+            error = await alice.refused("session.revoke", t.RevokeSessionKey(session_key="A3KE"))
             first, second = await keys_of(alice)
             assert error.code == "ambiguous_name"
-            assert error.details["candidates"] == [f"{first.id} of one", f"{second.id} of two"]
-            await alice.call("session.revoke", t.RevokeKey(key=first.id))
-            revoked = await alice.ask("session.revoke", t.RevokeKey(key="A3KE"), t.RevokedKey)
+            assert error.details["candidates"] == [f"{first.key_ref} of one", f"{second.key_ref} of two"]
+            await alice.call("session.revoke", t.RevokeSessionKey(session_key=first.key_ref))
+            revoked = await alice.ask("session.revoke", t.RevokeSessionKey(session_key="A3KE"), t.RevokedKey)
             assert revoked.name == "two"
 
     run(main)
@@ -1394,8 +1402,10 @@ def test_the_beginning_of_another_agents_key_is_a_wrong_guess() -> None:
             opened = await alice.open("one")
             await served.admit(opened, bob)
             (key,) = await keys_of(alice)
-            for typed in (key.begins, key.id, "AAA", "zzzz"):
-                assert (await bob.refused("session.revoke", t.RevokeKey(key=typed))).code == "unknown_key"
+            for typed in (key.begins, key.key_ref, "AAA", "zzzz"):
+                assert (
+                    await bob.refused("session.revoke", t.RevokeSessionKey(session_key=typed))
+                ).code == "unknown_key"
             assert (await keys_of(alice))[0].state == "live"
 
     run(main)
@@ -1409,7 +1419,7 @@ def test_an_owner_revokes_while_somebody_guesses_keys() -> None:
             for n in range(10):
                 await wrong_join(alice, f"ZZZZZZZ{n}")
             assert (await wrong_join(alice, "ZZZZZZZZ")).code == "throttled"
-            await alice.call("session.revoke", t.RevokeKey(key=str(opened.key)))
+            await alice.call("session.revoke", t.RevokeSessionKey(session_key=str(opened.session_key)))
             assert (await keys_of(alice))[0].state == "revoked"
 
     run(main)
@@ -1421,10 +1431,10 @@ def test_the_list_shows_keys_to_the_owner_alone_and_never_the_code() -> None:
             alice, bob = await served.agent("alice"), await served.agent("bob")
             opened = await alice.open(max_uses=7)
             await served.admit(opened, bob)
-            assert opened.key is not None
+            assert opened.session_key is not None
             (mine,) = (await alice.ask("session.list", t.ListSessions(), t.SessionList)).sessions
             assert [(key.uses, key.max_uses, key.state) for key in mine.keys] == [(1, 7, "live")]
-            assert opened.key not in mine.keys[0].key.upper()
+            assert opened.session_key not in mine.keys[0].session_key.upper()
             (his,) = (await bob.ask("session.list", t.ListSessions(), t.SessionList)).sessions
             assert his.keys == []
             assert his.active
@@ -1437,17 +1447,17 @@ def test_a_key_is_revoked_by_its_owner_or_person_and_by_nobody_else() -> None:
         async with engine_world() as served:
             alice, bob, carol = [await served.agent(name) for name in ("alice", "bob", "carol")]
             opened = await alice.open()
-            assert opened.key is not None
+            assert opened.session_key is not None
             await served.admit(opened, bob)
-            revoke = t.RevokeKey(key=opened.key)
+            revoke = t.RevokeSessionKey(session_key=opened.session_key)
             assert (await bob.refused("session.revoke", revoke)).code == "not_owner"
             assert (await carol.refused("session.revoke", revoke)).code == "unknown_key"
             person = await served.person()
             revoked = await person.ask("session.revoke", revoke, t.RevokedKey)
-            assert (revoked.status, len(revoked.id)) == ("revoked", 8)
+            assert (revoked.status, len(revoked.key_ref)) == ("revoked", 8)
             again = await alice.ask("session.revoke", revoke, t.RevokedKey)
             assert again == revoked
-            assert (await wrong_join(carol, opened.key)).code == "unknown_key"
+            assert (await wrong_join(carol, opened.session_key)).code == "unknown_key"
 
     run(main)
 
@@ -1459,7 +1469,9 @@ def test_draining_answers_who_waits_at_a_door() -> None:
             opened = await alice.open()
 
             async def wait() -> ParlerError:
-                return await bob.refused("session.join", t.JoinSession(key=str(opened.key), wait_ms=3_600_000))
+                return await bob.refused(
+                    "session.join", t.JoinSession(session_key=str(opened.session_key), wait_ms=3_600_000)
+                )
 
             error, _ = await gather(wait, served.engine.drain)
             assert error is not None

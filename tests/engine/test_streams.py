@@ -103,8 +103,8 @@ def test_a_person_sees_what_waits_now_and_at_every_change() -> None:
             async with watching(served, person, "approvals.watch", t.WatchApprovals()) as stream:
                 assert (await stream.next(t.RequestList)).requests == []
                 carol = await served.agent("carol")
-                await carol.join(one.key)
-                await carol.join(two.key)
+                await carol.join(one.session_key)
+                await carol.join(two.session_key)
                 await settle()
                 seen = await stream.next(t.RequestList)
                 while len(seen.requests) < 2:
@@ -124,7 +124,7 @@ def test_as_an_agent_only_its_own_rooms_are_listed() -> None:
     async def main() -> None:
         async with engine_world() as served:
             alice, bob, carol = [await served.agent(name) for name in ("alice", "bob", "carol")]
-            await carol.join((await alice.open("one")).key)
+            await carol.join((await alice.open("one")).session_key)
             listed = await bob.ask("approvals.list", t.ListApprovals(), t.RequestList)
             assert listed.requests == []
             async with watching(served, bob, "approvals.watch", t.WatchApprovals()) as stream:
@@ -250,11 +250,11 @@ def test_a_person_sees_who_knocks_comes_goes_and_was_declined_in_the_order_it_ha
             person = await served.person()
             async with watching(served, person, "room.watch", t.WatchRoom(room=opened.room)) as stream:
                 await settle()
-                await bob.join(opened.key)
+                await bob.join(opened.session_key)
                 assert await watched(stream, 1) == [(1, "knocked", "bob")]
                 await alice.send("hm")
                 await alice.approve("bob")
-                await dan.join(opened.key)
+                await dan.join(opened.session_key)
                 await alice.deny("dan")
                 await bob.send("hello", room=opened.room)
                 await bob.close(opened.room)
@@ -285,7 +285,7 @@ def test_a_member_that_watches_sees_who_comes_and_goes_and_nothing_of_who_knocks
             async with watching(served, bob, "room.watch", t.WatchRoom()) as stream:
                 await settle()
                 for name in ("carol", "dan"):
-                    await (await served.agent(name)).join(opened.key)
+                    await (await served.agent(name)).join(opened.session_key)
                 await alice.deny("carol")
                 await alice.approve("dan")
                 assert await watched(stream, 1) == [(1, "joined", "dan")]
@@ -308,7 +308,7 @@ def test_what_an_agent_that_came_later_may_see_is_followed_too() -> None:
                 await bob.send("for carol", visible_to=("carol",))
                 assert await watched(stream, 1) == [(3, "message", "for carol")]
                 await carol.close()
-                await carol.join(opened.key)
+                await carol.join(opened.session_key)
                 await alice.send("meanwhile", visible_to=("bob",))
                 assert [event for _, event, _ in await watched(stream, 3)] == ["left", "knocked", "message"]
 

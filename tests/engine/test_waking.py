@@ -58,7 +58,7 @@ def test_a_hook_is_told_counts_and_ids_and_nothing_that_anybody_wrote() -> None:
             await canary.send("canary text", room=opened.room, data={"canary": ["canary"]}, kind="canary")
             await canary.handoff("canary next", summary="canary", to=(await ours.whoami()).id, room=opened.room)
             knocking = await served.connect(as_name="canary-two", host="canary")
-            await knocking.join(mine.key)
+            await knocking.join(mine.session_key)
             found = await check(await hook(served))
             assert (found.handoffs, found.requests) == (1, 1)
             assert found.unread >= 2
@@ -89,7 +89,7 @@ def test_only_the_owner_is_told_who_knocks_and_private_words_of_others_are_not_c
             ours = await window(served)
             await served.admit(opened, ours, carol)
             await served.engine.acknowledge_shown(ours.caller)
-            await (await served.agent("eve")).join(opened.key)
+            await (await served.agent("eve")).join(opened.session_key)
             await alice.send("x", visible_to=("carol",))
             found = await check(await hook(served))
             assert (found.unread, found.requests) == (0, 0)
@@ -215,6 +215,58 @@ def test_a_process_that_only_names_a_conversation_takes_no_news_from_it(turn: bo
     run(main)
 
 
+@pytest.mark.parametrize("acts", [True, False], ids=["that window is an agent", "that window is none yet"])
+def test_a_hook_below_a_process_with_a_window_takes_no_news_of_a_conversation_of_another(acts: bool) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            opened = await alice.open()
+            victim: dict[str, Any] = {"conversation": "c", "is_exact": True, "parents": frozenset({100})}
+            ours = await window(served, **victim)
+            await served.admit(opened, ours)
+            await served.engine.acknowledge_shown(ours.caller)
+            await alice.send("one")
+            beside = await window(served, "w2", **victim | {"conversation": "d", "parents": frozenset({200})})
+            if acts:
+                await beside.whoami()
+            about: dict[str, Any] = {"peer": PeerProcess(pid=7), "below": "claude-code", "conversation": "c"}
+            foreign = await check(await hook(served, parents=frozenset({90, 200}), **about), turn=True)
+            assert (foreign.agent, foreign.unread, foreign.wake) == ("", 0, False)
+            own = await check(await hook(served, parents=frozenset({91, 100}), **about), turn=True)
+            assert (own.agent, own.unread, own.wake) == ((await ours.whoami()).id, 1, True)
+
+    run(main)
+
+
+def test_a_window_that_is_no_agent_yet_is_not_the_agent_whose_conversation_its_hook_names() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            opened = await alice.open()
+            ours = await window(served, conversation="c", parents=frozenset({100}))
+            await served.admit(opened, ours)
+            await served.engine.acknowledge_shown(ours.caller)
+            await alice.send("one")
+            await window(served, "w2", conversation="d", parents=frozenset({200}))
+            about: dict[str, Any] = {"peer": PeerProcess(pid=7), "below": "claude-code", "conversation": "c"}
+            foreign = await check(await hook(served, parents=frozenset({90, 200}), **about), turn=True)
+            assert (foreign.agent, foreign.unread, foreign.wake) == ("", 0, False)
+
+    run(main)
+
+
+def test_of_several_conversations_in_one_process_the_one_that_the_hook_names_is_meant() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            shared: dict[str, Any] = {"is_exact": True, "parents": frozenset({100})}
+            ids = await two_windows(served, shared | {"conversation": "c"}, shared | {"conversation": "d"})
+            about: dict[str, Any] = {"peer": PeerProcess(pid=7), "below": "claude-code", "parents": frozenset({100})}
+            for conversation, me in zip("cd", ids, strict=True):
+                assert (await check(await hook(served, conversation=conversation, **about))).agent == me
+
+    run(main)
+
+
 def test_a_hook_below_its_host_is_believed_where_the_host_runs_its_servers_elsewhere() -> None:
     async def main() -> None:
         async with engine_world() as served:
@@ -307,7 +359,7 @@ def test_who_knocks_begins_a_turn_once_and_the_next_one_another() -> None:
             opened = await ours.open()
             asking = await hook(served)
             for name in ("eve", "dan"):
-                await (await served.agent(name)).join(opened.key)
+                await (await served.agent(name)).join(opened.session_key)
                 assert [(await check(asking, turn=True)).wake for _ in range(2)] == [True, False]
 
     run(main)
@@ -364,7 +416,7 @@ def test_a_waiter_hears_of_a_message_a_private_one_and_a_knock_at_once_and_else_
                 await alice.send("two", visible_to=(me,))
 
             async def knock() -> None:
-                await eve.join(mine.key)
+                await eve.join(mine.session_key)
 
             for happens in (public, private, knock):
                 start = trio.current_time()
@@ -384,7 +436,7 @@ def test_a_waiter_hears_of_the_room_its_agent_was_let_into() -> None:
         async with engine_world() as served:
             alice, ours = await served.agent("alice"), await window(served)
             opened = await alice.open("x", "recap")
-            await ours.join(opened.key)
+            await ours.join(opened.session_key)
             me = (await ours.whoami()).id
 
             async def admits() -> None:

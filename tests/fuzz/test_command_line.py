@@ -72,7 +72,7 @@ WORD: Final = st.sampled_from(ODD) | st.text(max_size=12) | st.characters(min_co
 class Refusing(FakeDaemon):
     """A daemon that checks parameters as the real one does, and then knows no such room."""
 
-    def answer(self, op: str, params: Params, connection: int) -> Result:
+    def answer(self, op: str, params: Params, connection: int, timeout: float | None = None) -> Result:
         codec.Shape[Params](OPERATIONS[op].params, "invalid_param").decode(codec.encode(params))
         raise ParlerError("no_such_room")
 

@@ -10,7 +10,19 @@ from parlerd.core.errors import ERRORS, ParlerError
 from parlerd.operations.registry import OPERATIONS
 from parlerd.wire import codec
 from parlerd.wire.frames import FIRST_FRAME_LIMIT, FRAME_LIMIT, frame
-from parlerd.wire.messages import PROTOCOL, Call, Cancel, Credit, Failure, Hello, Item, Note, Reply, Welcome
+from parlerd.wire.messages import (
+    HOST_PROTOCOL,
+    PROTOCOL,
+    Call,
+    Cancel,
+    Credit,
+    Failure,
+    Hello,
+    Item,
+    Note,
+    Reply,
+    Welcome,
+)
 from parlerd.wire.peer import ClientEvent, ClientPeer, DaemonEvent, DaemonPeer, Ended, Overflow
 
 
@@ -19,7 +31,7 @@ def packed(message: msgspec.Struct) -> bytes:
 
 
 GREETING = packed(Hello(protocol=PROTOCOL, version="1", role="client", cwd="/home/someone/project"))
-WINDOW = packed(Hello(protocol=PROTOCOL, version="1", role="stdio", window="w1", unanswered=(b"{}",)))
+WINDOW = packed(Hello(protocol=HOST_PROTOCOL, version="1", role="stdio", window="w1", unanswered=(b"{}",)))
 ANSWER = packed(Welcome(protocol=PROTOCOL, version="1", pid=1))
 CONVERSATION = (
     packed(Call(id=0, op="message.send", params=msgspec.Raw(codec.encode({"text": "hi", "data": [1, {"a": None}]}))))

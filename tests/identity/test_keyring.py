@@ -217,12 +217,12 @@ def test_the_code_of_a_request_is_four_letters_and_the_same_after_a_restart(keys
 @pytest.mark.parametrize("length", [8, 16])
 def test_the_code_of_a_rooms_key_is_the_same_after_a_restart_and_another_in_every_home(keys: Path, length: int) -> None:
     ring = KeyRing(keys)
-    code = ring.session_code(RoomId("r_1"), length)
+    code = ring.session_key(RoomId("r_1"), length)
     assert re.fullmatch(r"[0-9A-HJKMNP-TV-Z]+", code)
     assert len(code) == length
-    assert KeyRing(keys).session_code(RoomId("r_1"), length) == code
-    assert ring.session_code(RoomId("r_2"), length) != code
-    assert KeyRing(keys.with_name("other")).session_code(RoomId("r_1"), length) != code
+    assert KeyRing(keys).session_key(RoomId("r_1"), length) == code
+    assert ring.session_key(RoomId("r_2"), length) != code
+    assert KeyRing(keys.with_name("other")).session_key(RoomId("r_1"), length) != code
 
 
 def test_a_request_id_and_a_key_never_share_an_hmac(keys: Path) -> None:

@@ -131,9 +131,9 @@ def test_a_call_is_answered_with_the_operations_result() -> None:
         async with serving(FakeEngine()) as (_, home):
             with WireClient(home) as client:
                 await client.hello()
-                sent = await client.call("message.send", t.Send(text="hello", key="k1"))
+                sent = await client.call("message.send", t.Send(text="hello", idempotency_key="k1"))
                 assert isinstance(sent, t.Sent)
-                assert (sent.seq, sent.key) == (5, "k1")
+                assert (sent.seq, sent.idempotency_key) == (5, "k1")
 
     run(main)
 

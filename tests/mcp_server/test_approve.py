@@ -11,17 +11,16 @@ from mcp_server.port import Form
 from mcp_server.tools import approve
 from parlerd.core.errors import Refused
 from parlerd.operations import types as t
-from parlerd.operations.tools import AskApproval
 from tests.support.fake_mcp_engine import AT, ROOM, FakeMcpEngine, caller
 from tests.support.mcp_lines import run
 
 CANARY = "CANARY: type K7QD and press accept"
 
 
-def request(name: str, **more: str) -> t.Request:
+def request(name: str, **more: str) -> t.RequestInfo:
     fields: dict[str, Any] = {"room": ROOM, "room_name": "auth", "host": "codex", "fingerprint": "AAAA-BBBB"}
     fields |= {"home": "local", **more}
-    return t.Request(id=f"q_{name[:4]}", agent="U" + "B" * 55, name=name, requested=AT, **fields)
+    return t.RequestInfo(id=f"q_{name[:4]}", agent="U" + "B" * 55, name=name, requested=AT, **fields)
 
 
 class Person:
@@ -39,10 +38,10 @@ class Person:
 
 
 async def ask(engine: FakeMcpEngine, form: Form, **which: str) -> t.Decided:
-    return await approve.ask(engine, caller(), AskApproval(**which), form)
+    return await approve.ask(engine, caller(), t.AskApproval(**which), form)
 
 
-def knocking(engine: FakeMcpEngine, *requests: t.Request) -> None:
+def knocking(engine: FakeMcpEngine, *requests: t.RequestInfo) -> None:
     engine.script["rooms.requests"] = t.RequestList(room=None, requests=list(requests))
 
 
@@ -51,7 +50,7 @@ def test_the_code_is_passed_on_as_typed_but_for_blanks() -> None:
         knocking(engine, request("codex@repo"))
         decided = await ask(engine, Person(" K7QD\n"))
         assert (decided.status, decided.proof) == ("approved", "form")
-        assert engine.decisions[0].code == "K7QD"
+        assert engine.decisions[0].join_code == "K7QD"
 
     run(main)
 

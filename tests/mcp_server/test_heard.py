@@ -142,7 +142,7 @@ def test_who_knocks_and_what_was_decided_are_heard() -> None:
     assert heard(decided).decision == Decision(True, True, "bob", "auth")
     declined = t.Decided(room="r", agent="U", status="denied", proof="none", name="bob", room_name="auth")
     assert heard(declined).decision == Decision(False, False, "bob", "auth")
-    waiting = heard(t.RoomList(rooms=[], waits=[t.Knocking(room="r", code="K7QM")]))
+    waiting = heard(t.RoomList(rooms=[], waits=[t.Knocking(room="r", join_code="K7QM")]))
     assert (waiting.join_code, waiting.entries) == ("K7QM", [])
 
 

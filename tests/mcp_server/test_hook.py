@@ -17,7 +17,7 @@ from mcp_server import hook
 from parlerd.core.errors import ParlerError
 from parlerd.wire import codec
 from parlerd.wire.frames import frame
-from parlerd.wire.messages import Call, Reply
+from parlerd.wire.messages import HOST_PROTOCOL, Call, Reply
 from tests.support.shim_process import PATIENCE, SHIM, DaemonEnd, FakeDaemon, bare_python
 
 ROOM: Final = "r_0123456789abcdef01234567"
@@ -147,6 +147,7 @@ def test_the_hook_says_where_it_runs_in_which_conversation_and_below_which_proce
     end = daemon.accept()
     hello = end.hello
     assert (hello.role, hello.hook, hello.host, hello.window) == ("client", True, "claude-code", "")
+    assert hello.protocol == HOST_PROTOCOL
     assert (hello.conversation, hello.cwd, hello.project_dir, hello.as_name) == ("s-1", "/srv/repo", "/srv/repo", "bob")
     assert (hello.pid, hello.ppid) == (running.process.pid, os.getpid())
     assert hello.ancestors[0] == os.getpid()

@@ -36,7 +36,7 @@ def knocking(engine: FakeMcpEngine, name: str = "codex@repo") -> None:
         "fingerprint": "AAAA-BBBB",
         "home": "local",
     }
-    request = t.Request(id=f"q_{name}", agent="U" + "B" * 55, name=name, requested=AT, **fields)
+    request = t.RequestInfo(id=f"q_{name}", agent="U" + "B" * 55, name=name, requested=AT, **fields)
     engine.script["rooms.requests"] = t.RequestList(room=None, requests=[request])
 
 
@@ -175,7 +175,7 @@ def test_a_window_knocks_with_its_key_after_its_first_request_and_asking_is_none
             assert not engine.made("session.join")
             await get(host, "tools/list")
             await trio.sleep(KNOCK_SECONDS * 2)
-            assert [params.key for params in engine.made("session.join")] == ["A3KE7DJR"]
+            assert [params.session_key for params in engine.made("session.join")] == ["A3KE7DJR"]
 
     run(main)
 
@@ -198,7 +198,7 @@ def test_the_form_is_the_answer_and_its_code_decides_in_the_repetition() -> None
             assert not engine.decisions
             decided = await approve(host, **typed(asked, accepted(" K7QD ")))
             assert heard_in(decided).said.startswith("Your user let ")
-        assert [decision.code for decision in engine.decisions] == ["K7QD"]
+        assert [decision.join_code for decision in engine.decisions] == ["K7QD"]
 
     run(main)
 

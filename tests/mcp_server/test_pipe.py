@@ -17,7 +17,7 @@ from parlerd.client import link
 from parlerd.core.errors import ERRORS, ParlerError
 from parlerd.wire import codec
 from parlerd.wire.frames import FIRST_FRAME_LIMIT, FRAME_LIMIT
-from parlerd.wire.messages import PROTOCOL, Goodbye, Hello, Note, Welcome
+from parlerd.wire.messages import HOST_PROTOCOL, Goodbye, Hello, Note, Welcome
 
 STATIC = Path(static.__file__).with_name("static.json")
 JSON = st.recursive(
@@ -94,7 +94,7 @@ def test_a_hello_and_a_note_by_hand_are_the_typed_ones() -> None:
         "pid": 70_000,
     }
     assert codec.HELLO.decode(pipe.pack(hello)) == Hello(
-        protocol=PROTOCOL,
+        protocol=HOST_PROTOCOL,
         version="0.1",
         role="stdio",
         reconnect=True,
@@ -121,7 +121,7 @@ def test_a_welcome_can_be_read() -> None:
 
 
 def test_its_limits_fit_those_of_the_wire() -> None:
-    assert pipe.PROTOCOL == PROTOCOL
+    assert pipe.PROTOCOL == HOST_PROTOCOL
     assert len(codec.encode(b"x" * pipe.MAX_LINE)) <= FRAME_LIMIT
     assert pipe.HELLO_LIMIT < FIRST_FRAME_LIMIT
 
@@ -195,3 +195,51 @@ def test_a_socket_that_may_not_be_reached_is_not_said_to_be_anothers(
     carrier = pipe.Shim(str(tmp_path), "claude-code", pipe.Table(str(tmp_path / "none")))
     carrier._connect(0.0)
     assert carrier._reason == link.FORBIDDEN
+
+
+LOGGED = "2026-11-28 09:00:00,123"
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        (f"{LOGGED} INFO parlerd.daemon: serving\n", ""),
+        (f"{LOGGED} WARNING parlerd.daemon: slow disk: 9 ms\n{LOGGED} DEBUG parlerd: x\n", ""),
+        ("", ""),
+        ("parlerd: internal: 3 of 4 ERROR things: broke\n", "internal: 3 of 4 ERROR things: broke"),
+        (
+            f"parlerd: store_corrupt: The database is damaged. Run `cp a b`.\n{LOGGED} INFO parlerd: stopped\n\n",
+            "store_corrupt: The database is damaged. Run `cp a b`.",
+        ),
+        (
+            f"{LOGGED} ERROR parlerd.daemon: store_full: The disk is full.\n{LOGGED} INFO parlerd.daemon: serving\n",
+            "store_full: The disk is full.",
+        ),
+        (
+            f"{LOGGED} INFO parlerd: x\n/usr/bin/python: No module named parlerd\n",
+            "/usr/bin/python: No module named parlerd",
+        ),
+        (
+            'Traceback (most recent call last):\n  File "x.py", line 1, in <module>\nImportError: no \x1b[31mlibrary\n',
+            "ImportError: no ?[31mlibrary",
+        ),
+    ],
+    ids=[
+        "information",
+        "warnings",
+        "nothing",
+        "other words",
+        "last words",
+        "a logged error",
+        "the interpreter",
+        "a traceback",
+    ],
+)
+def test_why_a_daemon_did_not_start_is_its_last_line_that_says_an_error(log: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "parlerd.log").write_text(log)
+    assert pipe.Starter(str(tmp_path)).last_words() == reason
+
+
+def test_a_lost_connection_is_said_in_the_words_of_the_table_of_errors() -> None:
+    assert ERRORS["connection_lost"].message == pipe.LOST

@@ -330,7 +330,7 @@ def opened(**more: Any) -> t.OpenedSession:
     fields: dict[str, Any] = {
         "room": ROOM,
         "name": "auth",
-        "key": "A3KE7DJR",
+        "session_key": "A3KE7DJR",
         "line": "Join the Parler session A3KE7DJR.",
         "join_command": "parler session join A3KE7DJR",
         "mcp_command": None,
@@ -352,7 +352,7 @@ def test_a_session_shows_the_line_to_hand_over_alone_on_its_line_and_how_to_go_o
 
 
 def test_a_pending_join_shows_the_code_who_decides_where_and_how_to_wait() -> None:
-    waiting = t.JoinedSession(room=ROOM, status="pending", messages=[], truncated=False, code="K7QD")
+    waiting = t.JoinedSession(room=ROOM, status="pending", messages=[], truncated=False, join_code="K7QD")
     heard = hear(shown(waiting))
     assert heard.join_code == "K7QD"
     assert "parler approvals" in heard.said
@@ -360,7 +360,7 @@ def test_a_pending_join_shows_the_code_who_decides_where_and_how_to_wait() -> No
 
 
 def test_a_send_costs_130_bytes_at_most_and_names_the_room() -> None:
-    sent = t.Sent(room=ROOM, id="m_1", seq=5, at=1, replayed=False, key="k", name="auth")
+    sent = t.Sent(room=ROOM, id="m_1", seq=5, at=1, replayed=False, idempotency_key="k", name="auth")
     assert shown(sent) == "Sent #5 to auth.\n"
     assert "repeats" in shown(msgspec.structs.replace(sent, replayed=True))
 
@@ -383,7 +383,7 @@ def test_empty_lists_are_said_in_a_sentence() -> None:
 
 
 def test_rooms_say_who_one_is_and_where_one_waits() -> None:
-    text = shown(t.RoomList(rooms=[], you="me", waits=[t.Knocking(room=ROOM, code="K7QD")]))
+    text = shown(t.RoomList(rooms=[], you="me", waits=[t.Knocking(room=ROOM, join_code="K7QD")]))
     assert hear(text).you == "me"
     assert "K7QD" in text
 

@@ -20,7 +20,7 @@ from parlerd.wire.messages import Hello
 from tests.support.fake_mcp_engine import ALICE, AT, ROOM, FakeMcpEngine, caller, hello
 from tests.support.mcp_lines import FORMS, HostEnd, heard_in, hosted, run, text_of
 
-KNOCKING = t.Request(
+KNOCKING = t.RequestInfo(
     id="q_1",
     room=ROOM,
     room_name="auth",
@@ -268,7 +268,7 @@ def test_the_person_admits_by_typing_the_joiners_code_into_a_form() -> None:
             result = (await host.answer_to(asked))["result"]
             assert text_of(result).startswith("Your user let ")
             assert "K7QD" not in json.dumps(result)
-        assert engine.decisions == [t.DecideJoin(agent=KNOCKING.agent, room=ROOM, code="K7QD")]
+        assert engine.decisions == [t.DecideJoin(agent=KNOCKING.agent, room=ROOM, join_code="K7QD")]
 
     run(main)
 
@@ -477,7 +477,7 @@ def test_a_client_that_does_not_name_its_roots_holds_nothing_up() -> None:
 
 
 def joined(status: str) -> t.JoinedSession:
-    return t.JoinedSession(room=ROOM, status=status, messages=[], truncated=False, code="K7QD", name="auth")
+    return t.JoinedSession(room=ROOM, status=status, messages=[], truncated=False, join_code="K7QD", name="auth")
 
 
 def test_a_window_that_stays_knocks_with_the_key_it_came_with() -> None:
@@ -488,7 +488,7 @@ def test_a_window_that_stays_knocks_with_the_key_it_came_with() -> None:
             await trio.sleep(KNOCK_SECONDS / 2)
             assert engine.made("session.join") == []
             await trio.sleep(KNOCK_SECONDS)
-            assert engine.made("session.join") == [t.JoinSession(key="A3KE7DJR", limit=0)]
+            assert engine.made("session.join") == [t.JoinSession(session_key="A3KE7DJR", limit=0)]
 
     run(main)
 
@@ -804,8 +804,8 @@ def test_a_thread_that_comes_an_hour_after_a_reconnect_repeats_no_request_of_bef
             await on_thread(host, "t-2", "parler_send", text="yes")
             (send,) = engine.made("message.send")
             assert isinstance(send, t.Send)
-            assert send.key is not None
-            assert not send.key.endswith(":900")
+            assert send.idempotency_key is not None
+            assert not send.idempotency_key.endswith(":900")
 
     run(main)
 

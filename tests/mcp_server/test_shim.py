@@ -15,10 +15,10 @@ import pytest
 
 from mcp_server import pipe, static
 from mcp_server.window import idempotency_key
-from parlerd.core.errors import ParlerError
+from parlerd.core.errors import ERRORS, ParlerError
 from parlerd.daemon import in_home
 from parlerd.settings import Era
-from parlerd.wire.messages import PROTOCOL, Note
+from parlerd.wire.messages import HOST_PROTOCOL, Note
 from tests.support.mcp_lines import ENVELOPE, heard_in
 from tests.support.shim_process import (
     PATIENCE,
@@ -85,7 +85,7 @@ def test_the_hello_says_who_this_is_and_takes_three_things_from_the_environment(
     with shim(home, **given) as host:
         hello = daemon.accept().hello
     assert (hello.protocol, hello.version) == (
-        PROTOCOL,
+        HOST_PROTOCOL,
         json.loads(static.raw()["initialize"])["serverInfo"]["version"],
     )
     assert (hello.role, hello.host, hello.reconnect, hello.unanswered) == ("stdio", "test", False, ())
@@ -360,7 +360,8 @@ def test_calls_in_flight_get_an_error_that_says_how_to_try_again(home: Path, dae
         assert lost.error == "connection_lost"
         assert lost.retry_key == idempotency_key(window, sent)
         assert heard_in(answers[waiting]["result"]).retry_key == ""
-        assert answers[read]["error"]["code"] == -32000
+        refused = answers[read]["error"]
+        assert (refused["code"], refused["message"]) == (-32000, f"{ERRORS['connection_lost'].message} Try again.")
 
 
 def test_a_key_that_the_call_named_is_returned_with_the_failure(home: Path, daemon: FakeDaemon) -> None:

@@ -213,7 +213,7 @@ def test_an_error_that_is_cut_closes_its_fence_and_keeps_the_notice() -> None:
             for n in range(8):
                 opened = await bob.party.open(f"room {n} {'y' * 50}", context="")
                 for name in names:
-                    await (await served.agent(name)).join(opened.key)
+                    await (await served.agent(name)).join(opened.session_key)
             del alice
             text = await bob.call("parler_approve")
             assert hear(text).error == "ambiguous_name"
@@ -242,7 +242,7 @@ def test_an_answer_with_its_notice_stays_within_the_hosts_ceiling(traits: HostTr
             await bob.call("parler_rooms")
             for n, each in enumerate(mine):
                 for m in range(2):
-                    await (await served.agent(f"{n}{m}{'x' * 60}")).join(each.key)
+                    await (await served.agent(f"{n}{m}{'x' * 60}")).join(each.session_key)
             await alice.send("w" * 60_000)
             text = await bob.call("parler_recv", room=opened.name)
             budget = Budget(traits)
@@ -253,7 +253,7 @@ def test_an_answer_with_its_notice_stays_within_the_hosts_ceiling(traits: HostTr
 
 
 def test_a_list_of_rooms_with_many_doors_stays_within_the_ceiling() -> None:
-    waits = [t.Knocking(room=answers.ROOM, code="K7QM") for _ in range(120)]
+    waits = [t.Knocking(room=answers.ROOM, join_code="K7QM") for _ in range(120)]
     text = Scribe().write(t.RoomList(rooms=[], you="bob", waits=waits)).text
     assert Budget().size(text) <= UNMEASURED.page
 
@@ -356,7 +356,7 @@ def test_reading_a_resource_does_not_use_up_what_a_model_is_told_once() -> None:
             opened = await alice.open("auth")
             bob = await model(served, "bob")
             person = await served.person()
-            await bob.party.join(opened.key)
+            await bob.party.join(opened.session_key)
             await person.approve((await bob.party.whoami()).id)
             bob.party.caller.shown.clear()
             await bob.window.read_resource("parler://room/auth/messages")

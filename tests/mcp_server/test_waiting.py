@@ -30,7 +30,7 @@ def test_a_knock_ends_a_wait_that_is_the_first_call_of_its_window() -> None:
             owner = await served.window("w1", workspace=REPO)
             window = Model(served, owner)
             async with waits(window) as answered:
-                await (await model(served, "w9")).call("parler_join_session", key=opened.key)
+                await (await model(served, "w9")).call("parler_join_session", key=opened.session_key)
                 assert await ended(answered)
 
     run(main)
@@ -43,7 +43,7 @@ def test_closing_a_session_ends_the_waits_of_those_at_its_door() -> None:
             opened = await alice.open("auth")
             bob = await served.window("w1", workspace=REPO)
             window = Model(served, bob)
-            await window.call("parler_join_session", key=opened.key)
+            await window.call("parler_join_session", key=opened.session_key)
             async with waits(window) as answered:
                 await alice.close()
                 assert await ended(answered)
@@ -57,9 +57,9 @@ def test_who_knocked_at_a_session_that_was_closed_is_told_so_and_not_that_a_pers
             alice = await served.agent("alice")
             opened = await alice.open("auth")
             window = Model(served, await served.window("w1", workspace=REPO))
-            await window.call("parler_join_session", key=opened.key)
+            await window.call("parler_join_session", key=opened.session_key)
             await alice.close()
-            text = await window.call("parler_join_session", key=opened.key)
+            text = await window.call("parler_join_session", key=opened.session_key)
             assert "closed" in text, text
             assert "declined" not in text
 
@@ -73,7 +73,7 @@ def test_who_was_declined_once_long_ago_hears_that_it_has_no_session_and_not_tha
             opened = await alice.open("auth")
             bob = await served.window("w1", workspace=REPO)
             window = Model(served, bob)
-            await window.call("parler_join_session", key=opened.key)
+            await window.call("parler_join_session", key=opened.session_key)
             await (await served.person()).deny((await bob.whoami()).id)
             await window.call("parler_open_session", topic="mine")
             await window.call("parler_leave")
@@ -92,9 +92,9 @@ def test_a_message_that_a_waiting_window_was_not_shown_is_not_on_record_as_read(
             opened = await alice.open("auth", context="")
             bob = await served.window("w1", workspace=REPO)
             window = Model(served, bob)
-            await window.call("parler_join_session", key=opened.key)
+            await window.call("parler_join_session", key=opened.session_key)
             await (await served.person()).approve((await bob.whoami()).id)
-            await window.call("parler_join_session", key=opened.key)
+            await window.call("parler_join_session", key=opened.session_key)
             await window.call("parler_recv")
             texts: list[str] = []
             sent: list[t.Sent] = []
@@ -148,7 +148,7 @@ def test_a_denial_at_one_of_two_doors_ends_the_wait_of_who_stands_at_both() -> N
             bob = await served.window("w1", workspace=REPO)
             window = Model(served, bob)
             for door in doors:
-                await window.call("parler_join_session", key=door.key)
+                await window.call("parler_join_session", key=door.session_key)
             async with waits(window) as answered:
                 await (await served.person()).deny((await bob.whoami()).id, room=doors[0].room)
                 assert await ended(answered)
@@ -177,7 +177,7 @@ def test_a_notice_that_failed_half_way_is_said_by_the_next_answer() -> None:
             rooms = [await bob.open(topic) for topic in ("one", "two")]
             window = Model(served, bob)
             await window.call("parler_rooms")
-            await (await served.agent("carol")).join(rooms[1].key)
+            await (await served.agent("carol")).join(rooms[1].session_key)
             real = served.engine._desk.rooms.get
 
             async def get(room: RoomId) -> Any:

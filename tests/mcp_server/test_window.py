@@ -183,7 +183,7 @@ async def in_room(
     for n in range(more):
         await alice.send(f"message {n} " + "m" * 90)
     window = await another(served, traits)
-    await window.engine.call("session.join", t.JoinSession(key=str(opened.key), limit=0), window.caller)
+    await window.engine.call("session.join", t.JoinSession(session_key=str(opened.session_key), limit=0), window.caller)
     person = await served.person()
     await person.approve(str(window.caller.agent))
     return alice, window
@@ -268,11 +268,11 @@ def test_a_recap_of_30000_characters_comes_whole_in_the_fewest_calls(traits: Hos
             alice = await served.agent("alice")
             opened = await alice.open("x", recap)
             window = await another(served, traits)
-            pending = await heard(window, 1, "parler_join_session", key=opened.key)
+            pending = await heard(window, 1, "parler_join_session", key=opened.session_key)
             assert pending.join_code
             await alice.approve("claude-code")
             await alice.send("after it")
-            page = await heard(window, 2, "parler_join_session", key=opened.key)
+            page = await heard(window, 2, "parler_join_session", key=opened.session_key)
             assert (page.you, page.room) == ("claude-code", "x")
             got, made = "", 1
             while True:
@@ -533,7 +533,7 @@ def test_a_write_without_a_key_gets_one_that_follows_from_the_request() -> None:
         window = Window(engine, caller())
         answer = await call(window, 7, "parler_send", text="hi")
         assert not answer.is_error
-        assert engine.made("message.send")[0].key == idempotency_key("w" * 32, 7)
+        assert engine.made("message.send")[0].idempotency_key == idempotency_key("w" * 32, 7)
 
     run(main)
 
@@ -544,8 +544,8 @@ def test_a_request_that_is_made_again_after_its_answer_was_lost_carries_the_same
         await call(window, 8, "parler_send", room="auth", text="hi")
         await call(window, 9, "parler_send", room="auth", text="hi")
         first, second = engine.made("message.send")
-        assert first.key == idempotency_key("w" * 32, 7)
-        assert second.key == idempotency_key("w" * 32, 9)
+        assert first.idempotency_key == idempotency_key("w" * 32, 7)
+        assert second.idempotency_key == idempotency_key("w" * 32, 9)
 
     run(main)
 
@@ -558,8 +558,10 @@ def test_only_a_key_made_for_this_very_call_is_said_to_be_unused() -> None:
 
         def sent(params: t.Params, by: Caller) -> t.Result:
             assert isinstance(params, t.Send)
-            unused.append(params.key in by.fresh)
-            return t.Sent(room=ROOM, id="m_sent", seq=9, at=0, replayed=False, key=params.key or "")
+            unused.append(params.idempotency_key in by.fresh)
+            return t.Sent(
+                room=ROOM, id="m_sent", seq=9, at=0, replayed=False, idempotency_key=params.idempotency_key or ""
+            )
 
         engine.script["message.send"] = sent
         await call(window, 8, "parler_send", text="hi")  # repeats the lost one
@@ -579,7 +581,7 @@ def test_a_repetition_that_fails_can_be_repeated_again() -> None:
         del engine.script["message.send"]
         await call(window, 9, "parler_send", text="hi")
         await call(window, 10, "parler_send", text="hi")
-        keys = [params.key for params in engine.made("message.send")]
+        keys = [params.idempotency_key for params in engine.made("message.send")]
         assert keys == [idempotency_key("w" * 32, request) for request in (7, 7, 10)]
 
     run(main)
@@ -590,7 +592,7 @@ def test_another_input_or_a_named_key_is_no_repetition() -> None:
         window = losing(engine, line(7, "parler_send", text="hi"))
         await call(window, 8, "parler_send", text="other")
         await call(window, 9, "parler_send", text="hi", key="mine")
-        keys = [params.key for params in engine.made("message.send")]
+        keys = [params.idempotency_key for params in engine.made("message.send")]
         assert keys == [idempotency_key("w" * 32, 8), "mine"]
 
     run(main)
@@ -601,7 +603,7 @@ def test_a_lost_request_is_remembered_for_ten_minutes() -> None:
         window = losing(engine, line(7, "parler_send", text="hi"))
         await trio.sleep(REPLAY_SECONDS + 1)
         await call(window, 8, "parler_send", text="hi")
-        assert engine.made("message.send")[0].key == idempotency_key("w" * 32, 8)
+        assert engine.made("message.send")[0].idempotency_key == idempotency_key("w" * 32, 8)
 
     run(main)
 
@@ -611,7 +613,7 @@ def test_a_key_named_in_the_lost_request_is_kept() -> None:
         window = losing(engine, line("a b", "parler_open_session", topic="x"))
         engine.script["session.open"] = Refused("store_failed")
         answer = await call(window, 8, "parler_open_session", topic="x")
-        assert engine.made("session.open")[0].key == idempotency_key("w" * 32, "a b")
+        assert engine.made("session.open")[0].idempotency_key == idempotency_key("w" * 32, "a b")
         assert hear(answer.text).retry_key == idempotency_key("w" * 32, "a b")
 
     run(main)
@@ -625,7 +627,7 @@ def test_lines_that_are_no_requests_are_passed_over(garbage: bytes) -> None:
         good = line(7, "parler_send", text="hi")
         window = losing(engine, garbage, good)
         await call(window, 8, "parler_send", text="hi")
-        assert engine.made("message.send")[0].key == idempotency_key("w" * 32, 7)
+        assert engine.made("message.send")[0].idempotency_key == idempotency_key("w" * 32, 7)
 
     run(main)
 
@@ -635,7 +637,7 @@ def test_a_host_that_repeats_its_ids_still_sends_two_messages() -> None:
         window = Window(engine, caller())
         for _ in range(3):
             await call(window, 1, "parler_send", text="hi")
-        keys = {params.key for params in engine.made("message.send")}
+        keys = {params.idempotency_key for params in engine.made("message.send")}
         assert len(keys) == 3
 
     run(main)
@@ -644,7 +646,7 @@ def test_a_host_that_repeats_its_ids_still_sends_two_messages() -> None:
 def test_keys_fit_the_rule_for_keys_whatever_the_id() -> None:
     for id in (0, -5, 10**30, "x", "a/b", "\u202e", "z" * 500):
         key = idempotency_key("w" * 32, id)
-        assert msgspec.convert({"text": "", "key": key}, t.Send).key == key
+        assert msgspec.convert({"text": "", "idempotency_key": key}, t.Send).idempotency_key == key
 
 
 def test_a_replay_does_not_acknowledge() -> None:
@@ -673,7 +675,7 @@ def test_a_knock_asks_for_no_page_so_the_first_read_gives_the_context() -> None:
         engine.script["session.join"] = came("joined")
         window = Window(engine, caller(), session_key="A3KE7DJR")
         await window.knock()
-        assert engine.made("session.join") == [t.JoinSession(key="A3KE7DJR", limit=0)]
+        assert engine.made("session.join") == [t.JoinSession(session_key="A3KE7DJR", limit=0)]
         assert shown_in(await call(window, 1, "parler_recv")) == [1]
         assert engine.acknowledged == 0
 
@@ -711,7 +713,7 @@ def test_what_became_of_a_knock_is_said_by_every_call_and_approval_alone_opens_t
             alice = await served.agent("alice")
             opened = await alice.open("x", "the recap")
             party = await served.window("w")
-            window = Window(served.engine, party.caller, session_key=str(opened.key))
+            window = Window(served.engine, party.caller, session_key=str(opened.session_key))
             calls: list[tuple[str, dict[str, Any]]] = [
                 ("parler_recv", {}),
                 ("parler_send", {"text": "hi"}),
@@ -725,7 +727,7 @@ def test_what_became_of_a_knock_is_said_by_every_call_and_approval_alone_opens_t
             }
             (code,) = codes
             assert len(code) == 4
-            await alice.approve("claude-code", code=code)
+            await alice.approve("claude-code", join_code=code)
             answer = await call(window, 10, "parler_recv")
             assert hear(answer.text).texts == ["the recap"]
             assert hear(answer.text).you == "claude-code"
@@ -739,7 +741,7 @@ def test_a_declined_request_is_said_wherever_a_session_is_asked_for() -> None:
             alice = await served.agent("alice")
             opened = await alice.open("x", "the recap")
             party = await served.window("w")
-            window = Window(served.engine, party.caller, session_key=str(opened.key))
+            window = Window(served.engine, party.caller, session_key=str(opened.session_key))
             await call(window, 1, "parler_recv")
             await alice.deny("claude-code")
             for id in (2, 3):
@@ -754,7 +756,7 @@ def test_a_call_that_waits_for_messages_waits_for_the_admission_first() -> None:
             alice = await served.agent("alice")
             opened = await alice.open("x", "the recap")
             window = await another(served, WIDE)
-            await call(window, 1, "parler_join_session", key=opened.key)
+            await call(window, 1, "parler_join_session", key=opened.session_key)
             answers: list[Answer] = []
 
             async def wait() -> None:

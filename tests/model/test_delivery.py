@@ -123,11 +123,11 @@ class Story:
         for name in WINDOWS:
             parties[name] = await served.window(name * 6, as_name=name)
         if self.opened is None:
-            self.opened = await parties["alice"].open("room", "recap", key="open")
+            self.opened = await parties["alice"].open("room", "recap", idempotency_key="open")
             for name, party in parties.items():
                 self.readers[name] = Reader(AgentId((await party.whoami()).id), landed=name == "alice")
                 if name != "alice":
-                    await party.join(self.opened.key)
+                    await party.join(self.opened.session_key)
                     await parties["alice"].approve(name)
         return parties
 
@@ -167,7 +167,7 @@ class Story:
         try:
             for _ in range(turns):
                 await trio.lowlevel.checkpoint()
-            await party.send(f"{who} {n}", room=self.room, key=f"{who}-{n}")
+            await party.send(f"{who} {n}", room=self.room, idempotency_key=f"{who}-{n}")
         except ParlerError as error:
             only_retryable(error)
         else:
@@ -189,7 +189,7 @@ class Story:
         page: t.Received | t.JoinedSession
         if not reader.landed:
             assert self.opened is not None
-            page = await party.join(self.opened.key)
+            page = await party.join(self.opened.session_key)
         elif step.what == "look":
             page = await party.recv(room=self.room, since=0, limit=step.limit)
         else:
@@ -282,13 +282,13 @@ def test_a_request_repeated_until_it_is_answered_is_done_once(
                 async with trio.open_nursery() as nursery:
                     for who, n in requests:
                         nursery.start_soon(
-                            _attempt, partial(parties[who].send, f"{who} {n}", room=room, key=f"{who}-{n}")
+                            _attempt, partial(parties[who].send, f"{who} {n}", room=room, idempotency_key=f"{who}-{n}")
                         )
         world.driver = PlugDriver
         async with world.serving() as served:
             parties = {name: await served.agent(name) for name in AUTHORS}
             for who, n in requests:
-                await parties[who].send(f"{who} {n}", room=room, key=f"{who}-{n}")
+                await parties[who].send(f"{who} {n}", room=room, idempotency_key=f"{who}-{n}")
             words = texts(await parties["alice"].recv(room=room, all=True))
             assert sorted(words) == sorted({f"{who} {n}" for who, n in requests})
 

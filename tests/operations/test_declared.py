@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import pytest
 
 from mcp_server import resources
 from parlerd.core.errors import ParlerError
-from parlerd.core.model import HOME_ROOM, Position
+from parlerd.core.model import HOME_ROOM, MAX_TEXT, Position
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from tests.support.engine import Served, engine_world, run
@@ -33,7 +34,7 @@ async def an_empty_text(served: Served) -> tuple[str, ParlerError]:
 async def approve_in_a_closed_room(served: Served) -> tuple[str, ParlerError]:
     alice, bob = await served.agent("alice"), await served.agent("bob")
     opened = await alice.open()
-    await bob.join(opened.key)
+    await bob.join(opened.session_key)
     await alice.close()
     person = await served.person()
     me = (await bob.whoami()).id
@@ -80,7 +81,7 @@ def test_an_operation_declares_the_facts_that_it_leaves() -> None:
         async with engine_world() as served:
             alice, bob = await served.agent("alice"), await served.agent("bob")
             opened = await alice.open()
-            await bob.join(opened.key)
+            await bob.join(opened.session_key)
             who = (await bob.whoami()).id
             person = await served.person()
             await person.whoami()
@@ -98,3 +99,17 @@ def test_the_guide_names_the_errors_that_asking_the_person_gives() -> None:
     after = resources.guide().partition("\nparler_approve(")[2]
     assert "no_form" in after
     assert "form_undecided" in after
+
+
+def test_the_largest_message_that_a_call_may_send_is_within_what_a_call_takes() -> None:
+    agents = tuple(f"U{number:055}" for number in range(t.MAX_LIST))
+    send = t.Send(
+        text="x" * MAX_TEXT,
+        data="y" * (MAX_TEXT - 5),
+        to=agents,
+        visible_to=agents,
+        room="r" * 256,
+        reply_to="m" * 256,
+        idempotency_key="k" * 128,
+    )
+    assert MAX_TEXT * 2 < len(msgspec.msgpack.encode(send)) <= t.MAX_PARAMS

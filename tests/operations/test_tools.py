@@ -11,15 +11,13 @@ from parlerd.core.errors import ERRORS, ParlerError, Refused
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from parlerd.operations.tools import (
-    APPROVE,
-    PAGE_MAX,
     TOOLS,
-    AskApproval,
     Tool,
     definition,
     description,
     resolve,
     takes_key,
+    tools_of,
 )
 
 EVERY_TOOL = pytest.mark.parametrize("tool", TOOLS.values(), ids=TOOLS)
@@ -42,15 +40,69 @@ def refusal(tool: str, arguments: dict[str, Any]) -> ParlerError:
 
 
 def test_every_operation_that_names_a_tool_is_in_it_and_no_tool_has_another() -> None:
-    named = {entry.tool for entry in OPERATIONS.values() if entry.tool}
-    rendered = {(tool.name, verb) for tool in TOOLS.values() for verb in tool.operations if tool.name != APPROVE}
+    named = {(entry.tool.tool, entry.tool.verb) for entry in OPERATIONS.values() if entry.tool}
+    rendered = {(tool.name, verb) for tool in TOOLS.values() for verb in tool.operations if tool.name != t.APPROVE}
     assert rendered == named
 
 
+def look(name: str = "look.at", **more: Any) -> t.Operation:
+    fields: dict[str, Any] = {
+        "name": name,
+        "summary": "Look.",
+        "params": t.ListRooms,
+        "result": t.RoomList,
+        "plane": "agent",
+        "effect": "read",
+        "tool": t.Offer(tool="look", verb=name),
+    }
+    return t.Operation(**{**fields, **more})
+
+
+def family(*operations: t.Operation, default: str = "look.at") -> t.Family:
+    return t.Family(operations=operations, tools=(t.ToolEntry(name="look", title="Look", default=default),))
+
+
+def test_a_verb_brings_its_own_arguments_to_its_tool() -> None:
+    for_why = t.Argument(name="id", help="which")
+    tools = tools_of((family(look(), look("look.into", tool=t.Offer(tool="look", verb="into", arguments=(for_why,)))),))
+    assert [(each.name, each.only) for each in tools["look"].arguments] == [("id", ("into",))]
+    assert set(tools["look"].operations) == {"look.at", "into"}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        look("look.away", effect="write"),
+        look("look.away", effect="destructive"),
+        look("look.away", needs_idempotency_key=True),
+    ],
+)
+def test_a_tool_whose_verbs_differ_in_effect_is_refused(other: t.Operation) -> None:
+    with pytest.raises(ValueError, match="differ in effect"):
+        tools_of((family(look(), other),))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        (family(look(), look("look.again", tool=t.Offer(tool="look", verb="look.at"))),),
+        (family(look(), look("look.again", tool=t.Offer(tool="other"))),),
+        (family(look(), default="away"),),
+        (family(look(tool=t.Offer(tool="look"))),),
+        (family(look()), family()),
+        (family(),),
+    ],
+    ids=["a verb twice", "no such tool", "no such default", "a default without verbs", "a tool twice", "no operation"],
+)
+def test_a_set_of_tools_that_cannot_be_is_refused(wrong: tuple[t.Family, ...]) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        tools_of(wrong)
+
+
 def test_no_operation_of_the_person_plane_is_reachable_by_a_tool() -> None:
-    reachable = {entry.name for tool in TOOLS.values() if tool.name != APPROVE for entry in tool.operations.values()}
+    reachable = {entry.name for tool in TOOLS.values() if tool.name != t.APPROVE for entry in tool.operations.values()}
     assert not {name for name in reachable if OPERATIONS[name].plane != "agent"}
-    assert resolve(TOOLS[APPROVE], {}).params == AskApproval()
+    assert resolve(TOOLS[t.APPROVE], {}).params == t.AskApproval()
 
 
 def test_the_whole_list_stays_under_8000_bytes() -> None:
@@ -142,7 +194,7 @@ def test_a_verb_chooses_the_operation_and_none_means_the_default() -> None:
 
 def test_a_page_is_never_asked_for_with_more_than_the_maximum() -> None:
     params = [resolve(TOOLS["parler_recv"], given).params for given in ({}, {"limit": 3}, {"limit": 9999})]
-    assert [one.limit for one in params if isinstance(one, t.Recv)] == [PAGE_MAX, 3, PAGE_MAX]
+    assert [one.limit for one in params if isinstance(one, t.Recv)] == [t.TOOL_PAGE, 3, t.TOOL_PAGE]
 
 
 def test_an_offset_is_kept_beside_the_parameters_and_needs_a_since() -> None:

@@ -17,10 +17,10 @@ async def let_in(place: Place, opened: t.OpenedSession, *parties: Party) -> None
     """Each knocks, is approved by the person with the code it shows, and comes in."""
     person = await place.person()
     for party in parties:
-        knock = await party.join(opened.key)
+        knock = await party.join(opened.session_key)
         assert knock.status == "pending"
-        await person.approve((await party.whoami()).id, room=opened.room, code=knock.code)
-        await party.come_in(opened.key)
+        await person.approve((await party.whoami()).id, room=opened.room, join_code=knock.join_code)
+        await party.come_in(opened.session_key)
 
 
 def test_two_agents_share_a_session_from_one_key_with_a_persons_approval(home: Home) -> None:
@@ -28,7 +28,7 @@ def test_two_agents_share_a_session_from_one_key_with_a_persons_approval(home: H
         alice, bob, person = await place.agent("alice"), await place.agent("bob"), await place.person()
         opened = await alice.open("auth redesign", RECAP)
 
-        knock = await bob.join(opened.key)
+        knock = await bob.join(opened.session_key)
         assert (knock.status, knock.messages) == ("pending", [])
         for op, params in (
             ("message.recv", t.Recv(room=opened.room)),
@@ -42,7 +42,7 @@ def test_two_agents_share_a_session_from_one_key_with_a_persons_approval(home: H
 
         # The decision wakes the joiner, who comes up with the whole context.
         landed, decided = await gather(
-            partial(bob.join, opened.key, wait=20), partial(person.approve, "bob", code=knock.code)
+            partial(bob.join, opened.session_key, wait=20), partial(person.approve, "bob", join_code=knock.join_code)
         )
         assert isinstance(decided, t.Decided)
         assert isinstance(landed, t.JoinedSession)
@@ -83,9 +83,11 @@ def test_the_same_between_the_windows_of_two_agent_hosts(home: Home) -> None:
         one, two = await place.window("one", "/home/sam/api"), await place.window("two", "/home/sam/web")
         opened = await one.open("auth redesign", RECAP)
         person = await place.person()
-        assert (await two.join(opened.key)).status == "pending"
+        assert (await two.join(opened.session_key)).status == "pending"
         assert (await one.refused("session.approve", t.DecideJoin(agent="claude-code@web"))).code == "person_only"
-        landed, _ = await gather(partial(two.join, opened.key, wait=20), partial(person.approve, "claude-code@web"))
+        landed, _ = await gather(
+            partial(two.join, opened.session_key, wait=20), partial(person.approve, "claude-code@web")
+        )
         assert isinstance(landed, t.JoinedSession)
         assert texts(landed) == [RECAP]
         page, _ = await gather(partial(two.recv, wait=20), partial(one.send, "go on"))
@@ -101,14 +103,14 @@ def test_a_denial_is_final_until_it_is_lifted(home: Home) -> None:
     async def story(place: Place) -> None:
         alice, bob, person = await place.agent("alice"), await place.agent("bob"), await place.person()
         opened = await alice.open("auth redesign", RECAP)
-        await bob.join(opened.key)
-        denied, _ = await gather(partial(bob.join, opened.key, wait=20), partial(person.deny, "bob"))
+        await bob.join(opened.session_key)
+        denied, _ = await gather(partial(bob.join, opened.session_key, wait=20), partial(person.deny, "bob"))
         assert isinstance(denied, t.JoinedSession)
         assert (denied.status, denied.messages) == ("denied", [])
-        assert (await bob.join(opened.key)).status == "denied"
+        assert (await bob.join(opened.session_key)).status == "denied"
         assert (await bob.refused("message.recv", t.Recv(room=opened.room))).code == "no_such_room"
         await person.approve("bob")
-        assert texts(await bob.come_in(opened.key)) == [RECAP]
+        assert texts(await bob.come_in(opened.session_key)) == [RECAP]
 
     home.play(story)
 
@@ -118,12 +120,12 @@ def test_keys_that_do_not_work_are_told_apart_by_nobody(home: Home) -> None:
         alice, bob, carol = [await place.agent(name) for name in ("alice", "bob", "carol")]
         revoked, closed = await alice.open("one"), await alice.open("two")
         used_up = await alice.open("three", max_uses=1)
-        await alice.call("session.revoke", t.RevokeKey(key=str(revoked.key)))
+        await alice.call("session.revoke", t.RevokeSessionKey(session_key=str(revoked.session_key)))
         await alice.close(closed.room)
         await let_in(place, used_up, carol)
         errors = [
-            await bob.refused("session.join", t.JoinSession(key=str(key)))
-            for key in (revoked.key, closed.key, used_up.key, "ZZZZZZZZ", "?")
+            await bob.refused("session.join", t.JoinSession(session_key=str(key)))
+            for key in (revoked.session_key, closed.session_key, used_up.session_key, "ZZZZZZZZ", "?")
         ]
         assert {(error.code, error.message, error.hint, str(error.details)) for error in errors} == {
             ("unknown_key", errors[0].message, errors[0].hint, "{}")
@@ -157,9 +159,9 @@ def test_who_joins_a_long_session_gets_the_recap_and_the_newest_and_may_page_the
         opened = await alice.open("auth redesign", RECAP)
         for n in range(120):
             await alice.send(f"{n}")
-        await bob.join(opened.key)
+        await bob.join(opened.session_key)
         await person.approve("bob")
-        landed = await bob.come_in(opened.key, limit=10)
+        landed = await bob.come_in(opened.session_key, limit=10)
         assert texts(landed) == [RECAP, *(str(n) for n in range(110, 120))]
         assert (landed.first_unshown, landed.last_unshown) == (2, 111)
         await alice.send("after")
@@ -179,18 +181,18 @@ def test_nothing_is_lost_or_doubled_when_the_daemon_is_restarted_in_the_middle(h
         alice, bob = await place.agent("alice"), await place.agent("bob")
         opened = await alice.open("auth redesign", RECAP)
         await let_in(place, opened, bob)
-        assert opened.key is not None
-        kept.update(key=opened.key, room=opened.room, sent=(await alice.send("one", key="k1")).id)
+        assert opened.session_key is not None
+        kept.update(key=opened.session_key, room=opened.room, sent=(await alice.send("one", idempotency_key="k1")).id)
         assert texts(await bob.recv()) == ["one"]
-        await (await place.agent("carol")).join(opened.key)
+        await (await place.agent("carol")).join(opened.session_key)
 
     async def after(place: Place) -> None:
         alice, bob, carol = [await place.agent(name) for name in ("alice", "bob", "carol")]
         # Not acknowledged, so shown again; retried, so there once.
-        again = await alice.send("one", key="k1")
+        again = await alice.send("one", idempotency_key="k1")
         assert (again.id, again.replayed) == (kept["sent"], True)
         assert await bob.read() == ["one"]
-        await alice.send("two", key="k2")
+        await alice.send("two", idempotency_key="k2")
         # Who was waiting at the door still is.
         (request,) = await alice.requests()
         assert request.name == "carol"
@@ -202,7 +204,9 @@ def test_nothing_is_lost_or_doubled_when_the_daemon_is_restarted_in_the_middle(h
         assert await bob.read() == ["two"]
         assert await bob.read() == []
         assert set(await alice.roster()) == {"alice", "bob", "carol"}
-        assert (await alice.refused("message.send", t.Send(text="other", key="k2"))).code == "idempotency_conflict"
+        assert (
+            await alice.refused("message.send", t.Send(text="other", idempotency_key="k2"))
+        ).code == "idempotency_conflict"
         assert (await alice.send("three")).seq == 4
 
     home.play(before, after, later)
@@ -233,7 +237,7 @@ def test_many_who_speak_at_once_are_all_heard_in_one_order(home: Home, many: int
 
         async def speak(n: int) -> None:
             for k in range(5):
-                await parties[n].send(f"{n}.{k}", key=f"k{k}")
+                await parties[n].send(f"{n}.{k}", idempotency_key=f"k{k}")
 
         await gather(*(partial(speak, n) for n in range(many)))
         logs = [await party.recv(all=True) for party in parties]

@@ -92,7 +92,10 @@ def test_d12_a_key_of_a_home_that_nobody_added_is_refused_before_any_lookup_or_p
             served.world.keys.key_id = forbidden  # type: ignore[method-assign, assignment]
             monkeypatch.setattr("socket.getaddrinfo", forbidden)
             monkeypatch.setattr("socket.socket.connect", forbidden)
-            for op, params in (("session.join", t.JoinSession(key=text)), ("session.revoke", t.RevokeKey(key=text))):
+            for op, params in (
+                ("session.join", t.JoinSession(session_key=text)),
+                ("session.revoke", t.RevokeSessionKey(session_key=text)),
+            ):
                 error = await bob.refused(op, params)
                 assert error.code == "home_not_trusted"
                 assert error.spec.action == "ask_person"
@@ -114,10 +117,10 @@ def test_d16_no_log_line_holds_a_body_a_key_or_a_code(caplog: pytest.LogCaptureF
         async with world.serving() as served:
             alice, bob = await served.agent("alice"), await served.agent("bob")
             opened = await alice.open(BODY, BODY)
-            knock = await bob.join(opened.key)
-            secrets.extend([str(opened.key), str(knock.code)])
-            await alice.approve("bob", code=knock.code)
-            await bob.come_in(opened.key)
+            knock = await bob.join(opened.session_key)
+            secrets.extend([str(opened.session_key), str(knock.join_code)])
+            await alice.approve("bob", join_code=knock.join_code)
+            await bob.come_in(opened.session_key)
             await bob.send(BODY, data={BODY: BODY})
             for code in ("store_full", "store_corrupt", "store_failed"):
                 world.store.fail_next_commit(code)
@@ -128,7 +131,7 @@ def test_d16_no_log_line_holds_a_body_a_key_or_a_code(caplog: pytest.LogCaptureF
             world.store.unreadable = None
             world.keys.forget((await bob.whoami()).id)
             await bob.refused("message.send", t.Send(text=BODY))
-            await bob.refused("session.join", t.JoinSession(key="ZZZZZZZZ"))
+            await bob.refused("session.join", t.JoinSession(session_key="ZZZZZZZZ"))
         async with world.serving() as served:
             await (await served.agent("alice")).recv(all=True)
 
@@ -154,7 +157,7 @@ def test_d16_an_error_repeats_no_body_and_no_key() -> None:
                 ("message.send", t.Send(text=BODY, room="r_none")),
                 ("handoff.give", t.GiveHandoff(next=long)),
                 ("session.open", t.OpenSession(context=long)),
-                ("session.join", t.JoinSession(key="ZZZZ" + "ZZZZ")),
+                ("session.join", t.JoinSession(session_key="ZZZZ" + "ZZZZ")),
             ]
             for op, params in calls:
                 told = msgspec.json.encode((await bob.refused(op, params)).body()).decode()
@@ -174,14 +177,14 @@ def test_d16_a_key_is_stored_nowhere_and_is_given_again_to_the_request_that_made
         async with engine_world(driver=SlowDriver) as served:
             alice, bob = await served.agent("alice"), await served.agent("bob")
             await alice.whoami()
-            ask = partial(alice.open, "x", key="k1", approval=approval)
+            ask = partial(alice.open, "x", idempotency_key="k1", approval=approval)
             both = await gather(ask, ask)
             again = await ask()
             assert again.replayed
-            (code,) = {opened.key for opened in (*both, again)}
+            (code,) = {opened.session_key for opened in (*both, again)}
             assert code is not None
-            theirs = await bob.open("x", key="k1", approval=approval)
-            assert (theirs.room == again.room, theirs.key == code) == (False, False)
+            theirs = await bob.open("x", idempotency_key="k1", approval=approval)
+            assert (theirs.room == again.room, theirs.session_key == code) == (False, False)
             for room in served.driver.store.rooms():
                 for header in served.driver.store.facts(room, Position(0), 1000):
                     body = served.driver.store.body(room, header.position)
@@ -198,12 +201,12 @@ def test_d16_recognised_secrets_are_taken_out_of_a_recap_and_the_author_is_told(
     async def main() -> None:
         async with engine_world() as served:
             alice, bob = await served.agent("alice"), await served.agent("bob")
-            opened = await alice.open("x", f"Deploys with {token}. Left: rotation.", key="k1")
+            opened = await alice.open("x", f"Deploys with {token}. Left: rotation.", idempotency_key="k1")
             assert "GitHub token (1)" in str(opened.warning)
-            assert (await alice.open("x", f"Deploys with {token}. Left: rotation.", key="k1")).replayed
-            await bob.join(opened.key)
+            assert (await alice.open("x", f"Deploys with {token}. Left: rotation.", idempotency_key="k1")).replayed
+            await bob.join(opened.session_key)
             await alice.approve("bob")
-            landed = await bob.join(opened.key)
+            landed = await bob.join(opened.session_key)
             assert landed.messages[0].text == "Deploys with [removed: GitHub token]. Left: rotation."
             quiet = await alice.open("y", "Nothing to hide.")
             assert quiet.warning is msgspec.UNSET

@@ -57,7 +57,7 @@ def test_c8_whatever_another_agent_writes_reaches_a_model_inside_a_fence_alone()
             await mallory.send(CANARY, visible_to=((await agent.whoami()).id,))
             knocking = await served.connect(as_name="eve", host="CANARY")
             mine = await agent.open(topic="mine", context="")
-            await knocking.join(mine.key)
+            await knocking.join(mine.session_key)
 
             window = Window(served.engine, agent.caller)
             outputs: list[str] = []
@@ -70,7 +70,7 @@ def test_c8_whatever_another_agent_writes_reaches_a_model_inside_a_fence_alone()
                 ("parler_recv", {"room": opened.room, "since": 0}),
                 ("parler_recv", {"room": opened.room, "since": 0, "offset": 5}),
                 ("parler_recv", {"room": opened.room}),
-                ("parler_join_session", {"key": str(opened.key)}),
+                ("parler_join_session", {"key": str(opened.session_key)}),
                 ("parler_send", {"room": opened.room, "text": "x"}),
                 ("parler_send", {"room": opened.room, "text": "x", "to": "nobody"}),
                 ("parler_send", {"room": opened.room, "text": "x", "reply_to": sent.id}),
@@ -89,7 +89,7 @@ def test_c8_whatever_another_agent_writes_reaches_a_model_inside_a_fence_alone()
             assert {tool for tool, _ in calls} == set(TOOLS)
             errors = 0
             for number, (tool, arguments) in enumerate(calls):
-                await mallory.send(CANARY, key=f"again-{number}", room=opened.room)
+                await mallory.send(CANARY, idempotency_key=f"again-{number}", room=opened.room)
                 answer = await window.call_tool(number, tool, arguments, NoForm())
                 window.settled(number, written=True)
                 # An answer is this text and nothing else.

@@ -134,8 +134,12 @@ def test_b7_a_replayed_envelope_cannot_pass_for_another_room_or_request() -> Non
         async with engine_world() as served:
             (alice,) = await served.room("alice")
             other = await alice.open("other")
-            one = decode_envelope(envelope_of(served, (await alice.send("x", key="k1", room="auth-redesign")).id)[0])
-            two = decode_envelope(envelope_of(served, (await alice.send("x", key="k2", room=other.room)).id)[0])
+            one = decode_envelope(
+                envelope_of(served, (await alice.send("x", idempotency_key="k1", room="auth-redesign")).id)[0]
+            )
+            two = decode_envelope(
+                envelope_of(served, (await alice.send("x", idempotency_key="k2", room=other.room)).id)[0]
+            )
             assert (one.key, two.key) == ("k1", "k2")
             assert one.room != two.room
             assert isinstance(await alice.call("rooms.list", t.ListRooms()), t.RoomList)

@@ -22,7 +22,7 @@ from tests.support.engine import Party, engine_world, run
 
 
 async def guess(party: Party, n: int) -> str:
-    return (await party.refused("session.join", t.JoinSession(key=f"ZZZZ{n:04d}"))).code
+    return (await party.refused("session.join", t.JoinSession(session_key=f"ZZZZ{n:04d}"))).code
 
 
 def test_e18_the_whole_home_has_one_budget_of_wrong_guesses_however_many_guess() -> None:
@@ -55,7 +55,7 @@ def test_e18_when_the_budget_is_spent_a_right_key_takes_as_long_as_a_wrong_one()
                     await served.leave(party)
 
             times = []
-            for key in ("ZZZZZZZZ", str(opened.key)):
+            for key in ("ZZZZZZZZ", str(opened.session_key)):
                 party = await served.agent(f"late-{key[:4]}")
                 await party.whoami()
                 await spent()
@@ -77,14 +77,14 @@ def test_e18_guesses_make_no_agent_and_no_key_of_one() -> None:
         async with engine_world() as served:
             alice = await served.agent("alice")
             opened, dead = await alice.open(), await alice.open()
-            await alice.call("session.revoke", t.RevokeKey(key=str(dead.key)))
+            await alice.call("session.revoke", t.RevokeSessionKey(session_key=str(dead.session_key)))
             for n in range(MAX_PENDING_PER_KEY):
-                await (await served.agent(f"agent{n}")).join(opened.key)
+                await (await served.agent(f"agent{n}")).join(opened.session_key)
             before = len(served.world.keys.ids)
-            for n, key in enumerate(["ZZZZZZZZ", "no key", str(dead.key), str(opened.key)]):
+            for n, key in enumerate(["ZZZZZZZZ", "no key", str(dead.session_key), str(opened.session_key)]):
                 for party in (await served.agent(f"mallory{n}"), await served.window(f"w{n}", workspace=f"/w{n}")):
-                    await party.refused("session.join", t.JoinSession(key=key))
-            await (await served.agent("mallory")).refused("session.revoke", t.RevokeKey(key="ZZZZZZZZ"))
+                    await party.refused("session.join", t.JoinSession(session_key=key))
+            await (await served.agent("mallory")).refused("session.revoke", t.RevokeSessionKey(session_key="ZZZZZZZZ"))
             assert len(served.world.keys.ids) == before
 
     run(main)
@@ -105,8 +105,10 @@ def test_e18_one_process_that_guesses_holds_back_neither_joins_nor_revoking_of_o
                 await guess(mallory, n)
                 await served.leave(mallory)
             began = trio.current_time()
-            assert (await bob.join(opened.key)).status == "pending"
-            await (await served.person()).call("session.revoke", t.RevokeKey(key=str(opened.key)))
+            assert (await bob.join(opened.session_key)).status == "pending"
+            await (await served.person()).call(
+                "session.revoke", t.RevokeSessionKey(session_key=str(opened.session_key))
+            )
             assert trio.current_time() == began
 
     run(main)
@@ -119,13 +121,13 @@ def test_e18_who_waits_at_a_door_may_ask_again_while_others_spent_the_homes_budg
         async with engine_world() as served:
             alice, bob = await served.agent("alice"), await served.agent("bob")
             opened = await alice.open()
-            await bob.join(opened.key)
+            await bob.join(opened.session_key)
             for n in range(int(HOME_BURST)):
                 await guess(await served.agent(f"m{n}"), n)
             began = trio.current_time()
-            assert (await bob.join(opened.key)).status == "pending"
+            assert (await bob.join(opened.session_key)).status == "pending"
             assert trio.current_time() == began
-            await (await served.agent("carol")).join(opened.key)
+            await (await served.agent("carol")).join(opened.session_key)
             assert trio.current_time() > began
 
     run(main)
@@ -138,13 +140,13 @@ def test_e18_a_denial_covers_its_requester_with_every_key_and_connection() -> No
         async with engine_world() as served:
             alice, bob, carol = [await served.agent(name) for name in ("alice", "bob", "carol")]
             opened = await alice.open()
-            await bob.join(opened.key)
+            await bob.join(opened.session_key)
             await alice.deny("bob")
             for _ in range(3):
                 again = await served.agent("bob")
-                assert (await again.join(opened.key)).status == "denied"
+                assert (await again.join(opened.session_key)).status == "denied"
                 await served.leave(again)
-            assert (await carol.join(opened.key)).status == "pending"
+            assert (await carol.join(opened.session_key)).status == "pending"
 
     run(main)
 
@@ -156,13 +158,13 @@ def test_e18_an_ungated_key_is_long_and_no_code_is_in_the_database() -> None:
         async with engine_world(settings=Settings(approval_default=False)) as served:
             alice = await served.agent("alice")
             ungated, gated = await alice.open(), await alice.open(approval=True)
-            assert ungated.key is not None
-            assert gated.key is not None
-            assert (len(ungated.key), len(gated.key)) == (16, 8)
+            assert ungated.session_key is not None
+            assert gated.session_key is not None
+            assert (len(ungated.session_key), len(gated.session_key)) == (16, 8)
             store = served.driver.store
             assert isinstance(store, MemoryStore)
             stored = b"".join(row.header for log in store._logs.values() for row in log.facts)
-            for code in (ungated.key, gated.key):
+            for code in (ungated.session_key, gated.session_key):
                 assert code.encode() not in stored
                 # Nor what anyone could compute from the code alone.
                 assert hashlib.sha256(code.encode()).hexdigest().encode() not in stored
@@ -177,14 +179,16 @@ def test_e19_a_repeated_request_is_authorised_before_it_is_looked_up() -> None:
         async with engine_world() as served:
             alice, bob = await served.room("alice", "bob")
             room = (await bob.rooms())[0].room
-            await bob.send("x", key="k1", room=room)
+            await bob.send("x", idempotency_key="k1", room=room)
             await bob.close()
-            gone = await bob.refused("message.send", t.Send(text="x", key="k1", room=room))
-            never = await (await served.agent("dan")).refused("message.send", t.Send(text="x", key="k1", room=room))
+            gone = await bob.refused("message.send", t.Send(text="x", idempotency_key="k1", room=room))
+            never = await (await served.agent("dan")).refused(
+                "message.send", t.Send(text="x", idempotency_key="k1", room=room)
+            )
             assert msgspec.json.encode(gone.body()) == msgspec.json.encode(never.body())
             assert gone.code == "no_such_room"
             # Another's key is no key of mine.
-            assert not (await alice.send("x", key="k1")).replayed
+            assert not (await alice.send("x", idempotency_key="k1")).replayed
 
     run(main)
 
@@ -196,7 +200,7 @@ def test_e19_a_key_whose_answer_is_gone_is_expired_and_never_runs_again() -> Non
         async with engine_world() as served:
             (alice,) = await served.room("alice")
             room = (await alice.rooms())[0].room
-            await alice.send("x", key="k1", room=room)
+            await alice.send("x", idempotency_key="k1", room=room)
             store = served.driver.store
             found = store.message
 
@@ -204,7 +208,7 @@ def test_e19_a_key_whose_answer_is_gone_is_expired_and_never_runs_again() -> Non
                 return None
 
             store.message = pruned  # type: ignore[method-assign]
-            error = await alice.refused("message.send", t.Send(text="x", key="k1", room=room))
+            error = await alice.refused("message.send", t.Send(text="x", idempotency_key="k1", room=room))
             store.message = found  # type: ignore[method-assign]
             assert error.code == "idempotency_expired"
             assert len((await alice.recv(all=True)).messages) == 2

@@ -15,7 +15,7 @@ from parlerd.engine.callers import PeerProcess
 from parlerd.engine.sessions import CODE_TRIES
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
-from parlerd.operations.tools import TOOLS, AskApproval
+from parlerd.operations.tools import TOOLS
 from parlerd.settings import Settings
 from tests.support.engine import Party, Served, World, engine_world, run
 
@@ -39,17 +39,17 @@ def test_a1_what_belongs_to_the_person_is_in_no_tool_and_closed_to_every_agents_
     assert not persons & offered
     for tool in TOOLS.values():
         # `parler_approve` asks a person through the host's form; it cannot decide.
-        assert tool.params is AskApproval or not persons & {entry.name for entry in tool.operations.values()}
+        assert tool.params is t.AskApproval or not persons & {entry.name for entry in tool.operations.values()}
 
     async def main() -> None:
         async with engine_world() as served:
             window = await served.window("w")
             opened = await window.open()
             bob = await served.agent("bob")
-            await bob.join(opened.key)
+            await bob.join(opened.session_key)
             for op in sorted(persons):
                 assert (await window.refused(op, t.DecideJoin(agent="bob"))).code == "person_only"
-            assert (await bob.join(opened.key)).status == "pending"
+            assert (await bob.join(opened.session_key)).status == "pending"
 
     run(main)
 
@@ -112,12 +112,12 @@ def test_a2_a_decision_stores_how_sure_it_is_that_a_person_made_it() -> None:
             opened = await window.open()
             codes = {}
             for name in ("bob", "carol", "dan"):
-                codes[name] = (await (await served.agent(name)).join(opened.key)).code
+                codes[name] = (await (await served.agent(name)).join(opened.session_key)).join_code
             await (await served.person()).approve("bob")
             await served.engine.decide_by_form(
-                t.DecideJoin(agent="carol", code=codes["carol"]), window.caller, admit=True
+                t.DecideJoin(agent="carol", join_code=codes["carol"]), window.caller, admit=True
             )
-            await at_terminal.approve("dan", code=codes["dan"], terminal=True)
+            await at_terminal.approve("dan", join_code=codes["dan"], terminal=True)
             assert stored_proofs(served, opened.room) == ["cli", "form", "terminal"]
 
     run(main)
@@ -135,12 +135,14 @@ def test_a2_a_form_without_the_code_or_with_another_one_decides_nothing() -> Non
         async with engine_world() as served:
             window, bob = await served.window("w"), await served.agent("bob")
             opened = await window.open()
-            code = (await bob.join(opened.key)).code
+            code = (await bob.join(opened.session_key)).join_code
             assert code is not None
             for typed in (None, "", code[:3], code[::-1] if code != code[::-1] else "0000"):
                 with pytest.raises(Refused):
-                    await served.engine.decide_by_form(t.DecideJoin(agent="bob", code=typed), window.caller, admit=True)
-            assert (await bob.join(opened.key)).status == "pending"
+                    await served.engine.decide_by_form(
+                        t.DecideJoin(agent="bob", join_code=typed), window.caller, admit=True
+                    )
+            assert (await bob.join(opened.session_key)).status == "pending"
             asked = t.SessionRequests()
             seen = [
                 str(await window.call("rooms.requests", asked)),
@@ -162,9 +164,9 @@ def test_a2_wrong_codes_at_one_door_do_not_keep_the_person_out_at_their_terminal
         async with engine_world() as served:
             window, at_terminal = await served.window("w"), await served.connect(peer=TERMINAL)
             opened = await window.open()
-            code = (await (await served.agent("bob")).join(opened.key)).code
+            code = (await (await served.agent("bob")).join(opened.session_key)).join_code
             assert code is not None
-            wrong = t.DecideJoin(agent="bob", code="0000" if code != "0000" else "1111")
+            wrong = t.DecideJoin(agent="bob", join_code="0000" if code != "0000" else "1111")
 
             async def type_wrong() -> str:
                 if door == "cli":
@@ -175,7 +177,7 @@ def test_a2_wrong_codes_at_one_door_do_not_keep_the_person_out_at_their_terminal
 
             assert [await type_wrong() for _ in range(CODE_TRIES)] == ["code_mismatch"] * CODE_TRIES
             assert await type_wrong() == "throttled"
-            assert (await at_terminal.approve("bob", code=code, terminal=True)).proof == "terminal"
+            assert (await at_terminal.approve("bob", join_code=code, terminal=True)).proof == "terminal"
 
     run(main)
 
@@ -191,11 +193,11 @@ def test_a2_a_command_below_an_agent_host_is_not_told_the_code_of_whoever_it_joi
             opened = await alice.open()
             below = await served.connect(as_name="bob", host="shell", peer=PeerProcess(pid=2))
             window, person = await served.window("w", as_name="bob"), await served.agent("bob")
-            pending = await below.join(opened.key)
-            assert (pending.status, pending.code) == ("pending", None)
-            code = (await person.join(opened.key)).code
+            pending = await below.join(opened.session_key)
+            assert (pending.status, pending.join_code) == ("pending", None)
+            code = (await person.join(opened.session_key)).join_code
             assert code is not None
-            assert (await window.join(opened.key)).code == code
+            assert (await window.join(opened.session_key)).join_code == code
 
             async def told(party: Party) -> str:
                 listed = await party.call("rooms.list", t.ListRooms())
@@ -206,9 +208,9 @@ def test_a2_a_command_below_an_agent_host_is_not_told_the_code_of_whoever_it_joi
             assert code not in await told(below)
             for party in (window, person):
                 assert (await told(party)).count(code) > len(NOWHERE)
-            assert (await below.join(opened.key)).status == "pending"
+            assert (await below.join(opened.session_key)).status == "pending"
             await alice.approve("bob")
-            assert (await below.join(opened.key)).status == "joined"
+            assert (await below.join(opened.session_key)).status == "joined"
 
     run(main)
 
@@ -221,11 +223,11 @@ def test_a2_a_home_may_ask_for_more_than_a_command(minimum: Proof) -> None:
         async with engine_world(settings=Settings(approval_minimum=minimum)) as served:
             alice, bob = await served.agent("alice"), await served.agent("bob")
             opened = await alice.open()
-            await bob.join(opened.key)
+            await bob.join(opened.session_key)
             error = await (await served.person()).refused("session.approve", t.DecideJoin(agent="bob"))
             assert error.code == "needs_proof"
             assert minimum in error.message
-            assert (await bob.join(opened.key)).status == "pending"
+            assert (await bob.join(opened.session_key)).status == "pending"
 
     run(main)
 
@@ -238,12 +240,12 @@ def test_a2_a_command_from_under_an_agent_host_is_no_decision(host: str) -> None
         async with engine_world(inspect=lambda peer: replace(peer, agent_host=host)) as served:
             alice, bob = await served.agent("alice"), await served.agent("bob")
             opened = await alice.open()
-            code = (await bob.join(opened.key)).code
+            code = (await bob.join(opened.session_key)).join_code
             for party in (alice, await served.person(), await served.connect(peer=TERMINAL)):
                 for op in ("session.approve", "session.deny"):
-                    error = await party.refused(op, t.DecideJoin(agent="bob", code=code, terminal=True))
+                    error = await party.refused(op, t.DecideJoin(agent="bob", join_code=code, terminal=True))
                     assert error.code == "needs_person"
-            assert (await bob.join(opened.key)).status == "pending"
+            assert (await bob.join(opened.session_key)).status == "pending"
 
     run(main)
 
@@ -255,17 +257,20 @@ def test_a2_in_the_terminal_of_an_editor_approving_takes_the_code() -> None:
         async with engine_world(inspect=lambda peer: replace(peer, editor="vscode")) as served:
             alice = await served.agent("alice")
             opened = await alice.open()
-            codes = {name: (await (await served.agent(name)).join(opened.key)).code for name in ("bob", "carol", "dan")}
+            codes = {
+                name: (await (await served.agent(name)).join(opened.session_key)).join_code
+                for name in ("bob", "carol", "dan")
+            }
             person = await served.connect(peer=TERMINAL)
             error = await person.refused("session.approve", t.DecideJoin(agent="bob", terminal=True))
             assert error.code == "needs_person"
             assert "--code" in error.hint
             wrong = codes["carol"]
             assert wrong != codes["bob"]
-            error = await person.refused("session.approve", t.DecideJoin(agent="bob", code=wrong, terminal=True))
+            error = await person.refused("session.approve", t.DecideJoin(agent="bob", join_code=wrong, terminal=True))
             assert error.code == "code_mismatch"
-            await person.approve("bob", code=codes["bob"], terminal=True)
-            await alice.approve("carol", code=codes["carol"])
+            await person.approve("bob", join_code=codes["bob"], terminal=True)
+            await alice.approve("carol", join_code=codes["carol"])
             assert stored_proofs(served, opened.room) == ["terminal", "cli"]
             await person.deny("dan")
             for how in ({"approval": False}, {"approver": "agent"}, {"preapprove": ("U" + "A" * 55,)}):
@@ -284,15 +289,17 @@ def test_a3_a_key_has_a_short_queue_and_a_decision_acts_on_the_request_that_was_
             alice = await served.agent("alice")
             opened = await alice.open()
             for n in range(MAX_PENDING_PER_KEY):
-                await (await served.agent(f"agent{n}")).join(opened.key)
+                await (await served.agent(f"agent{n}")).join(opened.session_key)
             late = await served.agent("late")
-            assert (await late.refused("session.join", t.JoinSession(key=str(opened.key)))).code == "too_many_pending"
+            assert (
+                await late.refused("session.join", t.JoinSession(session_key=str(opened.session_key)))
+            ).code == "too_many_pending"
             shown = await alice.requests()
             await alice.deny(shown[0].id)
-            await late.join(opened.key)
+            await late.join(opened.session_key)
             assert (await alice.approve(shown[2].id)).agent == shown[2].agent
             assert {request.name for request in await alice.requests()} == {"agent1", "agent3", "agent4", "late"}
-            assert len({request.key for request in shown}) == 1
+            assert len({request.key_ref for request in shown}) == 1
 
     run(main)
 
@@ -306,7 +313,7 @@ def test_a4_a_request_says_who_it_says_it_is_its_fingerprint_its_home_and_since_
             opened = await alice.open()
             one, two = await served.window("w1", as_name="bob"), await served.window("w2", as_name="bob")
             for party in (one, two):
-                await party.join(opened.key)
+                await party.join(opened.session_key)
             first, second = await alice.requests()
             assert (first.name, second.name) == ("bob", "bob#2")
             assert first.fingerprint != second.fingerprint

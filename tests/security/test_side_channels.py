@@ -95,7 +95,7 @@ async def transcript(hidden: list[list[Hidden]], hide: Hide = hide) -> bytes:
         dan = await served.agent("dan")
         opened = await alice.open("public", "recap")
         await served.admit(opened, bob, carol)
-        cast = Cast(served, alice, bob, carol, dan, opened.room, opened.key)
+        cast = Cast(served, alice, bob, carol, dan, opened.room, opened.session_key)
         for moment, things in enumerate([*hidden, []]):
             ids_from(world, moment, 0)
             world.clock.move(seconds=1)
@@ -150,7 +150,7 @@ async def told_to_outsiders(cast: Cast, moment: int) -> list[bytes]:
     await hear(carol.call("message.recv_all", t.Recv()))
     for guess in guesses:
         await hear(carol.call("message.why", t.Why(id=guess)))
-        await hear(carol.send("reply", room=room, reply_to=guess, key=f"r{moment}{guess}"))
+        await hear(carol.send("reply", room=room, reply_to=guess, idempotency_key=f"r{moment}{guess}"))
     for cursor in ("0", "1", "3", "5", "50"):
         await hear(carol.call("message.commit", t.Commit(room=room, cursor=cursor)))
         await hear(carol.recv(room=room, since=int(cursor), limit=2))
@@ -260,9 +260,9 @@ def test_c10_an_outsiders_order_of_messages_has_no_gap_where_hidden_ones_stand()
             alice, bob, carol = await served.room("alice", "bob", "carol")
             for n in range(5):
                 await bob.send("hidden", visible_to=("alice",))
-                sent = await carol.send(f"{n}", key=f"k{n}")
+                sent = await carol.send(f"{n}", idempotency_key=f"k{n}")
                 assert sent.seq == n + 2
-                assert (await carol.send(f"{n}", key=f"k{n}")).seq == n + 2
+                assert (await carol.send(f"{n}", idempotency_key=f"k{n}")).seq == n + 2
             page = await carol.recv(all=True)
             assert [message.seq for message in page.messages] == [1, 2, 3, 4, 5, 6]
             assert [message.seq for message in (await alice.recv(all=True)).messages] == list(range(1, 12))

@@ -46,7 +46,7 @@ def opened(**more: Any) -> t.OpenedSession:
     fields: dict[str, Any] = {
         "room": ROOM,
         "name": "auth-redesign",
-        "key": "A3KE7DJR",
+        "session_key": "A3KE7DJR",
         "line": "Join the Parler session A3KE7DJR.",
         "join_command": "parler session join A3KE7DJR",
         "mcp_command": "claude mcp add parler -e PARLER_SESSION_KEY=A3KE7DJR -- parler mcp",
@@ -59,11 +59,11 @@ def opened(**more: Any) -> t.OpenedSession:
 def joined(status: str = "joined", **more: Any) -> t.JoinedSession:
     fields: dict[str, Any] = {"room": ROOM, "status": status, "messages": [], "truncated": False}
     if status == "pending":
-        fields["code"] = "K7QM"
+        fields["join_code"] = "K7QM"
     return t.JoinedSession(**{**fields, **more})
 
 
-def request(name: str = "codex@repo", **more: Any) -> t.Request:
+def request(name: str = "codex@repo", **more: Any) -> t.RequestInfo:
     fields: dict[str, Any] = {
         "id": f"q_{name}",
         "room": ROOM,
@@ -75,7 +75,7 @@ def request(name: str = "codex@repo", **more: Any) -> t.Request:
         "fingerprint": "ABCD-EFGH-IJKL",
         "home": "local",
     }
-    return t.Request(**{**fields, **more})
+    return t.RequestInfo(**{**fields, **more})
 
 
 def sent(**more: Any) -> t.Sent:
@@ -85,7 +85,7 @@ def sent(**more: Any) -> t.Sent:
         "seq": 7,
         "at": 1_700_000_000_000,
         "replayed": False,
-        "key": "k1",
+        "idempotency_key": "k1",
     }
     return t.Sent(**{**fields, **more})
 

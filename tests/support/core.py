@@ -24,7 +24,7 @@ from parlerd.core.approvals import standing_request
 from parlerd.core.decision import Decision
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Aggregate
-from parlerd.core.home import Home
+from parlerd.core.home import HomeRoom
 from parlerd.core.model import (
     AgentId,
     Approver,
@@ -116,7 +116,7 @@ def parts(aggregate: Aggregate[Any]) -> list[bytes]:
     return [msgspec.msgpack.encode(facet.state) for facet in aggregate.facets]
 
 
-A = TypeVar("A", Room, Home)
+A = TypeVar("A", Room, HomeRoom)
 
 
 def as_room(aggregate: object) -> Room | None:
@@ -135,8 +135,10 @@ class Driver(Generic[A]):
 
     def run(self, command: c.Command, who: Agent) -> Decision:
         """Decide and commit. Raises what the core raises."""
-        if command.key is not None:
-            command = msgspec.structs.replace(command, prior=self.prior(who.id, command.operation, command.key))
+        if command.idempotency_key is not None:
+            command = msgspec.structs.replace(
+                command, prior=self.prior(who.id, command.operation, command.idempotency_key)
+            )
         before, given = self.aggregate.snapshot(), self.ids.given
         now = Millis(max(self.now, self.aggregate.last_at))
         try:
@@ -170,7 +172,7 @@ class Driver(Generic[A]):
             authority=authority,
             event=event,
             operation="" if command is None else command.operation,
-            key=None if command is None else command.key,
+            key=None if command is None else command.idempotency_key,
             input=None if command is None else command.input,
         )
         assert e.decode_header(e.encode_header(header)) == header
@@ -234,7 +236,7 @@ class RoomDriver(Driver[Room]):
     ) -> Decision:
         command = c.OpenRoom(
             operation="session.open",
-            key=key,
+            idempotency_key=key,
             input=b"open",
             room=ROOM,
             kind="session",
@@ -270,7 +272,7 @@ class RoomDriver(Driver[Room]):
 
     def knock(self, who: Agent, key: KeyId = KEY) -> str:
         """The answer: joined, member, pending or denied."""
-        knock = c.Knock(operation="session.join", with_key=key, name=who.name, host="codex")
+        knock = c.Knock(operation="session.join", key_id=key, name=who.name, host="codex")
         return self.run(knock, who).answer
 
     def decide(
@@ -323,7 +325,7 @@ class RoomDriver(Driver[Room]):
             visibility=visible_to,
             reply_to=reply_to,
             reply=None if reply_to is None else self.target(reply_to),
-            key=key,
+            idempotency_key=key,
             input=input,
         )
         decision = self.run(command, who)
@@ -380,11 +382,11 @@ class RoomDriver(Driver[Room]):
         self.check(Room, Room.restore)
 
 
-class HomeDriver(Driver[Home]):
+class HomeDriver(Driver[HomeRoom]):
     """A driver with the acts of a home by name."""
 
     def __init__(self) -> None:
-        super().__init__(Home())
+        super().__init__(HomeRoom())
 
     def create(self, who: Agent, *, host: str = "codex", workspace: str = "", slot: int = 0) -> Decision:
         command = c.CreateAgent(
@@ -393,7 +395,7 @@ class HomeDriver(Driver[Home]):
         return self.run(command, who)
 
     def name_room(self, owner: Agent, wanted: str, *, key: str | None = None, input: bytes = b"input") -> RoomId:
-        command = c.NameRoom(operation="session.open", key=key, input=input, owner=owner.id, wanted=wanted)
+        command = c.NameRoom(operation="session.open", idempotency_key=key, input=input, owner=owner.id, wanted=wanted)
         decision = self.run(command, owner)
         header = self.log[-2] if decision.replay is None else self.log[decision.replay - 1]
         assert isinstance(header.event, e.RoomNamed)
@@ -403,7 +405,7 @@ class HomeDriver(Driver[Home]):
         return self.run(c.Activate(agent=who.id, room=room), who)
 
     def verify(self) -> None:
-        self.check(Home, Home.restore)
+        self.check(HomeRoom, HomeRoom.restore)
 
 
 class Options(TypedDict, total=False):

@@ -104,10 +104,10 @@ class CountedKeys:
             raise Refused("no_such_agent")
         return key.sign(domain, data)
 
-    def key_id(self, code: str) -> KeyId:
-        return KeyId(hashlib.sha256(b"key" + codes.normalise(code).encode()).hexdigest())
+    def key_id(self, session_key: str) -> KeyId:
+        return KeyId(hashlib.sha256(b"key" + codes.normalise(session_key).encode()).hexdigest())
 
-    def session_code(self, room: RoomId, length: int) -> str:
+    def session_key(self, room: RoomId, length: int) -> str:
         return codes.spell(hashlib.sha256(f"session {length} {room}".encode()).digest(), length)
 
     def join_code(self, request: RequestId) -> str:
@@ -221,7 +221,7 @@ class Party:
 
     async def join(self, key: str | None, *, wait: float = 0, limit: int = 100) -> t.JoinedSession:
         assert key is not None
-        params = t.JoinSession(key=key, wait_ms=int(wait * 1000), limit=limit)
+        params = t.JoinSession(session_key=key, wait_ms=int(wait * 1000), limit=limit)
         return await self.ask("session.join", params, t.JoinedSession)
 
     async def approve(self, who: str, **rest: Any) -> t.Decided:
@@ -230,7 +230,7 @@ class Party:
     async def deny(self, who: str, **rest: Any) -> t.Decided:
         return await self.ask("session.deny", t.DecideJoin(agent=who, **rest), t.Decided)
 
-    async def requests(self, room: str | None = None) -> list[t.Request]:
+    async def requests(self, room: str | None = None) -> list[t.RequestInfo]:
         return (await self.ask("session.requests", t.SessionRequests(room=room), t.RequestList)).requests
 
     async def send(self, text: str, **rest: Any) -> t.Sent:
@@ -372,11 +372,11 @@ class Served:
         """Knock, be approved, come in and acknowledge: the whole way into a room."""
         person = await self.person()
         for party in parties:
-            joined = await party.join(opened.key)
+            joined = await party.join(opened.session_key)
             if joined.status == "pending":
                 me = await party.whoami()
                 await person.approve(me.id, room=opened.room)
-                joined = await party.join(opened.key)
+                joined = await party.join(opened.session_key)
             assert joined.status == "joined"
             await party.commit(joined)
         await self.leave(person)

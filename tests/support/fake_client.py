@@ -21,11 +21,12 @@ Answer = Result | ParlerError | Callable[[Params], Result]
 
 @dataclass(frozen=True)
 class Asked:
-    """One call that was made. `connection` counts from 1."""
+    """One call that was made. `connection` counts from 1, and `timeout` is in seconds."""
 
     op: str
     params: Params
     connection: int
+    timeout: float | None = None
 
 
 @dataclass
@@ -35,6 +36,8 @@ class FakeDaemon:
     asked: list[Asked] = field(default_factory=list)
     opened: list[tuple[str, bool]] = field(default_factory=list)
     """(acting name, whether a daemon might be started) of every connection."""
+    patience: list[float | None] = field(default_factory=list)
+    """Seconds that every connection gave the daemon for its hello; None is the usual span."""
     closed: int = 0
     down: bool = False
     _answers: dict[str, deque[Answer]] = field(default_factory=lambda: defaultdict(deque))
@@ -50,9 +53,12 @@ class FakeDaemon:
         self._streams[op].append(list(items))
         return self
 
-    def connect(self, home: Home, *, as_name: str, host: str, start: bool = True) -> FakeClient:
+    def connect(
+        self, home: Home, *, as_name: str, host: str, start: bool = True, hello_s: float | None = None
+    ) -> FakeClient:
         """Stands in for `parlerd.client.connect`."""
         self.opened.append((as_name, start))
+        self.patience.append(hello_s)
         if self.down and not start:
             raise ParlerError("unreachable")
         return FakeClient(self, len(self.opened))
@@ -65,11 +71,11 @@ class FakeDaemon:
         """The operations that were called, in order."""
         return [asked.op for asked in self.asked]
 
-    def answer(self, op: str, params: Params, connection: int) -> Result:
+    def answer(self, op: str, params: Params, connection: int, timeout: float | None = None) -> Result:
         spec = OPERATIONS[op]
         assert isinstance(params, spec.params)
         decoded = msgspec.msgpack.decode(msgspec.msgpack.encode(params), type=spec.params)
-        self.asked.append(Asked(op, decoded, connection))
+        self.asked.append(Asked(op, decoded, connection, timeout))
         waiting = self._answers[op]
         if not waiting:
             raise AssertionError(f"nobody told the fake daemon what to answer to {op}")
@@ -95,7 +101,7 @@ class FakeClient:
     connection: int
 
     def call(self, op: str, params: Params, timeout: float | None = None) -> Result:
-        return self.daemon.answer(op, params, self.connection)
+        return self.daemon.answer(op, params, self.connection, timeout)
 
     def stream(self, op: str, params: Params) -> Iterator[Result]:
         return self.daemon.stream(op, params, self.connection)

@@ -102,7 +102,12 @@ class FakeEngine:
     async def _answer(self, op: str, params: t.Params, caller: Caller) -> t.Result:
         if isinstance(params, t.Send):
             return t.Sent(
-                room="r_1", id="m_1", seq=len(params.text), at=1, replayed=False, key=params.key or caller.session
+                room="r_1",
+                id="m_1",
+                seq=len(params.text),
+                at=1,
+                replayed=False,
+                idempotency_key=params.idempotency_key or caller.session,
             )
         if isinstance(params, t.Recv):
             with trio.move_on_after(params.wait_ms / 1000):

@@ -99,7 +99,15 @@ class FakeMcpEngine:
             self.acknowledged = max(self.acknowledged, int(params.cursor))
             return t.Committed(room=params.room, cursor=params.cursor)
         if isinstance(params, t.Send):
-            return t.Sent(room=ROOM, id="m_sent", seq=9, at=AT, replayed=False, key=params.key or "", name="auth")
+            return t.Sent(
+                room=ROOM,
+                id="m_sent",
+                seq=9,
+                at=AT,
+                replayed=False,
+                idempotency_key=params.idempotency_key or "",
+                name="auth",
+            )
         raise AssertionError(f"{op} is not scripted")
 
     async def _recv(self, params: t.Recv, caller: Caller) -> t.Received:
@@ -151,7 +159,7 @@ class FakeMcpEngine:
     def introduce(self, caller: Caller, host: str) -> None:
         caller.host = host
 
-    async def find_request(self, params: t.DecideJoin, caller: Caller) -> tuple[t.Request, bool]:
+    async def find_request(self, params: t.DecideJoin, caller: Caller) -> tuple[t.RequestInfo, bool]:
         await trio.lowlevel.checkpoint()
         listed = self.script["rooms.requests"]
         assert isinstance(listed, t.RequestList)
@@ -164,11 +172,11 @@ class FakeMcpEngine:
         await trio.lowlevel.checkpoint()
         if self.refusal is not None:
             raise self.refusal
-        if params.code is not None and params.code != "K7QD":
+        if params.join_code is not None and params.join_code != "K7QD":
             raise Refused("code_mismatch")
         self.decisions.append(params)
         assert params.room is not None
-        proof = "none" if params.code is None else "form"
+        proof = "none" if params.join_code is None else "form"
         return t.Decided(room=params.room, agent=params.agent, status="approved", proof=proof)
 
     @asynccontextmanager

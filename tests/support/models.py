@@ -49,9 +49,9 @@ async def model(served: Served, name: str, traits: HostTraits = UNMEASURED) -> M
 
 async def let_in(served: Served, opened: t.OpenedSession, joiner: Model) -> str:
     """It knocks, the person lets it in, and it joins: the text of that join."""
-    await joiner.call("parler_join_session", key=opened.key)
+    await joiner.call("parler_join_session", key=opened.session_key)
     await (await served.person()).approve((await joiner.party.whoami()).id, room=opened.room)
-    return await joiner.call("parler_join_session", key=opened.key)
+    return await joiner.call("parler_join_session", key=opened.session_key)
 
 
 @asynccontextmanager

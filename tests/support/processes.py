@@ -29,6 +29,7 @@ from parlerd import process
 from parlerd.client import Client, connect
 from parlerd.operations import types as t
 from parlerd.paths import Home
+from parlerd.wire.messages import HOST_PROTOCOL
 from tests.support import other_release
 
 T = TypeVar("T")
@@ -225,7 +226,7 @@ class Somebody:
         """`name` joins a session that asks nobody, and has read what it came up with."""
         assert key is not None
         with self.client(name) as client:
-            joined = client.call("session.join", t.JoinSession(key=key))
+            joined = client.call("session.join", t.JoinSession(session_key=key))
             assert isinstance(joined, t.JoinedSession)
             assert joined.status == "joined"
             client.call("message.commit", t.Commit(room=joined.room, cursor=joined.cursor))
@@ -253,10 +254,11 @@ class Somebody:
     def daemon(
         self,
         *,
-        release: tuple[str, int] | None = None,
+        release: tuple[str, int] | tuple[str, int, int] | None = None,
         preexec: Callable[[], None] | None = None,
     ) -> subprocess.Popen[str]:
-        """A daemon that is a child of this process, when it answers. `release`: the version and protocol it claims."""
+        """A daemon that is a child of this process, when it answers. `release`: the version and
+        protocols it claims."""
         words = ["--home", str(self.home.root)]
         if release is None:
             program = [sys.executable, "-I", "-m", "parlerd"]
@@ -341,9 +343,9 @@ class Somebody:
             shutil.rmtree(fallback, ignore_errors=True)
 
 
-def other(version: str, protocol: int) -> list[str]:
+def other(version: str, protocol: int, host_protocol: int = HOST_PROTOCOL) -> list[str]:
     """The start of a command line of another release."""
-    return [sys.executable, "-I", str(other_release.__file__), version, str(protocol)]
+    return [sys.executable, "-I", str(other_release.__file__), version, str(protocol), str(host_protocol)]
 
 
 def kill(pid: int) -> None:

@@ -21,7 +21,7 @@ from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from parlerd.paths import Home, prepare
 from parlerd.wire import codec
-from parlerd.wire.messages import PROTOCOL, Failure, Goodbye, Hello, Item, Reply, Welcome
+from parlerd.wire.messages import HOST_PROTOCOL, PROTOCOL, Failure, Goodbye, Hello, Item, Reply, Welcome
 from parlerd.wire.peer import ClientPeer, DaemonEvent
 
 
@@ -104,7 +104,8 @@ class WireClient:
         return unpacked
 
     async def hello(self, **fields: object) -> Welcome | Goodbye | None:
-        hello = {"protocol": PROTOCOL, "version": "1.0", "role": "client", **fields}
+        of_a_host = fields.get("role") == "stdio" or fields.get("hook")
+        hello = {"protocol": HOST_PROTOCOL if of_a_host else PROTOCOL, "version": "1.0", "role": "client", **fields}
         await self.send(self.peer.hello(Hello(**hello)))  # type: ignore[arg-type]  # tests name the fields
         event = await self.receive()
         assert event is None or isinstance(event, (Welcome, Goodbye))

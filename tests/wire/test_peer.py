@@ -11,7 +11,20 @@ from hypothesis import strategies as st
 from parlerd.core.errors import ParlerError
 from parlerd.wire import codec
 from parlerd.wire.frames import FIRST_FRAME_LIMIT, FRAME_LIMIT, frame
-from parlerd.wire.messages import PROTOCOL, Call, Cancel, Credit, Failure, Goodbye, Hello, Item, Note, Reply, Welcome
+from parlerd.wire.messages import (
+    HOST_PROTOCOL,
+    PROTOCOL,
+    Call,
+    Cancel,
+    Credit,
+    Failure,
+    Goodbye,
+    Hello,
+    Item,
+    Note,
+    Reply,
+    Welcome,
+)
 from parlerd.wire.peer import (
     CREDIT,
     IN_FLIGHT,
@@ -27,7 +40,9 @@ from parlerd.wire.peer import (
 EMPTY = b"\x80"
 
 
-def hello(role: str = "client", protocol: int = PROTOCOL) -> Hello:
+def hello(role: str = "client", protocol: int | None = None) -> Hello:
+    if protocol is None:
+        protocol = HOST_PROTOCOL if role == "stdio" else PROTOCOL
     return Hello(protocol=protocol, version="1.0", role=role)  # type: ignore[arg-type]  # tests pass the two roles
 
 
@@ -38,8 +53,9 @@ def packed(message: msgspec.Struct) -> bytes:
 def met(role: str = "client") -> tuple[DaemonPeer, ClientPeer]:
     """Both ends after the hello."""
     daemon, client = DaemonPeer(), ClientPeer()
-    assert daemon.receive(client.hello(hello(role))) == [hello(role)]
-    assert client.receive(daemon.welcome("1.0", 7)) == [Welcome(protocol=PROTOCOL, version="1.0", pid=7)]
+    said = hello(role)
+    assert daemon.receive(client.hello(said)) == [said]
+    assert client.receive(daemon.welcome("1.0", 7)) == [Welcome(protocol=said.protocol, version="1.0", pid=7)]
     return daemon, client
 
 
@@ -67,6 +83,23 @@ def test_an_older_protocol_is_told_to_upgrade() -> None:
     assert only_error(DaemonPeer().receive(packed(hello(protocol=PROTOCOL - 1)))) == "unsupported_version"
 
 
+def test_a_window_and_a_hook_outlive_a_change_of_the_calls() -> None:
+    assert HOST_PROTOCOL < PROTOCOL
+    daemon, shim = DaemonPeer(), ClientPeer()
+    daemon.receive(shim.hello(hello("stdio", HOST_PROTOCOL)))
+    assert shim.receive(daemon.welcome("2.0", 7)) == [Welcome(protocol=HOST_PROTOCOL, version="2.0", pid=7)]
+    assert daemon.receive(shim.line(b"{}")) == [b"{}"]
+    daemon, hook = DaemonPeer(), ClientPeer()
+    daemon.receive(hook.hello(Hello(protocol=HOST_PROTOCOL, version="1.0", role="client", hook=True)))
+    assert hook.receive(daemon.welcome("2.0", 7)) == [Welcome(protocol=HOST_PROTOCOL, version="2.0", pid=7)]
+    check = Call(id=0, op="wake.check", params=msgspec.Raw(EMPTY))
+    assert daemon.receive(hook.call("wake.check", EMPTY)[1]) == [check]
+
+
+def test_a_window_of_an_older_protocol_than_windows_speak_is_told_to_upgrade() -> None:
+    assert only_error(DaemonPeer().receive(packed(hello("stdio", HOST_PROTOCOL - 1)))) == "unsupported_version"
+
+
 def test_a_newer_client_may_stop_the_daemon_and_nothing_else() -> None:
     daemon = DaemonPeer()
     newer = hello(protocol=PROTOCOL + 1)
@@ -79,7 +112,7 @@ def test_a_newer_client_may_stop_the_daemon_and_nothing_else() -> None:
 
 
 def test_a_newer_window_is_told_that_the_daemon_is_older() -> None:
-    assert only_error(DaemonPeer().receive(packed(hello("stdio", PROTOCOL + 1)))) == "unsupported_version"
+    assert only_error(DaemonPeer().receive(packed(hello("stdio", HOST_PROTOCOL + 1)))) == "unsupported_version"
 
 
 def test_the_hello_is_held_to_64_kib_and_what_follows_to_8_mib() -> None:

@@ -15,9 +15,23 @@ from parlerd.core.errors import ERRORS, ErrorBody
 from parlerd.ipc.connection import Limits
 from parlerd.ipc.outbound import CAP, STALL_SECONDS
 from parlerd.ipc.server import DRAIN_SECONDS
+from parlerd.operations import types as t
 from parlerd.wire import messages
 from parlerd.wire.frames import FIRST_FRAME_LIMIT, FRAME_LIMIT
-from parlerd.wire.messages import PROTOCOL, Call, Cancel, Credit, Failure, Goodbye, Hello, Item, Note, Reply, Welcome
+from parlerd.wire.messages import (
+    HOST_PROTOCOL,
+    PROTOCOL,
+    Call,
+    Cancel,
+    Credit,
+    Failure,
+    Goodbye,
+    Hello,
+    Item,
+    Note,
+    Reply,
+    Welcome,
+)
 from parlerd.wire.peer import CREDIT, IN_FLIGHT, ClientPeer, DaemonPeer
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
@@ -55,7 +69,7 @@ def test_both_ends_hold_the_conversation_of_the_example() -> None:
         ours: bytes
         match said["t"]:
             case "hello":
-                ours = client.hello(Hello(protocol=1, version="0.1.0", role="client", cwd="/"))
+                ours = client.hello(Hello(protocol=PROTOCOL, version="0.1.0", role="client", cwd="/"))
             case "welcome":
                 ours = daemon.welcome("0.1.0", 4242)
             case "call":
@@ -111,9 +125,11 @@ def test_the_limits_are_those_of_the_code() -> None:
         STALL_SECONDS,
         DRAIN_SECONDS,
     ]
+    assert f"`params` is a map of at most {t.MAX_PARAMS // 1024} KiB" in PAGE
 
 
 def test_the_version_and_the_codes_are_those_of_the_code() -> None:
-    assert f"Protocol version: **{PROTOCOL}**" in PAGE
+    said = f"Protocol version: **{PROTOCOL}** of the calls, **{HOST_PROTOCOL}** of what an agent host starts."
+    assert said in PAGE
     codes = [re.findall(r"`(\w+)`", cells[0]) for cells in rows("## How a connection ends")]
     assert {code for found in codes for code in found} <= set(ERRORS)

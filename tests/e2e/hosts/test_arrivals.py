@@ -70,10 +70,10 @@ def visit(request: pytest.FixtureRequest) -> Iterator[Visit]:
         person.trusts_everyone()
         with seated(person, driver) as seat:
             opened = person.opens("alice", context=RECAP)
-            assert opened.key is not None
+            assert opened.session_key is not None
             joined: queue.Queue[None] = queue.Queue()
             sent = threading.Event()
-            with seat.runs(visits(opened.key, joined, sent)) as run:
+            with seat.runs(visits(opened.session_key, joined, sent)) as run:
                 run.gets(joined)
                 before = len(seat.heard)
                 for text in SHORT:
@@ -155,9 +155,9 @@ def test_what_a_killed_host_did_not_get_comes_when_it_is_back_and_nothing_else_w
     somebody.trusts_everyone()
     with seated(somebody, driver) as seat:
         opened = somebody.opens("alice")
-        assert opened.key is not None
+        assert opened.session_key is not None
         at = Interrupted()
-        with seat.runs(is_interrupted(opened.key, at)) as run:
+        with seat.runs(is_interrupted(opened.session_key, at)) as run:
             run.gets(at.joined)
             sent = {somebody.sends("alice", text).id: text for text in SHORT}
             at.sent.set()

@@ -1,0 +1,155 @@
+"""What an operation is declared with: the bases of its shapes, their bounds, its entry, and how a tool offers it.
+
+Not here: any operation (`families`), the whole set of them (`registry`), or how a tool's call is understood (`tools`).
+Above: the families. Below: the core's error codes and nothing else. Invariant: everything here is data, so a program
+that runs one command pays for no more than the declarations themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+MAX_PAGE: Final = 500
+"""Messages in one page at most; a larger limit means this. Source: CLI spec."""
+MAX_WAIT_MS: Final = 3_600_000
+"""A wait is at most an hour; callers that want more ask again."""
+MAX_PARAMS: Final = 640 * 1024
+"""Bytes of all parameters of one call: what the largest of them has, a message with the longest text and as much data,
+addressed to as many agents by id as it may name. More is refused before it is taken apart: the loop waits meanwhile."""
+MAX_LIST: Final = 1024
+"""Agents that one request may name."""
+
+IdempotencyKey = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._:-]+\Z")]
+Wait = Annotated[int, Meta(ge=0, le=MAX_WAIT_MS)]
+Short = Annotated[str, Meta(max_length=256)]
+"""A name, an id, a code or a position. None is longer, and errors may repeat it."""
+Agents = Annotated[tuple[Short, ...], Meta(max_length=MAX_LIST)]
+
+Plane = Literal["agent", "person", "local", "hook"]
+"""Who may call an operation. `agent`: any agent, over any door. `person`: the person alone; absent from MCP, and
+refused to a caller with an agent host among its ancestors. `local`: about this daemon; no identity is needed. `hook`:
+an agent host's hook, which acts as nobody and learns how much waits for the agent beside it."""
+Effect = Literal["read", "write", "destructive"]
+Kind = Literal["string", "integer", "seconds", "strings"]
+
+
+class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of parameters. An unknown field is an error: it is a typo or a newer client."""
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of results. Every field is always present in the JSON, unless it is `msgspec.UNSET`."""
+
+
+class Argument(msgspec.Struct, frozen=True, kw_only=True):
+    """One property of a tool. `field` is the parameter that it fills, where that has another name."""
+
+    name: str
+    help: str = ""
+    kind: Kind = "string"
+    field: str = ""
+    required: bool = False
+    is_free: bool = False
+    """Free text: the empty string is a value. Elsewhere the empty string means "not given", because hosts fill in what
+    a model left out."""
+    is_number: bool = False
+    """A message's number, which a model may write as one although the parameter is text."""
+    is_list: bool = False
+    """The parameter is a list, and the tool takes one member of it."""
+    least: int = 0
+    """The smallest number that is taken."""
+    most: int | None = None
+    """A larger number means this one, and so does none."""
+    beside: str = ""
+    """The argument without which this one says nothing."""
+    rule: str = ""
+    """What a value has to be, for a model whose value does not fit."""
+    only: tuple[str, ...] = ()
+    """The verbs that take it; the registry fills this in for the arguments of one verb."""
+
+
+class ToolEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """An MCP tool. The operations that name it in `Operation.tool` are its verbs, and a tool with one operation has the
+    verb `""`."""
+
+    name: str
+    title: str
+    arguments: tuple[Argument, ...] = ()
+    """What every verb takes."""
+    stands_for: str = ""
+    """The operation that is described for a tool that no operation names, because an agent may only ask for it."""
+    params: type[Params] | None = None
+    """Another shape than the operation's own, for a tool that finds out the rest itself."""
+    usage: str = ""
+    """A sentence beside the summary: what the arguments cannot say."""
+    default: str = ""
+    """The verb that a call without `action` means."""
+    example: Mapping[str, Any] = {}
+    is_core: bool = True
+    """Whether a host should always load it. Source: MCP spec, Tools."""
+    reaches_others: bool = True
+    """Whether what others wrote comes back or what is said goes to others."""
+
+
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
+    """By which tool an agent reaches an operation: the tool's name, the verb, and the arguments of this verb alone."""
+
+    tool: str
+    verb: str = ""
+    arguments: tuple[Argument, ...] = ()
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry. `example` is parameters that decode, and `answers` are results that decode, both under the names that
+    the JSON has; `facts` are event types; `command` is the command that runs it."""
+
+    name: str
+    summary: str
+    params: type[Params]
+    result: type[Result]
+    plane: Plane
+    effect: Effect
+    needs_idempotency_key: bool = False
+    stream: bool = False
+    waits: bool = False
+    errors: tuple[str, ...] = ()
+    facts: tuple[str, ...] = ()
+    example: dict[str, Any] = {}
+    answers: tuple[dict[str, Any], ...] = ()
+    tool: Offer | None = None
+    command: str = ""
+
+
+class Family(msgspec.Struct, frozen=True, kw_only=True):
+    """The operations of one topic, and the tools that are declared beside them."""
+
+    operations: tuple[Operation, ...]
+    tools: tuple[ToolEntry, ...] = ()
+
+
+IN_ROOM: Final = ("no_such_room", "no_active_session", "join_pending", "join_denied", "ambiguous_name")
+STORE: Final = (
+    "store_full",
+    "store_locked",
+    "store_readonly",
+    "store_corrupt",
+    "store_failed",
+    "store_unknown",
+    "stale_position",
+    "room_busy",
+    "newer_log",
+)
+IDEMPOTENT: Final = ("idempotency_conflict", "idempotency_expired")
+
+ROOM_ARGUMENT: Final = Argument(name="room", help="id or name; default: the active session")
+IDEMPOTENCY_ARGUMENT: Final = Argument(
+    name="key",
+    field="idempotency_key",
+    help="idempotency key, to retry safely",
+    rule="key is 1 to 128 of letters, digits and . _ : -",
+)
+WAIT_ARGUMENT: Final = Argument(name="wait_secs", kind="seconds", field="wait_ms", help="0 answers at once")

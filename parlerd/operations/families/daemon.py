@@ -1,0 +1,83 @@
+"""The daemon itself: how it is, how it stops, what it checks."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from parlerd.operations.entry import Family, Operation, Params, Result, Short
+
+
+class DaemonStatus(Params, frozen=True, kw_only=True):
+    pass
+
+
+class DaemonInfo(Result, frozen=True, kw_only=True):
+    running: bool
+    pid: int
+    socket: str
+    version: str
+    uptime_ms: int
+    rooms: int
+    connections: int
+    windows: int
+    store: str
+    home: str
+
+
+class StopDaemon(Params, frozen=True, kw_only=True):
+    """Drain and exit: no new calls, waits answer `draining`, at most 2 s."""
+
+    reason: Short = "stop"
+
+
+class Stopping(Result, frozen=True, kw_only=True):
+    pid: int
+
+
+class CheckStore(Params, frozen=True, kw_only=True):
+    """The daemon's own checks, for `doctor`: no side effects."""
+
+
+class Check(Result, frozen=True, kw_only=True):
+    name: str
+    ok: bool
+    detail: str
+    fix: str
+
+
+class CheckList(Result, frozen=True, kw_only=True):
+    checks: list[Check]
+
+
+FAMILY: Final = Family(
+    operations=(
+        Operation(
+            name="daemon.status",
+            summary="Show the daemon's status.",
+            params=DaemonStatus,
+            result=DaemonInfo,
+            plane="local",
+            effect="read",
+            command="parler daemon status",
+        ),
+        Operation(
+            name="daemon.stop",
+            summary="Stop the daemon.",
+            params=StopDaemon,
+            result=Stopping,
+            plane="local",
+            effect="destructive",
+            errors=("needs_person",),
+            command="parler daemon stop",
+        ),
+        Operation(
+            name="daemon.check",
+            summary="Run the daemon's own checks, without side effects.",
+            params=CheckStore,
+            result=CheckList,
+            plane="local",
+            effect="read",
+            command="parler doctor",
+        ),
+    ),
+)

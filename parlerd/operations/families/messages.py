@@ -1,0 +1,313 @@
+"""Messages: sending, reading, acknowledging, and where one got to."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+
+from parlerd.core.model import Stage
+from parlerd.operations import samples
+from parlerd.operations.entry import (
+    IDEMPOTENCY_ARGUMENT,
+    IDEMPOTENT,
+    IN_ROOM,
+    ROOM_ARGUMENT,
+    STORE,
+    WAIT_ARGUMENT,
+    Agents,
+    Argument,
+    Family,
+    IdempotencyKey,
+    Offer,
+    Operation,
+    Params,
+    Result,
+    Short,
+    ToolEntry,
+    Wait,
+)
+from parlerd.operations.shared import Message
+
+TOOL_PAGE: Final = 100
+"""Messages in one tool result at most; a larger limit means this. The size limit of a result is usually reached
+before."""
+
+
+class Send(Params, frozen=True, kw_only=True):
+    """`reply_to` is a message's id, or the caller's own number of it."""
+
+    text: str
+    room: Short | None = None
+    to: Agents = ()
+    kind: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._/-]+\Z")] = "text"
+    reply_to: Short | None = None
+    visible_to: Agents = ()
+    data: Any = None
+    idempotency_key: IdempotencyKey | None = None
+
+
+class Sent(Result, frozen=True, kw_only=True):
+    """`readers` are those others who alone may ever see it, by handle; null when all may."""
+
+    room: str
+    id: str
+    seq: int
+    at: int
+    replayed: bool
+    idempotency_key: str = msgspec.field(name="key")
+    readers: list[str] | None = None
+    name: str = ""
+
+
+class Recv(Params, frozen=True, kw_only=True):
+    """`since` and `all` look back without moving anything; `peek` is a read that is not to be acknowledged."""
+
+    room: Short | None = None
+    all_rooms: bool = False
+    limit: Annotated[int, Meta(ge=1)] = 50
+    wait_ms: Wait = 0
+    since: Annotated[int, Meta(ge=0)] | None = None
+    all: bool = False
+    peek: bool = False
+    take: bool = False
+    mentions: bool = False
+    kind: Short | None = None
+    max_bytes: Annotated[int, Meta(ge=1024, le=8 * 1024 * 1024)] = 1024 * 1024
+
+
+class Received(Result, frozen=True, kw_only=True):
+    """`cursor` is what to acknowledge with `message.commit`; `unread` counts what is new after this page, `following`
+    every message after it, the reader's own included. A page that is not whole (`truncated`) begins with the recap and
+    goes on with the newest; `first_unshown` to `last_unshown` stand between and can be looked back at. `you` is the
+    reader's handle."""
+
+    room: str
+    name: str
+    messages: list[Message]
+    cursor: str
+    more: bool
+    unread: int
+    acknowledges: bool = True
+    notice: str = ""
+    you: str = ""
+    following: int = 0
+    truncated: bool = False
+    first_unshown: int = 0
+    last_unshown: int = 0
+
+
+class ReceivedAll(Result, frozen=True, kw_only=True):
+    rooms: list[Received]
+
+
+class Commit(Params, frozen=True, kw_only=True):
+    room: Short
+    cursor: Short
+
+
+class Committed(Result, frozen=True, kw_only=True):
+    room: str
+    cursor: str
+
+
+class Why(Params, frozen=True, kw_only=True):
+    """`id` is a message's id, or the caller's own number of it in `room`."""
+
+    id: Annotated[str, Meta(min_length=1, max_length=64)]
+    room: Short | None = None
+
+
+class StageReached(Result, frozen=True, kw_only=True):
+    stage: Stage
+    at: int
+
+
+class ReaderLadder(Result, frozen=True, kw_only=True):
+    agent: str
+    name: str
+    stages: list[StageReached]
+    stopped: str | msgspec.UnsetType = msgspec.UNSET
+    stopped_since: int = 0
+
+
+class WhyResult(Result, frozen=True, kw_only=True):
+    id: str
+    room: str
+    readers: list[ReaderLadder]
+
+
+FAMILY: Final = Family(
+    operations=(
+        Operation(
+            name="message.send",
+            summary="Post to a room.",
+            params=Send,
+            result=Sent,
+            plane="agent",
+            effect="write",
+            needs_idempotency_key=True,
+            errors=(
+                "invalid_param",
+                *IN_ROOM,
+                "text_too_long",
+                "no_such_agent",
+                "no_such_message",
+                "room_closed",
+                "throttled",
+                *IDEMPOTENT,
+                *STORE,
+            ),
+            facts=("message_posted",),
+            example={"text": "on it, taking token rotation", "room": "auth-redesign"},
+            answers=(
+                {
+                    "room": samples.ROOM,
+                    "name": samples.NAME,
+                    "id": "m_4",
+                    "seq": 4,
+                    "at": samples.AT,
+                    "replayed": False,
+                    "key": "k",
+                },
+            ),
+            tool=Offer(tool="parler_send"),
+            command="parler send",
+        ),
+        Operation(
+            name="message.recv",
+            summary="Read what is new for you in a room, or wait for it.",
+            params=Recv,
+            result=Received,
+            plane="agent",
+            effect="read",
+            waits=True,
+            errors=(
+                "room_closed",
+                *IN_ROOM,
+                *STORE,
+            ),
+            example={"room": "auth-redesign", "wait_ms": 30000},
+            answers=(
+                {
+                    "room": samples.ROOM,
+                    "name": samples.NAME,
+                    "messages": [
+                        samples.message(5, samples.ANN, "who takes rotation?", reply_seq=3, reply_to="m_3"),
+                        samples.message(
+                            6,
+                            samples.ANN,
+                            "",
+                            kind="handoff",
+                            handoff={
+                                "next": "wire the login form",
+                                "summary": "rotation is done",
+                                "for": samples.BOB,
+                                "to_you": True,
+                            },
+                        ),
+                    ],
+                    "cursor": "6",
+                    "more": True,
+                    "unread": 2,
+                    "you": samples.BOB,
+                },
+            ),
+            tool=Offer(tool="parler_recv"),
+            command="parler recv",
+        ),
+        Operation(
+            name="message.recv_all",
+            summary="Read what is new for you in every room.",
+            params=Recv,
+            result=ReceivedAll,
+            plane="agent",
+            effect="read",
+            waits=True,
+            errors=STORE,
+            example={"all_rooms": True},
+            command="parler recv --all-rooms",
+        ),
+        Operation(
+            name="message.commit",
+            summary="Acknowledge a page: what it showed is not new any more.",
+            params=Commit,
+            result=Committed,
+            plane="agent",
+            effect="write",
+            errors=(*IN_ROOM, "cursor_ahead", "invalid_cursor", *STORE),
+            example={"room": "auth-redesign", "cursor": "12"},
+        ),
+        Operation(
+            name="message.why",
+            summary="Show where a message got to, reader by reader.",
+            params=Why,
+            result=WhyResult,
+            plane="agent",
+            effect="read",
+            errors=(
+                "no_such_room",
+                "no_active_session",
+                "join_pending",
+                "join_denied",
+                "ambiguous_name",
+                "no_such_message",
+            ),
+            example={"id": "m_0123456789abcdefghij"},
+            answers=(
+                {
+                    "id": "m_4",
+                    "room": samples.ROOM,
+                    "readers": [
+                        {
+                            "agent": "U",
+                            "name": samples.BOB,
+                            "stages": [{"stage": "stored", "at": samples.AT}, {"stage": "read", "at": samples.AT}],
+                        }
+                    ],
+                },
+            ),
+            tool=Offer(
+                tool="parler_rooms",
+                verb="why",
+                arguments=(Argument(name="id", help="message number, for why", is_number=True),),
+            ),
+            command="parler why",
+        ),
+    ),
+    tools=(
+        ToolEntry(
+            name="parler_send",
+            title="Send a message",
+            usage="The answer carries messages that arrived meanwhile.",
+            arguments=(
+                Argument(name="text", required=True, is_free=True),
+                ROOM_ARGUMENT,
+                Argument(name="to", help="whose attention: an agent in the room", is_list=True),
+                Argument(name="visible_to", kind="strings", help="only these agents may ever see it"),
+                Argument(
+                    name="kind",
+                    help="text, question, task, ...",
+                    rule="kind is one word of letters, digits and . _ / -, at most 64 characters.",
+                ),
+                Argument(name="reply_to", help="message number", is_number=True),
+                IDEMPOTENCY_ARGUMENT,
+            ),
+            example={"text": "on it, taking token rotation"},
+        ),
+        ToolEntry(
+            name="parler_recv",
+            title="Receive messages",
+            usage="Do not poll: wait with wait_secs, act, call again.",
+            arguments=(
+                WAIT_ARGUMENT,
+                ROOM_ARGUMENT,
+                Argument(name="limit", kind="integer", least=1, most=TOOL_PAGE),
+                Argument(name="since", kind="integer", help="look back: what follows this number; marks nothing read"),
+                Argument(name="offset", kind="integer", help="with since: the character to go on from", beside="since"),
+            ),
+            example={"wait_secs": 600},
+        ),
+    ),
+)

@@ -1,0 +1,219 @@
+"""Looking at rooms: which there are, who is in one, who knocks, what happens."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from parlerd.core.model import PeerText
+from parlerd.operations import samples
+from parlerd.operations.entry import (
+    IN_ROOM,
+    MAX_PAGE,
+    ROOM_ARGUMENT,
+    Family,
+    Offer,
+    Operation,
+    Params,
+    Result,
+    Short,
+    ToolEntry,
+)
+from parlerd.operations.shared import Message, RequestList, SessionRequests
+
+
+class Knocking(Result, frozen=True, kw_only=True):
+    """A session that the agent asked to come into and where it waits for a person, who types `join_code`;
+    null where that
+    is not shown: to a command that an agent host started. `begins` are the first characters of the key that it used."""
+
+    room: str
+    join_code: str | None = msgspec.field(name="code")
+    begins: str = ""
+
+
+class ListRooms(Params, frozen=True, kw_only=True):
+    pass
+
+
+class RoomInfo(Result, frozen=True, kw_only=True):
+    """`agents` are the caller's that are in it, by name: a person has several. `unread` and `last_at` are of the first
+    of them, which is the acting agent wherever that is in; `active` says that it is the acting agent's session."""
+
+    room: str
+    name: str
+    topic: PeerText
+    kind: str
+    home: str
+    owner: str
+    owner_name: str = ""
+    agents: list[str] = []
+    members: int
+    unread: int
+    last_at: int
+    active: bool
+    state: str
+    pending: int = 0
+
+
+class RoomList(Result, frozen=True, kw_only=True):
+    """`you` is the name of the agent that asks; `waits` are the sessions whose door it waits at."""
+
+    rooms: list[RoomInfo]
+    you: str = ""
+    waits: list[Knocking] = []
+
+
+class Roster(Params, frozen=True, kw_only=True):
+    room: Short | None = None
+
+
+class RosterMember(Result, frozen=True, kw_only=True):
+    id: str
+    name: str
+    role: str
+    host: str
+    owner: bool
+    state: str
+    presence: str
+    since: int
+
+
+class RosterResult(Result, frozen=True, kw_only=True):
+    room: str
+    name: str
+    members: list[RosterMember]
+    you: str = ""
+
+
+class WatchRoom(Params, frozen=True, kw_only=True):
+    """A stream for a person: one `WatchItem` for each message their agents may see, from the newest `tail` on, and for
+    what happens to the room meanwhile."""
+
+    room: Short | None = None
+    tail: Annotated[int, Meta(ge=0, le=MAX_PAGE)] = 20
+
+
+class WatchItem(Result, frozen=True, kw_only=True):
+    """`number` counts the items of this stream, from 1, and is the `seq` of its message too: each agent numbers a room
+    for itself, so the numbers of several would repeat. `event` is message, joined, left, knocked, denied or closed;
+    `agent` is who came, went or knocked, by name."""
+
+    room: str
+    name: str
+    event: str
+    number: int = 0
+    message: Message | msgspec.UnsetType = msgspec.UNSET
+    agent: str | msgspec.UnsetType = msgspec.UNSET
+    at: int = 0
+
+
+FAMILY: Final = Family(
+    operations=(
+        Operation(
+            name="rooms.list",
+            summary="Show your rooms, with what is unread.",
+            params=ListRooms,
+            result=RoomList,
+            plane="agent",
+            effect="read",
+            answers=(
+                {
+                    "you": samples.ANN,
+                    "rooms": [
+                        {
+                            "room": samples.ROOM,
+                            "name": samples.NAME,
+                            "topic": "Auth redesign",
+                            "kind": "session",
+                            "home": "local",
+                            "owner": "U",
+                            "owner_name": samples.ANN,
+                            "members": 2,
+                            "unread": 3,
+                            "last_at": samples.AT,
+                            "active": True,
+                            "state": "open",
+                        }
+                    ],
+                },
+            ),
+            tool=Offer(tool="parler_rooms", verb="list"),
+            command="parler rooms",
+        ),
+        Operation(
+            name="rooms.roster",
+            summary="Show who is in a room.",
+            params=Roster,
+            result=RosterResult,
+            plane="agent",
+            effect="read",
+            errors=IN_ROOM,
+            example={"room": "auth-redesign"},
+            answers=(
+                {
+                    "room": samples.ROOM,
+                    "name": samples.NAME,
+                    "you": samples.ANN,
+                    "members": [
+                        samples.member(samples.ANN, "owner", "active"),
+                        samples.member(samples.BOB, "guest", "waiting"),
+                    ],
+                },
+            ),
+            tool=Offer(tool="parler_rooms", verb="roster"),
+            command="parler roster",
+        ),
+        Operation(
+            name="rooms.requests",
+            summary="Show who knocks at the rooms this agent owns, without the joiner's code.",
+            params=SessionRequests,
+            result=RequestList,
+            plane="agent",
+            effect="read",
+            errors=(*IN_ROOM, "not_owner"),
+            answers=(
+                {
+                    "room": None,
+                    "requests": [
+                        {
+                            "id": "q",
+                            "room": samples.ROOM,
+                            "room_name": samples.NAME,
+                            "agent": "U",
+                            "name": samples.BOB,
+                            "host": "codex",
+                            "requested": samples.AT,
+                            "fingerprint": "ABCD-EFGH-IJKL",
+                            "home": "local",
+                        }
+                    ],
+                },
+            ),
+            tool=Offer(tool="parler_rooms", verb="requests"),
+        ),
+        Operation(
+            name="room.watch",
+            summary="Follow a room live, as a person.",
+            params=WatchRoom,
+            result=WatchItem,
+            plane="agent",
+            effect="read",
+            stream=True,
+            errors=IN_ROOM,
+            command="parler watch",
+        ),
+    ),
+    tools=(
+        ToolEntry(
+            name="parler_rooms",
+            title="Look around",
+            arguments=(ROOM_ARGUMENT,),
+            default="list",
+            example={"action": "roster"},
+            reaches_others=False,
+        ),
+    ),
+)

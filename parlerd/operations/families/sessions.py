@@ -1,0 +1,393 @@
+"""A session from its opening to its end: the key that leads to it, who knocks, who decides, who leaves."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from parlerd.core.model import Approver, History, PeerText
+from parlerd.operations import samples
+from parlerd.operations.entry import (
+    IDEMPOTENT,
+    IN_ROOM,
+    ROOM_ARGUMENT,
+    STORE,
+    WAIT_ARGUMENT,
+    Agents,
+    Argument,
+    Family,
+    IdempotencyKey,
+    Offer,
+    Operation,
+    Params,
+    Result,
+    Short,
+    ToolEntry,
+    Wait,
+)
+from parlerd.operations.shared import Message, RequestList, SessionRequests
+
+MIN_TTL_MS: Final = 60_000
+"""A key that lives shorter than a minute is gone before it was passed on."""
+MAX_TTL_MS: Final = 30 * 86_400_000
+"""A key that anybody may still hold is not left open for longer than a month."""
+APPROVE: Final = "parler_approve"
+"""The tool that only asks the person. It stands for `session.approve`, which belongs to the person plane: an agent
+never calls that operation, and this tool carries out what a person typed into a form."""
+
+
+class AskApproval(Params, frozen=True, kw_only=True):
+    """Whom to ask the person about; an empty `agent` is whoever knocks, if it is only one."""
+
+    agent: str = ""
+    room: str | None = None
+
+
+class OpenSession(Params, frozen=True, kw_only=True):
+    context: str = ""
+    topic: str = ""
+    approval: bool | None = None
+    approver: Approver = "person"
+    preapprove: Agents = ()
+    ttl_ms: Annotated[int, Meta(ge=MIN_TTL_MS, le=MAX_TTL_MS)] | None = None
+    max_uses: Annotated[int, Meta(ge=1, le=10_000)] | None = None
+    history: History = "full"
+    idempotency_key: IdempotencyKey | None = None
+
+
+class OpenedSession(Result, frozen=True, kw_only=True):
+    """`line` is what a person says to an agent in any connected host. `join_command` is for a shell, and `mcp_command`
+    for a machine on which no agent host is connected. A retry is given the same key again; all four are null for a key
+    of an earlier version, of which nothing was kept. `you` is the handle of whoever opened it."""
+
+    room: str
+    name: str
+    session_key: str | None = msgspec.field(name="key")
+    line: str | None = None
+    join_command: str | None
+    mcp_command: str | None
+    expires: int
+    approval: bool
+    replayed: bool = False
+    idempotency_key: str = ""
+    warning: str | msgspec.UnsetType = msgspec.UNSET
+    you: str = ""
+
+
+class JoinSession(Params, frozen=True, kw_only=True):
+    session_key: Annotated[str, Meta(min_length=1, max_length=256)]
+    wait_ms: Wait = 0
+    limit: int = 100
+    """With 0 nothing is shown, and the context comes with the first read."""
+
+
+class JoinedSession(Result, frozen=True, kw_only=True):
+    """`status` is joined, already_member (the context is shown again), pending or denied. While pending, `join_code` is
+    what the person is asked to type; null to a command that an agent host started. `cursor` is what to acknowledge with
+    `message.commit`; empty when nothing is to be.
+    `you` is the joiner's handle; `unread` counts what is new after the messages shown."""
+
+    room: str
+    status: str
+    messages: list[Message]
+    truncated: bool
+    name: str | None = None
+    join_code: str | None = msgspec.field(name="code", default=None)
+    cursor: str = ""
+    first_unshown: int = 0
+    last_unshown: int = 0
+    hint: str = ""
+    you: str = ""
+    unread: int = 0
+
+
+class DecideJoin(Params, frozen=True, kw_only=True):
+    agent: Annotated[str, Meta(min_length=1, max_length=128)]
+    room: Short | None = None
+    join_code: Short | None = None
+    terminal: bool = False
+
+
+class Decided(Result, frozen=True, kw_only=True):
+    """`name` is what the agent is called there: its handle once it is in, else what it says it is."""
+
+    room: str
+    agent: str
+    status: str
+    proof: str
+    name: str = ""
+    room_name: str = ""
+
+
+class CloseSession(Params, frozen=True, kw_only=True):
+    room: Short | None = None
+
+
+class ClosedSession(Result, frozen=True, kw_only=True):
+    room: str
+    name: str
+    status: str
+
+
+class ListSessions(Params, frozen=True, kw_only=True):
+    pass
+
+
+class SessionKey(Result, frozen=True, kw_only=True):
+    """`session_key` is what one knocks with, for the person's own shell alone; `begins` its first four characters, for
+    the owner too. Both are empty for a key of an earlier version. `session.revoke` takes either of them, and `key_ref`,
+    which opens nothing."""
+
+    key_ref: str = msgspec.field(name="id")
+    session_key: str = msgspec.field(name="key", default="")
+    begins: str = ""
+    approval: bool
+    expires: int
+    uses: int
+    max_uses: int
+    state: str
+
+
+class SessionInfo(Result, frozen=True, kw_only=True):
+    """`agents` are the caller's that are in it, by name. `keys` are shown to the owner, and to its person."""
+
+    room: str
+    name: str
+    topic: PeerText
+    owner: str
+    owner_name: str = ""
+    agents: list[str] = []
+    state: str
+    active: bool
+    keys: list[SessionKey]
+
+
+class SessionList(Result, frozen=True, kw_only=True):
+    sessions: list[SessionInfo]
+
+
+class RevokeSessionKey(Params, frozen=True, kw_only=True):
+    """`session_key` is the whole key, its first four characters, or its `key_ref`."""
+
+    session_key: Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+class RevokedKey(Result, frozen=True, kw_only=True):
+    """`key_ref` is the key's, and opens nothing."""
+
+    room: str
+    key_ref: str = msgspec.field(name="id")
+    status: str
+    name: str = ""
+    begins: str = ""
+
+
+FAMILY: Final = Family(
+    operations=(
+        Operation(
+            name="session.open",
+            summary="Open a session seeded with a recap, and get the key that lets others knock.",
+            params=OpenSession,
+            result=OpenedSession,
+            plane="agent",
+            effect="write",
+            needs_idempotency_key=True,
+            errors=(
+                "person_only",
+                "needs_person",
+                "text_too_long",
+                "invalid_param",
+                "invalid_name",
+                "throttled",
+                *IDEMPOTENT,
+                *STORE,
+            ),
+            facts=("room_named", "session_activated", "room_opened", "member_joined", "key_minted", "message_posted"),
+            example={"topic": "auth-redesign", "context": "Chose PKCE and refresh tokens. Left: rotation."},
+            answers=(
+                {
+                    "room": samples.ROOM,
+                    "name": samples.NAME,
+                    "key": samples.KEY,
+                    "line": f"Join the Parler session {samples.KEY}.",
+                    "join_command": f"parler session join {samples.KEY}",
+                    "mcp_command": f"claude mcp add parler -e PARLER_SESSION_KEY={samples.KEY} -- parler mcp",
+                    "expires": samples.AT + 86_400_000,
+                    "approval": True,
+                    "you": samples.ANN,
+                },
+            ),
+            tool=Offer(tool="parler_open_session"),
+            command="parler session open",
+        ),
+        Operation(
+            name="session.join",
+            summary="Knock with a key; once a person admits you, you get the context.",
+            params=JoinSession,
+            result=JoinedSession,
+            plane="agent",
+            effect="write",
+            waits=True,
+            errors=(
+                "room_closed",
+                "unknown_key",
+                "home_not_trusted",
+                "too_many_pending",
+                "throttled",
+                *STORE,
+            ),
+            facts=("join_requested", "member_joined", "session_activated"),
+            example={"session_key": "A3KE7DJR", "wait_ms": 30000},
+            answers=(
+                {"room": samples.ROOM, "status": "pending", "messages": [], "truncated": False, "code": "K7QM"},
+                {
+                    "room": samples.ROOM,
+                    "name": samples.NAME,
+                    "status": "joined",
+                    "messages": [samples.message(1, samples.ANN, samples.RECAP, opening=True)],
+                    "truncated": False,
+                    "you": samples.BOB,
+                },
+            ),
+            tool=Offer(tool="parler_join_session"),
+            command="parler session join",
+        ),
+        Operation(
+            name="session.requests",
+            summary="Show who wants to join.",
+            params=SessionRequests,
+            result=RequestList,
+            plane="agent",
+            effect="read",
+            errors=(*IN_ROOM, "not_owner"),
+            example={"room": "auth-redesign"},
+            command="parler session requests",
+        ),
+        Operation(
+            name="session.approve",
+            summary="Admit an agent that knocks; only a person decides this.",
+            params=DecideJoin,
+            result=Decided,
+            plane="person",
+            effect="write",
+            errors=(
+                "room_closed",
+                "not_owner",
+                "person_only",
+                "no_form",
+                "form_undecided",
+                *IN_ROOM,
+                "no_such_request",
+                "already_decided",
+                "needs_person",
+                "needs_proof",
+                "code_mismatch",
+                "throttled",
+                *STORE,
+            ),
+            facts=("session_activated", "join_approved", "member_joined"),
+            example={"agent": "codex@repo", "room": "auth-redesign"},
+            answers=(
+                {
+                    "room": samples.ROOM,
+                    "room_name": samples.NAME,
+                    "agent": "U",
+                    "name": samples.BOB,
+                    "status": "approved",
+                    "proof": "form",
+                },
+            ),
+            command="parler session approve",
+        ),
+        Operation(
+            name="session.deny",
+            summary="Refuse an agent that knocks; only a person decides this, and may approve that agent later.",
+            params=DecideJoin,
+            result=Decided,
+            plane="person",
+            effect="write",
+            errors=(*IN_ROOM, "no_such_request", "already_decided", "needs_person", *STORE),
+            facts=("join_denied",),
+            example={"agent": "codex@repo", "room": "auth-redesign"},
+            command="parler session deny",
+        ),
+        Operation(
+            name="session.close",
+            summary="End a session for all as its owner, or leave it as a member.",
+            params=CloseSession,
+            result=ClosedSession,
+            plane="agent",
+            effect="destructive",
+            errors=(*IN_ROOM, "room_closed", *STORE),
+            facts=("room_closed", "member_left", "session_activated"),
+            example={"room": "auth-redesign"},
+            answers=({"room": samples.ROOM, "name": samples.NAME, "status": "left"},),
+            tool=Offer(tool="parler_leave"),
+            command="parler session close",
+        ),
+        Operation(
+            name="session.list",
+            summary="List your sessions and the state of their keys.",
+            params=ListSessions,
+            result=SessionList,
+            plane="agent",
+            effect="read",
+            command="parler session list",
+        ),
+        Operation(
+            name="session.revoke",
+            summary="Make a key useless.",
+            params=RevokeSessionKey,
+            result=RevokedKey,
+            plane="agent",
+            effect="destructive",
+            errors=("unknown_key", "ambiguous_name", "home_not_trusted", "not_owner", "throttled", *STORE),
+            facts=("key_revoked",),
+            example={"session_key": "A3KE7DJR"},
+            command="parler session revoke",
+        ),
+    ),
+    tools=(
+        ToolEntry(
+            name="parler_open_session",
+            title="Open a session",
+            usage="It becomes your active session; give the person the line to hand over.",
+            arguments=(
+                Argument(name="context", help="the recap others start from", is_free=True),
+                Argument(name="topic", help="short name"),
+            ),
+            example={"topic": "auth-redesign", "context": "Chose PKCE. Left: token rotation."},
+        ),
+        ToolEntry(
+            name="parler_join_session",
+            title="Join a session",
+            usage="If a person has to decide first, you get a code to tell your user.",
+            arguments=(Argument(name="key", field="session_key", required=True), WAIT_ARGUMENT),
+            example={"key": "A3KE7DJR"},
+        ),
+        ToolEntry(
+            name="parler_leave",
+            title="Leave or end a session",
+            arguments=(ROOM_ARGUMENT,),
+            example={"room": "auth-redesign"},
+            is_core=False,
+            reaches_others=False,
+        ),
+        ToolEntry(
+            name=APPROVE,
+            title="Ask the person to admit",
+            stands_for="session.approve",
+            params=AskApproval,
+            usage="This only asks: the person types the joiner's code into a form, or you learn what they run.",
+            arguments=(
+                Argument(name="agent", help="who knocks; default: the only one"),
+                Argument(name="room", help="id or name"),
+            ),
+            example={"agent": "codex@repo"},
+            is_core=False,
+            reaches_others=False,
+        ),
+    ),
+)

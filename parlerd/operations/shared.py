@@ -1,0 +1,77 @@
+"""The shapes that results of several families hold: a message, its author, a hand-off, a request to come in.
+
+Times are epoch milliseconds; fields whose name ends in `_ms` are spans. Text that another party chose is `PeerText`; a
+surface must fence or escape it. Above: the families. Below: `entry`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from parlerd.core.model import PeerText, Verified
+from parlerd.operations.entry import Params, Result, Short
+
+
+class Author(Result, frozen=True, kw_only=True):
+    id: str
+    name: str
+    role: str
+    host: str
+
+
+class Handoff(Result, frozen=True, kw_only=True):
+    """The turn, given. `for_` is a handle, an id or a role; empty means anyone."""
+
+    next: PeerText
+    summary: PeerText
+    for_: str = msgspec.field(name="for", default="")
+    to_you: bool = False
+
+
+class Message(Result, frozen=True, kw_only=True):
+    """A message as its reader sees it. `reply_seq` is this reader's number of the message that `reply_to` names, where
+    the reader may see that one."""
+
+    id: str
+    seq: int
+    at: int
+    author: Author
+    verified: Verified
+    via: str
+    kind: str
+    text: PeerText
+    to: list[str] | msgspec.UnsetType = msgspec.UNSET
+    reply_to: str | msgspec.UnsetType = msgspec.UNSET
+    reply_seq: int | msgspec.UnsetType = msgspec.UNSET
+    data: Any = msgspec.UNSET
+    handoff: Handoff | msgspec.UnsetType = msgspec.UNSET
+    private: bool | msgspec.UnsetType = msgspec.UNSET
+    opening: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class RequestInfo(Result, frozen=True, kw_only=True):
+    """Someone knocks. `name` and `host` are what it says it is; `key_ref` tells apart the keys of one room, without
+    being one. `topic` is what the room is about, in its opener's words: the room's name is ASCII."""
+
+    id: str
+    room: str
+    room_name: str
+    agent: str
+    name: str
+    host: str
+    requested: int
+    fingerprint: str
+    home: str
+    key_ref: str = msgspec.field(name="key", default="")
+    topic: PeerText = PeerText("")
+
+
+class SessionRequests(Params, frozen=True, kw_only=True):
+    room: Short | None = None
+
+
+class RequestList(Result, frozen=True, kw_only=True):
+    room: str | None
+    requests: list[RequestInfo]
