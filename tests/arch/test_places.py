@@ -19,6 +19,8 @@ FOLDERS: Final = {
 }  # fmt: skip
 ELSEWHERE: Final = {
     "parlerd/__main__": "client/test_launch",
+    "parlerd/bounded": "plain/test_bounded",
+    "parlerd/groups": "plain/test_groups",
     "parlerd/controller": "settings/test_controller",
     "parlerd/daemon": "e2e/test_cli_main_event",
     "parlerd/floor": "settings/test_floor",
