@@ -89,7 +89,7 @@ class Messages(Facet[MessagesState]):
         return Decision(
             (event,),
             authority="owner" if by.actor == owner else "member",
-            previous=b"" if known is None else known.envelope,
+            previous=thread_of(self.state, by.actor),
             seq=Seq(membership.newest_seq(self._membership, by.actor) + 1),
         )
 

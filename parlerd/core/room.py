@@ -15,7 +15,7 @@ from typing import ClassVar, Final, get_args
 
 import msgspec
 
-from parlerd.core import approvals, facets, membership, messages
+from parlerd.core import approvals, facets, membership
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.approvals import Approvals, ApprovalsState, KeyState, Request
@@ -139,10 +139,6 @@ class Room(facets.Aggregate[RoomState]):
     def newest_seq(self, agent: AgentId) -> Seq:
         """A present member's number for the newest message it may see: what the store would count."""
         return membership.newest_seq(self.state.membership, agent)
-
-    def thread_of(self, author: AgentId) -> bytes:
-        """The hash of the author's newest envelope here, empty before its first."""
-        return messages.thread_of(self.state.messages, author)
 
     def pending(self) -> list[Request]:
         """Requests that wait for a decision, oldest first."""

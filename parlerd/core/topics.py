@@ -77,7 +77,7 @@ def memberships(agent: str) -> Topic:
 
 
 def presence(agent: str = ANY) -> Topic:
-    """Whether an agent (this one, or any) is active, waits, is idle or is offline."""
+    """An agent (this one, or any) became active, idle or offline. That it begins or ends a wait is not told."""
     return Topic(ANY, "presence", agent)
 
 
