@@ -16,7 +16,6 @@ from parlerd.core.model import (
     Prior,
     Proof,
     ReplyTarget,
-    RequestId,
     RoomId,
     RoomKind,
 )
@@ -151,16 +150,3 @@ class Activate(Command, frozen=True, kw_only=True):
 
 
 HomeCommand = CreateAgent | BindConversation | RenewDelegation | NameRoom | Activate
-
-
-class Request(msgspec.Struct):
-    """A knock as a room remembers it."""
-
-    id: RequestId
-    key_id: KeyId = msgspec.field(name="key")
-    agent: AgentId
-    principal: PrincipalId
-    name: str
-    host: str
-    at: Millis
-    state: str = "pending"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import trio
 
 from parlerd.core.errors import Refused
-from parlerd.core.home import AgentRecord
+from parlerd.core.identities import AgentRecord
 from parlerd.core.model import By
 from parlerd.engine.budget import TurnBudget
 from parlerd.engine.callers import Caller, PeerProcess

@@ -1,7 +1,8 @@
 """Wakes whoever waits for something that changed, and nobody else.
 
-A waiter names topics; publishing a topic sets its flag. Arm the waiter before looking, or a change between the look and
-the wait is missed. Cost follows what changed: publishing touches only the waiters of that topic.
+A waiter names topics (`parlerd.core.topics`); publishing a topic sets its flag, and the flag of whoever left open what
+that topic says. Arm the waiter before looking, or a change between the look and the wait is missed. Cost follows what
+changed: publishing touches only the waiters of that topic.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterable
 
 import trio
 
-Topic = tuple[str, ...]
+from parlerd.core.topics import Topic
 
 
 class Waiter:
@@ -64,46 +65,12 @@ class Notifier:
         return Waiter(self, topics)
 
     def publish(self, topics: Iterable[Topic]) -> None:
-        """Wake every waiter of these topics."""
+        """Wake every waiter of these topics, and of the wider ones that hold them."""
         for topic in topics:
-            for waiter in self.waiters.get(topic, ()):
-                waiter.wake()
+            for each in topic.wider():
+                for waiter in self.waiters.get(each, ()):
+                    waiter.wake()
 
     def wake_all(self) -> None:
         """Wake everyone: the daemon drains."""
         self.publish(list(self.waiters))
-
-
-def messages(room: str, reader: str = "") -> Topic:
-    """A message in `room`: for everyone in it, or (with a reader) one that only it and a few others may see."""
-    return ("messages", room, reader)
-
-
-def decision(room: str, agent: str) -> Topic:
-    """An answer to `agent`'s knock on `room`."""
-    return ("decision", room, agent)
-
-
-def requests(principal: str) -> Topic:
-    """A change in what waits for this person."""
-    return ("requests", principal)
-
-
-def concerns(agent: str) -> Topic:
-    """Somebody knocks at a room of `agent` or came into it, or the person decided on its own request."""
-    return ("concerns", agent)
-
-
-def memberships(agent: str) -> Topic:
-    """`agent` came into a room."""
-    return ("memberships", agent)
-
-
-def life(room: str) -> Topic:
-    """Members came or went, or the room closed."""
-    return ("life", room)
-
-
-def seats() -> Topic:
-    """A window became an agent."""
-    return ("seats",)

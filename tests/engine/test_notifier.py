@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import trio
 
-from parlerd.engine.notifier import Notifier, Waiter, decision, life, memberships, messages, requests
+from parlerd.core.topics import keys, life, messages, requests
+from parlerd.engine.notifier import Notifier, Waiter
 from tests.support.engine import run, settle
 
 
@@ -90,6 +91,15 @@ def test_a_drain_wakes_everyone() -> None:
     run(main)
 
 
-def test_topics_of_different_kinds_never_meet() -> None:
-    topics = [messages("x"), messages("x", "x"), decision("x", "x"), requests("x"), memberships("x"), life("x")]
-    assert len(set(topics)) == len(topics)
+def test_a_change_wakes_whoever_left_open_what_it_says_and_nobody_who_named_something_else() -> None:
+    async def main() -> None:
+        notifier = Notifier()
+        with (
+            notifier.listen(keys("r_1", "k_1")) as this,
+            notifier.listen(keys("r_1")) as any_of_the_room,
+            notifier.listen(keys("r_1", "k_2"), keys("r_2"), messages("r_1")) as other,
+        ):
+            notifier.publish([keys("r_1", "k_1")])
+            assert await woken(this, any_of_the_room, other) == [True, True, False]
+
+    run(main)
