@@ -1,12 +1,12 @@
 """One room's line: what waits is decided in memory, committed as a batch, and only then answered and told.
 
-A room has one batch under way. It is decided in the call that finds the room free, committed by the driver, and settled
-in the call that the driver makes on the loop: no task runs a batch, because each turn of the loop costs as much as
-deciding a message. What is asked meanwhile waits, and becomes the next batch. The room's task mends a batch that failed
-and keeps the last snapshot.
+A room has one batch under way. What its decisions need of the past is gathered, it is decided, committed by the driver,
+and settled in the call that the driver makes on the loop: no task runs a batch, because each turn of the loop costs as
+much as deciding a message. What is asked meanwhile waits, and becomes the next batch. The room's task mends a batch
+that failed and keeps the last snapshot.
 
     free        nothing is under way; memory is what the store holds
-    under way   a batch is decided and at the writer; memory is ahead of the store
+    under way   a batch is gathered for, or decided and at the writer: then memory is ahead of the store
     failed      the batch did not happen, or nobody knows: the task looks, and folds the room again where it must
     dead        not even that was possible; whoever asks next opens the room anew
 
@@ -41,13 +41,13 @@ from parlerd.core import events as e
 from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.model import By, Position, RoomId
 from parlerd.engine.armed import MAX_MARKS, Armed
-from parlerd.engine.authors import LocalAuthor, Words
-from parlerd.engine.deciding import Aggregate, Decider
+from parlerd.engine.authors import Draft, Finished, Sealer, Words
+from parlerd.engine.deciding import Aggregate, Decider, past_wanted
 from parlerd.engine.driver import Driver
 from parlerd.engine.ports import Clock, Randomness
 from parlerd.engine.recent import Recent
 from parlerd.engine.submissions import Batch, Settled, Submission
-from parlerd.store.port import Append, MarkDelivery, NewFact, Outcome, PutSnapshot, Store, Write, has_happened
+from parlerd.store.port import Append, MarkDelivery, NewFact, Outcome, Past, PutSnapshot, Store, Write, has_happened
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,8 @@ class Context:
     driver: Driver
     clock: Clock
     random: Randomness
-    author: LocalAuthor
+    author: Sealer[Draft]
+    admission: Sealer[Finished]
     publish: Publish
 
 
@@ -110,8 +111,13 @@ class RoomActor(Generic[A]):
         self._context = context
         self._load = load
         self._decider = Decider(
-            room, driver=context.driver, clock=context.clock, ids=context.random, author=context.author
+            room,
+            clock=context.clock,
+            ids=context.random,
+            author=context.author,
+            admission=context.admission,
         )
+        """Decides one command after the other over `aggregate`."""
         self._waiting: deque[Submission] = deque()
         """The line: commands that are in no batch yet, oldest first."""
         self._batch: Batch | None = None
@@ -212,8 +218,31 @@ class RoomActor(Generic[A]):
     # -- a batch -------------------------------------------------------------------------------------------
 
     def _begin(self, batch: Batch) -> None:
-        """Decide a batch and hand it to the writer."""
+        """Gather what the batch's decisions need of the past, and decide it: in this call, where nothing is needed or
+        the store is at hand."""
         self._batch = batch
+        keys, messages = past_wanted(batch)
+        if keys or messages:
+            self._context.driver.ask(
+                lambda store: store.past(self.room, keys, messages), partial(self._gathered, batch)
+            )
+        else:
+            self._decide(batch)
+
+    def _gathered(self, batch: Batch, past: Past | None, error: BaseException | None) -> None:
+        if past is not None:
+            batch.past = past
+            self._decide(batch)
+            return
+        # Nothing was decided: memory is what the store holds.
+        for submission in batch.submissions:
+            submission.error = error if isinstance(error, ParlerError) else ParlerError("internal")
+        self._release()
+        self._answer(batch)
+        self.move()
+
+    def _decide(self, batch: Batch) -> None:
+        """Decide a batch and hand it to the writer."""
         expected = self.aggregate.position
         try:
             for submission in batch.submissions:
@@ -221,6 +250,7 @@ class RoomActor(Generic[A]):
             if not batch.facts:
                 self._release()
                 self._answer(batch)
+                self.move()
                 return
             batch.marks = self._marks(batch.facts)
             job: list[Write] = [Append(self.room, expected, batch.facts), *batch.marks.values(), *batch.acted]

@@ -2,15 +2,15 @@
 
 The rules are the aggregate's (`Room`, `HomeRoom`), which knows neither clock nor store: this module brings the room's
 time, an earlier use of the command's idempotency key, and the message that is replied to, and puts what was decided
-into facts that can be stored. Above: `actor`, which makes batches and commits them. Below: `authors`, which writes a
-message's words.
-Invariant: a command that is refused leaves nothing in memory or in its batch.
+into facts that can be stored. What the store knows of the past was gathered for the whole batch before (`past_wanted`),
+because deciding waits for nothing. Above: `actor`, which makes batches and commits them. Below: `authors`, which
+writes a message's words. Invariant: a command that is refused leaves nothing in memory or in its batch.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 import trio
@@ -18,13 +18,12 @@ import trio
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.decision import Decision
-from parlerd.core.errors import ParlerError, Refused, StoreError
+from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import By, Ids, MessageId, Millis, Position, ReplyTarget, RoomId
-from parlerd.engine.authors import Attested, Draft, LocalAuthor, Place
-from parlerd.engine.driver import Driver
+from parlerd.engine.authors import Attested, Draft, Finished, Place, Sealed, Sealer
 from parlerd.engine.ports import Clock
 from parlerd.engine.submissions import Batch, Settled, Submission
-from parlerd.store.port import MarkDelivery, NewFact
+from parlerd.store.port import MarkDelivery, NewFact, UsedKey
 
 
 class Aggregate(Protocol):
@@ -66,20 +65,52 @@ class RoomTime:
         self._applied_at = trio.current_time()
 
 
+class Wanted(NamedTuple):
+    """What to ask the store about before a batch is decided."""
+
+    keys: list[UsedKey]
+    messages: list[MessageId]
+
+
+def past_wanted(batch: Batch) -> Wanted:
+    """The idempotency keys that may have been used before, and the messages that are replied to or whose id an author
+    elsewhere drew. Nothing, for a batch of new messages that reply to none."""
+    keys: list[UsedKey] = []
+    messages: list[MessageId] = []
+    for submission in batch.submissions:
+        command = submission.command
+        post = command if isinstance(command, c.PostMessage) else None
+        if command.idempotency_key is not None and not (post is not None and post.fresh):
+            keys.append((submission.by.actor, command.operation, command.idempotency_key))
+        if post is not None and post.reply_to is not None:
+            messages.append(post.reply_to)
+        if post is not None and post.envelope is not None and post.id is not None:
+            messages.append(post.id)
+    return Wanted(keys, messages)
+
+
 class Decider:
     """Decides the commands of one room."""
 
-    def __init__(self, room: RoomId, *, driver: Driver, clock: Clock, ids: Ids, author: LocalAuthor) -> None:
+    def __init__(
+        self,
+        room: RoomId,
+        *,
+        clock: Clock,
+        ids: Ids,
+        author: Sealer[Draft],
+        admission: Sealer[Finished],
+    ) -> None:
         self._room = room
-        self._driver = driver
         self._time = RoomTime(clock)
         self._ids = ids
         self._author = author
+        self._admission = admission
 
     def decide(self, aggregate: Aggregate, submission: Submission, batch: Batch) -> None:
         """Decide one command and take its events into memory; its facts join the batch.
 
-        A refusal is the submission's alone. Raises what leaves the memory in doubt: a fault of the store or of ours.
+        A refusal is the submission's alone. Whatever this raises leaves the memory in doubt: it is a fault of ours.
         """
         command, by = submission.command, submission.by
         scope = (by.actor, command.operation, command.idempotency_key or "")
@@ -92,15 +123,16 @@ class Decider:
                         raise Refused("idempotency_conflict", key=command.idempotency_key)
                     submission.settled = Settled(Decision(replay=earlier.facts[0].position), earlier.facts, earlier.seq)
                     return
-                prior = self._driver.store.prior(self._room, by.actor, command.operation, command.idempotency_key)
+                prior = batch.past.priors.get(scope)
                 if prior is not None:
                     command = msgspec.structs.replace(command, prior=prior)
+            if isinstance(command, c.PostMessage) and command.envelope is not None and command.id is not None:
+                taken = command.id in batch.posted or command.id in batch.past.messages
+                command = msgspec.structs.replace(command, is_id_taken=taken)
             if isinstance(command, c.PostMessage) and command.reply_to is not None:
                 command = msgspec.structs.replace(command, reply=self._reply_target(command.reply_to, batch))
             now = self._time.now(aggregate.last_at)
             decision = aggregate.decide(command, by=by, now=now, ids=self._ids)
-        except StoreError:
-            raise
         except ParlerError as error:
             submission.error = error
             return
@@ -130,12 +162,7 @@ class Decider:
 
     def _reply_target(self, message: MessageId, batch: Batch) -> ReplyTarget | None:
         """What the room must know of the message that is replied to; it may stand in the same batch."""
-        header = batch.posted.get(message)
-        if header is None:
-            found = self._driver.store.find_message(message)
-            if found is None or found[0] != self._room:
-                return None
-            header = self._driver.store.message(*found)
+        header = batch.posted.get(message) or batch.past.messages.get(message)
         if header is None or not isinstance(header.event, e.MessagePosted):
             return None
         event = header.event
@@ -163,9 +190,9 @@ class Decider:
         body: bytes | None = None
         signature: bytes | None = None
         digest: bytes | None = None
-        if isinstance(event, e.MessagePosted) and isinstance(words, Draft):
+        if isinstance(event, e.MessagePosted) and isinstance(words, Draft | Finished):
             place = Place(self._room, command.idempotency_key or "", by.actor, decision.previous, now)
-            body, signature, verified = self._author.seal(words, event, place)
+            body, signature, verified = self._seal(words, event, place)
             digest = hashlib.sha256(body).digest()
             event = msgspec.structs.replace(event, envelope=digest, verified=verified)
         elif isinstance(event, e.DelegationIssued) and isinstance(words, Attested):
@@ -183,3 +210,8 @@ class Decider:
             body=digest,
         )
         return NewFact(header, body, signature)
+
+    def _seal(self, words: Draft | Finished, posted: e.MessagePosted, place: Place) -> Sealed:
+        if isinstance(words, Draft):
+            return self._author.seal(words, posted, place)
+        return self._admission.seal(words, posted, place)

@@ -19,7 +19,7 @@ import trio
 
 from parlerd.core.errors import ParlerError, StoreError
 from parlerd.engine.turns import LightCommits, Turns, is_light
-from parlerd.engine.worker import Awaited, Errand, Worker, tell
+from parlerd.engine.worker import Awaited, Errand, Told, Worker, tell
 from parlerd.store.port import FileStore, Outcome, Store, Write
 
 T = TypeVar("T")
@@ -46,6 +46,16 @@ class Driver(Protocol):
         never before this returns, and must not raise. Raises `StoreError(draining)` once the driver is closing."""
         ...
 
+    def ask(self, query: Callable[[Store], T], told: Told) -> None:
+        """`look` without a task that waits. `told` is called once, with the answer or the error, and must not raise: at
+        once, before this returns, where the store is at hand; else on the loop, after a round trip."""
+        ...
+
+    async def look(self, query: Callable[[Store], T]) -> T:
+        """Run a query that reads a few rows by their keys. Other tasks get the loop only where the store is not at
+        hand, and then everything may have changed when the answer is here."""
+        ...
+
     async def read(self, query: Callable[[Store], T]) -> T:
         """Run a query that may be long, away from the loop."""
         ...
@@ -53,11 +63,26 @@ class Driver(Protocol):
     async def close(self) -> None: ...
 
 
-class _Committing:
-    """`commit` by way of `hand_over`."""
+class _AtHand:
+    """What is alike for every store on this machine: point reads run where they are asked for (10 to 20 us, against
+    100 us through a thread), and `commit` is `hand_over` with a task that waits."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
 
     def hand_over(self, job: Job, settled: Settle) -> None:
         raise NotImplementedError
+
+    def ask(self, query: Callable[[Store], T], told: Told) -> None:
+        try:
+            answer = query(self.store)
+        except Exception as error:
+            told(None, error)
+        else:
+            told(answer, None)
+
+    async def look(self, query: Callable[[Store], T]) -> T:
+        return query(self.store)
 
     async def commit(self, job: Job) -> Outcome:
         awaited = Awaited()
@@ -66,17 +91,17 @@ class _Committing:
         return outcome
 
 
-class ThreadDriver(_Committing):
+class ThreadDriver(_AtHand):
     """Drives a store in a file. Make it inside the trio run that uses it. `clock` gives seconds.
 
     What one turn of the loop brings is committed at the turn's end: on the loop where that is quick, and else in the
     writer's thread. What is handed over while the thread is at work follows it there, so that jobs stay in order.
-    Point reads (an idempotency key, an id) run on the loop: 10 to 20 us against a 100 us hop. Pages and folds, which
-    may touch a cold disk, run in the reader's thread.
+    Pages and folds, which may touch a cold disk, run in the reader's thread.
     """
 
     def __init__(self, store: FileStore, *, clock: Callable[[], float] = time.perf_counter) -> None:
-        self.store = store
+        super().__init__(store)
+        self._file = store
         self._clock = clock
         self._light = LightCommits()
         self._closing = False
@@ -117,14 +142,14 @@ class ThreadDriver(_Committing):
             self._to_thread(turn)
             return
         begun = self._clock()
-        _commit(self.store.transact_at_once, turn)
+        _commit(self._file.transact_at_once, turn)
         self._light.took(self._clock() - begun)
         if _is_locked(turn):
             # Another program is writing. The thread can wait for it; the loop cannot.
             self._to_thread(turn)
             return
         tell(turn)
-        if self.store.checkpoint_due:
+        if self._file.checkpoint_due:
             self._writer.nudge()
 
     def _to_thread(self, batch: list[Errand]) -> None:
@@ -146,8 +171,8 @@ class ThreadDriver(_Committing):
             self._light.took(took)
 
     def _checkpoint(self) -> None:
-        if self.store.checkpoint_due:
-            self.store.checkpoint()
+        if self._file.checkpoint_due:
+            self._file.checkpoint()
 
     def _run_queries(self, batch: list[Errand]) -> None:
         for errand in batch:
@@ -157,11 +182,8 @@ class ThreadDriver(_Committing):
                 errand.error = error
 
 
-class InlineDriver(_Committing):
+class InlineDriver(_AtHand):
     """The same answers on the loop, one checkpoint each: virtual time does not see threads."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
 
     def hand_over(self, job: Job, settled: Settle) -> None:
         trio.lowlevel.current_trio_token().run_sync_soon(self._commit, Errand(job, settled))

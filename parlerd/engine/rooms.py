@@ -27,6 +27,8 @@ REOPEN_SECONDS: Final = 1.0
 """Between attempts to read the home room of a store that could not be read."""
 MAX_OPEN: Final = 512
 """Open rooms; past it the longest unused are closed."""
+AT_ONCE: Final = 100
+"""Rooms that a call looks through before it lets others have the loop: some 10 ms of work."""
 
 A = TypeVar("A", bound=Aggregate)
 
@@ -174,3 +176,9 @@ class Rooms:
         for actor in list(self._actors.values()):
             actor.close()
         self.home.close()
+
+
+async def pause_among(number: int) -> None:
+    """Called with 1, 2, 3 and so on by a loop over rooms: from time to time the event loop is given to others."""
+    if number % AT_ONCE == 0:
+        await trio.lowlevel.checkpoint()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
 
@@ -16,13 +16,12 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.decision import Decision
 from parlerd.core.errors import ParlerError
-from parlerd.core.model import AgentId, By, MessageId, Seq
+from parlerd.core.model import By, MessageId, Seq
 from parlerd.engine.armed import Armed
 from parlerd.engine.authors import Words
-from parlerd.store.port import MarkDelivery, NewFact
+from parlerd.store.port import MarkDelivery, NewFact, Past, UsedKey
 
-Scope = tuple[AgentId, str, str]
-"""Whose idempotency key a key is: the agent, the operation, the key."""
+NOTHING: Final = Past()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +106,10 @@ class Batch:
     submissions: list[Submission]
     again: bool = False
     """Whether these commands were decided before, over a log that had moved on."""
+    past: Past = NOTHING
+    """What the store knows that the decisions need: earlier uses of the commands' keys, messages that they name."""
     facts: list[NewFact] = field(default_factory=list)
-    done: dict[Scope, Settled] = field(default_factory=dict)
+    done: dict[UsedKey, Settled] = field(default_factory=dict)
     """What was done in this batch for each idempotency key."""
     posted: dict[MessageId, e.Header] = field(default_factory=dict)
     """The messages of this batch, for those that reply to them."""

@@ -43,10 +43,13 @@ from parlerd.store.port import (
     NewFact,
     Outcome,
     Page,
+    Past,
     PutLease,
     Snapshot,
     StoredMessage,
+    UsedKey,
     Write,
+    past_one_by_one,
     prior_by_id,
 )
 from parlerd.store.staging import EMPTY, NO_CHAIN, SALT_LENGTH, FactRow, Staged, is_intact, is_unaltered, stage
@@ -307,6 +310,9 @@ class MemoryStore:
                 header = decode_header(self._logs[room].facts[position - 1].header)
                 return Prior(position, header.input or b"")
         return prior_by_id(self, room, actor, operation, key)
+
+    def past(self, room: RoomId, keys: Sequence[UsedKey], messages: Sequence[MessageId]) -> Past:
+        return past_one_by_one(self, room, keys, messages)
 
     def room_of_key(self, key: KeyId) -> RoomId | None:
         with self._lock:

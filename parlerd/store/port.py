@@ -9,7 +9,7 @@ positions, leases, snapshots and index rows are kept, written in the same transa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -187,6 +187,19 @@ class Membership:
     state: str
 
 
+UsedKey = tuple[AgentId, str, str]
+"""Whose idempotency key in a room: the agent, the operation, the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What `Store.past` found. A message of another room is in `messages` without its header: it is there, and no more
+    than that concerns who asks."""
+
+    priors: Mapping[UsedKey, Prior] = field(default_factory=dict)
+    messages: Mapping[MessageId, Header | None] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one job of a transaction.
@@ -297,6 +310,11 @@ class Store(Protocol):
         """An earlier use of an idempotency key."""
         ...
 
+    def past(self, room: RoomId, keys: Sequence[UsedKey], messages: Sequence[MessageId]) -> Past:
+        """Which of these idempotency keys were used in a room, and which of these messages there are: everything that
+        the decisions of a batch need of what is stored, in one question."""
+        ...
+
     def room_of_key(self, key: KeyId) -> RoomId | None: ...
 
     def memberships(self, agent: AgentId) -> list[Membership]: ...
@@ -353,6 +371,17 @@ def has_happened(store: Store, outcome: Outcome) -> bool:
     Each fact's digest is over a random salt of its own, so no other writer's facts can lead to the same chain digest.
     """
     return all(store.chain_at(room, head.position) == head.chain for room, head in outcome.heads.items())
+
+
+def past_one_by_one(store: Store, room: RoomId, keys: Sequence[UsedKey], messages: Sequence[MessageId]) -> Past:
+    """`Store.past` of a store that is at hand, where one question costs as much as several."""
+    priors = {key: prior for key in keys if (prior := store.prior(room, *key)) is not None}
+    found: dict[MessageId, Header | None] = {}
+    for message in messages:
+        place = store.find_message(message)
+        if place is not None:
+            found[message] = store.message(*place) if place[0] == room else None
+    return Past(priors, found)
 
 
 def prior_by_id(store: Store, room: RoomId, actor: AgentId, operation: str, key: str) -> Prior | None:

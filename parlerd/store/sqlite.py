@@ -45,11 +45,14 @@ from parlerd.store.port import (
     NewFact,
     Outcome,
     Page,
+    Past,
     PutLease,
     PutSnapshot,
     Snapshot,
     StoredMessage,
+    UsedKey,
     Write,
+    past_one_by_one,
     prior_by_id,
 )
 from parlerd.store.staging import EMPTY, NO_CHAIN, SALT_LENGTH, Staged, fact_digest, is_intact, is_unaltered, stage
@@ -507,6 +510,9 @@ class SqliteStore:
             header = self._header(row[0])
             return Prior(header.position, header.input or b"")
         return prior_by_id(self, room, actor, operation, key)
+
+    def past(self, room: RoomId, keys: Sequence[UsedKey], messages: Sequence[MessageId]) -> Past:
+        return past_one_by_one(self, room, keys, messages)
 
     def room_of_key(self, key: KeyId) -> RoomId | None:
         row = self._database.row("SELECT room FROM room_keys WHERE key = ?", (key,))

@@ -23,7 +23,7 @@ ALLOWED: Final = {
     "parlerd/cli/commands.py": "examples of command lines",
     "parlerd/cli/demo_story.py": "the two parts that the demo plays",
     "parlerd/controller.py": "the name of the file that holds a host's token, which is in homes already",
-    "parlerd/engine/sessions.py": "the line that adds Parler to a host, for somebody who has no Parler yet",
+    "parlerd/engine/opening.py": "the line that adds Parler to a host, for somebody who has no Parler yet",
     "parlerd/operations/samples.py": "the names of agents in examples of answers",
     "parlerd/operations/families/rooms.py": "the names of agents in examples",
     "parlerd/operations/families/sessions.py": "the names of agents in examples, and of a command in one",

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from parlerd.core.errors import StoreError
 from parlerd.core.events import names_of
-from parlerd.core.model import AgentId, KeyId, MessageId, Millis, Position, RoomId, Seq, Stage, View, drawn_key
+from parlerd.core.model import AgentId, KeyId, MessageId, Millis, Position, Prior, RoomId, Seq, Stage, View, drawn_key
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import (
     Append,
@@ -30,6 +30,7 @@ from parlerd.store.port import (
     MoveCursor,
     NewFact,
     Page,
+    Past,
     PutLease,
     PutSnapshot,
     Snapshot,
@@ -648,6 +649,33 @@ def test_an_idempotency_key_is_remembered_for_its_room_agent_and_operation_alone
     assert store.prior(ROOM, BEN, "message.send", "k") is None
     assert store.prior(ROOM, ANN, "session.open", "k") is None
     assert store.prior(ROOM, ANN, "message.send", "K") is None
+
+
+def test_everything_that_a_batch_needs_of_the_past_is_one_question(store: Store) -> None:
+    drawn = drawn_key(MessageId("m_3"))
+    _do(
+        store,
+        append(
+            opened(),
+            message(2, id="m_2", key="k", operation="message.send", input=b"digest"),
+            message(3, BEN, id="m_3", key=drawn, operation="message.send", input=b"drawn"),
+        ),
+        append(opened(OTHER), message(2, room=OTHER, id="m_far"), room=OTHER),
+    )
+    keys = [
+        (ANN, "message.send", "k"),
+        (BEN, "message.send", drawn),
+        (BEN, "message.send", "k"),
+        (ANN, "session.open", "k"),
+    ]
+    ids = [MessageId(id) for id in ("m_2", "m_far", "m_none")]
+    past = store.past(ROOM, keys, ids)
+    assert past.priors == {keys[0]: Prior(Position(2), b"digest"), keys[1]: Prior(Position(3), b"drawn")}
+    # A message of another room is there, and no more is said of it.
+    assert set(past.messages) == {"m_2", "m_far"}
+    assert past.messages[ids[0]] == store.message(ROOM, Position(2))
+    assert past.messages[ids[1]] is None
+    assert store.past(ROOM, [], []) == Past()
 
 
 def test_a_key_that_was_drawn_for_a_message_is_known_by_the_messages_id(store: Store) -> None:

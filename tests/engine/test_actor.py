@@ -12,20 +12,21 @@ import trio
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core.errors import ParlerError
+from parlerd.core.errors import ParlerError, StoreError
 from parlerd.core.model import By, Position, RoomId
 from parlerd.core.room import Room
 from parlerd.engine import actor as actor_module
 from parlerd.engine.actor import Context, RoomActor
-from parlerd.engine.authors import Draft, LocalAuthor
+from parlerd.engine.authors import Admission, Draft, LocalAuthor
 from parlerd.engine.rooms import fold
 from parlerd.identity.signatures import Domain
 from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
-from parlerd.store.port import Append, Outcome, Store, Write
+from parlerd.store.port import Append, Outcome, Past, Store, Write
 from tests.support.engine import (
     CountedKeys,
     CountedRandomness,
+    FarDriver,
     HandClock,
     Party,
     Served,
@@ -576,6 +577,59 @@ async def memory_equals_store(served: Served) -> bool:
     return True
 
 
+# -- what a batch needs of the past ------------------------------------------------------------------------
+
+
+def test_a_store_over_a_network_is_asked_once_for_a_batch_and_not_at_all_for_words_that_need_no_past() -> None:
+    async def main() -> None:
+        async with engine_world(driver=FarDriver) as served:
+            alice, bob = await served.room("alice", "bob")
+            driver = served.driver
+            assert isinstance(driver, FarDriver)
+            first = await alice.send("first", idempotency_key="k1")
+            driver.looks = 0
+            await alice.send("no key and no reply")
+            assert driver.looks == 0
+            # Ids are counted: of the first message and its thread, and then of the reply.
+            coming = f"m_{served.world.random.ids + 3:020d}"
+            answers = await errors(
+                partial(bob.send, "asks on its own", idempotency_key="k0"),
+                partial(alice.send, "first", idempotency_key="k1"),
+                partial(alice.send, "another", idempotency_key="k1"),
+                partial(bob.send, "reply", idempotency_key="k2", reply_to=first.id),
+                partial(bob.send, "reply to one that is on its way", idempotency_key="k3", reply_to=coming),
+                partial(bob.send, "reply to nothing", idempotency_key="k4", reply_to="m_none"),
+            )
+            assert answers == ["", "", "idempotency_conflict", "", "", "no_such_message"]
+            assert driver.looks == 2, "one for the first, and one for all that waited meanwhile"
+            page = await alice.recv(all=True)
+            assert [message.reply_to for message in page.messages[-2:]] == [first.id, coming]
+            assert await memory_equals_store(served)
+
+    run(main)
+
+
+def test_a_past_that_cannot_be_read_is_the_error_of_that_batch_alone() -> None:
+    async def main() -> None:
+        store = MemoryStore()
+        async with engine_world(store=store) as served:
+            alice, bob = await served.room("alice", "bob")
+            working = store.past
+
+            def unreadable(*_: object) -> Past:
+                store.past = working  # type: ignore[method-assign]
+                raise StoreError("store_failed")
+
+            store.past = unreadable  # type: ignore[method-assign, assignment]
+            error = await alice.refused("message.send", t.Send(text="one", idempotency_key="k1"))
+            assert error.code == "store_failed"
+            assert not (await alice.send("one", idempotency_key="k1")).replayed
+            assert await everything(bob) == ["Chose PKCE.", "one"]
+            assert await memory_equals_store(served)
+
+    run(main)
+
+
 # -- a batch whose log moved on, or whose answer was lost ----------------------------------------------------
 
 
@@ -642,6 +696,28 @@ def test_a_room_that_another_writer_moved_on_is_decided_over_what_that_one_wrote
             # Who waits here hears of the other's fact as well.
             assert told == [theirs.facts[0].position, fact.position]
             assert actor.aggregate.state == fold(store, RoomId("r_1"), Room, Room.restore)[0].state
+            actor.close()
+            other.close()
+
+    run(main)
+
+
+def test_a_batch_of_which_nothing_is_left_when_it_is_decided_again_lets_the_next_one_begin() -> None:
+    async def main() -> None:
+        store = MemoryStore()
+        async with trio.open_nursery() as nursery:
+            keys = CountedKeys()
+            actor, owner = await one_actor(nursery, store, keys)
+            other = second_actor(nursery, store, keys)
+            await other.submit(c.CloseRoom(operation="session.close"), by(owner))
+            answers = await errors(
+                *(
+                    partial(actor.submit, c.PostMessage(kind="text", operation="message.send"), by(owner), Draft())
+                    for _ in range(3)
+                )
+            )
+            # The first meets the log that moved on; the others waited for it.
+            assert answers == ["room_closed"] * 3
             actor.close()
             other.close()
 
@@ -724,6 +800,7 @@ def context_of(store: Store, keys: CountedKeys, told: list[Position]) -> Context
         clock=HandClock(),
         random=random,
         author=LocalAuthor(keys, random),
+        admission=Admission(),
         publish=lambda room, facts: told.extend(header.position for header in facts),
     )
 

@@ -168,6 +168,38 @@ def test_a_query_is_answered_and_its_error_is_its_callers(drive: Drive) -> None:
     drive(scenario)
 
 
+def test_a_look_at_a_store_that_is_at_hand_is_answered_without_giving_others_the_loop(drive: Drive) -> None:
+    async def scenario(driver: Driver, store: FaultyStore) -> None:
+        await driver.commit(opening())
+        heard: list[tuple[object, BaseException | None]] = []
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(count)
+            await trio.lowlevel.checkpoint()
+            before = turns
+            assert await driver.look(lambda s: s.head(f.ROOM).position) == 2
+            driver.ask(lambda s: s.head(f.ROOM).position, lambda answer, error: heard.append((answer, error)))
+            assert heard == [(2, None)]
+            assert turns == before
+            nursery.cancel_scope.cancel()
+
+        store.unreadable = "store_failed"
+        with pytest.raises(StoreError):
+            await driver.look(lambda s: s.chain_at(f.ROOM, Position(1)))
+        driver.ask(lambda s: s.chain_at(f.ROOM, Position(1)), lambda answer, error: heard.append((answer, error)))
+        assert heard[1][0] is None
+        assert isinstance(heard[1][1], StoreError)
+
+    drive(scenario)
+
+
 def test_what_waits_for_the_thread_becomes_one_transaction_and_none_of_it_runs_on_the_loop() -> None:
     async def main() -> None:
         store = Gate()
