@@ -32,7 +32,7 @@ class Randomness(Protocol):
 
 
 class Keys(Protocol):
-    """The key ring of this home; `parlerd.identity.keyring.KeyRing` is the real one."""
+    """The keys of this home. `parlerd.identity.keyring.KeyRing` is the real one."""
 
     @property
     def principal(self) -> PrincipalId: ...
@@ -52,11 +52,12 @@ class HostFiles(Protocol):
     """What keeps an eye on the settings files of agent hosts."""
 
     def look(self) -> None:
-        """What is connected was changed: read it anew, soon."""
+        """Somebody changed which hosts are connected: read their settings anew, soon."""
         ...
 
     def is_connected(self) -> bool:
-        """Whether any agent host on this machine starts Parler: a key is then handed over in words alone."""
+        """Whether any agent host on this machine starts Parler. Where one does, an answer tells a person to hand a key
+        over in words alone."""
         ...
 
     def notice(self) -> str:
@@ -64,7 +65,7 @@ class HostFiles(Protocol):
         ...
 
     def failures(self) -> list[tuple[str, str]]:
-        """What was tried and did not help, and what the person can do: sentences for `doctor`."""
+        """What the watcher tried without success, and what the person can do about it: sentences for `doctor`."""
         ...
 
 
@@ -100,8 +101,9 @@ class SystemRandomness:
         self._used = 0
 
     def new(self, prefix: str) -> str:
-        # Time first: ids that sort by age land on the same pages of an index, which halves what a commit writes
-        # (measured: 189 to 116 pages for 50 messages). They tell when, which whoever may see the id is told anyway.
+        # The time comes first: ids that sort by age land on the same pages of an index, and a commit writes half as
+        # much (measured: 189 to 116 pages for 50 messages). An id tells when it was drawn, and everyone who may see the
+        # id is told that anyway.
         age = time.time_ns() // 1_000_000 & _TIME_MASK
         return f"{prefix}_{age:010x}{self.bytes(_RANDOM_BYTES).hex()}"
 
