@@ -1,9 +1,9 @@
 """The hooks of a host as data: at which of its events it runs ours, what it makes of the answer, and what is written.
 
 A host says this in its own file under `configs/hosts`, as the field `hooks`. Not here: how the entries get into a
-settings file and out again (`configs.hooks`), what our hook says at an event (`mcp_server.hook`, whose table of events
-has the `answers` of every host here). Above: the files of the hosts, `configs.model`. Below: nothing of ours that does
-anything. Invariant: each event stands once in the hooks of a host.
+settings file and out again (`configs.hooks`), what our hook says at an event (`mcp_server.stdio.hook`, to which
+`mcp_server.static` hands the `answers` of every host). Above: the files of the hosts, `configs.model`. Below: nothing
+of ours that does anything. Invariant: each event stands once in the hooks of a host.
 """
 
 from __future__ import annotations

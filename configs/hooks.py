@@ -2,9 +2,9 @@
 again.
 
 The file of a host says what its hooks are (`Host.hooks`); a host without any is told of what waits by its tools alone.
-Not here: servers (`configs.connect`), what a hook says (`mcp_server.hook`). `configs.additions` edits the
-files and remembers what was added. Invariant: what is taken out is
-what the ledger says was put in; a hook of somebody else is never touched.
+Not here: servers (`configs.connect`), what a hook says (`mcp_server.stdio.hook`). `configs.additions` edits the
+files and remembers what was added. Invariant: what is taken out is what the ledger says was put in; a hook of somebody
+else is never touched.
 
 The command is one line for a shell, absolute in every part. The command starts the copy in Parler's home in isolated
 mode and without site packages, which takes a fifth of the time that `parler` takes. Before that the command looks

@@ -1,6 +1,6 @@
-"""What an MCP session needs of the engine, and of whoever can show its person a form: faces without code.
+"""What an MCP session needs of the engine: a face without code.
 
-`parlerd.engine.engine.Engine` is the real engine; tests pass a small fake. `mcp_server.sdk` is the real host side.
+`parlerd.engine.engine.Engine` is the real engine; tests pass a small fake.
 """
 
 from __future__ import annotations
@@ -60,17 +60,4 @@ class EnginePort(Protocol):
 
         Raises `ParlerError` when it is entered or left.
         """
-        ...
-
-
-class Form(Protocol):
-    """The person at this host, as far as the host can ask them."""
-
-    @property
-    def offered(self) -> bool:
-        """Whether the host can show a form."""
-        ...
-
-    async def ask_code(self, message: str) -> str | None:
-        """Show `message` with one required field for a code; what was typed, or None when nothing was decided."""
         ...

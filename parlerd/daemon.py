@@ -25,6 +25,7 @@ import trio
 
 from configs.hosts import HOSTS, recognised
 from configs.watch import HostFiles, Watcher
+from mcp_server.stdio import COPIES
 from parlerd import __version__, floor, process
 from parlerd.core.errors import ParlerError
 from parlerd.engine.callers import Caller
@@ -146,18 +147,19 @@ class _LateHost:
         the first window connects: it takes a second of the interpreter and 23 MB, which commands alone never need."""
         session = await trio.to_thread.run_sync(importlib.import_module, "mcp_server.session")
         # Loaded with the session.
+        from mcp_server import conversations
         from mcp_server.ringing import bells
 
         settings = self._settings
-        self._host = session.McpHost(
+        shared = conversations.Shared(
             self._engine,
             _workspace_of,
             bells(settings, self._home),
-            settings.mcp_era,
             settings.mcp_wait_max_ms,
             traits={host.id: host.traits for host in HOSTS},
             words_of=process.words_of,
         )
+        self._host = session.McpHost(shared, settings.mcp_era)
         self._ready.set()
 
     async def __call__(self, hello: Hello, caller: Caller, incoming: AsyncIterator[bytes], say: Say) -> None:
@@ -217,9 +219,9 @@ def in_home(table: bytes, era: Era) -> bytes:
 def _refresh_shim(home: Home, era: Era) -> None:
     """Put this version's shim and its table where host configs point, each whole or not at all. Source: decision 20."""
     package = Path(__file__).parent.parent / "mcp_server"
-    # The program last: it needs the others.
-    for target in (home.static, home.run / "pipe.py", home.run / "hook.py", home.shim):
-        wanted = (package / target.name).read_bytes()
+    for name in COPIES:
+        target = home.run / name
+        wanted = (package / name).read_bytes()
         if target == home.static:
             wanted = in_home(wanted, era)
         with contextlib.suppress(OSError):
@@ -227,6 +229,7 @@ def _refresh_shim(home: Home, era: Era) -> None:
                 continue
         temporary = target.with_name(f".{target.name}.new")
         try:
+            target.parent.mkdir(mode=0o700, exist_ok=True)
             temporary.write_bytes(wanted)
             temporary.chmod(0o600)
             temporary.replace(target)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from configs.hosts import HOSTS, find_host
 from configs.model import Host, UnknownHost, this_system
+from mcp_server.stdio import COPIES
 from parlerd.cli import connect_view as view
 from parlerd.cli.context import Context, unreachable
 from parlerd.cli.handlers import Handler
@@ -210,7 +211,7 @@ def _add(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> int:
 
 def _put_shim(ctx: Context) -> None:
     """See that what the entries start is there: the daemon puts it, so one is started where none ever ran."""
-    if not all(ctx.home.shim.with_name(name).exists() for name in ("shim.py", "pipe.py", "hook.py", "static.json")):
+    if not all((ctx.home.run / name).exists() for name in COPIES):
         ctx.client()
 
 

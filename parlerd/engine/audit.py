@@ -1,7 +1,7 @@
 """Whether stored facts are what their authors signed: the check that no digest of the file itself can replace.
 
 A page compares digests, which is cheap and finds facts that were changed by hand. A fact that was changed together with
-its digests and the chain is found here only, because the author's key is not in the database. Above: `looking`, for
+its digests and the chain is found here only, because the author's key is not in the database. Above: `checks`, for
 `doctor`. Below: `identity` for the signatures. Nothing here reads a store.
 """
 

@@ -26,6 +26,8 @@ from parlerd.engine.armed import Armed
 from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.knocks import doors_of, knocks_of
+from parlerd.engine.lookup import is_active, member_room, room_of
 from parlerd.engine.notices import Notices
 from parlerd.engine.observers import observers
 from parlerd.engine.reading import Reading, handle_of, names_in, parse_cursor
@@ -147,7 +149,7 @@ class Messaging:
         me = await self._desk.me(caller)
         size = check_text(params.next, "next") + check_text(params.summary, "summary")
         target = "" if params.for_ in ("", ANYONE) else str(label(params.for_))
-        actor, room = await self._desk.room_of(me, params.room)
+        actor, room = await room_of(self._desk, me, params.room)
         command = c.PostMessage(
             operation="handoff.give",
             idempotency_key=params.idempotency_key,
@@ -227,7 +229,7 @@ class Messaging:
         writes."""
         actor = self._open_room(me, wanted)
         if actor is None:
-            actor, _ = await self._desk.room_of(me, wanted)
+            actor, _ = await room_of(self._desk, me, wanted)
         return actor
 
     def _open_room(self, me: AgentRecord, wanted: str | None) -> RoomActor[Room] | None:
@@ -258,7 +260,7 @@ class Messaging:
         deadline = trio.current_time() + params.wait_ms / 1000
         if params.room is None:
             await self._admission(caller, me, deadline)
-        actor, room = await self._desk.room_of(me, params.room)
+        actor, room = await room_of(self._desk, me, params.room)
         topics = [notifier.messages(actor.room), notifier.messages(actor.room, me.id), notifier.life(actor.room)]
         if caller.via == "mcp":
             topics.append(notifier.concerns(me.id))
@@ -282,24 +284,24 @@ class Messaging:
                 with actor.arm(armed) if armed is not None else nullcontext():
                     await self._desk.wait(caller, waiter, left)
                 # Each time anew: a room nobody uses is closed, and this may wait for long.
-                actor, room = await self._desk.member_room(me, actor.room)
+                actor, room = await member_room(self._desk, me, actor.room)
 
     async def _admission(self, caller: Caller, me: AgentRecord, deadline: float) -> None:
         """For an agent without a session that waits at a door: wait for the answer, which may make the session its
         active one. Returns at the first answer from any door, and at the end of the time."""
         desk = self._desk
-        if desk.is_active(me) or not desk.doors(me):
+        if is_active(desk, me) or not doors_of(desk, me):
             return
-        topics = [notifier.decision(room, me.id) for room in desk.doors(me)]
+        topics = [notifier.decision(room, me.id) for room in doors_of(desk, me)]
         with desk.notifier.listen(*topics) as waiter:
-            waits_at = [knock.room for knock in await desk.knocks(me)]
+            waits_at = [knock.room for knock in await knocks_of(desk, me)]
             left = deadline - trio.current_time()
-            if waits_at and left > 0 and not desk.is_active(me):
+            if waits_at and left > 0 and not is_active(desk, me):
                 await desk.wait(caller, waiter, left)
         if desk.draining:
             raise Refused("draining")
         inside = [m.room for m in desk.driver.store.memberships(me.id) if m.state == "member" and m.room in waits_at]
-        if inside and not desk.is_active(me):
+        if inside and not is_active(desk, me):
             # Whoever decided is about to say so too; the first of the two is enough.
             await desk.rooms.home.submit(c.Activate(agent=me.id, room=inside[0]), desk.by(caller, me))
 
@@ -316,7 +318,7 @@ class Messaging:
                 shown: dict[RoomId, Position] = {}
                 for name in rooms:
                     try:
-                        actor, _ = await self._desk.member_room(me, name)
+                        actor, _ = await member_room(self._desk, me, name)
                         one, page_shown, _ = await self._recv_now(caller, me, actor, params, lookback=False)
                     except Refused as error:
                         if error.code != "no_such_room":
@@ -357,7 +359,7 @@ class Messaging:
         # A filtered read shows a part of what is new, so acknowledging it would lose the rest.
         filtered = params.kind is not None or params.mentions
         fits = caller.fits
-        held = caller.via == "cli" and bool(caller.as_name) and self._desk.seats.held_by_window(me.id)
+        held = caller.via == "cli" and bool(caller.as_name) and self._desk.presence.is_held_by_window(me.id)
         acknowledges = not (lookback or params.peek or filtered or (held and not params.take))
         page = await self._page(room, view, after, params, me.id, skip_own=not lookback)
         you = handle_of(room.state, me.id)
@@ -448,7 +450,7 @@ class Messaging:
 
     async def commit(self, caller: Caller, params: t.Commit) -> t.Committed:
         me = await self._desk.me(caller)
-        actor, room = await self._desk.room_of(me, params.room)
+        actor, room = await room_of(self._desk, me, params.room)
         view = room.view(me.id)
         seq = parse_cursor(params.cursor)
         store = self._desk.driver.store
@@ -477,7 +479,7 @@ class Messaging:
         me = await self._desk.me(caller)
         id = MessageId(params.id)
         if params.id.removeprefix("#").isdigit():
-            _, here = await self._desk.room_of(me, params.room)
+            _, here = await room_of(self._desk, me, params.room)
             id = self._message_id(here, me.id, params.id)
         found = self._desk.driver.store.find_message(id)
         if found is None:
@@ -519,7 +521,7 @@ class Messaging:
         stopped: str | msgspec.UnsetType = msgspec.UNSET
         stopped_since = 0
         if "acknowledged" not in reached and "acted" not in reached:
-            state, since = self._desk.seats.presence(reader)
+            state, since = self._desk.presence.of(reader)
             where = "read, not acknowledged" if "read" in reached else "not read"
             stopped, stopped_since = f"{where}; the agent is {state}", int(since)
         return t.ReaderLadder(

@@ -31,6 +31,8 @@ REOPEN_SECONDS: Final = 1.0
 """Between two attempts to read the home room, while the store cannot be read."""
 MAX_OPEN: Final = 512
 """Rooms that stay open. Past this number those are closed that were not used for the longest time."""
+AT_ONCE: Final = 100
+"""Rooms that a call looks through before it lets others have the loop: some 10 ms of work."""
 
 A = TypeVar("A", bound=Aggregate)
 
@@ -185,3 +187,9 @@ class Rooms:
         for actor in list(self._actors.values()):
             actor.close()
         self.home.close()
+
+
+async def pause_among(number: int) -> None:
+    """Called with 1, 2, 3 and so on by a loop over rooms: from time to time the event loop is given to others."""
+    if number % AT_ONCE == 0:
+        await trio.lowlevel.checkpoint()

@@ -19,6 +19,7 @@ from configs.hosts import HOSTS, find_host
 from configs.keep import kept
 from configs.model import Host
 from configs.outcome import Outcome
+from mcp_server.stdio import COPIES
 from parlerd.controller import Controller, load
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
@@ -35,7 +36,8 @@ def shell(tmp_path: Path) -> Shell:
     found.daemon.answers("hosts.seen", t.SeenHostList(hosts=[]))
     run = tmp_path / ".parler" / "run"
     run.mkdir(parents=True, mode=0o700)
-    for name in ("shim.py", "pipe.py", "hook.py", "static.json"):
+    (run / "stdio").mkdir(mode=0o700)
+    for name in COPIES:
         (run / name).write_text("")
     return found
 
