@@ -1,15 +1,20 @@
-"""What the engine needs from outside: a clock, fresh ids, random bytes, signatures, and facts about a peer process.
+"""What the engine needs from outside: a clock, fresh ids, random bytes, signatures, somebody who wakes those that wait,
+and an eye on the settings of agent hosts.
 
-Real ones are built by `parlerd.daemon`; tests pass counted and frozen ones. Every port has a contract suite.
+The real ones are built by `parlerd.daemon` and `engine`; tests pass counted and frozen ones. Two ports stand where what
+they need stands: the store with its driver (`driver`), and who writes a message's envelope (`authors`). Every port has
+a contract suite.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Iterable
 from typing import Protocol
 
 from parlerd.core.model import AgentId, KeyId, Millis, PrincipalId, RequestId, RoomId
+from parlerd.engine.notifier import Topic
 from parlerd.identity.signatures import Domain
 
 _TIME_MASK = (1 << 40) - 1
@@ -29,6 +34,49 @@ class Randomness(Protocol):
     def new(self, prefix: str) -> str: ...
 
     def bytes(self, count: int) -> bytes: ...
+
+
+class Waiter(Protocol):
+    """Waits for topics. Use it as a context manager; `clear`, look, then `wait`: what is published between the look and
+    the wait is not missed."""
+
+    def __enter__(self) -> Waiter: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def wake(self) -> None:
+        """Wake this waiter as if one of its topics had been published."""
+        ...
+
+    def clear(self) -> None:
+        """Forget earlier wakes. Look at the state after this, not before."""
+        ...
+
+    @property
+    def woken(self) -> bool:
+        """Whether something was published since the last `clear`."""
+        ...
+
+    async def wait(self) -> None:
+        """Until one of the topics is published; at once if one was since the last `clear`."""
+        ...
+
+
+class Notifier(Protocol):
+    """Wakes whoever waits for something that changed. `notifier.LocalNotifier` does so within one process; where
+    several processes serve one store, each has to be told what the others stored."""
+
+    def listen(self, *topics: Topic) -> Waiter:
+        """A waiter for any of `topics`."""
+        ...
+
+    def publish(self, topics: Iterable[Topic]) -> None:
+        """Wake every waiter of these topics."""
+        ...
+
+    def wake_all(self) -> None:
+        """Wake everyone: the daemon drains."""
+        ...
 
 
 class Keys(Protocol):
