@@ -21,8 +21,7 @@ from parlerd.core.errors import Refused, StoreError
 from parlerd.core.model import AgentId, Millis, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.driver import Driver
-from parlerd.engine.notifier import Notifier
-from parlerd.engine.ports import Clock
+from parlerd.engine.ports import Clock, Notifier
 from parlerd.engine.rooms import Rooms
 from parlerd.engine.scheduler import Scheduler
 

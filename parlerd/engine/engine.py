@@ -34,7 +34,7 @@ from parlerd.engine.knocks import with_code
 from parlerd.engine.leases import Leases
 from parlerd.engine.messaging import Messaging, Posting
 from parlerd.engine.notices import Notices
-from parlerd.engine.notifier import Notifier
+from parlerd.engine.notifier import LocalNotifier
 from parlerd.engine.opening import Opening
 from parlerd.engine.overview import Overview
 from parlerd.engine.ports import Clock, HostFiles, Keys, NoHostFiles, Randomness
@@ -250,7 +250,7 @@ async def open_engine(
 
     `user` names the person's own agent. `stop` is called when a caller asks the daemon to stop.
     """
-    wakes = Notifier()
+    wakes = LocalNotifier()
     async with trio.open_nursery() as nursery:
         rooms: Rooms
         deadlines: RoomDeadlines

@@ -1,4 +1,4 @@
-"""Wakes whoever waits for something that changed, and nobody else.
+"""Wakes whoever waits in this process for something that changed, and nobody else: the port `ports.Notifier`.
 
 A waiter names topics (`parlerd.core.topics`); publishing a topic sets its flag, and the flag of whoever left open what
 that topic says. Arm the waiter before looking, or a change between the look and the wait is missed. Cost follows what
@@ -14,17 +14,17 @@ import trio
 from parlerd.core.topics import Topic
 
 
-class Waiter:
-    """A flag with topics. Use it as a context manager; `clear`, look, then `wait`."""
+class _Waiter:
+    """A flag with topics, which stands in the notifier's table while it is entered."""
 
     __slots__ = ("_event", "_notifier", "topics")
 
-    def __init__(self, notifier: Notifier, topics: tuple[Topic, ...]) -> None:
+    def __init__(self, notifier: LocalNotifier, topics: tuple[Topic, ...]) -> None:
         self._notifier = notifier
         self._event = trio.Event()
         self.topics = topics
 
-    def __enter__(self) -> Waiter:
+    def __enter__(self) -> _Waiter:
         for topic in self.topics:
             self._notifier.waiters.setdefault(topic, set()).add(self)
         return self
@@ -54,15 +54,15 @@ class Waiter:
         await self._event.wait()
 
 
-class Notifier:
-    """Topics to waiters. Everything happens on the loop's thread."""
+class LocalNotifier:
+    """`ports.Notifier` for whoever waits in this process. Everything happens on the loop's thread."""
 
     def __init__(self) -> None:
-        self.waiters: dict[Topic, set[Waiter]] = {}
+        self.waiters: dict[Topic, set[_Waiter]] = {}
 
-    def listen(self, *topics: Topic) -> Waiter:
+    def listen(self, *topics: Topic) -> _Waiter:
         """A waiter for any of `topics`."""
-        return Waiter(self, topics)
+        return _Waiter(self, topics)
 
     def publish(self, topics: Iterable[Topic]) -> None:
         """Wake every waiter of these topics, and of the wider ones that hold them."""
