@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from parlerd.core.home import AgentRecord
+from parlerd.core.identities import AgentRecord
 from parlerd.core.model import By
 from parlerd.engine.budget import TurnBudget
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.connected import Connected
 from parlerd.engine.driver import Driver
-from parlerd.engine.notifier import Notifier
-from parlerd.engine.ports import Clock, HostFiles, Keys, Randomness
+from parlerd.engine.ports import Clock, HostFiles, Keys, Notifier, Randomness
 from parlerd.engine.presence import Presence
 from parlerd.engine.quota import Quotas
 from parlerd.engine.rooms import Rooms

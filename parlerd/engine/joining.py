@@ -9,11 +9,11 @@ from __future__ import annotations
 import trio
 
 from parlerd.core import commands as c
+from parlerd.core import topics
 from parlerd.core.errors import Refused
-from parlerd.core.home import AgentRecord
+from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, By, KeyId, Millis, Position, RoomId
 from parlerd.core.room import Room
-from parlerd.engine import notifier
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
@@ -42,7 +42,7 @@ class Joining:
         deadline = trio.current_time() + params.wait_ms / 1000
 
         async def look(wait: Wait) -> t.JoinedSession | None:
-            wait.on(notifier.decision(room_id, me.id), notifier.life(room_id))
+            wait.on(topics.decision(room_id, me.id), topics.life(room_id))
             while True:
                 # Each time anew: a room nobody uses is closed, and the wait before this look may have been long.
                 actor = await desk.rooms.get(room_id)

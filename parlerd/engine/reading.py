@@ -18,7 +18,7 @@ from parlerd.bounded import Bounded
 from parlerd.core import events as e
 from parlerd.core.envelope import DataPart, HandoffPart, TextPart, decode_envelope
 from parlerd.core.errors import Refused, StoreError
-from parlerd.core.home import AgentRecord
+from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import Member, view_of
 from parlerd.core.model import AgentId, MessageId, PeerText, Position, RoomId, Seq, Stage, View
 from parlerd.core.room import Room, RoomState

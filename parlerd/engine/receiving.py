@@ -14,11 +14,11 @@ import trio
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
+from parlerd.core import topics
 from parlerd.core.errors import Refused
-from parlerd.core.home import AgentRecord
+from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, Position, RoomId, Seq, View
 from parlerd.core.room import Room
-from parlerd.engine import notifier
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.armed import Armed
 from parlerd.engine.callers import Caller
@@ -68,14 +68,14 @@ class Receiving:
             await self._admission(caller, me, deadline)
         actor, _ = await room_of(self._desk, me, params.room)
         name = actor.room
-        topics = [notifier.messages(name), notifier.messages(name, me.id), notifier.life(name)]
+        wanted = [topics.messages(name), topics.messages(name, me.id), topics.life(name)]
         if caller.reader.acknowledges == "next_call":
-            topics.append(notifier.concerns(me.id))
+            wanted.append(topics.concerns(me.id))
         armed: Armed | None = None
 
         async def look(wait: Wait) -> _Look | None:
             nonlocal armed
-            wait.on(*topics)
+            wait.on(*wanted)
             found = await self._recv_now(caller, me, name, params, lookback=lookback, armed=armed)
             armed = None
             closed = found.actor.aggregate.state.closed
@@ -111,7 +111,7 @@ class Receiving:
 
         async def look(wait: Wait) -> set[RoomId] | None:
             nonlocal asked
-            wait.on(notifier.concerns(me.id))
+            wait.on(topics.concerns(me.id))
             unanswered = {RoomId(knock.room) for knock in await knocks_of(desk, me)}
             if asked is None:
                 asked = unanswered
@@ -129,9 +129,9 @@ class Receiving:
         deadline = trio.current_time() + params.wait_ms / 1000
 
         async def look(wait: Wait) -> list[_Look] | None:
-            wait.on(notifier.memberships(me.id))
+            wait.on(topics.memberships(me.id))
             rooms = [m.room for m in self._desk.driver.store.memberships(me.id) if m.state == "member"]
-            wait.on(*map(notifier.messages, rooms), *(notifier.messages(room, me.id) for room in rooms))
+            wait.on(*map(topics.messages, rooms), *(topics.messages(room, me.id) for room in rooms))
             found: list[_Look] = []
             for name in rooms:
                 try:

@@ -17,7 +17,7 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.envelope import DataPart, Part, TextPart
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.home import AgentRecord
+from parlerd.core.identities import AgentRecord
 from parlerd.core.model import MessageId, RoomId, drawn_key
 from parlerd.core.room import Room
 from parlerd.core.words import check_data, check_text

@@ -16,11 +16,11 @@ from typing import Final
 import msgspec
 
 from parlerd.core import events as e
+from parlerd.core import topics
 from parlerd.core.errors import Refused
-from parlerd.core.home import AgentRecord
+from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, Position, RoomId, Seq
 from parlerd.core.room import Room
-from parlerd.engine import notifier
 from parlerd.engine.approving import Approving
 from parlerd.engine.armed import Armed
 from parlerd.engine.callers import Caller
@@ -64,7 +64,7 @@ class Streams:
         me = await self._desk.me(caller)
 
         async def look(wait: Wait) -> list[t.RequestList]:
-            wait.on(notifier.requests(me.principal))
+            wait.on(topics.requests(me.principal))
             return [await self._approving.approvals(caller, params)]
 
         async with aclosing(self._desk.waits.follow(look)) as lists:
@@ -211,9 +211,9 @@ class Streams:
         told = dict(heads)
 
         async def look(wait: Wait) -> list[RoomId]:
-            wait.on(notifier.memberships(me.id))
+            wait.on(topics.memberships(me.id))
             rooms = self._rooms_of(me.id)
-            wait.on(*map(notifier.messages, rooms), *(notifier.messages(room, me.id) for room in rooms))
+            wait.on(*map(topics.messages, rooms), *(topics.messages(room, me.id) for room in rooms))
             found = await self._heads(me.id, rooms)
             news = [room for room, head in found.items() if head > told.get(room, head)]
             told.update(found)
@@ -240,12 +240,12 @@ def _upto(page: Page, end: Position) -> dict[Position, StoredMessage]:
     return {stored.header.position: stored for stored in page.messages if stored.header.position <= end}
 
 
-def _topics(room: Room, inside: list[AgentRecord], *, owns: bool) -> list[notifier.Topic]:
+def _topics(room: Room, inside: list[AgentRecord], *, owns: bool) -> list[topics.Topic]:
     """What changes what these observers see of a room."""
     name = room.state.room
-    topics = [notifier.messages(name), notifier.life(name)]
-    topics += [notifier.messages(name, agent.id) for agent in inside]
-    return [*topics, notifier.requests(room.state.owner_principal)] if owns else topics
+    wanted = [topics.messages(name), topics.life(name)]
+    wanted += [topics.messages(name, agent.id) for agent in inside]
+    return [*wanted, topics.requests(room.state.owner_principal)] if owns else wanted
 
 
 def _is_in(room: Room, agent: AgentRecord) -> bool:

@@ -24,8 +24,9 @@ from typing import TypeVar
 import trio
 
 from parlerd.core.errors import Refused
+from parlerd.core.topics import Topic
 from parlerd.engine.callers import Caller
-from parlerd.engine.notifier import Notifier, Topic, Waiter
+from parlerd.engine.ports import Notifier, Waiter
 
 T = TypeVar("T")
 

@@ -18,11 +18,11 @@ from typing import Final
 import trio
 
 from parlerd.core import events as e
+from parlerd.core import topics
 from parlerd.core.errors import Refused
-from parlerd.core.home import AgentRecord
+from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import present
 from parlerd.core.model import AgentId, Position, RoomId, View
-from parlerd.engine import notifier
 from parlerd.engine.beside import beside
 from parlerd.engine.budget import TURNS
 from parlerd.engine.callers import Caller
@@ -75,11 +75,11 @@ class Waking:
             found = _Found()
             if me is None:
                 # A window may become the agent this hook belongs to.
-                wait.on(notifier.seats())
+                wait.on(topics.seats())
             else:
-                wait.on(notifier.memberships(me.id), notifier.requests(me.principal))
+                wait.on(topics.memberships(me.id), topics.requests(me.principal))
                 rooms = [m.room for m in desk.driver.store.memberships(me.id) if m.state == "member"]
-                wait.on(*map(notifier.messages, rooms), *(notifier.messages(room, me.id) for room in rooms))
+                wait.on(*map(topics.messages, rooms), *(topics.messages(room, me.id) for room in rooms))
                 found = await self._look(me, windows, rooms)
             answer = self._answer(me, found, turn=params.turn, sure=sure)
             if answer.wake or wait.over or (_something(answer) and not params.turn):

@@ -10,8 +10,9 @@ import pytest
 import trio
 
 from parlerd.core.errors import Refused, StoreError
+from parlerd.core.topics import life, messages
 from parlerd.engine.callers import Caller
-from parlerd.engine.notifier import Notifier, life, messages
+from parlerd.engine.notifier import LocalNotifier
 from parlerd.engine.waits import Wait, Waits
 from tests.support.engine import run, settle
 
@@ -43,7 +44,7 @@ class Looks:
 
 def test_what_is_there_is_given_at_once_and_what_comes_as_soon_as_it_comes() -> None:
     async def main() -> None:
-        notifier, caller = Notifier(), somebody()
+        notifier, caller = LocalNotifier(), somebody()
         waits, began = Waits(notifier), trio.current_time()
         assert await waits.until(caller, Looks(finds_at=1), began + 60) == "found"
         assert trio.current_time() == began
@@ -63,7 +64,7 @@ def test_what_is_there_is_given_at_once_and_what_comes_as_soon_as_it_comes() -> 
 
 def test_a_change_during_a_look_is_looked_at_too() -> None:
     async def main() -> None:
-        notifier = Notifier()
+        notifier = LocalNotifier()
         seen: list[bool] = []
 
         async def look(wait: Wait) -> str | None:
@@ -83,7 +84,7 @@ def test_a_change_during_a_look_is_looked_at_too() -> None:
 
 def test_what_an_earlier_look_named_wakes_until_the_next_one_has_said_what_it_depends_on() -> None:
     async def main() -> None:
-        notifier, looks = Notifier(), Looks(finds_at=3)
+        notifier, looks = LocalNotifier(), Looks(finds_at=3)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(Waits(notifier).until, somebody(), looks, trio.current_time() + 60)
             await settle()
@@ -103,9 +104,9 @@ def test_what_an_earlier_look_named_wakes_until_the_next_one_has_said_what_it_de
 def test_at_the_end_of_the_time_it_looks_once_more_and_that_is_the_answer() -> None:
     async def main() -> None:
         looks, began = Looks(), trio.current_time()
-        assert await Waits(Notifier()).until(somebody(), looks, began + 7) == "found"
+        assert await Waits(LocalNotifier()).until(somebody(), looks, began + 7) == "found"
         assert looks.at == [began, began + 7]
-        assert await Waits(Notifier()).until(somebody(), looks, trio.current_time()) == "found"
+        assert await Waits(LocalNotifier()).until(somebody(), looks, trio.current_time()) == "found"
         assert len(looks.at) == 3
 
     run(main)
@@ -123,7 +124,7 @@ def test_a_moment_at_which_no_topic_fires_can_be_waited_for_and_is_forgotten_by_
                 wait.again_in(4)
             return "found" if wait.over else None
 
-        await Waits(Notifier()).until(somebody(), look, began + 30)
+        await Waits(LocalNotifier()).until(somebody(), look, began + 30)
         assert at == [0, 4, 30]
 
     run(main)
@@ -131,7 +132,7 @@ def test_a_moment_at_which_no_topic_fires_can_be_waited_for_and_is_forgotten_by_
 
 def test_a_look_after_a_change_comes_later_by_the_grace_but_not_after_the_deadline() -> None:
     async def main() -> None:
-        notifier, looks, began = Notifier(), Looks(), trio.current_time()
+        notifier, looks, began = LocalNotifier(), Looks(), trio.current_time()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(partial(Waits(notifier).until, somebody(), looks, began + 10, grace_s=2))
             for pause in (3, 6.5):
@@ -144,7 +145,7 @@ def test_a_look_after_a_change_comes_later_by_the_grace_but_not_after_the_deadli
 
 def test_a_caller_counts_as_waiting_while_it_waits_and_no_longer_however_that_ends() -> None:
     async def main() -> None:
-        notifier, caller = Notifier(), somebody()
+        notifier, caller = LocalNotifier(), somebody()
         waits, looks, cancelled = Waits(notifier), Looks(), trio.CancelScope()
         looks.topics = [TWO]
 
@@ -181,7 +182,7 @@ def test_a_caller_counts_as_waiting_while_it_waits_and_no_longer_however_that_en
 
 def test_a_drain_ends_waits_that_found_nothing_with_its_code_and_lets_nobody_begin_one() -> None:
     async def main() -> None:
-        notifier = Notifier()
+        notifier = LocalNotifier()
         waits, codes = Waits(notifier), []
 
         async def waiting(looks: Looks) -> None:
@@ -205,7 +206,7 @@ def test_a_drain_ends_waits_that_found_nothing_with_its_code_and_lets_nobody_beg
 
 def test_what_holds_while_it_waits_holds_at_no_other_time() -> None:
     async def main() -> None:
-        notifier, held = Notifier(), []
+        notifier, held = LocalNotifier(), []
 
         @contextmanager
         def holding(name: str) -> Iterator[None]:
@@ -237,7 +238,7 @@ def test_what_holds_while_it_waits_holds_at_no_other_time() -> None:
 
 def test_a_stream_gives_what_each_look_found_and_ends_when_a_look_says_so() -> None:
     async def main() -> None:
-        notifier, given = Notifier(), []
+        notifier, given = LocalNotifier(), []
         looks = 0
 
         async def look(wait: Wait) -> list[str]:
@@ -266,7 +267,7 @@ def test_a_stream_gives_what_each_look_found_and_ends_when_a_look_says_so() -> N
 
 def test_a_change_while_items_are_taken_is_not_missed() -> None:
     async def main() -> None:
-        notifier, looks = Notifier(), 0
+        notifier, looks = LocalNotifier(), 0
 
         async def look(wait: Wait) -> list[int]:
             nonlocal looks
@@ -285,7 +286,7 @@ def test_a_change_while_items_are_taken_is_not_missed() -> None:
 def test_a_drain_ends_a_stream_wherever_it_is() -> None:
     async def main() -> None:
         for drain_at in ("look", "item", "wait"):
-            notifier = Notifier()
+            notifier = LocalNotifier()
             waits = Waits(notifier)
 
             async def look(wait: Wait, waits: Waits = waits, at: str = drain_at) -> list[str]:
