@@ -34,6 +34,7 @@ from parlerd.engine.joining import Joining
 from parlerd.engine.knocks import with_code
 from parlerd.engine.ladder import Ladder
 from parlerd.engine.leases import Leases
+from parlerd.engine.library import Library
 from parlerd.engine.notices import Notices
 from parlerd.engine.notifier import LocalNotifier
 from parlerd.engine.opening import Opening
@@ -69,7 +70,7 @@ class Engine:
         self._desk = desk
         self._stop = stop
         reading = Reading(desk)
-        self._notices = Notices(desk, reading)
+        self._notices = Notices(desk)
         self._sending = sending = Sending(desk, reading)
         self._receiving = receiving = Receiving(desk, reading, self._notices)
         self._opening = Opening(desk)
@@ -97,7 +98,7 @@ class Engine:
             "rooms.requests": approving.requests,
             "approvals.list": approving.approvals,
             "agent.whoami": overview.whoami,
-            "wake.check": Waking(desk, reading).check,
+            "wake.check": Waking(desk).check,
             "hosts.seen": status.hosts,
             "daemon.status": status.status,
             "daemon.check": Checks(desk).check,
@@ -283,7 +284,7 @@ async def open_engine(
         nursery.start_soon(scheduler.run)
         idle = IdleAgents(clock=clock, scheduler=scheduler, notifier=wakes, presence=lambda agent: presence.of(agent))
         leases, connected = Leases(driver), Connected(clock)
-        leases.start()
+        await leases.start()
         hosts = SeenHosts(clock, connected)
         seats = Seats(
             rooms=rooms,
@@ -299,7 +300,7 @@ async def open_engine(
         )
         presence = Presence(seats, connected, clock)
         desk = Desk(
-            driver=driver,
+            library=Library(driver, rooms),
             rooms=rooms,
             seats=seats,
             connected=connected,

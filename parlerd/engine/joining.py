@@ -90,9 +90,9 @@ class Joining:
         its cursor over nothing that it was not shown.
         """
         desk = self._desk
+        acknowledged = (await desk.library.cursor(actor.room, me.id)).acknowledged
         room = await actor.quiet()
         stood = room.position
-        acknowledged = desk.driver.store.cursor(actor.room, me.id).acknowledged
         again = me.id == room.state.owner or acknowledged >= room.state.members[me.id].entered
         status = "already_member" if again else "joined"
         if params.limit <= 0:
@@ -110,7 +110,11 @@ class Joining:
                 you=handle_of(room.state, me.id),
             )
         limit = max(1, min(params.limit, t.MAX_PAGE))
+        view = room.view(me.id)
         found = await self._reading.context(room, me.id, Position(0), stood=stood, limit=limit, fits=caller.reader.fits)
+        if room.view(me.id) != view:
+            # It left the room or came back while the page was read, which may hold too much or too little now.
+            return await self._land(caller, me, await desk.rooms.get(actor.room), params)
         # A page that one who is in asked for anew acknowledges nothing it leaves out, and nothing of a live window's.
         held = self._reading.is_beside_window(caller, me)
         moves = not (again and held)
@@ -119,6 +123,7 @@ class Joining:
         await self._reading.mark(actor.room, me.id, found.spans)
         self._reading.note_seen(actor.room, me.id, found.newest)
         await desk.rooms.home.submit(c.Activate(agent=me.id, room=actor.room), desk.by(caller, me))
+        unread = (await desk.library.unread(room, view, found.end)).number
         if caller.reader.acknowledges == "next_call" and moves:
             # Nothing is awaited after this: an answer that becomes an error has shown nothing.
             caller.reader.shown.showed(actor.room, found.end)
@@ -137,7 +142,7 @@ class Joining:
             last_unshown=found.last_unshown,
             hint=hint,
             you=handle_of(room.state, me.id),
-            unread=self._reading.unread(room, room.view(me.id), found.end),
+            unread=unread,
         )
 
     async def _would_knock(self, caller: Caller, key_id: KeyId, room: RoomId) -> None:

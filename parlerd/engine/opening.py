@@ -13,7 +13,7 @@ from parlerd.core import events as e
 from parlerd.core.envelope import TextPart
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import HOME_ROOM, MAX_TOPIC, AgentId, Millis, Position, slug
+from parlerd.core.model import MAX_TOPIC, AgentId, Millis, Position, slug
 from parlerd.core.room import Room
 from parlerd.core.scrub import scrub
 from parlerd.core.words import check_text
@@ -79,7 +79,7 @@ class Opening:
             ),
             by,
         )
-        naming = self._naming(named.facts[0] if named.facts else None, named.decision.replay)
+        naming = await self._naming(named.facts[0] if named.facts else None, named.decision.replay)
         now = desk.clock.now()
         session_key = typed_key(desk, naming.room, gated=approval)
         command = c.OpenRoom(
@@ -102,7 +102,7 @@ class Opening:
             recap=bool(params.context),
         )
         # Away from the loop: a long recap takes a while to look through.
-        recap, removed = await desk.driver.read(lambda _: scrub(params.context))
+        recap, removed = await desk.library.aside(lambda: scrub(params.context))
         actor = await desk.rooms.create(naming.room)
         settled = await actor.submit(command, by, Draft(parts=(TextPart(recap),)))
         room = await actor.quiet()
@@ -111,11 +111,11 @@ class Opening:
             actor, room, idempotency_key=idempotency_key, replayed=replayed, removed={} if replayed else removed
         )
 
-    def _naming(self, header: e.Header | None, replay: Position | None) -> e.RoomNamed:
+    async def _naming(self, header: e.Header | None, replay: Position | None) -> e.RoomNamed:
         """The name this request took: now, or when it was first made."""
         if header is None:
             assert replay is not None
-            header = self._desk.driver.store.facts(HOME_ROOM, Position(replay - 1), 1)[0]
+            header = await self._desk.library.home_fact(replay)
         if not isinstance(header.event, e.RoomNamed):
             raise Refused("idempotency_expired")
         return header.event

@@ -211,8 +211,8 @@ def test_every_refusal_is_a_known_code() -> None:
 def test_the_home_room_is_made_by_the_first_agent_and_not_before() -> None:
     async def main() -> None:
         async with engine_world() as served:
-            assert served.driver.store.rooms() == []
+            assert served.world.store.rooms() == []
             await (await served.person()).whoami()
-            assert served.driver.store.rooms() == [HOME_ROOM]
+            assert served.world.store.rooms() == [HOME_ROOM]
 
     run(main)

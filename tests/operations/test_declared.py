@@ -85,7 +85,7 @@ def test_an_operation_declares_the_facts_that_it_leaves() -> None:
             who = (await bob.whoami()).id
             person = await served.person()
             await person.whoami()
-            store = served.driver.store
+            store = served.world.store
             before = store.head(HOME_ROOM).position
             await person.approve(who)
             left = store.facts(HOME_ROOM, Position(before), 10)
