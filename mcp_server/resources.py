@@ -11,10 +11,10 @@ from urllib.parse import unquote
 
 import msgspec
 
-from mcp_server.port import EnginePort
 from mcp_server.tools.results import Scribe
 from parlerd.core.errors import Refused
 from parlerd.engine.callers import Caller
+from parlerd.engine.face import EngineFace
 from parlerd.operations import types as t
 from parlerd.operations.tools import TOOLS, description
 
@@ -38,7 +38,7 @@ TEMPLATES: Final[dict[str, Any]] = {
 }
 
 
-async def read(engine: EnginePort, caller: Caller, uri: str, scribe: Scribe) -> tuple[str, str]:
+async def read(engine: EngineFace, caller: Caller, uri: str, scribe: Scribe) -> tuple[str, str]:
     """(text, MIME type). Raises `ParlerError`; what is no resource of ours is `invalid_param`."""
     if uri == GUIDE:
         return guide(), TEXT
@@ -57,7 +57,7 @@ async def read(engine: EnginePort, caller: Caller, uri: str, scribe: Scribe) -> 
     return scribe.write(page, room=room).text, TEXT
 
 
-async def room_id(engine: EnginePort, caller: Caller, uri: str) -> str | None:
+async def room_id(engine: EngineFace, caller: Caller, uri: str) -> str | None:
     """The room a subscription is about; None means every room. Raises `ParlerError` for what cannot change or is not
     there."""
     if uri == ROOMS:
@@ -100,7 +100,7 @@ def guide() -> str:
     return "\n".join(lines)
 
 
-async def _page(engine: EnginePort, caller: Caller, params: t.Recv) -> t.Received:
+async def _page(engine: EngineFace, caller: Caller, params: t.Recv) -> t.Received:
     page = await engine.call("message.recv", params, caller)
     assert isinstance(page, t.Received)
     return msgspec.structs.replace(page, acknowledges=False)

@@ -29,7 +29,7 @@ import trio
 
 from mcp_server import envelope, static
 from mcp_server.calls import Calls, Held
-from mcp_server.port import EnginePort, Say
+from mcp_server.port import Say
 from mcp_server.ringing import NO_BELLS, Bell, watch
 from mcp_server.tools.failures import failure
 from mcp_server.tools.results import Scribe
@@ -37,6 +37,8 @@ from mcp_server.window import LONGEST, REPLAY_SECONDS, Window, as_named, lost_wr
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import Millis, label, slug
 from parlerd.engine.callers import Caller
+from parlerd.engine.face import EngineFace
+from parlerd.operations import types as t
 from parlerd.operations.traits import UNMEASURED, HostTraits
 from parlerd.settings import Era
 from parlerd.wire.messages import Hello
@@ -109,7 +111,7 @@ class McpHost:
 
     def __init__(
         self,
-        engine: EnginePort,
+        engine: EngineFace,
         workspace_of: Callable[[str], Awaitable[str]] = as_named,
         bells: Mapping[str, Bell] = NO_BELLS,
         era: Era = "legacy",
@@ -268,7 +270,7 @@ class _Session:
         elif id is not None:
             self._held.take(id, len(line))
             if method not in ("initialize", static.DISCOVER) and envelope.is_claimed(message.get("params")):
-                self._begin_modern(message.get("params"), nursery)
+                await self._begin_modern(message.get("params"), nursery)
             if method == "tools/call":
                 self._note_conversation(message.get("params"))
                 if self._needs_no_library(id, message.get("params")):
@@ -331,7 +333,7 @@ class _Session:
                     await self._answer(id, static.initialize_result(params["protocolVersion"]))
                 else:
                     self._handshakes[id] = params.get("protocolVersion")
-                self._introduce(params.get("clientInfo"))
+                await self._introduce(params.get("clientInfo"))
                 capabilities = params.get("capabilities")
                 self._has_roots = isinstance(capabilities, dict) and "roots" in capabilities
             await to_sdk.send(message)
@@ -352,13 +354,13 @@ class _Session:
             supported = {"supported": [envelope.VERSION], "requested": asked if isinstance(asked, str) else ""}
             await self._refuse(id, UNSUPPORTED_VERSION, "This revision is not served.", supported)
 
-    def _begin_modern(self, params: object, nursery: trio.Nursery) -> None:
+    async def _begin_modern(self, params: object, nursery: trio.Nursery) -> None:
         """The first request of the modern era decides that this connection is of it. A handshake before it, and the
         library refuses it."""
         if self._handshaken or self._modern:
             return
         self._modern = True
-        self._introduce(envelope.client_info(params))
+        await self._introduce(envelope.client_info(params))
         if self._hello.session_key:
             nursery.start_soon(self._knock)
 
@@ -369,7 +371,7 @@ class _Session:
         asks_roots = self._has_roots and self._window.needs_root
         return self._handshaken and not asks_roots and self._calls.takes(id, params)
 
-    def _introduce(self, client: object) -> None:
+    async def _introduce(self, client: object) -> None:
         """What the client says of itself wins over the `--host` of the file that started it, which may be another
         host's; without `--host` its name is the host's. Source: hosts spec."""
         name = client.get("name") if isinstance(client, dict) else None
@@ -379,7 +381,7 @@ class _Session:
         if host is None and not self._caller.host:
             host = slug(name, fallback="unknown")
         if host is not None:
-            self._host.engine.introduce(self._caller, host)
+            await self._host.engine.call("window.introduce", t.Introduce(host=host), self._caller)
         self._place_conversation()
         self._window.traits = self._traits
 

@@ -4,7 +4,7 @@ how its calls are answered.
     tool call -> acknowledge the page before -> resolve -> engine -> text -> notice -> answer
 
 Not here: JSON-RPC and the MCP library (`session`, `sdk`). Above: both. Below: `parlerd.operations.tools` for what a
-call means, `tools.results` for how an answer reads, the engine behind `port.EnginePort`.
+call means, `tools.results` for how an answer reads, the engine behind its `face`.
 
 Invariants: a page is acknowledged only by a later call, only after its answer was written, and not when the host
 withdrew that call (decision 14); a message that was shown in part is acknowledged when its last part was shown; a write
@@ -18,7 +18,8 @@ import hashlib
 import logging
 import re
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
@@ -29,13 +30,14 @@ import trio
 from mcp_server import resources
 from mcp_server.budget import Budget
 from mcp_server.fence import Fencer
-from mcp_server.port import EnginePort, Form
+from mcp_server.port import Form
 from mcp_server.tools import approve
 from mcp_server.tools.failures import failure
 from mcp_server.tools.results import Cut, Scribe, Shown, ended, length_of
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import Millis, Position, RoomId
-from parlerd.engine.callers import NOTHING, Caller, Said, Told
+from parlerd.engine.callers import Caller, Told
+from parlerd.engine.face import EngineFace
 from parlerd.operations import types as t
 from parlerd.operations.tools import TOOLS, Meaning, Tool, resolve
 from parlerd.operations.traits import UNMEASURED, HostTraits
@@ -117,7 +119,7 @@ class Window:
 
     def __init__(
         self,
-        engine: EnginePort,
+        engine: EngineFace,
         caller: Caller,
         workspace_of: Callable[[str], Awaitable[str]] = as_named,
         *,
@@ -244,21 +246,23 @@ class Window:
                         if before is not None:
                             shown[room] = before
             self._written.clear()
-            await self.engine.acknowledge_shown(self.caller)
+            await self._call("window.acknowledge", t.AcknowledgeShown())
             for room, upto in kept.items():
                 self.caller.shown[room] = max(upto, self.caller.shown.get(room, upto))
         await self.knock()
 
-    async def _run(self, request: RequestId, meaning: Meaning, form: Form, longest_ms: Millis) -> tuple[Shown, Said]:
+    async def _run(
+        self, request: RequestId, meaning: Meaning, form: Form, longest_ms: Millis
+    ) -> tuple[Shown, t.AskNotice]:
         """The answer to a call, and what of the news it says itself."""
         scribe = self.scribe
         params = meaning.params
         if isinstance(params, t.AskApproval):
             decided = await approve.ask(self.engine, self.caller, params, form)
-            return scribe.write(decided), Said(frozenset({"knock", "people"}), decided.room)
+            return scribe.write(decided), t.AskNotice(said=("knock", "people"), room=decided.room)
         if not meaning.operation.waits and not meaning.operation.needs_idempotency_key:
             result = await self._call(meaning.operation.name, params)
-            return scribe.write(result), _LISTED.get(type(result), NOTHING)
+            return scribe.write(result), _LISTED.get(type(result), _NOTHING)
         answer = self._unwritten[request] = self._stand()
         try:
             if isinstance(params, t.Recv):
@@ -275,7 +279,7 @@ class Window:
                     shown = Shown(f"{shown.text}{_cut_short(longest_ms)}\n", shown.cut)
                 return shown, _of_page(result.room)
             if not isinstance(result, t.Sent):
-                return scribe.write(result), NOTHING
+                return scribe.write(result), _NOTHING
             # Whoever was woken by it goes first: they wait longer for it than its author for the news.
             await trio.lowlevel.checkpoint()
             assert isinstance(params, t.Send)
@@ -289,7 +293,15 @@ class Window:
     async def _call(self, operation: str, params: t.Params) -> t.Result:
         return await self.engine.call(operation, params, self.caller)
 
-    async def _finished(self, text: str, said: Said, most: int | None = None) -> str:
+    @asynccontextmanager
+    async def changes(self) -> AsyncIterator[AsyncIterator[t.Result]]:
+        """A `RoomChanged` whenever something that this window's agent may see is posted; nothing that is posted after
+        this was entered is missed. Raises `ParlerError`."""
+        async with self.engine.stream("window.changes", t.WatchChanges(), self.caller) as items:
+            await anext(items)
+            yield items
+
+    async def _finished(self, text: str, said: t.AskNotice, most: int | None = None) -> str:
         """An answer with what its reader must know besides, as far as there is room: what a fence means, and what is
         new. What does not fit is said with the next answer."""
         budget, fencer = self.scribe.budget, self.scribe.fencer
@@ -304,7 +316,9 @@ class Window:
                 fencer.explained = False
         told = self.caller.told.copy()
         try:
-            notice = await self.engine.notice(self.caller, said)
+            found = await self._call("window.notice", said)
+            assert isinstance(found, t.Notice)
+            notice = found.line
         except ParlerError as error:
             # What was done and shown stands; it is only not said what else waits.
             log.warning("no notice: %s", error.code)
@@ -321,7 +335,9 @@ class Window:
         scribe = self.scribe
         refused = self._key_refused
         most = scribe.budget.error
-        said = Said(frozenset({"waits", "answer"}), error.details["door"]) if "door" in error.details else NOTHING
+        said = (
+            t.AskNotice(said=("waits", "answer"), room=error.details["door"]) if "door" in error.details else _NOTHING
+        )
         text = await self._finished(ended(failure(error, scribe, key)), said, most)
         if refused and error.code == "no_active_session":
             # Wherever the session is asked about, not once: the key is why there is none.
@@ -372,7 +388,9 @@ class Window:
         assert isinstance(page, t.Received)
         return page
 
-    async def _receive(self, answer: _Answer, params: t.Recv, offset: int, longest_ms: Millis) -> tuple[Shown, Said]:
+    async def _receive(
+        self, answer: _Answer, params: t.Recv, offset: int, longest_ms: Millis
+    ) -> tuple[Shown, t.AskNotice]:
         asked_ms = params.wait_ms
         params = msgspec.structs.replace(params, wait_ms=min(asked_ms, longest_ms))
         begun = await self._goes_on(params, offset)
@@ -412,7 +430,7 @@ class Window:
             return begun
         return begun if params.since == begun.seq - 1 and 0 < offset <= begun.offset else None
 
-    async def _rest(self, answer: _Answer, params: t.Recv, begun: _Begun, offset: int) -> tuple[Shown, Said]:
+    async def _rest(self, answer: _Answer, params: t.Recv, begun: _Begun, offset: int) -> tuple[Shown, t.AskNotice]:
         page = await self._page(t.Recv(room=begun.room, since=begun.seq - 1, limit=1))
         page = msgspec.structs.replace(page, acknowledges=True)
         shown = self.scribe.write(page, offset=offset or begun.offset, room=params.room)
@@ -425,7 +443,7 @@ class Window:
             self._begun.pop(begun.room, None)
         return shown, _of_page(page.room)
 
-    async def _with_news(self, answer: _Answer, params: t.Send, sent: t.Sent) -> tuple[Shown, Said]:
+    async def _with_news(self, answer: _Answer, params: t.Send, sent: t.Sent) -> tuple[Shown, t.AskNotice]:
         """The answer to a send, and what arrived meanwhile. The send stands whatever becomes of that."""
         scribe = self.scribe
         shown = scribe.write(sent)
@@ -435,7 +453,7 @@ class Window:
         try:
             page = await self._page(t.Recv(room=sent.room, limit=t.MAX_PAGE))
         except ParlerError:
-            return shown, NOTHING
+            return shown, _NOTHING
         if not page.messages:
             return shown, _of_page(sent.room)
         news = scribe.write(page, room=params.room)
@@ -529,16 +547,18 @@ class Window:
         return await resources.read(self.engine, self.caller, uri, Scribe(budget=self.scribe.budget))
 
 
-_LISTED: Final[Mapping[type[t.Result], Said]] = {
-    t.RoomList: Said(frozenset({"unread", "knock", "waits"})),
-    t.RequestList: Said(frozenset({"knock"})),
+_NOTHING: Final = t.AskNotice()
+"""What an answer is that says no news itself."""
+_LISTED: Final[Mapping[type[t.Result], t.AskNotice]] = {
+    t.RoomList: t.AskNotice(said=("unread", "knock", "waits")),
+    t.RequestList: t.AskNotice(said=("knock",)),
 }
 """What lists say of every room."""
 
 
-def _of_page(room: str) -> Said:
+def _of_page(room: str) -> t.AskNotice:
     """What an answer says that shows what is new in a room, and how one stands there."""
-    return Said(frozenset({"unread", "waits", "answer"}), room)
+    return t.AskNotice(said=("unread", "waits", "answer"), room=room)
 
 
 def _cut_short(longest_ms: Millis) -> str:

@@ -29,10 +29,11 @@ Short = Annotated[str, Meta(max_length=256)]
 """A name, an id, a code or a position. None is longer, and errors may repeat it."""
 Agents = Annotated[tuple[Short, ...], Meta(max_length=MAX_LIST)]
 
-Plane = Literal["agent", "person", "local", "hook"]
+Plane = Literal["agent", "person", "local", "hook", "window"]
 """Who may call an operation. `agent`: any agent, over any door. `person`: the person alone; absent from MCP, and
 refused to a caller with an agent host among its ancestors. `local`: about this daemon; no identity is needed. `hook`:
-an agent host's hook, which acts as nobody and learns how much waits for the agent beside it."""
+an agent host's hook, which acts as nobody and learns how much waits for the agent beside it. `window`: the door of an
+agent host's window by itself, for what its host shows and tells; nobody calls it by name."""
 Effect = Literal["read", "write", "destructive"]
 Kind = Literal["string", "integer", "seconds", "strings"]
 

@@ -1,4 +1,5 @@
-"""The shapes that results of several families hold: a message, its author, a hand-off, a request to come in.
+"""The shapes that results of several families hold: a message, its author, a hand-off, a request to come
+in and what was decided on it.
 
 Times are epoch milliseconds; fields whose name ends in `_ms` are spans. Text that another party chose is `PeerText`; a
 surface must fence or escape it. Above: the families. Below: `entry`.
@@ -75,3 +76,14 @@ class SessionRequests(Params, frozen=True, kw_only=True):
 class RequestList(Result, frozen=True, kw_only=True):
     room: str | None
     requests: list[RequestInfo]
+
+
+class Decided(Result, frozen=True, kw_only=True):
+    """`name` is what the agent is called there: its handle once it is in, else what it says it is."""
+
+    room: str
+    agent: str
+    status: str
+    proof: str
+    name: str = ""
+    room_name: str = ""

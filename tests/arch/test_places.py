@@ -39,6 +39,7 @@ ELSEWHERE: Final = {
     "parlerd/operations/shared": "arch/test_registry",
     "parlerd/operations/traits": "configs/test_hosts",
     "parlerd/operations/types": "arch/test_registry",
+    "parlerd/engine/face": "engine/test_engine",
     "parlerd/engine/desk": "e2e/test_cli_main_event",
     "parlerd/engine/engine": "arch/test_registry",
     "parlerd/engine/looking": "e2e/test_cli_main_event",

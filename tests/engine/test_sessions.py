@@ -636,11 +636,11 @@ def test_a_window_that_joins_again_acknowledges_with_its_next_call_only_what_was
             alice, window = await served.agent("alice"), await served.window("w", as_name="bob")
             opened = await alice.open("x", "recap")
             await served.admit(opened, window)
-            await served.engine.acknowledge_shown(window.caller)
+            await served.acknowledge(window)
             for n in range(3):
                 await alice.send(f"m{n}")
             assert (await window.join(opened.session_key, limit=limit)).status == "already_member"
-            await served.engine.acknowledge_shown(window.caller)
+            await served.acknowledge(window)
             assert texts(await window.recv()) == left
 
     run(main)
@@ -652,7 +652,7 @@ def test_a_command_that_joins_again_under_the_name_of_a_live_window_acknowledges
             alice, window = await served.agent("alice"), await served.window("w", as_name="bob")
             opened = await alice.open("x", "recap")
             await served.admit(opened, window)
-            await served.engine.acknowledge_shown(window.caller)
+            await served.acknowledge(window)
             await alice.send("one")
             again = await (await served.agent("bob")).join(opened.session_key)
             assert (again.status, texts(again), again.cursor) == ("already_member", ["recap", "one"], "")
@@ -833,7 +833,7 @@ def test_a_message_posted_while_a_joiner_lands_is_not_lost_between_join_and_recv
             landed = await bob.join(opened.session_key)
             assert texts(landed) == ["recap"]
             if via_mcp:
-                await served.engine.acknowledge_shown(bob.caller)
+                await served.acknowledge(bob)
             else:
                 await bob.commit(landed)
             page = await bob.recv()
@@ -856,7 +856,7 @@ def test_a_landing_that_failed_is_not_counted_as_shown() -> None:
             # The knock finds it in already; the delivery mark is one commit, making the room its active one the next.
             store.fail_commit_number(store.commits + 2)
             assert (await wrong_join(window, str(opened.session_key))).code == "store_full"
-            await served.engine.acknowledge_shown(window.caller)
+            await served.acknowledge(window)
             assert texts(await window.join(opened.session_key)) == ["recap"]
 
     run(main)
@@ -1135,7 +1135,7 @@ def test_what_is_remembered_of_wrong_codes_is_bounded(monkeypatch: pytest.Monkey
 
 
 async def decide_by_form(served: Served, party: Party, *, admit: bool = True, **how: Any) -> t.Decided:
-    return await served.engine.decide_by_form(t.DecideJoin(agent="bob", **how), party.caller, admit=admit)
+    return await served.decide_by_form(party, "bob", admit=admit, **how)
 
 
 def test_a_form_counts_with_the_joiners_code_alone() -> None:
@@ -1145,9 +1145,9 @@ def test_a_form_counts_with_the_joiners_code_alone() -> None:
             opened = await window.open()
             code = (await bob.join(opened.session_key)).join_code
             assert code is not None
-            request, free = await served.engine.find_request(t.DecideJoin(agent="bob"), window.caller)
-            assert (request.name, free) == ("bob", False)
-            assert code not in msgspec.json.encode(request).decode()
+            found = await served.find_request(window, "bob")
+            assert (found.request.name, found.owner_decides) == ("bob", False)
+            assert code not in msgspec.json.encode(found).decode()
             for typed, expected in ((None, "form_undecided"), ("", "code_mismatch"), ("0000", "code_mismatch")):
                 with pytest.raises(Refused) as refused:
                     await decide_by_form(served, window, join_code=typed)
@@ -1180,8 +1180,7 @@ def test_in_a_room_whose_person_chose_so_the_owner_decides_and_the_record_says_t
             opened = await person.open(approver="agent")
             await bob.join(opened.session_key)
             window = await served.window("w", as_name="sam")
-            _, free = await served.engine.find_request(t.DecideJoin(agent="bob"), window.caller)
-            assert free
+            assert (await served.find_request(window, "bob")).owner_decides
             assert (await decide_by_form(served, window)).proof == "none"
             facts = served.driver.store.facts(RoomId(opened.room), Position(0), 1000)
             (approved,) = [header for header in facts if isinstance(header.event, e.JoinApproved)]

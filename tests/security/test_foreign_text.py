@@ -99,7 +99,7 @@ def test_c8_whatever_another_agent_writes_reaches_a_model_inside_a_fence_alone()
             assert 5 < errors < len(calls) - 5
             for uri in ("parler://rooms", "parler://guide", f"parler://room/{opened.room}/messages"):
                 outputs.append((await window.read_resource(uri))[0])
-            outputs.append(await served.engine.notice(agent.caller))
+            outputs.append(await served.notice(agent))
 
             assert sum(CANARY in text for text in outputs) > 5
             assert [text for text in outputs if CANARY in outside(text)] == []
@@ -191,6 +191,12 @@ NOT_PRINTED = {
     "hosts.seen": "its hosts are labels by the time they are kept, and times",
     "wake.check": "hooks ask it, and its answer holds counts and ids",
     "daemon.check": "says nothing that another party chose",
+    "window.acknowledge": "has no answer",
+    "window.introduce": "has no answer",
+    "window.notice": "reaches a model beside a tool's answer; tests/engine/test_notices.py looks at its words",
+    "window.find_request": "asked for a form; tests/mcp_server/test_approve.py looks at what the form says",
+    "window.decide": "answered as a tool's result, which is written as that of session.approve",
+    "window.changes": "holds ids of rooms",
 }
 
 

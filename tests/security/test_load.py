@@ -226,7 +226,7 @@ def test_e20_two_agents_that_keep_waking_each_other_stop_at_the_budget_and_can_s
             ]
             opened = await windows[0].open()
             await served.admit(opened, windows[1])
-            await served.engine.acknowledge_shown(windows[1].caller)
+            await served.acknowledge(windows[1])
             hooks = [await served.connect("hook", host="claude-code", conversation=f"c{n}") for n in range(2)]
             await windows[0].send("begin")
             turns, me = 0, 1
@@ -234,7 +234,7 @@ def test_e20_two_agents_that_keep_waking_each_other_stop_at_the_budget_and_can_s
                 turns += 1
                 assert turns <= TURNS
                 await windows[me].recv()
-                await served.engine.acknowledge_shown(windows[me].caller)
+                await served.acknowledge(windows[me])
                 await windows[me].send("and you?")
                 me = 1 - me
             assert turns == TURNS

@@ -27,7 +27,7 @@ from parlerd.operations.entry import (
     ToolEntry,
     Wait,
 )
-from parlerd.operations.shared import Message, RequestList, SessionRequests
+from parlerd.operations.shared import Decided, Message, RequestList, SessionRequests
 
 MIN_TTL_MS: Final = 60_000
 """A key that lives shorter than a minute is gone before it was passed on."""
@@ -108,17 +108,6 @@ class DecideJoin(Params, frozen=True, kw_only=True):
     room: Short | None = None
     join_code: Short | None = None
     terminal: bool = False
-
-
-class Decided(Result, frozen=True, kw_only=True):
-    """`name` is what the agent is called there: its handle once it is in, else what it says it is."""
-
-    room: str
-    agent: str
-    status: str
-    proof: str
-    name: str = ""
-    room_name: str = ""
 
 
 class CloseSession(Params, frozen=True, kw_only=True):
