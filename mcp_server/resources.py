@@ -94,9 +94,10 @@ def guide() -> str:
     for tool in TOOLS.values():
         arguments = ", ".join(argument.name + ("" if argument.required else "?") for argument in tool.arguments)
         lines += [f"{tool.name}({arguments})", f"    {description(tool)}"]
-        errors = sorted({code for operation in tool.operations.values() for code in operation.errors})
+        errors = sorted({*tool.errors, *(code for each in tool.operations.values() for code in each.errors)})
         if errors:
             lines.append(f"    Errors: {', '.join(errors)}.")
+    lines += ["", f"Every tool can also answer: {', '.join(t.OF_PLANE['agent'])}."]
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ surface must fence or escape it. Above: the families. Below: `entry`.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -87,3 +87,9 @@ class Decided(Result, frozen=True, kw_only=True):
     proof: str
     name: str = ""
     room_name: str = ""
+
+
+REQUESTS_OF_ROOM: Final = ("no_such_room", "ambiguous_name", "not_owner")
+"""Why nobody who knocks can be named: which room is meant is not clear, or another agent owns it."""
+DECIDING: Final = (*REQUESTS_OF_ROOM, "room_closed", "no_such_request", "already_decided")
+"""Why nothing can be decided on a request."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from parlerd.operations.entry import STORE, Family, Operation, Params, Result, Short
-from parlerd.operations.shared import Decided, RequestInfo
+from parlerd.operations.entry import Family, Operation, Params, Result, Short
+from parlerd.operations.shared import DECIDING, REQUESTS_OF_ROOM, Decided, RequestInfo
 
 News = Literal["unread", "knock", "people", "waits", "answer"]
 """Messages that wait; somebody knocks; somebody came, went or was declined; one's own knock waits; its answer."""
@@ -84,7 +84,6 @@ FAMILY: Final = Family(
             result=Noted,
             plane="window",
             effect="write",
-            errors=STORE,
         ),
         Operation(
             name="window.notice",
@@ -93,7 +92,6 @@ FAMILY: Final = Family(
             result=Notice,
             plane="window",
             effect="read",
-            errors=STORE,
             example={"said": ["unread"], "room": "auth-redesign"},
         ),
         Operation(
@@ -112,7 +110,7 @@ FAMILY: Final = Family(
             result=FoundRequest,
             plane="window",
             effect="read",
-            errors=("no_such_room", "ambiguous_name", "not_owner", "no_such_request", *STORE),
+            errors=(*REQUESTS_OF_ROOM, "no_such_request"),
             example={"agent": "codex@repo", "room": "auth-redesign"},
         ),
         Operation(
@@ -122,19 +120,7 @@ FAMILY: Final = Family(
             result=Decided,
             plane="window",
             effect="write",
-            errors=(
-                "no_such_room",
-                "ambiguous_name",
-                "room_closed",
-                "not_owner",
-                "form_undecided",
-                "no_such_request",
-                "already_decided",
-                "needs_proof",
-                "code_mismatch",
-                "throttled",
-                *STORE,
-            ),
+            errors=(*DECIDING, "form_undecided", "needs_proof", "code_mismatch", "throttled"),
             facts=("session_activated", "join_approved", "join_denied", "member_joined"),
             example={"agent": "codex@repo", "room": "auth-redesign", "join_code": "K7QM"},
         ),
@@ -146,7 +132,6 @@ FAMILY: Final = Family(
             plane="window",
             effect="read",
             stream=True,
-            errors=STORE,
         ),
-    ),
+    )
 )
