@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks import common
-from configs.document import Rules, put, take
+from configs.document import Document, Rules
 
 MEGABYTES = 5
 AT = ("mcpServers", "parler")
@@ -26,11 +26,11 @@ def main() -> None:
     given = common.arguments(__doc__, runs=5)
     report = common.Report("config_edit", given.place)
     plain = settings(comments=False)
-    report.add(spread("put, JSON", given.runs, lambda: put(plain, STRICT, AT, ENTRY)))
-    with_us = put(plain, STRICT, AT, ENTRY)
-    report.add(spread("take, JSON", given.runs, lambda: take(with_us, STRICT, AT)))
+    report.add(spread("put, JSON", given.runs, lambda: Document.read(plain, STRICT).put(AT, ENTRY).data))
+    with_us = Document.read(plain, STRICT).put(AT, ENTRY).data
+    report.add(spread("take, JSON", given.runs, lambda: Document.read(with_us, STRICT).take(AT).data))
     noted = settings(comments=True)
-    report.add(spread("put, JSON with comments", given.runs, lambda: put(noted, LOOSE, AT, ENTRY)))
+    report.add(spread("put, JSON with comments", given.runs, lambda: Document.read(noted, LOOSE).put(AT, ENTRY).data))
     if given.compare:
         rewrites = times(given.runs, lambda: rewritten(plain))
         report.add(common.spread("read and write it all again, 5 MB", "ms", rewrites, who="json"))

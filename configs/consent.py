@@ -1,7 +1,7 @@
 """Whether a host lets its model call our tools: what it does by default, and the setting that allows exactly those that
 read and talk, put in and taken out again.
 
-    Host.consent -> which file -> patch.rewrite(edit by document) -> ledger -> Outcome
+    Host.consent -> which file -> additions -> Outcome
 
 Not here: our entry (`configs.connect`), hooks (`configs.hooks`), the person's yes before anything is written (the
 command line). Above: the command line, tests. Invariants: nothing is added that was not asked for; what the person set
@@ -16,18 +16,18 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from configs import document
-from configs.connect import Outcome, Place, survey
-from configs.detect import detected, glance, plugin, read, targets
-from configs.document import Refused, Rules
+from configs.additions import Added, Additions, add, failed, outcome, take_out, to_make
+from configs.detect import Place, detected, plugin, read, targets
+from configs.document import Document, EditRefused, Glance, Readable, Rules
+from configs.guard import Untouched
 from configs.ledger import Entry, Kind, Ledger
-from configs.model import Consent, Host, expand
-from configs.patch import Untouched, Written, difference, remove_folders, rewrite
+from configs.model import Consent, Host, KeyPath, first
+from configs.outcome import Outcome
+from configs.survey import survey
 
 KIND: Final[Kind] = "consent"
-"""Of our entries in the ledger. The value of one is the list of elements that we appended, or what we put."""
-MODE: Final = 0o600
-"""Of a settings file that we create: hosts keep keys in theirs."""
+"""The kind of our entries in the ledger. The value of an entry is the list of elements that we appended, or the value
+that we put."""
 
 Standing = Literal["allowed", "asks", "runs", "by_hand", "unknown"]
 """`asks`: the host asks or refuses. `runs`: it needs no setting. `by_hand`: it asks, and has no setting for every
@@ -41,11 +41,10 @@ def standing(place: Place, host: Host) -> Standing:
         return "unknown"
     if not _settable(consent):
         return "runs" if not consent.asks else "by_hand"
-    path, rules = file_of(place, host, consent), _rules(host, consent)
-    data = read(path) or b""
-    if not consent.asks and not _own_rules_ask(data, rules, consent):
+    file = Glance(read(file_of(place, host, consent)) or b"", _rules(host, consent))
+    if not consent.asks and not _own_rules_ask(file, consent):
         return "runs"
-    return "allowed" if _is_covered(data, rules, consent) else "asks"
+    return "allowed" if _is_covered(file, consent) else "asks"
 
 
 def sentence(place: Place, host: Host) -> str:
@@ -83,13 +82,14 @@ def allow(place: Place, hosts: Sequence[Host], *, dry_run: bool = False) -> Iter
         elif standing(place, host) == "runs":
             yield _skipped(host, f"{host.name} {consent.default}.")
         elif not dry_run and not _is_connected(place, host):
-            # In some hosts the setting stands inside our entry, and without that they would not start any more.
+            # In some hosts the setting stands inside our entry, and a host does not start with an entry that has
+            # nothing but a setting.
             yield _skipped(host, f"{host.name} is not connected.", f"parler connect {host.id} --allow")
         else:
             path = file_of(place, host, consent)
             try:
                 yield _put(place, host, consent, path, dry_run=dry_run)
-            except (Untouched, Refused) as error:
+            except (Untouched, EditRefused) as error:
                 yield _failed(host, path, error)
 
 
@@ -103,17 +103,13 @@ def disallow(place: Place, hosts: Sequence[Host], *, dry_run: bool = False) -> I
         for path, mine in ledger.by_file(KIND, host.id).items():
             try:
                 yield _take(place, host, path, mine, dry_run=dry_run)
-            except (Untouched, Refused) as error:
+            except (Untouched, EditRefused) as error:
                 yield _failed(host, path, error)
 
 
 def file_of(place: Place, host: Host, consent: Consent) -> Path:
     """The settings file that the host itself would read."""
-    for template in consent.files:
-        path = expand(template, place.env)
-        if path is not None:
-            return path
-    return targets(place, host)[0]
+    return first(consent.files, place.env) or targets(place, host)[0]
 
 
 def _is_connected(place: Place, host: Host) -> bool:
@@ -133,30 +129,30 @@ def _rules(host: Host, consent: Consent) -> Rules:
 # -- how things are ------------------------------------------------------------------------------------------------
 
 
-def _at(data: bytes, rules: Rules, path: tuple[str, ...]) -> Any:
+def _at(file: Readable, path: KeyPath) -> Any:
     """The value at a path; None when it is not there, or the file cannot be read by its host."""
-    if not data.strip():
+    if not file.data.strip():
         return None
     try:
-        return glance(data, rules, path)
-    except Refused:
+        return file.at(path)
+    except EditRefused:
         return None
 
 
-def _is_covered(data: bytes, rules: Rules, consent: Consent) -> bool:
+def _is_covered(file: Readable, consent: Consent) -> bool:
     """Whether the file allows every one of the tools, by our setting or by one of the person's."""
     for path, value in consent.covers:
-        found = _at(data, rules, path)
+        found = _at(file, path)
         if found == value or (isinstance(found, list) and value in found):
             return True
     for path, values in consent.appended:
-        found = _at(data, rules, path)
+        found = _at(file, path)
         if not isinstance(found, list) or any(value not in found for value in values):
             return False
-    return all(_at(data, rules, path) == value for path, value in consent.put)
+    return all(_at(file, path) == value for path, value in consent.put)
 
 
-def _own_rules_ask(data: bytes, rules: Rules, consent: Consent) -> bool:
+def _own_rules_ask(file: Readable, consent: Consent) -> bool:
     """Whether the person's own rules make a host ask that runs tools by default, or did before ours were added.
 
     They are one word for everything, or patterns with a word each, of which the last that fits counts.
@@ -164,7 +160,7 @@ def _own_rules_ask(data: bytes, rules: Rules, consent: Consent) -> bool:
     ours = dict(consent.put)
     table = {path[:-1] for path in ours}
     for parent in table:
-        found = _at(data, rules, parent)
+        found = _at(file, parent)
         if isinstance(found, str):
             return found != "allow"
         if not isinstance(found, dict):
@@ -183,114 +179,61 @@ def _decided(rules: Mapping[str, Any], tool: str) -> str:
     return word
 
 
-# -- putting in ----------------------------------------------------------------------------------------------------
+# -- putting in, and taking out ------------------------------------------------------------------------------------
 
 
 def _put(place: Place, host: Host, consent: Consent, path: Path, *, dry_run: bool) -> Outcome:
-    ledger, rules = Ledger(place.home), _rules(host, consent)
-    known = {entry.path: entry for entry in ledger.by_file(KIND, host.id).get(path, ())}
-    made: dict[tuple[str, ...], tuple[Any, int]] = {}
-    """What was added by this edit, by its path, with the number of tables or lists that were made for it."""
-    kept: list[str] = []
+    known = {entry.path: entry for entry in Ledger(place.home).by_file(KIND, host.id).get(path, ())}
 
-    def edit(data: bytes) -> bytes:
-        made.clear()
-        kept.clear()
+    def edit(file: Document) -> tuple[Document, Additions]:
+        added, stays = [], []
         for at, value in consent.put:
-            found = document.entry_at(data, rules, at) if data.strip() else None
-            if found is not None:
-                if found != value:
-                    kept.append(at[-1])
-                continue
-            made[at] = (value, document.created_depth(data, rules, at))
-            data = document.put(data, rules, at, value)
+            found = file.at(at)
+            if found is None:
+                added.append(Added(at, value, file.missing(at)))
+                file = file.put(at, value)
+            elif found != value:
+                stays.append(at[-1])
         for at, values in consent.appended:
-            found = document.entry_at(data, rules, at) if data.strip() else None
-            prune = 0 if found is not None else 1 + document.created_depth(data, rules, at)
+            found, made = file.at(at), to_make(file, at)
             missing = [value for value in values if not (isinstance(found, list) and value in found)]
             for value in missing:
-                data = document.append(data, rules, at, value)
+                file = file.append(at, value)
             if missing:
-                made[at] = (missing, prune)
-        return data
+                # One entry of the ledger has all elements of a list that are ours, those of an earlier run first.
+                old = known.get(at)
+                ours = [*old.value, *missing] if old is not None and isinstance(old.value, list) else missing
+                added.append(Added(at, ours, made))
+        return file, Additions(tuple(added), tuple(stays))
 
-    def remember(written: Written) -> None:
-        # Before the file changes: what we wrote and do not know of could never be taken out again.
-        for at, (value, prune) in made.items():
-            old = known.get(at)
-            both = [*old.value, *value] if old is not None and isinstance(old.value, list) else value
-            ledger.record(
-                KIND,
-                host.id,
-                written.path,
-                at,
-                both,
-                created=written.created,
-                prune=prune,
-                named=path,
-                folders=written.folders,
-            )
-
-    written = rewrite(
-        path, edit, place=place, host_id=host.id, mode=MODE, dry_run=dry_run, about_to=None if dry_run else remember
-    )
+    written = add(place, host, path, edit, kind=KIND, rules=_rules(host, consent), dry_run=dry_run)
     status = "unchanged" if not written.changed else "updated" if known else "added"
     notes = written.notes
-    if kept:
-        notes = (*notes, f"Your own answer stays for: {', '.join(kept)}.")
-    return _outcome(host, written, status, notes, dry_run=dry_run)
-
-
-# -- taking out ----------------------------------------------------------------------------------------------------
+    if written.about.stays:
+        notes = (*notes, f"Your own answer stays for: {', '.join(written.about.stays)}.")
+    return outcome(host, written, status, notes, dry_run=dry_run)
 
 
 def _take(place: Place, host: Host, path: Path, mine: Sequence[Entry], *, dry_run: bool) -> Outcome:
+    def undo(file: Document, entry: Entry) -> Document:
+        if isinstance(entry.value, list):
+            for value in reversed(entry.value):
+                file = file.discard(entry.path, value, prune=entry.prune)
+        elif file.at(entry.path) == entry.value:
+            file = file.take(entry.path, prune=entry.prune)
+        return file
+
     consent = host.consent
     assert consent is not None, "the ledger has only what a host's own file said"
-    rules = _rules(host, consent)
-
-    def edit(data: bytes) -> bytes | None:
-        for entry in reversed(mine):
-            if isinstance(entry.value, list):
-                for value in reversed(entry.value):
-                    data = document.discard(data, rules, entry.path, value, prune=entry.prune)
-            elif data.strip() and document.entry_at(data, rules, entry.path) == entry.value:
-                data = document.take(data, rules, entry.path, prune=entry.prune)
-        if mine[0].created and document.entry_at(data, rules, ()) == {}:
-            return None
-        return data
-
-    written = rewrite(path, edit, place=place, host_id=host.id, mode=MODE, dry_run=dry_run)
-    if not dry_run:
-        ledger = Ledger(place.home)
-        for entry in mine:
-            ledger.forget(entry)
-        if written.erased:
-            remove_folders(mine[0].folders)
-    return _outcome(host, written, "removed" if written.changed else "unchanged", written.notes, dry_run=dry_run)
+    return take_out(place, host, path, mine, undo, rules=_rules(host, consent), dry_run=dry_run)
 
 
 # -- telling -------------------------------------------------------------------------------------------------------
-
-
-def _outcome(host: Host, written: Written, status: str, notes: tuple[str, ...], *, dry_run: bool) -> Outcome:
-    return Outcome(
-        host=host,
-        detected=True,
-        path=written.path,
-        status=status,
-        backup=written.backup,
-        diff=difference(written) if dry_run else "",
-        notes=notes,
-    )
 
 
 def _skipped(host: Host, reason: str, hint: str = "") -> Outcome:
     return Outcome(host=host, detected=True, path=None, status="skipped", reason=reason, hint=hint)
 
 
-def _failed(host: Host, path: Path, error: Untouched | Refused) -> Outcome:
-    where = f" (line {error.line})" if isinstance(error, Refused) and error.line else ""
-    hint = error.hint if isinstance(error, Untouched) else f"Mend it, then run: parler connect {host.id} --allow"
-    reason = f"{error}{where} What {host.name} may use is as it was."
-    return Outcome(host=host, detected=True, path=path, status="failed", reason=reason, hint=hint)
+def _failed(host: Host, path: Path, error: Untouched | EditRefused) -> Outcome:
+    return failed(host, path, error, option="--allow", kept=f"What {host.name} may use is as it was.")

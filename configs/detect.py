@@ -7,7 +7,6 @@ writes nothing, and nothing that it finds makes it fail.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import stat
@@ -16,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from configs.document import MAX_BYTES, Refused, Rules, entry_at
-from configs.model import SERVER, Host, System, expand
+from configs.document import MAX_BYTES, EditRefused, Glance, Readable, Rules
+from configs.model import SERVER, Host, KeyPath, System, expand, first
 from parlerd.paths import Home
 
 _NEEDED: Final = re.compile(r"\$\{[A-Z_]+\}")
-"""A variable without a fallback: one that moves the host's whole configuration when it is set."""
+"""A variable without a fallback. Where it is set, it moves the whole configuration of its host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,29 +36,6 @@ class Place:
     def person(self) -> Path:
         """The HOME that is meant."""
         return Path(self.env.get("HOME") or Path.home())
-
-
-@dataclass(frozen=True, slots=True)
-class Plugin:
-    """A host that can carry us as a plugin: where it says which ones are on."""
-
-    files: tuple[str, ...]
-    rules: Rules
-    key: tuple[str, ...]
-
-
-_PLUGINS: Final[Mapping[str, Plugin]] = {
-    "claude-code": Plugin(
-        files=("${CLAUDE_CONFIG_DIR}/settings.json", "~/.claude/settings.json"),
-        rules=Rules(format="json", comments=False, trailing_commas=False, bom=True),
-        key=("enabledPlugins",),
-    ),
-    "codex": Plugin(
-        files=("${CODEX_HOME}/config.toml", "~/.codex/config.toml"),
-        rules=Rules(format="toml", comments=True, trailing_commas=True, bom=True),
-        key=("plugins",),
-    ),
-}
 
 
 def detected(place: Place, host: Host) -> bool:
@@ -112,12 +88,11 @@ def targets(place: Place, host: Host) -> list[Path]:
     return [max(existing, key=lambda path: _claim(host, path))]
 
 
-def server_path(data: bytes, host: Host) -> tuple[str, ...]:
-    """Where our entry stands, or is to stand, in a file with this content. Raises `Refused`."""
-    rules = Rules.of(host)
+def server_path(file: Readable, host: Host) -> KeyPath:
+    """Where our entry stands, or is to stand, in a file with this content. Raises `EditRefused`."""
     for layout in host.layouts:
-        table = glance(data, rules, layout)
-        # A table of tables: `servers` may also be the name of one server of the older layout.
+        table = file.at(layout)
+        # Only a table of tables is a layout: `servers` may also be the name of one server of the older layout.
         if isinstance(table, dict) and all(isinstance(each, dict) for each in table.values()):
             return (*layout, SERVER)
     return (*host.key_path, SERVER)
@@ -125,38 +100,15 @@ def server_path(data: bytes, host: Host) -> tuple[str, ...]:
 
 def plugin(place: Place, host: Host) -> str | None:
     """The plugin, by its full name, with which the host has us already; `None` when there is none that is on."""
-    about = _PLUGINS.get(host.id)
-    if about is None:
-        return None
-    path = next(path for template in about.files if (path := expand(template, place.env)) is not None)
-    data = read(path)
-    if not data or SERVER.encode() not in data:
+    path = first(host.plugins.files, place.env) if host.plugins is not None else None
+    data = read(path) if path is not None else None
+    if host.plugins is None or not data or SERVER.encode() not in data:
         return None
     try:
-        # Most of these files are strict JSON, and the parser that is built in is the fastest.
-        found = (
-            json.loads(data)[about.key[0]] if about.rules.format == "json" else entry_at(data, about.rules, about.key)
-        )
-    except (Refused, ValueError, KeyError, TypeError, RecursionError):
+        found = Glance(data, Rules.of(host)).at(host.plugins.key)
+    except EditRefused:
         return None
     return next((name for name, value in _items(found) if name.partition("@")[0] == SERVER and _is_on(value)), None)
-
-
-def glance(data: bytes, rules: Rules, path: tuple[str, ...]) -> Any | None:
-    """`entry_at`, for looking alone, and much faster where the file is plain JSON: some are many megabytes."""
-    if rules.format not in ("json", "jsonc"):
-        return entry_at(data, rules, path)
-    try:
-        value = json.loads(data.decode(), object_pairs_hook=_table, parse_constant=_no_number)
-    except (ValueError, RecursionError):
-        return entry_at(data, rules, path)
-    for key in path:
-        if not isinstance(value, dict):
-            return entry_at(data, rules, path)
-        value = value.get(key)
-        if value is None:
-            return None
-    return value
 
 
 def read(path: Path) -> bytes | None:
@@ -174,12 +126,11 @@ def _claim(host: Host, path: Path) -> int:
     data = read(path)
     if not data:
         return 0
+    file = Glance(data, Rules.of(host))
     try:
-        keys = server_path(data, host)
-        if glance(data, Rules.of(host), keys) is not None:
-            return 2
-        return int(glance(data, Rules.of(host), keys[:-1]) is not None)
-    except Refused:
+        keys = server_path(file, host)
+        return 2 if file.at(keys) is not None else int(file.at(keys[:-1]) is not None)
+    except EditRefused:
         return 0
 
 
@@ -203,17 +154,6 @@ def _is_file(path: Path) -> bool:
         return stat.S_ISREG(os.stat(path).st_mode)
     except OSError:
         return False
-
-
-def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) != len(pairs):
-        raise ValueError
-    return table
-
-
-def _no_number(name: str) -> None:
-    raise ValueError(name)
 
 
 def _items(value: object) -> list[tuple[str, Any]]:

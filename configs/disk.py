@@ -1,8 +1,8 @@
 """The operating system's side of changing a file: each call does one thing to the disk.
 
-Not here: in which order they are made, and what is refused (`patch`). A test puts another `Disk` in its place that
-dies, fails, or lets somebody else write at any of these points. Invariant: nothing that is here follows a symlink or
-replaces a file that it was not told to replace.
+Not here: the order of these calls, and what is refused (`patch`, `guard`). A test puts another `Disk` in the place of
+the real one, which dies, fails, or lets somebody else write at any of these calls. Invariant: no call here follows a
+symlink, or replaces a file that it was not told to replace.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _EXCHANGE: Final = 2
 """Flags of renameat2. Source: linux/fs.h."""
 _AT_FDCWD: Final = -100
 _UNSUPPORTED: Final = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
-"""What a kernel or file system answers that has no such rename."""
+"""What a kernel or file system without such a rename answers."""
 _NO_LINK: Final = _UNSUPPORTED | {errno.EPERM, errno.EMLINK}
 
 
@@ -67,7 +67,7 @@ class Disk:
     def read(self, path: Path, limit: int) -> Content | None:
         """A regular file's content; `None` when there is nothing. `OSError(EFBIG)` for one above `limit` bytes."""
         try:
-            # Without waiting: a pipe in the place of a file would keep us for ever.
+            # O_NONBLOCK, because opening a pipe that stands in the place of the file would wait for ever.
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -100,7 +100,7 @@ class Disk:
         if sys.platform == "linux":
             with contextlib.suppress(OSError):
                 for name in os.listxattr(like, follow_symlinks=False):
-                    # One by one: a label that only the system may set is set by the system.
+                    # An attribute that only the system may set fails alone, and the system sets it itself.
                     with contextlib.suppress(OSError):
                         os.setxattr(descriptor, name, os.getxattr(like, name, follow_symlinks=False))
 
@@ -121,7 +121,8 @@ class Disk:
         except OSError as error:
             if error.errno not in _NO_LINK:
                 raise
-            # The race that remains, on file systems that have neither.
+            # A file system with neither such a rename nor hard links leaves a race: between this look and the rename
+            # somebody may make the target.
             if os.path.lexists(target):
                 raise FileExistsError(errno.EEXIST, "File exists", str(target)) from error
             os.rename(source, target)
@@ -194,10 +195,10 @@ def locked(path: Path, *, wait_s: float, disk: Disk = DISK, step_s: float = 0.05
 
 
 def _renameat2(one: Path, other: Path, flags: int) -> bool:
-    """False when the system has no such call, or the file system does not do it."""
+    """Whether the rename was done; False when the system or the file system has no such call."""
     if sys.platform != "linux":
         return False
-    # Here: it takes as long to import as all that `--list` does.
+    # Imported here, because the import takes as long as all that `parler connect --list` does.
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)

@@ -9,16 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal, NoReturn, Protocol
 
-from configs.model import Format, Host
+from configs.model import Format, Host, KeyPath
 
 MAX_BYTES: Final = 64 * 1024**2
-"""Of a file; a larger one is neither read nor written. Source: hosts reference, F11."""
+"""Size of a file; a larger file is neither read nor written. Source: hosts reference, F11."""
 MAX_DEPTH: Final = 200
-"""Levels of tables and lists; none of the hosts' own files has ten."""
+"""Levels of tables and lists that a file may have; none of the hosts' own files has ten."""
 
-Path = tuple[str, ...]
 Reason = Literal[
     "unreadable",
     "not_an_object",
@@ -42,7 +42,7 @@ class Rules:
     comments: bool
     trailing_commas: bool
     bom: bool
-    lists: tuple[Path, ...] = ()
+    lists: tuple[KeyPath, ...] = ()
     """Of YAML: lists of tables with a `name` inside, to be read and changed as tables by that name."""
 
     @classmethod
@@ -51,15 +51,30 @@ class Rules:
         lists = (host.key_path,) if host.listed else ()
         return cls(host.format, host.format != "json", host.trailing_commas, host.bom, lists)
 
+    @classmethod
+    def loose(cls, path: Path) -> Rules:
+        """Rules for looking alone, by the name of the file: whether its host could read the file is not asked."""
+        formats: dict[str, Format] = {".toml": "toml", ".yaml": "yaml", ".yml": "yaml"}
+        return cls(formats.get(path.suffix, "jsonc"), comments=True, trailing_commas=True, bom=True)
 
-class Refused(Exception):
-    """The text is left as it is. `str()` is a plain sentence without any of its content; lines and columns from 1."""
+
+class EditRefused(Exception):
+    """An edit that is not made, so that the text stays as it is.
+
+    `str()` is a plain sentence without anything of the text; `line` and `column` count from 1.
+    """
 
     def __init__(self, reason: Reason, sentence: str, line: int | None = None, column: int | None = None) -> None:
         super().__init__(sentence)
         self.reason: Reason = reason
         self.line = line
         self.column = column
+
+
+def unverified() -> EditRefused:
+    """The refusal of an edit whose result would not certainly be what was asked for."""
+    sentence = "The file is written in a way that cannot be edited without a risk to what is in it."
+    return EditRefused("unverified", sentence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +106,19 @@ class Parsed(Protocol):
     def comments(self) -> list[tuple[int, int]]:
         """Where comments stand, in order."""
 
-    def place(self, path: Path) -> None:
-        """Raise `Refused(duplicate_key)` when a key on this path is there twice."""
+    def place(self, path: KeyPath) -> None:
+        """Raise `EditRefused(duplicate_key)` when a key on this path is there twice."""
 
-    def set(self, path: Path, value: Any) -> list[Splice]:
+    def set(self, path: KeyPath, value: Any) -> list[Splice]:
         """One key gets this value; it and the last tables on the way may be absent."""
 
-    def unset(self, path: Path, levels: int) -> list[Splice]:
+    def unset(self, path: KeyPath, levels: int) -> list[Splice]:
         """One key, which is there, goes, and with it up to `levels` of the tables around it that hold nothing else."""
 
-    def add(self, path: Path, value: Any) -> list[Splice]:
+    def add(self, path: KeyPath, value: Any) -> list[Splice]:
         """The list at `path`, which may be absent, gets one more element."""
 
-    def drop(self, path: Path, index: int, levels: int) -> list[Splice]:
+    def drop(self, path: KeyPath, index: int, levels: int) -> list[Splice]:
         """One element goes, and up to `levels` of what is then empty: the list, then the tables around it."""
 
 
@@ -118,13 +133,13 @@ def position(text: str, at: int) -> tuple[int, int]:
 def refuse(reason: Reason, sentence: str, text: str, at: int) -> NoReturn:
     """Raise with the line and column of a place. `sentence` has `{where}` for them."""
     line, column = position(text, at)
-    raise Refused(reason, sentence.format(where=f"line {line}, column {column}"), line, column)
+    raise EditRefused(reason, sentence.format(where=f"line {line}, column {column}"), line, column)
 
 
 def refuse_twice(text: str, first: int, second: int) -> NoReturn:
     """Raise for a key that is there twice."""
     (one, _), (two, column) = position(text, first), position(text, second)
-    raise Refused(
+    raise EditRefused(
         "duplicate_key",
         f"The same key is in lines {one} and {two}, and programs disagree which one counts.",
         two,

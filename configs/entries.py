@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any, Final
 
-from configs.detect import Place, glance
-from configs.document import Refused, Rules
-from configs.model import Host, Shim
+from configs.detect import Place
+from configs.document import EditRefused, Readable
+from configs.model import Host, KeyPath, Shim
 
 STARTS: Final = frozenset({"command", "cmd", "args", "type", "transport", "source"})
-"""What of an entry says how a server is started: ours to write. The rest of it the person may have set."""
+"""Keys of an entry that say how a server is started, which are ours to write. The person may have set the others."""
 _NONE: Final = object()
 
 
@@ -24,7 +24,7 @@ def shim_of(place: Place, host: Host) -> Shim:
     return Shim(python=place.python, shim=str(place.home.shim), host=host.id, home=str(place.home.root))
 
 
-def entry_of(place: Place, host: Host, keys: tuple[str, ...]) -> dict[str, Any]:
+def entry_of(place: Place, host: Host, keys: KeyPath) -> dict[str, Any]:
     """Our entry as this host wants it at `keys`, the path that ends in our name."""
     return host.entry_for(keys[:-1], shim_of(place, host))
 
@@ -43,7 +43,8 @@ def merged(found: Any, base: Any, ours: dict[str, Any], command: list[str]) -> d
     if not isinstance(found, dict):
         return ours
     last = base if isinstance(base, dict) else {}
-    # Started by way of something else of theirs, and still started as it is to be: nothing to change.
+    # Where the person starts our command by way of a program of theirs, the server is started as it has to be, and what
+    # starts it is left alone.
     is_started = _contains(words_of(found), command)
     result: dict[str, Any] = {}
     for key, value in found.items():
@@ -90,19 +91,18 @@ def starts_shim_of(entry: Any, place: Place) -> bool:
     return str(place.home.shim) in words_of(entry)
 
 
-def off_where(host: Host, data: bytes, entry: Any) -> str | None:
+def off_where(host: Host, file: Readable, entry: Any) -> str | None:
     """Where the person switched our server off, in words to follow the host's name; empty when it is our entry that
     says so, None when it is on."""
     if isinstance(entry, dict) and host.disabled(entry):
         return ""
-    rules = Rules.of(host)
     for path, is_off in host.left_out:
-        if path[-1].encode() not in data:
+        if path[-1].encode() not in file.data:
             continue
         table, each, rest = _parted(path)
         try:
-            found = glance(data, rules, table)
-        except Refused:
+            found = file.at(table)
+        except EditRefused:
             return None
         if not each:
             if found is not None and is_off(found):
@@ -119,13 +119,13 @@ def off_where(host: Host, data: bytes, entry: Any) -> str | None:
     return None
 
 
-def _parted(path: tuple[str, ...]) -> tuple[tuple[str, ...], bool, tuple[str, ...]]:
+def _parted(path: KeyPath) -> tuple[KeyPath, bool, KeyPath]:
     """A path before and behind its `*`, which stands for every key of a table, and whether it has one."""
     at = path.index("*") if "*" in path else len(path)
     return path[:at], at < len(path), path[at + 1 :]
 
 
-def _is_off_at(value: Any, path: tuple[str, ...], is_off: Callable[[Any], bool]) -> bool:
+def _is_off_at(value: Any, path: KeyPath, is_off: Callable[[Any], bool]) -> bool:
     for key in path:
         value = value.get(key) if isinstance(value, dict) else None
     return value is not None and is_off(value)

@@ -30,7 +30,7 @@ class Untouched(Exception):
 def resolve(path: Path, place: Place, disk: Disk) -> tuple[Path, tuple[str, ...]]:
     """The real file behind links, and what to say of it. Raises `Untouched` for a link that leads nowhere."""
     real = Path(os.path.realpath(path))
-    # A link that is left is one that goes round in circles; a missing file behind a link is one that leads nowhere.
+    # A link that is left after resolving goes round in circles; a link whose target is missing leads nowhere.
     stuck = next((each for each in (real, *real.parents) if each.is_symlink()), None)
     links = [each for each in (path, *path.parents) if each.is_symlink()]
     lost = next((each for each in links if not each.exists()), None)
@@ -59,7 +59,7 @@ def resolve(path: Path, place: Place, disk: Disk) -> tuple[Path, tuple[str, ...]
 def refuse_foreign_home(place: Place, disk: Disk = DISK) -> None:
     """Raise `Untouched` when HOME belongs to somebody else: `sudo` over one's own home among others."""
     home = place.person
-    # Through links: /home itself is one on some systems.
+    # Links are followed, because /home itself is a link on some systems.
     about = disk.about(Path(os.path.realpath(home)))
     if about is None or not stat.S_ISDIR(about.st_mode):
         raise Untouched("no_home", home, f"HOME is {home}, which is no directory.", "Set HOME to your home directory")
@@ -155,7 +155,7 @@ def _is_group_of_one(gid: int) -> bool:
         return False
     if not {*group.gr_mem} <= {me.pw_name, "root"}:
         return False
-    # Members by their login are not listed: "users" and "staff" look empty, and hold everybody.
+    # Who is in a group by the login is not listed in it: "users" and "staff" look empty, and hold everybody.
     return gid != me.pw_gid or group.gr_name == me.pw_name
 
 

@@ -1,150 +1,36 @@
 """The wake hooks: what is written into a host's settings so that it runs `parler hook` at its events, and taken out
 again.
 
-Each host with hooks is one row of `HOOKS`; a host that is not there has none that Parler knows to work, and is told of
-what waits by its tools alone. Not here: servers (`configs.connect`), what a hook says (`mcp_server.hook`). Files are
-edited by `configs.patch` under the same rules as every other config: whole or not at all, everything else as it was.
-Invariant: what is taken out is what the ledger says was put in; a hook of somebody else is never touched.
+The file of a host says what its hooks are (`Host.hooks`); a host without any is told of what waits by its tools alone.
+Not here: servers (`configs.connect`), what a hook says (`mcp_server.stdio.hook`). `configs.additions` edits the
+files and remembers what was added. Invariant: what is taken out is what the ledger says was put in; a hook of somebody
+else is never touched.
 
-The command is one line for a shell, absolute in every part. It starts the copy in Parler's home in isolated mode and
-without site packages, which takes a fifth of what `parler` takes. It looks first whether the two files are there: an
-interpreter that cannot open its program ends with status 2, and that is how a hook tells a host to stop a prompt. With
-the files gone it prints `{}`, which says nothing.
+The command is one line for a shell, absolute in every part. The command starts the copy in Parler's home in isolated
+mode and without site packages, which takes a fifth of the time that `parler` takes. Before that the command looks
+whether the interpreter and the program are there: an interpreter that cannot open its program ends with status 2, and
+with that status a hook tells a host to stop a prompt. Where one of the two files is gone, the command prints `{}`,
+which tells the host nothing.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from configs import document
-from configs.connect import Outcome, Place
-from configs.detect import detected, glance, read
-from configs.document import Refused, Rules
+from configs.additions import Added, Additions, add, failed, outcome, take_out, to_make
+from configs.detect import Place, detected, read
+from configs.document import Document, EditRefused, Glance, Readable, Rules
+from configs.events import Hooks, Run
+from configs.guard import Untouched
 from configs.ledger import Entry, Kind, Ledger
-from configs.model import Format, Host, expand
-from configs.patch import Untouched, Written, difference, remove_folders, rewrite
+from configs.model import Host, KeyPath, expand, first
+from configs.outcome import Outcome
 
 KIND: Final[Kind] = "hook"
-"""Of our entries in the ledger."""
-MODE: Final = 0o600
-"""Of a settings file that we create: hosts keep keys in theirs."""
-PROMPT_S: Final = 5
-"""Seconds that a host gives a hook which answers at once; ours ends itself within two."""
-WAIT_S: Final = 8 * 3600 + 60
-"""For the waiter: a little more than it takes itself."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hooks:
-    """The hooks of one host: its file, and where in it stands what. `beside` is what the file must also say.
-
-    `rather` are files that hold nothing but hooks, without the first key of each path: where one of them is there, its
-    events hide those of `files`, so it is used. `off` is what the first of `files` says when no hook is to run.
-    """
-
-    files: tuple[str, ...]
-    rather: tuple[str, ...] = ()
-    format: Format
-    entries: tuple[tuple[tuple[str, ...], Any], ...]
-    beside: tuple[tuple[tuple[str, ...], Any], ...] = ()
-    off: tuple[tuple[str, ...], Any] | None = None
-    after: str = ""
-
-    @property
-    def rules(self) -> Rules:
-        loose = self.format != "json"
-        # Of TOML it means 1.1, which Codex reads.
-        newer = self.format == "toml"
-        return Rules(format=self.format, comments=loose, trailing_commas=newer, bom=newer or not loose)
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Stands in a row for the command that is run at an event."""
-
-    event: str
-
-
-def _claude(event: str, *, waits: bool) -> dict[str, Any]:
-    hooks: list[dict[str, Any]] = [{"type": "command", "command": Run(event), "timeout": PROMPT_S}]
-    if waits:
-        hooks.append({"type": "command", "command": Run("Wait"), "asyncRewake": True, "timeout": WAIT_S})
-    return {"hooks": hooks}
-
-
-def _codex(event: str) -> dict[str, Any]:
-    return {"hooks": [{"type": "command", "command": Run(event), "timeout": PROMPT_S}]}
-
-
-def _events(event_of: Callable[[str], dict[str, Any]], *events: str) -> tuple[tuple[tuple[str, ...], Any], ...]:
-    return tuple((("hooks", event), event_of(event)) for event in events)
-
-
-def _gemini(event: str) -> dict[str, Any]:
-    return {"hooks": [{"name": "parler", "type": "command", "command": Run(event), "timeout": PROMPT_S * 1000}]}
-
-
-HOOKS: Final[Mapping[str, Hooks]] = {
-    "claude-code": Hooks(
-        files=("${CLAUDE_CONFIG_DIR}/settings.json", "~/.claude/settings.json"),
-        format="json",
-        entries=(
-            (("hooks", "SessionStart"), _claude("SessionStart", waits=True)),
-            (("hooks", "UserPromptSubmit"), _claude("UserPromptSubmit", waits=False)),
-            (("hooks", "Stop"), _claude("Stop", waits=True)),
-        ),
-        off=(("disableAllHooks",), True),
-        after="Start a new session; `/hooks` shows them.",
-    ),
-    "codex": Hooks(
-        files=("${CODEX_HOME}/config.toml", "~/.codex/config.toml"),
-        format="toml",
-        entries=_events(_codex, "SessionStart", "UserPromptSubmit", "Stop"),
-        off=(("features", "hooks"), False),
-        after="Codex runs them only after you trusted them: start it and answer, or use `/hooks`.",
-    ),
-    "gemini": Hooks(
-        files=("~/.gemini/settings.json",),
-        format="jsonc",
-        entries=_events(_gemini, "SessionStart", "BeforeAgent", "AfterAgent"),
-        off=(("hooksConfig", "enabled"), False),
-    ),
-    "qwen": Hooks(
-        # After Claude Code's, with seconds; its events of Gemini's names do not fire.
-        files=("${QWEN_HOME}/settings.json", "~/.qwen/settings.json"),
-        format="jsonc",
-        entries=_events(_codex, "SessionStart", "UserPromptSubmit", "Stop"),
-        off=(("disableAllHooks",), True),
-        after="Start a new session; `/hooks` shows them.",
-    ),
-    "copilot": Hooks(
-        # A file of our own. Event names in this spelling get Claude Code's payload, with the session's id in it.
-        files=("${COPILOT_HOME}/hooks/parler.json", "~/.copilot/hooks/parler.json"),
-        format="json",
-        entries=_events(_codex, "SessionStart", "UserPromptSubmit", "Stop"),
-        beside=((("version",), 1),),
-        after="Start a new session.",
-    ),
-    "droid": Hooks(
-        files=("~/.factory/settings.json",),
-        rather=("~/.factory/hooks.json", "~/.factory/hooks/hooks.json"),
-        format="jsonc",
-        entries=_events(_codex, "SessionStart", "Stop"),
-        off=(("hooks", "hooksDisabled"), True),
-        after="Start a new session; `/hooks` shows them.",
-    ),
-    "cursor": Hooks(
-        files=("~/.cursor/hooks.json",),
-        format="jsonc",
-        entries=((("hooks", "stop"), {"command": Run("stop")}),),
-        beside=((("version",), 1),),
-        after="Written after Cursor's documentation and not tried with the program.",
-    ),
-}
+"""The kind of our entries in the ledger."""
 
 
 def command(place: Place, host: str, event: str) -> str:
@@ -162,24 +48,25 @@ def wake(place: Place, hosts: Sequence[Host], dry_run: bool = False) -> Iterator
     for host in hosts:
         if not detected(place, host):
             continue
-        hooks = HOOKS.get(host.id)
+        hooks = host.hooks
         if hooks is None:
             reason = f"Parler has no hooks for {host.name}; its tools say what waits."
             yield Outcome(host=host, detected=True, path=None, status="skipped", reason=reason)
             continue
         path = file_of(place, hooks)
         try:
-            yield _put(place, host, hooks, path, dry_run=dry_run)
-        except (Untouched, Refused) as error:
+            yield _put(place, host, path, dry_run=dry_run)
+        except (Untouched, EditRefused) as error:
             yield _failed(host, path, error)
 
 
 def switched_off(place: Place, host: Host) -> str:
     """A sentence when the host runs no hooks at all by the person's own choice; else nothing."""
-    hooks = HOOKS.get(host.id)
+    hooks = host.hooks
     if hooks is None or hooks.off is None:
         return ""
-    path = next(path for template in hooks.files if (path := expand(template, place.env)) is not None)
+    path = first(hooks.files, place.env)
+    assert path is not None, "the last of these templates needs no variable"
     at, value = hooks.off
     if _at(path, at) != value:
         return ""
@@ -207,15 +94,15 @@ def refresh(place: Place, hosts: Sequence[Host], dry_run: bool = False) -> Itera
     """
     for host, path in stale(place, hosts):
         try:
-            yield _put(place, host, HOOKS[host.id], path, dry_run=dry_run, only=_outdated(place, host)[path])
-        except (Untouched, Refused) as error:
+            yield _put(place, host, path, dry_run=dry_run, only=_outdated(place, host)[path])
+        except (Untouched, EditRefused) as error:
             yield _failed(host, path, error)
 
 
-def _outdated(place: Place, host: Host) -> dict[Path, dict[tuple[str, ...], tuple[Any, Any]]]:
+def _outdated(place: Place, host: Host) -> dict[Path, dict[KeyPath, tuple[Any, Any]]]:
     """By file and place in it, what the ledger says that we wrote and what would be written now, where they differ."""
-    hooks = HOOKS.get(host.id)
-    found: dict[Path, dict[tuple[str, ...], tuple[Any, Any]]] = {}
+    hooks = host.hooks
+    found: dict[Path, dict[KeyPath, tuple[Any, Any]]] = {}
     if hooks is None:
         return found
     for entry in Ledger(place.home).entries(KIND, host.id):
@@ -225,20 +112,19 @@ def _outdated(place: Place, host: Host) -> dict[Path, dict[tuple[str, ...], tupl
     return found
 
 
-def _stands(path: Path, at: tuple[str, ...], value: Any) -> bool:
+def _stands(path: Path, at: KeyPath, value: Any) -> bool:
     found = _at(path, at)
     return isinstance(found, list) and value in found
 
 
-def _at(path: Path, at: tuple[str, ...]) -> Any:
+def _at(path: Path, at: KeyPath) -> Any:
     """The value at a place in a file; None when it is not there, or the file cannot be read."""
     data = read(path)
     if not data:
         return None
-    language: Format = "toml" if path.suffix == ".toml" else "jsonc"
     try:
-        return glance(data, Rules(format=language, comments=True, trailing_commas=True, bom=True), at)
-    except Refused:
+        return Glance(data, Rules.loose(path)).at(at)
+    except EditRefused:
         return None
 
 
@@ -252,7 +138,7 @@ def unwake(place: Place, hosts: Sequence[Host], dry_run: bool = False) -> Iterat
         for path, mine in ledger.by_file(KIND, host.id).items():
             try:
                 yield _take(place, host, path, mine, dry_run=dry_run)
-            except (Untouched, Refused) as error:
+            except (Untouched, EditRefused) as error:
                 yield _failed(host, path, error)
 
 
@@ -263,128 +149,82 @@ def file_of(place: Place, hooks: Hooks) -> Path:
     return [*alone, *found][0]
 
 
-def _wanted(place: Place, host: Host, hooks: Hooks, path: Path) -> list[tuple[tuple[str, ...], Any]]:
+def _wanted(place: Place, host: Host, hooks: Hooks, path: Path) -> list[tuple[KeyPath, Any]]:
     """What is to stand where in this file."""
     is_alone = path in [expand(template, place.env) for template in hooks.rather]
-    return [(at[1:] if is_alone else at, _filled(value, place, host.id)) for at, value in hooks.entries]
+    above = () if is_alone else ("hooks",)
+    return [((*above, each.event), _filled(each.entry, place, host.id)) for each in hooks.events]
+
+
+def _hooks_of(host: Host) -> Hooks:
+    assert host.hooks is not None, "a host without hooks is passed over, and the ledger has none of it"
+    return host.hooks
+
+
+def _rules(hooks: Hooks) -> Rules:
+    loose = hooks.format != "json"
+    # Of TOML, trailing commas mean release 1.1, which Codex reads.
+    newer = hooks.format == "toml"
+    return Rules(format=hooks.format, comments=loose, trailing_commas=newer, bom=newer or not loose)
 
 
 def _put(
     place: Place,
     host: Host,
-    hooks: Hooks,
     path: Path,
     *,
     dry_run: bool,
-    only: Mapping[tuple[str, ...], tuple[Any, Any]] | None = None,
+    only: Mapping[KeyPath, tuple[Any, Any]] | None = None,
 ) -> Outcome:
-    ledger, rules = Ledger(place.home), hooks.rules
-    before = {entry.path: entry for entry in ledger.by_file(KIND, host.id).get(path, ())}
+    """Bring our hooks into a file; with `only`, those alone that stand there with the first of the two values."""
+    hooks = _hooks_of(host)
+    before = {entry.path: entry for entry in Ledger(place.home).by_file(KIND, host.id).get(path, ())}
     all_wanted = _wanted(place, host, hooks, path)
-    wanted = all_wanted
-    made: dict[tuple[str, ...], int] = {}
 
-    def edit(data: bytes) -> bytes:
-        nonlocal wanted
-        made.clear()
+    def edit(file: Document) -> tuple[Document, Additions]:
+        wanted = all_wanted
         if only is not None:
             # What the person took out since stays out.
-            wanted = [(at, value) for at, value in all_wanted if at in only and _holds(data, rules, at, only[at][0])]
-        elif not data.strip():
+            wanted = [(at, value) for at, value in all_wanted if at in only and _holds(file, at, only[at][0])]
+        elif not file.data.strip():
             for at, value in hooks.beside:
-                data = document.put(data, rules, at, value)
+                file = file.put(at, value)
+        added = []
         for at, value in wanted:
             old = before.get(at)
             if old is not None and old.value != value:
-                data = document.discard(data, rules, at, old.value, prune=old.prune)
-            made[at] = _to_make(data, rules, at)
-            data = document.append(data, rules, at, value)
-        return data
+                file = file.discard(at, old.value, prune=old.prune)
+            added.append(Added(at, value, to_make(file, at)))
+            file = file.append(at, value)
+        return file, Additions(tuple(added))
 
-    def remember(written: Written) -> None:
-        # Before the file changes: a value that we wrote and do not know of could never be taken out again.
-        for at, value in wanted:
-            ledger.record(
-                KIND,
-                host.id,
-                written.path,
-                at,
-                value,
-                created=written.created,
-                prune=made[at],
-                named=path,
-                folders=written.folders,
-            )
-
-    written = rewrite(
-        path, edit, place=place, host_id=host.id, mode=MODE, dry_run=dry_run, about_to=None if dry_run else remember
-    )
+    written = add(place, host, path, edit, kind=KIND, rules=_rules(hooks), dry_run=dry_run)
     status = "unchanged" if not written.changed else "updated" if before else "added"
     after = " ".join(each for each in (switched_off(place, host), hooks.after if written.changed else "") if each)
-    return _outcome(host, written, status, after, dry_run=dry_run)
+    notes = (*written.notes, after) if after else written.notes
+    return outcome(host, written, status, notes, dry_run=dry_run)
 
 
 def _take(place: Place, host: Host, path: Path, mine: Sequence[Entry], *, dry_run: bool) -> Outcome:
-    hooks = HOOKS[host.id]
-    rules, beside = hooks.rules, dict(hooks.beside)
+    def undo(file: Document, entry: Entry) -> Document:
+        return file.discard(entry.path, entry.value, prune=entry.prune)
 
-    def edit(data: bytes) -> bytes | None:
-        for entry in reversed(mine):
-            data = document.discard(data, rules, entry.path, entry.value, prune=entry.prune)
-        if mine[0].created and _holds_only(data, rules, beside):
-            return None
-        return data
-
-    written = rewrite(path, edit, place=place, host_id=host.id, mode=MODE, dry_run=dry_run)
-    if not dry_run:
-        ledger = Ledger(place.home)
-        for entry in mine:
-            ledger.forget(entry)
-        if written.erased:
-            remove_folders(mine[0].folders)
-    return _outcome(host, written, "removed" if written.changed else "unchanged", "", dry_run=dry_run)
+    hooks = _hooks_of(host)
+    beside = [at for at, _ in hooks.beside]
+    return take_out(place, host, path, mine, undo, rules=_rules(hooks), beside=beside, dry_run=dry_run)
 
 
-def _holds(data: bytes, rules: Rules, at: tuple[str, ...], value: Any) -> bool:
-    found = document.entry_at(data, rules, at) if data.strip() else None
+def _holds(file: Readable, at: KeyPath, value: Any) -> bool:
+    found = file.at(at)
     return isinstance(found, list) and value in found
 
 
-def _to_make(data: bytes, rules: Rules, at: tuple[str, ...]) -> int:
-    """How many containers a value in the list `at` needs that are not there: the list, and those around it."""
-    if data.strip() and document.entry_at(data, rules, at) is not None:
-        return 0
-    return 1 + document.created_depth(data, rules, at)
-
-
-def _holds_only(data: bytes, rules: Rules, beside: Mapping[tuple[str, ...], Any]) -> bool:
-    """Whether a file that we created says nothing any more but what we put beside our hooks."""
-    for at in beside:
-        data = document.take(data, rules, at)
-    return document.entry_at(data, rules, ()) == {}
-
-
-def _outcome(host: Host, written: Written, status: str, after: str, *, dry_run: bool) -> Outcome:
-    return Outcome(
-        host=host,
-        detected=True,
-        path=written.path,
-        status=status,
-        backup=written.backup,
-        diff=difference(written) if dry_run else "",
-        notes=(*written.notes, after) if after else written.notes,
-    )
-
-
-def _failed(host: Host, path: Path, error: Untouched | Refused) -> Outcome:
-    where = f" (line {error.line})" if isinstance(error, Refused) and error.line else ""
-    hint = error.hint if isinstance(error, Untouched) else f"Mend it, then run: parler connect {host.id} --wake"
-    reason = f"{error}{where} The hooks in it are as they were."
-    return Outcome(host=host, detected=True, path=path, status="failed", reason=reason, hint=hint)
+def _failed(host: Host, path: Path, error: Untouched | EditRefused) -> Outcome:
+    return failed(host, path, error, option="--wake", kept="The hooks in it are as they were.")
 
 
 def _filled(value: Any, place: Place, host: str) -> Any:
-    """A row's value with its commands written out."""
+    """A value of an entry with its commands written out."""
     if isinstance(value, Run):
         return command(place, host, value.event)
     if isinstance(value, dict):

@@ -18,7 +18,6 @@ from typing import Any, Final
 
 from configs.edit import (
     MAX_DEPTH,
-    Path,
     Rules,
     Splice,
     indentation,
@@ -26,6 +25,7 @@ from configs.edit import (
     refuse,
     refuse_twice,
 )
+from configs.model import KeyPath
 
 _STRING: Final = r'"[^"\\]*(?:\\.[^"\\]*)*"'
 _TOKEN: Final = re.compile(_STRING + r'|//[^\n\r]*|/\*.*?\*/|[\[\]{}]|["/]', re.DOTALL)
@@ -36,11 +36,11 @@ _INDENTED: Final = re.compile(r'[{\[][ \t]*(?:\r\n|\r|\n)([ \t]+)"')
 _BREAKS: Final = re.compile(r"\r\n|\r|\n")
 _BREAKS_AT_END: Final = re.compile(r"(?:\r\n|\r|\n)\Z")
 _MOST_DIGITS: Final = 4000
-"""A whole number with more is kept as text: Python refuses to read it, and no host reads it exactly."""
+"""A whole number with more digits is kept as text: Python refuses to read it, and no host reads it exactly."""
 
 
 def parse(text: str, rules: Rules) -> Text:
-    """A text without byte order mark, read by a host's rules. Raises `Refused`."""
+    """A text without byte order mark, read by a host's rules. Raises `EditRefused`."""
     comments = _scan(text, rules)
     bare = _blanked(text, comments)
     commas: list[int] = []
@@ -71,7 +71,7 @@ def parse(text: str, rules: Rules) -> Text:
 
 
 def _scan(text: str, rules: Rules) -> list[tuple[int, int]]:
-    """Where comments stand. Raises `Refused` for those that the host does not take, and for too many levels."""
+    """Where comments stand. Raises `EditRefused` for those that the host does not take, and for too many levels."""
     comments = []
     depth = 0
     for match in _TOKEN.finditer(text):
@@ -143,7 +143,7 @@ def _loads(bare: str) -> Any:
     except json.JSONDecodeError:
         raise
     except ValueError:
-        # NaN and Infinity, which the library would read; it does not say where they are.
+        # The library would read NaN and Infinity, and does not say where they are.
         found = re.search(r"NaN|-?Infinity", re.sub(_STRING, lambda match: " " * len(match[0]), bare, flags=re.DOTALL))
         raise json.JSONDecodeError("", bare, found.start() if found else start) from None
     end = _space(bare, end)
@@ -193,7 +193,7 @@ class Text:
     def comments(self) -> list[tuple[int, int]]:
         return self._comments
 
-    def place(self, path: Path) -> None:
+    def place(self, path: KeyPath) -> None:
         if not self.has_root:
             return
         box: _Box | None = self._box(_space(self.bare, 0))
@@ -205,7 +205,7 @@ class Text:
                 refuse_twice(self.text, found[0].start, found[1].start)
             box = self._box(found[0].value) if found and self.bare[found[0].value] == "{" else None
 
-    def set(self, path: Path, value: Any) -> list[Splice]:
+    def set(self, path: KeyPath, value: Any) -> list[Splice]:
         if not self.has_root:
             return self._begin(path, value)
         boxes, items = self._way(path)
@@ -216,11 +216,11 @@ class Text:
             return [Splice(item.value, item.end, rendered)]
         return self._insert(boxes[-1], path[len(items)], _nested(path[len(items) + 1 :], value))
 
-    def unset(self, path: Path, levels: int) -> list[Splice]:
+    def unset(self, path: KeyPath, levels: int) -> list[Splice]:
         boxes, items = self._way(path)
         return self._remove(boxes, items, levels)
 
-    def add(self, path: Path, value: Any) -> list[Splice]:
+    def add(self, path: KeyPath, value: Any) -> list[Splice]:
         if not self.has_root:
             return self._begin(path, [value])
         _, items = self._way(path)
@@ -228,14 +228,14 @@ class Text:
             return self.set(path, [value])
         return self._insert(self._box(items[-1].value), None, value)
 
-    def drop(self, path: Path, index: int, levels: int) -> list[Splice]:
+    def drop(self, path: KeyPath, index: int, levels: int) -> list[Splice]:
         boxes, items = self._way(path)
         elements = self._box(items[-1].value)
         return self._remove([*boxes, elements], [*items, elements.items[index]], levels)
 
     # -- where things stand ----------------------------------------------------------------------------------------
 
-    def _way(self, path: Path) -> tuple[list[_Box], list[_Item]]:
+    def _way(self, path: KeyPath) -> tuple[list[_Box], list[_Item]]:
         """The objects that lead to a path and the members in them, as far as they are there."""
         boxes = [self._box(_space(self.bare, 0))]
         items: list[_Item] = []
@@ -283,7 +283,7 @@ class Text:
         end = at
         while end > floor and self.text[end - 1] in " \t\r\n":
             end -= 1
-        # The blanks at the end of a line comment are the comment's.
+        # Blanks at the end of a line comment belong to the comment.
         index = bisect_right(self._comments, (at, -1)) - 1
         if index >= 0:
             end = max(end, min(self._comments[index][1], at))
@@ -327,11 +327,12 @@ class Text:
 
     # -- the splices -----------------------------------------------------------------------------------------------
 
-    def _begin(self, path: Path, value: Any) -> list[Splice]:
+    def _begin(self, path: KeyPath, value: Any) -> list[Splice]:
         """A first object, behind whatever comments there are."""
         text, end = self.text, line_break(self.text)
         rendered = self._render(_nested(path, value), "", self._unit(None), commas=False)
-        # Behind a comment without a line break, the break goes before instead of after it: see `_remove`.
+        # Behind a comment that no line break ends, the object gets a break before it instead of behind it; `_end`
+        # takes out either.
         is_open = bool(self._comments) and not _BREAKS.search(text, self._comments[-1][1])
         return [Splice(len(text), len(text), end + rendered if is_open else rendered + end)]
 
@@ -349,7 +350,7 @@ class Text:
         splices = []
         if box.items and not commas:
             splices.append(Splice(box.items[-1].end, box.items[-1].end, ","))
-        # In an object with nothing in it, the closing bracket gets a line too; a comment has seen to that otherwise.
+        # In an object with nothing in it, the closing bracket needs a line of its own; behind a comment it has one.
         closing = end + outer if not box.items and at == box.open + 1 else ""
         splices.append(Splice(at, at, f"{end}{indent}{rendered}{',' if commas else ''}{closing}"))
         return splices
@@ -372,7 +373,7 @@ class Text:
             else:
                 splices.append(Splice(item.comma, item.comma + 1))
         elif before is not None and before.comma is not None:
-            # Last of a list without a comma at its end; what was before it is the last now.
+            # The last element of a list without a comma at its end goes, so the comma before it goes too.
             if self._before(item.start, before.comma + 1) == before.comma + 1 == cut:
                 cut = before.comma
             else:
@@ -382,7 +383,7 @@ class Text:
             closing = line_break(text) + outer
             end += len(closing) if text.startswith(closing, end) else 0
         if self._is_line_comment(cut) and text[end : end + 1] not in ("\n", "\r"):
-            # What follows on the line must not become part of the comment.
+            # A line comment ends here, and what follows on the line must not become part of it.
             cut = item.start
         return [*splices, Splice(cut, end)]
 
@@ -399,13 +400,13 @@ class Text:
         return [Splice(before.start() if before else start, end)]
 
 
-def _nested(path: Path, value: Any) -> Any:
+def _nested(path: KeyPath, value: Any) -> Any:
     for key in reversed(path):
         value = {key: value}
     return value
 
 
 def _text(value: Any) -> str:
-    # A lone surrogate has no UTF-8, and stays an escape.
+    # A lone surrogate cannot be written in UTF-8, so it stays an escape.
     text = json.dumps(value, ensure_ascii=False)
     return text if text.isascii() or not any("\ud800" <= each <= "\udfff" for each in text) else json.dumps(value)

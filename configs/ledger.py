@@ -1,9 +1,9 @@
 """What Parler wrote into which file of a host, so that exactly that can be taken out again.
 
-One JSON file, `<home>/connect/ledger.json`, 0600, replaced as a whole; changed under a lock of its own, so that two
-programs that write at once both have their say. Not here: the files themselves (`patch`), what the entries mean
-(`connect`, `hooks`). Invariants: a ledger that cannot be read is put aside under another name and never overwritten;
-it holds nothing but what we wrote ourselves.
+One JSON file, `<home>/connect/ledger.json`, 0600, replaced as a whole. It is changed under a lock of its own, so that
+two programs that write at once both have their say. Not here: the files themselves (`patch`), what the entries mean
+(`connect`, `additions`). Invariants: a ledger that cannot be read is put aside under another name and never
+overwritten; it holds nothing but what we wrote ourselves.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from configs.disk import DISK, locked, make_private
+from configs.model import KeyPath
 from parlerd.core.errors import ParlerError
 from parlerd.paths import Home
 
@@ -24,7 +25,7 @@ Kind = Literal["entry", "hook", "consent"]
 KINDS: Final[tuple[Kind, ...]] = ("entry", "hook", "consent")
 VERSION: Final = 1
 LOCK_S: Final = 10.0
-"""How long somebody else may be writing it."""
+"""Seconds that another program may take to write the ledger."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +41,7 @@ class Entry:
     host: str
     file: Path
     named: Path
-    path: tuple[str, ...]
+    path: KeyPath
     value: Any
     created: bool = False
     folders: tuple[Path, ...] = ()
@@ -49,8 +50,19 @@ class Entry:
     original: str = ""
     written: str = ""
 
+    def after(self, earlier: Entry | None) -> Entry:
+        """This entry, with what an `earlier` one of the same value says was made for it: that is still to be undone."""
+        if earlier is None:
+            return self
+        return replace(
+            self,
+            created=earlier.created or self.created,
+            folders=earlier.folders or self.folders,
+            prune=max(earlier.prune, self.prune),
+        )
+
     @property
-    def key(self) -> tuple[str, str, Path, tuple[str, ...]]:
+    def key(self) -> tuple[Kind, str, Path, KeyPath]:
         """What there is at most one entry of."""
         return (self.kind, self.host, self.file, self.path)
 
@@ -83,67 +95,34 @@ class Ledger:
         """Ledgers that could not be read and were put aside."""
         return sorted(self._folder.glob("ledger-damaged-*.json"))
 
-    def find(self, kind: Kind, host: str, file: Path, path: tuple[str, ...]) -> Entry | None:
+    def find(self, kind: Kind, host: str, file: Path, path: KeyPath) -> Entry | None:
         """The entry of that value."""
         wanted = (kind, host, file, path)
         return next((each for each in self.entries() if each.key == wanted), None)
 
-    def record(
-        self,
-        kind: Kind,
-        host: str,
-        file: Path,
-        path: tuple[str, ...],
-        value: Any,
-        created: bool = False,
-        prune: int = 0,
-        **more: Any,
-    ) -> Entry:
-        """Remember that `value` stands at `path` of `file`; `more` are the other fields of `Entry`.
+    def entry_in(self, host: str, path: Path) -> Entry | None:
+        """What was written for the server of a host in the file that this path leads to."""
+        real = Path(os.path.realpath(path))
+        return next((entry for entry in self.entries("entry", host) if entry.file == real), None)
 
-        What an earlier entry of the same value says was created stays so. Raises `ParlerError(home_not_writable)`.
+    def put(self, *entries: Entry, only_new: bool = False) -> None:
+        """Make each of these the entry of its value, in the place of one that is there; with `only_new` that one stays.
+
+        Raises `ParlerError(home_not_writable)`.
         """
-        entry = Entry(
-            **{"named": file, **more},
-            kind=kind,
-            host=host,
-            file=file,
-            path=path,
-            value=value,
-            created=created,
-            prune=prune,
-        )
-        with self._changing() as entries:
-            old = next((each for each in entries if each.key == entry.key), None)
-            if old is not None:
-                entry = replace(
-                    entry,
-                    created=old.created or created,
-                    folders=old.folders or entry.folders,
-                    prune=max(old.prune, prune),
-                )
-            _set(entries, entry)
-        return entry
-
-    def put(self, entry: Entry) -> None:
-        """Make this the entry of its value, whatever was there. Raises `ParlerError(home_not_writable)`."""
-        with self._changing() as entries:
-            _set(entries, entry)
-
-    def adopt(self, entry: Entry) -> None:
-        """Make this the entry of its value unless there is one. Raises `ParlerError(home_not_writable)`."""
-        if any(each.key == entry.key for each in self.entries()):
+        if only_new and {each.key for each in entries} <= {each.key for each in self.entries()}:
             return
-        with self._changing() as entries:
-            if all(each.key != entry.key for each in entries):
-                entries.append(entry)
+        with self._changing() as known:
+            for entry in entries:
+                _set(known, entry, only_new=only_new)
 
-    def forget(self, entry: Entry) -> None:
-        """Remove the entry of this value, if there is one. Raises `ParlerError(home_not_writable)`."""
-        if all(each.key != entry.key for each in self.entries()):
+    def forget(self, *entries: Entry) -> None:
+        """Remove the entries of these values, as far as there are any. Raises `ParlerError(home_not_writable)`."""
+        keys = {each.key for each in entries}
+        if all(each.key not in keys for each in self.entries()):
             return
-        with self._changing() as entries:
-            entries[:] = [each for each in entries if each.key != entry.key]
+        with self._changing() as known:
+            known[:] = [each for each in known if each.key not in keys]
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[list[Entry]]:
@@ -196,10 +175,11 @@ class Ledger:
         DISK.sync_folder(self._folder)
 
 
-def _set(entries: list[Entry], entry: Entry) -> None:
+def _set(entries: list[Entry], entry: Entry, *, only_new: bool) -> None:
     for index, each in enumerate(entries):
         if each.key == entry.key:
-            entries[index] = entry
+            if not only_new:
+                entries[index] = entry
             return
     entries.append(entry)
 

@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from configs.events import Hooks
 from parlerd.operations.traits import UNMEASURED, HostTraits
 
+KeyPath = tuple[str, ...]
+"""Where a value stands in a settings file: the keys that lead to it, from the outermost table."""
 System = Literal["linux", "macos"]
 Format = Literal["json", "jsonc", "toml", "yaml"]
-"""`json` is strict: a comment in the file stops the host. `jsonc` may hold comments that have to survive."""
+"""The language of a file. `json` is strict: a comment in the file stops the host. A file in `jsonc` may hold comments,
+which have to survive."""
 
 SERVER: Final = "parler"
 """The name of our entry, in every host."""
@@ -68,10 +72,79 @@ class Consent:
     asks: bool = True
     files: tuple[str, ...] = ()
     format: Format | None = None
-    put: tuple[tuple[tuple[str, ...], Any], ...] = ()
-    appended: tuple[tuple[tuple[str, ...], tuple[Any, ...]], ...] = ()
-    covers: tuple[tuple[tuple[str, ...], Any], ...] = ()
+    put: tuple[tuple[KeyPath, Any], ...] = ()
+    appended: tuple[tuple[KeyPath, tuple[Any, ...]], ...] = ()
+    covers: tuple[tuple[KeyPath, Any], ...] = ()
     by_hand: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plugins:
+    """Where a host says which plugins are on, of which Parler may be one.
+
+    `files` are templates, the first that can be expanded counts; their format is that of the host. `key` leads to the
+    table of plugins, whose keys are `NAME@MARKETPLACE`.
+    """
+
+    files: tuple[str, ...]
+    key: KeyPath
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormHooks:
+    """Hooks by which a host lets a program answer the forms that servers show to the person.
+
+    `files` are templates of the person's own settings, the first that can be expanded counts; `project_files` are files
+    of a project. In each of them the hooks stand below `hooks`, under the names of `events`.
+    """
+
+    files: tuple[str, ...]
+    project_files: tuple[str, ...]
+    events: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerFolder:
+    """Servers that a host keeps for one folder alone, in the same file as those for every folder.
+
+    `table` leads to the table whose keys are folders, `servers` leads from a folder to its table of servers. A server
+    in there is used in the place of the one of the same name for every folder. `remove` is the host's own command that
+    takes ours out, run in the folder.
+    """
+
+    table: KeyPath
+    servers: KeyPath
+    remove: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inbox:
+    """An inbox of a running host that takes a line from a program which has a token.
+
+    `sessions` are templates of the folder in which running conversations publish themselves, the first that can be
+    expanded counts. `mint` is the host's own command that makes a token, `revoke` the one that makes it void.
+    """
+
+    sessions: tuple[str, ...]
+    mint: str
+    revoke: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """A host's own command that looks at its servers and needs no login.
+
+    `words` are its arguments. `shows` is a pattern that its output has when all is well, as it was printed when the
+    command was tried. `starts` says whether the command starts the server, or only reads the settings. `variables` is
+    what the environment has to say for it. `beside` is what else is so while the command is asked, and need not be so
+    where the person works.
+    """
+
+    words: tuple[str, ...]
+    shows: str
+    starts: bool = True
+    variables: Mapping[str, str] = field(default_factory=dict)
+    beside: str = ""
 
 
 def switched_off(entry: dict[str, Any]) -> bool:
@@ -116,7 +189,12 @@ class Host:
     says that the host writes its file itself. What makes the host's own reading fail: a comma before a closing bracket
     unless `trailing_commas`, a byte order mark unless `bom`, and any comment where `format` is `json`. `limits` says
     how long it waits for us, for the documentation. `after` is what a person does next. `traits` says what it does with
-    our answers while it runs, `consent` whether it lets its model call us, where that is known.
+    our answers while it runs, `consent` whether it lets its model call us, where that is known. `hooks` says at which
+    of its events it runs ours; a host without it has none that Parler knows to work. `project_files` are files that a
+    project may have, from which the host takes servers, each with the path of their table. `quiet` are variables that
+    keep the host from updating itself, reporting or asking when Parler runs its program. `silent` is a sentence on why
+    the host may not have started us although all is in place. `plugins`, `form_hooks`, `per_folder`, `inbox` and
+    `health` are said at their types.
     """
 
     id: str
@@ -124,9 +202,9 @@ class Host:
     aliases: tuple[str, ...] = ()
     format: Format
     files: Mapping[System, tuple[str, ...]]
-    key_path: tuple[str, ...]
+    key_path: KeyPath
     entry: Callable[[Shim], dict[str, Any]]
-    layouts: Mapping[tuple[str, ...], Callable[[Shim], dict[str, Any]]] = field(default_factory=dict)
+    layouts: Mapping[KeyPath, Callable[[Shim], dict[str, Any]]] = field(default_factory=dict)
     listed: bool = False
     beside: Mapping[str, str] = field(default_factory=dict)
     multiple: bool = False
@@ -136,7 +214,7 @@ class Host:
     bom: bool = True
     mode: int = 0o644
     disabled: Callable[[dict[str, Any]], bool] = switched_off
-    left_out: tuple[tuple[tuple[str, ...], Callable[[Any], bool]], ...] = ()
+    left_out: tuple[tuple[KeyPath, Callable[[Any], bool]], ...] = ()
     programs: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     markers: tuple[str, ...] = ()
@@ -149,6 +227,15 @@ class Host:
     after: str = "Restart it."
     traits: HostTraits = UNMEASURED
     consent: Consent | None = None
+    hooks: Hooks | None = None
+    plugins: Plugins | None = None
+    project_files: tuple[tuple[str, KeyPath], ...] = ()
+    form_hooks: FormHooks | None = None
+    per_folder: PerFolder | None = None
+    inbox: Inbox | None = None
+    health: Health | None = None
+    quiet: Mapping[str, str] = field(default_factory=dict)
+    silent: str = ""
     quirks: tuple[str, ...] = ()
 
     @property
@@ -156,7 +243,7 @@ class Host:
         """What may be on PATH where this host is installed."""
         return (*self.programs, *self.editors)
 
-    def entry_for(self, key_path: tuple[str, ...], shim: Shim) -> dict[str, Any]:
+    def entry_for(self, key_path: KeyPath, shim: Shim) -> dict[str, Any]:
         """Our entry for the table at `key_path`: of a layout if that is one, else the usual."""
         return self.layouts.get(key_path, self.entry)(shim)
 
@@ -201,3 +288,8 @@ def expand(template: str, env: Mapping[str, str]) -> Path | None:
     if text.startswith("~/"):
         text = (env.get("HOME") or str(Path.home())) + text[1:]
     return Path(text)
+
+
+def first(templates: Sequence[str], env: Mapping[str, str]) -> Path | None:
+    """The first of these templates that can be expanded, as an absolute path; `None` when none can."""
+    return next((path for each in templates if (path := expand(each, env)) is not None), None)

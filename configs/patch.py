@@ -23,36 +23,53 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Generic, TypeVar
 
 from configs.detect import Place
 from configs.disk import DISK, Content, Disk, locked, make_private
-from configs.document import MAX_BYTES, Refused
+from configs.document import MAX_BYTES, EditRefused
 from configs.guard import Untouched, refuse_foreign_home, refuse_others, refuse_read_only, resolve, untouched
 from configs.ledger import Ledger
 
-__all__ = ["Untouched", "Written", "difference", "digest", "remove_folders", "rewrite"]
+__all__ = ["Edited", "Untouched", "Written", "difference", "digest", "remove_folders", "rewrite"]
 
 TRIES: Final = 5
 """How often a file is read and written anew because somebody else wrote it meanwhile."""
 LOCK_S: Final = 20.0
-"""How long another run of ours may work on the same file: it edits 5 MB in two seconds."""
+"""Seconds that another run of ours may work on the same file: an edit of 5 MB takes two."""
 FRESH_S: Final = 2.0
-"""A file written this short ago may be half written: hosts that write in place empty it first."""
+"""Seconds. A file that was written less long ago may be half written: a host that writes in place empties it first."""
 SETTLE_S: Final = 0.1
+"""Seconds between two looks at a file that may be half written."""
 KEPT: Final = 5
-"""Backups of one file; those that the ledger refers to are kept beyond them."""
+"""How many backups of one file are kept, beside those that the ledger refers to."""
 MAX_DIFF_LINES: Final = 2000
 
-Edit = Callable[[bytes], bytes | None]
-"""The new content of a file from its old; nothing of a missing one; `None` deletes it."""
+About = TypeVar("About")
+"""What an edit has to say of itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edited(Generic[About]):
+    """What an edit makes of a file. `data` is the new content, `None` deletes the file. `about` is what the edit found
+    and did, for whoever asked for the edit."""
+
+    data: bytes | None
+    about: About
+
+
+Edit = Callable[[bytes], Edited[About]]
+"""An edit gives the new content of a file from the old, which is empty of a missing one. It is called for each content
+that is met in the file, so what it found is in its result and nowhere else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
+class Written(Generic[About]):
     """What became of one file. `path` is the real one; `before` is `None` when there was none; `folders` are those that
-    were made for it, the outermost first; `erased` says that it is gone."""
+    were made for it, the outermost first; `erased` says that it is gone. `about` is that of the edit that was written,
+    or that found nothing to do."""
 
+    about: About
     path: Path
     changed: bool
     before: bytes | None
@@ -66,20 +83,20 @@ class Written:
 
 def rewrite(
     path: Path,
-    edit: Edit,
+    edit: Edit[About],
     *,
     place: Place,
     host_id: str,
     mode: int,
     dry_run: bool = False,
-    about_to: Callable[[Written], None] | None = None,
+    about_to: Callable[[Written[About]], None] | None = None,
     disk: Disk = DISK,
-) -> Written:
+) -> Written[About]:
     """Change one file by `edit`, which may be called several times; `mode` is for a file that is made.
 
-    `about_to` is called just before the file changes, with what will then be true: what is to be remembered of it is
-    then known whenever the program dies. Raises `Untouched`, and whatever `edit` and `about_to` raise; the file is then
-    as it was.
+    `about_to` is called just before the file changes, with what will be true after the change: whenever the program
+    dies, what is to be remembered of the change is then on the disk. Raises `Untouched`, and whatever `edit` and
+    `about_to` raise; the file is then as it was.
     """
     try:
         refuse_foreign_home(place, disk)
@@ -110,11 +127,11 @@ def digest(data: bytes) -> str:
     return sha256(data).hexdigest()
 
 
-def difference(written: Written) -> str:
+def difference(written: Written[Any]) -> str:
     """A unified diff without lines around it: those are the person's, and may hold what must not be shown."""
     if not written.changed:
         return ""
-    # Here, as ctypes in `disk`: looking at hosts needs neither, and has to be quick.
+    # Imported here, because looking at hosts needs no comparison and has to be quick.
     from difflib import SequenceMatcher
 
     before = (written.before or b"").decode(errors="replace").splitlines(keepends=True)
@@ -125,7 +142,7 @@ def difference(written: Written) -> str:
     tail = 0
     while tail < end - head and before[-1 - tail] == after[-1 - tail]:
         tail += 1
-    # Between the first and the last difference alone: on a file of megabytes the comparison takes minutes.
+    # Only what is between the first and the last difference is compared: a whole file of megabytes would take minutes.
     old, new = before[head : len(before) - tail], after[head : len(after) - tail]
     names = ("/dev/null" if written.before is None else written.path, "/dev/null" if written.erased else written.path)
     lines = [f"--- {names[0]}\n", f"+++ {names[1]}\n"]
@@ -149,13 +166,14 @@ class _File:
         self._mode = mode
         self._disk = disk
         self._home = place.home
-        # Of this home alone: whoever holds the lock knows that nobody is writing a file of that name.
+        # The names are of this home alone, so whoever holds its lock on the file knows that nobody writes to them.
         mine = digest(os.fsencode(self._home.root))[:8]
         self._new = target.with_name(f".{target.name}.parler-{mine}.new")
         self._old = target.with_name(f".{target.name}.parler-{mine}.old")
         self._made: list[Path] = []
         self._holds_theirs = False
-        """The file beside has what somebody else wrote, and nothing else does: the next run keeps it."""
+        """Whether the new file beside the target has what somebody else wrote, which nothing else has. It is then left
+        there, and the next run keeps its content."""
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -168,16 +186,16 @@ class _File:
                 raise _busy(self._named) from error
             yield
 
-    def planned(self, edit: Edit) -> Written:
+    def planned(self, edit: Edit[About]) -> Written[About]:
         """What an attempt would do. Writes nothing."""
-        before, after = self._edited(edit)
-        written = self._as_it_will_be(before, after)
+        before, edited = self._edited(edit)
+        written = self._as_it_will_be(before, edited)
         return self._permitted(written, before)
 
-    def attempt(self, edit: Edit, about_to: Callable[[Written], None] | None) -> Written | None:
+    def attempt(self, edit: Edit[About], about_to: Callable[[Written[About]], None] | None) -> Written[About] | None:
         """Do it; `None` when somebody else wrote meanwhile, and it is to be done anew."""
-        before, after = self._edited(edit)
-        written = self._permitted(self._as_it_will_be(before, after), before)
+        before, edited = self._edited(edit)
+        written = self._permitted(self._as_it_will_be(before, edited), before)
         if not written.changed:
             return written
         if before is not None:
@@ -187,7 +205,7 @@ class _File:
         try:
             if about_to is not None:
                 about_to(written)
-            done = self._erase(before) if after is None and before is not None else self._write(written, before)
+            done = self._erase(before) if written.erased and before is not None else self._write(written, before)
         except BaseException:
             remove_folders(written.folders, self._disk)
             raise
@@ -207,7 +225,7 @@ class _File:
             held = self._disk.read(left, MAX_BYTES)
             present = self._disk.read(self._target, MAX_BYTES)
             if held is not None and present is None and left == self._old:
-                # It died between taking the file away and looking at it.
+                # The run that was killed died between moving the file away and looking at it.
                 self._disk.move(left, self._target)
                 continue
             if held is not None and held.data and (present is None or held.data != present.data):
@@ -218,18 +236,18 @@ class _File:
 
     # -- reading -----------------------------------------------------------------------------------------------
 
-    def _edited(self, edit: Edit) -> tuple[Content | None, bytes | None]:
+    def _edited(self, edit: Edit[About]) -> tuple[Content | None, Edited[About]]:
         """The content as it is and as it is to be. A file that somebody is writing right now is given time."""
         for tries_left in reversed(range(TRIES)):
             before = self._disk.read(self._target, MAX_BYTES)
-            # Nothing, or content that ends in the middle, is what a host that writes in place has after half of it.
+            # A host that writes in place has an empty file first, and then one that ends in the middle.
             settled = not tries_left or before is None or not self._is_fresh(before)
             if before is not None and not before.data.strip() and not settled:
                 self._disk.pause(SETTLE_S)
                 continue
             try:
                 return before, edit(b"" if before is None else before.data)
-            except Refused:
+            except EditRefused:
                 if settled:
                     raise
             self._disk.pause(SETTLE_S)
@@ -238,9 +256,10 @@ class _File:
     def _is_fresh(self, content: Content) -> bool:
         return 0 <= self._disk.now() - content.about.st_mtime < FRESH_S
 
-    def _as_it_will_be(self, before: Content | None, after: bytes | None) -> Written:
-        old = None if before is None else before.data
+    def _as_it_will_be(self, before: Content | None, edited: Edited[About]) -> Written[About]:
+        old, after = None if before is None else before.data, edited.data
         return Written(
+            about=edited.about,
             path=self._target,
             changed=(after or b"") != (old or b"") or (after is None and old is not None),
             before=old,
@@ -251,7 +270,7 @@ class _File:
 
     # -- may we? -----------------------------------------------------------------------------------------------
 
-    def _permitted(self, written: Written, before: Content | None) -> Written:
+    def _permitted(self, written: Written[About], before: Content | None) -> Written[About]:
         """Raise `Untouched` when this file is not to be written; with notes when it could be said but need not stop."""
         if not written.changed:
             try:
@@ -281,7 +300,7 @@ class _File:
             if found is not None and found.data == data:
                 return each
         path = self._backup_path(folder, prefix)
-        # One name for each file: what a run that was killed left there goes away with the next backup.
+        # There is one name for each file, so what a killed run left under it goes away with the next backup.
         temporary = folder / f"{prefix}.new"
         self._disk.unlink(temporary)
         self._put(temporary, data, 0o600)
@@ -310,7 +329,7 @@ class _File:
                 self._disk.make_folder(folder)
                 self._made.append(folder)
 
-    def _write(self, written: Written, before: Content | None) -> bool:
+    def _write(self, written: Written[Any], before: Content | None) -> bool:
         """Whether the new content stands; False when somebody else wrote meanwhile, whose content stands then."""
         disk = self._disk
         try:
@@ -324,7 +343,7 @@ class _File:
             try:
                 return self._exchange(written.after, before.data)
             except FileNotFoundError:
-                return False  # deleted meanwhile: what to do now is decided from there
+                return False  # the file was deleted meanwhile, and the next attempt begins without one
         finally:
             if not self._holds_theirs:
                 with contextlib.suppress(OSError):
@@ -346,7 +365,7 @@ class _File:
 
     def _exchange(self, new: bytes, expected: bytes) -> bool:
         disk = self._disk
-        # Most of what others write in between shows here, without our file ever standing in the place of theirs.
+        # Most of what others write in between shows in this look, before our file stands in the place of theirs.
         found = disk.read(self._target, MAX_BYTES)
         if found is None or found.data != expected:
             return False
@@ -356,7 +375,8 @@ class _File:
         out = self._came_out()
         if out == expected:
             return True
-        # Theirs goes back. Should they write once more before it does, the newer of theirs is what comes out then.
+        # Somebody wrote in between, so their file goes back into its place. Should they write once more before that,
+        # the swap takes out the newer one of theirs, which then goes back in the next round.
         self._holds_theirs = True
         put = new
         for _ in range(TRIES):
@@ -397,26 +417,26 @@ class _File:
             try:
                 disk.move(self._old, self._target)
             except FileExistsError:
-                self._back_up(out.data)  # theirs is newer still, and stands
+                self._back_up(out.data)  # they wrote once more, and that newer file stands
                 disk.unlink(self._old)
             return False
         disk.unlink(self._old)
         return True
 
-    def _stands(self, written: Written, edit: Edit) -> bool:
+    def _stands(self, written: Written[Any], edit: Edit[Any]) -> bool:
         """Whether what was written is there, or what somebody wrote since leaves nothing to do."""
         try:
             self._disk.sync_folder(self._target.parent)
             found = self._disk.read(self._target, MAX_BYTES)
         except OSError:
-            return True  # it is done, and that it cannot be looked at does not undo it
+            return True  # the file was written, also where it cannot be looked at afterwards
         if written.erased or found is None:
             return written.erased and found is None
         if found.data == written.after:
             return True
         try:
-            return edit(found.data) == found.data
-        except Refused:
+            return edit(found.data).data == found.data
+        except EditRefused:
             return False
 
 

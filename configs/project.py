@@ -1,76 +1,74 @@
 """What a repository says in our name: MCP entries called `parler` in it, and hooks that answer forms for the person.
 
 A repository can bring settings for agent hosts. An entry of our name in one would be started in place of ours, and a
-hook on elicitation decides what a person is asked. Neither is ours to change; they are found so that `doctor` can say
-so. Above: the command line. Below: `document`, for files with comments. Invariant: it reads and never writes, and no
-file of a repository makes it fail. Source: security spec A2 and D22.
+hook on elicitation decides what a person is asked. Neither is ours to change; this module finds both, so that `doctor`
+can name them. Which files a host reads is said in the host's own file (`Host.project_files`, `form_hooks`,
+`per_folder`). Above: the command line, `connect`. Below: `document`, for files with comments. Invariant: nothing here
+writes, and no file of a repository makes it fail. Source: security spec A2 and D22.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, NamedTuple
 
 from configs import document
-from configs.document import Refused, Rules, entry_at
+from configs.document import Document, EditRefused, Rules
 from configs.entries import starts_parler
-from configs.model import SERVER, expand
+from configs.hosts import HOSTS
+from configs.leftovers import entries_by_folder
+from configs.model import SERVER, Host, KeyPath, candidates, first, this_system
 
-FILES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
-    (".mcp.json", ("mcpServers",)),
-    (".mcp.json", ("servers",)),
-    (".github/mcp.json", ("mcpServers",)),
-    (".vscode/mcp.json", ("servers",)),
-    (".codex/config.toml", ("mcp_servers",)),
-    (".cursor/mcp.json", ("mcpServers",)),
-    (".gemini/settings.json", ("mcpServers",)),
-    (".qwen/settings.json", ("mcpServers",)),
-    ("opencode.json", ("mcp",)),
-    ("opencode.jsonc", ("mcp",)),
-    (".opencode/opencode.json", ("mcp",)),
-    (".opencode/opencode.jsonc", ("mcp",)),
-    ("kilo.jsonc", ("mcp",)),
-    (".kilo/kilo.jsonc", ("mcp",)),
-    (".kilocode/mcp.json", ("mcpServers",)),
-    (".roo/mcp.json", ("mcpServers",)),
-    (".zed/settings.json", ("context_servers",)),
-    (".factory/mcp.json", ("mcpServers",)),
-    (".kiro/settings/mcp.json", ("mcpServers",)),
-    (".agents/mcp_config.json", ("mcpServers",)),
-    (".amp/settings.json", ("amp.mcpServers",)),
-    (".kimi-code/mcp.json", ("mcpServers",)),
-)
-"""Files of a project that hosts take servers from, and under which key. Source: hosts reference, A.1."""
-HOOK_FILES: Final = (".claude/settings.json", ".claude/settings.local.json")
-EVENTS: Final = ("Elicitation", "ElicitationResult")
 _SIMPLE: Final = re.compile(r"(?P<start>\^?)(?P<names>(?:[A-Za-z0-9_-]|\.\*)*)(?P<end>\$?)")
 """A pattern that can be compared piece by piece."""
 MAX_BYTES: Final = 1024 * 1024
-"""A larger file is passed over: nobody writes one by hand, and a repository must not keep a checkup busy."""
+"""Size of a file; a larger one is passed over, because nobody writes one by hand, and a repository must not keep a
+checkup busy."""
 
 
-def entries(directory: Path, env: Mapping[str, str]) -> list[Path]:
-    """Files of the work tree around `directory` with an entry of our name, and the user's file that has one for it."""
+class Brought(NamedTuple):
+    """A file that says something in our name. `host` is the one that reads it; where several do, the one beside which
+    it is told."""
+
+    host: Host
+    file: Path
+
+
+def entries(directory: Path, env: Mapping[str, str]) -> list[Brought]:
+    """Files of the work tree around `directory` with an entry of our name, and those of the user that have one for a
+    folder of it alone."""
+    folders = _folders(directory, env)
     found = [
-        folder / name
-        for folder in _folders(directory, env)
-        for name, keys in FILES
+        Brought(host, folder / name)
+        for folder in folders
+        for host in HOSTS
+        for name, keys in host.project_files
         if _entry(folder / name, (*keys, SERVER)) is not None
     ]
-    own = expand("${CLAUDE_CONFIG_DIR:-~}/.claude.json", env)
-    if own is not None and _is_local(own, _folders(directory, env)):
-        found.append(own)
-    return list(dict.fromkeys(found))
+    found += [
+        Brought(host, own)
+        for host in HOSTS
+        if host.per_folder is not None
+        if _is_local(own := candidates(host, this_system(), env)[0], host, folders)
+    ]
+    return list({each.file: each for each in reversed(found)}.values())[::-1]
 
 
-def hooks(directory: Path, env: Mapping[str, str]) -> list[Path]:
+def hooks(directory: Path, env: Mapping[str, str]) -> list[Brought]:
     """Files with a hook that may answer our forms in the person's place: those of the work tree, and the user's own."""
-    own = expand("${CLAUDE_CONFIG_DIR:-~/.claude}/settings.json", env)
-    paths = [folder / name for folder in _folders(directory, env) for name in HOOK_FILES]
-    return [path for path in [*paths, *([own] if own else [])] if _decides(path)]
+    found = []
+    for host in HOSTS:
+        about = host.form_hooks
+        if about is None:
+            continue
+        own = first(about.files, env)
+        paths = [folder / name for folder in _folders(directory, env) for name in about.project_files]
+        paths += [own] if own is not None else []
+        found += [Brought(host, path) for path in paths if _decides(path, about.events)]
+    return found
 
 
 def _folders(directory: Path, env: Mapping[str, str]) -> list[Path]:
@@ -87,30 +85,26 @@ def _folders(directory: Path, env: Mapping[str, str]) -> list[Path]:
     return [] if directory == home else [directory]
 
 
-def _entry(path: Path, keys: tuple[str, ...]) -> Any:
+def _entry(path: Path, keys: KeyPath) -> Any:
     data = _read(path)
     if not data:
         return None
-    language: Literal["toml", "jsonc"] = "toml" if path.suffix == ".toml" else "jsonc"
-    # Lenient: whether its host can read the file is not asked here.
-    rules = Rules(format=language, comments=True, trailing_commas=True, bom=True)
     try:
-        return entry_at(data, rules, keys)
-    except Refused:
-        return None  # its host cannot read it either
+        return Document.read(data, Rules.loose(path)).at(keys)
+    except EditRefused:
+        return None  # the host of this file cannot read it either
 
 
-def _is_local(path: Path, folders: list[Path]) -> bool:
-    """Whether Claude Code's own file, which grows to many megabytes, has an entry for one of these folders alone that
-    starts something else than a Parler (those are `leftovers`)."""
-    projects = _table(_json(path, document.MAX_BYTES), "projects")
-    servers = [_table(_table(projects, str(folder)), "mcpServers") for folder in folders]
-    return any(SERVER in each and not starts_parler(each[SERVER]) for each in servers)
+def _is_local(path: Path, host: Host, folders: list[Path]) -> bool:
+    """Whether a host's own file, which grows to many megabytes, has an entry for one of these folders alone that starts
+    something else than a Parler (those are `leftovers`)."""
+    found = entries_by_folder(_read(path, document.MAX_BYTES), host)
+    return any(str(folder) in found and not starts_parler(found[str(folder)]) for folder in folders)
 
 
-def _decides(path: Path) -> bool:
-    configured = _table(_json(path, MAX_BYTES), "hooks")
-    groups = [group for event in EVENTS for group in _list(configured.get(event))]
+def _decides(path: Path, events: Iterable[str]) -> bool:
+    configured = _table(_json(path), "hooks")
+    groups = [group for event in events for group in _list(configured.get(event))]
     return any(isinstance(group, dict) and _list(group.get("hooks")) and _matches(group) for group in groups)
 
 
@@ -131,7 +125,8 @@ def _finds(pattern: str) -> bool:
     if simple is None:
         return True
     first, *others = simple["names"].split(".*")
-    # Each piece at its first place after the one before, and the last one at the end where that is asked.
+    # Each piece is looked for at its first place behind the piece before it; the last one stands at the end where the
+    # pattern asks for that.
     if simple["start"] and not SERVER.startswith(first):
         return False
     at = SERVER.find(first)
@@ -150,9 +145,9 @@ def _finds(pattern: str) -> bool:
     return SERVER.endswith(others[-1]) and len(SERVER) - len(others[-1]) >= at - len(others[-1])
 
 
-def _json(path: Path, limit: int) -> object:
+def _json(path: Path) -> object:
     try:
-        return json.loads(_read(path, limit) or b"null")
+        return json.loads(_read(path) or b"null")
     except (ValueError, RecursionError):
         return None
 

@@ -10,6 +10,8 @@ import json
 import re
 from typing import Any, Final
 
+from configs.model import KeyPath
+
 _BARE_ONLY: Final = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 """What JSON leaves bare in a string, and TOML or YAML does not take there or takes for the end of a line."""
 _TOML_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
@@ -22,7 +24,7 @@ def scalar(value: Any) -> str:
     return _BARE_ONLY.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(value, ensure_ascii=False))
 
 
-def toml_key(path: tuple[str, ...]) -> str:
+def toml_key(path: KeyPath) -> str:
     """A dotted key."""
     return ".".join(key if _TOML_KEY.fullmatch(key) else scalar(key) for key in path)
 
@@ -36,12 +38,12 @@ def toml_inline(value: Any) -> str:
     return scalar(value)
 
 
-def toml_pair(path: tuple[str, ...], value: Any) -> str:
+def toml_pair(path: KeyPath, value: Any) -> str:
     """A key and its value on one line."""
     return f"{toml_key(path)} = {toml_inline(value)}"
 
 
-def toml_table(path: tuple[str, ...], value: dict[str, Any], end: str = "\n") -> str:
+def toml_table(path: KeyPath, value: dict[str, Any], end: str = "\n") -> str:
     """A table and, after it, those in it, as Codex writes them itself; no line break at the end."""
     own = [toml_pair((key,), each) for key, each in value.items() if not isinstance(each, dict)]
     inner = [toml_table((*path, key), each, end) for key, each in value.items() if isinstance(each, dict)]

@@ -9,18 +9,18 @@ from typing import Any, Final
 from configs.model import Shim, System
 
 EDITIONS: Final = ("Code", "Code - Insiders", "VSCodium")
-"""Of VS Code: each has a folder of settings of its own."""
+"""The editions of VS Code, each of which has a folder of settings of its own."""
 FAMILY: Final = (*EDITIONS, "Cursor", "Windsurf", "Trae")
 """Editors made of VS Code's code, in which its extensions run and keep their files in the same places."""
 _SERVERS: Final = ("~/.vscode-server", "~/.vscode-server-insiders", "~/.cursor-server", "~/.windsurf-server")
-"""The part of such an editor that runs where the files are: over SSH, in WSL, in a container."""
+"""Folders of the part of such an editor that runs where the files are: over SSH, in WSL, in a container."""
 _APART: Final = (
     *(f"{server}/data/User" for server in _SERVERS),
     "${XDG_DATA_HOME:-~/.local/share}/code-server/User",
     "~/.var/app/com.visualstudio.code/config/Code/User",
     "~/.var/app/com.vscodium.codium/config/VSCodium/User",
 )
-"""Folders `User` that stand elsewhere than those of the editors: of servers, and of Flatpak."""
+"""Folders `User` of editors' servers and of Flatpak, which stand elsewhere than those of the editors themselves."""
 _CONFIG: Final[Mapping[System, str]] = {
     "linux": "${XDG_CONFIG_HOME:-~/.config}",
     "macos": "~/Library/Application Support",

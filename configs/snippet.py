@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from configs.model import SERVER, Host, Shim
+from configs.model import SERVER, Host, KeyPath, Shim
 from configs.render import toml_table, yaml_lines
 
 
@@ -23,7 +23,7 @@ def snippet(host: Host, shim: Shim) -> str:
     return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
 
 
-def _nested(path: tuple[str, ...], value: Any) -> dict[str, Any]:
+def _nested(path: KeyPath, value: Any) -> dict[str, Any]:
     for key in reversed(path):
         value = {key: value}
     nested: dict[str, Any] = value

@@ -15,15 +15,16 @@ from typing import Any, Final
 
 from configs.edit import (
     MAX_DEPTH,
-    Path,
-    Refused,
+    EditRefused,
     Rules,
     Splice,
     line_break,
     refuse,
     refuse_twice,
     too_deep,
+    unverified,
 )
+from configs.model import KeyPath
 from configs.render import toml_inline, toml_key, toml_pair, toml_table
 
 _STRING: Final = (
@@ -34,10 +35,10 @@ _STRING: Final = (
 )
 _TOKEN: Final = re.compile(_STRING + r"|#[^\r\n]*|[\[\]{}=,\n]", re.DOTALL)
 _MAX_DOTS: Final = 64
-"""Dots of one key. The standard library takes time with the square of them (measured: 14 s for a key of 64 KiB), and up
-to so many it takes no longer than for the same bytes without any; no host's own file has ten."""
+"""Dots that one key may have. The standard library takes time with the square of their number (measured: 14 s for a key
+of 64 KiB); up to this many it takes no longer than for the same bytes without dots. No host's own file has ten."""
 _ESCAPE: Final = re.compile(r"\\(x[0-9A-Fa-f]{2}|.)", re.DOTALL)
-"""In a string: a backslash with what it escapes, so that of two the second escapes nothing."""
+"""A backslash in a string with what it escapes: of two backslashes the second one escapes nothing."""
 _BLANKS: Final = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*")
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+(?:[ \t]*\.[ \t]*[A-Za-z0-9_-]+)*")
 _WHERE: Final = re.compile(r"\(at line (\d+), column (\d+)\)")
@@ -45,8 +46,11 @@ _TWICE: Final = re.compile(r"twice|[Oo]verwrite|Cannot (?:mutate|declare|redefin
 
 
 def parse(text: str, rules: Rules) -> Text:
-    """A text without byte order mark. Raises `Refused`. Where `rules` let a comma stand before a closing bracket, it is
-    TOML 1.1: inline tables over several lines, and two more escapes."""
+    """A text without byte order mark. Raises `EditRefused`.
+
+    Where `rules` let a comma stand before a closing bracket, the text is TOML 1.1: inline tables may take several
+    lines, and there are two more escapes.
+    """
     comments = []
     depth = dots = at = 0
     for match in _TOKEN.finditer(text):
@@ -76,11 +80,11 @@ def parse(text: str, rules: Rules) -> Text:
             _refuse_duplicate(text, at)
         refuse("unreadable", "The file is not valid TOML at {where}.", text, at)
     except ValueError:
-        raise Refused("unreadable", "The file has a number or a date that cannot be read.") from None
+        raise EditRefused("unreadable", "The file has a number or a date that cannot be read.") from None
     except RecursionError:
-        raise Refused("too_deep", f"The file has more than {MAX_DEPTH} levels.") from None
+        raise EditRefused("too_deep", f"The file has more than {MAX_DEPTH} levels.") from None
     if too_deep(value):
-        raise Refused("too_deep", f"The file has more than {MAX_DEPTH} levels.")
+        raise EditRefused("too_deep", f"The file has more than {MAX_DEPTH} levels.")
     return Text(text, value, comments)
 
 
@@ -110,7 +114,7 @@ def _in_1_0(text: str) -> str:
         mark, gap = match[0], text[at : match.start()]
         at = match.end()
         in_table = bool(open) and open[-1] == "{"
-        # A carriage return that stood before the line break is a blank then, too.
+        # A carriage return that stood before the line break becomes a blank with it.
         pieces.append(gap.replace("\r", " ") if in_table else gap)
         is_break = mark == "\n" or mark[0] == "#"
         ends = in_table and mark == "," and (has_pair or bool(gap.strip())) and text.startswith("}", _skipped(text, at))
@@ -163,8 +167,8 @@ class _Statement:
     """A header or a pair: its whole path, its table's path, and its places to the end of its value and of its line."""
 
     kind: str
-    path: Path
-    table: Path
+    path: KeyPath
+    table: KeyPath
     start: int
     value: int
     end: int
@@ -174,7 +178,7 @@ class _Statement:
 
 def _statements(text: str) -> list[_Statement]:
     found = []
-    table: Path = ()
+    table: KeyPath = ()
     at = _skipped(text, 0)
     while at < len(text):
         start, equals, depth, end = at, -1, 0, len(text)
@@ -211,7 +215,7 @@ def _skipped(text: str, at: int) -> int:
     return match.end() if match else at
 
 
-def _key(text: str) -> Path:
+def _key(text: str) -> KeyPath:
     text = text.strip(" \t")
     if _BARE.fullmatch(text):
         return tuple(part.strip(" \t") for part in text.split("."))
@@ -226,7 +230,7 @@ def _key(text: str) -> Path:
 @dataclass(frozen=True, slots=True)
 class _Item:
     start: int
-    key: Path
+    key: KeyPath
     value: int
     end: int
 
@@ -257,7 +261,7 @@ def _items(text: str, open: int) -> tuple[list[_Item], int]:
             start, equals = _skipped(text, match.end()), -1
         elif mark in ("]", "}"):
             depth -= 1
-    raise Refused("unverified", "The file has a list or table whose end cannot be found.")
+    raise EditRefused("unverified", "The file has a list or table whose end cannot be found.")
 
 
 def _value_end(text: str, start: int, limit: int) -> int:
@@ -290,10 +294,10 @@ class Text:
     def comments(self) -> list[tuple[int, int]]:
         return self._comments
 
-    def place(self, path: Path) -> None:
+    def place(self, path: KeyPath) -> None:
         """Nothing to do: the language itself refuses a key that is there twice."""
 
-    def set(self, path: Path, value: Any) -> list[Splice]:
+    def set(self, path: KeyPath, value: Any) -> list[Splice]:
         statements = _statements(self.text)
         holder = _holder(statements, path)
         if holder is not None:
@@ -301,7 +305,7 @@ class Text:
         header = next((each for each in statements if each.kind == "table" and each.path == path), None)
         if header is not None:
             if not isinstance(value, dict):
-                raise _untidy()
+                raise unverified()
             return [
                 Splice(
                     *self._line_after(
@@ -319,7 +323,7 @@ class Text:
                 return [Splice(*self._line_after(inside[-1], toml_pair(path[-1:], value)))]
         under = [each for each in statements if parent and each.path[: len(parent)] == parent]
         if under and all(each.kind == "pair" and each.table != parent for each in under):
-            # The tables beside it are made by dotted keys, and so is this one.
+            # The tables beside the new one are made by dotted keys, so the new one is made so too.
             key = path[len(under[-1].table) :]
             return [Splice(*self._line_after(under[-1], toml_pair(key, value)))]
         if not is_table:
@@ -328,8 +332,9 @@ class Text:
             return self._new_block(statements, parent, toml_table(parent, {path[-1]: value}, line_break(self.text)))
         return self._new_block(statements, parent, toml_table(path, value, line_break(self.text)))
 
-    def unset(self, path: Path, levels: int) -> list[Splice]:
-        # Tables around it that only its header made go with it. One with a header of its own goes if that is wanted.
+    def unset(self, path: KeyPath, levels: int) -> list[Splice]:
+        # The tables around this one that only its header made go with it. A table with a header of its own goes where
+        # `levels` allow it.
         statements = _statements(self.text)
         while levels and self._stands_alone(statements, path):
             path, levels = path[:-1], levels - 1
@@ -344,7 +349,7 @@ class Text:
         ]
         return [*lines, *self._without_sections(statements, [_is_under(each.table, path) for each in statements])]
 
-    def _stands_alone(self, statements: list[_Statement], path: Path) -> bool:
+    def _stands_alone(self, statements: list[_Statement], path: KeyPath) -> bool:
         """Whether the table around a key has a header of its own, and nothing in it but that key."""
         header = next((each for each in statements if each.kind == "table" and each.path == path[:-1]), None)
         if header is None or any(
@@ -356,7 +361,7 @@ class Text:
         last = max(each.line_end for each in statements if _is_under(each.path, path))
         return not any(header.start < start < last for start, _ in self.comments())
 
-    def add(self, path: Path, value: Any) -> list[Splice]:
+    def add(self, path: KeyPath, value: Any) -> list[Splice]:
         statements = _statements(self.text)
         holder = _holder(statements, path)
         if holder is not None:
@@ -367,7 +372,7 @@ class Text:
         lines = [f"[[{toml_key(path)}]]", *(toml_pair((key,), each) for key, each in value.items())]
         return self._new_block(statements, path, end.join(lines))
 
-    def drop(self, path: Path, index: int, levels: int) -> list[Splice]:
+    def drop(self, path: KeyPath, index: int, levels: int) -> list[Splice]:
         statements = _statements(self.text)
         holder = _holder(statements, path)
         if holder is not None:
@@ -386,11 +391,11 @@ class Text:
 
     # -- inline ----------------------------------------------------------------------------------------------------
 
-    def _set_inline(self, holder: _Statement, path: Path, value: Any) -> list[Splice]:
+    def _set_inline(self, holder: _Statement, path: KeyPath, value: Any) -> list[Splice]:
         at, end, rest = holder.value, holder.end, path[len(holder.path) :]
         while rest:
             if self.text[at] != "{":
-                raise _untidy()
+                raise unverified()
             items, _ = _items(self.text, at)
             item = next((each for each in items if rest[: len(each.key)] == each.key), None)
             if item is None:
@@ -398,7 +403,7 @@ class Text:
             at, end, rest = item.value, item.end, rest[len(item.key) :]
         return [Splice(at, end, toml_inline(value))]
 
-    def _add_inline(self, holder: _Statement, path: Path, value: Any) -> list[Splice]:
+    def _add_inline(self, holder: _Statement, path: KeyPath, value: Any) -> list[Splice]:
         try:
             at = holder.value if holder.path == path else self._inline_value(holder, path)
         except KeyError:
@@ -406,11 +411,11 @@ class Text:
         items, _ = _items(self.text, at)
         return [_inserted(at, items, toml_inline(value))]
 
-    def _inline_value(self, holder: _Statement, path: Path) -> int:
+    def _inline_value(self, holder: _Statement, path: KeyPath) -> int:
         _, items, index = self._inline_place(holder, path)
         return items[index].value
 
-    def _inline_place(self, holder: _Statement, path: Path) -> tuple[int, list[_Item], int]:
+    def _inline_place(self, holder: _Statement, path: KeyPath) -> tuple[int, list[_Item], int]:
         """The inline table with the last key of a path, what is in it and which of it that is. Raises `KeyError`."""
         at, rest = holder.value, path[len(holder.path) :]
         while self.text[at] == "{":
@@ -446,7 +451,7 @@ class Text:
             return at - 2 if self.text[:at].endswith("\r\n") else at - 1
         return at
 
-    def _new_block(self, statements: list[_Statement], beside: Path, block: str) -> list[Splice]:
+    def _new_block(self, statements: list[_Statement], beside: KeyPath, block: str) -> list[Splice]:
         """Lines for a table after the last of those that share the most of `beside`, with an empty line between.
 
         Where tables follow each other without one, the empty line goes behind: so `_without_sections` can tell them
@@ -509,20 +514,16 @@ class Text:
         return splices
 
 
-def _untidy() -> Refused:
-    return Refused("unverified", "The file is written in a way that cannot be edited without a risk to what is in it.")
-
-
 def _is_blank_line(text: str, at: int) -> bool:
     stop = text.find("\n", at)
     return not text[at : len(text) if stop < 0 else stop].strip()
 
 
-def _is_under(path: Path, above: Path) -> bool:
+def _is_under(path: KeyPath, above: KeyPath) -> bool:
     return path[: len(above)] == above
 
 
-def _holder(statements: list[_Statement], path: Path) -> _Statement | None:
+def _holder(statements: list[_Statement], path: KeyPath) -> _Statement | None:
     """The pair whose value is at `path` or around it."""
     return next((each for each in statements if each.kind == "pair" and _is_under(path, each.path)), None)
 

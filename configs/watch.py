@@ -33,16 +33,19 @@ import trio
 if TYPE_CHECKING:
     from watchfiles._rust_notify import RustNotify
 
-    from configs.connect import Drift, Outcome, Place
+    from configs.detect import Place
+    from configs.drift import Drift
     from configs.model import Host
+    from configs.outcome import Outcome
     from parlerd.paths import Home
 
 log = logging.getLogger("parlerd.hosts")
 
 QUIET_S: Final = 1.0
-"""How long after a change the file is looked at: hosts write in several steps, some of them without our entry."""
+"""Seconds between a change and the look at the file: hosts write in several steps, and our entry may be missing after
+some of them."""
 AGAIN_S: Final = 3600.0
-"""How often all of it is looked at without a change: what a watch missed, and what was installed meanwhile."""
+"""Seconds between two looks at everything without a change: a watch may miss one, and hosts get installed."""
 MAX_TRIES: Final = 3
 WITHIN_S: Final = 600.0
 """A file that lost its entry this often within this time is given up until somebody runs `parler connect`."""
@@ -54,7 +57,7 @@ second."""
 TIMEOUT_MS: Final = 600_000
 """How long the thread sleeps through when nothing changes; then it begins again."""
 BACK: Final = frozenset({"lost", "missing_file"})
-"""What is put back, hooks left out. A changed or disabled entry is somebody's choice."""
+"""Kinds of drift after which an entry is put back. A changed or disabled entry is somebody's choice."""
 
 Changes = Callable[[frozenset[Path]], "AsyncGenerator[set[Path], None]"]
 """What changed in these folders, not below them, as often as something does; first an empty set, as soon as nothing is
@@ -94,7 +97,7 @@ class Files(Protocol):
 
 @dataclass(slots=True)
 class _Tries:
-    """Of one file. `problem` is why the last one failed, if it did."""
+    """How often an entry was put back into one file. `problem` says why the last try failed, if it did."""
 
     times: deque[float]
     given_up: bool = False
@@ -165,7 +168,8 @@ class Watcher:
                     folders, following = wanted, trio.CancelScope()
                     if wanted:
                         self._following = True
-                        # Before anything is looked at: what changes in between would be missed for an hour.
+                        # The watch begins before the files are looked at: a change in between would be missed for an
+                        # hour.
                         await nursery.start(self._follow, wanted, following)
                 if paths:
                     await self._examine()
@@ -199,7 +203,7 @@ class Watcher:
                         if not self._names.isdisjoint(changed):
                             self._poked.set()
             except (OSError, RuntimeError) as error:
-                # No watches left, or a folder that went away: the hourly look remains, and tries again.
+                # The system has no watches left, or a folder went away: the hourly look remains, and tries again.
                 _report("settings files of agent hosts are not watched", error)
                 self._following = False
                 if not armed:
@@ -230,7 +234,7 @@ class Watcher:
             return False
         tries.times.append(now)
         try:
-            # Not abandoned: a file is written whole or not at all.
+            # This is not abandoned when the daemon ends: a file is written whole or not at all.
             outcome: Outcome = await self._in_thread(self._files.put_back, drift)
         except Exception as error:
             _report(f"the entry of {drift.host.id} could not be put back", error)
@@ -239,7 +243,7 @@ class Watcher:
         log.info("the entry of %s was lost; putting it back: %s", drift.host.id, outcome.status)
         tries.problem = outcome.reason if outcome.status == "failed" else ""
         if outcome.status == "skipped":
-            tries.times.pop()  # its host is not here any more, so nothing was tried
+            tries.times.pop()  # the host is not installed any more, so nothing was tried
         return outcome.status not in ("failed", "skipped")
 
     def _log(self, left: list[Drift], newcomers: list[Host]) -> None:
@@ -266,14 +270,14 @@ class HostFiles:
     def paths(self) -> list[Path]:
         if not (self._home.connect / "ledger.json").exists():
             return []
-        from configs.connect import watched
+        from configs.drift import watched
         from configs.ledger import Ledger
 
         found = watched(self._place())
         return [*found, Ledger(self._home).file] if found else []
 
     def drift(self) -> list[Drift]:
-        from configs.connect import drift
+        from configs.drift import drift
 
         return drift(self._place())
 
@@ -303,7 +307,7 @@ class HostFiles:
         return [host for host in HOSTS if host.id not in connected and detected(self._place(), host)]
 
     def is_connected(self) -> bool:
-        # The file alone: what reads it as entries takes longer to import than it may take here.
+        # The file is read as plain JSON: importing what reads it as entries takes longer than this may take.
         try:
             found = json.loads((self._home.connect / "ledger.json").read_bytes())
             return any(each["kind"] == "entry" for each in found["entries"])
@@ -332,7 +336,7 @@ async def file_changes(folders: frozenset[Path]) -> AsyncGenerator[set[Path], No
             batch = await trio.to_thread.run_sync(
                 watcher.watch, DEBOUNCE_MS, STEP_MS, TIMEOUT_MS, stop, abandon_on_cancel=True, limiter=limiter
             )
-            # Else it is the word `timeout`.
+            # Without a change the library answers with the word `timeout`.
             if isinstance(batch, set):
                 yield {Path(name) for _, name in batch}
     finally:
@@ -341,7 +345,7 @@ async def file_changes(folders: frozenset[Path]) -> AsyncGenerator[set[Path], No
 
 def _listening(folders: frozenset[Path]) -> RustNotify:
     """A watch that is in place."""
-    # Imported here: a daemon beside which no host is connected never pays for it.
+    # Imported here, so that a daemon beside which no host is connected never pays for the import.
     from watchfiles._rust_notify import RustNotify
 
     return RustNotify(
@@ -355,5 +359,5 @@ def _listening(folders: frozenset[Path]) -> RustNotify:
 
 
 def _report(what: str, error: Exception) -> None:
-    # By type alone: the text of an exception may hold a line of somebody's settings.
+    # An exception is told by its type alone: its text may hold a line of somebody's settings.
     log.error("%s: %s", what, type(error).__name__)

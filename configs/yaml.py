@@ -1,10 +1,10 @@
 """YAML: where keys stand, and the splices that change one of them by lines of our own.
 
-`ruamel.yaml` reads the text as YAML 1.2 and says where each node is; nothing is written by it, because it would indent
-and quote again what people wrote. Beside keys on their own lines ours is on its own lines too; inside braces it goes
-inside the braces. An alias (`*name`) of what is changed, or of a table around it, is refused: one change would be seen
-in two places. Not here: checks of the
-result. Above: `document`. Invariant: `unset` of what `set` wrote gives the same text again, but for a written-out null.
+`ruamel.yaml` reads the text as YAML 1.2 and says where each node is. It writes nothing here, because it would indent
+and quote again what people wrote. Where the keys of a table have lines of their own, our key gets lines of its own too;
+inside braces it goes inside the braces. Where an alias (`*name`) stands for what is to be changed, or for a table
+around it, the edit is refused: one change would be seen in two places. Not here: checks of the result. Above:
+`document`. Invariant: `unset` of what `set` wrote gives the same text again, but for a written-out null.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from configs.edit import MAX_DEPTH, Path, Refused, Rules, Splice, line_break, refuse, refuse_twice, too_deep
+from configs.edit import MAX_DEPTH, EditRefused, Rules, Splice, line_break, refuse, refuse_twice, too_deep, unverified
+from configs.model import KeyPath
 from configs.render import scalar, yaml_item, yaml_key, yaml_lines
 
 _MOST: Final = 100_000
-"""Values of a file, those behind an alias counted each time: a few lines of aliases can stand for billions."""
+"""Values that a file may have. Those behind an alias count each time: a few lines of aliases can stand for billions."""
 _LARGEST: Final = 256 * 1024
-"""Characters. The library reads a dense list at some 40 kB a second (measured) and cannot be interrupted; the largest
-settings in YAML that were seen have 20 kB."""
+"""Characters that a file may have. The library reads a dense list at some 40 kB a second (measured) and cannot be
+interrupted; the largest settings in YAML that were seen have 20 kB."""
 
 
 def parse(text: str, rules: Rules) -> Text:
-    """A text without byte order mark. Raises `Refused`. Of `rules`, the lists of named tables matter here."""
+    """A text without byte order mark. Raises `EditRefused`. Of `rules`, the lists of named tables matter here."""
     if len(text) > _LARGEST:
-        raise Refused("too_large", f"The file is larger than {_LARGEST // 1024} kB, too large for YAML.")
+        raise EditRefused("too_large", f"The file is larger than {_LARGEST // 1024} kB, too large for YAML.")
     if "\r" in text.replace("\r\n", ""):
         at = text.replace("\r\n", "\n\n").find("\r")
         refuse("unverified", "The file has a line break at {where} that programs read differently.", text, at)
@@ -50,22 +51,22 @@ def parse(text: str, rules: Rules) -> Text:
     except MarkedYAMLError as error:
         _refuse_marked(error, "unreadable", "The file is not valid YAML at {where}.", text)
     except RecursionError:
-        raise Refused("too_deep", f"The file has more than {MAX_DEPTH} levels.") from None
+        raise EditRefused("too_deep", f"The file has more than {MAX_DEPTH} levels.") from None
     except (YAMLError, Warning, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, AssertionError):
         # The library lets errors of its own conversions through: a date that is none, a tag that means something else.
-        raise Refused("unreadable", "The file is not valid YAML.") from None
+        raise EditRefused("unreadable", "The file is not valid YAML.") from None
     if too_deep(value):
-        raise Refused("too_deep", f"The file has more than {MAX_DEPTH} levels.")
+        raise EditRefused("too_deep", f"The file has more than {MAX_DEPTH} levels.")
     if value is None:
         value = {}
     if not isinstance(value, dict):
-        raise Refused("not_an_object", "The file should hold keys with values, and holds something else.")
+        raise EditRefused("not_an_object", "The file should hold keys with values, and holds something else.")
     for path in rules.lists:
         value = _with_names(value, path)
     return Text(text, value, root if isinstance(root, MappingNode) else None, nodes, rules.lists, shared)
 
 
-def _with_names(value: Any, path: Path) -> Any:
+def _with_names(value: Any, path: KeyPath) -> Any:
     """A value in which the list of named tables at `path` is a table by their names.
 
     Elements without a name, and all but the first of a name, get keys that no name can have: they stay what they are.
@@ -78,7 +79,7 @@ def _with_names(value: Any, path: Path) -> Any:
     if found is None:
         return value
     if not isinstance(found, list):
-        raise Refused("wrong_type", f"`{path[0]}` in the file is something else than a list.")
+        raise EditRefused("wrong_type", f"`{path[0]}` in the file is something else than a list.")
     table: dict[str, Any] = {}
     nameless = 0
     for each in found:
@@ -92,7 +93,7 @@ def _with_names(value: Any, path: Path) -> Any:
 def _nodes(root: Node | None) -> tuple[list[Node], frozenset[int]]:
     """Every node once, and the identities of those that stand in more than one place by an alias.
 
-    Raises `Refused` when the aliases make too much of it.
+    Raises `EditRefused` when the aliases make too much of it.
     """
     found: dict[int, Node] = {}
     shared = set()
@@ -116,7 +117,7 @@ def _inside(node: Node) -> list[Node]:
 
 
 def _refuse_many(root: Node) -> None:
-    """Raise `Refused` for aliases of what they stand in, and for those that stand for too many values together."""
+    """Raise `EditRefused` for aliases of what they stand in, and for those that stand for too many values together."""
     counted: dict[int, int] = {}
     entered: set[int] = set()
     waiting = [root]
@@ -127,14 +128,14 @@ def _refuse_many(root: Node) -> None:
             entered.add(id(node))
             ahead = [each for each in inner if id(each) not in counted]
             if any(id(each) in entered for each in ahead):
-                raise Refused("unverified", "The file has an alias (*name) of something that it stands in.")
+                raise EditRefused("unverified", "The file has an alias (*name) of something that it stands in.")
             waiting += ahead
             continue
         waiting.pop()
         if id(node) not in counted:
             counted[id(node)] = 1 + sum(counted[id(each)] for each in inner)
             if counted[id(node)] > _MOST:
-                raise Refused("too_large", "The file's aliases (*name) stand for too many values.")
+                raise EditRefused("too_large", "The file's aliases (*name) stand for too many values.")
 
 
 def _refuse_duplicate(root: Node, text: str) -> None:
@@ -165,7 +166,7 @@ class Text:
     value: dict[str, Any]
     _root: MappingNode | None
     _all: list[Node]
-    _lists: tuple[Path, ...] = ()
+    _lists: tuple[KeyPath, ...] = ()
     _shared: frozenset[int] = frozenset()
 
     @property
@@ -189,7 +190,7 @@ class Text:
             at = self.text.find("#", end)
         return found
 
-    def place(self, path: Path) -> None:
+    def place(self, path: KeyPath) -> None:
         """No table may have a key twice, as it was read; of a list of named tables that is seen here."""
         for at in self._lists:
             if path[: len(at)] == at and len(path) > len(at):
@@ -198,11 +199,11 @@ class Text:
                 if len(named) > 1:
                     refuse_twice(self.text, _start(named[0]), _start(named[1]))
 
-    def set(self, path: Path, value: Any) -> list[Splice]:
+    def set(self, path: KeyPath, value: Any) -> list[Splice]:
         way = self._changeable(path)
         if path[:-1] in self._lists:
             if len(way) == len(path):
-                raise _untidy()
+                raise unverified()
             return self.add(path[:-1], value)
         if len(way) == len(path):
             return self._replace(way[-1], value, len(path) - 1)
@@ -218,7 +219,7 @@ class Text:
             return self._insert(parent, rest[0], value, _start(way[-1][0]) - self._line(_start(way[-1][0])))
         return self._replace(way[-1], {rest[0]: value}, len(way) - 1)
 
-    def unset(self, path: Path, levels: int) -> list[Splice]:
+    def unset(self, path: KeyPath, levels: int) -> list[Splice]:
         way = self._changeable(path)
         if path[:-1] in self._lists:
             return self.drop(path[:-1], way[-2][1].value.index(way[-1][1]), levels)
@@ -231,7 +232,7 @@ class Text:
             return [_without(parent.value, [pair[0] is key for pair in parent.value].index(True))]
         return [self._lines_of(_start(key), self._end(key, value))]
 
-    def add(self, path: Path, value: Any) -> list[Splice]:
+    def add(self, path: KeyPath, value: Any) -> list[Splice]:
         way = self._changeable(path)
         if len(way) < len(path):
             return self.set(path, [value])
@@ -247,7 +248,7 @@ class Text:
         lines = yaml_item(value, column, self._unit()) if is_named else [f"{' ' * column}- {scalar(value)}"]
         return self._lines(self._after(sequence, column), lines)
 
-    def drop(self, path: Path, index: int, levels: int) -> list[Splice]:
+    def drop(self, path: KeyPath, index: int, levels: int) -> list[Splice]:
         way = self._changeable(path)
         sequence: Any = way[-1][1]
         if len(sequence.value) == 1 and levels > 0:
@@ -261,14 +262,16 @@ class Text:
 
     # -- where things stand ----------------------------------------------------------------------------------------
 
-    def _changeable(self, path: Path) -> list[tuple[Node, Node]]:
-        """The way to what is to be changed. Raises `Refused` when something on it stands in another place too."""
+    def _changeable(self, path: KeyPath) -> list[tuple[Node, Node]]:
+        """The way to what is to be changed. Raises `EditRefused` when something on it stands in another place too."""
         way = self._way(path)
         if any(id(node) in self._shared for pair in way for node in pair):
-            raise Refused("unverified", "What is to be changed has an alias (*name): it would be seen in two places.")
+            raise EditRefused(
+                "unverified", "What is to be changed has an alias (*name): it would be seen in two places."
+            )
         return way
 
-    def _way(self, path: Path) -> list[tuple[Node, Node]]:
+    def _way(self, path: KeyPath) -> list[tuple[Node, Node]]:
         way: list[tuple[Node, Node]] = []
         node: Node | None = self._root
         for index, part in enumerate(path):
@@ -276,7 +279,7 @@ class Text:
                 named = _named(node, part)
                 if not named:
                     break
-                # The element stands for its key too: that is where it begins.
+                # An element has no key of its own, so it stands for its key too, which begins where the element does.
                 node = named[0]
                 way.append((node, node))
                 continue
@@ -330,14 +333,14 @@ class Text:
         at = int(key.end_mark.index)
         found = self.text.find(":", at, self._line_end(at))
         if found < 0 or self.text[at:found].strip():
-            raise _untidy()
+            raise unverified()
         return found
 
     def _dash(self, element: Node) -> int:
         at = self._line(_start(element))
         found = at + len(self.text[at:]) - len(self.text[at:].lstrip(" "))
         if self.text[found : found + 1] != "-":
-            raise _untidy()
+            raise unverified()
         return found
 
     def _at_end(self) -> int:
@@ -376,7 +379,7 @@ class Text:
         """Behind a table or list whose keys or dashes stand in `column`, and behind the comments that belong to it."""
         at = self._line_end(self._last(node))
         while at < len(self.text):
-            # Comments that are indented more than the keys here speak of what is before them.
+            # Comments that are indented more than the keys of this table speak of what is before them.
             line = self.text[at : self._line_end(at)]
             blanks = len(line) - len(line.lstrip(" "))
             if blanks <= column or line[blanks : blanks + 1] != "#":
@@ -392,7 +395,7 @@ class Text:
     def _lines_of(self, start: int, end: int) -> Splice:
         line, after = self._line(start), self._line_end(end)
         if self.text[line:start].strip(" "):
-            raise _untidy()
+            raise unverified()
         if self.text[after - 1] != "\n" and line:
             line -= 2 if self.text[:line].endswith("\r\n") else 1
         return Splice(line, after)
@@ -406,7 +409,7 @@ class Text:
             return [Splice(start, end, " " + scalar(value))]
         column = int(key.start_mark.column)
         if depth and self.text[self._line(_start(key)) : _start(key)].strip(" "):
-            raise _untidy()
+            raise unverified()
         unit = self._unit()
         if is_named:
             lines = [line for each in value for line in yaml_item(each, column + unit, unit)]
@@ -430,10 +433,6 @@ def _named(node: Node, name: str) -> list[Node]:
             for key, value in each.value
         )
     ]
-
-
-def _untidy() -> Refused:
-    return Refused("unverified", "The file is written in a way that cannot be edited without a risk to what is in it.")
 
 
 def _flow_end(node: Node, key: Node | None = None) -> int:

@@ -35,6 +35,11 @@ def is_whole(params: object) -> bool:
     return version(params) == VERSION and isinstance(_of(params).get(_PREFIX + "clientCapabilities"), dict)
 
 
+def capabilities(params: object) -> object:
+    """What the client says it can do, unchecked."""
+    return _of(params).get(_PREFIX + "clientCapabilities")
+
+
 def client_info(params: object) -> object:
     """What the client says it is, unchecked."""
     return _of(params).get(_PREFIX + "clientInfo")

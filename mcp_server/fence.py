@@ -20,12 +20,13 @@ from __future__ import annotations
 
 import re
 import secrets
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Final, NamedTuple
 
-from parlerd.text.codepoints import LOOSE, kind_of
+from parlerd.text.codepoints import HIDDEN, JOINERS, LOOSE, kinds
 
 _MARK_LETTERS: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _MARK_LENGTH: Final = 8
@@ -42,7 +43,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9._@#/:+-]{0,128}\Z")
 """What may stand outside: labels, ids, codes, URLs of homes. No spaces, so no sentence; ASCII alone, so no
 look-alike."""
 
-_SUSPECT: Final = re.compile(r"[^\t\n\x20-\x7e]")
+_HIDDEN: Final = re.compile(f"[{HIDDEN}]")
 
 
 def random_mark() -> str:
@@ -129,118 +130,96 @@ def reveal(text: str, start: int = 0, most: int | None = None, fits: Callable[[s
     shown may be shown; a hidden character is shown whole or not at all.
     """
     part = text[start : None if most is None else start + most]
-    if _SUSPECT.search(part) is None:
+    stop = start + len(part)
+    if _HIDDEN.search(part) is None:
         if fits is not None:
             part = part[: fits(part)]
         return Revealed(part, "", start + len(part))
-    # What a joiner shapes may have a selector behind it, so two characters count.
-    before_it = text[max(start - 2, 0) : start]
-    looked = len(part) if fits is None else _LOOK
-    while True:
-        looked += int(part[looked - 1 : looked + 1] == "\r\n")
-        shown, counts = _rendered(part[:looked], before_it)
-        room = len(shown) if fits is None else fits(shown)
-        if room < len(shown) or looked >= len(part):
+    pieces: list[str] = []
+    asked = _SLICE
+    for at in range(start, stop, _SLICE):
+        end = min(at + _SLICE, stop)
+        pieces.append(_rendered(text, at, end))
+        if fits is None or (end < stop and end - start < asked):
+            continue
+        shown = "".join(pieces)
+        if (room := fits(shown)) < len(shown):
+            stop = _cut(text, start, pieces, room)
             break
-        # By more each time, for a hidden character takes up to ten times its place and most of a text may not fit.
-        looked *= 4
-    if room < len(shown):
-        kept = _front(part, before_it, room)
-        shown, counts = _rendered(kept, before_it, part[len(kept) : len(kept) + 1])
-        part = kept
-    found = [f"{counts[kind]} {kind}" for kind in ("invisible", "bidirectional", "control") if counts[kind]]
-    facts = ""
-    if found:
-        facts = f"{', '.join(found)} character{'s' if counts.total() > 1 else ''} shown as \\u{{...}}"
-    return Revealed(shown, facts, start + len(part))
+        # By more each time, for each time everything is looked at again, and most of a text may not fit.
+        asked *= 4
+    shown = "".join(pieces)
+    return Revealed(shown, _facts(text, start, stop, shown), stop)
 
 
-# A text may be hidden characters from end to end, and the daemon's loop waits while it is rendered. So whole texts are
-# rendered by passes of C code and not by character. 256 KiB take some 50 ms, what a host shows of them 20; thousands of
-# different hidden characters take twice that.
+# A text may be hidden characters from end to end, all of them different, and the daemon's loop waits while it is
+# rendered. So each character is rendered once, by passes of C code over a slice, except where a text is cut.
 
 
-_FEW: Final = 8
-"""Different hidden characters up to which one pass for each is faster than a table."""
-_LOOK: Final = 8192
-"""Characters that are rendered before it is asked whether they fit."""
 _SLICE: Final = 2048
-"""Characters that are rendered together on the way to where a text is cut."""
+"""Characters that are rendered together."""
 
 
-@lru_cache(maxsize=8192)
-def _escaped(char: str) -> str:
+def _rendered(text: str, start: int, stop: int) -> str:
+    """The characters of `text` from `start` up to `stop`, each made visible as its neighbours in `text` demand."""
+    piece = text[start:stop]
+    if _HIDDEN.search(piece) is None:
+        return piece
+    if "\r" in piece:
+        # A carriage return before a line feed is left out, since the line ends either way.
+        if piece.endswith("\r") and text[stop : stop + 1] == "\n":
+            piece = piece[:-1]
+        piece = piece.replace("\r\n", "\n")
+    chars = list(piece)
+    shown = "".join(map(_escapes().get, chars, chars))
+    if _JOINER.search(piece) is None:
+        return shown
+    # An escape shapes no joiner, and neither did what it stands for. What a joiner shapes may have a selector behind
+    # it, so two characters before the slice count, of which a loose joiner is like any other that shapes nothing.
+    before = LOOSE.sub(" ", text[max(start - 2, 0) : start])
+    parts = LOOSE.split(before + shown)
+    parts[1::2] = map(_LOOSE_JOINERS.__getitem__, parts[1::2])
+    return "".join(parts)[len(before) :]
+
+
+def _cut(text: str, start: int, pieces: list[str], room: int) -> int:
+    """Leave in `pieces`, which show `text` from `start` on, what takes at most `room` characters; returns where in the
+    text that ends."""
+    whole = 0
+    while len(pieces[whole]) <= room:
+        room -= len(pieces[whole])
+        whole += 1
+    at = start + whole * _SLICE
+    end = at + bisect_right(range(_SLICE), room, key=lambda length: len(_rendered(text, at, at + length))) - 1
+    pieces[whole:] = [_rendered(text, at, end)]
+    return end
+
+
+def _facts(text: str, start: int, stop: int, shown: str) -> str:
+    """What there is of hidden characters between `start` and `stop`, which is shown as `shown`; '' for nothing."""
+    part = text[start:stop]
+    if part == shown:
+        return ""
+    found, counts = Counter(part), Counter[str]()
+    for char in found.keys() & kinds().keys():
+        # A joiner that shapes what stands before it is left as it is.
+        counts[kinds()[char]] += found[char] - (shown.count(char) if char in JOINERS else 0)
+    counts["control"] -= part.count("\r\n") + (part.endswith("\r") and text[stop : stop + 1] == "\n")
+    if not counts.total():
+        return ""
+    said = [f"{counts[kind]} {kind}" for kind in ("invisible", "bidirectional", "control") if counts[kind]]
+    return f"{', '.join(said)} character{'s' if counts.total() > 1 else ''} shown as \\u{{...}}"
+
+
+def _escape(char: str) -> str:
     return f"\\u{{{ord(char):x}}}"
 
 
-def _rendered(part: str, before_it: str, after_it: str = "") -> tuple[str, Counter[str]]:
-    """`part` between its neighbours with every hidden character made visible, and how many there were of each kind."""
-    counts: Counter[str] = Counter()
-    distinct = set(part)
-    text = part
-    if "\r" in distinct:
-        # A carriage return before a line feed is left out, since the line ends either way.
-        counts["control"] -= part.count("\r\n")
-        text = text.replace("\r\n", "\n")
-        if after_it == "\n" and text.endswith("\r"):
-            counts["control"] -= 1
-            text = text[:-1]
-    escapes: dict[str, str] = {}
-    for joiner in sorted(distinct.intersection(LOOSE)):
-        # One that is loose becomes a character that is not in the text: it still stands there for the next one.
-        spare = next(char for n in range(0x10FFFF) if (char := chr(0xF0000 + n)) not in distinct)
-        text = LOOSE[joiner].sub(spare, before_it + text)[len(before_it) :]
-        if count := text.count(spare):
-            distinct.add(spare)
-            escapes[spare] = _escaped(joiner)
-            counts["invisible"] += count
-    hidden = {char: kind for char in distinct - LOOSE.keys() - escapes.keys() if (kind := _kind(char)) is not None}
-    if len(hidden) <= _FEW:
-        for char, kind in hidden.items():
-            counts[kind] += part.count(char)
-            text = text.replace(char, _escaped(char))
-    else:
-        for char, count in Counter(part).items():
-            if char in hidden:
-                counts[hidden[char]] += count
-        table: dict[int, int | str] = {ord(char): ord(char) for char in distinct}
-        table |= {ord(char): _escaped(char) for char in hidden}
-        # With every character in it: one that is missing costs ten times as much.
-        text = text.translate(table)
-    for spare, escape in escapes.items():
-        text = text.replace(spare, escape)
-    return text, counts
+@cache
+def _escapes() -> Mapping[str, str]:
+    """What is shown for a hidden character, except for joiners, which may not hide."""
+    return {char: _escape(char) for char in kinds() if char not in JOINERS}
 
 
-def _front(part: str, before_it: str, room: int) -> str:
-    """As much from the front of `part` as is shown in `room` characters."""
-    at = 0
-    while at < len(part):
-        end = at + _SLICE
-        if part[end - 1 : end + 1] == "\r\n":
-            end += 1
-        piece = part[at:end]
-        size = len(_rendered(piece, (before_it + part[max(at - 2, 0) : at])[-2:])[0])
-        if size > room:
-            break
-        room -= size
-        at += len(piece)
-    while at < len(part):
-        room -= len(_one(part[at], (before_it + part[max(at - 2, 0) : at])[-2:], part[at + 1 : at + 2]))
-        if room < 0:
-            break
-        at += 1
-    return part[:at]
-
-
-def _one(char: str, before_it: str, after_it: str) -> str:
-    """One character between its neighbours, made visible."""
-    if char == "\r" and after_it == "\n":
-        return ""  # the line ends either way
-    return char if kind_of(char, before_it) is None else _escaped(char)
-
-
-@lru_cache(maxsize=8192)
-def _kind(char: str) -> str | None:
-    """What kind of hidden character this is, whatever stands beside it; None for one that can be seen."""
-    return kind_of(char)
+_JOINER: Final = re.compile(f"[{JOINERS}]")
+_LOOSE_JOINERS: Final = {joiner: _escape(joiner) for joiner in JOINERS}

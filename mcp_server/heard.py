@@ -57,11 +57,6 @@ class Part:
         """Whom this message hands the turn to: `you`, `anyone` or a name; empty when it hands over nothing."""
         return self._after("hands the turn to ")
 
-    @property
-    def is_cut(self) -> bool:
-        """Whether the text goes on after this part."""
-        return self.end < self.whole
-
     def _after(self, words: str) -> str:
         return next((fact.removeprefix(words) for fact in self.facts if fact.startswith(words)), "")
 
@@ -259,11 +254,6 @@ class Heard:
     def sent(self) -> int:
         """The number of the message that was sent."""
         return int(self._find(r"^Sent #(\d+) ") or 0)
-
-    @property
-    def offered_to(self) -> str:
-        """Whom the turn was offered to."""
-        return self._find(r"^The turn is offered to (\S+) in ")
 
     @property
     def is_replay(self) -> bool:

@@ -21,7 +21,7 @@ from typing import Final, Protocol
 import msgspec
 import trio
 
-from mcp_server.hook import line_of
+from mcp_server.stdio.hook import line_of
 from parlerd import controller
 from parlerd.core.errors import ParlerError
 from parlerd.engine.callers import Caller

@@ -2,9 +2,9 @@
 
     session (decoded JSON-RPC in and out) == serve() == mcp low-level Server --handlers--> Window
 
-Importing it takes most of a second, so the daemon does that after it serves its socket (`session.McpHost.load`). Not
-here: what a tool does (`window`), which answers need no library (`session`). Two private corners of the library are
-kept in here: its stream types, and the notifications it writes for requests of ours.
+It serves prompts, resources and subscriptions, and refuses what is no proper request. Importing the library takes most
+of a second, so the daemon does that when the first window connects (`session.McpHost.load`). Not here: tool calls and
+lists, which need no library (`calls`, `session`), and requests of ours to the host (`asking`): the library makes none.
 """
 
 from __future__ import annotations
@@ -23,34 +23,29 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
 
 from mcp_server import prompts, resources
-from mcp_server.modern import FORM_SCHEMA, MAX_SUBSCRIPTIONS, InputForm, Streams, is_modern, offers_forms, typed_in
+from mcp_server.modern import MAX_SUBSCRIPTIONS, Streams
 from mcp_server.window import Window
 from parlerd import __version__
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import RoomId
 from parlerd.operations import types as t
-from parlerd.operations.tools import TOOLS
 
 log = logging.getLogger("parlerd.mcp")
 
 Context = ServerRequestContext[Any, Any]
 Message = dict[str, Any]
 Write = Callable[[Message], Awaitable[None]]
-WindowOf = Callable[[Message], Awaitable[Window]]
-"""The conversation that a call belongs to, by the call's `_meta`."""
+Place = Callable[[], Awaitable[None]]
+"""Learn from the host where the window stands, if nothing else says so."""
 
-ROOTS_SECONDS: Final = 1.0
-"""How long a client may take to name its roots. Source: decision 10."""
 _BUFFER: Final = 16
 
 
-async def serve(
-    window: Window, window_of: WindowOf, incoming: trio.MemoryReceiveChannel[Message], write: Write
-) -> None:
-    """Serve one connection until `incoming` ends. `window` is its first conversation, `window_of` finds that of a call;
-    `write` takes what goes to the host, in order."""
+async def serve(window: Window, place: Place, incoming: trio.MemoryReceiveChannel[Message], write: Write) -> None:
+    """Serve one connection until `incoming` ends. `window` is its first conversation; `place` is called before anything
+    that takes an identity; `write` takes what goes to the host, in order."""
     async with trio.open_nursery() as nursery:
-        server = _Handlers(window, window_of, nursery).server()
+        server = _Handlers(window, place, nursery).server()
         to_server, from_host = anyio.create_memory_object_stream[SessionMessage | Exception](_BUFFER)
         to_host, from_server = anyio.create_memory_object_stream[SessionMessage](0)
         nursery.start_soon(_pass_out, from_server, write)
@@ -81,14 +76,16 @@ async def _pass_out(from_server: Any, write: Write) -> None:
 class _Handlers:
     """The library's callbacks for one window."""
 
-    def __init__(self, window: Window, window_of: WindowOf, nursery: trio.Nursery) -> None:
+    def __init__(self, window: Window, place: Place, nursery: trio.Nursery) -> None:
         self._window = window
-        self._window_of = window_of
+        self._place = place
         self._nursery = nursery
+        # The resources that the host subscribed to, each with the room it is about; None stands for every room.
         self._subscribed: dict[str, RoomId | None] = {}
+        # Whether a task follows the changes, and the lock under which the first subscription starts it.
         self._following = False
         self._starting = trio.Lock()
-        self._placed = False
+        # The streams of the envelope era.
         self._streams = Streams(window)
 
     def server(self) -> Server[Any]:
@@ -96,7 +93,6 @@ class _Handlers:
             "parler",
             version=__version__,
             title="Parler",
-            on_call_tool=self.call_tool,
             on_get_prompt=self.get_prompt,
             on_read_resource=self.read_resource,
             on_subscribe_resource=self.subscribe,
@@ -107,23 +103,6 @@ class _Handlers:
         server.middleware.clear()
         return server
 
-    async def call_tool(
-        self, ctx: Context, params: types.CallToolRequestParams
-    ) -> types.CallToolResult | types.InputRequiredResult:
-        if params.name not in TOOLS:
-            raise MCPError(types.INVALID_PARAMS, f"Unknown tool. The tools are: {', '.join(TOOLS)}")
-        assert ctx.request_id is not None
-        await self._place(ctx)
-        asked = InputForm(ctx, params, self._window.caller.session) if is_modern(ctx) else None
-        form = asked or _HostForm(ctx)
-        window = await self._window_of(dict(params.meta or {}))
-        answer = await window.call_tool(ctx.request_id, params.name, params.arguments or {}, form)
-        if asked is not None and asked.required is not None:
-            return asked.required
-        return types.CallToolResult(
-            content=[types.TextContent(type="text", text=answer.text)], is_error=answer.is_error
-        )
-
     async def get_prompt(self, ctx: Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
         try:
             text = prompts.get(params.name, params.arguments)
@@ -133,7 +112,7 @@ class _Handlers:
         return types.GetPromptResult(messages=[types.PromptMessage(role="user", content=content)])
 
     async def read_resource(self, ctx: Context, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
-        await self._place(ctx)
+        await self._place()
         uri = str(params.uri)
         try:
             text, mime = await self._window.read_resource(uri)
@@ -146,7 +125,7 @@ class _Handlers:
     # -- subscriptions -----------------------------------------------------------------------------------------
 
     async def subscribe(self, ctx: Context, params: types.SubscribeRequestParams) -> types.EmptyResult:
-        await self._place(ctx)
+        await self._place()
         uri = str(params.uri)
         try:
             room = await resources.room_id(self._window.engine, self._window.caller, uri)
@@ -190,44 +169,6 @@ class _Handlers:
             log.info("a subscription ended: %s", error.code)
         finally:
             self._following = False
-
-    # -- where the window stands -------------------------------------------------------------------------------
-
-    async def _place(self, ctx: Context) -> None:
-        """Before the first call that takes an identity: the host's name and its first root, where nothing else says."""
-        if self._placed or is_modern(ctx):
-            return
-        self._placed = True
-        client = ctx.session.client_params
-        if client is None or not self._window.needs_root or client.capabilities.roots is None:
-            return
-        with trio.move_on_after(ROOTS_SECONDS):
-            try:
-                listed = await ctx.session.send_request(types.ListRootsRequest(), types.ListRootsResult)
-            except (MCPError, ValueError):
-                return
-            if listed.roots:
-                await self._window.stand_in(str(listed.roots[0].uri))
-
-
-class _HostForm:
-    """The host's own form, for one call."""
-
-    def __init__(self, ctx: Context) -> None:
-        self._ctx = ctx
-
-    @property
-    def offered(self) -> bool:
-        return offers_forms(self._ctx.session.client_capabilities)
-
-    async def ask_code(self, message: str) -> str | None:
-        """What the person typed."""
-        try:
-            answer = await self._ctx.session.elicit_form(message, FORM_SCHEMA, related_request_id=self._ctx.request_id)
-        except (MCPError, ValueError) as error:
-            log.info("the host did not show the form: %s", type(error).__name__)
-            return None
-        return typed_in(answer)
 
 
 def _rpc(error: ParlerError) -> MCPError:

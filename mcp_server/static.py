@@ -2,10 +2,12 @@
 
 `static.json` is a JSON object with one entry a line, so that the shim cuts the raw result of a method out of the file
 without building the result anew. Beside method results the file holds the two tool errors that only a shim can give,
-with `@REASON@` and `@KEY@` to fill in, and the tools that take an idempotency key. `python -m mcp_server.static` writes
-the file again; a test compares it with the registry.
+with `@REASON@` and `@KEY@` to fill in, the tools that take an idempotency key, and what the shim and the hook must know
+of agent hosts. `python -m mcp_server.static` writes the file again; a test compares it with the registry and with the
+files of the hosts.
 
-Below: `parlerd.operations.tools`. Invariant: shim and daemon never say different things about the same version.
+Below: `parlerd.operations.tools`; the generator alone looks into `configs.hosts`. Invariant: shim and daemon never say
+different things about the same version.
 """
 
 from __future__ import annotations
@@ -38,7 +40,13 @@ DISCOVER: Final = "server/discover"
 LISTED_STAMP: Final = "stamp listed"
 """What every result of the modern era carries beside its own fields: of a list that is in the table,"""
 RESULT_STAMP: Final = "stamp result"
-"""and of anything else."""
+"""of anything else,"""
+REQUIRED_STAMP: Final = "stamp required"
+"""and of an answer that asks the host for input first."""
+CONVERSATIONS: Final = "conversations"
+"""The variables in which hosts name a conversation."""
+HOOKS: Final = "hooks"
+"""What each host makes of the hook's answer at each of its events. Source: `configs.events`."""
 
 INSTRUCTIONS: Final = "\n".join(
     (
@@ -62,7 +70,10 @@ _AGAIN: Final = "Call it again with the same arguments: it is recognised as the 
 
 
 def table() -> dict[str, Any]:
-    """The whole table, from the registry."""
+    """The whole table, from the registry and the files of the hosts."""
+    # Imported here, because the daemon serves from the file and has no need of this.
+    from configs.hosts import HOSTS
+
     server = {"name": "parler", "title": "Parler", "version": __version__}
     stamp = {"resultType": "complete", "_meta": {envelope.SERVER_INFO: server}}
     listed: dict[str, dict[str, Any]] = {
@@ -91,6 +102,7 @@ def table() -> dict[str, Any]:
         # The table changes with an upgrade only, which a host may not notice: it is asked for again.
         LISTED_STAMP: {"ttlMs": 0, "cacheScope": "private", **stamp},
         RESULT_STAMP: stamp,
+        REQUIRED_STAMP: {**stamp, "resultType": "input_required"},
         "error unreachable": _error(
             ParlerError(
                 "unreachable",
@@ -120,6 +132,8 @@ def table() -> dict[str, Any]:
             ),
             key="@KEY@",
         ),
+        CONVERSATIONS: sorted({host.traits.conversation_env for host in HOSTS if host.traits.conversation_env}),
+        HOOKS: {host.id: host.hooks.answers for host in HOSTS if host.hooks is not None},
         "keyed": [tool.name for tool in TOOLS.values() if takes_key(tool)],
         "versions": list(VERSIONS),
     }

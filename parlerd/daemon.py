@@ -25,12 +25,14 @@ import trio
 
 from configs.hosts import HOSTS, recognised
 from configs.watch import HostFiles, Watcher
+from mcp_server.stdio import COPIES
 from parlerd import __version__, floor, process
 from parlerd.core.errors import ParlerError
 from parlerd.engine.callers import Caller
 from parlerd.engine.driver import ThreadDriver
 from parlerd.engine.engine import Engine, open_engine
 from parlerd.engine.ports import SystemRandomness, WallClock
+from parlerd.groups import unwrapped
 from parlerd.identity.keyring import KeyRing
 from parlerd.ipc import credentials, workspace
 from parlerd.ipc.host import Say
@@ -126,9 +128,7 @@ def _is_below_agent(hosts: process.Hosts) -> bool:
 
 def _coded(error: Exception) -> Exception:
     """What went wrong, out of the nurseries that it passed: with a code it is an answer, and not a crash."""
-    found = error
-    while isinstance(found, ExceptionGroup) and len(found.exceptions) == 1:
-        found = found.exceptions[0]
+    found = unwrapped(error)
     return found if isinstance(found, ParlerError) else error
 
 
@@ -147,18 +147,19 @@ class _LateHost:
         the first window connects: it takes a second of the interpreter and 23 MB, which commands alone never need."""
         session = await trio.to_thread.run_sync(importlib.import_module, "mcp_server.session")
         # Loaded with the session.
+        from mcp_server import conversations
         from mcp_server.ringing import bells
 
         settings = self._settings
-        self._host = session.McpHost(
+        shared = conversations.Shared(
             self._engine,
             _workspace_of,
             bells(settings, self._home),
-            settings.mcp_era,
             settings.mcp_wait_max_ms,
             traits={host.id: host.traits for host in HOSTS},
             words_of=process.words_of,
         )
+        self._host = session.McpHost(shared, settings.mcp_era)
         self._ready.set()
 
     async def __call__(self, hello: Hello, caller: Caller, incoming: AsyncIterator[bytes], say: Say) -> None:
@@ -218,9 +219,9 @@ def in_home(table: bytes, era: Era) -> bytes:
 def _refresh_shim(home: Home, era: Era) -> None:
     """Put this version's shim and its table where host configs point, each whole or not at all. Source: decision 20."""
     package = Path(__file__).parent.parent / "mcp_server"
-    # The program last: it needs the others.
-    for target in (home.static, home.run / "pipe.py", home.run / "hook.py", home.shim):
-        wanted = (package / target.name).read_bytes()
+    for name in COPIES:
+        target = home.run / name
+        wanted = (package / name).read_bytes()
         if target == home.static:
             wanted = in_home(wanted, era)
         with contextlib.suppress(OSError):
@@ -228,6 +229,7 @@ def _refresh_shim(home: Home, era: Era) -> None:
                 continue
         temporary = target.with_name(f".{target.name}.new")
         try:
+            target.parent.mkdir(mode=0o700, exist_ok=True)
             temporary.write_bytes(wanted)
             temporary.chmod(0o600)
             temporary.replace(target)

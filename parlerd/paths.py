@@ -23,7 +23,7 @@ MAX_SOCKET_PATH: Final = 100
 SHORTER: Final = "Take a home with a shorter path (PARLER_HOME, or --home): its socket stands inside it then."
 STARTED_BELOW: Final = "PARLER_STARTED_BELOW"
 """A variable that whoever starts a daemon sets for it when an agent host is above: what it starts leaves no trace of
-that. `mcp_server.pipe` sets it always."""
+that. `mcp_server.stdio.launch` sets it always."""
 
 
 class Home:

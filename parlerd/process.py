@@ -1,16 +1,18 @@
 """What the kernel says of other processes: who is on the far end of a Unix socket, whom it descends from, if it lives.
 
-Not here: what follows from it, and which programs are agent hosts (`configs.hosts`). `parlerd.ipc` and
+Not here: what follows from the answers, and which programs are agent hosts (`configs.hosts`). `parlerd.ipc` and
 `parlerd.client` refuse another user's process; the engine asks for the ancestry when a person's decision depends on it.
-Standard library only, and it only reads.
+Everything here only reads. psutil does the reading, for every system alike, and is imported by the first look at a
+process: a one-shot command that finds its daemon looks at none. What is asked of every connection (`peer_of`,
+`program_of`, `group_of`) needs no psutil on Linux. Invariant: a process that ends, is another user's or is hidden while
+it is looked at gives less, and never an exception.
 
-What it cannot do: one user's processes can rename themselves, fork away from their ancestors and clear their
+What this cannot do: one user's processes can rename themselves, fork away from their ancestors and clear their
 environment. This stops an agent that was talked into something, not a program that means to deceive.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import struct
 import sys
@@ -19,12 +21,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 _MAX_ANCESTORS: Final = 64
 """A deeper chain of processes is not looked through; shells under agents are a handful deep."""
-_MAX_READ: Final = 1 << 20
-"""Bytes of one file below /proc. The kernel's own limits on an environment are lower by default."""
 
 UNKNOWN_HOST: Final = "unknown"
 """The agent host of a process that cannot be seen: it may be in a sandbox, so a person is not assumed."""
@@ -75,7 +75,6 @@ class Line(NamedTuple):
 
 class _Process(NamedTuple):
     parent: int
-    terminal: bool
     words: tuple[str, ...]
     """The program's name, then its command line."""
 
@@ -107,16 +106,22 @@ def is_alive(pid: int) -> bool:
         return False
     except PermissionError:
         return True
+    import psutil
+
     try:
-        return _stat(pid)[0] not in ("Z", "X")
-    except OSError:
-        # No /proc (macOS), or it ended between the two looks; the next look will tell.
+        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.Error:
+        # It ended between the two looks, which the next look will tell, or it may not be looked at.
         return True
 
 
 def running_with(argument: str) -> list[int]:
     """The processes that have `argument` as one word of their command line, as far as they can be seen."""
-    return [pid for pid, words in _commands() if argument in words and is_alive(pid)]
+    import psutil
+
+    # What ends meanwhile is left out by psutil, and what is hidden from this user has no command line.
+    found = [each for each in psutil.process_iter(["cmdline"]) if argument in (each.info["cmdline"] or ())]
+    return [each.pid for each in found if is_alive(each.pid)]
 
 
 def words_of(pid: int) -> tuple[str, ...]:
@@ -126,11 +131,19 @@ def words_of(pid: int) -> tuple[str, ...]:
 
 
 def program_of(pid: int) -> str:
-    """The name of a process's program; empty when it cannot be seen. Cheap on Linux, so it is asked per connection."""
-    try:
-        return _text(pid, "comm").rstrip("\n")
-    except OSError:
-        return ""
+    """The name of a process's program, which Linux cuts to 15 bytes; empty when it cannot be seen.
+
+    It is asked of every connection, so on Linux the one file is read that says it.
+    """
+    if sys.platform == "linux":
+        try:
+            with open(f"/proc/{pid}/comm", "rb") as file:
+                return file.read().decode("utf-8", "replace").rstrip("\n")
+        except OSError:
+            return ""
+    else:
+        here = _look(pid) if pid > 0 else None
+        return here.words[0] if here is not None else ""
 
 
 def group_of(pid: int) -> int:
@@ -162,7 +175,7 @@ def facts_of(pid: int, hosts: Hosts) -> Facts:
 
     They are found in the environment of the process or among the programs it descends from, itself included.
     """
-    here = _look(pid)
+    here = _look(pid) if pid > 0 else None
     if here is None:
         return Facts("", UNKNOWN_HOST, False)
     host, editor = _marked(_environment(pid), hosts)
@@ -173,7 +186,7 @@ def facts_of(pid: int, hosts: Hosts) -> Facts:
         host = _named(process.words, hosts.programs, hosts.packages)
         editor = editor or _named(process.words, hosts.editors, hosts.editor_packages)
         process = _look(process.parent) if process.parent > 1 else None
-    return Facts(here.words[0], host, here.terminal, "" if host else editor)
+    return Facts(here.words[0], host, _has_terminal(pid), "" if host else editor)
 
 
 def _named(words: tuple[str, ...], programs: Mapping[str, str], packages: Mapping[str, str]) -> str:
@@ -196,96 +209,80 @@ def _package(path: str, packages: Mapping[str, str]) -> str:
     return next((host for piece, host in packages.items() if f"/{piece}/" in path), "")
 
 
-def _marked(environment: list[str], hosts: Hosts) -> tuple[str, str]:
+def _marked(environment: Mapping[str, str], hosts: Hosts) -> tuple[str, str]:
     """The agent host and the editor that an environment names, or nothing."""
     host = editor = ""
-    for entry in environment:
-        name, _, value = entry.partition("=")
+    for name, value in environment.items():
         if not value:
             continue
-        host = host or _marker(name, entry, hosts.markers)
-        editor = editor or _marker(name, entry, hosts.editor_markers)
+        host = host or _marker(name, value, hosts.markers)
+        editor = editor or _marker(name, value, hosts.editor_markers)
         if name == "AGENT" and not host:
             # The one variable that several hosts share: it holds the name.
             host = hosts.programs.get(value, "agent")
     return host, editor
 
 
-def _marker(name: str, entry: str, markers: Mapping[str, str]) -> str:
-    found = markers.get(name) or markers.get(entry)
+def _marker(name: str, value: str, markers: Mapping[str, str]) -> str:
+    found = markers.get(name) or markers.get(f"{name}={value}")
     if found:
         return found
     return next((host for marker, host in markers.items() if marker[-1] == "*" and name.startswith(marker[:-1])), "")
 
 
-if sys.platform == "darwin":
+def _look(pid: int) -> _Process | None:
+    """The parent, the name and the command line of a process; None when it cannot be seen."""
+    import psutil
 
-    def _ps(pid: int, *columns: str) -> str:
+    try:
+        process = psutil.Process(pid)
+        with process.oneshot():
+            parent, name = process.ppid(), process.name()
+            try:
+                command = process.cmdline()
+            except (psutil.AccessDenied, psutil.ZombieProcess):
+                command = []  # the name and the parent still tell
+    except psutil.Error:
+        return None
+    return _Process(parent, tuple(map(_readable, (name, *command))))
+
+
+def _environment(pid: int) -> dict[str, str]:
+    """The environment that a process was started with; empty when it cannot be seen."""
+    import psutil
+
+    try:
+        return psutil.Process(pid).environ()
+    except (psutil.Error, OSError):
+        # It is another user's process, or one that is not dumpable: its ancestors still tell.
+        return {}
+
+
+def _readable(text: str) -> str:
+    """Text with a mark in the place of each byte that is not UTF-8: a process may call itself anything."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _has_terminal(pid: int) -> bool:
+    """Whether a process has a controlling terminal.
+
+    psutil reads the list of terminals once, and would not know one that was opened since; the daemon runs for weeks.
+    """
+    if sys.platform == "linux":
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                # The name stands in parentheses and may itself contain any of `) (` and spaces; nothing after it can.
+                # The fifth field after the name is the terminal's number, 0 where there is none.
+                return file.read().rpartition(b")")[2].split()[4] != b"0"
+        except (OSError, IndexError):
+            return False
+    else:
         import subprocess
 
         # No shell, a fixed program, and a deadline: `ps` must never hold up the daemon.
-        words = ["/bin/ps", *columns, "-p", str(pid)]
+        words = ["/bin/ps", "-o", "tty=", "-p", str(pid)]
         try:
-            return subprocess.run(words, capture_output=True, text=True, timeout=2, check=False).stdout.strip()
-        except subprocess.SubprocessError:
-            return ""
-
-    def _look(pid: int) -> _Process | None:
-        # One -o each: all that follows a `=` in one option would be a heading.
-        parent, _, rest = _ps(pid, "-o", "ppid=", "-o", "tty=", "-o", "comm=").partition(" ")
-        terminal, _, program = rest.strip().partition(" ")
-        if not parent.isdigit():
-            return None
-        command = _ps(pid, "-ww", "-o", "command=").split(" ")
-        return _Process(int(parent), not terminal.startswith("?"), (program.strip(), *command))
-
-    def _commands() -> Iterator[tuple[int, list[str]]]:
-        import subprocess
-
-        words = ["/bin/ps", "-x", "-ww", "-o", "pid=", "-o", "command="]
-        listed = subprocess.run(words, capture_output=True, text=True, timeout=10, check=False).stdout
-        for line in listed.splitlines():
-            pid, _, command = line.strip().partition(" ")
-            if pid.isdigit():
-                yield int(pid), command.split(" ")
-
-    def _environment(pid: int) -> list[str]:
-        # `-E` puts the environment behind the command. Words with a space in them cannot be told apart, which is
-        # harmless: only whole names are compared.
-        return _ps(pid, "-E", "-ww", "-o", "command=").split(" ")
-
-else:
-
-    def _look(pid: int) -> _Process | None:
-        try:
-            _, parent, terminal = _stat(pid)
-            command = _text(pid, "cmdline").split("\0")
-            return _Process(parent, terminal, (program_of(pid), *command))
-        except OSError:
-            return None
-
-    def _commands() -> Iterator[tuple[int, list[str]]]:
-        for name in os.listdir("/proc"):
-            if name.isdigit():
-                # What ends between the two looks, or is hidden from this user, is left out.
-                with contextlib.suppress(OSError):
-                    yield int(name), _text(int(name), "cmdline").split("\0")
-
-    def _environment(pid: int) -> list[str]:
-        try:
-            return _text(pid, "environ").split("\0")
-        except OSError:
-            # Another user's process, or one that is not dumpable: its ancestors still tell.
-            return []
-
-
-def _text(pid: int, name: str) -> str:
-    with open(f"/proc/{pid}/{name}", "rb") as file:
-        return file.read(_MAX_READ).decode("utf-8", "replace")
-
-
-def _stat(pid: int) -> tuple[str, int, bool]:
-    """State, parent and whether there is a controlling terminal."""
-    # The name stands in parentheses and may itself contain any of `) (` and spaces; nothing after it can.
-    fields = _text(pid, "stat").rpartition(")")[2].split()
-    return fields[0], int(fields[1]), fields[4] != "0"
+            said = subprocess.run(words, capture_output=True, text=True, timeout=2, check=False).stdout.strip()
+        except (OSError, subprocess.SubprocessError):
+            return False
+        return bool(said) and not said.startswith("?")

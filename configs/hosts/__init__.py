@@ -82,6 +82,14 @@ def recognised() -> Hosts:
     )
 
 
+def quiet() -> dict[str, str]:
+    """Variables with which no host updates itself or reports when Parler runs its program.
+
+    Every program gets those of all hosts, because a host that came from another one may listen to its variables.
+    """
+    return {name: value for host in HOSTS for name, value in host.quiet.items()}
+
+
 def find_host(name: str) -> Host:
     """The host of that id or alias, in any case. Raises `UnknownHost`, which lists the ids."""
     host = _BY_NAME.get(name.lower())

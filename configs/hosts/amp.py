@@ -20,5 +20,6 @@ HOST = Host(
     folders=("~/.config/amp",),
     rewrites=True,
     after="Start a new session.",
+    project_files=((".amp/settings.json", ("amp.mcpServers",)),),
     quirks=("`amp mcp doctor` starts a login.",),
 )

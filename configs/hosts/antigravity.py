@@ -25,5 +25,6 @@ HOST = Host(
     folders=("~/.gemini/config", "~/.gemini/antigravity"),
     rewrites=True,
     after="Press refresh in its MCP view, or start a new session.",
+    project_files=((".agents/mcp_config.json", ("mcpServers",)),),
     quirks=("A file that is not JSON stops `agy`; an entry of the wrong shape is dropped without a word.",),
 )

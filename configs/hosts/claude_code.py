@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from configs.model import MESSAGING, Consent, Host, Shim, names_us, same_everywhere
+from configs.events import Hooks, grouped
+from configs.model import (
+    MESSAGING,
+    SERVER,
+    Consent,
+    FormHooks,
+    Health,
+    Host,
+    PerFolder,
+    Plugins,
+    Shim,
+    names_us,
+    same_everywhere,
+)
 from configs.shapes import stdio
 from parlerd.operations.traits import HostTraits
 
@@ -13,6 +26,8 @@ def _entry(shim: Shim) -> dict[str, Any]:
     # No `alwaysLoad`: each core tool asks for it itself, and the others may wait for a search.
     return {**stdio(shim), "env": {}}
 
+
+_SETTINGS = ("${CLAUDE_CONFIG_DIR}/settings.json", "~/.claude/settings.json")
 
 HOST = Host(
     id="claude-code",
@@ -43,10 +58,37 @@ HOST = Host(
     ),
     consent=Consent(
         default="asks at the first call of each tool, and refuses all of them in `claude -p`",
-        files=("${CLAUDE_CONFIG_DIR}/settings.json", "~/.claude/settings.json"),
+        files=_SETTINGS,
         appended=((("permissions", "allow"), tuple(f"mcp__parler__{tool}" for tool in MESSAGING)),),
         covers=((("permissions", "allow"), "mcp__parler"), (("permissions", "allow"), "mcp__parler__*")),
     ),
+    hooks=Hooks(
+        files=_SETTINGS,
+        format="json",
+        events=(
+            grouped("SessionStart", "context", waits=True),
+            grouped("UserPromptSubmit", "context"),
+            grouped("Stop", "block", waits=True),
+        ),
+        off=(("disableAllHooks",), True),
+        after="Start a new session; `/hooks` shows them.",
+    ),
+    plugins=Plugins(files=_SETTINGS, key=("enabledPlugins",)),
+    # Several hosts read `.mcp.json`, under either key; what stands in it is said beside Claude Code.
+    project_files=((".mcp.json", ("mcpServers",)), (".mcp.json", ("servers",))),
+    form_hooks=FormHooks(
+        files=_SETTINGS,
+        project_files=(".claude/settings.json", ".claude/settings.local.json"),
+        events=("Elicitation", "ElicitationResult"),
+    ),
+    per_folder=PerFolder(table=("projects",), servers=("mcpServers",), remove=f"claude mcp remove -s local {SERVER}"),
+    health=Health(words=("mcp", "list"), shows=r"(?m)^parler: .*Connected$"),
+    quiet={
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "DISABLE_AUTOUPDATER": "1",
+        "DISABLE_ERROR_REPORTING": "1",
+        "DISABLE_TELEMETRY": "1",
+    },
     quirks=(
         "A comment or trailing comma in the file stops the program.",
         "Unknown keys in an entry are dropped when it adds one.",

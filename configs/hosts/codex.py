@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from configs.model import MESSAGING, SERVER, Consent, Host, Shim, same_everywhere
+from configs.events import Hooks, grouped
+from configs.model import MESSAGING, SERVER, Consent, Health, Host, Plugins, Shim, same_everywhere
 from configs.shapes import bare
 from parlerd.operations.traits import HostTraits
 
@@ -14,12 +15,14 @@ def _entry(shim: Shim) -> dict[str, Any]:
     return {**bare(shim), "startup_timeout_sec": 20, "tool_timeout_sec": 120}
 
 
+_CONFIG = ("${CODEX_HOME}/config.toml", "~/.codex/config.toml")
+
 HOST = Host(
     id="codex",
     name="Codex",
     aliases=("codex-cli",),
     format="toml",
-    files=same_everywhere("${CODEX_HOME}/config.toml", "~/.codex/config.toml"),
+    files=same_everywhere(*_CONFIG),
     windows=(r"%USERPROFILE%\.codex\config.toml",),
     key_path=("mcp_servers",),
     entry=_entry,
@@ -40,6 +43,20 @@ HOST = Host(
         put=tuple((("mcp_servers", SERVER, "tools", tool), {"approval_mode": "approve"}) for tool in MESSAGING),
         covers=((("mcp_servers", SERVER, "default_tools_approval_mode"), "approve"),),
     ),
+    hooks=Hooks(
+        files=_CONFIG,
+        format="toml",
+        events=(
+            grouped("SessionStart", "context"),
+            grouped("UserPromptSubmit", "context"),
+            grouped("Stop", "block"),
+        ),
+        off=(("features", "hooks"), False),
+        after="Codex runs them only after you trusted them: start it and answer, or use `/hooks`.",
+    ),
+    plugins=Plugins(files=_CONFIG, key=("plugins",)),
+    project_files=((".codex/config.toml", ("mcp_servers",)),),
+    health=Health(words=("mcp", "list", "--json"), shows=r'"name"\s*:\s*"parler"', starts=False),
     quirks=(
         "`codex mcp add` drops comments inside every entry.",
         "Its shell sandbox cannot reach a socket; its servers can.",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from configs.model import MESSAGING, Consent, Host, Shim, same_everywhere
+from configs.events import Hooks, grouped
+from configs.model import MESSAGING, Consent, Health, Host, Shim, same_everywhere
 from configs.shapes import bare
 from parlerd.operations.traits import HostTraits
 
@@ -37,4 +38,14 @@ HOST = Host(
         by_hand="It keeps what it may use folder by folder. For one run: copilot "
         + " ".join(f"--allow-tool 'parler({tool})'" for tool in MESSAGING),
     ),
+    # A file of our own. Event names in this spelling get Claude Code's payload, with the session's id in it.
+    hooks=Hooks(
+        files=("${COPILOT_HOME}/hooks/parler.json", "~/.copilot/hooks/parler.json"),
+        format="json",
+        events=(grouped("SessionStart", "added"), grouped("UserPromptSubmit", "added"), grouped("Stop", "block")),
+        beside=((("version",), 1),),
+        after="Start a new session.",
+    ),
+    project_files=((".github/mcp.json", ("mcpServers",)),),
+    health=Health(words=("mcp", "get", "parler"), shows=r"Status: +Enabled", starts=False),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from configs.events import Hook, Hooks, Run
 from configs.model import Host, same_everywhere
 from configs.shapes import bare
 
@@ -22,4 +23,12 @@ HOST = Host(
     folders=("~/.cursor",),
     rewrites=True,
     after="Turn it on under Settings, MCP.",
+    hooks=Hooks(
+        files=("~/.cursor/hooks.json",),
+        format="jsonc",
+        events=(Hook("stop", "follow up", {"command": Run("stop")}),),
+        beside=((("version",), 1),),
+        after="Written after Cursor's documentation and not tried with the program.",
+    ),
+    project_files=((".cursor/mcp.json", ("mcpServers",)),),
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from configs.model import MESSAGING, SERVER, Consent, Host, Shim, same_everywhere
+from configs.events import Hooks, grouped
+from configs.model import MESSAGING, SERVER, Consent, Health, Host, Shim, same_everywhere
 from configs.shapes import stdio
 from parlerd.operations.traits import HostTraits
 
@@ -39,4 +40,14 @@ HOST = Host(
         format="jsonc",
         put=tuple((("mcpAutonomyOverrides", SERVER, "tools", tool), "low") for tool in MESSAGING),
     ),
+    hooks=Hooks(
+        files=("~/.factory/settings.json",),
+        rather=("~/.factory/hooks.json", "~/.factory/hooks/hooks.json"),
+        format="jsonc",
+        events=(grouped("SessionStart", "context"), grouped("Stop", "block")),
+        off=(("hooks", "hooksDisabled"), True),
+        after="Start a new session; `/hooks` shows them.",
+    ),
+    project_files=((".factory/mcp.json", ("mcpServers",)),),
+    health=Health(words=("mcp", "list"), shows=r"(?m)parler\s+stdio\s+connected"),
 )

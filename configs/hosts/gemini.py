@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from configs.model import MESSAGING, SERVER, Consent, Host, names_others, names_us, same_everywhere
+from configs.events import PROMPT_S, Answer, Hook, Hooks, Run
+from configs.model import MESSAGING, SERVER, Consent, Health, Host, names_others, names_us, same_everywhere
 from configs.shapes import bare
 from parlerd.operations.traits import HostTraits
+
+
+def _hook(event: str, answer: Answer) -> Hook:
+    # It counts milliseconds where the hosts that took over its events count seconds.
+    command = {"name": SERVER, "type": "command", "command": Run(event), "timeout": PROMPT_S * 1000}
+    return Hook(event, answer, {"hooks": [command]})
+
 
 HOST = Host(
     id="gemini",
@@ -35,6 +43,24 @@ HOST = Host(
                 ({"mcpName": SERVER, "toolName": list(MESSAGING), "decision": "allow", "priority": 100},),
             ),
         ),
+    ),
+    hooks=Hooks(
+        files=("~/.gemini/settings.json",),
+        format="jsonc",
+        events=(_hook("SessionStart", "context"), _hook("BeforeAgent", "context"), _hook("AfterAgent", "block")),
+        off=(("hooksConfig", "enabled"), False),
+    ),
+    project_files=((".gemini/settings.json", ("mcpServers",)),),
+    health=Health(
+        words=("mcp", "list"),
+        shows=r"(?m)✓ parler: .*Connected",
+        variables={"GEMINI_CLI_TRUST_WORKSPACE": "true"},
+        beside=", in a folder that it trusts",
+    ),
+    quiet={"GEMINI_TELEMETRY_ENABLED": "false"},
+    silent=(
+        "Gemini CLI starts no servers in a folder that it was not told to trust. Trust the folder in Gemini CLI, or "
+        "set GEMINI_CLI_TRUST_WORKSPACE=true for a run. ~/.gemini/trustedFolders.json lists the trusted folders."
     ),
     quirks=(
         "Servers are off in a folder that you did not tell it to trust.",

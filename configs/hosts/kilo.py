@@ -30,5 +30,10 @@ HOST = Host(
         asks=False,
         put=tuple((("permission", f"parler_{tool}"), "allow") for tool in MESSAGING),
     ),
+    project_files=(
+        ("kilo.jsonc", ("mcp",)),
+        (".kilo/kilo.jsonc", ("mcp",)),
+        (".kilocode/mcp.json", ("mcpServers",)),
+    ),
     quirks=("Releases before Kilo moved to OpenCode's code read `~/.kilocode` or VS Code's storage, not these files.",),
 )

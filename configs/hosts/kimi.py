@@ -31,4 +31,5 @@ HOST = Host(
     after="Start a new session.",
     traits=HostTraits(page=49_000, unit="characters", wait_s=55, cancels_answered=True, clients=("kimi-code",)),
     consent=Consent(default="runs Parler's tools without asking", asks=False),
+    project_files=((".kimi-code/mcp.json", ("mcpServers",)),),
 )

@@ -27,4 +27,5 @@ HOST = Host(
     folders=("~/.kiro",),
     rewrites=True,
     after="It takes the change at once.",
+    project_files=((".kiro/settings/mcp.json", ("mcpServers",)),),
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from configs.model import MESSAGING, Consent, Host, Shim, denies_tools, same_everywhere
+from configs.model import MESSAGING, Consent, Health, Host, Shim, denies_tools, same_everywhere
 from configs.shapes import local
 from parlerd.operations.traits import HostTraits
 
@@ -42,6 +42,12 @@ HOST = Host(
         asks=False,
         put=tuple((("permission", f"parler_{tool}"), "allow") for tool in MESSAGING),
     ),
+    project_files=tuple(
+        (name, ("mcp",))
+        for name in ("opencode.json", "opencode.jsonc", ".opencode/opencode.json", ".opencode/opencode.jsonc")
+    ),
+    health=Health(words=("mcp", "list"), shows=r"✓ +parler +.*connected"),
+    quiet={"OPENCODE_DISABLE_AUTOUPDATE": "1"},
     quirks=(
         "`opencode mcp add` re-indents the whole block.",
         "Under `mcp.servers` an entry has two timeouts and no `enabled`; Parler writes it so there.",

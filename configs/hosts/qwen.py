@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from configs.model import MESSAGING, Consent, Host, Shim, names_others, names_us, same_everywhere
+from configs.events import Hooks, grouped
+from configs.model import MESSAGING, Consent, Health, Host, Inbox, Shim, names_others, names_us, same_everywhere
 from configs.shapes import bare
 from parlerd.operations.traits import HostTraits
 
@@ -14,12 +15,14 @@ def _entry(shim: Shim) -> dict[str, Any]:
     return {**bare(shim), "alwaysLoadTools": True}
 
 
+_SETTINGS = ("${QWEN_HOME}/settings.json", "~/.qwen/settings.json")
+
 HOST = Host(
     id="qwen",
     name="Qwen Code",
     aliases=("qwen-code",),
     format="jsonc",
-    files=same_everywhere("${QWEN_HOME}/settings.json", "~/.qwen/settings.json"),
+    files=same_everywhere(*_SETTINGS),
     windows=(r"%USERPROFILE%\.qwen\settings.json",),
     key_path=("mcpServers",),
     entry=_entry,
@@ -44,6 +47,25 @@ HOST = Host(
         appended=((("permissions", "allow"), tuple(f"mcp__parler__{tool}" for tool in MESSAGING)),),
         covers=((("permissions", "allow"), "mcp__parler"), (("permissions", "allow"), "mcp__parler__*")),
     ),
+    # Its hooks are Claude Code's, with seconds; its events of Gemini's names do not fire.
+    hooks=Hooks(
+        files=_SETTINGS,
+        format="jsonc",
+        events=(
+            grouped("SessionStart", "context"),
+            grouped("UserPromptSubmit", "context"),
+            grouped("Stop", "block"),
+        ),
+        off=(("disableAllHooks",), True),
+        after="Start a new session; `/hooks` shows them.",
+    ),
+    project_files=((".qwen/settings.json", ("mcpServers",)),),
+    inbox=Inbox(
+        sessions=("${QWEN_HOME}/sessions", "~/.qwen/sessions"),
+        mint="qwen sessions controllers add",
+        revoke="qwen sessions controllers remove",
+    ),
+    health=Health(words=("mcp", "list"), shows=r"(?m)✓ parler: .*Connected"),
     quirks=(
         "It adds `$version` to the file, and writes the whole file again with two spaces.",
         "A trailing comma stops it; a byte order mark does not.",

@@ -19,4 +19,5 @@ HOST = Host(
     rewrites=True,
     limits="60 s for anything by default; we write `timeout` 120 s",
     after="It takes the change at once.",
+    project_files=((".roo/mcp.json", ("mcpServers",)),),
 )

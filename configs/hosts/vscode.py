@@ -32,5 +32,6 @@ HOST = Host(
     folders=on_any(in_editions(".")),
     rewrites=True,
     after="Start it from the MCP view, and trust it when asked.",
+    project_files=((".vscode/mcp.json", ("servers",)),),
     quirks=("A request to a model carries 128 tools at most.",),
 )

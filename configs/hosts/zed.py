@@ -34,5 +34,6 @@ HOST = Host(
     rewrites=True,
     limits="60 s for a call by default",
     after="It takes the change at once; the agent panel's settings show it.",
+    project_files=((".zed/settings.json", ("context_servers",)),),
     quirks=("Sources differ about the folder on macOS, so Parler uses the one that exists.",),
 )

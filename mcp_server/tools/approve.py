@@ -3,9 +3,8 @@
 The approver's agent asks, a person answers, the engine decides. A form counts only with the code, which that agent
 never saw: a form that came back empty, was closed or holds another code has decided nothing. Source: security spec A2.
 
-Not here: how a host shows a form (`mcp_server.sdk`), who may decide (`parlerd.engine`). Invariant: no output of this
-module, to the agent or to the form, holds the code; and one request has at most one form open in all windows of this
-daemon.
+Not here: how a host shows a form, and that one request has one form open at a time (`mcp_server.forms`); who may decide
+(`parlerd.engine`). Invariant: no output of this module, to the agent or to the form, holds the code.
 """
 
 from __future__ import annotations
@@ -15,25 +14,19 @@ import time
 from typing import Final
 
 import msgspec
-import trio
 
 from mcp_server.fence import is_name
-from mcp_server.port import Form
+from mcp_server.forms import Form
 from mcp_server.tools.results import approve_call
 from parlerd.core.errors import Refused
 from parlerd.engine.callers import Caller
 from parlerd.engine.face import EngineFace
 from parlerd.operations import types as t
 
-FORM_SECONDS: Final = 110.0
-"""How long a form stays open: the person has to look at another screen, and hosts give a call 120 s."""
-
 MAX_NAMED: Final = 5
 """Requests that are named when more than one is meant."""
 _TYPED: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@#/-]{0,63}\Z")
 """A label that begins like a word: no option, no comment, and nothing that a shell would expand."""
-
-_open_forms: Final[set[str]] = set()
 
 
 async def ask(engine: EngineFace, caller: Caller, params: t.AskApproval, form: Form) -> t.Decided:
@@ -55,15 +48,7 @@ async def ask(engine: EngineFace, caller: Caller, params: t.AskApproval, form: F
     command = _command(request)
     if not form.offered:
         raise Refused("no_form", tool_hint=f"Ask the person to run: {command}")
-    if request.id in _open_forms:
-        raise Refused("busy", "A form about this request is open already.", hint="Wait for the person to answer it.")
-    _open_forms.add(request.id)
-    try:
-        code = None
-        with trio.move_on_after(FORM_SECONDS):
-            code = await form.ask_code(_message(request, command))
-    finally:
-        _open_forms.discard(request.id)
+    code = await form.ask_code(request.id, _message(request, command))
     undecided = Refused("form_undecided", tool_hint=f"Ask the person whether to try again, or to run: {command}")
     if code is None or not code.strip():
         raise undecided

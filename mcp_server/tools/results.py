@@ -76,6 +76,9 @@ class Scribe:
         self.budget = budget or Budget()
         self.met: set[str] = set()
         self.wait_s = WAIT_S
+        # What was rendered whole while a page was measured, with how much of the ceiling it takes, until the page is
+        # written: the text of a message, or the further text of this number.
+        self.rendered: dict[tuple[str, int], tuple[Revealed, int]] = {}
 
     @property
     def wait(self) -> str:
@@ -87,6 +90,7 @@ class Scribe:
         all its texts together; `room` is the room as the call named it."""
         asked = _Asked(offset, room)
         text = _TEXTS[type(result)](result, self, asked)
+        self.rendered.clear()
         return Shown(ended(text), asked.cut)
 
     def name(self, text: str) -> str:
@@ -130,10 +134,13 @@ def _front(messages: Sequence[t.Message], you: str, scribe: Scribe) -> int:
     size, width = 0, 0
     ceiling = _ceiling(scribe)
     for index, message in enumerate(messages):
-        for head, text, start in _segments(message, you):
+        for number, (head, text, start) in enumerate(_segments(message, you)):
             # Looked at no further than it could be shown: a text may be far longer than the ceiling.
             shown = reveal(text, start, ceiling + 2)
-            size += scribe.budget.size(shown.text) + scribe.budget.size(head + shown.facts) + _MARKED
+            taken = scribe.budget.size(shown.text)
+            if shown.end == len(text):
+                scribe.rendered[message.id, number] = shown, taken
+            size += taken + scribe.budget.size(head + shown.facts) + _MARKED
             width += len(shown.text.encode("utf-8", "surrogatepass")) + len(head + shown.facts) + _MARKED
         if index and (size > ceiling or width > PAGE):
             return index
@@ -161,9 +168,13 @@ def _lay_out(messages: Sequence[t.Message], you: str, scribe: Scribe, asked: _As
     left = _ceiling(scribe)
     for index, message in enumerate(messages):
         offset = asked.offset if index == 0 else 0
-        for head, text, start in _segments(message, you, offset):
+        is_whole = not offset
+        for number, (head, text, start) in enumerate(_segments(message, you, offset)):
             room_left = left - scribe.budget.size(head) - _MARKED
-            if room_left > 0 or not lines:
+            known = scribe.rendered.get((message.id, number)) if is_whole else None
+            if known is not None and known[1] <= room_left:
+                revealed = known[0]
+            elif room_left > 0 or not lines:
                 fits = partial(scribe.budget.prefix, room=room_left)
                 revealed = reveal(text, start, max(room_left, 0) + 2, fits)
             else:

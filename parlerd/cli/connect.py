@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from configs.hosts import HOSTS, find_host
 from configs.model import Host, UnknownHost, this_system
+from mcp_server.stdio import COPIES
 from parlerd.cli import connect_view as view
 from parlerd.cli.context import Context, unreachable
 from parlerd.cli.handlers import Handler
@@ -25,11 +26,13 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Iterable
 
-    from configs.connect import Outcome, Place
+    from configs.detect import Place
+    from configs.outcome import Outcome
 
 VERIFY_MS: Final = 120_000
 _COMMAND: Final = "parler connect"
-_QWEN: Final = "qwen"
+_TAKER, _INBOX = next((host, host.inbox) for host in HOSTS if host.inbox is not None)
+"""The one host that takes a line from a program which has a token (`parlerd.controller`)."""
 _STDIN: Final = "-"
 _TOKEN_MAX: Final = 65_536
 """Bytes of a file with a token in it."""
@@ -75,7 +78,7 @@ def _arguments(parser: Parser) -> None:
     parser.add_argument(
         "--wake-token-file",
         metavar="FILE",
-        help="for qwen alone: wake it by the token of `qwen sessions controllers add` that is in FILE (- is stdin)",
+        help=f"for {_TAKER.id} alone: wake it by the token of `{_INBOX.mint}` that is in FILE (- is stdin)",
     )
     consent = parser.add_mutually_exclusive_group()
     consent.add_argument(
@@ -108,7 +111,7 @@ def _connect(ctx: Context, args: Namespace) -> int:
 
 def place_of(ctx: Context) -> Place:
     """Where this command looks for hosts, and what their entries start."""
-    from configs.connect import Place
+    from configs.detect import Place
 
     return Place(env=ctx.env, system=this_system(), python=sys.executable, home=ctx.home)
 
@@ -154,7 +157,7 @@ def _refuse_what_does_not_fit(args: Namespace) -> None:
 
 
 def _list(ctx: Context, place: Place, hosts: list[Host]) -> int:
-    from configs.connect import survey
+    from configs.survey import survey
 
     found = survey(place, hosts)
     consents = _consents(place, found)
@@ -208,7 +211,7 @@ def _add(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> int:
 
 def _put_shim(ctx: Context) -> None:
     """See that what the entries start is there: the daemon puts it, so one is started where none ever ran."""
-    if not all(ctx.home.shim.with_name(name).exists() for name in ("shim.py", "pipe.py", "hook.py", "static.json")):
+    if not all((ctx.home.run / name).exists() for name in COPIES):
         ctx.client()
 
 
@@ -246,10 +249,9 @@ def _token(ctx: Context, hosts: list[Host], args: Namespace) -> str:
 
     if args.wake_token_file is None:
         return ""
-    if [host.id for host in hosts] != [_QWEN]:
-        raise UsageError(
-            "--wake-token-file goes with qwen alone: parler connect qwen --wake-token-file FILE", path=_COMMAND
-        )
+    if hosts != [_TAKER]:
+        only = f"parler connect {_TAKER.id} --wake-token-file FILE"
+        raise UsageError(f"--wake-token-file goes with {_TAKER.id} alone: {only}", path=_COMMAND)
     try:
         data = ctx.stdin.read(_TOKEN_MAX) if args.wake_token_file == _STDIN else _head(args.wake_token_file)
         return parse(data.decode("utf-8", "replace"))
@@ -270,12 +272,13 @@ def _keep_token(ctx: Context, hosts: list[Host], token: str, args: Namespace) ->
         _forget_token(ctx, hosts)
     if not token:
         return
-    from configs.model import expand
+    from configs.model import first
     from parlerd.controller import Controller, store
 
-    found = [path for each in ("${QWEN_HOME}/sessions", "~/.qwen/sessions") if (path := expand(each, ctx.env))]
+    sessions = first(_INBOX.sessions, ctx.env)
+    assert sessions is not None, "the last of these templates needs no variable"
     try:
-        store(ctx.home, Controller(found[0], token))
+        store(ctx.home, Controller(sessions, token))
     except OSError as error:
         raise ParlerError("home_not_writable", f"The token cannot be kept: {error.strerror}.") from error
     ctx.out.note("The token is kept in Parler's home. The daemon uses it when it starts anew: parler daemon restart")
@@ -284,10 +287,8 @@ def _keep_token(ctx: Context, hosts: list[Host], token: str, args: Namespace) ->
 def _forget_token(ctx: Context, hosts: list[Host]) -> None:
     from parlerd.controller import forget
 
-    if any(host.id == _QWEN for host in hosts) and forget(ctx.home):
-        ctx.out.note(
-            "The token for Qwen Code's inbox was deleted. To revoke it there: qwen sessions controllers remove"
-        )
+    if _TAKER in hosts and forget(ctx.home):
+        ctx.out.note(f"The token for {_TAKER.name}'s inbox was deleted. To revoke it there: {_INBOX.revoke}")
 
 
 def _hooks(place: Place, hosts: list[Host], args: Namespace, *, dry_run: bool | None = None) -> list[Outcome]:
@@ -337,10 +338,10 @@ def _remember_to_keep(place: Place, found: list[Outcome], keep: bool | None) -> 
 
 
 def _remove(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> int:
-    from configs import connect as library
     from configs.consent import disallow
     from configs.hooks import unwake
     from configs.keep import forget
+    from configs.remove import remove
 
     if not args.dry_run:
         # First, or the daemon puts back what is being taken out.
@@ -349,7 +350,7 @@ def _remove(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> i
     # The latest first: what was added to a file last is what the bytes before it lead back to.
     allowed = list(disallow(place, hosts, dry_run=args.dry_run))
     hooks = list(unwake(place, hosts, dry_run=args.dry_run))
-    found = _with_progress(ctx, library.remove(place, hosts, dry_run=args.dry_run))
+    found = _with_progress(ctx, remove(place, hosts, dry_run=args.dry_run))
     if not args.dry_run:
         _tell_daemon(ctx)
     if ctx.out.json:

@@ -18,15 +18,11 @@ from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:
-    from configs.connect import Outcome, Place
+    from configs.detect import Place
+    from configs.outcome import Outcome
 
 ASK_S: Final = 0.5
 """How often the daemon is asked. A person restarts programs meanwhile."""
-UNTRUSTED: Final = {
-    "gemini": " It starts no servers in a folder that it was not told to trust: trust the folder in it, or set "
-    "GEMINI_CLI_TRUST_WORKSPACE=true for a run (~/.gemini/trustedFolders.json has the trusted ones)."
-}
-"""Hosts that are silent for a reason of their own. Source: each host's file."""
 
 
 def wait(ctx: Context, place: Place, found: Sequence[Outcome], timeout_ms: int) -> dict[str, Seen]:
@@ -70,12 +66,13 @@ def _ask(ctx: Context, expected: dict[str, Seen], begun_ms: int) -> None:
 
 def _explain(place: Place, expected: dict[str, Seen]) -> None:
     """Why a host was not seen: what is wrong with its file, else what its host is known for, else no restart."""
-    from configs.connect import drift
+    from configs.drift import drift
 
     wrong = {each.host.id: each.sentence for each in drift(place)}
     for id, one in expected.items():
         if not one.seen:
-            one.why = wrong.get(id) or f"It was not started since, as far as can be seen.{UNTRUSTED.get(id, '')}"
+            unseen = f"{one.host.name} has not been started since this wait began, as far as Parler can see."
+            one.why = wrong.get(id) or f"{unseen} {one.host.silent}".rstrip()
 
 
 def _conclude(ctx: Context, expected: dict[str, Seen]) -> None:

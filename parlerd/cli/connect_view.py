@@ -19,7 +19,8 @@ from parlerd.core.scrub import scrub
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from configs.connect import Outcome, Place
+    from configs.detect import Place
+    from configs.outcome import Outcome
 
 IN_PLACE: Final = frozenset({"added", "updated", "unchanged"})
 """Our entry stands in that file now."""

@@ -26,6 +26,7 @@ from parlerd.cli.demo_home import DemoHome
 from parlerd.cli.demo_recap import Recap
 from parlerd.cli.demo_texts import TELLING, Broken, Texts, expect, visible, whole_texts
 from parlerd.core.errors import ParlerError
+from parlerd.groups import unwrapped
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -135,7 +136,7 @@ class Story:
         except* Exception as group:
             # A window ended by itself, which ended the step under way.
             step = self.steps[-1]
-            step.ok, step.detail = False, f"A window broke: {_first(group)}"
+            step.ok, step.detail = False, f"A window broke: {unwrapped(group, first_of_several=True)}"
             self._teller.done(step)
         finally:
             with trio.CancelScope(shield=True):
@@ -162,10 +163,10 @@ class Story:
         except* trio.TooSlowError:
             step.detail = f"This took longer than {STEP_SECONDS:.0f} s."
         except* (Broken, ParlerError, OSError) as group:
-            step.detail = str(_first(group))
+            step.detail = str(unwrapped(group, first_of_several=True))
         except* Exception as group:
             # What a window's client or a daemon of another mind may raise; the demo says so instead of a stack trace.
-            error = _first(group)
+            error = unwrapped(group, first_of_several=True)
             step.detail = f"{type(error).__name__}: {error}"
         step.ms = (trio.current_time() - begun) * 1000
         self._teller.done(step)
@@ -517,10 +518,3 @@ def _in_json(line: str) -> str:
 
 def _ms(since: float) -> float:
     return round((trio.current_time() - since) * 1000, 1)
-
-
-def _first(group: BaseExceptionGroup[Exception]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from mcp_server.stdio import COPIES
 from parlerd import __version__
 from parlerd.cli.context import Context, unreachable
 from parlerd.cli.daemon import at_socket, hidden
@@ -214,9 +215,10 @@ def _shim(home: Home) -> t.Check:
     fix = "parler daemon restart: the daemon copies the shim at every start."
     if not home.shim.exists() and not home.database.exists():
         return _check("shim", True, "not there yet; the daemon copies it when it first starts")
-    for copy in (home.shim, home.shim.with_name("pipe.py"), home.shim.with_name("hook.py"), home.static):
+    for name in COPIES:
+        copy = home.run / name
         try:
-            same = copy.read_bytes() == PACKAGED_SHIM.with_name(copy.name).read_bytes()
+            same = copy.read_bytes() == (PACKAGED_SHIM.parent / name).read_bytes()
         except FileNotFoundError:
             return _check("shim", False, f"{copy} is missing, and agent hosts need it", fix)
         except OSError as error:

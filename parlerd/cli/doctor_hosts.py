@@ -1,8 +1,8 @@
 """The part of `parler doctor` that looks at agent hosts: what was connected is still there, works, and is ours.
 
 It looks and changes nothing, and needs no daemon. Not here: the other checks (`doctor`), a message sent through a host
-(`parler doctor --probe`). Below: `configs.connect` for what was written, `configs.project` for what a repository
-brings.
+(`parler doctor --probe`). Below: `configs.survey` and `configs.drift` for what was written, `configs.project`
+for what a repository brings.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from parlerd.cli.context import Context
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:
-    from configs.connect import Drift, Outcome, Place
+    from configs.detect import Place
+    from configs.drift import Drift
+    from configs.outcome import Outcome
 
 HARMLESS = frozenset({"disabled"})
 """What is not as it was written and is the person's own choice: said, and not wrong."""
@@ -27,7 +29,7 @@ HARMLESS = frozenset({"disabled"})
 
 def host_checks(ctx: Context) -> Iterator[t.Check]:
     """Every check of agent hosts. Each is cheap: files are read, nothing is started."""
-    from configs.connect import survey
+    from configs.survey import survey
 
     place = place_of(ctx)
     found = survey(place, HOSTS)
@@ -40,7 +42,7 @@ def host_checks(ctx: Context) -> Iterator[t.Check]:
 
 
 def _connected(place: Place, found: Sequence[Outcome]) -> Iterator[t.Check]:
-    from configs.connect import drift
+    from configs.drift import drift
 
     wrong = drift(place)
     for each in wrong:
@@ -124,9 +126,9 @@ def _left_over(ctx: Context, place: Place) -> Iterator[t.Check]:
     for each in leftovers(place):
         detail = f"{short(each.file, ctx)} has an entry for {each.folder} alone, which is used there instead of ours"
         if each.problem:
-            yield t.Check(name="Claude Code", ok=False, detail=f"{detail}: {each.problem}", fix=each.fix)
+            yield t.Check(name=each.host.name, ok=False, detail=f"{detail}: {each.problem}", fix=each.fix)
         else:
-            yield _ok("Claude Code", f"{detail}; to take it out: {each.fix}")
+            yield _ok(each.host.name, f"{detail}; to take it out: {each.fix}")
 
 
 def _of_the_repository(ctx: Context) -> Iterator[t.Check]:
@@ -136,14 +138,14 @@ def _of_the_repository(ctx: Context) -> Iterator[t.Check]:
         here = Path(os.getcwd())
     except OSError:
         return  # removed under us: nothing is started in there either
-    for path in project.entries(here, ctx.env):
+    for _, path in project.entries(here, ctx.env):
         yield t.Check(
             name="repository",
             ok=False,
             detail=f"{short(path, ctx)} has an entry named parler of its own, which hosts may start in place of ours",
             fix="look at what it starts; if you did not put it there, take it out",
         )
-    for path in project.hooks(here, ctx.env):
+    for _, path in project.hooks(here, ctx.env):
         yield t.Check(
             name="repository",
             ok=False,

@@ -1,4 +1,4 @@
-"""`parler hook HOST EVENT`: what agent hosts run at their events. It becomes `mcp_server/hook.py`.
+"""`parler hook HOST EVENT`: what agent hosts run at their events. It becomes `mcp_server/stdio/hook.py`.
 
 A host's settings name the copy in the home's run directory, which starts in a fifth of the time; this is the same by
 hand. Whatever is on the command line, a host must get its JSON and exit status 0, so nothing is refused here.

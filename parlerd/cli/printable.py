@@ -2,20 +2,22 @@
 
 `printable` keeps line breaks, `printable_line` does not. Both turn every character that could move the cursor,
 recolour, reorder or hide text into a visible escape such as `\\x1b` or `\\u202e`, so a peer's words can be read and
-can do nothing else. `columns`, `clip` and `wrap` count terminal columns. Below: `parlerd.text`, whose table of
-characters the fence for models has too; the output is plain text with no markup of any kind. Invariant: whatever the
-text, the time is in proportion to its length.
+can do nothing else. `columns`, `clip` and `wrap` count terminal columns, by the tables of `wcwidth`, and never cut what
+a terminal draws as one character. Below: `parlerd.text`, whose table of characters the fence for models has too; the
+output is plain text with no markup of any kind. Invariant: whatever the text, the time is in proportion to its length.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
+from collections.abc import Iterable
 from functools import cache
 from typing import Final
 
 from parlerd.text.codepoints import HIDDEN, MARKS, PICTOGRAPHS
 
+PLAIN: Final = re.compile("[ -~\xa0-\xac\xae-\u02ff\u2010-\u2027\u2500-\u257f]*")
+"""Text in which each character is one column and joins with no other: Latin letters, punctuation, lines of a frame."""
 MAX_COMBINING: Final = 4
 """Marks that may pile up on one character before the rest are escaped: enough for real scripts, not for a smear."""
 
@@ -45,9 +47,7 @@ def printable_line(text: str, width: int | None = None) -> str:
 
 def columns(text: str) -> int:
     """How many terminal columns `text` takes when nothing in it is unsafe."""
-    if text.isascii():
-        return len(text)
-    return sum(_columns_of(char) for char in text)
+    return len(text) if PLAIN.fullmatch(text) else sum(map(_columns_of, _clusters(text)))
 
 
 def clip(text: str, width: int) -> str:
@@ -55,11 +55,11 @@ def clip(text: str, width: int) -> str:
     if columns(text) <= width:
         return text
     taken, room = [], width - 1
-    for char in text:
-        room -= _columns_of(char)
+    for cluster in _clusters(text):
+        room -= _columns_of(cluster)
         if room < 0:
             break
-        taken.append(char)
+        taken.append(cluster)
     return "".join(taken) + "…"
 
 
@@ -84,21 +84,34 @@ def _wrap_line(line: str, width: int) -> list[str]:
             current.append(word)
             used += size
             continue
-        # Wider than a line: broken wherever a line is full, in one walk over its characters.
-        for char in word:
-            wide = _columns_of(char)
+        # The word is wider than a line: it is broken wherever a line is full, in one walk over its characters.
+        for cluster in _clusters(word):
+            wide = _columns_of(cluster)
             if used and used + wide > width:
                 pieces.append("".join(current))
                 current, used = [], 0
-            current.append(char)
+            current.append(cluster)
             used += wide
     return [*pieces, "".join(current)] if current else pieces
 
 
-def _columns_of(char: str) -> int:
-    if unicodedata.combining(char):
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+def _clusters(text: str) -> Iterable[str]:
+    """What a terminal draws as one character each: a letter with its marks, a flag, a syllable."""
+    if PLAIN.fullmatch(text):
+        return text
+    # Imported where the tables are needed: most commands print plain text alone, and loading them takes 10 ms.
+    from wcwidth import iter_graphemes
+
+    return iter_graphemes(text)
+
+
+def _columns_of(cluster: str) -> int:
+    if len(cluster) == 1 and PLAIN.fullmatch(cluster):
+        return 1
+    from wcwidth import wcswidth
+
+    # It counts -1 for control characters, which text that was made safe has none of.
+    return max(wcswidth(cluster), 0)
 
 
 def _shown(text: str) -> str:

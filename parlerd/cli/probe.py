@@ -26,7 +26,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from parlerd.cli.context import Context
 from parlerd.cli.output import DONE, FAILED
@@ -47,42 +47,11 @@ STEP_S: Final = 10.0
 """For one answer: a daemon that has to start first is up in well under a second."""
 PROGRAM_S: Final = 60.0
 """For a host's own command; some start slowly and give a server half a minute."""
+NEUTRAL: Final = {"DO_NOT_TRACK": "1", "NO_COLOR": "1"}
+"""Variables that belong to no host in particular."""
 _LINE: Final = 1 << 20
 
 
-class Health(NamedTuple):
-    """A host's own command that looks at its servers. `shows` is in its output when all is well; `starts` says whether
-    it starts the server or only reads its config."""
-
-    words: tuple[str, ...]
-    shows: str
-    starts: bool = True
-    beside: str = ""
-    """What else was so while it was asked, and need not be so where the person works."""
-
-
-HEALTH: Final[Mapping[str, Health]] = {
-    "claude-code": Health(("mcp", "list"), r"(?m)^parler: .*Connected$"),
-    "codex": Health(("mcp", "list", "--json"), r'"name"\s*:\s*"parler"', starts=False),
-    "gemini": Health(("mcp", "list"), r"(?m)✓ parler: .*Connected", beside=", in a folder that it trusts"),
-    "opencode": Health(("mcp", "list"), r"✓ +parler +.*connected"),
-    "qwen": Health(("mcp", "list"), r"(?m)✓ parler: .*Connected"),
-    "droid": Health(("mcp", "list"), r"(?m)parler\s+stdio\s+connected"),
-    "copilot": Health(("mcp", "get", "parler"), r"Status: +Enabled", starts=False),
-}
-"""Hosts whose programs can be asked without a login. Source: what each printed when it was tried."""
-QUIET: Final = {
-    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-    "DISABLE_AUTOUPDATER": "1",
-    "DISABLE_ERROR_REPORTING": "1",
-    "DISABLE_TELEMETRY": "1",
-    "DO_NOT_TRACK": "1",
-    "GEMINI_CLI_TRUST_WORKSPACE": "true",
-    "GEMINI_TELEMETRY_ENABLED": "false",
-    "NO_COLOR": "1",
-    "OPENCODE_DISABLE_AUTOUPDATE": "1",
-}
-"""Looking at servers must not update, report or ask whether a folder is trusted."""
 _ESCAPES: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -161,7 +130,7 @@ def _stages(ctx: Context, place: Place, host: Host) -> Iterator[tuple[str, str]]
 
 _CLIENT: Final = {"name": "parler-probe", "version": "1"}
 CALL: Final[tuple[str, dict[str, object]]] = ("parler_recv", {"limit": -1})
-"""Refused by the daemon before it asks whose call it is: it went all the way and left nothing behind."""
+"""EditRefused by the daemon before it asks whose call it is: it went all the way and left nothing behind."""
 
 
 _CODE: Final = re.compile(r"([a-z][a-z_]{1,40}):")
@@ -201,19 +170,19 @@ def _write(place: Place, host: Host) -> str:
 def _entry(place: Place, host: Host) -> tuple[Path, tuple[str, ...], dict[str, Any]]:
     """The file that holds our entry, where in it, and the entry. Raises `Failed`."""
     from configs.detect import server_path, targets
-    from configs.document import Refused, Rules, entry_at
+    from configs.document import Document, EditRefused, Rules
 
     connect = f"parler connect {host.id}"
     for path in targets(place, host):
         try:
-            data = path.read_bytes()
-            keys = server_path(data, host)
-            entry = entry_at(data, Rules.of(host), keys)
+            file = Document.read(path.read_bytes(), Rules.of(host))
+            keys = server_path(file, host)
+            entry = file.at(keys)
         except FileNotFoundError:
             continue
         except OSError as error:
             raise Failed(f"{path} cannot be read: {error.strerror}", "Make it readable for you.") from error
-        except Refused as refused:
+        except EditRefused as refused:
             raise Failed(f"{path}: {refused}", "Mend the file; the host cannot read it either.") from refused
         if isinstance(entry, dict):
             if host.disabled(entry):
@@ -344,31 +313,31 @@ def _alone(path: Path, host: Host, keys: tuple[str, ...]) -> bytes:
 
     What else is in it decides whether ours is used: a byte order mark, a comma too many, a list of what is left out.
     """
-    from configs.document import Refused, Rules, entry_at, take
+    from configs.document import Document, EditRefused, Rules
 
-    rules = Rules.of(host)
     try:
-        data = path.read_bytes()
-        for name in list(entry_at(data, rules, keys[:-1]) or ()):
+        file = Document.read(path.read_bytes(), Rules.of(host))
+        for name in list(file.at(keys[:-1]) or ()):
             if name != keys[-1]:
-                data = take(data, rules, (*keys[:-1], name))
-    except (OSError, Refused) as error:
+                file = file.take((*keys[:-1], name))
+    except (OSError, EditRefused) as error:
         raise Failed(f"{path} cannot be copied: {error}", "Mend the file; the host cannot read it either.") from error
-    return data
+    return file.data
 
 
 def _program(ctx: Context, place: Place, host: Host, path: Path, keys: tuple[str, ...]) -> str | None:
     """What the host's own program says of our entry; None when there is none that can be asked."""
+    from configs.hosts import quiet
     from configs.model import candidates
 
-    health = HEALTH.get(host.id)
+    health = host.health
     found = [there for name in host.programs if (there := shutil.which(name, path=ctx.env.get("PATH")))]
     if health is None or not found:
         return None
     program = f"{Path(found[0]).name} {' '.join(health.words)}"
     with tempfile.TemporaryDirectory(prefix="parler-probe-") as user:
         environment = {name: ctx.env[name] for name in ("PATH", "LANG", "TERM", "TMPDIR") if name in ctx.env}
-        environment |= {"HOME": user, **QUIET}
+        environment |= {"HOME": user, **NEUTRAL, **quiet(), **health.variables}
         config = candidates(host, place.system, environment)[0]
         config.parent.mkdir(parents=True, exist_ok=True)
         config.write_bytes(_alone(path, host, keys))

@@ -22,7 +22,7 @@ HELLO_SECONDS: Final = 5.0
 """For the daemon to answer the hello, where the caller names no other span."""
 _CHUNK: Final = 256 * 1024
 FORBIDDEN: Final = "This program may not connect to the daemon's socket; a sandbox around it forbids that."
-"""`mcp_server.pipe` says the same; a test compares them."""
+"""`mcp_server.stdio.link` says the same; a test compares them."""
 
 Response = Reply | Failure | Item
 

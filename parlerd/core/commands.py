@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from parlerd.core.envelope import Envelope
 from parlerd.core.model import (
     AgentId,
     Approver,
@@ -32,9 +33,16 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PostMessage(Command, frozen=True, kw_only=True):
-    """`to` and `visibility` hold ids or handles; `taker` is who a hand-off is for: an id, a handle or a role. `id` is
+    """A message, in the words of whoever asks for it, or finished by an author elsewhere.
+
+    `to` and `visibility` hold ids or handles; `taker` is who a hand-off is for: an id, a handle or a role. `id` is
     given with the idempotency key that `drawn_key` makes of it, for an author who named none. `fresh` says that nobody
-    has used that key before."""
+    has used that key before.
+
+    `envelope` is what an author elsewhere signed. The other fields then repeat it, and the room refuses an envelope
+    that says anything but what the room itself would have decided. `is_id_taken` says that another message has this
+    `id`: an author elsewhere drew it.
+    """
 
     kind: str
     id: MessageId | None = None
@@ -44,6 +52,8 @@ class PostMessage(Command, frozen=True, kw_only=True):
     visibility: tuple[str, ...] | None = None
     reply_to: MessageId | None = None
     reply: ReplyTarget | None = None
+    envelope: Envelope | None = None
+    is_id_taken: bool = False
 
 
 class OpenRoom(Command, frozen=True, kw_only=True):

@@ -7,20 +7,24 @@ from dataclasses import dataclass
 from parlerd.core.commands import Command
 from parlerd.core.errors import Refused
 from parlerd.core.events import Event
-from parlerd.core.model import Position
+from parlerd.core.model import Position, Seq
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     """`events` go to the log in order, under `authority`. `replay` is where the same request was accepted before.
 
-    `answer` tells apart outcomes that leave no event (a poll of a pending request, say).
+    `answer` tells apart outcomes that leave no event (a poll of a pending request, say). Where a message is posted,
+    `previous` is the hash of its author's envelope before it in this room (empty before the first), which the next
+    envelope signs, and `seq` is the message's number for its author.
     """
 
     events: tuple[Event, ...] = ()
     authority: str = ""
     replay: Position | None = None
     answer: str = ""
+    previous: bytes = b""
+    seq: Seq = Seq(0)
 
 
 def replayed(command: Command) -> Decision | None:

@@ -64,6 +64,12 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "Use a new key for a new request.",
     ),
     _E(
+        "envelope_refused",
+        "This signed message is not one that the room can take.",
+        "Sign it again as the room stands now: `what` names the field that does not fit.",
+        fault="peer",
+    ),
+    _E(
         "idempotency_expired",
         "This idempotency key is too old to be replayed.",
         "Read the room to see what happened, then use a new key.",
@@ -426,6 +432,15 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "The database could not commit; nothing was stored.",
         "Try again with the same key; see `parler daemon logs`.",
         tool_hint="Try again with the same key. If it stays so, ask the person to look at `parler daemon logs`.",
+        action="retry",
+        fault="home",
+        scope="home",
+        retryable=True,
+    ),
+    _E(
+        "store_unknown",
+        "It is not known whether this was stored.",
+        "Try again with the same key: what was stored is not stored twice.",
         action="retry",
         fault="home",
         scope="home",

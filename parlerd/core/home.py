@@ -24,7 +24,6 @@ from parlerd.core.model import (
     Position,
     PrincipalId,
     RoomId,
-    Seq,
     agent_name,
     first_free,
 )
@@ -105,14 +104,6 @@ class HomeRoom:
     def free_name(self, wanted: str) -> str:
         """`wanted`, or `wanted-2` and so on when it is taken or a reserved word."""
         return first_free(wanted, {*self._names, wanted} if wanted.casefold() in RESERVED else self._names)
-
-    def newest_seq(self, agent: AgentId) -> Seq:
-        """The home room has no readers."""
-        return Seq(0)
-
-    def thread_of(self, author: AgentId) -> bytes:
-        """No one posts messages to the home room."""
-        return b""
 
     def snapshot(self) -> bytes:
         """The folded state, to be kept with `fold_version` and `position`."""

@@ -80,11 +80,16 @@ def agent_name(text: str) -> Label:
     Where an id, a role or a name is asked for, such a name would be taken for someone else. Facts of before, in which
     an agent has one, are folded as they are.
     """
-    if _AGENT_ID.match(text) is not None:
+    if is_agent_id(text):
         raise Refused("invalid_name", "A name cannot have the form of an agent's id.")
     if text.casefold() in RESERVED:
         raise Refused("invalid_name", f"{text!r} stands for someone else and is no agent's name.", hint="Use another.")
     return label(text)
+
+
+def is_agent_id(text: str) -> bool:
+    """Whether `text` has the form of an agent's id. Whether anybody has the key is not known here."""
+    return _AGENT_ID.match(text) is not None
 
 
 def person_name(user: str) -> Label:

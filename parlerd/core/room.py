@@ -18,6 +18,7 @@ from parlerd.core import approvals, membership, visibility
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.decision import Decision, replayed
+from parlerd.core.envelope import Envelope
 from parlerd.core.errors import Refused
 from parlerd.core.model import (
     AgentId,
@@ -38,6 +39,7 @@ from parlerd.core.model import (
     View,
     agent_name,
 )
+from parlerd.core.words import contradiction
 
 FOLD_VERSION: Final = 3
 """Raise it when `apply` or the state's shape changes: snapshots of another version are thrown away and rooms replay."""
@@ -171,7 +173,7 @@ class Room:
             events.append(
                 e.MessagePosted(id=MessageId(ids.new("m")), kind="context", chain=ids.new("c"), counter=1, opening=True)
             )
-        return Decision(tuple(events), authority="owner")
+        return Decision(tuple(events), authority="owner", seq=Seq(1) if command.recap else Seq(0))
 
     def _post(self, command: c.PostMessage, by: By, ids: Ids) -> Decision:
         state = self.state
@@ -185,6 +187,8 @@ class Room:
         if command.taker:
             to, role = membership.resolve_taker(state.members, state.owner, command.taker, giver=by.actor)
         asked = command.visibility
+        if command.envelope is not None and command.reply is not None and asked == command.reply.visibility:
+            asked = None  # it stays among those readers, as a local reply does that names none; one may have left
         named = None if asked is None else tuple(membership.resolve(state.members, who) for who in asked)
         target = None if command.reply_to is None else command.reply
         if command.reply_to is not None and (
@@ -205,11 +209,31 @@ class Room:
             role=role,
             visibility=readers,
             reply_to=command.reply_to,
-            chain=ids.new("c") if target is None else target.chain,
+            chain=target.chain if target else command.envelope.chain if command.envelope else ids.new("c"),
             hops=0 if target is None else target.hops + 1,
             counter=(known.counter if known else 0) + 1,
         )
-        return Decision((event,), authority="owner" if by.actor == state.owner else "member")
+        if command.envelope is not None:
+            self._require_same(command, command.envelope, event, by.actor)
+        return Decision(
+            (event,),
+            authority="owner" if by.actor == state.owner else "member",
+            previous=self.thread_of(by.actor),
+            seq=Seq(self.newest_seq(by.actor) + 1),
+        )
+
+    def _require_same(
+        self, command: c.PostMessage, finished: Envelope, event: e.MessagePosted, author: AgentId
+    ) -> None:
+        """Refuse an envelope of an author elsewhere unless it says what this room decides itself: for whom, in answer
+        to what, and after which message of the author. The name of a new thread alone is the author's to choose."""
+        wrong = contradiction(self.state.room, command.idempotency_key or "", event, finished)
+        if wrong is None and finished.previous != self.thread_of(author):
+            wrong = "previous"
+        if wrong is None and (command.id is None or command.is_id_taken):
+            wrong = "id"
+        if wrong is not None:
+            raise Refused("envelope_refused", what=wrong)
 
     def _knock(self, command: c.Knock, by: By, now: Millis, ids: Ids) -> Decision:
         state = self.state

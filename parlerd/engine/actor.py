@@ -1,43 +1,53 @@
 """One room's line: what waits is decided in memory, committed as a batch, and only then answered and told.
 
-No task runs a batch: it begins in `kick` and ends in the call that the writer makes on the loop, because each turn of
-the loop costs as much as deciding a message. The room's task mends what failed and keeps the last snapshot.
+A room has one batch under way. What its decisions need of the past is gathered, it is decided, committed by the driver,
+and settled in the call that the driver makes on the loop: no task runs a batch, because each turn of the loop costs as
+much as deciding a message. What is asked meanwhile waits, and becomes the next batch. The room's task mends a batch
+that failed and keeps the last snapshot.
 
-While a batch is at the writer the next is collected; under load it is decided at once, over what that commit will
-leave, so that loop and writer work at the same time. If a commit fails, so does the one decided over it: what is in
-memory is thrown away and folded again from the store, and every caller of both gets the error; a retry with the same
-idempotency key is safe. Refusals are answered with their batch too: they saw what it, and the one before, decided.
+    free        nothing is under way; memory is what the store holds
+    under way   a batch is gathered for, or decided and at the writer: then memory is ahead of the store
+    failed      the batch did not happen, or nobody knows: the task looks, and folds the room again where it must
+    dead        not even that was possible; whoever asks next opens the room anew
 
-Below: `Room` or `HomeRoom` for the rules, a driver for the store. Above: `rooms`, which opens and closes actors.
+A batch keeps its commands until it is answered. What becomes of it when its commit fails:
+
+    stale_position   another writer was faster: the room is folded again and the commands are decided again, once;
+                     their callers hear nothing of it
+    store_unknown    the log tells: the chain digest at the batch's end is there, or it is not
+    anything else    it did not happen: every caller gets the error, and a retry with the same key is safe
+
+Refusals are answered with their batch too, because they rest on what the batch decided before them.
+
+Above: `rooms`, which opens and closes actors, and the handlers. Below: `deciding` for one command, a driver for the
+store. Invariant: nothing is answered or published before the facts behind it are stored.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
-import msgspec
 import trio
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core.decision import Decision
-from parlerd.core.envelope import Envelope, Part, encode_envelope
 from parlerd.core.errors import ParlerError, Refused, StoreError
-from parlerd.core.model import AgentId, By, Ids, MessageId, Millis, Position, ReplyTarget, RoomId, Seq, Verified
+from parlerd.core.model import By, Position, RoomId
 from parlerd.engine.armed import MAX_MARKS, Armed
+from parlerd.engine.authors import Draft, Finished, Sealer, Words
+from parlerd.engine.deciding import Aggregate, Decider, past_wanted
 from parlerd.engine.driver import Driver
-from parlerd.engine.ports import Clock, Keys, Randomness
+from parlerd.engine.ports import Clock, Randomness
 from parlerd.engine.recent import Recent
-from parlerd.identity.signatures import verify
-from parlerd.store.port import Append, MarkDelivery, NewFact, Outcome, PutSnapshot, Write
+from parlerd.engine.submissions import Batch, Settled, Submission
+from parlerd.store.port import Append, MarkDelivery, NewFact, Outcome, Past, PutSnapshot, Store, Write, has_happened
 
 log = logging.getLogger(__name__)
 
@@ -46,104 +56,15 @@ MAX_WAITING: Final = 4096
 MAX_BATCH: Final = 128
 """Commands in one batch. Past 50 rows an fsync is paid for; a batch of all that waits would keep clients and room
 waiting for each other (measured with 160 in flight, best of three: 64 gave 4,540 a second, 128 gave 4,750)."""
-AHEAD: Final = 48
-"""Commands that must wait for a batch to be decided while another is at the writer. Fewer go together after it: they
-would pay for an fsync of their own."""
 SNAPSHOT_EVERY: Final = 5_000
 """Facts between snapshots. Source: decision 4."""
-FOLD_PAGE: Final = 5_000
 
-
-class Aggregate(Protocol):
-    """What an actor runs: `Room` or `HomeRoom`."""
-
-    fold_version: int
-
-    @property
-    def position(self) -> Position: ...
-
-    @property
-    def last_at(self) -> Millis: ...
-
-    def decide(self, command: c.Command, *, by: By, now: Millis, ids: Ids) -> Decision: ...
-
-    def apply(self, header: e.Header) -> None: ...
-
-    def newest_seq(self, agent: AgentId) -> Seq: ...
-
-    def thread_of(self, author: AgentId) -> bytes: ...
-
-    def snapshot(self) -> bytes: ...
-
+_MISSED_PAGE: Final = 1_000
+"""Facts that are read at once of those that another writer stored."""
 
 A = TypeVar("A", bound=Aggregate)
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """What goes into a body: a message's parts, or (for a delegation) bytes that are already signed."""
-
-    parts: tuple[Part, ...] = ()
-    seen: bytes = b""
-    raw: bytes | None = None
-    signature: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Settled(Generic[A]):
-    """What became of a command: its decision, the facts that were committed for it, and the author's seq after them."""
-
-    decision: Decision
-    facts: tuple[e.Header, ...] = ()
-    seq: Seq = Seq(0)
-
-
-@dataclass(slots=True, eq=False)
-class Submission(Generic[A]):
-    """A command on its way."""
-
-    command: c.Command
-    by: By
-    content: Content | None
-    settled: Settled[A] | None = None
-    error: ParlerError | None = None
-    done: bool = False
-    _then: list[Callable[[], None]] = field(default_factory=list)
-
-    def when_done(self, then: Callable[[], None]) -> None:
-        """Call `then`, which must not raise, once it is known what became of this: at once if it is known."""
-        if self.done:
-            then()
-        else:
-            self._then.append(then)
-
-    def finish(self) -> None:
-        """What became of it stands in `settled` or `error`."""
-        self.done = True
-        waiting, self._then = self._then, []
-        for then in waiting:
-            then()
-
-    def outcome(self) -> Settled[A]:
-        """What became of it, once it is done. Raises `ParlerError`."""
-        if self.error is not None:
-            raise self.error
-        assert self.settled is not None
-        return self.settled
-
-
-@dataclass(slots=True, eq=False)
-class _Batch(Generic[A]):
-    """Commands that were decided together, and what they will leave. `by_key` holds what was done for each key."""
-
-    submissions: list[Submission[A]]
-    facts: list[NewFact] = field(default_factory=list)
-    by_key: dict[tuple[AgentId, str, str], Settled[A]] = field(default_factory=dict)
-    replies: list[MarkDelivery] = field(default_factory=list)
-    marks: dict[Armed, MarkDelivery] = field(default_factory=dict)
-
-
 Publish = Callable[[RoomId, Sequence[e.Header]], None]
+"""Tells whoever waits that these facts of a room are stored now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,47 +74,81 @@ class Context:
     driver: Driver
     clock: Clock
     random: Randomness
-    keys: Keys
+    author: Sealer[Draft]
+    admission: Sealer[Finished]
     publish: Publish
 
 
+class _Failure(NamedTuple):
+    """Why the batch under way cannot be answered as it was decided; and its outcome, where the store gave one."""
+
+    error: ParlerError
+    outcome: Outcome | None = None
+
+
 class RoomActor(Generic[A]):
-    """The only writer of one room. `aggregate` may be ahead of the store until `quiet()` returns."""
+    """The only writer of one room. `load` folds the room from the store, in the reader's thread, and says whether it is
+    frozen."""
 
     def __init__(
-        self, room: RoomId, aggregate: A, context: Context, load: Callable[[], A], *, frozen: bool = False
+        self,
+        room: RoomId,
+        aggregate: A,
+        context: Context,
+        load: Callable[[Store], tuple[A, bool]],
+        *,
+        frozen: bool = False,
     ) -> None:
         self.room = room
         self.aggregate = aggregate
+        """The room in memory. It may be ahead of the store: a read takes what `quiet` returns."""
         self.frozen = frozen
+        """Whether the log holds facts of a newer Parler: the room is read and takes no more commands."""
         self.dead = False
+        """Whether memory could not be made to agree with the store again. The room's task ends then."""
         self.used_at = trio.current_time()
+        """When somebody last asked for the room, on the loop's clock: rooms that nobody uses are closed."""
         self._context = context
         self._load = load
-        self._waiting: deque[Submission[A]] = deque()
-        self._at_writer: deque[_Batch[A]] = deque()
-        self._lost: list[Submission[A]] = []
-        self._error: ParlerError | None = None
-        self._applied_at = trio.current_time()
-        self._wake = trio.Event()
-        self._settled = trio.Event()
+        self._decider = Decider(
+            room,
+            clock=context.clock,
+            ids=context.random,
+            author=context.author,
+            admission=context.admission,
+        )
+        """Decides one command after the other over `aggregate`."""
+        self._waiting: deque[Submission] = deque()
+        """The line: commands that are in no batch yet, oldest first."""
+        self._batch: Batch | None = None
+        """The batch that is under way, from its first decision until it may be answered; None while the room is
+        free."""
+        self._failure: _Failure | None = None
+        """Why the batch under way failed: the task is to mend that."""
+        self._free = trio.Event()
+        """Set when the room becomes free. Made anew when a batch begins, and not when it is decided again."""
         self._readers = 0
-        self._snapshot_at = aggregate.position
+        """Tasks that wait in `quiet`. While there are any, no batch begins when the one under way ends."""
+        self._wake = trio.Event()
+        """Wakes the room's task: something is to be mended, or the room is closing and may have nothing left to do."""
         self._closing = False
+        """Whether new commands are refused, and the task ends once what waits was done."""
+        self._snapshot_at = aggregate.position
+        """The position of the newest snapshot that was asked for."""
         self._armed: set[Armed] = set()
+        """Readers that wait with everything read: the next batch writes the delivery ranges of those it concerns."""
         self._recent = Recent()
-        self._proven: set[AgentId] = set()
+        """The newest stored facts."""
 
     # -- from the outside ----------------------------------------------------------------------------------
 
-    async def submit(self, command: c.Command, by: By, content: Content | None = None) -> Settled[A]:
+    async def submit(self, command: c.Command, by: By, words: Words | None = None) -> Settled:
         """Run a command; returns once it is durable. Raises `ParlerError`."""
-        submission = self.enqueue(command, by, content)
-        self.kick()
-        return await self.settle(submission)
+        return await self.place(command, by, words).result()
 
-    def enqueue(self, command: c.Command, by: By, content: Content | None = None) -> Submission[A]:
-        """Put a command in line, in the order of calls; `kick` must follow. Raises `Refused`."""
+    def place(self, command: c.Command, by: By, words: Words | None = None) -> Submission:
+        """Give a command its place in the room's line, in the order of calls. Nothing happens until somebody asks the
+        submission for its outcome. Raises `Refused`."""
         if self.frozen:
             raise Refused("newer_log")
         if self._closing:
@@ -201,61 +156,53 @@ class RoomActor(Generic[A]):
         if len(self._waiting) >= MAX_WAITING:
             raise Refused("room_busy", retry_after_ms=100)
         self.used_at = trio.current_time()
-        submission: Submission[A] = Submission(command, by, content)
+        submission = Submission(self, command, by, words)
         self._waiting.append(submission)
         return submission
 
-    def kick(self) -> None:
-        """Begin the next batch, if it is its turn. Whoever waits to look at the room goes first, for a room that is
-        always busy would never be quiet."""
-        while self._waiting and self._error is None and not self._readers and self._has_turn():
-            self._serve([self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))])
+    def move(self) -> None:
+        """Begin the next batch, if the room is free. Whoever waits to look at the room goes first, because a room that
+        is always busy would never be quiet."""
+        while self._waiting and self._batch is None and not self._readers:
+            self._free = trio.Event()
+            self._begin(Batch([self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))]))
 
-    def _has_turn(self) -> bool:
-        if not self._at_writer:
-            return True
-        # A snapshot is of what is stored, so it waits for a moment at which nothing is ahead of the store.
-        return len(self._at_writer) == 1 and len(self._waiting) >= AHEAD and not self._snapshot_due
-
-    async def settle(self, submission: Submission[A]) -> Settled[A]:
-        """What became of a command in line, once it is durable. Raises `ParlerError`."""
-        if not submission.done:
-            done = trio.Event()
-            submission.when_done(done.set)
-            try:
-                await done.wait()
-            except trio.Cancelled:
-                # Still waiting: it never happens. Already with the writer: it happens, and a retry replays it.
-                if submission in self._waiting:
-                    self._waiting.remove(submission)
-                raise
-        return submission.outcome()
+    def withdraw(self, submission: Submission) -> None:
+        """Take a command out of the line, if it is in no batch yet."""
+        with suppress(ValueError):
+            self._waiting.remove(submission)
 
     async def quiet(self) -> A:
         """The aggregate when nothing of it is ahead of the store: what a read may show. Raises `StoreError`."""
         self.used_at = trio.current_time()
-        while self._ahead:
+        while self._batch is not None:
             self._readers += 1
             try:
-                await self._settled.wait()
+                await self._free.wait()
             finally:
                 self._readers -= 1
                 if not self._readers:
-                    # In the next turn: whoever waited looks at the room in this one.
-                    trio.lowlevel.current_trio_token().run_sync_soon(self.kick)
+                    # In the next turn of the loop: the task that waited looks at the room in this one.
+                    trio.lowlevel.current_trio_token().run_sync_soon(self.move)
         if self.dead:
-            # It holds facts that never happened; whoever asks again gets the room opened anew.
+            # Memory holds facts that never happened; whoever asks again gets the room opened anew.
             raise StoreError("store_failed")
         return self.aggregate
 
     @property
     def idle(self) -> bool:
-        return not self._waiting and not self._ahead
+        """Whether no command waits or is under way."""
+        return not self._waiting and self._batch is None
+
+    @property
+    def recent(self) -> Recent | None:
+        """What memory knows of the newest facts; None while a batch is under way, because memory is ahead then."""
+        return None if self._batch is not None or self.dead else self._recent
 
     @contextmanager
     def arm(self, armed: Armed) -> Iterator[None]:
         """Let the next commit write the delivery range of a reader that is about to wait. Only while the room is
-        idle: a batch under way was decided without it."""
+        idle: a batch under way was decided without the reader."""
         if self.idle and len(self._armed) < MAX_MARKS:
             self._armed.add(armed)
         try:
@@ -268,19 +215,103 @@ class RoomActor(Generic[A]):
         self._closing = True
         self._wake.set()
 
-    @property
-    def recent(self) -> Recent | None:
-        """What memory knows of the newest facts; None while a batch is on its way, for then memory is ahead."""
-        return None if self._ahead or self.dead else self._recent
+    # -- a batch -------------------------------------------------------------------------------------------
 
-    @property
-    def _ahead(self) -> bool:
-        """Whether memory holds what the store does not, or not yet."""
-        return bool(self._at_writer) or self._error is not None
+    def _begin(self, batch: Batch) -> None:
+        """Gather what the batch's decisions need of the past, and decide it: in this call, where nothing is needed or
+        the store is at hand."""
+        self._batch = batch
+        keys, messages = past_wanted(batch)
+        if keys or messages:
+            self._context.driver.ask(
+                lambda store: store.past(self.room, keys, messages), partial(self._gathered, batch)
+            )
+        else:
+            self._decide(batch)
 
-    @property
-    def _snapshot_due(self) -> bool:
-        return self.aggregate.position - self._snapshot_at >= SNAPSHOT_EVERY
+    def _gathered(self, batch: Batch, past: Past | None, error: BaseException | None) -> None:
+        if past is not None:
+            batch.past = past
+            self._decide(batch)
+            return
+        # Nothing was decided: memory is what the store holds.
+        for submission in batch.submissions:
+            submission.error = error if isinstance(error, ParlerError) else ParlerError("internal")
+        self._release()
+        self._answer(batch)
+        self.move()
+
+    def _decide(self, batch: Batch) -> None:
+        """Decide a batch and hand it to the writer."""
+        expected = self.aggregate.position
+        try:
+            for submission in batch.submissions:
+                self._decider.decide(self.aggregate, submission, batch)
+            if not batch.facts:
+                self._release()
+                self._answer(batch)
+                self.move()
+                return
+            batch.marks = self._marks(batch.facts)
+            job: list[Write] = [Append(self.room, expected, batch.facts), *batch.marks.values(), *batch.acted]
+            self._context.driver.hand_over(job, partial(self._committed, batch))
+        except ParlerError as error:
+            self._failed(_Failure(error))
+        except Exception as error:
+            # The log names the error's place and type only: the text of an exception may hold what someone wrote.
+            place = "".join(traceback.format_tb(error.__traceback__))
+            log.error("room %s: a batch could not be decided: %s\n%s", self.room, type(error).__name__, place)
+            self._failed(_Failure(ParlerError("internal")))
+
+    def _committed(self, batch: Batch, outcome: Outcome | None, error: BaseException | None) -> None:
+        """The batch came back from the writer."""
+        if outcome is None or error is not None:
+            self._failed(_Failure(error if isinstance(error, ParlerError) else ParlerError("internal"), outcome))
+        else:
+            self._stored(batch, outcome)
+
+    def _stored(self, batch: Batch, outcome: Outcome) -> None:
+        """The batch happened: memory is what the store holds, and whoever is concerned may hear."""
+        for armed, mark in batch.marks.items():
+            armed.marked = mark.upto
+        self._recent.add(batch.facts, outcome.heads[self.room])
+        if self._snapshot_due:
+            self._snapshot_soon()
+        self._release()
+        if len(self._waiting) >= MAX_BATCH:
+            # Under load the writer is not kept waiting while the loop answers.
+            self.move()
+        self._answer(batch)
+        self.move()
+
+    def _release(self) -> None:
+        """The room is free: what memory holds is stored."""
+        self._batch = None
+        self._free.set()
+
+    def _answer(self, batch: Batch) -> None:
+        """Wake whoever waits for what happened, and answer the batch's callers."""
+        if batch.facts:
+            self._context.publish(self.room, [fact.header for fact in batch.facts])
+        for submission in batch.submissions:
+            submission.finish()
+        if self._closing and not self._waiting:
+            self._wake.set()
+
+    def _failed(self, failure: _Failure) -> None:
+        """Memory may hold what never happened: nothing more is decided until the task has mended that."""
+        self._failure = failure
+        self._wake.set()
+
+    def _marks(self, facts: list[NewFact]) -> dict[Armed, MarkDelivery]:
+        """The delivery ranges that a batch writes, for readers that wait. A reader is armed for one batch."""
+        marks: dict[Armed, MarkDelivery] = {}
+        for armed in self._armed:
+            mark = armed.mark(self.room, facts, facts[-1].header.at)
+            if mark is not None:
+                marks[armed] = mark
+        self._armed.clear()
+        return marks
 
     # -- the task ------------------------------------------------------------------------------------------
 
@@ -288,9 +319,9 @@ class RoomActor(Generic[A]):
         """Keep the room until it is closed: its batches run without this task, which mends one that failed."""
         while True:
             self._wake = trio.Event()
-            if self._error is not None and not self._at_writer:
+            if self._batch is not None and self._failure is not None:
                 with trio.CancelScope(shield=True):
-                    await self._recover(self._error)
+                    await self._mend(self._batch, self._failure)
             elif self._closing and self.idle:
                 break
             else:
@@ -299,250 +330,59 @@ class RoomActor(Generic[A]):
             with trio.CancelScope(shield=True):
                 await self._snapshot()
 
-    def _serve(self, submissions: list[Submission[A]]) -> None:
-        batch = _Batch(submissions)
-        expected = self.aggregate.position
-        if not self._at_writer:
-            self._settled = trio.Event()
-        try:
-            for submission in submissions:
-                self._decide(submission, batch)
-            if not batch.facts and not self._at_writer:
-                self._settled.set()
-                self._answer(submissions)
+    async def _mend(self, batch: Batch, failure: _Failure) -> None:
+        """The batch failed: find out what became of it, make memory agree with the store, and decide the commands again
+        or tell every caller. Who was refused hears the error as well, because the refusal may rest on facts that never
+        happened."""
+        error, outcome = failure
+        if error.code == "store_unknown" and outcome is not None:
+            is_there: bool | None = None
+            with suppress(Exception):
+                is_there = await self._context.driver.read(lambda store: has_happened(store, outcome))
+            if is_there:
+                self._failure = None
+                self._stored(batch, outcome)
                 return
-            batch.marks = self._marks(batch.facts)
-            # Without a fact it still says what it was decided over, and shares the fate of that.
-            job: list[Write] = [Append(self.room, expected, batch.facts), *batch.marks.values(), *batch.replies]
-            self._context.driver.hand_over(job, partial(self._committed, batch))
-            self._at_writer.append(batch)
-        except ParlerError as error:
-            self._lose(submissions, error)
-        except Exception as error:
-            # By place and type only: the text of an exception may hold what someone wrote.
-            place = "".join(traceback.format_tb(error.__traceback__))
-            log.error("room %s: a batch could not be decided: %s\n%s", self.room, type(error).__name__, place)
-            self._lose(submissions, ParlerError("internal"))
-
-    def _committed(self, batch: _Batch[A], outcome: Outcome | None, error: BaseException | None) -> None:
-        """A batch came back from the writer: the oldest that is there."""
-        self._at_writer.popleft()
-        if outcome is None or error is not None:
-            self._lose(batch.submissions, error if isinstance(error, ParlerError) else ParlerError("internal"))
-            return
-        for armed, mark in batch.marks.items():
-            armed.marked = mark.upto
-        if batch.facts:
-            self._recent.add(batch.facts, outcome.heads[self.room])
-        if not self._ahead:
-            if self._snapshot_due:
-                self._snapshot_soon()
-            self._settled.set()
-        elif not self._at_writer:
-            self._wake.set()
-        if len(self._waiting) >= MAX_BATCH:
-            # Under load the writer is not kept waiting while the loop answers.
-            self.kick()
-        self._answer(batch.submissions, batch.facts)
-        self.kick()
-
-    def _answer(self, submissions: list[Submission[A]], facts: Sequence[NewFact] = ()) -> None:
-        """Wake who waits for what happened, and answer."""
-        if facts:
-            self._context.publish(self.room, [fact.header for fact in facts])
-        for submission in submissions:
-            submission.finish()
-        if self._closing and not self._waiting:
-            self._wake.set()
-
-    def _lose(self, submissions: list[Submission[A]], error: ParlerError) -> None:
-        """Memory is ahead of the store for good: nothing more is decided, and once nothing is at the writer the task
-        folds the room again."""
-        self._lost += submissions
-        self._error = self._error or error
-        if not self._at_writer:
-            self._wake.set()
-
-    def _marks(self, facts: list[NewFact]) -> dict[Armed, MarkDelivery]:
-        """The delivery ranges this batch writes, for readers that wait; each is armed for one batch."""
-        marks: dict[Armed, MarkDelivery] = {}
-        for armed in self._armed if facts else ():
-            mark = armed.mark(self.room, facts, facts[-1].header.at)
-            if mark is not None:
-                marks[armed] = mark
-        self._armed.clear()
-        return marks
-
-    def _room_time(self) -> Millis:
-        """What the clock shows, and never less than the room's last fact and the time that passed since: a clock that
-        was set back stops nothing. Source: decision 6."""
-        wall, last = self._context.clock.now(), self.aggregate.last_at
-        if wall >= last:
-            return wall
-        passed = trio.current_time() - self._applied_at
-        return Millis(last + int(passed * 1000))
-
-    def _decide(self, submission: Submission[A], batch: _Batch[A]) -> None:
-        """Decide one command and take its events into memory; its facts join the batch."""
-        command, by = submission.command, submission.by
-        scope = (by.actor, command.operation, command.idempotency_key or "")
-        try:
-            if command.idempotency_key is not None and not (isinstance(command, c.PostMessage) and command.fresh):
-                earlier = next((part.by_key[scope] for part in (*self._at_writer, batch) if scope in part.by_key), None)
-                if earlier is not None:
-                    # The same request twice before a commit: the second is the first's replay, or a conflict.
-                    if earlier.facts[0].input != command.input:
-                        raise Refused("idempotency_conflict", key=command.idempotency_key)
-                    submission.settled = Settled(Decision(replay=earlier.facts[0].position), earlier.facts, earlier.seq)
-                    return
-                prior = self._context.driver.store.prior(
-                    self.room, by.actor, command.operation, command.idempotency_key
-                )
-                if prior is not None:
-                    command = msgspec.structs.replace(command, prior=prior)
-            if isinstance(command, c.PostMessage) and command.reply_to is not None:
-                command = msgspec.structs.replace(command, reply=self._reply_target(command.reply_to, batch))
-            now = self._room_time()
-            decision = self.aggregate.decide(command, by=by, now=now, ids=self._context.random)
-        except StoreError:
-            raise
-        except ParlerError as error:
-            submission.error = error
-            return
-        headers: list[e.Header] = []
-        posted = False
-        for event in decision.events:
-            try:
-                fact = self._seal(event, decision, submission, now, first=not headers)
-            except ParlerError as error:
-                if headers:
-                    raise
-                # Nothing of it is in memory yet (its author's key is lost): it fails alone.
-                submission.error = error
-                return
-            self.aggregate.apply(fact.header)
-            self._applied_at = trio.current_time()
-            batch.facts.append(fact)
-            headers.append(fact.header)
-            posted = posted or isinstance(event, e.MessagePosted)
-        if posted and isinstance(command, c.PostMessage) and command.reply is not None:
-            # The last rung of the ladder: the author acted on what it replies to.
-            upto = command.reply.position
-            mark = MarkDelivery(self.room, by.actor, "acted", upto=upto, at=now, after=Position(upto - 1))
-            batch.replies.append(mark)
-        seq = self.aggregate.newest_seq(by.actor) if posted else Seq(0)
-        submission.settled = Settled(decision, tuple(headers), seq)
-        if command.idempotency_key is not None and headers:
-            batch.by_key[scope] = submission.settled
-
-    def _reply_target(self, message: MessageId, batch: _Batch[A]) -> ReplyTarget | None:
-        """What is replied to, what is not stored yet included."""
-        header: e.Header | None = None
-        for part in (*self._at_writer, batch):
-            for fact in part.facts:
-                if isinstance(fact.header.event, e.MessagePosted) and fact.header.event.id == message:
-                    header = fact.header
-        if header is None:
-            found = self._context.driver.store.find_message(message)
-            if found is None or found[0] != self.room:
-                return None
-            header = self._context.driver.store.message(*found)
-        if header is None or not isinstance(header.event, e.MessagePosted):
-            return None
-        event = header.event
-        return ReplyTarget(
-            id=event.id,
-            position=header.position,
-            author=header.by.actor,
-            visibility=event.visibility,
-            chain=event.chain,
-            hops=event.hops,
-        )
-
-    def _seal(
-        self, event: e.Event, decision: Decision, submission: Submission[A], now: Millis, *, first: bool
-    ) -> NewFact:
-        """A fact ready to store: position, time, author, and for a message the signed envelope."""
-        command, content = submission.command, submission.content
-        body: bytes | None = None
-        signature: bytes | None = None
-        if isinstance(event, e.MessagePosted) and content is not None:
-            author = submission.by.actor
-            body = self._envelope(event, command, content, author, now)
-            signature = self._context.keys.sign(author, "parler/message", body)
-            verified = self._verdict(author, body, signature)
-            event = msgspec.structs.replace(event, envelope=hashlib.sha256(body).digest(), verified=verified)
-        elif isinstance(event, e.DelegationIssued) and content is not None:
-            body, signature = content.raw, content.signature
-        header = e.Header(
-            position=Position(self.aggregate.position + 1),
-            at=now,
-            by=submission.by,
-            authority=decision.authority,
-            event=event,
-            operation=command.operation if first else "",
-            key=command.idempotency_key if first else None,
-            input=command.input if first else None,
-            body=_digest(event, body),
-        )
-        return NewFact(header, body, signature)
-
-    def _envelope(
-        self, event: e.MessagePosted, command: c.Command, content: Content, author: AgentId, now: Millis
-    ) -> bytes:
-        return encode_envelope(
-            Envelope(
-                v=1,
-                room=self.room,
-                key=command.idempotency_key or "",
-                kind=event.kind,
-                chain=event.chain,
-                hops=event.hops,
-                authored_at=now,
-                counter=event.counter,
-                previous=self.aggregate.thread_of(author),
-                seen=content.seen,
-                nonce=self._context.random.bytes(16),
-                parts=content.parts,
-                to=event.to,
-                role=event.role,
-                visibility=event.visibility,
-                reply_to=event.reply_to,
-            )
-        )
-
-    def _verdict(self, author: AgentId, body: bytes, signature: bytes) -> Verified:
-        """What a check of the signature says. This home made it with a key that it holds in memory, so the first of
-        each author is checked, and the others come out alike: a check costs as much as half a message."""
-        if author not in self._proven:
-            if not verify(author, "parler/message", body, signature):
-                return "invalid"
-            self._proven.add(author)
-        return "valid"
-
-    async def _recover(self, error: ParlerError) -> None:
-        """A commit failed: forget what memory took in, and tell every caller."""
+            if is_there is False:
+                error = StoreError("store_failed")
+        decided_over = Position(self.aggregate.position - len(batch.facts))
+        missed: list[e.Header] = []
+        failed = list(batch.submissions)
         self._recent.clear()
         try:
-            self.aggregate = await self._context.driver.read(lambda _: self._load())
+            self.aggregate, self.frozen = await self._context.driver.read(self._load)
+            if error.code == "stale_position":
+                missed = await self._context.driver.read(lambda store: _facts_after(store, self.room, decided_over))
         except Exception as unread:
-            # The store cannot even be read: whoever asks next opens the room anew.
+            # Not even the store's log can be read: whoever asks next opens the room anew.
             log.warning("room %s: could not be folded again: %s", self.room, type(unread).__name__)
             self.dead = self._closing = True
-            self._lost += self._waiting
+            failed += self._waiting
             self._waiting.clear()
         self._snapshot_at = min(self._snapshot_at, self.aggregate.position)
-        lost, self._lost, self._error = self._lost, [], None
-        for submission in lost:
-            # Who was refused as well: it may have been for something that now never happened.
-            submission.settled, submission.error = None, error
-        self._settled.set()
-        self._answer(lost)
-        self.kick()
+        is_decided_again = error.code == "stale_position" and not (batch.again or self.frozen or self.dead)
+        for submission in failed:
+            submission.settled, submission.error = None, None if is_decided_again else error
+        self._failure = None
+        if missed:
+            # Another writer's facts: whoever waits for them here has to hear of them, too.
+            self._context.publish(self.room, missed)
+        if is_decided_again:
+            self._begin(Batch(failed, again=True))
+        else:
+            self._release()
+            self._answer(Batch(failed))
+            self.move()
+
+    # -- snapshots -----------------------------------------------------------------------------------------
+
+    @property
+    def _snapshot_due(self) -> bool:
+        return self.aggregate.position - self._snapshot_at >= SNAPSHOT_EVERY
 
     def _snapshot_soon(self) -> None:
-        """Cache the folded state behind what waits at the writer. Losing it costs a replay, so a failure here is no
-        one's error."""
+        """Cache the folded state, behind what waits at the writer. To lose a snapshot costs a replay, so a failure here
+        is no one's error."""
         snapshot = self._folded()
         self._snapshot_at = snapshot.position
 
@@ -554,7 +394,7 @@ class RoomActor(Generic[A]):
             self._context.driver.hand_over([snapshot], settled)
 
     async def _snapshot(self) -> None:
-        """The last one, of a room that closes."""
+        """The last snapshot, of a room that closes."""
         try:
             await self._context.driver.commit([self._folded()])
         except StoreError as error:
@@ -565,8 +405,11 @@ class RoomActor(Generic[A]):
         return PutSnapshot(self.room, aggregate.fold_version, aggregate.position, aggregate.snapshot())
 
 
-def _digest(event: e.Event, body: bytes | None) -> bytes | None:
-    if body is None:
-        return None
-    # A message's envelope is its body, and was hashed when it was sealed.
-    return event.envelope if isinstance(event, e.MessagePosted) else hashlib.sha256(body).digest()
+def _facts_after(store: Store, room: RoomId, position: Position) -> list[e.Header]:
+    """The facts of a log after a position, as far as this version knows them."""
+    found: list[e.Header] = []
+    with suppress(Refused):
+        while page := store.facts(room, position, _MISSED_PAGE):
+            found += page
+            position = page[-1].position
+    return found

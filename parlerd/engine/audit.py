@@ -1,7 +1,7 @@
 """Whether stored facts are what their authors signed: the check that no digest of the file itself can replace.
 
 Pages compare digests, which is cheap and finds what was changed by hand. Whoever changes a fact and then makes its
-digests and the chain anew is found here only, because the author's key is not in the database. Above: `looking`, for
+digests and the chain anew is found here only, because the author's key is not in the database. Above: `checks`, for
 `doctor`. Below: `identity` for the signatures. Nothing here reads a store.
 """
 
@@ -12,6 +12,7 @@ import msgspec
 from parlerd.core import events as e
 from parlerd.core.envelope import decode_envelope
 from parlerd.core.model import RoomId
+from parlerd.core.words import contradiction
 from parlerd.identity import delegation
 from parlerd.identity.signatures import verify
 from parlerd.store.port import NewFact
@@ -48,10 +49,4 @@ def _says(room: RoomId, header: e.Header, event: e.MessagePosted, body: bytes) -
     # msgspec lets text that is not UTF-8 and nesting without end through as they are.
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
-    # Of the facts of one request only the first bears its key: the recap of a session that is opened does not.
-    if envelope.room != room or header.key not in (None, envelope.key):
-        return False
-    return all(
-        getattr(event, name) == getattr(envelope, name)
-        for name in ("kind", "to", "role", "visibility", "reply_to", "chain", "hops", "counter")
-    )
+    return contradiction(room, header.key, event, envelope) is None

@@ -2,7 +2,8 @@
 
 Surfaces (`parlerd.ipc` for the command line, `mcp_server` for agent hosts) build a `Caller` per connection and come
 through `call` or `stream`, as `face` says. What an operation is, who may call it and what it needs stands in
-`parlerd.operations.registry`; what it does stands in the handlers (`sessions`, `messaging`, `looking`, `streams`).
+`parlerd.operations.registry`; what it does stands in the handlers (`opening`, `joining`, `approving`,
+`session_keys`, `messaging`, `streams`, `overview`, `status`, `checks`).
 """
 
 from __future__ import annotations
@@ -20,19 +21,31 @@ from parlerd.core.model import RoomId
 from parlerd.core.room import Room
 from parlerd.engine import notifier
 from parlerd.engine.actor import Context
+from parlerd.engine.agents import Agents
+from parlerd.engine.approving import Approving
+from parlerd.engine.authors import Admission, LocalAuthor
 from parlerd.engine.callers import Caller, PeerProcess
+from parlerd.engine.checks import Checks
+from parlerd.engine.connected import Connected
 from parlerd.engine.desk import Desk
 from parlerd.engine.driver import Driver
-from parlerd.engine.looking import Looking
+from parlerd.engine.joining import Joining
+from parlerd.engine.knocks import with_code
+from parlerd.engine.leases import Leases
 from parlerd.engine.messaging import Messaging, Posting
 from parlerd.engine.notices import Notices
 from parlerd.engine.notifier import Notifier, Topic
+from parlerd.engine.opening import Opening
+from parlerd.engine.overview import Overview
 from parlerd.engine.ports import Clock, HostFiles, Keys, NoHostFiles, Randomness
+from parlerd.engine.presence import Presence
 from parlerd.engine.quota import OPENING
 from parlerd.engine.reading import Reading
 from parlerd.engine.rooms import Rooms
 from parlerd.engine.seats import Seats
-from parlerd.engine.sessions import Sessions
+from parlerd.engine.seen_hosts import SeenHosts
+from parlerd.engine.session_keys import SessionKeys
+from parlerd.engine.status import Status
 from parlerd.engine.streams import Streams
 from parlerd.engine.throttle import GuessThrottle
 from parlerd.engine.waking import Waking
@@ -53,40 +66,41 @@ class Engine:
         reading = Reading(desk)
         self._notices = Notices(desk, reading)
         self._messaging = Messaging(desk, reading, self._notices)
-        self._sessions = sessions = Sessions(desk, reading)
-        self._streams = Streams(desk, reading, sessions)
-        looking = Looking(desk, socket)
-        messaging = self._messaging
+        self._opening = Opening(desk)
+        self._approving = approving = Approving(desk)
+        self._streams = Streams(desk, reading, approving)
+        keys = SessionKeys(desk)
+        messaging, overview, status = self._messaging, Overview(desk), Status(desk, socket)
         self.handlers: dict[str, Handler] = {
             "session.open": self._open_session,
-            "session.join": sessions.join,
-            "session.requests": sessions.requests,
-            "session.approve": sessions.approve,
-            "session.deny": sessions.deny,
-            "session.close": sessions.close_session,
-            "session.list": sessions.list_sessions,
-            "session.revoke": sessions.revoke,
+            "session.join": Joining(desk, reading, keys).join,
+            "session.requests": approving.requests,
+            "session.approve": approving.approve,
+            "session.deny": approving.deny,
+            "session.close": self._opening.close_session,
+            "session.list": keys.list_sessions,
+            "session.revoke": keys.revoke,
             "message.send": messaging.send,
             "message.recv": messaging.recv,
             "message.recv_all": messaging.recv_all,
             "message.commit": messaging.commit,
             "message.why": messaging.why,
             "handoff.give": messaging.give_handoff,
-            "rooms.list": looking.rooms,
-            "rooms.roster": looking.roster,
-            "rooms.requests": sessions.requests,
-            "approvals.list": sessions.approvals,
-            "agent.whoami": looking.whoami,
+            "rooms.list": overview.rooms,
+            "rooms.roster": overview.roster,
+            "rooms.requests": approving.requests,
+            "approvals.list": approving.approvals,
+            "agent.whoami": overview.whoami,
             "wake.check": Waking(desk, reading).check,
-            "hosts.seen": looking.hosts,
-            "daemon.status": looking.status,
-            "daemon.check": looking.check,
+            "hosts.seen": status.hosts,
+            "daemon.status": status.status,
+            "daemon.check": Checks(desk).check,
             "daemon.stop": self._stop_daemon,
             "window.acknowledge": messaging.acknowledge,
             "window.notice": self._notices.notice,
             "window.introduce": self._introduce,
-            "window.find_request": sessions.find,
-            "window.decide": sessions.decide_by_form,
+            "window.find_request": approving.find,
+            "window.decide": approving.decide_by_form,
         }
         self.stream_handlers: dict[str, StreamHandler] = {
             "approvals.watch": self._streams.approvals,
@@ -107,7 +121,7 @@ class Engine:
         except Refused as error:
             if error.code != "join_pending":
                 raise
-            raise await self._desk.with_code(caller, error) from None
+            raise await with_code(self._desk, caller, error) from None
 
     def begin(self, op: str, params: t.Params, caller: Caller) -> Posting | None:
         """Begin an operation that needs nothing but its place in a room's line; None for one that must be called.
@@ -144,7 +158,7 @@ class Engine:
         me = await self._desk.me(caller)
         size = len(params.context.encode("utf-8", "surrogatepass"))
         self._desk.quotas.take(me.id, bytes=size, messages=OPENING)
-        return await self._sessions.open_session(caller, params)
+        return await self._opening.open_session(caller, params)
 
     # -- connections ---------------------------------------------------------------------------------------
 
@@ -224,21 +238,36 @@ async def open_engine(
             if actor is not None:
                 wakes.publish(_topics(room, actor.aggregate, facts))
 
-        rooms = Rooms(Context(driver=driver, clock=clock, random=random, keys=keys, publish=publish), nursery)
-        await rooms.start()
-        seats = Seats(
+        context = Context(
             driver=driver,
+            clock=clock,
+            random=random,
+            author=LocalAuthor(keys, random),
+            admission=Admission(),
+            publish=publish,
+        )
+        rooms = Rooms(context, nursery)
+        await rooms.start()
+        leases, connected = Leases(driver), Connected(clock)
+        leases.start()
+        hosts = SeenHosts(clock, connected)
+        seats = Seats(
             rooms=rooms,
-            keys=keys,
+            agents=Agents(driver=driver, rooms=rooms, keys=keys, clock=clock),
+            leases=leases,
+            connected=connected,
+            hosts=hosts,
             clock=clock,
             user=user,
             seated=lambda: wakes.publish([notifier.seats()]),
         )
-        seats.start()
         desk = Desk(
             driver=driver,
             rooms=rooms,
             seats=seats,
+            connected=connected,
+            presence=Presence(seats, connected, clock),
+            seen_hosts=hosts,
             notifier=wakes,
             clock=clock,
             random=random,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from itertools import chain
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import trio
@@ -18,24 +16,27 @@ from parlerd.core import events as e
 from parlerd.core.envelope import DataPart, HandoffPart, Part, TextPart
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.home import AgentRecord
-from parlerd.core.model import MAX_TEXT, AgentId, MessageId, Position, RoomId, Seq, View, drawn_key, label
+from parlerd.core.model import AgentId, MessageId, Position, RoomId, Seq, View, drawn_key, label
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
+from parlerd.core.words import check_data, check_text
 from parlerd.engine import notifier
-from parlerd.engine.actor import Content, RoomActor, Settled, Submission
+from parlerd.engine.actor import RoomActor
 from parlerd.engine.armed import Armed
+from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.knocks import doors_of, knocks_of
+from parlerd.engine.lookup import is_active, member_room, room_of
 from parlerd.engine.notices import Notices
 from parlerd.engine.observers import observers
 from parlerd.engine.reading import Reading, handle_of, names_in, parse_cursor
+from parlerd.engine.submissions import Settled, Submission
 from parlerd.operations import types as t
 from parlerd.store.port import Delivery, Page
 
 ANYONE: Final = "anyone"
 """Said instead of naming nobody; a reserved word, so no agent has this name."""
-MAX_DEPTH: Final = 64
-"""Levels of `data`. Decoders stop at a depth that depends on who calls them; this is far below all of them."""
 LONG_BACKLOG: Final = 100
 """More new messages than this are not paged through where a model reads: the recap and the newest are shown, with the
 gap stated."""
@@ -60,20 +61,6 @@ def input_digest(params: t.Params) -> bytes:
         raise Refused("invalid_param", "A parameter is not valid text.") from error
 
 
-def check_text(text: str, param: str) -> int:
-    """The size of a text in bytes. Raises `Refused(text_too_long)` for more than 256 KiB: never a cut."""
-    size = len(text.encode("utf-8", "surrogatepass"))
-    if size > MAX_TEXT:
-        raise Refused(
-            "text_too_long", f"`{param}` has {size} bytes; a message holds {MAX_TEXT}.", param=param, limit=MAX_TEXT
-        )
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise Refused("invalid_param", f"`{param}` is not valid text.", param=param) from error
-    return size
-
-
 @dataclass(frozen=True, slots=True)
 class Posting:
     """A message in its room's line."""
@@ -81,12 +68,11 @@ class Posting:
     messaging: Messaging
     me: AgentRecord
     actor: RoomActor[Room]
-    submission: Submission[Room]
+    submission: Submission
 
     def when_done(self, then: Callable[[], None]) -> None:
         """Let the room's line move, and call `then` (which must not raise) once `outcome` is known."""
         self.submission.when_done(then)
-        self.actor.kick()
 
     def outcome(self) -> t.Sent:
         """As `message.send` answers, once it is known. Raises `ParlerError`."""
@@ -94,50 +80,9 @@ class Posting:
 
     async def result(self) -> t.Sent:
         """The same, waiting for it."""
-        self.actor.kick()
         with suppress(ParlerError):
-            await self.actor.settle(self.submission)
+            await self.submission.result()
         return self.outcome()
-
-
-_JSON: Final = frozenset({dict, list, tuple, str, int, float, bool, type(None)})
-
-
-def check_data(data: Any) -> int:
-    """The size of `data` in bytes. Raises `Refused`: `invalid_param` for anything but JSON of at most 64 levels,
-    `text_too_long` past 256 KiB.
-
-    Every reader of the room must be able to take it apart again: what one surface cannot show would stop a reader there
-    for good. The loop waits meanwhile, so the size is looked at first, and then whole levels at a time.
-    """
-    try:
-        size = len(msgspec.msgpack.encode(data))
-    except UnicodeEncodeError as error:
-        raise Refused("invalid_param", "`data` holds text that is not valid.", param="data") from error
-    except (TypeError, OverflowError, RecursionError, ValueError) as error:
-        raise _no_json() from error
-    if size > MAX_TEXT:
-        raise Refused("text_too_long", f"`data` is larger than {MAX_TEXT} bytes.", param="data", limit=MAX_TEXT)
-    level: list[Any] = [data]
-    for _ in range(MAX_DEPTH):
-        kinds = set(map(type, level))
-        if not kinds <= _JSON:
-            raise _no_json()
-        if float in kinds and not all(map(math.isfinite, [value for value in level if type(value) is float])):
-            raise _no_json()
-        maps = level if kinds == {dict} else [value for value in level if type(value) is dict] if dict in kinds else []
-        if not set(map(type, chain.from_iterable(maps))) <= {str}:
-            raise _no_json()
-        nested = kinds & {list, tuple}
-        lists = level if kinds == nested else [value for value in level if type(value) in nested] if nested else []
-        level = list(chain(chain.from_iterable(map(dict.values, maps)), chain.from_iterable(lists)))
-        if not level:
-            return size
-    raise _no_json()
-
-
-def _no_json() -> Refused:
-    return Refused("invalid_param", f"`data` is not JSON of at most {MAX_DEPTH} levels.", param="data")
 
 
 class Messaging:
@@ -204,7 +149,7 @@ class Messaging:
         me = await self._desk.me(caller)
         size = check_text(params.next, "next") + check_text(params.summary, "summary")
         target = "" if params.for_ in ("", ANYONE) else str(label(params.for_))
-        actor, room = await self._desk.room_of(me, params.room)
+        actor, room = await room_of(self._desk, me, params.room)
         command = c.PostMessage(
             operation="handoff.give",
             idempotency_key=params.idempotency_key,
@@ -245,8 +190,8 @@ class Messaging:
             command = msgspec.structs.replace(command, fresh=True)
         try:
             self._desk.quotas.take(me.id, bytes=size)
-            content = Content(parts=parts, seen=self._reading.seen(actor.room, me.id))
-            submission = actor.enqueue(command, self._desk.by(caller, me), content)
+            draft = Draft(parts=parts, seen=self._reading.seen(actor.room, me.id))
+            submission = actor.place(command, self._desk.by(caller, me), draft)
         except ParlerError as error:
             error.details.setdefault("key", command.idempotency_key)
             raise
@@ -284,7 +229,7 @@ class Messaging:
         writes."""
         actor = self._open_room(me, wanted)
         if actor is None:
-            actor, _ = await self._desk.room_of(me, wanted)
+            actor, _ = await room_of(self._desk, me, wanted)
         return actor
 
     def _open_room(self, me: AgentRecord, wanted: str | None) -> RoomActor[Room] | None:
@@ -297,7 +242,7 @@ class Messaging:
         member = actor.aggregate.state.members.get(me.id)
         return actor if member is not None and member.present else None
 
-    def _committed(self, actor: RoomActor[Room], settled: Settled[Room]) -> e.Header:
+    def _committed(self, actor: RoomActor[Room], settled: Settled) -> e.Header:
         """The fact a request led to: the new one, or on a replay the one that was committed then."""
         if settled.facts:
             return settled.facts[0]
@@ -315,7 +260,7 @@ class Messaging:
         deadline = trio.current_time() + params.wait_ms / 1000
         if params.room is None:
             await self._admission(caller, me, deadline)
-        actor, room = await self._desk.room_of(me, params.room)
+        actor, room = await room_of(self._desk, me, params.room)
         topics = [notifier.messages(actor.room), notifier.messages(actor.room, me.id), notifier.life(actor.room)]
         if caller.via == "mcp":
             topics.append(notifier.concerns(me.id))
@@ -339,24 +284,24 @@ class Messaging:
                 with actor.arm(armed) if armed is not None else nullcontext():
                     await self._desk.wait(caller, waiter, left)
                 # Each time anew: a room nobody uses is closed, and this may wait for long.
-                actor, room = await self._desk.member_room(me, actor.room)
+                actor, room = await member_room(self._desk, me, actor.room)
 
     async def _admission(self, caller: Caller, me: AgentRecord, deadline: float) -> None:
         """For an agent without a session that waits at a door: wait for the answer, which may make the session its
         active one. Returns at the first answer from any door, and at the end of the time."""
         desk = self._desk
-        if desk.is_active(me) or not desk.doors(me):
+        if is_active(desk, me) or not doors_of(desk, me):
             return
-        topics = [notifier.decision(room, me.id) for room in desk.doors(me)]
+        topics = [notifier.decision(room, me.id) for room in doors_of(desk, me)]
         with desk.notifier.listen(*topics) as waiter:
-            waits_at = [knock.room for knock in await desk.knocks(me)]
+            waits_at = [knock.room for knock in await knocks_of(desk, me)]
             left = deadline - trio.current_time()
-            if waits_at and left > 0 and not desk.is_active(me):
+            if waits_at and left > 0 and not is_active(desk, me):
                 await desk.wait(caller, waiter, left)
         if desk.draining:
             raise Refused("draining")
         inside = [m.room for m in desk.driver.store.memberships(me.id) if m.state == "member" and m.room in waits_at]
-        if inside and not desk.is_active(me):
+        if inside and not is_active(desk, me):
             # Whoever decided is about to say so too; the first of the two is enough.
             await desk.rooms.home.submit(c.Activate(agent=me.id, room=inside[0]), desk.by(caller, me))
 
@@ -373,7 +318,7 @@ class Messaging:
                 shown: dict[RoomId, Position] = {}
                 for name in rooms:
                     try:
-                        actor, _ = await self._desk.member_room(me, name)
+                        actor, _ = await member_room(self._desk, me, name)
                         one, page_shown, _ = await self._recv_now(caller, me, actor, params, lookback=False)
                     except Refused as error:
                         if error.code != "no_such_room":
@@ -414,7 +359,7 @@ class Messaging:
         # A filtered read shows a part of what is new, so acknowledging it would lose the rest.
         filtered = params.kind is not None or params.mentions
         fits = caller.fits
-        held = caller.via == "cli" and bool(caller.as_name) and self._desk.seats.held_by_window(me.id)
+        held = caller.via == "cli" and bool(caller.as_name) and self._desk.presence.is_held_by_window(me.id)
         acknowledges = not (lookback or params.peek or filtered or (held and not params.take))
         page = await self._page(room, view, after, params, me.id, skip_own=not lookback)
         you = handle_of(room.state, me.id)
@@ -505,7 +450,7 @@ class Messaging:
 
     async def commit(self, caller: Caller, params: t.Commit) -> t.Committed:
         me = await self._desk.me(caller)
-        actor, room = await self._desk.room_of(me, params.room)
+        actor, room = await room_of(self._desk, me, params.room)
         view = room.view(me.id)
         seq = parse_cursor(params.cursor)
         store = self._desk.driver.store
@@ -534,7 +479,7 @@ class Messaging:
         me = await self._desk.me(caller)
         id = MessageId(params.id)
         if params.id.removeprefix("#").isdigit():
-            _, here = await self._desk.room_of(me, params.room)
+            _, here = await room_of(self._desk, me, params.room)
             id = self._message_id(here, me.id, params.id)
         found = self._desk.driver.store.find_message(id)
         if found is None:
@@ -576,7 +521,7 @@ class Messaging:
         stopped: str | msgspec.UnsetType = msgspec.UNSET
         stopped_since = 0
         if "acknowledged" not in reached and "acted" not in reached:
-            state, since = self._desk.seats.presence(reader)
+            state, since = self._desk.presence.of(reader)
             where = "read, not acknowledged" if "read" in reached else "not read"
             stopped, stopped_since = f"{where}; the agent is {state}", int(since)
         return t.ReaderLadder(

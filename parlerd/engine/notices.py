@@ -16,8 +16,9 @@ from parlerd.core.home import AgentRecord
 from parlerd.core.membership import present
 from parlerd.core.room import Room
 from parlerd.engine.callers import Caller, Told
-from parlerd.engine.desk import Desk, pause_among
+from parlerd.engine.desk import Desk
 from parlerd.engine.reading import Reading, handle_of, is_for
+from parlerd.engine.rooms import pause_among
 from parlerd.operations import types as t
 
 LOOK: Final = 20

@@ -1,8 +1,8 @@
 """As whom a caller looks: an agent as itself, the person at their own shell as every agent of theirs.
 
 A person is in no room, so what is shown to them is what their agents may see there. Not here: what a person may decide
-(`sessions`), or how the person is told from an agent's command, which one user id cannot do for certain. Above: the
-handlers that look. Below: the desk. Invariant: nothing is found here that none of the caller's agents is in.
+(`person`). Above: the handlers that look. Below: the lookups. Invariant: nothing is found here that none of the
+caller's agents is in.
 """
 
 from __future__ import annotations
@@ -14,11 +14,8 @@ from parlerd.core.room import Room
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
-
-
-def is_person(caller: Caller) -> bool:
-    """Whether this caller speaks as the person: a command that names no agent."""
-    return caller.via == "cli" and not caller.as_name
+from parlerd.engine.lookup import only, room_of, rooms_named
+from parlerd.engine.person import is_person
 
 
 def observers(desk: Desk, caller: Caller, me: AgentRecord) -> list[AgentRecord]:
@@ -43,20 +40,20 @@ async def observed_room(
     """The room meant by an id, a name or nothing, and those of the caller's agents that are in it.
 
     Of several of one name the caller's own room is meant. A person without a session of their own means the only room
-    their agents have. Raises `Refused` as `Desk.room_of` does.
+    their agents have. Raises `Refused` as `room_of` does.
     """
     rooms = observed_rooms(desk, caller, me)
     if wanted is None and is_person(caller) and len(rooms) == 1:
         active = desk.rooms.home.aggregate.state.active.get(me.id)
         wanted = None if active in rooms else next(iter(rooms))
     if wanted is None:
-        actor, room = await desk.room_of(me, None)
+        actor, room = await room_of(desk, me, None)
         return actor, room, rooms.get(actor.room, [me])
     if RoomId(wanted) in rooms:
         name = RoomId(wanted)
     else:
-        named = [room for room in desk.named(wanted) if room in rooms]
-        name = desk.only([room for room in named if rooms[room][0].id == me.id] or named, wanted)
+        named = [room for room in rooms_named(desk, wanted) if room in rooms]
+        name = only([room for room in named if rooms[room][0].id == me.id] or named, wanted)
     actor = await desk.rooms.get(name)
     room = await actor.quiet()
     inside = [record for record in rooms[name] if room.state.members[record.id].present]

@@ -16,6 +16,7 @@ from typing import Final
 
 import trio
 
+from parlerd.bounded import Bounded
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId
 from parlerd.settings import Settings
@@ -79,17 +80,15 @@ class Quotas:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._home = _Budget(settings.quota_home_messages, settings.quota_home_bytes, trio.current_time())
-        self._agents: dict[AgentId, _Budget] = {}
+        self._agents: Bounded[AgentId, _Budget] = Bounded(MAX_AGENTS)
 
     def take(self, agent: AgentId, *, bytes: int, messages: int = 1) -> None:
         """Count what `agent` is about to store. Raises `Refused(throttled)`, and then nothing was counted."""
         now = trio.current_time()
-        own = self._agents.pop(agent, None)
+        own = self._agents.get(agent)
         if own is None:
             own = _Budget(self._settings.quota_agent_messages, self._settings.quota_agent_bytes, now)
         self._agents[agent] = own
-        if len(self._agents) > MAX_AGENTS:
-            del self._agents[next(iter(self._agents))]
         own.refill(now)
         self._home.refill(now)
         _require(own, "agent", messages, bytes)

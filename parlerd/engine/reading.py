@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from parlerd.bounded import Bounded
 from parlerd.core import events as e
 from parlerd.core.envelope import DataPart, HandoffPart, TextPart, decode_envelope
 from parlerd.core.errors import Refused, StoreError
@@ -62,7 +63,7 @@ class Reading:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._seen: dict[tuple[RoomId, AgentId], tuple[Position, bytes]] = {}
+        self._seen: Bounded[tuple[RoomId, AgentId], tuple[Position, bytes]] = Bounded(MAX_REMEMBERED)
 
     # -- pages ---------------------------------------------------------------------------------------------
 
@@ -227,20 +228,14 @@ class Reading:
             store = self._desk.driver.store
             upto = store.cursor(room, reader).delivered
             known = (upto, store.chain_at(room, upto) if upto else b"")
-            self._remember(room, reader, known)
+            self._seen[room, reader] = known
         return known[1]
 
     def note_seen(self, room: RoomId, reader: AgentId, page: Page) -> None:
         """A page was shown; later envelopes of this reader name its end."""
         known = self._seen.get((room, reader))
         if page.messages and (known is None or page.end >= known[0]):
-            self._remember(room, reader, (page.end, page.chain))
-
-    def _remember(self, room: RoomId, reader: AgentId, known: tuple[Position, bytes]) -> None:
-        self._seen.pop((room, reader), None)
-        self._seen[room, reader] = known
-        if len(self._seen) > MAX_REMEMBERED:
-            del self._seen[next(iter(self._seen))]
+            self._seen[room, reader] = (page.end, page.chain)
 
     # -- rendering -----------------------------------------------------------------------------------------
 

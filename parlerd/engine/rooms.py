@@ -13,17 +13,22 @@ from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.home import HomeRoom
 from parlerd.core.model import HOME_ROOM, RoomId
 from parlerd.core.room import Room
-from parlerd.engine.actor import FOLD_PAGE, Aggregate, Context, RoomActor
+from parlerd.engine.actor import Context, RoomActor
+from parlerd.engine.deciding import Aggregate
 from parlerd.store.port import Store
 
 log = logging.getLogger(__name__)
 
+FOLD_PAGE: Final = 5_000
+"""Facts that are read at once when a room is folded."""
 IDLE_SECONDS: Final = 600.0
 """A room nobody used for this long is closed; opening it again from its snapshot takes milliseconds."""
 REOPEN_SECONDS: Final = 1.0
 """Between attempts to read the home room of a store that could not be read."""
 MAX_OPEN: Final = 512
 """Open rooms; past it the longest unused are closed."""
+AT_ONCE: Final = 100
+"""Rooms that a call looks through before it lets others have the loop: some 10 ms of work."""
 
 A = TypeVar("A", bound=Aggregate)
 
@@ -77,13 +82,11 @@ class Rooms:
         self._nursery.start_soon(self._close_idle)
 
     async def _open_home(self) -> RoomActor[HomeRoom]:
-        store = self._context.driver.store
-
-        def load() -> tuple[HomeRoom, bool]:
+        def load(store: Store) -> tuple[HomeRoom, bool]:
             return fold(store, HOME_ROOM, HomeRoom, HomeRoom.restore)
 
-        home, frozen = await self._context.driver.read(lambda _: load())
-        return RoomActor(HOME_ROOM, home, self._context, lambda: load()[0], frozen=frozen)
+        home, frozen = await self._context.driver.read(load)
+        return RoomActor(HOME_ROOM, home, self._context, load, frozen=frozen)
 
     async def _run_home(self) -> None:
         """Serve the home room; when its store could not be read, again as soon as it can be."""
@@ -140,8 +143,10 @@ class Rooms:
             self._opening.pop(room).set()
 
     def _start(self, room: RoomId, folded: Room, *, frozen: bool) -> RoomActor[Room]:
-        store = self._context.driver.store
-        actor = RoomActor(room, folded, self._context, lambda: fold(store, room, Room, Room.restore)[0], frozen=frozen)
+        def load(store: Store) -> tuple[Room, bool]:
+            return fold(store, room, Room, Room.restore)
+
+        actor = RoomActor(room, folded, self._context, load, frozen=frozen)
         self._actors[room] = actor
         self._nursery.start_soon(self._run, actor)
         return actor
@@ -171,3 +176,9 @@ class Rooms:
         for actor in list(self._actors.values()):
             actor.close()
         self.home.close()
+
+
+async def pause_among(number: int) -> None:
+    """Called with 1, 2, 3 and so on by a loop over rooms: from time to time the event loop is given to others."""
+    if number % AT_ONCE == 0:
+        await trio.lowlevel.checkpoint()

@@ -21,12 +21,13 @@ from parlerd.core.model import AgentId, Position, RoomId, Seq
 from parlerd.core.room import Room
 from parlerd.engine import notifier
 from parlerd.engine.actor import RoomActor
+from parlerd.engine.approving import Approving
 from parlerd.engine.armed import Armed
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
-from parlerd.engine.observers import is_person, observed_room, observers
+from parlerd.engine.observers import observed_room, observers
+from parlerd.engine.person import is_person
 from parlerd.engine.reading import JOIN_BYTES, Reading, handle_of, render_message
-from parlerd.engine.sessions import Sessions
 from parlerd.operations import types as t
 from parlerd.store.port import Page, Store, StoredMessage
 
@@ -38,10 +39,10 @@ LIFE_PAGE: Final = 500
 class Streams:
     """The handlers of `approvals.watch` and `room.watch`, and of MCP's resource subscriptions."""
 
-    def __init__(self, desk: Desk, reading: Reading, sessions: Sessions) -> None:
+    def __init__(self, desk: Desk, reading: Reading, approving: Approving) -> None:
         self._desk = desk
         self._reading = reading
-        self._sessions = sessions
+        self._approving = approving
 
     async def approvals(self, caller: Caller, params: t.WatchApprovals) -> AsyncGenerator[t.RequestList, None]:
         """What waits now, and again at every change."""
@@ -49,7 +50,7 @@ class Streams:
         with self._desk.notifier.listen(notifier.requests(me.principal)) as waiter:
             while not self._desk.draining:
                 waiter.clear()
-                yield await self._sessions.approvals(caller, params)
+                yield await self._approving.approvals(caller, params)
                 await waiter.wait()
 
     async def room(self, caller: Caller, params: t.WatchRoom) -> AsyncGenerator[t.WatchItem, None]:

@@ -12,6 +12,7 @@ from typing import Final
 
 import trio
 
+from parlerd.bounded import Bounded
 from parlerd.core.errors import Refused
 from parlerd.engine.callers import Caller
 
@@ -51,7 +52,7 @@ class GuessThrottle:
 
     def __init__(self) -> None:
         self._home = Bucket(HOME_PER_SECOND, HOME_BURST)
-        self._callers: dict[str, Bucket] = {}
+        self._callers: Bounded[str, Bucket] = Bounded(MAX_CALLERS)
 
     async def before(self, caller: Caller) -> None:
         """Call before looking a key up. Waits while the home's budget is spent; raises `Refused(throttled)`."""
@@ -67,12 +68,10 @@ class GuessThrottle:
     def wrong(self, caller: Caller) -> None:
         """Call after a wrong guess."""
         who = self._who(caller)
-        own = self._callers.pop(who, None) or Bucket(CALLER_PER_SECOND, CALLER_BURST)
+        own = self._callers.get(who) or Bucket(CALLER_PER_SECOND, CALLER_BURST)
         own.refill()
         own.tokens -= 1.0
         self._callers[who] = own
-        if len(self._callers) > MAX_CALLERS:
-            del self._callers[next(iter(self._callers))]
         self._home.refill()
         self._home.tokens -= 1.0
 

@@ -1,9 +1,9 @@
 """What an agent host's hook is told: how much waits for the agent beside it, in counts and ids, and whether that may
 begin a turn.
 
-    hook --wake.check--> who is it (seats) -> what waits (cursors, requests) -> was it told before -> may a turn begin
+    hook --wake.check--> who is it (beside) -> what waits (cursors, requests) -> was it told before -> may a turn begin
 
-Not here: what the host is told in its own words (`mcp_server.hook`), where hooks are installed (`configs.hooks`).
+Not here: what the host is told in its own words (`mcp_server.stdio.hook`), where hooks are installed (`configs.hooks`).
 Invariants: nothing another party chose is in an answer, not even a room's name; no cursor moves, nothing is marked as
 delivered, no agent is made; the same news begins a turn once; at the budget's end no turn begins and everything can
 still be read.
@@ -23,6 +23,7 @@ from parlerd.core.home import AgentRecord
 from parlerd.core.membership import present
 from parlerd.core.model import AgentId, Position, RoomId, View
 from parlerd.engine import notifier
+from parlerd.engine.beside import beside
 from parlerd.engine.budget import TURNS
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
@@ -69,7 +70,7 @@ class Waking:
         desk = self._desk
         deadline = trio.current_time() + params.wait_ms / 1000
         while True:
-            me, windows, sure = desk.seats.beside(caller)
+            me, windows, sure = beside(desk, caller)
             rooms = [] if me is None else [m.room for m in desk.driver.store.memberships(me.id) if m.state == "member"]
             with desk.notifier.listen(*_topics(me, rooms)) as waiter:
                 found = _Found() if me is None else await self._look(me, windows, rooms)

@@ -23,6 +23,7 @@ from parlerd.core.errors import ParlerError
 from parlerd.core.model import label, slug
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.face import EngineFace, Pending
+from parlerd.groups import unwrapped
 from parlerd.ipc import credentials
 from parlerd.ipc.host import StdioHost
 from parlerd.ipc.outbound import CAP, STALL_SECONDS, Outbound
@@ -188,7 +189,7 @@ class Connection:
     async def _caller(self, hello: Hello) -> Caller:
         """Who this is to the engine. What the hello says of itself is a claim; the process is the kernel's word."""
         asked = hello.hook or hello.role == "stdio"
-        line = await credentials.line_of(self.process, self._hosts) if asked else None
+        line = credentials.line_of(self.process, self._hosts) if asked else None
         claimed = frozenset(pid for pid in (hello.ppid, *hello.ancestors) if pid > 1)  # 0 and 1 are everybody's
         if line is None:
             parents = claimed
@@ -419,10 +420,9 @@ def _shape(op: str) -> codec.Shape[t.Params]:
 
 def _coded(error: Exception, where: str) -> ParlerError:
     """`error` as one with a code. What has none is logged by place and type: its text may hold what someone wrote."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    if isinstance(error, ParlerError):
-        return error
-    trace = "".join(traceback.format_tb(error.__traceback__))
-    log.error("%s failed with %s\n%s", where, type(error).__name__, trace)
+    reason = unwrapped(error)
+    if isinstance(reason, ParlerError):
+        return reason
+    trace = "".join(traceback.format_tb(reason.__traceback__))
+    log.error("%s failed with %s\n%s", where, type(reason).__name__, trace)
     return ParlerError("internal")

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 from collections.abc import Callable
-
-import trio
 
 from parlerd import process
 from parlerd.core.errors import ParlerError
@@ -32,13 +29,9 @@ def check(sock: socket.socket) -> PeerProcess:
     return PeerProcess(pid=peer.pid, uid=peer.uid, program=program, group=process.group_of(peer.pid))
 
 
-async def line_of(peer: PeerProcess, hosts: process.Hosts) -> process.Line | None:
+def line_of(peer: PeerProcess, hosts: process.Hosts) -> process.Line | None:
     """Whom the other side descends from; None when that cannot be seen, as from another pid namespace."""
-    if sys.platform == "darwin":
-        # A program is run for each ancestor there.
-        line = await trio.to_thread.run_sync(process.line_of, peer.pid, hosts)
-    else:
-        line = process.line_of(peer.pid, hosts)
+    line = process.line_of(peer.pid, hosts)
     return line if line.above else None
 
 

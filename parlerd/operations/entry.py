@@ -17,9 +17,9 @@ MAX_PAGE: Final = 500
 """Messages in one page at most; a larger limit means this. Source: CLI spec."""
 MAX_WAIT_MS: Final = 3_600_000
 """A wait is at most an hour; callers that want more ask again."""
-MAX_PARAMS: Final = 1024 * 1024
-"""Bytes of all parameters of one call: twice what the largest of them, a message with data and many addressees, has.
-More is refused before it is taken apart."""
+MAX_PARAMS: Final = 640 * 1024
+"""Bytes of all parameters of one call: what the largest of them has, a message with the longest text and as much data,
+addressed to as many agents by id as it may name. More is refused before it is taken apart: the loop waits meanwhile."""
 MAX_LIST: Final = 1024
 """Agents that one request may name."""
 
@@ -150,6 +150,7 @@ OF_HOME: Final = (
     "store_readonly",
     "store_corrupt",
     "store_failed",
+    "store_unknown",
     "stale_position",
     "room_busy",
     "newer_log",

@@ -43,10 +43,13 @@ from parlerd.store.port import (
     NewFact,
     Outcome,
     Page,
+    Past,
     PutLease,
     Snapshot,
     StoredMessage,
+    UsedKey,
     Write,
+    past_one_by_one,
     prior_by_id,
 )
 from parlerd.store.staging import EMPTY, NO_CHAIN, SALT_LENGTH, FactRow, Staged, is_intact, is_unaltered, stage
@@ -70,10 +73,9 @@ class MemoryStore:
 
     # -- writing -------------------------------------------------------------------------------------------
 
-    def transact(self, jobs: Sequence[Sequence[Write]], *, patient: bool = True) -> list[Outcome]:
+    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
         with self._lock:
-            pending = _Pending()
-            outcomes = [self._check(job, pending) for job in jobs]
+            outcomes, pending = self._stage(jobs)
             self._commit()
             for part in pending.staged:
                 self._append(part)
@@ -83,12 +85,14 @@ class MemoryStore:
                         self._keep(write)
             return outcomes
 
-    @property
-    def checkpoint_due(self) -> bool:
-        return False
+    def _rehearse(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+        """What `transact` would answer, without doing it."""
+        with self._lock:
+            return self._stage(jobs)[0]
 
-    def checkpoint(self) -> None:
-        pass
+    def _stage(self, jobs: Sequence[Sequence[Write]]) -> tuple[list[Outcome], _Pending]:
+        pending = _Pending()
+        return [self._check(job, pending) for job in jobs], pending
 
     def _commit(self) -> None:
         """Where a store with a disk may fail; nothing was changed yet."""
@@ -306,6 +310,9 @@ class MemoryStore:
                 header = decode_header(self._logs[room].facts[position - 1].header)
                 return Prior(position, header.input or b"")
         return prior_by_id(self, room, actor, operation, key)
+
+    def past(self, room: RoomId, keys: Sequence[UsedKey], messages: Sequence[MessageId]) -> Past:
+        return past_one_by_one(self, room, keys, messages)
 
     def room_of_key(self, key: KeyId) -> RoomId | None:
         with self._lock:

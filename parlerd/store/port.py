@@ -1,8 +1,7 @@
 """The store's face: what every implementation does, and what one contract suite checks.
 
-A store is synchronous and not thread-safe beyond this: one thread at a time calls `transact` or `checkpoint`, other
-threads may call the reads at the same time. The engine owns the threads. Above: `parlerd.engine`. Below:
-`parlerd.core` for the shapes.
+A store is synchronous and not thread-safe beyond this: one thread at a time writes, other threads may call the reads at
+the same time. The engine owns the threads. Above: `parlerd.engine`. Below: `parlerd.core` for the shapes.
 
 Two kinds of data. Facts are append-only and everything about a room can be folded from them. Beside them only reading
 positions, leases, snapshots and index rows are kept, written in the same transaction.
@@ -10,7 +9,7 @@ positions, leases, snapshots and index rows are kept, written in the same transa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -188,9 +187,28 @@ class Membership:
     state: str
 
 
+UsedKey = tuple[AgentId, str, str]
+"""Whose idempotency key in a room: the agent, the operation, the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What `Store.past` found. A message of another room is in `messages` without its header: it is there, and no more
+    than that concerns who asks."""
+
+    priors: Mapping[UsedKey, Prior] = field(default_factory=dict)
+    messages: Mapping[MessageId, Header | None] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one job of a transaction: committed (`error` None), or rolled back alone."""
+    """What became of one job of a transaction.
+
+    It happened: `error` is None, and `heads` says where it left the logs of its rooms. It did not happen: `error` says
+    why, and the job was rolled back alone. Or that is not known, because the connection broke while the store was
+    committing: `error` is `store_unknown`, `heads` says where the job would leave its rooms, and `has_happened` tells
+    once the store can be read again.
+    """
 
     error: Exception | None = None
     heads: dict[RoomId, Head] = field(default_factory=dict)
@@ -203,23 +221,14 @@ class Store(Protocol):
     with that code until the store is opened again.
     """
 
-    def transact(self, jobs: Sequence[Sequence[Write]], *, patient: bool = True) -> list[Outcome]:
+    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
         """Commit all jobs durably in one transaction, a savepoint each, and say what became of each.
 
         A refused job (say, `stale_position`) fails alone. When the commit itself fails this raises, and no job
-        happened. A job sees what the jobs before it did. Where someone else is writing this waits, for some seconds;
-        unless it is `patient` it raises `store_locked` at once.
+        happened; when it is not known whether the commit happened, each job that was not refused answers
+        `store_unknown`. A job sees what the jobs before it did. Where someone else is writing this waits, for some
+        seconds.
         """
-        ...
-
-    @property
-    def checkpoint_due(self) -> bool:
-        """Whether `checkpoint` has work to do."""
-        ...
-
-    def checkpoint(self) -> None:
-        """Do the housekeeping that commits put off, so that nobody waits for it with a commit. Nothing depends on it
-        but how large files grow. Raises nothing."""
         ...
 
     def head(self, room: RoomId) -> Head: ...
@@ -301,6 +310,11 @@ class Store(Protocol):
         """An earlier use of an idempotency key."""
         ...
 
+    def past(self, room: RoomId, keys: Sequence[UsedKey], messages: Sequence[MessageId]) -> Past:
+        """Which of these idempotency keys were used in a room, and which of these messages there are: everything that
+        the decisions of a batch need of what is stored, in one question."""
+        ...
+
     def room_of_key(self, key: KeyId) -> RoomId | None: ...
 
     def memberships(self, agent: AgentId) -> list[Membership]: ...
@@ -330,6 +344,44 @@ class Store(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class FileStore(Store, Protocol):
+    """A store in a file of this machine: so near that a driver may let the event loop commit."""
+
+    def transact_at_once(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+        """`transact` for whoever cannot wait: raises `StoreError(store_locked)` at once where another thread or program
+        is writing, and then no job happened."""
+        ...
+
+    @property
+    def checkpoint_due(self) -> bool:
+        """Whether `checkpoint` has work to do."""
+        ...
+
+    def checkpoint(self) -> None:
+        """Do the housekeeping that commits put off, so that nobody waits for it with a commit. Nothing depends on it
+        but how large files grow. Called by the thread that writes. Raises nothing."""
+        ...
+
+
+def has_happened(store: Store, outcome: Outcome) -> bool:
+    """Whether a job that appends, and whose outcome was not known, happened after all.
+
+    Each fact's digest is over a random salt of its own, so no other writer's facts can lead to the same chain digest.
+    """
+    return all(store.chain_at(room, head.position) == head.chain for room, head in outcome.heads.items())
+
+
+def past_one_by_one(store: Store, room: RoomId, keys: Sequence[UsedKey], messages: Sequence[MessageId]) -> Past:
+    """`Store.past` of a store that is at hand, where one question costs as much as several."""
+    priors = {key: prior for key in keys if (prior := store.prior(room, *key)) is not None}
+    found: dict[MessageId, Header | None] = {}
+    for message in messages:
+        place = store.find_message(message)
+        if place is not None:
+            found[message] = store.message(*place) if place[0] == room else None
+    return Past(priors, found)
 
 
 def prior_by_id(store: Store, room: RoomId, actor: AgentId, operation: str, key: str) -> Prior | None:

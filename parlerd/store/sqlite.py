@@ -45,11 +45,14 @@ from parlerd.store.port import (
     NewFact,
     Outcome,
     Page,
+    Past,
     PutLease,
     PutSnapshot,
     Snapshot,
     StoredMessage,
+    UsedKey,
     Write,
+    past_one_by_one,
     prior_by_id,
 )
 from parlerd.store.staging import EMPTY, NO_CHAIN, SALT_LENGTH, Staged, fact_digest, is_intact, is_unaltered, stage
@@ -67,7 +70,7 @@ _MAX_INSERT: Final = 64
 
 
 class SqliteStore:
-    """`Store` over the file at `path`, with backups made before an upgrade in `backups`.
+    """`FileStore` over the file at `path`, with backups made before an upgrade in `backups`.
 
     One thread at a time may write (others wait for it); any thread may read. Raises `StoreError` when it is opened, as
     `Database` does.
@@ -104,7 +107,13 @@ class SqliteStore:
 
     # -- writing -------------------------------------------------------------------------------------------
 
-    def transact(self, jobs: Sequence[Sequence[Write]], *, patient: bool = True) -> list[Outcome]:
+    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+        return self._transact(jobs, patient=True)
+
+    def transact_at_once(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+        return self._transact(jobs, patient=False)
+
+    def _transact(self, jobs: Sequence[Sequence[Write]], *, patient: bool) -> list[Outcome]:
         if not self._writing.acquire(blocking=patient):
             raise StoreError("store_locked")
         try:
@@ -501,6 +510,9 @@ class SqliteStore:
             header = self._header(row[0])
             return Prior(header.position, header.input or b"")
         return prior_by_id(self, room, actor, operation, key)
+
+    def past(self, room: RoomId, keys: Sequence[UsedKey], messages: Sequence[MessageId]) -> Past:
+        return past_one_by_one(self, room, keys, messages)
 
     def room_of_key(self, key: KeyId) -> RoomId | None:
         row = self._database.row("SELECT room FROM room_keys WHERE key = ?", (key,))

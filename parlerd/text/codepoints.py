@@ -1,8 +1,8 @@
 """The one table of characters that hide, reorder or do something, for the fence around text and for terminals.
 
 `CONTROL`, `BIDIRECTIONAL` and `INVISIBLE` are the insides of a character class each; together they hold every character
-of the categories Cc, Cf, Cs, Zl and Zp, and every one that Unicode calls ignorable. `kind_of` says which kind one
-character is where it stands. Not here: how a hidden character is shown. Above: `mcp_server.fence`,
+of the categories Cc, Cf, Cs, Zl and Zp, and every one that Unicode calls ignorable. `kinds` says which kind each
+one is, and `LOOSE` where a joiner hides. Not here: how a hidden character is shown. Above: `mcp_server.fence`,
 `parlerd.cli.printable`. Invariant: what is not in the table can be seen, or is a blank with a width.
 
 A joiner is the one kind that depends on its neighbours: it shapes emoji and several scripts, and hides nothing there.
@@ -13,6 +13,8 @@ no joiner but the selector of a pictograph.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from functools import cache
 from typing import Final
 
 CONTROL: Final = "\x00-\x08\x0b-\x1f\x7f-\x9f"
@@ -42,36 +44,29 @@ MARKS: Final = "\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20f
 PICTOGRAPHS: Final = "\u203c\u2049\u2139\u2190-\u27ff\u2900-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001faff"
 """What a selector gives its colour or takes it, and what is joined to one picture. U+2800 to U+28FF are Braille."""
 
-_JOINING: Final = (
+JOINING: Final = (
     "\u0600-\u08ff"  # Arabic and what is written like it
     "\u0900-\u0dff\u0f00-\u109f\u1780-\u18af\u1b00-\u1c4f"  # from India to Mongolia and Bali
     "\ua8e0-\ua8ff\ua980-\ua9ff\uaa60-\uaa7f\U00011000-\U000114ff"
 )
 """Scripts in which a joiner or non-joiner changes the letters beside it."""
 
-_NO_LETTER: Final = f"(?:(?<![{_JOINING}])|(?<=[{HIDDEN}]))"
-_LOOSE: Final = {
-    "\u200c": f"{_NO_LETTER}\u200c",
-    "\u200d": f"(?<![{PICTOGRAPHS}])(?<![{PICTOGRAPHS}]\ufe0f){_NO_LETTER}\u200d",
-    "\ufe0e": f"(?<![{PICTOGRAPHS}])\ufe0e",
-    "\ufe0f": f"(?<![{PICTOGRAPHS}])\ufe0f",
-}
-LOOSE: Final = {joiner: re.compile(pattern) for joiner, pattern in _LOOSE.items()}
-"""Each joiner where nothing stands before it that it could shape. It looks two characters back."""
-HIDDEN_HERE: Final = re.compile(
-    f"(?P<control>[{CONTROL}])"
-    f"|(?P<bidirectional>[{BIDIRECTIONAL}])"
-    f"|(?P<invisible>[{INVISIBLE}]|{'|'.join(_LOOSE.values())})"
+LOOSE: Final = re.compile(
+    # The joiner goes first and what would shape with it second: so the search is a quick one.
+    f"([{JOINERS}]"
+    f"(?<![{PICTOGRAPHS}][\u200d\ufe0e\ufe0f])(?<![{PICTOGRAPHS}]\ufe0f\u200d)"
+    f"(?<![{JOINING}](?<![{HIDDEN}])[\u200c\u200d]))"
 )
-"""One hidden character where it stands in a text; the group that matched is its kind. It looks two characters back."""
+"""A joiner where nothing stands before it that it could shape. It looks two characters back."""
 
 
-def kind_of(char: str, before: str = "") -> str | None:
-    """What kind of hidden character this is behind the characters `before`, of which two are looked at; None for one
-    that can be seen.
-
-    `control`, `bidirectional` or `invisible`. Tab and newline are none of them.
-    """
-    before = before[-2:]
-    found = HIDDEN_HERE.match(before + char, len(before))
-    return None if found is None else found.lastgroup
+@cache
+def kinds() -> Mapping[str, str]:
+    """Every hidden character and its kind, `control`, `bidirectional` or `invisible`; a joiner is invisible where it is
+    loose. Tab and newline are none of them. There are some 6,300, listed at the first call."""
+    found: dict[str, str] = {}
+    classes = {"control": CONTROL, "bidirectional": BIDIRECTIONAL, "invisible": INVISIBLE + JOINERS}
+    for kind, inside in classes.items():
+        for first, last in re.findall("(.)(?:-(.))?", inside, re.DOTALL):
+            found |= dict.fromkeys(map(chr, range(ord(first), ord(last or first) + 1)), kind)
+    return found

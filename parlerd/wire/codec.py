@@ -6,6 +6,8 @@ or raises `ParlerError` with its code; nothing else escapes.
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
@@ -21,6 +23,18 @@ encode: Final = _encoder.encode
 cannot carry; only `Any` fields can hold such a thing."""
 
 
+def uncollected(decode: Callable[[Any], T], payload: bytes | msgspec.Raw) -> T:
+    """What `decode` makes of `payload`. The collector would look through many small values again and again while they
+    are made, which takes far longer than making them, and none of them can be garbage yet."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return decode(payload)
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 class Shape(Generic[T]):
     """What a payload must look like. `code` is the error when it does not: `invalid_param` for parameters."""
 
@@ -33,7 +47,7 @@ class Shape(Generic[T]):
     def decode(self, payload: bytes | msgspec.Raw) -> T:
         """`payload` as a value. Raises `ParlerError`; its message names the path that is wrong, e.g. `$.id`."""
         try:
-            return self._decoder.decode(payload)
+            return uncollected(self._decoder.decode, payload)
         except RecursionError:
             raise ParlerError(self._code, "The data is nested too deeply.") from None
         # UnicodeDecodeError comes from text that is not UTF-8; msgspec wraps everything else that bytes can cause.

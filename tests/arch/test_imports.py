@@ -12,8 +12,10 @@ from typing import Any, Final
 
 import pytest
 
+from mcp_server.stdio import COPIES
+
 ROOT: Final = Path(__file__).resolve().parents[2]
-SHIM: Final = ("shim.py", "pipe.py", "hook.py")
+SHIM: Final = tuple(name for name in COPIES if name.endswith(".py"))
 
 
 def contracts() -> list[dict[str, Any]]:
@@ -61,8 +63,16 @@ def test_what_an_agent_host_starts_imports_the_standard_library_alone(name: str)
             assert node.level == 0, "a copy beside other files has no package"
             imported.add(node.module or "")
     assert imported
-    imported.discard("mcp_server.pipe")  # beside the hook, which stands on its functions
+    beside = {name.removesuffix(".py").replace("/", ".") for name in COPIES}
+    imported -= {f"mcp_server.{each}" for each in beside}
     outside = (
         {module.partition(".")[0] for module in imported} - sys.stdlib_module_names - set(sys.builtin_module_names)
     )
     assert outside <= {"_frozen_importlib_external"}  # the interpreter's own import system, loaded before any program
+
+
+def test_every_file_of_the_stdio_folder_is_copied_and_the_program_last() -> None:
+    package = ROOT / "mcp_server"
+    there = {f"stdio/{path.name}" for path in (package / "stdio").glob("*.py") if path.name != "__init__.py"}
+    assert sorted(COPIES) == sorted({*there, "shim.py", "static.json"})
+    assert COPIES[-1] == "shim.py"

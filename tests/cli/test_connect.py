@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 
 from configs import consent
-from configs.connect import Outcome, Place
+from configs.detect import Place
 from configs.hosts import HOSTS, find_host
 from configs.keep import kept
 from configs.model import Host
+from configs.outcome import Outcome
+from mcp_server.stdio import COPIES
 from parlerd.controller import Controller, load
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
@@ -34,7 +36,8 @@ def shell(tmp_path: Path) -> Shell:
     found.daemon.answers("hosts.seen", t.SeenHostList(hosts=[]))
     run = tmp_path / ".parler" / "run"
     run.mkdir(parents=True, mode=0o700)
-    for name in ("shim.py", "pipe.py", "hook.py", "static.json"):
+    (run / "stdio").mkdir(mode=0o700)
+    for name in COPIES:
         (run / name).write_text("")
     return found
 
@@ -47,9 +50,9 @@ class Library:
         self.hooks: list[Outcome] = []
         self.allowed: list[Outcome] = []
         self.asked: list[tuple[str, list[str], dict[str, Any]]] = []
-        monkeypatch.setattr("configs.connect.survey", self._named("survey", lambda: list(self.outcomes)))
+        monkeypatch.setattr("configs.survey.survey", self._named("survey", lambda: list(self.outcomes)))
         monkeypatch.setattr("configs.connect.connect", self._named("connect", lambda: iter(self.outcomes)))
-        monkeypatch.setattr("configs.connect.remove", self._named("remove", lambda: iter(self.outcomes)))
+        monkeypatch.setattr("configs.remove.remove", self._named("remove", lambda: iter(self.outcomes)))
         monkeypatch.setattr("configs.hooks.wake", self._named("wake", lambda: iter(self.hooks)))
         monkeypatch.setattr("configs.hooks.unwake", self._named("unwake", lambda: iter(self.hooks)))
         monkeypatch.setattr(consent, "allow", self._named("allow", lambda: iter(self.allowed)))

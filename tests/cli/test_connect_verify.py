@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from configs.connect import Drift, Outcome
+from configs.drift import Drift
 from configs.hosts import find_host
+from configs.outcome import Outcome
 from parlerd.cli.connect_verify import ASK_S
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
@@ -24,7 +25,7 @@ def outcome(id: str, status: str = "added", *, detected: bool = True) -> Outcome
 @pytest.fixture
 def drifts(monkeypatch: pytest.MonkeyPatch) -> list[Drift]:
     found: list[Drift] = []
-    monkeypatch.setattr("configs.connect.drift", lambda _place: found)
+    monkeypatch.setattr("configs.drift.drift", lambda _place: found)
     return found
 
 
@@ -51,7 +52,8 @@ def test_one_that_never_comes_is_named_with_why_and_what_to_do(bench: Bench) -> 
     assert [one.seen for one in seen.values()] == [True, False, False]
     assert bench.clock == pytest.approx(10)
     told = bench.stdout.getvalue()
-    assert f"Cursor was not seen. It was not started since, as far as can be seen. {find_host('cursor').after}" in told
+    unseen = "Cursor has not been started since this wait began, as far as Parler can see."
+    assert f"Cursor was not seen. {unseen} {find_host('cursor').after}" in told
     assert "GEMINI_CLI_TRUST_WORKSPACE" in seen["gemini"].why
     assert "trustedFolders.json" in seen["gemini"].why
     assert told.splitlines()[-1] == "parler connect --verify"

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from mcp_server.stdio import COPIES
 from parlerd import __version__
 from parlerd.cli.doctor import _home
 from parlerd.cli.program import PACKAGED_SHIM
@@ -189,12 +190,12 @@ def test_logs_of_a_home_without_a_log_says_so(shell: Shell) -> None:
 def healthy(shell: Shell, tmp_path: Path) -> Path:
     """A home in which everything is in order, with a daemon that says so."""
     home = tmp_path / ".parler"
-    for folder in (home, home / "run", home / "keys", home / "backups", home / "log"):
+    for folder in (home, home / "run", home / "run/stdio", home / "keys", home / "backups", home / "log"):
         folder.mkdir(mode=0o700)
     for name in ("parler.db", "keys/seed", "backups/parler.db.1"):
         (home / name).touch(mode=0o600)
-    for name in ("shim.py", "pipe.py", "hook.py", "static.json"):
-        (home / "run" / name).write_bytes(PACKAGED_SHIM.with_name(name).read_bytes())
+    for name in COPIES:
+        (home / "run" / name).write_bytes((PACKAGED_SHIM.parent / name).read_bytes())
     checks = t.CheckList(checks=[t.Check(name="store", ok=True, detail="fine", fix="")])
     shell.daemon.answers("daemon.status", daemon_info(version=__version__)).answers("daemon.check", checks)
     return home
@@ -286,7 +287,7 @@ def test_a_daemon_that_cannot_be_asked_is_wrong(shell: Shell, healthy: Path) -> 
     assert "daemon" in failing(shell)
 
 
-@pytest.mark.parametrize("name", ["shim.py", "pipe.py", "hook.py", "static.json"])
+@pytest.mark.parametrize("name", COPIES)
 def test_a_shim_that_is_missing_or_of_another_version_is_wrong(shell: Shell, healthy: Path, name: str) -> None:
     (healthy / "run" / name).write_text("old")
     assert "daemon restart" in failing(shell)["shim"]

@@ -8,27 +8,29 @@ from pathlib import Path
 
 import pytest
 
-from configs.connect import Drift, Outcome
+from configs.drift import Drift
 from configs.hooks import refresh, wake
 from configs.hosts import find_host
 from configs.ledger import Ledger
+from configs.outcome import Outcome
 from parlerd.cli.connect import place_of
 from parlerd.cli.doctor_hosts import host_checks
 from parlerd.operations import types as t
 from tests.support.bench import Bench
+from tests.support.settings_files import record
 
 
 @pytest.fixture
 def found(monkeypatch: pytest.MonkeyPatch) -> list[Outcome]:
     outcomes: list[Outcome] = []
-    monkeypatch.setattr("configs.connect.survey", lambda _place, _hosts: outcomes)
+    monkeypatch.setattr("configs.survey.survey", lambda _place, _hosts: outcomes)
     return outcomes
 
 
 @pytest.fixture
 def drifts(monkeypatch: pytest.MonkeyPatch) -> list[Drift]:
     drifts: list[Drift] = []
-    monkeypatch.setattr("configs.connect.drift", lambda _place: drifts)
+    monkeypatch.setattr("configs.drift.drift", lambda _place: drifts)
     return drifts
 
 
@@ -106,7 +108,7 @@ def test_an_entry_whose_python_or_shim_is_gone_is_wrong(bench: Bench, found: lis
     python, shim = tmp_path / "python", tmp_path / "shim.py"
     python.touch()
     value = {"command": str(python), "args": ["-I", str(shim), "--host", "codex"], "env": {}}
-    Ledger(bench.ctx.home).record("entry", "codex", tmp_path / "config.toml", ("mcp_servers", "parler"), value)
+    record(Ledger(bench.ctx.home), "entry", "codex", tmp_path / "config.toml", ("mcp_servers", "parler"), value)
     _, wrong, _ = checks(bench)
     assert (wrong.name, wrong.ok) == ("Codex", False)
     assert str(shim) in wrong.detail

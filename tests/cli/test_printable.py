@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import unicodedata
 
 import pytest
+import wcwidth
 from hypothesis import given
 from hypothesis import strategies as st
 
 from parlerd.cli import printable as printing
-from parlerd.cli.printable import MAX_COMBINING, clip, columns, printable, printable_line, wrap
+from parlerd.cli.printable import MAX_COMBINING, PLAIN, clip, columns, printable, printable_line, wrap
 
 NASTY = st.text(
     st.one_of(
@@ -103,3 +106,47 @@ def test_wrapping_and_clipping_look_at_each_character_a_few_times(text: str, mon
     assert "".join(wrap(text, 80)).replace(" ", "") == text.replace(" ", "")
     clip(text, 40)
     assert looked <= 6 * len(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("e\u0301", 1),
+        ("\u1100\u1161", 2),
+        ("क्षि", 2),
+        ("❤\ufe0f", 2),
+        ("\U0001f1e9\U0001f1ea", 2),
+        ("\u200b", 0),
+        ("ｱ①é", 3),
+    ],
+)
+def test_what_a_terminal_draws_as_one_character_counts_once(text: str, expected: int) -> None:
+    assert columns(text) == expected
+
+
+@pytest.mark.parametrize("text", ["a\U0001f1e9\U0001f1eab", "ae\u0301\u0302b", "aक्षिb"])
+def test_a_cut_never_goes_through_what_is_drawn_as_one_character(text: str) -> None:
+    whole = text[1:-1]
+    for width in range(1, columns(text) + 1):
+        kept = clip(text, width).removesuffix("…").removeprefix("a").removesuffix("b")
+        assert kept in ("", whole)
+    lines = wrap(whole * 20, 9)
+    assert len(lines) > 1
+    assert {line.replace(whole, "") for line in lines} == {""}
+
+
+def test_plain_text_is_measured_as_the_tables_of_the_library_do() -> None:
+    plain = "".join(char for char in map(chr, range(0x3000)) if PLAIN.fullmatch(char))
+    assert {wcwidth.wcwidth(char) for char in plain} == {1}
+    assert list(wcwidth.iter_graphemes(plain)) == list(plain)
+    assert columns(plain) == len(plain)
+
+
+def test_plain_text_is_printed_without_loading_the_tables() -> None:
+    script = (
+        "import sys; from parlerd.cli.printable import clip, columns, wrap\n"
+        "text = 'Zo\u00eb \u2013 caf\u00e9\u2026 ' * 9\n"
+        "columns(clip(text, 20)), wrap(text, 30)\n"
+        "assert 'wcwidth' not in sys.modules; columns('\u6f22'); assert 'wcwidth' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

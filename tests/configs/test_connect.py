@@ -20,15 +20,20 @@ from typing import Any, Final
 import pytest
 
 from configs import connect as library
-from configs.connect import Drift, Outcome, connect, drift, remove, survey, watched
+from configs.connect import connect
 from configs.detect import targets
 from configs.disk import Disk
+from configs.drift import Drift, drift, watched
 from configs.hosts import HOSTS, find_host
 from configs.ledger import Ledger
 from configs.model import Host, Shim
+from configs.outcome import Outcome
 from configs.patch import SETTLE_S
+from configs.remove import remove
+from configs.survey import survey
 from parlerd.core.errors import ParlerError
 from tests.support.person import Person
+from tests.support.settings_files import record
 
 CLAUDE: Final = find_host("claude-code")
 CODEX: Final = find_host("codex")
@@ -854,7 +859,7 @@ def test_a_host_that_was_taken_off_the_machine_is_to_be_taken_out(ann: Person) -
 
 def test_a_hook_that_is_gone_has_drifted_and_one_that_is_there_has_not(ann: Person) -> None:
     path = ann.write(".claude/settings.json", '{"hooks": {"Stop": [{"x": 1}, {"ours": 2}]}}')
-    Ledger(ann.parler).record("hook", "claude-code", path, ("hooks", "Stop"), {"ours": 2})
+    record(Ledger(ann.parler), "hook", "claude-code", path, ("hooks", "Stop"), {"ours": 2})
     assert drift(ann.place) == []
     path.write_text('{"hooks": {"Stop": [{"x": 1}]}}')
     found = drifted(ann)
@@ -863,7 +868,7 @@ def test_a_hook_that_is_gone_has_drifted_and_one_that_is_there_has_not(ann: Pers
 
 
 def test_a_host_that_this_version_does_not_know_is_passed_over(ann: Person) -> None:
-    Ledger(ann.parler).record("entry", "forgotten", ann.path("x"), ("a",), 1)
+    record(Ledger(ann.parler), "entry", "forgotten", ann.path("x"), ("a",), 1)
     assert drift(ann.place) == []
 
 
@@ -936,7 +941,8 @@ def test_two_at_once_connect_every_host_once(ann: Person) -> None:
 
 def modules_after(script: str, ann: Person) -> set[str]:
     code = (
-        "import sys\nfrom pathlib import Path\nfrom configs.connect import Place, survey, drift\n"
+        "import sys\nfrom pathlib import Path\nfrom configs.detect import Place\n"
+        "from configs.drift import drift\nfrom configs.survey import survey\n"
         "from configs.hosts import HOSTS\nfrom parlerd.paths import Home\n"
         "home = Home(Path(sys.argv[1]) / '.parler')\n"
         "place = Place(env={'HOME': sys.argv[1]}, system='linux', python='/p', home=home)\n"

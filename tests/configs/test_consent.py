@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Callable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from configs.connect import Outcome, connect, drift, remove, watched
+from configs.connect import connect
 from configs.consent import Standing, allow, disallow, sentence, standing
 from configs.disk import Disk
+from configs.drift import drift, watched
 from configs.hooks import unwake, wake
 from configs.hosts import HOSTS, find_host
 from configs.ledger import Ledger
 from configs.model import MESSAGING, Host
+from configs.outcome import Outcome
 from configs.patch import SETTLE_S
+from configs.remove import remove
 from parlerd.operations.registry import OPERATIONS
 from tests.support.person import Person
 
 SETTABLE: Final = [host for host in HOSTS if host.consent is not None and (host.consent.put or host.consent.appended)]
 ASKING: Final = [host for host in SETTABLE if host.consent is not None and host.consent.asks]
+TALKING: Final = {operation.tool.tool for operation in OPERATIONS.values() if operation.tool}
+APPROVE: Final = "parler_approve"
+"""The tool beside those of the registry: it asks the person."""
 EVERY_ASKING: Final = pytest.mark.parametrize("host", ASKING, ids=lambda host: host.id)
 PERSONS: Final = {
     # What each of those files may hold already, written as nobody writes it by program.
@@ -83,10 +91,9 @@ def said(ann: Person, host: Host) -> Any:
 
 
 def test_what_may_be_allowed_reads_or_talks_and_is_never_about_a_persons_decision() -> None:
-    known = {operation.tool.tool for operation in OPERATIONS.values() if operation.tool}
-    assert set(MESSAGING) <= known
+    assert set(MESSAGING) <= TALKING
     text = " ".join(repr(host.consent) for host in HOSTS)
-    assert "parler_approve" not in text
+    assert APPROVE not in text
     assert "parler_leave" not in text
     for host in SETTABLE:
         assert host.consent is not None
@@ -124,6 +131,75 @@ def test_each_host_is_told_in_its_own_words(id: str, wanted: tuple[Any, ...], an
     for key in wanted[:-1]:
         found = found[key]
     assert found == wanted[-1]
+
+
+def _claude(settings: Any, tool: str) -> bool:
+    rules = settings["permissions"]["allow"]
+    return any(rule == "mcp__parler" or fnmatchcase(f"mcp__parler__{tool}", rule) for rule in rules)
+
+
+def _codex(settings: Any, tool: str) -> bool:
+    ours = settings["mcp_servers"]["parler"]
+    answer = ours.get("tools", {}).get(tool, {}).get("approval_mode", ours.get("default_tools_approval_mode"))
+    return bool(answer == "approve" or settings.get("approval_policy") == "never")
+
+
+def _gemini(settings: Any, tool: str) -> bool:
+    return any(
+        rule["decision"] == "allow"
+        and rule.get("mcpName", "parler") == "parler"
+        and tool in rule.get("toolName", [tool])
+        for rule in settings["rule"]
+    )
+
+
+def _opencode(settings: Any, tool: str) -> bool:
+    answers = [said for rule, said in settings["permission"].items() if fnmatchcase(f"parler_{tool}", rule)]
+    return answers[-1:] == ["allow"]  # the last one that fits
+
+
+def _droid(settings: Any, tool: str) -> bool:
+    ours = settings["mcpAutonomyOverrides"]["parler"]
+    # Whatever else is said of a server may be about all of its tools.
+    return tool in ours.get("tools", {}) or bool(ours.keys() - {"tools"})
+
+
+def _grok(settings: Any, tool: str) -> bool:
+    rules = settings["permission"]["allow"]
+    return any(rule == "MCPTool" or fnmatchcase(f"MCPTool(parler__{tool})", rule) for rule in rules)
+
+
+READERS: Final[dict[str, Callable[[Any, str], bool]]] = {
+    "claude-code": _claude,
+    "codex": _codex,
+    "gemini": _gemini,
+    "opencode": _opencode,
+    "qwen": _claude,
+    "droid": _droid,
+    "kilo": _opencode,
+    "grok": _grok,
+}
+"""How each host reads what it may use without asking, wide rules included. Source: each host's file."""
+
+
+@pytest.mark.parametrize("host", SETTABLE, ids=lambda host: host.id)
+def test_what_is_written_allows_each_tool_that_reads_or_talks_and_never_the_persons_decision(
+    host: Host, ann: Person
+) -> None:
+    assert host.consent is not None
+    ann.install(host.on_path[0])
+    joined(ann, host)
+    if not host.consent.asks:
+        # It asks, and has something to be allowed, once the person's own rules say so.
+        own = next(path for path, text in ann.tree().items() if b"mcp" in text)
+        file = ann.path(str(own))
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"permission": {"*": "ask"}}))
+    done = one(ann, host)
+    assert done.status == "added"
+    assert done.path is not None
+    text = done.path.read_text()
+    settings = tomllib.loads(text) if done.path.suffix == ".toml" else json.loads(text)
+    assert {tool for tool in (*TALKING, APPROVE) if READERS[host.id](settings, tool)} == set(MESSAGING)
 
 
 @EVERY_ASKING

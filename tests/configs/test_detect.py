@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from configs.detect import detected, files, glance, plugin, program, read, server_path, targets
-from configs.document import Refused, Rules, entry_at
+from configs.detect import detected, files, plugin, program, read, server_path, targets
+from configs.document import EditRefused, Glance, Rules
 from configs.hosts import HOSTS, find_host
-from configs.model import Host, same_everywhere
+from configs.model import Host, KeyPath, same_everywhere
 from configs.shapes import bare
 from tests.support.person import Person
+from tests.support.settings_files import entry_at
 
 SERVERS = '{"mcpServers": {"other": {"command": "x"}}}'
 OURS = '{"mcpServers": {"parler": {"command": "x"}}}'
@@ -163,16 +164,20 @@ class TestAHostWithSeveralFilesAtOnce:
         assert targets(ann.place, host) == [ann.path(".two/set/a.json")]
 
 
+def where(data: bytes) -> KeyPath:
+    opencode = find_host("opencode")
+    return server_path(Glance(data, Rules.of(opencode)), opencode)
+
+
 class TestLayouts:
     def test_a_second_layout_is_used_where_the_file_has_it(self) -> None:
-        opencode = find_host("opencode")
-        assert server_path(b'{"mcp": {"servers": {}}}', opencode) == ("mcp", "servers", "parler")
-        assert server_path(b'{"mcp": {"a": {"type": "local"}}}', opencode) == ("mcp", "parler")
-        assert server_path(b"", opencode) == ("mcp", "parler")
+        assert where(b'{"mcp": {"servers": {}}}') == ("mcp", "servers", "parler")
+        assert where(b'{"mcp": {"a": {"type": "local"}}}') == ("mcp", "parler")
+        assert where(b"") == ("mcp", "parler")
 
     def test_a_server_that_is_called_servers_is_no_layout(self) -> None:
         data = b'{"mcp": {"servers": {"type": "local", "command": ["x"]}}}'
-        assert server_path(data, find_host("opencode")) == ("mcp", "parler")
+        assert where(data) == ("mcp", "parler")
 
 
 class TestPlugins:
@@ -241,10 +246,10 @@ def test_a_quick_look_sees_what_the_careful_one_sees(data: bytes, host: str) -> 
     def seen(look: Any) -> object:
         try:
             return look(data, rules, ("a", "b"))
-        except Refused as error:
+        except EditRefused as error:
             return error.reason
 
-    assert seen(glance) == seen(entry_at)
+    assert seen(lambda *told: Glance(*told[:2]).at(told[2])) == seen(entry_at)
 
 
 def test_only_a_regular_file_is_read(ann: Person) -> None:

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs import document, jsonc
-from configs.document import Refused, Rules, created_depth, entry_at, put, take
+from configs.document import EditRefused, Rules
 from configs.edit import Parsed, Splice
 from configs.hosts import HOSTS
 from configs.render import toml_table, yaml_lines
+from tests.support.settings_files import created_depth, entry_at, put, take
 
 FORMATS: Final = [
     Rules("json", comments=False, trailing_commas=False, bom=True),
@@ -55,7 +56,7 @@ def test_what_was_put_is_read_put_again_changed_and_taken_out(
     assert put(new, rules, AT, value) == new
     assert take(new, rules, AT, prune=created_depth(before, rules, AT)) == before
     # A value that turns from a table into something else may need lines that are somebody's to change.
-    with contextlib.suppress(Refused):
+    with contextlib.suppress(EditRefused):
         assert entry_at(put(new, rules, AT, newer), rules, AT) == newer
 
 
@@ -69,7 +70,7 @@ def test_nothing_is_read_and_nothing_taken_out_where_nothing_is(rules: Rules) ->
 
 @EVERY
 def test_a_file_over_the_limit_is_refused(rules: Rules) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(EditRefused) as refused:
         put(b" " * (document.MAX_BYTES + 1), rules, AT, {})
     assert refused.value.reason == "too_large"
 
@@ -82,7 +83,7 @@ def test_an_edit_that_changed_something_else_is_not_handed_out(monkeypatch: pyte
         return [*honest(self, path, value), Splice(at, at + 1, "8")]  # type: ignore[arg-type]
 
     monkeypatch.setattr(jsonc.Text, "set", careless)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(EditRefused) as refused:
         put(b'{"a": 7, "servers": {}}', FORMATS[0], AT, 1)
     assert refused.value.reason == "unverified"
 
@@ -95,7 +96,7 @@ def test_an_edit_that_lost_a_comment_is_not_handed_out(monkeypatch: pytest.Monke
         return [*honest(self, path, value), Splice(at, at, "//")]  # type: ignore[arg-type]
 
     monkeypatch.setattr(jsonc.Text, "set", careless)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(EditRefused) as refused:
         put(b'{"servers": {} // a\n}', FORMATS[1], AT, 1)
     assert refused.value.reason == "unverified"
 

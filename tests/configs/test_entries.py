@@ -8,6 +8,7 @@ from typing import Any, Final
 import pytest
 
 from configs.detect import Place
+from configs.document import Glance, Rules
 from configs.entries import command_of, entry_of, merged, off_where, shim_of, starts_parler, starts_shim_of
 from configs.hosts import HOSTS, find_host
 from configs.model import Host
@@ -19,6 +20,10 @@ COMMAND: Final = ["/py", "-I", "-S", "/s/run/shim.py", "--host", "x", "--home", 
 OURS: Final = {"command": COMMAND[0], "args": COMMAND[1:], "timeout": 20}
 
 
+def off(host: Host, data: bytes, entry: Any) -> str | None:
+    return off_where(host, Glance(data, Rules.of(host)), entry)
+
+
 @pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.id)
 def test_what_each_host_is_given_is_known_again_as_that_homes(host: Host) -> None:
     for keys in [host.key_path, *host.layouts]:
@@ -27,7 +32,7 @@ def test_what_each_host_is_given_is_known_again_as_that_homes(host: Host) -> Non
         assert starts_shim_of(made, PLACE)
         assert not starts_shim_of(made, OTHER)
         assert merged(made, None, made, command_of(PLACE, host)) == made
-        assert off_where(host, b"", made) is None
+        assert off(host, b"", made) is None
 
 
 @pytest.mark.parametrize(
@@ -114,7 +119,7 @@ def test_the_order_of_what_was_found_stays() -> None:
     ],
 )
 def test_a_list_of_servers_that_are_off_is_looked_at(data: bytes, expected: bool) -> None:
-    assert (off_where(find_host("claude-code"), data, {}) is not None) is expected
+    assert (off(find_host("claude-code"), data, {}) is not None) is expected
 
 
 def test_the_shim_is_named_by_absolute_paths_of_its_home() -> None:
@@ -143,5 +148,5 @@ def test_the_shim_is_named_by_absolute_paths_of_its_home() -> None:
 def test_a_server_that_is_switched_off_elsewhere_in_the_file_is_known_with_the_place(
     id: str, content: str, where: str | None
 ) -> None:
-    assert off_where(find_host(id), content.encode(), {}) == where
-    assert off_where(find_host(id), content.encode(), {"disabled": True}) == ""
+    assert off(find_host(id), content.encode(), {}) == where
+    assert off(find_host(id), content.encode(), {"disabled": True}) == ""

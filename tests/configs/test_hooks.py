@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from configs.connect import Place
-from configs.hooks import HOOKS, MODE, command, refresh, stale, unwake, wake
+from configs.additions import MODE
+from configs.detect import Place
+from configs.hooks import command, refresh, stale, unwake, wake
 from configs.hosts import HOSTS, find_host
 from configs.ledger import Ledger
-from mcp_server.hook import EVENTS
 from parlerd.paths import Home
 
+HOOKED: Final = [host.id for host in HOSTS if host.hooks is not None]
 COMMENTED: Final = """\
 {
     // ours to keep
@@ -137,13 +139,20 @@ def test_codex_and_gemini_and_cursor_get_theirs(place: Place) -> None:
     }
 
 
-@pytest.mark.parametrize("host", HOOKS)
+def answers(host: str) -> Mapping[str, str]:
+    """What the host makes of our answers, by event."""
+    hooks = find_host(host).hooks
+    assert hooks is not None
+    return hooks.answers
+
+
+@pytest.mark.parametrize("host", HOOKED)
 def test_every_event_that_is_written_is_one_that_the_hook_answers(place: Place, host: str) -> None:
     list(wake(place, [find_host(host)]))
     text = file(place, host).read_text()
-    for event in EVENTS[host]:
+    for event in answers(host):
         assert f" hook {host} {event} --home " in text
-    assert text.count(f" hook {host} ") == len(EVENTS[host]) + (1 if host == "claude-code" else 0)
+    assert text.count(f" hook {host} ") == len(answers(host)) + (1 if host == "claude-code" else 0)
 
 
 def test_the_command_is_one_line_for_a_shell_and_absolute_in_every_part(place: Place) -> None:
@@ -169,7 +178,7 @@ def test_a_path_of_any_name_stays_one_word(tmp_path: Path, name: str) -> None:
 
 def test_a_file_that_is_made_is_private(place: Place) -> None:
     list(wake(place, list(HOSTS)))
-    for host in HOOKS:
+    for host in HOOKED:
         assert file(place, host).stat().st_mode & 0o777 == MODE
 
 
@@ -223,7 +232,7 @@ def test_what_was_there_stays_and_every_byte_comes_back(place: Place, host: str,
     assert statuses(unwake(place, [known])) == {}
 
 
-@pytest.mark.parametrize("host", HOOKS)
+@pytest.mark.parametrize("host", HOOKED)
 def test_a_file_that_was_made_goes_with_its_hooks(place: Place, host: str) -> None:
     list(wake(place, [find_host(host)]))
     assert statuses(unwake(place, [find_host(host)])) == {host: "removed"}
@@ -242,14 +251,14 @@ def test_a_hook_that_somebody_added_meanwhile_stays_when_ours_go(place: Place) -
 
 
 def test_hooks_that_run_another_python_are_replaced_and_not_doubled(place: Place) -> None:
-    for host in HOOKS:
+    for host in HOOKED:
         list(wake(place, [find_host(host)]))
     moved = Place(env=place.env, system=place.system, python="/new/python", home=place.home)
-    for host in HOOKS:
+    for host in HOOKED:
         assert statuses(wake(moved, [find_host(host)])) == {host: "updated"}
         text = file(place, host).read_text()
         assert "/opt/py 3" not in text
-        assert text.count(" hook ") == len(EVENTS[host]) + (1 if host == "claude-code" else 0)
+        assert text.count(" hook ") == len(answers(host)) + (1 if host == "claude-code" else 0)
         assert statuses(unwake(moved, [find_host(host)])) == {host: "removed"}
         assert not file(place, host).exists()
 
@@ -260,20 +269,20 @@ def moved(place: Place) -> Place:
 
 
 def test_hooks_of_an_installation_that_moved_are_stale_and_are_brought_up_to_date(place: Place) -> None:
-    for host in HOOKS:
+    for host in HOOKED:
         list(wake(place, [find_host(host)]))
     assert stale(place, HOSTS) == []
     assert list(refresh(place, HOSTS)) == []
     now = moved(place)
-    assert {host.id: path for host, path in stale(now, HOSTS)} == {host: file(place, host) for host in HOOKS}
+    assert {host.id: path for host, path in stale(now, HOSTS)} == {host: file(place, host) for host in HOOKED}
     shown = list(refresh(now, HOSTS, dry_run=True))
     assert all("+" in outcome.diff for outcome in shown)
-    assert statuses(refresh(now, HOSTS)) == dict.fromkeys(HOOKS, "updated")
+    assert statuses(refresh(now, HOSTS)) == dict.fromkeys(HOOKED, "updated")
     assert stale(now, HOSTS) == []
-    for host in HOOKS:
+    for host in HOOKED:
         text = file(place, host).read_text()
         assert "/opt/py 3" not in text
-        assert text.count(" hook ") == len(EVENTS[host]) + (1 if host == "claude-code" else 0)
+        assert text.count(" hook ") == len(answers(host)) + (1 if host == "claude-code" else 0)
         assert statuses(unwake(now, [find_host(host)])) == {host: "removed"}
         assert not file(place, host).exists()
 
@@ -378,7 +387,7 @@ def test_a_dry_run_shows_what_would_be_and_writes_nothing(place: Place) -> None:
     file(place, "codex").write_text(CODEX)
     outcomes = list(wake(place, list(HOSTS), dry_run=True))
     shown = {outcome.host.id: outcome.diff for outcome in outcomes if outcome.status == "added"}
-    assert set(shown) == set(HOOKS)
+    assert set(shown) == set(HOOKED)
     assert all("+" in diff and " hook " in diff for diff in shown.values())
     assert file(place, "codex").read_text() == CODEX
     assert not file(place, "gemini").exists()

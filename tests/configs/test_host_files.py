@@ -13,9 +13,10 @@ from typing import Final
 
 import pytest
 
-from configs.document import Rules, created_depth, put, take
+from configs.document import Rules
 from configs.hosts import HOSTS, find_host
 from configs.model import SERVER, Shim
+from tests.support.settings_files import created_depth, put, take
 
 FILES: Final = Path(__file__).parent / "hosts"
 BEFORE: Final = sorted(FILES.glob("*/before*"))

@@ -13,12 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from configs.document import Refused, Rules, created_depth, put, take
 from configs.hosts import HOSTS, find_host, recognised
 from configs.model import SERVER, Host, Shim, System, UnknownHost, candidates, expand
-from configs.shapes import local
 from configs.snippet import snippet
-from mcp_server.pipe import CONVERSATIONS
 from parlerd.operations.traits import UNMEASURED, HostTraits
 
 SHIM = Shim(python="/opt/py thon/bin/python3", shim="/h/run/shim.py", host="x", home="/h")
@@ -250,58 +247,6 @@ def test_no_two_hosts_say_the_same_of_themselves() -> None:
         assert same == {id}, name
     # What Gemini and Qwen both say when they only try their servers.
     assert "mcp-test-client" not in dict(names)
-
-
-def test_the_shim_sends_the_variables_in_which_hosts_name_a_conversation_and_no_other() -> None:
-    named = {host.traits.conversation_env for host in HOSTS if host.traits.conversation_env}
-    assert set(CONVERSATIONS) == named
-
-
-@EVERY_HOST
-def test_a_conversation_is_named_in_one_way_at_most(host: Host) -> None:
-    assert not (host.traits.conversation_env and host.traits.conversation_meta)
-
-
-@EVERY_HOST
-def test_a_host_that_measures_its_answers_takes_at_least_as_much_as_an_unknown_one(host: Host) -> None:
-    assert host.traits.page >= UNMEASURED.page
-    assert host.traits.error <= host.traits.page
-
-
-@EVERY_HOST
-def test_the_limit_that_an_entry_sets_on_a_call_is_longer_than_the_longest_wait(host: Host) -> None:
-    entry = host.entry(SHIM)
-    written = {"tool_timeout_sec": 1, "toolTimeoutMs": 1000, "timeout": 1000 if host.entry is local else 1}
-    for key, unit in written.items():
-        if key in entry:
-            assert entry[key] / unit > host.traits.wait_s
-
-
-# What the programs themselves read of a file with a comment, with a comma before a closing bracket, and with a byte
-# order mark; asked on 28 November 2026 with the releases above, and Amp of September 2026.
-TOLERATED: dict[str, tuple[bool, bool, bool]] = {
-    "claude-code": (False, False, True),
-    "gemini": (True, False, False),
-    "qwen": (True, False, True),
-    "opencode": (True, True, True),
-    "kilo": (True, True, True),
-    "copilot": (True, True, True),
-    "droid": (True, False, False),
-    "amp": (True, True, False),
-}
-
-
-@pytest.mark.parametrize(("id", "reads"), TOLERATED.items())
-def test_a_file_is_edited_exactly_where_its_host_reads_it(id: str, reads: tuple[bool, bool, bool]) -> None:
-    host = find_host(id)
-    rules, path = Rules.of(host), (*host.key_path, SERVER)
-    for content, is_read in zip((b"{ // mine\n}", b'{"a": 1,}', b"\xef\xbb\xbf{}"), reads, strict=True):
-        if is_read:
-            new = put(content, rules, path, host.entry(SHIM))
-            assert take(new, rules, path, prune=created_depth(content, rules, path)) == content
-        else:
-            with pytest.raises(Refused):
-                put(content, rules, path, host.entry(SHIM))
 
 
 def test_what_connect_looks_for_is_what_a_persons_decision_is_refused_under() -> None:

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import pytest
 
-from configs.document import Reason, Refused, Rules, append, created_depth, discard, entry_at, put, take
+from configs.document import EditRefused, Reason, Rules
+from tests.support.settings_files import append, created_depth, discard, entry_at, put, take
 
 STRICT: Final = Rules("json", comments=False, trailing_commas=False, bom=True)
 NOTED: Final = Rules("jsonc", comments=True, trailing_commas=False, bom=False)
@@ -149,19 +150,19 @@ def test_a_file_that_its_host_could_not_read_is_refused_with_the_place(name: str
         lambda: discard(data, rules, AT, 1),
         lambda: entry_at(data, rules, AT),
     ):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(EditRefused) as refused:
             edit()
         assert (refused.value.reason, refused.value.line, refused.value.column) == (reason, line, column)
         assert line is None or reason == "encoding" or f"{line}" in str(refused.value)
 
 
 def test_both_lines_of_a_key_that_is_there_twice_are_named() -> None:
-    with pytest.raises(Refused, match="lines 1 and 3"):
+    with pytest.raises(EditRefused, match="lines 1 and 3"):
         entry_at(b'{"servers": {},\n "b": 1,\n "servers": {}}', LOOSE, AT)
 
 
 def test_a_refusal_never_shows_what_is_in_the_file() -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(EditRefused) as refused:
         entry_at(b'{"token": "s3cret" "x"}', LOOSE, AT)
     assert "s3cret" not in str(refused.value)
 

@@ -14,6 +14,7 @@ from configs.disk import Disk
 from configs.ledger import Entry, Ledger
 from parlerd.core.errors import ParlerError
 from parlerd.paths import Home
+from tests.support.settings_files import record
 
 FILE = Path("/home/ann/.claude.json")
 KEYS = ("mcpServers", "parler")
@@ -30,7 +31,7 @@ def ledger(home: Home) -> Ledger:
 
 
 def recorded(ledger: Ledger, file: Path = FILE, **about: object) -> Entry:
-    return ledger.record("entry", "claude-code", file, KEYS, {"command": "x"}, **about)  # type: ignore[arg-type]
+    return record(ledger, "entry", "claude-code", file, KEYS, {"command": "x"}, **about)
 
 
 def test_a_home_without_a_ledger_has_written_nothing(ledger: Ledger, home: Home) -> None:
@@ -40,7 +41,8 @@ def test_a_home_without_a_ledger_has_written_nothing(ledger: Ledger, home: Home)
 
 
 def test_what_is_recorded_is_there_for_the_next_program(ledger: Ledger, home: Home) -> None:
-    made = ledger.record(
+    made = record(
+        ledger,
         "hook",
         "codex",
         FILE,
@@ -61,7 +63,7 @@ def test_what_is_recorded_is_there_for_the_next_program(ledger: Ledger, home: Ho
 
 def test_entries_are_listed_by_kind_and_host(ledger: Ledger) -> None:
     first = recorded(ledger)
-    hook = ledger.record("hook", "codex", FILE, KEYS, 1)
+    hook = record(ledger, "hook", "codex", FILE, KEYS, 1)
     assert ledger.entries("entry") == [first]
     assert ledger.entries(host="codex") == [hook]
     assert ledger.entries("entry", "codex") == []

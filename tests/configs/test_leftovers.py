@@ -8,12 +8,13 @@ from typing import Any, Final
 
 import pytest
 
-from configs.connect import connect, remove
+from configs.connect import connect
 from configs.disk import Disk
 from configs.hosts import find_host
 from configs.leftovers import leftovers
 from configs.patch import SETTLE_S
 from configs.project import entries
+from configs.remove import remove
 from tests.support.person import Person
 
 CLAUDE: Final = find_host("claude-code")

@@ -21,9 +21,9 @@ import pytest
 
 from configs import guard
 from configs.disk import Content, Disk
-from configs.document import Refused
+from configs.document import EditRefused
 from configs.guard import refuse_foreign_home, refuse_unsafe
-from configs.patch import FRESH_S, KEPT, TRIES, Untouched, Written, difference, rewrite
+from configs.patch import FRESH_S, KEPT, TRIES, Edited, Untouched, Written, difference, rewrite
 from tests.support.person import LONG_AGO, Person
 
 OLD: Final = b"theirs\r\n"
@@ -152,11 +152,11 @@ def file(ann: Person) -> Path:
     return ann.write("settings", OLD)
 
 
-def change(ann: Person, path: Path, **about: Any) -> Written:
+def change(ann: Person, path: Path, **about: Any) -> Written[None]:
     arguments: dict[str, Any] = {"edit": add, "host_id": "acme", "mode": 0o644, "disk": Quick()}
     arguments |= about
     edit = arguments.pop("edit")
-    return rewrite(path, edit, place=ann.place, **arguments)
+    return rewrite(path, lambda data: Edited(edit(data), None), place=ann.place, **arguments)
 
 
 def refused(ann: Person, path: Path, **about: Any) -> Untouched:
@@ -218,9 +218,9 @@ def test_a_dry_run_refuses_what_a_real_one_would(ann: Person, file: Path) -> Non
 
 def test_an_edit_that_refuses_leaves_everything_as_it_was(ann: Person, file: Path) -> None:
     def edit(data: bytes) -> bytes:
-        raise Refused("unreadable", "No.", line=1, column=2)
+        raise EditRefused("unreadable", "No.", line=1, column=2)
 
-    with pytest.raises(Refused):
+    with pytest.raises(EditRefused):
         change(ann, file, edit=edit)
     assert ann.tree() == {"settings": OLD}
     assert ann.backups() == []
@@ -291,7 +291,7 @@ def test_a_file_that_is_half_written_is_given_time(ann: Person) -> None:
 
     def edit(data: bytes) -> bytes:
         if data == OLD[:3]:
-            raise Refused("unreadable", "No.", line=1, column=4)
+            raise EditRefused("unreadable", "No.", line=1, column=4)
         return add(data)
 
     change(ann, file, edit=edit, disk=Finishing())
@@ -852,14 +852,16 @@ def test_what_a_host_wrote_is_not_lost_when_the_program_is_killed_with_it_in_its
 
 def test_a_real_kill_in_the_middle_of_a_write_leaves_the_file_as_it_was(ann: Person, file: Path) -> None:
     script = (
-        "import os, sys; from pathlib import Path; from configs.disk import Disk; from configs.patch import rewrite\n"
+        "import os, sys; from pathlib import Path\n"
+        "from configs.disk import Disk; from configs.patch import Edited, rewrite\n"
         "from configs.detect import Place; from parlerd.paths import Home\n"
         "class Dying(Disk):\n"
         "    def exchange(self, one, other):\n"
         "        os.kill(os.getpid(), 9)\n"
         "home = Path(sys.argv[1])\n"
         "place = Place(env={'HOME': str(home)}, system='linux', python='/p', home=Home(home / '.parler'))\n"
-        "rewrite(home / 'settings', lambda data: data + b'!', place=place, host_id='acme', mode=0o644, disk=Dying())\n"
+        "about = {'place': place, 'host_id': 'acme', 'mode': 0o644, 'disk': Dying()}\n"
+        "rewrite(home / 'settings', lambda data: Edited(data + b'!', None), **about)\n"
     )
     killed = subprocess.run([sys.executable, "-c", script, str(ann.home)], timeout=60)
     assert killed.returncode == -9
@@ -898,7 +900,7 @@ def test_backups_are_private_and_stand_in_our_own_state_only(ann: Person, file: 
     assert stat.S_IMODE(backup.parent.stat().st_mode) == 0o700
 
 
-def edit_times(ann: Person, file: Path, times: int) -> list[Written]:
+def edit_times(ann: Person, file: Path, times: int) -> list[Written[None]]:
     return [change(ann, file, edit=lambda data: data + b"%d\n" % len(data)) for _ in range(times)]
 
 
@@ -916,9 +918,10 @@ def test_backups_of_one_file_do_not_push_out_those_of_another(ann: Person, file:
 
 def test_a_backup_that_the_ledger_refers_to_is_never_dropped(ann: Person, file: Path) -> None:
     from configs.ledger import Ledger
+    from tests.support.settings_files import record
 
     first = change(ann, file, edit=lambda data: data + b"0\n")
-    Ledger(ann.parler).record("entry", "acme", file, ("a",), 1, backup=first.backup)
+    record(Ledger(ann.parler), "entry", "acme", file, ("a",), 1, backup=first.backup)
     edit_times(ann, file, KEPT + 3)
     assert OLD in [path.read_bytes() for path in ann.backups()]
     assert len(ann.backups()) == KEPT + 1
@@ -984,7 +987,7 @@ def test_a_file_that_a_host_writes_while_it_is_deleted_is_not_lost(ann: Person, 
 
 
 def test_what_will_be_true_is_told_before_it_is(ann: Person, file: Path) -> None:
-    told: list[tuple[bytes, Written]] = []
+    told: list[tuple[bytes, Written[None]]] = []
     change(ann, file, about_to=lambda written: told.append((file.read_bytes(), written)))
     ((content, written),) = told
     assert content == OLD
@@ -992,7 +995,7 @@ def test_what_will_be_true_is_told_before_it_is(ann: Person, file: Path) -> None
 
 
 def test_when_it_cannot_be_remembered_it_is_not_done(ann: Person) -> None:
-    def fail(written: Written) -> None:
+    def fail(written: Written[None]) -> None:
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -1007,8 +1010,8 @@ def test_nothing_is_told_when_nothing_changes(ann: Person) -> None:
 # -- differences ---------------------------------------------------------------------------------------------------
 
 
-def as_written(before: bytes | None, after: bytes, *, erased: bool = False) -> Written:
-    return Written(path=Path("/f"), changed=before != after, before=before, after=after, erased=erased)
+def as_written(before: bytes | None, after: bytes, *, erased: bool = False) -> Written[None]:
+    return Written(about=None, path=Path("/f"), changed=before != after, before=before, after=after, erased=erased)
 
 
 def test_a_difference_shows_changed_lines_and_none_around_them() -> None:

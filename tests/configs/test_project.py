@@ -12,9 +12,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.project import FILES, MAX_BYTES, _matches, entries, hooks
+from configs import project
+from configs.hosts import HOSTS
+from configs.project import MAX_BYTES, _matches
 
 OURS = {"command": "x", "args": []}
+FILES = [(host.id, *file) for host in HOSTS for file in host.project_files]
+
+
+def entries(directory: Path, env: dict[str, str]) -> list[Path]:
+    return [each.file for each in project.entries(directory, env)]
+
+
+def hooks(directory: Path, env: dict[str, str]) -> list[Path]:
+    return [each.file for each in project.hooks(directory, env)]
 
 
 @pytest.fixture
@@ -49,9 +60,9 @@ def nested(keys: tuple[str, ...], name: str) -> Any:
     return value
 
 
-@pytest.mark.parametrize(("name", "keys"), FILES)
+@pytest.mark.parametrize(("host", "name", "keys"), FILES)
 def test_an_entry_of_our_name_in_any_file_that_hosts_read_is_found(
-    repository: Path, env: dict[str, str], name: str, keys: tuple[str, ...]
+    repository: Path, env: dict[str, str], host: str, name: str, keys: tuple[str, ...]
 ) -> None:
     def content(server: str) -> object:
         return f'[mcp_servers.{server}]\ncommand = "x"\n' if name.endswith(".toml") else nested(keys, server)
@@ -60,6 +71,7 @@ def test_an_entry_of_our_name_in_any_file_that_hosts_read_is_found(
     assert entries(repository, env) == []
     write(path, content("parler"))
     assert entries(repository, env) == [path]
+    assert [each.host.id for each in project.entries(repository, env)] == [host]
 
 
 def test_comments_and_trailing_commas_hide_nothing(repository: Path, env: dict[str, str]) -> None:

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import pytest
 
-from configs.document import Reason, Refused, Rules, append, created_depth, discard, entry_at, put, take
+from configs.document import EditRefused, Reason, Rules
+from tests.support.settings_files import append, created_depth, discard, entry_at, put, take
 
 RULES: Final = Rules("toml", comments=True, trailing_commas=False, bom=True)
 AT: Final = ("mcp_servers", "parler")
@@ -105,13 +106,13 @@ REFUSED: Final[dict[str, tuple[bytes, Reason, int | None]]] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_file_that_its_host_could_not_read_is_refused(name: str) -> None:
     data, reason, line = REFUSED[name]
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(EditRefused) as refused:
         put(data, RULES, AT, ENTRY)
     assert (refused.value.reason, refused.value.line) == (reason, line)
 
 
 def test_both_lines_of_a_table_that_is_there_twice_are_named() -> None:
-    with pytest.raises(Refused, match="lines 1 and 4"):
+    with pytest.raises(EditRefused, match="lines 1 and 4"):
         entry_at(REFUSED["a table twice"][0], RULES, AT)
 
 
@@ -165,13 +166,13 @@ def test_what_only_the_newer_language_has_is_read_where_the_host_reads_it_and_st
     assert entry_at(new, NEWER, AT) == ENTRY
     assert put(new, NEWER, AT, ENTRY) == new
     assert take(new, NEWER, AT) == data
-    with pytest.raises(Refused):
+    with pytest.raises(EditRefused):
         put(data, RULES, AT, ENTRY)
 
 
 @pytest.mark.parametrize("text", ["env = { A = 1,, }\n", "env = { , }\n", 'env = "\\x4"\n', "env = {\n", "a = [1,,]\n"])
 def test_what_no_language_has_is_refused_with_its_place_in_the_file(text: str) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(EditRefused) as refused:
         put(text.encode(), NEWER, AT, ENTRY)
     assert (refused.value.reason, refused.value.line is not None) == ("unreadable", True)
 
@@ -198,7 +199,7 @@ def test_an_entry_in_a_newer_inline_table_is_changed_in_place() -> None:
 def test_a_key_of_thousands_of_parts_is_refused_before_it_is_parsed(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # The standard library's parser takes time with the square of the parts.
     monkeypatch.setattr(tomllib, "loads", lambda _: pytest.fail("it was parsed"))
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(EditRefused) as refused:
         entry_at(text.encode(), RULES, AT)
     assert refused.value.reason == "too_deep"
 

@@ -13,13 +13,15 @@ from typing import Any, ClassVar, TypeVar
 import pytest
 import trio
 
-from configs.connect import Drift, Outcome
+from configs.drift import Drift
 from configs.hosts import find_host
 from configs.ledger import Ledger
 from configs.model import Host
+from configs.outcome import Outcome
 from configs.watch import AGAIN_S, MAX_TRIES, QUIET_S, WITHIN_S, HostFiles, Watcher, file_changes
 from parlerd.paths import Home
 from tests.support.engine import run
+from tests.support.settings_files import record
 
 T = TypeVar("T")
 
@@ -450,9 +452,9 @@ def test_whether_anything_is_connected_is_read_from_the_ledger_as_it_is_now(tmp_
     watcher = Watcher(HostFiles(home))
     assert not watcher.is_connected()
     ledger = Ledger(home)
-    hook = ledger.record("hook", "codex", tmp_path / "a", ("hooks",), {})
+    hook = record(ledger, "hook", "codex", tmp_path / "a", ("hooks",), {})
     assert not watcher.is_connected()
-    entry = ledger.record("entry", "codex", tmp_path / "a", ("mcp_servers", "parler"), {})
+    entry = record(ledger, "entry", "codex", tmp_path / "a", ("mcp_servers", "parler"), {})
     assert watcher.is_connected()
     ledger.forget(entry)
     ledger.forget(hook)

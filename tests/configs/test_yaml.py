@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import pytest
 
-from configs.document import Reason, Refused, Rules, append, created_depth, discard, entry_at, put, take
+from configs.document import EditRefused, Reason, Rules
+from tests.support.settings_files import append, created_depth, discard, entry_at, put, take
 
 RULES: Final = Rules("yaml", comments=True, trailing_commas=False, bom=True)
 AT: Final = ("extensions", "parler")
@@ -116,7 +117,7 @@ def test_an_alias_in_what_is_not_ours_is_no_reason_to_refuse(before: bytes) -> N
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_file_that_cannot_be_edited_safely_is_refused(name: str) -> None:
     data, reason, line = REFUSED[name]
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(EditRefused) as refused:
         put(data, RULES, AT, ENTRY)
     assert (refused.value.reason, refused.value.line) == (reason, line)
 
@@ -184,6 +185,6 @@ def test_an_element_between_others_is_changed_and_taken_where_it_stands() -> Non
     ],
 )
 def test_a_list_that_cannot_be_read_by_names_is_refused(data: bytes, reason: Reason) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(EditRefused) as refused:
         put(data, LISTED, IN_LIST, NAMED)
     assert refused.value.reason == reason

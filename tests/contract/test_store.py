@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from parlerd.core.errors import StoreError
 from parlerd.core.events import names_of
-from parlerd.core.model import AgentId, KeyId, MessageId, Millis, Position, RoomId, Seq, Stage, View, drawn_key
+from parlerd.core.model import AgentId, KeyId, MessageId, Millis, Position, Prior, RoomId, Seq, Stage, View, drawn_key
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import (
     Append,
@@ -30,11 +30,13 @@ from parlerd.store.port import (
     MoveCursor,
     NewFact,
     Page,
+    Past,
     PutLease,
     PutSnapshot,
     Snapshot,
     Store,
     Write,
+    has_happened,
 )
 from parlerd.store.sqlite import SqliteStore
 from tests.support.facts import (
@@ -649,14 +651,31 @@ def test_an_idempotency_key_is_remembered_for_its_room_agent_and_operation_alone
     assert store.prior(ROOM, ANN, "message.send", "K") is None
 
 
-def test_impatience_and_checkpoints_change_nothing_that_is_stored(store: Store) -> None:
-    (first,) = store.transact([[append(opened(), message(2))]], patient=False)
-    store.checkpoint()
-    assert not store.checkpoint_due
-    (second,) = store.transact([[append(message(3))]], patient=False)
-    assert (first.error, second.error) == (None, None)
-    assert [header.position for header in store.facts(ROOM, Position(0), 9)] == [1, 2, 3]
-    assert store.verify_chain(ROOM) is None
+def test_everything_that_a_batch_needs_of_the_past_is_one_question(store: Store) -> None:
+    drawn = drawn_key(MessageId("m_3"))
+    _do(
+        store,
+        append(
+            opened(),
+            message(2, id="m_2", key="k", operation="message.send", input=b"digest"),
+            message(3, BEN, id="m_3", key=drawn, operation="message.send", input=b"drawn"),
+        ),
+        append(opened(OTHER), message(2, room=OTHER, id="m_far"), room=OTHER),
+    )
+    keys = [
+        (ANN, "message.send", "k"),
+        (BEN, "message.send", drawn),
+        (BEN, "message.send", "k"),
+        (ANN, "session.open", "k"),
+    ]
+    ids = [MessageId(id) for id in ("m_2", "m_far", "m_none")]
+    past = store.past(ROOM, keys, ids)
+    assert past.priors == {keys[0]: Prior(Position(2), b"digest"), keys[1]: Prior(Position(3), b"drawn")}
+    # A message of another room is there, and no more is said of it.
+    assert set(past.messages) == {"m_2", "m_far"}
+    assert past.messages[ids[0]] == store.message(ROOM, Position(2))
+    assert past.messages[ids[1]] is None
+    assert store.past(ROOM, [], []) == Past()
 
 
 def test_a_key_that_was_drawn_for_a_message_is_known_by_the_messages_id(store: Store) -> None:
@@ -936,6 +955,21 @@ def test_a_failed_commit_raises_its_code_and_no_job_happened() -> None:
     assert (store.head(ROOM).position, store.cursor(ROOM, ANN), store.leases()) == (1, Cursor(), [])
     _do(store, append(message(2)))
     assert store.seq_at(ROOM, everything(ANN), Position(2)) == 1
+
+
+@pytest.mark.parametrize("happened", [True, False])
+def test_an_answer_that_was_lost_says_so_and_the_chain_tells_whether_it_happened(happened: bool) -> None:
+    store = FaultyStore()
+    _do(store, append(opened()))
+    store.lose_next_answer(happened=happened)
+    lost, refused = store.transact([[append(message(2))], [append(message(9))]])
+    assert (_code(lost.error), _code(refused.error)) == ("store_unknown", "stale_position")
+    assert has_happened(store, lost) is happened
+    assert store.head(ROOM).position == (2 if happened else 1)
+    # Facts of another writer at the same place, equal ones even, are not taken for ours.
+    if not happened:
+        _do(store, append(message(2)))
+        assert not has_happened(store, lost)
 
 
 _LEASE = Lease("w", ANN, "host", "/repo", 0, Millis(1))

@@ -176,8 +176,3 @@ def test_a_restored_home_finds_agents_by_name_and_seat(home: HomeDriver) -> None
         assert restored.by_name(name) == home.aggregate.by_name(name)
     assert restored.by_seat("codex", "/w/a", 1) == home.aggregate.by_seat("codex", "/w/a", 1)
     assert (restored.position, restored.last_at) == (home.aggregate.position, home.aggregate.last_at)
-
-
-def test_the_home_has_no_readers_and_no_authors(home: HomeDriver) -> None:
-    assert home.aggregate.newest_seq(BEN.id) == 0
-    assert home.aggregate.thread_of(BEN.id) == b""

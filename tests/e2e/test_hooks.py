@@ -14,8 +14,8 @@ import pytest
 import trio
 
 from configs import hooks
-from configs.connect import Place
-from mcp_server.hook import EVENTS
+from configs.detect import Place
+from configs.hosts import HOSTS
 from tests.support.mcp_windows import window
 from tests.support.processes import PATIENCE_S, Somebody, until
 
@@ -101,10 +101,10 @@ def test_a_window_is_told_with_the_prompt_blocked_once_at_its_end_and_woken_when
 def test_a_hook_of_a_daemon_that_was_killed_is_quiet_and_starts_none(somebody: Somebody) -> None:
     somebody.opens("alice")
     somebody.kills_daemon()
-    for host, events in EVENTS.items():
-        for event in events:
+    for host in HOSTS:
+        for event in host.hooks.answers if host.hooks is not None else ():
             if event != "Wait":
-                assert run_hook(somebody, host, event) == ({}, "", 0)
+                assert run_hook(somebody, host.id, event) == ({}, "", 0)
     assert somebody.daemons() == []
 
 

@@ -6,26 +6,29 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
+import msgspec
 import pytest
 import trio
 
 from parlerd.core import commands as c
-from parlerd.core.errors import ParlerError
+from parlerd.core import events as e
+from parlerd.core.errors import ParlerError, StoreError
 from parlerd.core.model import By, Position, RoomId
 from parlerd.core.room import Room
 from parlerd.engine import actor as actor_module
-from parlerd.engine.actor import Content, Context, RoomActor
+from parlerd.engine.actor import Context, RoomActor
+from parlerd.engine.authors import Admission, Draft, LocalAuthor
 from parlerd.engine.rooms import fold
 from parlerd.identity.signatures import Domain
 from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
-from parlerd.store.port import Append, Outcome, Store, Write
+from parlerd.store.port import Append, Outcome, Past, Store, Write
 from tests.support.engine import (
     CountedKeys,
     CountedRandomness,
+    FarDriver,
     HandClock,
     Party,
-    PlugDriver,
     Served,
     SlowDriver,
     World,
@@ -47,8 +50,8 @@ class CountingStore(MemoryStore):
         super().__init__()
         self.batches: list[int] = []
 
-    def transact(self, jobs: Sequence[Sequence[Write]], *, patient: bool = True) -> list[Outcome]:
-        outcomes = super().transact(jobs, patient=patient)
+    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+        outcomes = super().transact(jobs)
         self.batches.append(sum(len(write.facts) for job in jobs for write in job if isinstance(write, Append)))
         return outcomes
 
@@ -97,9 +100,9 @@ def test_a_batch_is_bounded_so_the_rest_waits_for_the_next() -> None:
             (alice,) = await served.room("alice")
             store.batches.clear()
             await gather(*(partial(alice.send, f"{n}") for n in range(200)))
-            # The second did not wait for the first to be committed; the third did.
-            ahead, most = actor_module.AHEAD, actor_module.MAX_BATCH
-            assert store.batches == [1, ahead, most, 199 - ahead - most]
+            # Each waited for the one before it to be committed.
+            most = actor_module.MAX_BATCH
+            assert store.batches == [1, most, 199 - most]
 
     run(main)
 
@@ -177,18 +180,17 @@ def test_a_reply_may_go_to_a_message_that_is_decided_in_the_same_batch() -> None
     run(main)
 
 
-# -- a batch that is decided before the one in front of it is committed --------------------------------------
+# -- one batch after the other -----------------------------------------------------------------------------
 
 
 @pytest.fixture
-def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each command is a batch of its own, and one is decided while another is at the writer."""
-    monkeypatch.setattr(actor_module, "AHEAD", 1)
+def singly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each command is a batch of its own."""
     monkeypatch.setattr(actor_module, "MAX_BATCH", 1)
 
 
-@pytest.mark.usefixtures("eager")
-def test_what_is_not_stored_yet_can_be_replied_to_and_replayed() -> None:
+@pytest.mark.usefixtures("singly")
+def test_what_the_batch_before_stored_can_be_replied_to_and_replayed() -> None:
     async def main() -> None:
         store = CountingStore()
         async with engine_world(store=store, driver=SlowDriver) as served:
@@ -217,9 +219,9 @@ def test_what_is_not_stored_yet_can_be_replied_to_and_replayed() -> None:
     run(main)
 
 
-@pytest.mark.usefixtures("eager")
+@pytest.mark.usefixtures("singly")
 @pytest.mark.parametrize("code", CODES)
-def test_what_was_decided_over_a_commit_that_failed_fails_with_it(code: str) -> None:
+def test_a_batch_that_failed_costs_those_that_wait_behind_it_nothing(code: str) -> None:
     async def main() -> None:
         store = FaultyStore()
         async with engine_world(store=store, driver=SlowDriver) as served:
@@ -228,39 +230,18 @@ def test_what_was_decided_over_a_commit_that_failed_fails_with_it(code: str) -> 
             store.fail_next_commit(code)
             answers = await errors(
                 partial(alice.send, "one", idempotency_key="k1"),
-                partial(bob.send, "two", idempotency_key="k2"),
-                partial(alice.send, "waits", idempotency_key="k3"),
+                partial(bob.send, "two", idempotency_key="k1"),
+                partial(alice.send, "one after all", idempotency_key="k1"),
             )
-            # The third was decided over neither: it waited, and found the room as it was before.
-            assert answers == [code, code, ""]
-            assert await everything(bob) == [*before, "waits"]
-            assert await memory_equals_store(served)
-            again = await gather(
-                partial(alice.send, "one", idempotency_key="k1"), partial(bob.send, "two", idempotency_key="k2")
-            )
-            assert not any(sent.replayed for sent in again)
-            assert await everything(bob) == [*before, "waits", "one", "two"]
-
-    run(main)
-
-
-@pytest.mark.usefixtures("eager")
-def test_a_refusal_over_a_commit_that_failed_is_not_given_and_one_over_a_good_commit_is() -> None:
-    async def main() -> None:
-        store = FaultyStore()
-        async with engine_world(store=store, driver=SlowDriver) as served:
-            (alice,) = await served.room("alice")
-            store.fail_next_commit("store_full")
-            sends = [partial(alice.send, "one", idempotency_key="k1"), partial(alice.send, "two", idempotency_key="k1")]
-            # `idempotency_conflict` would be untrue: nobody had used the key.
-            assert await errors(*sends) == ["store_full", "store_full"]
-            assert await errors(*sends) == ["", "idempotency_conflict"]
+            # The last is no conflict: when it was decided, nobody had used its key.
+            assert answers == [code, "", ""]
+            assert await everything(bob) == [*before, "two", "one after all"]
             assert await memory_equals_store(served)
 
     run(main)
 
 
-@pytest.mark.usefixtures("eager")
+@pytest.mark.usefixtures("singly")
 def test_a_commit_that_fails_behind_a_good_one_leaves_that_one_alone() -> None:
     async def main() -> None:
         store = FaultyStore()
@@ -269,17 +250,16 @@ def test_a_commit_that_fails_behind_a_good_one_leaves_that_one_alone() -> None:
             before = await everything(bob)
             store.fail_commit_number(store.commits + 2)
             answers = await errors(*(partial(alice.send, text) for text in ("one", "two", "three")))
-            # The third was decided before the second failed, when the first was stored.
-            assert answers == ["", "store_full", "store_full"]
-            assert await everything(bob) == [*before, "one"]
+            assert answers == ["", "store_full", ""]
+            assert await everything(bob) == [*before, "one", "three"]
             assert await memory_equals_store(served)
-            assert (await bob.send("four")).seq == 3
+            assert (await bob.send("four")).seq == 4
 
     run(main)
 
 
-@pytest.mark.usefixtures("eager")
-def test_a_fault_of_ours_while_a_batch_is_at_the_writer_waits_for_that_one_and_costs_it_nothing() -> None:
+@pytest.mark.usefixtures("singly")
+def test_a_fault_of_ours_behind_a_batch_at_the_writer_costs_that_one_nothing() -> None:
     async def main() -> None:
         async with engine_world(driver=SlowDriver) as served:
             alice, bob = await served.room("alice", "bob")
@@ -303,7 +283,7 @@ def test_a_fault_of_ours_while_a_batch_is_at_the_writer_waits_for_that_one_and_c
     run(main)
 
 
-@pytest.mark.usefixtures("eager")
+@pytest.mark.usefixtures("singly")
 def test_a_snapshot_is_of_what_is_stored_in_a_room_that_is_never_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(actor_module, "SNAPSHOT_EVERY", 10)
 
@@ -315,7 +295,7 @@ def test_a_snapshot_is_of_what_is_stored_in_a_room_that_is_never_idle(monkeypatc
                 c.PostMessage(kind="text", operation="message.send", idempotency_key=f"k{n}", input=b"i")
                 for n in range(45)
             ]
-            await gather(*(partial(actor.submit, command, by(owner), Content()) for command in commands))
+            await gather(*(partial(actor.submit, command, by(owner), Draft()) for command in commands))
             snapshot = store.snapshot(RoomId("r_1"))
             assert snapshot is not None
             assert snapshot.position >= 40
@@ -597,6 +577,198 @@ async def memory_equals_store(served: Served) -> bool:
     return True
 
 
+# -- what a batch needs of the past ------------------------------------------------------------------------
+
+
+def test_a_store_over_a_network_is_asked_once_for_a_batch_and_not_at_all_for_words_that_need_no_past() -> None:
+    async def main() -> None:
+        async with engine_world(driver=FarDriver) as served:
+            alice, bob = await served.room("alice", "bob")
+            driver = served.driver
+            assert isinstance(driver, FarDriver)
+            first = await alice.send("first", idempotency_key="k1")
+            driver.looks = 0
+            await alice.send("no key and no reply")
+            assert driver.looks == 0
+            # Ids are counted: of the first message and its thread, and then of the reply.
+            coming = f"m_{served.world.random.ids + 3:020d}"
+            answers = await errors(
+                partial(bob.send, "asks on its own", idempotency_key="k0"),
+                partial(alice.send, "first", idempotency_key="k1"),
+                partial(alice.send, "another", idempotency_key="k1"),
+                partial(bob.send, "reply", idempotency_key="k2", reply_to=first.id),
+                partial(bob.send, "reply to one that is on its way", idempotency_key="k3", reply_to=coming),
+                partial(bob.send, "reply to nothing", idempotency_key="k4", reply_to="m_none"),
+            )
+            assert answers == ["", "", "idempotency_conflict", "", "", "no_such_message"]
+            assert driver.looks == 2, "one for the first, and one for all that waited meanwhile"
+            page = await alice.recv(all=True)
+            assert [message.reply_to for message in page.messages[-2:]] == [first.id, coming]
+            assert await memory_equals_store(served)
+
+    run(main)
+
+
+def test_a_past_that_cannot_be_read_is_the_error_of_that_batch_alone() -> None:
+    async def main() -> None:
+        store = MemoryStore()
+        async with engine_world(store=store) as served:
+            alice, bob = await served.room("alice", "bob")
+            working = store.past
+
+            def unreadable(*_: object) -> Past:
+                store.past = working  # type: ignore[method-assign]
+                raise StoreError("store_failed")
+
+            store.past = unreadable  # type: ignore[method-assign, assignment]
+            error = await alice.refused("message.send", t.Send(text="one", idempotency_key="k1"))
+            assert error.code == "store_failed"
+            assert not (await alice.send("one", idempotency_key="k1")).replayed
+            assert await everything(bob) == ["Chose PKCE.", "one"]
+            assert await memory_equals_store(served)
+
+    run(main)
+
+
+# -- a batch whose log moved on, or whose answer was lost ----------------------------------------------------
+
+
+def test_a_batch_that_finds_the_log_moved_on_is_decided_again_and_its_callers_hear_nothing_of_it() -> None:
+    async def main() -> None:
+        store = FaultyStore()
+        async with engine_world(store=store, driver=SlowDriver) as served:
+            alice, bob = await served.room("alice", "bob")
+            before = await everything(bob)
+            store.refuse_next_appends()
+            answers = await errors(
+                partial(alice.send, "one", idempotency_key="k1"),
+                partial(bob.send, "to nobody", to=("ghost",)),
+                partial(bob.send, "two"),
+                partial(alice.send, "another one", idempotency_key="k1"),
+            )
+            assert answers == ["", "no_such_agent", "", "idempotency_conflict"]
+            assert (await alice.send("one", idempotency_key="k1")).replayed
+            assert await everything(bob) == [*before, "one", "two"]
+            assert await memory_equals_store(served)
+            assert (await bob.send("three")).seq == 4
+
+    run(main)
+
+
+def test_a_batch_that_finds_the_log_moved_on_twice_gives_up_with_an_error_that_may_be_retried() -> None:
+    async def main() -> None:
+        store = FaultyStore()
+        async with engine_world(store=store, driver=SlowDriver) as served:
+            alice, bob = await served.room("alice", "bob")
+            before = await everything(bob)
+            store.refuse_next_appends(2)
+            error = await alice.refused("message.send", t.Send(text="one", idempotency_key="k1"))
+            assert (error.code, error.spec.retryable) == ("stale_position", True)
+            assert not (await alice.send("one", idempotency_key="k1")).replayed
+            assert await everything(bob) == [*before, "one"]
+            assert await memory_equals_store(served)
+
+    run(main)
+
+
+def test_a_room_that_another_writer_moved_on_is_decided_over_what_that_one_wrote() -> None:
+    async def main() -> None:
+        store = MemoryStore()
+        told: list[Position] = []
+        async with trio.open_nursery() as nursery:
+            keys = CountedKeys()
+            actor, owner = await one_actor(nursery, store, keys, told=told)
+            other = second_actor(nursery, store, keys)
+            message = c.PostMessage(kind="text", operation="message.send", idempotency_key="k1", input=b"i")
+            theirs = await other.submit(message, by(owner), Draft())
+            told.clear()
+            # The same request, sent to both: the one that came late is a replay of the other's.
+            late = actor.place(message, by(owner), Draft())
+            new = actor.place(msgspec.structs.replace(message, idempotency_key="k2"), by(owner), Draft())
+            async with trio.open_nursery() as callers:
+                callers.start_soon(late.result)
+                callers.start_soon(new.result)
+                callers.start_soon(actor.quiet)
+            assert late.outcome().decision.replay == theirs.facts[0].position
+            (fact,) = new.outcome().facts
+            assert isinstance(fact.event, e.MessagePosted)
+            assert (fact.position, fact.event.counter) == (theirs.facts[0].position + 1, 2)
+            # Who waits here hears of the other's fact as well.
+            assert told == [theirs.facts[0].position, fact.position]
+            assert actor.aggregate.state == fold(store, RoomId("r_1"), Room, Room.restore)[0].state
+            actor.close()
+            other.close()
+
+    run(main)
+
+
+def test_a_batch_of_which_nothing_is_left_when_it_is_decided_again_lets_the_next_one_begin() -> None:
+    async def main() -> None:
+        store = MemoryStore()
+        async with trio.open_nursery() as nursery:
+            keys = CountedKeys()
+            actor, owner = await one_actor(nursery, store, keys)
+            other = second_actor(nursery, store, keys)
+            await other.submit(c.CloseRoom(operation="session.close"), by(owner))
+            answers = await errors(
+                *(
+                    partial(actor.submit, c.PostMessage(kind="text", operation="message.send"), by(owner), Draft())
+                    for _ in range(3)
+                )
+            )
+            # The first meets the log that moved on; the others waited for it.
+            assert answers == ["room_closed"] * 3
+            actor.close()
+            other.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize("happened", [True, False])
+def test_when_a_commits_answer_is_lost_the_log_tells_and_nothing_is_done_twice(happened: bool) -> None:
+    async def main() -> None:
+        store = FaultyStore()
+        async with engine_world(store=store, driver=SlowDriver) as served:
+            alice, bob = await served.room("alice", "bob")
+            before = await everything(bob)
+            store.lose_next_answer(happened=happened)
+            page: list[str] = []
+
+            async def wait() -> None:
+                page.extend(texts(await bob.recv(wait=20)))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wait)
+                await settle()
+                answers = await errors(partial(alice.send, "one", idempotency_key="k1"))
+                assert answers == ([""] if happened else ["store_failed"])
+                assert await memory_equals_store(served)
+                again = await alice.send("one", idempotency_key="k1")
+                assert again.replayed is happened
+            assert page == ["one"]
+            assert await everything(bob) == [*before, "one"]
+            assert await memory_equals_store(served)
+
+    run(main)
+
+
+def test_while_nobody_can_tell_whether_a_commit_happened_its_callers_are_told_just_that() -> None:
+    async def main() -> None:
+        store = FaultyStore()
+        async with engine_world(store=store, driver=SlowDriver) as served:
+            alice, bob = await served.room("alice", "bob")
+            before = await everything(bob)
+            store.lose_next_answer(happened=True)
+            store.unreadable = "store_failed"
+            error = await alice.refused("message.send", t.Send(text="one", idempotency_key="k1"))
+            assert (error.code, error.spec.retryable) == ("store_unknown", True)
+            store.unreadable = None
+            assert (await alice.send("one", idempotency_key="k1")).replayed
+            assert await everything(bob) == [*before, "one"]
+
+    run(main)
+
+
 # -- a single actor ----------------------------------------------------------------------------------------
 
 
@@ -621,20 +793,41 @@ def opening(room: str) -> c.OpenRoom:
     )
 
 
-async def one_actor(nursery: trio.Nursery, store: Store, keys: CountedKeys) -> tuple[RoomActor[Room], str]:
-    owner = keys.create_agent()
-    context = Context(
+def context_of(store: Store, keys: CountedKeys, told: list[Position]) -> Context:
+    random = CountedRandomness()
+    return Context(
         driver=SlowDriver(store),
         clock=HandClock(),
-        random=CountedRandomness(),
-        keys=keys,
-        publish=lambda room, facts: None,
+        random=random,
+        author=LocalAuthor(keys, random),
+        admission=Admission(),
+        publish=lambda room, facts: told.extend(header.position for header in facts),
     )
+
+
+async def one_actor(
+    nursery: trio.Nursery, store: Store, keys: CountedKeys, *, told: list[Position] | None = None
+) -> tuple[RoomActor[Room], str]:
+    """A room and its owner; `told` gathers the positions of the facts that it publishes."""
+    owner = keys.create_agent()
+    context = context_of(store, keys, [] if told is None else told)
     room = RoomId("r_1")
-    actor = RoomActor(room, Room(), context, lambda: fold(store, room, Room, Room.restore)[0])
+    actor = RoomActor(room, Room(), context, lambda store: fold(store, room, Room, Room.restore))
     nursery.start_soon(actor.run)
-    await actor.submit(opening("r_1"), by(owner), Content())
+    await actor.submit(opening("r_1"), by(owner), Draft())
     return actor, owner
+
+
+def second_actor(nursery: trio.Nursery, store: Store, keys: CountedKeys) -> RoomActor[Room]:
+    """Another writer of the same room, as it stands in the store now."""
+    room = RoomId("r_1")
+    folded, _ = fold(store, room, Room, Room.restore)
+    context = context_of(store, keys, [])
+    for _ in range(50):
+        context.random.new("m")  # its ids are others than the first writer's
+    actor = RoomActor(room, folded, context, lambda store: fold(store, room, Room, Room.restore))
+    nursery.start_soon(actor.run)
+    return actor
 
 
 def test_closing_finishes_what_waits_keeps_a_snapshot_and_refuses_more() -> None:
@@ -648,7 +841,7 @@ def test_closing_finishes_what_waits_keeps_a_snapshot_and_refuses_more() -> None
                 settled = await actor.submit(
                     c.PostMessage(kind="text", operation="message.send", idempotency_key=f"k{n}", input=b"i"),
                     by(owner),
-                    Content(),
+                    Draft(),
                 )
                 done.append(settled.facts[0].position)
 
@@ -659,7 +852,7 @@ def test_closing_finishes_what_waits_keeps_a_snapshot_and_refuses_more() -> None
             await gather(*(partial(post, n) for n in range(5)), close)
             assert sorted(done) == [4, 5, 6, 7, 8]
             with pytest.raises(ParlerError, match="draining"):
-                await actor.submit(c.PostMessage(kind="text"), by(owner), Content())
+                await actor.submit(c.PostMessage(kind="text"), by(owner), Draft())
         snapshot = store.snapshot(RoomId("r_1"))
         assert snapshot is not None
         assert snapshot.position == store.head(RoomId("r_1")).position
@@ -679,7 +872,7 @@ def test_a_long_room_keeps_a_snapshot_as_it_goes_and_a_failed_one_costs_nobody_a
 
             async def post(n: int) -> None:
                 command = c.PostMessage(kind="text", operation="message.send", idempotency_key=f"k{n}", input=b"i")
-                await actor.submit(command, by(owner), Content())
+                await actor.submit(command, by(owner), Draft())
 
             for n in range(12):
                 await post(n)
@@ -713,16 +906,10 @@ def test_a_room_with_facts_of_a_newer_parler_is_read_only() -> None:
     async def main() -> None:
         keys = CountedKeys()
         owner = keys.create_agent()
-        context = Context(
-            driver=PlugDriver(MemoryStore()),
-            clock=HandClock(),
-            random=CountedRandomness(),
-            keys=keys,
-            publish=lambda room, facts: None,
-        )
-        actor = RoomActor(RoomId("r_1"), Room(), context, Room, frozen=True)
+        context = context_of(MemoryStore(), keys, [])
+        actor = RoomActor(RoomId("r_1"), Room(), context, lambda store: (Room(), True), frozen=True)
         with pytest.raises(ParlerError, match="newer_log"):
-            await actor.submit(opening("r_1"), by(owner), Content())
+            await actor.submit(opening("r_1"), by(owner), Draft())
         assert (await actor.quiet()).position == 0
 
     run(main)

@@ -20,9 +20,9 @@ class Jobs(MemoryStore):
         super().__init__()
         self.jobs: list[Sequence[Write]] = []
 
-    def transact(self, jobs: Sequence[Sequence[Write]], *, patient: bool = True) -> list[Outcome]:
+    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
         self.jobs += jobs
-        return super().transact(jobs, patient=patient)
+        return super().transact(jobs)
 
     def appends(self) -> list[Sequence[Write]]:
         return [job for job in self.jobs if isinstance(job[0], Append)]

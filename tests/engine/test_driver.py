@@ -12,9 +12,10 @@ import trio
 
 from parlerd.core.errors import ParlerError, StoreError
 from parlerd.core.model import Position, RoomId
-from parlerd.engine.driver import LIGHT_BYTES, LIGHT_FACTS, Driver, InlineDriver, ThreadDriver
+from parlerd.engine.driver import Driver, InlineDriver, ThreadDriver
+from parlerd.engine.turns import LIGHT_BYTES, LIGHT_FACTS
 from parlerd.store.memory import MemoryStore
-from parlerd.store.port import MoveCursor, NewFact, Outcome, PutSnapshot, Store, Write
+from parlerd.store.port import MoveCursor, NewFact, Outcome, PutSnapshot, Store, Write, has_happened
 from tests.support import facts as f
 from tests.support.faulty_store import FaultyStore
 
@@ -25,7 +26,7 @@ Scenario = Callable[[Driver, FaultyStore], Awaitable[None]]
 WRITER = "parler-writer"
 
 
-class Gate(MemoryStore):
+class Gate(FaultyStore):
     """A store that someone else holds: its commits wait to be let through, and are counted by the jobs in each."""
 
     def __init__(self) -> None:
@@ -35,29 +36,30 @@ class Gate(MemoryStore):
         self.batches: list[int] = []
         self.threads: set[str] = set()
 
-    def transact(self, jobs: Sequence[Sequence[Write]], *, patient: bool = True) -> list[Outcome]:
-        if not patient:
-            raise StoreError("store_locked")
+    def transact_at_once(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+        raise StoreError("store_locked")
+
+    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
         self.threads.add(threading.current_thread().name)
         self.entered.set()
         assert self.open.wait(10)
         self.batches.append(len(jobs))
-        return super().transact(jobs, patient=patient)
+        return super().transact(jobs)
 
 
-class Watched(MemoryStore):
+class Watched(FaultyStore):
     """Remembers where each commit ran, and of how many jobs it was; and where it was asked for its checkpoint."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.commits: list[tuple[str, int]] = []
+        self.made: list[tuple[str, int]] = []
         self.checkpoints: list[str] = []
         self.due = False
         self.checked = threading.Event()
 
-    def transact(self, jobs: Sequence[Sequence[Write]], *, patient: bool = True) -> list[Outcome]:
-        self.commits.append((threading.current_thread().name, len(jobs)))
-        return super().transact(jobs, patient=patient)
+    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+        self.made.append((threading.current_thread().name, len(jobs)))
+        return super().transact(jobs)
 
     @property
     def checkpoint_due(self) -> bool:
@@ -118,6 +120,26 @@ def test_a_refused_job_is_the_error_of_its_own_caller(drive: Drive) -> None:
     drive(scenario)
 
 
+@pytest.mark.parametrize("happened", [True, False])
+def test_a_job_whose_answer_was_lost_is_an_error_and_says_where_it_would_have_led(drive: Drive, happened: bool) -> None:
+    async def scenario(driver: Driver, store: FaultyStore) -> None:
+        heard: list[tuple[Outcome | None, BaseException | None]] = []
+        store.lose_next_answer(happened=happened)
+        driver.hand_over(opening(), lambda outcome, error: heard.append((outcome, error)))
+        await trio.testing.wait_all_tasks_blocked()
+        ((outcome, error),) = heard
+        assert isinstance(error, StoreError)
+        assert error.code == "store_unknown"
+        assert outcome is not None
+        assert outcome.heads[f.ROOM].position == 2
+        assert has_happened(store, outcome) is happened
+        store.lose_next_answer(happened=happened)
+        with pytest.raises(StoreError, match="store_unknown"):
+            await driver.commit([MoveCursor(f.ROOM, f.ANN, Position(1))])
+
+    drive(scenario)
+
+
 @pytest.mark.parametrize("code", ["store_full", "store_locked", "store_readonly", "store_corrupt", "store_failed"])
 def test_a_failed_commit_keeps_its_code_and_changes_nothing(drive: Drive, code: str) -> None:
     async def scenario(driver: Driver, store: FaultyStore) -> None:
@@ -142,6 +164,38 @@ def test_a_query_is_answered_and_its_error_is_its_callers(drive: Drive) -> None:
             await driver.read(lambda s: s.facts(f.ROOM, f.START if hasattr(f, "START") else 0, 1))  # type: ignore[arg-type]
         store.unreadable = None
         assert await driver.read(lambda s: len(s.rooms())) == 1
+
+    drive(scenario)
+
+
+def test_a_look_at_a_store_that_is_at_hand_is_answered_without_giving_others_the_loop(drive: Drive) -> None:
+    async def scenario(driver: Driver, store: FaultyStore) -> None:
+        await driver.commit(opening())
+        heard: list[tuple[object, BaseException | None]] = []
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(count)
+            await trio.lowlevel.checkpoint()
+            before = turns
+            assert await driver.look(lambda s: s.head(f.ROOM).position) == 2
+            driver.ask(lambda s: s.head(f.ROOM).position, lambda answer, error: heard.append((answer, error)))
+            assert heard == [(2, None)]
+            assert turns == before
+            nursery.cancel_scope.cancel()
+
+        store.unreadable = "store_failed"
+        with pytest.raises(StoreError):
+            await driver.look(lambda s: s.chain_at(f.ROOM, Position(1)))
+        driver.ask(lambda s: s.chain_at(f.ROOM, Position(1)), lambda answer, error: heard.append((answer, error)))
+        assert heard[1][0] is None
+        assert isinstance(heard[1][1], StoreError)
 
     drive(scenario)
 
@@ -218,7 +272,7 @@ def test_a_caller_that_leaves_does_not_stop_its_commit() -> None:
 
 
 def test_closing_finishes_what_waits_then_refuses_and_closes_the_store() -> None:
-    class Closing(MemoryStore):
+    class Closing(FaultyStore):
         closed = False
 
         def close(self) -> None:
@@ -242,11 +296,11 @@ def test_closing_finishes_what_waits_then_refuses_and_closes_the_store() -> None
 
 
 def test_a_store_that_breaks_its_promises_does_not_end_the_writer() -> None:
-    class Broken(MemoryStore):
+    class Broken(FaultyStore):
         broken = True
 
-        def transact(self, jobs: Sequence[Sequence[Write]], *, patient: bool = True) -> list[Outcome]:
-            return [] if self.broken else super().transact(jobs, patient=patient)
+        def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+            return [] if self.broken else super().transact(jobs)
 
     async def main() -> None:
         store = Broken()
@@ -284,7 +338,7 @@ def test_what_one_turn_of_the_loop_brings_is_one_transaction_on_the_loop() -> No
                 for _ in range(5):
                     nursery.start_soon(driver.commit, [MoveCursor(f.ROOM, f.ANN, Position(0))])
 
-    assert with_watched(scenario).commits == [(HERE, 5), (HERE, 5)]
+    assert with_watched(scenario).made == [(HERE, 5), (HERE, 5)]
 
 
 def many_facts() -> list[Write]:
@@ -305,7 +359,7 @@ def test_what_would_keep_the_loop_is_committed_in_the_thread(heavy: Callable[[],
         assert (await driver.commit(heavy())).error is None
         assert (await driver.commit([MoveCursor(f.ROOM, f.ANN, Position(0))])).error is None
 
-    assert with_watched(scenario).commits == [(WRITER, 1), (HERE, 1)]
+    assert with_watched(scenario).made == [(WRITER, 1), (HERE, 1)]
 
 
 def test_many_light_jobs_of_one_turn_are_committed_in_the_thread_together() -> None:
@@ -315,7 +369,7 @@ def test_many_light_jobs_of_one_turn_are_committed_in_the_thread_together() -> N
                 room = RoomId(f"r_{n}")
                 nursery.start_soon(driver.commit, [f.append(f.opened(room), room=room)])
 
-    assert with_watched(scenario).commits == [(WRITER, LIGHT_FACTS + 1)]
+    assert with_watched(scenario).made == [(WRITER, LIGHT_FACTS + 1)]
 
 
 def test_while_the_disk_is_slow_the_loop_is_kept_free_and_later_takes_commits_again() -> None:
@@ -324,7 +378,7 @@ def test_while_the_disk_is_slow_the_loop_is_kept_free_and_later_takes_commits_ag
             await driver.commit([MoveCursor(f.ROOM, f.ANN, Position(0))])
 
     # Remembered as 0.0028, 0.00252, 0.00227, 0.00204, and then as less than 2 ms.
-    assert with_watched(scenario, 0.0028).commits == [(HERE, 1), *[(WRITER, 1)] * 4, (HERE, 1)]
+    assert with_watched(scenario, 0.0028).made == [(HERE, 1), *[(WRITER, 1)] * 4, (HERE, 1)]
 
 
 def test_a_slow_commit_of_much_says_nothing_about_a_light_one() -> None:
@@ -332,7 +386,7 @@ def test_a_slow_commit_of_much_says_nothing_about_a_light_one() -> None:
         await driver.commit(many_facts())
         await driver.commit([MoveCursor(f.ROOM, f.ANN, Position(0))])
 
-    assert with_watched(scenario, 9.0).commits == [(WRITER, 1), (HERE, 1)]
+    assert with_watched(scenario, 9.0).made == [(WRITER, 1), (HERE, 1)]
 
 
 def test_what_is_handed_over_while_the_thread_works_follows_it_there() -> None:

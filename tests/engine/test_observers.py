@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 from parlerd.core.errors import Refused
 from parlerd.core.model import RoomId
-from parlerd.engine.observers import is_person, observed_room, observed_rooms, observers
+from parlerd.engine.observers import observed_room, observed_rooms, observers
+from parlerd.engine.person import is_person
 from parlerd.operations import types as t
 from tests.support.engine import HookDriver, Party, Served, engine_world, run
 
@@ -90,16 +89,6 @@ def test_a_room_that_the_last_of_their_agents_left_while_it_was_opened_is_gone()
             await bob.close()
             assert observed_rooms(desk, bob.caller, me) == {}
             assert await room_meant(served, bob, opened.room) == "no_such_room"
-
-    run(main)
-
-
-@pytest.mark.parametrize("via", ["mcp", "hook", "http"])
-def test_no_other_door_is_the_persons(via: str) -> None:
-    async def main() -> None:
-        async with engine_world() as served:
-            party = await served.connect(via)  # type: ignore[arg-type]
-            assert not is_person(party.caller)
 
     run(main)
 

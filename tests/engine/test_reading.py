@@ -29,8 +29,8 @@ class Recorder(MemoryStore):
         super().__init__()
         self.marked: list[MarkDelivery] = []
 
-    def transact(self, jobs: Sequence[Sequence[Write]], *, patient: bool = True) -> list[Outcome]:
-        outcomes = super().transact(jobs, patient=patient)
+    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+        outcomes = super().transact(jobs)
         self.marked += [write for job in jobs for write in job if isinstance(write, MarkDelivery)]
         return outcomes
 

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
-
 import pytest
 import trio
 
-from parlerd.core import events as e
-from parlerd.core.model import HOME_ROOM, Position
-from parlerd.engine.seats import KEPT_MS
-from parlerd.identity.delegation import DELEGATION_TTL_MS, read
+from parlerd.core.model import HOME_ROOM
+from parlerd.engine.leases import KEPT_MS
 from parlerd.operations import types as t
-from parlerd.store.port import Store
 from tests.support.engine import (
-    Party,
-    Served,
     SlowDriver,
     World,
     engine_world,
@@ -25,13 +17,7 @@ from tests.support.engine import (
     texts,
 )
 from tests.support.faulty_store import FaultyStore
-
-REPO = "/home/sam/shop"
-
-
-async def name_of(party: Party) -> str:
-    return (await party.whoami()).name
-
+from tests.support.windows import REPO, name_of, talking
 
 # -- windows -----------------------------------------------------------------------------------------------
 
@@ -91,19 +77,6 @@ def test_other_hosts_workspaces_and_none_are_other_agents() -> None:
     run(main)
 
 
-def test_a_workspace_and_a_host_with_strange_names_still_give_a_label() -> None:
-    async def main() -> None:
-        async with engine_world() as served:
-            one = await served.window(
-                "a", host="Ag\u0435nt \u202e!", workspace="/home/sam/" + "\u65e5\u672c\n" + "x" * 200
-            )
-            name = await name_of(one)
-            assert len(name) <= 64
-            assert name.isascii()
-
-    run(main)
-
-
 def test_a_window_that_reconnects_is_the_same_agent_and_frees_its_slot_once() -> None:
     async def main() -> None:
         async with engine_world() as served:
@@ -133,31 +106,7 @@ def test_a_connection_that_only_looks_around_is_never_an_agent() -> None:
     run(main)
 
 
-def test_a_window_of_an_agent_that_is_there_takes_its_seat_though_nothing_can_be_written() -> None:
-    async def main() -> None:
-        store = FaultyStore()
-        async with engine_world(store=store) as served:
-            first = await served.window("w1", workspace=REPO)
-            me = await first.whoami()
-            await served.leave(first)
-            store.fail_next_commit("store_full", times=99)
-            again = await served.window("w2", workspace=REPO)
-            assert (await again.whoami()).id == me.id
-            # It holds the seat all the same; one that needs a new agent cannot be seated.
-            beside = await served.window("w3", workspace=REPO)
-            assert (await beside.refused("agent.whoami", t.WhoAmI())).code == "store_full"
-
-    run(main)
-
-
 # -- conversations -----------------------------------------------------------------------------------------
-
-
-async def talking(
-    served: Served, name: str, conversation: str, *, workspace: str = REPO, host: str = "claude-code", **about: Any
-) -> Party:
-    """A window in which a conversation of its host goes on."""
-    return await served.connect("mcp", window=name, host=host, workspace=workspace, conversation=conversation, **about)
 
 
 def test_a_conversation_that_is_resumed_is_the_agent_it_was_whoever_sits_beside_it() -> None:
@@ -326,22 +275,6 @@ def test_conversations_that_begin_at_the_same_moment_do_not_share_an_agent() -> 
     run(main)
 
 
-def test_a_hook_is_told_of_the_conversation_it_is_in_before_a_window_acts_in_it() -> None:
-    async def main() -> None:
-        async with engine_world() as served:
-            alice = await served.agent("alice")
-            window = await talking(served, "w1", "A")
-            await served.admit(await alice.open(), window)
-            await served.leave(window)
-            await talking(served, "w2", "B")
-            await alice.send("for A")
-            hook = await served.connect("hook", host="claude-code", workspace=REPO, conversation="A")
-            waiting = await hook.ask("wake.check", t.WakeCheck(), t.Waiting)
-            assert waiting.unread == 1
-
-    run(main)
-
-
 def test_a_window_that_says_it_is_of_another_host_is_seated_there() -> None:
     async def main() -> None:
         async with engine_world() as served:
@@ -462,218 +395,6 @@ def test_a_window_that_came_back_after_a_restart_holds_its_agent_before_its_firs
             assert (await alice.roster())["bob"].presence == "idle"
             command = await served.agent("bob")
             assert not (await command.recv(room=opened.room)).acknowledges
-
-    run(main)
-
-
-# -- restarts ----------------------------------------------------------------------------------------------
-
-
-async def leased(store: Store) -> list[str]:
-    await trio.lowlevel.checkpoint()
-    return [lease.window for lease in store.leases()]
-
-
-def test_after_a_restart_a_slot_is_kept_for_its_window_for_thirty_seconds() -> None:
-    async def main() -> None:
-        world = World()
-        async with world.serving() as served:
-            me = await (await served.window("w1", workspace=REPO)).whoami()
-        assert await leased(world.store) == ["w1"]
-        async with world.serving() as served:
-            await trio.sleep(29.9)
-            stranger = await served.window("w2", workspace=REPO)
-            assert await name_of(stranger) == "claude-code@shop#2"
-            assert (await (await served.window("w1", workspace=REPO)).whoami()).id == me.id
-        async with world.serving() as served:
-            await trio.sleep(KEPT_MS / 1000 + 0.1)
-            late = await served.window("w3", workspace=REPO)
-            assert (await late.whoami()).id == me.id
-
-    run(main)
-
-
-def test_a_daemon_that_stops_keeps_the_slots_of_the_windows_that_it_lets_go() -> None:
-    async def main() -> None:
-        world = World()
-        async with world.serving() as served:
-            window = await served.window("w1", workspace=REPO)
-            me = await window.whoami()
-            await served.engine.drain()
-            await served.engine.disconnect(window.caller)
-        async with world.serving() as served:
-            assert await name_of(await served.window("w2", workspace=REPO)) == "claude-code@shop#2"
-            assert (await (await served.window("w1", workspace=REPO)).whoami()).id == me.id
-
-    run(main)
-
-
-def test_a_window_that_came_back_in_time_keeps_its_slot_for_good() -> None:
-    async def main() -> None:
-        world = World()
-        async with world.serving() as served:
-            me = await (await served.window("w1", workspace=REPO)).whoami()
-        async with world.serving() as served:
-            window = await served.window("w1", workspace=REPO)
-            await trio.sleep(3600)
-            other = await served.window("w2", workspace=REPO)
-            assert await name_of(other) == "claude-code@shop#2"
-            assert (await window.whoami()).id == me.id
-
-    run(main)
-
-
-def test_a_window_that_comes_back_while_a_lapsed_one_is_released_keeps_its_slot() -> None:
-    async def main() -> None:
-        world = World()
-        async with world.serving() as served:
-            for n in range(3):
-                await (await served.window(f"w{n}", workspace=REPO)).whoami()
-        world.driver = SlowDriver
-        async with world.serving() as served:
-            world.clock.move(seconds=60)
-            stranger = await served.window("x", workspace=REPO)
-            back: list[Party] = []
-
-            async def come_back() -> None:
-                back.append(await served.window("w2", workspace=REPO))
-
-            # Releasing the first takes a second; the third window connects meanwhile.
-            await gather(stranger.whoami, come_back)
-            assert await name_of(back[0]) == "claude-code@shop#3"
-            assert "w2" in await leased(world.store)
-
-    run(main)
-
-
-def test_cursors_and_the_active_session_come_back_with_the_agent() -> None:
-    async def main() -> None:
-        world = World()
-        async with world.serving() as served:
-            alice = await served.agent("alice")
-            opened = await alice.open()
-            window = await served.window("w1", workspace=REPO)
-            await served.admit(opened, window)
-            await served.acknowledge(window)
-            await alice.send("while you were away")
-        async with world.serving() as served:
-            window = await served.window("w1", workspace=REPO)
-            assert texts(await window.recv()) == ["while you were away"]
-
-    run(main)
-
-
-def test_a_slot_whose_release_could_not_be_stored_lapses_after_the_next_start() -> None:
-    async def main() -> None:
-        world = World(store=FaultyStore())
-        assert isinstance(world.store, FaultyStore)
-        async with world.serving() as served:
-            window = await served.window("w1", workspace=REPO)
-            me = await window.whoami()
-            world.store.fail_next_commit("store_full")
-            await served.leave(window)
-            assert (await (await served.window("w2", workspace=REPO)).whoami()).id == me.id
-        async with world.serving() as served:
-            await trio.sleep(31)
-            assert (await (await served.window("w3", workspace=REPO)).whoami()).id == me.id
-
-    run(main)
-
-
-# -- delegation --------------------------------------------------------------------------------------------
-
-
-def delegations(served: Served) -> list[e.Header]:
-    facts = served.driver.store.facts(HOME_ROOM, Position(0), 1000)
-    return [header for header in facts if isinstance(header.event, e.DelegationIssued)]
-
-
-def test_every_agent_has_its_persons_signed_delegation_and_it_renews_with_use() -> None:
-    async def main() -> None:
-        async with engine_world() as served:
-            bob = await served.agent("bob")
-            me = await bob.whoami()
-            (issued,) = delegations(served)
-            assert isinstance(issued.event, e.DelegationIssued)
-            assert issued.event.agent == me.id
-            assert issued.event.expires_at == served.world.clock.ms + DELEGATION_TTL_MS
-            body = served.driver.store.body(HOME_ROOM, issued.position)
-            assert body is not None
-            assert body[1] is not None
-            signed = read(body[0], body[1])
-            assert signed is not None
-            assert (signed.agent, signed.principal, signed.expires_at) == (me.id, me.principal, issued.event.expires_at)
-
-            served.world.clock.move(seconds=DELEGATION_TTL_MS / 1000 / 2 - 10)
-            await bob.whoami()
-            assert len(delegations(served)) == 1
-            served.world.clock.move(seconds=20)
-            await bob.whoami()
-            assert len(delegations(served)) == 2
-            await bob.whoami()
-            assert len(delegations(served)) == 2
-
-    run(main)
-
-
-def test_a_delegation_that_cannot_be_renewed_stops_nothing_while_it_holds() -> None:
-    async def main() -> None:
-        store = FaultyStore()
-        async with engine_world(store=store) as served:
-            (bob,) = await served.room("bob")
-            served.world.clock.move(seconds=DELEGATION_TTL_MS / 1000 / 2 + 10)
-            store.fail_next_commit("store_full")
-            assert [room.name for room in await bob.rooms()] == ["auth-redesign"]
-            served.world.clock.move(seconds=DELEGATION_TTL_MS / 1000)
-            store.fail_next_commit("store_full")
-            assert (await bob.refused("rooms.list", t.ListRooms())).code == "store_full"
-            assert await bob.rooms()
-
-    run(main)
-
-
-def test_an_agent_whose_delegation_failed_at_birth_gets_it_at_its_next_call() -> None:
-    async def main() -> None:
-        store = FaultyStore()
-        async with engine_world(store=store) as served:
-            store.fail_commit_number(2)
-            bob = await served.agent("bob")
-            assert (await bob.refused("agent.whoami", t.WhoAmI())).code == "store_full"
-            assert delegations(served) == []
-            await bob.whoami()
-            assert len(delegations(served)) == 1
-
-    run(main)
-
-
-# -- presence ----------------------------------------------------------------------------------------------
-
-
-def test_presence_is_derived_from_connections_and_acts() -> None:
-    async def main() -> None:
-        async with engine_world() as served:
-            alice, bob = await served.room("alice", "bob")
-
-            async def presence() -> tuple[str, int]:
-                member = (await alice.roster())["bob"]
-                return member.presence, member.since
-
-            began = served.world.clock.ms
-            assert await presence() == ("active", began)
-            served.world.clock.move(seconds=61)
-            assert await presence() == ("idle", began)
-            served.world.clock.move(seconds=-10 * 86_400)
-            assert await presence() == ("idle", began)
-            served.world.clock.move(seconds=10 * 86_400)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(partial(bob.recv, wait=60))
-                await trio.testing.wait_all_tasks_blocked()
-                assert await presence() == ("waiting", began + 61_000)
-                await alice.send("wake up")
-            assert (await presence())[0] == "active"
-            await served.leave(bob)
-            served.world.clock.move(seconds=5)
-            assert await presence() == ("offline", began + 61_000)
 
     run(main)
 

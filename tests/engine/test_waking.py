@@ -215,6 +215,58 @@ def test_a_process_that_only_names_a_conversation_takes_no_news_from_it(turn: bo
     run(main)
 
 
+@pytest.mark.parametrize("acts", [True, False], ids=["that window is an agent", "that window is none yet"])
+def test_a_hook_below_a_process_with_a_window_takes_no_news_of_a_conversation_of_another(acts: bool) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            opened = await alice.open()
+            victim: dict[str, Any] = {"conversation": "c", "is_exact": True, "parents": frozenset({100})}
+            ours = await window(served, **victim)
+            await served.admit(opened, ours)
+            await served.acknowledge(ours)
+            await alice.send("one")
+            beside = await window(served, "w2", **victim | {"conversation": "d", "parents": frozenset({200})})
+            if acts:
+                await beside.whoami()
+            about: dict[str, Any] = {"peer": PeerProcess(pid=7), "below": "claude-code", "conversation": "c"}
+            foreign = await check(await hook(served, parents=frozenset({90, 200}), **about), turn=True)
+            assert (foreign.agent, foreign.unread, foreign.wake) == ("", 0, False)
+            own = await check(await hook(served, parents=frozenset({91, 100}), **about), turn=True)
+            assert (own.agent, own.unread, own.wake) == ((await ours.whoami()).id, 1, True)
+
+    run(main)
+
+
+def test_a_window_that_is_no_agent_yet_is_not_the_agent_whose_conversation_its_hook_names() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            opened = await alice.open()
+            ours = await window(served, conversation="c", parents=frozenset({100}))
+            await served.admit(opened, ours)
+            await served.acknowledge(ours)
+            await alice.send("one")
+            await window(served, "w2", conversation="d", parents=frozenset({200}))
+            about: dict[str, Any] = {"peer": PeerProcess(pid=7), "below": "claude-code", "conversation": "c"}
+            foreign = await check(await hook(served, parents=frozenset({90, 200}), **about), turn=True)
+            assert (foreign.agent, foreign.unread, foreign.wake) == ("", 0, False)
+
+    run(main)
+
+
+def test_of_several_conversations_in_one_process_the_one_that_the_hook_names_is_meant() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            shared: dict[str, Any] = {"is_exact": True, "parents": frozenset({100})}
+            ids = await two_windows(served, shared | {"conversation": "c"}, shared | {"conversation": "d"})
+            about: dict[str, Any] = {"peer": PeerProcess(pid=7), "below": "claude-code", "parents": frozenset({100})}
+            for conversation, me in zip("cd", ids, strict=True):
+                assert (await check(await hook(served, conversation=conversation, **about))).agent == me
+
+    run(main)
+
+
 def test_a_hook_below_its_host_is_believed_where_the_host_runs_its_servers_elsewhere() -> None:
     async def main() -> None:
         async with engine_world() as served:

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from configs.document import Refused, Rules, append, created_depth, discard, entry_at, put, take
+from configs.document import EditRefused, Rules
+from tests.support.settings_files import append, created_depth, discard, entry_at, put, take
 
 JSON: Final = Rules("json", comments=False, trailing_commas=False, bom=True)
 JSONC: Final = Rules("jsonc", comments=True, trailing_commas=False, bom=False)
@@ -112,7 +113,7 @@ def at(value: Any, path: tuple[str, ...]) -> Any:
 
 def tried(edit: Callable[[], bytes]) -> bytes | None:
     """What an edit gives, `None` when it is refused; anything else that it raises is a failure."""
-    with contextlib.suppress(Refused):
+    with contextlib.suppress(EditRefused):
         return edit()
     return None
 

@@ -10,7 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcp_server import pipe, static
+from mcp_server import static
+from mcp_server.stdio import pipe
+from mcp_server.stdio.codec import MAX_DEPTH
+from mcp_server.stdio.link import AWAY, READY
+from mcp_server.stdio.table import Table
 
 STATIC: Final = str(Path(static.__file__).with_name("static.json"))
 
@@ -27,7 +31,7 @@ VALUE: Final = st.recursive(
     | st.integers(-(2**70), 2**70)
     | st.floats()
     | st.text(max_size=8)
-    | st.sampled_from([nested(depth) for depth in (1, 5, pipe.MAX_DEPTH - 3, pipe.MAX_DEPTH, 300, 480)]),
+    | st.sampled_from([nested(depth) for depth in (1, 5, MAX_DEPTH - 3, MAX_DEPTH, 300, 480)]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["_meta", "name", "uri"]), inner),
     max_leaves=6,
 )
@@ -64,12 +68,12 @@ class Shim(pipe.Shim):
     """A shim without processes: what it would start or dial is left out."""
 
     def _start(self, now: float) -> None:
-        self._reason = "The test starts none."
+        self._link.reason = "The test starts none."
 
 
 def said(shim: pipe.Shim) -> list[Any]:
-    lines = bytes(shim._to_host).splitlines()
-    shim._to_host.clear()
+    lines = bytes(shim._lines.unwritten).splitlines()
+    shim._lines.unwritten.clear()
     return [json.loads(line) for line in lines]
 
 
@@ -78,8 +82,8 @@ def said(shim: pipe.Shim) -> list[Any]:
     st.lists(MESSAGE.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=40), max_size=6), st.booleans()
 )
 def test_no_line_stops_it_and_the_next_request_is_answered(lines: list[bytes], ready: bool) -> None:
-    shim = Shim("/nowhere", "test", pipe.Table(STATIC))
-    shim._ready = ready
+    shim = Shim("/nowhere", "test", Table(STATIC))
+    shim._link.state = READY if ready else AWAY
     for line in lines:
         if b"\n" not in line:
             shim._take(line)

@@ -235,6 +235,48 @@ def test_a_controlling_terminal_is_seen() -> None:
         os.close(theirs)
 
 
+def test_a_terminal_that_was_opened_after_the_first_look_is_seen() -> None:
+    process.facts_of(os.getpid(), HOSTS)
+    test_a_controlling_terminal_is_seen()
+
+
+def test_a_name_that_is_not_text_is_shown_as_text() -> None:
+    rename = "import ctypes; ctypes.CDLL(None).prctl(15, b'\\xffodd\\xfe', 0, 0, 0)"
+    with running([sys.executable, "-c", f"{rename}; {WAIT}", "\udcffword"]) as child:
+        assert process.program_of(child.pid) == process.facts_of(child.pid, HOSTS).program == "\ufffdodd\ufffd"
+        assert process.words_of(child.pid)[-1] == "\ufffdword"
+
+
+def test_a_process_that_ended_and_is_not_collected_has_a_name_and_ancestors() -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
+    with child:
+        assert child.stdout is not None
+        child.stdout.read()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert process.facts_of(child.pid, HOSTS).program.startswith("python")
+        assert process.line_of(child.pid, HOSTS).above[0] == os.getpid()
+        assert process.words_of(child.pid) == ()
+    assert process.facts_of(child.pid, HOSTS) == process.Facts("", process.UNKNOWN_HOST, False)
+
+
+def test_processes_that_come_and_go_while_all_are_looked_at_are_no_error() -> None:
+    begun = [subprocess.Popen(["true"]) for _ in range(20)]
+    with running([sys.executable, "-c", WAIT, "parler-a-word-of-its-own"]) as child:
+        assert process.running_with("parler-a-word-of-its-own") == [child.pid]
+    for each in begun:
+        each.wait()
+    assert process.running_with("parler-a-word-of-its-own") == []
+
+
+def test_what_every_connection_asks_and_a_quiet_command_load_no_psutil() -> None:
+    script = (
+        "import os, sys; import parlerd.cli.main; from parlerd import process\n"
+        "process.program_of(os.getpid()), process.group_of(os.getpid())\n"
+        "assert 'psutil' not in sys.modules; process.words_of(os.getpid()); assert 'psutil' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
 def test_a_process_that_ended_is_not_alive_even_before_it_is_collected() -> None:
     child = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
     with child:

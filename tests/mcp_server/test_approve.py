@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from mcp_server.port import Form
+from mcp_server.forms import Form
 from mcp_server.tools import approve
 from parlerd.core.errors import Refused
 from parlerd.operations import types as t
@@ -32,7 +32,7 @@ class Person:
         self.typed = typed
         self.asked: list[str] = []
 
-    async def ask_code(self, message: str) -> str | None:
+    async def ask_code(self, about: str, message: str) -> str | None:
         self.asked.append(message)
         return self.typed
 

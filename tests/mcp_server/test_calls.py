@@ -1,4 +1,4 @@
-"""Tool calls that need no library: answered beside it, once or not at all, as it would answer them."""
+"""Tool calls: what is irregular is refused, and a call is answered once or not at all."""
 
 from __future__ import annotations
 
@@ -6,63 +6,65 @@ import pytest
 import trio
 import trio.testing
 
-from mcp_server.calls import Calls
+from mcp_server.calls import fault_of
+from mcp_server.session import INVALID_PARAMS
 from parlerd.operations.tools import TOOLS
 from tests.support.fake_mcp_engine import FakeMcpEngine
-from tests.support.mcp_lines import hosted, run
+from tests.support.mcp_lines import ENVELOPE, Json, hosted, run
 
 
-def taken(*asked: object) -> list[bool]:
-    """Which of these params of a `tools/call` are answered here."""
-    found: list[bool] = []
-
-    async def test(engine: FakeMcpEngine) -> None:
-        async def answer(id: str | int, result: bytes) -> None:
-            raise AssertionError("nothing was asked")
-
-        async def progress(token: str | int, times: int) -> None:
-            raise AssertionError("nothing was asked")
-
-        calls = Calls(answer, progress)
-        found.extend(calls.takes(1, params) for params in asked)
-        await trio.lowlevel.checkpoint()
-
-    run(test)
-    return found
+def test_a_call_of_every_tool_is_answered() -> None:
+    assert [fault_of({"name": name}) for name in TOOLS] == [""] * len(TOOLS)
+    assert fault_of({"name": "parler_send", "arguments": None, "_meta": {"progressToken": [1]}}) == ""
 
 
-def test_what_shows_a_form_is_left_to_the_library() -> None:
-    names = list(TOOLS)
-    answered = taken(*({"name": name} for name in names))
-    assert [name for name, here in zip(names, answered, strict=True) if not here] == ["parler_approve"]
-
-
-def test_what_is_irregular_is_left_to_the_library_to_refuse() -> None:
-    irregular: list[object] = [
-        None,
-        [],
+@pytest.mark.parametrize("is_modern", [False, True])
+@pytest.mark.parametrize(
+    "params",
+    [
         {},
         {"name": 7},
         {"name": ["parler_send"]},
         {"name": "no_such_tool"},
         {"name": "parler_send", "arguments": []},
-    ]
-    assert taken(*irregular) == [False] * len(irregular)
-
-
-def test_the_library_and_the_short_way_answer_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    ],
+)
+def test_what_is_irregular_is_refused_and_never_run(params: Json, is_modern: bool) -> None:
     async def test(engine: FakeMcpEngine) -> None:
-        answers = []
-        for short in (True, False):
-            if not short:
-                monkeypatch.setattr(Calls, "takes", lambda *_: False)
-            async with hosted(engine) as host:
+        async with hosted(engine) as host:
+            if is_modern:
+                answer = await host.get("tools/call", {**params, "_meta": ENVELOPE})
+            else:
                 await host.begin()
-                answers.append(await host.call("parler_recv"))
-                answers.append(await host.call("parler_send", text="hello", kind=7))
-        assert answers[0] == answers[2]
-        assert answers[1] == answers[3]
-        assert answers[1]["isError"] is True
+                answer = await host.get("tools/call", params)
+        assert answer["error"]["code"] == INVALID_PARAMS
+        assert engine.calls == []
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b',"params":null', b',"params":[]', b',"params":{"name":"parler_recv","_meta":5}']
+)
+def test_parameters_that_are_no_object_are_refused(line: bytes) -> None:
+    async def test(engine: FakeMcpEngine) -> None:
+        async with hosted(engine) as host:
+            await host.begin()
+            await host.say(b'{"jsonrpc":"2.0","id":9,"method":"tools/call"' + line + b"}")
+            assert (await host.answer_to(9))["error"]["code"] == INVALID_PARAMS
+
+    run(test)
+
+
+def test_two_calls_under_one_id_are_both_answered() -> None:
+    async def test(engine: FakeMcpEngine) -> None:
+        async with hosted(engine) as host:
+            await host.begin()
+            waiting = await host.ask("tools/call", {"name": "parler_recv", "arguments": {"wait_secs": 5}})
+            again = {"name": "parler_send", "arguments": {"text": "hello"}}
+            await host.say({"jsonrpc": "2.0", "id": waiting, "method": "tools/call", "params": again})
+            texts = [(await host.answer_to(waiting))["result"]["content"][0]["text"] for _ in range(2)]
+        assert [text.split()[0] for text in texts] == ["Sent", "Nothing"]
 
     run(test)
 

@@ -6,7 +6,8 @@ import mcp_types as types
 import pytest
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from mcp_server import envelope, pipe
+from mcp_server import envelope
+from mcp_server.stdio import table
 from tests.support.mcp_lines import ENVELOPE
 
 
@@ -18,15 +19,15 @@ def test_our_revision_and_names_are_those_of_the_library_and_of_the_shim() -> No
         types.CLIENT_INFO_META_KEY,
         types.CLIENT_CAPABILITIES_META_KEY,
     }
-    assert envelope.VERSION == pipe.MODERN
-    assert types.SERVER_INFO_META_KEY.startswith(pipe.META)
+    assert envelope.VERSION == table.MODERN
+    assert types.SERVER_INFO_META_KEY.startswith(table.META)
 
 
 def test_a_whole_envelope_says_the_version_and_who_asks() -> None:
     params = {"_meta": ENVELOPE}
     assert envelope.is_claimed(params)
     assert envelope.is_whole(params)
-    assert pipe.is_modern(params)
+    assert table.is_modern(params)
     assert envelope.version(params) == "2026-07-28"
     assert envelope.client_info(params) == {"name": "test-host", "version": "1"}
 
@@ -43,6 +44,6 @@ def test_an_envelope_with_something_wrong_is_claimed_and_not_whole(name: str, va
 def test_what_has_no_envelope_claims_nothing(params: object) -> None:
     assert not envelope.is_claimed(params)
     assert not envelope.is_whole(params)
-    assert not pipe.is_modern(params)
+    assert not table.is_modern(params)
     assert envelope.version(params) is None
     assert envelope.client_info(params) is None

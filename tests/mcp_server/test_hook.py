@@ -13,12 +13,13 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from mcp_server import hook
+from configs.hosts import HOSTS
+from mcp_server.stdio import COPIES, hook
 from parlerd.core.errors import ParlerError
 from parlerd.wire import codec
 from parlerd.wire.frames import frame
 from parlerd.wire.messages import HOST_PROTOCOL, Call, Reply
-from tests.support.shim_process import PATIENCE, SHIM, DaemonEnd, FakeDaemon, bare_python
+from tests.support.shim_process import PATIENCE, SHIM, DaemonByHand, DaemonEnd, bare_python
 
 ROOM: Final = "r_0123456789abcdef01234567"
 WAITING: Final = {
@@ -34,7 +35,9 @@ LINE: Final = (
     f"Parler: 3 unread, 1 of them a handoff to you ({ROOM}); 2 join requests. Call parler_recv and parler_approve."
 )
 STOP: Final = b'{"session_id":"s-1","cwd":"/srv/repo","stop_hook_active":false}'
-EVERY_EVENT: Final = [(host, event) for host, events in hook.EVENTS.items() for event in events]
+EVERY_EVENT: Final = [
+    (host.id, event) for host in HOSTS for event in (host.hooks.answers if host.hooks is not None else ())
+]
 
 
 class Running:
@@ -85,9 +88,9 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def daemon(home: Path) -> Iterator[FakeDaemon]:
+def daemon(home: Path) -> Iterator[DaemonByHand]:
     home.mkdir(mode=0o700)
-    with FakeDaemon(home) as fake:
+    with DaemonByHand(home) as fake:
         yield fake
 
 
@@ -123,7 +126,7 @@ def daemon(home: Path) -> Iterator[FakeDaemon]:
     ],
 )
 def test_each_event_is_answered_in_its_hosts_own_shape(
-    home: Path, daemon: FakeDaemon, host: str, event: str, turn: bool, expected: Any
+    home: Path, daemon: DaemonByHand, host: str, event: str, turn: bool, expected: Any
 ) -> None:
     running = Running(home, (host, event)).given(STOP)
     call = answer(daemon.accept(), WAITING)
@@ -140,7 +143,7 @@ def test_every_event_of_every_host_is_either_tested_above_or_is_the_waiter() -> 
 
 
 def test_the_hook_says_where_it_runs_in_which_conversation_and_below_which_processes(
-    home: Path, daemon: FakeDaemon
+    home: Path, daemon: DaemonByHand
 ) -> None:
     variables = {"CLAUDE_PROJECT_DIR": "/srv/repo", "PARLER_AGENT": "bob"}
     running = Running(home, ("claude-code", "Stop"), **variables).given(STOP)
@@ -157,7 +160,7 @@ def test_the_hook_says_where_it_runs_in_which_conversation_and_below_which_proce
     assert running.ends(b"") == ({}, "", 0)
 
 
-def test_cursors_own_names_are_understood(home: Path, daemon: FakeDaemon) -> None:
+def test_cursors_own_names_are_understood(home: Path, daemon: DaemonByHand) -> None:
     payload = b'{"conversation_id":"c-1","workspace_roots":["/srv/repo","/srv/b"],"loop_count":0}'
     running = Running(home, ("cursor", "stop")).given(payload)
     end = daemon.accept()
@@ -196,12 +199,12 @@ def test_what_is_no_id_is_not_said_even_if_a_daemon_says_it(name: Any) -> None:
     "payload", [b'{"session_id":"s-1","stop_hook_active":true}', b'{"cwd":"/"}garbage', b"", b"[]", b'{"loop_count":1}']
 )
 def test_the_end_of_a_turn_that_a_hook_began_or_that_nobody_knows_asks_for_no_other(
-    home: Path, daemon: FakeDaemon, host: str, payload: bytes
+    home: Path, daemon: DaemonByHand, host: str, payload: bytes
 ) -> None:
     assert Running(home, (host, "Stop")).ends(payload) == ({}, "", 0)
 
 
-def test_what_began_a_turn_before_begins_none(home: Path, daemon: FakeDaemon) -> None:
+def test_what_began_a_turn_before_begins_none(home: Path, daemon: DaemonByHand) -> None:
     running = Running(home, ("claude-code", "Stop")).given(STOP)
     answer(daemon.accept(), {**WAITING, "wake": False})
     assert running.ends(b"") == ({}, "", 0)
@@ -226,21 +229,21 @@ def test_an_unknown_host_or_event_is_answered_with_nothing(home: Path, words: tu
 @pytest.mark.parametrize("event", ["SessionStart", "Stop"])
 def test_a_daemon_that_is_not_there_is_not_waited_for_and_not_started(home: Path, event: str) -> None:
     home.mkdir(mode=0o700)
-    FakeDaemon(home).close()
+    DaemonByHand(home).close()
     assert (home / "run" / "endpoint").exists()
     assert Running(home, ("claude-code", event)).ends() == ({}, "", 0)
     assert sorted(path.name for path in home.rglob("*")) == ["endpoint", "run"]
 
 
 @pytest.mark.parametrize("event", ["UserPromptSubmit", "Stop"])
-def test_a_daemon_that_accepts_and_never_answers_is_given_up(home: Path, daemon: FakeDaemon, event: str) -> None:
+def test_a_daemon_that_accepts_and_never_answers_is_given_up(home: Path, daemon: DaemonByHand, event: str) -> None:
     running = Running(home, ("claude-code", event)).given(STOP)
     end = daemon.accept()
     assert running.ends(b"") == ({}, "", 0)
     end.close()
 
 
-def test_a_daemon_that_welcomes_and_never_answers_is_given_up(home: Path, daemon: FakeDaemon) -> None:
+def test_a_daemon_that_welcomes_and_never_answers_is_given_up(home: Path, daemon: DaemonByHand) -> None:
     running = Running(home, ("claude-code", "Stop")).given(STOP)
     daemon.accept().welcome()
     assert running.ends(b"") == ({}, "", 0)
@@ -261,7 +264,7 @@ def test_a_daemon_that_welcomes_and_never_answers_is_given_up(home: Path, daemon
     ],
 )
 def test_a_daemon_that_dies_in_the_middle_or_speaks_nonsense_is_given_up(
-    home: Path, daemon: FakeDaemon, said: bytes
+    home: Path, daemon: DaemonByHand, said: bytes
 ) -> None:
     running = Running(home, ("claude-code", "Stop")).given(STOP)
     end = daemon.accept().welcome()
@@ -270,7 +273,7 @@ def test_a_daemon_that_dies_in_the_middle_or_speaks_nonsense_is_given_up(
     assert running.ends(b"") == ({}, "", 0)
 
 
-def test_a_daemon_that_says_goodbye_is_given_up(home: Path, daemon: FakeDaemon) -> None:
+def test_a_daemon_that_says_goodbye_is_given_up(home: Path, daemon: DaemonByHand) -> None:
     running = Running(home, ("claude-code", "Stop")).given(STOP)
     daemon.accept().goodbye(ParlerError("draining"))
     assert running.ends(b"") == ({}, "", 0)
@@ -280,7 +283,7 @@ def test_a_daemon_that_says_goodbye_is_given_up(home: Path, daemon: FakeDaemon) 
     "payload", [b"\xff\xfe\x00", b"{" * 5000, b"null", b'"x"', b"{}" * 3, b'{"cwd":7,"session_id":[]}']
 )
 def test_garbage_on_stdin_is_no_payload_and_the_prompt_is_still_answered(
-    home: Path, daemon: FakeDaemon, payload: bytes
+    home: Path, daemon: DaemonByHand, payload: bytes
 ) -> None:
     running = Running(home, ("claude-code", "UserPromptSubmit")).given(payload)
     end = daemon.accept()
@@ -290,7 +293,7 @@ def test_garbage_on_stdin_is_no_payload_and_the_prompt_is_still_answered(
 
 
 @pytest.mark.parametrize("size", [1024 * 1024, 10 * 1024 * 1024])
-def test_a_large_payload_is_read_to_its_end(home: Path, daemon: FakeDaemon, size: int) -> None:
+def test_a_large_payload_is_read_to_its_end(home: Path, daemon: DaemonByHand, size: int) -> None:
     payload = json.dumps({"session_id": "s-1", "prompt": "x" * size}).encode()
     running = Running(home, ("claude-code", "UserPromptSubmit")).given(payload)
     end = daemon.accept()
@@ -299,7 +302,7 @@ def test_a_large_payload_is_read_to_its_end(home: Path, daemon: FakeDaemon, size
     assert running.ends(b"")[2] == 0
 
 
-def test_a_host_that_leaves_stdin_open_is_answered_once_the_payload_is_whole(home: Path, daemon: FakeDaemon) -> None:
+def test_a_host_that_leaves_stdin_open_is_answered_once_the_payload_is_whole(home: Path, daemon: DaemonByHand) -> None:
     running = Running(home, ("claude-code", "Stop"))
     assert running.process.stdin is not None
     running.process.stdin.write(STOP)
@@ -316,7 +319,7 @@ def test_a_host_that_leaves_stdin_open_is_answered_once_the_payload_is_whole(hom
 
 
 @pytest.mark.parametrize(("closed", "heard"), [("<&-", 1), (">&-", 0), ("2>&-", 1), ("<&- >&- 2>&-", 0)])
-def test_closed_streams_do_no_harm(home: Path, daemon: FakeDaemon, closed: str, heard: int) -> None:
+def test_closed_streams_do_no_harm(home: Path, daemon: DaemonByHand, closed: str, heard: int) -> None:
     command = f'exec "$0" -I -S "$1" hook claude-code UserPromptSubmit --home "$2" {closed}'
     running = subprocess.Popen(
         ["/bin/sh", "-c", command, bare_python(), str(SHIM), str(home)],
@@ -343,10 +346,12 @@ def test_a_copy_whose_files_are_missing_or_of_another_version_still_answers(tmp_
     copy = tmp_path / "shim.py"
     copy.write_bytes(SHIM.read_bytes())
     words = [bare_python(), "-I", "-S", str(copy), "hook", "claude-code", "Stop"]
-    for pipe in (None, "x = 1\n", "syntax error(\n"):
-        if pipe is not None:
-            (tmp_path / "pipe.py").write_text(pipe)
-            (tmp_path / "hook.py").write_bytes(SHIM.with_name("hook.py").read_bytes())
+    (tmp_path / "stdio").mkdir()
+    for other in (None, "x = 1\n", "syntax error(\n"):
+        if other is not None:
+            for name in COPIES:
+                (tmp_path / name).write_bytes((SHIM.parent / name).read_bytes())
+            (tmp_path / "stdio" / "codec.py").write_text(other)
         ran = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE)
         assert (ran.returncode, ran.stdout) == (0, b"{}\n")
 
@@ -355,7 +360,7 @@ def test_a_copy_whose_files_are_missing_or_of_another_version_still_answers(tmp_
 
 
 def test_the_waiter_ends_with_status_two_and_the_line_on_stderr_when_a_turn_may_begin(
-    home: Path, daemon: FakeDaemon
+    home: Path, daemon: DaemonByHand
 ) -> None:
     running = Running(home, ("claude-code", "Wait")).given(STOP)
     first = daemon.accept()
@@ -368,7 +373,7 @@ def test_the_waiter_ends_with_status_two_and_the_line_on_stderr_when_a_turn_may_
     assert list((home / "run").glob("wake-*")) == []
 
 
-def test_what_waits_when_a_session_starts_is_no_news_to_its_waiter(home: Path, daemon: FakeDaemon) -> None:
+def test_what_waits_when_a_session_starts_is_no_news_to_its_waiter(home: Path, daemon: DaemonByHand) -> None:
     running = Running(home, ("claude-code", "Wait")).given(b'{"session_id":"s-1","hook_event_name":"SessionStart"}')
     for params in ({"wait_ms": 0, "turn": False}, {"wait_ms": hook.SLICE_MS, "turn": True}):
         assert msgspec.msgpack.decode(answer(daemon.accept(), WAITING).params) == params
@@ -376,7 +381,7 @@ def test_what_waits_when_a_session_starts_is_no_news_to_its_waiter(home: Path, d
 
 
 def test_a_second_waiter_of_a_conversation_leaves_at_once_and_one_of_another_stays(
-    home: Path, daemon: FakeDaemon
+    home: Path, daemon: DaemonByHand
 ) -> None:
     first = Running(home, ("claude-code", "Wait")).given(STOP)
     waiting = daemon.accept()
@@ -393,7 +398,7 @@ def test_a_second_waiter_of_a_conversation_leaves_at_once_and_one_of_another_sta
 
 @pytest.mark.parametrize("conversation", ["../../x", "a/b", "", "\u00e9", "x" * 500])
 def test_a_conversation_of_any_name_locks_a_file_in_the_run_directory(
-    home: Path, daemon: FakeDaemon, conversation: str
+    home: Path, daemon: DaemonByHand, conversation: str
 ) -> None:
     running = Running(home, ("claude-code", "Wait")).given(json.dumps({"session_id": conversation}).encode())
     end = daemon.accept()
@@ -405,7 +410,7 @@ def test_a_conversation_of_any_name_locks_a_file_in_the_run_directory(
 
 
 @pytest.mark.parametrize("entrypoint", ["sdk-cli", "sdk-py", ""])
-def test_a_run_that_no_person_attends_has_no_waiter(home: Path, daemon: FakeDaemon, entrypoint: str) -> None:
+def test_a_run_that_no_person_attends_has_no_waiter(home: Path, daemon: DaemonByHand, entrypoint: str) -> None:
     assert Running(home, ("claude-code", "Wait"), CLAUDE_CODE_ENTRYPOINT=entrypoint).ends() == ({}, "", 0)
     assert list(home.rglob("*.lock")) == []
     asked_for = Running(home, ("claude-code", "Wait"), CLAUDE_CODE_ENTRYPOINT=entrypoint, PARLER_WAITER="always")
@@ -420,7 +425,7 @@ def test_a_waiter_without_a_place_for_its_lock_does_not_wait(home: Path) -> None
     assert Running(home, ("claude-code", "Wait")).ends() == ({}, "", 0)
 
 
-def test_a_waiter_ends_with_its_host(home: Path, daemon: FakeDaemon) -> None:
+def test_a_waiter_ends_with_its_host(home: Path, daemon: DaemonByHand) -> None:
     begin = 'CLAUDE_CODE_ENTRYPOINT=cli "$0" -I -S "$1" hook claude-code Wait --home "$2"'
     command = f"printf '{{}}' | {begin} >&2 & echo $!; read line"
     host = subprocess.Popen(

@@ -12,10 +12,11 @@ import trio
 import trio.testing
 from mcp_types import methods
 
-from mcp_server import envelope, pipe, static
+from mcp_server import envelope, static
+from mcp_server.forms import FORM_SECONDS, Forms
 from mcp_server.modern import MAX_STREAMS
 from mcp_server.session import KNOCK_SECONDS
-from mcp_server.tools.approve import FORM_SECONDS
+from mcp_server.stdio.table import Table
 from parlerd.core.errors import Refused
 from parlerd.core.model import RoomId
 from parlerd.operations import types as t
@@ -80,7 +81,7 @@ def test_a_host_that_asks_is_offered_the_era_only_when_it_is_set() -> None:
 
 def test_daemon_and_shim_answer_the_same_and_what_the_library_holds_to_be_valid() -> None:
     async def main(engine: FakeMcpEngine) -> None:
-        table = pipe.Table(str(static.PATH))
+        table = Table(str(static.PATH))
         async with modern(engine) as host:
             for method in (static.DISCOVER, *METHODS):
                 result = (await get(host, method))["result"]
@@ -258,7 +259,8 @@ def test_one_request_has_one_form_open_in_all_windows() -> None:
         knocking(engine, "third@repo")
         second = caller()
         second.session = "another"
-        async with modern(engine) as one, modern(engine, who=second) as two:
+        forms = Forms()
+        async with modern(engine, forms=forms) as one, modern(engine, who=second, forms=forms) as two:
             asked = await approve(one)
             busy = await approve(two, **typed(asked, accepted("K7QD")))
             assert heard_in(busy).error == "busy"

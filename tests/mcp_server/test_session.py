@@ -10,8 +10,10 @@ import trio
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from mcp_server import static
-from mcp_server.session import INVALID_REQUEST, KNOCK_SECONDS, MAX_CONVERSATIONS, MAX_REQUEST, PARSE_ERROR, McpHost
-from mcp_server.window import REPLAY_SECONDS
+from mcp_server.conversations import MAX_CONVERSATIONS, Shared
+from mcp_server.forms import Forms
+from mcp_server.repeats import REPLAY_SECONDS
+from mcp_server.session import INVALID_REQUEST, KNOCK_SECONDS, MAX_REQUEST, PARSE_ERROR, McpHost
 from parlerd.core.errors import ERRORS, ParlerError, Refused
 from parlerd.core.model import RoomId
 from parlerd.engine.callers import Caller
@@ -321,7 +323,8 @@ def test_a_form_that_nobody_answers_decides_nothing_and_is_withdrawn() -> None:
 def test_one_request_has_one_form_open_at_a_time_whichever_window_asks() -> None:
     async def main(engine: FakeMcpEngine) -> None:
         engine.script["rooms.requests"] = t.RequestList(room=None, requests=[KNOCKING])
-        async with hosted(engine) as host, hosted(engine) as other:
+        forms = Forms()
+        async with hosted(engine, forms=forms) as host, hosted(engine, forms=forms) as other:
             await host.begin(FORMS)
             await other.begin(FORMS)
             await host.ask("tools/call", {"name": "parler_approve", "arguments": {}})
@@ -598,7 +601,7 @@ def test_a_request_that_is_too_long_is_answered_without_being_taken_apart() -> N
 
 def test_the_library_is_loaded_once_for_all_windows() -> None:
     async def main(engine: FakeMcpEngine) -> None:
-        host = McpHost(engine)
+        host = McpHost(Shared(engine))
         assert await host.load() is await host.load()
 
     run(main)

@@ -13,9 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from mcp_server import pipe, static
-from mcp_server.window import idempotency_key
-from parlerd.core.errors import ParlerError
+from mcp_server import static
+from mcp_server.repeats import idempotency_key
+from mcp_server.stdio import COPIES
+from mcp_server.stdio.lines import MAX_LINE
+from mcp_server.stdio.table import Table
+from parlerd.core.errors import ERRORS, ParlerError
 from parlerd.daemon import in_home
 from parlerd.settings import Era
 from parlerd.wire.messages import HOST_PROTOCOL, Note
@@ -23,8 +26,8 @@ from tests.support.mcp_lines import ENVELOPE, heard_in
 from tests.support.shim_process import (
     PATIENCE,
     SHIM,
+    DaemonByHand,
     DaemonEnd,
-    FakeDaemon,
     HostSide,
     Json,
     bare_python,
@@ -42,12 +45,12 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def daemon(home: Path) -> Iterator[FakeDaemon]:
-    with FakeDaemon(home) as fake:
+def daemon(home: Path) -> Iterator[DaemonByHand]:
+    with DaemonByHand(home) as fake:
         yield fake
 
 
-def attach(host: HostSide, daemon: FakeDaemon) -> DaemonEnd:
+def attach(host: HostSide, daemon: DaemonByHand) -> DaemonEnd:
     """A window whose handshake went through the daemon."""
     end = daemon.accept().welcome()
     host.initialize()
@@ -60,7 +63,7 @@ def attach(host: HostSide, daemon: FakeDaemon) -> DaemonEnd:
     return end
 
 
-def reattach(daemon: FakeDaemon) -> DaemonEnd:
+def reattach(daemon: DaemonByHand) -> DaemonEnd:
     """The same window again after a loss: its replayed handshake is answered."""
     end = daemon.accept().welcome()
     end.answer(end.line())
@@ -80,7 +83,9 @@ def hear_answer(host: HostSide, id: int) -> Json:
 # -- the pipe --------------------------------------------------------------------------------------------------------
 
 
-def test_the_hello_says_who_this_is_and_takes_three_things_from_the_environment(home: Path, daemon: FakeDaemon) -> None:
+def test_the_hello_says_who_this_is_and_takes_three_things_from_the_environment(
+    home: Path, daemon: DaemonByHand
+) -> None:
     given = {"PARLER_SESSION_KEY": "A3KE7DJR", "PARLER_AGENT": "bob", "CLAUDE_PROJECT_DIR": "/srv/repo", "SECRET": "x"}
     with shim(home, **given) as host:
         hello = daemon.accept().hello
@@ -95,14 +100,14 @@ def test_the_hello_says_who_this_is_and_takes_three_things_from_the_environment(
     assert len(hello.window) == 32
 
 
-def test_each_window_has_an_id_of_its_own(home: Path, daemon: FakeDaemon) -> None:
+def test_each_window_has_an_id_of_its_own(home: Path, daemon: DaemonByHand) -> None:
     with shim(home):
         first = daemon.accept().hello.window
     with shim(home):
         assert daemon.accept().hello.window != first
 
 
-def test_lines_pass_in_both_directions_as_they_are(home: Path, daemon: FakeDaemon) -> None:
+def test_lines_pass_in_both_directions_as_they_are(home: Path, daemon: DaemonByHand) -> None:
     with shim(home) as host:
         end = attach(host, daemon)
         host.write('{"jsonrpc": "2.0",  "id":"é☃", "method":"tools/call", "params":{"name":"x"}}\n'.encode())
@@ -113,7 +118,7 @@ def test_lines_pass_in_both_directions_as_they_are(home: Path, daemon: FakeDaemo
         assert host.hear()["method"] == "notifications/resources/updated"
 
 
-def test_a_line_may_come_in_pieces_and_several_in_one_piece(home: Path, daemon: FakeDaemon) -> None:
+def test_a_line_may_come_in_pieces_and_several_in_one_piece(home: Path, daemon: DaemonByHand) -> None:
     with shim(home) as host:
         end = attach(host, daemon)
         for byte in b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{}}\n':
@@ -123,7 +128,7 @@ def test_a_line_may_come_in_pieces_and_several_in_one_piece(home: Path, daemon: 
         assert [end.line()["id"] for _ in range(20)] == list(range(20, 40))
 
 
-def test_a_line_of_several_megabytes_passes_both_ways(home: Path, daemon: FakeDaemon) -> None:
+def test_a_line_of_several_megabytes_passes_both_ways(home: Path, daemon: DaemonByHand) -> None:
     with shim(home) as host:
         end = attach(host, daemon)
         text = "x" * 5_000_000
@@ -134,13 +139,13 @@ def test_a_line_of_several_megabytes_passes_both_ways(home: Path, daemon: FakeDa
         assert host.hear()["result"]["text"] == text
 
 
-def test_a_line_beyond_the_limit_is_refused_by_name_and_the_next_one_works(home: Path, daemon: FakeDaemon) -> None:
+def test_a_line_beyond_the_limit_is_refused_by_name_and_the_next_one_works(home: Path, daemon: DaemonByHand) -> None:
     with shim(home) as host:
         end = attach(host, daemon)
-        host.write(b'{"x":"' + b"x" * (pipe.MAX_LINE + 100_000) + b'"}\n')
+        host.write(b'{"x":"' + b"x" * (MAX_LINE + 100_000) + b'"}\n')
         error = host.hear()
         assert (error["id"], error["error"]["code"]) == (None, -32600)
-        assert str(pipe.MAX_LINE) in error["error"]["message"]
+        assert str(MAX_LINE) in error["error"]["message"]
         host.call("parler_recv")
         assert end.line()["method"] == "tools/call"
 
@@ -166,7 +171,7 @@ def test_a_line_beyond_the_limit_is_refused_by_name_and_the_next_one_works(home:
     ],
 )
 def test_what_is_no_request_is_refused_here_and_never_reaches_the_daemon(
-    home: Path, daemon: FakeDaemon, line: bytes, code: int
+    home: Path, daemon: DaemonByHand, line: bytes, code: int
 ) -> None:
     with shim(home) as host:
         end = attach(host, daemon)
@@ -177,7 +182,7 @@ def test_what_is_no_request_is_refused_here_and_never_reaches_the_daemon(
         assert end.line()["method"] == "tools/call"
 
 
-def test_a_request_whose_parameters_are_too_deep_is_refused_under_its_id(home: Path, daemon: FakeDaemon) -> None:
+def test_a_request_whose_parameters_are_too_deep_is_refused_under_its_id(home: Path, daemon: DaemonByHand) -> None:
     with shim(home) as host:
         end = attach(host, daemon)
         for method in (b"tools/call", b"initialize", b"resources/subscribe"):
@@ -188,7 +193,9 @@ def test_a_request_whose_parameters_are_too_deep_is_refused_under_its_id(home: P
         assert end.line()["method"] == "tools/call"
 
 
-def test_discovery_is_declined_and_pings_are_answered_whatever_the_daemon_does(home: Path, daemon: FakeDaemon) -> None:
+def test_discovery_is_declined_and_pings_are_answered_whatever_the_daemon_does(
+    home: Path, daemon: DaemonByHand
+) -> None:
     with shim(home) as host:
         host.ask("server/discover")
         assert host.hear()["error"]["code"] == -32601
@@ -196,7 +203,7 @@ def test_discovery_is_declined_and_pings_are_answered_whatever_the_daemon_does(h
         assert host.hear()["result"] == {}
 
 
-def test_a_host_that_reads_slowly_loses_nothing(home: Path, daemon: FakeDaemon) -> None:
+def test_a_host_that_reads_slowly_loses_nothing(home: Path, daemon: DaemonByHand) -> None:
     with shim(home) as host:
         end = attach(host, daemon)
 
@@ -212,14 +219,31 @@ def test_a_host_that_reads_slowly_loses_nothing(home: Path, daemon: FakeDaemon) 
 
 
 def test_it_runs_on_what_every_interpreter_has_loaded_and_three_c_modules(home: Path) -> None:
+    # The program ends with an error that it can only tell of once everything is loaded, and then says what is loaded.
     script = (
-        "import sys; before = set(sys.modules); "
-        "from _frozen_importlib_external import SourceFileLoader; "
-        f"exec(SourceFileLoader('pipe', {str(static.PATH.with_name('pipe.py'))!r}).get_code('pipe'), {{}}); "
+        "import posix, sys; before = set(sys.modules); posix._exit = lambda status: None; "
+        f"sys.argv = [{str(SHIM)!r}, '--wrong']; "
+        f"exec(compile(open({str(SHIM)!r}).read(), 'shim', 'exec'), {{'__file__': {str(SHIM)!r}}}); "
         "print(*sorted(set(sys.modules) - before))"
     )
     ran = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, check=True, text=True)
-    assert set(ran.stdout.split()) <= {"_json", "_socket", "select"}
+    loaded = set(ran.stdout.split())
+    assert {name for name in loaded if not name.startswith("mcp_server.stdio.")} <= {"_json", "_socket", "select"}
+    assert "mcp_server.stdio.pipe" in loaded
+
+
+def test_a_start_in_the_middle_of_an_upgrade_reads_the_files_again(home: Path, tmp_path: Path) -> None:
+    """The first time one module is of another version; loading it puts the right one there, as the daemon would."""
+    run = tmp_path / "run"
+    (run / "stdio").mkdir(parents=True)
+    for name in COPIES:
+        (run / name).write_bytes((SHIM.parent / name).read_bytes())
+    table = run / "stdio" / "table.py"
+    (run / "right.py").write_bytes(table.read_bytes())
+    table.write_text(f"import posix\nposix.rename({str(run / 'right.py')!r}, {str(table)!r})\n")
+    with shim(home, program=str(run / "shim.py")) as host:
+        host.initialize()
+        assert host.hear()["result"] == json.loads(static.initialize_result("2025-11-25"))
 
 
 # -- without a daemon ------------------------------------------------------------------------------------------------
@@ -294,7 +318,7 @@ def test_a_daemon_that_comes_later_serves_the_same_window(home: Path) -> None:
         host.tell("notifications/initialized")
         host.call("parler_recv")
         assert host.hear()["result"]["isError"] is True
-        with FakeDaemon(home) as late:
+        with DaemonByHand(home) as late:
             end = late.accept().welcome()
             replayed = end.line()
             assert replayed["method"] == "initialize"
@@ -306,7 +330,7 @@ def test_a_daemon_that_comes_later_serves_the_same_window(home: Path) -> None:
             assert host.hear() == {"jsonrpc": "2.0", "id": id, "result": {"content": []}}
 
 
-def test_a_call_waits_for_a_daemon_that_is_on_its_way(home: Path, daemon: FakeDaemon) -> None:
+def test_a_call_waits_for_a_daemon_that_is_on_its_way(home: Path, daemon: DaemonByHand) -> None:
     with shim(home) as host:
         id = host.call("parler_recv")
         end = daemon.accept().welcome()
@@ -314,7 +338,7 @@ def test_a_call_waits_for_a_daemon_that_is_on_its_way(home: Path, daemon: FakeDa
         assert host.hear()["id"] == id
 
 
-def test_a_call_that_is_withdrawn_while_it_waits_is_neither_sent_nor_answered(home: Path, daemon: FakeDaemon) -> None:
+def test_a_call_that_is_withdrawn_while_it_waits_is_neither_sent_nor_answered(home: Path, daemon: DaemonByHand) -> None:
     with shim(home) as host:
         id = host.call("parler_send", text="never mind")
         host.tell("notifications/cancelled", {"requestId": id})
@@ -325,12 +349,12 @@ def test_a_call_that_is_withdrawn_while_it_waits_is_neither_sent_nor_answered(ho
         assert end.line()["params"]["name"] == "parler_recv"
 
 
-def test_the_home_is_found_in_the_environment_and_else_below_home(home: Path, daemon: FakeDaemon) -> None:
+def test_the_home_is_found_in_the_environment_and_else_below_home(home: Path, daemon: DaemonByHand) -> None:
     with shim(home, "--host", "x", PARLER_HOME=str(home)):
         daemon.accept()
     standard = home.parent / ".parler"
     standard.mkdir(mode=0o700)
-    with FakeDaemon(standard) as other, shim(home, "--host=x"):
+    with DaemonByHand(standard) as other, shim(home, "--host=x"):
         other.accept()
 
 
@@ -345,7 +369,7 @@ def test_a_wrong_argument_says_how_to_start_it(home: Path) -> None:
 # -- a daemon that dies ----------------------------------------------------------------------------------------------
 
 
-def test_calls_in_flight_get_an_error_that_says_how_to_try_again(home: Path, daemon: FakeDaemon) -> None:
+def test_calls_in_flight_get_an_error_that_says_how_to_try_again(home: Path, daemon: DaemonByHand) -> None:
     with shim(home) as host:
         end = attach(host, daemon)
         sent = host.call("parler_send", text="hello")
@@ -360,10 +384,11 @@ def test_calls_in_flight_get_an_error_that_says_how_to_try_again(home: Path, dae
         assert lost.error == "connection_lost"
         assert lost.retry_key == idempotency_key(window, sent)
         assert heard_in(answers[waiting]["result"]).retry_key == ""
-        assert answers[read]["error"]["code"] == -32000
+        refused = answers[read]["error"]
+        assert (refused["code"], refused["message"]) == (-32000, f"{ERRORS['connection_lost'].message} Try again.")
 
 
-def test_a_key_that_the_call_named_is_returned_with_the_failure(home: Path, daemon: FakeDaemon) -> None:
+def test_a_key_that_the_call_named_is_returned_with_the_failure(home: Path, daemon: DaemonByHand) -> None:
     with shim(home) as host:
         end = attach(host, daemon)
         host.call("parler_send", text="hello", key="mine-1")
@@ -372,7 +397,7 @@ def test_a_key_that_the_call_named_is_returned_with_the_failure(home: Path, daem
         assert heard_in(host.hear()["result"]).retry_key == "mine-1"
 
 
-def test_it_comes_back_as_the_same_window_with_what_the_daemon_must_know(home: Path, daemon: FakeDaemon) -> None:
+def test_it_comes_back_as_the_same_window_with_what_the_daemon_must_know(home: Path, daemon: DaemonByHand) -> None:
     with shim(home) as host:
         end = attach(host, daemon)
         for uri in ("parler://rooms", "parler://room/a/messages"):
@@ -405,7 +430,9 @@ def test_it_comes_back_as_the_same_window_with_what_the_daemon_must_know(home: P
         assert host.hear()["id"] == id
 
 
-def test_what_was_lost_is_told_to_every_daemon_until_a_repetition_of_it_is_done(home: Path, daemon: FakeDaemon) -> None:
+def test_what_was_lost_is_told_to_every_daemon_until_a_repetition_of_it_is_done(
+    home: Path, daemon: DaemonByHand
+) -> None:
     with shim(home) as host:
         end = attach(host, daemon)
         host.call("parler_send", text="lost")
@@ -437,7 +464,7 @@ def test_what_was_lost_is_told_to_every_daemon_until_a_repetition_of_it_is_done(
         assert daemon.accept().hello.unanswered == ()
 
 
-def test_lines_that_would_not_fit_the_first_frame_are_left_out(home: Path, daemon: FakeDaemon) -> None:
+def test_lines_that_would_not_fit_the_first_frame_are_left_out(home: Path, daemon: DaemonByHand) -> None:
     with shim(home) as host:
         end = attach(host, daemon)
         for text in ("small", "x" * 100_000, "y" * 30_000, "z" * 20_000):
@@ -449,7 +476,7 @@ def test_lines_that_would_not_fit_the_first_frame_are_left_out(home: Path, daemo
         assert texts == ["y", "z"]
 
 
-def test_a_tool_call_is_never_sent_twice(home: Path, daemon: FakeDaemon) -> None:
+def test_a_tool_call_is_never_sent_twice(home: Path, daemon: DaemonByHand) -> None:
     with shim(home) as host:
         end = attach(host, daemon)
         host.call("parler_send", text="once")
@@ -463,7 +490,7 @@ def test_a_tool_call_is_never_sent_twice(home: Path, daemon: FakeDaemon) -> None
 
 
 def test_an_idle_window_waits_for_a_stopped_daemon_and_starts_it_only_for_a_call(
-    home: Path, daemon: FakeDaemon
+    home: Path, daemon: DaemonByHand
 ) -> None:
     with shim(home) as host:
         end = attach(host, daemon)
@@ -479,7 +506,7 @@ def test_an_idle_window_waits_for_a_stopped_daemon_and_starts_it_only_for_a_call
         assert (home / "log" / "parlerd.log").exists()
 
 
-def test_a_form_that_was_open_is_withdrawn_and_its_answer_goes_nowhere(home: Path, daemon: FakeDaemon) -> None:
+def test_a_form_that_was_open_is_withdrawn_and_its_answer_goes_nowhere(home: Path, daemon: DaemonByHand) -> None:
     with shim(home) as host:
         end = attach(host, daemon)
         end.say({"jsonrpc": "2.0", "id": "form-1", "method": "elicitation/create", "params": {}})
@@ -495,7 +522,7 @@ def test_a_form_that_was_open_is_withdrawn_and_its_answer_goes_nowhere(home: Pat
         assert end.line()["method"] == "tools/call"
 
 
-def test_an_answer_to_an_open_form_reaches_the_daemon_that_asked(home: Path, daemon: FakeDaemon) -> None:
+def test_an_answer_to_an_open_form_reaches_the_daemon_that_asked(home: Path, daemon: DaemonByHand) -> None:
     with shim(home) as host:
         end = attach(host, daemon)
         end.say({"jsonrpc": "2.0", "id": "form-1", "method": "elicitation/create", "params": {}})
@@ -508,7 +535,7 @@ def test_an_answer_to_an_open_form_reaches_the_daemon_that_asked(home: Path, dae
 
 
 def test_a_daemon_that_is_slow_to_list_is_answered_for_and_its_late_answer_dropped(
-    home: Path, daemon: FakeDaemon
+    home: Path, daemon: DaemonByHand
 ) -> None:
     with shim(home) as host:
         end = attach(host, daemon)
@@ -521,7 +548,7 @@ def test_a_daemon_that_is_slow_to_list_is_answered_for_and_its_late_answer_dropp
         assert host.hear()["id"] == call
 
 
-def test_a_daemon_that_never_greets_is_answered_for_and_then_left(home: Path, daemon: FakeDaemon) -> None:
+def test_a_daemon_that_never_greets_is_answered_for_and_then_left(home: Path, daemon: DaemonByHand) -> None:
     with shim(home) as host:
         silent = daemon.accept()
         host.initialize()
@@ -542,7 +569,7 @@ def test_a_daemon_that_never_greets_is_answered_for_and_then_left(home: Path, da
     ],
 )
 def test_a_daemon_that_sends_garbage_is_left_and_the_next_one_serves(
-    home: Path, daemon: FakeDaemon, garbage: bytes
+    home: Path, daemon: DaemonByHand, garbage: bytes
 ) -> None:
     with shim(home) as host:
         end = attach(host, daemon)
@@ -557,7 +584,7 @@ def test_a_daemon_that_sends_garbage_is_left_and_the_next_one_serves(
         assert host.hear()["id"] == id
 
 
-def test_a_daemon_that_declines_is_quoted(home: Path, daemon: FakeDaemon) -> None:
+def test_a_daemon_that_declines_is_quoted(home: Path, daemon: DaemonByHand) -> None:
     with shim(home) as host:
         host.call("parler_recv")
         daemon.accept().goodbye(ParlerError("unsupported_version"))
@@ -569,7 +596,7 @@ def test_a_daemon_that_declines_is_quoted(home: Path, daemon: FakeDaemon) -> Non
 # -- the end ---------------------------------------------------------------------------------------------------------
 
 
-def test_closing_stdin_ends_it_in_order_and_says_that_everything_was_written(home: Path, daemon: FakeDaemon) -> None:
+def test_closing_stdin_ends_it_in_order_and_says_that_everything_was_written(home: Path, daemon: DaemonByHand) -> None:
     with shim(home) as host:
         end = attach(host, daemon)
         host.close()
@@ -578,7 +605,7 @@ def test_closing_stdin_ends_it_in_order_and_says_that_everything_was_written(hom
         assert host.end() == 0
 
 
-def test_an_answer_that_is_on_its_way_when_stdin_closes_still_arrives(home: Path, daemon: FakeDaemon) -> None:
+def test_an_answer_that_is_on_its_way_when_stdin_closes_still_arrives(home: Path, daemon: DaemonByHand) -> None:
     with shim(home) as host:
         end = attach(host, daemon)
         id = host.call("parler_recv")
@@ -589,7 +616,7 @@ def test_an_answer_that_is_on_its_way_when_stdin_closes_still_arrives(home: Path
         assert host.end() == 0
 
 
-def test_a_call_that_waits_does_not_keep_it_alive(home: Path, daemon: FakeDaemon) -> None:
+def test_a_call_that_waits_does_not_keep_it_alive(home: Path, daemon: DaemonByHand) -> None:
     with shim(home) as host:
         end = attach(host, daemon)
         host.call("parler_recv", wait_secs=50)
@@ -600,7 +627,7 @@ def test_a_call_that_waits_does_not_keep_it_alive(home: Path, daemon: FakeDaemon
         assert host.end() == 0
 
 
-def test_a_last_line_without_an_end_is_taken(home: Path, daemon: FakeDaemon) -> None:
+def test_a_last_line_without_an_end_is_taken(home: Path, daemon: DaemonByHand) -> None:
     with shim(home) as host:
         end = attach(host, daemon)
         host.write(b'{"jsonrpc":"2.0","id":9,"method":"tools/call"}')
@@ -610,7 +637,7 @@ def test_a_last_line_without_an_end_is_taken(home: Path, daemon: FakeDaemon) -> 
 
 
 def test_a_host_that_reads_no_more_ends_it_and_the_daemon_learns_that_it_was_not_written(
-    home: Path, daemon: FakeDaemon
+    home: Path, daemon: DaemonByHand
 ) -> None:
     with shim(home) as host:
         end = attach(host, daemon)
@@ -622,7 +649,7 @@ def test_a_host_that_reads_no_more_ends_it_and_the_daemon_learns_that_it_was_not
         assert host.end() == 0
 
 
-def test_a_killed_host_ends_it_also_while_another_process_holds_its_stdin(home: Path, daemon: FakeDaemon) -> None:
+def test_a_killed_host_ends_it_also_while_another_process_holds_its_stdin(home: Path, daemon: DaemonByHand) -> None:
     # The host is a process of its own, which starts the shim with the pipe that this test holds on to, and is killed.
     reading, writing = os.pipe()
     code = "import subprocess, sys; subprocess.Popen(sys.argv[1:], stdin=0, stdout=subprocess.PIPE).wait()"
@@ -654,7 +681,7 @@ def test_input_that_ends_before_a_daemon_came_still_gets_its_answers(home: Path)
         assert host.end() == 0
 
 
-def test_a_signal_ends_it(home: Path, daemon: FakeDaemon) -> None:
+def test_a_signal_ends_it(home: Path, daemon: DaemonByHand) -> None:
     with shim(home) as host:
         end = attach(host, daemon)
         host.process.send_signal(signal.SIGTERM)
@@ -687,7 +714,7 @@ def test_the_modern_era_is_offered_without_a_daemon_where_the_home_says_so(tmp_p
     found = []
     for era in eras:
         table.write_bytes(in_home(lines, era))
-        found.append(pipe.Table(str(table)).result("server/discover", {"_meta": ENVELOPE}))
+        found.append(Table(str(table)).result("server/discover", {"_meta": ENVELOPE}))
     assert found == [None, static.stamped(static.raw()["server/discover"], static.LISTED_STAMP)]
 
 
@@ -704,7 +731,7 @@ def test_lists_and_errors_without_a_daemon_are_those_of_the_era_of_the_request(h
         assert heard_in(result).error == "unreachable"
 
 
-def test_a_stream_goes_on_at_the_next_daemon_as_if_nothing_had_happened(home: Path, daemon: FakeDaemon) -> None:
+def test_a_stream_goes_on_at_the_next_daemon_as_if_nothing_had_happened(home: Path, daemon: DaemonByHand) -> None:
     with shim(home) as host:
         end = daemon.accept().welcome()
         request = listening(host, end, "parler://rooms")
@@ -729,7 +756,7 @@ def test_a_stream_goes_on_at_the_next_daemon_as_if_nothing_had_happened(home: Pa
         assert end.line()["method"] == "tools/call", "a stream that ended is not opened again"
 
 
-def test_a_stream_that_the_host_cancelled_is_not_opened_again(home: Path, daemon: FakeDaemon) -> None:
+def test_a_stream_that_the_host_cancelled_is_not_opened_again(home: Path, daemon: DaemonByHand) -> None:
     with shim(home) as host:
         end = daemon.accept().welcome()
         request = listening(host, end)
@@ -741,7 +768,7 @@ def test_a_stream_that_the_host_cancelled_is_not_opened_again(home: Path, daemon
         assert end.line()["method"] == "tools/call"
 
 
-def test_an_open_stream_does_not_keep_it_alive(home: Path, daemon: FakeDaemon) -> None:
+def test_an_open_stream_does_not_keep_it_alive(home: Path, daemon: DaemonByHand) -> None:
     with shim(home) as host:
         end = daemon.accept().welcome()
         listening(host, end)

@@ -111,7 +111,7 @@ def test_a_call_that_was_withdrawn_as_its_message_came_counts_as_nothing_shown()
             await bob.call("parler_recv")
             written: list[object] = []
 
-            async def answer(id: object, result: bytes) -> None:
+            async def answer(id: object, result: bytes, stamp: str) -> None:
                 await trio.lowlevel.checkpoint()
                 written.append(id)
 
@@ -121,7 +121,7 @@ def test_a_call_that_was_withdrawn_as_its_message_came_counts_as_nothing_shown()
             calls = Calls(answer, progress)
             async with trio.open_nursery() as nursery:
                 params = {"name": "parler_recv", "arguments": {"wait_secs": 40}}
-                nursery.start_soon(calls.run, 77, params, bob.window)
+                nursery.start_soon(calls.run, 77, params, bob.window, NoForm())
                 await trio.testing.wait_all_tasks_blocked()
                 real = served.engine._desk.notifier.publish
 

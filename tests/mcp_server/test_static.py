@@ -9,7 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from mcp_server import pipe, static
+from configs.hosts import HOSTS
+from mcp_server import static
+from mcp_server.stdio.table import Table
 from parlerd import __version__
 from parlerd.core.errors import ERRORS
 from parlerd.operations.tools import TOOLS
@@ -28,7 +30,7 @@ def test_the_file_is_json_with_one_entry_a_line() -> None:
 
 
 def test_the_shim_cuts_the_file_as_the_daemon_does() -> None:
-    table = pipe.Table(str(static.PATH))
+    table = Table(str(static.PATH))
     for method in static.METHODS:
         assert table.result(method, {}) == static.raw()[method]
     for version in (*static.VERSIONS, "2031-01-01", 5, None):
@@ -55,7 +57,7 @@ def test_the_handshake_names_this_version_and_what_is_served() -> None:
 
 @pytest.mark.parametrize("code", ["unreachable", "connection_lost"])
 def test_the_shims_own_errors_are_those_of_the_table_of_errors(code: str) -> None:
-    table = pipe.Table(str(static.PATH))
+    table = Table(str(static.PATH))
     result: dict[str, Any] = json.loads(table.error(code, 'say "why"\n'))
     assert result["isError"] is True
     assert heard_in(result).error == code
@@ -64,7 +66,7 @@ def test_the_shims_own_errors_are_those_of_the_table_of_errors(code: str) -> Non
 
 
 def test_a_reason_and_a_key_are_filled_in() -> None:
-    table = pipe.Table(str(static.PATH))
+    table = Table(str(static.PATH))
     reason = 'The disk said "no"\n\u202e'
     assert f"unreachable: {reason}\n" in text_of(json.loads(table.error("unreachable", reason)))
     lost = json.loads(table.error("connection_lost", key="mcp:ab:7"))
@@ -86,15 +88,25 @@ def test_no_tool_promises_a_structured_answer_and_all_of_them_together_are_small
 
 
 def test_the_shim_knows_which_tools_take_a_key() -> None:
-    table = pipe.Table(str(static.PATH))
+    table = Table(str(static.PATH))
     assert [name for name in TOOLS if table.takes_key(name)] == ["parler_send", "parler_handoff"]
 
 
+def test_shim_and_hook_know_of_each_host_what_its_file_says() -> None:
+    table = Table(str(static.PATH))
+    assert set(table.conversations) == {host.traits.conversation_env for host in HOSTS} - {""}
+    hooked = {host.id: host.hooks.answers for host in HOSTS if host.hooks is not None}
+    assert {host: {event: table.answer_kind(host, event) for event in hooked[host]} for host in hooked} == hooked
+    assert table.answer_kind("claude-code", "NoSuchEvent") == table.answer_kind("nobody", "Stop") == ""
+
+
 def test_a_missing_table_leaves_the_shim_without_answers_and_not_without_errors(tmp_path: Path) -> None:
-    table = pipe.Table(str(tmp_path / "static.json"))
+    table = Table(str(tmp_path / "static.json"))
     assert table.result("tools/list", {}) is None
     assert json.loads(table.error("unreachable", "why"))["isError"] is True
     assert table.version == "0"
+    assert table.conversations == []
+    assert table.answer_kind("codex", "Stop") == ""
 
 
 def test_writing_the_file_replaces_it_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,8 @@ import trio.testing
 
 from mcp_server.fence import EXPLANATION
 from mcp_server.heard import Heard, hear
-from mcp_server.window import PROGRESS_WAIT_MS, REPLAY_SECONDS, Answer, Window, idempotency_key, lost_writes
+from mcp_server.repeats import REPLAY_SECONDS, idempotency_key, lost_writes
+from mcp_server.window import PROGRESS_WAIT_MS, Answer, Window
 from parlerd.core.errors import Refused, StoreError
 from parlerd.core.model import Millis, Position
 from parlerd.engine.callers import Caller
@@ -26,18 +27,10 @@ from tests.support.engine import Party, Served, engine_world
 from tests.support.engine import run as in_engine
 from tests.support.fake_mcp_engine import ROOM, FakeMcpEngine, caller, message
 from tests.support.mcp_lines import hosted, run, text_of
+from tests.support.models import NoForm
 
 SMALL = HostTraits(page=7_500)
 WIDE = HostTraits(page=48_000, unit="characters", wait_s=600)
-
-
-class NoForm:
-    """A host that cannot ask its person."""
-
-    offered = False
-
-    async def ask_code(self, message: str) -> str | None:
-        raise AssertionError(message)
 
 
 async def call(window: Window, request: int, tool: str, *, written: bool = True, **arguments: Any) -> Answer:

@@ -14,7 +14,7 @@ import pytest
 
 from mcp_server import resources
 from parlerd.core.errors import ERRORS, ParlerError
-from parlerd.core.model import HOME_ROOM, Position
+from parlerd.core.model import HOME_ROOM, MAX_TEXT, Position
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from tests.support import truth
@@ -310,3 +310,17 @@ def test_the_guide_names_the_errors_that_asking_the_person_gives() -> None:
     after = resources.guide().partition("\nparler_approve(")[2]
     assert "no_form" in after
     assert "form_undecided" in after
+
+
+def test_the_largest_message_that_a_call_may_send_is_within_what_a_call_takes() -> None:
+    agents = tuple(f"U{number:055}" for number in range(t.MAX_LIST))
+    send = t.Send(
+        text="x" * MAX_TEXT,
+        data="y" * (MAX_TEXT - 5),
+        to=agents,
+        visible_to=agents,
+        room="r" * 256,
+        reply_to="m" * 256,
+        idempotency_key="k" * 128,
+    )
+    assert MAX_TEXT * 2 < len(msgspec.msgpack.encode(send)) <= t.MAX_PARAMS

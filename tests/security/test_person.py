@@ -12,7 +12,7 @@ from parlerd.core import events as e
 from parlerd.core.errors import Refused
 from parlerd.core.model import MAX_PENDING_PER_KEY, PROOF_ORDER, Position, Proof, RoomId
 from parlerd.engine.callers import PeerProcess
-from parlerd.engine.sessions import CODE_TRIES
+from parlerd.engine.join_codes import CODE_TRIES
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from parlerd.operations.tools import TOOLS

@@ -168,17 +168,17 @@ def test_a_file_that_another_program_holds_is_named_and_nothing_is_stored(path: 
     store.close()
 
 
-def test_who_is_impatient_is_told_at_once_that_another_program_writes(path: Path, backups: Path) -> None:
+def test_who_cannot_wait_is_told_at_once_that_another_program_writes(path: Path, backups: Path) -> None:
     store = SqliteStore(path, backups=backups, busy_timeout_ms=600_000)
     _fill(store)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreError) as caught:
-            store.transact([[append(message(8))]], patient=False)
+            store.transact_at_once([[append(message(8))]])
         assert caught.value.code == "store_locked"
         waited = threading.Thread(target=lambda: _do(store, append(message(8))))
         waited.start()
-        # Whoever is patient waits for the lock: the other program still gets to finish what it does.
+        # Whoever can wait waits for the lock: the other program still gets to finish what it does.
         other.execute("DELETE FROM leases")
         other.execute("COMMIT")
         waited.join(10)
@@ -186,7 +186,7 @@ def test_who_is_impatient_is_told_at_once_that_another_program_writes(path: Path
     store.close()
 
 
-def test_who_is_impatient_is_told_at_once_that_another_thread_writes(path: Path, backups: Path) -> None:
+def test_who_cannot_wait_is_told_at_once_that_another_thread_writes(path: Path, backups: Path) -> None:
     entered, leave = threading.Event(), threading.Event()
 
     def salts(length: int) -> bytes:
@@ -199,11 +199,23 @@ def test_who_is_impatient_is_told_at_once_that_another_thread_writes(path: Path,
     writing.start()
     assert entered.wait(10)
     with pytest.raises(StoreError) as caught:
-        store.transact([[MoveCursor(ROOM, ANN, Position(1))]], patient=False)
+        store.transact_at_once([[MoveCursor(ROOM, ANN, Position(1))]])
     assert caught.value.code == "store_locked"
     leave.set()
     writing.join(10)
     assert store.head(ROOM).position == 1
+    store.close()
+
+
+def test_commits_that_do_not_wait_and_checkpoints_change_nothing_that_is_stored(path: Path, backups: Path) -> None:
+    store = SqliteStore(path, backups=backups)
+    (first,) = store.transact_at_once([[append(opened(), message(2))]])
+    store.checkpoint()
+    assert not store.checkpoint_due
+    (second,) = store.transact_at_once([[append(message(3))]])
+    assert (first.error, second.error) == (None, None)
+    assert [header.position for header in store.facts(ROOM, Position(0), 9)] == [1, 2, 3]
+    assert store.verify_chain(ROOM) is None
     store.close()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from configs.connect import Outcome
+from configs.outcome import Outcome
 from parlerd.cli.connect import place_of
 from parlerd.cli.connect_verify import wait
 from parlerd.cli.connect_view import Seen

@@ -106,6 +106,11 @@ def outcome(act: Callable[[], object]) -> str:
 A = TypeVar("A", Room, HomeRoom)
 
 
+def as_room(aggregate: object) -> Room | None:
+    """The aggregate, if it is a room."""
+    return aggregate if isinstance(aggregate, Room) else None
+
+
 @dataclass
 class Driver(Generic[A]):
     """An aggregate with its log. `now` is the wall clock and only moves when a test moves it."""
@@ -130,10 +135,14 @@ class Driver(Generic[A]):
             raise
         finally:
             assert self.aggregate.snapshot() == before, "deciding changed the room"
+        room = as_room(self.aggregate)
+        previous = None if room is None else room.thread_of(who.id)
         first = True
         for event in decision.events:
             self.commit(event, who, command=command if first else None, authority=decision.authority)
             first = False
+        if room is not None and any(isinstance(event, e.MessagePosted) for event in decision.events):
+            assert (decision.previous, decision.seq) == (previous, room.newest_seq(who.id))
         return decision
 
     def commit(

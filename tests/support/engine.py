@@ -23,6 +23,7 @@ from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.driver import Driver, InlineDriver, Job, Settle
 from parlerd.engine.engine import Engine, open_engine
 from parlerd.engine.ports import HostFiles, NoHostFiles
+from parlerd.engine.worker import Told
 from parlerd.identity import codes
 from parlerd.identity.signatures import Domain, SigningKey
 from parlerd.operations import types as t
@@ -163,6 +164,28 @@ class SlowDriver(InlineDriver):
         # Of two that wake at the same time either may run first; jobs stay in the order in which they were given.
         await trio.sleep(1)
         super().hand_over(*self._line.popleft())
+
+
+class FarDriver(InlineDriver):
+    """A store over a network: each look at it takes a tenth of a second of virtual time. `looks` counts them."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.looks = 0
+
+    def ask(self, query: Callable[[Store], T], told: Told) -> None:
+        self.looks += 1
+
+        async def travel() -> None:
+            await trio.sleep(0.1)
+            InlineDriver.ask(self, query, told)
+
+        trio.lowlevel.spawn_system_task(travel)
+
+    async def look(self, query: Callable[[Store], T]) -> T:
+        self.looks += 1
+        await trio.sleep(0.1)
+        return await super().look(query)
 
 
 class HookDriver(PlugDriver):

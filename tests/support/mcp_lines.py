@@ -12,6 +12,8 @@ import trio.testing
 
 import mcp_server.sdk  # noqa: F401 - loaded here, because a clock that jumps while a thread imports makes that slow
 from configs.hosts import HOSTS
+from mcp_server.conversations import Shared
+from mcp_server.forms import Forms
 from mcp_server.heard import Heard, hear
 from mcp_server.ringing import NO_BELLS, Bell
 from mcp_server.session import McpHost
@@ -130,11 +132,18 @@ async def hosted(
     wait_max_ms: Millis = LONGEST,
     traits: Mapping[str, HostTraits] = TRAITS,
     words: Sequence[str] = (),
+    forms: Forms | None = None,
 ) -> AsyncIterator[HostEnd]:
     """A session with the library loaded, and the host's end of it. Leaving closes stdin and waits for the session."""
-    host = McpHost(
-        engine, bells=bells, era=era, wait_max_ms=wait_max_ms, traits=traits, words_of=lambda pid: words if pid else ()
+    shared = Shared(
+        engine,
+        bells=bells,
+        wait_max_ms=wait_max_ms,
+        traits=traits,
+        forms=forms or Forms(),
+        words_of=lambda pid: words if pid else (),
     )
+    host = McpHost(shared, era)
     await host.load()
     who = who or caller()
     send, incoming = trio.open_memory_channel[bytes](16)

@@ -20,7 +20,7 @@ class NoForm:
 
     offered = False
 
-    async def ask_code(self, message: str) -> str | None:
+    async def ask_code(self, about: str, message: str) -> str | None:
         raise AssertionError(message)
 
 

@@ -107,7 +107,7 @@ class DaemonEnd:
         return data
 
 
-class FakeDaemon:
+class DaemonByHand:
     """A listening socket of a home, accepted by hand."""
 
     def __init__(self, home: Path) -> None:
@@ -128,7 +128,7 @@ class FakeDaemon:
         self._connections.append(DaemonEnd(sock))
         return self._connections[-1]
 
-    def __enter__(self) -> FakeDaemon:
+    def __enter__(self) -> DaemonByHand:
         return self
 
     def __exit__(
@@ -208,12 +208,14 @@ class HostSide:
 
 
 @contextmanager
-def shim(home: Path, *more: str, python: str | None = None, **environment: str) -> Iterator[HostSide]:
+def shim(
+    home: Path, *more: str, python: str | None = None, program: str = str(SHIM), **environment: str
+) -> Iterator[HostSide]:
     """A running shim of `home`. Its environment is HOME, PATH and what is given."""
     env = {"HOME": str(home.parent), "PATH": os.environ["PATH"], **environment}
     arguments = more or ("--host", "test", "--home", str(home))
     process = subprocess.Popen(
-        [python or bare_python(), "-I", "-S", str(SHIM), *arguments],
+        [python or bare_python(), "-I", "-S", program, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

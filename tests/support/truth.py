@@ -18,9 +18,10 @@ import pytest
 from parlerd.core import commands as c
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import By
-from parlerd.engine.actor import RoomActor, Submission
+from parlerd.engine.actor import RoomActor
 from parlerd.engine.callers import Caller
 from parlerd.engine.engine import Engine
+from parlerd.engine.submissions import Submission
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 
@@ -37,7 +38,7 @@ class Truth:
 
     def __init__(self) -> None:
         self.codes: set[tuple[str, str]] = set()
-        self.submissions: list[tuple[str, Submission[Any]]] = []
+        self.submissions: list[tuple[str, Submission]] = []
 
     def raised(self, op: str, error: ParlerError) -> None:
         if error.code not in OF_NO_OPERATION:
@@ -68,7 +69,7 @@ class Truth:
 def watching(patch: pytest.MonkeyPatch) -> Iterator[Truth]:
     """See what operations give and leave, at every engine that is opened meanwhile."""
     truth = Truth()
-    call, begin, stream, init, enqueue = Engine.call, Engine.begin, Engine.stream, Engine.__init__, RoomActor.enqueue
+    call, begin, stream, init, place = Engine.call, Engine.begin, Engine.stream, Engine.__init__, RoomActor.place
 
     async def watched_call(self: Engine, op: str, params: t.Params, caller: Caller) -> t.Result:
         token = _running.set(op)
@@ -102,8 +103,8 @@ def watching(patch: pytest.MonkeyPatch) -> Iterator[Truth]:
         for op, handler in list(self.stream_handlers.items()):
             self.stream_handlers[op] = _watched_stream(truth, op, handler)
 
-    def watched_enqueue(self: RoomActor[Any], command: c.Command, by: By, *more: Any) -> Submission[Any]:
-        submission = enqueue(self, command, by, *more)
+    def watched_place(self: RoomActor[Any], command: c.Command, by: By, *more: Any) -> Submission:
+        submission = place(self, command, by, *more)
         if op := _running.get():
             truth.submissions.append((op, submission))
         return submission
@@ -112,7 +113,7 @@ def watching(patch: pytest.MonkeyPatch) -> Iterator[Truth]:
     patch.setattr(Engine, "begin", watched_begin)
     patch.setattr(Engine, "stream", watched_stream)
     patch.setattr(Engine, "__init__", watched_init)
-    patch.setattr(RoomActor, "enqueue", watched_enqueue)
+    patch.setattr(RoomActor, "place", watched_place)
     yield truth
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from mcp_server.fence import Fencer, reveal
 from parlerd.cli.printable import printable
-from parlerd.text.codepoints import HIDDEN, JOINERS, LOOSE, kind_of
+from parlerd.text.codepoints import HIDDEN, JOINERS, LOOSE, kinds
+from tests.support.hidden import kind_of
 
 EVERY = [chr(code) for code in range(0x110000)]
 IGNORABLE = re.compile(
@@ -27,7 +28,7 @@ def test_every_format_control_separator_and_ignorable_character_is_in_the_table(
         for char in EVERY
         if (unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") or IGNORABLE.match(char))
         and char not in "\t\n"
-        and kind_of(char) is None
+        and char not in kinds()
     ]
     assert missing == []
 
@@ -41,9 +42,13 @@ def test_nothing_that_can_be_seen_is_in_the_table() -> None:
         and unicodedata.category(char) not in ("Zl", "Zp")
         and not IGNORABLE.match(char)
         and char not in blank
-        and kind_of(char) is not None
+        and char in kinds()
     ]
     assert seen == []
+
+
+def test_each_character_is_of_the_kind_whose_class_it_is_in() -> None:
+    assert kinds() == {char: kind for char in EVERY if (kind := kind_of(char)) is not None}
 
 
 def test_the_fence_and_the_terminal_show_every_character_of_the_table() -> None:
@@ -101,8 +106,7 @@ def test_what_shapes_emoji_and_scripts_is_left_as_it_is(text: str) -> None:
 
 @given(st.text(st.sampled_from("a語👩❤\u0645क\u180b\u061c" + JOINERS), max_size=12))
 def test_a_joiner_is_loose_where_it_is_hidden(text: str) -> None:
-    """For whoever renders a whole text at once: the patterns say what `kind_of` says character by character."""
-    for joiner, pattern in LOOSE.items():
-        loose = {match.start() for match in pattern.finditer(text)}
-        hidden = {at for at, char in enumerate(text) if char == joiner and kind_of(char, text[:at]) is not None}
-        assert loose == hidden
+    """For whoever renders a whole text at once: the pattern says what the rule says character by character."""
+    loose = {match.start() for match in LOOSE.finditer(text)}
+    hidden = {at for at, char in enumerate(text) if char in JOINERS and kind_of(char, text[:at]) is not None}
+    assert loose == hidden

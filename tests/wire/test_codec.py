@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import msgpack
@@ -146,3 +147,20 @@ def test_parameters_that_do_not_fit_are_invalid_param(name: str) -> None:
         with pytest.raises(ParlerError) as caught:
             shape.decode(payload)
         assert caught.value.code == "invalid_param"
+
+
+def test_the_collector_does_not_look_through_what_is_being_decoded() -> None:
+    shape, payload = codec.Shape[Any](Any), codec.encode([[]] * 100_000)
+    looked: list[str] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        looked.append(phase)
+
+    gc.collect()  # so that nothing is due
+    gc.callbacks.append(note)
+    try:
+        shape.decode(payload)
+    finally:
+        gc.callbacks.remove(note)
+    assert looked == []
+    assert gc.isenabled()

@@ -15,6 +15,7 @@ from parlerd.core.errors import ERRORS, ErrorBody
 from parlerd.ipc.connection import Limits
 from parlerd.ipc.outbound import CAP, STALL_SECONDS
 from parlerd.ipc.server import DRAIN_SECONDS
+from parlerd.operations import types as t
 from parlerd.wire import messages
 from parlerd.wire.frames import FIRST_FRAME_LIMIT, FRAME_LIMIT
 from parlerd.wire.messages import (
@@ -124,6 +125,7 @@ def test_the_limits_are_those_of_the_code() -> None:
         STALL_SECONDS,
         DRAIN_SECONDS,
     ]
+    assert f"`params` is a map of at most {t.MAX_PARAMS // 1024} KiB" in PAGE
 
 
 def test_the_version_and_the_codes_are_those_of_the_code() -> None:

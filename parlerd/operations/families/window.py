@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
+from parlerd.operations import samples
 from parlerd.operations.entry import Family, Operation, Params, Result, Short
 from parlerd.operations.shared import DECIDING, REQUESTS_OF_ROOM, Decided, RequestInfo
 
@@ -101,7 +102,7 @@ FAMILY: Final = Family(
             result=Noted,
             plane="window",
             effect="write",
-            example={"host": "codex"},
+            example={"host": "shell"},
         ),
         Operation(
             name="window.find_request",
@@ -111,7 +112,7 @@ FAMILY: Final = Family(
             plane="window",
             effect="read",
             errors=(*REQUESTS_OF_ROOM, "no_such_request"),
-            example={"agent": "codex@repo", "room": "auth-redesign"},
+            example={"agent": samples.BOB, "room": "auth-redesign"},
         ),
         Operation(
             name="window.decide",
@@ -122,7 +123,7 @@ FAMILY: Final = Family(
             effect="write",
             errors=(*DECIDING, "form_undecided", "needs_proof", "code_mismatch", "throttled"),
             facts=("session_activated", "join_approved", "join_denied", "member_joined"),
-            example={"agent": "codex@repo", "room": "auth-redesign", "join_code": "K7QM"},
+            example={"agent": samples.BOB, "room": "auth-redesign", "join_code": "K7QM"},
         ),
         Operation(
             name="window.changes",

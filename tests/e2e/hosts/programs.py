@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from configs.hosts import quiet
+
 
 @dataclass(frozen=True, slots=True)
 class Program:
@@ -83,15 +85,7 @@ PROGRAMS: Final[tuple[Program, ...]] = (
     ),
     Program("kimi", "@moonshot-ai/kimi-code", "2.1.0", "@moonshot-ai/kimi-code/dist/main.mjs", node=True, host="kimi"),
 )
-QUIET: Final[Mapping[str, str]] = {
-    "DO_NOT_TRACK": "1",
-    "DISABLE_AUTOUPDATER": "1",
-    "DISABLE_ERROR_REPORTING": "1",
-    "DISABLE_TELEMETRY": "1",
-    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-    "GEMINI_TELEMETRY_ENABLED": "false",
-    "OPENCODE_DISABLE_AUTOUPDATE": "1",
-}
+QUIET: Final[Mapping[str, str]] = {"DO_NOT_TRACK": "1", **quiet()}
 """What each of them listens to, or says it does, to keep off the network."""
 
 

@@ -17,19 +17,9 @@ import posix
 import select
 import time
 
-from mcp_server.pipe import (
-    NotJson,
-    current_directory,
-    dumps,
-    environment,
-    frame,
-    home_of,
-    loads,
-    pack,
-    peer_uid,
-    read_file,
-    unpack,
-)
+from mcp_server.stdio.codec import NotJson, dumps, frame, loads, pack, unpack
+from mcp_server.stdio.system import current_directory, dial, environment, home_of, read_file
+from mcp_server.stdio.table import Table
 
 MYPY = False
 if MYPY:
@@ -57,23 +47,15 @@ ADDED = "added"
 BLOCK = "block"
 FOLLOW_UP = "follow up"
 WAIT = "wait"
-EVENTS = {
-    "claude-code": {"SessionStart": CONTEXT, "UserPromptSubmit": CONTEXT, "Stop": BLOCK, "Wait": WAIT},
-    "codex": {"SessionStart": CONTEXT, "UserPromptSubmit": CONTEXT, "Stop": BLOCK},
-    "gemini": {"SessionStart": CONTEXT, "BeforeAgent": CONTEXT, "AfterAgent": BLOCK},
-    "qwen": {"SessionStart": CONTEXT, "UserPromptSubmit": CONTEXT, "Stop": BLOCK},
-    "copilot": {"SessionStart": ADDED, "UserPromptSubmit": ADDED, "Stop": BLOCK},
-    "droid": {"SessionStart": CONTEXT, "Stop": BLOCK},
-    "cursor": {"stop": FOLLOW_UP},
-}
-"""What each host makes of an answer at each event. `Wait` is ours: a waiter that the host keeps in the background."""
+"""What a host makes of an answer at an event. `WAIT` is ours: a waiter that the host keeps in the background. Source:
+`configs.events`, from which the table of hosts and events in `static.json` is generated."""
 
 
-def main(arguments: list[str]) -> int:
-    """Run as a program: HOST EVENT [--home HOME]. Gives the exit status."""
+def main(arguments: list[str], here: str) -> int:
+    """Run as a program: HOST EVENT [--home HOME]; the table is in `here`. Gives the exit status."""
     said, line, status = "{}", "", 0
     try:  # noqa: SIM105 - contextlib is not loaded
-        said, line, status = answer(arguments)
+        said, line, status = answer(arguments, Table(here + "/static.json"))
     except BaseException:  # noqa: S110 - a hook that fails must not be in anybody's way, and has nobody to tell
         pass
     for descriptor, text in ((1, said), (2, line)):
@@ -85,13 +67,13 @@ def main(arguments: list[str]) -> int:
     return status
 
 
-def answer(arguments: list[str]) -> tuple[str, str, int]:
+def answer(arguments: list[str], table: Table) -> tuple[str, str, int]:
     """(stdout, stderr, exit status) for one event."""
     words, home = arguments_of(arguments)
     host, event = (*words, "", "")[:2]
     payload = payload_of(read_input(PAYLOAD_S))
-    kind = EVENTS.get(host, {}).get(event)
-    if kind is None:
+    kind = table.answer_kind(host, event)
+    if not kind:
         return "{}", "", 0
     if kind == WAIT:
         # A run without a person (`claude -p`, a program's own) does not end before its background hooks do.
@@ -291,15 +273,7 @@ def ask(
     deadline = time.monotonic() + seconds
     sock = None
     try:
-        endpoint = home + "/run/endpoint"
-        if posix.stat(endpoint).st_uid != posix.geteuid():
-            return None
-        path = read_file(endpoint).decode("utf-8", "surrogateescape").strip()
-        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-        sock.settimeout(ANSWER_S)
-        sock.connect(path)
-        if peer_uid(sock) not in (posix.geteuid(), -1):
-            return None
+        sock = dial(home, ANSWER_S)
         call = {"t": "call", "id": 0, "op": "wake.check", "params": {"wait_ms": wait_ms, "turn": turn}}
         sock.sendall(frame(pack(hello)) + frame(pack(call)))
         return reply_of(sock, deadline, parent)

@@ -1,22 +1,22 @@
-"""Looking around: rooms, roster, who I am, how the daemon is. Nothing here changes a room."""
+"""Whether what is stored is sound, and whether anything else needs the person: the handler of `daemon.check`.
+
+Not here: how the daemon is (`status`), what each check of a signature means (`audit`). Above: the engine. Below: the
+store, read away from the loop. Invariant: a check changes nothing, and each that fails says what to do about it.
+"""
 
 from __future__ import annotations
 
 import functools
-import os
 from typing import Final
 
-import msgspec
 import trio
 
 from parlerd.core.errors import Refused
-from parlerd.core.model import HOME_ROOM, Millis, PeerText, Position, RoomId, View
+from parlerd.core.model import HOME_ROOM, Position, RoomId
 from parlerd.engine.audit import is_signed
 from parlerd.engine.budget import TURNS
 from parlerd.engine.callers import Caller
-from parlerd.engine.desk import Desk, pause_among
-from parlerd.engine.observers import is_person, observed_room, observed_rooms
-from parlerd.engine.reading import handle_of, role_of
+from parlerd.engine.desk import Desk
 from parlerd.operations import types as t
 from parlerd.store.port import Store
 
@@ -35,130 +35,11 @@ MAX_NAMED: Final = 10
 """Facts that a check names: where there are more, the file as a whole is to be restored."""
 
 
-class Looking:
-    """The handlers of `rooms.*`, `agent.whoami`, `hosts.*` and `daemon.*`."""
+class Checks:
+    """The handler of `daemon.check`."""
 
-    def __init__(self, desk: Desk, socket: str) -> None:
+    def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._socket = socket
-        self._started = trio.current_time()
-
-    async def rooms(self, caller: Caller, params: t.ListRooms) -> t.RoomList:
-        desk = self._desk
-        me = await desk.me(caller)
-        active = desk.rooms.home.aggregate.state.active.get(me.id)
-        rooms = []
-        for number, (name, agents) in enumerate(observed_rooms(desk, caller, me).items(), 1):
-            await pause_among(number)
-            room = await (await desk.rooms.get(name)).quiet()
-            state = room.state
-            inside = [record for record in agents if state.members[record.id].present]
-            if not inside:
-                continue  # it left meanwhile
-            reader = inside[0].id
-            view = room.view(reader)
-            cursor = desk.driver.store.cursor(state.room, reader)
-            owns = state.owner == me.id or (is_person(caller) and state.owner_principal == me.principal)
-            rooms.append(
-                t.RoomInfo(
-                    room=state.room,
-                    name=state.name,
-                    topic=PeerText(state.topic),
-                    kind=state.kind,
-                    home="local",
-                    owner=state.owner,
-                    owner_name=handle_of(state, state.owner),
-                    agents=[record.name for record in inside],
-                    members=sum(1 for member in state.members.values() if member.present),
-                    unread=desk.driver.store.unread(state.room, view, cursor.acknowledged),
-                    last_at=self._last_at(state.room, view) or state.opened_at,
-                    active=state.room == active,
-                    state="closed" if state.closed else "open",
-                    pending=len(room.pending()) if owns and not state.closed else 0,
-                )
-            )
-        waits = await desk.knocks(me)
-        if not desk.shows_code(caller):
-            waits = [msgspec.structs.replace(each, join_code=None) for each in waits]
-        return t.RoomList(rooms=rooms, you=me.name, waits=waits)
-
-    def _last_at(self, room: RoomId, view: View) -> Millis:
-        """When the newest message was posted that this reader may see: the room's own newest would tell of hidden
-        ones."""
-        store = self._desk.driver.store
-        newest = store.position_of(room, view, store.seq_at(room, view, store.head(room).position))
-        header = store.message(room, newest)
-        return Millis(0) if header is None else header.at
-
-    async def roster(self, caller: Caller, params: t.Roster) -> t.RosterResult:
-        desk = self._desk
-        me = await desk.me(caller)
-        _, room, _ = await observed_room(desk, caller, me, params.room)
-        state = room.state
-        members = []
-        for member in state.members.values():
-            if not member.present:
-                continue
-            presence, since = desk.seats.presence(member.agent)
-            members.append(
-                t.RosterMember(
-                    id=member.agent,
-                    name=member.handle,
-                    role=role_of(state, member),
-                    host=member.host,
-                    owner=member.agent == state.owner,
-                    state="member",
-                    presence=presence,
-                    since=since or member.joined_at,
-                )
-            )
-        you = handle_of(state, me.id)
-        return t.RosterResult(room=state.room, name=state.name, members=members, you=you)
-
-    async def whoami(self, caller: Caller, params: t.WhoAmI) -> t.Me:
-        desk = self._desk
-        me = await desk.me(caller)
-        return t.Me(
-            id=me.id,
-            name=me.name,
-            host=caller.host or me.host,
-            home="local",
-            principal=me.principal,
-            workspace=me.workspace,
-            active=desk.rooms.home.aggregate.state.active.get(me.id),
-        )
-
-    async def hosts(self, caller: Caller, params: t.SeenHosts) -> t.SeenHostList:
-        desk = self._desk
-        await trio.lowlevel.checkpoint()
-        if params.look:
-            desk.host_files.look()
-        return t.SeenHostList(hosts=desk.seats.hosts())
-
-    async def status(self, caller: Caller, params: t.DaemonStatus) -> t.DaemonInfo:
-        desk = self._desk
-        await trio.lowlevel.checkpoint()
-        return t.DaemonInfo(
-            running=True,
-            pid=os.getpid(),
-            socket=self._socket,
-            version=desk.version,
-            uptime_ms=int((trio.current_time() - self._started) * 1000),
-            rooms=self._rooms_known(caller),
-            connections=desk.seats.connections,
-            windows=desk.seats.windows,
-            store=type(desk.driver.store).__name__,
-            home=desk.home_path,
-        )
-
-    def _rooms_known(self, caller: Caller) -> int:
-        """How many rooms there are, for the person; for an agent, and for a command that an agent host started, those
-        it may look at. Source: security spec C10."""
-        desk = self._desk
-        if is_person(caller) and not desk.inspect(caller.peer).agent_host:
-            return sum(1 for room in desk.driver.store.rooms() if room != HOME_ROOM)
-        me = desk.seats.existing(caller)
-        return 0 if me is None else len(observed_rooms(desk, caller, me))
 
     async def check(self, caller: Caller, params: t.CheckStore) -> t.CheckList:
         """The store's own structures, every room's chain, and who signed. It reads everything, so it runs away from the

@@ -1,0 +1,178 @@
+"""Who knocks, and what a person decides about it: the handlers of `rooms.requests`, `approvals.list`, `session.approve`
+and `session.deny`, and decisions made in an agent host's form.
+
+Not here: what a knock is (`joining`), counting wrong codes (`join_codes`). Above: the engine, and `streams` for the
+list that is watched. Below: the room's own line, where a request is decided. Invariant: a decision is recorded with
+the proof that was given for it, and never with a stronger one.
+"""
+
+from __future__ import annotations
+
+from parlerd.core import commands as c
+from parlerd.core.approvals import find_request
+from parlerd.core.errors import Refused
+from parlerd.core.home import AgentRecord
+from parlerd.core.model import PROOF_ORDER, PeerText, Proof, RoomId
+from parlerd.core.room import Room
+from parlerd.engine.actor import RoomActor
+from parlerd.engine.callers import Caller
+from parlerd.engine.desk import Desk
+from parlerd.engine.join_codes import JoinCodes
+from parlerd.engine.key_text import SHORT_ID
+from parlerd.engine.lookup import owned_rooms
+from parlerd.engine.person import is_person, require_person
+from parlerd.engine.reading import handle_of
+from parlerd.identity import codes
+from parlerd.operations import types as t
+
+
+class Approving:
+    """The handlers about requests to come in."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._codes = JoinCodes(desk.keys)
+
+    async def requests(self, caller: Caller, params: t.SessionRequests) -> t.RequestList:
+        me = await self._desk.me(caller)
+        rooms = await owned_rooms(self._desk, me, params.room, person=is_person(caller))
+        found = await self._requests_of(rooms)
+        room = rooms[0] if params.room is not None and rooms else None
+        return t.RequestList(room=room, requests=found)
+
+    async def approvals(self, caller: Caller, params: t.Params) -> t.RequestList:
+        me = await self._desk.me(caller)
+        rooms = await owned_rooms(self._desk, me, None, person=is_person(caller))
+        return t.RequestList(room=None, requests=await self._requests_of(rooms))
+
+    async def _requests_of(self, rooms: list[RoomId]) -> list[t.RequestInfo]:
+        found: list[t.RequestInfo] = []
+        for name in rooms:
+            room = await (await self._desk.rooms.get(name)).quiet()
+            if not room.state.closed:
+                found += [self._request(room, request) for request in room.pending()]
+        return sorted(found, key=lambda request: (request.requested, request.id))
+
+    def _request(self, room: Room, request: c.Request) -> t.RequestInfo:
+        return t.RequestInfo(
+            id=request.id,
+            room=room.state.room,
+            room_name=room.state.name,
+            agent=request.agent,
+            name=request.name,
+            host=request.host,
+            requested=request.at,
+            fingerprint=codes.fingerprint(request.agent),
+            home="local",
+            key_ref=request.key_id[:SHORT_ID],
+            topic=PeerText(room.state.topic),
+        )
+
+    async def approve(self, caller: Caller, params: t.DecideJoin) -> t.Decided:
+        return await self._decide_as_person(caller, params, admit=True)
+
+    async def deny(self, caller: Caller, params: t.DecideJoin) -> t.Decided:
+        return await self._decide_as_person(caller, params, admit=False)
+
+    async def _decide_as_person(self, caller: Caller, params: t.DecideJoin, *, admit: bool) -> t.Decided:
+        me = await self._desk.me(caller)
+        # A refusal opens nothing, and a code is what an agent in the editor was never told.
+        peer = require_person(self._desk, caller, in_editor=not admit or params.join_code is not None)
+        rooms = await owned_rooms(self._desk, me, params.room, person=is_person(caller))
+        actor, request = await self._find(rooms, params.agent)
+        proof: Proof = "cli"
+        if params.join_code is not None and admit:
+            self._codes.check(request, params.join_code, door="terminal" if peer.terminal else "cli")
+            proof = "terminal" if params.terminal and peer.terminal else "cli"
+        self._require_proof(proof, admit=admit)
+        return await self._decide(caller, me, actor, request, admit=admit, proof=proof)
+
+    async def decide_by_form(self, caller: Caller, params: t.DecideByForm) -> t.Decided:
+        """A decision made in an agent host's form: it counts only with the joiner's code, which that host's agent
+        never saw.
+
+        In a room whose person chose the policy `agent`, its owner decides without one.
+        """
+        me = await self._desk.me(caller)
+        rooms = await owned_rooms(self._desk, me, params.room, person=False)
+        actor, request = await self._find(rooms, params.agent)
+        proof: Proof = "none"
+        if params.join_code is not None:
+            self._codes.check(request, params.join_code, door="form")
+            proof = "form"
+        elif (await actor.quiet()).state.approver != "agent":
+            raise Refused("form_undecided")
+        if proof != "none":
+            self._require_proof(proof, admit=params.admit)
+        return await self._decide(caller, me, actor, request, admit=params.admit, proof=proof)
+
+    async def _decide(
+        self, caller: Caller, me: AgentRecord, actor: RoomActor[Room], request: c.Request, *, admit: bool, proof: Proof
+    ) -> t.Decided:
+        command = c.DecideRequest(
+            operation="session.approve" if admit else "session.deny",
+            who=request.id,
+            admit=admit,
+            proof=proof,
+            principal=me.principal,
+        )
+        by = self._desk.by(caller, me)
+        await actor.submit(command, by)
+        self._codes.forget(request.id)
+        if admit:
+            # Whoever asked to come in goes on there: a session that it is let into is its active one without a word
+            # of its own. A crash before this leaves an agent that joins once more, and is told how.
+            await self._desk.rooms.home.submit(c.Activate(agent=request.agent, room=actor.room), by)
+        room = await actor.quiet()
+        return t.Decided(
+            room=actor.room,
+            agent=request.agent,
+            status="approved" if admit else "denied",
+            proof=proof,
+            name=handle_of(room.state, request.agent) if admit else request.name,
+            room_name=room.state.name,
+        )
+
+    async def find(self, caller: Caller, params: t.FindRequest) -> t.FoundRequest:
+        """The one request a form would be about, and whether the room's policy lets its owner decide without a person.
+
+        Raises as deciding would.
+        """
+        me = await self._desk.me(caller)
+        rooms = await owned_rooms(self._desk, me, params.room, person=False)
+        actor, request = await self._find(rooms, params.agent)
+        room = await actor.quiet()
+        return t.FoundRequest(request=self._request(room, request), owner_decides=room.state.approver == "agent")
+
+    async def _find(self, rooms: list[RoomId], who: str) -> tuple[RoomActor[Room], c.Request]:
+        """The request meant, across rooms: one that waits before one that was decided on."""
+        found: list[tuple[RoomActor[Room], c.Request]] = []
+        for name in rooms:
+            actor = await self._desk.rooms.get(name)
+            try:
+                found.append((actor, find_request((await actor.quiet()).state.requests, who)))
+            except Refused as error:
+                if error.code != "no_such_request":
+                    raise
+        waiting = [pair for pair in found if pair[1].state == "pending"]
+        if len(waiting) > 1:
+            candidates = [
+                {"id": request.agent, "name": request.name, "host": request.host, "room": actor.room}
+                for actor, request in waiting
+            ]
+            raise Refused(
+                "ambiguous_name",
+                "More than one request matches.",
+                hint="Name the id that is listed, or the room.",
+                candidates=candidates,
+            )
+        if waiting:
+            return waiting[0]
+        if found:
+            return found[-1]
+        raise Refused("no_such_request")
+
+    def _require_proof(self, proof: Proof, *, admit: bool) -> None:
+        minimum = self._desk.settings.approval_minimum
+        if admit and PROOF_ORDER.index(proof) < PROOF_ORDER.index(minimum):
+            raise Refused("needs_proof", f"This home asks for the proof {minimum!r}; this one is {proof!r}.")

@@ -1,0 +1,186 @@
+"""How a message gets its signed envelope: the author's part, and what a home does with one of an author elsewhere.
+
+A room decides what a message is (for whom, in which thread, its number); what it says is its author's, who signs both
+together. There are two ways to the signed bytes, and a room does not see which it was:
+
+    LocalAuthor   the author's key is in this home. A command carries a `Draft`, and the envelope is built and signed
+                  when the message's turn comes in its batch: only then are the author's counter and the hash of its
+                  previous envelope known. It costs the command nothing to wait for that, and the writer's thread gets
+                  the interpreter while a signature is made.
+    Admission     the author signed elsewhere. A command carries a `Finished` envelope, whose signature and form were
+                  checked before the command came in line; the room refuses one that does not fit as it stands.
+
+Above: `deciding`, which puts the sealed words into a fact. Below: the port of the keys, `identity.signatures`, and in
+the core the envelope's format and the one check of it (`words`). Invariant: a fact that says `valid` bears a signature
+of its author over exactly its body.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, TypeVar
+
+import msgspec
+
+from parlerd.core import commands as c
+from parlerd.core import events as e
+from parlerd.core.envelope import Envelope, HandoffPart, Part, encode_envelope
+from parlerd.core.errors import Refused
+from parlerd.core.model import AgentId, MessageId, Millis, RoomId, Verified
+from parlerd.core.words import MAX_BYTES, check_body
+from parlerd.engine.ports import Keys, Randomness
+from parlerd.identity.signatures import verify
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What a local author wants to say: the parts, and `seen`, the chain digest of the last page that it was shown."""
+
+    parts: tuple[Part, ...] = ()
+    seen: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """Bytes that were signed before the command came in line: a delegation of the person's key."""
+
+    body: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """An envelope that its author finished elsewhere. Only `Admission.take` makes one: its signature was checked."""
+
+    envelope: Envelope
+    body: bytes
+    signature: bytes
+
+
+Words = Draft | Finished | Attested
+"""What a command brings beside itself, for the body of the fact that it leads to."""
+W = TypeVar("W", contravariant=True)
+
+
+class Place(NamedTuple):
+    """Where a message comes to stand: the room, the idempotency key, the hash of its author's previous envelope there
+    (empty before the first), and the room's time."""
+
+    room: RoomId
+    key: str
+    author: AgentId
+    previous: bytes
+    at: Millis
+
+
+class Sealed(NamedTuple):
+    """An envelope as it is stored, its author's signature, and what a check of the signature says."""
+
+    body: bytes
+    signature: bytes
+    verified: Verified
+
+
+class Sealer(Protocol[W]):
+    """Gives a message that a room decided its signed envelope."""
+
+    def seal(self, words: W, posted: e.MessagePosted, place: Place) -> Sealed:
+        """The envelope as it is to be stored. Raises `Refused` when there can be none."""
+        ...
+
+
+class LocalAuthor:
+    """Writes and signs for the agents whose keys this home holds."""
+
+    def __init__(self, keys: Keys, random: Randomness) -> None:
+        self._keys = keys
+        self._random = random
+        self._proven: set[AgentId] = set()
+        """Authors of whom one signature was checked. See `_verdict`."""
+
+    def seal(self, words: Draft, posted: e.MessagePosted, place: Place) -> Sealed:
+        """Build and sign the envelope. Raises `Refused(no_such_agent)` for a lost key."""
+        body = encode_envelope(
+            Envelope(
+                v=1,
+                room=place.room,
+                key=place.key,
+                kind=posted.kind,
+                chain=posted.chain,
+                hops=posted.hops,
+                authored_at=place.at,
+                counter=posted.counter,
+                previous=place.previous,
+                seen=words.seen,
+                nonce=self._random.bytes(16),
+                parts=words.parts,
+                to=posted.to,
+                role=posted.role,
+                visibility=posted.visibility,
+                reply_to=posted.reply_to,
+            )
+        )
+        signature = self._keys.sign(place.author, "parler/message", body)
+        return Sealed(body, signature, self._verdict(place.author, body, signature))
+
+    def _verdict(self, author: AgentId, body: bytes, signature: bytes) -> Verified:
+        """What a check of the signature says. This home made it with a key that it holds in memory, so the first of
+        each author is checked, and the others come out alike: a check costs as much as half a message."""
+        if author not in self._proven:
+            if not verify(author, "parler/message", body, signature):
+                return "invalid"
+            self._proven.add(author)
+        return "valid"
+
+
+class Admission:
+    """Takes in what an author signed elsewhere, as it stands. A home that admits holds no key of the author."""
+
+    def take(
+        self, author: AgentId, body: bytes, signature: bytes, *, id: MessageId, operation: str = "message.send"
+    ) -> tuple[c.PostMessage, Finished]:
+        """The command that asks the room for a finished envelope, and what goes with it. `id` is the message's, drawn
+        by its author; version 1 of the envelope does not sign it.
+
+        This looks at everything that needs no room, so that what is refused here takes no place in a line. Raises
+        `Refused`: `envelope_refused` (`what` names the signature or the field), or what `core.words` raises for words.
+        """
+        if len(body) > MAX_BYTES:
+            # Before the signature, whose check reads all of it.
+            raise Refused("text_too_long", f"The envelope has {len(body)} bytes; it holds {MAX_BYTES}.")
+        if not verify(author, "parler/message", body, signature):
+            raise Refused("envelope_refused", what="signature")
+        envelope = check_body(body)
+        gives = any(isinstance(part, HandoffPart) for part in envelope.parts)
+        command = c.PostMessage(
+            operation=operation,
+            idempotency_key=envelope.key,
+            input=_request_digest(envelope),
+            kind=envelope.kind,
+            id=id,
+            to=() if gives else envelope.to,
+            taker="".join((envelope.role, *envelope.to)) if gives else "",
+            visibility=envelope.visibility,
+            reply_to=envelope.reply_to,
+            envelope=envelope,
+        )
+        return command, Finished(envelope, body, signature)
+
+    def seal(self, words: Finished, posted: e.MessagePosted, place: Place) -> Sealed:
+        """The envelope as its author signed it. The room has compared it with what it decided."""
+        return Sealed(words.body, words.signature, "valid")
+
+
+def _request_digest(envelope: Envelope) -> bytes:
+    """The digest by which a repeated request is known. It leaves out what an author signs anew for each attempt (its
+    counter, the nonce, the time), so that a message that is signed again after a lost answer is a replay."""
+    said = (
+        envelope.kind,
+        envelope.to,
+        envelope.role,
+        envelope.visibility,
+        envelope.reply_to,
+        envelope.parts,
+    )
+    return hashlib.sha256(msgspec.msgpack.encode(said, order="sorted")).digest()

@@ -1,0 +1,217 @@
+"""How one command of a batch is decided: what it needs of the past, what the rules say, and the facts that come of it.
+
+The rules are the aggregate's (`Room`, `HomeRoom`), which knows neither clock nor store: this module brings the room's
+time, an earlier use of the command's idempotency key, and the message that is replied to, and puts what was decided
+into facts that can be stored. What the store knows of the past was gathered for the whole batch before (`past_wanted`),
+because deciding waits for nothing. Above: `actor`, which makes batches and commits them. Below: `authors`, which
+writes a message's words. Invariant: a command that is refused leaves nothing in memory or in its batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple, Protocol
+
+import msgspec
+import trio
+
+from parlerd.core import commands as c
+from parlerd.core import events as e
+from parlerd.core.decision import Decision
+from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.model import By, Ids, MessageId, Millis, Position, ReplyTarget, RoomId
+from parlerd.engine.authors import Attested, Draft, Finished, Place, Sealed, Sealer
+from parlerd.engine.ports import Clock
+from parlerd.engine.submissions import Batch, Settled, Submission
+from parlerd.store.port import MarkDelivery, NewFact, UsedKey
+
+
+class Aggregate(Protocol):
+    """What is folded from a log and decides over it: `Room` or `HomeRoom`."""
+
+    fold_version: int
+
+    @property
+    def position(self) -> Position: ...
+
+    @property
+    def last_at(self) -> Millis: ...
+
+    def decide(self, command: c.Command, *, by: By, now: Millis, ids: Ids) -> Decision: ...
+
+    def apply(self, header: e.Header) -> None: ...
+
+    def snapshot(self) -> bytes: ...
+
+
+class RoomTime:
+    """The time in one room: what the clock shows, and never less than the room's last fact and the time that passed
+    since, so that a clock that was set back stops nothing. Source: decision 6."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._applied_at = trio.current_time()
+
+    def now(self, last: Millis) -> Millis:
+        """The room's time; `last` is when its last fact was."""
+        wall = self._clock.now()
+        if wall >= last:
+            return wall
+        passed = trio.current_time() - self._applied_at
+        return Millis(last + int(passed * 1000))
+
+    def applied(self) -> None:
+        """A fact was just taken in."""
+        self._applied_at = trio.current_time()
+
+
+class Wanted(NamedTuple):
+    """What to ask the store about before a batch is decided."""
+
+    keys: list[UsedKey]
+    messages: list[MessageId]
+
+
+def past_wanted(batch: Batch) -> Wanted:
+    """The idempotency keys that may have been used before, and the messages that are replied to or whose id an author
+    elsewhere drew. Nothing, for a batch of new messages that reply to none."""
+    keys: list[UsedKey] = []
+    messages: list[MessageId] = []
+    for submission in batch.submissions:
+        command = submission.command
+        post = command if isinstance(command, c.PostMessage) else None
+        if command.idempotency_key is not None and not (post is not None and post.fresh):
+            keys.append((submission.by.actor, command.operation, command.idempotency_key))
+        if post is not None and post.reply_to is not None:
+            messages.append(post.reply_to)
+        if post is not None and post.envelope is not None and post.id is not None:
+            messages.append(post.id)
+    return Wanted(keys, messages)
+
+
+class Decider:
+    """Decides the commands of one room."""
+
+    def __init__(
+        self,
+        room: RoomId,
+        *,
+        clock: Clock,
+        ids: Ids,
+        author: Sealer[Draft],
+        admission: Sealer[Finished],
+    ) -> None:
+        self._room = room
+        self._time = RoomTime(clock)
+        self._ids = ids
+        self._author = author
+        self._admission = admission
+
+    def decide(self, aggregate: Aggregate, submission: Submission, batch: Batch) -> None:
+        """Decide one command and take its events into memory; its facts join the batch.
+
+        A refusal is the submission's alone. Whatever this raises leaves the memory in doubt: it is a fault of ours.
+        """
+        command, by = submission.command, submission.by
+        scope = (by.actor, command.operation, command.idempotency_key or "")
+        try:
+            if command.idempotency_key is not None and not (isinstance(command, c.PostMessage) and command.fresh):
+                earlier = batch.done.get(scope)
+                if earlier is not None:
+                    # The same request twice before a commit: the second is the first's replay, or a conflict.
+                    if earlier.facts[0].input != command.input:
+                        raise Refused("idempotency_conflict", key=command.idempotency_key)
+                    submission.settled = Settled(Decision(replay=earlier.facts[0].position), earlier.facts, earlier.seq)
+                    return
+                prior = batch.past.priors.get(scope)
+                if prior is not None:
+                    command = msgspec.structs.replace(command, prior=prior)
+            if isinstance(command, c.PostMessage) and command.envelope is not None and command.id is not None:
+                taken = command.id in batch.posted or command.id in batch.past.messages
+                command = msgspec.structs.replace(command, is_id_taken=taken)
+            if isinstance(command, c.PostMessage) and command.reply_to is not None:
+                command = msgspec.structs.replace(command, reply=self._reply_target(command.reply_to, batch))
+            now = self._time.now(aggregate.last_at)
+            decision = aggregate.decide(command, by=by, now=now, ids=self._ids)
+        except ParlerError as error:
+            submission.error = error
+            return
+        headers: list[e.Header] = []
+        for event in decision.events:
+            try:
+                fact = self._fact(aggregate, event, decision, submission, now, first=not headers)
+            except ParlerError as error:
+                if headers:
+                    raise
+                # Nothing of this command is in memory yet (its author's key is lost): it fails alone.
+                submission.error = error
+                return
+            aggregate.apply(fact.header)
+            self._time.applied()
+            batch.facts.append(fact)
+            headers.append(fact.header)
+            if isinstance(event, e.MessagePosted):
+                batch.posted[event.id] = fact.header
+                if isinstance(command, c.PostMessage) and command.reply is not None:
+                    upto = command.reply.position
+                    mark = MarkDelivery(self._room, by.actor, "acted", upto=upto, at=now, after=Position(upto - 1))
+                    batch.acted.append(mark)
+        submission.settled = Settled(decision, tuple(headers), decision.seq)
+        if command.idempotency_key is not None and headers:
+            batch.done[scope] = submission.settled
+
+    def _reply_target(self, message: MessageId, batch: Batch) -> ReplyTarget | None:
+        """What the room must know of the message that is replied to; it may stand in the same batch."""
+        header = batch.posted.get(message) or batch.past.messages.get(message)
+        if header is None or not isinstance(header.event, e.MessagePosted):
+            return None
+        event = header.event
+        return ReplyTarget(
+            id=event.id,
+            position=header.position,
+            author=header.by.actor,
+            visibility=event.visibility,
+            chain=event.chain,
+            hops=event.hops,
+        )
+
+    def _fact(
+        self,
+        aggregate: Aggregate,
+        event: e.Event,
+        decision: Decision,
+        submission: Submission,
+        now: Millis,
+        *,
+        first: bool,
+    ) -> NewFact:
+        """A fact ready to store: position, time, author, and the signed words where there are any."""
+        command, words, by = submission.command, submission.words, submission.by
+        body: bytes | None = None
+        signature: bytes | None = None
+        digest: bytes | None = None
+        if isinstance(event, e.MessagePosted) and isinstance(words, Draft | Finished):
+            place = Place(self._room, command.idempotency_key or "", by.actor, decision.previous, now)
+            body, signature, verified = self._seal(words, event, place)
+            digest = hashlib.sha256(body).digest()
+            event = msgspec.structs.replace(event, envelope=digest, verified=verified)
+        elif isinstance(event, e.DelegationIssued) and isinstance(words, Attested):
+            body, signature = words.body, words.signature
+            digest = hashlib.sha256(body).digest()
+        header = e.Header(
+            position=Position(aggregate.position + 1),
+            at=now,
+            by=by,
+            authority=decision.authority,
+            event=event,
+            operation=command.operation if first else "",
+            key=command.idempotency_key if first else None,
+            input=command.input if first else None,
+            body=digest,
+        )
+        return NewFact(header, body, signature)
+
+    def _seal(self, words: Draft | Finished, posted: e.MessagePosted, place: Place) -> Sealed:
+        if isinstance(words, Draft):
+            return self._author.seal(words, posted, place)
+        return self._admission.seal(words, posted, place)

@@ -1,0 +1,60 @@
+"""Checks the code that a person types for a newcomer, and counts the wrong ones.
+
+Each door counts for itself, so that what is typed at one does not keep the person out at another. Not here: how much
+a code proves (`approving`). Above: `approving`. Below: the home's keys, from which each request's code follows.
+Invariant: after `CODE_TRIES` wrong codes for a request, its door takes none for `CODE_PAUSE_S`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+
+from parlerd.bounded import Bounded
+from parlerd.core import commands as c
+from parlerd.core.errors import Refused
+from parlerd.core.model import RequestId
+from parlerd.engine.ports import Keys
+from parlerd.identity import codes
+
+CODE_TRIES: Final = 5
+"""Wrong codes for one request before it takes none for a while."""
+CODE_PAUSE_S: Final = 300.0
+DOORS: Final = ("form", "cli", "terminal")
+"""Where a code is typed, each with tries of its own: a form of an agent host, a command, a command at a terminal."""
+MAX_COUNTED: Final = 4096
+"""Requests whose wrong codes are remembered; only a person's own mistakes come here."""
+
+
+class JoinCodes:
+    """The wrong codes of one home, by request and door: how many, and since when (seconds of the loop's clock). Kept
+    in memory alone: a restart forgives them."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._wrong: Bounded[tuple[str, str], tuple[int, float]] = Bounded(MAX_COUNTED)
+
+    def check(self, request: c.Request, typed: str, *, door: str) -> None:
+        """Raise `Refused(code_mismatch)` for a wrong code, and `throttled` after a few of them at the same door: what
+        is typed at one must not keep the person out at another."""
+        now = trio.current_time()
+        counted = (request.id, door)
+        tries, since = self._wrong.get(counted, (0, now))
+        if tries >= CODE_TRIES:
+            left = since + CODE_PAUSE_S - now
+            if left > 0:
+                raise Refused("throttled", "Too many wrong codes for this request.", retry_after_ms=int(left * 1000))
+            tries = 0
+        try:
+            matches = codes.normalise(typed) == self._keys.join_code(request.id)
+        except Refused:
+            matches = False
+        if not matches:
+            self._wrong[counted] = (tries + 1, now)
+            raise Refused("code_mismatch")
+
+    def forget(self, request: RequestId) -> None:
+        """The request was decided: what was typed for it does not count any more."""
+        for door in DOORS:
+            self._wrong.pop((request, door), None)

@@ -1,0 +1,153 @@
+"""Joining a session: knocking with a key, waiting at the door, and coming up in the room with its context.
+
+Not here: which room a key leads to (`session_keys`), what a person decides (`approving`). Above: the engine. Below: the
+room's own line, where a knock is decided. Invariant: nobody is shown anything of a room before it is in.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from parlerd.core import commands as c
+from parlerd.core.errors import Refused
+from parlerd.core.home import AgentRecord
+from parlerd.core.model import AgentId, By, KeyId, Millis, Position, RoomId
+from parlerd.core.room import Room
+from parlerd.engine import notifier
+from parlerd.engine.actor import RoomActor
+from parlerd.engine.callers import Caller
+from parlerd.engine.desk import Desk
+from parlerd.engine.knocks import WITHHELD, knock_at, shows_code
+from parlerd.engine.reading import Reading, handle_of
+from parlerd.engine.session_keys import SessionKeys
+from parlerd.operations import types as t
+
+
+class Joining:
+    """The handler of `session.join`."""
+
+    def __init__(self, desk: Desk, reading: Reading, keys: SessionKeys) -> None:
+        self._desk = desk
+        self._reading = reading
+        self._keys = keys
+
+    async def join(self, caller: Caller, params: t.JoinSession) -> t.JoinedSession:
+        desk = self._desk
+        known = desk.seats.existing(caller)
+        key_id, room_id = await self._keys.find(caller, known, params.session_key)
+        if known is None:
+            await self._would_knock(caller, key_id, room_id)
+        me = await desk.me(caller)
+        deadline = trio.current_time() + params.wait_ms / 1000
+        topics = (notifier.decision(room_id, me.id), notifier.life(room_id))
+        with desk.notifier.listen(*topics) as waiter:
+            while True:
+                waiter.clear()
+                # Each time anew: a room nobody uses is closed, and this may wait for long.
+                actor = await desk.rooms.get(room_id)
+                knock = c.Knock(
+                    operation="session.join", key_id=key_id, name=me.name, host=caller.host, wall=desk.clock.now()
+                )
+                try:
+                    settled = await actor.submit(knock, desk.by(caller, me))
+                except Refused as error:
+                    if error.code == "unknown_key":
+                        raise self._keys.unknown(caller) from error
+                    raise
+                answer = settled.decision.answer
+                if answer in ("member", "joined"):
+                    return await self._land(caller, me, actor, params)
+                if answer == "denied":
+                    return self._waiting(
+                        room_id,
+                        "denied",
+                        None,
+                        "The person declined. It stays so until the person approves it after all.",
+                    )
+                await actor.quiet()
+                waits = await knock_at(desk, me, room_id)
+                if waits is None:
+                    continue
+                left = deadline - trio.current_time()
+                if left <= 0:
+                    if not shows_code(desk, caller):
+                        return self._waiting(room_id, "pending", None, f"A person has to approve this. {WITHHELD}")
+                    hint = f"A person has to approve this. Tell them this code: {waits.join_code}"
+                    return self._waiting(room_id, "pending", waits.join_code, hint)
+                await desk.wait(caller, waiter, left)
+
+    def _waiting(self, room: RoomId, status: str, join_code: str | None, hint: str) -> t.JoinedSession:
+        return t.JoinedSession(room=room, status=status, messages=[], truncated=False, join_code=join_code, hint=hint)
+
+    async def _land(
+        self, caller: Caller, me: AgentRecord, actor: RoomActor[Room], params: t.JoinSession
+    ) -> t.JoinedSession:
+        """Come up in the room with its context: the recap and the newest tail, with the gap between them stated.
+
+        Who is in already is shown it again: the answer to its first join may have been lost, or it forgot. That moves
+        its cursor over nothing that it was not shown.
+        """
+        desk = self._desk
+        room = await actor.quiet()
+        stood = room.position
+        acknowledged = desk.driver.store.cursor(actor.room, me.id).acknowledged
+        again = me.id == room.state.owner or acknowledged >= room.state.members[me.id].entered
+        status = "already_member" if again else "joined"
+        if params.limit <= 0:
+            # Nobody will see a page now: what comes with the next read is new, and nothing is on record as read. And
+            # nobody asked for this room just now, so one that is in keeps the session it went on to.
+            if not again or desk.rooms.home.aggregate.state.active.get(me.id) is None:
+                await desk.rooms.home.submit(c.Activate(agent=me.id, room=actor.room), desk.by(caller, me))
+            return t.JoinedSession(
+                room=actor.room,
+                name=room.state.name,
+                status=status,
+                messages=[],
+                truncated=False,
+                cursor="0",
+                you=handle_of(room.state, me.id),
+            )
+        limit = max(1, min(params.limit, t.MAX_PAGE))
+        found = await self._reading.context(room, me.id, Position(0), stood=stood, limit=limit, fits=caller.fits)
+        # A page that one who is in asked for anew acknowledges nothing it leaves out, and nothing of a live window's.
+        held = caller.via == "cli" and bool(caller.as_name) and desk.presence.is_held_by_window(me.id)
+        moves = not (again and held)
+        if found.truncated:
+            moves = moves and (not again or acknowledged >= found.spans[-1][0])
+        await self._reading.mark(actor.room, me.id, found.spans)
+        self._reading.note_seen(actor.room, me.id, found.newest)
+        await desk.rooms.home.submit(c.Activate(agent=me.id, room=actor.room), desk.by(caller, me))
+        if caller.via == "mcp" and moves:
+            # Last: what is answered with an error was not shown.
+            caller.shown[actor.room] = found.end
+        hint = "This session is closed; it can still be read." if room.state.closed else ""
+        if found.truncated:
+            first, last = found.first_unshown, found.last_unshown
+            hint = f"{last - first + 1} messages before these are not shown: {first} to {last}."
+        return t.JoinedSession(
+            room=actor.room,
+            name=room.state.name,
+            status=status,
+            messages=found.messages,
+            truncated=found.truncated,
+            cursor=str(found.end_seq) if moves else "",
+            first_unshown=found.first_unshown,
+            last_unshown=found.last_unshown,
+            hint=hint,
+            you=handle_of(room.state, me.id),
+            unread=self._reading.unread(room, room.view(me.id), found.end),
+        )
+
+    async def _would_knock(self, caller: Caller, key_id: KeyId, room: RoomId) -> None:
+        """Raise what a new agent's knock would be refused with: an agent, and its key, is made for none that is."""
+        desk = self._desk
+        now = desk.clock.now()
+        by = By(AgentId(""), desk.keys.principal, caller.session, caller.host, caller.via)
+        knock = c.Knock(operation="session.join", key_id=key_id, name="new", host=caller.host, wall=now)
+        aggregate = (await desk.rooms.get(room)).aggregate
+        try:
+            aggregate.decide(knock, by=by, now=Millis(max(now, aggregate.last_at)), ids=desk.random)
+        except Refused as error:
+            if error.code == "unknown_key":
+                raise self._keys.unknown(caller) from error
+            raise

@@ -1,0 +1,31 @@
+"""A session key as it is typed: spelled from the home's own secret, again and again the same, and stored nowhere.
+
+Not here: which room a typed key leads to (`session_keys`). Above: whoever shows a key, or how one begins. Below: the
+desk's keys. Invariant: a whole key is spelled only here; whether a caller may see it is decided by who asks.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from parlerd.core.approvals import KeyState
+from parlerd.core.model import RoomId
+from parlerd.engine.desk import Desk
+from parlerd.identity import codes
+
+BEGINS: Final = 4
+"""Characters of a key that tell it from the others of one person: with 100 keys of 32 letters it is unlikely (one in
+200) that two begin alike, and the other half of a key that admits unasked stays secret."""
+SHORT_ID: Final = 8
+"""Characters of a key's id that stand for it where the code may not be shown."""
+
+
+def typed_key(desk: Desk, room: RoomId, *, gated: bool) -> str:
+    """The key of a room as it is typed."""
+    return desk.keys.session_key(room, codes.GATED_LENGTH if gated else codes.OPEN_LENGTH)
+
+
+def typed_key_of(desk: Desk, room: RoomId, key: KeyState) -> str | None:
+    """A key as it is typed; None for one that an earlier version drew at random, of which nothing is kept."""
+    session_key = typed_key(desk, room, gated=key.gated)
+    return session_key if desk.keys.key_id(session_key) == key.id else None

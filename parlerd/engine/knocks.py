@@ -1,0 +1,78 @@
+"""What an agent's own knocks came to, and who may be shown the code that a person types for one.
+
+Not here: knocking (`joining`) and deciding (`approving`). Above: the lookups and the handlers. Below: the desk.
+Invariant: a code stands in an answer only where `shows_code` said yes.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from parlerd.core.errors import Refused
+from parlerd.core.home import AgentRecord
+from parlerd.core.model import RoomId
+from parlerd.engine.callers import Caller
+from parlerd.engine.desk import Desk
+from parlerd.engine.key_text import BEGINS, typed_key_of
+from parlerd.operations import types as t
+
+WITHHELD: Final = (
+    "The code that a person types for it is not shown to what an agent host runs: in a terminal of their own they see "
+    "it with `parler session join KEY --as NAME`."
+)
+"""Said in place of a code to a command that an agent host started."""
+
+
+def doors_of(desk: Desk, agent: AgentRecord) -> list[RoomId]:
+    """The rooms at whose door it waits for a person's decision."""
+    return [m.room for m in desk.driver.store.memberships(agent.id) if m.state == "pending"]
+
+
+async def knock_at(desk: Desk, agent: AgentRecord, room: RoomId) -> t.Knocking | None:
+    """An agent's request to come in: what the person is asked to type for it, and how the key begins that it came
+    with; None when it was decided a moment ago."""
+    state = (await desk.rooms.get(room)).aggregate
+    request = next((request for request in state.pending() if request.agent == agent.id), None)
+    if request is None:
+        return None
+    begins = (typed_key_of(desk, room, state.state.keys[request.key_id]) or "")[:BEGINS]
+    return t.Knocking(room=room, join_code=desk.keys.join_code(request.id), begins=begins)
+
+
+async def knocks_of(desk: Desk, agent: AgentRecord) -> list[t.Knocking]:
+    """Every request of an agent that waits for a person."""
+    return [knock for room in doors_of(desk, agent) if (knock := await knock_at(desk, agent, room)) is not None]
+
+
+def shows_code(desk: Desk, caller: Caller) -> bool:
+    """Whether this door may show an agent the code that a person types for it: the agent's own window, or a command
+    of the person's. What an agent host runs in a shell may belong to the very side that approves. Source: security
+    spec A2."""
+    return caller.via == "mcp" or (caller.via == "cli" and not desk.inspect(caller.peer).agent_host)
+
+
+async def with_code(desk: Desk, caller: Caller, error: Refused) -> Refused:
+    """A `join_pending` as this caller may hear it: with its code, where that may be shown."""
+    if caller.agent is None or not shows_code(desk, caller):
+        return error
+    knocks = await knocks_of(desk, desk.rooms.home.aggregate.state.agents[caller.agent])
+    if not knocks:
+        return error  # it was decided this moment
+    typed = [knock.join_code or "" for knock in knocks]
+    if len(knocks) > 1:
+        typed = [f"{knock.join_code} (key {knock.begins}...)" for knock in knocks]
+    said = f"Your request to come in waits for a person; your code is {', '.join(typed)}."
+    return Refused("join_pending", said, join_code=knocks[0].join_code, door=knocks[0].room)
+
+
+async def nowhere(desk: Desk, agent: AgentRecord) -> Refused:
+    """Why there is no active session: what became of the agent's knocks is part of the answer."""
+    knocks = await knocks_of(desk, agent)
+    if knocks:
+        # The code itself is added at the engine's face, for those who may see it.
+        return Refused("join_pending", hint=WITHHELD, tool_hint=WITHHELD, door=knocks[0].room)
+    memberships = desk.driver.store.memberships(agent.id)
+    if memberships and all(membership.state == "denied" for membership in memberships):
+        # Later it had a session of its own, and lost that: then this is not why it has none.
+        return Refused("join_denied", door=memberships[-1].room)
+    return Refused("no_active_session")

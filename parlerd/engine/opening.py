@@ -1,0 +1,197 @@
+"""Opening a session and ending one: the handlers of `session.open` and `session.close`.
+
+Not here: joining (`joining`), keys of a session that is there (`session_keys`). Above: the engine. Below: the home
+room, which names a room, and the room's own line. Invariant: a retried opening is the same room with the same key.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from parlerd.core import commands as c
+from parlerd.core import events as e
+from parlerd.core.envelope import TextPart
+from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.home import AgentRecord
+from parlerd.core.model import HOME_ROOM, MAX_TOPIC, AgentId, Millis, Position, slug
+from parlerd.core.room import Room
+from parlerd.core.scrub import scrub
+from parlerd.core.words import check_text
+from parlerd.engine.actor import RoomActor
+from parlerd.engine.authors import Draft
+from parlerd.engine.callers import Caller
+from parlerd.engine.desk import Desk
+from parlerd.engine.key_text import typed_key, typed_key_of
+from parlerd.engine.lookup import room_of
+from parlerd.engine.messaging import input_digest
+from parlerd.engine.observers import observed_room
+from parlerd.engine.person import is_person, require_person
+from parlerd.engine.reading import handle_of
+from parlerd.operations import types as t
+
+
+class Opening:
+    """The handlers of `session.open` and `session.close`."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def open_session(self, caller: Caller, params: t.OpenSession) -> t.OpenedSession:
+        desk = self._desk
+        me = await desk.me(caller)
+        check_text(params.context, "context")
+        if len(params.topic) > MAX_TOPIC:
+            raise Refused("invalid_param", f"A topic has at most {MAX_TOPIC} characters.", param="topic")
+        approval = desk.settings.approval_default if params.approval is None else params.approval
+        weaker = (desk.settings.approval_default and not approval) or params.approver == "agent" or params.preapprove
+        if weaker:
+            # Lowering the gate is the person's to do, whichever agent opens the room. Source: security spec A1.
+            require_person(self._desk, caller)
+        preapproved = tuple(_agent_id(who) for who in params.preapprove)
+        idempotency_key = params.idempotency_key or desk.random.new("k")
+        try:
+            return await self._open(caller, me, params, idempotency_key, approval=approval, preapproved=preapproved)
+        except ParlerError as error:
+            # The idempotency key travels with the failure too, so that a retry can be the same request.
+            error.details.setdefault("key", idempotency_key)
+            raise
+
+    async def _open(
+        self,
+        caller: Caller,
+        me: AgentRecord,
+        params: t.OpenSession,
+        idempotency_key: str,
+        *,
+        approval: bool,
+        preapproved: tuple[AgentId, ...],
+    ) -> t.OpenedSession:
+        desk = self._desk
+        digest = input_digest(params)
+        by = desk.by(caller, me)
+        named = await desk.rooms.home.submit(
+            c.NameRoom(
+                operation="session.open",
+                idempotency_key=idempotency_key,
+                input=digest,
+                owner=me.id,
+                wanted=slug(params.topic, fallback="session"),
+            ),
+            by,
+        )
+        naming = self._naming(named.facts[0] if named.facts else None, named.decision.replay)
+        now = desk.clock.now()
+        session_key = typed_key(desk, naming.room, gated=approval)
+        command = c.OpenRoom(
+            operation="session.open",
+            idempotency_key=idempotency_key,
+            input=digest,
+            room=naming.room,
+            kind="session",
+            name=naming.name,
+            topic=params.topic,
+            handle=me.name,
+            host=caller.host,
+            history=params.history,
+            approval=approval,
+            approver=params.approver,
+            mint=desk.keys.key_id(session_key),
+            expires_at=Millis(now + (params.ttl_ms or desk.settings.key_ttl_ms)),
+            max_uses=params.max_uses or desk.settings.key_max_uses,
+            preapproved=preapproved,
+            recap=bool(params.context),
+        )
+        # Away from the loop: a long recap takes a while to look through.
+        recap, removed = await desk.driver.read(lambda _: scrub(params.context))
+        actor = await desk.rooms.create(naming.room)
+        settled = await actor.submit(command, by, Draft(parts=(TextPart(recap),)))
+        room = await actor.quiet()
+        replayed = settled.decision.replay is not None or not settled.facts
+        return self._opened(
+            actor, room, idempotency_key=idempotency_key, replayed=replayed, removed={} if replayed else removed
+        )
+
+    def _naming(self, header: e.Header | None, replay: Position | None) -> e.RoomNamed:
+        """The name this request took: now, or when it was first made."""
+        if header is None:
+            assert replay is not None
+            header = self._desk.driver.store.facts(HOME_ROOM, Position(replay - 1), 1)[0]
+        if not isinstance(header.event, e.RoomNamed):
+            raise Refused("idempotency_expired")
+        return header.event
+
+    def _opened(
+        self,
+        actor: RoomActor[Room],
+        room: Room,
+        *,
+        idempotency_key: str,
+        replayed: bool,
+        removed: dict[str, int],
+    ) -> t.OpenedSession:
+        opened = next(iter(room.state.keys.values()))
+        session_key, gated = typed_key_of(self._desk, actor.room, opened), opened.gated
+        warnings = []
+        state = opened.state(self._desk.clock.now())
+        if state != "live":
+            warnings.append(f"Nobody new can knock with this key: it is {_words(state)}.")
+        if not gated:
+            warnings.append("Whoever has this key comes in without being asked about. Do not paste it in public.")
+        if removed:
+            listed = ", ".join(f"{name} ({count})" for name, count in removed.items())
+            warnings.append(f"Taken out of the recap: {listed}. Only what is recognised is; look through the rest.")
+        return t.OpenedSession(
+            room=actor.room,
+            name=room.state.name,
+            session_key=session_key,
+            line=None if session_key is None else f"Join the Parler session {session_key}.",
+            join_command=None if session_key is None else f"parler session join {session_key}",
+            mcp_command=self._mcp_command(session_key) if session_key and gated else None,
+            expires=opened.expires_at,
+            approval=gated,
+            replayed=replayed,
+            idempotency_key=idempotency_key,
+            warning=" ".join(warnings) or msgspec.UNSET,
+            you=handle_of(room.state, room.state.owner),
+        )
+
+    def _mcp_command(self, session_key: str) -> str | None:
+        """Where no agent host has Parler yet: an ungated key never comes here, for it is a secret, and a command to
+        paste ends up in a host's config. In a connected host it would add a second Parler beside the first."""
+        if self._desk.host_files.is_connected():
+            return None
+        return f"claude mcp add parler -e PARLER_SESSION_KEY={session_key} -- parler mcp"
+
+    async def close_session(self, caller: Caller, params: t.CloseSession) -> t.ClosedSession:
+        """End it as its owner or the owner's person; leave it as a member."""
+        desk = self._desk
+        me = await desk.me(caller)
+        if params.room is None:
+            # Never one that nobody named: the only room of a person's agents is good enough to look at alone.
+            actor, room = await room_of(desk, me, None)
+            agents = [me]
+        else:
+            actor, room, agents = await observed_room(desk, caller, me, params.room)
+        by = desk.by(caller, me)
+        inside = any(record.id == me.id for record in agents)
+        principal = None
+        if is_person(caller) and room.state.owner_principal == me.principal and room.state.owner != me.id:
+            if not desk.inspect(caller.peer).agent_host:
+                principal = me.principal
+            elif not inside:
+                require_person(self._desk, caller, in_editor=True)
+        settled = await actor.submit(c.CloseRoom(operation="session.close", principal=principal), by)
+        if desk.rooms.home.aggregate.state.active.get(me.id) == actor.room:
+            await desk.rooms.home.submit(c.Activate(agent=me.id, room=None), by)
+        return t.ClosedSession(room=actor.room, name=room.state.name, status=settled.decision.answer)
+
+
+def _agent_id(who: str) -> AgentId:
+    """A pre-approved agent: by id alone, never by a name it chose itself. Source: rooms spec."""
+    if len(who) != 56 or not who.startswith("U"):
+        raise Refused("invalid_param", "Pre-approval takes agent ids (U...), not names.", param="preapprove")
+    return AgentId(who)
+
+
+def _words(state: str) -> str:
+    return state.replace("_", " ")

@@ -1,0 +1,112 @@
+"""Where a caller is: its rooms, who is in one, and who it is itself. The handlers of `rooms.list`, `rooms.roster` and
+`agent.whoami`.
+
+Not here: messages (`messaging`), the daemon's state (`status`). Above: the engine. Below: the rooms that the caller may
+look at (`observers`). Invariant: nothing here changes a room, and nothing tells of what the reader may not see.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from parlerd.core.model import Millis, PeerText, RoomId, View
+from parlerd.engine.callers import Caller
+from parlerd.engine.desk import Desk
+from parlerd.engine.knocks import knocks_of, shows_code
+from parlerd.engine.observers import observed_room, observed_rooms
+from parlerd.engine.person import is_person
+from parlerd.engine.reading import handle_of, role_of
+from parlerd.engine.rooms import pause_among
+from parlerd.operations import types as t
+
+
+class Overview:
+    """The handlers of `rooms.list`, `rooms.roster` and `agent.whoami`."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def rooms(self, caller: Caller, params: t.ListRooms) -> t.RoomList:
+        desk = self._desk
+        me = await desk.me(caller)
+        active = desk.rooms.home.aggregate.state.active.get(me.id)
+        rooms = []
+        for number, (name, agents) in enumerate(observed_rooms(desk, caller, me).items(), 1):
+            await pause_among(number)
+            room = await (await desk.rooms.get(name)).quiet()
+            state = room.state
+            inside = [record for record in agents if state.members[record.id].present]
+            if not inside:
+                continue  # it left meanwhile
+            reader = inside[0].id
+            view = room.view(reader)
+            cursor = desk.driver.store.cursor(state.room, reader)
+            owns = state.owner == me.id or (is_person(caller) and state.owner_principal == me.principal)
+            rooms.append(
+                t.RoomInfo(
+                    room=state.room,
+                    name=state.name,
+                    topic=PeerText(state.topic),
+                    kind=state.kind,
+                    home="local",
+                    owner=state.owner,
+                    owner_name=handle_of(state, state.owner),
+                    agents=[record.name for record in inside],
+                    members=sum(1 for member in state.members.values() if member.present),
+                    unread=desk.driver.store.unread(state.room, view, cursor.acknowledged),
+                    last_at=self._last_at(state.room, view) or state.opened_at,
+                    active=state.room == active,
+                    state="closed" if state.closed else "open",
+                    pending=len(room.pending()) if owns and not state.closed else 0,
+                )
+            )
+        waits = await knocks_of(desk, me)
+        if not shows_code(desk, caller):
+            waits = [msgspec.structs.replace(each, join_code=None) for each in waits]
+        return t.RoomList(rooms=rooms, you=me.name, waits=waits)
+
+    def _last_at(self, room: RoomId, view: View) -> Millis:
+        """When the newest message was posted that this reader may see: the room's own newest would tell of hidden
+        ones."""
+        store = self._desk.driver.store
+        newest = store.position_of(room, view, store.seq_at(room, view, store.head(room).position))
+        header = store.message(room, newest)
+        return Millis(0) if header is None else header.at
+
+    async def roster(self, caller: Caller, params: t.Roster) -> t.RosterResult:
+        desk = self._desk
+        me = await desk.me(caller)
+        _, room, _ = await observed_room(desk, caller, me, params.room)
+        state = room.state
+        members = []
+        for member in state.members.values():
+            if not member.present:
+                continue
+            presence, since = desk.presence.of(member.agent)
+            members.append(
+                t.RosterMember(
+                    id=member.agent,
+                    name=member.handle,
+                    role=role_of(state, member),
+                    host=member.host,
+                    owner=member.agent == state.owner,
+                    state="member",
+                    presence=presence,
+                    since=since or member.joined_at,
+                )
+            )
+        you = handle_of(state, me.id)
+        return t.RosterResult(room=state.room, name=state.name, members=members, you=you)
+
+    async def whoami(self, caller: Caller, params: t.WhoAmI) -> t.Me:
+        desk = self._desk
+        me = await desk.me(caller)
+        return t.Me(
+            id=me.id,
+            name=me.name,
+            host=caller.host or me.host,
+            home="local",
+            principal=me.principal,
+            workspace=me.workspace,
+            active=desk.rooms.home.aggregate.state.active.get(me.id),
+        )

@@ -1,0 +1,171 @@
+"""The keys of sessions: which room a typed key leads to, and the handlers of `session.list` and `session.revoke`.
+
+Not here: how a key is spelled (`key_text`), what a knock with one does (`joining`). Above: the engine and `joining`.
+Below: the store's index of key ids, and the throttle of guesses. Invariant: whoever does not own a key learns nothing
+of it but whether it is one, at the speed that the throttle allows.
+"""
+
+from __future__ import annotations
+
+from parlerd.core import commands as c
+from parlerd.core.approvals import KeyState, standing_request
+from parlerd.core.errors import ERRORS, Refused
+from parlerd.core.home import AgentRecord
+from parlerd.core.model import KeyId, Millis, PeerText, RoomId
+from parlerd.engine.callers import Caller
+from parlerd.engine.desk import Desk
+from parlerd.engine.key_text import BEGINS, SHORT_ID, typed_key_of
+from parlerd.engine.lookup import owned_rooms
+from parlerd.engine.observers import observed_rooms
+from parlerd.engine.person import is_person
+from parlerd.engine.reading import handle_of
+from parlerd.identity import codes
+from parlerd.operations import types as t
+
+
+class SessionKeys:
+    """The handlers of `session.list` and `session.revoke`, and the lookup of a typed key."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def list_sessions(self, caller: Caller, params: t.ListSessions) -> t.SessionList:
+        desk = self._desk
+        me = await desk.me(caller)
+        active = desk.rooms.home.aggregate.state.active.get(me.id)
+        now = desk.clock.now()
+        # A command that an agent host started is an agent's: a key of an open door is nothing for its transcript.
+        whole = is_person(caller) and not desk.inspect(caller.peer).agent_host
+        sessions = []
+        for name, agents in observed_rooms(desk, caller, me).items():
+            state = (await (await desk.rooms.get(name)).quiet()).state
+            inside = [record.name for record in agents if state.members[record.id].present]
+            if not inside:
+                continue  # it left meanwhile
+            owns = state.owner == me.id or (is_person(caller) and state.owner_principal == me.principal)
+            keys = [self._key_info(name, key, now, whole=whole) for key in state.keys.values()] if owns else []
+            sessions.append(
+                t.SessionInfo(
+                    room=state.room,
+                    name=state.name,
+                    topic=PeerText(state.topic),
+                    owner=state.owner,
+                    owner_name=handle_of(state, state.owner),
+                    agents=inside,
+                    state="closed" if state.closed else "open",
+                    active=state.room == active,
+                    keys=keys,
+                )
+            )
+        return t.SessionList(sessions=sessions)
+
+    async def revoke(self, caller: Caller, params: t.RevokeSessionKey) -> t.RevokedKey:
+        desk = self._desk
+        known = desk.seats.existing(caller)
+        if known is None and not is_person(caller):
+            # Nobody yet, so it owns nothing, and is made nobody for a guess.
+            await self.find(caller, None, params.session_key)
+        me = await desk.me(caller)
+        own = await self._own_key(caller, me, params.session_key)
+        if own is not None:
+            room_id, key_id = own
+        else:
+            key_id, room_id = await self.find(caller, me, params.session_key)
+        actor = await desk.rooms.get(room_id)
+        principal = me.principal if is_person(caller) else None
+        try:
+            await actor.submit(
+                c.RevokeKey(operation="session.revoke", revoke=key_id, principal=principal), desk.by(caller, me)
+            )
+        except Refused as error:
+            if error.code == "unknown_key":
+                raise self.unknown(caller) from error
+            raise
+        room = await actor.quiet()
+        begins = (typed_key_of(self._desk, actor.room, room.state.keys[key_id]) or "")[:BEGINS]
+        return t.RevokedKey(
+            room=actor.room, key_ref=key_id[:SHORT_ID], status="revoked", name=room.state.name, begins=begins
+        )
+
+    async def find(self, caller: Caller, me: AgentRecord | None, text: str) -> tuple[KeyId, RoomId]:
+        """A typed key and the room it leads to. A key of another home is refused before anything is looked up. Source:
+        security spec D12. Who came to this door with this key before is no guesser, and waits for none."""
+        desk = self._desk
+        try:
+            session_key, host = codes.split_home(text)
+            key_id = desk.keys.key_id(session_key) if host is None else None
+        except Refused as error:
+            await desk.throttle.before(caller)
+            raise self.unknown(caller) from error
+        if key_id is None:
+            raise Refused("home_not_trusted", host=(host or "")[:64])
+        room = desk.driver.store.room_of_key(key_id)
+        if room is None or me is None or not await self._has_used(me, key_id, room):
+            await desk.throttle.before(caller)
+        if room is None:
+            raise self.unknown(caller)
+        return key_id, room
+
+    def unknown(self, caller: Caller) -> Refused:
+        self._desk.throttle.wrong(caller)
+        if self._desk.default_home or caller.via != "cli":
+            # Which home it is and what to do about it concerns whoever types commands.
+            return Refused("unknown_key")
+        return Refused(
+            "unknown_key",
+            tool_hint=ERRORS["unknown_key"].hint,
+            hint=f"This is the home {self._desk.home_path}, not ~/.parler: two homes are two users. "
+            "On one machine a second agent is --as NAME, never a second home.",
+        )
+
+    async def _has_used(self, me: AgentRecord, key_id: KeyId, room: RoomId) -> bool:
+        """Whether this agent is in the room, or knocked with this very key: another key of the room is still a
+        guess."""
+        if not any(membership.room == room for membership in self._desk.driver.store.memberships(me.id)):
+            return False
+        state = (await self._desk.rooms.get(room)).aggregate.state
+        member, request = state.members.get(me.id), standing_request(state.requests, me.id)
+        return (member is not None and member.present) or (request is not None and request.key_id == key_id)
+
+    async def _own_key(self, caller: Caller, me: AgentRecord, typed: str) -> tuple[RoomId, KeyId] | None:
+        """The key of one of the caller's own rooms that is meant by the whole session key, the first characters of it,
+        or its short id; None when none is. Asked before any throttle: whoever guesses does not keep an owner from
+        shutting a door. Raises `Refused(ambiguous_name)`.
+        """
+        rooms = await owned_rooms(self._desk, me, None, person=is_person(caller))
+        try:
+            session_key = codes.normalise(typed)
+        except Refused:
+            return None
+        whole = self._desk.keys.key_id(session_key)
+        room = self._desk.driver.store.room_of_key(whole)
+        if room in rooms:
+            return room, whole
+        found: list[tuple[RoomId, KeyState, str]] = []
+        for name in rooms:
+            state = (await (await self._desk.rooms.get(name)).quiet()).state
+            for key in state.keys.values():
+                begins = len(session_key) >= BEGINS and (typed_key_of(self._desk, name, key) or "").startswith(
+                    session_key
+                )
+                if begins or typed.strip().lower() == key.id[:SHORT_ID]:
+                    found.append((name, key, state.name))
+        # A door that is shut already is hardly the one that is meant.
+        found = [each for each in found if not each[1].revoked] or found
+        if len(found) > 1:
+            candidates = [f"{key.id[:SHORT_ID]} of {name}" for _, key, name in found]
+            raise Refused("ambiguous_name", "More than one of your keys begins so.", candidates=candidates)
+        return (found[0][0], found[0][1].id) if found else None
+
+    def _key_info(self, room: RoomId, key: KeyState, now: Millis, *, whole: bool) -> t.SessionKey:
+        session_key = typed_key_of(self._desk, room, key) or ""
+        return t.SessionKey(
+            key_ref=key.id[:SHORT_ID],
+            session_key=session_key if whole else "",
+            begins=session_key[:BEGINS],
+            approval=key.gated,
+            expires=key.expires_at,
+            uses=key.uses,
+            max_uses=key.max_uses,
+            state=key.state(now),
+        )

@@ -1,0 +1,59 @@
+"""How the daemon is, and which agent hosts came to it: the handlers of `daemon.status` and `hosts.seen`.
+
+Not here: whether what is stored is sound (`checks`), stopping (`engine`). Above: the engine. Below: the desk.
+Invariant: asking makes nobody an agent, and waits for no room.
+"""
+
+from __future__ import annotations
+
+import os
+
+import trio
+
+from parlerd.core.model import HOME_ROOM
+from parlerd.engine.callers import Caller
+from parlerd.engine.desk import Desk
+from parlerd.engine.observers import observed_rooms
+from parlerd.engine.person import is_person
+from parlerd.operations import types as t
+
+
+class Status:
+    """The handlers of `daemon.status` and `hosts.seen`. `socket` is the path of the daemon's socket."""
+
+    def __init__(self, desk: Desk, socket: str) -> None:
+        self._desk = desk
+        self._socket = socket
+        self._started = trio.current_time()
+
+    async def hosts(self, caller: Caller, params: t.SeenHosts) -> t.SeenHostList:
+        desk = self._desk
+        await trio.lowlevel.checkpoint()
+        if params.look:
+            desk.host_files.look()
+        return t.SeenHostList(hosts=desk.seen_hosts.listed())
+
+    async def status(self, caller: Caller, params: t.DaemonStatus) -> t.DaemonInfo:
+        desk = self._desk
+        await trio.lowlevel.checkpoint()
+        return t.DaemonInfo(
+            running=True,
+            pid=os.getpid(),
+            socket=self._socket,
+            version=desk.version,
+            uptime_ms=int((trio.current_time() - self._started) * 1000),
+            rooms=self._rooms_known(caller),
+            connections=len(desk.connected),
+            windows=sum(1 for _ in desk.connected.windows()),
+            store=type(desk.driver.store).__name__,
+            home=desk.home_path,
+        )
+
+    def _rooms_known(self, caller: Caller) -> int:
+        """How many rooms there are, for the person; for an agent, and for a command that an agent host started, those
+        it may look at. Source: security spec C10."""
+        desk = self._desk
+        if is_person(caller) and not desk.inspect(caller.peer).agent_host:
+            return sum(1 for room in desk.driver.store.rooms() if room != HOME_ROOM)
+        me = desk.seats.existing(caller)
+        return 0 if me is None else len(observed_rooms(desk, caller, me))

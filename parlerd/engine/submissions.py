@@ -1,0 +1,119 @@
+"""Commands on their way through a room's line: what was asked, what became of it, and those that are decided together.
+
+Only shapes and who is told; the line itself is `actor`, and what is decided stands in `deciding`. Invariant: a
+submission is finished once, with either `settled` or `error` set, and never before its batch is answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import trio
+
+from parlerd.core import commands as c
+from parlerd.core import events as e
+from parlerd.core.decision import Decision
+from parlerd.core.errors import ParlerError
+from parlerd.core.model import By, MessageId, Seq
+from parlerd.engine.armed import Armed
+from parlerd.engine.authors import Words
+from parlerd.store.port import MarkDelivery, NewFact, Past, UsedKey
+
+NOTHING: Final = Past()
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of a command: its decision, the facts that were committed for it, and the author's seq after them."""
+
+    decision: Decision
+    facts: tuple[e.Header, ...] = ()
+    seq: Seq = Seq(0)
+
+
+class Line(Protocol):
+    """The line that a submission stands in."""
+
+    def move(self) -> None:
+        """Begin the next batch, if it is its turn."""
+        ...
+
+    def withdraw(self, submission: Submission) -> None:
+        """Take a command out, if it still waits."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class Submission:
+    """A command with its place in a room's line. The line moves when somebody asks what became of the command, so
+    commands that were placed one after the other, before anybody asked, are decided and committed together."""
+
+    line: Line
+    command: c.Command
+    by: By
+    words: Words | None
+    settled: Settled | None = None
+    error: ParlerError | None = None
+    done: bool = False
+    _then: list[Callable[[], None]] = field(default_factory=list)
+
+    def when_done(self, then: Callable[[], None]) -> None:
+        """Let the line move, and call `then`, which must not raise, once it is known what became of this command: at
+        once if it is known."""
+        if self.done:
+            then()
+        else:
+            self._then.append(then)
+            self.line.move()
+
+    async def result(self) -> Settled:
+        """Let the line move, and wait until it is known what became of this command. Raises `ParlerError`.
+
+        A caller that is cancelled takes its command out of the line, if it still waits there. A command that is with
+        its batch already happens, and a retry with the same idempotency key is its replay.
+        """
+        if not self.done:
+            known = trio.Event()
+            self.when_done(known.set)
+            try:
+                await known.wait()
+            except trio.Cancelled:
+                self.line.withdraw(self)
+                raise
+        return self.outcome()
+
+    def outcome(self) -> Settled:
+        """What became of the command, once it is done. Raises `ParlerError`."""
+        if self.error is not None:
+            raise self.error
+        assert self.settled is not None
+        return self.settled
+
+    def finish(self) -> None:
+        """What became of the command stands in `settled` or `error`: tell whoever asked."""
+        self.done = True
+        waiting, self._then = self._then, []
+        for then in waiting:
+            then()
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Commands that are decided together, and what they leave when the batch is committed."""
+
+    submissions: list[Submission]
+    again: bool = False
+    """Whether these commands were decided before, over a log that had moved on."""
+    past: Past = NOTHING
+    """What the store knows that the decisions need: earlier uses of the commands' keys, messages that they name."""
+    facts: list[NewFact] = field(default_factory=list)
+    done: dict[UsedKey, Settled] = field(default_factory=dict)
+    """What was done in this batch for each idempotency key."""
+    posted: dict[MessageId, e.Header] = field(default_factory=dict)
+    """The messages of this batch, for those that reply to them."""
+    acted: list[MarkDelivery] = field(default_factory=list)
+    """That an author acted on the message to which it replies: the last rung of the ladder."""
+    marks: dict[Armed, MarkDelivery] = field(default_factory=dict)
+    """The delivery ranges that this batch writes for readers that wait."""

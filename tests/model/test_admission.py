@@ -1,0 +1,384 @@
+"""A home that holds no key of an author takes what the author signed elsewhere, as it stands, or refuses it.
+
+The model is the author's own home: what a local author writes there, in any order, is admitted by another home of the
+same room into the same messages. Whatever is changed on the way is refused, by whoever is responsible: a byte by the
+signature, a field that the author itself signed wrongly by the room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from parlerd.core import commands as c
+from parlerd.core import events as e
+from parlerd.core.envelope import Envelope, HandoffPart, Part, TextPart, decode_envelope, encode_envelope
+from parlerd.core.errors import Refused
+from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, PrincipalId, RoomId
+from parlerd.core.room import Room
+from parlerd.engine.actor import Context, RoomActor
+from parlerd.engine.audit import is_signed
+from parlerd.engine.authors import Admission, Draft, LocalAuthor, Place
+from parlerd.engine.driver import InlineDriver
+from parlerd.engine.rooms import fold
+from parlerd.engine.submissions import Settled
+from parlerd.store.memory import MemoryStore
+from parlerd.store.port import NewFact
+from tests.support.engine import CountedKeys, CountedRandomness, HandClock, run
+
+ROOM = RoomId("r_1")
+NAMES = ("ann", "ben", "cat")
+
+
+class Home:
+    """One home of the room, with its own store; members are let in unasked."""
+
+    def __init__(self, nursery: trio.Nursery, keys: CountedKeys, people: dict[str, AgentId], *, seed: int) -> None:
+        self.store = MemoryStore()
+        self.people = people
+        random = CountedRandomness()
+        random.ids = random.draws = seed
+        self.actor = RoomActor(
+            ROOM,
+            Room(),
+            Context(
+                driver=InlineDriver(self.store),
+                clock=HandClock(),
+                random=random,
+                author=LocalAuthor(keys, random),
+                admission=Admission(),
+                publish=lambda room, facts: None,
+            ),
+            lambda store: fold(store, ROOM, Room, Room.restore),
+        )
+        nursery.start_soon(self.actor.run)
+
+    def by(self, name: str) -> By:
+        return By(self.people[name], PrincipalId("A"), "s", "h", "cli")
+
+    async def open(self) -> None:
+        opening = c.OpenRoom(
+            room=ROOM,
+            kind="session",
+            name="n",
+            topic="t",
+            handle="ann",
+            host="h",
+            history="full",
+            approval=False,
+            approver="person",
+            mint=KeyId("key"),
+            expires_at=Millis(2**60),
+            max_uses=5,
+        )
+        await self.actor.submit(opening, self.by("ann"))
+        for name in NAMES[1:]:
+            await self.actor.submit(c.Knock(key_id=KeyId("key"), name=name, host="h"), self.by(name))
+
+    async def admit(self, name: str, body: bytes, signature: bytes, id: MessageId) -> Settled:
+        command, finished = Admission().take(self.people[name], body, signature, id=id)
+        return await self.actor.submit(command, self.by(name), finished)
+
+    def messages(self) -> list[NewFact]:
+        facts = self.store.whole_facts(ROOM, self.store.head(RoomId("none")).position, 1_000)
+        return [fact for fact in facts if isinstance(fact.header.event, e.MessagePosted)]
+
+    def folded(self) -> Room:
+        return fold(self.store, ROOM, Room, Room.restore)[0]
+
+
+@dataclass(frozen=True)
+class Said:
+    """One message: whose, to whom, who alone may see it, and which of those before it is answered, if any."""
+
+    who: str
+    to: tuple[str, ...] = ()
+    only: tuple[str, ...] | None = None
+    answers: int | None = None
+    gives: str | None = None
+
+
+names = st.sampled_from(NAMES)
+said = st.builds(
+    Said,
+    who=names,
+    to=st.lists(names, max_size=3, unique=True).map(tuple),
+    only=st.none() | st.lists(names, max_size=3, unique=True).map(tuple),
+    answers=st.none() | st.integers(0, 20),
+    gives=st.none() | st.sampled_from([*NAMES, ""]),
+)
+
+
+async def speak(home: Home, script: list[Said]) -> None:
+    """Let local authors say all this; what the room refuses is not said."""
+    for n, what in enumerate(script):
+        posted = [fact.header.event for fact in home.messages()]
+        target = None
+        if what.answers is not None and posted:
+            event = posted[what.answers % len(posted)]
+            assert isinstance(event, e.MessagePosted)
+            target = event.id
+        parts: tuple[Part, ...] = (TextPart(f"message {n}"),)
+        if what.gives is not None:
+            parts = (HandoffPart(next=f"turn {n}", target=what.gives),)
+        command = c.PostMessage(
+            operation="message.send",
+            idempotency_key=f"k{n}",
+            input=b"i",
+            kind="text" if what.gives is None else "handoff",
+            to=what.to if what.gives is None else (),
+            taker=what.gives or "",
+            visibility=what.only,
+            reply_to=target,
+        )
+        submission = home.actor.place(command, home.by(what.who), Draft(parts))
+        with suppress(Refused):
+            await submission.result()
+        assert submission.error is None or submission.error.code in ("no_such_message", "invalid_param")
+
+
+async def two_homes(nursery: trio.Nursery) -> tuple[Home, Home, CountedKeys]:
+    """The author's home and the home that admits, which has no keys."""
+    keys = CountedKeys()
+    people = {name: keys.create_agent() for name in NAMES}
+    ours, theirs = Home(nursery, keys, people, seed=0), Home(nursery, CountedKeys(), people, seed=500)
+    await ours.open()
+    await theirs.open()
+    return ours, theirs, keys
+
+
+def in_two_homes(scenario: Callable[[Home, Home, CountedKeys], Any]) -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            ours, theirs, keys = await two_homes(nursery)
+            await scenario(ours, theirs, keys)
+            ours.actor.close()
+            theirs.actor.close()
+
+    run(main)
+
+
+def sent(fact: NewFact) -> tuple[bytes, bytes, MessageId]:
+    """What travels: the envelope, its signature, and the id beside it."""
+    assert isinstance(fact.header.event, e.MessagePosted)
+    assert fact.body is not None
+    assert fact.signature is not None
+    return fact.body, fact.signature, fact.header.event.id
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(said, max_size=12))
+def test_whatever_local_authors_say_another_home_admits_into_the_same_messages(script: list[Said]) -> None:
+    async def scenario(ours: Home, theirs: Home, keys: CountedKeys) -> None:
+        await speak(ours, script)
+        names = {agent: name for name, agent in ours.people.items()}
+        for fact in ours.messages():
+            await theirs.admit(names[fact.header.by.actor], *sent(fact))
+        there = theirs.messages()
+        assert [fact.header.event for fact in there] == [fact.header.event for fact in ours.messages()]
+        assert [(fact.body, fact.signature) for fact in there] == [
+            (fact.body, fact.signature) for fact in ours.messages()
+        ]
+        assert all(is_signed(ROOM, fact) for fact in there)
+        assert theirs.folded().state.authors == ours.folded().state.authors
+        assert theirs.actor.aggregate.state == theirs.folded().state
+
+    in_two_homes(scenario)
+
+
+def written(author: AgentId, home: Home, **fields: Any) -> Envelope:
+    """The envelope that this author's next message there would have, with some fields changed."""
+    known = home.actor.aggregate.state.authors.get(author)
+    envelope = Envelope(
+        v=1,
+        room=ROOM,
+        key="k",
+        kind="text",
+        chain="c_elsewhere",
+        hops=0,
+        authored_at=Millis(7),
+        counter=1 if known is None else known.counter + 1,
+        previous=b"" if known is None else known.envelope,
+        seen=b"",
+        nonce=bytes(16),
+        parts=(TextPart("from far away"),),
+    )
+    return msgspec.structs.replace(envelope, **fields)
+
+
+CHANGES: dict[str, Callable[[Home], dict[str, Any]]] = {
+    "room": lambda home: {"room": RoomId("r_2")},
+    "counter": lambda home: {"counter": 3},
+    "previous": lambda home: {"previous": b"x" * 32},
+    "role": lambda home: {"role": "reviewer"},
+    "visibility": lambda home: {"visibility": (home.people["cat"],)},
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_what_an_author_signed_that_the_room_would_not_have_decided_is_refused_and_leaves_nothing(what: str) -> None:
+    async def scenario(ours: Home, theirs: Home, keys: CountedKeys) -> None:
+        ben = theirs.people["ben"]
+        body = encode_envelope(written(ben, theirs))
+        await theirs.admit("ben", body, keys.sign(ben, "parler/message", body), MessageId("m_first"))
+        before = theirs.actor.aggregate.snapshot()
+        body = encode_envelope(written(ben, theirs, key="k2", **CHANGES[what](theirs)))
+        with pytest.raises(Refused) as caught:
+            await theirs.admit("ben", body, keys.sign(ben, "parler/message", body), MessageId("m_second"))
+        assert (caught.value.code, caught.value.details["what"]) == ("envelope_refused", what)
+        assert theirs.actor.aggregate.snapshot() == before
+        good = encode_envelope(written(ben, theirs, key="k2"))
+        assert (await theirs.admit("ben", good, keys.sign(ben, "parler/message", good), MessageId("m_second"))).facts
+
+    in_two_homes(scenario)
+
+
+def test_a_thread_that_is_answered_keeps_its_name_and_its_length() -> None:
+    async def scenario(ours: Home, theirs: Home, keys: CountedKeys) -> None:
+        ben, root = theirs.people["ben"], MessageId("m_root")
+        body = encode_envelope(written(ben, theirs))
+        await theirs.admit("ben", body, keys.sign(ben, "parler/message", body), root)
+        for wrong in ({"chain": "c_other", "hops": 1}, {"hops": 2}):
+            body = encode_envelope(written(ben, theirs, **{"key": "k2", "reply_to": root, **wrong}))
+            with pytest.raises(Refused, match="envelope_refused"):
+                await theirs.admit("ben", body, keys.sign(ben, "parler/message", body), MessageId("m_reply"))
+        body = encode_envelope(written(ben, theirs, key="k2", reply_to=root, hops=1))
+        await theirs.admit("ben", body, keys.sign(ben, "parler/message", body), MessageId("m_reply"))
+
+    in_two_homes(scenario)
+
+
+def test_a_bad_signature_another_signer_and_a_changed_byte_take_no_place_in_the_line() -> None:
+    async def scenario(ours: Home, theirs: Home, keys: CountedKeys) -> None:
+        ben, cat = theirs.people["ben"], theirs.people["cat"]
+        body = encode_envelope(written(ben, theirs))
+        signature = keys.sign(ben, "parler/message", body)
+        tries = [
+            (ben, body, signature[:-1] + bytes([signature[-1] ^ 1])),
+            (ben, body, keys.sign(cat, "parler/message", body)),
+            (ben, body, keys.sign(ben, "parler/card", body)),
+            (cat, body, signature),
+            (ben, body[:-1] + b"!", signature),
+            (ben, body, b""),
+        ]
+        for author, said, by in tries:
+            with pytest.raises(Refused) as caught:
+                Admission().take(author, said, by, id=MessageId("m_1"))
+            assert (caught.value.code, caught.value.details["what"]) == ("envelope_refused", "signature")
+        Admission().take(ben, body, signature, id=MessageId("m_1"))
+
+    in_two_homes(scenario)
+
+
+def test_an_id_that_is_in_use_is_refused_in_one_batch_and_later_and_its_message_stays_what_it_was() -> None:
+    async def scenario(ours: Home, theirs: Home, keys: CountedKeys) -> None:
+        refused: list[tuple[str, object]] = []
+
+        async def admit(name: str, key: str) -> None:
+            author = theirs.people[name]
+            body = encode_envelope(written(author, theirs, key=key))
+            try:
+                await theirs.admit(name, body, keys.sign(author, "parler/message", body), MessageId("m_same"))
+            except Refused as error:
+                refused.append((error.code, error.details.get("what")))
+
+        async with trio.open_nursery() as together:
+            for name in ("ben", "cat"):
+                together.start_soon(admit, name, "k1")
+        await admit("ann", "k2")
+        assert refused == [("envelope_refused", "id")] * 2
+        assert len(theirs.messages()) == 1
+
+    in_two_homes(scenario)
+
+
+def test_a_message_that_is_signed_again_after_a_lost_answer_is_a_replay_and_another_text_is_a_conflict() -> None:
+    async def scenario(ours: Home, theirs: Home, keys: CountedKeys) -> None:
+        ben = theirs.people["ben"]
+
+        async def admit(**fields: Any) -> Settled:
+            body = encode_envelope(written(ben, theirs, **fields))
+            return await theirs.admit("ben", body, keys.sign(ben, "parler/message", body), MessageId("m_1"))
+
+        first = await admit()
+        again = await admit(nonce=b"n" * 16, authored_at=Millis(9))
+        assert again.decision.replay == first.facts[0].position
+        with pytest.raises(Refused, match="idempotency_conflict"):
+            await admit(parts=(TextPart("something else"),))
+
+    in_two_homes(scenario)
+
+
+def test_a_reply_stays_among_the_readers_of_a_private_message_though_one_of_them_left() -> None:
+    async def scenario(ours: Home, theirs: Home, keys: CountedKeys) -> None:
+        for home in (ours, theirs):
+            if home is theirs:
+                for fact in ours.messages():
+                    await home.admit("ann", *sent(fact))
+            else:
+                await speak(ours, [Said("ann", only=("ben", "cat"))])
+            await home.actor.submit(c.CloseRoom(operation="session.close"), home.by("cat"))
+        await speak(ours, [Said("ben", answers=0)])
+        reply = ours.messages()[-1]
+        settled = await theirs.admit("ben", *sent(reply))
+        (header,) = settled.facts
+        assert isinstance(header.event, e.MessagePosted)
+        assert header.event.visibility == tuple(sorted(theirs.people.values()))
+
+    in_two_homes(scenario)
+
+
+def test_a_stranger_a_closed_room_and_a_role_that_nobody_has_are_refused_as_for_a_local_author() -> None:
+    async def scenario(ours: Home, theirs: Home, keys: CountedKeys) -> None:
+        stranger = keys.create_agent()
+        theirs.people["stranger"] = stranger
+
+        async def refusal(name: str, **fields: Any) -> str:
+            author = theirs.people[name]
+            body = encode_envelope(written(author, theirs, **fields))
+            with pytest.raises(Refused) as caught:
+                await theirs.admit(name, body, keys.sign(author, "parler/message", body), MessageId("m_1"))
+            return caught.value.code
+
+        assert await refusal("stranger") == "no_such_room"
+        assert await refusal("ben", to=(stranger,)) == "no_such_agent"
+        gives = {"kind": "handoff", "parts": (HandoffPart(next="x"),)}
+        assert await refusal("ben", role="nobody", **gives) == "no_such_agent"
+        assert await refusal("ben", reply_to=MessageId("m_none"), hops=1) == "no_such_message"
+        await theirs.actor.submit(c.CloseRoom(operation="session.close"), theirs.by("ann"))
+        assert await refusal("ben") == "room_closed"
+
+    in_two_homes(scenario)
+
+
+def test_a_local_author_and_an_admitted_one_take_turns_in_one_thread_of_an_author() -> None:
+    """An author that speaks from two homes: each goes on from what the other left, and neither overtakes the other."""
+
+    async def scenario(ours: Home, theirs: Home, keys: CountedKeys) -> None:
+        ben = ours.people["ben"]
+        await speak(ours, [Said("ben")])
+        body = encode_envelope(written(ben, ours, key="far"))
+        await ours.admit("ben", body, keys.sign(ben, "parler/message", body), MessageId("m_far"))
+        place = Place(ROOM, "k", ben, previous=b"", at=Millis(1))
+        late = LocalAuthor(keys, CountedRandomness()).seal(
+            Draft((TextPart("late"),)),
+            e.MessagePosted(id=MessageId("m_late"), kind="text", chain="c_1", counter=1),
+            place,
+        )
+        with pytest.raises(Refused, match="envelope_refused"):
+            await ours.admit("ben", late.body, late.signature, MessageId("m_late"))
+        await speak(ours, [Said("ann"), Said("ben")])
+        counters = [
+            decode_envelope(fact.body or b"").counter for fact in ours.messages() if fact.header.by.actor == ben
+        ]
+        assert counters == [1, 2, 3]
+
+    in_two_homes(scenario)
