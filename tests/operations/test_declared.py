@@ -7,18 +7,20 @@ Here every code that several operations declare alike is led to at each of them,
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Final, NamedTuple
 
 import msgspec
 import pytest
 
 from mcp_server import resources
+from parlerd.core import commands as c
 from parlerd.core.errors import ERRORS, ParlerError
-from parlerd.core.model import HOME_ROOM, MAX_TEXT, Position
+from parlerd.core.model import HOME_ROOM, MAX_TEXT, Position, RoomId
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from tests.support import truth
-from tests.support.engine import Party, Served, engine_world, run
+from tests.support.engine import Party, Served, engine_world, gather, run
 
 # -- which room is meant -----------------------------------------------------------------------------------
 
@@ -294,6 +296,30 @@ def test_an_operation_that_lets_somebody_in_leaves_the_facts_that_it_declares() 
             names = {type(header.event).__struct_config__.tag for header in left}
             assert names == {"session_activated"}
             assert names <= set(OPERATIONS["session.approve"].facts)
+
+    run(main)
+
+
+def test_a_wait_that_ends_with_the_answer_names_the_session_where_the_decision_did_not() -> None:
+    """A daemon that dies between the decision and the word that the session is the active one leaves that to a read."""
+
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob = await served.agent("alice"), await served.agent("bob")
+            opened = await alice.open()
+            await bob.join(opened.session_key)
+            desk = served.engine._desk
+            me = await desk.me(alice.caller)
+            admit = c.DecideRequest(
+                operation="session.approve", who="bob", admit=True, proof="cli", principal=me.principal
+            )
+
+            async def decide() -> None:
+                await (await desk.rooms.get(RoomId(opened.room))).submit(admit, desk.by(alice.caller, me))
+
+            await gather(partial(bob.recv, wait=60), decide)
+            (room,) = await bob.rooms()
+            assert room.active
 
     run(main)
 
