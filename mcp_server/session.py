@@ -152,7 +152,7 @@ class _Session:
         self._windows = Conversations(host.shared, caller, hello)
         self._calls = Calls(self._answer_call, self._tell_progress)
         self._held = Held()
-        self._asking = Asking(caller.session, self._send)
+        self._asking = Asking(caller.facts.session, self._send)
         # Ids of handshakes that were answered from the table. The library hears of them too, and what it answers is
         # not for the host.
         self._greeted: set[str | int] = set()
@@ -287,7 +287,7 @@ class _Session:
 
     def _form(self, params: Message) -> Form:
         """The person at this host, for one call."""
-        forms, session = self._host.shared.forms, self._caller.session
+        forms, session = self._host.shared.forms, self._caller.facts.session
         if self._era is Era.ENVELOPES:
             return AnswerForm(forms, params, envelope.capabilities(params), session)
         return HostForm(forms, self._asking, self._capabilities, session)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -336,7 +337,7 @@ class Window:
     def needs_root(self) -> bool:
         """Whether only the client's roots could say which workspace this is. It never changes once an identity is
         taken."""
-        return not self.caller.workspace and self.caller.agent is None
+        return not self.caller.facts.workspace and self.caller.agent is None
 
     async def stand_in(self, root: str) -> None:
         """Take the first root of the client, a `file:` URI, as where the window stands."""
@@ -344,7 +345,7 @@ class Window:
         if parts.scheme == "file" and parts.netloc in ("", "localhost") and self.needs_root:
             found = await self._workspace_of(unquote(parts.path))
             if self.needs_root:
-                self.caller.workspace = found
+                self.caller.facts = replace(self.caller.facts, workspace=found)
 
     # -- resources ---------------------------------------------------------------------------------------------
 

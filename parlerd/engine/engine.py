@@ -150,10 +150,11 @@ class Engine:
         operation = OPERATIONS[op]
         if self._desk.draining and operation.plane != "local":
             raise Refused("draining", retry_after_ms=200)
-        if operation.plane == "person" and caller.via != "cli":
+        if operation.plane not in caller.facts.authority.planes:
+            if operation.plane == "hook":
+                raise Refused("hook_only")
+            # What is about this machine's daemon is its person's too, where a door does not offer it to all.
             raise Refused("person_only", hint=f"Ask the person to run: {operation.command}")
-        if operation.plane == "hook" and caller.via != "hook":
-            raise Refused("hook_only")
 
     async def _open_session(self, caller: Caller, params: t.OpenSession) -> t.Result:
         me = await self._desk.me(caller)
@@ -223,7 +224,7 @@ class Engine:
             is_weaker_now = is_weaker(desk.settings_now(), desk.settings)
         except ParlerError:
             return  # with these no daemon starts
-        if is_weaker_now and (host := desk.inspect(caller.peer).agent_host):
+        if is_weaker_now and (host := desk.inspect(caller.facts.peer).agent_host):
             said = f"The settings ask for less than this daemon does, and this was started by an agent host ({host})."
             raise Refused("needs_person", said)
 

@@ -46,7 +46,7 @@ class Joining:
                 # Each time anew: a room nobody uses is closed, and this may wait for long.
                 actor = await desk.rooms.get(room_id)
                 knock = c.Knock(
-                    operation="session.join", key_id=key_id, name=me.name, host=caller.host, wall=desk.clock.now()
+                    operation="session.join", key_id=key_id, name=me.name, host=caller.facts.host, wall=desk.clock.now()
                 )
                 try:
                     settled = await actor.submit(knock, desk.by(caller, me))
@@ -110,14 +110,14 @@ class Joining:
         limit = max(1, min(params.limit, t.MAX_PAGE))
         found = await self._reading.context(room, me.id, Position(0), stood=stood, limit=limit, fits=caller.fits)
         # A page that one who is in asked for anew acknowledges nothing it leaves out, and nothing of a live window's.
-        held = caller.via == "cli" and bool(caller.as_name) and desk.presence.is_held_by_window(me.id)
+        held = desk.presence.is_held_from(caller, me.id)
         moves = not (again and held)
         if found.truncated:
             moves = moves and (not again or acknowledged >= found.spans[-1][0])
         await self._reading.mark(actor.room, me.id, found.spans)
         self._reading.note_seen(actor.room, me.id, found.newest)
         await desk.rooms.home.submit(c.Activate(agent=me.id, room=actor.room), desk.by(caller, me))
-        if caller.via == "mcp" and moves:
+        if caller.facts.via == "mcp" and moves:
             # Last: what is answered with an error was not shown.
             caller.shown[actor.room] = found.end
         hint = "This session is closed; it can still be read." if room.state.closed else ""
@@ -141,9 +141,9 @@ class Joining:
     async def _would_knock(self, caller: Caller, key_id: KeyId, room: RoomId) -> None:
         """Raise what a new agent's knock would be refused with: an agent, and its key, is made for none that is."""
         desk = self._desk
-        now = desk.clock.now()
-        by = By(AgentId(""), desk.keys.principal, caller.session, caller.host, caller.via)
-        knock = c.Knock(operation="session.join", key_id=key_id, name="new", host=caller.host, wall=now)
+        now, facts = desk.clock.now(), caller.facts
+        by = By(AgentId(""), facts.authority.principal, facts.session, facts.host, facts.via)
+        knock = c.Knock(operation="session.join", key_id=key_id, name="new", host=facts.host, wall=now)
         aggregate = (await desk.rooms.get(room)).aggregate
         try:
             aggregate.decide(knock, by=by, now=Millis(max(now, aggregate.last_at)), ids=desk.random)

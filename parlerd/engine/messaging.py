@@ -262,7 +262,7 @@ class Messaging:
             await self._admission(caller, me, deadline)
         actor, room = await room_of(self._desk, me, params.room)
         topics = [notifier.messages(actor.room), notifier.messages(actor.room, me.id), notifier.life(actor.room)]
-        if caller.via == "mcp":
+        if caller.facts.via == "mcp":
             topics.append(notifier.concerns(me.id))
         armed: Armed | None = None
         with self._desk.notifier.listen(*topics) as waiter:
@@ -359,7 +359,7 @@ class Messaging:
         # A filtered read shows a part of what is new, so acknowledging it would lose the rest.
         filtered = params.kind is not None or params.mentions
         fits = caller.fits
-        held = caller.via == "cli" and bool(caller.as_name) and self._desk.presence.is_held_by_window(me.id)
+        held = self._desk.presence.is_held_from(caller, me.id)
         acknowledges = not (lookback or params.peek or filtered or (held and not params.take))
         page = await self._page(room, view, after, params, me.id, skip_own=not lookback)
         you = handle_of(room.state, me.id)
@@ -379,7 +379,7 @@ class Messaging:
                 spans = _shown(page, after, filtered=filtered)
                 await self._reading.mark(actor.room, me.id, spans, needed=acknowledges)
             self._reading.note_seen(actor.room, me.id, page)
-        shown = {actor.room: page.end} if page.messages and acknowledges and caller.via == "mcp" else {}
+        shown = {actor.room: page.end} if page.messages and acknowledges and caller.facts.via == "mcp" else {}
         end, end_seq = page.end, page.end_seq
         if not page.messages:
             end, end_seq = after, self._reading.seq_at(room, view, after)

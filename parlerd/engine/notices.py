@@ -53,7 +53,7 @@ class Notices:
     async def concerning(self, caller: Caller) -> bool:
         """Whether somebody knocks, came or left, or the person decided, and this window was not told yet: what ends a
         wait for messages. Tells nothing; who is in a room that this window was told nothing of is taken for known."""
-        if caller.via != "mcp" or caller.agent is None:
+        if caller.facts.via != "mcp" or caller.agent is None:
             return False
         found, told = await self._look(caller, messages=False)
         for room, members in told.members.items():

@@ -91,7 +91,7 @@ class Opening:
             name=naming.name,
             topic=params.topic,
             handle=me.name,
-            host=caller.host,
+            host=caller.facts.host,
             history=params.history,
             approval=approval,
             approver=params.approver,
@@ -176,7 +176,7 @@ class Opening:
         inside = any(record.id == me.id for record in agents)
         principal = None
         if is_person(caller) and room.state.owner_principal == me.principal and room.state.owner != me.id:
-            if not desk.inspect(caller.peer).agent_host:
+            if not desk.inspect(caller.facts.peer).agent_host:
                 principal = me.principal
             elif not inside:
                 require_person(self._desk, caller, in_editor=True)

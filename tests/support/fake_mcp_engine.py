@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from parlerd.core.model import AgentId, PeerText, Position, RoomId
 from parlerd.engine.callers import NOTHING, Caller, Said
 from parlerd.operations import types as t
 from parlerd.wire.messages import Hello
+from tests.support.callers import caller_of
 
 ROOM = RoomId("r_0123456789abcdefghij")
 ME = AgentId("U" + "M" * 55)
@@ -48,7 +50,7 @@ def hello(**more: Any) -> Hello:
 
 def caller(**more: Any) -> Caller:
     """A connected window."""
-    return Caller(**{"session": "s" * 20, "via": "mcp", "window": "w" * 32, "host": "codex", **more})
+    return caller_of(**{"session": "s" * 20, "via": "mcp", "window": "w" * 32, "host": "codex", **more})
 
 
 class FakeMcpEngine:
@@ -157,7 +159,7 @@ class FakeMcpEngine:
         self.connected.remove(caller)
 
     def introduce(self, caller: Caller, host: str) -> None:
-        caller.host = host
+        caller.facts = replace(caller.facts, host=host)
 
     async def find_request(self, params: t.DecideJoin, caller: Caller) -> tuple[t.RequestInfo, bool]:
         await trio.lowlevel.checkpoint()
