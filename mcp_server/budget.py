@@ -39,7 +39,7 @@ class Budget:
             shown = text if self._unit == "characters" else json.dumps(text, ensure_ascii=False)
             size = len(shown) if shown.isascii() else len(shown.encode("utf-16-le", "surrogatepass")) // 2
         if self._lines:
-            # A line of its own share: a text with too many lines is as much over as one that is too long.
+            # Each line takes its share of the page, so a text with too many lines does not fit either.
             size = max(size, (text.count("\n") + 1) * self.page // self._lines)
         return size
 

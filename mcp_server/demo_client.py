@@ -45,7 +45,7 @@ class AgentWindow:
     """One window. `run` is its life; everything else may be called while it runs, also from several tasks at once."""
 
     def __init__(self, command: Sequence[str], *, name: str, directory: Path, person: Answering) -> None:
-        # Of the environment the library passes on HOME, PATH and the like, as hosts do.
+        # The library passes on HOME, PATH and a few other variables, as hosts do.
         self._parameters = StdioServerParameters(command=command[0], args=list(command[1:]), cwd=directory)
         self._name = name
         self._person = person

@@ -53,7 +53,8 @@ class Streams:
     async def _serve(self, ctx: Context, wanted: types.SubscriptionFilter, uris: list[str]) -> NoReturn:
         assert ctx.request_id is not None
         meta: dict[str, Any] = {SUBSCRIPTION_ID_META_KEY: ctx.request_id}
-        # The shim tells of other tools after an upgrade; prompts and the list of resources change with it alone.
+        # Tools change with an upgrade alone, after which the shim tells of them; so do prompts and the list of
+        # resources, of which nobody is told.
         honoured = types.SubscriptionFilter(
             tools_list_changed=True if wanted.tools_list_changed else None, resource_subscriptions=uris or None
         )
@@ -62,7 +63,7 @@ class Streams:
         )
         changing = [uri for uri in uris if uri != resources.GUIDE]
         if not changing:
-            # Nothing here takes an identity: a health check listens too.
+            # A health check listens as well, and must not become an agent: nothing on this path takes an identity.
             await ctx.session.send_notification(acknowledged, related_request_id=ctx.request_id)
             await trio.sleep_forever()
         window = self._window
@@ -78,7 +79,7 @@ class Streams:
         except ParlerError as error:
             if error.code != "draining":
                 raise MCPError(types.INTERNAL_ERROR, f"{error.code}: {error.message}") from None
-        # The daemon stops. Without an answer the shim opens the stream again at the next one.
+        # The daemon stops. Because the stream gets no answer, the shim opens it again at the next daemon.
         await trio.sleep_forever()
 
 

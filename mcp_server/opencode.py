@@ -85,7 +85,7 @@ class OpenCodeServer:
         except _StatusError as error:
             log.warning("%s's server answered with status %s", self._name, error)
         except (OSError, http.client.HTTPException, msgspec.MsgspecError, ValueError, RecursionError) as error:
-            # The name alone: what the error says may be the server's words.
+            # Only the name of the error is logged: its text may hold words of the server.
             log.warning("%s's server cannot be asked: %s", self._name, type(error).__name__)
         finally:
             visit.stop()
@@ -122,7 +122,7 @@ class _Visit:
         if not fitting:
             return True
         session = max(fitting, key=lambda each: each.time.updated)
-        # An idle session is not in it.
+        # The server lists the sessions that are at work; one that is idle is not among them.
         states = msgspec.json.decode(self._ask("GET", "/session/status"), type=dict[str, _Status])
         if session.id in states and states[session.id].type != "idle":
             return False

@@ -118,7 +118,7 @@ async def _sent(path: str, frames: list[dict[str, Any]]) -> bool:
         with trio.fail_after(SEND_S):
             await _say(path, frames)
     except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
-        # The name alone: what the error says may be the other side's words.
+        # Only the name of the error is logged: its text may hold words of the other side.
         log.warning("Qwen's inbox cannot be asked: %s", type(error).__name__)
     except trio.TooSlowError:
         log.warning("Qwen's inbox did not take a line within %.0f s", SEND_S)
@@ -147,7 +147,7 @@ def find(sessions: Path, address: str) -> Record | None:
     found = [record for record in _records(sessions) if record.ipc_path]
     if not address.startswith("/"):
         named = [record for record in found if record.session_id == address]
-        # Twins: the newest is the one that lists first.
+        # Two sessions may have one id (a session that was resumed twice): Qwen itself lists the newest first.
         return max(named, key=lambda each: each.started_at) if named else None
     here = [record for record in found if record.cwd == address]
     return here[0] if len(here) == 1 else None
@@ -227,7 +227,7 @@ def _auth(token: str) -> dict[str, Any]:
 
 
 def _frame(record: Record, message: str, line: str, inbox: _Inbox) -> dict[str, Any]:
-    # No `fromMode`: nobody reviews what the daemon does. The token is what makes it trusted.
+    # The frame has no `fromMode`, because nobody reviews what the daemon does; Qwen trusts the frame for its token.
     return {
         "msgV": 1,
         "msgId": message,
@@ -297,7 +297,8 @@ async def _receipts() -> AsyncIterator[_Inbox]:
             yield inbox
             nursery.cancel_scope.cancel()
     finally:
-        # Two names of ours: it takes no time worth a thread, which cancellation would make this leave undone.
+        # The folder holds two files, so removing it takes no time that would be worth a thread. In a thread a
+        # cancelled task would leave the folder behind.
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -52,7 +52,8 @@ async def read(engine: EnginePort, caller: Caller, uri: str, scribe: Scribe) -> 
         newest = max(newest, page.following + (page.messages[-1].seq if page.messages else 0))
         if not page.following or count == 1:
             break
-        # A page is filled from the front, and the newest are what is wanted.
+        # The engine fills a page from its front and cut this one short, so the newest messages are not in it. Fewer
+        # messages are asked for until all of them fit.
         count = max(1, min(count - 1, len(page.messages)))
     return scribe.write(page, room=room).text, TEXT
 

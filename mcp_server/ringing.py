@@ -104,7 +104,7 @@ def bells(settings: Settings, home: Home | None = None) -> dict[str, Bell]:
     if settings.wake_codex_program and settings.wake_codex_remote:
         found["codex"] = CodexQueue(settings.wake_codex_program, settings.wake_codex_remote)
     if settings.wake_opencode_server:
-        # Few need the HTTP library, and it stays in memory.
+        # The HTTP library is imported for those who set this up, because it stays in memory and few people do.
         from mcp_server.opencode import OpenCodeServer
 
         found["opencode"] = OpenCodeServer(settings.wake_opencode_server)
@@ -129,7 +129,8 @@ async def watch(engine: EnginePort, window: Caller, directory: str, bell: Bell) 
         if found is None or not found.wake:
             continue
         while not await bell.ring(bell.address(window, directory), line_of(msgspec.to_builtins(found))):
-            # The news counts as told. When the agent has read it meanwhile, there is nothing to ring for.
+            # The engine counts the news as told by now. If the agent has read it meanwhile, there is nothing to ring
+            # for.
             await trio.sleep(PAUSE_S)
             found = await _check(engine, window, turn=False) or found
             if not found.unread and not found.requests:

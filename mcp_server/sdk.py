@@ -60,7 +60,7 @@ async def _pass_in(incoming: trio.MemoryReceiveChannel[Message], to_server: Any)
             try:
                 parsed = types.jsonrpc_message_adapter.validate_python(message, by_name=False)
             except ValueError as error:
-                # No JSON-RPC message: what has an id was answered by the session, the rest concerns nobody.
+                # A notification that the library cannot read. Nobody waits for a word about it.
                 log.debug("dropped a message that is not JSON-RPC: %s", type(error).__name__)
                 continue
             await to_server.send(SessionMessage(parsed))
@@ -98,7 +98,7 @@ class _Handlers:
             on_unsubscribe_resource=self.unsubscribe,
             on_subscriptions_listen=self._streams.listen,
         )
-        # The default is a tracer; nothing here exports traces, and bodies have no place in them.
+        # By default the library traces requests. Nothing here exports traces, and bodies have no place in them.
         server.middleware.clear()
         return server
 
@@ -135,7 +135,7 @@ class _Handlers:
         if len(self._subscribed) >= MAX_SUBSCRIPTIONS and uri not in self._subscribed:
             raise _rpc(ParlerError("busy", "Too many subscriptions.", limit=MAX_SUBSCRIPTIONS))
         self._subscribed[uri] = None if room is None else RoomId(room)
-        # One at a time: nobody is told of being subscribed before the rooms' heads are known.
+        # Under the lock, so that no host is told that it is subscribed before the heads of the rooms are known.
         async with self._starting:
             if not self._following:
                 try:

@@ -241,7 +241,7 @@ class _Session:
         if self._era is Era.ENVELOPES:
             if not envelope.is_whole(params) or method == "initialize":
                 # The library refuses a handshake here, and says what an envelope lacks.
-                await to_sdk.send(message)
+                await self._pass_on(id, message, to_sdk)
             elif method in static.METHODS:
                 await self._answer(id, static.stamped(static.raw()[method], static.LISTED_STAMP))
             else:
@@ -267,7 +267,7 @@ class _Session:
     ) -> None:
         """Have a request answered that takes an identity or may wait: a tool call here, all others by the library."""
         if method != "tools/call":
-            await to_sdk.send(message)
+            await self._pass_on(id, message, to_sdk)
             return
         params = message.get("params")
         if fault := fault_of(params):
@@ -277,6 +277,13 @@ class _Session:
         window = await self._windows.of_call(params)
         self._windows.watch(window, nursery)
         nursery.start_soon(self._call, id, params, window)
+
+    async def _pass_on(self, id: str | int, message: Message, to_sdk: trio.MemorySendChannel[Message]) -> None:
+        """Have the library answer a request. Parameters that are no object it would drop without an answer."""
+        if isinstance(message.get("params"), dict | None):
+            await to_sdk.send(message)
+        else:
+            await self._refuse(id, INVALID_PARAMS, "Invalid request parameters")
 
     async def _call(self, id: str | int, params: Message, window: Window) -> None:
         try:

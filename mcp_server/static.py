@@ -99,7 +99,7 @@ def table() -> dict[str, Any]:
             "capabilities": listed["initialize"]["capabilities"],
             "instructions": INSTRUCTIONS,
         },
-        # The table changes with an upgrade only, which a host may not notice: it is asked for again.
+        # The table changes with an upgrade alone. A host may not notice that, so it is told to keep no list.
         LISTED_STAMP: {"ttlMs": 0, "cacheScope": "private", **stamp},
         RESULT_STAMP: stamp,
         REQUIRED_STAMP: {**stamp, "resultType": "input_required"},

@@ -152,7 +152,7 @@ class Window:
             reason = unwrapped(error)
             if isinstance(reason, ParlerError):
                 return await self._failed(reason, key)
-            # By place and type only: the text of an exception may hold what someone wrote.
+            # Only place and type are logged: the text of an exception may hold what someone wrote.
             place = "".join(traceback.format_tb(reason.__traceback__))
             log.error("%s failed with %s\n%s", name, type(reason).__name__, place)
             return await self._failed(ParlerError("internal"), key)
@@ -194,7 +194,7 @@ class Window:
                 return shown, _of_page(result.room)
             if not isinstance(result, t.Sent):
                 return scribe.write(result), NOTHING
-            # Whoever was woken by it goes first: they wait longer for it than its author for the news.
+            # Readers that this message woke go first: they have waited for it, and its author can wait for the news.
             await trio.lowlevel.checkpoint()
             assert isinstance(params, t.Send)
             return await self._with_news(showing, params, result)
@@ -222,7 +222,7 @@ class Window:
         try:
             notice = await self.engine.notice(self.caller, said)
         except ParlerError as error:
-            # What was done and shown stands; it is only not said what else waits.
+            # What was done and shown stands. The answer only does not say what else waits.
             log.warning("no notice: %s", error.code)
             self.caller.told = told
             notice = ""
@@ -351,7 +351,8 @@ class Window:
 
     async def read_resource(self, uri: str) -> tuple[str, str]:
         """(text, MIME type) of a resource. Acknowledges nothing. Raises `ParlerError`."""
-        # With a writer of its own: what a model is told once is not told by what a host reads.
+        # A resource has a writer of its own: hosts read resources without showing them to their model, so what a
+        # model must be told once does not count as told by them.
         return await resources.read(self.engine, self.caller, uri, Scribe(budget=self.scribe.budget))
 
 

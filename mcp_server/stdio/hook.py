@@ -76,7 +76,8 @@ def answer(arguments: list[str], table: Table) -> tuple[str, str, int]:
     if not kind:
         return "{}", "", 0
     if kind == WAIT:
-        # A run without a person (`claude -p`, a program's own) does not end before its background hooks do.
+        # A waiter is for a person's own window. A run without a person (`claude -p`, or one that a program
+        # started) would not end before its waiter does.
         wanted = environment("CLAUDE_CODE_ENTRYPOINT") == "cli" or environment("PARLER_WAITER") == "always"
         return wait(host, payload, home_of(home)) if wanted else ("{}", "", 0)
     turn = kind not in (CONTEXT, ADDED)
@@ -191,7 +192,8 @@ def wait(host: str, payload: dict[str, Any], home: str) -> tuple[str, str, int]:
     deadline = time.monotonic() + WAIT_S
     try:
         if payload.get("hook_event_name") == "SessionStart":
-            # What waits already is told with the session's start, and begins no turn before the person says a word.
+            # What waits already is told when the session starts. This first question counts that as told, so that no
+            # turn begins before the person says a word.
             ask(hello, home, False, 0, ANSWER_S)
         while (left := deadline - time.monotonic()) > 0 and posix.getppid() == parent:
             slice_ms = min(SLICE_MS, int(left * 1000) + 1)

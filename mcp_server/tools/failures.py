@@ -17,7 +17,7 @@ _IN_THE_SENTENCE: Final = frozenset({"key", "join_code", "param", "door", "agent
 def failure(error: ParlerError, scribe: Scribe, key: str = "") -> str:
     """An error as text. `key` is the idempotency key of the write that failed: a retry with it is the same request."""
     lines = [f"{error.code}: {error.message}"]
-    # That a parameter is to be corrected is no news beside the sentence that says what is wrong with it.
+    # The usual hint says that a parameter is to be corrected. The message says so already, and says what is wrong.
     if error.tool_hint and not (error.code == "invalid_param" and error.tool_hint == ERRORS["invalid_param"].hint):
         lines.append(error.tool_hint.replace(WAIT, scribe.wait))
     if error.retry_after_ms is not None:
@@ -39,7 +39,8 @@ def failure(error: ParlerError, scribe: Scribe, key: str = "") -> str:
         line = f"{name}: {said}{more}" if are_names else f"{name}{more}:\n{scribe.fencer.wrap(said)}"
         left -= scribe.budget.size(line) + 1
         if left > 0:
-            # Details are for the convenience of a caller; what is wrong and what to do come whole.
+            # Details may be left out, for they only save the caller a look elsewhere. What is wrong and what to do are
+            # never cut.
             lines.append(line)
     return "\n".join(lines)
 

@@ -76,8 +76,8 @@ class Scribe:
         self.budget = budget or Budget()
         self.met: set[str] = set()
         self.wait_s = WAIT_S
-        # What was rendered whole while a page was measured, with how much of the ceiling it takes, until the page is
-        # written: the text of a message, or the further text of this number.
+        # The texts that were rendered whole while a page was measured, until the page is written: by the id of the
+        # message and the number of the text in it, each with how much of the ceiling it takes.
         self.rendered: dict[tuple[str, int], tuple[Revealed, int]] = {}
 
     @property
@@ -135,7 +135,7 @@ def _front(messages: Sequence[t.Message], you: str, scribe: Scribe) -> int:
     ceiling = _ceiling(scribe)
     for index, message in enumerate(messages):
         for number, (head, text, start) in enumerate(_segments(message, you)):
-            # Looked at no further than it could be shown: a text may be far longer than the ceiling.
+            # A text may be far longer than the ceiling; no more of it is rendered than could be shown.
             shown = reveal(text, start, ceiling + 2)
             taken = scribe.budget.size(shown.text)
             if shown.end == len(text):
@@ -227,7 +227,8 @@ def _segments(message: t.Message, you: str, offset: int = 0) -> list[tuple[str, 
         found.append((f"data of #{message.seq}", msgspec.json.encode(message.data).decode()))
     left: list[tuple[str, str, int]] = []
     for number, (head, text) in enumerate(found):
-        # The first also without a word of its own, for it says whose this is; and the last, or nothing would be left.
+        # The first text is kept even when it is empty, because its head says whose message this is; the last one is
+        # kept when no other is left, because an answer must show something.
         if offset < len(text) or (number == 0 and not offset) or (number == len(found) - 1 and not left):
             left.append((head, text, min(offset, len(text))))
         offset = max(0, offset - len(text))

@@ -6,17 +6,37 @@ still let each of them in. Unknown, expired, used-up and revoked keys give one a
 agent is a free poll, also when the key has died since. A denial is final until the owner lifts it by approving that
 agent after all; for a requester of another person it covers that person's other agents on the same key too, but for
 those that the owner was asked about by themselves.
+
+Above: `room`, and the engine, which finds a request by what a person typed. Below: `membership` and `lifecycle`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from parlerd.core.commands import Request
+from parlerd.core import commands as c
+from parlerd.core import events as e
+from parlerd.core import membership, topics
+from parlerd.core.decision import Decision
 from parlerd.core.errors import Refused
-from parlerd.core.model import MAX_PENDING_PER_KEY, AgentId, By, KeyId, Millis, PrincipalId, RequestId
+from parlerd.core.facets import Facet, applies, decides, touches
+from parlerd.core.lifecycle import LifecycleState, require_open
+from parlerd.core.membership import MembershipState
+from parlerd.core.model import (
+    MAX_PENDING_PER_KEY,
+    AgentId,
+    By,
+    Ids,
+    KeyId,
+    Label,
+    Millis,
+    PrincipalId,
+    RequestId,
+    agent_name,
+)
+from parlerd.core.topics import Topic
 
 
 class KeyState(msgspec.Struct):
@@ -48,6 +68,31 @@ class KeyState(msgspec.Struct):
         if self.uses >= self.max_uses:
             return "used_up"
         return "expired" if now >= self.expires_at else "live"
+
+
+class Request(msgspec.Struct):
+    """A knock as a room remembers it. `state` is pending, approved, denied, or closed with the room."""
+
+    id: RequestId
+    key_id: KeyId
+    agent: AgentId
+    principal: PrincipalId
+    name: str
+    host: str
+    at: Millis
+    state: str = "pending"
+
+
+class ApprovalsState(msgspec.Struct):
+    """Every key that the room ever had, and every knock, in the order of the facts."""
+
+    keys: dict[KeyId, KeyState] = {}
+    requests: dict[RequestId, Request] = {}
+
+
+def pending(requests: Mapping[RequestId, Request]) -> list[Request]:
+    """Requests that wait for a decision, oldest first."""
+    return [request for request in requests.values() if request.state == "pending"]
 
 
 def standing_request(requests: Mapping[RequestId, Request], agent: AgentId) -> Request | None:
@@ -115,3 +160,194 @@ def find_request(requests: Mapping[RequestId, Request], who: str) -> Request:
     if len({r.agent for r in named}) == 1:
         return named[-1]
     raise Refused("no_such_request")
+
+
+class Approvals(Facet[ApprovalsState]):
+    """Keys and knocks, and the person's answers to them."""
+
+    __slots__ = ("_lifecycle", "_membership")
+
+    def __init__(self, state: ApprovalsState, lifecycle: LifecycleState, membership: MembershipState) -> None:
+        super().__init__(state)
+        self._lifecycle = lifecycle
+        self._membership = membership
+
+    # -- deciding ------------------------------------------------------------------------------------------
+
+    def _knock(self, command: c.Knock, by: By, now: Millis, ids: Ids) -> Decision:
+        keys, requests = self.state.keys, self.state.requests
+        name = agent_name(command.name)
+        member = self._membership.members.get(by.actor)
+        request = standing_request(requests, by.actor)
+        # Whoever is in, waits or was declined hears so with the key it came with, also when that key has died since.
+        if member is not None and member.present and command.key_id in keys:
+            return Decision(answer="member")
+        if request is not None and request.key_id == command.key_id and request.state != "approved":
+            if request.state == "closed":
+                raise Refused("room_closed")
+            return Decision(answer=request.state)
+        key = usable_key(keys, command.key_id, by.actor, command.wall or now)
+        if is_denied(requests, key.id, by, self._lifecycle.owner_principal):
+            return Decision(answer="denied")
+        if request is not None and request.state == "pending":
+            return Decision(answer="pending")
+        if not key.gated or by.actor in key.preapproved:
+            joined = membership.joining(
+                self._membership.members,
+                agent=by.actor,
+                principal=by.principal,
+                name=name,
+                host=command.host,
+                key=key.id,
+            )
+            return Decision((joined,), authority=f"key:{key.id[:8]}", answer="joined")
+        check_queue(requests, key.id)
+        event = e.JoinRequested(
+            request=RequestId(ids.new("q")),
+            key=key.id,
+            agent=by.actor,
+            principal=by.principal,
+            name=name,
+            host=command.host,
+        )
+        return Decision((event,), authority=f"key:{key.id[:8]}", answer="pending")
+
+    def _decide(self, command: c.DecideRequest, by: By, now: Millis, ids: Ids) -> Decision:
+        room, members = self._lifecycle, self._membership.members
+        # Without a proof nobody speaks for the person; a room of the policy `agent` needs none of its owner.
+        owns = command.principal == room.owner_principal and command.proof != "none"
+        deputy = room.approver == "agent" and by.actor == room.owner
+        if not owns and not deputy:
+            raise Refused("no_such_room" if by.actor not in members else "not_owner")
+        require_open(room)
+        request = find_request(self.state.requests, command.who)
+        lifts = request.state == "denied" and command.admit
+        if request.state != "pending" and not lifts:
+            raise Refused("already_decided", f"That request was {request.state} before.", agent=request.agent)
+        authority = "person" if owns else "owner"
+        if not command.admit:
+            denied = e.JoinDenied(request=request.id, agent=request.agent, proof=command.proof)
+            return Decision((denied,), authority=authority, answer=request.agent)
+        approved = e.JoinApproved(request=request.id, agent=request.agent, proof=command.proof)
+        joined = membership.joining(
+            members,
+            agent=request.agent,
+            principal=request.principal,
+            name=Label(request.name),
+            host=request.host,
+            request=request.id,
+            key=request.key_id,
+        )
+        return Decision((approved, joined), authority=authority, answer=request.agent)
+
+    def _revoke(self, command: c.RevokeKey, by: By, now: Millis, ids: Ids) -> Decision:
+        room = self._lifecycle
+        key = self.state.keys.get(command.revoke)
+        if key is None:
+            raise Refused("unknown_key")
+        if by.actor != room.owner and command.principal != room.owner_principal:
+            # A stranger who holds a key learns no more of it than one who guesses.
+            raise Refused("not_owner" if by.actor in self._membership.members else "unknown_key")
+        if key.revoked:
+            return Decision(answer="revoked")
+        return Decision((e.KeyRevoked(key=key.id),), authority="owner", answer="revoked")
+
+    # -- becoming ------------------------------------------------------------------------------------------
+
+    def _minted(self, event: e.KeyMinted, header: e.Header) -> None:
+        self.state.keys[event.key] = KeyState(
+            id=event.key,
+            gated=event.gated,
+            expires_at=event.expires_at,
+            max_uses=event.max_uses,
+            minted_at=header.at,
+            preapproved=event.preapproved,
+        )
+
+    def _revoked(self, event: e.KeyRevoked, header: e.Header) -> None:
+        self.state.keys[event.key].revoked = True
+
+    def _requested(self, event: e.JoinRequested, header: e.Header) -> None:
+        self.state.requests[event.request] = Request(
+            id=event.request,
+            key_id=event.key,
+            agent=event.agent,
+            principal=event.principal,
+            name=event.name,
+            host=event.host,
+            at=header.at,
+        )
+
+    def _approved(self, event: e.JoinApproved, header: e.Header) -> None:
+        self.state.requests[event.request].state = "approved"
+
+    def _denied(self, event: e.JoinDenied, header: e.Header) -> None:
+        self.state.requests[event.request].state = "denied"
+
+    def _joined(self, event: e.MemberJoined, header: e.Header) -> None:
+        if event.key is not None:
+            self.state.keys[event.key].use(event.agent)
+
+    def _closed(self, event: e.RoomClosed, header: e.Header) -> None:
+        for key in self.state.keys.values():
+            key.revoked = True
+        for request in pending(self.state.requests):
+            request.state = "closed"
+
+    # -- what time changes ---------------------------------------------------------------------------------
+
+    def next_deadline(self, after: Millis) -> Millis | None:
+        """When the next key expires. A key that died before changes no more."""
+        return min((key.expires_at for key in self._dying(after)), default=None)
+
+    def expire(self, after: Millis, now: Millis) -> Iterator[Topic]:
+        """Whoever looks at a key that expired in (after, now]. A key is dead by the clock and not by a fact: once a
+        wrong clock is set right, no key stays dead that should live."""
+        return (topics.keys(self._lifecycle.room, key.id) for key in self._dying(after) if key.expires_at <= now)
+
+    def _dying(self, after: Millis) -> Iterator[KeyState]:
+        """The keys that are live at `after` and will not be for ever."""
+        return (key for key in self.state.keys.values() if key.state(after) == "live")
+
+    # -- whom it wakes -------------------------------------------------------------------------------------
+
+    def _key_changed(self, event: e.KeyMinted | e.KeyRevoked, header: e.Header) -> tuple[Topic, ...]:
+        return (topics.keys(self._lifecycle.room, event.key),)
+
+    def _knocked(self, event: e.JoinRequested, header: e.Header) -> tuple[Topic, ...]:
+        return topics.requests(self._lifecycle.owner_principal), topics.concerns(self._lifecycle.owner)
+
+    def _answered(self, event: e.JoinApproved | e.JoinDenied, header: e.Header) -> tuple[Topic, ...]:
+        room = self._lifecycle
+        return (
+            topics.requests(room.owner_principal),
+            topics.decision(room.room, event.agent),
+            topics.concerns(event.agent),
+            topics.concerns(room.owner),
+        )
+
+    def _all_answered(self, event: e.RoomClosed, header: e.Header) -> Iterator[Topic]:
+        for key in self.state.keys:
+            yield topics.keys(self._lifecycle.room, key)
+        for request in self.state.requests.values():
+            yield topics.decision(self._lifecycle.room, request.agent)
+            yield topics.concerns(request.agent)
+
+    DECIDES = (decides(c.Knock, _knock), decides(c.DecideRequest, _decide), decides(c.RevokeKey, _revoke))
+    APPLIES = (
+        applies(e.KeyMinted, _minted),
+        applies(e.KeyRevoked, _revoked),
+        applies(e.JoinRequested, _requested),
+        applies(e.JoinApproved, _approved),
+        applies(e.JoinDenied, _denied),
+        applies(e.MemberJoined, _joined),
+        applies(e.RoomClosed, _closed),
+    )
+    TOUCHES = (
+        touches(e.KeyMinted, _key_changed),
+        touches(e.KeyRevoked, _key_changed),
+        touches(e.JoinRequested, _knocked),
+        touches(e.JoinApproved, _answered),
+        touches(e.JoinDenied, _answered),
+        touches(e.RoomClosed, _all_answered),
+    )

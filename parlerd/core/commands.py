@@ -16,15 +16,15 @@ from parlerd.core.model import (
     Prior,
     Proof,
     ReplyTarget,
-    RequestId,
     RoomId,
     RoomKind,
 )
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
-    """`operation`, `idempotency_key` and `input` are the request's. `prior` is an earlier use of the idempotency key:
-    the engine looks it up when the batch is decided, so that it sees what the batch before committed."""
+    """`operation`, `idempotency_key` and `input` (a digest of the parameters) are the request's. `prior` is an earlier
+    use of the idempotency key: the engine looks it up when the command's batch begins, so that the answer includes what
+    the batch before stored."""
 
     operation: str = ""
     idempotency_key: str | None = None
@@ -78,8 +78,8 @@ class OpenRoom(Command, frozen=True, kw_only=True):
 class Knock(Command, frozen=True, kw_only=True):
     """An agent asks to come in with a key. Repeats by the same agent are free polls.
 
-    `wall` is what the clock shows, by which keys expire; room time may stand ahead of that after the clock was wrong.
-    With 0 room time is all there is.
+    `wall` is what the clock shows, and keys expire by it: after the clock was wrong, room time may be ahead of it. With
+    0 they expire by room time.
     """
 
     key_id: KeyId
@@ -91,7 +91,7 @@ class Knock(Command, frozen=True, kw_only=True):
 class DecideRequest(Command, frozen=True, kw_only=True):
     """The person admits or refuses. `who` is an agent id, or a name unique among those who knock.
 
-    `principal` is the person who decides; `proof` is how sure we are that it is.
+    `principal` is the person who decides; `proof` says how sure we are that this person decided.
     """
 
     who: str
@@ -151,16 +151,3 @@ class Activate(Command, frozen=True, kw_only=True):
 
 
 HomeCommand = CreateAgent | BindConversation | RenewDelegation | NameRoom | Activate
-
-
-class Request(msgspec.Struct):
-    """A knock as a room remembers it."""
-
-    id: RequestId
-    key_id: KeyId = msgspec.field(name="key")
-    agent: AgentId
-    principal: PrincipalId
-    name: str
-    host: str
-    at: Millis
-    state: str = "pending"

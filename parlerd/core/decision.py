@@ -1,4 +1,4 @@
-"""What `decide` gives: the events to commit, or the place of an earlier answer. Deciding changes nothing."""
+"""What `decide` gives: the events to commit, or the place of an earlier answer. To decide changes nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from parlerd.core.model import Position, Seq
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`events` go to the log in order, under `authority`. `replay` is where the same request was accepted before.
+    """`events` go to the log in order, under `authority`. `replay` is the position at which the same request was
+    accepted before.
 
     `answer` tells apart outcomes that leave no event (a poll of a pending request, say). Where a message is posted,
     `previous` is the hash of its author's envelope before it in this room (empty before the first), which the next

@@ -1,9 +1,10 @@
 """What an author signs: the words of a message and where they belong.
 
-The signature covers exactly these bytes under the domain tag `parler/message`; id, position and time of storing are the
-home's and are not in it. From the first version the envelope carries the author's counter, the hash of the author's
-previous envelope in the room and the highest chain head the author had seen, so that forks, drops and reordering by a
-relay can show later without a new format. The core never looks inside: a room decides on headers alone.
+The signature covers exactly these bytes under the domain tag `parler/message`. The message's id, position and time of
+storing are its home's, and are not in the envelope. The envelope carries the author's counter, the hash of the author's
+previous envelope in the room, and the chain digest of the page that the author was last shown, so that a fork, a drop
+or another order can show where another home stores the messages. A room compares the header fields of an envelope that
+was finished elsewhere with what it decides itself, and never looks at the parts. Above: `words`, the check of all this.
 """
 
 from __future__ import annotations
@@ -37,7 +38,13 @@ Part = TextPart | DataPart | HandoffPart
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The signed body of a message. `nonce` is 16 random bytes: it keeps the envelope's hash from being guessed."""
+    """The signed body of a message.
+
+    `counter` counts the author's messages in the room from 1, and `previous` is the SHA-256 of the author's envelope
+    before this one (empty in the first). `seen` is the room's chain digest at the end of the page that the author was
+    last shown (empty before the first page). `nonce` is 16 random bytes, which keep the envelope's hash from being
+    guessed. `v` is 1.
+    """
 
     v: int
     room: RoomId

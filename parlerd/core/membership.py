@@ -1,18 +1,44 @@
 """Who is in a room, under which handle, and what each may see of its past.
 
 A handle is fixed when an agent first joins and is never given to another id, also after the agent left: state scopes
-and addresses that name it keep meaning the same agent.
+and addresses that name it keep meaning the same agent. Of messages this facet keeps the counts that a reader's own
+numbering follows from, and where the recap stands.
+
+Above: `approvals` (who may come in) and `messages`, which read this state. Below: `lifecycle`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from difflib import SequenceMatcher
 from typing import Final
 
 import msgspec
 
+from parlerd.core import commands as c
+from parlerd.core import events as e
+from parlerd.core import topics
+from parlerd.core.decision import Decision
 from parlerd.core.errors import Refused
-from parlerd.core.model import MAX_LABEL, AgentId, History, Label, Millis, Position, PrincipalId, View, first_free
+from parlerd.core.facets import Facet, applies, decides, touches
+from parlerd.core.lifecycle import LifecycleState, require_open
+from parlerd.core.model import (
+    MAX_LABEL,
+    AgentId,
+    By,
+    History,
+    Ids,
+    KeyId,
+    Label,
+    Millis,
+    Position,
+    PrincipalId,
+    RequestId,
+    Seq,
+    View,
+    first_free,
+)
+from parlerd.core.topics import Topic
 
 MAX_CANDIDATES: Final = 5
 """Names that a refusal suggests."""
@@ -41,6 +67,14 @@ class Member(msgspec.Struct):
     hidden: int = 0
     private: int = 0
     left_at: int = 0
+
+
+class MembershipState(msgspec.Struct):
+    """`public` counts the room's messages for everyone; `opening` is where the recap stands, 0 without one."""
+
+    members: dict[AgentId, Member] = {}
+    public: int = 0
+    opening: Position = Position(0)
 
 
 def admit(
@@ -103,7 +137,7 @@ def depart(
         member.spans[-1] = (member.spans[-1][0], position)
 
 
-def free_handle(members: dict[AgentId, Member], agent: AgentId, name: Label) -> str:
+def free_handle(members: Mapping[AgentId, Member], agent: AgentId, name: Label) -> str:
     """The handle an agent gets: its old one if it was here, else its name, else its name with the first free suffix."""
     known = members.get(agent)
     if known is not None:
@@ -111,7 +145,7 @@ def free_handle(members: dict[AgentId, Member], agent: AgentId, name: Label) -> 
     return first_free(name, {member.handle for member in members.values()})
 
 
-def present(members: dict[AgentId, Member], agent: AgentId) -> Member:
+def present(members: Mapping[AgentId, Member], agent: AgentId) -> Member:
     """The member. An outsider gets the answer a stranger gets: `Refused(no_such_room)`."""
     member = members.get(agent)
     if member is None or not member.present:
@@ -119,7 +153,7 @@ def present(members: dict[AgentId, Member], agent: AgentId) -> Member:
     return member
 
 
-def resolve(members: dict[AgentId, Member], who: str) -> AgentId:
+def resolve(members: Mapping[AgentId, Member], who: str) -> AgentId:
     """The id behind an id or a handle among those who are in. Raises `Refused(no_such_agent)`."""
     member = members.get(AgentId(who))
     if member is not None and member.present:
@@ -131,7 +165,7 @@ def resolve(members: dict[AgentId, Member], who: str) -> AgentId:
 
 
 def resolve_taker(
-    members: dict[AgentId, Member], owner: AgentId, who: str, *, giver: AgentId
+    members: Mapping[AgentId, Member], owner: AgentId, who: str, *, giver: AgentId
 ) -> tuple[tuple[AgentId, ...], str]:
     """Whom a hand-off is for: one member, found by id, by handle or as the `owner`; or else a role that somebody else
     who is in has. A turn that nobody could take would be lost without a word.
@@ -164,7 +198,9 @@ def resolve_taker(
     raise refused
 
 
-def _no_such_agent(members: dict[AgentId, Member], who: str, message: str, *, giver: AgentId | None = None) -> Refused:
+def _no_such_agent(
+    members: Mapping[AgentId, Member], who: str, message: str, *, giver: AgentId | None = None
+) -> Refused:
     handles = [member.handle for member in members.values() if member.present and member.agent != giver]
     wanted = who[:MAX_LABEL].casefold()
 
@@ -180,3 +216,91 @@ def _no_such_agent(members: dict[AgentId, Member], who: str, message: str, *, gi
 def view_of(member: Member) -> View:
     """What this member may see."""
     return View(reader=member.agent, spans=tuple(member.spans))
+
+
+def newest_seq(state: MembershipState, agent: AgentId) -> Seq:
+    """A present member's number for the newest message it may see: what the store would count."""
+    member = state.members[agent]
+    return Seq(state.public - member.hidden + member.private)
+
+
+def joining(
+    members: Mapping[AgentId, Member],
+    *,
+    agent: AgentId,
+    principal: PrincipalId,
+    name: Label,
+    host: str,
+    request: RequestId | None = None,
+    key: KeyId | None = None,
+) -> e.MemberJoined:
+    """The event by which an agent comes in, or back in, under the handle that it gets."""
+    handle = free_handle(members, agent, name)
+    return e.MemberJoined(agent=agent, principal=principal, handle=handle, host=host, request=request, key=key)
+
+
+class Membership(Facet[MembershipState]):
+    """Takes in who comes and goes, counts what each may see, and decides who leaves. Who comes in is decided by
+    `approvals`."""
+
+    __slots__ = "_lifecycle"
+
+    def __init__(self, state: MembershipState, lifecycle: LifecycleState) -> None:
+        super().__init__(state)
+        self._lifecycle = lifecycle
+
+    def _leave(self, command: c.CloseRoom, by: By, now: Millis, ids: Ids) -> Decision:
+        room = self._lifecycle
+        owns = command.principal is not None and command.principal == room.owner_principal
+        if not owns:
+            present(self.state.members, by.actor)
+        require_open(room)
+        if by.actor == room.owner:
+            return Decision((e.RoomClosed(),), authority="owner", answer="closed")
+        if owns:
+            return Decision((e.RoomClosed(),), authority="person", answer="closed")
+        return Decision((e.MemberLeft(agent=by.actor),), authority="member", answer="left")
+
+    def _joined(self, event: e.MemberJoined, header: e.Header) -> None:
+        admit(
+            self.state.members,
+            agent=event.agent,
+            principal=event.principal,
+            handle=event.handle,
+            host=event.host,
+            role=event.role,
+            at=header.at,
+            position=header.position,
+            history=self._lifecycle.history,
+            opening=self.state.opening,
+            public=self.state.public,
+        )
+
+    def _left(self, event: e.MemberLeft, header: e.Header) -> None:
+        depart(
+            self.state.members,
+            event.agent,
+            position=header.position,
+            history=self._lifecycle.history,
+            public=self.state.public,
+        )
+
+    def _posted(self, event: e.MessagePosted, header: e.Header) -> None:
+        state = self.state
+        if event.visibility is None:
+            state.public += 1
+        else:
+            for agent in event.visibility:
+                state.members[agent].private += 1
+        if event.opening:
+            state.opening = header.position
+
+    def _moved(self, event: e.MemberJoined | e.MemberLeft, header: e.Header) -> Iterator[Topic]:
+        yield topics.life(self._lifecycle.room)
+        yield topics.concerns(self._lifecycle.owner)
+        if isinstance(event, e.MemberJoined):
+            yield topics.memberships(event.agent)
+
+    DECIDES = (decides(c.CloseRoom, _leave),)
+    APPLIES = (applies(e.MemberJoined, _joined), applies(e.MemberLeft, _left), applies(e.MessagePosted, _posted))
+    TOUCHES = (touches(e.MemberJoined, _moved), touches(e.MemberLeft, _moved))

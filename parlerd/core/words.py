@@ -99,7 +99,7 @@ def check_body(body: bytes) -> Envelope:
         raise Refused("text_too_long", f"The envelope has {len(body)} bytes; it holds {MAX_BYTES}.", limit=MAX_BYTES)
     try:
         envelope = decode_envelope(body)
-    # msgspec lets text that is not UTF-8 and nesting without end through as they are.
+    # msgspec raises the latter two itself, for text that is not UTF-8 and for nesting without end.
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise _refused("format") from None
     check_envelope(envelope)

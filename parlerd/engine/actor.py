@@ -69,7 +69,8 @@ Publish = Callable[[RoomId, Sequence[e.Header]], None]
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What every actor shares."""
+    """What every actor shares: the store from the loop's side, the clock, fresh ids, both ways to a signed envelope (of
+    an author in this home, and of one elsewhere), and who tells those that wait."""
 
     driver: Driver
     clock: Clock
@@ -100,6 +101,7 @@ class RoomActor(Generic[A]):
         frozen: bool = False,
     ) -> None:
         self.room = room
+        """Its id."""
         self.aggregate = aggregate
         """The room in memory. It may be ahead of the store: a read takes what `quiet` returns."""
         self.frozen = frozen
@@ -109,7 +111,9 @@ class RoomActor(Generic[A]):
         self.used_at = trio.current_time()
         """When somebody last asked for the room, on the loop's clock: rooms that nobody uses are closed."""
         self._context = context
+        """What all rooms share."""
         self._load = load
+        """Folds the room anew, after a batch that failed."""
         self._decider = Decider(
             room,
             clock=context.clock,
@@ -121,7 +125,7 @@ class RoomActor(Generic[A]):
         self._waiting: deque[Submission] = deque()
         """The line: commands that are in no batch yet, oldest first."""
         self._batch: Batch | None = None
-        """The batch that is under way, from its first decision until it may be answered; None while the room is
+        """The batch that is under way, from when its past is gathered until it may be answered; None while the room is
         free."""
         self._failure: _Failure | None = None
         """Why the batch under way failed: the task is to mend that."""
@@ -138,7 +142,7 @@ class RoomActor(Generic[A]):
         self._armed: set[Armed] = set()
         """Readers that wait with everything read: the next batch writes the delivery ranges of those it concerns."""
         self._recent = Recent()
-        """The newest stored facts."""
+        """The newest stored facts, for readers that would otherwise ask the store for what was just written."""
 
     # -- from the outside ----------------------------------------------------------------------------------
 
@@ -237,9 +241,7 @@ class RoomActor(Generic[A]):
         # Nothing was decided: memory is what the store holds.
         for submission in batch.submissions:
             submission.error = error if isinstance(error, ParlerError) else ParlerError("internal")
-        self._release()
-        self._answer(batch)
-        self.move()
+        self._conclude(batch)
 
     def _decide(self, batch: Batch) -> None:
         """Decide a batch and hand it to the writer."""
@@ -247,14 +249,10 @@ class RoomActor(Generic[A]):
         try:
             for submission in batch.submissions:
                 self._decider.decide(self.aggregate, submission, batch)
-            if not batch.facts:
-                self._release()
-                self._answer(batch)
-                self.move()
-                return
-            batch.marks = self._marks(batch.facts)
-            job: list[Write] = [Append(self.room, expected, batch.facts), *batch.marks.values(), *batch.acted]
-            self._context.driver.hand_over(job, partial(self._committed, batch))
+            if batch.facts:
+                batch.marks = self._marks(batch.facts)
+                job: list[Write] = [Append(self.room, expected, batch.facts), *batch.marks.values(), *batch.acted]
+                self._context.driver.hand_over(job, partial(self._committed, batch))
         except ParlerError as error:
             self._failed(_Failure(error))
         except Exception as error:
@@ -262,6 +260,10 @@ class RoomActor(Generic[A]):
             place = "".join(traceback.format_tb(error.__traceback__))
             log.error("room %s: a batch could not be decided: %s\n%s", self.room, type(error).__name__, place)
             self._failed(_Failure(ParlerError("internal")))
+        else:
+            if not batch.facts:
+                # Everything was refused or is a replay: there is nothing to store.
+                self._conclude(batch)
 
     def _committed(self, batch: Batch, outcome: Outcome | None, error: BaseException | None) -> None:
         """The batch came back from the writer."""
@@ -277,26 +279,23 @@ class RoomActor(Generic[A]):
         self._recent.add(batch.facts, outcome.heads[self.room])
         if self._snapshot_due:
             self._snapshot_soon()
-        self._release()
+        self._conclude(batch)
+
+    def _conclude(self, batch: Batch) -> None:
+        """The room is free, because memory is what the store holds: wake whoever waits for what happened, answer the
+        batch's callers, and go on."""
+        self._batch = self._failure = None
+        self._free.set()
         if len(self._waiting) >= MAX_BATCH:
             # Under load the writer is not kept waiting while the loop answers.
             self.move()
-        self._answer(batch)
-        self.move()
-
-    def _release(self) -> None:
-        """The room is free: what memory holds is stored."""
-        self._batch = None
-        self._free.set()
-
-    def _answer(self, batch: Batch) -> None:
-        """Wake whoever waits for what happened, and answer the batch's callers."""
         if batch.facts:
             self._context.publish(self.room, [fact.header for fact in batch.facts])
         for submission in batch.submissions:
             submission.finish()
         if self._closing and not self._waiting:
             self._wake.set()
+        self.move()
 
     def _failed(self, failure: _Failure) -> None:
         """Memory may hold what never happened: nothing more is decided until the task has mended that."""
@@ -336,14 +335,11 @@ class RoomActor(Generic[A]):
         happened."""
         error, outcome = failure
         if error.code == "store_unknown" and outcome is not None:
-            is_there: bool | None = None
-            with suppress(Exception):
-                is_there = await self._context.driver.read(lambda store: has_happened(store, outcome))
-            if is_there:
-                self._failure = None
+            happened = await self._has_happened(outcome)
+            if happened:
                 self._stored(batch, outcome)
                 return
-            if is_there is False:
+            if happened is False:
                 error = StoreError("store_failed")
         decided_over = Position(self.aggregate.position - len(batch.facts))
         missed: list[e.Header] = []
@@ -363,16 +359,22 @@ class RoomActor(Generic[A]):
         is_decided_again = error.code == "stale_position" and not (batch.again or self.frozen or self.dead)
         for submission in failed:
             submission.settled, submission.error = None, None if is_decided_again else error
-        self._failure = None
         if missed:
             # Another writer's facts: whoever waits for them here has to hear of them, too.
             self._context.publish(self.room, missed)
         if is_decided_again:
+            self._failure = None
             self._begin(Batch(failed, again=True))
         else:
-            self._release()
-            self._answer(Batch(failed))
-            self.move()
+            self._conclude(Batch(failed))
+
+    async def _has_happened(self, outcome: Outcome) -> bool | None:
+        """Whether the log holds what a batch appended whose answer was lost; None while the log cannot be read."""
+        try:
+            return await self._context.driver.read(lambda store: has_happened(store, outcome))
+        except Exception as unread:
+            log.warning("room %s: whether it was stored is not known: %s", self.room, type(unread).__name__)
+            return None
 
     # -- snapshots -----------------------------------------------------------------------------------------
 

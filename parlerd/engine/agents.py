@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from parlerd.core import commands as c
 from parlerd.core.errors import StoreError
-from parlerd.core.home import AgentRecord
+from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, By, Millis, PrincipalId, agent_name, label
 from parlerd.engine.authors import Attested
 from parlerd.engine.driver import Driver

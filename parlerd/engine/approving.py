@@ -9,9 +9,9 @@ the proof that was given for it, and never with a stronger one.
 from __future__ import annotations
 
 from parlerd.core import commands as c
-from parlerd.core.approvals import find_request
+from parlerd.core.approvals import Request, find_request
 from parlerd.core.errors import Refused
-from parlerd.core.home import AgentRecord
+from parlerd.core.identities import AgentRecord
 from parlerd.core.model import PROOF_ORDER, PeerText, Proof, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.actor import RoomActor
@@ -53,7 +53,7 @@ class Approving:
                 found += [self._request(room, request) for request in room.pending()]
         return sorted(found, key=lambda request: (request.requested, request.id))
 
-    def _request(self, room: Room, request: c.Request) -> t.RequestInfo:
+    def _request(self, room: Room, request: Request) -> t.RequestInfo:
         return t.RequestInfo(
             id=request.id,
             room=room.state.room,
@@ -108,7 +108,7 @@ class Approving:
         return await self._decide(caller, me, actor, request, admit=admit, proof=proof)
 
     async def _decide(
-        self, caller: Caller, me: AgentRecord, actor: RoomActor[Room], request: c.Request, *, admit: bool, proof: Proof
+        self, caller: Caller, me: AgentRecord, actor: RoomActor[Room], request: Request, *, admit: bool, proof: Proof
     ) -> t.Decided:
         command = c.DecideRequest(
             operation="session.approve" if admit else "session.deny",
@@ -145,9 +145,9 @@ class Approving:
         room = await actor.quiet()
         return self._request(room, request), room.state.approver == "agent"
 
-    async def _find(self, rooms: list[RoomId], who: str) -> tuple[RoomActor[Room], c.Request]:
+    async def _find(self, rooms: list[RoomId], who: str) -> tuple[RoomActor[Room], Request]:
         """The request meant, across rooms: one that waits before one that was decided on."""
-        found: list[tuple[RoomActor[Room], c.Request]] = []
+        found: list[tuple[RoomActor[Room], Request]] = []
         for name in rooms:
             actor = await self._desk.rooms.get(name)
             try:

@@ -1,7 +1,7 @@
 """Whether stored facts are what their authors signed: the check that no digest of the file itself can replace.
 
-Pages compare digests, which is cheap and finds what was changed by hand. Whoever changes a fact and then makes its
-digests and the chain anew is found here only, because the author's key is not in the database. Above: `checks`, for
+A page compares digests, which is cheap and finds facts that were changed by hand. A fact that was changed together with
+its digests and the chain is found here only, because the author's key is not in the database. Above: `checks`, for
 `doctor`. Below: `identity` for the signatures. Nothing here reads a store.
 """
 
@@ -19,10 +19,10 @@ from parlerd.store.port import NewFact
 
 
 def is_signed(room: RoomId, fact: NewFact) -> bool:
-    """Whether a fact that says it is signed bears its signer's signature, and says what was signed.
+    """Whether a fact that says it is signed bears its signer's signature, and its header repeats what was signed.
 
-    A fact that is not signed has nothing to show. Nothing erases words yet: a body that is gone was taken away. Takes
-    0.12 ms (measured).
+    A fact that does not say so passes. No operation erases words yet, so a body that is missing was taken away by
+    somebody, and the fact does not pass. Takes 0.12 ms (measured).
     """
     event, body = fact.header.event, fact.body
     if body is None:
@@ -46,7 +46,7 @@ def _says(room: RoomId, header: e.Header, event: e.MessagePosted, body: bytes) -
     """Whether the header of a message repeats what its envelope says."""
     try:
         envelope = decode_envelope(body)
-    # msgspec lets text that is not UTF-8 and nesting without end through as they are.
+    # msgspec raises the latter two itself, for text that is not UTF-8 and for nesting without end.
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return contradiction(room, header.key, event, envelope) is None

@@ -6,7 +6,7 @@ nothing is leased or created, and where more than one agent may be meant, none i
 
 from __future__ import annotations
 
-from parlerd.core.home import AgentRecord
+from parlerd.core.identities import AgentRecord
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 

@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 import trio
 
 from parlerd.core.errors import Refused
-from parlerd.core.home import AgentRecord
+from parlerd.core.identities import AgentRecord
 from parlerd.core.model import By
 from parlerd.engine.budget import TurnBudget
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.connected import Connected
 from parlerd.engine.driver import Driver
-from parlerd.engine.notifier import Notifier, Waiter
-from parlerd.engine.ports import Clock, HostFiles, Keys, Randomness
+from parlerd.engine.ports import Clock, HostFiles, Keys, Notifier, Randomness, Waiter
 from parlerd.engine.presence import Presence
 from parlerd.engine.quota import Quotas
 from parlerd.engine.rooms import Rooms

@@ -8,7 +8,7 @@ through `call` or `stream`. What an operation is, who may call it and what it ne
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any
 
@@ -16,10 +16,9 @@ import trio
 
 from parlerd import __version__
 from parlerd.core import events as e
+from parlerd.core import topics
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import RoomId
-from parlerd.core.room import Room
-from parlerd.engine import notifier
 from parlerd.engine.actor import Context
 from parlerd.engine.agents import Agents
 from parlerd.engine.approving import Approving
@@ -27,6 +26,7 @@ from parlerd.engine.authors import Admission, LocalAuthor
 from parlerd.engine.callers import NOTHING, Caller, PeerProcess, Said
 from parlerd.engine.checks import Checks
 from parlerd.engine.connected import Connected
+from parlerd.engine.deadlines import IdleAgents, RoomDeadlines
 from parlerd.engine.desk import Desk
 from parlerd.engine.driver import Driver
 from parlerd.engine.joining import Joining
@@ -34,7 +34,7 @@ from parlerd.engine.knocks import with_code
 from parlerd.engine.leases import Leases
 from parlerd.engine.messaging import Messaging, Posting
 from parlerd.engine.notices import Notices
-from parlerd.engine.notifier import Notifier, Topic
+from parlerd.engine.notifier import LocalNotifier
 from parlerd.engine.opening import Opening
 from parlerd.engine.overview import Overview
 from parlerd.engine.ports import Clock, HostFiles, Keys, NoHostFiles, Randomness
@@ -42,6 +42,7 @@ from parlerd.engine.presence import Presence
 from parlerd.engine.quota import OPENING
 from parlerd.engine.reading import Reading
 from parlerd.engine.rooms import Rooms
+from parlerd.engine.scheduler import Scheduler
 from parlerd.engine.seats import Seats
 from parlerd.engine.seen_hosts import SeenHosts
 from parlerd.engine.session_keys import SessionKeys
@@ -250,14 +251,18 @@ async def open_engine(
 
     `user` names the person's own agent. `stop` is called when a caller asks the daemon to stop.
     """
-    wakes = Notifier()
+    wakes = LocalNotifier()
     async with trio.open_nursery() as nursery:
         rooms: Rooms
+        deadlines: RoomDeadlines
+        idle: IdleAgents
+        presence: Presence
 
         def publish(room: RoomId, facts: Sequence[e.Header]) -> None:
             actor = rooms.open_actor(room)
             if actor is not None:
-                wakes.publish(_topics(room, actor.aggregate, facts))
+                wakes.publish({topic for fact in facts for topic in actor.aggregate.topics(fact)})
+                deadlines.changed(room, actor.aggregate)
 
         context = Context(
             driver=driver,
@@ -269,6 +274,11 @@ async def open_engine(
         )
         rooms = Rooms(context, nursery)
         await rooms.start()
+        scheduler = Scheduler(clock, stepped_back=lambda: deadlines.load())
+        deadlines = RoomDeadlines(driver=driver, rooms=rooms, clock=clock, scheduler=scheduler, notifier=wakes)
+        await deadlines.load()
+        nursery.start_soon(scheduler.run)
+        idle = IdleAgents(clock=clock, scheduler=scheduler, notifier=wakes, presence=lambda agent: presence.of(agent))
         leases, connected = Leases(driver), Connected(clock)
         leases.start()
         hosts = SeenHosts(clock, connected)
@@ -280,14 +290,17 @@ async def open_engine(
             hosts=hosts,
             clock=clock,
             user=user,
-            seated=lambda: wakes.publish([notifier.seats()]),
+            seated=lambda: wakes.publish([topics.seats()]),
+            acted=idle.acted,
+            left=idle.left,
         )
+        presence = Presence(seats, connected, clock)
         desk = Desk(
             driver=driver,
             rooms=rooms,
             seats=seats,
             connected=connected,
-            presence=Presence(seats, connected, clock),
+            presence=presence,
             seen_hosts=hosts,
             notifier=wakes,
             clock=clock,
@@ -306,40 +319,10 @@ async def open_engine(
             yield Engine(desk, socket, stop)
         finally:
             with trio.CancelScope(shield=True):
+                scheduler.close()
                 await rooms.close()
     with trio.CancelScope(shield=True):
         await driver.close()
-
-
-def _topics(room: RoomId, state: Room, facts: Iterable[e.Header]) -> set[Topic]:
-    """Whom committed facts concern."""
-    topics: set[Topic] = set()
-    for header in facts:
-        event = header.event
-        match event:
-            case e.MessagePosted(visibility=None):
-                topics.add(notifier.messages(room))
-            case e.MessagePosted(visibility=visibility) if visibility is not None:
-                topics.update(notifier.messages(room, agent) for agent in visibility)
-            case e.JoinRequested():
-                topics.add(notifier.requests(state.state.owner_principal))
-                topics.add(notifier.concerns(state.state.owner))
-            case e.JoinApproved() | e.JoinDenied():
-                topics.add(notifier.requests(state.state.owner_principal))
-                topics.add(notifier.decision(room, event.agent))
-                topics.update((notifier.concerns(event.agent), notifier.concerns(state.state.owner)))
-            case e.MemberJoined():
-                topics.update((notifier.life(room), notifier.memberships(event.agent)))
-                topics.add(notifier.concerns(state.state.owner))
-            case e.MemberLeft():
-                topics.update((notifier.life(room), notifier.concerns(state.state.owner)))
-            case e.RoomClosed():
-                topics.update((notifier.life(room), notifier.requests(state.state.owner_principal)))
-                for request in state.state.requests.values():
-                    topics.update((notifier.decision(room, request.agent), notifier.concerns(request.agent)))
-            case _:
-                pass
-    return topics
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from typing import Final
 import trio
 
 from parlerd.bounded import Bounded
-from parlerd.core import commands as c
+from parlerd.core.approvals import Request
 from parlerd.core.errors import Refused
 from parlerd.core.model import RequestId
 from parlerd.engine.ports import Keys
@@ -35,7 +35,7 @@ class JoinCodes:
         self._keys = keys
         self._wrong: Bounded[tuple[str, str], tuple[int, float]] = Bounded(MAX_COUNTED)
 
-    def check(self, request: c.Request, typed: str, *, door: str) -> None:
+    def check(self, request: Request, typed: str, *, door: str) -> None:
         """Raise `Refused(code_mismatch)` for a wrong code, and `throttled` after a few of them at the same door: what
         is typed at one must not keep the person out at another."""
         now = trio.current_time()

@@ -9,11 +9,11 @@ from __future__ import annotations
 import trio
 
 from parlerd.core import commands as c
+from parlerd.core import topics
 from parlerd.core.errors import Refused
-from parlerd.core.home import AgentRecord
+from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, By, KeyId, Millis, Position, RoomId
 from parlerd.core.room import Room
-from parlerd.engine import notifier
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
@@ -39,8 +39,8 @@ class Joining:
             await self._would_knock(caller, key_id, room_id)
         me = await desk.me(caller)
         deadline = trio.current_time() + params.wait_ms / 1000
-        topics = (notifier.decision(room_id, me.id), notifier.life(room_id))
-        with desk.notifier.listen(*topics) as waiter:
+        wanted = (topics.decision(room_id, me.id), topics.life(room_id))
+        with desk.notifier.listen(*wanted) as waiter:
             while True:
                 waiter.clear()
                 # Each time anew: a room nobody uses is closed, and this may wait for long.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from parlerd.core.errors import Refused
-from parlerd.core.home import AgentRecord
+from parlerd.core.identities import AgentRecord
 from parlerd.core.model import RoomId
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk

@@ -10,7 +10,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 from parlerd.core.errors import Refused
-from parlerd.core.home import AgentRecord
+from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import MAX_COMPARED, present
 from parlerd.core.model import MAX_LABEL, RoomId
 from parlerd.core.room import Room

@@ -13,14 +13,14 @@ import trio
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
+from parlerd.core import topics
 from parlerd.core.envelope import DataPart, HandoffPart, Part, TextPart
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.home import AgentRecord
+from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, MessageId, Position, RoomId, Seq, View, drawn_key, label
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
 from parlerd.core.words import check_data, check_text
-from parlerd.engine import notifier
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.armed import Armed
 from parlerd.engine.authors import Draft
@@ -261,11 +261,11 @@ class Messaging:
         if params.room is None:
             await self._admission(caller, me, deadline)
         actor, room = await room_of(self._desk, me, params.room)
-        topics = [notifier.messages(actor.room), notifier.messages(actor.room, me.id), notifier.life(actor.room)]
+        wanted = [topics.messages(actor.room), topics.messages(actor.room, me.id), topics.life(actor.room)]
         if caller.facts.via == "mcp":
-            topics.append(notifier.concerns(me.id))
+            wanted.append(topics.concerns(me.id))
         armed: Armed | None = None
-        with self._desk.notifier.listen(*topics) as waiter:
+        with self._desk.notifier.listen(*wanted) as waiter:
             while True:
                 waiter.clear()
                 received, shown, end = await self._recv_now(caller, me, actor, params, lookback=lookback, armed=armed)
@@ -292,8 +292,8 @@ class Messaging:
         desk = self._desk
         if is_active(desk, me) or not doors_of(desk, me):
             return
-        topics = [notifier.decision(room, me.id) for room in doors_of(desk, me)]
-        with desk.notifier.listen(*topics) as waiter:
+        wanted = [topics.decision(room, me.id) for room in doors_of(desk, me)]
+        with desk.notifier.listen(*wanted) as waiter:
             waits_at = [knock.room for knock in await knocks_of(desk, me)]
             left = deadline - trio.current_time()
             if waits_at and left > 0 and not is_active(desk, me):
@@ -311,9 +311,9 @@ class Messaging:
         deadline = trio.current_time() + params.wait_ms / 1000
         while True:
             rooms = [m.room for m in self._desk.driver.store.memberships(me.id) if m.state == "member"]
-            topics = [notifier.messages(room) for room in rooms]
-            topics += [notifier.messages(room, me.id) for room in rooms]
-            with self._desk.notifier.listen(*topics, notifier.memberships(me.id)) as waiter:
+            wanted = [topics.messages(room) for room in rooms]
+            wanted += [topics.messages(room, me.id) for room in rooms]
+            with self._desk.notifier.listen(*wanted, topics.memberships(me.id)) as waiter:
                 received: list[t.Received] = []
                 shown: dict[RoomId, Position] = {}
                 for name in rooms:

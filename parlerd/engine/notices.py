@@ -12,7 +12,7 @@ from typing import Final
 
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
-from parlerd.core.home import AgentRecord
+from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import present
 from parlerd.core.room import Room
 from parlerd.engine.callers import NOTHING, Caller, News, Said, Told

@@ -1,7 +1,8 @@
-"""Wakes whoever waits for something that changed, and nobody else.
+"""Wakes whoever waits in this process for something that changed, and nobody else: the port `ports.Notifier`.
 
-A waiter names topics; publishing a topic sets its flag. Arm the waiter before looking, or a change between the look and
-the wait is missed. Cost follows what changed: publishing touches only the waiters of that topic.
+A waiter names topics (`parlerd.core.topics`); publishing a topic sets its flag, and the flag of whoever left open what
+that topic says. Arm the waiter before looking, or a change between the look and the wait is missed. Cost follows what
+changed: publishing touches only the waiters of that topic.
 """
 
 from __future__ import annotations
@@ -10,20 +11,20 @@ from collections.abc import Iterable
 
 import trio
 
-Topic = tuple[str, ...]
+from parlerd.core.topics import Topic
 
 
-class Waiter:
-    """A flag with topics. Use it as a context manager; `clear`, look, then `wait`."""
+class _Waiter:
+    """A flag with topics, which stands in the notifier's table while it is entered."""
 
     __slots__ = ("_event", "_notifier", "topics")
 
-    def __init__(self, notifier: Notifier, topics: tuple[Topic, ...]) -> None:
+    def __init__(self, notifier: LocalNotifier, topics: tuple[Topic, ...]) -> None:
         self._notifier = notifier
         self._event = trio.Event()
         self.topics = topics
 
-    def __enter__(self) -> Waiter:
+    def __enter__(self) -> _Waiter:
         for topic in self.topics:
             self._notifier.waiters.setdefault(topic, set()).add(self)
         return self
@@ -53,57 +54,23 @@ class Waiter:
         await self._event.wait()
 
 
-class Notifier:
-    """Topics to waiters. Everything happens on the loop's thread."""
+class LocalNotifier:
+    """`ports.Notifier` for whoever waits in this process. Everything happens on the loop's thread."""
 
     def __init__(self) -> None:
-        self.waiters: dict[Topic, set[Waiter]] = {}
+        self.waiters: dict[Topic, set[_Waiter]] = {}
 
-    def listen(self, *topics: Topic) -> Waiter:
+    def listen(self, *topics: Topic) -> _Waiter:
         """A waiter for any of `topics`."""
-        return Waiter(self, topics)
+        return _Waiter(self, topics)
 
     def publish(self, topics: Iterable[Topic]) -> None:
-        """Wake every waiter of these topics."""
+        """Wake every waiter of these topics, and of the wider ones that hold them."""
         for topic in topics:
-            for waiter in self.waiters.get(topic, ()):
-                waiter.wake()
+            for each in topic.wider():
+                for waiter in self.waiters.get(each, ()):
+                    waiter.wake()
 
     def wake_all(self) -> None:
         """Wake everyone: the daemon drains."""
         self.publish(list(self.waiters))
-
-
-def messages(room: str, reader: str = "") -> Topic:
-    """A message in `room`: for everyone in it, or (with a reader) one that only it and a few others may see."""
-    return ("messages", room, reader)
-
-
-def decision(room: str, agent: str) -> Topic:
-    """An answer to `agent`'s knock on `room`."""
-    return ("decision", room, agent)
-
-
-def requests(principal: str) -> Topic:
-    """A change in what waits for this person."""
-    return ("requests", principal)
-
-
-def concerns(agent: str) -> Topic:
-    """Somebody knocks at a room of `agent` or came into it, or the person decided on its own request."""
-    return ("concerns", agent)
-
-
-def memberships(agent: str) -> Topic:
-    """`agent` came into a room."""
-    return ("memberships", agent)
-
-
-def life(room: str) -> Topic:
-    """Members came or went, or the room closed."""
-    return ("life", room)
-
-
-def seats() -> Topic:
-    """A window became an agent."""
-    return ("seats",)

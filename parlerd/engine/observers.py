@@ -8,7 +8,7 @@ caller's agents is in.
 from __future__ import annotations
 
 from parlerd.core.errors import Refused
-from parlerd.core.home import AgentRecord
+from parlerd.core.identities import AgentRecord
 from parlerd.core.model import RoomId
 from parlerd.core.room import Room
 from parlerd.engine.actor import RoomActor

@@ -12,7 +12,7 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.envelope import TextPart
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.home import AgentRecord
+from parlerd.core.identities import AgentRecord
 from parlerd.core.model import HOME_ROOM, MAX_TOPIC, AgentId, Millis, Position, slug
 from parlerd.core.room import Room
 from parlerd.core.scrub import scrub

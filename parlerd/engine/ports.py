@@ -1,15 +1,20 @@
-"""What the engine needs from outside: a clock, fresh ids, random bytes, signatures, and facts about a peer process.
+"""What the engine needs from outside: a clock, fresh ids, random bytes, signatures, somebody who wakes those that wait,
+and an eye on the settings of agent hosts.
 
-Real ones are built by `parlerd.daemon`; tests pass counted and frozen ones. Every port has a contract suite.
+The real ones are built by `parlerd.daemon` and `engine`; tests pass counted and frozen ones. Two ports stand where what
+they need stands: the store with its driver (`driver`), and who writes a message's envelope (`authors`). Every port has
+a contract suite.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Iterable
 from typing import Protocol
 
 from parlerd.core.model import AgentId, KeyId, Millis, PrincipalId, RequestId, RoomId
+from parlerd.core.topics import Topic
 from parlerd.identity.signatures import Domain
 
 _TIME_MASK = (1 << 40) - 1
@@ -31,8 +36,51 @@ class Randomness(Protocol):
     def bytes(self, count: int) -> bytes: ...
 
 
+class Waiter(Protocol):
+    """Waits for topics. Use it as a context manager; `clear`, look, then `wait`: what is published between the look and
+    the wait is not missed."""
+
+    def __enter__(self) -> Waiter: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def wake(self) -> None:
+        """Wake this waiter as if one of its topics had been published."""
+        ...
+
+    def clear(self) -> None:
+        """Forget earlier wakes. Look at the state after this, not before."""
+        ...
+
+    @property
+    def woken(self) -> bool:
+        """Whether something was published since the last `clear`."""
+        ...
+
+    async def wait(self) -> None:
+        """Until one of the topics is published; at once if one was since the last `clear`."""
+        ...
+
+
+class Notifier(Protocol):
+    """Wakes whoever waits for something that changed. `notifier.LocalNotifier` does so within one process; where
+    several processes serve one store, each has to be told what the others stored."""
+
+    def listen(self, *topics: Topic) -> Waiter:
+        """A waiter for any of `topics`."""
+        ...
+
+    def publish(self, topics: Iterable[Topic]) -> None:
+        """Wake every waiter of these topics."""
+        ...
+
+    def wake_all(self) -> None:
+        """Wake everyone: the daemon drains."""
+        ...
+
+
 class Keys(Protocol):
-    """The key ring of this home; `parlerd.identity.keyring.KeyRing` is the real one."""
+    """The keys of this home. `parlerd.identity.keyring.KeyRing` is the real one."""
 
     @property
     def principal(self) -> PrincipalId: ...
@@ -52,11 +100,12 @@ class HostFiles(Protocol):
     """What keeps an eye on the settings files of agent hosts."""
 
     def look(self) -> None:
-        """What is connected was changed: read it anew, soon."""
+        """Somebody changed which hosts are connected: read their settings anew, soon."""
         ...
 
     def is_connected(self) -> bool:
-        """Whether any agent host on this machine starts Parler: a key is then handed over in words alone."""
+        """Whether any agent host on this machine starts Parler. Where one does, an answer tells a person to hand a key
+        over in words alone."""
         ...
 
     def notice(self) -> str:
@@ -64,7 +113,7 @@ class HostFiles(Protocol):
         ...
 
     def failures(self) -> list[tuple[str, str]]:
-        """What was tried and did not help, and what the person can do: sentences for `doctor`."""
+        """What the watcher tried without success, and what the person can do about it: sentences for `doctor`."""
         ...
 
 
@@ -100,8 +149,9 @@ class SystemRandomness:
         self._used = 0
 
     def new(self, prefix: str) -> str:
-        # Time first: ids that sort by age land on the same pages of an index, which halves what a commit writes
-        # (measured: 189 to 116 pages for 50 messages). They tell when, which whoever may see the id is told anyway.
+        # The time comes first: ids that sort by age land on the same pages of an index, and a commit writes half as
+        # much (measured: 189 to 116 pages for 50 messages). An id tells when it was drawn, and everyone who may see the
+        # id is told that anyway.
         age = time.time_ns() // 1_000_000 & _TIME_MASK
         return f"{prefix}_{age:010x}{self.bytes(_RANDOM_BYTES).hex()}"
 

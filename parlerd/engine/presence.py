@@ -6,16 +6,12 @@ stored; after a restart every agent is offline until it calls or its window is b
 
 from __future__ import annotations
 
-from typing import Final
-
 from parlerd.core.model import AgentId, Millis
 from parlerd.engine.callers import Caller
 from parlerd.engine.connected import Connected
+from parlerd.engine.deadlines import ACTIVE_MS
 from parlerd.engine.ports import Clock
 from parlerd.engine.seats import Seats
-
-ACTIVE_MS: Final = 60_000
-"""An agent that acted this recently counts as active."""
 
 
 class Presence:

@@ -1,7 +1,7 @@
-"""The newest facts of an open room, in memory: who waits for a message is shown it without asking the store again.
+"""The newest facts of an open room, in memory: a reader that waits for a message gets it without a read of the store.
 
-A cache of what was just committed, and nothing else: whatever it does not hold for certain it leaves to the store.
-Above: `reading`, which asks here first. Invariant: a page from here is the page the store would give.
+This is a cache of what was just committed. Whatever does not follow from these facts for certain is left to the store.
+Above: `reading`, which asks here first. Invariant: a page from here is the page that the store would give.
 """
 
 from __future__ import annotations
@@ -18,18 +18,21 @@ from parlerd.store.port import Head, NewFact, Page, StoredMessage
 
 MAX_FACTS: Final = 128
 MAX_BYTES: Final = 256 * 1024
-"""Bodies kept for one room; one that is larger than this alone is not kept."""
+"""Bytes of bodies that are kept for one room. A body that alone is larger is not kept."""
 
 
 class Recent:
-    """The facts up to `head`, without a gap, as many as the bounds allow."""
+    """The facts up to the room's head, without a gap, as many as the bounds allow."""
 
     __slots__ = ("_bytes", "_facts", "_head")
 
     def __init__(self) -> None:
         self._facts: deque[NewFact] = deque()
+        """Oldest first, each one position after the one before it."""
         self._bytes = 0
+        """The sum of their bodies."""
         self._head: Head | None = None
+        """Where the log ends that these are the end of; None while nothing was committed since the room was opened."""
 
     def add(self, facts: Sequence[NewFact], head: Head) -> None:
         """Take in what a commit appended; `head` is where it left the log."""
@@ -43,7 +46,7 @@ class Recent:
             self._bytes -= _size(self._facts.popleft())
 
     def clear(self) -> None:
-        """Forget everything: what is stored may be something else."""
+        """Forget everything, because the store may hold something else than what is here."""
         self._facts.clear()
         self._bytes = 0
         self._head = None
@@ -60,9 +63,9 @@ class Recent:
         kind: str | None = None,
         names: Sequence[str] = (),
     ) -> Page | None:
-        """What `Store.page` gives for these, or None when that is not known here.
+        """What `Store.page` gives for these parameters, or None when that does not follow from the facts here.
 
-        Known is a page that ends at the newest fact, for a reader who is in the room now.
+        It follows for a page that ends at the newest fact, and for a reader who is in the room now.
         """
         head = self._head
         if head is None or not self._covers(room, view, after, head):
@@ -86,7 +89,7 @@ class Recent:
         if (not skip_own or kind is not None or names) and (
             found[0].header.position if found else after
         ) != head.position:
-            # Such a page ends at its last message, and the chain is known here at the head alone.
+            # Such a page ends at its last message, and the chain digest is known here only for the head.
             return None
         found.reverse()
         return Page(found, head.position, newest, head.chain, more=False)

@@ -1,4 +1,8 @@
-"""The open rooms: folds one on demand from its last snapshot, keeps it while it is used, closes it when nobody does."""
+"""The open rooms: a room is folded when somebody first asks for it, kept while it is used, and closed when nobody does.
+
+Not here: what happens in a room (`actor`), and who may enter it. Above: the handlers, which ask for a room by its id.
+Below: the store's log and its snapshots. Invariant: a room has at most one actor at a time.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +26,11 @@ log = logging.getLogger(__name__)
 FOLD_PAGE: Final = 5_000
 """Facts that are read at once when a room is folded."""
 IDLE_SECONDS: Final = 600.0
-"""A room nobody used for this long is closed; opening it again from its snapshot takes milliseconds."""
+"""A room that nobody used for this long is closed. To open it again from its snapshot takes milliseconds."""
 REOPEN_SECONDS: Final = 1.0
-"""Between attempts to read the home room of a store that could not be read."""
+"""Between two attempts to read the home room, while the store cannot be read."""
 MAX_OPEN: Final = 512
-"""Open rooms; past it the longest unused are closed."""
+"""Rooms that stay open. Past this number those are closed that were not used for the longest time."""
 AT_ONCE: Final = 100
 """Rooms that a call looks through before it lets others have the loop: some 10 ms of work."""
 
@@ -34,14 +38,14 @@ A = TypeVar("A", bound=Aggregate)
 
 
 def fold(store: Store, room: RoomId, make: Callable[[], A], restore: Callable[[bytes], A]) -> tuple[A, bool]:
-    """A room folded from its newest usable snapshot and what follows. The flag says that a newer Parler wrote facts
-    here: what could be folded is shown, and nothing more is accepted."""
+    """A room, folded from its newest usable snapshot and the facts that follow it. The flag says that the log holds
+    facts of a newer Parler: the room is shown as far as it could be folded, and takes no more commands."""
     snapshot = store.snapshot(room)
     aggregate = make()
     if snapshot is not None and snapshot.fold_version == aggregate.fold_version:
         try:
             aggregate = restore(snapshot.data)
-        # msgspec lets text that is not UTF-8 and nesting without end through as they are.
+        # msgspec raises the latter two itself, for text that is not UTF-8 and for nesting without end.
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             log.warning("room %s: its snapshot could not be read; folding from the start", room)
     limit = FOLD_PAGE
@@ -52,7 +56,7 @@ def fold(store: Store, room: RoomId, make: Callable[[], A], restore: Callable[[b
             if limit == 1:
                 log.warning("room %s: read-only from fact %d: %s", room, aggregate.position + 1, error.code)
                 return aggregate, True
-            # One fact that is not known spoils the whole page: come closer to it.
+            # One fact of an unknown kind spoils the whole page: smaller pages come closer to that fact.
             limit = max(1, limit // 8)
             continue
         for header in facts:
@@ -62,15 +66,21 @@ def fold(store: Store, room: RoomId, make: Callable[[], A], restore: Callable[[b
 
 
 class Rooms:
-    """Actors by room. `home` is always open."""
+    """Actors by room. The home room, which no id leads to, is always open."""
 
     def __init__(self, context: Context, nursery: trio.Nursery) -> None:
         self._context = context
+        """What every actor shares."""
         self._nursery = nursery
+        """Runs the actors' tasks."""
         self._actors: dict[RoomId, RoomActor[Room]] = {}
+        """The open rooms."""
         self._opening: dict[RoomId, trio.Event] = {}
+        """Rooms that are being folded now, each with what tells that it is done: who asks for one meanwhile waits."""
         self._closed = trio.Event()
+        """Set when the engine stops."""
         self.home: RoomActor[HomeRoom]
+        """The home room's actor, from `start` on."""
 
     def __len__(self) -> int:
         return len(self._actors)
@@ -89,7 +99,8 @@ class Rooms:
         return RoomActor(HOME_ROOM, home, self._context, load, frozen=frozen)
 
     async def _run_home(self) -> None:
-        """Serve the home room; when its store could not be read, again as soon as it can be."""
+        """Serve the home room. When it could not be made to agree with its store again, open it anew as soon as the
+        store can be read."""
         while True:
             await self.home.run()
             while self.home.dead and not self._closed.is_set():
@@ -166,7 +177,7 @@ class Rooms:
             surplus = len(by_use) - MAX_OPEN
             for n, actor in enumerate(by_use):
                 if actor.idle and (n < surplus or now - actor.used_at > IDLE_SECONDS):
-                    # Whoever waits for something in it holds no actor meanwhile: it asks for the room again.
+                    # Whoever waits for something in this room holds no actor meanwhile, and asks for the room again.
                     del self._actors[actor.room]
                     actor.close()
 

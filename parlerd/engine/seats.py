@@ -20,8 +20,9 @@ from itertools import count
 import trio
 
 from parlerd.core.errors import Refused
-from parlerd.core.home import AgentRecord, HomeRoom
-from parlerd.core.model import AgentId, label, person_name
+from parlerd.core.home import HomeRoom
+from parlerd.core.identities import AgentRecord
+from parlerd.core.model import AgentId, Millis, label, person_name
 from parlerd.engine.agents import Agents, holds
 from parlerd.engine.callers import Caller
 from parlerd.engine.connected import Connected
@@ -48,6 +49,8 @@ class Seats:
         clock: Clock,
         user: str,
         seated: Callable[[], None],
+        acted: Callable[[AgentId], None],
+        left: Callable[[AgentId], None],
     ) -> None:
         self._rooms = rooms
         self._agents = agents
@@ -56,6 +59,8 @@ class Seats:
         self._hosts = hosts
         self._clock = clock
         self._seated = seated
+        self._acted = acted
+        self._left = left
         self._user = person_name(user)
         # One caller sits down at a time: choosing a seat and taking it lie a commit apart.
         self._sitting_down = trio.Lock()
@@ -87,6 +92,8 @@ class Seats:
     async def disconnect(self, caller: Caller, *, restarting: bool = False) -> None:
         """A connection ended: its window's seat is free at once, unless it is this daemon that goes away."""
         self._connected.remove(caller)
+        if caller.agent is not None:
+            self._left(caller.agent)
         if caller.facts.window and not restarting and not self._connected.is_open(caller.facts.window):
             await self._leases.release(caller.facts.window)
 
@@ -103,7 +110,7 @@ class Seats:
                     caller.agent = record.id
         # Looked up after the await, because the home room may be another object since then.
         record = self._its_own(caller, caller.agent)
-        caller.last_act = now
+        self._act(caller, record.id, now)
         await self._agents.renew(record, now)
         return record
 
@@ -116,8 +123,12 @@ class Seats:
         now = self._clock.now()
         if not holds(record.delegated_until, now):
             return None
-        caller.last_act = now
+        self._act(caller, record.id, now)
         return record
+
+    def _act(self, caller: Caller, agent: AgentId, now: Millis) -> None:
+        caller.last_act = now
+        self._acted(agent)
 
     def acts_as(self, caller: Caller) -> AgentId | None:
         """The agent of a connection, if it has one. A window that came back after a restart has its lease before its

@@ -10,7 +10,7 @@ from __future__ import annotations
 from parlerd.core import commands as c
 from parlerd.core.approvals import KeyState, standing_request
 from parlerd.core.errors import ERRORS, Refused
-from parlerd.core.home import AgentRecord
+from parlerd.core.identities import AgentRecord
 from parlerd.core.model import KeyId, Millis, PeerText, RoomId
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk

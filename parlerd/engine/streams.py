@@ -15,11 +15,11 @@ from typing import Final
 import msgspec
 
 from parlerd.core import events as e
+from parlerd.core import topics
 from parlerd.core.errors import Refused
-from parlerd.core.home import AgentRecord
+from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, Position, RoomId, Seq
 from parlerd.core.room import Room
-from parlerd.engine import notifier
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.approving import Approving
 from parlerd.engine.armed import Armed
@@ -47,7 +47,7 @@ class Streams:
     async def approvals(self, caller: Caller, params: t.WatchApprovals) -> AsyncGenerator[t.RequestList, None]:
         """What waits now, and again at every change."""
         me = await self._desk.me(caller)
-        with self._desk.notifier.listen(notifier.requests(me.principal)) as waiter:
+        with self._desk.notifier.listen(topics.requests(me.principal)) as waiter:
             while not self._desk.draining:
                 waiter.clear()
                 yield await self._approving.approvals(caller, params)
@@ -190,9 +190,9 @@ class Streams:
         told = dict(heads)
         while not self._desk.draining:
             rooms = self._rooms_of(me.id)
-            topics = [notifier.messages(room) for room in rooms]
-            topics += [notifier.messages(room, me.id) for room in rooms]
-            with self._desk.notifier.listen(*topics, notifier.memberships(me.id)) as waiter:
+            wanted = [topics.messages(room) for room in rooms]
+            wanted += [topics.messages(room, me.id) for room in rooms]
+            with self._desk.notifier.listen(*wanted, topics.memberships(me.id)) as waiter:
                 for room, head in (await self._heads(me.id, rooms)).items():
                     if head > told.get(room, head):
                         yield room
@@ -216,12 +216,12 @@ def _upto(page: Page, end: Position) -> dict[Position, StoredMessage]:
     return {stored.header.position: stored for stored in page.messages if stored.header.position <= end}
 
 
-def _topics(room: Room, inside: list[AgentRecord], *, owns: bool) -> list[notifier.Topic]:
+def _topics(room: Room, inside: list[AgentRecord], *, owns: bool) -> list[topics.Topic]:
     """What changes what these observers see of a room."""
     name = room.state.room
-    topics = [notifier.messages(name), notifier.life(name)]
-    topics += [notifier.messages(name, agent.id) for agent in inside]
-    return [*topics, notifier.requests(room.state.owner_principal)] if owns else topics
+    wanted = [topics.messages(name), topics.life(name)]
+    wanted += [topics.messages(name, agent.id) for agent in inside]
+    return [*wanted, topics.requests(room.state.owner_principal)] if owns else wanted
 
 
 def _is_in(room: Room, agent: AgentRecord) -> bool:

@@ -18,11 +18,11 @@ from typing import Final
 import trio
 
 from parlerd.core import events as e
+from parlerd.core import topics
 from parlerd.core.errors import Refused
-from parlerd.core.home import AgentRecord
+from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import present
 from parlerd.core.model import AgentId, Position, RoomId, View
-from parlerd.engine import notifier
 from parlerd.engine.beside import beside
 from parlerd.engine.budget import TURNS
 from parlerd.engine.callers import Caller
@@ -160,10 +160,10 @@ def _something(answer: t.Waiting) -> bool:
     return bool(answer.unread or answer.requests)
 
 
-def _topics(me: AgentRecord | None, rooms: list[RoomId]) -> list[notifier.Topic]:
+def _topics(me: AgentRecord | None, rooms: list[RoomId]) -> list[topics.Topic]:
     """What could change an answer: news, and a window that becomes the agent this hook belongs to."""
     if me is None:
-        return [notifier.seats()]
-    topics = [notifier.messages(room) for room in rooms]
-    topics += [notifier.messages(room, me.id) for room in rooms]
-    return [*topics, notifier.memberships(me.id), notifier.requests(me.principal)]
+        return [topics.seats()]
+    wanted = [topics.messages(room) for room in rooms]
+    wanted += [topics.messages(room, me.id) for room in rooms]
+    return [*wanted, topics.memberships(me.id), topics.requests(me.principal)]

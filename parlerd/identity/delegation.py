@@ -1,7 +1,7 @@
-"""The text by which a person's key lets an agent's key act for the person until a day.
+"""The text by which a person's key lets an agent's key act for the person until a certain day.
 
-The text and its signature travel together (a fact's body and signature); the text is opaque to the core. Not here:
-when one is renewed or revoked, which are facts of the home room.
+The text and its signature travel together, as the body and the signature of a fact, and the core never looks into the
+text. Not here: when a delegation is renewed or revoked, which are facts of the home room.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Index rows from facts: the one place they come from, for every store, while writing and while rebuilding.
 
-`derive` looks at one header and at the running counts of its room, and adds the rows that follow from it. Nothing here
-knows where rows are kept. Invariant: feeding a room's headers in order, from empty counts, always gives the same rows,
-so an index may be thrown away and made again.
+An index is a `Projection`: a table, the shape of its rows, how rows follow from one header, and what happens where a
+row is there already. Every store makes its writing, its rebuilding and its upgrading from `PROJECTIONS`, so a new index
+is one more entry there and one more table in `schema/`. Nothing here knows where rows are kept. Invariant: feeding a
+room's headers in order, from empty counts, always gives the same rows, so an index may be thrown away and made again.
 
 What the numbers are for: `number` in a public row counts the room's public messages up to and with it, `own` those of
 its author; in a private row they count what this reader may see of the private ones, and of those its own. A reader's
@@ -11,13 +12,16 @@ own numbering (`Seq`) is then a sum of differences of such numbers, and needs no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 
 from parlerd.core import events as e
 from parlerd.core.events import Header
 from parlerd.core.model import AgentId, KeyId, MessageId, Millis, Position, RoomId, drawn_key
+
+# -- what the rows are -------------------------------------------------------------------------------------
 
 
 class RoomRow(NamedTuple):
@@ -84,37 +88,21 @@ class KeyRow(NamedTuple):
     room: RoomId
 
 
+class DeadlineRow(NamedTuple):
+    """When time alone changes something in a room; `at` is 0 where it no longer will. Replaces the row before it for
+    the same `subject`, which is the facet's to name. It says when to look: the room has the last word."""
+
+    room: RoomId
+    subject: str
+    at: Millis
+
+
 class MembershipRow(NamedTuple):
     """Replaces the row before it for the same agent and room."""
 
     agent: AgentId
     room: RoomId
     state: str
-
-
-@dataclass(slots=True)
-class Rows:
-    """What some facts add to the index, in the order of the facts."""
-
-    rooms: list[RoomRow] = field(default_factory=list)
-    messages: list[MessageRow] = field(default_factory=list)
-    public: list[PublicRow] = field(default_factory=list)
-    private: list[PrivateRow] = field(default_factory=list)
-    filters: list[FilterRow] = field(default_factory=list)
-    priors: list[PriorRow] = field(default_factory=list)
-    keys: list[KeyRow] = field(default_factory=list)
-    memberships: list[MembershipRow] = field(default_factory=list)
-
-    def extend(self, other: Rows) -> None:
-        """Take over the rows of `other`, which follow these."""
-        self.rooms += other.rooms
-        self.messages += other.messages
-        self.public += other.public
-        self.private += other.private
-        self.filters += other.filters
-        self.priors += other.priors
-        self.keys += other.keys
-        self.memberships += other.memberships
 
 
 class Counts:
@@ -152,51 +140,232 @@ class Counts:
         return counted
 
 
-def audience_of(event: e.MessagePosted, author: AgentId) -> list[AgentId]:
+# -- how they follow from a fact ---------------------------------------------------------------------------
+
+
+def _room(rows: list[RoomRow], room: RoomId, header: Header, counts: Counts) -> None:
+    if header.position != 1:
+        return
+    event, owner, principal = header.event, "", ""
+    if isinstance(event, e.RoomOpened):
+        owner, principal = str(event.owner), str(event.owner_principal)
+    rows.append(RoomRow(room, header.at, owner, principal))
+
+
+def _message(rows: list[MessageRow], room: RoomId, header: Header, counts: Counts) -> None:
+    event = header.event
+    assert isinstance(event, e.MessagePosted)
+    rows.append(MessageRow(event.id, room, header.position))
+
+
+def _public(rows: list[PublicRow], room: RoomId, header: Header, counts: Counts) -> None:
+    event, author = header.event, header.by.actor
+    assert isinstance(event, e.MessagePosted)
+    if event.visibility is None:
+        number, own = counts.next_public(author)
+        rows.append(PublicRow(room, header.position, number, author, own, event.kind))
+
+
+def _private(rows: list[PrivateRow], room: RoomId, header: Header, counts: Counts) -> None:
+    event, author, position = header.event, header.by.actor, header.position
+    assert isinstance(event, e.MessagePosted)
+    for reader in _audience(event, author):
+        number, own = counts.next_private(reader, own=reader == author)
+        rows.append(PrivateRow(room, reader, position, number, own, counts.public, author, event.kind))
+
+
+def _filters(rows: list[FilterRow], room: RoomId, header: Header, counts: Counts) -> None:
+    event, position = header.event, header.position
+    assert isinstance(event, e.MessagePosted)
+    names = e.addressees(event)
+    for audience in _audience(event, header.by.actor) or ("",):
+        rows.append(FilterRow(room, audience, "", event.kind, position))
+        for name in names:
+            # Somebody else's id is of no use to a reader of a private message.
+            if not audience or name == audience or name[0] in "@*":
+                rows.append(FilterRow(room, audience, name, "", position))
+                rows.append(FilterRow(room, audience, name, event.kind, position))
+
+
+def _audience(event: e.MessagePosted, author: AgentId) -> list[AgentId]:
     """Who may see a message with a `visibility`, in order; nobody in particular for one that is for everyone."""
     return [] if event.visibility is None else sorted({*event.visibility, author})
 
 
-def filters_of(room: RoomId, position: Position, event: e.MessagePosted, author: AgentId) -> Iterator[FilterRow]:
-    """The rows by which a filter finds a message."""
-    names = e.addressees(event)
-    for audience in audience_of(event, author) or ("",):
-        yield FilterRow(room, audience, "", event.kind, position)
-        for name in names:
-            # Somebody else's id is of no use to a reader of a private message.
-            if not audience or name == audience or name[0] in "@*":
-                yield FilterRow(room, audience, name, "", position)
-                yield FilterRow(room, audience, name, event.kind, position)
+def _prior(rows: list[PriorRow], room: RoomId, header: Header, counts: Counts) -> None:
+    key, event = header.key, header.event
+    if key is not None and not (isinstance(event, e.MessagePosted) and key == drawn_key(event.id)):
+        rows.append(PriorRow(room, header.by.actor, header.operation, key, header.position))
+
+
+def _key(rows: list[KeyRow], room: RoomId, header: Header, counts: Counts) -> None:
+    assert isinstance(header.event, e.KeyMinted)
+    rows.append(KeyRow(header.event.key, room))
+
+
+def _deadline(rows: list[DeadlineRow], room: RoomId, header: Header, counts: Counts) -> None:
+    event = header.event
+    assert isinstance(event, e.KeyMinted | e.KeyRevoked)
+    at = event.expires_at if isinstance(event, e.KeyMinted) else Millis(0)
+    rows.append(DeadlineRow(room, f"key:{event.key}", at))
+
+
+_STATES: Final[Mapping[type[e.Event], str]] = {
+    e.MemberJoined: "member",
+    e.MemberLeft: "left",
+    e.JoinRequested: "pending",
+    e.JoinDenied: "denied",
+}
+
+
+def _membership(rows: list[MembershipRow], room: RoomId, header: Header, counts: Counts) -> None:
+    event = header.event
+    assert isinstance(event, e.MemberJoined | e.MemberLeft | e.JoinRequested | e.JoinDenied)
+    rows.append(MembershipRow(event.agent, room, _STATES[type(event)]))
+
+
+# -- the indexes -------------------------------------------------------------------------------------------
+
+R = TypeVar("R", bound=tuple[Any, ...])
+Conflict = Literal["refuse", "keep", "replace"]
+"""What becomes of a row whose key is there: its fact is refused, the row that is there stays, or the new one replaces
+it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Projection(Generic[R]):
+    """One index.
+
+    `row` is a named tuple whose fields are the columns of `table`, in their order. `derive` adds the rows that a header
+    means and moves the counts on; it is asked only about facts of the types in `of`, all types when that is empty.
+    `key` names the columns that no two rows share, `found_by` the sets of columns by which rows are looked for together
+    (in SQL: the table's indexes). A table that is `by_log` has the number of the room's log in place of the room's id.
+    `since` is the version of the schema that made the table: in an older file the rows of older facts are filled in,
+    from this projection alone, so one that came later must not build on the counts of another.
+    """
+
+    table: str
+    row: type[R]
+    derive: Callable[[list[R], RoomId, Header, Counts], None]
+    key: tuple[str, ...]
+    on_conflict: Conflict = "refuse"
+    of: tuple[type[e.Event], ...] = ()
+    found_by: tuple[tuple[str, ...], ...] = ()
+    by_log: bool = False
+    since: int = 1
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the table."""
+        return tuple("log" if self.by_log and name == "room" else name for name in self._fields)
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether the place of the fact is part of a row's key."""
+        return "position" in self.key
+
+    @cached_property
+    def key_of(self) -> Callable[[R], tuple[Any, ...]]:
+        """What takes the key out of a row."""
+        return self.picker(self.key)
+
+    def picker(self, columns: tuple[str, ...]) -> Callable[[R], tuple[Any, ...]]:
+        """What takes the values of some columns out of a row."""
+        places = [self._fields.index(column) for column in columns]
+        return lambda row: tuple(row[place] for place in places)
+
+    @property
+    def _fields(self) -> tuple[str, ...]:
+        names: tuple[str, ...] = self.row._fields  # type: ignore[attr-defined] # a named tuple has them
+        return names
+
+
+_MESSAGE: Final = (e.MessagePosted,)
+ROOMS: Final = Projection("rooms", RoomRow, _room, key=("room",))
+MESSAGES: Final = Projection("messages", MessageRow, _message, key=("id",), of=_MESSAGE)
+PUBLIC: Final = Projection(
+    "public_messages",
+    PublicRow,
+    _public,
+    key=("room", "position"),
+    of=_MESSAGE,
+    found_by=(("room",), ("room", "author")),
+)
+PRIVATE: Final = Projection(
+    "private_messages",
+    PrivateRow,
+    _private,
+    key=("room", "reader", "position"),
+    of=_MESSAGE,
+    found_by=(("room", "reader"),),
+)
+FILTERS: Final = Projection(
+    "filtered_messages",
+    FilterRow,
+    _filters,
+    key=("room", "audience", "addressee", "kind", "position"),
+    of=_MESSAGE,
+    found_by=(("room", "audience", "addressee", "kind"),),
+    by_log=True,
+    since=3,
+)
+# The first fact of a request stands for it.
+PRIORS: Final = Projection(
+    "idempotency", PriorRow, _prior, key=("room", "actor", "operation", "key"), on_conflict="keep"
+)
+KEYS: Final = Projection("room_keys", KeyRow, _key, key=("key",), of=(e.KeyMinted,))
+MEMBERSHIPS: Final = Projection(
+    "memberships", MembershipRow, _membership, key=("agent", "room"), on_conflict="replace", of=tuple(_STATES)
+)
+DEADLINES: Final = Projection(
+    "deadlines",
+    DeadlineRow,
+    _deadline,
+    key=("room", "subject"),
+    on_conflict="replace",
+    of=(e.KeyMinted, e.KeyRevoked),
+    since=4,
+)
+
+PROJECTIONS: Final[tuple[Projection[Any], ...]] = (
+    ROOMS,
+    MESSAGES,
+    PUBLIC,
+    PRIVATE,
+    FILTERS,
+    PRIORS,
+    KEYS,
+    MEMBERSHIPS,
+    DEADLINES,
+)
+"""Every index, in the order in which a fact is derived: `PRIVATE` takes the count that `PUBLIC` moved on."""
+
+
+class Rows:
+    """What some facts add to the index, for each projection in the order of the facts."""
+
+    __slots__ = ("tables",)
+
+    def __init__(self) -> None:
+        self.tables: list[list[Any]] = [[] for _ in PROJECTIONS]
+
+    def of(self, projection: Projection[R]) -> list[R]:
+        """The rows of one index."""
+        rows: list[R] = self.tables[PROJECTIONS.index(projection)]
+        return rows
+
+
+_PLACES: Final = tuple(enumerate(PROJECTIONS))
+_OF_ALL: Final = tuple((place, projection.derive) for place, projection in _PLACES if not projection.of)
+_OF_TYPE: Final[Mapping[type[e.Event], tuple[tuple[int, Callable[..., None]], ...]]] = {
+    event: tuple((place, each.derive) for place, each in _PLACES if not each.of or event in each.of)
+    for projection in PROJECTIONS
+    for event in projection.of
+}
 
 
 def derive(rows: Rows, room: RoomId, header: Header, counts: Counts) -> None:
-    """Add to `rows` what `header` means for the index, and move `counts` on."""
-    event = header.event
-    if header.position == 1:
-        owner, principal = "", ""
-        if isinstance(event, e.RoomOpened):
-            owner, principal = str(event.owner), str(event.owner_principal)
-        rows.rooms.append(RoomRow(room, header.at, owner, principal))
-    drawn = isinstance(event, e.MessagePosted) and header.key == drawn_key(event.id)
-    if header.key is not None and not drawn:
-        rows.priors.append(PriorRow(room, header.by.actor, header.operation, header.key, header.position))
-    if isinstance(event, e.MessagePosted):
-        author, position = header.by.actor, header.position
-        rows.messages.append(MessageRow(event.id, room, position))
-        rows.filters += filters_of(room, position, event, author)
-        if event.visibility is None:
-            number, own = counts.next_public(author)
-            rows.public.append(PublicRow(room, position, number, author, own, event.kind))
-        for reader in audience_of(event, author):
-            number, own = counts.next_private(reader, own=reader == author)
-            rows.private.append(PrivateRow(room, reader, position, number, own, counts.public, author, event.kind))
-    elif isinstance(event, e.KeyMinted):
-        rows.keys.append(KeyRow(event.key, room))
-    elif isinstance(event, e.MemberJoined):
-        rows.memberships.append(MembershipRow(event.agent, room, "member"))
-    elif isinstance(event, e.MemberLeft):
-        rows.memberships.append(MembershipRow(event.agent, room, "left"))
-    elif isinstance(event, e.JoinRequested):
-        rows.memberships.append(MembershipRow(event.agent, room, "pending"))
-    elif isinstance(event, e.JoinDenied):
-        rows.memberships.append(MembershipRow(event.agent, room, "denied"))
+    """Add to `rows` what `header` means for every index, and move `counts` on."""
+    tables = rows.tables
+    for place, add in _OF_TYPE.get(type(header.event), _OF_ALL):
+        add(tables[place], room, header, counts)

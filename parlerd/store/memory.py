@@ -9,18 +9,18 @@ from __future__ import annotations
 import os
 import threading
 from bisect import bisect_right
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Final
+from typing import Any, Final, Generic
 
 from parlerd.core.errors import StoreError
-from parlerd.core.events import Header, KeyMinted, MessagePosted, decode_header
+from parlerd.core.events import Header, MessagePosted, decode_header
 from parlerd.core.model import (
     AgentId,
     KeyId,
     MessageId,
+    Millis,
     Position,
     Prior,
     RoomId,
@@ -28,7 +28,26 @@ from parlerd.core.model import (
     Stage,
     View,
 )
-from parlerd.store.indexing import Counts, PrivateRow, PublicRow, RoomRow, Rows, derive
+from parlerd.store.indexing import (
+    DEADLINES,
+    FILTERS,
+    KEYS,
+    MEMBERSHIPS,
+    MESSAGES,
+    PRIORS,
+    PRIVATE,
+    PROJECTIONS,
+    PUBLIC,
+    ROOMS,
+    Counts,
+    PrivateRow,
+    Projection,
+    PublicRow,
+    R,
+    RoomRow,
+    Rows,
+    derive,
+)
 from parlerd.store.numbering import NOTHING, Numbering, Tally
 from parlerd.store.port import (
     Append,
@@ -65,7 +84,7 @@ class MemoryStore:
         self._random = random_bytes
         self._lock = threading.RLock()
         self._logs: dict[RoomId, _Log] = {}
-        self._index = _Index()
+        self.index = Index()
         self._cursors: dict[tuple[RoomId, AgentId], Cursor] = {}
         self._marks: dict[tuple[RoomId, AgentId, Stage], list[MarkDelivery]] = {}
         self._leases: dict[str, Lease] = {}
@@ -108,8 +127,9 @@ class MemoryStore:
                 staged.append(part)
         except StoreError as error:
             return Outcome(error=error)
-        names = [name for part in staged for header in part.headers for name in _unique_names(header)]
-        if len(set(names)) < len(names) or any(name in pending.names or self._index.has(name) for name in names):
+        names = [name for part in staged for header in part.headers for name in _guarded(header)]
+        taken = (name in pending.names or self.index.get(name[0], *name[1]) is not None for name in names)
+        if len(set(names)) < len(names) or any(taken):
             return Outcome(error=StoreError("internal", "The database refused a fact.", constraint="unique"))
         pending.names.update(names)
         pending.heads |= heads
@@ -125,7 +145,7 @@ class MemoryStore:
         rows = Rows()
         for header in part.headers:
             derive(rows, part.room, header, log.counts)
-        self._index.add(rows)
+        self.index.add(rows)
 
     def _keep(self, write: Write) -> None:
         if isinstance(write, MoveCursor):
@@ -164,7 +184,7 @@ class MemoryStore:
 
     def rooms(self) -> list[RoomId]:
         with self._lock:
-            return [row.room for row in self._index.opened()]
+            return [row.room for row in self.index.opened()]
 
     def facts(self, room: RoomId, after: Position, limit: int) -> list[Header]:
         with self._lock:
@@ -215,7 +235,7 @@ class MemoryStore:
                 if row.position > start and not (skip_own and row.author == view.reader)
             ]
             if is_filtered:
-                found = self._index.found(room, view.reader, names or ("",), kind or "")
+                found = self.index.matching(room, view.reader, names or ("",), kind or "")
                 wanted = [row for row in wanted if row.position in found]
             messages, more = self._take(room, view, wanted, limit, max_bytes)
             if more or not skip_own or is_filtered:
@@ -245,15 +265,15 @@ class MemoryStore:
             return self._numbering(room, view).unread(after)
 
     def _numbering(self, room: RoomId, view: View) -> Numbering:
-        public = self._index.public.get(room, [])
-        own = self._index.authored.get((room, view.reader), [])
-        private = self._index.private.get((room, view.reader), [])
+        public = self.index.of(PUBLIC).found(room=room)
+        own = self.index.of(PUBLIC).found(room=room, author=view.reader)
+        private = self.index.of(PRIVATE).found(room=room, reader=view.reader)
 
         def ask(position: int) -> Tally:
             last = private[before - 1] if (before := bisect_right(private, position, key=_POSITION)) else None
             return Tally(
                 bisect_right(public, position, key=_POSITION),
-                bisect_right(own, position),
+                bisect_right(own, position, key=_POSITION),
                 NOTHING.private if last is None else last.number,
                 NOTHING.own_private if last is None else last.own,
             )
@@ -261,13 +281,13 @@ class MemoryStore:
         return Numbering(view, self.head(room).position, ask)
 
     def _visible(self, room: RoomId, view: View) -> list[PublicRow | PrivateRow]:
-        public = self._index.public.get(room, [])
+        public = self.index.of(PUBLIC).found(room=room)
         rows: list[PublicRow | PrivateRow] = []
         for after, upto in view.spans:
             low = bisect_right(public, after, key=_POSITION)
             high = len(public) if upto is None else bisect_right(public, upto, key=_POSITION)
             rows += public[low:high]
-        rows += self._index.private.get((room, view.reader), [])
+        rows += self.index.of(PRIVATE).found(room=room, reader=view.reader)
         return sorted(rows, key=_POSITION)
 
     def _take(
@@ -293,7 +313,8 @@ class MemoryStore:
 
     def find_message(self, message: MessageId) -> tuple[RoomId, Position] | None:
         with self._lock:
-            return self._index.messages.get(message)
+            row = self.index.get(MESSAGES, message)
+            return None if row is None else (row.room, row.position)
 
     def message(self, room: RoomId, position: Position) -> Header | None:
         with self._lock:
@@ -305,10 +326,10 @@ class MemoryStore:
 
     def prior(self, room: RoomId, actor: AgentId, operation: str, key: str) -> Prior | None:
         with self._lock:
-            position = self._index.priors.get((room, actor, operation, key))
-            if position is not None:
-                header = decode_header(self._logs[room].facts[position - 1].header)
-                return Prior(position, header.input or b"")
+            row = self.index.get(PRIORS, room, actor, operation, key)
+            if row is not None:
+                header = decode_header(self._logs[room].facts[row.position - 1].header)
+                return Prior(row.position, header.input or b"")
         return prior_by_id(self, room, actor, operation, key)
 
     def past(self, room: RoomId, keys: Sequence[UsedKey], messages: Sequence[MessageId]) -> Past:
@@ -316,19 +337,28 @@ class MemoryStore:
 
     def room_of_key(self, key: KeyId) -> RoomId | None:
         with self._lock:
-            return self._index.keys.get(key)
+            row = self.index.get(KEYS, key)
+            return None if row is None else row.room
 
     def memberships(self, agent: AgentId) -> list[Membership]:
         with self._lock:
             return [
-                Membership(row.room, agent, self._index.memberships[agent, row.room])
-                for row in self._index.opened()
-                if (agent, row.room) in self._index.memberships
+                Membership(row.room, agent, found.state)
+                for row in self.index.opened()
+                if (found := self.index.get(MEMBERSHIPS, agent, row.room)) is not None
             ]
 
     def owned(self, principal: str) -> list[RoomId]:
         with self._lock:
-            return [row.room for row in self._index.opened() if principal and row.principal == principal]
+            return [row.room for row in self.index.opened() if principal and row.principal == principal]
+
+    def deadlines(self, after: Millis) -> dict[RoomId, Millis]:
+        with self._lock:
+            first: dict[RoomId, Millis] = {}
+            for row in self.index.of(DEADLINES).rows.values():
+                if row.at > after:
+                    first[row.room] = min(row.at, first.get(row.room, row.at))
+            return first
 
     def cursor(self, room: RoomId, reader: AgentId) -> Cursor:
         with self._lock:
@@ -367,7 +397,7 @@ class MemoryStore:
 
     def rebuild_index(self) -> None:
         with self._lock:
-            index = _Index()
+            index = Index()
             counted: dict[RoomId, Counts] = {}
             for room, log in self._logs.items():
                 rows, counts = Rows(), Counts()
@@ -375,7 +405,7 @@ class MemoryStore:
                     derive(rows, room, decode_header(fact.header), counts)
                 index.add(rows)
                 counted[room] = counts
-            self._index = index
+            self.index = index
             for room, counts in counted.items():
                 self._logs[room].counts = counts
 
@@ -396,60 +426,70 @@ class _Pending:
 
     heads: dict[RoomId, Head] = field(default_factory=dict)
     staged: list[Staged] = field(default_factory=list)
-    names: set[tuple[str, str]] = field(default_factory=set)
+    names: set[tuple[Projection[Any], tuple[Any, ...]]] = field(default_factory=set)
 
 
-def _unique_names(header: Header) -> list[tuple[str, str]]:
-    """What a fact takes that no other fact of the store may have."""
-    event = header.event
-    if isinstance(event, MessagePosted):
-        return [("message", event.id)]
-    return [("key", event.key)] if isinstance(event, KeyMinted) else []
+def _guarded(header: Header) -> Iterator[tuple[Projection[Any], tuple[Any, ...]]]:
+    """The keys that a fact takes and that no other fact of the store may have. A key with a position in it is taken
+    once anyway, because a position is."""
+    for projection in PROJECTIONS:
+        if projection.on_conflict == "refuse" and type(header.event) in projection.of and not projection.is_placed:
+            rows: list[Any] = []
+            projection.derive(rows, RoomId(""), header, Counts())
+            yield from ((projection, projection.key_of(row)) for row in rows)
 
 
-@dataclass(slots=True)
-class _Index:
-    rooms: list[RoomRow] = field(default_factory=list)
-    messages: dict[MessageId, tuple[RoomId, Position]] = field(default_factory=dict)
-    public: dict[RoomId, list[PublicRow]] = field(default_factory=lambda: defaultdict(list))
-    authored: dict[tuple[RoomId, AgentId], list[Position]] = field(default_factory=lambda: defaultdict(list))
-    private: dict[tuple[RoomId, AgentId], list[PrivateRow]] = field(default_factory=lambda: defaultdict(list))
-    filters: dict[tuple[RoomId, str, str, str], list[Position]] = field(default_factory=lambda: defaultdict(list))
-    priors: dict[tuple[RoomId, AgentId, str, str], Position] = field(default_factory=dict)
-    keys: dict[KeyId, RoomId] = field(default_factory=dict)
-    memberships: dict[tuple[AgentId, RoomId], str] = field(default_factory=dict)
+class _Table(Generic[R]):
+    """The rows of one index: by key, and together with those that are found with them."""
 
-    def has(self, name: tuple[str, str]) -> bool:
-        sort, id = name
-        return id in (self.messages if sort == "message" else self.keys)
+    def __init__(self, projection: Projection[R]) -> None:
+        self._projection = projection
+        self._pickers = {columns: projection.picker(columns) for columns in projection.found_by}
+        self._together: dict[tuple[str, ...], dict[tuple[Any, ...], list[R]]] = {
+            columns: {} for columns in projection.found_by
+        }
+        self.rows: dict[tuple[Any, ...], R] = {}
 
-    def found(self, room: RoomId, reader: AgentId, names: Iterable[str], kind: str) -> set[Position]:
+    def add(self, row: R) -> None:
+        key = self._projection.key_of(row)
+        if self._projection.on_conflict == "keep" and key in self.rows:
+            return
+        self.rows[key] = row
+        for columns, pick in self._pickers.items():
+            self._together[columns].setdefault(pick(row), []).append(row)
+
+    def found(self, **values: Any) -> list[R]:
+        """The rows with these values, in the order of the facts."""
+        return self._together[tuple(values)].get(tuple(values.values()), [])
+
+
+class Index:
+    """Every index, in memory."""
+
+    def __init__(self) -> None:
+        self._tables: dict[Projection[Any], _Table[Any]] = {each: _Table(each) for each in PROJECTIONS}
+
+    def of(self, projection: Projection[R]) -> _Table[R]:
+        return self._tables[projection]
+
+    def get(self, projection: Projection[R], *key: Any) -> R | None:
+        """The row with this key."""
+        return self.of(projection).rows.get(key)
+
+    def matching(self, room: RoomId, reader: AgentId, names: Iterable[str], kind: str) -> set[Position]:
         """Where a filter finds something for this reader."""
+        table = self.of(FILTERS)
         return {
-            position
+            row.position
             for name in names
             for audience in ("", reader)
-            for position in self.filters.get((room, audience, name, kind), ())
+            for row in table.found(room=room, audience=audience, addressee=name, kind=kind)
         }
 
     def opened(self) -> list[RoomRow]:
-        return sorted(self.rooms, key=lambda row: (row.opened_at, row.room))
+        return sorted(self.of(ROOMS).rows.values(), key=lambda row: (row.opened_at, row.room))
 
     def add(self, rows: Rows) -> None:
-        self.rooms += rows.rooms
-        for message in rows.messages:
-            self.messages[message.id] = message.room, message.position
-        for public in rows.public:
-            self.public[public.room].append(public)
-            self.authored[public.room, public.author].append(public.position)
-        for private in rows.private:
-            self.private[private.room, private.reader].append(private)
-        for found in rows.filters:
-            self.filters[found.room, found.audience, found.addressee, found.kind].append(found.position)
-        for prior in rows.priors:
-            scope = prior.room, prior.actor, prior.operation, prior.key
-            self.priors.setdefault(scope, prior.position)
-        for key in rows.keys:
-            self.keys[key.key] = key.room
-        for member in rows.memberships:
-            self.memberships[member.agent, member.room] = member.state
+        for projection, table in self._tables.items():
+            for row in rows.of(projection):
+                table.add(row)

@@ -323,6 +323,11 @@ class Store(Protocol):
         """Rooms whose owner acts for this person."""
         ...
 
+    def deadlines(self, after: Millis) -> dict[RoomId, Millis]:
+        """For each room in which time alone will change something, the first moment after `after` at which it does. It
+        says when to look: the room may have changed its mind."""
+        ...
+
     def cursor(self, room: RoomId, reader: AgentId) -> Cursor: ...
 
     def deliveries(self, room: RoomId, position: Position) -> list[Delivery]:

@@ -19,7 +19,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import chain, islice, pairwise
 from operator import itemgetter
 from pathlib import Path
@@ -29,7 +28,7 @@ from parlerd.core.errors import Refused, StoreError
 from parlerd.core.events import Header, MessagePosted, decode_header
 from parlerd.core.model import AgentId, KeyId, MessageId, Millis, Position, Prior, RoomId, Seq, Stage, View
 from parlerd.store.database import BUSY_TIMEOUT_MS, ERRORS, Database, wall_clock_ms
-from parlerd.store.indexing import Counts, Rows, derive
+from parlerd.store.indexing import MEMBERSHIPS, PROJECTIONS, Counts, Rows, derive
 from parlerd.store.memo import Memo
 from parlerd.store.numbering import Numbering, Tally
 from parlerd.store.port import (
@@ -56,6 +55,7 @@ from parlerd.store.port import (
     prior_by_id,
 )
 from parlerd.store.staging import EMPTY, NO_CHAIN, SALT_LENGTH, Staged, fact_digest, is_intact, is_unaltered, stage
+from parlerd.store.statements import insertion, on_conflict, stored
 from parlerd.store.upgrade import Schema
 
 log = logging.getLogger(__name__)
@@ -127,8 +127,8 @@ class SqliteStore:
                 self._bases.forget(batch.numbered)
             if batch.cursors:
                 self._cursors.forget((row[0], row[1]) for row in batch.cursors)
-            if batch.index.memberships:
-                self._memberships.forget(row.agent for row in batch.index.memberships)
+            if memberships := batch.index.of(MEMBERSHIPS):
+                self._memberships.forget(row.agent for row in memberships)
             return outcomes
         except sqlite3.IntegrityError:
             # The database itself refused a row, and a shared statement cannot say whose. Once more, job by job.
@@ -535,6 +535,10 @@ class SqliteStore:
         )
         return [room for (room,) in rows]
 
+    def deadlines(self, after: Millis) -> dict[RoomId, Millis]:
+        rows = self._database.rows("SELECT room, min(at) FROM deadlines WHERE at > ? GROUP BY room", (after,))
+        return {RoomId(room): Millis(at) for room, at in rows}
+
     def cursor(self, room: RoomId, reader: AgentId) -> Cursor:
         return self._cursors((room, reader))
 
@@ -586,8 +590,8 @@ class SqliteStore:
     def rebuild_index(self) -> None:
         with self._writing, self._meanings(), self._transaction():
             writer = self._database.writer
-            for table in _INDEX_TABLES:
-                writer.execute(f"DELETE FROM {table}")  # noqa: S608 - our own names
+            for projection in PROJECTIONS:
+                writer.execute(f"DELETE FROM {projection.table}")  # noqa: S608 - our own names
             for room, number in writer.execute("SELECT room, number FROM logs").fetchall():
                 counts = Counts()
                 base = number * _LOG
@@ -701,24 +705,13 @@ class _Batch:
             self.leases.append(write)
 
     def write(self, writer: sqlite3.Connection) -> None:
-        index = self.index
-        for table, rows, conflict in (
-            ("facts", self.facts, ""),
-            ("bodies", self.bodies, ""),
-            ("rooms", index.rooms, ""),
-            ("messages", index.messages, ""),
-            ("public_messages", index.public, ""),
-            ("private_messages", index.private, ""),
-            ("filtered_messages", [(self.logs[row.room], *row[1:]) for row in index.filters], ""),
-            # The first fact of a request stands for it.
-            ("idempotency", index.priors, "ON CONFLICT DO NOTHING"),
-            ("room_keys", index.keys, ""),
-            ("memberships", index.memberships, "ON CONFLICT (agent, room) DO UPDATE SET state = excluded.state"),
-            ("cursors", self.cursors, _ADVANCE_CURSOR),
-            ("deliveries", self.deliveries, ""),
-        ):
+        _insert(writer, "facts", self.facts)
+        _insert(writer, "bodies", self.bodies)
+        for projection, rows in zip(PROJECTIONS, self.index.tables, strict=True):
             if rows:
-                _insert(writer, table, rows, conflict)
+                _insert(writer, projection.table, stored(projection, rows, self.logs), on_conflict(projection))
+        _insert(writer, "cursors", self.cursors, _ADVANCE_CURSOR)
+        _insert(writer, "deliveries", self.deliveries)
         for change in self.leases:
             if isinstance(change, DropLease):
                 writer.execute("DELETE FROM leases WHERE window = ?", (change.window,))
@@ -733,18 +726,11 @@ class _Batch:
             writer.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?)", (*snapshot, digest))
 
 
-def _insert(writer: sqlite3.Connection, table: str, rows: Sequence[tuple[Any, ...]], conflict: str) -> None:
-    width = len(rows[0])
+def _insert(writer: sqlite3.Connection, table: str, rows: Sequence[tuple[Any, ...]], conflict: str = "") -> None:
+    width = len(rows[0]) if rows else 0
     for start in range(0, len(rows), _MAX_INSERT):
         part = rows[start : start + _MAX_INSERT]
-        writer.execute(_insertion(table, width, len(part), conflict), list(chain.from_iterable(part)))
-
-
-@cache
-def _insertion(table: str, width: int, rows: int, conflict: str) -> str:
-    row = f"({', '.join('?' * width)})"
-    # FAIL and not ABORT: whoever gets an error rolls back, and SQLite keeps no journal of its own for the statement.
-    return f"INSERT OR FAIL INTO {table} VALUES {', '.join([row] * rows)} {conflict}"  # noqa: S608 - our own names
+        writer.execute(insertion(table, width, len(part), conflict), list(chain.from_iterable(part)))
 
 
 _Found = tuple[int, Any, Any, Any, Any, Any, Any, Any]
@@ -835,16 +821,6 @@ _WITHOUT_FACT: Final = """
     SELECT 1 FROM messages m LEFT JOIN logs l ON l.room = m.room
       LEFT JOIN facts f ON f.id = (l.number << 32 | m.position)
      WHERE f.id IS NULL LIMIT 1"""
-_INDEX_TABLES: Final = (
-    "rooms",
-    "messages",
-    "public_messages",
-    "private_messages",
-    "filtered_messages",
-    "idempotency",
-    "room_keys",
-    "memberships",
-)
 _CHECKS: Final = (
     (
         "Log {0} belongs to no room.",

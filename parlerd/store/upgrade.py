@@ -13,13 +13,16 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import parlerd
 from parlerd.core.errors import Refused, StoreError
-from parlerd.core.events import CURRENT_V, MessagePosted, decode_header
-from parlerd.store.indexing import filters_of
+from parlerd.core.events import CURRENT_V, decode_header
+from parlerd.core.model import RoomId
+from parlerd.store.indexing import PROJECTIONS, Counts, Projection
+from parlerd.store.statements import insertion, on_conflict, stored
 
 _CHUNK: Final = 1_000
 """Facts that are read at a time."""
@@ -44,27 +47,38 @@ class Schema:
 
 
 def shipped_schema() -> Schema:
-    """The schema of this program."""
+    """The schema of this program. The rows of an index that came with a later schema are made from the facts."""
     scripts = {int(path.stem): path.read_text(encoding="utf-8") for path in _FOLDER.glob("*.sql")}
-    return Schema(scripts, {3: _fill_filters})
+    later = {each.since for each in PROJECTIONS if each.since > 1}
+    return Schema(scripts, {version: partial(_fill, since=version) for version in later})
 
 
-def _fill_filters(connection: sqlite3.Connection) -> None:
+def _fill(connection: sqlite3.Connection, *, since: int) -> None:
+    """Make the rows of every index that came with schema `since`."""
+    for projection in PROJECTIONS:
+        if projection.since == since:
+            _fill_index(connection, projection)
+
+
+def _fill_index(connection: sqlite3.Connection, projection: Projection[Any]) -> None:
+    insert = insertion(projection.table, len(projection.columns), 1, on_conflict(projection))
+    types = {str(event.__struct_config__.tag) for event in projection.of}
+    numbers = dict(connection.execute("SELECT room, number FROM logs"))
+    counted: dict[RoomId, Counts] = {}
     facts = connection.execute(
-        "SELECT l.number, l.room, f.position, f.header FROM facts f JOIN logs l ON l.number = f.log"
-        " WHERE f.type = 'message_posted' ORDER BY f.id"
+        "SELECT l.room, f.type, f.header FROM facts f JOIN logs l ON l.number = f.log ORDER BY f.id"
     )
     while chunk := facts.fetchmany(_CHUNK):
-        for log, room, position, stored in chunk:
+        rows: list[tuple[Any, ...]] = []
+        for room, kind, fact in chunk:
+            if types and kind not in types:
+                continue
             try:
-                header = decode_header(stored)
+                header = decode_header(fact)
             except Refused:
                 continue  # of a newer Parler, which makes its rows
-            assert isinstance(header.event, MessagePosted)
-            rows = filters_of(room, position, header.event, header.by.actor)
-            connection.executemany(
-                "INSERT INTO filtered_messages VALUES (?, ?, ?, ?, ?)", [(log, *row[1:]) for row in rows]
-            )
+            projection.derive(rows, room, header, counted.setdefault(room, Counts()))
+        connection.executemany(insert, stored(projection, rows, numbers))
 
 
 def bring_up_to_date(

@@ -57,6 +57,7 @@ from tests.support.facts import (
     message,
     minted,
     opened,
+    revoked,
 )
 from tests.support.faulty_store import FaultyStore
 
@@ -717,6 +718,17 @@ def test_a_key_leads_to_its_room(store: Store) -> None:
     assert store.room_of_key(KeyId("abd")) is None
 
 
+def test_the_next_deadline_of_each_room_is_its_first_after_a_moment(store: Store) -> None:
+    _do(store, append(opened(), minted(2, "one", at=30), minted(3, "two", at=20), minted(4, "three", at=10)))
+    _do(store, append(opened(OTHER), minted(2, "four", at=25), room=OTHER))
+    assert store.deadlines(Millis(0)) == {ROOM: 10, OTHER: 25}
+    assert store.deadlines(Millis(10)) == {ROOM: 20, OTHER: 25}
+    assert store.deadlines(Millis(25)) == {ROOM: 30}
+    assert store.deadlines(Millis(30)) == {}
+    _do(store, append(revoked(5, "two")))
+    assert store.deadlines(Millis(10)) == {ROOM: 30, OTHER: 25}
+
+
 def test_memberships_follow_knocks_joins_refusals_and_leaving(store: Store) -> None:
     def state() -> str:
         (found,) = store.memberships(BEN)
@@ -854,6 +866,7 @@ def _furnish(store: Store) -> None:
 def _answers(store: Store) -> list[object]:
     """Everything that is read through the index."""
     found: list[object] = [store.rooms(), store.owned(OWNER), store.room_of_key(KeyId("abc"))]
+    found.append(store.deadlines(Millis(0)))
     found += [store.prior(ROOM, ANN, "", "k"), store.find_message(MessageId("m_r_one_7"))]
     for agent in AGENTS:
         found.append(store.memberships(agent))

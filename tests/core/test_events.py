@@ -153,7 +153,7 @@ def test_the_log_of_a_room_of_the_first_version_still_folds_to_that_room() -> No
     assert room.view(OWNER.id).spans == ((2, None),)
     assert room.view(BEN.id).spans == ((3, 4), (7, 12), (16, None))
     assert [room.newest_seq(who.id) for who in (OWNER, BEN)] == [5, 4]
-    assert {agent: author.counter for agent, author in state.authors.items()} == {OWNER.id: 3, BEN.id: 2}
+    assert {agent: author.counter for agent, author in state.messages.authors.items()} == {OWNER.id: 3, BEN.id: 2}
 
 
 # -- older facts -------------------------------------------------------------------------------------------

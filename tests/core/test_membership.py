@@ -7,7 +7,15 @@ import pytest
 from parlerd.core import membership
 from parlerd.core.membership import Member
 from parlerd.core.model import AgentId, History, Label, Millis, Position, View
-from tests.support.core import BEN, CAT, OWNER, Agent, agent, refused
+from tests.support.core import (
+    BEN,
+    CAT,
+    OWNER,
+    Agent,
+    agent,
+    opened,
+    refused,
+)
 
 Members = dict[AgentId, Member]
 Spans = tuple[tuple[int, int | None], ...]
@@ -250,3 +258,51 @@ def test_of_many_names_the_nearest_are_suggested_nearest_first() -> None:
         candidates = caught.value.details["candidates"]
         assert candidates[0] == nearest
         assert len(candidates) == membership.MAX_CANDIDATES
+
+
+# -- history, as readers meet it -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("history", "seen"),
+    [
+        ("full", ["recap", "before", "during", "away", "after"]),
+        ("from-join", ["recap", "during", "away", "after"]),
+        ("none", ["recap", "during", "after"]),
+    ],
+)
+def test_history_decides_what_one_sees_of_the_time_before_and_of_its_absence(history: History, seen: list[str]) -> None:
+    room = opened(history=history)
+    ids = {room.posted()[0][1].id: "recap", room.post(OWNER).id: "before"}
+    room.admit(BEN)
+    ids[room.post(OWNER).id] = "during"
+    room.leave(BEN)
+    ids[room.post(OWNER).id] = "away"
+    room.admit(BEN)
+    ids[room.post(OWNER).id] = "after"
+    assert [ids[message] for message in room.seen_by(BEN)] == seen
+    assert len(room.seen_by(OWNER)) == 5
+
+
+@pytest.mark.parametrize("history", HISTORIES)
+def test_the_recap_is_shown_to_everyone_who_is_admitted(history: History) -> None:
+    room = opened(history=history)
+    recap = room.posted()[0][1]
+    room.post(OWNER)
+    room.admit(BEN, CAT)
+    for who in (OWNER, BEN, CAT):
+        assert room.seen_by(who)[0] == recap.id
+
+
+def test_handles_are_numbered_in_the_order_of_coming_in_and_never_move() -> None:
+    room = opened()
+    others = [agent("ben", of="stranger", key=f"other{letter}") for letter in "ab"]
+    for who in (others[0], BEN, others[1]):
+        room.knock(who)
+    for who in (BEN, others[1]):
+        room.approve(who)
+    room.leave(BEN)
+    room.approve(others[0])
+    room.admit(BEN)
+    assert [room.handle(who) for who in (BEN, others[1], others[0])] == ["ben", "ben-2", "ben-3"]
+    assert room.post(OWNER, to=("ben-2",)).to == (others[1].id,)

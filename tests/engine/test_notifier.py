@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import trio
 
-from parlerd.engine.notifier import Notifier, Waiter, decision, life, memberships, messages, requests
+from parlerd.core.topics import keys, life, messages, requests
+from parlerd.engine.notifier import LocalNotifier
+from parlerd.engine.ports import Notifier, Waiter
 from tests.support.engine import run, settle
 
 
@@ -19,7 +21,7 @@ async def woken(*waiters: Waiter) -> list[bool]:
 
 def test_publishing_wakes_those_who_wait_for_that_topic_alone() -> None:
     async def main() -> None:
-        notifier = Notifier()
+        notifier: Notifier = LocalNotifier()
         with (
             notifier.listen(messages("r_1")) as all_of_one,
             notifier.listen(messages("r_1", "U1")) as private_of_one,
@@ -35,7 +37,7 @@ def test_publishing_wakes_those_who_wait_for_that_topic_alone() -> None:
 
 def test_a_change_after_clear_and_before_wait_is_not_missed() -> None:
     async def main() -> None:
-        notifier = Notifier()
+        notifier = LocalNotifier()
         with notifier.listen(messages("r_1")) as waiter:
             waiter.clear()
             notifier.publish([messages("r_1")])
@@ -48,7 +50,7 @@ def test_a_change_after_clear_and_before_wait_is_not_missed() -> None:
 
 def test_clear_wakes_nobody_and_keeps_those_who_wait_waiting() -> None:
     async def main() -> None:
-        notifier = Notifier()
+        notifier = LocalNotifier()
         done: list[str] = []
         with notifier.listen(messages("r_1")) as waiter:
 
@@ -70,7 +72,7 @@ def test_clear_wakes_nobody_and_keeps_those_who_wait_waiting() -> None:
 
 def test_who_has_left_is_not_kept() -> None:
     async def main() -> None:
-        notifier = Notifier()
+        notifier = LocalNotifier()
         with notifier.listen(messages("r_1"), life("r_1")), notifier.listen(messages("r_1")):
             assert len(notifier.waiters) == 2
         assert notifier.waiters == {}
@@ -82,7 +84,7 @@ def test_who_has_left_is_not_kept() -> None:
 
 def test_a_drain_wakes_everyone() -> None:
     async def main() -> None:
-        notifier = Notifier()
+        notifier = LocalNotifier()
         with notifier.listen(messages("r_1")) as one, notifier.listen(requests("A1")) as two:
             notifier.wake_all()
             assert await woken(one, two) == [True, True]
@@ -90,6 +92,15 @@ def test_a_drain_wakes_everyone() -> None:
     run(main)
 
 
-def test_topics_of_different_kinds_never_meet() -> None:
-    topics = [messages("x"), messages("x", "x"), decision("x", "x"), requests("x"), memberships("x"), life("x")]
-    assert len(set(topics)) == len(topics)
+def test_a_change_wakes_whoever_left_open_what_it_says_and_nobody_who_named_something_else() -> None:
+    async def main() -> None:
+        notifier = LocalNotifier()
+        with (
+            notifier.listen(keys("r_1", "k_1")) as this,
+            notifier.listen(keys("r_1")) as any_of_the_room,
+            notifier.listen(keys("r_1", "k_2"), keys("r_2"), messages("r_1")) as other,
+        ):
+            notifier.publish([keys("r_1", "k_1")])
+            assert await woken(this, any_of_the_room, other) == [True, True, False]
+
+    run(main)

@@ -13,6 +13,7 @@ import trio
 
 from parlerd.core.errors import ParlerError
 from parlerd.engine import streams as streams_module
+from parlerd.engine.notifier import LocalNotifier
 from parlerd.engine.recent import Recent
 from parlerd.engine.rooms import IDLE_SECONDS
 from parlerd.operations import types as t
@@ -416,7 +417,9 @@ def test_a_slow_watcher_holds_up_neither_the_room_nor_the_engines_end() -> None:
                 for n in range(50):
                     assert (await alice.send(f"{n}")).seq == n + 2
                 assert await stream.texts(3) == ["Chose PKCE.", "0", "1"]
-            assert len(served.engine._desk.notifier.waiters) == 0
+            notifier = served.engine._desk.notifier
+            assert isinstance(notifier, LocalNotifier)
+            assert len(notifier.waiters) == 0
 
     run(main)
 

@@ -13,7 +13,7 @@ from mcp_server import static
 from mcp_server.conversations import MAX_CONVERSATIONS, Shared
 from mcp_server.forms import Forms
 from mcp_server.repeats import REPLAY_SECONDS
-from mcp_server.session import INVALID_REQUEST, KNOCK_SECONDS, MAX_REQUEST, PARSE_ERROR, McpHost
+from mcp_server.session import INVALID_PARAMS, INVALID_REQUEST, KNOCK_SECONDS, MAX_REQUEST, PARSE_ERROR, McpHost
 from parlerd.core.errors import ERRORS, ParlerError, Refused
 from parlerd.core.model import RoomId
 from parlerd.engine.callers import Caller
@@ -174,6 +174,18 @@ def test_a_cancelled_call_stops_in_the_engine_and_is_never_answered() -> None:
             engine.post("later")
             assert "later" in text_of(await host.call("parler_recv"))
             assert waiting not in {message.get("id") for message in host.aside}
+
+    run(main)
+
+
+@pytest.mark.parametrize("method", ["prompts/get", "resources/read", "nobody/knows"])
+def test_a_request_whose_parameters_are_a_list_is_refused_and_not_left_without_an_answer(method: str) -> None:
+    async def main(engine: FakeMcpEngine) -> None:
+        async with hosted(engine) as host:
+            await host.begin()
+            await host.say({"jsonrpc": "2.0", "id": 77, "method": method, "params": []})
+            with trio.fail_after(60):
+                assert (await host.answer_to(77))["error"]["code"] == INVALID_PARAMS
 
     run(main)
 

@@ -22,7 +22,7 @@ from parlerd.operations.traits import UNMEASURED, HostTraits
 from tests.support import answers
 from tests.support.engine import SlowDriver, engine_world, run
 from tests.support.fake_mcp_engine import FakeMcpEngine, caller
-from tests.support.models import NoForm, let_in, model
+from tests.support.models import NoForm, let_in, model, pair
 
 LONG = "x" * 20_000
 
@@ -104,10 +104,8 @@ def test_a_long_message_that_ends_one_of_two_overlapping_reads_is_not_acknowledg
 def test_a_call_that_was_withdrawn_as_its_message_came_counts_as_nothing_shown() -> None:
     async def main() -> None:
         async with engine_world() as served:
-            alice = await served.agent("alice")
-            opened = await alice.open("auth", context="")
-            bob = await model(served, "bob")
-            await let_in(served, opened, bob)
+            room = await pair(served)
+            alice, bob = room.alice, room.bob
             await bob.call("parler_recv")
             written: list[object] = []
 
@@ -170,10 +168,8 @@ def test_a_page_is_shown_once_while_another_call_of_the_window_waits() -> None:
 def test_a_window_that_left_the_room_of_a_message_shown_in_part_can_read_its_next_session() -> None:
     async def main() -> None:
         async with engine_world() as served:
-            alice = await served.agent("alice")
-            opened = await alice.open("auth", context="")
-            bob = await model(served, "bob")
-            await let_in(served, opened, bob)
+            room = await pair(served)
+            alice, bob = room.alice, room.bob
             await bob.call("parler_recv")
             await alice.send(LONG)
             assert hear(await bob.call("parler_recv")).rest_call is not None
@@ -286,10 +282,8 @@ def test_two_long_messages_of_two_rooms_that_are_both_read_to_their_ends_are_bot
 def test_a_message_that_is_being_stored_while_a_long_backlog_is_read_is_not_passed_over() -> None:
     async def main() -> None:
         async with engine_world(driver=RacingDriver) as served:
-            alice = await served.agent("alice")
-            opened = await alice.open("auth", context="")
-            bob = await model(served, "bob")
-            await let_in(served, opened, bob)
+            room = await pair(served)
+            alice, bob = room.alice, room.bob
             await bob.call("parler_recv")
             for n in range(LONG_BACKLOG + 20):
                 await alice.send(f"middle {n}")

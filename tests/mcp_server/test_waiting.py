@@ -12,7 +12,7 @@ from parlerd.core.errors import StoreError
 from parlerd.core.model import RoomId
 from parlerd.operations import types as t
 from tests.support.engine import SlowDriver, World, engine_world, run
-from tests.support.models import Model, ended, model, waits
+from tests.support.models import Model, at_the_door, ended, model, pair, waits
 
 REPO = "/home/sam/shop"
 
@@ -39,11 +39,8 @@ def test_a_knock_ends_a_wait_that_is_the_first_call_of_its_window() -> None:
 def test_closing_a_session_ends_the_waits_of_those_at_its_door() -> None:
     async def main() -> None:
         async with engine_world() as served:
-            alice = await served.agent("alice")
-            opened = await alice.open("auth")
-            bob = await served.window("w1", workspace=REPO)
-            window = Model(served, bob)
-            await window.call("parler_join_session", key=opened.session_key)
+            room = await at_the_door(served)
+            alice, window = room.alice, room.bob
             async with waits(window) as answered:
                 await alice.close()
                 assert await ended(answered)
@@ -54,10 +51,8 @@ def test_closing_a_session_ends_the_waits_of_those_at_its_door() -> None:
 def test_who_knocked_at_a_session_that_was_closed_is_told_so_and_not_that_a_person_declined() -> None:
     async def main() -> None:
         async with engine_world() as served:
-            alice = await served.agent("alice")
-            opened = await alice.open("auth")
-            window = Model(served, await served.window("w1", workspace=REPO))
-            await window.call("parler_join_session", key=opened.session_key)
+            room = await at_the_door(served)
+            alice, window, opened = room.alice, room.bob, room.opened
             await alice.close()
             text = await window.call("parler_join_session", key=opened.session_key)
             assert "closed" in text, text
@@ -69,11 +64,8 @@ def test_who_knocked_at_a_session_that_was_closed_is_told_so_and_not_that_a_pers
 def test_who_was_declined_once_long_ago_hears_that_it_has_no_session_and_not_that() -> None:
     async def main() -> None:
         async with engine_world() as served:
-            alice = await served.agent("alice")
-            opened = await alice.open("auth")
-            bob = await served.window("w1", workspace=REPO)
-            window = Model(served, bob)
-            await window.call("parler_join_session", key=opened.session_key)
+            room = await at_the_door(served)
+            window, bob = room.bob, room.bob.party
             await (await served.person()).deny((await bob.whoami()).id)
             await window.call("parler_open_session", topic="mine")
             await window.call("parler_leave")
@@ -88,13 +80,8 @@ def test_who_was_declined_once_long_ago_hears_that_it_has_no_session_and_not_tha
 def test_a_message_that_a_waiting_window_was_not_shown_is_not_on_record_as_read() -> None:
     async def main() -> None:
         async with engine_world() as served:
-            alice = await served.agent("alice")
-            opened = await alice.open("auth", context="")
-            bob = await served.window("w1", workspace=REPO)
-            window = Model(served, bob)
-            await window.call("parler_join_session", key=opened.session_key)
-            await (await served.person()).approve((await bob.whoami()).id)
-            await window.call("parler_join_session", key=opened.session_key)
+            room = await pair(served)
+            alice, window = room.alice, room.bob
             await window.call("parler_recv")
             texts: list[str] = []
             sent: list[t.Sent] = []
@@ -115,7 +102,7 @@ def test_a_message_that_a_waiting_window_was_not_shown_is_not_on_record_as_read(
             unshown = [each for each in sent if each.seq not in shown]
             assert unshown
             for each in unshown:
-                assert "read" not in (await alice.why(each.id))["claude-code@shop"]
+                assert "read" not in (await alice.why(each.id))["claude-code@bob"]
 
     run(main)
 

@@ -188,7 +188,7 @@ def test_whatever_local_authors_say_another_home_admits_into_the_same_messages(s
             (fact.body, fact.signature) for fact in ours.messages()
         ]
         assert all(is_signed(ROOM, fact) for fact in there)
-        assert theirs.folded().state.authors == ours.folded().state.authors
+        assert theirs.folded().state.messages.authors == ours.folded().state.messages.authors
         assert theirs.actor.aggregate.state == theirs.folded().state
 
     in_two_homes(scenario)
@@ -196,7 +196,7 @@ def test_whatever_local_authors_say_another_home_admits_into_the_same_messages(s
 
 def written(author: AgentId, home: Home, **fields: Any) -> Envelope:
     """The envelope that this author's next message there would have, with some fields changed."""
-    known = home.actor.aggregate.state.authors.get(author)
+    known = home.actor.aggregate.state.messages.authors.get(author)
     envelope = Envelope(
         v=1,
         room=ROOM,

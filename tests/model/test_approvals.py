@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from parlerd.core.errors import Refused
-from parlerd.core.model import Approver, KeyId, PrincipalId, Proof
+from parlerd.core.model import Approver, KeyId, Millis, PrincipalId, Proof
 from tests.support.core import HOUR, KEY, OWNER, STRANGER, Agent, RoomDriver, agent, outcome, person, refused
 
 AGENTS = [
@@ -30,6 +30,8 @@ AGENTS = [
 ]
 KEYS = [KEY, KeyId("second"), KeyId("third")]
 UNKNOWN = KeyId("unknown")
+NOBODY = agent("nobody", of="fourth")
+"""Whom no key has let in."""
 
 
 @dataclass
@@ -279,6 +281,17 @@ class Approvals(RuleBasedStateMachine):
         assert {key.id: key.uses for key in state.keys.values()} == {
             key: len(known.users) for key, known in self.door.keys.items()
         }
+
+    @invariant()
+    def time_alone_changes_the_keys_that_still_let_a_stranger_in_when_they_die(self) -> None:
+        if not self.room.log:
+            return
+        room, now = self.room.aggregate, Millis(self.room.now)
+        dying = {key: self.start + self.door.keys[key].dies_at for key in KEYS if self.door.works(key, NOBODY)}
+        assert room.next_deadline(now) == min(dying.values(), default=None)
+        for until in {*dying.values(), self.room.now}:
+            changed = {topic.key for topic in room.expire(now, Millis(until))}
+            assert changed == {key for key, dies_at in dying.items() if dies_at <= until}
 
     def teardown(self) -> None:
         self.room.verify()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ import pytest
 import parlerd
 from parlerd.core.errors import StoreError
 from parlerd.core.events import CURRENT_V, names_of
-from parlerd.core.model import Position
-from parlerd.store.indexing import Counts, Rows, derive
+from parlerd.core.model import Millis, Position
+from parlerd.store.indexing import PROJECTIONS, Counts, Rows, derive
 from parlerd.store.sqlite import SqliteStore
 from parlerd.store.staging import EMPTY, Staged, stage
+from parlerd.store.statements import stored
 from parlerd.store.upgrade import Schema, newest_backup, shipped_schema
 from tests.store.conftest import Raw
-from tests.support.facts import ANN, ROOM, append, everything, message, opened
+from tests.support.facts import ANN, ROOM, append, everything, message, minted, opened
 
 NOW = 1_700_000_000_123
 
@@ -155,17 +157,19 @@ def test_every_older_schema_becomes_the_shipped_one_and_keeps_its_facts(
     version: int, path: Path, backups: Path, tmp_path: Path
 ) -> None:
     facts = [opened(), message(2, key="k", to=(ANN,)), message(3, kind="task", role="dev", visible_to=(ANN,))]
-    written = stage(append(*facts), EMPTY, bytes(range(48)))
+    facts.append(minted(4, "key"))
+    written = stage(append(*facts), EMPTY, bytes(range(64)))
     _write_old(path, version, written)
     store = SqliteStore(path, backups=backups)
-    assert (store.head(ROOM), len(store.facts(ROOM, Position(0), 9))) == (written.head, 3)
+    assert (store.head(ROOM), len(store.facts(ROOM, Position(0), 9))) == (written.head, 4)
     assert _found(store, kind="task") == [3]
     assert _found(store, names=names_of(ANN)) == [2]
     assert _found(store, names=names_of(ANN, "dev")) == [2, 3]
     assert store.snapshot(ROOM) is None
+    assert store.deadlines(Millis(0)) == {ROOM: 1}
     page = store.page(ROOM, everything(ANN), Position(0), limit=9, max_bytes=999, skip_own=False)
     assert [found.body for found in page.messages] == [body.body for body in written.bodies]
-    assert [outcome.error for outcome in store.transact([[append(message(4))]])] == [None]
+    assert [outcome.error for outcome in store.transact([[append(message(5))]])] == [None]
     assert store.verify_chain(ROOM) is None
     assert store.check() == []
     assert store.rooms() == [ROOM]
@@ -202,20 +206,20 @@ def _write_old(path: Path, version: int, written: Staged) -> None:
             log = [(1, written.room)]
             facts = [((1 << 32) + row.position, *row[1:]) for row in written.facts]
             bodies = [((1 << 32) + row.position, *row[1:]) for row in written.bodies]
-        for table, rows in (
+        tables: tuple[tuple[str, Sequence[tuple[Any, ...]]], ...] = (
             ("meta", [("schema", str(version)), ("written_by", "0.0.1")]),
             ("fact_types", list(CURRENT_V.items())),
             ("logs", log),
             ("facts", facts),
             ("bodies", bodies),
-            ("rooms", index.rooms),
-            ("messages", index.messages),
-            ("public_messages", index.public),
-            ("private_messages", index.private),
-            ("snapshots", [(written.room, 1, 1, b"old")]),
-            ("idempotency", index.priors),
-            ("memberships", index.memberships),
-        ):
+            ("snapshots", [(written.room, 1, 1, b"old")] if version < 3 else []),
+            *(
+                (each.table, stored(each, index.of(each), {written.room: 1}))
+                for each in PROJECTIONS
+                if each.since <= version
+            ),
+        )
+        for table, rows in tables:
             for row in rows:
                 connection.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
 

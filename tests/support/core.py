@@ -2,7 +2,8 @@
 
 The driver does what the engine promises the core: it looks up what a command replies to and an earlier use of its key,
 seals what was decided into facts, applies them in order and keeps the log. On the way it checks what must hold at every
-step: deciding changes nothing, and every fact reads back from its bytes.
+step: deciding changes nothing, a fact changes only what the facets that apply it own, and every fact reads back from
+its bytes.
 """
 
 from __future__ import annotations
@@ -12,16 +13,19 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Generic, TypedDict, TypeVar, Unpack
+from typing import Any, Generic, TypedDict, TypeVar, Unpack
 
 import msgspec
 import pytest
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
+from parlerd.core.approvals import standing_request
 from parlerd.core.decision import Decision
 from parlerd.core.errors import Refused
+from parlerd.core.facets import Aggregate
 from parlerd.core.home import HomeRoom
+from parlerd.core.messages import thread_of
 from parlerd.core.model import (
     AgentId,
     Approver,
@@ -103,6 +107,16 @@ def outcome(act: Callable[[], object]) -> str:
     return "ok"
 
 
+def types(decision: Decision) -> list[str]:
+    """The events of a decision by name."""
+    return [type(event).__name__ for event in decision.events]
+
+
+def parts(aggregate: Aggregate[Any]) -> list[bytes]:
+    """The state of each facet, in their order, as a snapshot holds it."""
+    return [msgspec.msgpack.encode(facet.state) for facet in aggregate.facets]
+
+
 A = TypeVar("A", Room, HomeRoom)
 
 
@@ -136,7 +150,7 @@ class Driver(Generic[A]):
         finally:
             assert self.aggregate.snapshot() == before, "deciding changed the room"
         room = as_room(self.aggregate)
-        previous = None if room is None else room.thread_of(who.id)
+        previous = None if room is None else thread_of(room.state.messages, who.id)
         first = True
         for event in decision.events:
             self.commit(event, who, command=command if first else None, authority=decision.authority)
@@ -163,7 +177,11 @@ class Driver(Generic[A]):
             input=None if command is None else command.input,
         )
         assert e.decode_header(e.encode_header(header)) == header
+        before = parts(self.aggregate)
         self.aggregate.apply(header)
+        appliers = {place for place, _ in self.aggregate.RULES.applies.get(type(event), ())}
+        changed = {place for place, part in enumerate(parts(self.aggregate)) if part != before[place]}
+        assert changed <= appliers, "a facet changed another's state"
         self.log.append(header)
         return header
 
@@ -354,9 +372,9 @@ class RoomDriver(Driver[Room]):
         return self.aggregate.state.members[who.id].handle
 
     def request_of(self, who: Agent) -> RequestId:
-        return next(
-            request.id for request in reversed(self.aggregate.state.requests.values()) if request.agent == who.id
-        )
+        request = standing_request(self.aggregate.state.requests, who.id)
+        assert request is not None
+        return request.id
 
     def waiting(self) -> list[AgentId]:
         return [request.agent for request in self.aggregate.pending()]

@@ -64,6 +64,16 @@ class HandClock:
         self.ms += int(seconds * 1000)
 
 
+class SteppedClock(HandClock):
+    """A wall clock that goes with the loop's virtual time, and that a test may set forward or back."""
+
+    def now(self) -> Millis:
+        return Millis(self.ms + int(trio.current_time() * 1000))
+
+    def step(self, *, seconds: float) -> None:
+        self.ms += int(seconds * 1000)
+
+
 class CountedRandomness:
     """Ids that count, and bytes that are different each time and the same in every run."""
 

@@ -116,8 +116,13 @@ def denied(position: int, agent: AgentId) -> NewFact:
     return fact(position, e.JoinDenied(request=RequestId("q"), agent=agent, proof="cli"))
 
 
-def minted(position: int, key: str) -> NewFact:
-    return fact(position, e.KeyMinted(key=KeyId(key), gated=True, expires_at=Millis(1), max_uses=1))
+def minted(position: int, key: str, *, at: int = 1) -> NewFact:
+    """A key that expires `at` a moment."""
+    return fact(position, e.KeyMinted(key=KeyId(key), gated=True, expires_at=Millis(at), max_uses=1))
+
+
+def revoked(position: int, key: str) -> NewFact:
+    return fact(position, e.KeyRevoked(key=KeyId(key)))
 
 
 def append(*facts: NewFact, room: RoomId = ROOM, expected: int | None = None) -> Append:

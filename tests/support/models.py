@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import trio
@@ -52,6 +53,31 @@ async def let_in(served: Served, opened: t.OpenedSession, joiner: Model) -> str:
     await joiner.call("parler_join_session", key=opened.session_key)
     await (await served.person()).approve((await joiner.party.whoami()).id, room=opened.room)
     return await joiner.call("parler_join_session", key=opened.session_key)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A room that alice opened, and bob's window."""
+
+    alice: Party
+    bob: Model
+    opened: t.OpenedSession
+
+
+async def pair(served: Served) -> Pair:
+    """Alice opens `auth` without a recap, and bob is let in."""
+    two = await at_the_door(served)
+    await let_in(served, two.opened, two.bob)
+    return two
+
+
+async def at_the_door(served: Served) -> Pair:
+    """Alice opens `auth` without a recap, and bob knocks."""
+    alice = await served.agent("alice")
+    opened = await alice.open("auth", context="")
+    bob = await model(served, "bob")
+    await bob.call("parler_join_session", key=opened.session_key)
+    return Pair(alice, bob, opened)
 
 
 @asynccontextmanager

@@ -1,0 +1,193 @@
+"""How a room, or the home, is put together of facets.
+
+A facet is one subject: it owns a part of the folded state, decides the commands of that subject, takes into its part
+what the facts say about it, and says whom a fact wakes. Facets read each other's state and change only their own: a
+fact that concerns several subjects (a room that closes also ends its keys) is applied by each of them. An `Aggregate`
+composes facets and hands commands and facts on by their type.
+
+Not here: any rule. Above: `room` and `home`, which say of which facets they are made. Below: the shapes. Invariant: a
+command has exactly one facet that decides it, and an event at least one that applies it and one that says whom it
+wakes, or importing the module that composes them fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Generic, TypeVar
+
+import msgspec
+
+from parlerd.core.commands import Command
+from parlerd.core.decision import Decision
+from parlerd.core.errors import Refused
+from parlerd.core.events import Event, Header
+from parlerd.core.model import By, Ids, Millis, Position
+from parlerd.core.topics import Topic
+
+T = TypeVar("T", bound=msgspec.Struct)
+F = TypeVar("F", bound="Facet[Any]")
+C = TypeVar("C", bound=Command)
+E = TypeVar("E", bound=Event)
+
+Decide = tuple[type[Command], Callable[[Any, Any, By, Millis, Ids], Decision]]
+"""A type of command and the method that decides it; made by `decides` alone, which checks that the two fit."""
+Apply = tuple[type[Any], Callable[[Any, Any, Header], None]]
+"""A type of event and the method that applies it; made by `applies` alone."""
+Touch = tuple[type[Any], Callable[[Any, Any, Header], Iterable[Topic]]]
+"""A type of event and what says which topics it touches; made by `touches` alone."""
+
+
+def decides(command: type[C], rule: Callable[[F, C, By, Millis, Ids], Decision]) -> Decide:
+    """Say in a facet's `DECIDES` that `rule` decides this command: from the command, who asks, the time and a source of
+    ids. A rule changes nothing and raises `Refused`."""
+    return command, rule
+
+
+def applies(event: type[E], rule: Callable[[F, E, Header], None]) -> Apply:
+    """Say in a facet's `APPLIES` that `rule` takes this event, with its header, into the facet's state. It cannot
+    fail on a committed fact."""
+    return event, rule
+
+
+def touches(event: type[E], rule: Callable[[F, E, Header], Iterable[Topic]]) -> Touch:
+    """Say in a facet's `TOUCHES` what this event changes, once it was applied: whom to wake, as topics."""
+    return event, rule
+
+
+def nobody(facet: Facet[Any], event: Event, header: Header) -> tuple[Topic, ...]:
+    """The rule of `touches` for an event that nobody waits for."""
+    return ()
+
+
+class Facet(Generic[T]):
+    """One subject over its own part of the state. A subclass lists its rules."""
+
+    __slots__ = ("state",)
+
+    DECIDES: ClassVar[Sequence[Decide]] = ()
+    APPLIES: ClassVar[Sequence[Apply]] = ()
+    TOUCHES: ClassVar[Sequence[Touch]] = ()
+
+    def __init__(self, state: T) -> None:
+        self.state = state
+
+    def next_deadline(self, after: Millis) -> Millis | None:
+        """The first moment after `after` at which time alone changes something here that others can see."""
+        return None
+
+    def expire(self, after: Millis, now: Millis) -> Iterable[Topic]:
+        """What time alone changed in (after, now]."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the facets of an aggregate do, by type. A rule stands with the place of its facet among the facets."""
+
+    facets: tuple[type[Facet[Any]], ...]
+    decides: Mapping[type[Command], tuple[int, Callable[..., Decision]]]
+    applies: Mapping[type[Any], Sequence[tuple[int, Callable[..., None]]]]
+    touches: Mapping[type[Any], Sequence[tuple[int, Callable[..., Iterable[Topic]]]]]
+
+
+def compose(
+    facets: Sequence[type[Facet[Any]]], *, commands: Sequence[type[Command]], events: Sequence[type[Event]]
+) -> Rules:
+    """The rules of these facets, for every one of the commands and events.
+
+    An event is applied in the order of the facets. Raises `TypeError` if a command is decided by no facet or by two, if
+    an event is applied by none, if none says what it touches (be it `nobody`), or if a facet names a command or an
+    event that is none of them.
+    """
+    decided: dict[type[Command], tuple[int, Callable[..., Decision]]] = {}
+    applied: dict[type[Any], list[tuple[int, Callable[..., None]]]] = {}
+    touched: dict[type[Any], list[tuple[int, Callable[..., Iterable[Topic]]]]] = {}
+    for place, facet in enumerate(facets):
+        for command, decide in facet.DECIDES:
+            if command in decided:
+                raise TypeError(f"{command.__name__} is decided by two facets")
+            decided[command] = (place, decide)
+        for event, apply in facet.APPLIES:
+            applied.setdefault(event, []).append((place, apply))
+        for event, touch in facet.TOUCHES:
+            touched.setdefault(event, []).append((place, touch))
+    sides: tuple[tuple[str, set[Any], set[Any]], ...] = (
+        ("decided", set(decided), set(commands)),
+        ("applied", set(applied), set(events)),
+        ("said whom to wake for", set(touched), set(events)),
+    )
+    for what, found, wanted in sides:
+        if found != wanted:
+            names = sorted(cls.__name__ for cls in found ^ wanted)
+            raise TypeError(f"{', '.join(names)}: {what} by no facet, or not of this kind of room")
+    return Rules(tuple(facets), decided, applied, touched)
+
+
+class Folded(msgspec.Struct):
+    """The state of an aggregate; a subclass adds a field for each facet. `position` and `last_at` are those of the
+    newest fact that was applied."""
+
+    position: Position = Position(0)
+    last_at: Millis = Millis(0)
+
+
+S = TypeVar("S", bound=Folded)
+
+
+class Aggregate(Generic[S]):
+    """Facets over a folded state. A subclass sets `RULES` and hands over one facet for each type in them, in order."""
+
+    RULES: ClassVar[Rules]
+
+    def __init__(self, state: S, *facets: Facet[Any]) -> None:
+        assert tuple(type(facet) for facet in facets) == self.RULES.facets
+        self.state: Final = state
+        self.facets: Final = facets
+
+    @property
+    def position(self) -> Position:
+        return self.state.position
+
+    @property
+    def last_at(self) -> Millis:
+        return self.state.last_at
+
+    def snapshot(self) -> bytes:
+        """The folded state, to be kept with `fold_version` and `position`."""
+        return msgspec.msgpack.encode(self.state)
+
+    def decide(self, command: Command, *, by: By, now: Millis, ids: Ids) -> Decision:
+        """The events that carry out `command`. Raises `Refused` and changes nothing."""
+        known = self.RULES.decides.get(type(command))
+        if known is None:
+            raise Refused("unknown_operation")
+        place, rule = known
+        return rule(self.facets[place], command, by, now, ids)
+
+    def apply(self, header: Header) -> None:
+        """Take a committed fact in. Facts come in order, from position 1, each exactly once. A fact that is of no
+        concern here (a room's log never holds one of the home's) changes nothing but the position."""
+        state, event = self.state, header.event
+        state.position, state.last_at = header.position, header.at
+        for place, rule in self.RULES.applies.get(type(event), ()):
+            rule(self.facets[place], event, header)
+
+    def topics(self, header: Header) -> list[Topic]:
+        """What a fact changed that somebody may wait for. Ask once it was applied."""
+        event = header.event
+        found: list[Topic] = []
+        for place, rule in self.RULES.touches.get(type(event), ()):
+            found += rule(self.facets[place], event, header)
+        return found
+
+    def next_deadline(self, after: Millis) -> Millis | None:
+        """The first moment after `after` at which time alone changes something here; None when nothing will. By the
+        wall clock, which the moments of today's facets are stated in."""
+        moments = [moment for facet in self.facets if (moment := facet.next_deadline(after)) is not None]
+        return min(moments, default=None)
+
+    def expire(self, after: Millis, now: Millis) -> list[Topic]:
+        """Whom to wake for what time alone changed in (after, now]. Nothing is recorded and the state stays as it is:
+        what depends on time is derived from a fact and the time of whoever asks, here and in every decision."""
+        return [topic for facet in self.facets for topic in facet.expire(after, now)]

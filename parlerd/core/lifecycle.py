@@ -1,0 +1,110 @@
+"""A room's beginning and end: what it is called, whose it is, what was settled when it was opened, whether it is over.
+
+Above: the other facets of a room, which read this state. Invariant: what was settled at the opening never changes, and
+a room that is closed stays closed.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from parlerd.core import commands as c
+from parlerd.core import events as e
+from parlerd.core import topics
+from parlerd.core.decision import Decision, replayed
+from parlerd.core.errors import Refused
+from parlerd.core.facets import Facet, applies, decides, nobody, touches
+from parlerd.core.model import (
+    AgentId,
+    Approver,
+    By,
+    History,
+    Ids,
+    MessageId,
+    Millis,
+    PrincipalId,
+    RoomId,
+    RoomKind,
+    Seq,
+    agent_name,
+)
+from parlerd.core.topics import Topic
+
+
+class LifecycleState(msgspec.Struct):
+    """What the opening settled, and whether the room is over. `room` is empty until the room was opened."""
+
+    room: RoomId = RoomId("")
+    kind: RoomKind = "session"
+    name: str = ""
+    topic: str = ""
+    owner: AgentId = AgentId("")
+    owner_principal: PrincipalId = PrincipalId("")
+    history: History = "full"
+    approval: bool = True
+    approver: Approver = "person"
+    opened_at: Millis = Millis(0)
+    closed: bool = False
+
+
+def require_open(room: LifecycleState) -> None:
+    """Raise `Refused(room_closed)` if the room is over."""
+    if room.closed:
+        raise Refused("room_closed")
+
+
+class Lifecycle(Facet[LifecycleState]):
+    """Opens a room. `CloseRoom` is decided by `membership`, for whoever does not own the room leaves it by that."""
+
+    __slots__ = ()
+
+    def _open(self, command: c.OpenRoom, by: By, now: Millis, ids: Ids) -> Decision:
+        if self.state.room:
+            if by.actor != self.state.owner:
+                raise Refused("no_such_room")
+            return replayed(command) or Decision(answer="exists")
+        events: list[e.Event] = [
+            e.RoomOpened(
+                room=command.room,
+                kind=command.kind,
+                name=command.name,
+                topic=command.topic,
+                owner=by.actor,
+                owner_principal=by.principal,
+                history=command.history,
+                approval=command.approval,
+                approver=command.approver,
+            ),
+            e.MemberJoined(
+                agent=by.actor, principal=by.principal, handle=agent_name(command.handle), host=command.host
+            ),
+            e.KeyMinted(
+                key=command.mint,
+                gated=command.approval,
+                expires_at=command.expires_at,
+                max_uses=command.max_uses,
+                preapproved=command.preapproved,
+            ),
+        ]
+        if command.recap:
+            events.append(
+                e.MessagePosted(id=MessageId(ids.new("m")), kind="context", chain=ids.new("c"), counter=1, opening=True)
+            )
+        return Decision(tuple(events), authority="owner", seq=Seq(1) if command.recap else Seq(0))
+
+    def _opened(self, event: e.RoomOpened, header: e.Header) -> None:
+        state = self.state
+        state.room, state.kind, state.name, state.topic = event.room, event.kind, event.name, event.topic
+        state.owner, state.owner_principal = event.owner, event.owner_principal
+        state.history, state.approval, state.approver = event.history, event.approval, event.approver
+        state.opened_at = header.at
+
+    def _closed(self, event: e.RoomClosed, header: e.Header) -> None:
+        self.state.closed = True
+
+    def _over(self, event: e.RoomClosed, header: e.Header) -> tuple[Topic, ...]:
+        return topics.life(self.state.room), topics.requests(self.state.owner_principal)
+
+    DECIDES = (decides(c.OpenRoom, _open),)
+    APPLIES = (applies(e.RoomOpened, _opened), applies(e.RoomClosed, _closed))
+    TOUCHES = (touches(e.RoomOpened, nobody), touches(e.RoomClosed, _over))

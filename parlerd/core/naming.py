@@ -1,0 +1,59 @@
+"""What an owner's rooms are called in this home, and which room each agent means when it names none.
+
+Above: `home`. Invariant: a name means one room among its owner's, and is never given to another.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from parlerd.core import commands as c
+from parlerd.core import events as e
+from parlerd.core.decision import Decision, replayed
+from parlerd.core.facets import Facet, applies, decides, nobody, touches
+from parlerd.core.model import AgentId, By, Ids, Millis, RoomId, first_free
+
+
+class NamingState(msgspec.Struct):
+    """`room_names` holds each owner's rooms by name, `active` each agent's active session."""
+
+    active: dict[AgentId, RoomId] = {}
+    room_names: dict[AgentId, dict[str, RoomId]] = {}
+
+
+class Naming(Facet[NamingState]):
+    """Names rooms, and keeps which session is active."""
+
+    __slots__ = ()
+
+    def _name(self, command: c.NameRoom, by: By, now: Millis, ids: Ids) -> Decision:
+        earlier = replayed(command)
+        if earlier is not None:
+            return earlier
+        name = first_free(command.wanted, self.state.room_names.get(command.owner, {}))
+        room = RoomId(ids.new("r"))
+        return Decision(
+            (
+                e.RoomNamed(owner=command.owner, room=room, name=name),
+                e.SessionActivated(agent=command.owner, room=room),
+            ),
+            authority="home",
+        )
+
+    def _activate(self, command: c.Activate, by: By, now: Millis, ids: Ids) -> Decision:
+        if self.state.active.get(command.agent) == command.room:
+            return Decision()
+        return Decision((e.SessionActivated(agent=command.agent, room=command.room),), authority="home")
+
+    def _named(self, event: e.RoomNamed, header: e.Header) -> None:
+        self.state.room_names.setdefault(event.owner, {})[event.name] = event.room
+
+    def _activated(self, event: e.SessionActivated, header: e.Header) -> None:
+        if event.room is None:
+            self.state.active.pop(event.agent, None)
+        else:
+            self.state.active[event.agent] = event.room
+
+    DECIDES = (decides(c.NameRoom, _name), decides(c.Activate, _activate))
+    APPLIES = (applies(e.RoomNamed, _named), applies(e.SessionActivated, _activated))
+    TOUCHES = (touches(e.RoomNamed, nobody), touches(e.SessionActivated, nobody))

@@ -1,0 +1,86 @@
+"""What can change, by name: a change is published under its topics, and whoever waits names the topics it looks at.
+
+A topic is (room, root, scope, key). The root says what sort of thing changed; scope and key narrow it down, and stand
+open (`ANY`) where they do not apply or are not known beforehand. An expression that reads `state.bob.build` would wait
+for (room, state, bob, build), one that reads `state.bob[params.x]` for (room, state, bob, ANY). What is of no one room
+(what waits for a person, what an agent should hear of) has `ANY` as its room, and the person or the agent as its scope.
+
+Not here: who waits (`parlerd.engine.notifier`). Each facet says beside its events which topics they touch
+(`facets.touches`). Invariant: a change is published under the narrowest topic, and `wider` gives every topic under
+which somebody may wait for it.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple
+
+ANY: Final = "*"
+"""An open part. No id, handle or key of a person is written so."""
+EVERYONE: Final = ""
+"""The scope of a message that everyone in the room may see."""
+
+Root = Literal["messages", "life", "keys", "decision", "requests", "concerns", "memberships", "presence", "seats"]
+
+
+class Topic(NamedTuple):
+    room: str
+    root: Root
+    scope: str = ANY
+    key: str = ANY
+
+    def wider(self) -> tuple[Topic, ...]:
+        """This topic, and those that leave open what it says: the key, then the scope as well."""
+        if self.key != ANY:
+            return self, Topic(self.room, self.root, self.scope), Topic(self.room, self.root)
+        return (self,) if self.scope == ANY else (self, Topic(self.room, self.root))
+
+
+# -- of one room -------------------------------------------------------------------------------------------
+
+
+def messages(room: str, reader: str = EVERYONE) -> Topic:
+    """A message in `room`: for everyone in it, or (with a reader) one that only it and a few others may see."""
+    return Topic(room, "messages", reader)
+
+
+def life(room: str) -> Topic:
+    """Members came or went, or the room closed."""
+    return Topic(room, "life")
+
+
+def keys(room: str, key: str = ANY) -> Topic:
+    """A key of `room` was made, was revoked or expired; any key, or the one that is named."""
+    return Topic(room, "keys", ANY, key)
+
+
+def decision(room: str, agent: str) -> Topic:
+    """An answer to `agent`'s knock on `room`."""
+    return Topic(room, "decision", agent)
+
+
+# -- of a person, an agent, a home -------------------------------------------------------------------------
+
+
+def requests(principal: str) -> Topic:
+    """A change in what waits for this person."""
+    return Topic(ANY, "requests", principal)
+
+
+def concerns(agent: str) -> Topic:
+    """Somebody knocks at a room of `agent` or came into it, or the person decided on its own request."""
+    return Topic(ANY, "concerns", agent)
+
+
+def memberships(agent: str) -> Topic:
+    """`agent` came into a room."""
+    return Topic(ANY, "memberships", agent)
+
+
+def presence(agent: str = ANY) -> Topic:
+    """An agent (this one, or any) became active, idle or offline. That it begins or ends a wait is not told."""
+    return Topic(ANY, "presence", agent)
+
+
+def seats() -> Topic:
+    """A window became an agent."""
+    return Topic(ANY, "seats")

@@ -1,0 +1,205 @@
+"""Who may say what to whom, and what a retry hears."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from parlerd.core import commands as c
+from parlerd.core import events as e
+from parlerd.core.messages import thread_of
+from parlerd.core.model import History, MessageId
+from tests.support.core import (
+    BEN,
+    CAT,
+    DAN,
+    EVE,
+    OWNER,
+    STRANGER,
+    RoomDriver,
+    opened,
+    refused,
+)
+
+HISTORIES: tuple[History, ...] = ("full", "from-join", "none")
+
+
+# -- posting -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def talk() -> RoomDriver:
+    """A room with Ben, Cat and Dan in it."""
+    room = opened(approval=False)
+    room.admit(BEN, CAT, DAN)
+    return room
+
+
+def test_only_members_post(talk: RoomDriver) -> None:
+    assert talk.post(BEN).counter == 1
+    assert talk.log[-1].authority == "member"
+    talk.post(OWNER)
+    assert talk.log[-1].authority == "owner"
+    for who in (EVE, STRANGER):
+        with refused("no_such_room"):
+            talk.post(who)
+
+
+def test_an_author_counts_its_own_messages_and_chains_them(talk: RoomDriver) -> None:
+    assert [talk.post(who).counter for who in (BEN, CAT, BEN, BEN, OWNER)] == [1, 1, 2, 3, 2]
+    last = talk.posted()[-2]
+    assert thread_of(talk.aggregate.state.messages, BEN.id) == last[1].envelope
+    assert thread_of(talk.aggregate.state.messages, DAN.id) == b""
+
+
+def test_addresses_become_ids_once_each(talk: RoomDriver) -> None:
+    assert talk.post(OWNER, to=("ben", BEN.id, "cat", "ben")).to == (BEN.id, CAT.id)
+    for gone in ("nobody", EVE.id):
+        with refused("no_such_agent"):
+            talk.post(OWNER, to=("ben", gone))
+    talk.leave(CAT)
+    with refused("no_such_agent"):
+        talk.post(OWNER, visible_to=("cat",))
+
+
+def test_an_address_hides_nothing(talk: RoomDriver) -> None:
+    message = talk.post(OWNER, to=("ben",))
+    assert message.visibility is None
+    assert message.id in talk.seen_by(DAN)
+
+
+def test_a_private_message_leaves_no_trace_for_the_others_the_owner_among_them(talk: RoomDriver) -> None:
+    before = {who: talk.seen_by(who) for who in (OWNER, BEN, CAT, DAN)}
+    message = talk.post(BEN, visible_to=("cat",))
+    assert message.visibility == tuple(sorted((BEN.id, CAT.id)))
+    for who in (OWNER, DAN):
+        assert talk.seen_by(who) == before[who]
+    for who in (BEN, CAT):
+        assert talk.seen_by(who) == [*before[who], message.id]
+
+
+def test_a_note_to_oneself_is_seen_by_no_one_else(talk: RoomDriver) -> None:
+    message = talk.post(BEN, visible_to=("ben",))
+    assert message.visibility == (BEN.id,)
+    assert [who.name for who in (OWNER, BEN, CAT, DAN) if message.id in talk.seen_by(who)] == ["ben"]
+
+
+@pytest.mark.parametrize("history", HISTORIES)
+def test_who_joins_or_returns_later_never_gains_a_message_that_names_others(history: History) -> None:
+    room = opened(approval=False, history=history)
+    room.admit(BEN, CAT)
+    room.leave(CAT)
+    secret = room.post(BEN, visible_to=(OWNER.id,))
+    room.admit(CAT, DAN)
+    for who in (CAT, DAN):
+        assert secret.id not in room.seen_by(who)
+
+
+def test_one_named_in_a_message_sees_it_still_after_leaving_and_returning() -> None:
+    room = opened(approval=False, history="none")
+    room.admit(BEN, CAT)
+    message = room.post(BEN, visible_to=("cat",))
+    room.leave(CAT)
+    room.admit(CAT)
+    assert message.id in room.seen_by(CAT)
+
+
+def test_a_message_cannot_be_addressed_to_one_it_is_hidden_from(talk: RoomDriver) -> None:
+    with refused("invalid_param") as caught:
+        talk.post(OWNER, to=("dan",), visible_to=("ben",))
+    assert caught.value.details == {"param": "to"}
+    assert talk.post(OWNER, to=("ben", "olive"), visible_to=("ben",)).to == (BEN.id, OWNER.id)
+
+
+def test_a_reply_carries_on_the_chain_and_counts_its_hops(talk: RoomDriver) -> None:
+    first = talk.post(OWNER)
+    second = talk.post(BEN, reply_to=first.id)
+    third = talk.post(CAT, reply_to=second.id)
+    assert {message.chain for message in (first, second, third)} == {first.chain}
+    assert [message.hops for message in (first, second, third)] == [0, 1, 2]
+    assert third.reply_to == second.id
+    assert talk.post(DAN).chain != first.chain
+
+
+def test_a_reply_to_what_one_cannot_see_is_the_reply_to_what_does_not_exist(talk: RoomDriver) -> None:
+    hidden = talk.post(BEN, visible_to=("cat",))
+    bodies = []
+    for target in (hidden.id, MessageId("m_never")):
+        for who in (OWNER, DAN):
+            with refused("no_such_message") as caught:
+                talk.post(who, reply_to=target)
+            body = caught.value.body()
+            bodies.append(msgspec.structs.replace(body, details={**body.details, "id": ""}))
+    assert all(body == bodies[0] for body in bodies)
+
+
+def test_a_reply_to_the_past_that_history_withholds_is_refused() -> None:
+    room = opened(approval=False, history="from-join")
+    recap, early = room.posted()[0][1], room.post(OWNER)
+    room.admit(BEN)
+    with refused("no_such_message"):
+        room.post(BEN, reply_to=early.id)
+    assert room.post(BEN, reply_to=recap.id).hops == 1
+
+
+def test_a_reply_to_a_private_message_is_private_to_the_same_readers(talk: RoomDriver) -> None:
+    secret = talk.post(BEN, visible_to=("cat", "dan"))
+    reply = talk.post(CAT, reply_to=secret.id)
+    assert reply.visibility == secret.visibility
+    assert reply.id not in talk.seen_by(OWNER)
+    narrower = talk.post(CAT, reply_to=secret.id, visible_to=("ben",))
+    assert narrower.visibility == (BEN.id, CAT.id)
+    with refused("invalid_param"):
+        talk.post(CAT, reply_to=secret.id, visible_to=("olive",))
+    with refused("invalid_param"):
+        talk.post(CAT, reply_to=secret.id, to=("olive",))
+
+
+def test_a_looked_up_message_counts_only_where_the_request_replies_to_one(talk: RoomDriver) -> None:
+    secret = talk.post(BEN, visible_to=("cat",))
+    decision = talk.run(c.PostMessage(kind="note", reply=talk.target(secret.id)), OWNER)
+    event = decision.events[0]
+    assert isinstance(event, e.MessagePosted)
+    assert (event.visibility, event.hops, event.reply_to) == (None, 0, None)
+
+
+def test_a_reply_keeps_in_sight_those_who_left(talk: RoomDriver) -> None:
+    secret = talk.post(BEN, visible_to=("cat",))
+    talk.leave(CAT)
+    reply = talk.post(BEN, reply_to=secret.id)
+    assert reply.visibility == (BEN.id, CAT.id)
+    talk.admit(CAT)
+    assert reply.id in talk.seen_by(CAT)
+
+
+# -- retries -----------------------------------------------------------------------------------------------
+
+
+def test_the_same_request_is_posted_once_and_another_under_its_key_is_a_conflict(talk: RoomDriver) -> None:
+    first = talk.post(BEN, key="k")
+    assert talk.post(BEN, key="k") == first
+    assert len(talk.posted()) == 2
+    with refused("idempotency_conflict"):
+        talk.post(BEN, key="k", input=b"other")
+    assert talk.post(CAT, key="k").id != first.id
+    assert talk.post(BEN, key="k2").id != first.id
+
+
+def test_a_retry_is_authorised_before_it_is_looked_up(talk: RoomDriver) -> None:
+    talk.post(BEN, key="k")
+    talk.leave(BEN)
+    for body in (b"input", b"other"):
+        with refused("no_such_room"):
+            talk.post(BEN, key="k", input=body)
+
+
+def test_a_retry_is_answered_though_what_it_named_is_gone(talk: RoomDriver) -> None:
+    first = talk.post(BEN, key="k", to=("cat",))
+    talk.leave(CAT)
+    assert talk.post(BEN, key="k", to=("cat",)) == first
+
+
+def test_a_refused_request_does_not_consume_its_key(talk: RoomDriver) -> None:
+    with refused("no_such_agent"):
+        talk.post(BEN, key="k", to=("nobody",))
+    assert talk.post(BEN, key="k", input=b"corrected").counter == 1

@@ -1,0 +1,70 @@
+"""An owner's rooms by name, and which one an agent means when it names none."""
+
+from __future__ import annotations
+
+import pytest
+
+from parlerd.core import commands as c
+from parlerd.core.decision import Decision
+from parlerd.core.events import RoomNamed, SessionActivated
+from parlerd.core.model import RoomId
+from tests.support.core import BEN, OWNER, HomeDriver, refused
+
+
+@pytest.fixture
+def home() -> HomeDriver:
+    home = HomeDriver()
+    home.create(OWNER, host="claude-code", workspace="/w/a")
+    home.create(BEN, host="codex", workspace="/w/a", slot=1)
+    return home
+
+
+# -- rooms by name -----------------------------------------------------------------------------------------
+
+
+def test_a_second_room_of_one_name_gets_a_number_and_each_owner_has_names_of_its_own(home: HomeDriver) -> None:
+    rooms = [
+        home.name_room(OWNER, "auth"),
+        home.name_room(OWNER, "auth"),
+        home.name_room(OWNER, "auth"),
+        home.name_room(BEN, "auth"),
+    ]
+    assert len(set(rooms)) == 4
+    assert home.aggregate.state.room_names == {
+        OWNER.id: {"auth": rooms[0], "auth-2": rooms[1], "auth-3": rooms[2]},
+        BEN.id: {"auth": rooms[3]},
+    }
+
+
+def test_naming_a_room_makes_it_the_active_session_in_the_same_decision(home: HomeDriver) -> None:
+    decision = home.run(c.NameRoom(owner=BEN.id, wanted="auth"), BEN)
+    named, activated = decision.events
+    assert isinstance(named, RoomNamed)
+    assert activated == SessionActivated(agent=BEN.id, room=named.room)
+    assert home.aggregate.state.active == {BEN.id: named.room}
+
+
+def test_the_same_request_names_one_room_and_another_input_is_a_conflict(home: HomeDriver) -> None:
+    first = home.name_room(BEN, "auth", key="k")
+    assert home.name_room(BEN, "auth", key="k") == first
+    assert home.name_room(OWNER, "auth", key="k") != first  # a key is its agent's own
+    with refused("idempotency_conflict"):
+        home.name_room(BEN, "auth", key="k", input=b"other")
+
+
+# -- active sessions ---------------------------------------------------------------------------------------
+
+
+def test_the_active_session_changes_and_ends(home: HomeDriver) -> None:
+    one, two = RoomId("r_one"), RoomId("r_two")
+    for room in (one, two):
+        home.activate(BEN, room)
+        assert home.aggregate.state.active[BEN.id] == room
+    home.activate(BEN, None)
+    assert BEN.id not in home.aggregate.state.active
+
+
+def test_making_active_what_is_active_commits_nothing(home: HomeDriver) -> None:
+    assert home.activate(BEN, None) == Decision()
+    home.activate(BEN, RoomId("r_one"))
+    assert home.activate(BEN, RoomId("r_one")) == Decision()
