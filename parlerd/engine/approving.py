@@ -112,7 +112,7 @@ class Approving:
     ) -> t.Decided:
         command = c.DecideRequest(
             operation="session.approve" if admit else "session.deny",
-            who=request.id,
+            request=request.id,
             admit=admit,
             proof=proof,
             principal=me.principal,
