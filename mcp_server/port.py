@@ -12,7 +12,8 @@ from typing import Protocol
 import trio
 
 from parlerd.core.model import RoomId
-from parlerd.engine.callers import NOTHING, Caller, Said
+from parlerd.engine.callers import Caller
+from parlerd.engine.readers import NOTHING, Said
 from parlerd.operations import types as t
 
 Say = Callable[[bytes], Awaitable[None]]
@@ -27,7 +28,7 @@ class EnginePort(Protocol):
         ...
 
     async def acknowledge_shown(self, caller: Caller) -> None:
-        """What `caller.shown` holds has reached the model."""
+        """The window made its next call: the pages that the host has are acknowledged."""
         ...
 
     async def notice(self, caller: Caller, said: Said = NOTHING) -> str:

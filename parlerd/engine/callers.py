@@ -7,13 +7,11 @@ health must never appear as an agent.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple, Protocol
 
-from parlerd.core.model import AgentId, Position, RequestId, RoomId, Via
+from parlerd.core.model import AgentId, Via
 from parlerd.engine.authority import Authority
-from parlerd.operations import types as t
+from parlerd.engine.readers import ReaderSession
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,65 +28,6 @@ class PeerProcess:
     terminal: bool = False
     group: int = 0
     editor: str = ""
-
-
-class Fitting(Protocol):
-    """How much of a page a surface can show. The engine asks before it counts anything as shown."""
-
-    def front(self, messages: Sequence[t.Message], you: str) -> int:
-        """How many messages from the front are shown together; at least one of those there are."""
-        ...
-
-    def newest(self, recap: Sequence[t.Message], tail: Sequence[t.Message], you: str, *, whole: bool) -> int:
-        """How many of the newest, from the end of `tail`, are shown beside the recap; 0: the recap stands alone.
-        `whole` says that nothing is missing between the two."""
-        ...
-
-
-News = Literal["unread", "knock", "people", "waits", "answer"]
-"""Messages that wait; somebody knocks; somebody came, went or was declined; one's own knock waits; its answer."""
-
-
-class Said(NamedTuple):
-    """What an answer says by itself, so that no notice says it again: these kinds of news, of one room or of all."""
-
-    kinds: frozenset[News] = frozenset()
-    room: str = ""
-
-    def covers(self, kind: News, room: str) -> bool:
-        """Whether the answer said such news of this room."""
-        return kind in self.kinds and self.room in ("", room)
-
-
-NOTHING: Final = Said()
-
-
-@dataclass(slots=True)
-class Told:
-    """What the notices of one window said already. `unread` holds up to where in each room; `members` and `requests`
-    who was in and who knocked then; `doors` what was said of each room that the agent asked to come into; `hosts` the
-    last word about agent hosts' files. `looked` is how far each room had come when it was looked at last. `begun` is
-    false until the first notice took stock."""
-
-    begun: bool = False
-    unread: dict[RoomId, Position] = field(default_factory=dict)
-    members: dict[RoomId, frozenset[AgentId]] = field(default_factory=dict)
-    requests: set[RequestId] = field(default_factory=set)
-    doors: dict[RoomId, str] = field(default_factory=dict)
-    hosts: str = ""
-    looked: dict[RoomId, Position] = field(default_factory=dict)
-
-    def copy(self) -> Told:
-        """What was said up to now, for a look ahead or a way back."""
-        return Told(
-            begun=self.begun,
-            unread=dict(self.unread),
-            members=dict(self.members),
-            requests=set(self.requests),
-            doors=dict(self.doors),
-            hosts=self.hosts,
-            looked=dict(self.looked),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,21 +71,16 @@ class Caller:
 
     `agent` is who this acts as, once that was asked for; from the beginning where the authority names one.
 
-    `shown` holds, for each room, up to where the last page went: the next call of this window acknowledges it (decision
-    14). `fits` says how much of a page can be shown; without one everything can. `waiting` counts the calls that wait
-    now, `last_act` is when it last called, in epoch milliseconds. `told` is what its notices said. `fresh` holds
-    idempotency keys that were made for its calls under way and that nobody has used: no store is asked whether it knows
-    them. `siblings` are the callers of the further conversations of the same window.
+    `reader` is its session as a reader: what it was shown, and what acknowledges that. `waiting` counts the calls that
+    wait now, `last_act` is when it last called, in epoch milliseconds. `siblings` are the callers of the further
+    conversations of the same window.
     """
 
     facts: Facts
     agent: AgentId | None = None
-    shown: dict[RoomId, Position] = field(default_factory=dict)
-    fits: Fitting | None = None
+    reader: ReaderSession = field(default_factory=ReaderSession)
     waiting: int = 0
     last_act: int = 0
-    told: Told = field(default_factory=Told)
-    fresh: set[str] = field(default_factory=set)
     siblings: list[Caller] = field(default_factory=list)
 
     def __post_init__(self) -> None:

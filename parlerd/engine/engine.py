@@ -3,7 +3,7 @@
 Surfaces (`parlerd.ipc` for the command line, `mcp_server` for agent hosts) build a `Caller` per connection and come
 through `call` or `stream`. What an operation is, who may call it and what it needs stands in
 `parlerd.operations.registry`; what it does stands in the handlers (`opening`, `joining`, `approving`,
-`session_keys`, `messaging`, `streams`, `overview`, `status`, `checks`).
+`session_keys`, `sending`, `receiving`, `handoffs`, `ladder`, `streams`, `overview`, `status`, `checks`).
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ from parlerd.engine.actor import Context
 from parlerd.engine.agents import Agents
 from parlerd.engine.approving import Approving
 from parlerd.engine.authors import Admission, LocalAuthor
-from parlerd.engine.callers import NOTHING, Caller, PeerProcess, Said
+from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.checks import Checks
 from parlerd.engine.connected import Connected
 from parlerd.engine.deadlines import IdleAgents, RoomDeadlines
 from parlerd.engine.desk import Desk
 from parlerd.engine.driver import Driver
+from parlerd.engine.handoffs import Handoffs
 from parlerd.engine.joining import Joining
 from parlerd.engine.knocks import with_code
+from parlerd.engine.ladder import Ladder
 from parlerd.engine.leases import Leases
-from parlerd.engine.messaging import Messaging, Posting
 from parlerd.engine.notices import Notices
 from parlerd.engine.notifier import LocalNotifier
 from parlerd.engine.opening import Opening
@@ -40,11 +41,14 @@ from parlerd.engine.overview import Overview
 from parlerd.engine.ports import Clock, HostFiles, Keys, NoHostFiles, Randomness
 from parlerd.engine.presence import Presence
 from parlerd.engine.quota import OPENING
+from parlerd.engine.readers import NOTHING, Said
 from parlerd.engine.reading import Reading
+from parlerd.engine.receiving import Receiving
 from parlerd.engine.rooms import Rooms
 from parlerd.engine.scheduler import Scheduler
 from parlerd.engine.seats import Seats
 from parlerd.engine.seen_hosts import SeenHosts
+from parlerd.engine.sending import Posting, Sending
 from parlerd.engine.session_keys import SessionKeys
 from parlerd.engine.status import Status
 from parlerd.engine.streams import Streams
@@ -66,12 +70,13 @@ class Engine:
         self._stop = stop
         reading = Reading(desk)
         self._notices = Notices(desk, reading)
-        self._messaging = Messaging(desk, reading, self._notices)
+        self._sending = sending = Sending(desk, reading)
+        self._receiving = receiving = Receiving(desk, reading, self._notices)
         self._opening = Opening(desk)
         self._approving = approving = Approving(desk)
         self._streams = Streams(desk, reading, approving)
         keys = SessionKeys(desk)
-        messaging, overview, status = self._messaging, Overview(desk), Status(desk, socket)
+        overview, status = Overview(desk), Status(desk, socket)
         self.handlers: dict[str, Handler] = {
             "session.open": self._open_session,
             "session.join": Joining(desk, reading, keys).join,
@@ -81,12 +86,12 @@ class Engine:
             "session.close": self._opening.close_session,
             "session.list": keys.list_sessions,
             "session.revoke": keys.revoke,
-            "message.send": messaging.send,
-            "message.recv": messaging.recv,
-            "message.recv_all": messaging.recv_all,
-            "message.commit": messaging.commit,
-            "message.why": messaging.why,
-            "handoff.give": messaging.give_handoff,
+            "message.send": sending.send,
+            "message.recv": receiving.recv,
+            "message.recv_all": receiving.recv_all,
+            "message.commit": receiving.commit,
+            "message.why": Ladder(desk, reading).why,
+            "handoff.give": Handoffs(desk, sending).give,
             "rooms.list": overview.rooms,
             "rooms.roster": overview.roster,
             "rooms.requests": approving.requests,
@@ -127,7 +132,7 @@ class Engine:
             return None
         self._admit(op, caller)
         assert isinstance(params, t.Send)
-        return self._messaging.begin_send(caller, params)
+        return self._sending.begin_send(caller, params)
 
     def stream(self, op: str, params: t.Params, caller: Caller) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
         """Run a stream in the task that iterates it. Cancelling that ends it, and so does leaving the context."""
@@ -183,7 +188,7 @@ class Engine:
 
     async def acknowledge_shown(self, caller: Caller) -> None:
         """The pages this window was shown are acknowledged: its next tool call, or its orderly end."""
-        await self._messaging.acknowledge_shown(caller)
+        await self._receiving.acknowledge_shown(caller)
 
     async def decide_by_form(self, params: t.DecideJoin, caller: Caller, *, admit: bool) -> t.Decided:
         """A decision a person made in this host's form, proved by the joiner's code."""
@@ -206,8 +211,7 @@ class Engine:
 
     async def drain(self) -> None:
         """No new calls; everyone who waits is answered `draining`."""
-        self._desk.draining = True
-        self._desk.notifier.wake_all()
+        self._desk.waits.drain()
         await trio.lowlevel.checkpoint()
 
     async def _stop_daemon(self, caller: Caller, params: t.StopDaemon) -> t.Stopping:

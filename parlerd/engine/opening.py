@@ -25,9 +25,9 @@ from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.inputs import input_digest
 from parlerd.engine.key_text import typed_key, typed_key_of
 from parlerd.engine.lookup import room_of
-from parlerd.engine.messaging import input_digest
 from parlerd.engine.observers import observed_room
 from parlerd.engine.person import is_person, require_person
 from parlerd.engine.reading import handle_of

@@ -7,7 +7,6 @@ stored; after a restart every agent is offline until it calls or its window is b
 from __future__ import annotations
 
 from parlerd.core.model import AgentId, Millis
-from parlerd.engine.callers import Caller
 from parlerd.engine.connected import Connected
 from parlerd.engine.deadlines import ACTIVE_MS
 from parlerd.engine.ports import Clock
@@ -34,9 +33,6 @@ class Presence:
         # The distance in either direction: an agent that acted while the clock stood ahead is not active for years.
         return ("active" if abs(self._clock.now() - last) < ACTIVE_MS else "idle"), last
 
-    def is_held_from(self, caller: Caller, agent: AgentId) -> bool:
-        """Whether `caller`, which reads as this agent, does so beside a live window that acts as the agent now, or will
-        at its next call: then a read moves nothing of the window's. The person's own agent is theirs to read as."""
-        if caller.facts.window or caller.facts.authority.speaks_as_person:
-            return False
+    def is_held_by_window(self, agent: AgentId) -> bool:
+        """Whether a live window acts as this agent now, or will at its next call."""
         return any(self._seats.acts_as(caller) == agent for caller in self._connected.windows())

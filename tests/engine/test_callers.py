@@ -9,7 +9,7 @@ from tests.support.callers import caller_of
 def test_a_caller_is_no_agent_and_was_shown_nothing_before_it_acts() -> None:
     caller = caller_of("mcp", session="s")
     assert caller.agent is None
-    assert caller.shown == {}
+    assert caller.reader.shown.take() == {}
     assert not caller.waiting
 
 
@@ -26,4 +26,4 @@ def test_two_connections_that_look_alike_are_two() -> None:
 
 
 def test_callers_do_not_share_what_they_were_shown() -> None:
-    assert caller_of("mcp", session="a").shown is not caller_of("mcp", session="b").shown
+    assert caller_of("mcp", session="a").reader is not caller_of("mcp", session="b").reader

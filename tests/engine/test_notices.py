@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from parlerd.core.model import RoomId
-from parlerd.engine.callers import NOTHING, Said
 from parlerd.engine.notices import LOOK, MAX_NEWS, MAX_SHOWN
+from parlerd.engine.readers import NOTHING, Said
 from tests.support.engine import Party, Served, engine_world, gather, run
 
 

@@ -183,7 +183,7 @@ class Story:
         window = party.caller.facts.via == "mcp"
         if not step.ack:
             # A window whose answer was not written: what it was shown does not count.
-            party.caller.shown.clear()
+            party.caller.reader.shown.take()
         if window:
             await served.engine.acknowledge_shown(party.caller)
         page: t.Received | t.JoinedSession

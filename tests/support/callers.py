@@ -8,6 +8,7 @@ from parlerd.core.model import PrincipalId, Via
 from parlerd.engine import authority
 from parlerd.engine.authority import Authority
 from parlerd.engine.callers import Caller, Facts
+from parlerd.engine.readers import ReaderSession
 
 PERSON: Final = PrincipalId("A" + "P" * 55)
 """Whose home it is, where no key ring is involved."""
@@ -31,4 +32,5 @@ def caller_of(
 ) -> Caller:
     """A caller; `about` are further facts, such as `window` and `host`."""
     may = authority_of(via, as_name, principal)
-    return Caller(Facts(**{"session": session, "via": via, "authority": may, "as_name": as_name, **about}))
+    facts = Facts(**{"session": session, "via": via, "authority": may, "as_name": as_name, **about})
+    return Caller(facts, reader=ReaderSession(acknowledges="next_call" if via == "mcp" else "commit"))

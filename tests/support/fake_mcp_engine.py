@@ -18,7 +18,8 @@ import trio
 
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import AgentId, PeerText, Position, RoomId
-from parlerd.engine.callers import NOTHING, Caller, Said
+from parlerd.engine.callers import Caller
+from parlerd.engine.readers import NOTHING, Said
 from parlerd.operations import types as t
 from parlerd.wire.messages import Hello
 from tests.support.callers import caller_of
@@ -124,11 +125,11 @@ class FakeMcpEngine:
             self.cancelled += 1
             raise
         page = self.messages[after : after + params.limit]
-        if caller.fits is not None and page:
-            page = page[: caller.fits.front(page, "me")]
+        if caller.reader.fits is not None and page:
+            page = page[: caller.reader.fits.front(page, "me")]
         end = after + len(page)
         if page and not lookback and not params.peek:
-            caller.shown[ROOM] = Position(end)
+            caller.reader.shown.showed(ROOM, Position(end))
         return t.Received(
             room=ROOM,
             name="auth",
@@ -144,8 +145,7 @@ class FakeMcpEngine:
     async def acknowledge_shown(self, caller: Caller) -> None:
         await trio.lowlevel.checkpoint()
         self.acknowledgements += 1
-        shown, caller.shown = caller.shown, {}
-        self.acknowledged = max([self.acknowledged, *shown.values()])
+        self.acknowledged = max([self.acknowledged, *caller.reader.shown.take().values()])
 
     async def notice(self, caller: Caller, said: Said = NOTHING) -> str:
         await trio.lowlevel.checkpoint()
