@@ -62,7 +62,7 @@ class Repeats:
         return msgspec.structs.replace(meaning, params=params), is_repeated
 
     def _drawn_key(self, request: RequestId) -> str:
-        key = idempotency_key(self._caller.window or self._caller.session, request)
+        key = idempotency_key(self._caller.facts.window or self._caller.facts.session, request)
         times = self._drawn.get(key, 0)
         self._drawn[key] = times + 1
         return f"{key}:{times + 1}" if times else key

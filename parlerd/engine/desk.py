@@ -82,9 +82,9 @@ class Desk:
         return By(
             actor=agent.id,
             principal=agent.principal,
-            session=caller.window or caller.session,
-            host=caller.host,
-            via=caller.via,
-            pid=caller.peer.pid,
-            program=caller.peer.program,
+            session=caller.facts.window or caller.facts.session,
+            host=caller.facts.host,
+            via=caller.facts.via,
+            pid=caller.facts.peer.pid,
+            program=caller.facts.peer.program,
         )

@@ -68,7 +68,7 @@ class Joining:
     async def _knock(self, caller: Caller, me: AgentRecord, actor: RoomActor[Room], key_id: KeyId) -> str:
         """What the room says to this agent's knock: a repeated one is answered as the standing one."""
         knock = c.Knock(
-            operation="session.join", key_id=key_id, name=me.name, host=caller.host, wall=self._desk.clock.now()
+            operation="session.join", key_id=key_id, name=me.name, host=caller.facts.host, wall=self._desk.clock.now()
         )
         try:
             settled = await actor.submit(knock, self._desk.by(caller, me))
@@ -148,9 +148,9 @@ class Joining:
     async def _would_knock(self, caller: Caller, key_id: KeyId, room: RoomId) -> None:
         """Raise what a new agent's knock would be refused with: an agent, and its key, is made for none that is."""
         desk = self._desk
-        now = desk.clock.now()
-        by = By(AgentId(""), desk.keys.principal, caller.session, caller.host, caller.via)
-        knock = c.Knock(operation="session.join", key_id=key_id, name="new", host=caller.host, wall=now)
+        now, facts = desk.clock.now(), caller.facts
+        by = By(AgentId(""), facts.authority.principal, facts.session, facts.host, facts.via)
+        knock = c.Knock(operation="session.join", key_id=key_id, name="new", host=facts.host, wall=now)
         aggregate = (await desk.rooms.get(room)).aggregate
         try:
             aggregate.decide(knock, by=by, now=Millis(max(now, aggregate.last_at)), ids=desk.random)

@@ -126,9 +126,9 @@ class Library:
         """The room that a key leads to."""
         return await self._driver.look(lambda store: store.room_of_key(key))
 
-    async def home_fact(self, position: Position) -> e.Header:
-        """A fact of the home room."""
-        return await self._driver.look(lambda store: store.facts(HOME_ROOM, Position(position - 1), 1)[0])
+    async def few_facts(self, room: RoomId, after: Position, limit: int) -> list[e.Header]:
+        """A few facts after a position: no more than may be read on the loop. Raises `Refused(newer_log)`."""
+        return await self._driver.look(lambda store: store.facts(room, after, limit))
 
     # -- where a reader stands -------------------------------------------------------------------------------
 

@@ -174,9 +174,10 @@ class Reading:
             )
 
     def is_beside_window(self, caller: Caller, me: AgentRecord) -> bool:
-        """Whether a command reads as an agent that a live window acts as: then it acknowledges nothing unasked, for the
-        window has not seen what the command printed."""
-        is_command = caller.reader.acknowledges == "commit" and bool(caller.as_name)
+        """Whether a command, or whoever else says what it has read, reads as an agent that a live window acts as: then
+        it acknowledges nothing unasked, for the window has not seen what it was shown. The person's own agent is
+        theirs to read as."""
+        is_command = caller.reader.acknowledges == "commit" and not caller.facts.authority.speaks_as_person
         return is_command and self._desk.presence.is_held_by_window(me.id)
 
     async def message_id(self, room: Room, reader: AgentId, meant: str) -> MessageId:

@@ -20,11 +20,14 @@ from typing import Final
 import trio
 
 from parlerd.core.errors import ParlerError
-from parlerd.core.model import label, slug
-from parlerd.engine.callers import Caller, PeerProcess
+from parlerd.core.model import PrincipalId, label, slug
+from parlerd.engine import authority
+from parlerd.engine.authority import Authority
+from parlerd.engine.callers import Caller, Facts, PeerProcess
+from parlerd.engine.face import EngineFace, Pending
 from parlerd.groups import unwrapped
 from parlerd.ipc import credentials
-from parlerd.ipc.host import EngineFace, Posting, StdioHost
+from parlerd.ipc.host import StdioHost
 from parlerd.ipc.outbound import CAP, STALL_SECONDS, Outbound
 from parlerd.ipc.workspace import workspace_of
 from parlerd.operations import types as t
@@ -87,6 +90,7 @@ class Connection:
         pid: int,
         limits: Limits,
         hosts: Hosts,
+        principal: PrincipalId,
         is_kept_back: bool = False,
     ) -> None:
         self._sock = sock
@@ -98,6 +102,7 @@ class Connection:
         self._pid = pid
         self._limits = limits
         self._hosts = hosts
+        self._principal = principal
         self._peer = DaemonPeer()
         self._out = Outbound(sock, cap=limits.outbound_cap, stall_seconds=limits.stall_seconds)
         self._running: dict[int, _Running] = {}
@@ -197,9 +202,10 @@ class Connection:
         else:
             # Where no host is known above a window, whatever is above both is the person's own desktop too.
             parents = frozenset(line.above[:1])
-        return Caller(
+        facts = Facts(
             session=secrets.token_hex(10),
             via="mcp" if hello.role == "stdio" else "hook" if hello.hook else "cli",
+            authority=self._authority(hello),
             host=slug(hello.host, fallback="unknown") if hello.host else "",
             window=label(hello.window) if hello.window else "",
             workspace=await workspace_of(hello),
@@ -209,6 +215,15 @@ class Connection:
             below=line.host if line is not None else "",
             peer=self.process,
         )
+        return Caller(facts)
+
+    def _authority(self, hello: Hello) -> Authority:
+        """What this conversation may do: everyone at this door is of the home's own person."""
+        if hello.role == "stdio":
+            return authority.of_window(self._principal)
+        if hello.hook:
+            return authority.of_hook(self._principal)
+        return authority.of_command(self._principal, names_agent=bool(hello.as_name))
 
     async def _read(self) -> list[ClientEvent]:
         """What came next; nothing when the other side is gone."""
@@ -253,7 +268,7 @@ class Connection:
 
     def _take(self, events: Iterable[ClientEvent], caller: Caller, calls: trio.Nursery) -> bool:
         """Act on what came; False when the other side broke the protocol."""
-        posted: list[tuple[int, Posting]] = []
+        posted: list[tuple[int, Pending]] = []
         try:
             return self._take_each(events, caller, calls, posted)
         finally:
@@ -263,7 +278,7 @@ class Connection:
                 posting.when_done(partial(self._answer_posted, id, posting))
 
     def _take_each(
-        self, events: Iterable[ClientEvent], caller: Caller, calls: trio.Nursery, posted: list[tuple[int, Posting]]
+        self, events: Iterable[ClientEvent], caller: Caller, calls: trio.Nursery, posted: list[tuple[int, Pending]]
     ) -> bool:
         for event in events:
             if isinstance(event, Call):
@@ -281,7 +296,7 @@ class Connection:
                 running.credit.set()
         return True
 
-    def _begin(self, call: Call, caller: Caller, calls: trio.Nursery, posted: list[tuple[int, Posting]]) -> None:
+    def _begin(self, call: Call, caller: Caller, calls: trio.Nursery, posted: list[tuple[int, Pending]]) -> None:
         operation = OPERATIONS.get(call.op)
         try:
             if operation is None:
@@ -327,7 +342,7 @@ class Connection:
             del self._running[id]
             self._ended(1)
 
-    def _answer_posted(self, id: int, posting: Posting) -> None:
+    def _answer_posted(self, id: int, posting: Pending) -> None:
         try:
             result = codec.encode(posting.outcome())
             self._out.send(self._peer.reply(id, result), soon=self._peer.under_way > 0)
@@ -388,7 +403,7 @@ class Connection:
                     continue
                 if isinstance(event, Note) and event.written:
                     for each in (caller, *caller.siblings):
-                        await self._engine.acknowledge_shown(each)
+                        await self._engine.call("window.acknowledge", t.AcknowledgeShown(), each)
                 elif isinstance(event, Ended):
                     self._farewell = event.error
                 more = False

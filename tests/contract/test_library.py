@@ -245,7 +245,7 @@ async def test_pages_and_facts_are_those_of_the_log(home: Home) -> None:
     assert ([each.seq for each in tail.messages], tail.more) == ([3, 4], True)
     facts = await library.facts(home.one, Position(0), 100)
     assert [header.position for header in facts] == list(range(1, home.room.position + 1))
-    assert (await library.home_fact(Position(1))).position == 1
+    assert await library.few_facts(home.one, Position(1), 2) == facts[1:3]
 
 
 @over_every_store

@@ -153,7 +153,7 @@ def test_two_hooks_that_ask_at_the_same_time_begin_one_turn_for_one_thing() -> N
             opened = await alice.open()
             ours = await served.window("w", workspace="/home/sam/shop")
             await served.admit(opened, ours)
-            await served.engine.acknowledge_shown(ours.caller)
+            await served.acknowledge(ours)
             # Memory knows nothing, so that each question is one to the store.
             served.engine._desk.library._rooms = cast(Rooms, NoRooms())
 

@@ -14,13 +14,14 @@ from parlerd.core.topics import life, messages
 from parlerd.engine.callers import Caller
 from parlerd.engine.notifier import LocalNotifier
 from parlerd.engine.waits import Wait, Waits
+from tests.support.callers import caller_of
 from tests.support.engine import run, settle
 
 ONE, TWO = messages("r_1"), life("r_2")
 
 
 def somebody() -> Caller:
-    return Caller(session="s", via="cli")
+    return caller_of("cli", session="s")
 
 
 class Looks:

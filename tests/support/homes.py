@@ -15,16 +15,15 @@ from typing import Protocol
 import trio
 
 from parlerd.core.model import Via
-from parlerd.engine.callers import Caller
 from parlerd.engine.driver import Driver, ThreadDriver
 from parlerd.engine.engine import Engine, open_engine
 from parlerd.engine.ports import SystemRandomness, WallClock
-from parlerd.engine.readers import ReaderSession
 from parlerd.identity.keyring import KeyRing
 from parlerd.operations import types as t
 from parlerd.settings import Settings
 from parlerd.store.port import Store
 from parlerd.store.sqlite import SqliteStore
+from tests.support.callers import caller_of
 from tests.support.engine import USER, Party, PlugDriver, World, run
 
 LONGEST_ACT = 30.0
@@ -79,20 +78,20 @@ class EnginePlace:
     ) -> Party:
         engine = self._engine
         self._connections += 1
-        caller = Caller(
+        caller = caller_of(
+            via,
             session=f"session{self._connections}",
-            via=via,
+            principal=engine._desk.keys.principal,
             host=host,
             window=window,
             workspace=workspace,
             as_name=as_name,
-            reader=ReaderSession(acknowledges="next_call" if via == "mcp" else "commit"),
         )
         await engine.connect(caller)
 
         async def call(op: str, params: t.Params) -> t.Result:
             if via == "mcp":
-                await engine.acknowledge_shown(caller)
+                await engine.call("window.acknowledge", t.AcknowledgeShown(), caller)
             return await engine.call(op, params, caller)
 
         return Party(call)
