@@ -294,7 +294,7 @@ def test_a_knock_a_join_and_a_decision_end_a_wait_for_messages(what: str) -> Non
             assert page.messages == []
             assert line in await notice(served, waits)
             # Told, so the next wait is one.
-            assert not await served.engine._notices.concerning(waits.caller)
+            assert not await served.engine._everywhere.notices.concerning(waits.caller)
 
     run(main)
 
