@@ -34,6 +34,7 @@ class Streams:
 
     def __init__(self, window: Window) -> None:
         self._window = window
+        # How many streams are open.
         self._count = 0
 
     async def listen(
@@ -91,6 +92,7 @@ class Watched:
 
     def __init__(self, window: Window, uris: list[str]) -> None:
         self._window = window
+        # The resources that change with any room; those whose room is not known (yet); and the room of each other one.
         self._all = [uri for uri in uris if uri == resources.ROOMS]
         self._unresolved = [uri for uri in uris if uri != resources.ROOMS]
         self._rooms: dict[str, RoomId] = {}
