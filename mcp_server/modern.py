@@ -20,6 +20,7 @@ from mcp_server import resources
 from mcp_server.window import Window
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import RoomId
+from parlerd.operations import types as t
 
 Context = ServerRequestContext[Any, Any]
 
@@ -69,12 +70,13 @@ class Streams:
             await trio.sleep_forever()
         window = self._window
         try:
-            async with window.engine.changes(window.caller) as changed:
+            async with window.changes() as changed:
                 await ctx.session.send_notification(acknowledged, related_request_id=ctx.request_id)
                 watched = Watched(window, changing)
                 await watched.resolve()
-                async for room in changed:
-                    for uri in await watched.about(room):
+                async for item in changed:
+                    assert isinstance(item, t.RoomChanged)
+                    for uri in await watched.about(RoomId(item.room)):
                         event = event_to_notification(ResourceUpdated(uri), meta)
                         await ctx.session.send_notification(event, related_request_id=ctx.request_id)
         except ParlerError as error:

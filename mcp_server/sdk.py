@@ -28,6 +28,7 @@ from mcp_server.window import Window
 from parlerd import __version__
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import RoomId
+from parlerd.operations import types as t
 
 log = logging.getLogger("parlerd.mcp")
 
@@ -154,12 +155,13 @@ class _Handlers:
         """Tell the host which subscribed resources changed, as long as the connection lasts."""
         window = self._window
         try:
-            async with window.engine.changes(window.caller) as changed:
+            async with window.changes() as changed:
                 self._following = True
                 task_status.started()
-                async for room in changed:
+                async for item in changed:
+                    assert isinstance(item, t.RoomChanged)
                     for uri, wanted in list(self._subscribed.items()):
-                        if wanted is None or wanted == room:
+                        if wanted is None or wanted == item.room:
                             await ctx.session.send_resource_updated(uri)
         except ParlerError as error:
             if not self._following:

@@ -31,7 +31,6 @@ from mcp_server.calls import Calls, Held, fault_of
 from mcp_server.conversations import Conversations, Shared
 from mcp_server.era import Era
 from mcp_server.forms import AnswerForm, Form, HostForm
-from mcp_server.port import Say
 from mcp_server.tools.failures import failure
 from mcp_server.tools.results import Scribe
 from mcp_server.window import Window
@@ -43,6 +42,9 @@ from parlerd.wire.codec import uncollected
 from parlerd.wire.messages import Hello
 
 log = logging.getLogger("parlerd.mcp")
+
+Say = Callable[[bytes], Awaitable[None]]
+"""Send one line to the host. It waits while too much is on its way there."""
 
 Message = dict[str, Any]
 
@@ -237,7 +239,7 @@ class _Session:
             await self._discover(id, params)
             return
         if method != "initialize" and self._era is Era.UNDECIDED and envelope.is_claimed(params):
-            self._begin_envelopes(params, nursery)
+            await self._begin_envelopes(params, nursery)
         if self._era is Era.ENVELOPES:
             if not envelope.is_whole(params) or method == "initialize":
                 # The library refuses a handshake here, and says what an envelope lacks.
@@ -310,7 +312,7 @@ class _Session:
             return
         self._era = Era.HANDSHAKE
         self._capabilities = params["capabilities"]
-        self._windows.introduced(params["clientInfo"])
+        await self._windows.introduced(params["clientInfo"])
         self._greeted.add(id)
         await self._answer(id, static.initialize_result(params["protocolVersion"]))
         await to_sdk.send(message)
@@ -327,9 +329,9 @@ class _Session:
             supported = {"supported": [envelope.VERSION], "requested": asked if isinstance(asked, str) else ""}
             await self._refuse(id, UNSUPPORTED_VERSION, "This revision is not served.", supported)
 
-    def _begin_envelopes(self, params: object, nursery: trio.Nursery) -> None:
+    async def _begin_envelopes(self, params: object, nursery: trio.Nursery) -> None:
         self._era = Era.ENVELOPES
-        self._windows.introduced(envelope.client_info(params))
+        await self._windows.introduced(envelope.client_info(params))
         if self._has_key:
             nursery.start_soon(self._knock)
 

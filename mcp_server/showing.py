@@ -18,12 +18,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from mcp_server.port import EnginePort
 from mcp_server.repeats import RequestId
 from mcp_server.tools.results import Cut, Scribe
 from parlerd.bounded import Bounded
 from parlerd.core.model import Position, RoomId
 from parlerd.engine.callers import Caller, Told
+from parlerd.engine.face import EngineFace
+from parlerd.operations import types as t
 
 MAX_WRITTEN: Final = 64
 """Answers that were written and not followed by another call. Calls may overlap for ever; whoever withdraws one that
@@ -63,7 +64,7 @@ class Page:
 class Showing:
     """The pages of one conversation."""
 
-    def __init__(self, engine: EnginePort, caller: Caller, scribe: Scribe) -> None:
+    def __init__(self, engine: EngineFace, caller: Caller, scribe: Scribe) -> None:
         self._engine = engine
         self._caller = caller
         self._scribe = scribe
@@ -124,7 +125,7 @@ class Showing:
                     if before is not None:
                         shown[room] = before
         self._written.clear()
-        await self._engine.acknowledge_shown(self._caller)
+        await self._engine.call("window.acknowledge", t.AcknowledgeShown(), self._caller)
         for room, upto in kept.items():
             self._caller.shown[room] = max(upto, self._caller.shown.get(room, upto))
 

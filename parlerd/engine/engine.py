@@ -1,7 +1,7 @@
-"""The engine's face: one door for every surface, one permission check, one table of handlers.
+"""The engine: one door for every surface, one permission check, one table of handlers.
 
 Surfaces (`parlerd.ipc` for the command line, `mcp_server` for agent hosts) build a `Caller` per connection and come
-through `call` or `stream`. What an operation is, who may call it and what it needs stands in
+through `call` or `stream`, as `face` says. What an operation is, who may call it and what it needs stands in
 `parlerd.operations.registry`; what it does stands in the handlers (`opening`, `joining`, `approving`,
 `session_keys`, `messaging`, `streams`, `overview`, `status`, `checks`).
 """
@@ -23,7 +23,7 @@ from parlerd.engine.actor import Context
 from parlerd.engine.agents import Agents
 from parlerd.engine.approving import Approving
 from parlerd.engine.authors import Admission, LocalAuthor
-from parlerd.engine.callers import NOTHING, Caller, PeerProcess, Said
+from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.checks import Checks
 from parlerd.engine.connected import Connected
 from parlerd.engine.deadlines import IdleAgents, RoomDeadlines
@@ -97,10 +97,16 @@ class Engine:
             "daemon.status": status.status,
             "daemon.check": Checks(desk).check,
             "daemon.stop": self._stop_daemon,
+            "window.acknowledge": messaging.acknowledge,
+            "window.notice": self._notices.notice,
+            "window.introduce": self._introduce,
+            "window.find_request": approving.find,
+            "window.decide": approving.decide_by_form,
         }
         self.stream_handlers: dict[str, StreamHandler] = {
             "approvals.watch": self._streams.approvals,
             "room.watch": self._streams.room,
+            "window.changes": self._streams.changes,
         }
 
     # -- calls ---------------------------------------------------------------------------------------------
@@ -137,24 +143,17 @@ class Engine:
         self._admit(op, caller)
         return aclosing(handler(caller, params))
 
-    @asynccontextmanager
-    async def changes(self, caller: Caller) -> AsyncIterator[trio.MemoryReceiveChannel[RoomId]]:
-        """Room ids as something this caller may see is posted in them; nothing posted after it was entered is missed.
-
-        Raises `ParlerError` when it is entered or left.
-        """
-        heads = await self._streams.heads(caller)
-        async with _channel(self._streams.changes(caller, heads)) as changed:
-            yield changed
-
     def _admit(self, op: str, caller: Caller) -> None:
         operation = OPERATIONS[op]
-        if self._desk.draining and operation.plane != "local":
+        # A window's own door goes on until its connection ends: what it showed last is still acknowledged.
+        if self._desk.draining and operation.plane not in ("local", "window"):
             raise Refused("draining", retry_after_ms=200)
         if operation.plane == "person" and caller.via != "cli":
             raise Refused("person_only", hint=f"Ask the person to run: {operation.command}")
         if operation.plane == "hook" and caller.via != "hook":
             raise Refused("hook_only")
+        if operation.plane == "window" and caller.via != "mcp":
+            raise Refused("window_only")
 
     async def _open_session(self, caller: Caller, params: t.OpenSession) -> t.Result:
         me = await self._desk.me(caller)
@@ -178,28 +177,9 @@ class Engine:
                 # The lease stays in the store and lapses 30 s after the next start.
                 return
 
-    # -- for the MCP face ----------------------------------------------------------------------------------
-
-    async def acknowledge_shown(self, caller: Caller) -> None:
-        """The pages this window was shown are acknowledged: its next tool call, or its orderly end."""
-        await self._messaging.acknowledge_shown(caller)
-
-    async def decide_by_form(self, params: t.DecideJoin, caller: Caller, *, admit: bool) -> t.Decided:
-        """A decision a person made in this host's form, proved by the joiner's code."""
-        return await self._approving.decide_by_form(caller, params, admit=admit)
-
-    async def find_request(self, params: t.DecideJoin, caller: Caller) -> tuple[t.RequestInfo, bool]:
-        """The request a form would be about, and whether the room lets its owner decide without one."""
-        return await self._approving.find(caller, params)
-
-    async def notice(self, caller: Caller, said: Said = NOTHING) -> str:
-        """One line of counts and names when something changed for this caller's agent, else nothing. What the answer
-        beside the line `said` itself is not in it."""
-        return await self._notices.line(caller, said)
-
-    def introduce(self, caller: Caller, host: str) -> None:
-        """The window says that it is of another host than it was started for."""
-        self._desk.seats.introduce(caller, host)
+    async def _introduce(self, caller: Caller, params: t.Introduce) -> t.Noted:
+        self._desk.seats.introduce(caller, params.host)
+        return t.Noted()
 
     # -- stopping ------------------------------------------------------------------------------------------
 
@@ -322,34 +302,3 @@ async def open_engine(
                 await rooms.close()
     with trio.CancelScope(shield=True):
         await driver.close()
-
-
-@asynccontextmanager
-async def _channel(source: AsyncGenerator[Any, None]) -> AsyncIterator[trio.MemoryReceiveChannel[Any]]:
-    """Pump an async generator into a channel of one from a task of its own: cancelling a reader must not break into it.
-
-    A refusal of the source ends the channel, and is raised as itself when whoever iterates it leaves.
-    """
-    send, receive = trio.open_memory_channel[Any](0)
-    refusal: ParlerError | None = None
-
-    async def pump() -> None:
-        nonlocal refusal
-        # Closed without a checkpoint: a reader that sees the end and leaves must not cancel away why it ended.
-        with send:
-            try:
-                async with aclosing(source) as items:
-                    async for item in items:
-                        await send.send(item)
-            except ParlerError as error:
-                refusal = error
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(pump)
-        try:
-            yield receive
-        finally:
-            nursery.cancel_scope.cancel()
-            receive.close()
-    if refusal is not None:
-        raise refusal

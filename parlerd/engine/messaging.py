@@ -463,13 +463,13 @@ class Messaging:
         await self._reading.acknowledge(actor.room, me.id, upto)
         return t.Committed(room=actor.room, cursor=params.cursor)
 
-    async def acknowledge_shown(self, caller: Caller) -> None:
+    async def acknowledge(self, caller: Caller, params: t.AcknowledgeShown) -> t.Noted:
         """Acknowledge the pages the last MCP call showed. Source: decision 14."""
         shown, caller.shown = caller.shown, {}
-        if caller.agent is None:
-            return
-        for room, upto in shown.items():
-            await self._reading.acknowledge(room, caller.agent, upto)
+        if caller.agent is not None:
+            for room, upto in shown.items():
+                await self._reading.acknowledge(room, caller.agent, upto)
+        return t.Noted()
 
     # -- where it got to -----------------------------------------------------------------------------------
 

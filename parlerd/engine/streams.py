@@ -178,16 +178,12 @@ class Streams:
             )
         return [items[position] for position in sorted(items)]
 
-    async def heads(self, caller: Caller) -> dict[RoomId, Seq]:
-        """How far each room of this caller's agent goes for it now: where its `changes` begin."""
-        me = await self._desk.me(caller)
-        return await self._heads(me.id, self._rooms_of(me.id))
-
-    async def changes(self, caller: Caller, heads: Mapping[RoomId, Seq]) -> AsyncGenerator[RoomId, None]:
-        """Rooms of this caller's agent in which something it may see was posted since `heads`: content-free, for
+    async def changes(self, caller: Caller, params: t.WatchChanges) -> AsyncGenerator[t.RoomChanged, None]:
+        """Rooms of this caller's agent in which something it may see is posted after the first item: content-free, for
         resource updates. A room it comes into later begins with what is there then."""
         me = await self._desk.me(caller)
-        told = dict(heads)
+        told = await self._heads(me.id, self._rooms_of(me.id))
+        yield t.RoomChanged()
         while not self._desk.draining:
             rooms = self._rooms_of(me.id)
             wanted = [topics.messages(room) for room in rooms]
@@ -195,7 +191,7 @@ class Streams:
             with self._desk.notifier.listen(*wanted, topics.memberships(me.id)) as waiter:
                 for room, head in (await self._heads(me.id, rooms)).items():
                     if head > told.get(room, head):
-                        yield room
+                        yield t.RoomChanged(room=room)
                     told[room] = head
                 await waiter.wait()
 

@@ -21,9 +21,10 @@ import trio
 import parlerd
 from parlerd.core.errors import ParlerError
 from parlerd.engine.callers import PeerProcess
+from parlerd.engine.face import EngineFace
 from parlerd.ipc import credentials
 from parlerd.ipc.connection import Connection, Limits, full
-from parlerd.ipc.host import EngineFace, StdioHost
+from parlerd.ipc.host import StdioHost
 from parlerd.process import Hosts
 from parlerd.wire.peer import DaemonPeer
 

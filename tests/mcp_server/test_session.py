@@ -282,7 +282,7 @@ def test_the_person_admits_by_typing_the_joiners_code_into_a_form() -> None:
             result = (await host.answer_to(asked))["result"]
             assert text_of(result).startswith("Your user let ")
             assert "K7QD" not in json.dumps(result)
-        assert engine.decisions == [t.DecideJoin(agent=KNOCKING.agent, room=ROOM, join_code="K7QD")]
+        assert engine.decisions == [t.DecideByForm(agent=KNOCKING.agent, room=ROOM, join_code="K7QD")]
 
     run(main)
 
