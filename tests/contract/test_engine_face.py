@@ -126,7 +126,7 @@ async def test_a_call_that_is_cancelled_ends_at_once_and_without_an_answer(door:
 async def test_who_one_is_and_that_the_daemon_stops_are_answered_by_their_shapes(door: Door) -> None:
     me = await door.engine.call("agent.whoami", t.WhoAmI(), door.caller)
     assert isinstance(me, t.Me)
-    assert (me.name, me.host) == (door.caller.as_name, door.caller.host)
+    assert (me.name, me.host) == (door.caller.facts.as_name, door.caller.facts.host)
     assert isinstance(await door.engine.call("daemon.stop", t.StopDaemon(), door.caller), t.Stopping)
 
 

@@ -24,6 +24,7 @@ from parlerd.paths import Home, prepare
 from parlerd.wire import codec
 from parlerd.wire.messages import HOST_PROTOCOL, PROTOCOL, Failure, Goodbye, Hello, Item, Reply, Welcome
 from parlerd.wire.peer import ClientPeer, DaemonEvent
+from tests.support.callers import PERSON
 
 
 @contextlib.contextmanager
@@ -45,7 +46,7 @@ async def serving(
 ) -> AsyncIterator[tuple[Server, Home]]:
     """A server on a real socket in a home of its own, until the block ends."""
     with short_home() as home, listening(home) as sock:
-        server = Server(engine, stdio_host, version=version, limits=limits)
+        server = Server(engine, stdio_host, version=version, limits=limits, principal=PERSON)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.serve, sock)
             yield server, home
