@@ -143,8 +143,8 @@ class MessagePosted(_Event, tag="message_posted", frozen=True, kw_only=True):
 
 
 def addressees(event: MessagePosted) -> tuple[str, ...]:
-    """Whose attention a message asks for, each name once: an id, `@` and a role, or `*` for a hand-off that names
-    nobody, so that anyone may take it. `names_of` gives the names under which one reader is found."""
+    """Whose attention a message asks for, each name once: an id, `@` and the name in `role`, or `*` for a hand-off that
+    names nobody, so that anyone may take it. `names_of` gives the names under which one reader is found."""
     if event.role:
         return (*sorted(set(event.to)), f"@{event.role}")
     return tuple(sorted(set(event.to))) or (("*",) if event.kind == "handoff" else ())
