@@ -12,8 +12,8 @@ from typing import Final
 import trio
 
 CAP: Final = 4 * 1024 * 1024
-"""How many bytes may wait before one more frame is refused. With the largest frame on top, a connection holds 12
-MiB."""
+"""How many bytes may wait; one more frame then cuts the reader off. With the largest frame on top, 12 MiB wait at
+most."""
 LOW: Final = 256 * 1024
 """A stream sends its next item when fewer bytes than this wait. So only the answers of calls can reach the cap."""
 STALL_SECONDS: Final = 30.0
