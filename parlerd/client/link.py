@@ -7,8 +7,8 @@ any more.
 
 from __future__ import annotations
 
+import _socket as socket
 import os
-import socket
 import time
 from collections import deque
 from typing import Final
@@ -161,7 +161,7 @@ def open_link(home: Home, hello: Hello, seconds: float = HELLO_SECONDS) -> Link:
     try:
         sock.settimeout(seconds)
         try:
-            sock.connect(_socket_path(home))
+            sock.connect(home.address())
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
             raise Absent from None
         except TimeoutError:
@@ -184,12 +184,3 @@ def forbidden() -> ParlerError:
     return ParlerError(
         "unreachable", FORBIDDEN, hint="An agent uses Parler's MCP tools instead; a person, another shell."
     )
-
-
-def _socket_path(home: Home) -> str:
-    # The path that the daemon wrote wins: it may have chosen another where the usual one is too long for a socket.
-    try:
-        named = home.endpoint.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        named = ""
-    return named or os.fspath(home.socket)

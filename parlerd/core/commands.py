@@ -20,6 +20,7 @@ from parlerd.core.model import (
     Prior,
     Proof,
     ReplyTarget,
+    RequestId,
     RoomId,
     RoomKind,
 )
@@ -102,13 +103,13 @@ class Knock(Command, frozen=True, kw_only=True):
 
 
 class DecideRequest(Command, frozen=True, kw_only=True):
-    """The person admits or refuses. `who` is a request's id, an agent's id, or a name that only one of those who knock
-    has.
+    """The person admits or refuses whoever made the request `request`. The request that a name means was found before
+    (`approvals.find_request`).
 
     `principal` is the person who decides; `proof` says how sure it is that this person decided.
     """
 
-    who: str
+    request: RequestId
     admit: bool
     proof: Proof
     principal: PrincipalId

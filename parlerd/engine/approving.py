@@ -84,10 +84,11 @@ class Approving:
         if params.join_code is not None and admit:
             self._codes.check(request, params.join_code, door="terminal" if peer.terminal else "cli")
             proof = "terminal" if params.terminal and peer.terminal else "cli"
+        proof = caller.facts.authority.at_most(proof)
         self._require_proof(proof, admit=admit)
         return await self._decide(caller, me, actor, request, admit=admit, proof=proof)
 
-    async def decide_by_form(self, caller: Caller, params: t.DecideJoin, *, admit: bool) -> t.Decided:
+    async def decide_by_form(self, caller: Caller, params: t.DecideByForm) -> t.Decided:
         """A decision made in an agent host's form: it counts only with the joiner's code, which that host's agent
         never saw.
 
@@ -99,19 +100,19 @@ class Approving:
         proof: Proof = "none"
         if params.join_code is not None:
             self._codes.check(request, params.join_code, door="form")
-            proof = "form"
+            proof = caller.facts.authority.at_most("form")
         elif (await actor.quiet()).state.approver != "agent":
             raise Refused("form_undecided")
         if proof != "none":
-            self._require_proof(proof, admit=admit)
-        return await self._decide(caller, me, actor, request, admit=admit, proof=proof)
+            self._require_proof(proof, admit=params.admit)
+        return await self._decide(caller, me, actor, request, admit=params.admit, proof=proof)
 
     async def _decide(
         self, caller: Caller, me: AgentRecord, actor: RoomActor[Room], request: Request, *, admit: bool, proof: Proof
     ) -> t.Decided:
         command = c.DecideRequest(
             operation="session.approve" if admit else "session.deny",
-            who=request.id,
+            request=request.id,
             admit=admit,
             proof=proof,
             principal=me.principal,
@@ -133,7 +134,7 @@ class Approving:
             room_name=room.state.name,
         )
 
-    async def find(self, caller: Caller, params: t.DecideJoin) -> tuple[t.RequestInfo, bool]:
+    async def find(self, caller: Caller, params: t.FindRequest) -> t.FoundRequest:
         """The one request a form would be about, and whether the room's policy lets its owner decide without a person.
 
         Raises as deciding would.
@@ -142,7 +143,7 @@ class Approving:
         rooms = await owned_rooms(self._desk, me, params.room, person=False)
         actor, request = await self._find(rooms, params.agent)
         room = await actor.quiet()
-        return self._request(room, request), room.state.approver == "agent"
+        return t.FoundRequest(request=self._request(room, request), owner_decides=room.state.approver == "agent")
 
     async def _find(self, rooms: list[RoomId], who: str) -> tuple[RoomActor[Room], Request]:
         """The request meant, across rooms: one that waits before one that was decided on."""
@@ -174,5 +175,6 @@ class Approving:
 
     def _require_proof(self, proof: Proof, *, admit: bool) -> None:
         minimum = self._desk.settings.approval_minimum
-        if admit and PROOF_ORDER.index(proof) < PROOF_ORDER.index(minimum):
+        # A refusal lets nobody in, so any proof will do for it; but there must be one.
+        if proof == "none" or (admit and PROOF_ORDER.index(proof) < PROOF_ORDER.index(minimum)):
             raise Refused("needs_proof", f"This home asks for the proof {minimum!r}; this one is {proof!r}.")

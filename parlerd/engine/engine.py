@@ -1,9 +1,9 @@
-"""The engine's face: one door for every surface, one permission check, one table of handlers.
+"""The engine: one door for every surface, one permission check, one table of handlers.
 
 Surfaces (`parlerd.ipc` for the command line, `mcp_server` for agent hosts) build a `Caller` per connection and come
-through `call` or `stream`. What an operation is, who may call it and what it needs stands in
+through `call` or `stream`, as `face` says. What an operation is, who may call it and what it needs stands in
 `parlerd.operations.registry`; what it does stands in the handlers (`opening`, `joining`, `approving`,
-`session_keys`, `messaging`, `streams`, `overview`, `status`, `checks`).
+`session_keys`, `sending`, `receiving`, `handoffs`, `ladder`, `streams`, `overview`, `status`, `checks`).
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ from parlerd.engine.actor import Context
 from parlerd.engine.agents import Agents
 from parlerd.engine.approving import Approving
 from parlerd.engine.authors import Admission, LocalAuthor
-from parlerd.engine.callers import NOTHING, Caller, PeerProcess, Said
+from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.checks import Checks
 from parlerd.engine.connected import Connected
 from parlerd.engine.deadlines import IdleAgents, RoomDeadlines
 from parlerd.engine.desk import Desk
 from parlerd.engine.driver import Driver
+from parlerd.engine.handoffs import Handoffs
 from parlerd.engine.joining import Joining
 from parlerd.engine.knocks import with_code
+from parlerd.engine.ladder import Ladder
 from parlerd.engine.leases import Leases
-from parlerd.engine.messaging import Messaging, Posting
 from parlerd.engine.notices import Notices
 from parlerd.engine.notifier import LocalNotifier
 from parlerd.engine.opening import Opening
@@ -41,10 +42,12 @@ from parlerd.engine.ports import Clock, HostFiles, Keys, NoHostFiles, Randomness
 from parlerd.engine.presence import Presence
 from parlerd.engine.quota import OPENING
 from parlerd.engine.reading import Reading
+from parlerd.engine.receiving import Receiving
 from parlerd.engine.rooms import Rooms
 from parlerd.engine.scheduler import Scheduler
 from parlerd.engine.seats import Seats
 from parlerd.engine.seen_hosts import SeenHosts
+from parlerd.engine.sending import Posting, Sending
 from parlerd.engine.session_keys import SessionKeys
 from parlerd.engine.status import Status
 from parlerd.engine.streams import Streams
@@ -66,12 +69,13 @@ class Engine:
         self._stop = stop
         reading = Reading(desk)
         self._notices = Notices(desk, reading)
-        self._messaging = Messaging(desk, reading, self._notices)
+        self._sending = sending = Sending(desk, reading)
+        self._receiving = receiving = Receiving(desk, reading, self._notices)
         self._opening = Opening(desk)
         self._approving = approving = Approving(desk)
         self._streams = Streams(desk, reading, approving)
         keys = SessionKeys(desk)
-        messaging, overview, status = self._messaging, Overview(desk), Status(desk, socket)
+        overview, status = Overview(desk), Status(desk, socket)
         self.handlers: dict[str, Handler] = {
             "session.open": self._open_session,
             "session.join": Joining(desk, reading, keys).join,
@@ -81,12 +85,12 @@ class Engine:
             "session.close": self._opening.close_session,
             "session.list": keys.list_sessions,
             "session.revoke": keys.revoke,
-            "message.send": messaging.send,
-            "message.recv": messaging.recv,
-            "message.recv_all": messaging.recv_all,
-            "message.commit": messaging.commit,
-            "message.why": messaging.why,
-            "handoff.give": messaging.give_handoff,
+            "message.send": sending.send,
+            "message.recv": receiving.recv,
+            "message.recv_all": receiving.recv_all,
+            "message.commit": receiving.commit,
+            "message.why": Ladder(desk, reading).why,
+            "handoff.give": Handoffs(desk, sending).give,
             "rooms.list": overview.rooms,
             "rooms.roster": overview.roster,
             "rooms.requests": approving.requests,
@@ -97,10 +101,16 @@ class Engine:
             "daemon.status": status.status,
             "daemon.check": Checks(desk).check,
             "daemon.stop": self._stop_daemon,
+            "window.acknowledge": receiving.acknowledge,
+            "window.notice": self._notices.notice,
+            "window.introduce": self._introduce,
+            "window.find_request": approving.find,
+            "window.decide": approving.decide_by_form,
         }
         self.stream_handlers: dict[str, StreamHandler] = {
             "approvals.watch": self._streams.approvals,
             "room.watch": self._streams.room,
+            "window.changes": self._streams.changes,
         }
 
     # -- calls ---------------------------------------------------------------------------------------------
@@ -127,7 +137,7 @@ class Engine:
             return None
         self._admit(op, caller)
         assert isinstance(params, t.Send)
-        return self._messaging.begin_send(caller, params)
+        return self._sending.begin_send(caller, params)
 
     def stream(self, op: str, params: t.Params, caller: Caller) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
         """Run a stream in the task that iterates it. Cancelling that ends it, and so does leaving the context."""
@@ -137,24 +147,18 @@ class Engine:
         self._admit(op, caller)
         return aclosing(handler(caller, params))
 
-    @asynccontextmanager
-    async def changes(self, caller: Caller) -> AsyncIterator[trio.MemoryReceiveChannel[RoomId]]:
-        """Room ids as something this caller may see is posted in them; nothing posted after it was entered is missed.
-
-        Raises `ParlerError` when it is entered or left.
-        """
-        heads = await self._streams.heads(caller)
-        async with _channel(self._streams.changes(caller, heads)) as changed:
-            yield changed
-
     def _admit(self, op: str, caller: Caller) -> None:
         operation = OPERATIONS[op]
-        if self._desk.draining and operation.plane != "local":
+        # A window's own door goes on until its connection ends: what it showed last is still acknowledged.
+        if self._desk.draining and operation.plane not in ("local", "window"):
             raise Refused("draining", retry_after_ms=200)
-        if operation.plane == "person" and caller.via != "cli":
+        if operation.plane not in caller.facts.authority.planes:
+            if operation.plane == "hook":
+                raise Refused("hook_only")
+            if operation.plane == "window":
+                raise Refused("window_only")
+            # What is about this machine's daemon is its person's too, where a door does not offer it to all.
             raise Refused("person_only", hint=f"Ask the person to run: {operation.command}")
-        if operation.plane == "hook" and caller.via != "hook":
-            raise Refused("hook_only")
 
     async def _open_session(self, caller: Caller, params: t.OpenSession) -> t.Result:
         me = await self._desk.me(caller)
@@ -178,35 +182,15 @@ class Engine:
                 # The lease stays in the store and lapses 30 s after the next start.
                 return
 
-    # -- for the MCP face ----------------------------------------------------------------------------------
-
-    async def acknowledge_shown(self, caller: Caller) -> None:
-        """The pages this window was shown are acknowledged: its next tool call, or its orderly end."""
-        await self._messaging.acknowledge_shown(caller)
-
-    async def decide_by_form(self, params: t.DecideJoin, caller: Caller, *, admit: bool) -> t.Decided:
-        """A decision a person made in this host's form, proved by the joiner's code."""
-        return await self._approving.decide_by_form(caller, params, admit=admit)
-
-    async def find_request(self, params: t.DecideJoin, caller: Caller) -> tuple[t.RequestInfo, bool]:
-        """The request a form would be about, and whether the room lets its owner decide without one."""
-        return await self._approving.find(caller, params)
-
-    async def notice(self, caller: Caller, said: Said = NOTHING) -> str:
-        """One line of counts and names when something changed for this caller's agent, else nothing. What the answer
-        beside the line `said` itself is not in it."""
-        return await self._notices.line(caller, said)
-
-    def introduce(self, caller: Caller, host: str) -> None:
-        """The window says that it is of another host than it was started for."""
-        self._desk.seats.introduce(caller, host)
+    async def _introduce(self, caller: Caller, params: t.Introduce) -> t.Noted:
+        self._desk.seats.introduce(caller, params.host)
+        return t.Noted()
 
     # -- stopping ------------------------------------------------------------------------------------------
 
     async def drain(self) -> None:
         """No new calls; everyone who waits is answered `draining`."""
-        self._desk.draining = True
-        self._desk.notifier.wake_all()
+        self._desk.waits.drain()
         await trio.lowlevel.checkpoint()
 
     async def _stop_daemon(self, caller: Caller, params: t.StopDaemon) -> t.Stopping:
@@ -224,7 +208,7 @@ class Engine:
             is_weaker_now = is_weaker(desk.settings_now(), desk.settings)
         except ParlerError:
             return  # with these no daemon starts
-        if is_weaker_now and (host := desk.inspect(caller.peer).agent_host):
+        if is_weaker_now and (host := desk.inspect(caller.facts.peer).agent_host):
             said = f"The settings ask for less than this daemon does, and this was started by an agent host ({host})."
             raise Refused("needs_person", said)
 
@@ -322,34 +306,3 @@ async def open_engine(
                 await rooms.close()
     with trio.CancelScope(shield=True):
         await driver.close()
-
-
-@asynccontextmanager
-async def _channel(source: AsyncGenerator[Any, None]) -> AsyncIterator[trio.MemoryReceiveChannel[Any]]:
-    """Pump an async generator into a channel of one from a task of its own: cancelling a reader must not break into it.
-
-    A refusal of the source ends the channel, and is raised as itself when whoever iterates it leaves.
-    """
-    send, receive = trio.open_memory_channel[Any](0)
-    refusal: ParlerError | None = None
-
-    async def pump() -> None:
-        nonlocal refusal
-        # Closed without a checkpoint: a reader that sees the end and leaves must not cancel away why it ended.
-        with send:
-            try:
-                async with aclosing(source) as items:
-                    async for item in items:
-                        await send.send(item)
-            except ParlerError as error:
-                refusal = error
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(pump)
-        try:
-            yield receive
-        finally:
-            nursery.cancel_scope.cancel()
-            receive.close()
-    if refusal is not None:
-        raise refusal

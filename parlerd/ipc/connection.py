@@ -31,11 +31,14 @@ from typing import Final
 import trio
 
 from parlerd.core.errors import ParlerError
-from parlerd.core.model import label, slug
-from parlerd.engine.callers import Caller, PeerProcess
+from parlerd.core.model import PrincipalId, label, slug
+from parlerd.engine import authority
+from parlerd.engine.authority import Authority
+from parlerd.engine.callers import Caller, Facts, PeerProcess
+from parlerd.engine.face import EngineFace, Pending
 from parlerd.groups import unwrapped
 from parlerd.ipc import credentials
-from parlerd.ipc.host import EngineFace, Posting, StdioHost
+from parlerd.ipc.host import StdioHost
 from parlerd.ipc.outbound import CAP, STALL_SECONDS, Outbound
 from parlerd.ipc.workspace import workspace_of
 from parlerd.operations import types as t
@@ -106,6 +109,7 @@ class Connection:
         pid: int,
         limits: Limits,
         hosts: Hosts,
+        principal: PrincipalId,
         is_kept_back: bool = False,
     ) -> None:
         self._sock = sock  # non-blocking
@@ -122,6 +126,8 @@ class Connection:
         self._limits = limits
         # How agent hosts are recognised among the processes above a window or a hook.
         self._hosts = hosts
+        # The person whose home this is: everyone at this door acts for this person.
+        self._principal = principal
         # What may be said when, as a state machine; and the bytes that wait to be sent.
         self._peer = DaemonPeer()
         self._out = Outbound(sock, cap=limits.outbound_cap, stall_seconds=limits.stall_seconds)
@@ -229,9 +235,10 @@ class Connection:
         else:
             # Where no host is known above a window, whatever is above both is the person's own desktop too.
             parents = frozenset(line.above[:1])
-        return Caller(
+        facts = Facts(
             session=secrets.token_hex(10),
             via="mcp" if hello.role == "stdio" else "hook" if hello.hook else "cli",
+            authority=self._authority(hello),
             host=slug(hello.host, fallback="unknown") if hello.host else "",
             window=label(hello.window) if hello.window else "",
             workspace=await workspace_of(hello),
@@ -241,6 +248,15 @@ class Connection:
             below=line.host if line is not None else "",
             peer=self.process,
         )
+        return Caller(facts)
+
+    def _authority(self, hello: Hello) -> Authority:
+        """What this conversation may do: everyone at this door is of the home's own person."""
+        if hello.role == "stdio":
+            return authority.of_window(self._principal)
+        if hello.hook:
+            return authority.of_hook(self._principal)
+        return authority.of_command(self._principal, names_agent=bool(hello.as_name))
 
     async def _read(self) -> list[ClientEvent]:
         """The next events; none when the other side is gone."""
@@ -285,7 +301,7 @@ class Connection:
 
     def _take(self, events: Iterable[ClientEvent], caller: Caller, calls: trio.Nursery) -> bool:
         """Act on events; False when the other side broke the protocol."""
-        posted: list[tuple[int, Posting]] = []
+        posted: list[tuple[int, Pending]] = []
         try:
             return self._take_each(events, caller, calls, posted)
         finally:
@@ -296,7 +312,7 @@ class Connection:
                 posting.when_done(partial(self._answer_posted, id, posting))
 
     def _take_each(
-        self, events: Iterable[ClientEvent], caller: Caller, calls: trio.Nursery, posted: list[tuple[int, Posting]]
+        self, events: Iterable[ClientEvent], caller: Caller, calls: trio.Nursery, posted: list[tuple[int, Pending]]
     ) -> bool:
         for event in events:
             if isinstance(event, Call):
@@ -314,7 +330,7 @@ class Connection:
                 running.credit.set()
         return True
 
-    def _begin(self, call: Call, caller: Caller, calls: trio.Nursery, posted: list[tuple[int, Posting]]) -> None:
+    def _begin(self, call: Call, caller: Caller, calls: trio.Nursery, posted: list[tuple[int, Pending]]) -> None:
         operation = OPERATIONS.get(call.op)
         try:
             if operation is None:
@@ -361,7 +377,7 @@ class Connection:
             del self._running[id]
             self._ended(1)
 
-    def _answer_posted(self, id: int, posting: Posting) -> None:
+    def _answer_posted(self, id: int, posting: Pending) -> None:
         try:
             result = codec.encode(posting.outcome())
             self._out.send(self._peer.reply(id, result), soon=self._peer.under_way > 0)
@@ -423,7 +439,7 @@ class Connection:
                     continue
                 if isinstance(event, Note) and event.written:
                     for each in (caller, *caller.siblings):
-                        await self._engine.acknowledge_shown(each)
+                        await self._engine.call("window.acknowledge", t.AcknowledgeShown(), each)
                 elif isinstance(event, Ended):
                     self._farewell = event.error
                 more = False

@@ -20,10 +20,12 @@ import trio
 
 import parlerd
 from parlerd.core.errors import ParlerError
+from parlerd.core.model import PrincipalId
 from parlerd.engine.callers import PeerProcess
+from parlerd.engine.face import EngineFace
 from parlerd.ipc import credentials
 from parlerd.ipc.connection import Connection, Limits, full
-from parlerd.ipc.host import EngineFace, StdioHost
+from parlerd.ipc.host import StdioHost
 from parlerd.process import Hosts
 from parlerd.wire.peer import DaemonPeer
 
@@ -39,19 +41,21 @@ _ACCEPTS_PER_TURN: Final = 16
 
 
 class Server:
-    """Every local connection of one daemon."""
+    """Every local connection of one daemon, whose person `principal` is."""
 
     def __init__(
         self,
         engine: EngineFace,
         stdio_host: StdioHost,
         *,
+        principal: PrincipalId,
         version: str = parlerd.__version__,
         limits: Limits | None = None,
         hosts: Hosts | None = None,
     ) -> None:
         self._engine = engine
         self._stdio_host = stdio_host
+        self._principal = principal
         self._version = version
         self._limits = limits or Limits()
         self._hosts = hosts or Hosts()
@@ -116,6 +120,7 @@ class Server:
             pid=os.getpid(),
             limits=self._limits,
             hosts=self._hosts,
+            principal=self._principal,
             is_kept_back=is_kept_back,
         )
         self._connections.add(connection)

@@ -10,8 +10,9 @@ threads. Not here: which facts are right (the core). Above: `parlerd.engine`. Be
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final, Protocol
+
+import msgspec
 
 from parlerd.core.events import Header
 from parlerd.core.model import (
@@ -32,8 +33,7 @@ START: Final = Position(0)
 """The position before the first fact of a room."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewFact:
+class NewFact(msgspec.Struct, frozen=True):
     """A fact to append. `header.position` must be the next of its room."""
 
     header: Header
@@ -41,8 +41,7 @@ class NewFact:
     signature: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(msgspec.Struct, frozen=True):
     """Append `facts` to `room`. The job is refused with `stale_position` unless the room's log ends at `expected`,
     which is 0 for a new room."""
 
@@ -51,8 +50,7 @@ class Append:
     facts: Sequence[NewFact]
 
 
-@dataclass(frozen=True, slots=True)
-class MoveCursor:
+class MoveCursor(msgspec.Struct, frozen=True):
     """Set how far `reader` has acknowledged. A cursor never moves back, so repeating this is harmless.
 
     Where `delivered` is behind, it moves along with `acknowledged`. The store does not check whether the reader was
@@ -64,8 +62,7 @@ class MoveCursor:
     acknowledged: Position
 
 
-@dataclass(frozen=True, slots=True)
-class MarkDelivery:
+class MarkDelivery(msgspec.Struct, frozen=True):
     """`reader` reached `stage` at `at` for every message in (`after`, `upto`].
 
     A mark is a range, because a join shows the recap and the newest messages, and must not mark those between as read.
@@ -80,8 +77,7 @@ class MarkDelivery:
     after: Position = START
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(msgspec.Struct, frozen=True):
     """A window holds an agent's identity until the lease is dropped. Slots count from 0."""
 
     window: str
@@ -92,22 +88,19 @@ class Lease:
     taken_at: Millis
 
 
-@dataclass(frozen=True, slots=True)
-class PutLease:
+class PutLease(msgspec.Struct, frozen=True):
     """Keep a lease, in place of an earlier one of the same window."""
 
     lease: Lease
 
 
-@dataclass(frozen=True, slots=True)
-class DropLease:
+class DropLease(msgspec.Struct, frozen=True):
     """Forget the lease of a window, if there is one."""
 
     window: str
 
 
-@dataclass(frozen=True, slots=True)
-class PutSnapshot:
+class PutSnapshot(msgspec.Struct, frozen=True):
     """Keep the state of a folded room, in place of the snapshot before. A snapshot is a cache."""
 
     room: RoomId
@@ -119,8 +112,7 @@ class PutSnapshot:
 Write = Append | MoveCursor | MarkDelivery | PutLease | DropLease | PutSnapshot
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """The state of a room folded up to and with `position`, by the rules of `fold_version`."""
 
     fold_version: int
@@ -128,8 +120,7 @@ class Snapshot:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True):
     """Where a room's log ends: the position, the time and the chain digest of its last fact. For a room that is not
     there they are 0, 0 and 32 zero bytes."""
 
@@ -138,8 +129,7 @@ class Head:
     chain: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class StoredMessage:
+class StoredMessage(msgspec.Struct, frozen=True):
     """A message as one reader sees it. `body` is None when the body was erased.
 
     `unaltered` says whether header and body still have the digests that they were stored with. Where it is False,
@@ -154,8 +144,7 @@ class StoredMessage:
     unaltered: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(msgspec.Struct, frozen=True):
     """The answer to one read."""
 
     messages: list[StoredMessage]
@@ -170,8 +159,7 @@ class Page:
     """Whether there are further messages in the direction of the read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
+class Cursor(msgspec.Struct, frozen=True):
     """How far a reader is: `delivered` is the farthest end of a page that was marked as read, and `acknowledged` how
     far the reader confirmed. `acknowledged` never passes `delivered`."""
 
@@ -179,8 +167,7 @@ class Cursor:
     acknowledged: Position = START
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True):
     """One stage that a message reached for a reader. It had reached `stage` by `at`; `upto` is the end of the mark that
     says so."""
 
@@ -190,8 +177,7 @@ class Delivery:
     at: Millis
 
 
-@dataclass(frozen=True, slots=True)
-class Membership:
+class Membership(msgspec.Struct, frozen=True):
     """How an agent stands to a room: it is in the room (`member`), was in it (`left`), knocks (`pending`) or was
     refused (`denied`).
 
@@ -208,17 +194,15 @@ UsedKey = tuple[AgentId, str, str]
 """An idempotency key as one agent used it in a room: the agent, the operation, the key."""
 
 
-@dataclass(frozen=True, slots=True)
-class Past:
+class Past(msgspec.Struct, frozen=True):
     """What `Store.past` found. A message of another room is in `messages` without its header: whoever asks may learn
     that the id is taken, and nothing more."""
 
-    priors: Mapping[UsedKey, Prior] = field(default_factory=dict)
-    messages: Mapping[MessageId, Header | None] = field(default_factory=dict)
+    priors: Mapping[UsedKey, Prior] = msgspec.field(default_factory=dict)
+    messages: Mapping[MessageId, Header | None] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What became of one job of a transaction.
 
         the job               `error`           `heads`
@@ -231,7 +215,7 @@ class Outcome:
     """
 
     error: Exception | None = None
-    heads: dict[RoomId, Head] = field(default_factory=dict)
+    heads: dict[RoomId, Head] = msgspec.field(default_factory=dict)
 
 
 class Store(Protocol):

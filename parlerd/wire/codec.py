@@ -39,13 +39,24 @@ def uncollected(decode: Callable[[Any], T], payload: bytes | msgspec.Raw) -> T:
 
 class Shape(Generic[T]):
     """What a payload must look like. `code` is the code of the error for any other payload: `invalid_param` for
-    parameters."""
+    parameters.
 
-    __slots__ = ("_code", "_decoder")
+    The decoder is made when the first payload comes, because a command meets only two of the shapes below.
+    """
+
+    __slots__ = ("_code", "_decoder", "_type")
+    _decoder: msgspec.msgpack.Decoder[T]
 
     def __init__(self, type: Any, code: str = "bad_frame") -> None:
-        self._decoder: msgspec.msgpack.Decoder[T] = msgspec.msgpack.Decoder(type)
+        self._type = type
         self._code = code
+
+    def __getattr__(self, name: str) -> Any:
+        # Python calls this only while the slot is empty, so every message after the first pays nothing for it.
+        if name != "_decoder":
+            raise AttributeError(name)
+        self._decoder = msgspec.msgpack.Decoder(self._type)
+        return self._decoder
 
     def decode(self, payload: bytes | msgspec.Raw) -> T:
         """`payload` as a value. Raises `ParlerError`, whose message names the wrong field, for example `$.id`."""

@@ -129,7 +129,7 @@ async def told_to_outsiders(cast: Cast, moment: int) -> list[bytes]:
     await hear(carol.rooms())
     await hear(carol.recv(room=room, peek=True))
     await hear(carol.roster(room))
-    await hear(cast.served.engine.notice(carol.caller))
+    await hear(cast.served.notice(carol))
     await hear(dan.rooms())
     for outsider in (carol, dan):
         await hear(rooms_counted(outsider))
@@ -162,7 +162,7 @@ async def told_to_outsiders(cast: Cast, moment: int) -> list[bytes]:
     await hear(dan.rooms())
     await hear(dan.recv(room=room))
     await hear(dan.join("ZZZZZZZZ") if moment == 0 else dan.rooms())
-    await hear(cast.served.engine.notice(carol.caller))
+    await hear(cast.served.notice(carol))
     page = await carol.recv(room=room)
     await hear(as_value(page))
     if page.messages:
@@ -221,9 +221,9 @@ async def wakes_of(make: Callable[[Party, Party], Awaitable[object]]) -> tuple[b
     world = World()
     async with world.serving() as served:
         alice, bob, carol = await served.room("alice", "bob", "carol")
-        async with served.engine.changes(carol.caller) as changes, trio.open_nursery() as nursery:
+        async with served.changes(carol) as changes, trio.open_nursery() as nursery:
             looks = 0
-            engine = served.engine._messaging
+            engine = served.engine._receiving
             look = engine._recv_now
 
             async def counted(*args: Any, **more: Any) -> Any:

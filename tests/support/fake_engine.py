@@ -73,10 +73,6 @@ class FakeEngine:
         if error := self.failing.get("disconnect"):
             raise error
 
-    async def acknowledge_shown(self, caller: Caller) -> None:
-        await trio.lowlevel.checkpoint()
-        self.acknowledged.append(caller)
-
     def begin(self, op: str, params: t.Params, caller: Caller) -> FakePosting | None:
         if not self.posts or op != "message.send":
             return None
@@ -85,6 +81,10 @@ class FakeEngine:
         return FakePosting(self, op, params, caller)
 
     async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result:
+        if isinstance(params, t.AcknowledgeShown):
+            await trio.lowlevel.checkpoint()
+            self.acknowledged.append(caller)
+            return t.Noted()
         self.under_way[op] += 1
         try:
             await trio.lowlevel.checkpoint()
@@ -107,7 +107,7 @@ class FakeEngine:
                 seq=len(params.text),
                 at=1,
                 replayed=False,
-                idempotency_key=params.idempotency_key or caller.session,
+                idempotency_key=params.idempotency_key or caller.facts.session,
             )
         if isinstance(params, t.Recv):
             with trio.move_on_after(params.wait_ms / 1000):
@@ -120,12 +120,12 @@ class FakeEngine:
             return t.Stopping(pid=1)
         if isinstance(params, t.WhoAmI):
             return t.Me(
-                id=caller.session,
-                name=caller.as_name,
-                host=caller.host,
+                id=caller.facts.session,
+                name=caller.facts.as_name,
+                host=caller.facts.host,
                 home="",
                 principal="A",
-                workspace=caller.workspace,
+                workspace=caller.facts.workspace,
             )
         raise ParlerError("unknown_operation", operation=op)
 

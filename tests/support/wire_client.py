@@ -13,8 +13,9 @@ import msgpack
 import trio
 
 from parlerd.core.errors import ParlerError
+from parlerd.engine.face import EngineFace
 from parlerd.ipc.connection import Limits
-from parlerd.ipc.host import EngineFace, StdioHost
+from parlerd.ipc.host import StdioHost
 from parlerd.ipc.listener import listening
 from parlerd.ipc.server import Server
 from parlerd.operations import types as t
@@ -23,6 +24,7 @@ from parlerd.paths import Home, prepare
 from parlerd.wire import codec
 from parlerd.wire.messages import HOST_PROTOCOL, PROTOCOL, Failure, Goodbye, Hello, Item, Reply, Welcome
 from parlerd.wire.peer import ClientPeer, DaemonEvent
+from tests.support.callers import PERSON
 
 
 @contextlib.contextmanager
@@ -44,7 +46,7 @@ async def serving(
 ) -> AsyncIterator[tuple[Server, Home]]:
     """A server on a real socket in a home of its own, until the block ends."""
     with short_home() as home, listening(home) as sock:
-        server = Server(engine, stdio_host, version=version, limits=limits)
+        server = Server(engine, stdio_host, version=version, limits=limits, principal=PERSON)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.serve, sock)
             yield server, home
