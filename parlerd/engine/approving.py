@@ -17,7 +17,6 @@ from parlerd.core.room import Room
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
-from parlerd.engine.join_codes import JoinCodes
 from parlerd.engine.key_text import SHORT_ID
 from parlerd.engine.lookup import owned_rooms
 from parlerd.engine.person import is_person, require_person
@@ -31,7 +30,6 @@ class Approving:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._codes = JoinCodes(desk.keys)
 
     async def requests(self, caller: Caller, params: t.SessionRequests) -> t.RequestList:
         me = await self._desk.me(caller)
@@ -82,7 +80,7 @@ class Approving:
         actor, request = await self._find(rooms, params.agent)
         proof: Proof = "cli"
         if params.join_code is not None and admit:
-            self._codes.check(request, params.join_code, door="terminal" if peer.terminal else "cli")
+            self._desk.codes.check(request, params.join_code, door="terminal" if peer.terminal else "cli")
             proof = "terminal" if params.terminal and peer.terminal else "cli"
         proof = caller.facts.authority.at_most(proof)
         self._require_proof(proof, admit=admit)
@@ -99,7 +97,7 @@ class Approving:
         actor, request = await self._find(rooms, params.agent)
         proof: Proof = "none"
         if params.join_code is not None:
-            self._codes.check(request, params.join_code, door="form")
+            self._desk.codes.check(request, params.join_code, door="form")
             proof = caller.facts.authority.at_most("form")
         elif (await actor.quiet()).state.approver != "agent":
             raise Refused("form_undecided")
@@ -119,7 +117,7 @@ class Approving:
         )
         by = self._desk.by(caller, me)
         await actor.submit(command, by)
-        self._codes.forget(request.id)
+        self._desk.codes.forget(request.id)
         if admit:
             # Whoever asked to come in goes on there: a session that it is let into is its active one without a word
             # of its own. A crash before this leaves an agent that joins once more, and is told how.

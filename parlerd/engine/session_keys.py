@@ -15,7 +15,7 @@ from parlerd.core.model import KeyId, Millis, PeerText, RoomId
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.key_text import BEGINS, SHORT_ID, typed_key_of
-from parlerd.engine.lookup import owned_rooms
+from parlerd.engine.lookup import active_room, owned_rooms
 from parlerd.engine.observers import observed_rooms
 from parlerd.engine.person import is_person
 from parlerd.engine.reading import handle_of
@@ -32,7 +32,7 @@ class SessionKeys:
     async def list_sessions(self, caller: Caller, params: t.ListSessions) -> t.SessionList:
         desk = self._desk
         me = await desk.me(caller)
-        active = desk.rooms.home.aggregate.state.active.get(me.id)
+        active = active_room(desk, me.id)
         now = desk.clock.now()
         # A command that an agent host started is an agent's: a key of an open door is nothing for its transcript.
         whole = is_person(caller) and not desk.inspect(caller.facts.peer).agent_host

@@ -160,7 +160,7 @@ what was delivered."""
 OF_PLANE: Final[Mapping[Plane, tuple[str, ...]]] = {
     "agent": (*OF_HOME, "draining", "invalid_name", "no_such_agent"),
     "person": (*OF_HOME, "draining", "invalid_name", "person_only", "needs_person"),
-    "local": (),
+    "local": ("person_only",),
     "hook": (*OF_HOME, "draining", "hook_only"),
     "window": (*OF_HOME, "invalid_name", "window_only"),
 }
