@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -34,11 +35,19 @@ def main() -> None:
         report.add(common.spread(f"{ONE_SHOT}: send", "ms", run("send", common.TEXT), floor=100.0))
         report.add(common.spread(f"{ONE_SHOT}: recv", "ms", run("recv", "--json"), floor=100.0))
         report.add(common.spread(f"{ONE_SHOT}: rooms --json", "ms", run("rooms", "--json"), floor=100.0))
-        bare = times(given.runs, [sys.executable, "-c", "pass"], made.directory, environment)
+        bare = times(given.runs, [sys.executable, "-I", "-S", "-c", "pass"], made.directory, environment)
         report.add(common.spread("bare interpreter", "ms", bare, who="python"))
+        report.growth.append(in_interpreters(report, bare))
     if given.compare:
         peers.commands(report, given.peers, VERSION, f"{ONE_SHOT}: send", f"{ONE_SHOT}: recv", given.runs)
     report.print()
+
+
+def in_interpreters(report: common.Report, bare: list[float]) -> dict[str, object]:
+    """Each figure in bare interpreters, which is what the machine itself takes to start a process of this kind."""
+    ours = [figure for figure in report.figures if figure.who == "parler"]
+    unit = statistics.median(bare)
+    return {"what": "bare interpreters", **{figure.figure: round(figure.median / unit, 2) for figure in ours}}
 
 
 def parler() -> list[str]:

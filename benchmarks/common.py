@@ -239,16 +239,16 @@ def empty_home(place: Path | None = None) -> Iterator[DemoHome]:
 
 
 def start(made: DemoHome) -> None:
-    """Start the daemon and wait until it has its MCP library: it answers before, but imports beside its answers."""
+    """Start the daemon and wait until it has the windows' face: it answers before, but imports beside its answers."""
     made.start()
     with shim(made, "settling") as window:
         window.handshake()
-        # Tool calls go past the library; a prompt waits for it.
-        window.hear(window.ask("prompts/get", {"name": "catch-up"}))
+        window.call("parler_rooms")
 
 
 def memory(pid: int) -> dict[str, float]:
-    """MB of a process: all that is resident, and of it what is not a file (`private`: what one more of it costs)."""
+    """MB of a process: all that is resident, of it what is not a file (`private`: what one more of it costs), and
+    `pss`, in which each page counts for as much as its share among those that have it."""
     if sys.platform != "linux":
         shown = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=True).stdout
         return {"resident": _rounded(int(shown) / 1024)}
@@ -258,6 +258,7 @@ def memory(pid: int) -> dict[str, float]:
     with contextlib.suppress(OSError):
         rollup = _kilobytes(Path(f"/proc/{pid}/smaps_rollup"))
         found["private"] = (rollup["Private_Clean"] + rollup["Private_Dirty"]) / 1024
+        found["pss"] = rollup["Pss"] / 1024
     return {name: _rounded(value) for name, value in found.items()}
 
 

@@ -1,7 +1,7 @@
 """How long the daemon takes to come up, and what it keeps in memory.
 
-Up is from its spawn to its first answered call: the socket is served before the MCP library is imported. What an agent
-window waits for where nothing ran yet, spawn to first answered tool call, stands beside it.
+Up is from its spawn to its first answered call: the socket is served before the windows' face is imported. What an
+agent window waits for where nothing ran yet, spawn to first answered tool call, stands beside it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -44,9 +45,9 @@ def main() -> None:
         report.add(common.spread(f"durable send in its first {FIRST_S:g} s", "ms", first_calls(made)))
     grown = memory_with(given.windows, given.place)
     for count, size in grown.items():
-        floor = MEMORY_FLOOR_MB if count == given.windows else None
+        floor = MEMORY_FLOOR_MB if count == str(given.windows) else None
         report.add(common.Figure(f"{RESIDENT}, {count} windows", "MB", size["resident"], 1, floor=floor))
-    report.growth.append({"what": "MB with windows attached", **{str(count): size for count, size in grown.items()}})
+    report.growth.append({"what": "MB with windows attached", **grown})
     if given.compare:
         peers.daemons(report, given.peers, UP, f"{RESIDENT}, {given.windows} windows", given.windows)
     report.print()
@@ -83,7 +84,7 @@ def first_tool_call(made: DemoHome) -> float:
 
 
 def first_calls(made: DemoHome) -> list[float]:
-    """Milliseconds of sends one after another, while the daemon still imports the MCP library beside them."""
+    """Milliseconds of sends one after another, while the daemon still imports the windows' face beside them."""
     made.start()
     until = time.perf_counter() + FIRST_S
     found: list[float] = []
@@ -94,22 +95,38 @@ def first_calls(made: DemoHome) -> list[float]:
     return found
 
 
-def memory_with(windows: int, place: Path | None) -> dict[int, dict[str, float]]:
-    """The daemon's memory with no window, one, half of them and all of them attached, each having made a call."""
-    found: dict[int, dict[str, float]] = {}
+def memory_with(windows: int, place: Path | None) -> dict[str, dict[str, float]]:
+    """The daemon's memory with no window, one, half of them and all of them attached, each having made a call, and
+    what all shims and the daemon take together; then with the MCP library too, which a first prompt loads."""
+    found: dict[str, dict[str, float]] = {}
+    shims: list[int] = []
     with common.empty_home(place) as made, ExitStack() as stack:
         made.start()
         pid = made.daemon()
         for count in range(windows + 1):
             if count in (0, 1, windows // 2, windows):
                 time.sleep(SETTLE_S)
-                found[count] = common.memory(pid)
+                found[str(count)] = everything(pid, shims)
             if count < windows:
                 window = stack.enter_context(common.shim(made, f"window{count}"))
                 window.handshake()
                 window.tools()
                 window.call("parler_rooms")
+                shims.append(window.process.pid)
+        last = stack.enter_context(common.shim(made, "asks"))
+        last.handshake()
+        last.hear(last.ask("prompts/get", {"name": "catch-up"}))
+        time.sleep(SETTLE_S)
+        found[f"{windows} and the MCP library"] = everything(pid, shims)
     return found
+
+
+def everything(daemon: int, shims: Sequence[int]) -> dict[str, float]:
+    """The daemon's memory, and as `all` the shares of the daemon and its shims, where this system tells them."""
+    found = common.memory(daemon)
+    shares = [common.memory(pid).get("pss") for pid in (daemon, *shims)]
+    known = [share for share in shares if share is not None]
+    return {**found, "all": round(sum(known), 1)} if len(known) == len(shares) else found
 
 
 if __name__ == "__main__":

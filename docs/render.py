@@ -111,6 +111,11 @@ every room that any of your agents owns. With a named agent they cover the rooms
 waits for the decision at a terminal only.
 """
 
+OF_EVERY_COMMAND: Final = """\
+**Errors.** Every command that acts as an agent can also end with {codes}. What else a command can end with stands with
+the command.
+"""
+
 MCP_HEAD: Final = """\
 # The MCP server
 
@@ -200,7 +205,7 @@ def _error_row(spec: ErrorSpec) -> tuple[str, ...]:
 
 def cli_page() -> str:
     """Every command: what it takes and what it prints."""
-    parts = [MADE, CLI_HEAD]
+    parts = [MADE, CLI_HEAD, OF_EVERY_COMMAND.format(codes=_codes(t.OF_PLANE["agent"]))]
     group = ""
     for command in COMMANDS:
         if len(command.path) > 1 and command.path[0] != group:
@@ -235,10 +240,9 @@ def _command(command: Command) -> Iterator[str]:
         yield ""
     printed = document_of(command)
     yield f"JSON: {printed}."
-    errors = [code for code in _errors(command) if ERRORS[code].fault != "home"]
-    if errors:
+    if errors := _errors(command):
         yield ""
-        yield f"Errors, beside those of the home itself: {', '.join(f'`{code}`' for code in errors)}."
+        yield f"Errors, beside those of every command: {_codes(errors)}."
     yield ""
 
 
@@ -249,8 +253,16 @@ def document_of(command: Command) -> str:
     return known.replace("{shape}", shown) or shown
 
 
-def _errors(command: Command) -> tuple[str, ...]:
-    return OPERATIONS[command.operation].errors if command.operation else ()
+def _errors(command: Command) -> list[str]:
+    """The codes of a command that not every command has."""
+    if not command.operation:
+        return []
+    operation = OPERATIONS[command.operation]
+    return [*operation.errors, *(code for code in t.OF_PLANE[operation.plane] if code not in t.OF_PLANE["agent"])]
+
+
+def _codes(codes: Iterable[str]) -> str:
+    return ", ".join(f"`{code}`" for code in codes)
 
 
 def _common(parser: argparse.ArgumentParser) -> list[argparse.Action]:

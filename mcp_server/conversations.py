@@ -18,12 +18,13 @@ from typing import Any, Final
 import trio
 
 from mcp_server.forms import Forms
-from mcp_server.port import EnginePort
 from mcp_server.repeats import REPLAY_SECONDS, RequestId, lost_writes
 from mcp_server.ringing import NO_BELLS, Bell, watch
 from mcp_server.window import LONGEST, Window, as_named
 from parlerd.core.model import Millis, label, slug
 from parlerd.engine.callers import Caller
+from parlerd.engine.face import EngineFace
+from parlerd.operations import types as t
 from parlerd.operations.traits import UNMEASURED, HostTraits
 from parlerd.wire.messages import Hello
 
@@ -42,7 +43,7 @@ def _no_words(pid: int) -> Sequence[str]:
 class Shared:
     """What all sessions of a daemon share."""
 
-    engine: EnginePort
+    engine: EngineFace
     workspace_of: Callable[[str], Awaitable[str]] = as_named
     """Finds the work tree around a directory."""
     bells: Mapping[str, Bell] = field(default_factory=lambda: NO_BELLS)
@@ -106,7 +107,7 @@ class Conversations:
 
     # -- whose it is -------------------------------------------------------------------------------------------
 
-    def introduced(self, client: object) -> None:
+    async def introduced(self, client: object) -> None:
         """Take what the client says of itself. It wins over the `--host` of the file that started the shim, which may
         be another host's, because hosts read each other's files; without `--host` the client's name is the host's.
         Source: hosts spec."""
@@ -117,7 +118,7 @@ class Conversations:
         if host is None and not self._caller.facts.host:
             host = slug(name, fallback="unknown")
         if host is not None:
-            self._shared.engine.introduce(self._caller, host)
+            await self._shared.engine.call("window.introduce", t.Introduce(host=host), self._caller)
         self._place()
         self.own.traits = self.traits
 

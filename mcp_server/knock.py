@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import trio
 
-from mcp_server.port import EnginePort
 from parlerd.core.errors import ParlerError
 from parlerd.engine.callers import Caller
+from parlerd.engine.face import EngineFace
 from parlerd.operations import types as t
 
 
 class Knock:
     """The key of one window; '' for none."""
 
-    def __init__(self, engine: EnginePort, caller: Caller, session_key: str) -> None:
+    def __init__(self, engine: EngineFace, caller: Caller, session_key: str) -> None:
         self._engine = engine
         self._caller = caller
         # The key, until it was tried or proved to be another window's.

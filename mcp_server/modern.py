@@ -20,6 +20,7 @@ from mcp_server import resources
 from mcp_server.window import Window
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import RoomId
+from parlerd.operations import types as t
 
 Context = ServerRequestContext[Any, Any]
 
@@ -34,6 +35,7 @@ class Streams:
 
     def __init__(self, window: Window) -> None:
         self._window = window
+        # How many streams are open.
         self._count = 0
 
     async def listen(
@@ -68,12 +70,13 @@ class Streams:
             await trio.sleep_forever()
         window = self._window
         try:
-            async with window.engine.changes(window.caller) as changed:
+            async with window.changes() as changed:
                 await ctx.session.send_notification(acknowledged, related_request_id=ctx.request_id)
                 watched = Watched(window, changing)
                 await watched.resolve()
-                async for room in changed:
-                    for uri in await watched.about(room):
+                async for item in changed:
+                    assert isinstance(item, t.RoomChanged)
+                    for uri in await watched.about(RoomId(item.room)):
                         event = event_to_notification(ResourceUpdated(uri), meta)
                         await ctx.session.send_notification(event, related_request_id=ctx.request_id)
         except ParlerError as error:
@@ -91,6 +94,7 @@ class Watched:
 
     def __init__(self, window: Window, uris: list[str]) -> None:
         self._window = window
+        # The resources that change with any room; those whose room is not known (yet); and the room of each other one.
         self._all = [uri for uri in uris if uri == resources.ROOMS]
         self._unresolved = [uri for uri in uris if uri != resources.ROOMS]
         self._rooms: dict[str, RoomId] = {}

@@ -11,10 +11,10 @@ from urllib.parse import unquote
 
 import msgspec
 
-from mcp_server.port import EnginePort
 from mcp_server.tools.results import Scribe
 from parlerd.core.errors import Refused
 from parlerd.engine.callers import Caller
+from parlerd.engine.face import EngineFace
 from parlerd.operations import types as t
 from parlerd.operations.tools import TOOLS, description
 
@@ -38,7 +38,7 @@ TEMPLATES: Final[dict[str, Any]] = {
 }
 
 
-async def read(engine: EnginePort, caller: Caller, uri: str, scribe: Scribe) -> tuple[str, str]:
+async def read(engine: EngineFace, caller: Caller, uri: str, scribe: Scribe) -> tuple[str, str]:
     """(text, MIME type). Raises `ParlerError`; what is no resource of ours is `invalid_param`."""
     if uri == GUIDE:
         return guide(), TEXT
@@ -58,7 +58,7 @@ async def read(engine: EnginePort, caller: Caller, uri: str, scribe: Scribe) -> 
     return scribe.write(page, room=room).text, TEXT
 
 
-async def room_id(engine: EnginePort, caller: Caller, uri: str) -> str | None:
+async def room_id(engine: EngineFace, caller: Caller, uri: str) -> str | None:
     """The room a subscription is about; None means every room. Raises `ParlerError` for what cannot change or is not
     there."""
     if uri == ROOMS:
@@ -95,13 +95,14 @@ def guide() -> str:
     for tool in TOOLS.values():
         arguments = ", ".join(argument.name + ("" if argument.required else "?") for argument in tool.arguments)
         lines += [f"{tool.name}({arguments})", f"    {description(tool)}"]
-        errors = sorted({code for operation in tool.operations.values() for code in operation.errors})
+        errors = sorted({*tool.errors, *(code for each in tool.operations.values() for code in each.errors)})
         if errors:
             lines.append(f"    Errors: {', '.join(errors)}.")
+    lines += ["", f"Every tool can also answer: {', '.join(t.OF_PLANE['agent'])}."]
     return "\n".join(lines)
 
 
-async def _page(engine: EnginePort, caller: Caller, params: t.Recv) -> t.Received:
+async def _page(engine: EngineFace, caller: Caller, params: t.Recv) -> t.Received:
     page = await engine.call("message.recv", params, caller)
     assert isinstance(page, t.Received)
     return msgspec.structs.replace(page, acknowledges=False)

@@ -22,12 +22,12 @@ from typing import Final, Protocol
 import msgspec
 import trio
 
-from mcp_server.port import EnginePort
 from mcp_server.stdio.hook import line_of
 from parlerd import controller
 from parlerd.core.errors import ParlerError
 from parlerd.engine.authority import of_hook
 from parlerd.engine.callers import Caller, PeerProcess
+from parlerd.engine.face import EngineFace
 from parlerd.operations import types as t
 from parlerd.paths import Home
 from parlerd.settings import Settings
@@ -122,7 +122,7 @@ def bells(settings: Settings, home: Home | None = None) -> dict[str, Bell]:
 NO_BELLS: Final[Mapping[str, Bell]] = {}
 
 
-async def watch(engine: EnginePort, window: Caller, directory: str, bell: Bell) -> None:
+async def watch(engine: EngineFace, window: Caller, directory: str, bell: Bell) -> None:
     """Ring for news of this window's agent, for as long as the window is there: cancelled when it goes."""
     while True:
         found = await _check(engine, window, turn=True)
@@ -137,7 +137,7 @@ async def watch(engine: EnginePort, window: Caller, directory: str, bell: Bell) 
                 break
 
 
-async def _check(engine: EnginePort, window: Caller, *, turn: bool) -> t.Waiting | None:
+async def _check(engine: EngineFace, window: Caller, *, turn: bool) -> t.Waiting | None:
     """What waits, for a turn as soon as one may begin; None, after a pause, when the engine refused."""
     facts = replace(
         window.facts,

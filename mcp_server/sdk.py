@@ -2,15 +2,14 @@
 
     session (decoded JSON-RPC in and out) == serve() == mcp low-level Server --handlers--> Window
 
-It serves prompts, resources and subscriptions, and refuses what is no proper request. Importing the library takes most
-of a second, so the daemon does that when the first window connects (`session.McpHost.load`). Not here: tool calls and
-lists, which need no library (`calls`, `session`), and requests of ours to the host (`asking`): the library makes none.
+It serves prompts, resources and subscriptions. Importing the MCP library takes a second and 40 MB, so the daemon does
+that for the first request of these kinds (`library`). Not here: tool calls and lists, which need no library (`calls`,
+`session`), and requests of ours to the host (`asking`): the library makes none.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import anyio
@@ -23,20 +22,17 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
 
 from mcp_server import prompts, resources
+from mcp_server.library import Message, Place, Write
 from mcp_server.modern import MAX_SUBSCRIPTIONS, Streams
 from mcp_server.window import Window
 from parlerd import __version__
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import RoomId
+from parlerd.operations import types as t
 
 log = logging.getLogger("parlerd.mcp")
 
 Context = ServerRequestContext[Any, Any]
-Message = dict[str, Any]
-Write = Callable[[Message], Awaitable[None]]
-Place = Callable[[], Awaitable[None]]
-"""Learn from the host where the window stands, if nothing else says so."""
-
 _BUFFER: Final = 16
 
 
@@ -154,12 +150,13 @@ class _Handlers:
         """Tell the host which subscribed resources changed, as long as the connection lasts."""
         window = self._window
         try:
-            async with window.engine.changes(window.caller) as changed:
+            async with window.changes() as changed:
                 self._following = True
                 task_status.started()
-                async for room in changed:
+                async for item in changed:
+                    assert isinstance(item, t.RoomChanged)
                     for uri, wanted in list(self._subscribed.items()):
-                        if wanted is None or wanted == room:
+                        if wanted is None or wanted == item.room:
                             await ctx.session.send_resource_updated(uri)
         except ParlerError as error:
             if not self._following:

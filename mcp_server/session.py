@@ -2,12 +2,13 @@
 
     ipc (lines) <-> Session --static answers, handshake order--> host
                         |--tools/call--> Calls ------------> Window --> engine
-                        |--prompts, resources--> sdk.serve --^
+                        |--prompts, resources--> Library ----^
                         `--answers to requests of ours--> Asking
 
 What a client says of itself decides which host it is, for hosts read each other's files (`conversations`).
 
-Not here: the MCP library (`sdk`, loaded after the daemon serves its socket) and what tools do (`window`). Above:
+Not here: the MCP library (`library`, which loads `sdk` for the first request that only it answers) and what tools do
+(`window`). Above:
 `parlerd.daemon`, which hands `McpHost` to `parlerd.ipc`. Invariants: what stands in the static table is answered with
 its bytes, whether the library is loaded or not; each request has one way, through this module or through the library;
 an error here ends this connection and nothing else.
@@ -20,18 +21,18 @@ import importlib
 import logging
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 import msgspec
 import trio
 
-from mcp_server import envelope, static
+from mcp_server import envelope, library, static
 from mcp_server.asking import Asking
 from mcp_server.calls import Calls, Held, fault_of
 from mcp_server.conversations import Conversations, Shared
 from mcp_server.era import Era
 from mcp_server.forms import AnswerForm, Form, HostForm
-from mcp_server.port import Say
+from mcp_server.library import Library, Sdk
 from mcp_server.tools.failures import failure
 from mcp_server.tools.results import Scribe
 from mcp_server.window import Window
@@ -43,6 +44,9 @@ from parlerd.wire.codec import uncollected
 from parlerd.wire.messages import Hello
 
 log = logging.getLogger("parlerd.mcp")
+
+Say = Callable[[bytes], Awaitable[None]]
+"""Send one line to the host. It waits while too much is on its way there."""
 
 Message = dict[str, Any]
 
@@ -58,7 +62,6 @@ ROOTS_SECONDS: Final = 1.0
 MAX_REQUEST: Final = 1024 * 1024
 """Bytes of one request: a message of the largest size, with each character escaped, fits. Taken apart it may be tens of
 times as much, and the loop waits meanwhile."""
-_QUEUE: Final = 16
 
 
 class _Head(msgspec.Struct):
@@ -71,16 +74,6 @@ class _Head(msgspec.Struct):
 _HEAD: Final = msgspec.json.Decoder(_Head)
 
 
-class _Sdk(Protocol):
-    async def serve(
-        self,
-        window: Window,
-        place: Callable[[], Awaitable[None]],
-        incoming: trio.MemoryReceiveChannel[Message],
-        write: Callable[[Message], Awaitable[None]],
-    ) -> None: ...
-
-
 class McpHost:
     """Serves windows; an instance is the `StdioHost` of `parlerd.ipc`.
 
@@ -91,8 +84,8 @@ class McpHost:
     def __init__(self, shared: Shared, era: EraSetting = "legacy") -> None:
         self.shared = shared
         self.era = era
-        # The module that knows the MCP library, once it is loaded, and the lock of whoever loads it.
-        self._sdk: _Sdk | None = None
+        # The module that knows the MCP library, once somebody needed it, and the lock of whoever loads it.
+        self._sdk: Sdk | None = None
         self._loading = trio.Lock()
 
     @property
@@ -100,16 +93,15 @@ class McpHost:
         """Whether the MCP library is there."""
         return self._sdk is not None
 
-    async def load(self) -> _Sdk:
-        """Import the MCP library, in a thread, once. The daemon calls it when its socket is served; a session waits for
-        it."""
+    async def load(self) -> Sdk:
+        """Import the MCP library, in a thread, once for all windows. Who asked for what it answers waits for it."""
         async with self._loading:
             if self._sdk is None:
                 # A window that ends meanwhile does not wait: the thread goes on, and the next who asks has the module.
                 module = await trio.to_thread.run_sync(
                     importlib.import_module, "mcp_server.sdk", abandon_on_cancel=True
                 )
-                self._sdk = cast(_Sdk, module)
+                self._sdk = cast(Sdk, module)
                 # The library stays for good: collecting it again and again would be a pause in the middle of a wake.
                 gc.freeze()
             return self._sdk
@@ -153,36 +145,24 @@ class _Session:
         self._calls = Calls(self._answer_call, self._tell_progress)
         self._held = Held()
         self._asking = Asking(caller.facts.session, self._send)
-        # Ids of handshakes that were answered from the table. The library hears of them too, and what it answers is
-        # not for the host.
-        self._greeted: set[str | int] = set()
+        self._library = Library(host.load, self._windows.own, self._place, self._write)
 
     async def end(self) -> None:
         """The connection ended."""
         await self._windows.end()
 
     async def run(self, incoming: AsyncIterator[bytes]) -> None:
-        to_sdk, from_lines = trio.open_memory_channel[Message](_QUEUE)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._serve, from_lines, nursery.cancel_scope)
-            async with to_sdk:
-                async for line in incoming:
-                    await self._held.room_for(len(line))
-                    await self._take(line, to_sdk, nursery)
-            if not self._host.is_loaded:
-                # Nobody waits for the library any more, and its import would hold this window's seat for a second.
-                nursery.cancel_scope.cancel()
-
-    async def _serve(self, from_lines: trio.MemoryReceiveChannel[Message], session: trio.CancelScope) -> None:
-        async with from_lines:
-            sdk = await self._host.load()
-            await sdk.serve(self._windows.own, self._place, from_lines, self._write)
-        # The library ends when its input does; nothing else here has anything left to wait for.
-        session.cancel()
+            async for line in incoming:
+                await self._held.room_for(len(line))
+                await self._take(line, nursery)
+            await self._library.end()
+            # Nobody is there to hear an answer.
+            nursery.cancel_scope.cancel()
 
     # -- from the host -----------------------------------------------------------------------------------------
 
-    async def _take(self, line: bytes, to_sdk: trio.MemorySendChannel[Message], nursery: trio.Nursery) -> None:
+    async def _take(self, line: bytes, nursery: trio.Nursery) -> None:
         if len(line) > MAX_REQUEST:
             await self._refuse_large(line)
             return
@@ -201,10 +181,10 @@ class _Session:
             await self._refuse(None, INVALID_REQUEST, "This is not a JSON-RPC request.")
         elif id is not None:
             self._held.take(id, len(line))
-            await self._request(id, method, message, to_sdk, nursery)
+            await self._request(id, method, message, nursery)
         elif self._era is not Era.UNDECIDED:
             self._notified(method, message, nursery)
-            await to_sdk.send(message)
+            await self._library.notified(message)
 
     async def _refuse_large(self, line: bytes) -> None:
         """Answer a line that is too long to be taken apart."""
@@ -228,7 +208,6 @@ class _Session:
         id: str | int,
         method: str,
         message: Message,
-        to_sdk: trio.MemorySendChannel[Message],
         nursery: trio.Nursery,
     ) -> None:
         """Answer a request, or have it answered. What each era does with it stands in the table of `era`."""
@@ -237,17 +216,17 @@ class _Session:
             await self._discover(id, params)
             return
         if method != "initialize" and self._era is Era.UNDECIDED and envelope.is_claimed(params):
-            self._begin_envelopes(params, nursery)
+            await self._begin_envelopes(params, nursery)
         if self._era is Era.ENVELOPES:
             if not envelope.is_whole(params) or method == "initialize":
                 # The library refuses a handshake here, and says what an envelope lacks.
-                await self._pass_on(id, message, to_sdk)
+                await self._pass_on(id, message, nursery)
             elif method in static.METHODS:
                 await self._answer(id, static.stamped(static.raw()[method], static.LISTED_STAMP))
             else:
-                await self._work(id, method, message, to_sdk, nursery)
+                await self._work(id, method, message, nursery)
         elif method == "initialize":
-            await self._greet(id, params, message, to_sdk)
+            await self._greet(id, params, message)
         elif method in static.METHODS:
             await self._answer(id, static.raw()[method])
         elif method == "ping":
@@ -255,19 +234,21 @@ class _Session:
         elif self._era is Era.UNDECIDED:
             await self._refuse(id, INVALID_REQUEST, "initialize comes first.")
         else:
-            await self._work(id, method, message, to_sdk, nursery)
+            await self._work(id, method, message, nursery)
 
     async def _work(
         self,
         id: str | int,
         method: str,
         message: Message,
-        to_sdk: trio.MemorySendChannel[Message],
         nursery: trio.Nursery,
     ) -> None:
-        """Have a request answered that takes an identity or may wait: a tool call here, all others by the library."""
+        """Have a request answered that takes an identity or may wait: a tool call here, others by the library."""
         if method != "tools/call":
-            await self._pass_on(id, message, to_sdk)
+            if method in library.METHODS or not isinstance(message.get("params"), dict | None):
+                await self._pass_on(id, message, nursery)
+            else:
+                await self._refuse(id, METHOD_NOT_FOUND, "Method not found", method)
             return
         params = message.get("params")
         if fault := fault_of(params):
@@ -278,10 +259,10 @@ class _Session:
         self._windows.watch(window, nursery)
         nursery.start_soon(self._call, id, params, window)
 
-    async def _pass_on(self, id: str | int, message: Message, to_sdk: trio.MemorySendChannel[Message]) -> None:
+    async def _pass_on(self, id: str | int, message: Message, nursery: trio.Nursery) -> None:
         """Have the library answer a request. Parameters that are no object it would drop without an answer."""
         if isinstance(message.get("params"), dict | None):
-            await to_sdk.send(message)
+            await self._library.ask(message, nursery)
         else:
             await self._refuse(id, INVALID_PARAMS, "Invalid request parameters")
 
@@ -301,19 +282,16 @@ class _Session:
 
     # -- how a connection begins -------------------------------------------------------------------------------
 
-    async def _greet(
-        self, id: str | int, params: object, message: Message, to_sdk: trio.MemorySendChannel[Message]
-    ) -> None:
+    async def _greet(self, id: str | int, params: object, message: Message) -> None:
         """Answer a handshake from the table, at once, because hosts give a server a second."""
         if not isinstance(params, dict) or not _is_whole(params):
             await self._refuse(id, INVALID_PARAMS, "Invalid request parameters")
             return
         self._era = Era.HANDSHAKE
         self._capabilities = params["capabilities"]
-        self._windows.introduced(params["clientInfo"])
-        self._greeted.add(id)
+        await self._windows.introduced(params["clientInfo"])
+        self._library.greeted(message)
         await self._answer(id, static.initialize_result(params["protocolVersion"]))
-        await to_sdk.send(message)
 
     async def _discover(self, id: str | int, params: object) -> None:
         if self._host.era != "modern" or self._era is Era.HANDSHAKE or not envelope.is_claimed(params):
@@ -327,9 +305,9 @@ class _Session:
             supported = {"supported": [envelope.VERSION], "requested": asked if isinstance(asked, str) else ""}
             await self._refuse(id, UNSUPPORTED_VERSION, "This revision is not served.", supported)
 
-    def _begin_envelopes(self, params: object, nursery: trio.Nursery) -> None:
+    async def _begin_envelopes(self, params: object, nursery: trio.Nursery) -> None:
         self._era = Era.ENVELOPES
-        self._windows.introduced(envelope.client_info(params))
+        await self._windows.introduced(envelope.client_info(params))
         if self._has_key:
             nursery.start_soon(self._knock)
 
@@ -370,10 +348,8 @@ class _Session:
 
     async def _write(self, message: Message) -> None:
         """Pass on what the library says."""
+        await self._send(message)
         id = message.get("id")
-        if id is None or id not in self._greeted:
-            await self._send(message)
-        self._greeted.discard(id)
         if id is not None:
             self._held.free(id)
 

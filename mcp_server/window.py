@@ -4,7 +4,7 @@
 
 Not here: JSON-RPC (`session`), what was shown and is acknowledged (`showing`), idempotency keys (`repeats`), the key
 from the environment (`knock`). Above: `conversations`, `calls`, `sdk`. Below: `parlerd.operations.tools` for what a
-call means, `tools.results` for how an answer reads, the engine behind `port.EnginePort`.
+call means, `tools.results` for how an answer reads, the engine behind its `face`.
 
 Invariant: a call is answered with a text, and an exception never reaches the host as anything but a coded error.
 """
@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
@@ -26,7 +27,6 @@ from mcp_server.budget import Budget
 from mcp_server.fence import Fencer
 from mcp_server.forms import Form
 from mcp_server.knock import Knock
-from mcp_server.port import EnginePort
 from mcp_server.repeats import Lost, Repeats, RequestId
 from mcp_server.showing import Begun, Showing
 from mcp_server.tools import approve
@@ -35,7 +35,8 @@ from mcp_server.tools.results import Scribe, Shown, ended, length_of
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import Millis
 from parlerd.engine.callers import Caller
-from parlerd.engine.readers import NOTHING, PendingAnswer, Said
+from parlerd.engine.face import EngineFace
+from parlerd.engine.readers import PendingAnswer
 from parlerd.groups import unwrapped
 from parlerd.operations import types as t
 from parlerd.operations.tools import TOOLS, Meaning, resolve
@@ -75,7 +76,7 @@ class Window:
 
     def __init__(
         self,
-        engine: EnginePort,
+        engine: EngineFace,
         caller: Caller,
         workspace_of: Callable[[str], Awaitable[str]] = as_named,
         *,
@@ -138,7 +139,7 @@ class Window:
                 else ""
             )
             if not replay:
-                await self.engine.acknowledge_shown(self.caller)
+                await self._call("window.acknowledge", t.AcknowledgeShown())
             await self.knock()
             longest_ms = self.longest_wait_ms(progress=progress)
             self.scribe.wait_s = longest_ms // 1000
@@ -166,16 +167,18 @@ class Window:
         """The call `request` was answered to the host, or (`written` false) withdrawn by it. See `Showing.settled`."""
         self._showing.settled(request, written=written, cancels_answered=self.traits.cancels_answered)
 
-    async def _run(self, request: RequestId, meaning: Meaning, form: Form, longest_ms: Millis) -> tuple[Shown, Said]:
+    async def _run(
+        self, request: RequestId, meaning: Meaning, form: Form, longest_ms: Millis
+    ) -> tuple[Shown, t.AskNotice]:
         """The answer to a call, and what of the news it says itself."""
         scribe = self.scribe
         params = meaning.params
         if isinstance(params, t.AskApproval):
             decided = await approve.ask(self.engine, self.caller, params, form)
-            return scribe.write(decided), Said(frozenset({"knock", "people"}), decided.room)
+            return scribe.write(decided), t.AskNotice(said=("knock", "people"), room=decided.room)
         if not meaning.operation.waits and not meaning.operation.needs_idempotency_key:
             result = await self._call(meaning.operation.name, params)
-            return scribe.write(result), _LISTED.get(type(result), NOTHING)
+            return scribe.write(result), _LISTED.get(type(result), _NOTHING)
         answer = self._showing.begin(request)
         try:
             if isinstance(params, t.Recv):
@@ -191,7 +194,7 @@ class Window:
                     shown = Shown(f"{shown.text}{_cut_short(longest_ms)}\n", shown.cut)
                 return shown, _of_page(result.room)
             if not isinstance(result, t.Sent):
-                return scribe.write(result), NOTHING
+                return scribe.write(result), _NOTHING
             # Readers that this message woke go first: they have waited for it, and its author can wait for the news.
             await trio.lowlevel.checkpoint()
             assert isinstance(params, t.Send)
@@ -203,7 +206,15 @@ class Window:
     async def _call(self, operation: str, params: t.Params) -> t.Result:
         return await self.engine.call(operation, params, self.caller)
 
-    async def _finished(self, text: str, said: Said, most: int | None = None) -> str:
+    @asynccontextmanager
+    async def changes(self) -> AsyncIterator[AsyncIterator[t.Result]]:
+        """A `RoomChanged` whenever something that this window's agent may see is posted; nothing that is posted after
+        this was entered is missed. Raises `ParlerError`."""
+        async with self.engine.stream("window.changes", t.WatchChanges(), self.caller) as items:
+            await anext(items)
+            yield items
+
+    async def _finished(self, text: str, said: t.AskNotice, most: int | None = None) -> str:
         """An answer with what its reader must know besides, as far as there is room: what a fence means, and what is
         new. What does not fit is said with the next answer."""
         budget, fencer = self.scribe.budget, self.scribe.fencer
@@ -218,7 +229,9 @@ class Window:
                 fencer.explained = False
         told = self.caller.reader.told.copy()
         try:
-            notice = await self.engine.notice(self.caller, said)
+            found = await self._call("window.notice", said)
+            assert isinstance(found, t.Notice)
+            notice = found.line
         except ParlerError as error:
             # What was done and shown stands. The answer only does not say what else waits.
             log.warning("no notice: %s", error.code)
@@ -235,7 +248,9 @@ class Window:
         scribe = self.scribe
         refused = self._knock.refusal
         most = scribe.budget.error
-        said = Said(frozenset({"waits", "answer"}), error.details["door"]) if "door" in error.details else NOTHING
+        said = (
+            t.AskNotice(said=("waits", "answer"), room=error.details["door"]) if "door" in error.details else _NOTHING
+        )
         text = await self._finished(ended(failure(error, scribe, key)), said, most)
         if refused and error.code == "no_active_session":
             # This is said with every such answer and not once: the key is why there is no session.
@@ -251,7 +266,7 @@ class Window:
 
     async def _receive(
         self, answer: PendingAnswer, params: t.Recv, offset: int, longest_ms: Millis
-    ) -> tuple[Shown, Said]:
+    ) -> tuple[Shown, t.AskNotice]:
         asked_ms = params.wait_ms
         params = msgspec.structs.replace(params, wait_ms=min(asked_ms, longest_ms))
         begun = await self._goes_on(params, offset)
@@ -290,14 +305,16 @@ class Window:
             return begun
         return begun if params.since == begun.seq - 1 and 0 < offset <= begun.offset else None
 
-    async def _rest(self, answer: PendingAnswer, params: t.Recv, begun: Begun, offset: int) -> tuple[Shown, Said]:
+    async def _rest(
+        self, answer: PendingAnswer, params: t.Recv, begun: Begun, offset: int
+    ) -> tuple[Shown, t.AskNotice]:
         page = await self._page(t.Recv(room=begun.room, since=begun.seq - 1, limit=1))
         page = msgspec.structs.replace(page, acknowledges=True)
         shown = self.scribe.write(page, offset=offset or begun.offset, room=params.room)
         self._showing.goes_on(answer, begun, shown.cut)
         return shown, _of_page(page.room)
 
-    async def _with_news(self, answer: PendingAnswer, params: t.Send, sent: t.Sent) -> tuple[Shown, Said]:
+    async def _with_news(self, answer: PendingAnswer, params: t.Send, sent: t.Sent) -> tuple[Shown, t.AskNotice]:
         """The answer to a send, and what arrived meanwhile. The send stands whatever becomes of that."""
         scribe = self.scribe
         shown = scribe.write(sent)
@@ -306,7 +323,7 @@ class Window:
         try:
             page = await self._page(t.Recv(room=sent.room, limit=t.MAX_PAGE))
         except ParlerError:
-            return shown, NOTHING
+            return shown, _NOTHING
         if not page.messages:
             return shown, _of_page(sent.room)
         news = scribe.write(page, room=params.room)
@@ -354,16 +371,18 @@ class Window:
         return await resources.read(self.engine, self.caller, uri, Scribe(budget=self.scribe.budget))
 
 
-_LISTED: Final[Mapping[type[t.Result], Said]] = {
-    t.RoomList: Said(frozenset({"unread", "knock", "waits"})),
-    t.RequestList: Said(frozenset({"knock"})),
+_NOTHING: Final = t.AskNotice()
+"""What an answer is that says no news itself."""
+_LISTED: Final[Mapping[type[t.Result], t.AskNotice]] = {
+    t.RoomList: t.AskNotice(said=("unread", "knock", "waits")),
+    t.RequestList: t.AskNotice(said=("knock",)),
 }
 """What lists say of every room."""
 
 
-def _of_page(room: str) -> Said:
+def _of_page(room: str) -> t.AskNotice:
     """What an answer says that shows what is new in a room, and how one stands there."""
-    return Said(frozenset({"unread", "waits", "answer"}), room)
+    return t.AskNotice(said=("unread", "waits", "answer"), room=room)
 
 
 def _cut_short(longest_ms: Millis) -> str:

@@ -1,7 +1,7 @@
 """The daemon: builds the parts of one home, puts them together, and takes them down in order. No rules live here.
 
 Order matters. Directories are checked before anything is opened; the lock is held before the database is touched; the
-socket is served before the MCP library is imported, because importing it takes longer than everything else together.
+socket is served before the windows' face is imported. The MCP library comes in when a window first needs it.
 On the way down: no new calls, waits answered, rooms keep their snapshots, the store closes, then the socket and the
 lock go.
 """
@@ -144,7 +144,7 @@ class _LateHost:
 
     async def load(self) -> None:
         """Import the MCP face in a thread, while the socket is served already. The library behind it is imported when
-        the first window connects: it takes a second of the interpreter and 23 MB, which commands alone never need."""
+        a window first asks for what needs it (`mcp_server.library`)."""
         session = await trio.to_thread.run_sync(importlib.import_module, "mcp_server.session")
         # Loaded with the session.
         from mcp_server import conversations

@@ -1,36 +1,53 @@
-"""Imported first by programs that have 100 ms: it leaves out what msgspec imports for others.
+"""Imported first by programs that have 100 ms: msgspec and argparse, without what these two import for others.
 
 msgspec takes a few names from `typing_extensions` when that is installed (the MCP library brings it), though Python's
-own `typing` has them since 3.11; and it learns of the types in `uuid` and `decimal` so that it can encode them, which
-these programs never do. Importing the three takes longer than the rest of msgspec together (measured on a busy machine:
-58 ms with all, 44 without the first, 28 without any). So for the length of that one import the first is hidden and the
-others stand empty. Whoever wants them later finds them; only msgspec does not know their types in this process.
+own `typing` has them since 3.11. It learns of the types in `uuid` and `decimal`, so that it can encode them, and it
+imports what describes types and writes JSON schemas. argparse asks `gettext` for translations of its sentences, and
+Python brings none. These programs want none of that, and it takes as long as the rest of msgspec and argparse. So for
+the length of these two imports the first is hidden, and empty modules stand in for the others. The C half of
+`datetime`, which has the same types, stands in for the half in Python. Whoever wants these modules later imports them
+and finds them. msgspec and argparse alone do not know them in this process.
 """
 
 from __future__ import annotations
 
 import sys
 
-_KNOWN = {"uuid": ("UUID", "SafeUUID"), "decimal": ("Decimal",)}
+_EMPTY = ("uuid", "decimal", "msgspec.inspect", "msgspec._json_schema", "gettext")
+
+
+class _StandIn(type(sys)):  # type: ignore[misc]  # the type of a module, without the import that gives it a name
+    """A module that has every name: each is a type without instances, or for argparse the sentence itself."""
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name == "gettext":
+            return lambda sentence: sentence
+        if name == "ngettext":
+            return lambda one, several, count: one if count == 1 else several
+        return type(name, (), {"unknown": None, "__new__": None})
 
 
 def _import() -> None:
-    stands_in: list[str] = []
-    for name, types in _KNOWN.items():
-        if name not in sys.modules:
-            module = type(sys)(name)
-            for known in types:
-                setattr(module, known, type(known, (), {"unknown": None}))
-            sys.modules[name] = module
-            stands_in.append(name)
+    stands_in = [name for name in _EMPTY if name not in sys.modules]
+    for name in stands_in:
+        sys.modules[name] = _StandIn(name)
+    if "datetime" not in sys.modules:
+        sys.modules["datetime"] = __import__("_datetime")
+        stands_in.append("datetime")
     if "typing_extensions" not in sys.modules:
         sys.modules["typing_extensions"] = None  # type: ignore[assignment]  # how Python spells "not importable"
         stands_in.append("typing_extensions")
     try:
-        import msgspec as msgspec
+        import argparse as argparse
+
+        import msgspec
     finally:
         for name in stands_in:
             del sys.modules[name]
+    if "msgspec.inspect" in stands_in:
+        del msgspec.inspect
 
 
 if "msgspec" not in sys.modules:

@@ -11,10 +11,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from parlerd.core.errors import ParlerError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MAX_SOCKET_PATH: Final = 100
 """Bytes. The kernel's limit is 108 on Linux and 104 on macOS, the final zero included."""
@@ -29,32 +31,56 @@ that. `mcp_server.stdio.launch` sets it always."""
 class Home:
     """The paths of one home. `explicit` says that the person named it on the command line. Equal when the root is.
 
-    Written out, not a dataclass: importing those costs a tenth of what a one-shot command may take.
+    Written out, not a dataclass, and text until somebody asks for a path: importing dataclasses or pathlib costs a
+    tenth of what a one-shot command may take, and a command that finds its daemon needs its address alone.
     """
 
-    __slots__ = ("explicit", "fallback", "root")
-    root: Final[Path]
+    __slots__ = ("_fallback", "_root", "explicit")
     explicit: Final[bool]
-    fallback: Final[Path]
 
     def __init__(
         self,
-        root: Path,
+        root: str | Path,
         explicit: bool = False,
-        fallback: Path = Path("/tmp"),  # noqa: S108 - a private directory below it is checked
+        fallback: str | Path = "/tmp",  # noqa: S108 - a private directory below it is checked
     ) -> None:
-        self.root = root
+        self._root: Final = os.fspath(root)
+        self._fallback: Final = os.fspath(fallback)
         self.explicit = explicit
-        self.fallback = fallback
 
     def __repr__(self) -> str:
-        return f"Home({str(self.root)!r})"
+        return f"Home({self._root!r})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Home) and self.root == other.root
+        return isinstance(other, Home) and self._root == other._root
 
     def __hash__(self) -> int:
-        return hash(self.root)
+        return hash(self._root)
+
+    def address(self) -> str:
+        """Where a client finds the daemon. What the daemon wrote wins: its idea of a path that is short enough may
+        differ from this install's."""
+        try:
+            with open(f"{self._root}/run/endpoint", encoding="utf-8") as file:
+                named = file.read().strip()
+        except (OSError, UnicodeDecodeError):
+            named = ""
+        return named or self._socket()
+
+    def _socket(self) -> str:
+        here = f"{self._root}/run/parlerd.sock"
+        if len(os.fsencode(here)) <= MAX_SOCKET_PATH:
+            return here
+        import hashlib
+
+        name = hashlib.sha256(os.fsencode(self._root)).hexdigest()[:16]
+        return f"{self._fallback}/parler-{os.getuid()}/{name}/parlerd.sock"
+
+    @property
+    def root(self) -> Path:
+        from pathlib import Path
+
+        return Path(self._root)
 
     @property
     def run(self) -> Path:
@@ -69,13 +95,9 @@ class Home:
     @property
     def socket(self) -> Path:
         """Where the daemon listens: in the home, or below `/tmp/parler-<uid>` when that path would be too long."""
-        here = self.run / "parlerd.sock"
-        if len(os.fsencode(here)) <= MAX_SOCKET_PATH:
-            return here
-        import hashlib
+        from pathlib import Path
 
-        name = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]
-        return self.fallback / f"parler-{os.getuid()}" / name / "parlerd.sock"
+        return Path(self._socket())
 
     @property
     def lock(self) -> Path:
@@ -129,7 +151,7 @@ def home_from(env: Mapping[str, str], explicit: str | None = None) -> Home:
     if named == "~" or named.startswith("~/"):
         # The mapping's HOME, so that a caller with another environment (a test, a sandbox) gets its own home.
         named = (env.get("HOME") or os.path.expanduser("~")) + named[1:]
-    return Home(root=Path(os.path.abspath(named)), explicit=explicit is not None)
+    return Home(os.path.abspath(named), explicit=explicit is not None)
 
 
 def prepare(home: Home) -> None:

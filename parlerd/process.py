@@ -13,6 +13,7 @@ environment. This stops an agent that was talked into something, not a program t
 
 from __future__ import annotations
 
+import _socket
 import os
 import struct
 import sys
@@ -20,7 +21,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Mapping
 
 _MAX_ANCESTORS: Final = 64
@@ -79,20 +79,18 @@ class _Process(NamedTuple):
     """The program's name, then its command line."""
 
 
-def peer_of(sock: socket.socket) -> Peer:
+def peer_of(sock: _socket.socket) -> Peer:
     """Who is on the other end of a connected Unix socket, as the kernel recorded it when the connection was made.
 
     Raises OSError when the kernel cannot say, e.g. after a reset on macOS.
     """
-    import socket as module
-
     if sys.platform == "darwin":
         # struct xucred: version, uid, number of groups, 16 groups. LOCAL_PEERCRED is 1, LOCAL_PEERPID is 2.
         xucred = struct.Struct("IIh2x16I")
         _, uid, *_ = xucred.unpack(sock.getsockopt(0, 1, xucred.size))
         (pid,) = struct.unpack("i", sock.getsockopt(0, 2, 4))
     else:
-        pid, uid, _ = struct.unpack("3i", sock.getsockopt(module.SOL_SOCKET, module.SO_PEERCRED, 12))
+        pid, uid, _ = struct.unpack("3i", sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12))
     return Peer(pid, uid)
 
 

@@ -203,15 +203,17 @@ def _wrong(error: Exception, name: str, written: str) -> str:
     if not str(error).endswith(f"`$.{name}`"):
         # One of our own rules, whose sentence begins with the name.
         return str(error).replace(name, written)
-    info = msgspec.inspect.type_info(Settings)
-    assert isinstance(info, msgspec.inspect.StructType)
+    from msgspec import inspect  # a command that finds nothing wrong describes no types
+
+    info = inspect.type_info(Settings)
+    assert isinstance(info, inspect.StructType)
     kind = next(field.type for field in info.fields if field.name == name)
-    if isinstance(kind, msgspec.inspect.LiteralType):
+    if isinstance(kind, inspect.LiteralType):
         return f"{written} must be one of {', '.join(map(str, kind.values))}"
     shapes: dict[type, str] = {
-        msgspec.inspect.BoolType: "true or false",
-        msgspec.inspect.IntType: "a whole number",
-        msgspec.inspect.StrType: "text in quotes",
+        inspect.BoolType: "true or false",
+        inspect.IntType: "a whole number",
+        inspect.StrType: "text in quotes",
     }
     return f"{written} must be {shapes[type(kind)]}"
 

@@ -1,9 +1,31 @@
-"""Settings of the test run that every folder shares."""
+"""Settings of the test run that every folder shares, and the check that operations do what the registry says."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
+
+from tests.support import truth
 
 # A property is tried, not timed: a machine that is busy for a moment is not a failure.
 settings.register_profile("parler", deadline=None)
 settings.load_profile("parler")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--declared", action="store_true", help="end with what operations declare and no test led to")
+
+
+@pytest.fixture(autouse=True)
+def _the_registry_tells_the_truth(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with truth.watching(monkeypatch) as seen:
+        yield
+    assert seen.lies() == [], "declare it in the operation's entry (parlerd/operations/families)"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.getoption("--declared"):
+        terminalreporter.section("declared, and no test led to it")
+        terminalreporter.write_line("\n".join(truth.unseen()) or "nothing")

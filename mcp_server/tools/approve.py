@@ -17,10 +17,10 @@ import msgspec
 
 from mcp_server.fence import is_name
 from mcp_server.forms import Form
-from mcp_server.port import EnginePort
 from mcp_server.tools.results import approve_call
 from parlerd.core.errors import Refused
 from parlerd.engine.callers import Caller
+from parlerd.engine.face import EngineFace
 from parlerd.operations import types as t
 
 MAX_NAMED: Final = 5
@@ -29,20 +29,22 @@ _TYPED: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@#/-]{0,63}\Z")
 """A label that begins like a word: no option, no comment, and nothing that a shell would expand."""
 
 
-async def ask(engine: EnginePort, caller: Caller, params: t.AskApproval, form: Form) -> t.Decided:
+async def ask(engine: EngineFace, caller: Caller, params: t.AskApproval, form: Form) -> t.Decided:
     """Ask about one request and carry out the answer.
 
     Raises `Refused`: `no_form` when this host cannot ask, `form_undecided` when nothing was decided, `busy` while
     another form about the same request is open, and what deciding itself refuses."""
     try:
-        request, owner_decides = await engine.find_request(await _named(engine, caller, params), caller)
+        found = await engine.call("window.find_request", await _named(engine, caller, params), caller)
     except Refused as error:
         if error.code != "ambiguous_name":
             raise
         raise await _which(engine, caller, params) from None
-    meant = t.DecideJoin(agent=request.agent, room=request.room)
-    if owner_decides:
-        return await engine.decide_by_form(meant, caller, admit=True)
+    assert isinstance(found, t.FoundRequest)
+    request = found.request
+    meant = t.DecideByForm(agent=request.agent, room=request.room)
+    if found.owner_decides:
+        return await _decide(engine, caller, meant)
     command = _command(request)
     if not form.offered:
         raise Refused("no_form", tool_hint=f"Ask the person to run: {command}")
@@ -51,7 +53,7 @@ async def ask(engine: EnginePort, caller: Caller, params: t.AskApproval, form: F
     if code is None or not code.strip():
         raise undecided
     try:
-        return await engine.decide_by_form(msgspec.structs.replace(meant, join_code=code.strip()), caller, admit=True)
+        return await _decide(engine, caller, msgspec.structs.replace(meant, join_code=code.strip()))
     except Refused as error:
         if error.code == "code_mismatch":
             said = "That is not the code that the joiner shows, so nothing was decided."
@@ -61,10 +63,16 @@ async def ask(engine: EnginePort, caller: Caller, params: t.AskApproval, form: F
         raise
 
 
-async def _named(engine: EnginePort, caller: Caller, params: t.AskApproval) -> t.DecideJoin:
+async def _decide(engine: EngineFace, caller: Caller, params: t.DecideByForm) -> t.Decided:
+    decided = await engine.call("window.decide", params, caller)
+    assert isinstance(decided, t.Decided)
+    return decided
+
+
+async def _named(engine: EngineFace, caller: Caller, params: t.AskApproval) -> t.FindRequest:
     """The request that is meant: by name, or the only one there is."""
     if params.agent:
-        return t.DecideJoin(agent=params.agent, room=params.room)
+        return t.FindRequest(agent=params.agent, room=params.room)
     listed = await engine.call("rooms.requests", t.SessionRequests(room=params.room), caller)
     assert isinstance(listed, t.RequestList)
     if not listed.requests:
@@ -74,10 +82,10 @@ async def _named(engine: EnginePort, caller: Caller, params: t.AskApproval) -> t
     if len(listed.requests) > 1:
         raise Refused("ambiguous_name")
     (only,) = listed.requests
-    return t.DecideJoin(agent=only.agent, room=only.room)
+    return t.FindRequest(agent=only.agent, room=only.room)
 
 
-async def _which(engine: EnginePort, caller: Caller, params: t.AskApproval) -> Refused:
+async def _which(engine: EngineFace, caller: Caller, params: t.AskApproval) -> Refused:
     """More than one request is meant: the calls that mean one each."""
     listed = await engine.call("rooms.requests", t.SessionRequests(room=params.room), caller)
     assert isinstance(listed, t.RequestList)

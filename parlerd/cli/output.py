@@ -67,7 +67,6 @@ RICH: Final[dict[Style, str]] = {
     "warn": "yellow",
     "bad": "bold red",
 }
-_NOT_ASCII: Final = re.compile("[^\x00-\x7e]")
 
 
 class Progress(Protocol):
@@ -384,7 +383,7 @@ def to_json(value: Any) -> str:
         import json
 
         return json.dumps(msgspec.to_builtins(value), separators=(",", ":"))
-    return _NOT_ASCII.sub(_json_escape, text)
+    return text if text.isascii() and "\x7f" not in text else re.sub("[^\x00-\x7e]", _json_escape, text)
 
 
 def error_object(error: ParlerError) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
@@ -48,7 +50,7 @@ class Parser(argparse.ArgumentParser):
             prog=prog,
             allow_abbrev=False,
             add_help=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_Formatter,
         )
         common = self.add_argument_group("everywhere")
         common.add_argument("-h", "--help", action=_Help, help="show this and exit")
@@ -85,6 +87,24 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, self.format_usage().strip(), self.prog)
+
+
+def help_width() -> int:
+    """Columns of the terminal in which help is read. `shutil` says the same, and is slow to import."""
+    told = os.environ.get("COLUMNS", "")
+    if told.isascii() and told.isdigit() and int(told):
+        return int(told)
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or 80  # type: ignore[union-attr]
+    except (AttributeError, ValueError, OSError):
+        return 80
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Made for each argument that is added, too."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=help_width() - 2)
 
 
 class _Help(argparse.Action):

@@ -14,22 +14,32 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Final
 
-from parlerd.text.codepoints import HIDDEN, MARKS, PICTOGRAPHS
-
-PLAIN: Final = re.compile("[ -~\xa0-\xac\xae-\u02ff\u2010-\u2027\u2500-\u257f]*")
-"""Text in which each character is one column and joins with no other: Latin letters, punctuation, lines of a frame."""
 MAX_COMBINING: Final = 4
 """Marks that may pile up on one character before the rest are escaped: enough for real scripts, not for a smear."""
 
 
+def is_plain(text: str) -> bool:
+    """Whether each character is one column and joins with no other: Latin letters, punctuation, lines of a frame."""
+    return (text.isascii() and text.isprintable()) or _plain().fullmatch(text) is not None
+
+
+@cache
+def _plain() -> re.Pattern[str]:
+    return re.compile("[ -~\xa0-\xac\xae-\u02ff\u2010-\u2027\u2500-\u257f]*")
+
+
 @cache
 def _unsafe() -> re.Pattern[str]:
-    # Compiled when something is printed for a person: it takes milliseconds, and scripts never need it.
+    # Made when something other than ASCII is printed: the table and its pattern take milliseconds.
+    from parlerd.text.codepoints import HIDDEN, MARKS
+
     return re.compile(f"[{HIDDEN}]|[{MARKS}]{{{MAX_COMBINING + 1},}}")
 
 
 @cache
 def _emoji_style() -> re.Pattern[str]:
+    from parlerd.text.codepoints import PICTOGRAPHS
+
     return re.compile(f"[{PICTOGRAPHS}]\ufe0f")
 
 
@@ -47,7 +57,7 @@ def printable_line(text: str, width: int | None = None) -> str:
 
 def columns(text: str) -> int:
     """How many terminal columns `text` takes when nothing in it is unsafe."""
-    return len(text) if PLAIN.fullmatch(text) else sum(map(_columns_of, _clusters(text)))
+    return len(text) if is_plain(text) else sum(map(_columns_of, _clusters(text)))
 
 
 def clip(text: str, width: int) -> str:
@@ -97,7 +107,7 @@ def _wrap_line(line: str, width: int) -> list[str]:
 
 def _clusters(text: str) -> Iterable[str]:
     """What a terminal draws as one character each: a letter with its marks, a flag, a syllable."""
-    if PLAIN.fullmatch(text):
+    if is_plain(text):
         return text
     # Imported where the tables are needed: most commands print plain text alone, and loading them takes 10 ms.
     from wcwidth import iter_graphemes
@@ -106,7 +116,7 @@ def _clusters(text: str) -> Iterable[str]:
 
 
 def _columns_of(cluster: str) -> int:
-    if len(cluster) == 1 and PLAIN.fullmatch(cluster):
+    if len(cluster) == 1 and is_plain(cluster):
         return 1
     from wcwidth import wcswidth
 

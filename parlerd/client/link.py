@@ -6,8 +6,8 @@ Invariant: after an error of the socket or the protocol, `lost` says why and not
 
 from __future__ import annotations
 
+import _socket as socket
 import os
-import socket
 import time
 from collections import deque
 from typing import Final
@@ -155,7 +155,7 @@ def open_link(home: Home, hello: Hello, seconds: float = HELLO_SECONDS) -> Link:
     try:
         sock.settimeout(seconds)
         try:
-            sock.connect(_socket_path(home))
+            sock.connect(home.address())
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
             raise Absent from None
         except TimeoutError:
@@ -178,12 +178,3 @@ def forbidden() -> ParlerError:
     return ParlerError(
         "unreachable", FORBIDDEN, hint="An agent uses Parler's MCP tools instead; a person, another shell."
     )
-
-
-def _socket_path(home: Home) -> str:
-    # What the daemon wrote wins: its idea of a path that is short enough may differ from this install's.
-    try:
-        named = home.endpoint.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        named = ""
-    return named or os.fspath(home.socket)

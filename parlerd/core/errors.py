@@ -107,6 +107,12 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         scope="connection",
     ),
     _E(
+        "window_only",
+        "Only the window of an agent host asks this.",
+        "Use the command or the tool for it.",
+        scope="connection",
+    ),
+    _E(
         "needs_yes",
         "This asks first, and nobody said yes.",
         "Run it at a terminal, or add --yes once you have seen what it does.",

@@ -86,7 +86,7 @@ class Approving:
         self._require_proof(proof, admit=admit)
         return await self._decide(caller, me, actor, request, admit=admit, proof=proof)
 
-    async def decide_by_form(self, caller: Caller, params: t.DecideJoin, *, admit: bool) -> t.Decided:
+    async def decide_by_form(self, caller: Caller, params: t.DecideByForm) -> t.Decided:
         """A decision made in an agent host's form: it counts only with the joiner's code, which that host's agent
         never saw.
 
@@ -102,8 +102,8 @@ class Approving:
         elif (await actor.quiet()).state.approver != "agent":
             raise Refused("form_undecided")
         if proof != "none":
-            self._require_proof(proof, admit=admit)
-        return await self._decide(caller, me, actor, request, admit=admit, proof=proof)
+            self._require_proof(proof, admit=params.admit)
+        return await self._decide(caller, me, actor, request, admit=params.admit, proof=proof)
 
     async def _decide(
         self, caller: Caller, me: AgentRecord, actor: RoomActor[Room], request: Request, *, admit: bool, proof: Proof
@@ -132,7 +132,7 @@ class Approving:
             room_name=room.state.name,
         )
 
-    async def find(self, caller: Caller, params: t.DecideJoin) -> tuple[t.RequestInfo, bool]:
+    async def find(self, caller: Caller, params: t.FindRequest) -> t.FoundRequest:
         """The one request a form would be about, and whether the room's policy lets its owner decide without a person.
 
         Raises as deciding would.
@@ -141,7 +141,7 @@ class Approving:
         rooms = await owned_rooms(self._desk, me, params.room, person=False)
         actor, request = await self._find(rooms, params.agent)
         room = await actor.quiet()
-        return self._request(room, request), room.state.approver == "agent"
+        return t.FoundRequest(request=self._request(room, request), owner_decides=room.state.approver == "agent")
 
     async def _find(self, rooms: list[RoomId], who: str) -> tuple[RoomActor[Room], Request]:
         """The request meant, across rooms: one that waits before one that was decided on."""

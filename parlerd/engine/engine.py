@@ -1,14 +1,14 @@
-"""The engine's face: one door for every surface, one permission check, one table of handlers.
+"""The engine: one door for every surface, one permission check, one table of handlers.
 
 Surfaces (`parlerd.ipc` for the command line, `mcp_server` for agent hosts) build a `Caller` per connection and come
-through `call` or `stream`. What an operation is, who may call it and what it needs stands in
+through `call` or `stream`, as `face` says. What an operation is, who may call it and what it needs stands in
 `parlerd.operations.registry`; what it does stands in the handlers (`opening`, `joining`, `approving`,
 `session_keys`, `sending`, `receiving`, `handoffs`, `ladder`, `streams`, `overview`, `status`, `checks`).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -43,7 +43,6 @@ from parlerd.engine.overview import Overview
 from parlerd.engine.ports import Clock, HostFiles, Keys, NoHostFiles, Randomness
 from parlerd.engine.presence import Presence
 from parlerd.engine.reach import within
-from parlerd.engine.readers import NOTHING, Said
 from parlerd.engine.reading import Reading
 from parlerd.engine.receiving import Receiving
 from parlerd.engine.rooms import Rooms
@@ -72,13 +71,9 @@ class Handlers:
     """What answers the callers that one desk serves."""
 
     desk: Desk
-    notices: Notices
     sending: Sending
-    receiving: Receiving
-    approving: Approving
-    changes: Streams
-    calls: Mapping[str, Handler]
-    streams: Mapping[str, StreamHandler]
+    calls: dict[str, Handler]
+    streams: dict[str, StreamHandler]
 
 
 class Engine:
@@ -95,12 +90,12 @@ class Engine:
         self._within: Bounded[frozenset[RoomId], Handlers] = Bounded(MAX_WITHIN)
 
     @property
-    def handlers(self) -> Mapping[str, Handler]:
+    def handlers(self) -> dict[str, Handler]:
         """What answers each operation."""
         return self._everywhere.calls
 
     @property
-    def stream_handlers(self) -> Mapping[str, StreamHandler]:
+    def stream_handlers(self) -> dict[str, StreamHandler]:
         """What each stream comes from."""
         return self._everywhere.streams
 
@@ -112,11 +107,7 @@ class Engine:
         overview, streams = Overview(desk), Streams(desk, reading, approving)
         return Handlers(
             desk=desk,
-            notices=notices,
             sending=sending,
-            receiving=receiving,
-            approving=approving,
-            changes=streams,
             calls={
                 "session.open": opening.open_session,
                 "session.join": Joining(desk, reading, keys).join,
@@ -142,8 +133,17 @@ class Engine:
                 "daemon.status": self._status.status,
                 "daemon.check": Checks(desk).check,
                 "daemon.stop": self._stop_daemon,
+                "window.acknowledge": receiving.acknowledge,
+                "window.notice": notices.notice,
+                "window.introduce": self._introduce,
+                "window.find_request": approving.find,
+                "window.decide": approving.decide_by_form,
             },
-            streams={"approvals.watch": streams.approvals, "room.watch": streams.room},
+            streams={
+                "approvals.watch": streams.approvals,
+                "room.watch": streams.room,
+                "window.changes": streams.changes,
+            },
         )
 
     def _handlers_for(self, caller: Caller) -> Handlers:
@@ -191,26 +191,20 @@ class Engine:
         self._admit(op, caller)
         return aclosing(handler(caller, params))
 
-    @asynccontextmanager
-    async def changes(self, caller: Caller) -> AsyncIterator[trio.MemoryReceiveChannel[RoomId]]:
-        """Room ids as something this caller may see is posted in them; nothing posted after it was entered is missed.
-
-        Raises `ParlerError` when it is entered or left.
-        """
-        streams = self._handlers_for(caller).changes
-        heads = await streams.heads(caller)
-        async with _channel(streams.changes(caller, heads)) as changed:
-            yield changed
-
     def _admit(self, op: str, caller: Caller) -> None:
         operation = OPERATIONS[op]
-        if self._desk.draining and operation.plane != "local":
+        # A window's own door goes on until its connection ends: what it showed last is still acknowledged.
+        if self._desk.draining and operation.plane not in ("local", "window"):
             raise Refused("draining", retry_after_ms=200)
         if operation.plane not in caller.facts.authority.planes:
-            if operation.plane == "hook":
-                raise Refused("hook_only")
-            # What is about this machine's daemon is its person's too, where a door does not offer it to all.
-            raise Refused("person_only", hint=f"Ask the person to run: {operation.command}")
+            match operation.plane:
+                case "hook":
+                    raise Refused("hook_only")
+                case "window":
+                    raise Refused("window_only")
+                case _:
+                    # What is about this machine's daemon is its person's, where a door does not offer it to all.
+                    raise Refused("person_only", hint=f"Ask the person to run: {operation.command}")
 
     # -- connections ---------------------------------------------------------------------------------------
 
@@ -228,28 +222,9 @@ class Engine:
                 # The lease stays in the store and lapses 30 s after the next start.
                 return
 
-    # -- for the MCP face ----------------------------------------------------------------------------------
-
-    async def acknowledge_shown(self, caller: Caller) -> None:
-        """The pages this window was shown are acknowledged: its next tool call, or its orderly end."""
-        await self._handlers_for(caller).receiving.acknowledge_shown(caller)
-
-    async def decide_by_form(self, params: t.DecideJoin, caller: Caller, *, admit: bool) -> t.Decided:
-        """A decision a person made in this host's form, proved by the joiner's code."""
-        return await self._handlers_for(caller).approving.decide_by_form(caller, params, admit=admit)
-
-    async def find_request(self, params: t.DecideJoin, caller: Caller) -> tuple[t.RequestInfo, bool]:
-        """The request a form would be about, and whether the room lets its owner decide without one."""
-        return await self._handlers_for(caller).approving.find(caller, params)
-
-    async def notice(self, caller: Caller, said: Said = NOTHING) -> str:
-        """One line of counts and names when something changed for this caller's agent, else nothing. What the answer
-        beside the line `said` itself is not in it."""
-        return await self._handlers_for(caller).notices.line(caller, said)
-
-    def introduce(self, caller: Caller, host: str) -> None:
-        """The window says that it is of another host than it was started for."""
-        self._desk.seats.introduce(caller, host)
+    async def _introduce(self, caller: Caller, params: t.Introduce) -> t.Noted:
+        self._desk.seats.introduce(caller, params.host)
+        return t.Noted()
 
     # -- stopping ------------------------------------------------------------------------------------------
 
@@ -371,34 +346,3 @@ async def open_engine(
                 await rooms.close()
     with trio.CancelScope(shield=True):
         await driver.close()
-
-
-@asynccontextmanager
-async def _channel(source: AsyncGenerator[Any, None]) -> AsyncIterator[trio.MemoryReceiveChannel[Any]]:
-    """Pump an async generator into a channel of one from a task of its own: cancelling a reader must not break into it.
-
-    A refusal of the source ends the channel, and is raised as itself when whoever iterates it leaves.
-    """
-    send, receive = trio.open_memory_channel[Any](0)
-    refusal: ParlerError | None = None
-
-    async def pump() -> None:
-        nonlocal refusal
-        # Closed without a checkpoint: a reader that sees the end and leaves must not cancel away why it ended.
-        with send:
-            try:
-                async with aclosing(source) as items:
-                    async for item in items:
-                        await send.send(item)
-            except ParlerError as error:
-                refusal = error
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(pump)
-        try:
-            yield receive
-        finally:
-            nursery.cancel_scope.cancel()
-            receive.close()
-    if refusal is not None:
-        raise refusal

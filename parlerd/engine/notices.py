@@ -17,9 +17,10 @@ from parlerd.core.membership import present
 from parlerd.core.room import Room
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
-from parlerd.engine.readers import NOTHING, News, Said, Told
+from parlerd.engine.readers import Told
 from parlerd.engine.reading import Reading, handle_of, is_for
 from parlerd.engine.rooms import pause_among
+from parlerd.operations import types as t
 
 LOOK: Final = 20
 """New messages that are looked at for a handoff; a longer backlog is only counted."""
@@ -28,7 +29,7 @@ MAX_SHOWN: Final = 32
 MAX_NEWS: Final = 5
 """Pieces of news in one line; the rest is counted."""
 
-_News = tuple[News, str]
+_News = tuple[t.News, str]
 
 
 class Notices:
@@ -38,18 +39,18 @@ class Notices:
         self._desk = desk
         self._reading = reading
 
-    async def line(self, caller: Caller, said: Said = NOTHING) -> str:
+    async def notice(self, caller: Caller, params: t.AskNotice) -> t.Notice:
         """One line without a newline, or ''. A caller that is no agent yet has nothing waiting. What the answer beside
-        it `said` itself is taken as told."""
+        it said itself is taken as told."""
         if caller.agent is None:
-            return ""
+            return t.Notice(line="")
         found, told = await self._look(caller)
         # At once, or not at all: what could not be looked at to the end is said by the next answer.
         caller.reader.told = told
-        lines = [line for kind, room, line in found if not said.covers(kind, room)]
+        lines = [line for kind, room, line in found if kind not in params.said or params.room not in ("", room)]
         more = f"; {len(lines) - MAX_NEWS} more: parler_rooms" if len(lines) > MAX_NEWS else ""
         line = f"Meanwhile: {'; '.join(lines[:MAX_NEWS])}{more}." if lines else ""
-        return " ".join(part for part in (line, self._of_hosts(caller)) if part)
+        return t.Notice(line=" ".join(part for part in (line, self._of_hosts(caller)) if part))
 
     async def concerning(self, caller: Caller) -> bool:
         """Whether somebody knocks, came or left, or the person decided, and this window was not told yet: what ends a
@@ -61,13 +62,13 @@ class Notices:
             caller.reader.told.members.setdefault(room, members)
         return bool(found)
 
-    async def _look(self, caller: Caller, *, messages: bool = True) -> tuple[list[tuple[News, str, str]], Told]:
+    async def _look(self, caller: Caller, *, messages: bool = True) -> tuple[list[tuple[t.News, str, str]], Told]:
         """What is new for this window (kind, room, words), and what it was told once that was said."""
         assert caller.agent is not None
         home = self._desk.rooms.home.aggregate.state
         me, active = home.agents[caller.agent], home.active.get(caller.agent)
         told = caller.reader.told.copy()
-        found: list[tuple[News, str, str]] = []
+        found: list[tuple[t.News, str, str]] = []
         store = self._desk.driver.store
         memberships = sorted(store.memberships(me.id), key=lambda each: each.room != active)
         for number, membership in enumerate(memberships, 1):

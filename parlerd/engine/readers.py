@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Final, Literal, Protocol
 
 from parlerd.core.model import AgentId, Position, RequestId, RoomId
 from parlerd.operations import types as t
@@ -63,24 +63,6 @@ class Fitting(Protocol):
         """How many of the newest, from the end of `tail`, are shown beside the recap; 0: the recap stands alone.
         `whole` says that nothing is missing between the two."""
         ...
-
-
-News = Literal["unread", "knock", "people", "waits", "answer"]
-"""Messages that wait; somebody knocks; somebody came, went or was declined; one's own knock waits; its answer."""
-
-
-class Said(NamedTuple):
-    """What an answer says by itself, so that no notice says it again: these kinds of news, of one room or of all."""
-
-    kinds: frozenset[News] = frozenset()
-    room: str = ""
-
-    def covers(self, kind: News, room: str) -> bool:
-        """Whether the answer said such news of this room."""
-        return kind in self.kinds and self.room in ("", room)
-
-
-NOTHING: Final = Said()
 
 
 @dataclass(slots=True)

@@ -279,13 +279,13 @@ class Receiving:
         await self._reading.acknowledge(actor.room, me.id, upto)
         return t.Committed(room=actor.room, cursor=params.cursor)
 
-    async def acknowledge_shown(self, caller: Caller) -> None:
+    async def acknowledge(self, caller: Caller, params: t.AcknowledgeShown) -> t.Noted:
         """The reader made its next call: acknowledge the pages that it was shown before. Source: decision 14."""
         shown = caller.reader.shown.take()
-        if caller.agent is None:
-            return
-        for room, upto in shown.items():
-            await self._reading.acknowledge(room, caller.agent, upto)
+        if caller.agent is not None:
+            for room, upto in shown.items():
+                await self._reading.acknowledge(room, caller.agent, upto)
+        return t.Noted()
 
 
 def _armed(reader: AgentId, after: Position, params: t.Recv, *, bounded: bool) -> Armed:

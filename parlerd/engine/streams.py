@@ -199,29 +199,25 @@ class Streams:
             )
         return [items[position] for position in sorted(items)]
 
-    async def heads(self, caller: Caller) -> dict[RoomId, Seq]:
-        """How far each room of this caller's agent goes for it now: where its `changes` begin."""
-        me = await self._desk.me(caller)
-        return await self._heads(me.id, self._rooms_of(me.id))
-
-    async def changes(self, caller: Caller, heads: Mapping[RoomId, Seq]) -> AsyncGenerator[RoomId, None]:
-        """Rooms of this caller's agent in which something it may see was posted since `heads`: content-free, for
+    async def changes(self, caller: Caller, params: t.WatchChanges) -> AsyncGenerator[t.RoomChanged, None]:
+        """Rooms of this caller's agent in which something it may see is posted after the first item: content-free, for
         resource updates. A room it comes into later begins with what is there then."""
         me = await self._desk.me(caller)
-        told = dict(heads)
+        told = await self._heads(me.id, self._rooms_of(me.id))
+        yield t.RoomChanged()
 
-        async def look(wait: Wait) -> list[RoomId]:
+        async def look(wait: Wait) -> list[t.RoomChanged]:
             wait.on(topics.memberships(me.id))
             rooms = self._rooms_of(me.id)
             wait.on(*map(topics.messages, rooms), *(topics.messages(room, me.id) for room in rooms))
             found = await self._heads(me.id, rooms)
-            news = [room for room, head in found.items() if head > told.get(room, head)]
+            news = [t.RoomChanged(room=room) for room, head in found.items() if head > told.get(room, head)]
             told.update(found)
             return news
 
-        async with aclosing(self._desk.waits.follow(look)) as rooms:
-            async for room in rooms:
-                yield room
+        async with aclosing(self._desk.waits.follow(look)) as changes:
+            async for changed in changes:
+                yield changed
 
     def _rooms_of(self, agent: AgentId) -> list[RoomId]:
         return [m.room for m in self._desk.driver.store.memberships(agent) if m.state == "member"]

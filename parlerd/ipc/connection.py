@@ -24,9 +24,10 @@ from parlerd.core.model import PrincipalId, label, slug
 from parlerd.engine import authority
 from parlerd.engine.authority import Authority
 from parlerd.engine.callers import Caller, Facts, PeerProcess
+from parlerd.engine.face import EngineFace, Pending
 from parlerd.groups import unwrapped
 from parlerd.ipc import credentials
-from parlerd.ipc.host import EngineFace, Posting, StdioHost
+from parlerd.ipc.host import StdioHost
 from parlerd.ipc.outbound import CAP, STALL_SECONDS, Outbound
 from parlerd.ipc.workspace import workspace_of
 from parlerd.operations import types as t
@@ -267,7 +268,7 @@ class Connection:
 
     def _take(self, events: Iterable[ClientEvent], caller: Caller, calls: trio.Nursery) -> bool:
         """Act on what came; False when the other side broke the protocol."""
-        posted: list[tuple[int, Posting]] = []
+        posted: list[tuple[int, Pending]] = []
         try:
             return self._take_each(events, caller, calls, posted)
         finally:
@@ -277,7 +278,7 @@ class Connection:
                 posting.when_done(partial(self._answer_posted, id, posting))
 
     def _take_each(
-        self, events: Iterable[ClientEvent], caller: Caller, calls: trio.Nursery, posted: list[tuple[int, Posting]]
+        self, events: Iterable[ClientEvent], caller: Caller, calls: trio.Nursery, posted: list[tuple[int, Pending]]
     ) -> bool:
         for event in events:
             if isinstance(event, Call):
@@ -295,7 +296,7 @@ class Connection:
                 running.credit.set()
         return True
 
-    def _begin(self, call: Call, caller: Caller, calls: trio.Nursery, posted: list[tuple[int, Posting]]) -> None:
+    def _begin(self, call: Call, caller: Caller, calls: trio.Nursery, posted: list[tuple[int, Pending]]) -> None:
         operation = OPERATIONS.get(call.op)
         try:
             if operation is None:
@@ -341,7 +342,7 @@ class Connection:
             del self._running[id]
             self._ended(1)
 
-    def _answer_posted(self, id: int, posting: Posting) -> None:
+    def _answer_posted(self, id: int, posting: Pending) -> None:
         try:
             result = codec.encode(posting.outcome())
             self._out.send(self._peer.reply(id, result), soon=self._peer.under_way > 0)
@@ -402,7 +403,7 @@ class Connection:
                     continue
                 if isinstance(event, Note) and event.written:
                     for each in (caller, *caller.siblings):
-                        await self._engine.acknowledge_shown(each)
+                        await self._engine.call("window.acknowledge", t.AcknowledgeShown(), each)
                 elif isinstance(event, Ended):
                     self._farewell = event.error
                 more = False

@@ -22,9 +22,10 @@ import parlerd
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import PrincipalId
 from parlerd.engine.callers import PeerProcess
+from parlerd.engine.face import EngineFace
 from parlerd.ipc import credentials
 from parlerd.ipc.connection import Connection, Limits, full
-from parlerd.ipc.host import EngineFace, StdioHost
+from parlerd.ipc.host import StdioHost
 from parlerd.process import Hosts
 from parlerd.wire.peer import DaemonPeer
 

@@ -29,10 +29,11 @@ Short = Annotated[str, Meta(max_length=256)]
 """A name, an id, a code or a position. None is longer, and errors may repeat it."""
 Agents = Annotated[tuple[Short, ...], Meta(max_length=MAX_LIST)]
 
-Plane = Literal["agent", "person", "local", "hook"]
+Plane = Literal["agent", "person", "local", "hook", "window"]
 """Who may call an operation. `agent`: any agent, over any door. `person`: the person alone; absent from MCP, and
 refused to a caller with an agent host among its ancestors. `local`: about this daemon; no identity is needed. `hook`:
-an agent host's hook, which acts as nobody and learns how much waits for the agent beside it."""
+an agent host's hook, which acts as nobody and learns how much waits for the agent beside it. `window`: the door of an
+agent host's window by itself, for what its host shows and tells; nobody calls it by name."""
 Effect = Literal["read", "write", "destructive"]
 Kind = Literal["string", "integer", "seconds", "strings"]
 
@@ -89,6 +90,8 @@ class ToolEntry(msgspec.Struct, frozen=True, kw_only=True):
     default: str = ""
     """The verb that a call without `action` means."""
     example: Mapping[str, Any] = {}
+    errors: tuple[str, ...] = ()
+    """What the tool itself can answer, beside the codes of its operations."""
     is_core: bool = True
     """Whether a host should always load it. Source: MCP spec, Tools."""
     reaches_others: bool = True
@@ -123,6 +126,16 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     tool: Offer | None = None
     command: str = ""
 
+    @property
+    def every_error(self) -> frozenset[str]:
+        """Every code that the engine can answer it with: its own, and those that follow from its plane."""
+        return frozenset((*self.errors, *OF_PLANE[self.plane]))
+
+    @property
+    def every_fact(self) -> frozenset[str]:
+        """Every type of fact that it can leave: its own, and those of an agent that comes to be at its first call."""
+        return frozenset((*self.facts, *OF_AGENT) if self.plane in ACTING else self.facts)
+
 
 class Family(msgspec.Struct, frozen=True, kw_only=True):
     """The operations of one topic, and the tools that are declared beside them."""
@@ -131,8 +144,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     tools: tuple[ToolEntry, ...] = ()
 
 
-IN_ROOM: Final = ("no_such_room", "no_active_session", "join_pending", "join_denied", "ambiguous_name")
-STORE: Final = (
+OF_HOME: Final = (
     "store_full",
     "store_locked",
     "store_readonly",
@@ -143,6 +155,22 @@ STORE: Final = (
     "room_busy",
     "newer_log",
 )
+"""What may be wrong with the home itself, whatever is asked of it. A read meets them too: it leases an agent and marks
+what was delivered."""
+OF_PLANE: Final[Mapping[Plane, tuple[str, ...]]] = {
+    "agent": (*OF_HOME, "draining", "invalid_name", "not_permitted"),
+    "person": (*OF_HOME, "draining", "invalid_name", "not_permitted", "person_only", "needs_person"),
+    "local": ("person_only",),
+    "hook": (*OF_HOME, "draining", "hook_only"),
+    "window": (*OF_HOME, "invalid_name", "not_permitted", "window_only"),
+}
+"""The codes that follow from who may call. `invalid_name`: the name that a caller asks to act under may be taken for
+someone else, which shows at its first call."""
+ACTING: Final[frozenset[Plane]] = frozenset({"agent", "person", "window"})
+"""The planes whose callers act as an agent."""
+OF_AGENT: Final = ("agent_created", "conversation_bound", "delegation_issued")
+"""The facts of a caller that becomes an agent."""
+IN_ROOM: Final = ("no_such_room", "no_active_session", "join_pending", "join_denied", "ambiguous_name")
 IDEMPOTENT: Final = ("idempotency_conflict", "idempotency_expired")
 
 ROOM_ARGUMENT: Final = Argument(name="room", help="id or name; default: the active session")

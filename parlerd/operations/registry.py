@@ -20,6 +20,7 @@ from parlerd.operations.families import (
     rooms,
     sessions,
     wake,
+    window,
 )
 
 N = TypeVar("N", Operation, ToolEntry)
@@ -34,6 +35,7 @@ FAMILIES: Final = (
     wake.FAMILY,
     hosts.FAMILY,
     daemon.FAMILY,
+    window.FAMILY,
 )
 
 

@@ -1,4 +1,5 @@
-"""The shapes that results of several families hold: a message, its author, a hand-off, a request to come in.
+"""The shapes that results of several families hold: a message, its author, a hand-off, a request to come
+in and what was decided on it.
 
 Times are epoch milliseconds; fields whose name ends in `_ms` are spans. Text that another party chose is `PeerText`; a
 surface must fence or escape it. Above: the families. Below: `entry`.
@@ -6,7 +7,7 @@ surface must fence or escape it. Above: the families. Below: `entry`.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -75,3 +76,20 @@ class SessionRequests(Params, frozen=True, kw_only=True):
 class RequestList(Result, frozen=True, kw_only=True):
     room: str | None
     requests: list[RequestInfo]
+
+
+class Decided(Result, frozen=True, kw_only=True):
+    """`name` is what the agent is called there: its handle once it is in, else what it says it is."""
+
+    room: str
+    agent: str
+    status: str
+    proof: str
+    name: str = ""
+    room_name: str = ""
+
+
+REQUESTS_OF_ROOM: Final = ("no_such_room", "ambiguous_name", "not_owner")
+"""Why nobody who knocks can be named: which room is meant is not clear, or another agent owns it."""
+DECIDING: Final = (*REQUESTS_OF_ROOM, "room_closed", "no_such_request", "already_decided")
+"""Why nothing can be decided on a request."""

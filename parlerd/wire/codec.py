@@ -36,13 +36,24 @@ def uncollected(decode: Callable[[Any], T], payload: bytes | msgspec.Raw) -> T:
 
 
 class Shape(Generic[T]):
-    """What a payload must look like. `code` is the error when it does not: `invalid_param` for parameters."""
+    """What a payload must look like. `code` is the error when it does not: `invalid_param` for parameters.
 
-    __slots__ = ("_code", "_decoder")
+    The decoder is made when the first payload comes: a command meets two of the shapes below.
+    """
+
+    __slots__ = ("_code", "_decoder", "_type")
+    _decoder: msgspec.msgpack.Decoder[T]
 
     def __init__(self, type: Any, code: str = "bad_frame") -> None:
-        self._decoder: msgspec.msgpack.Decoder[T] = msgspec.msgpack.Decoder(type)
+        self._type = type
         self._code = code
+
+    def __getattr__(self, name: str) -> Any:
+        # Asked only while the slot is empty, so a decode of every message after the first pays nothing for it.
+        if name != "_decoder":
+            raise AttributeError(name)
+        self._decoder = msgspec.msgpack.Decoder(self._type)
+        return self._decoder
 
     def decode(self, payload: bytes | msgspec.Raw) -> T:
         """`payload` as a value. Raises `ParlerError`; its message names the path that is wrong, e.g. `$.id`."""

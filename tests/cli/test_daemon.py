@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import errno
 import os
 import socket
@@ -87,7 +88,18 @@ def sandboxed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
         connect = refuse
 
+    bare = _socket.socket
+
+    class CagedLink(_socket.socket):  # what the client uses, and what the class above calls by its name
+        def __init__(self, *about: Any) -> None:
+            if request.param == "socket":
+                refuse()
+            bare.__init__(self, *about)
+
+        connect = refuse
+
     monkeypatch.setattr(socket, "socket", Caged)
+    monkeypatch.setattr(_socket, "socket", CagedLink)
 
 
 @pytest.mark.usefixtures("sandboxed")

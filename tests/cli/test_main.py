@@ -12,7 +12,7 @@ import pytest
 
 from parlerd import __version__
 from parlerd.cli.commands import COMMANDS, GROUP_SUMMARY, GROUPS, SECTIONS, Command, examples, summary
-from parlerd.cli.main import entry, find_command, handler_of, parser_of, wants_json
+from parlerd.cli.main import find_command, handler_of, parser_of, wants_json
 from parlerd.cli.parsing import UsageError, split_globals
 from parlerd.core.errors import ERRORS, ParlerError
 from parlerd.operations.registry import OPERATIONS
@@ -363,22 +363,61 @@ def test_version_asks_a_running_daemon_and_starts_none(shell: Shell) -> None:
     assert {start for _name, start in shell.daemon.opened} == {False}
 
 
-def test_a_mistake_of_the_program_is_a_coded_error_and_no_traceback(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def breaks(*_args: object, **_options: object) -> int:
-        raise RuntimeError("what somebody wrote")
-
-    monkeypatch.setattr("parlerd.cli.main.main", breaks)
+def test_a_mistake_of_the_program_is_a_coded_error_and_no_traceback(tmp_path: Path) -> None:
+    program = tmp_path / "breaks.py"
+    program.write_text(
+        "import parlerd.cli.main as program\n"
+        "def breaks(*args, **options):\n"
+        "    raise RuntimeError('what somebody wrote')\n"
+        "program.main = breaks\n"
+        "program.entry()\n"
+    )
     for words in (["rooms"], ["rooms", "--json"]):
-        monkeypatch.setattr("sys.argv", ["parler", *words])
-        with pytest.raises(SystemExit) as ended:
-            entry()
-        assert ended.value.code == 1
-        shown = "".join(capsys.readouterr())
-        assert "RuntimeError at test_main.py:" in shown
-        assert "what somebody wrote" not in shown
-        assert "Traceback" not in shown
+        ran = subprocess.run(
+            [sys.executable, program, *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            env={"HOME": str(tmp_path), "PATH": os.environ["PATH"], "PYTHONPATH": str(Path.cwd())},
+        )
+        assert ran.returncode == 1
+        assert "RuntimeError at breaks.py:3." in ran.stdout
+        assert "what somebody wrote" not in ran.stdout
+        assert "Traceback" not in ran.stdout
+
+
+def test_what_was_printed_arrives_whole_though_the_process_ends_at_once(tmp_path: Path) -> None:
+    code = "import sys; from parlerd.cli.main import entry; entry()"
+    ran = subprocess.run(
+        [sys.executable, "-c", code, "help", "session", "open"], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.startswith("usage: parler session open ")
+    assert ran.stdout.rstrip().endswith("parler session open --topic auth-redesign --context-file recap.md")
+
+
+def test_a_command_imports_no_translations_no_schemas_and_no_second_half_of_dates(tmp_path: Path) -> None:
+    code = (
+        "import sys; before = set(sys.modules)\n"
+        "import parlerd.lean, parlerd.client, parlerd.cli.main, parlerd.cli.rooms\n"
+        "from parlerd.cli.parsing import Parser\n"
+        "Parser('parler', str).add_argument('--room')\n"
+        "unwanted = {'gettext', 'locale', 'datetime', 'pathlib', 'shutil', 'textwrap', 'socket', 'msgspec.inspect'}\n"
+        "print(sorted(unwanted & set(sys.modules) - before), file=sys.stderr)\n"
+        "import argparse, datetime, gettext, msgspec.inspect\n"
+        "print(msgspec.inspect.type_info(int), datetime.date(2026, 11, 28), gettext.gettext('a'), file=sys.stderr)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"HOME": str(tmp_path), "PATH": os.environ["PATH"], "PYTHONPATH": str(Path.cwd())},
+    )
+    first, second = ran.stderr.splitlines()
+    assert first == "[]"
+    assert second.startswith("IntType(")
+    assert second.endswith(" 2026-11-28 a")
 
 
 @pytest.mark.parametrize("words", [["rooms", "--as=a\udcff"], ["send", "caf\udce9"], ["\udcff"], ["rooms", "a\0b"]])

@@ -1,4 +1,4 @@
-"""The engine behind `mcp_server.port.EnginePort`: what a window leans on holds of the real one and of the tests' own.
+"""The engine behind its face: what a window leans on holds of the real one and of the tests' own.
 
 A reader's window in one room, in which somebody else posts. Whatever `FakeMcpEngine` plays by itself is asked here of
 the engine over a store in memory as well; what tests script is a copy of a result and needs no agreement.
@@ -14,10 +14,10 @@ import pytest
 import trio
 import trio.testing
 
-from mcp_server.port import EnginePort
 from mcp_server.tools.results import Scribe
 from parlerd.core.model import RoomId
 from parlerd.engine.callers import Caller
+from parlerd.engine.face import EngineFace
 from parlerd.operations import types as t
 from tests.support.callers import caller_of
 from tests.support.engine import engine_world, run
@@ -28,7 +28,7 @@ from tests.support.models import pair
 class Room(Protocol):
     """One room with a reader's window."""
 
-    engine: EnginePort
+    engine: EngineFace
     caller: Caller
     id: RoomId
 
@@ -40,7 +40,7 @@ class Room(Protocol):
 class Fake:
     def __init__(self) -> None:
         self._engine = FakeMcpEngine()
-        self.engine: EnginePort = self._engine
+        self.engine: EngineFace = self._engine
         self.caller = caller()
         self.id = ROOM
 
@@ -50,7 +50,7 @@ class Fake:
 
 
 class Real:
-    def __init__(self, engine: EnginePort, who: Caller, room: str, send: Callable[[str], Awaitable[object]]) -> None:
+    def __init__(self, engine: EngineFace, who: Caller, room: str, send: Callable[[str], Awaitable[object]]) -> None:
         self.engine = engine
         self.caller = who
         self.id = RoomId(room)
@@ -108,7 +108,7 @@ async def test_a_page_comes_again_until_it_is_acknowledged(room: Room) -> None:
     await room.post("two")
     assert texts(await recv(room)) == ["one", "two"]
     assert texts(await recv(room)) == ["one", "two"]
-    await room.engine.acknowledge_shown(room.caller)
+    await room.engine.call("window.acknowledge", t.AcknowledgeShown(), room.caller)
     assert room.caller.reader.shown.holds(room.id) is None
     assert texts(await recv(room)) == []
 
@@ -123,7 +123,7 @@ async def test_what_was_shown_is_noted_for_the_room_and_taken_back_by_the_window
     await recv(room)
     assert (room.caller.reader.shown.holds(room.id) or 0) > before
     room.caller.reader.shown.take()
-    await room.engine.acknowledge_shown(room.caller)
+    await room.engine.call("window.acknowledge", t.AcknowledgeShown(), room.caller)
     assert texts(await recv(room)) == ["one", "two"]
 
 
@@ -133,7 +133,7 @@ async def test_a_page_says_what_is_left_and_whether_it_acknowledges(room: Room) 
         await room.post(text)
     first = await recv(room, limit=2)
     assert (texts(first), first.unread, first.more, first.acknowledges) == (["one", "two"], 1, True, True)
-    await room.engine.acknowledge_shown(room.caller)
+    await room.engine.call("window.acknowledge", t.AcknowledgeShown(), room.caller)
     last = await recv(room, limit=2)
     assert (texts(last), last.unread, last.more) == (["three"], 0, False)
 
@@ -166,7 +166,7 @@ async def test_a_page_holds_what_the_window_says_that_it_can_show(room: Room) ->
     page = await recv(room)
     assert [text[0] for text in texts(page)] == ["a"]
     assert page.unread == 2
-    await room.engine.acknowledge_shown(room.caller)
+    await room.engine.call("window.acknowledge", t.AcknowledgeShown(), room.caller)
     assert [text[0] for text in texts(await recv(room))] == ["b"]
 
 
@@ -208,13 +208,13 @@ async def test_a_cursor_that_is_committed_acknowledges(room: Room) -> None:
 
 @on_every_engine
 async def test_without_news_there_is_no_notice(room: Room) -> None:
-    assert await room.engine.notice(room.caller) == ""
+    assert await room.engine.call("window.notice", t.AskNotice(), room.caller) == t.Notice(line="")
 
 
 @on_every_engine
 async def test_a_window_is_introduced_as_another_host(room: Room) -> None:
     further = caller_of("mcp", session="further", host="codex", window="f" * 32)
     await room.engine.connect(further)
-    room.engine.introduce(further, "gemini")
+    await room.engine.call("window.introduce", t.Introduce(host="gemini"), further)
     assert further.facts.host == "gemini"
     await room.engine.disconnect(further)

@@ -223,9 +223,9 @@ def test_a_form_counts_with_the_joiners_code_alone() -> None:
             opened = await window.open()
             code = (await bob.join(opened.session_key)).join_code
             assert code is not None
-            request, free = await served.engine.find_request(t.DecideJoin(agent="bob"), window.caller)
-            assert (request.name, free) == ("bob", False)
-            assert code not in msgspec.json.encode(request).decode()
+            found = await served.find_request(window, "bob")
+            assert (found.request.name, found.owner_decides) == ("bob", False)
+            assert code not in msgspec.json.encode(found).decode()
             for typed, expected in ((None, "form_undecided"), ("", "code_mismatch"), ("0000", "code_mismatch")):
                 with pytest.raises(Refused) as refused:
                     await decide_by_form(served, window, join_code=typed)
@@ -258,8 +258,7 @@ def test_in_a_room_whose_person_chose_so_the_owner_decides_and_the_record_says_t
             opened = await person.open(approver="agent")
             await bob.join(opened.session_key)
             window = await served.window("w", as_name="sam")
-            _, free = await served.engine.find_request(t.DecideJoin(agent="bob"), window.caller)
-            assert free
+            assert (await served.find_request(window, "bob")).owner_decides
             assert (await decide_by_form(served, window)).proof == "none"
             facts = served.driver.store.facts(RoomId(opened.room), Position(0), 1000)
             (approved,) = [header for header in facts if isinstance(header.event, e.JoinApproved)]

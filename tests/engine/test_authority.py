@@ -36,8 +36,8 @@ async def over(served: Served, via: Via, authority: Authority) -> Party:
 @pytest.mark.parametrize(
     ("via", "as_name", "planes", "person", "ceiling"),
     [
-        ("mcp", "", {"agent", "local"}, False, "form"),
-        ("mcp", "bob", {"agent", "local"}, False, "form"),
+        ("mcp", "", {"agent", "local", "window"}, False, "form"),
+        ("mcp", "bob", {"agent", "local", "window"}, False, "form"),
         ("cli", "", {"agent", "local", "person"}, True, "terminal"),
         ("cli", "bob", {"agent", "local", "person"}, False, "terminal"),
         ("hook", "", {"agent", "local", "hook"}, False, "none"),
@@ -130,7 +130,7 @@ def test_nobody_is_an_agent_of_another_person_or_one_that_is_not_there(op: str) 
                 Authority(home, frozenset({"agent"}), agent=AgentId("U" + "X" * 55)),
             ):
                 party = await over(served, "http", authority)
-                assert (await party.refused(op, params[op])).code in ("no_such_agent", "unknown_key")
+                assert (await party.refused(op, params[op])).code == "not_permitted"
             assert len(served.engine._desk.rooms.home.aggregate.state.agents) == count
 
     run(main)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 import trio
 
-from parlerd.core.errors import ERRORS, ParlerError
-from parlerd.core.model import HOME_ROOM
+from parlerd.core.errors import ERRORS, ParlerError, Refused
+from parlerd.core.model import HOME_ROOM, RoomId, Via
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from parlerd.store.memory import MemoryStore
@@ -69,11 +70,48 @@ def test_a_drained_engine_answers_only_about_itself() -> None:
                 if entry.stream:
                     continue
                 params = entry.params(**entry.example) if name == "session.list" else None
-                if entry.plane == "local":
+                if entry.plane in ("local", "window"):
                     continue
                 error = await party.refused(name, params or t.WhoAmI())
                 assert error.code == "draining", name
             assert isinstance(await party.call("daemon.status", t.DaemonStatus()), t.DaemonInfo)
+
+    run(main)
+
+
+@pytest.mark.parametrize("via", ["cli", "hook", "http"])
+def test_what_a_windows_door_asks_is_refused_to_every_other(via: Via) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            party = await served.connect(via)
+            for name, entry in OPERATIONS.items():
+                if entry.plane != "window":
+                    continue
+                params = msgspec.convert(entry.example, entry.params)
+                if entry.stream:
+                    with pytest.raises(Refused) as refused:
+                        served.engine.stream(name, params, party.caller)
+                    assert refused.value.code == "window_only"
+                else:
+                    assert (await party.refused(name, params)).code == "window_only"
+            assert party.caller.agent is None
+
+    run(main)
+
+
+def test_a_window_that_was_shown_a_page_acknowledges_it_also_while_the_daemon_drains() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, window = await served.agent("alice"), await served.window("w")
+            await served.admit(await alice.open(), window)
+            await served.acknowledge(window)
+            sent = await alice.send("the last")
+            await window.recv()
+            await served.engine.drain()
+            await served.acknowledge(window)
+            room, store = RoomId(sent.room), served.driver.store
+            marks = store.deliveries(room, store.head(room).position)
+            assert "acknowledged" in [mark.stage for mark in marks]
 
     run(main)
 

@@ -195,11 +195,11 @@ def test_a_window_that_joins_again_acknowledges_with_its_next_call_only_what_was
             alice, window = await served.agent("alice"), await served.window("w", as_name="bob")
             opened = await alice.open("x", "recap")
             await served.admit(opened, window)
-            await served.engine.acknowledge_shown(window.caller)
+            await served.acknowledge(window)
             for n in range(3):
                 await alice.send(f"m{n}")
             assert (await window.join(opened.session_key, limit=limit)).status == "already_member"
-            await served.engine.acknowledge_shown(window.caller)
+            await served.acknowledge(window)
             assert texts(await window.recv()) == left
 
     run(main)
@@ -211,7 +211,7 @@ def test_a_command_that_joins_again_under_the_name_of_a_live_window_acknowledges
             alice, window = await served.agent("alice"), await served.window("w", as_name="bob")
             opened = await alice.open("x", "recap")
             await served.admit(opened, window)
-            await served.engine.acknowledge_shown(window.caller)
+            await served.acknowledge(window)
             await alice.send("one")
             again = await (await served.agent("bob")).join(opened.session_key)
             assert (again.status, texts(again), again.cursor) == ("already_member", ["recap", "one"], "")
@@ -389,7 +389,7 @@ def test_a_message_posted_while_a_joiner_lands_is_not_lost_between_join_and_recv
             landed = await bob.join(opened.session_key)
             assert texts(landed) == ["recap"]
             if via_mcp:
-                await served.engine.acknowledge_shown(bob.caller)
+                await served.acknowledge(bob)
             else:
                 await bob.commit(landed)
             page = await bob.recv()
@@ -412,7 +412,7 @@ def test_a_landing_that_failed_is_not_counted_as_shown() -> None:
             # The knock finds it in already; the delivery mark is one commit, making the room its active one the next.
             store.fail_commit_number(store.commits + 2)
             assert (await wrong_join(window, str(opened.session_key))).code == "store_full"
-            await served.engine.acknowledge_shown(window.caller)
+            await served.acknowledge(window)
             assert texts(await window.join(opened.session_key)) == ["recap"]
 
     run(main)

@@ -122,7 +122,7 @@ def test_cursors_and_the_active_session_come_back_with_the_agent() -> None:
             opened = await alice.open()
             window = await served.window("w1", workspace=REPO)
             await served.admit(opened, window)
-            await served.engine.acknowledge_shown(window.caller)
+            await served.acknowledge(window)
             await alice.send("while you were away")
         async with world.serving() as served:
             window = await served.window("w1", workspace=REPO)

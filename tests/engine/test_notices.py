@@ -7,20 +7,23 @@ from typing import Any
 import pytest
 
 from parlerd.core.model import RoomId
-from parlerd.engine.notices import LOOK, MAX_NEWS, MAX_SHOWN
-from parlerd.engine.readers import NOTHING, Said
-from tests.support.engine import Party, Served, engine_world, gather, run
+from parlerd.engine.notices import LOOK, MAX_NEWS, MAX_SHOWN, Notices
+from parlerd.operations import types as t
+from tests.support.engine import NOTHING, Party, Served, engine_world, gather, run
 
 
-async def notice(served: Served, party: Party, said: Said = NOTHING) -> str:
-    return await served.engine.notice(party.caller, said)
+async def notice(served: Served, party: Party, said: t.AskNotice = NOTHING) -> str:
+    """What a window of this party would be told. The notices ask only which agent it is, so a command stands for it."""
+    found = await served.engine.handlers["window.notice"](party.caller, said)
+    assert isinstance(found, t.Notice)
+    return found.line
 
 
 async def window_in(served: Served, opened_by: Party, name: str = "w", topic: str = "auth redesign") -> Party:
     """A window that is in a room of `opened_by`, has read all, and was told what there was to tell."""
     window = await served.window(name)
     await served.admit(await opened_by.open(topic), window)
-    await served.engine.acknowledge_shown(window.caller)
+    await served.acknowledge(window)
     await notice(served, window)
     return window
 
@@ -59,7 +62,7 @@ def test_what_the_answer_is_about_is_not_said_again_beside_it() -> None:
             alice, bob = await served.room("alice", "bob")
             await alice.send("one")
             room = (await bob.rooms())[0].room
-            assert await notice(served, bob, Said(frozenset({"unread"}), room)) == ""
+            assert await notice(served, bob, t.AskNotice(said=("unread",), room=room)) == ""
             assert await notice(served, bob) == ""
             await alice.send("two")
             assert await notice(served, bob) == "Meanwhile: 2 new in 'auth-redesign'."
@@ -73,7 +76,7 @@ def test_the_active_session_comes_first() -> None:
             alice = await served.agent("alice")
             bob = await window_in(served, alice, topic="first")
             await served.admit(await alice.open("second"), bob)
-            await served.engine.acknowledge_shown(bob.caller)
+            await served.acknowledge(bob)
             await notice(served, bob)
             for room in ("first", "second"):
                 await alice.send("x", room=room)
@@ -233,7 +236,7 @@ def test_what_a_list_says_of_every_room_is_not_said_again() -> None:
         async with engine_world() as served:
             alice, bob = await served.room("alice", "bob")
             await bob.send("one")
-            assert await notice(served, alice, Said(frozenset({"unread", "knock"}))) == ""
+            assert await notice(served, alice, t.AskNotice(said=("unread", "knock"))) == ""
             assert await notice(served, alice) == ""
 
     run(main)
@@ -276,7 +279,7 @@ def test_a_knock_a_join_and_a_decision_end_a_wait_for_messages(what: str) -> Non
             elif what in ("decision", "declined"):
                 await stranger.open("its own")
                 waits, line = stranger, "you were let into 'x'" if what == "decision" else "the person declined"
-            await served.engine.acknowledge_shown(waits.caller)
+            await served.acknowledge(waits)
             await notice(served, waits)
 
             async def happens() -> None:
@@ -294,7 +297,7 @@ def test_a_knock_a_join_and_a_decision_end_a_wait_for_messages(what: str) -> Non
             assert page.messages == []
             assert line in await notice(served, waits)
             # Told, so the next wait is one.
-            assert not await served.engine._everywhere.notices.concerning(waits.caller)
+            assert not await Notices(served.engine._desk, served.engine._reading).concerning(waits.caller)
 
     run(main)
 

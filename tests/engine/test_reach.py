@@ -217,7 +217,7 @@ def test_what_happens_in_another_room_wakes_no_wait_of_a_token() -> None:
 
 
 @pytest.mark.parametrize(
-    "op", sorted(name for name, operation in OPERATIONS.items() if operation.plane not in ("agent", "hook"))
+    "op", sorted(name for name, operation in OPERATIONS.items() if operation.plane in ("person", "local"))
 )
 def test_nothing_of_the_persons_plane_or_of_this_machine_is_a_tokens(op: str) -> None:
     async def main() -> None:
@@ -228,10 +228,15 @@ def test_nothing_of_the_persons_plane_or_of_this_machine_is_a_tokens(op: str) ->
     run(main)
 
 
-def test_a_token_asks_nothing_that_hooks_ask() -> None:
+@pytest.mark.parametrize(
+    "op", sorted(name for name, operation in OPERATIONS.items() if operation.plane in ("hook", "window"))
+)
+def test_a_token_asks_nothing_that_hooks_and_windows_ask(op: str) -> None:
     async def main() -> None:
         async with house() as home:
-            assert (await home.token.refused("wake.check", t.WakeCheck())).code == "hook_only"
+            operation = OPERATIONS[op]
+            params = msgspec.convert(operation.example, operation.params)
+            assert f'"{operation.plane}_only"' in (await answer(home.served, home.token, op, params)).decode()
 
     run(main)
 
@@ -266,7 +271,7 @@ def test_a_link_brings_its_own_persons_agents_and_no_others() -> None:
             stranger = await home.served.connect("http", authority=Authority(theirs, frozenset({"agent"}), agent=alice))
             for op, make in IN_A_ROOM.items():
                 said = await answer(home.served, stranger, op, make(home.here.room))
-                assert b'"no_such_agent"' in said, op
+                assert b'"not_permitted"' in said, op
             # The link's own person decides nothing about rooms of others.
             person = await home.served.connect(
                 "http",
@@ -274,7 +279,7 @@ def test_a_link_brings_its_own_persons_agents_and_no_others() -> None:
                     theirs, frozenset({"agent", "person"}), speaks_as_person=True, proof_ceiling="sealed"
                 ),
             )
-            assert (await person.refused("approvals.list", t.ListApprovals())).code == "no_such_agent"
+            assert (await person.refused("approvals.list", t.ListApprovals())).code == "not_permitted"
 
     run(main)
 

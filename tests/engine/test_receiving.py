@@ -332,13 +332,13 @@ def test_a_room_that_cannot_be_read_fails_the_whole_and_nothing_counts_as_shown(
             alice, window = await served.agent("alice"), await served.window("w")
             for topic in ("one", "two"):
                 await served.admit(await alice.open(topic, ""), window)
-                await served.engine.acknowledge_shown(window.caller)
+                await served.acknowledge(window)
                 await alice.send("news", room=topic)
             store.fail_commit_number(store.commits + 2)
             assert (await window.refused("message.recv_all", t.Recv())).code == "store_full"
-            await served.engine.acknowledge_shown(window.caller)
+            await served.acknowledge(window)
             assert await recv_all(window) == {"one": ["news"], "two": ["news"]}
-            await served.engine.acknowledge_shown(window.caller)
+            await served.acknowledge(window)
             assert await recv_all(window) == {}
 
     run(main)
@@ -350,12 +350,12 @@ def test_a_cancelled_read_of_every_room_counts_nothing_as_shown() -> None:
             alice, window = await served.agent("alice"), await served.window("w")
             for topic in ("one", "two"):
                 await served.admit(await alice.open(topic, ""), window)
-                await served.engine.acknowledge_shown(window.caller)
+                await served.acknowledge(window)
                 await alice.send("news", room=topic)
             with trio.move_on_after(1.5) as scope:
                 await recv_all(window)
             assert scope.cancelled_caught
-            await served.engine.acknowledge_shown(window.caller)
+            await served.acknowledge(window)
             assert await recv_all(window) == {"one": ["news"], "two": ["news"]}
 
     run(main)
@@ -369,15 +369,15 @@ def test_a_window_acknowledges_what_its_last_call_showed_and_a_kill_acknowledges
         async with engine_world() as served:
             alice, window = await served.agent("alice"), await served.window("w")
             await served.admit(await alice.open(), window)
-            await served.engine.acknowledge_shown(window.caller)
+            await served.acknowledge(window)
             await alice.send("one")
             assert texts(await window.recv()) == ["one"]
             await served.leave(window)
 
             window = await served.window("w")
             assert texts(await window.recv()) == ["one"]
-            await served.engine.acknowledge_shown(window.caller)
-            await served.engine.acknowledge_shown(window.caller)
+            await served.acknowledge(window)
+            await served.acknowledge(window)
             assert texts(await window.recv()) == []
 
     run(main)
@@ -389,10 +389,10 @@ def test_a_look_by_a_window_is_not_acknowledged_by_its_next_call(how: dict[str, 
         async with engine_world() as served:
             alice, window = await served.agent("alice"), await served.window("w")
             await served.admit(await alice.open(), window)
-            await served.engine.acknowledge_shown(window.caller)
+            await served.acknowledge(window)
             await alice.send("one", to=((await window.whoami()).id,))
             assert "one" in texts(await window.recv(**how))
-            await served.engine.acknowledge_shown(window.caller)
+            await served.acknowledge(window)
             assert texts(await window.recv()) == ["one"]
 
     run(main)
@@ -404,12 +404,12 @@ def test_an_acknowledgement_that_could_not_be_stored_shows_the_page_again() -> N
         async with engine_world(store=store) as served:
             alice, window = await served.agent("alice"), await served.window("w")
             await served.admit(await alice.open(), window)
-            await served.engine.acknowledge_shown(window.caller)
+            await served.acknowledge(window)
             await alice.send("one")
             await window.recv()
             store.fail_next_commit("store_locked")
             with pytest.raises(ParlerError, match="store_locked"):
-                await served.engine.acknowledge_shown(window.caller)
+                await served.acknowledge(window)
             assert texts(await window.recv()) == ["one"]
 
     run(main)

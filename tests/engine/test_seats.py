@@ -97,8 +97,8 @@ def test_a_connection_that_only_looks_around_is_never_an_agent() -> None:
         async with engine_world() as served:
             window = await served.window("w1", workspace=REPO)
             await window.call("daemon.status", t.DaemonStatus())
-            assert await served.engine.notice(window.caller) == ""
-            await served.engine.acknowledge_shown(window.caller)
+            assert await served.notice(window) == ""
+            await served.acknowledge(window)
             assert window.caller.agent is None
             assert served.driver.store.head(HOME_ROOM).position == 0
             await served.leave(window)
@@ -279,12 +279,12 @@ def test_a_window_that_says_it_is_of_another_host_is_seated_there() -> None:
     async def main() -> None:
         async with engine_world() as served:
             window = await served.window("w1", workspace=REPO)
-            served.engine.introduce(window.caller, "grok")
+            await served.introduce(window, "grok")
             assert await name_of(window) == "grok@shop"
             seen = await window.ask("hosts.seen", t.SeenHosts(), t.SeenHostList)
             assert {each.host: each.windows for each in seen.hosts} == {"claude-code": 0, "grok": 1}
             # Who acts already stays who it is.
-            served.engine.introduce(window.caller, "codex")
+            await served.introduce(window, "codex")
             assert window.caller.facts.host == "grok"
 
     run(main)
@@ -355,7 +355,7 @@ def test_a_command_under_the_name_of_a_live_window_reads_without_acknowledging_u
             opened = await alice.open("second")
             window = await served.window("w1", as_name="bob")
             await served.admit(opened, window)
-            await served.engine.acknowledge_shown(window.caller)
+            await served.acknowledge(window)
             await alice.send("for bob", room=opened.room)
 
             command = await served.agent("bob")
@@ -385,7 +385,7 @@ def test_a_window_that_came_back_after_a_restart_holds_its_agent_before_its_firs
             opened = await alice.open()
             window = await served.window("w1", as_name="bob")
             await served.admit(opened, window)
-            await served.engine.acknowledge_shown(window.caller)
+            await served.acknowledge(window)
             await alice.send("for bob")
         async with world.serving() as served:
             world.clock.move(seconds=100)

@@ -67,13 +67,13 @@ def test_a_window_is_told_once_that_a_host_lost_its_entry_and_again_when_it_happ
         files = LostEntry()
         async with engine_world(host_files=files) as served:
             window, other = await served.window("w1"), await served.window("w2")
-            assert await served.engine.notice(window.caller) == ""
+            assert await served.notice(window) == ""
             for each in (window, other):
                 await each.whoami()
-                assert [await served.engine.notice(each.caller) for _ in range(2)] == ["Codex lost its entry.", ""]
+                assert [await served.notice(each) for _ in range(2)] == ["Codex lost its entry.", ""]
             files.line = ""
-            assert await served.engine.notice(window.caller) == ""
+            assert await served.notice(window) == ""
             files.line = "Codex lost its entry."
-            assert await served.engine.notice(window.caller) == "Codex lost its entry."
+            assert await served.notice(window) == "Codex lost its entry."
 
     run(main)

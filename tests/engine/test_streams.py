@@ -472,7 +472,7 @@ def test_room_ids_come_for_what_the_reader_may_see_and_carry_nothing_else() -> N
         async with engine_world() as served:
             alice, bob, carol = await served.room("alice", "bob", "carol")
             room = (await alice.rooms())[0].room
-            async with served.engine.changes(alice.caller) as changes:
+            async with served.changes(alice) as changes:
                 await settle()
                 await bob.send("hidden", visible_to=("carol",))
                 with trio.move_on_after(5) as nothing:
@@ -493,7 +493,7 @@ def test_what_is_posted_as_soon_as_changes_are_followed_is_told() -> None:
         async with engine_world() as served:
             alice, bob = await served.room("alice", "bob")
             room = (await alice.rooms())[0].room
-            async with served.engine.changes(alice.caller) as changes:
+            async with served.changes(alice) as changes:
                 await bob.send("at once")
                 with trio.fail_after(1):
                     assert await changes.receive() == room
@@ -509,7 +509,7 @@ def test_a_room_joined_meanwhile_is_followed_too_and_one_left_is_not() -> None:
         async with engine_world() as served:
             alice, bob = await served.agent("alice"), await served.agent("bob")
             await bob.whoami()
-            async with served.engine.changes(bob.caller) as changes:
+            async with served.changes(bob) as changes:
                 await settle()
                 opened = await alice.open("x", "")
                 await served.admit(opened, bob)

@@ -40,7 +40,7 @@ async def in_one_room(served: Served) -> tuple[Party, Party, str]:
     opened = await alice.open()
     ours = await window(served)
     await served.admit(opened, ours)
-    await served.engine.acknowledge_shown(ours.caller)
+    await served.acknowledge(ours)
     return alice, ours, str(opened.room)
 
 
@@ -88,7 +88,7 @@ def test_only_the_owner_is_told_who_knocks_and_private_words_of_others_are_not_c
             carol = await served.agent("carol")
             ours = await window(served)
             await served.admit(opened, ours, carol)
-            await served.engine.acknowledge_shown(ours.caller)
+            await served.acknowledge(ours)
             await (await served.agent("eve")).join(opened.session_key)
             await alice.send("x", visible_to=("carol",))
             found = await check(await hook(served))
@@ -199,7 +199,7 @@ def test_a_process_that_only_names_a_conversation_takes_no_news_from_it(turn: bo
             opened = await alice.open()
             ours = await window(served, conversation="c", parents=frozenset({100}))
             await served.admit(opened, ours)
-            await served.engine.acknowledge_shown(ours.caller)
+            await served.acknowledge(ours)
             await alice.send("one")
             stranger: dict[str, Any] = {
                 "peer": PeerProcess(pid=7),
@@ -224,7 +224,7 @@ def test_a_hook_below_a_process_with_a_window_takes_no_news_of_a_conversation_of
             victim: dict[str, Any] = {"conversation": "c", "is_exact": True, "parents": frozenset({100})}
             ours = await window(served, **victim)
             await served.admit(opened, ours)
-            await served.engine.acknowledge_shown(ours.caller)
+            await served.acknowledge(ours)
             await alice.send("one")
             beside = await window(served, "w2", **victim | {"conversation": "d", "parents": frozenset({200})})
             if acts:
@@ -245,7 +245,7 @@ def test_a_window_that_is_no_agent_yet_is_not_the_agent_whose_conversation_its_h
             opened = await alice.open()
             ours = await window(served, conversation="c", parents=frozenset({100}))
             await served.admit(opened, ours)
-            await served.engine.acknowledge_shown(ours.caller)
+            await served.acknowledge(ours)
             await alice.send("one")
             await window(served, "w2", conversation="d", parents=frozenset({200}))
             about: dict[str, Any] = {"peer": PeerProcess(pid=7), "below": "claude-code", "conversation": "c"}
@@ -274,7 +274,7 @@ def test_a_hook_below_its_host_is_believed_where_the_host_runs_its_servers_elsew
             opened = await alice.open()
             ours = await window(served, conversation="c", parents=frozenset({100}))
             await served.admit(opened, ours)
-            await served.engine.acknowledge_shown(ours.caller)
+            await served.acknowledge(ours)
             await alice.send("one")
             about: dict[str, Any] = {"peer": PeerProcess(pid=7), "parents": frozenset({50}), "below": "claude-code"}
             assert (await check(await hook(served, conversation="c", **about), turn=True)).wake
@@ -344,7 +344,7 @@ def test_the_same_news_begins_a_turn_once_and_more_news_another() -> None:
             found = await check(asking, turn=True)
             assert (found.wake, found.unread) == (True, 2)
             await ours.recv()
-            await served.engine.acknowledge_shown(ours.caller)
+            await served.acknowledge(ours)
             assert (await check(asking, turn=True)).wake is False
             await alice.send("three")
             assert (await check(asking, turn=True)).wake is True
@@ -460,7 +460,7 @@ def test_a_waiter_that_began_before_its_window_was_an_agent_hears_of_it() -> Non
             async def later() -> None:
                 await settle()
                 await served.admit(opened, ours)
-                await served.engine.acknowledge_shown(ours.caller)
+                await served.acknowledge(ours)
                 await trio.sleep(5)
                 await alice.send("one")
 

@@ -10,10 +10,16 @@ import trio
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from mcp_server import static
-from mcp_server.conversations import MAX_CONVERSATIONS, Shared
+from mcp_server.conversations import MAX_CONVERSATIONS
 from mcp_server.forms import Forms
 from mcp_server.repeats import REPLAY_SECONDS
-from mcp_server.session import INVALID_PARAMS, INVALID_REQUEST, KNOCK_SECONDS, MAX_REQUEST, PARSE_ERROR, McpHost
+from mcp_server.session import (
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    KNOCK_SECONDS,
+    MAX_REQUEST,
+    PARSE_ERROR,
+)
 from parlerd.core.errors import ERRORS, ParlerError, Refused
 from parlerd.core.model import RoomId
 from parlerd.engine.callers import Caller
@@ -282,7 +288,7 @@ def test_the_person_admits_by_typing_the_joiners_code_into_a_form() -> None:
             result = (await host.answer_to(asked))["result"]
             assert text_of(result).startswith("Your user let ")
             assert "K7QD" not in json.dumps(result)
-        assert engine.decisions == [t.DecideJoin(agent=KNOCKING.agent, room=ROOM, join_code="K7QD")]
+        assert engine.decisions == [t.DecideByForm(agent=KNOCKING.agent, room=ROOM, join_code="K7QD")]
 
     run(main)
 
@@ -607,14 +613,6 @@ def test_a_request_that_is_too_long_is_answered_without_being_taken_apart() -> N
                     assert (answer["id"], answer["error"]["code"]) == (77, INVALID_REQUEST)
             assert engine.calls == []
             assert (await host.get("ping"))["result"] == {}
-
-    run(main)
-
-
-def test_the_library_is_loaded_once_for_all_windows() -> None:
-    async def main(engine: FakeMcpEngine) -> None:
-        host = McpHost(Shared(engine))
-        assert await host.load() is await host.load()
 
     run(main)
 

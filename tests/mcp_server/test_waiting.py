@@ -117,7 +117,7 @@ def test_a_hook_of_a_thread_that_called_nothing_yet_learns_nothing_of_another_th
             alice = await served.agent("alice")
             opened = await alice.open("auth")
             await served.admit(opened, first)
-            await served.engine.acknowledge_shown(first.caller)
+            await served.acknowledge(first)
             await alice.send("for thread a alone")
             hook = await served.connect("hook", conversation="thread-b", **about)
             found = await hook.ask("wake.check", t.WakeCheck(turn=True), t.Waiting)
@@ -187,13 +187,13 @@ def test_a_message_that_was_being_stored_as_a_notice_was_written_is_noticed_afte
             alice = await served.agent("alice")
             bob = await served.window("w1", workspace=REPO)
             await served.admit(await alice.open("auth"), bob)
-            await served.engine.acknowledge_shown(bob.caller)
-            await served.engine.notice(bob.caller)
+            await served.acknowledge(bob)
+            await served.notice(bob)
             await alice.send("one")
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(alice.send, "two")
                 await trio.testing.wait_all_tasks_blocked(0.01)
-                assert await served.engine.notice(bob.caller) == "Meanwhile: 1 new in 'auth'."
-            assert await served.engine.notice(bob.caller) == "Meanwhile: 2 new in 'auth'."
+                assert await served.notice(bob) == "Meanwhile: 1 new in 'auth'."
+            assert await served.notice(bob) == "Meanwhile: 2 new in 'auth'."
 
     run(main)

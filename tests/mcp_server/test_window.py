@@ -20,7 +20,6 @@ from mcp_server.window import PROGRESS_WAIT_MS, Answer, Window
 from parlerd.core.errors import Refused, StoreError
 from parlerd.core.model import Millis, Position
 from parlerd.engine.callers import Caller
-from parlerd.engine.readers import NOTHING, Said
 from parlerd.engine.receiving import LONG_BACKLOG
 from parlerd.operations import types as t
 from parlerd.operations.traits import HostTraits
@@ -763,11 +762,7 @@ def test_an_answer_stands_when_what_else_waits_cannot_be_said() -> None:
         window = Window(engine, caller())
         engine.post("one")
 
-        async def fails(caller: Caller, said: Said = NOTHING) -> str:
-            await trio.lowlevel.checkpoint()
-            raise StoreError("store_locked")
-
-        engine.notice = fails  # type: ignore[method-assign]
+        engine.no_notice = StoreError("store_locked")
         assert shown_in(await call(window, 1, "parler_recv")) == [1]
 
     run(main)

@@ -185,7 +185,7 @@ class Story:
             # A window whose answer was not written: what it was shown does not count.
             party.caller.reader.shown.take()
         if window:
-            await served.engine.acknowledge_shown(party.caller)
+            await served.acknowledge(party)
         page: t.Received | t.JoinedSession
         if not reader.landed:
             assert self.opened is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import shlex
 import unicodedata
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -14,6 +15,8 @@ import pytest
 from mcp_server.fence import Fencer
 from mcp_server.heard import hear
 from mcp_server.window import Window
+from parlerd.cli.commands import BY_PATH, examples
+from parlerd.cli.main import handler_of, parser_of
 from parlerd.core.errors import Refused
 from parlerd.core.model import PeerText, label
 from parlerd.operations import types as t
@@ -100,7 +103,7 @@ def test_c8_whatever_another_agent_writes_reaches_a_model_inside_a_fence_alone()
             assert 5 < errors < len(calls) - 5
             for uri in ("parler://rooms", "parler://guide", f"parler://room/{opened.room}/messages"):
                 outputs.append((await window.read_resource(uri))[0])
-            outputs.append(await served.engine.notice(agent.caller))
+            outputs.append(await served.notice(agent))
 
             assert sum(CANARY in text for text in outputs) > 5
             assert [text for text in outputs if CANARY in outside(text)] == []
@@ -154,26 +157,6 @@ def leaves(value: Any) -> list[str]:
 
 # -- a person's terminal -----------------------------------------------------------------------------------
 
-COMMANDS: dict[str, tuple[str, ...]] = {
-    "session.open": ("session", "open"),
-    "session.join": ("session", "join", "A3KE7DJR"),
-    "session.requests": ("session", "requests"),
-    "session.approve": ("session", "approve", "bob"),
-    "session.deny": ("session", "deny", "bob"),
-    "session.close": ("session", "close"),
-    "session.list": ("session", "list", "--wide"),
-    "session.revoke": ("session", "revoke", "A3KE7DJR"),
-    "message.send": ("send", "hi"),
-    "message.recv": ("recv",),
-    "message.recv_all": ("recv", "--all-rooms"),
-    "message.why": ("why", "m_0123456789abcdefghij"),
-    "handoff.give": ("handoff", "--next", "go"),
-    "rooms.list": ("rooms", "--wide"),
-    "rooms.roster": ("roster",),
-    "agent.whoami": ("whoami",),
-    "approvals.list": ("approvals", "--once"),
-    "room.watch": ("watch",),
-}
 NOT_PRINTED = {
     "message.commit": "its answer is not shown",
     "rooms.requests": "offered to agents alone",
@@ -183,7 +166,28 @@ NOT_PRINTED = {
     "hosts.seen": "its hosts are labels by the time they are kept, and times",
     "wake.check": "hooks ask it, and its answer holds counts and ids",
     "daemon.check": "says nothing that another party chose",
+    "window.acknowledge": "has no answer",
+    "window.introduce": "has no answer",
+    "window.notice": "reaches a model beside a tool's answer; tests/engine/test_notices.py looks at its words",
+    "window.find_request": "asked for a form; tests/mcp_server/test_approve.py looks at what the form says",
+    "window.decide": "answered as a tool's result, which is written as that of session.approve",
+    "window.changes": "holds ids of rooms",
 }
+"""The operations whose answers no command shows to a person, and why that is all right."""
+
+
+def command_lines(operation: t.Operation) -> list[tuple[str, ...]]:
+    """What one types for an operation: the first example of its command, and with `--wide` where that shows more."""
+    path = tuple(word for word in operation.command.split()[1:] if not word.startswith("-"))
+    command = BY_PATH[path]
+    _, *words = shlex.split(examples(command)[0])
+    words += [word for word in operation.command.split() if word.startswith("-")]
+    actions = parser_of(command, handler_of(command))._actions
+    wider = [(*words, "--wide")] if any("--wide" in action.option_strings for action in actions) else []
+    return [tuple(words), *wider]
+
+
+COMMANDS = {name: command_lines(each) for name, each in OPERATIONS.items() if each.command and name not in NOT_PRINTED}
 
 
 def test_c9_every_operation_is_printed_here_or_says_why_not() -> None:
@@ -204,16 +208,18 @@ def test_c9_no_foreign_text_reaches_a_terminal_unescaped(tmp_path: Path, op: str
     if isinstance(result, t.JoinedSession):
         result = msgspec.structs.replace(result, status="joined")
     if OPERATIONS[op].stream:
-        shell.daemon.streams(op, result)
+        for _ in COMMANDS[op]:
+            shell.daemon.streams(op, result)
     else:
         shell.daemon.answers(op, result)
     # What several commands ask for beside their own operation.
     for beside in {"rooms.list", "rooms.roster"} - {op}:
         shell.daemon.answers(beside, drawing(OPERATIONS[beside].result))
     shell.daemon.answers("message.commit", t.Committed(room="r", cursor="1"))
-    ran = shell.run(*COMMANDS[op], terminal=terminal)
-    for written in (ran.stdout, ran.stderr):
-        ours_alone(written, colours=terminal)
+    for words in COMMANDS[op]:
+        ran = shell.run(*words, terminal=terminal)
+        for written in (ran.stdout, ran.stderr):
+            ours_alone(written, colours=terminal)
 
 
 @pytest.mark.parametrize("op", sorted(set(COMMANDS) - {"room.watch"}))
@@ -225,7 +231,7 @@ def test_c9_json_escapes_what_a_terminal_would_obey(tmp_path: Path, op: str) -> 
         result = msgspec.structs.replace(result, status="joined")
     shell.daemon.answers(op, result)
     shell.daemon.answers("message.commit", t.Committed(room="r", cursor="1"))
-    ran = shell.run(*COMMANDS[op], "--json", stdout=io.StringIO())
+    ran = shell.run(*COMMANDS[op][-1], "--json", stdout=io.StringIO())
     assert ran.stdout.isascii()
     assert ran.stdout.replace("\n", "").isprintable()
     assert DRAWING in str(leaves(ran.document)) or DRAWING in leaves(ran.document)

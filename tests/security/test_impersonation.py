@@ -67,7 +67,7 @@ def test_b6_a_name_that_a_live_window_holds_reads_without_acknowledging_unless_i
         async with engine_world() as served:
             alice, window = await served.agent("alice"), await served.window("w", as_name="bob")
             await served.admit(await alice.open(), window)
-            await served.engine.acknowledge_shown(window.caller)
+            await served.acknowledge(window)
             await alice.send("for bob")
             command = await served.agent("bob")
             page = await command.recv()

@@ -200,18 +200,28 @@ def test_e19_a_key_whose_answer_is_gone_is_expired_and_never_runs_again() -> Non
         async with engine_world() as served:
             (alice,) = await served.room("alice")
             room = (await alice.rooms())[0].room
-            await alice.send("x", idempotency_key="k1", room=room)
+            requests: dict[str, t.Params] = {
+                "message.send": t.Send(text="x", idempotency_key="k1", room=room),
+                "handoff.give": t.GiveHandoff(next="x", idempotency_key="k2", room=room),
+                "session.open": t.OpenSession(topic="x", idempotency_key="k3"),
+            }
+            for op, params in requests.items():
+                await alice.call(op, params)
             store = served.driver.store
-            found = store.message
+            found, facts = store.message, store.facts
 
             def pruned(room: RoomId, position: Position) -> e.Header | None:
                 return None
 
-            store.message = pruned  # type: ignore[method-assign]
-            error = await alice.refused("message.send", t.Send(text="x", idempotency_key="k1", room=room))
-            store.message = found  # type: ignore[method-assign]
-            assert error.code == "idempotency_expired"
-            assert len((await alice.recv(all=True)).messages) == 2
+            def later(room: RoomId, after: Position, limit: int) -> list[e.Header]:
+                return facts(room, Position(after + 1), limit)
+
+            store.message, store.facts = pruned, later  # type: ignore[method-assign]
+            for op, params in requests.items():
+                assert (await alice.refused(op, params)).code == "idempotency_expired", op
+            store.message, store.facts = found, facts  # type: ignore[method-assign]
+            assert len((await alice.recv(room=room, all=True)).messages) == 3
+            assert len(await alice.rooms()) == 2
 
     run(main)
 
@@ -226,7 +236,7 @@ def test_e20_two_agents_that_keep_waking_each_other_stop_at_the_budget_and_can_s
             ]
             opened = await windows[0].open()
             await served.admit(opened, windows[1])
-            await served.engine.acknowledge_shown(windows[1].caller)
+            await served.acknowledge(windows[1])
             hooks = [await served.connect("hook", host="claude-code", conversation=f"c{n}") for n in range(2)]
             await windows[0].send("begin")
             turns, me = 0, 1
@@ -234,7 +244,7 @@ def test_e20_two_agents_that_keep_waking_each_other_stop_at_the_budget_and_can_s
                 turns += 1
                 assert turns <= TURNS
                 await windows[me].recv()
-                await served.engine.acknowledge_shown(windows[me].caller)
+                await served.acknowledge(windows[me])
                 await windows[me].send("and you?")
                 me = 1 - me
             assert turns == TURNS

@@ -114,9 +114,7 @@ def test_a2_a_decision_stores_how_sure_it_is_that_a_person_made_it() -> None:
             for name in ("bob", "carol", "dan"):
                 codes[name] = (await (await served.agent(name)).join(opened.session_key)).join_code
             await (await served.person()).approve("bob")
-            await served.engine.decide_by_form(
-                t.DecideJoin(agent="carol", join_code=codes["carol"]), window.caller, admit=True
-            )
+            await served.decide_by_form(window, "carol", join_code=codes["carol"])
             await at_terminal.approve("dan", join_code=codes["dan"], terminal=True)
             assert stored_proofs(served, opened.room) == ["cli", "form", "terminal"]
 
@@ -139,17 +137,15 @@ def test_a2_a_form_without_the_code_or_with_another_one_decides_nothing() -> Non
             assert code is not None
             for typed in (None, "", code[:3], code[::-1] if code != code[::-1] else "0000"):
                 with pytest.raises(Refused):
-                    await served.engine.decide_by_form(
-                        t.DecideJoin(agent="bob", join_code=typed), window.caller, admit=True
-                    )
+                    await served.decide_by_form(window, "bob", join_code=typed)
             assert (await bob.join(opened.session_key)).status == "pending"
             asked = t.SessionRequests()
             seen = [
                 str(await window.call("rooms.requests", asked)),
                 str(await window.call("rooms.list", t.ListRooms())),
                 str(await window.call("approvals.list", t.ListApprovals())),
-                str(await served.engine.find_request(t.DecideJoin(agent="bob"), window.caller)),
-                await served.engine.notice(window.caller),
+                str(await served.find_request(window, "bob")),
+                await served.notice(window),
             ]
             assert not [text for text in seen if code in text]
 
@@ -172,7 +168,7 @@ def test_a2_wrong_codes_at_one_door_do_not_keep_the_person_out_at_their_terminal
                 if door == "cli":
                     return (await (await served.person()).refused("session.approve", wrong)).code
                 with pytest.raises(Refused) as refused:
-                    await served.engine.decide_by_form(wrong, window.caller, admit=True)
+                    await served.decide_by_form(window, "bob", join_code=wrong.join_code)
                 return refused.value.code
 
             assert [await type_wrong() for _ in range(CODE_TRIES)] == ["code_mismatch"] * CODE_TRIES

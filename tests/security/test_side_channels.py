@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -129,7 +129,7 @@ async def told_to_outsiders(cast: Cast, moment: int) -> list[bytes]:
     await hear(carol.rooms())
     await hear(carol.recv(room=room, peek=True))
     await hear(carol.roster(room))
-    await hear(cast.served.engine.notice(carol.caller))
+    await hear(cast.served.notice(carol))
     await hear(dan.rooms())
     for outsider in (carol, dan):
         await hear(rooms_counted(outsider))
@@ -162,7 +162,7 @@ async def told_to_outsiders(cast: Cast, moment: int) -> list[bytes]:
     await hear(dan.rooms())
     await hear(dan.recv(room=room))
     await hear(dan.join("ZZZZZZZZ") if moment == 0 else dan.rooms())
-    await hear(cast.served.engine.notice(carol.caller))
+    await hear(cast.served.notice(carol))
     page = await carol.recv(room=room)
     await hear(as_value(page))
     if page.messages:
@@ -221,17 +221,17 @@ async def wakes_of(make: Callable[[Party, Party], Awaitable[object]]) -> tuple[b
     world = World()
     async with world.serving() as served:
         alice, bob, carol = await served.room("alice", "bob", "carol")
-        async with served.engine.changes(carol.caller) as changes, trio.open_nursery() as nursery:
+        async with served.changes(carol) as changes, trio.open_nursery() as nursery:
             looks = 0
-            engine = served.engine._everywhere.receiving
-            look = engine._recv_now
+            receiving = cast(Any, served.engine.handlers["message.recv"]).__self__
+            look = receiving._recv_now
 
             async def counted(*args: Any, **more: Any) -> Any:
                 nonlocal looks
                 looks += args[0] is carol.caller
                 return await look(*args, **more)
 
-            engine._recv_now = counted  # type: ignore[method-assign]
+            receiving._recv_now = counted
             nursery.start_soon(partial(carol.recv, wait=60))
             await settle()
             await make(alice, bob)

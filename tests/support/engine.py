@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import trio
 import trio.testing
@@ -215,6 +215,10 @@ class HookDriver(PlugDriver):
 Call = Callable[[str, t.Params], Awaitable[t.Result]]
 
 
+NOTHING: Final = t.AskNotice()
+"""What an answer is that says no news itself."""
+
+
 class Party:
     """Someone who calls: an agent's window, a command, or the person. Each method is one operation, typed."""
 
@@ -405,6 +409,52 @@ class Served:
             assert joined.status == "joined"
             await party.commit(joined)
         await self.leave(person)
+
+    # -- what a window's door asks beside the tools ---------------------------------------------------------
+
+    async def acknowledge(self, window: Party) -> None:
+        """What the window was shown has reached its model."""
+        await window.ask("window.acknowledge", t.AcknowledgeShown(), t.Noted)
+
+    async def notice(self, window: Party, said: t.AskNotice = NOTHING) -> str:
+        """The line that says what else is new, beside an answer that said so much itself."""
+        return (await window.ask("window.notice", said, t.Notice)).line
+
+    async def introduce(self, window: Party, host: str) -> None:
+        """The window says of which host it is."""
+        await window.ask("window.introduce", t.Introduce(host=host), t.Noted)
+
+    async def find_request(self, window: Party, agent: str) -> t.FoundRequest:
+        """The request that a form would be about."""
+        return await window.ask("window.find_request", t.FindRequest(agent=agent), t.FoundRequest)
+
+    async def decide_by_form(
+        self, window: Party, agent: str, *, admit: bool = True, join_code: str | None = None
+    ) -> t.Decided:
+        """A person typed into the form of the window's host."""
+        params = t.DecideByForm(agent=agent, join_code=join_code, admit=admit)
+        return await window.ask("window.decide", params, t.Decided)
+
+    @asynccontextmanager
+    async def changes(self, party: Party) -> AsyncIterator[trio.MemoryReceiveChannel[str]]:
+        """Rooms as something is posted there that the agent of `party` may see: what a window of it is told."""
+        me = await party.whoami()
+        window = await self.connect("mcp", window=f"changes-{me.name}", as_name=me.name)
+        send, receive = trio.open_memory_channel[str](0)
+
+        async def pump(items: AsyncIterator[t.Result]) -> None:
+            with send:
+                async for item in items:
+                    assert isinstance(item, t.RoomChanged)
+                    await send.send(item.room)
+
+        async with self.engine.stream("window.changes", t.WatchChanges(), window.caller) as items:
+            await anext(items)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(pump, items)
+                yield receive
+                nursery.cancel_scope.cancel()
+        await self.leave(window)
 
     @property
     def plug(self) -> PlugDriver:

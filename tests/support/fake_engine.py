@@ -73,10 +73,6 @@ class FakeEngine:
         if error := self.failing.get("disconnect"):
             raise error
 
-    async def acknowledge_shown(self, caller: Caller) -> None:
-        await trio.lowlevel.checkpoint()
-        self.acknowledged.append(caller)
-
     def begin(self, op: str, params: t.Params, caller: Caller) -> FakePosting | None:
         if not self.posts or op != "message.send":
             return None
@@ -85,6 +81,10 @@ class FakeEngine:
         return FakePosting(self, op, params, caller)
 
     async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result:
+        if isinstance(params, t.AcknowledgeShown):
+            await trio.lowlevel.checkpoint()
+            self.acknowledged.append(caller)
+            return t.Noted()
         self.under_way[op] += 1
         try:
             await trio.lowlevel.checkpoint()

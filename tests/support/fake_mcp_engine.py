@@ -1,4 +1,4 @@
-"""A small engine behind `mcp_server.port.EnginePort`: one room with a log and one reader's cursor, and everything else
+"""A small engine behind the face of every surface: one room with a log and one reader's cursor, and everything else
 scripted.
 
 `script` gives, per operation, the result, the exception to raise, or a function of (params, caller). `message.recv` and
@@ -8,8 +8,8 @@ it plays passes the suite that the real engine passes (tests/contract/test_mcp_e
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,6 @@ import trio
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import AgentId, PeerText, Position, RoomId
 from parlerd.engine.callers import Caller
-from parlerd.engine.readers import NOTHING, Said
 from parlerd.operations import types as t
 from parlerd.wire.messages import Hello
 from tests.support.callers import caller_of
@@ -69,7 +68,8 @@ class FakeMcpEngine:
         self.cancelled = 0
         self.changed, self._changes = trio.open_memory_channel[RoomId](16)
         self.no_changes: ParlerError | None = None
-        self.decisions: list[t.DecideJoin] = []
+        self.no_notice: ParlerError | None = None
+        self.decisions: list[t.DecideByForm] = []
         self.owner_decides = False
         self.refusal: Refused | None = None
         self.connected: list[Caller] = []
@@ -87,7 +87,12 @@ class FakeMcpEngine:
         return [params for name, params in self.calls if name == op]
 
     async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result:
+        if isinstance(params, t.Introduce):
+            caller.facts = replace(caller.facts, host=params.host)
+            return t.Noted()
         await trio.lowlevel.checkpoint()
+        if (beside := await self._beside(params, caller)) is not None:
+            return beside
         caller.agent = ME
         self.calls.append((op, params))
         answer = self.script.get(op)
@@ -142,15 +147,6 @@ class FakeMcpEngine:
             following=len(self.messages) - end if lookback else 0,
         )
 
-    async def acknowledge_shown(self, caller: Caller) -> None:
-        await trio.lowlevel.checkpoint()
-        self.acknowledgements += 1
-        self.acknowledged = max([self.acknowledged, *caller.reader.shown.take().values()])
-
-    async def notice(self, caller: Caller, said: Said = NOTHING) -> str:
-        await trio.lowlevel.checkpoint()
-        return self.line
-
     async def connect(self, caller: Caller) -> None:
         await trio.lowlevel.checkpoint()
         self.connected.append(caller)
@@ -159,32 +155,47 @@ class FakeMcpEngine:
         await trio.lowlevel.checkpoint()
         self.connected.remove(caller)
 
-    def introduce(self, caller: Caller, host: str) -> None:
-        caller.facts = replace(caller.facts, host=host)
+    def begin(self, op: str, params: t.Params, caller: Caller) -> None:
+        """Nothing of a window is pipelined."""
 
-    async def find_request(self, params: t.DecideJoin, caller: Caller) -> tuple[t.RequestInfo, bool]:
-        await trio.lowlevel.checkpoint()
-        listed = self.script["rooms.requests"]
-        assert isinstance(listed, t.RequestList)
-        for request in listed.requests:
-            if params.agent in (request.agent, request.name, request.id):
-                return request, self.owner_decides
-        raise Refused("no_such_request")
-
-    async def decide_by_form(self, params: t.DecideJoin, caller: Caller, *, admit: bool) -> t.Decided:
-        await trio.lowlevel.checkpoint()
-        if self.refusal is not None:
-            raise self.refusal
-        if params.join_code is not None and params.join_code != "K7QD":
-            raise Refused("code_mismatch")
-        self.decisions.append(params)
-        assert params.room is not None
-        proof = "none" if params.join_code is None else "form"
-        return t.Decided(room=params.room, agent=params.agent, status="approved", proof=proof)
+    async def _beside(self, params: t.Params, caller: Caller) -> t.Result | None:
+        """What a window's door asks beside the tools."""
+        match params:
+            case t.AcknowledgeShown():
+                self.acknowledgements += 1
+                self.acknowledged = max([self.acknowledged, *caller.reader.shown.take().values()])
+                return t.Noted()
+            case t.AskNotice():
+                if self.no_notice is not None:
+                    raise self.no_notice
+                return t.Notice(line=self.line)
+            case t.FindRequest(agent=agent):
+                listed = self.script["rooms.requests"]
+                assert isinstance(listed, t.RequestList)
+                for request in listed.requests:
+                    if agent in (request.agent, request.name, request.id):
+                        return t.FoundRequest(request=request, owner_decides=self.owner_decides)
+                raise Refused("no_such_request")
+            case t.DecideByForm():
+                if self.refusal is not None:
+                    raise self.refusal
+                if params.join_code is not None and params.join_code != "K7QD":
+                    raise Refused("code_mismatch")
+                self.decisions.append(params)
+                assert params.room is not None
+                proof = "none" if params.join_code is None else "form"
+                return t.Decided(room=params.room, agent=params.agent, status="approved", proof=proof)
+        return None
 
     @asynccontextmanager
-    async def changes(self, caller: Caller) -> AsyncIterator[trio.MemoryReceiveChannel[RoomId]]:
+    async def stream(self, op: str, params: t.Params, caller: Caller) -> AsyncIterator[AsyncIterator[t.Result]]:
+        async with aclosing(self._follow()) as items:
+            yield items
+
+    async def _follow(self) -> AsyncGenerator[t.Result, None]:
         await trio.lowlevel.checkpoint()
         if self.no_changes is not None:
             raise self.no_changes
-        yield self._changes
+        yield t.RoomChanged()
+        async for room in self._changes:
+            yield t.RoomChanged(room=room)

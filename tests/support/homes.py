@@ -90,7 +90,7 @@ class EnginePlace:
 
         async def call(op: str, params: t.Params) -> t.Result:
             if via == "mcp":
-                await engine.acknowledge_shown(caller)
+                await engine.call("window.acknowledge", t.AcknowledgeShown(), caller)
             return await engine.call(op, params, caller)
 
         return Party(call)

@@ -45,7 +45,9 @@ class HostEnd:
         caller: Caller,
         send: trio.MemorySendChannel[bytes],
         receive: trio.MemoryReceiveChannel[bytes],
+        server: McpHost,
     ) -> None:
+        self.server = server
         self.engine = engine
         self.caller = caller
         self.channel = send
@@ -133,8 +135,10 @@ async def hosted(
     traits: Mapping[str, HostTraits] = TRAITS,
     words: Sequence[str] = (),
     forms: Forms | None = None,
+    is_loaded: bool = True,
 ) -> AsyncIterator[HostEnd]:
-    """A session with the library loaded, and the host's end of it. Leaving closes stdin and waits for the session."""
+    """A session, with the MCP library loaded by another window, and the host's end of it. Leaving closes stdin and
+    waits for the session."""
     shared = Shared(
         engine,
         bells=bells,
@@ -144,7 +148,8 @@ async def hosted(
         words_of=lambda pid: words if pid else (),
     )
     host = McpHost(shared, era)
-    await host.load()
+    if is_loaded:
+        await host.load()
     who = who or caller()
     send, incoming = trio.open_memory_channel[bytes](16)
     outgoing, receive = trio.open_memory_channel[bytes](16)
@@ -161,7 +166,7 @@ async def hosted(
 
         nursery.start_soon(serve)
         async with send, receive:
-            yield HostEnd(engine, who, send, receive)
+            yield HostEnd(engine, who, send, receive, host)
 
 
 def run(test: Callable[[FakeMcpEngine], Awaitable[None]]) -> None:

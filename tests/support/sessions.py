@@ -61,7 +61,7 @@ async def knocking(served: Served, *names: str, **how: Any) -> tuple[Party, t.Op
 
 
 async def decide_by_form(served: Served, party: Party, *, admit: bool = True, **how: Any) -> t.Decided:
-    return await served.engine.decide_by_form(t.DecideJoin(agent="bob", **how), party.caller, admit=admit)
+    return await served.decide_by_form(party, "bob", admit=admit, **how)
 
 
 async def keys_of(party: Party) -> list[t.SessionKey]:

@@ -13,8 +13,9 @@ import msgpack
 import trio
 
 from parlerd.core.errors import ParlerError
+from parlerd.engine.face import EngineFace
 from parlerd.ipc.connection import Limits
-from parlerd.ipc.host import EngineFace, StdioHost
+from parlerd.ipc.host import StdioHost
 from parlerd.ipc.listener import listening
 from parlerd.ipc.server import Server
 from parlerd.operations import types as t

@@ -32,5 +32,5 @@ FAMILY: Final = Family(
             effect="read",
             command="parler whoami",
         ),
-    ),
+    )
 )

@@ -37,5 +37,5 @@ FAMILY: Final = Family(
             stream=True,
             command="parler approvals",
         ),
-    ),
+    )
 )

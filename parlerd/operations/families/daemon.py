@@ -79,5 +79,5 @@ FAMILY: Final = Family(
             effect="read",
             command="parler doctor",
         ),
-    ),
+    )
 )

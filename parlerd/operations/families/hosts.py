@@ -37,5 +37,5 @@ FAMILY: Final = Family(
             example={"look": True},
             command="parler connect --verify",
         ),
-    ),
+    )
 )

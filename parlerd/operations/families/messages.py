@@ -14,7 +14,6 @@ from parlerd.operations.entry import (
     IDEMPOTENT,
     IN_ROOM,
     ROOM_ARGUMENT,
-    STORE,
     WAIT_ARGUMENT,
     Agents,
     Argument,
@@ -157,7 +156,6 @@ FAMILY: Final = Family(
                 "room_closed",
                 "throttled",
                 *IDEMPOTENT,
-                *STORE,
             ),
             facts=("message_posted",),
             example={"text": "on it, taking token rotation", "room": "auth-redesign"},
@@ -183,11 +181,8 @@ FAMILY: Final = Family(
             plane="agent",
             effect="read",
             waits=True,
-            errors=(
-                "room_closed",
-                *IN_ROOM,
-                *STORE,
-            ),
+            errors=(*IN_ROOM, "room_closed"),
+            facts=("session_activated",),
             example={"room": "auth-redesign", "wait_ms": 30000},
             answers=(
                 {
@@ -225,7 +220,6 @@ FAMILY: Final = Family(
             plane="agent",
             effect="read",
             waits=True,
-            errors=STORE,
             example={"all_rooms": True},
             command="parler recv --all-rooms",
         ),
@@ -236,7 +230,7 @@ FAMILY: Final = Family(
             result=Committed,
             plane="agent",
             effect="write",
-            errors=(*IN_ROOM, "cursor_ahead", "invalid_cursor", *STORE),
+            errors=("no_such_room", "ambiguous_name", "cursor_ahead", "invalid_cursor"),
             example={"room": "auth-redesign", "cursor": "12"},
         ),
         Operation(

@@ -21,7 +21,7 @@ from parlerd.operations.entry import (
     Short,
     ToolEntry,
 )
-from parlerd.operations.shared import Message, RequestList, SessionRequests
+from parlerd.operations.shared import REQUESTS_OF_ROOM, Message, RequestList, SessionRequests
 
 
 class Knocking(Result, frozen=True, kw_only=True):
@@ -173,7 +173,7 @@ FAMILY: Final = Family(
             result=RequestList,
             plane="agent",
             effect="read",
-            errors=(*IN_ROOM, "not_owner"),
+            errors=REQUESTS_OF_ROOM,
             answers=(
                 {
                     "room": None,

@@ -13,7 +13,6 @@ from parlerd.operations.entry import (
     IDEMPOTENT,
     IN_ROOM,
     ROOM_ARGUMENT,
-    STORE,
     WAIT_ARGUMENT,
     Agents,
     Argument,
@@ -27,7 +26,7 @@ from parlerd.operations.entry import (
     ToolEntry,
     Wait,
 )
-from parlerd.operations.shared import Message, RequestList, SessionRequests
+from parlerd.operations.shared import DECIDING, REQUESTS_OF_ROOM, Decided, Message, RequestList, SessionRequests
 
 MIN_TTL_MS: Final = 60_000
 """A key that lives shorter than a minute is gone before it was passed on."""
@@ -110,17 +109,6 @@ class DecideJoin(Params, frozen=True, kw_only=True):
     terminal: bool = False
 
 
-class Decided(Result, frozen=True, kw_only=True):
-    """`name` is what the agent is called there: its handle once it is in, else what it says it is."""
-
-    room: str
-    agent: str
-    status: str
-    proof: str
-    name: str = ""
-    room_name: str = ""
-
-
 class CloseSession(Params, frozen=True, kw_only=True):
     room: Short | None = None
 
@@ -194,16 +182,7 @@ FAMILY: Final = Family(
             plane="agent",
             effect="write",
             needs_idempotency_key=True,
-            errors=(
-                "person_only",
-                "needs_person",
-                "text_too_long",
-                "invalid_param",
-                "invalid_name",
-                "throttled",
-                *IDEMPOTENT,
-                *STORE,
-            ),
+            errors=("person_only", "needs_person", "text_too_long", "invalid_param", "throttled", *IDEMPOTENT),
             facts=("room_named", "session_activated", "room_opened", "member_joined", "key_minted", "message_posted"),
             example={"topic": "auth-redesign", "context": "Chose PKCE and refresh tokens. Left: rotation."},
             answers=(
@@ -230,14 +209,7 @@ FAMILY: Final = Family(
             plane="agent",
             effect="write",
             waits=True,
-            errors=(
-                "room_closed",
-                "unknown_key",
-                "home_not_trusted",
-                "too_many_pending",
-                "throttled",
-                *STORE,
-            ),
+            errors=("room_closed", "unknown_key", "home_not_trusted", "too_many_pending", "throttled"),
             facts=("join_requested", "member_joined", "session_activated"),
             example={"session_key": "A3KE7DJR", "wait_ms": 30000},
             answers=(
@@ -261,7 +233,7 @@ FAMILY: Final = Family(
             result=RequestList,
             plane="agent",
             effect="read",
-            errors=(*IN_ROOM, "not_owner"),
+            errors=REQUESTS_OF_ROOM,
             example={"room": "auth-redesign"},
             command="parler session requests",
         ),
@@ -272,21 +244,7 @@ FAMILY: Final = Family(
             result=Decided,
             plane="person",
             effect="write",
-            errors=(
-                "room_closed",
-                "not_owner",
-                "person_only",
-                "no_form",
-                "form_undecided",
-                *IN_ROOM,
-                "no_such_request",
-                "already_decided",
-                "needs_person",
-                "needs_proof",
-                "code_mismatch",
-                "throttled",
-                *STORE,
-            ),
+            errors=(*DECIDING, "needs_proof", "code_mismatch", "throttled"),
             facts=("session_activated", "join_approved", "member_joined"),
             example={"agent": "codex@repo", "room": "auth-redesign"},
             answers=(
@@ -308,7 +266,7 @@ FAMILY: Final = Family(
             result=Decided,
             plane="person",
             effect="write",
-            errors=(*IN_ROOM, "no_such_request", "already_decided", "needs_person", *STORE),
+            errors=(*DECIDING, "needs_proof"),
             facts=("join_denied",),
             example={"agent": "codex@repo", "room": "auth-redesign"},
             command="parler session deny",
@@ -320,7 +278,7 @@ FAMILY: Final = Family(
             result=ClosedSession,
             plane="agent",
             effect="destructive",
-            errors=(*IN_ROOM, "room_closed", *STORE),
+            errors=(*IN_ROOM, "room_closed", "needs_person"),
             facts=("room_closed", "member_left", "session_activated"),
             example={"room": "auth-redesign"},
             answers=({"room": samples.ROOM, "name": samples.NAME, "status": "left"},),
@@ -343,7 +301,7 @@ FAMILY: Final = Family(
             result=RevokedKey,
             plane="agent",
             effect="destructive",
-            errors=("unknown_key", "ambiguous_name", "home_not_trusted", "not_owner", "throttled", *STORE),
+            errors=("unknown_key", "ambiguous_name", "home_not_trusted", "not_owner", "throttled"),
             facts=("key_revoked",),
             example={"session_key": "A3KE7DJR"},
             command="parler session revoke",
@@ -386,6 +344,7 @@ FAMILY: Final = Family(
                 Argument(name="room", help="id or name"),
             ),
             example={"agent": "codex@repo"},
+            errors=("no_form", "form_undecided", "busy"),
             is_core=False,
             reaches_others=False,
         ),

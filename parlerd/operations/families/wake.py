@@ -38,8 +38,7 @@ FAMILY: Final = Family(
             plane="hook",
             effect="read",
             waits=True,
-            errors=("hook_only",),
             example={"turn": True},
         ),
-    ),
+    )
 )
