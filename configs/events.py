@@ -9,8 +9,9 @@ of ours that does anything. Invariant: each event stands once in the hooks of a 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final, Literal
+
+import msgspec
 
 Answer = Literal["context", "added", "block", "follow up", "wait"]
 """What a host makes of what our hook prints at an event.
@@ -29,15 +30,13 @@ WAIT_S: Final = 8 * 3600 + 60
 """Seconds that a host gives the waiter: a little more than the waiter takes itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(msgspec.Struct, frozen=True):
     """Stands in an entry for the command that the host is to run at `event`."""
 
     event: str
 
 
-@dataclass(frozen=True, slots=True)
-class Hook:
+class Hook(msgspec.Struct, frozen=True):
     """Our hook at one event of a host.
 
     `event` is the host's name of the event, and the key of the event's list below `hooks` in the host's file. `entry`
@@ -49,8 +48,7 @@ class Hook:
     entry: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hooks:
+class Hooks(msgspec.Struct, frozen=True, kw_only=True):
     """The hooks of one host.
 
     `files` are templates of the host's settings file, of which the first that can be expanded counts; `format` is the

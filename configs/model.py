@@ -11,10 +11,11 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final, Literal
+
+import msgspec
 
 from configs.events import Hooks
 from parlerd.operations.traits import UNMEASURED, HostTraits
@@ -30,8 +31,7 @@ SERVER: Final = "parler"
 """The name of our entry, in every host."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shim:
+class Shim(msgspec.Struct, frozen=True):
     """How a host starts us: absolute paths only, because a host may pass on neither PATH nor cwd nor environment."""
 
     python: str
@@ -57,8 +57,7 @@ MESSAGING: Final = (
 `parler_approve`, which is about a person's decision, and none that ends or deletes something."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Consent:
+class Consent(msgspec.Struct, frozen=True, kw_only=True):
     """What a host does when its model calls one of our tools, and the setting that lets it use `MESSAGING` alone.
 
     `default` completes a sentence that begins with the host's name. `asks` says that it asks or refuses unless it was
@@ -78,8 +77,7 @@ class Consent:
     by_hand: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Plugins:
+class Plugins(msgspec.Struct, frozen=True):
     """Where a host says which plugins are on, of which Parler may be one.
 
     `files` are templates, the first that can be expanded counts; their format is that of the host. `key` leads to the
@@ -90,8 +88,7 @@ class Plugins:
     key: KeyPath
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FormHooks:
+class FormHooks(msgspec.Struct, frozen=True, kw_only=True):
     """Hooks by which a host lets a program answer the forms that servers show to the person.
 
     `files` are templates of the person's own settings, the first that can be expanded counts; `project_files` are files
@@ -103,8 +100,7 @@ class FormHooks:
     events: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PerFolder:
+class PerFolder(msgspec.Struct, frozen=True, kw_only=True):
     """Servers that a host keeps for one folder alone, in the same file as those for every folder.
 
     `table` leads to the table whose keys are folders, `servers` leads from a folder to its table of servers. A server
@@ -117,8 +113,7 @@ class PerFolder:
     remove: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inbox:
+class Inbox(msgspec.Struct, frozen=True, kw_only=True):
     """An inbox of a running host that takes a line from a program which has a token.
 
     `sessions` are templates of the folder in which running conversations publish themselves, the first that can be
@@ -130,8 +125,7 @@ class Inbox:
     revoke: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
+class Health(msgspec.Struct, frozen=True, kw_only=True):
     """A host's own command that looks at its servers and needs no login.
 
     `words` are its arguments. `shows` is a pattern that its output has when all is well, as it was printed when the
@@ -143,7 +137,7 @@ class Health:
     words: tuple[str, ...]
     shows: str
     starts: bool = True
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = msgspec.field(default_factory=dict)
     beside: str = ""
 
 
@@ -170,8 +164,7 @@ def denies_tools(value: Any) -> bool:
     return all(words and words[-1] is False for words in fitting)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
+class Host(msgspec.Struct, frozen=True, kw_only=True):
     """One agent host.
 
     `files` are candidates per system, the one that the host itself would create first; of a `multiple` host (editions,
@@ -204,9 +197,9 @@ class Host:
     files: Mapping[System, tuple[str, ...]]
     key_path: KeyPath
     entry: Callable[[Shim], dict[str, Any]]
-    layouts: Mapping[KeyPath, Callable[[Shim], dict[str, Any]]] = field(default_factory=dict)
+    layouts: Mapping[KeyPath, Callable[[Shim], dict[str, Any]]] = msgspec.field(default_factory=dict)
     listed: bool = False
-    beside: Mapping[str, str] = field(default_factory=dict)
+    beside: Mapping[str, str] = msgspec.field(default_factory=dict)
     multiple: bool = False
     also: tuple[str, ...] = ()
     windows: tuple[str, ...] = ()
@@ -234,7 +227,7 @@ class Host:
     per_folder: PerFolder | None = None
     inbox: Inbox | None = None
     health: Health | None = None
-    quiet: Mapping[str, str] = field(default_factory=dict)
+    quiet: Mapping[str, str] = msgspec.field(default_factory=dict)
     silent: str = ""
     quirks: tuple[str, ...] = ()
 

@@ -15,7 +15,6 @@ that sleeps.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import os
@@ -28,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+import msgspec
 import trio
 
 if TYPE_CHECKING:
@@ -293,7 +293,7 @@ class HostFiles:
         place = self._place()
         entries = Ledger(self._home).entries("entry", drift.host.id)
         named = next(each.named for each in entries if Path(os.path.realpath(each.named)) == drift.path)
-        host = dataclasses.replace(drift.host, files={place.system: (str(named),)})
+        host = msgspec.structs.replace(drift.host, files={place.system: (str(named),)})
         return next(connect(place, [host], chosen=False))
 
     def newcomers(self) -> list[Host]:

@@ -1,9 +1,9 @@
-"""Imported first by programs that have 100 ms: msgspec and argparse, without what these two import for others.
+"""Imported first by commands and the daemon: msgspec and argparse, without what these two import for others.
 
 msgspec takes a few names from `typing_extensions` when that is installed (the MCP library brings it), though Python's
 own `typing` has them since 3.11. It learns of the types in `uuid` and `decimal`, so that it can encode them, and it
 imports what describes types and writes JSON schemas. argparse asks `gettext` for translations of its sentences, and
-Python brings none. These programs want none of that, and it takes as long as the rest of msgspec and argparse. So for
+Python brings none. Parler wants none of that, and it takes as long as the rest of msgspec and argparse. So for
 the length of these two imports the first is hidden, and empty modules stand in for the others. The C half of
 `datetime`, which has the same types, stands in for the half in Python. Whoever wants these modules later imports them
 and finds them. msgspec and argparse alone do not know them in this process.

@@ -216,8 +216,8 @@ class Streams:
             return news
 
         async with aclosing(self._desk.waits.follow(look)) as changes:
-            async for changed in changes:
-                yield changed
+            async for change in changes:
+                yield change
 
     def _rooms_of(self, agent: AgentId) -> list[RoomId]:
         return [m.room for m in self._desk.driver.store.memberships(agent) if m.state == "member"]

@@ -165,7 +165,8 @@ OF_PLANE: Final[Mapping[Plane, tuple[str, ...]]] = {
     "window": (*OF_HOME, "invalid_name", "not_permitted", "window_only"),
 }
 """The codes that follow from who may call. `invalid_name`: the name that a caller asks to act under may be taken for
-someone else, which shows at its first call."""
+someone else, which shows at its first call. `not_permitted`: a door may stand for one agent, and that agent may not
+be there, or be another person's. `person_only`: what is about this machine's daemon is not offered at every door."""
 ACTING: Final[frozenset[Plane]] = frozenset({"agent", "person", "window"})
 """The planes whose callers act as an agent."""
 OF_AGENT: Final = ("agent_created", "conversation_bound", "delegation_issued")

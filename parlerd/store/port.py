@@ -10,8 +10,9 @@ positions, leases, snapshots and index rows are kept, written in the same transa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final, Protocol
+
+import msgspec
 
 from parlerd.core.events import Header
 from parlerd.core.model import (
@@ -32,8 +33,7 @@ START: Final = Position(0)
 """Before the first fact of a room."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewFact:
+class NewFact(msgspec.Struct, frozen=True):
     """A fact to append. `header.position` must be the next of its room."""
 
     header: Header
@@ -41,8 +41,7 @@ class NewFact:
     signature: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(msgspec.Struct, frozen=True):
     """Append `facts` to `room`, whose head must be at `expected` (0 for a new room), else `stale_position`."""
 
     room: RoomId
@@ -50,8 +49,7 @@ class Append:
     facts: Sequence[NewFact]
 
 
-@dataclass(frozen=True, slots=True)
-class MoveCursor:
+class MoveCursor(msgspec.Struct, frozen=True):
     """Set how far `reader` has acknowledged. Never moves back; repeating it is harmless.
 
     It takes `delivered` along where that is behind: whether a reader may acknowledge so far is the engine's to refuse.
@@ -62,8 +60,7 @@ class MoveCursor:
     acknowledged: Position
 
 
-@dataclass(frozen=True, slots=True)
-class MarkDelivery:
+class MarkDelivery(msgspec.Struct, frozen=True):
     """`reader` reached `stage` at `at` for every message in (`after`, `upto`].
 
     A range and not a point: a join shows the recap and the newest tail, and must not mark the middle as read. A mark
@@ -78,8 +75,7 @@ class MarkDelivery:
     after: Position = START
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(msgspec.Struct, frozen=True):
     """A window holds an agent's identity until the lease is dropped. Slots count from 0."""
 
     window: str
@@ -90,18 +86,15 @@ class Lease:
     taken_at: Millis
 
 
-@dataclass(frozen=True, slots=True)
-class PutLease:
+class PutLease(msgspec.Struct, frozen=True):
     lease: Lease
 
 
-@dataclass(frozen=True, slots=True)
-class DropLease:
+class DropLease(msgspec.Struct, frozen=True):
     window: str
 
 
-@dataclass(frozen=True, slots=True)
-class PutSnapshot:
+class PutSnapshot(msgspec.Struct, frozen=True):
     """A cache of a folded room; replaces the one before it."""
 
     room: RoomId
@@ -113,15 +106,13 @@ class PutSnapshot:
 Write = Append | MoveCursor | MarkDelivery | PutLease | DropLease | PutSnapshot
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     fold_version: int
     position: Position
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True):
     """Where a room's log ends: position 0, at 0 and 32 zero bytes for a room that is not there."""
 
     position: Position
@@ -129,8 +120,7 @@ class Head:
     chain: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class StoredMessage:
+class StoredMessage(msgspec.Struct, frozen=True):
     """A message as one reader sees it. `body` is None when it was erased.
 
     `unaltered` says whether header and body still have the digests they were stored with: False for what was changed
@@ -145,8 +135,7 @@ class StoredMessage:
     unaltered: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(msgspec.Struct, frozen=True):
     """Messages in order. `end` and `end_seq` are where this page leaves the reader (the last message shown, or where
     the read began); `chain` is the room's chain digest at `end`; `more` says whether another page follows."""
 
@@ -157,16 +146,14 @@ class Page:
     more: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
+class Cursor(msgspec.Struct, frozen=True):
     """`delivered` is the farthest page end marked read; `acknowledged` never passes it."""
 
     delivered: Position = START
     acknowledged: Position = START
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True):
     """One step of the ladder: the message asked about had reached `stage` by `at`; `upto` is the end of that mark."""
 
     reader: AgentId
@@ -175,8 +162,7 @@ class Delivery:
     at: Millis
 
 
-@dataclass(frozen=True, slots=True)
-class Membership:
+class Membership(msgspec.Struct, frozen=True):
     """An index row: `agent` is in `room` (`member`), was (`left`), knocks there (`pending`) or was refused (`denied`).
 
     It says where to look. The room has the last word: closing one refuses who still knocks without a row for each.
@@ -191,17 +177,15 @@ UsedKey = tuple[AgentId, str, str]
 """Whose idempotency key in a room: the agent, the operation, the key."""
 
 
-@dataclass(frozen=True, slots=True)
-class Past:
+class Past(msgspec.Struct, frozen=True):
     """What `Store.past` found. A message of another room is in `messages` without its header: it is there, and no more
     than that concerns who asks."""
 
-    priors: Mapping[UsedKey, Prior] = field(default_factory=dict)
-    messages: Mapping[MessageId, Header | None] = field(default_factory=dict)
+    priors: Mapping[UsedKey, Prior] = msgspec.field(default_factory=dict)
+    messages: Mapping[MessageId, Header | None] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What became of one job of a transaction.
 
     It happened: `error` is None, and `heads` says where it left the logs of its rooms. It did not happen: `error` says
@@ -211,7 +195,7 @@ class Outcome:
     """
 
     error: Exception | None = None
-    heads: dict[RoomId, Head] = field(default_factory=dict)
+    heads: dict[RoomId, Head] = msgspec.field(default_factory=dict)
 
 
 class Store(Protocol):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from parlerd.core import events as e
 from parlerd.core.model import HOME_ROOM, AgentId, MessageId, Position, RoomId
@@ -50,8 +50,8 @@ def test_what_an_engine_writes_is_signed() -> None:
 
 
 def _event(fact: NewFact, **change: object) -> NewFact:
-    event = msgspec.structs.replace(fact.header.event, **change)
-    return replace(fact, header=msgspec.structs.replace(fact.header, event=event))
+    event = replace(fact.header.event, **change)
+    return replace(fact, header=replace(fact.header, event=event))
 
 
 FORGED: dict[str, Callable[[NewFact], NewFact]] = {
@@ -60,9 +60,9 @@ FORGED: dict[str, Callable[[NewFact], NewFact]] = {
     "other words": lambda fact: replace(fact, body=(fact.body or b"").replace(b"one", b"two")),
     "another author": lambda fact: replace(
         fact,
-        header=msgspec.structs.replace(fact.header, by=msgspec.structs.replace(fact.header.by, actor=AgentId("UX"))),
+        header=replace(fact.header, by=msgspec.structs.replace(fact.header.by, actor=AgentId("UX"))),
     ),
-    "another key": lambda fact: replace(fact, header=msgspec.structs.replace(fact.header, key="l")),
+    "another key": lambda fact: replace(fact, header=replace(fact.header, key="l")),
     "another addressee": lambda fact: _event(fact, to=(AgentId("UX"),)),
     "for all": lambda fact: _event(fact, to=()),
     "for few": lambda fact: _event(fact, visibility=()),

@@ -16,7 +16,7 @@ import pytest
 from mcp_server import resources
 from parlerd.core import commands as c
 from parlerd.core.errors import ERRORS, ParlerError
-from parlerd.core.model import HOME_ROOM, MAX_TEXT, Position, RequestId, RoomId
+from parlerd.core.model import HOME_ROOM, MAX_TEXT, Position, RoomId
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from tests.support import truth
@@ -310,13 +310,9 @@ def test_a_wait_that_ends_with_the_answer_names_the_session_where_the_decision_d
             await bob.join(opened.session_key)
             desk = served.engine._desk
             me = await desk.me(alice.caller)
-            (knock,) = await alice.requests()
+            (request,) = (await desk.rooms.get(RoomId(opened.room))).aggregate.pending()
             admit = c.DecideRequest(
-                operation="session.approve",
-                request=RequestId(knock.id),
-                admit=True,
-                proof="cli",
-                principal=me.principal,
+                operation="session.approve", request=request.id, admit=True, proof="cli", principal=me.principal
             )
 
             async def decide() -> None:

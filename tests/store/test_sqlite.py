@@ -16,11 +16,11 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import force_setattr, replace
 
 from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.events import names_of
@@ -494,11 +494,11 @@ def test_a_check_that_finds_damage_stops_writing_too(store: SqliteStore, path: P
 def test_an_unforeseen_failure_in_the_middle_leaves_the_connection_clean(store: SqliteStore) -> None:
     _fill(store)
     bad = append(message(8))
-    object.__setattr__(bad.facts[0], "signature", "text where bytes belong")
+    force_setattr(bad.facts[0], "signature", "text where bytes belong")
     (outcome,) = store.transact([[bad]])
     assert isinstance(outcome.error, StoreError)
     assert outcome.error.code == "internal"
-    object.__setattr__(bad.facts[0], "body", object())
+    force_setattr(bad.facts[0], "body", object())
     with pytest.raises(TypeError):
         store.transact([[bad]])
     _do(store, append(message(8)))
