@@ -94,22 +94,33 @@ class Connection:
         is_kept_back: bool = False,
     ) -> None:
         self._sock = sock
+        # The process on the other side, as the kernel says.
         self.process = process
+        # Whether this is one of the connections that are kept back for what a person does when all are taken.
         self.is_kept_back = is_kept_back
         self._engine = engine
         self._stdio_host = stdio_host
         self._version = version
         self._pid = pid
         self._limits = limits
+        # The names by which programs of agent hosts are known among the processes above the other side.
         self._hosts = hosts
+        # Whose home this is: everyone at this door is of this person.
         self._principal = principal
+        # What may be said now, and what was said.
         self._peer = DaemonPeer()
         self._out = Outbound(sock, cap=limits.outbound_cap, stall_seconds=limits.stall_seconds)
+        # Calls and streams that run in a task of their own, by their number on the wire.
         self._running: dict[int, _Running] = {}
+        # Those, and the calls that wait in a room's line without a task.
         self._under_way = 0
+        # Cancelled to end the conversation, from either side.
         self._scope = trio.CancelScope()
+        # Why it ends, if the other side is to be told.
         self._farewell: ParlerError | None = None
+        # Whether new calls are refused, because the daemon is about to stop.
         self._draining = False
+        # Set while no call is under way; another event each time that one begins.
         self._idle = trio.Event()
         self._idle.set()
 
