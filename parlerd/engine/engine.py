@@ -197,12 +197,14 @@ class Engine:
         if self._desk.draining and operation.plane not in ("local", "window"):
             raise Refused("draining", retry_after_ms=200)
         if operation.plane not in caller.facts.authority.planes:
-            if operation.plane == "hook":
-                raise Refused("hook_only")
-            if operation.plane == "window":
-                raise Refused("window_only")
-            # What is about this machine's daemon is its person's too, where a door does not offer it to all.
-            raise Refused("person_only", hint=f"Ask the person to run: {operation.command}")
+            match operation.plane:
+                case "hook":
+                    raise Refused("hook_only")
+                case "window":
+                    raise Refused("window_only")
+                case _:
+                    # What is about this machine's daemon is its person's, where a door does not offer it to all.
+                    raise Refused("person_only", hint=f"Ask the person to run: {operation.command}")
 
     # -- connections ---------------------------------------------------------------------------------------
 

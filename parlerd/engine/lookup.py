@@ -55,7 +55,7 @@ def active_room(desk: Desk, agent: AgentId) -> RoomId | None:
 
 
 def is_active(desk: Desk, agent: AgentRecord) -> bool:
-    """Whether it has an active session."""
+    """Whether the agent has an active session that whoever asks knows of."""
     return active_room(desk, agent.id) is not None
 
 
@@ -75,6 +75,7 @@ async def owned_rooms(desk: Desk, agent: AgentRecord, wanted: str | None, *, per
 
 
 async def member_room(desk: Desk, agent: AgentRecord, room: RoomId) -> tuple[RoomActor[Room], Room]:
+    """A room that the agent is in, as it is between two batches. Raises `Refused(no_such_room)` for everybody else."""
     actor = await desk.rooms.get(room)
     state = await actor.quiet()
     present(state.state.members, agent.id)

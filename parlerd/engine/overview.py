@@ -38,7 +38,7 @@ class Overview:
             state = room.state
             inside = [record for record in agents if state.members[record.id].present]
             if not inside:
-                continue  # it left meanwhile
+                continue  # the last of the caller's agents left meanwhile
             reader = inside[0].id
             view = room.view(reader)
             cursor = desk.driver.store.cursor(state.room, reader)

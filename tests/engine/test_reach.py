@@ -273,7 +273,7 @@ def test_a_link_brings_its_own_persons_agents_and_no_others() -> None:
             stranger = await home.served.connect("http", authority=Authority(theirs, frozenset({"agent"}), agent=alice))
             for op, make in IN_A_ROOM.items():
                 said = await answer(home.served, stranger, op, make(home.here.room))
-                assert b'"no_such_agent"' in said, op
+                assert b'"not_permitted"' in said, op
             # The link's own person decides nothing about rooms of others.
             person = await home.served.connect(
                 "http",
@@ -281,7 +281,7 @@ def test_a_link_brings_its_own_persons_agents_and_no_others() -> None:
                     theirs, frozenset({"agent", "person"}), speaks_as_person=True, proof_ceiling="sealed"
                 ),
             )
-            assert (await person.refused("approvals.list", t.ListApprovals())).code == "no_such_agent"
+            assert (await person.refused("approvals.list", t.ListApprovals())).code == "not_permitted"
 
     run(main)
 
