@@ -30,7 +30,7 @@ from parlerd.core.visibility import can_see
 from parlerd.engine.audit import is_signed
 from parlerd.engine.driver import Driver
 from parlerd.engine.recent import Recent
-from parlerd.engine.rooms import Rooms
+from parlerd.engine.rooms import RoomDoor
 from parlerd.engine.worker import Told
 from parlerd.store.port import Cursor, Delivery, Membership, Page, Store, Write
 
@@ -80,9 +80,14 @@ class Seen(NamedTuple):
 class Library:
     """What is stored, for the handlers. Every method may raise `StoreError`."""
 
-    def __init__(self, driver: Driver, rooms: Rooms) -> None:
+    def __init__(self, driver: Driver, rooms: RoomDoor) -> None:
         self._driver = driver
         self._rooms = rooms
+        """The open rooms, for what memory knows of them."""
+
+    def over(self, narrowed: Callable[[Driver], Driver], rooms: RoomDoor) -> Library:
+        """The same library for whoever there are only these rooms for."""
+        return Library(narrowed(self._driver), rooms)
 
     @property
     def kind(self) -> str:

@@ -15,6 +15,7 @@ from parlerd.core.room import Room
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.knocks import knocks_of, shows_code
+from parlerd.engine.lookup import active_room
 from parlerd.engine.observers import observed_room, observed_rooms
 from parlerd.engine.person import is_person
 from parlerd.engine.reading import handle_of, role_of
@@ -31,7 +32,7 @@ class Overview:
     async def rooms(self, caller: Caller, params: t.ListRooms) -> t.RoomList:
         desk = self._desk
         me = await desk.me(caller)
-        active = desk.rooms.home.aggregate.state.active.get(me.id)
+        active = active_room(desk, me.id)
         rooms = []
         for number, (name, agents) in enumerate((await observed_rooms(desk, caller, me)).items(), 1):
             await pause_among(number)
@@ -39,7 +40,7 @@ class Overview:
             room = await actor.quiet()
             reader = _first_inside(room, agents)
             if reader is None:
-                continue  # all of them left meanwhile
+                continue  # the last of the caller's agents left meanwhile
             glance = await desk.library.glance(name, room.view(reader))
             # Looked at after the store was asked, so that nothing is shown that is not stored yet.
             room = await actor.quiet()
@@ -106,7 +107,7 @@ class Overview:
             home="local",
             principal=me.principal,
             workspace=me.workspace,
-            active=desk.rooms.home.aggregate.state.active.get(me.id),
+            active=active_room(desk, me.id),
         )
 
 
