@@ -8,7 +8,7 @@ through `call` or `stream`, as `face` says. What an operation is, who may call i
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -72,8 +72,8 @@ class Handlers:
 
     desk: Desk
     sending: Sending
-    calls: dict[str, Handler]
-    streams: dict[str, StreamHandler]
+    calls: Mapping[str, Handler]
+    streams: Mapping[str, StreamHandler]
 
 
 class Engine:
@@ -90,12 +90,12 @@ class Engine:
         self._within: Bounded[frozenset[RoomId], Handlers] = Bounded(MAX_WITHIN)
 
     @property
-    def handlers(self) -> dict[str, Handler]:
+    def handlers(self) -> Mapping[str, Handler]:
         """What answers each operation."""
         return self._everywhere.calls
 
     @property
-    def stream_handlers(self) -> dict[str, StreamHandler]:
+    def stream_handlers(self) -> Mapping[str, StreamHandler]:
         """What each stream comes from."""
         return self._everywhere.streams
 

@@ -87,6 +87,11 @@ def said(ann: Person, host: Host) -> Any:
     return tomllib.loads(path.read_text()) if path.suffix == ".toml" else json.loads(path.read_text())
 
 
+def test_every_host_of_its_kind_and_no_other_has_its_row_in_these_tables() -> None:
+    assert set(PERSONS) == set(FILES) == {host.id for host in ASKING}
+    assert set(READERS) == {host.id for host in SETTABLE}
+
+
 # -- what is allowed -----------------------------------------------------------------------------------------------
 
 

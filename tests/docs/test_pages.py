@@ -85,6 +85,12 @@ def test_every_dependency_has_its_reason_and_every_reason_a_dependency() -> None
     assert reasons == {name_of(requirement) for requirement in declared}
 
 
+def test_a_distribution_that_is_imported_by_another_name_is_one_that_is_declared() -> None:
+    declared = {name_of(requirement) for requirement in project()["project"]["dependencies"]}
+    assert set(MODULE_OF) <= declared
+    assert {name: modules for name, modules in MODULE_OF.items() if modules == {name}} == {}
+
+
 def test_nothing_is_imported_that_is_not_declared() -> None:
     declared = {name_of(requirement) for requirement in project()["project"]["dependencies"]}
     allowed = set(PACKAGES).union(*(MODULE_OF.get(name, {name}) for name in declared)) | sys.stdlib_module_names

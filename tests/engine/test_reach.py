@@ -15,7 +15,7 @@ import msgspec
 import pytest
 import trio
 
-from parlerd.core.errors import Refused
+from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import AgentId, MessageId, PrincipalId, RoomId
 from parlerd.engine.authority import Authority
 from parlerd.engine.reach import FILTERED, NOT_ASKED, OF_ONE_ROOM, RoomsWithin, StoreWithin
@@ -216,27 +216,29 @@ def test_what_happens_in_another_room_wakes_no_wait_of_a_token() -> None:
     run(main)
 
 
-@pytest.mark.parametrize(
-    "op", sorted(name for name, operation in OPERATIONS.items() if operation.plane in ("person", "local"))
-)
-def test_nothing_of_the_persons_plane_or_of_this_machine_is_a_tokens(op: str) -> None:
-    async def main() -> None:
-        async with house() as home:
-            params = msgspec.convert(OPERATIONS[op].example, OPERATIONS[op].params)
-            assert (await home.token.refused(op, params)).code == "person_only"
-
-    run(main)
+REFUSED = {"person": "person_only", "local": "person_only", "hook": "hook_only", "window": "window_only"}
+"""What a token is told of each plane but its own."""
 
 
 @pytest.mark.parametrize(
-    "op", sorted(name for name, operation in OPERATIONS.items() if operation.plane in ("hook", "window"))
+    "op", sorted(name for name, operation in OPERATIONS.items() if operation.plane != "agent" and not operation.stream)
 )
-def test_a_token_asks_nothing_that_hooks_and_windows_ask(op: str) -> None:
+def test_a_token_calls_nothing_of_the_person_of_this_machine_of_hooks_or_of_windows(op: str) -> None:
     async def main() -> None:
         async with house() as home:
             operation = OPERATIONS[op]
             params = msgspec.convert(operation.example, operation.params)
-            assert f'"{operation.plane}_only"' in (await answer(home.served, home.token, op, params)).decode()
+            assert (await home.token.refused(op, params)).code == REFUSED[operation.plane]
+
+    run(main)
+
+
+def test_a_token_follows_nothing_that_windows_follow() -> None:
+    async def main() -> None:
+        async with house() as home:
+            with pytest.raises(ParlerError) as refused:
+                home.served.engine.stream("window.changes", t.WatchChanges(), home.token.caller)
+            assert refused.value.code == "window_only"
 
     run(main)
 

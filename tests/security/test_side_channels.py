@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import pytest
@@ -223,15 +223,15 @@ async def wakes_of(make: Callable[[Party, Party], Awaitable[object]]) -> tuple[b
         alice, bob, carol = await served.room("alice", "bob", "carol")
         async with served.changes(carol) as changes, trio.open_nursery() as nursery:
             looks = 0
-            receiving = cast(Any, served.engine.handlers["message.recv"]).__self__
-            look = receiving._recv_now
+            engine: Any = getattr(served.engine.handlers["message.recv"], "__self__")  # noqa: B009
+            look = engine._recv_now
 
             async def counted(*args: Any, **more: Any) -> Any:
                 nonlocal looks
                 looks += args[0] is carol.caller
                 return await look(*args, **more)
 
-            receiving._recv_now = counted
+            engine._recv_now = counted
             nursery.start_soon(partial(carol.recv, wait=60))
             await settle()
             await make(alice, bob)
