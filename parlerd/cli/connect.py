@@ -192,17 +192,19 @@ def _add(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> int:
     code = _code(found, hooks, allowed)
     # Of each host that asks or refuses, unless this very command was about that.
     consents = {} if args.dry_run or args.allow is not None else _consents(place, found)
-    told = view.Told(hooks=hooks, allowed=allowed, consents=[each.sentence for each in consents.values() if each.asks])
+    extras = view.Extras(
+        hooks=hooks, allowed=allowed, consents=[each.sentence for each in consents.values() if each.asks]
+    )
     if not args.verify:
         if ctx.out.json:
             ctx.out.document(view.document(found, hooks, allowed, dry_run=args.dry_run, consents=consents))
         else:
-            view.connected(ctx, found, told, named=named, dry_run=args.dry_run)
+            view.connected(ctx, found, extras, named=named, dry_run=args.dry_run)
         return code
     from parlerd.cli import connect_verify as verify
 
     if not ctx.out.json:
-        view.connected(ctx, found, told, named=named, verifying=True)
+        view.connected(ctx, found, extras, named=named, verifying=True)
     seen = verify.wait(ctx, place, found, VERIFY_MS if args.timeout is None else args.timeout)
     if ctx.out.json:
         ctx.out.document(view.document(found, hooks, allowed, seen=seen, consents=consents))
@@ -356,7 +358,9 @@ def _remove(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> i
     if ctx.out.json:
         ctx.out.document(view.document(found, hooks, allowed, dry_run=args.dry_run))
     else:
-        view.removed(ctx, found, view.Told(hooks=hooks, allowed=allowed), named=bool(args.hosts), dry_run=args.dry_run)
+        view.removed(
+            ctx, found, view.Extras(hooks=hooks, allowed=allowed), named=bool(args.hosts), dry_run=args.dry_run
+        )
     return _code(found, hooks, allowed)
 
 

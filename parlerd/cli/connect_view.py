@@ -67,7 +67,7 @@ class Consented:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class Extras:
     """What goes with the entries: hooks, permissions, and the sentences on hosts that ask before they use our tools."""
 
     hooks: Sequence[Outcome] = ()
@@ -75,7 +75,7 @@ class Told:
     consents: Sequence[str] = ()
 
 
-NOTHING: Final = Told()
+NOTHING: Final = Extras()
 
 
 # -- for a script ----------------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ def _object(outcome: Outcome) -> dict[str, Any]:
 def connected(
     ctx: Context,
     found: Sequence[Outcome],
-    told: Told = NOTHING,
+    extras: Extras = NOTHING,
     *,
     named: bool = False,
     dry_run: bool = False,
@@ -147,9 +147,9 @@ def connected(
 ) -> None:
     """What connecting did, host by host, and what to do next. `verifying`: what comes next is on its way already."""
     out = ctx.out
-    if not _results(ctx, found, told, named=named, dry_run=dry_run):
+    if not _results(ctx, found, extras, named=named, dry_run=dry_run):
         return
-    every = (*found, *told.hooks, *told.allowed)
+    every = (*found, *extras.hooks, *extras.allowed)
     if dry_run:
         would = any(each.status in _WOULD for each in every)
         out.say("Nothing was written." if would else "Nothing would change, and nothing was written.")
@@ -158,7 +158,7 @@ def connected(
     out.say()
     for host in _hosts(found, {"added", "updated"}):
         out.say((host.name, "name"), f": {host.after}")
-    for sentence in told.consents:
+    for sentence in extras.consents:
         out.say(sentence)
     if verifying:
         return
@@ -170,16 +170,16 @@ def connected(
         out.paste(VERIFY)
 
 
-def removed(ctx: Context, found: Sequence[Outcome], told: Told, *, named: bool, dry_run: bool) -> None:
+def removed(ctx: Context, found: Sequence[Outcome], extras: Extras, *, named: bool, dry_run: bool) -> None:
     """What was taken out."""
-    touched = [each for each in (*found, *told.hooks, *told.allowed) if each.status != "unchanged"]
+    touched = [each for each in (*found, *extras.hooks, *extras.allowed) if each.status != "unchanged"]
     if not touched:
         ctx.out.say("Parler is connected to no agent host." if not named else "Parler was not connected there.")
         return
     entries = [each for each in found if each in touched]
-    also = Told(
-        hooks=[each for each in told.hooks if each in touched],
-        allowed=[each for each in told.allowed if each in touched],
+    also = Extras(
+        hooks=[each for each in extras.hooks if each in touched],
+        allowed=[each for each in extras.allowed if each in touched],
     )
     _results(ctx, entries, also, named=True, dry_run=dry_run)
     if dry_run:
@@ -259,7 +259,7 @@ def short(path: Path | None, ctx: Context) -> str:
 def _results(
     ctx: Context,
     found: Sequence[Outcome],
-    told: Told = NOTHING,
+    extras: Extras = NOTHING,
     *,
     named: bool = False,
     dry_run: bool = False,
@@ -269,9 +269,9 @@ def _results(
     here = [each for each in found if each.detected or named or each.status == "failed"]
     absent = _names([each for each in found if each not in here])
     # Most hosts have no hooks: one line for those.
-    without = _names([each for each in told.hooks if each.status == "skipped"])
-    hooks = [each for each in told.hooks if each.status != "skipped"]
-    allowed = [each for each in told.allowed if each.status != "skipped"]
+    without = _names([each for each in extras.hooks if each.status == "skipped"])
+    hooks = [each for each in extras.hooks if each.status != "skipped"]
+    allowed = [each for each in extras.allowed if each.status != "skipped"]
     if not here and not hooks and not allowed:
         out.say("No agent host was found here.")
         out.say((f"Parler looked for {absent}.", "dim"))
@@ -286,7 +286,7 @@ def _results(
     if without:
         sentence = f"Parler has no hooks for these; their tools say what waits (docs/waking.md): {without}."
         out.say((sentence, "dim"))
-    for each in told.allowed:
+    for each in extras.allowed:
         if each.status == "skipped":
             out.say((each.host.name, "name"), f": {each.reason} {each.hint}".rstrip())
     _details(ctx, [*here, *hooks, *allowed])
