@@ -123,7 +123,7 @@ def _is_below_agent(hosts: process.Hosts) -> bool:
     """Whether an agent host is in sight above this process. A client starts a daemon without its own environment, waits
     for the daemon, and so can be looked at itself."""
     looked_at = [pid for pid in (os.getpid(), os.getppid()) if pid > 1]
-    return any(process.facts_of(pid, hosts).agent_host for pid in looked_at)
+    return any(process.surroundings_of(pid, hosts).agent_host for pid in looked_at)
 
 
 def _coded(error: Exception) -> Exception:

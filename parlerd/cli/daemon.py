@@ -1,4 +1,7 @@
-"""`parler daemon ...`: start, stop, look at the one daemon of this home."""
+"""`parler daemon ...`: start, stop and look at the one daemon of this home.
+
+Not here: how a daemon is started (`parlerd.client.launch`), and how it stops (`parlerd.daemon`).
+"""
 
 from __future__ import annotations
 
@@ -99,7 +102,7 @@ def _stop_and_wait(ctx: Context) -> int | None:
         pid = holder(ctx.home)
         if not pid:
             return None
-        # Nobody can ask it, so it is told as a service manager would.
+        # The daemon cannot be reached over its socket, so it gets the signal that a service manager would send.
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
     ctx.disconnect()
@@ -115,7 +118,7 @@ def _stop_and_wait(ctx: Context) -> int | None:
 
 
 def at_socket(home: Home) -> Literal["nobody", "somebody", "forbidden"]:
-    """Who accepts connections where the daemon of this home would listen, or that this program may not ask."""
+    """Whether a process accepts connections at this home's socket; `forbidden` when this program may not connect."""
     import socket
 
     try:
@@ -130,7 +133,8 @@ def at_socket(home: Home) -> Literal["nobody", "somebody", "forbidden"]:
 
 
 def hidden(home: Home) -> ParlerError | None:
-    """A daemon that holds this home and cannot be reached: its socket was removed, and it has not left yet."""
+    """The error for a daemon that holds this home and cannot be reached, because its socket was removed; None when
+    there is no such daemon."""
     from parlerd.client.launch import holder
 
     pid = holder(home)

@@ -226,15 +226,15 @@ class Connection:
         """Who this is to the engine. What the hello says is a claim of the other side; the kernel says which process
         the other side is."""
         asked = hello.hook or hello.role == "stdio"
-        line = credentials.line_of(self.process, self._hosts) if asked else None
+        ancestry = credentials.ancestry_of(self.process, self._hosts) if asked else None
         claimed = frozenset(pid for pid in (hello.ppid, *hello.ancestors) if pid > 1)  # 0 and 1 are everybody's
-        if line is None:
+        if ancestry is None:
             parents = claimed
-        elif hello.hook or line.host:
-            parents = frozenset(line.above)
+        elif hello.hook or ancestry.host:
+            parents = frozenset(ancestry.above)
         else:
             # Where no host is known above a window, whatever is above both is the person's own desktop too.
-            parents = frozenset(line.above[:1])
+            parents = frozenset(ancestry.above[:1])
         facts = Facts(
             session=secrets.token_hex(10),
             via="mcp" if hello.role == "stdio" else "hook" if hello.hook else "cli",
@@ -245,7 +245,7 @@ class Connection:
             as_name=label(hello.as_name) if hello.as_name else "",
             conversation=hello.conversation,
             parents=parents,
-            below=line.host if line is not None else "",
+            below=ancestry.host if ancestry is not None else "",
             peer=self.process,
         )
         return Caller(facts)
