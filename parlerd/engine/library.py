@@ -83,6 +83,11 @@ class Library:
     def __init__(self, driver: Driver, rooms: RoomDoor) -> None:
         self._driver = driver
         self._rooms = rooms
+        """The open rooms, for what memory knows of them."""
+
+    def over(self, narrowed: Callable[[Driver], Driver], rooms: RoomDoor) -> Library:
+        """The same library for whoever there are only these rooms for."""
+        return Library(narrowed(self._driver), rooms)
 
     def over(self, wrap: Callable[[Driver], Driver], rooms: RoomDoor) -> Library:
         """The same library for callers who may ask less: `wrap` says what the driver still answers."""

@@ -1,7 +1,7 @@
 """The rooms that there are for a caller: the one place where the rooms of an authority are enforced.
 
-    handler -> Desk -> rooms, Library -> driver                     a caller of this machine
-    handler -> Desk -> RoomsWithin, Library -> DriverWithin -'      a caller whose door lets it reach certain rooms
+    handler -> Desk -> rooms, library                              a caller of this machine
+    handler -> Desk -> RoomsWithin, library over DriverWithin -'   a caller whose door lets it reach certain rooms
 
 A handler comes to a room by `Desk.rooms`, and asks what is stored by `Desk.library`. A caller that may reach certain
 rooms only is served by handlers over a desk on which both know no other rooms. So no handler can forget to check, and

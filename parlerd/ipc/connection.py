@@ -437,6 +437,7 @@ class Connection:
                 if isinstance(event, bytes):
                     yield event
                     continue
+                # The shim's last word: its host has every answer, and will make no next call that could say so.
                 if isinstance(event, Note) and event.written:
                     for each in (caller, *caller.siblings):
                         await self._engine.call("window.acknowledge", t.AcknowledgeShown(), each)
