@@ -37,7 +37,7 @@ from parlerd.engine.notices import Notices
 from parlerd.engine.notifier import LocalNotifier
 from parlerd.engine.opening import Opening
 from parlerd.engine.overview import Overview
-from parlerd.engine.ports import Clock, HostFiles, Keys, NoHostFiles, Randomness
+from parlerd.engine.ports import Clock, Frames, HostFiles, Keys, NoFrames, NoHostFiles, Randomness
 from parlerd.engine.presence import Presence
 from parlerd.engine.quota import OPENING
 from parlerd.engine.reading import Reading
@@ -61,7 +61,7 @@ StreamHandler = Callable[[Caller, Any], AsyncGenerator[t.Result, None]]
 class Engine:
     """One home, served. Make it with `open_engine`."""
 
-    def __init__(self, desk: Desk, socket: str, stop: Callable[[], None]) -> None:
+    def __init__(self, desk: Desk, socket: str, frames: Frames, stop: Callable[[], None]) -> None:
         self._desk = desk
         self._stop = stop
         reading = Reading(desk)
@@ -71,7 +71,7 @@ class Engine:
         self._approving = approving = Approving(desk)
         self._streams = Streams(desk, reading, approving)
         keys = SessionKeys(desk)
-        messaging, overview, status = self._messaging, Overview(desk), Status(desk, socket)
+        messaging, overview, status = self._messaging, Overview(desk), Status(desk, socket, frames)
         self.handlers: dict[str, Handler] = {
             "session.open": self._open_session,
             "session.join": Joining(desk, reading, keys).join,
@@ -106,6 +106,7 @@ class Engine:
         self.stream_handlers: dict[str, StreamHandler] = {
             "approvals.watch": self._streams.approvals,
             "room.watch": self._streams.room,
+            "daemon.frames": status.frames,
             "window.changes": self._streams.changes,
         }
 
@@ -224,6 +225,7 @@ async def open_engine(
     inspect: Callable[[PeerProcess], PeerProcess] = lambda peer: peer,
     settings_now: Callable[[], Settings] | None = None,
     host_files: HostFiles | None = None,
+    frames: Frames | None = None,
     stop: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Engine]:
     """Serve one home until the context ends; then every room keeps its snapshot and the driver is closed.
@@ -295,7 +297,7 @@ async def open_engine(
             default_home=default_home,
         )
         try:
-            yield Engine(desk, socket, stop)
+            yield Engine(desk, socket, frames or NoFrames(), stop)
         finally:
             with trio.CancelScope(shield=True):
                 scheduler.close()

@@ -27,6 +27,7 @@ from parlerd.groups import unwrapped
 from parlerd.ipc import credentials
 from parlerd.ipc.host import StdioHost
 from parlerd.ipc.outbound import CAP, STALL_SECONDS, Outbound
+from parlerd.ipc.recorder import Tap
 from parlerd.ipc.workspace import workspace_of
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
@@ -39,6 +40,7 @@ log = logging.getLogger("parlerd.ipc")
 
 KEPT_BACK_FOR: Final = frozenset({"local", "person"})
 """The planes that are served when every connection is taken: how the daemon is, stopping it, what a person decides."""
+FRAMES_OPERATION: Final = "daemon.frames"
 _CHUNK: Final = 32 * 1024
 """Bytes read in one turn. It bounds how long the frames of one connection keep others waiting: a few milliseconds."""
 
@@ -88,6 +90,7 @@ class Connection:
         pid: int,
         limits: Limits,
         hosts: Hosts,
+        tap: Tap,
         is_kept_back: bool = False,
     ) -> None:
         self._sock = sock
@@ -99,8 +102,9 @@ class Connection:
         self._pid = pid
         self._limits = limits
         self._hosts = hosts
-        self._peer = DaemonPeer()
-        self._out = Outbound(sock, cap=limits.outbound_cap, stall_seconds=limits.stall_seconds)
+        self._tap = tap
+        self._peer = DaemonPeer(tap.heard)
+        self._out = Outbound(sock, cap=limits.outbound_cap, stall_seconds=limits.stall_seconds, told=tap.told)
         self._running: dict[int, _Running] = {}
         self._under_way = 0
         self._scope = trio.CancelScope()
@@ -303,6 +307,8 @@ class Connection:
         if posting is not None:
             posted.append((call.id, posting))
             return
+        if call.op == FRAMES_OPERATION:
+            self._tap.is_left_out = True
         running = _Running(operation, trio.CancelScope(), trio.Event())
         self._started(1)
         self._running[call.id] = running

@@ -7,6 +7,7 @@ is set nothing is kept.
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -22,8 +23,17 @@ STALL_SECONDS: Final = 30.0
 class Outbound:
     """The sending half of a connection. One task calls `run`; any task calls `send`."""
 
-    def __init__(self, sock: socket.socket, *, cap: int = CAP, stall_seconds: float = STALL_SECONDS) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        cap: int = CAP,
+        stall_seconds: float = STALL_SECONDS,
+        told: Callable[[bytes], None] = lambda data: None,
+    ) -> None:
         self._sock = sock
+        # Hears of everything that is to be sent.
+        self._told = told
         self._cap = cap
         self._stall_seconds = stall_seconds
         self._waiting = bytearray()
@@ -42,6 +52,7 @@ class Outbound:
         """Send `data`, at once if the kernel takes it. With `soon`, let what else is ready in this turn go with it."""
         if self.broken.is_set():
             return
+        self._told(data)
         if not self._waiting and not soon:
             sent = self._try(data)
             if sent == len(data):

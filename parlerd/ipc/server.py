@@ -25,6 +25,7 @@ from parlerd.engine.face import EngineFace
 from parlerd.ipc import credentials
 from parlerd.ipc.connection import Connection, Limits, full
 from parlerd.ipc.host import StdioHost
+from parlerd.ipc.recorder import Recorder
 from parlerd.process import Hosts
 from parlerd.wire.peer import DaemonPeer
 
@@ -49,12 +50,14 @@ class Server:
         version: str = parlerd.__version__,
         limits: Limits | None = None,
         hosts: Hosts | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self._engine = engine
         self._stdio_host = stdio_host
         self._version = version
         self._limits = limits or Limits()
         self._hosts = hosts or Hosts()
+        self._recorder = recorder or Recorder()
         self._connections: set[Connection] = set()
         self._accepting = trio.CancelScope()
 
@@ -114,6 +117,7 @@ class Server:
             pid=os.getpid(),
             limits=self._limits,
             hosts=self._hosts,
+            tap=self._recorder.tap(),
             is_kept_back=is_kept_back,
         )
         self._connections.add(connection)

@@ -11,6 +11,7 @@ answered exactly once; a stream never has more items under way than the caller g
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Literal
 
 import msgspec
@@ -70,12 +71,14 @@ def _pack(message: msgspec.Struct) -> bytes:
 
 
 class DaemonPeer:
-    """The daemon's end. `receive` never raises: a violation is the last event."""
+    """The daemon's end. `receive` never raises: a violation is the last event. `heard` is called with each payload
+    before anybody knows whether it is a message."""
 
-    __slots__ = ("_credit", "_only_upgrade", "_protocol", "_reader", "state")
+    __slots__ = ("_credit", "_heard", "_only_upgrade", "_protocol", "_reader", "state")
 
-    def __init__(self) -> None:
+    def __init__(self, heard: Callable[[bytes], None] = lambda payload: None) -> None:
         self.state: State = "hello"
+        self._heard = heard
         self._reader = FrameReader(FIRST_FRAME_LIMIT)
         self._credit: dict[int, int] = {}
         self._only_upgrade = False
@@ -95,6 +98,7 @@ class DaemonPeer:
         reader.feed(data)
         try:
             while (payload := reader.next()) is not None:
+                self._heard(payload)
                 events.append(self._accept(payload))
         except ParlerError as error:
             self.state = "ended"
