@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import trio
@@ -86,7 +86,7 @@ class Conversations:
     @property
     def traits(self) -> HostTraits:
         """What the connection's host does with our answers."""
-        return self._shared.traits.get(self._caller.host, UNMEASURED)
+        return self._shared.traits.get(self._caller.facts.host, UNMEASURED)
 
     async def end(self) -> None:
         """The further conversations end with their connection."""
@@ -115,7 +115,7 @@ class Conversations:
         if not isinstance(name, str):
             return
         host = self._shared.host_named(name)
-        if host is None and not self._caller.host:
+        if host is None and not self._caller.facts.host:
             host = slug(name, fallback="unknown")
         if host is not None:
             await self._shared.engine.call("window.introduce", t.Introduce(host=host), self._caller)
@@ -126,13 +126,15 @@ class Conversations:
         """Settle which conversation this is, where the host tells by a variable of its own."""
         traits, caller, hello = self.traits, self._caller, self._hello
         if traits.conversation_env:
-            caller.conversation = hello.conversations.get(traits.conversation_env, "")[:128]
-        if caller.conversation and traits.throwaway_with:
+            caller.facts = replace(
+                caller.facts, conversation=hello.conversations.get(traits.conversation_env, "")[:128]
+            )
+        if caller.facts.conversation and traits.throwaway_with:
             words = self._shared.words_of(hello.ppid)
             if all(any(word in words for word in group) for group in traits.throwaway_with):
-                caller.conversation, caller.continues = "", True
+                caller.facts = replace(caller.facts, conversation="", continues=True)
         if traits.shares_servers and not traits.conversation_meta:
-            caller.as_name = ""
+            caller.facts = replace(caller.facts, as_name="")
             self.own.forget_key()
 
     # -- which one a call is of --------------------------------------------------------------------------------
@@ -142,11 +144,11 @@ class Conversations:
         field = self.traits.conversation_meta
         named = _conversation(params, field) if field else ""
         caller = self._caller
-        if named and not caller.conversation and caller.agent is None:
+        if named and not caller.facts.conversation and caller.agent is None:
             # The first conversation that calls of a process name is the connection's own.
-            caller.conversation, caller.is_exact = named, True
+            caller.facts = replace(caller.facts, conversation=named, is_exact=True)
             self.own.repeats(self._lost_of(named))
-        if not named or named == caller.conversation:
+        if not named or named == caller.facts.conversation:
             return self.own
         async with self._opening:
             known = self._further.get(named)
@@ -167,18 +169,15 @@ class Conversations:
     def _caller_for(self, conversation: str) -> Caller:
         base = self._caller
         digest = hashlib.sha256(conversation.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        return Caller(
-            session=base.session,
-            via=base.via,
-            host=base.host,
-            window=label(f"{base.window[:40]}.{digest}") if base.window else "",
-            workspace=base.workspace,
-            as_name=base.as_name,
+        facts = replace(
+            base.facts,
+            window=label(f"{base.facts.window[:40]}.{digest}") if base.facts.window else "",
             conversation=conversation,
             is_exact=True,
-            parents=base.parents,
-            peer=base.peer,
+            continues=False,
+            below="",
         )
+        return Caller(facts)
 
     def _window_for(self, caller: Caller, session_key: str = "") -> Window:
         return Window(
@@ -186,7 +185,7 @@ class Conversations:
             caller,
             self._shared.workspace_of,
             traits=self.traits,
-            lost=self._lost_of(caller.conversation),
+            lost=self._lost_of(caller.facts.conversation),
             lost_until=self._began + REPLAY_SECONDS,
             session_key=session_key,
             wait_max_ms=self._shared.wait_max_ms,
@@ -207,7 +206,7 @@ class Conversations:
         """Begin to watch for what the host's bell is to ring for, at the first call after which the bell knows where to
         ring, if the person set one up."""
         caller = window.caller
-        bell = self._shared.bells.get(caller.host)
+        bell = self._shared.bells.get(caller.facts.host)
         if bell is not None and window not in self._watched and bell.address(caller, self._hello.cwd):
             self._watched.add(window)
             nursery.start_soon(watch, self._shared.engine, caller, self._hello.cwd, bell)

@@ -72,7 +72,7 @@ class OpenCodeServer:
 
     def address(self, window: Caller, directory: str) -> str:
         """OpenCode starts its MCP servers once for each directory, and in it."""
-        return directory if window.workspace else ""
+        return directory if window.facts.workspace else ""
 
     async def ring(self, address: str, line: str) -> bool:
         """Prompt the session of the directory `address` that was updated last. False: it is at work, ask later."""

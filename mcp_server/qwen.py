@@ -87,7 +87,7 @@ class QwenInbox:
 
     def address(self, window: Caller, directory: str) -> str:
         """The session that the window belongs to, by its id; else the window's directory, for the one session there."""
-        return window.conversation or (directory if window.workspace else "")
+        return window.facts.conversation or (directory if window.facts.workspace else "")
 
     async def ring(self, address: str, line: str) -> bool:
         """Send the line. True also when it went wrong: Qwen queues it itself while the session is at work."""

@@ -62,12 +62,10 @@ class Repeats:
         return msgspec.structs.replace(meaning, params=params), is_repeated
 
     def _drawn_key(self, request: RequestId) -> str:
-        key = idempotency_key(self._caller.window or self._caller.session, request)
+        key = idempotency_key(self._caller.facts.window or self._caller.facts.session, request)
         times = self._drawn.get(key, 0)
         self._drawn[key] = times + 1
-        key = f"{key}:{times + 1}" if times else key
-        self._caller.fresh.add(key)
-        return key
+        return f"{key}:{times + 1}" if times else key
 
     def failed(self, tool: str, arguments: Mapping[str, Any], key: str) -> None:
         """A repetition brought no result either. The first attempt may have been stored, so the next one still repeats

@@ -15,6 +15,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Final, Protocol
 
@@ -24,7 +25,8 @@ import trio
 from mcp_server.stdio.hook import line_of
 from parlerd import controller
 from parlerd.core.errors import ParlerError
-from parlerd.engine.callers import Caller
+from parlerd.engine.authority import of_hook
+from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.face import EngineFace
 from parlerd.operations import types as t
 from parlerd.paths import Home
@@ -62,7 +64,7 @@ class CodexQueue:
     def address(self, window: Caller, directory: str) -> str:
         """The thread that the window is in."""
         del directory
-        return window.conversation
+        return window.facts.conversation
 
     async def ring(self, address: str, line: str) -> bool:
         """Queue the line for the thread `address`; Codex itself keeps it while the thread is at work."""
@@ -137,17 +139,17 @@ async def watch(engine: EngineFace, window: Caller, directory: str, bell: Bell) 
 
 async def _check(engine: EngineFace, window: Caller, *, turn: bool) -> t.Waiting | None:
     """What waits, for a turn as soon as one may begin; None, after a pause, when the engine refused."""
-    asking = Caller(
-        session=window.session,
+    facts = replace(
+        window.facts,
         via="hook",
-        host=window.host,
-        workspace=window.workspace,
-        conversation=window.conversation,
-        parents=window.parents,
-        as_name=window.as_name,
+        authority=of_hook(window.facts.authority.principal),
+        window="",
+        is_exact=False,
+        continues=False,
+        peer=PeerProcess(),
     )
     try:
-        found = await engine.call("wake.check", t.WakeCheck(turn=turn, wait_ms=SLICE_MS if turn else 0), asking)
+        found = await engine.call("wake.check", t.WakeCheck(turn=turn, wait_ms=SLICE_MS if turn else 0), Caller(facts))
     except ParlerError as error:
         log.info("a watch pauses: %s", error.code)
         await trio.sleep(PAUSE_S)

@@ -144,7 +144,7 @@ class _Session:
         self._windows = Conversations(host.shared, caller, hello)
         self._calls = Calls(self._answer_call, self._tell_progress)
         self._held = Held()
-        self._asking = Asking(caller.session, self._send)
+        self._asking = Asking(caller.facts.session, self._send)
         self._library = Library(host.load, self._windows.own, self._place, self._write)
 
     async def end(self) -> None:
@@ -275,7 +275,7 @@ class _Session:
 
     def _form(self, params: Message) -> Form:
         """The person at this host, for one call."""
-        forms, session = self._host.shared.forms, self._caller.session
+        forms, session = self._host.shared.forms, self._caller.facts.session
         if self._era is Era.ENVELOPES:
             return AnswerForm(forms, params, envelope.capabilities(params), session)
         return HostForm(forms, self._asking, self._capabilities, session)

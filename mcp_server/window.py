@@ -15,6 +15,7 @@ import logging
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -27,7 +28,7 @@ from mcp_server.fence import Fencer
 from mcp_server.forms import Form
 from mcp_server.knock import Knock
 from mcp_server.repeats import Lost, Repeats, RequestId
-from mcp_server.showing import Begun, Page, Showing
+from mcp_server.showing import Begun, Showing
 from mcp_server.tools import approve
 from mcp_server.tools.failures import failure
 from mcp_server.tools.results import Scribe, Shown, ended, length_of
@@ -35,6 +36,7 @@ from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import Millis
 from parlerd.engine.callers import Caller
 from parlerd.engine.face import EngineFace
+from parlerd.engine.readers import PendingAnswer
 from parlerd.groups import unwrapped
 from parlerd.operations import types as t
 from parlerd.operations.tools import TOOLS, Meaning, resolve
@@ -89,7 +91,6 @@ class Window:
         self.caller = caller
         # Writes the answers, and tells the engine how much of a page it can show.
         self.scribe = Scribe(fencer)
-        caller.fits = self.scribe
         # What the host does with our answers; the scribe has a budget after it.
         self.traits = traits
         # Finds the work tree around a directory that the client names.
@@ -98,7 +99,7 @@ class Window:
         # How many tool calls are under way.
         self._calls = 0
         # What was shown, which writes repeat one another, and the key that the window came with.
-        self._showing = Showing(engine, caller, self.scribe)
+        self._showing = Showing(caller, self.scribe)
         self._repeats = Repeats(caller, lost or {}, lost_until)
         self._knock = Knock(engine, caller, session_key)
 
@@ -138,7 +139,7 @@ class Window:
                 else ""
             )
             if not replay:
-                await self._showing.acknowledge()
+                await self._call("window.acknowledge", t.AcknowledgeShown())
             await self.knock()
             longest_ms = self.longest_wait_ms(progress=progress)
             self.scribe.wait_s = longest_ms // 1000
@@ -159,7 +160,6 @@ class Window:
         finally:
             self._calls -= 1
             self._showing.ended(request)
-            self.caller.fresh.discard(key)
             if replay and not done:
                 self._repeats.failed(name, arguments, key)
 
@@ -179,18 +179,17 @@ class Window:
         if not meaning.operation.waits and not meaning.operation.needs_idempotency_key:
             result = await self._call(meaning.operation.name, params)
             return scribe.write(result), _LISTED.get(type(result), _NOTHING)
-        showing = self._showing.begin(request)
+        answer = self._showing.begin(request)
         try:
             if isinstance(params, t.Recv):
-                return await self._receive(showing, params, meaning.offset, longest_ms)
+                return await self._receive(answer, params, meaning.offset, longest_ms)
             asked_ms = getattr(params, "wait_ms", 0)
             if isinstance(params, t.JoinSession) and asked_ms > longest_ms:
                 params = msgspec.structs.replace(params, wait_ms=longest_ms)
-            had = self._showing.so_far
             result = await self._call(meaning.operation.name, params)
             if isinstance(result, t.JoinedSession):
                 shown = scribe.write(result)
-                self._showing.shows(showing, result.room, result.name, shown.cut, had)
+                self._showing.shows(answer, result.room, result.name, shown.cut)
                 if result.status == "pending" and asked_ms > longest_ms:
                     shown = Shown(f"{shown.text}{_cut_short(longest_ms)}\n", shown.cut)
                 return shown, _of_page(result.room)
@@ -199,9 +198,9 @@ class Window:
             # Readers that this message woke go first: they have waited for it, and its author can wait for the news.
             await trio.lowlevel.checkpoint()
             assert isinstance(params, t.Send)
-            return await self._with_news(showing, params, result)
+            return await self._with_news(answer, params, result)
         except BaseException:
-            self._showing.failed(request, showing)
+            self._showing.failed(request)
             raise
 
     async def _call(self, operation: str, params: t.Params) -> t.Result:
@@ -228,7 +227,7 @@ class Window:
                 text = explained
             else:
                 fencer.explained = False
-        told = self.caller.told.copy()
+        told = self.caller.reader.told.copy()
         try:
             found = await self._call("window.notice", said)
             assert isinstance(found, t.Notice)
@@ -236,10 +235,10 @@ class Window:
         except ParlerError as error:
             # What was done and shown stands. The answer only does not say what else waits.
             log.warning("no notice: %s", error.code)
-            self.caller.told = told
+            self.caller.reader.told = told
             notice = ""
         if notice and budget.size(f"{text}{notice}\n") > most:
-            self.caller.told = told
+            self.caller.reader.told = told
             notice = ""
         refused, self._knock.refusal = self._knock.refusal, ""
         lines = [line for line in (refused, notice) if line]
@@ -266,14 +265,14 @@ class Window:
         return page
 
     async def _receive(
-        self, showing: Page, params: t.Recv, offset: int, longest_ms: Millis
+        self, answer: PendingAnswer, params: t.Recv, offset: int, longest_ms: Millis
     ) -> tuple[Shown, t.AskNotice]:
         asked_ms = params.wait_ms
         params = msgspec.structs.replace(params, wait_ms=min(asked_ms, longest_ms))
         begun = await self._goes_on(params, offset)
         if begun is not None:
             try:
-                return await self._rest(showing, params, begun, offset)
+                return await self._rest(answer, params, begun, offset)
             except Refused as error:
                 if error.code != "no_such_room":
                     raise
@@ -281,13 +280,12 @@ class Window:
                 self._showing.forget(begun.room)
         if offset:
             params = msgspec.structs.replace(params, limit=1)
-        had = self._showing.so_far
         page = await self._page(params)
         if offset and page.messages and offset >= (length := length_of(page.messages[0], page.you)):
             seq = page.messages[0].seq
             raise Refused("invalid_param", f"#{seq} has {length} characters: offset is past its end.", param="offset")
         shown = self.scribe.write(page, offset=offset, room=params.room)
-        self._showing.shows(showing, page.room, page.name, shown.cut, had)
+        self._showing.shows(answer, page.room, page.name, shown.cut)
         if not page.messages and asked_ms > longest_ms:
             shown = Shown(f"{shown.text}{_cut_short(longest_ms)}\n")
         return shown, _of_page(page.room)
@@ -307,20 +305,21 @@ class Window:
             return begun
         return begun if params.since == begun.seq - 1 and 0 < offset <= begun.offset else None
 
-    async def _rest(self, showing: Page, params: t.Recv, begun: Begun, offset: int) -> tuple[Shown, t.AskNotice]:
+    async def _rest(
+        self, answer: PendingAnswer, params: t.Recv, begun: Begun, offset: int
+    ) -> tuple[Shown, t.AskNotice]:
         page = await self._page(t.Recv(room=begun.room, since=begun.seq - 1, limit=1))
         page = msgspec.structs.replace(page, acknowledges=True)
         shown = self.scribe.write(page, offset=offset or begun.offset, room=params.room)
-        self._showing.goes_on(showing, begun, shown.cut)
+        self._showing.goes_on(answer, begun, shown.cut)
         return shown, _of_page(page.room)
 
-    async def _with_news(self, showing: Page, params: t.Send, sent: t.Sent) -> tuple[Shown, t.AskNotice]:
+    async def _with_news(self, answer: PendingAnswer, params: t.Send, sent: t.Sent) -> tuple[Shown, t.AskNotice]:
         """The answer to a send, and what arrived meanwhile. The send stands whatever becomes of that."""
         scribe = self.scribe
         shown = scribe.write(sent)
         if self._showing.begun_in(sent.room) is not None:
             return shown, _of_page(sent.room)
-        had = self._showing.so_far
         try:
             page = await self._page(t.Recv(room=sent.room, limit=t.MAX_PAGE))
         except ParlerError:
@@ -328,7 +327,7 @@ class Window:
         if not page.messages:
             return shown, _of_page(sent.room)
         news = scribe.write(page, room=params.room)
-        self._showing.shows(showing, page.room, page.name, news.cut, had)
+        self._showing.shows(answer, page.room, page.name, news.cut)
         # A page in a room that the reader has not met begins with who it is there.
         meanwhile = "Meanwhile " if news.text[0].isdigit() else ""
         return Shown(f"{shown.text}{meanwhile}{news.text}", news.cut), _of_page(sent.room)
@@ -353,7 +352,7 @@ class Window:
     def needs_root(self) -> bool:
         """Whether only the client's roots could say which workspace this is. It never changes once an identity is
         taken."""
-        return not self.caller.workspace and self.caller.agent is None
+        return not self.caller.facts.workspace and self.caller.agent is None
 
     async def stand_in(self, root: str) -> None:
         """Take the first root of the client, a `file:` URI, as where the window stands."""
@@ -361,7 +360,7 @@ class Window:
         if parts.scheme == "file" and parts.netloc in ("", "localhost") and self.needs_root:
             found = await self._workspace_of(unquote(parts.path))
             if self.needs_root:
-                self.caller.workspace = found
+                self.caller.facts = replace(self.caller.facts, workspace=found)
 
     # -- resources ---------------------------------------------------------------------------------------------
 

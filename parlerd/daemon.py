@@ -100,7 +100,7 @@ def run(home: Home, *, below_agent: bool = False) -> None:
                     await host.load()
                     await watcher.run()
 
-                server = Server(engine, host, hosts=hosts, recorder=recorder)
+                server = Server(engine, host, principal=keys.principal, hosts=hosts, recorder=recorder)
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(_stop_on_signal, stopping)
                     nursery.start_soon(_leave_when_lost, home, stopping)

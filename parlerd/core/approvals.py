@@ -220,7 +220,9 @@ class Approvals(Facet[ApprovalsState]):
         if not owns and not deputy:
             raise Refused("no_such_room" if by.actor not in members else "not_owner")
         require_open(room)
-        request = find_request(self.state.requests, command.who)
+        request = self.state.requests.get(command.request)
+        if request is None:
+            raise Refused("no_such_request")
         lifts = request.state == "denied" and command.admit
         if request.state != "pending" and not lifts:
             raise Refused("already_decided", f"That request was {request.state} before.", agent=request.agent)

@@ -16,6 +16,7 @@ from parlerd.core.model import (
     Prior,
     Proof,
     ReplyTarget,
+    RequestId,
     RoomId,
     RoomKind,
 )
@@ -89,12 +90,13 @@ class Knock(Command, frozen=True, kw_only=True):
 
 
 class DecideRequest(Command, frozen=True, kw_only=True):
-    """The person admits or refuses. `who` is an agent id, or a name unique among those who knock.
+    """The person admits or refuses whoever made the request `request`. Which one a name means is found before
+    (`approvals.find_request`).
 
     `principal` is the person who decides; `proof` says how sure we are that this person decided.
     """
 
-    who: str
+    request: RequestId
     admit: bool
     proof: Proof
     principal: PrincipalId

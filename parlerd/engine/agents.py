@@ -9,7 +9,7 @@ from __future__ import annotations
 from parlerd.core import commands as c
 from parlerd.core.errors import StoreError
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import AgentId, By, Millis, agent_name, label
+from parlerd.core.model import AgentId, By, Millis, PrincipalId, agent_name, label
 from parlerd.engine.authors import Attested
 from parlerd.engine.driver import Driver
 from parlerd.engine.ports import Clock, Keys
@@ -25,6 +25,10 @@ class Agents:
         self._rooms = rooms
         self._keys = keys
         self._clock = clock
+
+    def makes_for(self, principal: PrincipalId) -> bool:
+        """Whether new agents of this person are made here: no other home has the person's key, which signs for them."""
+        return principal == self._keys.principal
 
     async def create(self, name: str, *, host: str, workspace: str, slot: int) -> AgentRecord:
         """A new agent. Raises `Refused(invalid_name)` before anything is made, and `StoreError`."""

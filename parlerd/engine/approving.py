@@ -84,6 +84,7 @@ class Approving:
         if params.join_code is not None and admit:
             self._codes.check(request, params.join_code, door="terminal" if peer.terminal else "cli")
             proof = "terminal" if params.terminal and peer.terminal else "cli"
+        proof = caller.facts.authority.at_most(proof)
         self._require_proof(proof, admit=admit)
         return await self._decide(caller, me, actor, request, admit=admit, proof=proof)
 
@@ -99,7 +100,7 @@ class Approving:
         proof: Proof = "none"
         if params.join_code is not None:
             self._codes.check(request, params.join_code, door="form")
-            proof = "form"
+            proof = caller.facts.authority.at_most("form")
         elif (await actor.quiet()).state.approver != "agent":
             raise Refused("form_undecided")
         if proof != "none":
@@ -111,7 +112,7 @@ class Approving:
     ) -> t.Decided:
         command = c.DecideRequest(
             operation="session.approve" if admit else "session.deny",
-            who=request.id,
+            request=request.id,
             admit=admit,
             proof=proof,
             principal=me.principal,
@@ -174,5 +175,6 @@ class Approving:
 
     def _require_proof(self, proof: Proof, *, admit: bool) -> None:
         minimum = self._desk.settings.approval_minimum
-        if admit and PROOF_ORDER.index(proof) < PROOF_ORDER.index(minimum):
+        # A refusal lets nobody in, so any proof will do for it; but there must be one.
+        if proof == "none" or (admit and PROOF_ORDER.index(proof) < PROOF_ORDER.index(minimum)):
             raise Refused("needs_proof", f"This home asks for the proof {minimum!r}; this one is {proof!r}.")

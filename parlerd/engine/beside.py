@@ -24,13 +24,15 @@ def beside(desk: Desk, hook: Caller) -> tuple[AgentRecord | None, list[Caller], 
     It is sure of a hook below the process that started the window, and of one below a program of its host, for a
     host may run its servers elsewhere. Whoever else names a conversation or stands in a workspace may be anything.
     """
-    windows = [window for window in desk.connected.windows() if window.host == hook.host]
-    below_one = [window for window in windows if not hook.parents.isdisjoint(window.parents)]
+    windows = [window for window in desk.connected.windows() if window.facts.host == hook.facts.host]
+    below_one = [window for window in windows if not hook.facts.parents.isdisjoint(window.facts.parents)]
     likeness = {window: _likeness(hook, window) for window in below_one or windows if not _is_elsewhere(hook, window)}
     best = max(likeness.values(), default=(False, False))
     near = [window for window, like in likeness.items() if like == best] if below_one or any(best) else []
     # A hook whose process cannot be seen, as from another pid namespace, is believed: no kernel says otherwise.
-    sure = bool(below_one) or not hook.peer.pid or (hook.below != "" and hook.below == hook.host)
+    sure = (
+        bool(below_one) or not hook.facts.peer.pid or (hook.facts.below != "" and hook.facts.below == hook.facts.host)
+    )
     agents = {agent for window in near if (agent := desk.seats.acts_as(window)) is not None}
     if len(agents) > 1:
         return None, [], False
@@ -44,13 +46,15 @@ def beside(desk: Desk, hook: Caller) -> tuple[AgentRecord | None, list[Caller], 
 def _is_elsewhere(hook: Caller, window: Caller) -> bool:
     """Whether a window is for certain another conversation than the hook's: where calls name their conversations, one
     process has several, and a common parent process says nothing."""
-    return window.is_exact and bool(hook.conversation) and window.conversation != hook.conversation
+    return (
+        window.facts.is_exact and bool(hook.facts.conversation) and window.facts.conversation != hook.facts.conversation
+    )
 
 
 def _likeness(hook: Caller, window: Caller) -> tuple[bool, bool]:
     """What a hook and a window have in common, the surest first. A host gives its processes new conversations while
     they run, and two windows can stand in one workspace."""
     return (
-        bool(hook.conversation) and hook.conversation == window.conversation,
-        bool(hook.workspace) and hook.workspace == window.workspace,
+        bool(hook.facts.conversation) and hook.facts.conversation == window.facts.conversation,
+        bool(hook.facts.workspace) and hook.facts.workspace == window.facts.workspace,
     )

@@ -40,11 +40,11 @@ class Connected:
 
     def windows(self) -> Iterator[Caller]:
         """The callers that are windows of agent hosts."""
-        return (caller for caller in self._callers if caller.window)
+        return (caller for caller in self._callers if caller.facts.window)
 
     def is_open(self, window: str) -> bool:
         """Whether any caller of this window is connected."""
-        return any(caller.window == window for caller in self._callers)
+        return any(caller.facts.window == window for caller in self._callers)
 
     def last_seen(self, agent: AgentId) -> Millis:
         """When a caller that acted as this agent went last; 0 when this daemon saw none go."""

@@ -9,22 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import trio
-
-from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import By
 from parlerd.engine.budget import TurnBudget
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.connected import Connected
 from parlerd.engine.driver import Driver
-from parlerd.engine.ports import Clock, HostFiles, Keys, Notifier, Randomness, Waiter
+from parlerd.engine.ports import Clock, HostFiles, Keys, Notifier, Randomness
 from parlerd.engine.presence import Presence
 from parlerd.engine.quota import Quotas
 from parlerd.engine.rooms import Rooms
 from parlerd.engine.seats import Seats
 from parlerd.engine.seen_hosts import SeenHosts
 from parlerd.engine.throttle import GuessThrottle
+from parlerd.engine.waits import Waits
 from parlerd.settings import Settings
 
 Inspect = Callable[[PeerProcess], PeerProcess]
@@ -59,15 +57,21 @@ class Desk:
     """Where this home lives."""
     default_home: bool
     """Whether that is `~/.parler`."""
-    draining: bool = False
-    """The daemon is about to stop: no new calls, and nobody waits any longer."""
     budget: TurnBudget = field(default_factory=TurnBudget)
     """The turns that may begin without a person."""
     quotas: Quotas = field(init=False)
     """How much each agent may still write."""
+    waits: Waits = field(init=False)
+    """Everyone who waits for a change."""
 
     def __post_init__(self) -> None:
         self.quotas = Quotas(self.settings)
+        self.waits = Waits(self.notifier)
+
+    @property
+    def draining(self) -> bool:
+        """Whether the daemon is about to stop: no new calls, and nobody waits any longer."""
+        return self.waits.draining
 
     async def me(self, caller: Caller) -> AgentRecord:
         """The agent this caller acts as, leased or created on first use."""
@@ -78,23 +82,9 @@ class Desk:
         return By(
             actor=agent.id,
             principal=agent.principal,
-            session=caller.window or caller.session,
-            host=caller.host,
-            via=caller.via,
-            pid=caller.peer.pid,
-            program=caller.peer.program,
+            session=caller.facts.window or caller.facts.session,
+            host=caller.facts.host,
+            via=caller.facts.via,
+            pid=caller.facts.peer.pid,
+            program=caller.facts.peer.program,
         )
-
-    async def wait(self, caller: Caller, waiter: Waiter, seconds: float) -> None:
-        """Until the waiter is woken or the time is over; meanwhile the caller counts as one that waits.
-
-        Raises `Refused` with `draining` when the daemon stops.
-        """
-        if self.draining:
-            raise Refused("draining")
-        caller.waiting += 1
-        try:
-            with trio.move_on_after(seconds):
-                await waiter.wait()
-        finally:
-            caller.waiting -= 1

@@ -3,7 +3,7 @@
 Surfaces (`parlerd.ipc` for the command line, `mcp_server` for agent hosts) build a `Caller` per connection and come
 through `call` or `stream`, as `face` says. What an operation is, who may call it and what it needs stands in
 `parlerd.operations.registry`; what it does stands in the handlers (`opening`, `joining`, `approving`,
-`session_keys`, `messaging`, `streams`, `overview`, `status`, `checks`).
+`session_keys`, `sending`, `receiving`, `handoffs`, `ladder`, `streams`, `overview`, `status`, `checks`).
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ from parlerd.engine.connected import Connected
 from parlerd.engine.deadlines import IdleAgents, RoomDeadlines
 from parlerd.engine.desk import Desk
 from parlerd.engine.driver import Driver
+from parlerd.engine.handoffs import Handoffs
 from parlerd.engine.joining import Joining
 from parlerd.engine.knocks import with_code
+from parlerd.engine.ladder import Ladder
 from parlerd.engine.leases import Leases
-from parlerd.engine.messaging import Messaging, Posting
 from parlerd.engine.notices import Notices
 from parlerd.engine.notifier import LocalNotifier
 from parlerd.engine.opening import Opening
@@ -41,10 +42,12 @@ from parlerd.engine.ports import Clock, Frames, HostFiles, Keys, NoFrames, NoHos
 from parlerd.engine.presence import Presence
 from parlerd.engine.quota import OPENING
 from parlerd.engine.reading import Reading
+from parlerd.engine.receiving import Receiving
 from parlerd.engine.rooms import Rooms
 from parlerd.engine.scheduler import Scheduler
 from parlerd.engine.seats import Seats
 from parlerd.engine.seen_hosts import SeenHosts
+from parlerd.engine.sending import Posting, Sending
 from parlerd.engine.session_keys import SessionKeys
 from parlerd.engine.status import Status
 from parlerd.engine.streams import Streams
@@ -66,12 +69,13 @@ class Engine:
         self._stop = stop
         reading = Reading(desk)
         self._notices = Notices(desk, reading)
-        self._messaging = Messaging(desk, reading, self._notices)
+        self._sending = sending = Sending(desk, reading)
+        self._receiving = receiving = Receiving(desk, reading, self._notices)
         self._opening = Opening(desk)
         self._approving = approving = Approving(desk)
         self._streams = Streams(desk, reading, approving)
         keys = SessionKeys(desk)
-        messaging, overview, status = self._messaging, Overview(desk), Status(desk, socket, frames)
+        overview, status = Overview(desk), Status(desk, socket, frames)
         self.handlers: dict[str, Handler] = {
             "session.open": self._open_session,
             "session.join": Joining(desk, reading, keys).join,
@@ -81,12 +85,12 @@ class Engine:
             "session.close": self._opening.close_session,
             "session.list": keys.list_sessions,
             "session.revoke": keys.revoke,
-            "message.send": messaging.send,
-            "message.recv": messaging.recv,
-            "message.recv_all": messaging.recv_all,
-            "message.commit": messaging.commit,
-            "message.why": messaging.why,
-            "handoff.give": messaging.give_handoff,
+            "message.send": sending.send,
+            "message.recv": receiving.recv,
+            "message.recv_all": receiving.recv_all,
+            "message.commit": receiving.commit,
+            "message.why": Ladder(desk, reading).why,
+            "handoff.give": Handoffs(desk, sending).give,
             "rooms.list": overview.rooms,
             "rooms.roster": overview.roster,
             "rooms.requests": approving.requests,
@@ -97,7 +101,7 @@ class Engine:
             "daemon.status": status.status,
             "daemon.check": Checks(desk).check,
             "daemon.stop": self._stop_daemon,
-            "window.acknowledge": messaging.acknowledge,
+            "window.acknowledge": receiving.acknowledge,
             "window.notice": self._notices.notice,
             "window.introduce": self._introduce,
             "window.find_request": approving.find,
@@ -134,7 +138,7 @@ class Engine:
             return None
         self._admit(op, caller)
         assert isinstance(params, t.Send)
-        return self._messaging.begin_send(caller, params)
+        return self._sending.begin_send(caller, params)
 
     def stream(self, op: str, params: t.Params, caller: Caller) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
         """Run a stream in the task that iterates it. Cancelling that ends it, and so does leaving the context."""
@@ -149,12 +153,13 @@ class Engine:
         # A window's own door goes on until its connection ends: what it showed last is still acknowledged.
         if self._desk.draining and operation.plane not in ("local", "window"):
             raise Refused("draining", retry_after_ms=200)
-        if operation.plane == "person" and caller.via != "cli":
+        if operation.plane not in caller.facts.authority.planes:
+            if operation.plane == "hook":
+                raise Refused("hook_only")
+            if operation.plane == "window":
+                raise Refused("window_only")
+            # What is about this machine's daemon is its person's too, where a door does not offer it to all.
             raise Refused("person_only", hint=f"Ask the person to run: {operation.command}")
-        if operation.plane == "hook" and caller.via != "hook":
-            raise Refused("hook_only")
-        if operation.plane == "window" and caller.via != "mcp":
-            raise Refused("window_only")
 
     async def _open_session(self, caller: Caller, params: t.OpenSession) -> t.Result:
         me = await self._desk.me(caller)
@@ -186,8 +191,7 @@ class Engine:
 
     async def drain(self) -> None:
         """No new calls; everyone who waits is answered `draining`."""
-        self._desk.draining = True
-        self._desk.notifier.wake_all()
+        self._desk.waits.drain()
         await trio.lowlevel.checkpoint()
 
     async def _stop_daemon(self, caller: Caller, params: t.StopDaemon) -> t.Stopping:
@@ -205,7 +209,7 @@ class Engine:
             is_weaker_now = is_weaker(desk.settings_now(), desk.settings)
         except ParlerError:
             return  # with these no daemon starts
-        if is_weaker_now and (host := desk.inspect(caller.peer).agent_host):
+        if is_weaker_now and (host := desk.inspect(caller.facts.peer).agent_host):
             said = f"The settings ask for less than this daemon does, and this was started by an agent host ({host})."
             raise Refused("needs_person", said)
 

@@ -20,6 +20,7 @@ from parlerd.engine.desk import Desk
 from parlerd.engine.knocks import WITHHELD, knock_at, shows_code
 from parlerd.engine.reading import Reading, handle_of
 from parlerd.engine.session_keys import SessionKeys
+from parlerd.engine.waits import Wait
 from parlerd.operations import types as t
 
 
@@ -39,42 +40,43 @@ class Joining:
             await self._would_knock(caller, key_id, room_id)
         me = await desk.me(caller)
         deadline = trio.current_time() + params.wait_ms / 1000
-        wanted = (topics.decision(room_id, me.id), topics.life(room_id))
-        with desk.notifier.listen(*wanted) as waiter:
+
+        async def look(wait: Wait) -> t.JoinedSession | None:
+            wait.on(topics.decision(room_id, me.id), topics.life(room_id))
             while True:
-                waiter.clear()
-                # Each time anew: a room nobody uses is closed, and this may wait for long.
+                # Each time anew: a room nobody uses is closed, and the wait before this look may have been long.
                 actor = await desk.rooms.get(room_id)
-                knock = c.Knock(
-                    operation="session.join", key_id=key_id, name=me.name, host=caller.host, wall=desk.clock.now()
-                )
-                try:
-                    settled = await actor.submit(knock, desk.by(caller, me))
-                except Refused as error:
-                    if error.code == "unknown_key":
-                        raise self._keys.unknown(caller) from error
-                    raise
-                answer = settled.decision.answer
+                answer = await self._knock(caller, me, actor, key_id)
                 if answer in ("member", "joined"):
                     return await self._land(caller, me, actor, params)
                 if answer == "denied":
-                    return self._waiting(
-                        room_id,
-                        "denied",
-                        None,
-                        "The person declined. It stays so until the person approves it after all.",
-                    )
+                    hint = "The person declined. It stays so until the person approves it after all."
+                    return self._waiting(room_id, "denied", None, hint)
                 await actor.quiet()
                 waits = await knock_at(desk, me, room_id)
                 if waits is None:
-                    continue
-                left = deadline - trio.current_time()
-                if left <= 0:
-                    if not shows_code(desk, caller):
-                        return self._waiting(room_id, "pending", None, f"A person has to approve this. {WITHHELD}")
-                    hint = f"A person has to approve this. Tell them this code: {waits.join_code}"
-                    return self._waiting(room_id, "pending", waits.join_code, hint)
-                await desk.wait(caller, waiter, left)
+                    continue  # it was decided a moment ago
+                if not wait.over:
+                    return None
+                if not shows_code(desk, caller):
+                    return self._waiting(room_id, "pending", None, f"A person has to approve this. {WITHHELD}")
+                hint = f"A person has to approve this. Tell them this code: {waits.join_code}"
+                return self._waiting(room_id, "pending", waits.join_code, hint)
+
+        return await desk.waits.until(caller, look, deadline)
+
+    async def _knock(self, caller: Caller, me: AgentRecord, actor: RoomActor[Room], key_id: KeyId) -> str:
+        """What the room says to this agent's knock: a repeated one is answered as the standing one."""
+        knock = c.Knock(
+            operation="session.join", key_id=key_id, name=me.name, host=caller.facts.host, wall=self._desk.clock.now()
+        )
+        try:
+            settled = await actor.submit(knock, self._desk.by(caller, me))
+        except Refused as error:
+            if error.code == "unknown_key":
+                raise self._keys.unknown(caller) from error
+            raise
+        return settled.decision.answer
 
     def _waiting(self, room: RoomId, status: str, join_code: str | None, hint: str) -> t.JoinedSession:
         return t.JoinedSession(room=room, status=status, messages=[], truncated=False, join_code=join_code, hint=hint)
@@ -108,18 +110,18 @@ class Joining:
                 you=handle_of(room.state, me.id),
             )
         limit = max(1, min(params.limit, t.MAX_PAGE))
-        found = await self._reading.context(room, me.id, Position(0), stood=stood, limit=limit, fits=caller.fits)
+        found = await self._reading.context(room, me.id, Position(0), stood=stood, limit=limit, fits=caller.reader.fits)
         # A page that one who is in asked for anew acknowledges nothing it leaves out, and nothing of a live window's.
-        held = caller.via == "cli" and bool(caller.as_name) and desk.presence.is_held_by_window(me.id)
+        held = self._reading.is_beside_window(caller, me)
         moves = not (again and held)
         if found.truncated:
             moves = moves and (not again or acknowledged >= found.spans[-1][0])
         await self._reading.mark(actor.room, me.id, found.spans)
         self._reading.note_seen(actor.room, me.id, found.newest)
         await desk.rooms.home.submit(c.Activate(agent=me.id, room=actor.room), desk.by(caller, me))
-        if caller.via == "mcp" and moves:
-            # Last: what is answered with an error was not shown.
-            caller.shown[actor.room] = found.end
+        if caller.reader.acknowledges == "next_call" and moves:
+            # Nothing is awaited after this: an answer that becomes an error has shown nothing.
+            caller.reader.shown.showed(actor.room, found.end)
         hint = "This session is closed; it can still be read." if room.state.closed else ""
         if found.truncated:
             first, last = found.first_unshown, found.last_unshown
@@ -141,9 +143,9 @@ class Joining:
     async def _would_knock(self, caller: Caller, key_id: KeyId, room: RoomId) -> None:
         """Raise what a new agent's knock would be refused with: an agent, and its key, is made for none that is."""
         desk = self._desk
-        now = desk.clock.now()
-        by = By(AgentId(""), desk.keys.principal, caller.session, caller.host, caller.via)
-        knock = c.Knock(operation="session.join", key_id=key_id, name="new", host=caller.host, wall=now)
+        now, facts = desk.clock.now(), caller.facts
+        by = By(AgentId(""), facts.authority.principal, facts.session, facts.host, facts.via)
+        knock = c.Knock(operation="session.join", key_id=key_id, name="new", host=facts.host, wall=now)
         aggregate = (await desk.rooms.get(room)).aggregate
         try:
             aggregate.decide(knock, by=by, now=Millis(max(now, aggregate.last_at)), ids=desk.random)

@@ -48,7 +48,9 @@ def shows_code(desk: Desk, caller: Caller) -> bool:
     """Whether this door may show an agent the code that a person types for it: the agent's own window, or a command
     of the person's. What an agent host runs in a shell may belong to the very side that approves. Source: security
     spec A2."""
-    return caller.via == "mcp" or (caller.via == "cli" and not desk.inspect(caller.peer).agent_host)
+    authority = caller.facts.authority
+    by_command = "person" in authority.planes
+    return authority.is_shown_codes and not (by_command and desk.inspect(caller.facts.peer).agent_host)
 
 
 async def with_code(desk: Desk, caller: Caller, error: Refused) -> Refused:

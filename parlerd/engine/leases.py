@@ -69,8 +69,8 @@ class Leases:
     def promise(self, caller: Caller, slot: int) -> None:
         """Keep a number behind the name that a window was given, until the window's first call that needs an agent."""
         host, workspace = place_of(caller)
-        self._promised[caller.window] = Lease(
-            caller.window, agent=AgentId(""), host=host, workspace=workspace, slot=slot, taken_at=Millis(0)
+        self._promised[caller.facts.window] = Lease(
+            caller.facts.window, agent=AgentId(""), host=host, workspace=workspace, slot=slot, taken_at=Millis(0)
         )
 
     def promised(self, window: str) -> int | None:

@@ -15,8 +15,9 @@ from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import present
 from parlerd.core.room import Room
-from parlerd.engine.callers import Caller, Told
+from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.readers import Told
 from parlerd.engine.reading import Reading, handle_of, is_for
 from parlerd.engine.rooms import pause_among
 from parlerd.operations import types as t
@@ -45,7 +46,7 @@ class Notices:
             return t.Notice(line="")
         found, told = await self._look(caller)
         # At once, or not at all: what could not be looked at to the end is said by the next answer.
-        caller.told = told
+        caller.reader.told = told
         lines = [line for kind, room, line in found if kind not in params.said or params.room not in ("", room)]
         more = f"; {len(lines) - MAX_NEWS} more: parler_rooms" if len(lines) > MAX_NEWS else ""
         line = f"Meanwhile: {'; '.join(lines[:MAX_NEWS])}{more}." if lines else ""
@@ -54,11 +55,11 @@ class Notices:
     async def concerning(self, caller: Caller) -> bool:
         """Whether somebody knocks, came or left, or the person decided, and this window was not told yet: what ends a
         wait for messages. Tells nothing; who is in a room that this window was told nothing of is taken for known."""
-        if caller.via != "mcp" or caller.agent is None:
+        if caller.reader.acknowledges != "next_call" or caller.agent is None:
             return False
         found, told = await self._look(caller, messages=False)
         for room, members in told.members.items():
-            caller.told.members.setdefault(room, members)
+            caller.reader.told.members.setdefault(room, members)
         return bool(found)
 
     async def _look(self, caller: Caller, *, messages: bool = True) -> tuple[list[tuple[t.News, str, str]], Told]:
@@ -66,7 +67,7 @@ class Notices:
         assert caller.agent is not None
         home = self._desk.rooms.home.aggregate.state
         me, active = home.agents[caller.agent], home.active.get(caller.agent)
-        told = caller.told.copy()
+        told = caller.reader.told.copy()
         found: list[tuple[t.News, str, str]] = []
         store = self._desk.driver.store
         memberships = sorted(store.memberships(me.id), key=lambda each: each.room != active)
@@ -93,9 +94,9 @@ class Notices:
     def _of_hosts(self, caller: Caller) -> str:
         """That a host dropped our entry: the agents of the others can pass it on."""
         line = self._desk.host_files.notice()
-        if line == caller.told.hosts:
+        if line == caller.reader.told.hosts:
             return ""
-        caller.told.hosts = line
+        caller.reader.told.hosts = line
         return line
 
     def _at_door(self, told: Told, me: AgentRecord, room: Room, state: str, *, is_active: bool) -> list[_News]:
@@ -158,7 +159,7 @@ class Notices:
         name = state.room
         present(state.members, me.id)
         cursor = self._desk.driver.store.cursor(name, me.id)
-        after = max(cursor.acknowledged, caller.shown.get(name, cursor.acknowledged))
+        after = max(cursor.acknowledged, caller.reader.shown.holds(name) or cursor.acknowledged)
         before = told.unread.get(name, after)
         view = room.view(me.id)
         unread = self._reading.unread(room, view, after)

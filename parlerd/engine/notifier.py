@@ -8,6 +8,7 @@ changed: publishing touches only the waiters of that topic.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 
 import trio
 
@@ -17,25 +18,36 @@ from parlerd.core.topics import Topic
 class _Waiter:
     """A flag with topics, which stands in the notifier's table while it is entered."""
 
-    __slots__ = ("_event", "_notifier", "topics")
+    __slots__ = ("_event", "_notifier", "_topics")
 
-    def __init__(self, notifier: LocalNotifier, topics: tuple[Topic, ...]) -> None:
+    def __init__(self, notifier: LocalNotifier, topics: Iterable[Topic]) -> None:
         self._notifier = notifier
         self._event = trio.Event()
-        self.topics = topics
+        self._topics = set(topics)
 
     def __enter__(self) -> _Waiter:
-        for topic in self.topics:
+        for topic in self._topics:
             self._notifier.waiters.setdefault(topic, set()).add(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for topic in self.topics:
-            waiting = self._notifier.waiters.get(topic)
-            if waiting is not None:
-                waiting.discard(self)
-                if not waiting:
-                    del self._notifier.waiters[topic]
+        self.keep(frozenset())
+
+    def add(self, topics: Iterable[Topic]) -> None:
+        """Be woken by these too."""
+        for topic in topics:
+            if topic not in self._topics:
+                self._topics.add(topic)
+                self._notifier.waiters.setdefault(topic, set()).add(self)
+
+    def keep(self, topics: AbstractSet[Topic]) -> None:
+        """Be woken by nothing but these, of what was named before."""
+        for topic in self._topics - topics:
+            self._topics.discard(topic)
+            waiting = self._notifier.waiters[topic]
+            waiting.discard(self)
+            if not waiting:
+                del self._notifier.waiters[topic]
 
     def wake(self) -> None:
         self._event.set()

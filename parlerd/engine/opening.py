@@ -6,14 +6,18 @@ room, which names a room, and the room's own line. Invariant: a retried opening 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 import msgspec
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
+from parlerd.core.approvals import KeyState
 from parlerd.core.envelope import TextPart
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import HOME_ROOM, MAX_TOPIC, AgentId, Millis, Position, slug
+from parlerd.core.model import HOME_ROOM, MAX_TOPIC, AgentId, KeyId, Millis, Position, slug
 from parlerd.core.room import Room
 from parlerd.core.scrub import scrub
 from parlerd.core.words import check_text
@@ -21,13 +25,16 @@ from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.inputs import input_digest
 from parlerd.engine.key_text import typed_key, typed_key_of
 from parlerd.engine.lookup import room_of
-from parlerd.engine.messaging import input_digest
 from parlerd.engine.observers import observed_room
 from parlerd.engine.person import is_person, require_person
 from parlerd.engine.reading import handle_of
 from parlerd.operations import types as t
+
+OPENING_FACTS: Final = 4
+"""Facts that opening a room leads to at most: the room, its owner, its key, a recap."""
 
 
 class Opening:
@@ -79,7 +86,7 @@ class Opening:
             ),
             by,
         )
-        naming = self._naming(named.facts[0] if named.facts else None, named.decision.replay)
+        naming = await self._naming(named.facts[0] if named.facts else None, named.decision.replay)
         now = desk.clock.now()
         session_key = typed_key(desk, naming.room, gated=approval)
         command = c.OpenRoom(
@@ -91,7 +98,7 @@ class Opening:
             name=naming.name,
             topic=params.topic,
             handle=me.name,
-            host=caller.host,
+            host=caller.facts.host,
             history=params.history,
             approval=approval,
             approver=params.approver,
@@ -107,15 +114,24 @@ class Opening:
         settled = await actor.submit(command, by, Draft(parts=(TextPart(recap),)))
         room = await actor.quiet()
         replayed = settled.decision.replay is not None or not settled.facts
+        # A room that was opened before has its key from then; the settings may ask for another kind of key today.
+        facts: Sequence[e.Header] = settled.facts
+        if not facts:
+            facts = await desk.driver.look(lambda store: store.facts(actor.room, Position(0), OPENING_FACTS))
         return self._opened(
-            actor, room, idempotency_key=idempotency_key, replayed=replayed, removed={} if replayed else removed
+            actor,
+            room,
+            room.state.keys[_minted(facts)],
+            idempotency_key=idempotency_key,
+            replayed=replayed,
+            removed={} if replayed else removed,
         )
 
-    def _naming(self, header: e.Header | None, replay: Position | None) -> e.RoomNamed:
+    async def _naming(self, header: e.Header | None, replay: Position | None) -> e.RoomNamed:
         """The name this request took: now, or when it was first made."""
         if header is None:
             assert replay is not None
-            header = self._desk.driver.store.facts(HOME_ROOM, Position(replay - 1), 1)[0]
+            [header] = await self._desk.driver.look(lambda store: store.facts(HOME_ROOM, Position(replay - 1), 1))
         if not isinstance(header.event, e.RoomNamed):
             raise Refused("idempotency_expired")
         return header.event
@@ -124,12 +140,12 @@ class Opening:
         self,
         actor: RoomActor[Room],
         room: Room,
+        opened: KeyState,
         *,
         idempotency_key: str,
         replayed: bool,
         removed: dict[str, int],
     ) -> t.OpenedSession:
-        opened = next(iter(room.state.keys.values()))
         session_key, gated = typed_key_of(self._desk, actor.room, opened), opened.gated
         warnings = []
         state = opened.state(self._desk.clock.now())
@@ -176,7 +192,7 @@ class Opening:
         inside = any(record.id == me.id for record in agents)
         principal = None
         if is_person(caller) and room.state.owner_principal == me.principal and room.state.owner != me.id:
-            if not desk.inspect(caller.peer).agent_host:
+            if not desk.inspect(caller.facts.peer).agent_host:
                 principal = me.principal
             elif not inside:
                 require_person(self._desk, caller, in_editor=True)
@@ -184,6 +200,11 @@ class Opening:
         if desk.rooms.home.aggregate.state.active.get(me.id) == actor.room:
             await desk.rooms.home.submit(c.Activate(agent=me.id, room=None), by)
         return t.ClosedSession(room=actor.room, name=room.state.name, status=settled.decision.answer)
+
+
+def _minted(opening: Sequence[e.Header]) -> KeyId:
+    """The key that an opening minted, from the facts that it led to."""
+    return next(header.event.key for header in opening if isinstance(header.event, e.KeyMinted))
 
 
 def _agent_id(who: str) -> AgentId:

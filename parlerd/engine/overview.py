@@ -104,7 +104,7 @@ class Overview:
         return t.Me(
             id=me.id,
             name=me.name,
-            host=caller.host or me.host,
+            host=caller.facts.host or me.host,
             home="local",
             principal=me.principal,
             workspace=me.workspace,

@@ -2,7 +2,7 @@
 
 Not here: how the person is told from an agent's command, which one user id cannot do for certain. Above: the handlers
 and `observers`. Below: the desk's inspection of a process. Invariant: nothing here asks what the caller says of
-itself beyond the door that it came through.
+itself: its authority is its door's word, and its process the kernel's.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from parlerd.engine.desk import Desk
 
 
 def is_person(caller: Caller) -> bool:
-    """Whether this caller speaks as the person: a command that names no agent."""
-    return caller.via == "cli" and not caller.as_name
+    """Whether this caller speaks as the person."""
+    return caller.facts.authority.speaks_as_person
 
 
 def require_person(desk: Desk, caller: Caller, *, in_editor: bool = False) -> PeerProcess:
@@ -25,9 +25,9 @@ def require_person(desk: Desk, caller: Caller, *, in_editor: bool = False) -> Pe
     The terminal of an editor is its person's own place and its agent's at once. What was typed there counts only
     where `in_editor` says so.
     """
-    if caller.via != "cli":
+    if "person" not in caller.facts.authority.planes:
         raise Refused("person_only")
-    peer = desk.inspect(caller.peer)
+    peer = desk.inspect(caller.facts.peer)
     if peer.agent_host:
         raise Refused("needs_person", f"This was started by an agent host ({peer.agent_host}).")
     if peer.editor and not in_editor:

@@ -20,14 +20,14 @@ NAMED: Final = -1
 
 def place_of(caller: Caller) -> tuple[str, str]:
     """Where a window is seated: by the name it was given, else by its host and workspace."""
-    if caller.as_name:
-        return "as", str(label(caller.as_name))
-    return host_of(caller), caller.workspace
+    if caller.facts.as_name:
+        return "as", str(label(caller.facts.as_name))
+    return host_of(caller), caller.facts.workspace
 
 
 def host_of(caller: Caller) -> Label:
     """The caller's host as a label; `agent` where it names none."""
-    return slug(caller.host, fallback="agent")
+    return slug(caller.facts.host, fallback="agent")
 
 
 def place_name(host: str, workspace: str) -> Label:

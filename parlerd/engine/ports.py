@@ -11,6 +11,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -47,6 +48,14 @@ class Waiter(Protocol):
     def __enter__(self) -> Waiter: ...
 
     def __exit__(self, *_: object) -> None: ...
+
+    def add(self, topics: Iterable[Topic]) -> None:
+        """Wait for these topics too. Only while it is entered."""
+        ...
+
+    def keep(self, topics: AbstractSet[Topic]) -> None:
+        """Wait for nothing but these, of the topics that were named before."""
+        ...
 
     def wake(self) -> None:
         """Wake this waiter as if one of its topics had been published."""

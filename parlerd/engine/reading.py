@@ -18,12 +18,14 @@ from parlerd.bounded import Bounded
 from parlerd.core import events as e
 from parlerd.core.envelope import DataPart, HandoffPart, TextPart, decode_envelope
 from parlerd.core.errors import Refused, StoreError
+from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import Member, view_of
 from parlerd.core.model import AgentId, MessageId, PeerText, Position, RoomId, Seq, Stage, View
 from parlerd.core.room import Room, RoomState
 from parlerd.core.visibility import can_see
-from parlerd.engine.callers import Fitting
+from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.readers import Fitting
 from parlerd.engine.recent import Recent
 from parlerd.operations import types as t
 from parlerd.store.port import MarkDelivery, MoveCursor, Page, StoredMessage, Write
@@ -205,6 +207,13 @@ class Reading:
                 ]
             )
 
+    def is_beside_window(self, caller: Caller, me: AgentRecord) -> bool:
+        """Whether a command, or whoever else says what it has read, reads as an agent that a live window acts as: then
+        it acknowledges nothing unasked, for the window has not seen what it was shown. The person's own agent is
+        theirs to read as."""
+        is_command = caller.reader.acknowledges == "commit" and not caller.facts.authority.speaks_as_person
+        return is_command and self._desk.presence.is_held_by_window(me.id)
+
     def unread(self, room: Room, view: View, after: Position) -> int:
         """How many messages by others this reader may see after a position."""
         recent = self._recent(room)
@@ -216,6 +225,21 @@ class Reading:
         recent = self._recent(room)
         known = None if recent is None else recent.seq_at(room, view, position)
         return self._desk.driver.store.seq_at(room.state.room, view, position) if known is None else known
+
+    def message_id(self, room: Room, reader: AgentId, meant: str) -> MessageId:
+        """The message that is meant by its id, or by this reader's own number of it. Raises
+        `Refused(no_such_message)`."""
+        number = meant.removeprefix("#")
+        if not (number.isascii() and number.isdigit() and len(number) <= 15):
+            return MessageId(meant)
+        store, view, seq = self._desk.driver.store, room.view(reader), Seq(int(number))
+        position = store.position_of(room.state.room, view, seq)
+        header = store.message(room.state.room, position)
+        if header is None or not isinstance(header.event, e.MessagePosted) or seq < 1:
+            raise Refused("no_such_message", id=meant)
+        if store.seq_at(room.state.room, view, position) != seq:
+            raise Refused("no_such_message", id=meant)
+        return header.event.id
 
     def _recent(self, room: Room) -> Recent | None:
         actor = self._desk.rooms.open_actor(room.state.room)

@@ -31,10 +31,10 @@ class SeenHosts:
 
     def note(self, caller: Caller) -> None:
         """A window came, or said anew which host it is of."""
-        if caller.window and caller.host:
-            self._seen[caller.host] = self._clock.now()
+        if caller.facts.window and caller.facts.host:
+            self._seen[caller.facts.host] = self._clock.now()
 
     def listed(self) -> list[t.SeenHost]:
         """All of them by name, each with its last window's time and how many windows are open now."""
-        open_now = Counter(caller.host for caller in self._connected.windows())
+        open_now = Counter(caller.facts.host for caller in self._connected.windows())
         return [t.SeenHost(host=host, at=at, windows=open_now[host]) for host, at in sorted(self._seen.items())]

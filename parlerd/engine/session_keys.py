@@ -35,7 +35,7 @@ class SessionKeys:
         active = desk.rooms.home.aggregate.state.active.get(me.id)
         now = desk.clock.now()
         # A command that an agent host started is an agent's: a key of an open door is nothing for its transcript.
-        whole = is_person(caller) and not desk.inspect(caller.peer).agent_host
+        whole = is_person(caller) and not desk.inspect(caller.facts.peer).agent_host
         sessions = []
         for name, agents in observed_rooms(desk, caller, me).items():
             state = (await (await desk.rooms.get(name)).quiet()).state
@@ -108,7 +108,7 @@ class SessionKeys:
 
     def unknown(self, caller: Caller) -> Refused:
         self._desk.throttle.wrong(caller)
-        if self._desk.default_home or caller.via != "cli":
+        if self._desk.default_home or "person" not in caller.facts.authority.planes:
             # Which home it is and what to do about it concerns whoever types commands.
             return Refused("unknown_key")
         return Refused(

@@ -64,7 +64,7 @@ class Status:
         """How many rooms there are, for the person; for an agent, and for a command that an agent host started, those
         it may look at. Source: security spec C10."""
         desk = self._desk
-        if is_person(caller) and not desk.inspect(caller.peer).agent_host:
+        if is_person(caller) and not desk.inspect(caller.facts.peer).agent_host:
             return sum(1 for room in desk.driver.store.rooms() if room != HOME_ROOM)
         me = desk.seats.existing(caller)
         return 0 if me is None else len(observed_rooms(desk, caller, me))

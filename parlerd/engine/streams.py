@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import nullcontext
+from contextlib import aclosing
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
@@ -20,7 +21,6 @@ from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, Position, RoomId, Seq
 from parlerd.core.room import Room
-from parlerd.engine.actor import RoomActor
 from parlerd.engine.approving import Approving
 from parlerd.engine.armed import Armed
 from parlerd.engine.callers import Caller
@@ -28,12 +28,27 @@ from parlerd.engine.desk import Desk
 from parlerd.engine.observers import observed_room, observers
 from parlerd.engine.person import is_person
 from parlerd.engine.reading import JOIN_BYTES, Reading, handle_of, render_message
+from parlerd.engine.waits import Wait
 from parlerd.operations import types as t
 from parlerd.store.port import Page, Store, StoredMessage
 
 WATCH_PAGE: Final = 100
 LIFE_PAGE: Final = 500
 """Facts that are looked through at a time for who came and went."""
+
+
+@dataclass(slots=True)
+class _Following:
+    """How far a stream of one room has come.
+
+    `at` is the position up to which it looked, one for all the agents whose eyes it has: with one for each, a message
+    that one of them sees before another could come twice or be left out. `armed` is how the next commit was asked to
+    record what it brings as shown.
+    """
+
+    room: RoomId
+    at: Position
+    armed: Armed | None = None
 
 
 class Streams:
@@ -47,71 +62,75 @@ class Streams:
     async def approvals(self, caller: Caller, params: t.WatchApprovals) -> AsyncGenerator[t.RequestList, None]:
         """What waits now, and again at every change."""
         me = await self._desk.me(caller)
-        with self._desk.notifier.listen(topics.requests(me.principal)) as waiter:
-            while not self._desk.draining:
-                waiter.clear()
-                yield await self._approving.approvals(caller, params)
-                await waiter.wait()
+
+        async def look(wait: Wait) -> list[t.RequestList]:
+            wait.on(topics.requests(me.principal))
+            return [await self._approving.approvals(caller, params)]
+
+        async with aclosing(self._desk.waits.follow(look)) as lists:
+            async for each in lists:
+                yield each
 
     async def room(self, caller: Caller, params: t.WatchRoom) -> AsyncGenerator[t.WatchItem, None]:
         """The newest messages that any of this person's agents may see there, and each new one; who comes, goes and
         knocks meanwhile."""
-        desk = self._desk
-        me = await desk.me(caller)
-        actor, room, inside = await observed_room(desk, caller, me, params.room)
-        owns = room.state.owner == me.id or (is_person(caller) and room.state.owner_principal == me.principal)
-        # One mark for everyone: what one of them sees already and another not yet must neither come twice nor be left
-        # out.
-        at = room.position
+        me = await self._desk.me(caller)
+        actor, room, inside = await observed_room(self._desk, caller, me, params.room)
+        following = _Following(actor.room, room.position)
         first: dict[Position, StoredMessage] = {}
         for agent in inside if params.tail else ():
             tail = await self._reading.tail(room, room.view(agent.id), limit=params.tail)
-            first.update(_upto(tail, at))
+            first.update(_upto(tail, following.at))
+        items = await self._items(me, room, first, params.tail, following)
         number = 0
-        armed = self._armed(me, inside, at)
-        for item in await self._items(actor, me, room, first, params.tail, armed):
+        for item in items:
             number += 1
             yield _numbered(item, number)
-        while not desk.draining:
-            with desk.notifier.listen(*_topics(room, inside, owns=owns)) as waiter:
-                # Each time anew: a room nobody uses is closed, this may wait for long, and agents come and go.
-                actor = await desk.rooms.get(actor.room)
-                room = await actor.quiet()
-                known, inside = inside, [agent for agent in observers(desk, caller, me) if _is_in(room, agent)]
-                if not inside:
-                    raise Refused("no_such_room")
-                if {agent.id for agent in inside} - {agent.id for agent in known}:
-                    continue
-                # Taken now: while an item is given out the room may go on.
-                upto = end = room.position
-                closed = room.state.closed
-                pages: list[Page] = []
-                for agent in inside:
-                    if _is_in(room, agent):
-                        view = room.view(agent.id)
-                        pages.append(await self._reading.page(room, view, at, limit=WATCH_PAGE, skip_own=False))
-                for page in pages:
-                    if page.more:
-                        upto = min(upto, page.end)
-                        waiter.wake()
-                found: dict[Position, StoredMessage] = {}
-                for page in pages:
-                    found.update(_upto(page, upto))
-                life = await self._life(room, at, upto, owns=owns)
-                at = upto
-                items = await self._items(actor, me, room, found, len(found), armed, life)
-                over = closed and at == end
-                if over and not any(item.event == "closed" for item in items):
-                    # It was closed before this stream began.
-                    items.append(t.WatchItem(room=actor.room, name=room.state.name, event="closed", at=room.last_at))
-                for item in items:
-                    number += 1
-                    yield _numbered(item, number)
-                if over:
-                    return
-                armed = self._armed(me, inside, at)
-                with nullcontext() if waiter.woken else actor.arm(armed):
-                    await waiter.wait()
+        look = functools.partial(self._more, caller, me, following)
+        async with aclosing(self._desk.waits.follow(look)) as more:
+            async for item in more:
+                number += 1
+                yield _numbered(item, number)
+
+    async def _more(self, caller: Caller, me: AgentRecord, following: _Following, wait: Wait) -> list[t.WatchItem]:
+        """What came since the last look."""
+        desk = self._desk
+        # A room nobody uses is closed, and the wait before this look may have been long.
+        actor = await desk.rooms.get(following.room)
+        room = await actor.quiet()
+        inside = [agent for agent in observers(desk, caller, me) if _is_in(room, agent)]
+        if not inside:
+            raise Refused("no_such_room")
+        owns = room.state.owner == me.id or (is_person(caller) and room.state.owner_principal == me.principal)
+        # Agents of this person come into the room and leave it while it is followed. Nothing is awaited between this
+        # and `room.position`, so no change can fall between the two.
+        wait.on(*_topics(room, inside, owns=owns))
+        # Where the room stands is taken now: it may go on while pages are read and items are given out.
+        upto = end = room.position
+        closed = room.state.closed
+        pages: list[Page] = []
+        for agent in inside:
+            if _is_in(room, agent):
+                view = room.view(agent.id)
+                pages.append(await self._reading.page(room, view, following.at, limit=WATCH_PAGE, skip_own=False))
+        for page in pages:
+            if page.more:
+                upto = min(upto, page.end)
+                wait.again()
+        found: dict[Position, StoredMessage] = {}
+        for page in pages:
+            found.update(_upto(page, upto))
+        life = await self._life(room, following.at, upto, owns=owns)
+        following.at = upto
+        items = await self._items(me, room, found, len(found), following, life)
+        if closed and upto == end:
+            if not any(item.event == "closed" for item in items):
+                # It was closed before this stream began.
+                items.append(t.WatchItem(room=actor.room, name=room.state.name, event="closed", at=room.last_at))
+            wait.finish()
+        following.armed = self._armed(me, inside, upto)
+        wait.meanwhile(actor.arm(following.armed))
+        return items
 
     async def _life(self, room: Room, after: Position, upto: Position, *, owns: bool) -> dict[Position, t.WatchItem]:
         """What happened to a room in (after, upto], beside its messages: who came and went, which every member may
@@ -154,23 +173,25 @@ class Streams:
 
     async def _items(
         self,
-        actor: RoomActor[Room],
         me: AgentRecord,
         room: Room,
         found: dict[Position, StoredMessage],
         newest: int,
-        armed: Armed,
+        following: _Following,
         life: Mapping[Position, t.WatchItem] = MappingProxyType({}),
     ) -> list[t.WatchItem]:
+        """The newest of the messages that were found and what else happened, in order, once it is on record that they
+        are shown."""
         positions = sorted(found)[-newest:] if newest else []
-        if positions and not armed.covers(positions):
+        armed = following.armed
+        if positions and (armed is None or not armed.covers(positions)):
             # Observing is recorded before it is shown, and is not reading: the observer is in no roster.
             span = (Position(positions[0] - 1), positions[-1])
-            await self._reading.mark(actor.room, me.id, [span], stage="pushed", needed=False)
+            await self._reading.mark(following.room, me.id, [span], stage="pushed", needed=False)
         items = dict(life)
         for position in positions:
             items[position] = t.WatchItem(
-                room=actor.room,
+                room=following.room,
                 name=room.state.name,
                 event="message",
                 message=render_message(room.state, me.id, found[position]),
@@ -184,16 +205,19 @@ class Streams:
         me = await self._desk.me(caller)
         told = await self._heads(me.id, self._rooms_of(me.id))
         yield t.RoomChanged()
-        while not self._desk.draining:
+
+        async def look(wait: Wait) -> list[t.RoomChanged]:
+            wait.on(topics.memberships(me.id))
             rooms = self._rooms_of(me.id)
-            wanted = [topics.messages(room) for room in rooms]
-            wanted += [topics.messages(room, me.id) for room in rooms]
-            with self._desk.notifier.listen(*wanted, topics.memberships(me.id)) as waiter:
-                for room, head in (await self._heads(me.id, rooms)).items():
-                    if head > told.get(room, head):
-                        yield t.RoomChanged(room=room)
-                    told[room] = head
-                await waiter.wait()
+            wait.on(*map(topics.messages, rooms), *(topics.messages(room, me.id) for room in rooms))
+            found = await self._heads(me.id, rooms)
+            news = [t.RoomChanged(room=room) for room, head in found.items() if head > told.get(room, head)]
+            told.update(found)
+            return news
+
+        async with aclosing(self._desk.waits.follow(look)) as changes:
+            async for change in changes:
+                yield change
 
     def _rooms_of(self, agent: AgentId) -> list[RoomId]:
         return [m.room for m in self._desk.driver.store.memberships(agent) if m.state == "member"]

@@ -77,10 +77,10 @@ class GuessThrottle:
 
     @staticmethod
     def _who(caller: Caller) -> str:
-        peer = caller.peer
+        peer = caller.facts.peer
         if not peer.pid:
             # Who cannot be seen is told by what it says: an agent across its connections.
-            return caller.agent or caller.session
+            return caller.agent or caller.facts.session
         # A window is one process. A one-shot command is a new one each time, but a loop of them is of one shell.
-        process = peer.pid if caller.via == "mcp" else peer.group or peer.pid
-        return f"{caller.via} {process}"
+        process = peer.pid if caller.facts.window else peer.group or peer.pid
+        return f"{caller.facts.via} {process}"

@@ -28,6 +28,7 @@ from parlerd.engine.budget import TURNS
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.reading import Reading, is_for
+from parlerd.engine.waits import Wait
 from parlerd.operations import types as t
 
 log = logging.getLogger(__name__)
@@ -68,25 +69,29 @@ class Waking:
     async def check(self, caller: Caller, params: t.WakeCheck) -> t.Waiting:
         """What waits for the agent this hook runs beside, waiting for news if asked to."""
         desk = self._desk
-        deadline = trio.current_time() + params.wait_ms / 1000
-        while True:
+
+        async def look(wait: Wait) -> t.Waiting | None:
             me, windows, sure = beside(desk, caller)
-            rooms = [] if me is None else [m.room for m in desk.driver.store.memberships(me.id) if m.state == "member"]
-            with desk.notifier.listen(*_topics(me, rooms)) as waiter:
-                found = _Found() if me is None else await self._look(me, windows, rooms)
-                answer = self._answer(me, found, turn=params.turn, sure=sure)
-                left = deadline - trio.current_time()
-                # While wakes pause nothing is published when they may go on: that moment is waited for as well.
-                pause = desk.budget.seconds_until_free()
-                if answer.wake or left <= 0 or (_something(answer) and not params.turn):
-                    return answer
-                if desk.draining:
-                    raise Refused("draining")
-                with trio.move_on_after(min(left, pause) if pause else left):
-                    await waiter.wait()
-                    if params.turn:
-                        # A window that waits for this very message is about to show it, and then nothing waits.
-                        await trio.sleep(GRACE_S)
+            found = _Found()
+            if me is None:
+                # A window may become the agent this hook belongs to.
+                wait.on(topics.seats())
+            else:
+                wait.on(topics.memberships(me.id), topics.requests(me.principal))
+                rooms = [m.room for m in desk.driver.store.memberships(me.id) if m.state == "member"]
+                wait.on(*map(topics.messages, rooms), *(topics.messages(room, me.id) for room in rooms))
+                found = await self._look(me, windows, rooms)
+            answer = self._answer(me, found, turn=params.turn, sure=sure)
+            if answer.wake or wait.over or (_something(answer) and not params.turn):
+                return answer
+            # No topic fires at the moment at which the budget lets turns begin again.
+            if pause := desk.budget.seconds_until_free():
+                wait.again_in(pause)
+            return None
+
+        # A window that waits for this very message is about to show it, and then nothing waits.
+        grace_s = GRACE_S if params.turn else 0.0
+        return await desk.waits.until(caller, look, trio.current_time() + params.wait_ms / 1000, grace_s=grace_s)
 
     def _answer(self, me: AgentRecord | None, found: _Found, *, turn: bool, sure: bool) -> t.Waiting:
         """What is said, and what is remembered as said: nothing for one that may not be the host's own hook, which
@@ -140,7 +145,7 @@ class Waking:
             found.requests.update(request.id for request in room.pending())
         after = store.cursor(name, me.id).acknowledged
         # What a window was shown is acknowledged by its next call, and waits for nobody.
-        after = max([after, *(window.shown.get(name, after) for window in windows)])
+        after = max([after, *(window.reader.shown.holds(name) or after for window in windows)])
         view = room.view(me.id)
         unread = store.unread(name, view, after)
         if not unread:
@@ -158,12 +163,3 @@ class Waking:
 def _something(answer: t.Waiting) -> bool:
     """Whether anything waits at all."""
     return bool(answer.unread or answer.requests)
-
-
-def _topics(me: AgentRecord | None, rooms: list[RoomId]) -> list[topics.Topic]:
-    """What could change an answer: news, and a window that becomes the agent this hook belongs to."""
-    if me is None:
-        return [topics.seats()]
-    wanted = [topics.messages(room) for room in rooms]
-    wanted += [topics.messages(room, me.id) for room in rooms]
-    return [*wanted, topics.memberships(me.id), topics.requests(me.principal)]

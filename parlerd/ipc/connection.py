@@ -20,8 +20,10 @@ from typing import Final
 import trio
 
 from parlerd.core.errors import ParlerError
-from parlerd.core.model import label, slug
-from parlerd.engine.callers import Caller, PeerProcess
+from parlerd.core.model import PrincipalId, label, slug
+from parlerd.engine import authority
+from parlerd.engine.authority import Authority
+from parlerd.engine.callers import Caller, Facts, PeerProcess
 from parlerd.engine.face import EngineFace, Pending
 from parlerd.groups import unwrapped
 from parlerd.ipc import credentials
@@ -90,6 +92,7 @@ class Connection:
         pid: int,
         limits: Limits,
         hosts: Hosts,
+        principal: PrincipalId,
         tap: Tap,
         is_kept_back: bool = False,
     ) -> None:
@@ -102,6 +105,7 @@ class Connection:
         self._pid = pid
         self._limits = limits
         self._hosts = hosts
+        self._principal = principal
         self._tap = tap
         self._peer = DaemonPeer(tap.heard)
         self._out = Outbound(sock, cap=limits.outbound_cap, stall_seconds=limits.stall_seconds, told=tap.told)
@@ -202,9 +206,10 @@ class Connection:
         else:
             # Where no host is known above a window, whatever is above both is the person's own desktop too.
             parents = frozenset(line.above[:1])
-        return Caller(
+        facts = Facts(
             session=secrets.token_hex(10),
             via="mcp" if hello.role == "stdio" else "hook" if hello.hook else "cli",
+            authority=self._authority(hello),
             host=slug(hello.host, fallback="unknown") if hello.host else "",
             window=label(hello.window) if hello.window else "",
             workspace=await workspace_of(hello),
@@ -214,6 +219,15 @@ class Connection:
             below=line.host if line is not None else "",
             peer=self.process,
         )
+        return Caller(facts)
+
+    def _authority(self, hello: Hello) -> Authority:
+        """What this conversation may do: everyone at this door is of the home's own person."""
+        if hello.role == "stdio":
+            return authority.of_window(self._principal)
+        if hello.hook:
+            return authority.of_hook(self._principal)
+        return authority.of_command(self._principal, names_agent=bool(hello.as_name))
 
     async def _read(self) -> list[ClientEvent]:
         """What came next; nothing when the other side is gone."""

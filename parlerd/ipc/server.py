@@ -20,6 +20,7 @@ import trio
 
 import parlerd
 from parlerd.core.errors import ParlerError
+from parlerd.core.model import PrincipalId
 from parlerd.engine.callers import PeerProcess
 from parlerd.engine.face import EngineFace
 from parlerd.ipc import credentials
@@ -40,13 +41,14 @@ _ACCEPTS_PER_TURN: Final = 16
 
 
 class Server:
-    """Every local connection of one daemon."""
+    """Every local connection of one daemon, whose person `principal` is."""
 
     def __init__(
         self,
         engine: EngineFace,
         stdio_host: StdioHost,
         *,
+        principal: PrincipalId,
         version: str = parlerd.__version__,
         limits: Limits | None = None,
         hosts: Hosts | None = None,
@@ -54,6 +56,7 @@ class Server:
     ) -> None:
         self._engine = engine
         self._stdio_host = stdio_host
+        self._principal = principal
         self._version = version
         self._limits = limits or Limits()
         self._hosts = hosts or Hosts()
@@ -117,6 +120,7 @@ class Server:
             pid=os.getpid(),
             limits=self._limits,
             hosts=self._hosts,
+            principal=self._principal,
             tap=self._recorder.tap(),
             is_kept_back=is_kept_back,
         )

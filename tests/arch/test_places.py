@@ -45,7 +45,6 @@ ELSEWHERE: Final = {
     "parlerd/engine/deciding": "engine/test_actor",
     "parlerd/engine/engine": "arch/test_registry",
     "parlerd/engine/knocks": "engine/test_joining",
-    "parlerd/engine/messaging": "e2e/test_cli_main_event",
     "parlerd/engine/notices": "e2e/test_mcp_two_agents",
     "parlerd/engine/reading": "e2e/test_cli_main_event",
     "parlerd/engine/rooms": "engine/test_actor",

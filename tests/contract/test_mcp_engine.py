@@ -19,6 +19,7 @@ from parlerd.core.model import RoomId
 from parlerd.engine.callers import Caller
 from parlerd.engine.face import EngineFace
 from parlerd.operations import types as t
+from tests.support.callers import caller_of
 from tests.support.engine import engine_world, run
 from tests.support.fake_mcp_engine import ROOM, FakeMcpEngine, caller
 from tests.support.models import pair
@@ -108,7 +109,7 @@ async def test_a_page_comes_again_until_it_is_acknowledged(room: Room) -> None:
     assert texts(await recv(room)) == ["one", "two"]
     assert texts(await recv(room)) == ["one", "two"]
     await room.engine.call("window.acknowledge", t.AcknowledgeShown(), room.caller)
-    assert room.caller.shown == {}
+    assert room.caller.reader.shown.holds(room.id) is None
     assert texts(await recv(room)) == []
 
 
@@ -116,12 +117,12 @@ async def test_a_page_comes_again_until_it_is_acknowledged(room: Room) -> None:
 async def test_what_was_shown_is_noted_for_the_room_and_taken_back_by_the_window(room: Room) -> None:
     await room.post("one")
     await recv(room)
-    assert list(room.caller.shown) == [room.id]
-    before = room.caller.shown[room.id]
+    before = room.caller.reader.shown.holds(room.id)
+    assert before is not None
     await room.post("two")
     await recv(room)
-    assert room.caller.shown[room.id] > before
-    room.caller.shown.clear()
+    assert (room.caller.reader.shown.holds(room.id) or 0) > before
+    room.caller.reader.shown.take()
     await room.engine.call("window.acknowledge", t.AcknowledgeShown(), room.caller)
     assert texts(await recv(room)) == ["one", "two"]
 
@@ -142,11 +143,11 @@ async def test_looking_back_shows_from_there_and_acknowledges_nothing(room: Room
     for text in ("one", "two", "three"):
         await room.post(text)
     everything = await recv(room)
-    room.caller.shown.clear()
+    room.caller.reader.shown.take()
     since = everything.messages[0].seq
     page = await recv(room, since=since, limit=1)
     assert (texts(page), page.acknowledges, page.following) == (["two"], False, 1)
-    assert room.caller.shown == {}
+    assert room.caller.reader.shown.holds(room.id) is None
     assert texts(await recv(room)) == ["one", "two", "three"]
 
 
@@ -154,12 +155,12 @@ async def test_looking_back_shows_from_there_and_acknowledges_nothing(room: Room
 async def test_a_peek_acknowledges_nothing(room: Room) -> None:
     await room.post("one")
     page = await recv(room, peek=True)
-    assert (texts(page), page.acknowledges, room.caller.shown) == (["one"], False, {})
+    assert (texts(page), page.acknowledges, room.caller.reader.shown.take()) == (["one"], False, {})
 
 
 @on_every_engine
 async def test_a_page_holds_what_the_window_says_that_it_can_show(room: Room) -> None:
-    room.caller.fits = Scribe()
+    room.caller.reader.fits = Scribe()
     for letter in "abc":
         await room.post(letter * 6_000)
     page = await recv(room)
@@ -200,7 +201,7 @@ async def test_a_send_is_answered_with_its_place_and_its_key(room: Room) -> None
 async def test_a_cursor_that_is_committed_acknowledges(room: Room) -> None:
     await room.post("one")
     page = await recv(room)
-    room.caller.shown.clear()
+    room.caller.reader.shown.take()
     await room.engine.call("message.commit", t.Commit(room=room.id, cursor=page.cursor), room.caller)
     assert texts(await recv(room)) == []
 
@@ -212,8 +213,8 @@ async def test_without_news_there_is_no_notice(room: Room) -> None:
 
 @on_every_engine
 async def test_a_window_is_introduced_as_another_host(room: Room) -> None:
-    further = Caller(session="further", via="mcp", host="codex", window="f" * 32)
+    further = caller_of("mcp", session="further", host="codex", window="f" * 32)
     await room.engine.connect(further)
     await room.engine.call("window.introduce", t.Introduce(host="gemini"), further)
-    assert further.host == "gemini"
+    assert further.facts.host == "gemini"
     await room.engine.disconnect(further)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from parlerd.core.model import AgentId
-from parlerd.engine.callers import Caller
 from parlerd.engine.connected import Connected
+from tests.support.callers import caller_of
 from tests.support.engine import START_MS, HandClock
 
 
 def test_a_caller_counts_until_it_goes_and_its_agent_was_seen_then() -> None:
     clock = HandClock()
     connected = Connected(clock)
-    command, window = Caller(session="c", via="cli"), Caller(session="w", via="mcp", window="w1")
+    command, window = caller_of("cli", session="c"), caller_of("mcp", session="w", window="w1")
     for caller in (command, window):
         connected.add(caller)
     assert (len(connected), list(connected.windows()), set(connected)) == (2, [window], {command, window})
@@ -25,7 +25,7 @@ def test_a_caller_counts_until_it_goes_and_its_agent_was_seen_then() -> None:
 
 def test_a_window_is_open_while_any_connection_of_it_is_there() -> None:
     connected = Connected(HandClock())
-    first, second = [Caller(session=name, via="mcp", window="w1") for name in ("a", "b")]
+    first, second = [caller_of("mcp", session=name, window="w1") for name in ("a", "b")]
     connected.add(first)
     connected.add(second)
     connected.remove(first)

@@ -20,6 +20,6 @@ def test_the_stamp_on_an_act_says_who_for_whom_through_what_and_what_the_kernel_
             assert (by.actor, by.principal, by.session) == (me.id, me.principal, "w1")
             assert (by.host, by.via, by.pid, by.program) == ("codex", "mcp", 4711, "node")
             command = await served.agent("bob")
-            assert desk.by(command.caller, await desk.me(command.caller)).session == command.caller.session
+            assert desk.by(command.caller, await desk.me(command.caller)).session == command.caller.facts.session
 
     run(main)

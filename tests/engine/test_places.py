@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from parlerd.core.model import AgentId, Millis
-from parlerd.engine.callers import Caller
 from parlerd.engine.places import first_free, host_of, numbered, place_of, slots_of
 from parlerd.store.port import Lease
+from tests.support.callers import caller_of
 from tests.support.engine import (
     engine_world,
     run,
@@ -41,8 +41,7 @@ def test_an_agent_of_the_first_slot_has_the_name_itself_and_the_others_count() -
 
 
 def test_a_window_sits_by_the_name_it_was_given_and_otherwise_by_host_and_workspace() -> None:
-    caller = Caller(session="s", via="mcp", host="Claude Code", workspace="/home/sam/shop")
+    caller = caller_of("mcp", session="s", host="Claude Code", workspace="/home/sam/shop")
     assert place_of(caller) == ("Claude-Code", "/home/sam/shop")
-    caller.as_name = "bob"
-    assert place_of(caller) == ("as", "bob")
-    assert host_of(Caller(session="s", via="mcp")) == "agent"
+    assert place_of(caller_of("mcp", host="codex", as_name="bob")) == ("as", "bob")
+    assert host_of(caller_of("mcp", session="s")) == "agent"

@@ -285,7 +285,7 @@ def test_a_window_that_says_it_is_of_another_host_is_seated_there() -> None:
             assert {each.host: each.windows for each in seen.hosts} == {"claude-code": 0, "grok": 1}
             # Who acts already stays who it is.
             await served.introduce(window, "codex")
-            assert window.caller.host == "grok"
+            assert window.caller.facts.host == "grok"
 
     run(main)
 

@@ -18,11 +18,12 @@ from parlerd.engine.throttle import (
     MAX_DELAY,
     GuessThrottle,
 )
+from tests.support.callers import caller_of
 from tests.support.engine import run
 
 
 def caller(n: int = 0) -> Caller:
-    return Caller(session=f"s{n}", via="cli")
+    return caller_of("cli", session=f"s{n}")
 
 
 async def guess(throttle: GuessThrottle, who: Caller) -> float:
@@ -90,17 +91,18 @@ def test_a_process_is_counted_under_whatever_names_and_commands_of_one_shell_tog
     via: Via, first: PeerProcess, second: PeerProcess, one: bool
 ) -> None:
     async def main() -> None:
-        throttle = GuessThrottle()
+        throttle, window = GuessThrottle(), "w" if via == "mcp" else ""
         for n in range(int(CALLER_BURST)):
-            await guess(throttle, Caller(session=f"s{n}", via=via, as_name=f"m{n}", peer=first))
-        began, again = trio.current_time(), Caller(session="again", via=via, as_name="again", peer=second)
+            await guess(throttle, caller_of(via, session=f"s{n}", as_name=f"m{n}", window=window, peer=first))
+        again = caller_of(via, session="again", as_name="again", window=window, peer=second)
+        began = trio.current_time()
         if one:
             with pytest.raises(Refused):
                 await throttle.before(again)
         else:
             await throttle.before(again)
         assert trio.current_time() == began
-        await throttle.before(Caller(session="door", via="hook", peer=first))
+        await throttle.before(caller_of("hook", session="door", peer=first))
 
     run(main)
 

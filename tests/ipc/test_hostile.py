@@ -29,6 +29,7 @@ from parlerd.paths import Home
 from parlerd.wire import codec
 from parlerd.wire.frames import FIRST_FRAME_LIMIT, FRAME_LIMIT, frame
 from parlerd.wire.messages import PROTOCOL, Call, Cancel, Credit, Failure, Goodbye, Hello, Welcome
+from tests.support.callers import PERSON
 from tests.support.fake_engine import FakeEngine
 from tests.support.wire_client import WireClient, expect_goodbye, no_windows, serving, short_home
 
@@ -482,7 +483,7 @@ def test_when_no_descriptor_is_left_the_daemon_pauses_and_goes_on_accepting(
             listener.listen()
             listener.setblocking(False)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(Server(FakeEngine(), no_windows).serve, listener)
+                nursery.start_soon(Server(FakeEngine(), no_windows, principal=PERSON).serve, listener)
                 with WireClient(home) as client:
                     start = trio.current_time()
                     assert isinstance(await client.hello(), Welcome)

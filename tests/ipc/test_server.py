@@ -49,10 +49,11 @@ def test_the_caller_is_what_the_hello_claims_and_the_kernel_knows() -> None:
                 await client.hello(host="Claude Code!", as_name="bob")
                 await window.hello(role="stdio", host="codex", window="w-1")
         caller, windowed = engine.connected
-        assert (caller.via, caller.host, caller.as_name, caller.window) == ("cli", "Claude-Code", "bob", "")
-        assert (windowed.via, windowed.host, windowed.window) == ("mcp", "codex", "w-1")
-        assert caller.session != windowed.session
-        assert (caller.peer.pid, caller.peer.uid) == (os.getpid(), os.geteuid())
+        facts = caller.facts
+        assert (facts.via, facts.host, facts.as_name, facts.window) == ("cli", "Claude-Code", "bob", "")
+        assert (windowed.facts.via, windowed.facts.host, windowed.facts.window) == ("mcp", "codex", "w-1")
+        assert caller.facts.session != windowed.facts.session
+        assert (caller.facts.peer.pid, caller.facts.peer.uid) == (os.getpid(), os.geteuid())
 
     run(main)
 

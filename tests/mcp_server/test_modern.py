@@ -159,11 +159,10 @@ def test_a_running_host_is_served_when_the_setting_went_back() -> None:
 def test_the_clients_name_says_which_host_this_is_where_nothing_else_does() -> None:
     async def main(engine: FakeMcpEngine) -> None:
         for host_name, expected in (("", "test-host"), ("codex", "codex")):
-            who = caller()
-            who.host = host_name
+            who = caller(host=host_name)
             async with modern(engine, who=who) as host:
                 await get(host, "tools/list")
-            assert who.host == expected
+            assert who.facts.host == expected
 
     run(main)
 
@@ -257,8 +256,7 @@ def test_a_code_for_a_form_that_is_not_open_is_asked_for_again() -> None:
 def test_one_request_has_one_form_open_in_all_windows() -> None:
     async def main(engine: FakeMcpEngine) -> None:
         knocking(engine, "third@repo")
-        second = caller()
-        second.session = "another"
+        second = caller(session="another")
         forms = Forms()
         async with modern(engine, forms=forms) as one, modern(engine, who=second, forms=forms) as two:
             asked = await approve(one)

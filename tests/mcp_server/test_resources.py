@@ -44,13 +44,13 @@ def test_the_newest_messages_of_a_long_room_are_shown_and_nothing_moves() -> Non
     async def main(engine: FakeMcpEngine) -> None:
         for index in range(300):
             engine.post(f"message {index}")
-        reader, scribe = caller(), Scribe()
-        reader.fits = scribe
-        text, _ = await resources.read(engine, reader, "parler://room/auth/messages", scribe)
+        who, scribe = caller(), Scribe()
+        who.reader.fits = scribe
+        text, _ = await resources.read(engine, who, "parler://room/auth/messages", scribe)
         assert "message 299\n" in text
         assert "message 100\n" not in text
         assert len(text.encode()) < 20_000
-        assert reader.shown == {}
+        assert who.reader.shown.take() == {}
         assert engine.acknowledged == 0
 
     run(main)

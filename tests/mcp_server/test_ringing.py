@@ -36,7 +36,7 @@ class HeardBell:
         self.busy = busy
 
     def address(self, window: Caller, directory: str) -> str:
-        return window.conversation
+        return window.facts.conversation
 
     async def ring(self, address: str, line: str) -> bool:
         await trio.lowlevel.checkpoint()
@@ -56,7 +56,7 @@ class Checked(FakeMcpEngine):
         if op != "wake.check":
             return await super().call(op, params, caller)
         assert isinstance(params, t.WakeCheck)
-        self.checks.append((params, caller.via, caller.conversation))
+        self.checks.append((params, caller.facts.via, caller.facts.conversation))
         if not self.answers:
             await trio.sleep_forever()
         await trio.lowlevel.checkpoint()

@@ -133,10 +133,10 @@ def test_without_a_named_host_the_client_says_which_it_is() -> None:
     async def main(engine: FakeMcpEngine) -> None:
         async with hosted(engine, who=caller(host="")) as host:
             await host.begin()
-            assert host.caller.host == "test-host"
+            assert host.caller.facts.host == "test-host"
         async with hosted(engine, who=caller(host="codex")) as host:
             await host.begin()
-            assert host.caller.host == "codex"
+            assert host.caller.facts.host == "codex"
 
     run(main)
 
@@ -479,7 +479,7 @@ def test_a_window_without_a_workspace_takes_the_first_root_of_its_client() -> No
             assert roots["method"] == "roots/list"
             await host.say({"jsonrpc": "2.0", "id": roots["id"], "result": {"roots": [{"uri": "file:///srv/a%20b"}]}})
             await host.answer_to(asked)
-            assert host.caller.workspace == "/srv/a b"
+            assert host.caller.facts.workspace == "/srv/a b"
 
     run(main)
 
@@ -639,7 +639,7 @@ def test_each_conversation_that_a_host_names_with_its_calls_is_an_agent_of_its_o
             seen: list[tuple[str, str]] = []
 
             def listed(params: t.Params, who: Caller) -> t.Result:
-                seen.append((who.conversation, who.window))
+                seen.append((who.facts.conversation, who.facts.window))
                 return t.RoomList(rooms=[])
 
             engine.script["rooms.list"] = listed
@@ -648,8 +648,8 @@ def test_each_conversation_that_a_host_names_with_its_calls_is_an_agent_of_its_o
             assert [conversation for conversation, _ in seen] == ["t-1", "t-1", "t-2", "t-1", "t-2"]
             windows = dict(seen)
             assert windows["t-1"] == "w" * 32 != windows["t-2"]
-            assert [each.conversation for each in engine.connected] == ["t-2"]
-            assert [each.conversation for each in host.caller.siblings] == ["t-2"]
+            assert [each.facts.conversation for each in engine.connected] == ["t-2"]
+            assert [each.facts.conversation for each in host.caller.siblings] == ["t-2"]
         assert engine.connected == []
 
     run(main)
@@ -700,7 +700,7 @@ def test_a_client_that_says_another_host_is_that_one_and_has_its_conversation(
 ) -> None:
     async def main(engine: FakeMcpEngine) -> None:
         who = await introduced(engine, client, caller(host=started), hello(conversations=GIVEN))
-        assert (who.host, who.conversation, who.continues) == (host, conversation, False)
+        assert (who.facts.host, who.facts.conversation, who.facts.continues) == (host, conversation, False)
 
     run(main)
 
@@ -719,8 +719,8 @@ def test_an_id_that_the_host_made_up_for_one_run_is_not_believed(words: list[str
     async def main(engine: FakeMcpEngine) -> None:
         first = hello(conversations=GIVEN, ppid=4711)
         who = await introduced(engine, "claude-code", caller(host="claude-code"), first, words=words)
-        assert who.continues is continues
-        assert who.conversation == ("" if continues else "of-claude")
+        assert who.facts.continues is continues
+        assert who.facts.conversation == ("" if continues else "of-claude")
 
     run(main)
 
@@ -740,7 +740,7 @@ def test_what_a_shared_server_has_in_its_environment_is_the_first_windows_and_no
             )
             await host.tell("notifications/initialized")
             await host.call("parler_recv")
-        assert (who.as_name, who.conversation) == ("", "")
+        assert (who.facts.as_name, who.facts.conversation) == ("", "")
         assert engine.made("session.join") == []
 
     run(main)

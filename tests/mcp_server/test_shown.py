@@ -16,7 +16,7 @@ from mcp_server.tools.results import Scribe
 from mcp_server.window import Window
 from parlerd.core.errors import Refused
 from parlerd.engine.callers import Caller
-from parlerd.engine.messaging import LONG_BACKLOG
+from parlerd.engine.receiving import LONG_BACKLOG
 from parlerd.operations import types as t
 from parlerd.operations.traits import UNMEASURED, HostTraits
 from tests.support import answers
@@ -352,7 +352,7 @@ def test_reading_a_resource_does_not_use_up_what_a_model_is_told_once() -> None:
             person = await served.person()
             await bob.party.join(opened.session_key)
             await person.approve((await bob.party.whoami()).id)
-            bob.party.caller.shown.clear()
+            bob.party.caller.reader.shown.take()
             await bob.window.read_resource("parler://room/auth/messages")
             assert "What stands between" not in await bob.call("parler_leave", room="nowhere")
             text = await bob.call("parler_recv")

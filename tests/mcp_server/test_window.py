@@ -20,7 +20,7 @@ from mcp_server.window import PROGRESS_WAIT_MS, Answer, Window
 from parlerd.core.errors import Refused, StoreError
 from parlerd.core.model import Millis, Position
 from parlerd.engine.callers import Caller
-from parlerd.engine.messaging import LONG_BACKLOG
+from parlerd.engine.receiving import LONG_BACKLOG
 from parlerd.operations import types as t
 from parlerd.operations.traits import HostTraits
 from tests.support.engine import Party, Served, engine_world
@@ -101,14 +101,14 @@ def test_a_call_cancelled_inside_the_engine_leaves_nothing_counted_as_shown() ->
         window = Window(engine, caller())
 
         def late(params: t.Params, who: Any) -> t.Result:
-            who.shown[ROOM] = Position(7)
+            who.reader.shown.showed(ROOM, Position(7))
             raise Refused("draining")
 
         engine.script["message.recv"] = late
         with trio.CancelScope() as scope:
             scope.cancel()
             await call(window, 1, "parler_recv")
-        assert window.caller.shown == {}
+        assert window.caller.reader.shown.holds(ROOM) is None
 
     run(main)
 
@@ -539,29 +539,6 @@ def test_a_request_that_is_made_again_after_its_answer_was_lost_carries_the_same
         first, second = engine.made("message.send")
         assert first.idempotency_key == idempotency_key("w" * 32, 7)
         assert second.idempotency_key == idempotency_key("w" * 32, 9)
-
-    run(main)
-
-
-def test_only_a_key_made_for_this_very_call_is_said_to_be_unused() -> None:
-    async def main(engine: FakeMcpEngine) -> None:
-        who = caller()
-        window = losing(engine, line(7, "parler_send", text="hi"), who=who)
-        unused: list[bool] = []
-
-        def sent(params: t.Params, by: Caller) -> t.Result:
-            assert isinstance(params, t.Send)
-            unused.append(params.idempotency_key in by.fresh)
-            return t.Sent(
-                room=ROOM, id="m_sent", seq=9, at=0, replayed=False, idempotency_key=params.idempotency_key or ""
-            )
-
-        engine.script["message.send"] = sent
-        await call(window, 8, "parler_send", text="hi")  # repeats the lost one
-        await call(window, 9, "parler_send", text="hi", key="mine")
-        await call(window, 10, "parler_send", text="hi")
-        assert unused == [False, False, True]
-        assert who.fresh == set()
 
     run(main)
 

@@ -180,10 +180,10 @@ class Story:
             only_retryable(error)
 
     async def read(self, served: Served, party: Party, reader: Reader, step: Step) -> None:
-        window = party.caller.via == "mcp"
+        window = party.caller.facts.via == "mcp"
         if not step.ack:
             # A window whose answer was not written: what it was shown does not count.
-            party.caller.shown.clear()
+            party.caller.reader.shown.take()
         if window:
             await served.acknowledge(party)
         page: t.Received | t.JoinedSession

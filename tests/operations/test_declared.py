@@ -310,8 +310,9 @@ def test_a_wait_that_ends_with_the_answer_names_the_session_where_the_decision_d
             await bob.join(opened.session_key)
             desk = served.engine._desk
             me = await desk.me(alice.caller)
+            (request,) = (await desk.rooms.get(RoomId(opened.room))).aggregate.pending()
             admit = c.DecideRequest(
-                operation="session.approve", who="bob", admit=True, proof="cli", principal=me.principal
+                operation="session.approve", request=request.id, admit=True, proof="cli", principal=me.principal
             )
 
             async def decide() -> None:

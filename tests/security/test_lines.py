@@ -60,7 +60,7 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
         "engine/test_waking.py::test_at_the_end_of_the_budget_no_turn_begins_reading_goes_on_and_it_is_said",
         "engine/test_waking.py::test_the_budget_is_one_for_all_agents_of_a_person",
     ),
-    "E19": ("engine/test_messaging.py::test_a_replay_is_authorised_first",),
+    "E19": ("engine/test_sending.py::test_a_replay_is_authorised_first",),
 }
 """What keeps each line beside the tests of this folder, whose names begin with the line."""
 

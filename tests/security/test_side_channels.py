@@ -223,7 +223,7 @@ async def wakes_of(make: Callable[[Party, Party], Awaitable[object]]) -> tuple[b
         alice, bob, carol = await served.room("alice", "bob", "carol")
         async with served.changes(carol) as changes, trio.open_nursery() as nursery:
             looks = 0
-            engine = served.engine._messaging
+            engine = served.engine._receiving
             look = engine._recv_now
 
             async def counted(*args: Any, **more: Any) -> Any:

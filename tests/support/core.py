@@ -20,7 +20,7 @@ import pytest
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core.approvals import standing_request
+from parlerd.core.approvals import find_request, standing_request
 from parlerd.core.decision import Decision
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Aggregate
@@ -285,7 +285,20 @@ class RoomDriver(Driver[Room]):
         principal: PrincipalId = OWNER.principal,
         by: Agent = OWNER,
     ) -> Decision:
-        return self.run(c.DecideRequest(who=who, admit=admit, proof=proof, principal=principal), by)
+        """Decide about whoever is meant, as a handler does: who may not decide hears so, whomever they name."""
+
+        def answer(request: RequestId) -> Decision:
+            return self.run(c.DecideRequest(request=request, admit=admit, proof=proof, principal=principal), by)
+
+        room = as_room(self.aggregate)
+        assert room is not None
+        try:
+            meant = find_request(room.state.requests, who).id
+        except Refused as unclear:
+            with pytest.raises(Refused) as refusal:
+                answer(RequestId("q_none"))
+            raise (unclear if refusal.value.code == "no_such_request" else refusal.value) from None
+        return answer(meant)
 
     def approve(self, who: Agent) -> None:
         self.decide(who.id, admit=True)

@@ -30,6 +30,7 @@ from parlerd.operations import types as t
 from parlerd.settings import Settings
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import Store
+from tests.support.callers import caller_of
 
 T = TypeVar("T")
 R = TypeVar("R", bound=t.Result)
@@ -363,7 +364,8 @@ class Served:
     async def connect(self, via: Via = "cli", **about: Any) -> Party:
         """A new connection. It is no agent before its first call that needs one."""
         self.world.connections += 1
-        caller = Caller(session=f"session{self.world.connections}", via=via, **about)
+        session = f"session{self.world.connections}"
+        caller = caller_of(via, **{"session": session, "principal": self.world.keys.principal, **about})
         await self.engine.connect(caller)
 
         async def call(op: str, params: t.Params) -> t.Result:

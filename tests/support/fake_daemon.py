@@ -25,6 +25,7 @@ from parlerd.ipc.listener import listening
 from parlerd.ipc.server import Server
 from parlerd.operations import types as t
 from parlerd.paths import Home, prepare
+from tests.support.callers import PERSON
 from tests.support.fake_engine import FakeEngine
 from tests.support.wire_client import no_windows
 
@@ -65,7 +66,9 @@ class ThreadDaemon:
         self._token = trio.lowlevel.current_trio_token()
         with listening(self._home) as sock:
             self._up.set()
-            await serve_until_stopped(Server(self.engine, no_windows, version=self._version), sock, self.engine)
+            await serve_until_stopped(
+                Server(self.engine, no_windows, version=self._version, principal=PERSON), sock, self.engine
+            )
 
     def start(self) -> None:
         self._thread.start()
@@ -105,7 +108,7 @@ async def main(root: str, version: str) -> None:
     engine = Stoppable()
     with listening(home) as sock:
         (home.root / "started").write_text(f"{os.getcwd()}\n{' '.join(os.environ)}\n{os.umask(0o077):o}\n")
-        await serve_until_stopped(Server(engine, no_windows, version=version), sock, engine)
+        await serve_until_stopped(Server(engine, no_windows, version=version, principal=PERSON), sock, engine)
     with (home.root / "reasons").open("a") as file:
         file.writelines(f"{version} {reason}\n" for reason in engine.reasons)
 

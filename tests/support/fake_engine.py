@@ -107,7 +107,7 @@ class FakeEngine:
                 seq=len(params.text),
                 at=1,
                 replayed=False,
-                idempotency_key=params.idempotency_key or caller.session,
+                idempotency_key=params.idempotency_key or caller.facts.session,
             )
         if isinstance(params, t.Recv):
             with trio.move_on_after(params.wait_ms / 1000):
@@ -120,12 +120,12 @@ class FakeEngine:
             return t.Stopping(pid=1)
         if isinstance(params, t.WhoAmI):
             return t.Me(
-                id=caller.session,
-                name=caller.as_name,
-                host=caller.host,
+                id=caller.facts.session,
+                name=caller.facts.as_name,
+                host=caller.facts.host,
                 home="",
                 principal="A",
-                workspace=caller.workspace,
+                workspace=caller.facts.workspace,
             )
         raise ParlerError("unknown_operation", operation=op)
 

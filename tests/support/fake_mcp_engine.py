@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from parlerd.core.model import AgentId, PeerText, Position, RoomId
 from parlerd.engine.callers import Caller
 from parlerd.operations import types as t
 from parlerd.wire.messages import Hello
+from tests.support.callers import caller_of
 
 ROOM = RoomId("r_0123456789abcdefghij")
 ME = AgentId("U" + "M" * 55)
@@ -49,7 +51,7 @@ def hello(**more: Any) -> Hello:
 
 def caller(**more: Any) -> Caller:
     """A connected window."""
-    return Caller(**{"session": "s" * 20, "via": "mcp", "window": "w" * 32, "host": "codex", **more})
+    return caller_of(**{"session": "s" * 20, "via": "mcp", "window": "w" * 32, "host": "codex", **more})
 
 
 class FakeMcpEngine:
@@ -86,7 +88,7 @@ class FakeMcpEngine:
 
     async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result:
         if isinstance(params, t.Introduce):
-            caller.host = params.host
+            caller.facts = replace(caller.facts, host=params.host)
             return t.Noted()
         await trio.lowlevel.checkpoint()
         if (beside := await self._beside(params, caller)) is not None:
@@ -128,11 +130,11 @@ class FakeMcpEngine:
             self.cancelled += 1
             raise
         page = self.messages[after : after + params.limit]
-        if caller.fits is not None and page:
-            page = page[: caller.fits.front(page, "me")]
+        if caller.reader.fits is not None and page:
+            page = page[: caller.reader.fits.front(page, "me")]
         end = after + len(page)
         if page and not lookback and not params.peek:
-            caller.shown[ROOM] = Position(end)
+            caller.reader.shown.showed(ROOM, Position(end))
         return t.Received(
             room=ROOM,
             name="auth",
@@ -161,8 +163,7 @@ class FakeMcpEngine:
         match params:
             case t.AcknowledgeShown():
                 self.acknowledgements += 1
-                shown, caller.shown = caller.shown, {}
-                self.acknowledged = max([self.acknowledged, *shown.values()])
+                self.acknowledged = max([self.acknowledged, *caller.reader.shown.take().values()])
                 return t.Noted()
             case t.AskNotice():
                 if self.no_notice is not None:

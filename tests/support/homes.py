@@ -15,7 +15,6 @@ from typing import Protocol
 import trio
 
 from parlerd.core.model import Via
-from parlerd.engine.callers import Caller
 from parlerd.engine.driver import ThreadDriver
 from parlerd.engine.engine import Engine, open_engine
 from parlerd.engine.ports import SystemRandomness, WallClock
@@ -23,6 +22,7 @@ from parlerd.identity.keyring import KeyRing
 from parlerd.operations import types as t
 from parlerd.settings import Settings
 from parlerd.store.sqlite import SqliteStore
+from tests.support.callers import caller_of
 from tests.support.engine import USER, Party, World, run
 
 LONGEST_ACT = 30.0
@@ -77,9 +77,10 @@ class EnginePlace:
     ) -> Party:
         engine = self._engine
         self._connections += 1
-        caller = Caller(
+        caller = caller_of(
+            via,
             session=f"session{self._connections}",
-            via=via,
+            principal=engine._desk.keys.principal,
             host=host,
             window=window,
             workspace=workspace,

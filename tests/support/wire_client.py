@@ -25,6 +25,7 @@ from parlerd.paths import Home, prepare
 from parlerd.wire import codec
 from parlerd.wire.messages import HOST_PROTOCOL, PROTOCOL, Failure, Goodbye, Hello, Item, Reply, Welcome
 from parlerd.wire.peer import ClientPeer, DaemonEvent
+from tests.support.callers import PERSON
 
 
 @contextlib.contextmanager
@@ -51,7 +52,7 @@ async def serving(
 ) -> AsyncIterator[tuple[Server, Home]]:
     """A server on a real socket in a home of its own, until the block ends."""
     with short_home() as home, listening(home) as sock:
-        server = Server(engine, stdio_host, version=version, limits=limits, recorder=recorder)
+        server = Server(engine, stdio_host, version=version, limits=limits, principal=PERSON, recorder=recorder)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.serve, sock)
             yield server, home

@@ -1,0 +1,74 @@
+"""What a caller may do: found by the door that it came through, and the only thing that anybody else asks.
+
+    door                          planes               speaks as    is                 decisions count as at most
+    a window of an agent host     agent, window, local an agent     whom it leases     form
+    a command                     and person           the person   their own agent    terminal
+    a command that names one      and person           an agent     the one it names   terminal
+    a hook                        agent, hook, local   an agent     nobody             none
+
+A further door (a link to a relay, a token over HTTP) builds an authority of its own, and nothing else changes: it says
+whose agents they are, which one is meant, and which rooms there are for it.
+
+Not here: who a caller is (`seats`), and whether a person sits behind a command (`person`). Above: every door builds
+one; the engine, its handlers and `reach` read it. Below: the core's model. Invariant: whatever a caller may do follows
+from its authority and from what the kernel says of its process; `via` is recorded and never asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from parlerd.core.model import PROOF_ORDER, AgentId, PrincipalId, Proof, RoomId
+from parlerd.operations import types as t
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """What one caller may do."""
+
+    principal: PrincipalId
+    """The person whose agents act here: this home's own, or the one who proved to be another at a door for others."""
+    planes: frozenset[t.Plane]
+    """The planes of the operations that it may call."""
+    speaks_as_person: bool = False
+    """Whether it is the person, and no agent of theirs: it sees what any of their agents may see, and its word counts
+    for the rooms of all of them."""
+    agent: AgentId | None = None
+    """The one agent that it acts as; None where a window leases one, or a command names one or none."""
+    rooms: frozenset[RoomId] | None = None
+    """The only rooms that there are for it; None: all that its agent is in."""
+    proof_ceiling: Proof = "none"
+    """What a decision that comes this way counts as at most, whatever was shown for it."""
+    is_shown_codes: bool = False
+    """Whether it is shown the code that a person types for its agent's request. A door that the approving side may
+    have opened is shown none."""
+
+    def at_most(self, proof: Proof) -> Proof:
+        """The proof as it counts over this door."""
+        return min(proof, self.proof_ceiling, key=PROOF_ORDER.index)
+
+
+_LOCAL: Final[frozenset[t.Plane]] = frozenset({"agent", "local"})
+
+
+def of_window(principal: PrincipalId) -> Authority:
+    """A window of an agent host on this machine. Its person decides in a form of the host."""
+    return Authority(principal, _LOCAL | {"window"}, proof_ceiling="form", is_shown_codes=True)
+
+
+def of_command(principal: PrincipalId, *, names_agent: bool) -> Authority:
+    """A command on this machine: the person, or, where it names an agent, that agent. The person decides with either.
+    Whether an agent host started it is asked when it matters (`person`)."""
+    return Authority(
+        principal,
+        _LOCAL | {"person"},
+        speaks_as_person=not names_agent,
+        proof_ceiling="terminal",
+        is_shown_codes=True,
+    )
+
+
+def of_hook(principal: PrincipalId) -> Authority:
+    """A hook of an agent host on this machine, or whoever rings for one: it asks what waits for the agent beside it."""
+    return Authority(principal, _LOCAL | {"hook"})

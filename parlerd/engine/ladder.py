@@ -1,0 +1,93 @@
+"""Where a message got to: for each reader the stages it reached, and where it stands still.
+
+Not here: who records the stages (`reading`, and the actor for replies). Invariant: whoever may not see a message is
+told that there is none; a reader sees its own ladder, the author everyone's, the person what their agents may know.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from parlerd.core import events as e
+from parlerd.core.errors import Refused
+from parlerd.core.model import AgentId, MessageId
+from parlerd.core.room import Room
+from parlerd.core.visibility import can_see
+from parlerd.engine.callers import Caller
+from parlerd.engine.desk import Desk
+from parlerd.engine.lookup import room_of
+from parlerd.engine.observers import observers
+from parlerd.engine.reading import Reading, handle_of
+from parlerd.operations import types as t
+from parlerd.store.port import Delivery
+
+_STAGES: Final = ("stored", "pushed", "read", "acknowledged", "acted")
+
+
+class Ladder:
+    """The handler of `message.why`."""
+
+    def __init__(self, desk: Desk, reading: Reading) -> None:
+        self._desk = desk
+        self._reading = reading
+
+    async def why(self, caller: Caller, params: t.Why) -> t.WhyResult:
+        """For the author: every other member's ladder. For a reader: its own. For the person: what their agents may
+        know of it. For anyone else there is no such message."""
+        me = await self._desk.me(caller)
+        id = MessageId(params.id)
+        if params.id.removeprefix("#").isdigit():
+            _, here = await room_of(self._desk, me, params.room)
+            id = self._reading.message_id(here, me.id, params.id)
+        found = self._desk.driver.store.find_message(id)
+        if found is None:
+            raise Refused("no_such_message")
+        room_id, position = found
+        room = await (await self._desk.rooms.get(room_id)).quiet()
+        header = self._desk.driver.store.message(room_id, position)
+        assert header is not None
+        assert isinstance(header.event, e.MessagePosted)
+        visibility = header.event.visibility
+        mine = {
+            record.id
+            for record in observers(self._desk, caller, me)
+            if (member := room.state.members.get(record.id)) is not None
+            and member.present
+            and can_see(room.view(record.id), position=position, visibility=visibility)
+        }
+        if not mine:
+            raise Refused("no_such_message")
+        marks = self._desk.driver.store.deliveries(room_id, position)
+        readers = []
+        for member in room.state.members.values():
+            if member.agent == header.by.actor or not member.present:
+                continue
+            if mine.isdisjoint((header.by.actor, member.agent)):
+                continue
+            if not can_see(room.view(member.agent), position=position, visibility=visibility):
+                continue
+            readers.append(self._ladder(room, member.agent, header, marks))
+        return t.WhyResult(id=id, room=room_id, readers=readers)
+
+    def _ladder(self, room: Room, reader: AgentId, header: e.Header, marks: list[Delivery]) -> t.ReaderLadder:
+        reached = {"stored": int(header.at)}
+        for mark in marks:
+            if mark.reader == reader:
+                reached[mark.stage] = min(reached.get(mark.stage, mark.at), mark.at)
+        if "acknowledged" in reached and "read" not in reached:
+            del reached["acknowledged"]
+        stopped: str | msgspec.UnsetType = msgspec.UNSET
+        stopped_since = 0
+        if "acknowledged" not in reached and "acted" not in reached:
+            state, since = self._desk.presence.of(reader)
+            where = "read, not acknowledged" if "read" in reached else "not read"
+            stopped, stopped_since = f"{where}; the agent is {state}", int(since)
+        return t.ReaderLadder(
+            agent=reader,
+            name=handle_of(room.state, reader),
+            stages=[t.StageReached(stage=stage, at=reached[stage]) for stage in _STAGES if stage in reached],
+            stopped=stopped,
+            stopped_since=stopped_since,
+        )

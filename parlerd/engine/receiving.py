@@ -1,0 +1,307 @@
+"""Reading what is new, waiting for it, and acknowledging it.
+
+Not here: how a page is read, recorded and rendered (`reading`), live views for a person (`streams`). Above: the
+engine's face. Invariant: reading moves no cursor; a cursor is moved by `commit`, and for a window by its next call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+import trio
+
+from parlerd.core import commands as c
+from parlerd.core import events as e
+from parlerd.core import topics
+from parlerd.core.errors import Refused
+from parlerd.core.identities import AgentRecord
+from parlerd.core.model import AgentId, Position, RoomId, Seq, View
+from parlerd.core.room import Room
+from parlerd.engine.actor import RoomActor
+from parlerd.engine.armed import Armed
+from parlerd.engine.callers import Caller
+from parlerd.engine.desk import Desk
+from parlerd.engine.knocks import doors_of, knocks_of
+from parlerd.engine.lookup import is_active, member_room, room_of
+from parlerd.engine.notices import Notices
+from parlerd.engine.reading import Reading, handle_of, names_in, parse_cursor
+from parlerd.engine.waits import Wait
+from parlerd.operations import types as t
+from parlerd.store.port import Page
+
+LONG_BACKLOG: Final = 100
+"""More new messages than this are not paged through where a model reads: the recap and the newest are shown, with the
+gap stated."""
+TAIL: Final = 30
+"""The newest messages of a long backlog that are looked at; what fits of them is shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What one look at a room found.
+
+    `shown` is up to where the page goes that may be acknowledged, once it is the answer; None for a page that moves no
+    cursor. `end` is the position up to which this reader was looked after.
+    """
+
+    received: t.Received
+    shown: Position | None
+    end: Position
+    actor: RoomActor[Room]
+
+
+class Receiving:
+    """The handlers of `message.recv`, `message.recv_all` and `message.commit`."""
+
+    def __init__(self, desk: Desk, reading: Reading, notices: Notices) -> None:
+        self._desk = desk
+        self._reading = reading
+        self._notices = notices
+
+    async def recv(self, caller: Caller, params: t.Recv) -> t.Received:
+        me = await self._desk.me(caller)
+        lookback = params.since is not None or params.all
+        deadline = trio.current_time() + params.wait_ms / 1000
+        if params.room is None:
+            await self._admission(caller, me, deadline)
+        actor, _ = await room_of(self._desk, me, params.room)
+        name = actor.room
+        wanted = [topics.messages(name), topics.messages(name, me.id), topics.life(name)]
+        if caller.reader.acknowledges == "next_call":
+            wanted.append(topics.concerns(me.id))
+        armed: Armed | None = None
+
+        async def look(wait: Wait) -> _Look | None:
+            nonlocal armed
+            wait.on(*wanted)
+            found = await self._recv_now(caller, me, name, params, lookback=lookback, armed=armed)
+            armed = None
+            closed = found.actor.aggregate.state.closed
+            if caller.reader.fits is not None and closed and not found.received.messages and not lookback:
+                # A model that is told of nothing new would go on asking.
+                raise Refused("room_closed")
+            if found.received.messages or wait.over or await self._notices.concerning(caller):
+                return found
+            if closed:
+                # Nothing will ever come: an agent that keeps asking must be told to stop.
+                raise Refused("room_closed")
+            if not (lookback or wait.woken or params.kind is not None or params.mentions):
+                armed = _armed(me.id, found.end, params, bounded=caller.reader.fits is not None)
+                wait.meanwhile(found.actor.arm(armed))
+            return None
+
+        found = await self._desk.waits.until(caller, look, deadline)
+        self._shown(caller, found)
+        return found.received
+
+    def _shown(self, caller: Caller, found: _Look) -> None:
+        """This is the answer: a reader that acknowledges by its next call has been shown the page."""
+        if found.shown is not None and caller.reader.acknowledges == "next_call":
+            caller.reader.shown.showed(found.actor.room, found.shown)
+
+    async def _admission(self, caller: Caller, me: AgentRecord, deadline: float) -> None:
+        """For an agent without a session that waits at a door: wait for the answer, which may make the session its
+        active one. Returns at the first answer from any door, and at the end of the time."""
+        desk = self._desk
+        if is_active(desk, me) or not doors_of(desk, me):
+            return
+        asked: set[RoomId] | None = None
+
+        async def look(wait: Wait) -> set[RoomId] | None:
+            nonlocal asked
+            wait.on(topics.concerns(me.id))
+            unanswered = {RoomId(knock.room) for knock in await knocks_of(desk, me)}
+            if asked is None:
+                asked = unanswered
+            return asked if wait.over or is_active(desk, me) or not asked or asked - unanswered else None
+
+        waited_at = await desk.waits.until(caller, look, deadline)
+        inside = [m.room for m in desk.driver.store.memberships(me.id) if m.state == "member" and m.room in waited_at]
+        if inside and not is_active(desk, me):
+            # Whoever decided is about to say so too; the first of the two is enough.
+            await desk.rooms.home.submit(c.Activate(agent=me.id, room=inside[0]), desk.by(caller, me))
+
+    async def recv_all(self, caller: Caller, params: t.Recv) -> t.ReceivedAll:
+        """Every room with something new; waits for the first of them when none has."""
+        me = await self._desk.me(caller)
+        deadline = trio.current_time() + params.wait_ms / 1000
+
+        async def look(wait: Wait) -> list[_Look] | None:
+            wait.on(topics.memberships(me.id))
+            rooms = [m.room for m in self._desk.driver.store.memberships(me.id) if m.state == "member"]
+            wait.on(*map(topics.messages, rooms), *(topics.messages(room, me.id) for room in rooms))
+            found: list[_Look] = []
+            for name in rooms:
+                try:
+                    one = await self._recv_now(caller, me, name, params, lookback=False)
+                except Refused as error:
+                    if error.code != "no_such_room":
+                        raise
+                    continue  # it left meanwhile
+                if one.received.messages:
+                    found.append(one)
+            return found if found or wait.over else None
+
+        found = await self._desk.waits.until(caller, look, deadline)
+        for one in found:
+            self._shown(caller, one)
+        return t.ReceivedAll(rooms=[one.received for one in found])
+
+    async def _recv_now(
+        self,
+        caller: Caller,
+        me: AgentRecord,
+        name: RoomId,
+        params: t.Recv,
+        *,
+        lookback: bool,
+        armed: Armed | None = None,
+    ) -> _Look:
+        """A page as it is now."""
+        # Each time anew: a room nobody uses is closed, and the wait before this look may have been long.
+        actor, room = await member_room(self._desk, me, name)
+        # What is decided from here on is not stored yet, and is none of this read.
+        stood = room.position
+        view = room.view(me.id)
+        store = self._desk.driver.store
+        cursor = store.cursor(actor.room, me.id)
+        after = cursor.acknowledged
+        if params.all:
+            after = Position(0)
+        elif params.since is not None:
+            after = store.position_of(actor.room, view, Seq(params.since))
+        # A filtered read shows a part of what is new, so acknowledging it would lose the rest.
+        filtered = params.kind is not None or params.mentions
+        fits = caller.reader.fits
+        held = self._reading.is_beside_window(caller, me)
+        acknowledges = not (lookback or params.peek or filtered or (held and not params.take))
+        page = await self._page(room, view, after, params, me.id, skip_own=not lookback)
+        you = handle_of(room.state, me.id)
+        messages = self._reading.render(room.state, me.id, page.messages)
+        if fits is not None and messages:
+            if page.more and acknowledges and self._reading.unread(room, view, after) > LONG_BACKLOG:
+                return await self._caught_up(caller, me, actor, room, after, stood)
+            count = fits.front(messages, you)
+            if count < len(messages):
+                # Read again, and not cut: where a page ends and what it acknowledges is the store's to say.
+                params = msgspec.structs.replace(params, limit=count)
+                page = await self._page(room, view, after, params, me.id, skip_own=not lookback)
+                messages = messages[:count]
+        if page.messages:
+            if armed is None or not armed.covers([stored.header.position for stored in page.messages]):
+                # (after, end] joins what was delivered before; a look at something farther on is marked as just that.
+                spans = _shown(page, after, filtered=filtered)
+                await self._reading.mark(actor.room, me.id, spans, needed=acknowledges)
+            self._reading.note_seen(actor.room, me.id, page)
+        shown = page.end if page.messages and acknowledges else None
+        end, end_seq = page.end, page.end_seq
+        if not page.messages:
+            end, end_seq = after, self._reading.seq_at(room, view, after)
+        notice = ""
+        if held and not params.take and not lookback and not params.peek:
+            notice = "A live window holds this agent, so this read acknowledged nothing. Use --take to move its cursor."
+        received = t.Received(
+            room=actor.room,
+            name=room.state.name,
+            messages=messages,
+            cursor=str(end_seq),
+            more=page.more,
+            # A page of everything that is left leaves nothing unread; asking would cost as much as the page.
+            unread=0
+            if not (page.more or lookback or filtered)
+            else self._reading.unread(room, view, max(end, cursor.acknowledged)),
+            acknowledges=acknowledges,
+            notice=notice,
+            you=you,
+            following=max(0, room.newest_seq(me.id) - end_seq) if lookback else 0,
+        )
+        return _Look(received, shown, page.end, actor)
+
+    async def _caught_up(
+        self,
+        caller: Caller,
+        me: AgentRecord,
+        actor: RoomActor[Room],
+        room: Room,
+        after: Position,
+        stood: Position,
+    ) -> _Look:
+        """Of a long backlog the recap, if it is new, and the newest, with what stands between left out and said so."""
+        view = room.view(me.id)
+        found = await self._reading.context(
+            room, me.id, after, stood=stood, limit=TAIL, fits=caller.reader.fits, skip_own=True
+        )
+        await self._reading.mark(actor.room, me.id, found.spans)
+        self._reading.note_seen(actor.room, me.id, found.newest)
+        unread = self._reading.unread(room, view, found.end)
+        received = t.Received(
+            room=actor.room,
+            name=room.state.name,
+            messages=found.messages,
+            cursor=str(found.end_seq),
+            more=unread > 0,
+            unread=unread,
+            you=handle_of(room.state, me.id),
+            truncated=found.truncated,
+            first_unshown=found.first_unshown,
+            last_unshown=found.last_unshown,
+        )
+        return _Look(received, found.end, found.end, actor)
+
+    async def _page(
+        self, room: Room, view: View, after: Position, params: t.Recv, reader: AgentId, *, skip_own: bool
+    ) -> Page:
+        return await self._reading.page(
+            room,
+            view,
+            after,
+            limit=min(params.limit, t.MAX_PAGE),
+            max_bytes=params.max_bytes,
+            skip_own=skip_own,
+            kind=params.kind,
+            names=names_in(room.state, reader) if params.mentions else (),
+        )
+
+    async def commit(self, caller: Caller, params: t.Commit) -> t.Committed:
+        me = await self._desk.me(caller)
+        actor, room = await room_of(self._desk, me, params.room)
+        view = room.view(me.id)
+        seq = parse_cursor(params.cursor)
+        store = self._desk.driver.store
+        upto = store.cursor(actor.room, me.id).delivered
+        if self._reading.seq_at(room, view, upto) != seq:
+            # Not the newest page: the message itself is the mark.
+            upto = store.position_of(actor.room, view, seq)
+            if store.seq_at(actor.room, view, upto) != seq:
+                raise Refused("cursor_ahead")
+        await self._reading.acknowledge(actor.room, me.id, upto)
+        return t.Committed(room=actor.room, cursor=params.cursor)
+
+    async def acknowledge(self, caller: Caller, params: t.AcknowledgeShown) -> t.Noted:
+        """The reader made its next call: acknowledge the pages that it was shown before. Source: decision 14."""
+        shown = caller.reader.shown.take()
+        if caller.agent is not None:
+            for room, upto in shown.items():
+                await self._reading.acknowledge(room, caller.agent, upto)
+        return t.Noted()
+
+
+def _armed(reader: AgentId, after: Position, params: t.Recv, *, bounded: bool) -> Armed:
+    """This reader, with nothing unread up to `after`, about to wait for others' messages."""
+
+    def sees(header: e.Header) -> bool:
+        event = header.event
+        assert isinstance(event, e.MessagePosted)
+        return header.by.actor != reader and (event.visibility is None or reader in event.visibility)
+
+    # Where a surface shows as much as fits, one message is shown for certain; more are marked when they were laid out.
+    limit = 1 if bounded else min(params.limit, t.MAX_PAGE)
+    return Armed(reader, "read", after, limit, params.max_bytes, sees)
+
+
+def _shown(page: Page, after: Position, *, filtered: bool) -> list[tuple[Position, Position]]:
+    if not filtered:
+        return [(after, page.end)]
+    return [(Position(m.header.position - 1), m.header.position) for m in page.messages]
