@@ -123,7 +123,7 @@ def at_socket(home: Home) -> Literal["nobody", "somebody", "forbidden"]:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(1.0)
-            probe.connect(str(home.socket))
+            probe.connect(home.address())
     except PermissionError:
         return "forbidden"
     except OSError:
