@@ -442,15 +442,6 @@ uninstall() {
 
 # -- test -------------------------------------------------------------------------------------------------------
 
-# check NAME COMMAND...: run one check; go on if it fails, and remember.
-check() {
-    title=$1
-    shift
-    say ""
-    say "== $title"
-    "$@" </dev/null || failed="$failed, $title"
-}
-
 # fetch_hosts: the real agent hosts that some tests ask. Without them those tests skip and say why.
 fetch_hosts() {
     if [ "${PARLER_HOSTS:-1}" = 0 ]; then
@@ -467,16 +458,8 @@ run_tests() {
     say "Setting up what the tests need in $here/.venv"
     attempt "installing (about a minute, the first time)" build_for_tests
     cd "$here"
-    failed=
-    check "lint" .venv/bin/ruff check .
-    check "format" .venv/bin/ruff format --check .
-    check "types" .venv/bin/mypy
-    check "import contracts" .venv/bin/lint-imports --no-logo
     fetch_hosts
-    # Said before the tests run: their closing lines are to be the last ones.
-    [ -z "$failed" ] || printf '\nFAILED so far: %s\n' "${failed#, }" >&2
-    check "tests" .venv/bin/python -m pytest
-    [ -z "$failed" ]
+    sh ./check
 }
 
 # ---------------------------------------------------------------------------------------------------------------

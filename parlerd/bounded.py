@@ -1,7 +1,7 @@
-"""A dict of at most so many keys, for what is remembered of others: it forgets the key that was set longest ago.
+"""A dict with a bound on its keys, for what is remembered of others: it forgets the key that was set longest ago.
 
-Not here: what is forgotten by age, or has to be told that it goes. Plain Python, and every layer may use it. Invariant:
-there are never more keys than the bound, whoever sends them.
+Not here: forgetting by age, or telling somebody that a key was forgotten. Above: every layer may use this module, which
+is plain Python. Invariant: there are never more keys than the bound.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ V = TypeVar("V")
 
 
 class Bounded(dict[K, V]):
-    """Set values with `[key] = value` alone: setting a key makes it the newest, and lets go of the oldest one too
+    """Set values only with `[key] = value`. To set a key makes it the newest, and forgets the oldest if that is one too
     many."""
 
     def __init__(self, most: int) -> None:

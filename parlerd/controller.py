@@ -2,10 +2,10 @@
 
     qwen sessions controllers add -> token -> `parler connect qwen --wake-token-file F` -> one private file -> the bell
 
-The person mints the token; Parler makes none and never shows it. Beside it stands the folder of Qwen's sessions, which
-the daemon could not find by itself: its environment is a fixed one. Not here: what the token is used for
-(`mcp_server.qwen`). Above: the command line, the daemon. Invariant: the file is 0600 in a folder of the person alone,
-replaced as a whole, and nothing of it is in an error, a log or a repr.
+The person mints the token; Parler makes none and never shows it. The file also names the folder of Qwen's sessions,
+which the daemon cannot find by itself, because it runs with a fixed environment. Not here: what the token is used for
+(`mcp_server.qwen`). Above: the command line, the daemon. Invariant: the file is 0600 in a folder of the person alone
+and is replaced as a whole, and its content is in no error, log or `repr`.
 
 Source: Qwen Code 0.24.4, `docs/users/features/cross-session-protocol.md`, section 3.
 """
@@ -25,28 +25,29 @@ from parlerd.paths import Home
 
 TOKEN: Final = re.compile(r"qpc_[0-9a-f]{64}")
 _MAX_BYTES: Final = 16_384
-"""Of the file: a token and a path."""
+"""The most bytes in the file, which holds a token and a path."""
 
 
 class NoToken(Exception):
-    """The text is no controller token. `str()` says so without the text."""
+    """The text holds no controller token. The message does not repeat the text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Controller:
-    """The token, and the folder in which Qwen's sessions publish themselves."""
+    """What the file holds: the token, and the folder in which Qwen's sessions publish themselves."""
 
     sessions: Path
     token: str = field(repr=False)
 
 
 def file_of(home: Home) -> Path:
-    """Where it is kept."""
+    """The file in which the token is kept."""
     return home.connect / "qwen-controller.json"
 
 
 def parse(text: str) -> str:
-    """The token in what a person handed over: the last one, because the command that mints it may say more around it.
+    """The last token in what a person handed over. There may be text around the token: the output of the command that
+    mints it.
 
     Raises `NoToken`.
     """
@@ -57,7 +58,7 @@ def parse(text: str) -> str:
 
 
 def store(home: Home, controller: Controller) -> None:
-    """Keep it, in the place of an older one. Raises `OSError`."""
+    """Keep a token in the place of an older one. Raises `OSError`."""
     home.root.mkdir(mode=0o700, exist_ok=True)
     home.connect.mkdir(mode=0o700, exist_ok=True)
     path = file_of(home)
@@ -73,7 +74,7 @@ def store(home: Home, controller: Controller) -> None:
 
 
 def load(home: Home) -> Controller | None:
-    """What is kept; None when there is nothing, or something that others could have written or read."""
+    """The token that is kept; None when there is none, or when others could have written or read the file."""
     try:
         descriptor = os.open(file_of(home), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
@@ -93,7 +94,7 @@ def load(home: Home) -> Controller | None:
 
 
 def forget(home: Home) -> bool:
-    """Delete it; whether there was one. Raises `OSError`."""
+    """Delete the token. Gives whether there was one. Raises `OSError`."""
     try:
         file_of(home).unlink()
     except FileNotFoundError:

@@ -1,9 +1,12 @@
-"""How strictly a home last approved: what a daemon that an agent's process starts keeps to, whatever the file says now.
+"""How strictly a home last approved. A daemon that an agent's process starts approves at least as strictly, whatever
+the settings say now.
 
-The settings file is the person's, and an agent with a shell can write to it and then stop and start the daemon. So what
-is served is written down in the home, and a start below an agent host takes the stricter of both; the person's own
-start takes the file as it is. Not here: reading the settings (`settings`), who starts the daemon (`process`). Above:
-`parlerd.daemon`. Under one uid this is a speed bump, and the security page says so.
+The settings file is the person's, but an agent with a shell can write to it, and can then stop and start the daemon.
+Therefore every daemon writes down in the home how strictly it approves. A daemon that is started below an agent host
+takes the stricter of that record and the file; a daemon that the person starts takes the file as it is.
+
+Not here: reading the settings (`settings`), who starts the daemon (`process`). Above: `parlerd.daemon`. The record is
+no wall: a process of the same user can write to it too, and the security page says so.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ class _Approval(msgspec.Struct, frozen=True):
 
 
 def held(home: Home, settings: Settings, *, below_agent: bool) -> Settings:
-    """What to serve, and remember: `settings`, and no less than was served last when an agent's process starts it."""
+    """The settings to serve with, which are written down for the next daemon: `settings`, but for a daemon that an
+    agent's process starts with approval at least as strict as last."""
     last = _read(home) if below_agent else None
     if last is not None:
         settings = at_least(settings, Settings(approval_default=last.default, approval_minimum=last.minimum))
@@ -49,7 +53,7 @@ def _read(home: Home) -> _Approval | None:
 
 def _write(home: Home, approval: _Approval) -> None:
     temporary = home.floor.with_name(f".{home.floor.name}.new")
-    # On a full disk the older word stands, and the daemon is served all the same.
+    # When the disk is full the older record stays, and the daemon serves all the same.
     with contextlib.suppress(OSError):
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()

@@ -1,8 +1,9 @@
-"""What the daemon does to itself before it opens anything: nothing from whoever started it leaks in, nothing of it
-leaks out.
+"""What the daemon does to its own process before it opens anything, so that its starter's environment has no influence
+and its memory does not leak.
 
-A fixed environment, cwd `/`, umask 077, no core dumps, not dumpable (so that another process of the same user cannot
-read its memory without being root). Source: security spec D11. These are properties of the process: call once, first.
+The process gets a fixed environment, the directory `/`, the mask 077 and no core dumps, and is not dumpable: another
+process of the same user cannot read its memory. Above: `parlerd.__main__`, which calls `harden` once, before everything
+else. Source: security spec D11.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import sys
 from typing import Final
 
 KEPT: Final = ("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", "TZ", "USER", "LOGNAME")
-"""Environment variables the daemon keeps: nothing that steers an interpreter, a loader, git or a proxy."""
+"""The environment variables that the daemon keeps, beside its own. None of them steers an interpreter, a loader, git or
+a proxy."""
 PATH: Final = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 _PR_SET_DUMPABLE: Final = 4
 
 
 def harden() -> None:
-    """Apply all of it to this process. What a platform does not offer is left out."""
+    """Harden this process. What a platform does not offer is left out."""
     for name in list(os.environ):
         if name not in KEPT and not name.startswith("PARLER_"):
             del os.environ[name]
@@ -34,7 +36,7 @@ def harden() -> None:
 
 
 def _not_dumpable() -> None:
-    import ctypes  # 10 ms that only the daemon pays
+    import ctypes  # imported here because it takes 10 ms
 
     libc = ctypes.CDLL(None, use_errno=True)
     with contextlib.suppress(AttributeError):

@@ -1,14 +1,16 @@
-"""What the kernel says of other processes: who is on the far end of a Unix socket, whom it descends from, if it lives.
+"""What the kernel says of other processes: which one is on the other end of a Unix socket, from which it descends, and
+whether it runs.
 
-Not here: what follows from the answers, and which programs are agent hosts (`configs.hosts`). `parlerd.ipc` and
-`parlerd.client` refuse another user's process; the engine asks for the ancestry when a person's decision depends on it.
-Everything here only reads. psutil does the reading, for every system alike, and is imported by the first look at a
-process: a one-shot command that finds its daemon looks at none. What is asked of every connection (`peer_of`,
-`program_of`, `group_of`) needs no psutil on Linux. Invariant: a process that ends, is another user's or is hidden while
-it is looked at gives less, and never an exception.
+Not here: what follows from the answers, and which programs are agent hosts (`configs.hosts`). Above: `parlerd.ipc` and
+`parlerd.client`, which refuse another user's process, and the engine, which asks for the ancestry when a person's
+decision depends on it. Below: psutil, which reads in the same way on every system. The first look at a process imports
+psutil, and a one-shot command that finds its daemon looks at none; `peer_of`, `program_of` and `group_of`, which are
+asked of every connection, need no psutil on Linux.
 
-What this cannot do: one user's processes can rename themselves, fork away from their ancestors and clear their
-environment. This stops an agent that was talked into something, not a program that means to deceive.
+Invariants: this module only reads; when a process ends, belongs to another user or is hidden, the answer says less, and
+no exception is raised. What the answers cannot do: a user's processes can rename themselves, leave their ancestors and
+clear their environment. So the answers stop an agent that was talked into something, and not a program that means to
+deceive.
 """
 
 from __future__ import annotations
@@ -24,26 +26,29 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _MAX_ANCESTORS: Final = 64
-"""A deeper chain of processes is not looked through; shells under agents are a handful deep."""
+"""How many processes above one are looked at. Shells under agents are a handful deep."""
 
 UNKNOWN_HOST: Final = "unknown"
-"""The agent host of a process that cannot be seen: it may be in a sandbox, so a person is not assumed."""
+"""The agent host of a process that cannot be seen. Such a process may run in a sandbox, so nobody supposes a person."""
 
 _INTERPRETERS: Final = frozenset({"node", "bun", "deno", "python", "python3"})
 
 
 class Hosts(NamedTuple):
-    """How agent hosts are recognised: what `parlerd.daemon` takes from `configs.hosts`, so that there is one table.
+    """How agent hosts are recognised. `parlerd.daemon` makes this of `configs.hosts`, so that there is one table of
+    hosts. Each mapping leads to the id of a host.
 
-    Each leads to a host's id. `programs` are names of programs, `packages` pieces of the path of a program or of the
-    script that an interpreter runs, `markers` variables that a host sets for what it runs: `NAME`, `NAME*` for a
-    family, `NAME=value` for one value. `editors` and `editor_markers` are the programs and markers of those that are a
-    person's own editor as well: a terminal inside one may be the person's.
+    The last three are for hosts that are a person's own editor as well: a terminal inside such a host may be the
+    person's.
     """
 
     programs: Mapping[str, str] = MappingProxyType({})
+    """Names of programs."""
     packages: Mapping[str, str] = MappingProxyType({})
+    """Pieces of the path of a program, or of the script that an interpreter runs."""
     markers: Mapping[str, str] = MappingProxyType({})
+    """Variables that a host sets for what it runs: `NAME`, `NAME*` for a family of names, `NAME=value` for one
+    value."""
     editors: Mapping[str, str] = MappingProxyType({})
     editor_packages: Mapping[str, str] = MappingProxyType({})
     editor_markers: Mapping[str, str] = MappingProxyType({})
@@ -57,17 +62,21 @@ class Peer(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What can be seen of a process. `agent_host` is empty when no agent host is in sight, `editor` when no editor is
-    that has an agent of its own."""
+    """What can be seen of a process."""
 
     program: str
+    """The name of its program."""
     agent_host: str
+    """The agent host that it runs under; empty when none is in sight."""
     terminal: bool
+    """Whether it has a controlling terminal."""
     editor: str = ""
+    """The editor with an agent of its own that it runs under; empty when none is in sight."""
 
 
 class Line(NamedTuple):
-    """The processes above one, its parent first. `host` is the agent host that the last of them is, or empty."""
+    """The processes above one, its parent first. `host` is the id of the agent host or editor that the last of them is;
+    empty when the search ended at none."""
 
     above: tuple[int, ...]
     host: str
@@ -80,9 +89,9 @@ class _Process(NamedTuple):
 
 
 def peer_of(sock: _socket.socket) -> Peer:
-    """Who is on the other end of a connected Unix socket, as the kernel recorded it when the connection was made.
+    """The process on the other end of a connected Unix socket, as the kernel recorded it when the connection was made.
 
-    Raises OSError when the kernel cannot say, e.g. after a reset on macOS.
+    Raises OSError when the kernel cannot say, for example after a reset on macOS.
     """
     if sys.platform == "darwin":
         # struct xucred: version, uid, number of groups, 16 groups. LOCAL_PEERCRED is 1, LOCAL_PEERPID is 2.
@@ -95,7 +104,7 @@ def peer_of(sock: _socket.socket) -> Peer:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs. One that has ended and waits to be collected by its parent does not."""
+    """Whether a process runs. A process that has ended and waits for its parent to collect it does not run."""
     if pid <= 0:
         return False
     try:
@@ -109,7 +118,7 @@ def is_alive(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
     except psutil.Error:
-        # It ended between the two looks, which the next look will tell, or it may not be looked at.
+        # The process ended between the two looks, which the next call will find, or may not be looked at.
         return True
 
 
@@ -117,7 +126,7 @@ def running_with(argument: str) -> list[int]:
     """The processes that have `argument` as one word of their command line, as far as they can be seen."""
     import psutil
 
-    # What ends meanwhile is left out by psutil, and what is hidden from this user has no command line.
+    # psutil leaves out processes that end meanwhile, and gives no command line for those hidden from this user.
     found = [each for each in psutil.process_iter(["cmdline"]) if argument in (each.info["cmdline"] or ())]
     return [each.pid for each in found if is_alive(each.pid)]
 
@@ -131,7 +140,7 @@ def words_of(pid: int) -> tuple[str, ...]:
 def program_of(pid: int) -> str:
     """The name of a process's program, which Linux cuts to 15 bytes; empty when it cannot be seen.
 
-    It is asked of every connection, so on Linux the one file is read that says it.
+    Every connection asks for this, so on Linux only the one file is read that holds the name.
     """
     if sys.platform == "linux":
         try:
@@ -153,7 +162,8 @@ def group_of(pid: int) -> int:
 
 
 def line_of(pid: int, hosts: Hosts) -> Line:
-    """Whom a process descends from, up to the agent host or the editor that it runs under, or as far as can be seen."""
+    """The processes above a process, up to the agent host or the editor that it runs under, or as far as they can be
+    seen."""
     above: list[int] = []
     process = _look(pid) if pid > 1 else None
     while process is not None and process.parent > 1 and len(above) < _MAX_ANCESTORS:
@@ -171,7 +181,7 @@ def line_of(pid: int, hosts: Hosts) -> Line:
 def facts_of(pid: int, hosts: Hosts) -> Facts:
     """The program of a process, the agent host and the editor it runs under, and whether it has a controlling terminal.
 
-    They are found in the environment of the process or among the programs it descends from, itself included.
+    Host and editor are found in the environment of the process, or among the programs from itself upwards.
     """
     here = _look(pid) if pid > 0 else None
     if here is None:
@@ -188,7 +198,7 @@ def facts_of(pid: int, hosts: Hosts) -> Facts:
 
 
 def _named(words: tuple[str, ...], programs: Mapping[str, str], packages: Mapping[str, str]) -> str:
-    """The host that a program's name and command line are, or nothing."""
+    """The host that a program's name and command line show; empty when they show none."""
     for word in words[:2]:
         found = programs.get(os.path.basename(word)) or _package(word, packages)
         if found:
@@ -208,7 +218,7 @@ def _package(path: str, packages: Mapping[str, str]) -> str:
 
 
 def _marked(environment: Mapping[str, str], hosts: Hosts) -> tuple[str, str]:
-    """The agent host and the editor that an environment names, or nothing."""
+    """The agent host and the editor that an environment names; empty when it names none."""
     host = editor = ""
     for name, value in environment.items():
         if not value:
@@ -216,7 +226,7 @@ def _marked(environment: Mapping[str, str], hosts: Hosts) -> tuple[str, str]:
         host = host or _marker(name, value, hosts.markers)
         editor = editor or _marker(name, value, hosts.editor_markers)
         if name == "AGENT" and not host:
-            # The one variable that several hosts share: it holds the name.
+            # Several hosts share this variable, and put their name into it.
             host = hosts.programs.get(value, "agent")
     return host, editor
 
@@ -252,32 +262,33 @@ def _environment(pid: int) -> dict[str, str]:
     try:
         return psutil.Process(pid).environ()
     except (psutil.Error, OSError):
-        # It is another user's process, or one that is not dumpable: its ancestors still tell.
+        # The process is another user's, or is not dumpable. Its ancestors still tell the host.
         return {}
 
 
 def _readable(text: str) -> str:
-    """Text with a mark in the place of each byte that is not UTF-8: a process may call itself anything."""
+    """Text with a replacement mark for each byte that is not UTF-8. A process may call itself anything."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _has_terminal(pid: int) -> bool:
     """Whether a process has a controlling terminal.
 
-    psutil reads the list of terminals once, and would not know one that was opened since; the daemon runs for weeks.
+    psutil is not asked: it reads the list of terminals once, and the daemon, which runs for weeks, would not see a
+    terminal that was opened later.
     """
     if sys.platform == "linux":
         try:
             with open(f"/proc/{pid}/stat", "rb") as file:
-                # The name stands in parentheses and may itself contain any of `) (` and spaces; nothing after it can.
-                # The fifth field after the name is the terminal's number, 0 where there is none.
+                # The name stands in parentheses and may itself hold parentheses and spaces; no later field can. The
+                # fifth field after the name is the terminal's number, 0 without a terminal.
                 return file.read().rpartition(b")")[2].split()[4] != b"0"
         except (OSError, IndexError):
             return False
     else:
         import subprocess
 
-        # No shell, a fixed program, and a deadline: `ps` must never hold up the daemon.
+        # A deadline, because `ps` must never hold up the daemon.
         words = ["/bin/ps", "-o", "tty=", "-p", str(pid)]
         try:
             said = subprocess.run(words, capture_output=True, text=True, timeout=2, check=False).stdout.strip()

@@ -1,11 +1,11 @@
 """The person's settings, typed: defaults, then `<home>/settings.toml`, then `PARLER_<NAME>` in the environment.
 
-How a home approves is the person's, and agents run with environments of their own: there the environment may ask for
-more than the file and never for less.
+The setting `approval_minimum` is `minimum` in the table `[approval]` of the file and `PARLER_APPROVAL_MINIMUM` in the
+environment. A name in the file that is no setting is an error: a misspelt policy must not silently become the default.
+Variables of the environment that are no settings are left alone.
 
-A setting `approval_minimum` is `minimum` in the table `[approval]` of the file and `PARLER_APPROVAL_MINIMUM` in the
-environment. What the file says and nobody knows is an error: a misspelt policy must not silently be the default.
-Variables of the environment that are not settings are left alone. Above: programs. Below: `parlerd.core`.
+Above: programs. Below: `parlerd.core`. Invariant: for how a home approves, the environment may be stricter than the
+file and never weaker, because agents choose their own environments and the file is the person's.
 """
 
 from __future__ import annotations
@@ -26,35 +26,38 @@ Era = Literal["legacy", "modern"]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything a person may set. Times in milliseconds.
-
-    `approval_default`: whether a new session asks before it lets anyone in. `approval_minimum`: the weakest proof that
-    a person decided which counts. `key_ttl_ms`, `key_max_uses`: what a new key gets when the caller names nothing.
-    `wake_codex_program`, `wake_codex_remote`: the Codex program, absolute, and the app-server through which it wakes an
-    idle thread, `unix://` and an absolute path; it takes both. `wake_opencode_server`, `wake_kilo_server`: the server
-    of OpenCode or Kilo that prompts its idle sessions, `http://` with a loopback address and a port.
-    `quota_agent_messages`, `quota_agent_bytes`, `quota_home_messages`, `quota_home_bytes`: what one agent, and all of
-    them together, may store in an hour; 0 is no limit.
-    `mcp_era`: what an agent host is offered that asks which revisions of MCP are served. `mcp_wait_max_ms`: the longest
-    that one tool call waits, whatever it asks for and its host would sit out.
-    """
+    """Everything that a person may set. Times are in milliseconds."""
 
     approval_default: bool = True
+    """Whether a new session asks a person before it lets anyone in."""
     approval_minimum: Proof = "cli"
+    """The weakest proof that counts as a person's decision."""
     key_ttl_ms: Millis = DEFAULT_KEY_TTL_MS
+    """How long a new session key lives when the caller names no time."""
     key_max_uses: int = DEFAULT_KEY_USES
+    """How many agents may come in with a new session key when the caller names no number."""
     wake_codex_program: str = ""
+    """The Codex program, as an absolute path. To wake idle threads Parler needs this setting and the next."""
     wake_codex_remote: str = ""
+    """The app-server through which that program wakes an idle thread: `unix://` and an absolute path."""
     wake_opencode_server: str = ""
+    """The server of OpenCode that prompts its idle sessions: `http://` with a loopback address and a port."""
     wake_kilo_server: str = ""
+    """The same for Kilo."""
     quota_agent_messages: int = 60_000
-    """Twice what one client that waits for each answer sends in nine seconds, the longest that a benchmark sends."""
+    """How many messages one agent may store in an hour; 0 is no limit. The default is twice what one client that waits
+    for each answer sends in nine seconds, which is the longest that a benchmark sends."""
     quota_agent_bytes: int = 256 * 1024 * 1024
+    """How many bytes one agent may store in an hour; 0 is no limit."""
     quota_home_messages: int = 240_000
-    """Some 350 MB of disk, and as much again in each further hour."""
+    """How many messages all agents together may store in an hour; 0 is no limit. The default is some 350 MB of disk in
+    an hour."""
     quota_home_bytes: int = 1024 * 1024 * 1024
+    """How many bytes all agents together may store in an hour; 0 is no limit."""
     mcp_era: Era = "legacy"
+    """What an agent host is offered that asks which revisions of MCP are served."""
     mcp_wait_max_ms: Millis = Millis(3_600_000)
+    """The longest that one tool call waits, even if the call asks for more and its host would wait longer."""
 
     def __post_init__(self) -> None:
         if self.wake_codex_program and not self.wake_codex_program.startswith("/"):
@@ -74,7 +77,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 _MOST: Final = 2**53
-"""Of any number: what every reader of JSON takes whole, and the store has room for."""
+"""The largest number of any setting: every reader of JSON takes it whole, and the store has room for it."""
 
 
 def _check_range(name: str, value: int, least: int) -> None:
@@ -88,15 +91,15 @@ _LOOPBACK: Final = re.compile(r"http://(?:127\.0\.0\.1|localhost|\[::1\]):([0-9]
 
 
 def _is_loopback(url: str) -> bool:
-    """Whether this is a server of this machine and nothing more: no path, no name or password."""
+    """Whether `url` names a server on this machine and nothing more: no path, no user name, no password."""
     found = _LOOPBACK.match(url)
     return found is not None and 0 < int(found[1]) < 65_536
 
 
 _MAX_BYTES: Final = 64 * 1024
-"""Of the file. Every setting there is, with a page of comments on each, is a third of that."""
+"""The most bytes in the file. A file with every setting, and a page of comments on each, has a third of that."""
 _MAX_DOTS: Final = 64
-"""In a line: reading a dotted name takes time with the square of its parts."""
+"""The most dots in a line: the time for reading a dotted name grows with the square of its parts."""
 _TABLES: Final = frozenset(name.partition("_")[0] for name in Settings.__struct_fields__)
 
 
@@ -112,7 +115,7 @@ def load_settings(path: Path, env: Mapping[str, str] = os.environ) -> Settings:
         if (text := env.get(variable)) is not None:
             values[name] = _from_text(variable, name, text)
             if is_weaker(_convert(values, variable), floor):
-                # Said and not passed over: whoever set it would otherwise believe that it holds.
+                # A weaker variable is an error. If it were passed over, whoever set it would believe that it holds.
                 raise _invalid(
                     variable, f"the environment may only ask for more than the settings; weaken it in {path}"
                 )
@@ -120,14 +123,14 @@ def load_settings(path: Path, env: Mapping[str, str] = os.environ) -> Settings:
 
 
 def is_weaker(settings: Settings, than: Settings) -> bool:
-    """Whether agents come in more easily under `settings` than under the others."""
+    """Whether agents come in more easily under `settings` than under `than`."""
     return (than.approval_default and not settings.approval_default) or (
         PROOF_ORDER.index(settings.approval_minimum) < PROOF_ORDER.index(than.approval_minimum)
     )
 
 
 def at_least(settings: Settings, floor: Settings) -> Settings:
-    """`settings`, with the approval of `floor` wherever that is stricter."""
+    """`settings`, with the approval settings of `floor` wherever those are stricter."""
     return msgspec.structs.replace(
         settings,
         approval_default=settings.approval_default or floor.approval_default,
@@ -153,7 +156,7 @@ def _from_file(path: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise _invalid(str(path), str(error)) from error
     except (ValueError, RecursionError) as error:
-        # Numbers of thousands of digits, and lists inside lists: nothing that a setting could be.
+        # tomllib raises these for numbers of thousands of digits and for lists nested without end.
         raise _invalid(str(path), "it has a value that no setting can have") from error
     values: dict[str, Any] = {}
     for table, entries in document.items():
@@ -182,7 +185,7 @@ def _no_table(table: str) -> str:
 
 
 def _nearest(word: str, known: list[str], shape: str = "{}") -> str:
-    from difflib import get_close_matches  # a daemon whose settings are right never needs it
+    from difflib import get_close_matches  # imported here because a file without mistakes never needs it
 
     near = get_close_matches(word.lower(), known, n=1)
     if near:
@@ -191,7 +194,7 @@ def _nearest(word: str, known: list[str], shape: str = "{}") -> str:
 
 
 def _from_text(variable: str, name: str, text: str) -> Any:
-    # One setting at a time, so that the error names the variable and not the file.
+    # Each variable is read by itself, so that an error can name the variable.
     try:
         return getattr(msgspec.convert({name: text}, Settings, strict=False), name)
     except (msgspec.ValidationError, ValueError) as error:
@@ -199,9 +202,9 @@ def _from_text(variable: str, name: str, text: str) -> Any:
 
 
 def _wrong(error: Exception, name: str, written: str) -> str:
-    """What is wrong with a setting, called as the person wrote it."""
+    """What is wrong with a setting, in a sentence that calls the setting as the person wrote it (`written`)."""
     if not str(error).endswith(f"`$.{name}`"):
-        # One of our own rules, whose sentence begins with the name.
+        # The error comes from `Settings.__post_init__`, whose sentences begin with the name of the setting.
         return str(error).replace(name, written)
     from msgspec import inspect  # a command that finds nothing wrong describes no types
 

@@ -5,8 +5,9 @@
     launch       starting the daemon, waiting for it, replacing an older one
     versions     which of two versions is older
 
-Above: `parlerd.cli`. Below: `parlerd.wire`, `parlerd.operations`, `parlerd.process`, `parlerd.paths`. Neither trio nor
-rich is imported here, and what only a start needs is imported by a start: a one-shot command has 100 ms.
+Above: `parlerd.cli`. Below: `parlerd.wire`, `parlerd.operations`, `parlerd.process`, `parlerd.paths`. Invariant: a
+one-shot command has 100 ms, so this package imports neither trio nor rich, and imports what only the start of a daemon
+needs when it starts one.
 """
 
 from __future__ import annotations

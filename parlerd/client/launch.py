@@ -1,7 +1,8 @@
 """The daemon's life as a client sees it: start it when it is absent, wait until it answers, replace one that is older.
 
-Not here: what the daemon does when it starts, and how it stops. Invariants: a newer client replaces an older daemon and
-never the other way round; a start changes nothing of this process: not its directory, its mask or its environment.
+Not here: what the daemon does when it starts, and how it stops. Above: `connection`. Below: `link`. Invariants: a newer
+client replaces an older daemon, and an older client never replaces a newer one; a start changes neither the directory
+nor the mask nor the environment of this process.
 """
 
 from __future__ import annotations
@@ -27,22 +28,24 @@ if TYPE_CHECKING:
     import subprocess
 
 START_SECONDS: Final = 10.0
-"""For a daemon to answer after it was started, one more that ends meanwhile included."""
+"""How long a daemon may take to answer after it was started, also when another one ends meanwhile."""
 STOP_SECONDS: Final = 10.0
-"""For an older daemon to end after it was asked to; it drains for 2 s at most."""
+"""How long an older daemon may take to end after it was asked to; it drains for 2 s at most."""
 EXIT_ALREADY_RUNNING: Final = 75
-"""The status with which a daemon ends that found another one serving its home. It is EX_TEMPFAIL of sysexits(3)."""
+"""The exit status of a daemon that found another one serving its home: EX_TEMPFAIL of sysexits(3)."""
 _FIRST_PAUSE: Final = 0.005
 _LONGEST_PAUSE: Final = 0.1
 _LOG_TAIL: Final = 4096
+"""How many bytes at the end of the log are read."""
 _LINE: Final = 2000
-"""Characters of one line of the log that are shown; a command to restore from a backup names several paths."""
+"""How many characters of one line of the log are shown: a command that restores a backup names several paths."""
 
 Spawn = Callable[[Home], "subprocess.Popen[bytes]"]
 
 
 def daemon_command(home: Home) -> list[str]:
-    """What starts the daemon: this interpreter, isolated from the directory and the environment it is started in."""
+    """The command line that starts the daemon: this interpreter, isolated from the directory and the environment in
+    which it is started."""
     return [sys.executable, "-I", "-m", "parlerd", "--home", os.fspath(home.root)]
 
 
@@ -108,7 +111,7 @@ def _stop_older(link: Link, pid: int) -> None:
         except ParlerError as error:
             if error.code not in ("connection_lost", "draining"):
                 raise
-            answer = None  # it was quicker than its answer
+            answer = None  # the daemon ended before it answered
         if answer is not None and not isinstance(answer, Reply):
             raise ParlerError("unreachable", "An older daemon runs and does not stop when asked.")
     finally:
@@ -127,14 +130,15 @@ def _start(home: Home, hello: Hello, spawn: Spawn) -> Link:
     child = spawn(home)
     try:
         for pause in _pauses():
-            # Looked at before connecting: another client may have started one that answers where ours gave way.
+            # The child is looked at before the connection is tried: where another client's daemon was faster, ours
+            # ends, and the connection reaches the other.
             status = child.poll()
             try:
                 return open_link(home, hello)
             except Absent:
                 pass
             if status is not None and status != EXIT_ALREADY_RUNNING:
-                # One that was killed said nothing: the log ends with what another one said.
+                # A daemon that was killed wrote no last line, so the end of the log is about an earlier daemon.
                 raise (last_failure(home) if status > 0 else None) or ParlerError(
                     "unreachable", f"The daemon ended while it started. {_last_line(home)}".strip(), status=status
                 )
@@ -142,7 +146,7 @@ def _start(home: Home, hello: Hello, spawn: Spawn) -> Link:
                 break
             time.sleep(pause)
             if status is not None and pause == _LONGEST_PAUSE:
-                # Another one held the lock and still does not answer, so it was about to end: take its place.
+                # Another daemon held the lock and still does not answer, so it was about to end: start ours again.
                 child = spawn(home)
     finally:
         _let_go(child)
@@ -150,7 +154,8 @@ def _start(home: Home, hello: Hello, spawn: Spawn) -> Link:
 
 
 def _pauses() -> Iterator[float]:
-    """Short at first, because most daemons are up in a third of a second; then longer, without end."""
+    """How long to wait between tries. The pauses are short at first, because most daemons are up in a third of a
+    second, and then grow to `_LONGEST_PAUSE`. There is no end of them."""
     pause = _FIRST_PAUSE
     while True:
         yield pause
@@ -158,7 +163,8 @@ def _pauses() -> Iterator[float]:
 
 
 def _let_go(child: subprocess.Popen[bytes]) -> None:
-    """Leave the daemon to itself: it is meant to outlive us, and Popen would warn that nobody waited for it."""
+    """Leave the daemon to itself. It is meant to outlive this process, and Popen would warn that nobody waited for
+    it."""
     if child.poll() is None:
         child.returncode = 0
 
@@ -169,10 +175,10 @@ def holder(home: Home) -> int:
         with open(home.lock, "rb") as file:
             said = file.read(32).strip()
     except OSError:
-        # The lock was removed with what stood beside it: those that name this home are looked through.
+        # Somebody removed the lock's file. A daemon names its home on its command line, so the processes are searched.
         return next(filter(_is_daemon, process.running_with(os.fspath(home.root))), 0)
     pid = int(said) if said.isdigit() else 0
-    # The file outlives the process, and the pid may be another's by now.
+    # The file outlives its process, and another process may have got the pid by now.
     return pid if _is_daemon(pid) and process.is_alive(pid) else 0
 
 
@@ -181,7 +187,7 @@ def _is_daemon(pid: int) -> bool:
 
 
 def last_failure(home: Home) -> ParlerError | None:
-    """Why the last daemon of this home could not serve, when the log ends with that."""
+    """Why the last daemon of this home could not serve; None when the log does not end with a failure."""
     program, _, rest = _last_line(home).partition(": ")
     code, _, said = rest.partition(": ")
     if program != "parlerd" or code not in ERRORS or code == "already_running":
@@ -190,7 +196,7 @@ def last_failure(home: Home) -> ParlerError | None:
 
 
 def _last_line(home: Home) -> str:
-    """The end of the log, for the person: a daemon that cannot start says there why."""
+    """The last line of the log, in which a daemon that cannot start says why."""
     try:
         with open(home.log, "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _LOG_TAIL))

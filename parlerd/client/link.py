@@ -1,7 +1,8 @@
-"""One blocking connection to the daemon: whom it reaches, what it sends, what came back for which call.
+"""One blocking connection to the daemon: it checks who is on the other end, sends calls, and sorts the answers by call.
 
-Not here: when to connect, start or replace the daemon (`launch`), what a call means (`connection`). Below: `wire.peer`.
-Invariant: after an error of the socket or the protocol, `lost` says why and nothing is sent any more.
+Not here: when to connect, start or replace the daemon (`launch`), what a call means (`connection`). Above: both of
+these. Below: `wire.peer`. Invariant: after an error of the socket or the protocol, `lost` says why, and nothing is sent
+any more.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from parlerd.wire.messages import Failure, Goodbye, Hello, Item, Reply, Welcome
 from parlerd.wire.peer import ClientPeer, Ended
 
 HELLO_SECONDS: Final = 5.0
-"""For the daemon to answer the hello, where the caller names no other span."""
+"""How long the daemon may take to answer the hello, where the caller names no other span."""
 _CHUNK: Final = 256 * 1024
 FORBIDDEN: Final = "This program may not connect to the daemon's socket; a sandbox around it forbids that."
 """`mcp_server.stdio.link` says the same; a test compares them."""
@@ -28,7 +29,7 @@ Response = Reply | Failure | Item
 
 
 class Absent(Exception):
-    """Nobody serves this home now: no socket, nobody behind it, or a daemon that is about to end."""
+    """Nobody serves this home now: there is no socket, or nobody listens on it, or its daemon is about to end."""
 
 
 class Link:
@@ -36,10 +37,14 @@ class Link:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        # What may be said when, as a state machine.
         self._peer = ClientPeer()
+        # For each call that somebody waits for: the answers that came and were not taken yet.
         self._inbox: dict[int, deque[Response]] = {}
         self.welcome: Welcome | None = None
+        """The daemon's answer to the hello; None until it came."""
         self.lost: ParlerError | None = None
+        """Why nothing can be sent or come any more; None while the connection works."""
 
     def fileno(self) -> int:
         """For `select`."""
@@ -60,14 +65,14 @@ class Link:
         raise self.lost
 
     def begin(self, op: str, params: bytes, seconds: float) -> int:
-        """Send a call; its id. Raises `busy`, `frame_too_large`; a lost connection shows in `lost`."""
+        """Send a call. Gives its id. Raises `busy`, `frame_too_large`; a lost connection shows in `lost`."""
         id, data = self._peer.call(op, params)
         self._inbox[id] = deque()
         self._send(data, seconds)
         return id
 
     def next(self, id: int, seconds: float | None) -> Response | None:
-        """What came next for call `id`, waiting up to `seconds` (None: for ever); None when nothing did.
+        """The next answer to call `id`, waiting up to `seconds` (None: for ever); None when none came.
 
         Raises the `ParlerError` in `lost` when nothing can come any more.
         """
@@ -81,24 +86,24 @@ class Link:
         return inbox.popleft()
 
     def took(self, id: int) -> None:
-        """One item of stream `id` was used: the daemon may send more."""
+        """Note that one item of stream `id` was used, so that the daemon may send more."""
         if data := self._peer.took(id):
             self._send(data, HELLO_SECONDS)
 
     def forget(self, id: int) -> None:
-        """Nobody waits for call `id` any more; withdraw it if it is not answered."""
+        """Note that nobody waits for call `id` any more, and withdraw the call if it is not answered."""
         self._inbox.pop(id, None)
         if self.lost is None and (data := self._peer.cancel(id)):
             self._send(data, HELLO_SECONDS)
 
     def is_open(self) -> bool:
-        """Whether the daemon is still there, as far as can be told without sending."""
+        """Whether the daemon is still there, as far as this can be told without sending."""
         while self.lost is None and self._receive(0.0):
             pass
         return self.lost is None
 
     def close(self) -> None:
-        """End the connection; what is under way is withdrawn by that."""
+        """End the connection, which withdraws every call and stream that is under way."""
         self._lose(ParlerError("connection_lost"))
         self._sock.close()
 
@@ -114,7 +119,7 @@ class Link:
         except TimeoutError:
             self._lose(ParlerError("unreachable", "The daemon does not take what is sent to it."))
         except OSError:
-            if self.is_open():  # it may have said why before it went
+            if self.is_open():  # reading may show a goodbye, in which the daemon said why it ended
                 self._lose(ParlerError("connection_lost"))
 
     def _receive(self, seconds: float | None) -> bool:
@@ -142,10 +147,11 @@ class Link:
 
 
 def open_link(home: Home, hello: Hello, seconds: float = HELLO_SECONDS) -> Link:
-    """Connect to the daemon of this home and say hello; the daemon may take `seconds` to accept and to answer each.
+    """Connect to the daemon of this home and say hello. The daemon may take `seconds` to accept the connection, and as
+    long again to answer the hello.
 
-    Raises `Absent`; `ParlerError` `not_permitted` when another user's process holds the socket, `unreachable` when it
-    does not answer or connecting is forbidden here, or what the daemon's goodbye says.
+    Raises `Absent`; `ParlerError` with `not_permitted` when another user's process holds the socket, with `unreachable`
+    when it does not answer or this program may not connect, or with the error of the daemon's goodbye.
     """
     try:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -174,7 +180,7 @@ def open_link(home: Home, hello: Hello, seconds: float = HELLO_SECONDS) -> Link:
 
 
 def forbidden() -> ParlerError:
-    """What is said wherever connecting is not allowed, which does not tell whether a daemon is there."""
+    """The error where this program may not connect. It does not tell whether a daemon runs."""
     return ParlerError(
         "unreachable", FORBIDDEN, hint="An agent uses Parler's MCP tools instead; a person, another shell."
     )

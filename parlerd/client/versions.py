@@ -1,4 +1,5 @@
-"""Which of two versions is older. Only releases as this project numbers them: `1.2.3`, `1.2.3rc1`, `1.2.3.dev4`."""
+"""Which of two versions is older. The module reads only versions as this project numbers them: `1.2.3`, `1.2.3rc1`,
+`1.2.3.dev4`."""
 
 from __future__ import annotations
 
@@ -9,9 +10,9 @@ _RANK: Final = {"dev": -4, "a": -3, "b": -2, "rc": -1, None: 0, "post": 1}
 
 
 def is_older(theirs: str, ours: str) -> bool:
-    """Whether `theirs` came before `ours`. False when either cannot be read: nothing is replaced on a guess."""
+    """Whether `theirs` came before `ours`. False when either cannot be read, so that nothing is replaced on a guess."""
     if theirs == ours:
-        return False  # the usual case, and no pattern is compiled for it
+        return False  # this is the usual case, in which no pattern is compiled
     left, right = _key(theirs), _key(ours)
     return left is not None and right is not None and left < right
 

@@ -1,13 +1,17 @@
-"""Keys and knocks: who may ask to come in, and how a person's answer is found.
+"""Session keys and knocks: who may ask to come in, and which request a person's answer is for.
 
-A gated key lets an agent ask; the person decides. A use is counted when an agent is let in: who is declined takes none
-away, and once `max_uses` are in nobody else may knock. Whoever knocked before that still waits, and the person may
-still let each of them in. Unknown, expired, used-up and revoked keys give one and the same answer. A repeat by the same
-agent is a free poll, also when the key has died since. A denial is final until the owner lifts it by approving that
-agent after all; for a requester of another person it covers that person's other agents on the same key too, but for
-those that the owner was asked about by themselves.
+A gated key only lets an agent ask; the person decides. The rules:
 
-Above: `room`, and the engine, which finds a request by what a person typed. Below: `membership` and `lifecycle`.
+    uses      A key is used when an agent is let in. A declined agent uses nothing up. Once `max_uses` agents are in,
+              nobody else may knock; whoever knocked before still waits, and the person may let each of them in.
+    silence   Unknown, expired, used-up and revoked keys get one and the same answer.
+    repeats   An agent that knocks again hears how its request stands, also when the key has died since.
+    denials   A denial is final until the owner approves that agent after all. Of an agent of another person it covers
+              that person's other agents on the same key too, except those that have a request of their own.
+
+Not here: coming in (`membership`), and how sure a proof is (the engine compares it with the settings). Above: `room`,
+and the engine, which finds a request by what a person typed. Below: `membership` and `lifecycle`. Invariant: of each
+request at most one decision stands, and a pending request ends with its room.
 """
 
 from __future__ import annotations
@@ -40,24 +44,28 @@ from parlerd.core.topics import Topic
 
 
 class KeyState(msgspec.Struct):
-    """A key of a room. `users` are the agents that were let in with it, each once however often it came."""
+    """A session key of a room."""
 
     id: KeyId
     gated: bool
+    """Whether the key only lets an agent ask; an open key lets the agent in."""
     expires_at: Millis
     max_uses: int
+    """How many agents may be let in with the key."""
     minted_at: Millis
     preapproved: tuple[AgentId, ...] = ()
+    """Agents that the key lets in although it is gated."""
     users: list[AgentId] = []
+    """The agents that were let in with the key, each once, however often it came."""
     revoked: bool = False
 
     @property
     def uses(self) -> int:
-        """How many agents it let in. A person's decisions on who waited already may take it past `max_uses`."""
+        """How many agents were let in. The number may pass `max_uses`, when a person lets in those who waited."""
         return len(self.users)
 
     def use(self, agent: AgentId) -> None:
-        """Take down that an agent was let in with it."""
+        """Record that an agent was let in with this key."""
         if agent not in self.users:
             self.users.append(agent)
 
@@ -71,7 +79,8 @@ class KeyState(msgspec.Struct):
 
 
 class Request(msgspec.Struct):
-    """A knock as a room remembers it. `state` is pending, approved, denied, or closed with the room."""
+    """A knock as a room remembers it. `state` is `pending`, `approved`, `denied`, or `closed` where the room ended
+    before anybody decided. `name` and `host` are what the agent says of itself."""
 
     id: RequestId
     key_id: KeyId
@@ -96,16 +105,17 @@ def pending(requests: Mapping[RequestId, Request]) -> list[Request]:
 
 
 def standing_request(requests: Mapping[RequestId, Request], agent: AgentId) -> Request | None:
-    """The newest request of an agent, whatever became of it."""
+    """The newest request of an agent, in whatever state."""
     mine = [request for request in requests.values() if request.agent == agent]
     return mine[-1] if mine else None
 
 
 def is_denied(requests: Mapping[RequestId, Request], key: KeyId, by: By, owner: PrincipalId) -> bool:
-    """Whether a denial covers this requester: its own, or if it never asked one of its person's on the same key.
+    """Whether a denial covers this requester: a denial of its own request or, for an agent without a request, a denial
+    on the same key of another agent of the same person.
 
-    The owner's own agents are asked about one by one: they all have one principal, and a denial of one says nothing of
-    the rest.
+    Each agent of the owner's person is decided on by itself: all of them have one principal, and a denial of one says
+    nothing of the others.
     """
     mine = standing_request(requests, by.actor)
     if mine is not None:
@@ -116,7 +126,7 @@ def is_denied(requests: Mapping[RequestId, Request], key: KeyId, by: By, owner: 
 
 
 def usable_key(keys: Mapping[KeyId, KeyState], key: KeyId, agent: AgentId, now: Millis) -> KeyState:
-    """The key, if it lets this agent knock now; a used-up one still serves those it let in.
+    """The key, if this agent may knock with it now. A used-up key still serves the agents that it let in.
 
     Raises `Refused(unknown_key)`.
     """
@@ -136,10 +146,10 @@ def check_queue(requests: Mapping[RequestId, Request], key: KeyId) -> None:
 
 
 def find_request(requests: Mapping[RequestId, Request], who: str) -> Request:
-    """The request meant by a request id, an agent id, or a name that is unique among those who wait.
+    """The request that a request id, an agent id, or a name means; a name must be unique among those who wait.
 
-    An agent that waits is found before one that was decided on. Raises `Refused` with `ambiguous_name` and the
-    candidates, or `no_such_request`.
+    A pending request is found before one that was decided. Raises `Refused` with `ambiguous_name` and the candidates,
+    or with `no_such_request`.
     """
     exact = [r for r in requests.values() if who in (r.id, r.agent)]
     for request in exact:
@@ -179,7 +189,7 @@ class Approvals(Facet[ApprovalsState]):
         name = agent_name(command.name)
         member = self._membership.members.get(by.actor)
         request = standing_request(requests, by.actor)
-        # Whoever is in, waits or was declined hears so with the key it came with, also when that key has died since.
+        # An agent that is in, waits or was declined hears so for the key it knocked with, even if that key has died.
         if member is not None and member.present and command.key_id in keys:
             return Decision(answer="member")
         if request is not None and request.key_id == command.key_id and request.state != "approved":
@@ -214,7 +224,7 @@ class Approvals(Facet[ApprovalsState]):
 
     def _decide(self, command: c.DecideRequest, by: By, now: Millis, ids: Ids) -> Decision:
         room, members = self._lifecycle, self._membership.members
-        # Without a proof nobody speaks for the person; a room of the policy `agent` needs none of its owner.
+        # Nobody speaks for the person without a proof. In a room whose approver is `agent` its owner needs no proof.
         owns = command.principal == room.owner_principal and command.proof != "none"
         deputy = room.approver == "agent" and by.actor == room.owner
         if not owns and not deputy:
@@ -248,7 +258,7 @@ class Approvals(Facet[ApprovalsState]):
         if key is None:
             raise Refused("unknown_key")
         if by.actor != room.owner and command.principal != room.owner_principal:
-            # A stranger who holds a key learns no more of it than one who guesses.
+            # A stranger who holds a real key must learn no more about it than a stranger who guesses keys.
             raise Refused("not_owner" if by.actor in self._membership.members else "unknown_key")
         if key.revoked:
             return Decision(answer="revoked")
@@ -299,16 +309,16 @@ class Approvals(Facet[ApprovalsState]):
     # -- what time changes ---------------------------------------------------------------------------------
 
     def next_deadline(self, after: Millis) -> Millis | None:
-        """When the next key expires. A key that died before changes no more."""
+        """When the next live key expires. A key that is dead already changes no more."""
         return min((key.expires_at for key in self._dying(after)), default=None)
 
     def expire(self, after: Millis, now: Millis) -> Iterator[Topic]:
-        """Whoever looks at a key that expired in (after, now]. A key is dead by the clock and not by a fact: once a
-        wrong clock is set right, no key stays dead that should live."""
+        """The topics of the keys that expired in (after, now]. No fact says that a key expired: when a wrong clock is
+        set right, a key that should live is alive again."""
         return (topics.keys(self._lifecycle.room, key.id) for key in self._dying(after) if key.expires_at <= now)
 
     def _dying(self, after: Millis) -> Iterator[KeyState]:
-        """The keys that are live at `after` and will not be for ever."""
+        """The keys that are live at `after`, each of which will expire."""
         return (key for key in self.state.keys.values() if key.state(after) == "live")
 
     # -- whom it wakes -------------------------------------------------------------------------------------

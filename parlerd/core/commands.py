@@ -1,4 +1,8 @@
-"""What can be asked of a room or of the home: imperative, with everything already looked up and resolved to types."""
+"""What can be asked of a room or of the home room. The engine makes a command from the parameters of an operation, and
+has looked up by then whatever of the past the decision needs.
+
+Not here: who asks, which comes as a `By`, and what follows, which the facets decide. Below: the shapes.
+"""
 
 from __future__ import annotations
 
@@ -23,64 +27,73 @@ from parlerd.core.model import (
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
-    """`operation`, `idempotency_key` and `input` (a digest of the parameters) are the request's. `prior` is an earlier
-    use of the idempotency key: the engine looks it up when the command's batch begins, so that the answer includes what
-    the batch before stored."""
+    """What every command says of the request behind it."""
 
     operation: str = ""
+    """The name of the operation that was asked for."""
     idempotency_key: str | None = None
     input: bytes | None = None
+    """A digest of the request's parameters, by which a repeat is told from another request with the same key."""
     prior: Prior | None = None
+    """An earlier use of the idempotency key. The engine looks it up when the command's batch begins, and so finds what
+    the batch before stored as well."""
 
 
 class PostMessage(Command, frozen=True, kw_only=True):
-    """A message, in the words of whoever asks for it, or finished by an author elsewhere.
-
-    `to` and `visibility` hold ids or handles; `taker` is who a hand-off is for: an id, a handle or a role. `id` is
-    given with the idempotency key that `drawn_key` makes of it, for an author who named none. `fresh` says that nobody
-    has used that key before.
-
-    `envelope` is what an author elsewhere signed. The other fields then repeat it, and the room refuses an envelope
-    that says anything but what the room itself would have decided. `is_id_taken` says that another message has this
-    `id`: an author elsewhere drew it.
-    """
+    """A message, in the words of whoever asks for it, or finished by an author elsewhere."""
 
     kind: str
     id: MessageId | None = None
+    """The message's id, where it is chosen before the decision: for an author who named no idempotency key, whose key
+    then follows from the id (`drawn_key`), and for an envelope that was finished elsewhere."""
     fresh: bool = False
+    """Whether the idempotency key was drawn just now, so that nobody can have used it before."""
     to: tuple[str, ...] = ()
+    """Ids or handles of those whose attention the message asks for."""
     taker: str = ""
+    """For whom a hand-off is: an id, a handle or a role."""
     visibility: tuple[str, ...] | None = None
+    """Ids or handles of the only readers; None when the author names no readers."""
     reply_to: MessageId | None = None
     reply: ReplyTarget | None = None
+    """What the engine found of the message that is replied to; None when there is no such message."""
     envelope: Envelope | None = None
+    """What an author elsewhere signed. The other fields then repeat the envelope, and the room refuses it if it says
+    anything but what the room itself would have decided."""
     is_id_taken: bool = False
+    """Whether another message has this `id`. Only an author elsewhere can name an id that is in use."""
 
 
 class OpenRoom(Command, frozen=True, kw_only=True):
-    """The first command of a room. `recap` says that an opening message follows in the same batch."""
+    """The first command of a room."""
 
     room: RoomId
     kind: RoomKind
     name: str
     topic: str
     handle: str
+    """The owner's handle in the room."""
     host: str
+    """The owner's agent host."""
     history: History
     approval: bool
+    """Whether the session key only lets an agent ask; otherwise the key lets it in."""
     approver: Approver
     mint: KeyId
+    """The id of the room's first session key, and below how long and for how many agents the key is good."""
     expires_at: Millis
     max_uses: int
     preapproved: tuple[AgentId, ...] = ()
+    """Agents that the session key lets in without a person's decision."""
     recap: bool = False
+    """Whether the opening posts a message, the recap, in the same batch."""
 
 
 class Knock(Command, frozen=True, kw_only=True):
-    """An agent asks to come in with a key. Repeats by the same agent are free polls.
+    """An agent asks to come in with a session key. A repeat by the same agent asks for the answer and leaves no fact.
 
-    `wall` is what the clock shows, and keys expire by it: after the clock was wrong, room time may be ahead of it. With
-    0 they expire by room time.
+    `wall` is the wall clock's time, by which keys expire. The room's own time may be ahead of it, when the clock was
+    wrong before. With 0, keys expire by the room's time.
     """
 
     key_id: KeyId
@@ -90,10 +103,10 @@ class Knock(Command, frozen=True, kw_only=True):
 
 
 class DecideRequest(Command, frozen=True, kw_only=True):
-    """The person admits or refuses whoever made the request `request`. Which one a name means is found before
+    """The person admits or refuses whoever made the request `request`. The request that a name means was found before
     (`approvals.find_request`).
 
-    `principal` is the person who decides; `proof` says how sure we are that this person decided.
+    `principal` is the person who decides; `proof` says how sure it is that this person decided.
     """
 
     request: RequestId
@@ -103,12 +116,14 @@ class DecideRequest(Command, frozen=True, kw_only=True):
 
 
 class RevokeKey(Command, frozen=True, kw_only=True):
+    """The owner ends a session key, or the owner's person does, who then is `principal`."""
+
     revoke: KeyId
     principal: PrincipalId | None = None
 
 
 class CloseRoom(Command, frozen=True, kw_only=True):
-    """The owner ends the room for all, and so does its person, who is `principal`; a member leaves it."""
+    """The owner, or the owner's person (`principal`), ends the room for all; any other member leaves the room."""
 
     principal: PrincipalId | None = None
 
@@ -117,6 +132,8 @@ RoomCommand = PostMessage | OpenRoom | Knock | DecideRequest | RevokeKey | Close
 
 
 class CreateAgent(Command, frozen=True, kw_only=True):
+    """This home made a key for a new agent. (host, workspace, slot) is the place by which a window will find it."""
+
     agent: AgentId
     principal: PrincipalId
     name: str
@@ -126,7 +143,8 @@ class CreateAgent(Command, frozen=True, kw_only=True):
 
 
 class BindConversation(Command, frozen=True, kw_only=True):
-    """Let an agent be whoever resumes a host's conversation; `place` counts those that have it open at once, from 0."""
+    """Let an agent be whoever resumes a host's conversation. `place` tells apart the windows that have the conversation
+    open at the same time: 0 for the first."""
 
     agent: AgentId
     host: str
@@ -135,6 +153,8 @@ class BindConversation(Command, frozen=True, kw_only=True):
 
 
 class RenewDelegation(Command, frozen=True, kw_only=True):
+    """The person's key signed a new delegation for the agent."""
+
     agent: AgentId
     principal: PrincipalId
     expires_at: Millis
@@ -148,6 +168,8 @@ class NameRoom(Command, frozen=True, kw_only=True):
 
 
 class Activate(Command, frozen=True, kw_only=True):
+    """Make `room` the agent's active session, or leave the agent without one."""
+
     agent: AgentId
     room: RoomId | None
 

@@ -1,4 +1,7 @@
-"""What `decide` gives: the events to commit, or the place of an earlier answer. To decide changes nothing."""
+"""What `decide` gives: the events to commit, or the place of an earlier answer. To decide changes nothing.
+
+Above: the facets, which decide, and the engine, which commits. Below: the shapes of commands and events.
+"""
 
 from __future__ import annotations
 
@@ -12,26 +15,28 @@ from parlerd.core.model import Position, Seq
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`events` go to the log in order, under `authority`. `replay` is the position at which the same request was
-    accepted before.
-
-    `answer` tells apart outcomes that leave no event (a poll of a pending request, say). Where a message is posted,
-    `previous` is the hash of its author's envelope before it in this room (empty before the first), which the next
-    envelope signs, and `seq` is the message's number for its author.
-    """
+    """What a command leads to."""
 
     events: tuple[Event, ...] = ()
+    """What goes to the log, in this order."""
     authority: str = ""
+    """By what right the actor did it, as every one of the facts records: `owner`, `member`, `key:...` and the like."""
     replay: Position | None = None
+    """Where the same request was accepted before. There are no events then."""
     answer: str = ""
+    """Tells apart outcomes that leave no event, such as a repeated question about a pending request."""
     previous: bytes = b""
+    """For a message: the hash of its author's envelope before it in this room, which the new envelope signs; empty
+    before the author's first."""
     seq: Seq = Seq(0)
+    """For a message: its number for its author."""
 
 
 def replayed(command: Command) -> Decision | None:
-    """The earlier answer if this request was accepted before, else None. Call it after authorising.
+    """The earlier answer if this request was accepted before, else None. Call this after the check of what the actor
+    may do.
 
-    Raises `Refused(idempotency_conflict)` if the key was used with another input.
+    Raises `Refused(idempotency_conflict)` if the idempotency key was used with another input.
     """
     if command.prior is None:
         return None

@@ -22,8 +22,8 @@ Scope = Literal["request", "agent", "room", "connection", "home"]
 class ErrorSpec(msgspec.Struct, frozen=True):
     """What a code means: its sentence, whose fault it is, what to do, and whether trying again can help.
 
-    `hint` is for a person at a command line. `tool_hint` is for an agent that called a tool, where the two differ: it
-    names no command, unless it says that a person runs it.
+    `message` and `hint` are for a person at a command line. `tool_hint` is the hint for an agent that called a tool,
+    where the two differ: it names no command, unless it says that a person runs the command.
     """
 
     code: str
@@ -31,9 +31,13 @@ class ErrorSpec(msgspec.Struct, frozen=True):
     hint: str
     tool_hint: str = ""
     action: Action = "fix_request"
+    """What a program does about this error."""
     fault: Fault = "caller"
+    """Whose fault the error is."""
     scope: Scope = "request"
+    """What the error concerns: only this request, or everything of an agent, a room, a connection or the home."""
     retryable: bool = False
+    """Whether the same request may work later."""
 
 
 def _table(*specs: ErrorSpec) -> dict[str, ErrorSpec]:
@@ -537,7 +541,8 @@ class ParlerError(Exception):
 
     @classmethod
     def from_body(cls, body: ErrorBody) -> ParlerError:
-        """The error again on the other side; a code this version does not know becomes `internal`."""
+        """The error again, on the side that received it. A code that this version does not know keeps its name, and is
+        treated as `internal`."""
         code = body.code if body.code in ERRORS else "internal"
         error = cls(
             code,
@@ -546,15 +551,16 @@ class ParlerError(Exception):
             example=body.example,
             retry_after_ms=body.retry_after_ms,
         )
-        # Not as keywords: the other side chose the names, and one of them may be a parameter's.
+        # The details are not passed as keywords: the other side chose their names, and a name may be a parameter's.
         error.details = dict(body.details)
         error.code = body.code
         return error
 
 
 class Refused(ParlerError):
-    """A room rule said no. Nothing changed."""
+    """A rule of a room said no. Nothing changed."""
 
 
 class StoreError(ParlerError):
-    """The store could not do it. Nothing was half done; `retryable` says whether the same call may work later."""
+    """The store could not do what was asked. Nothing was half done; `retryable` says whether the same call may work
+    later."""

@@ -1,9 +1,12 @@
-"""What was accepted: the facts of a log, past tense, with their codec.
+"""What was accepted: the facts of a log, in the past tense, with their codec.
 
-A fact is a header and, for some, a body. This module holds headers; bodies are opaque and live elsewhere. Every event
-has a type (its tag) and an integer `v`, both always written. Stored bytes are never rewritten: `decode_header` lifts an
-old `v` by the pure upcasters below, and an unknown type or a newer `v` raises `Refused(newer_log)`. Events record
-outcomes, so `apply` evaluates nothing.
+A fact has a header, and some facts have a body as well. This module holds headers; bodies are opaque bytes for the
+core. Every event has a type (its tag) and an integer `v`, and both are always written. Events record outcomes, so
+`apply` evaluates nothing.
+
+Not here: what a fact changes (the facets), and where it is kept (`parlerd.store`). Invariant: stored bytes are never
+rewritten. `decode_header` lifts an old `v` to today's by the pure upcasters below, and raises `Refused(newer_log)` for
+an unknown type or a newer `v`.
 """
 
 from __future__ import annotations
@@ -33,8 +36,8 @@ from parlerd.core.model import (
 
 
 def _version(v: int) -> int:
-    """The `v` an event class is written in. A factory, and so never omitted: a later version has another default, and
-    a `v` that the bytes left out would be taken for that one."""
+    """The field `v` of an event class. msgspec leaves out a field that has its default, but not one that has a default
+    factory. `v` must never be left out: a later Parler, whose default is another, would take the fact for its own."""
     field: int = msgspec.field(default_factory=lambda: v)
     return field
 
@@ -61,7 +64,8 @@ class RoomOpened(_Event, tag="room_opened", frozen=True, kw_only=True):
 
 
 class MemberJoined(_Event, tag="member_joined", frozen=True, kw_only=True):
-    """An agent is in. `handle` is its name in this room, fixed here and never given to another id."""
+    """An agent came in. `handle` is its name in this room; this fact fixes the handle, and no other id ever gets it.
+    `request` and `key` say how it came in, where it came by a request or a key."""
 
     agent: AgentId
     principal: PrincipalId
@@ -77,7 +81,8 @@ class MemberLeft(_Event, tag="member_left", frozen=True, kw_only=True):
 
 
 class RoomClosed(_Event, tag="room_closed", frozen=True, kw_only=True):
-    """The owner ended it for all: keys are revoked, requests refused, and nothing more is posted."""
+    """The owner ended the room for all: its keys are revoked, its pending requests closed, and nothing more is
+    posted."""
 
 
 class KeyMinted(_Event, tag="key_minted", frozen=True, kw_only=True):
@@ -93,7 +98,7 @@ class KeyRevoked(_Event, tag="key_revoked", frozen=True, kw_only=True):
 
 
 class JoinRequested(_Event, tag="join_requested", frozen=True, kw_only=True):
-    """An agent knocked. Its name and host are what it says it is."""
+    """An agent knocked. `name` and `host` are what the agent says of itself."""
 
     request: RequestId
     key: KeyId
@@ -116,12 +121,8 @@ class JoinDenied(_Event, tag="join_denied", frozen=True, kw_only=True):
 
 
 class MessagePosted(_Event, tag="message_posted", frozen=True, kw_only=True):
-    """A message. Its words are in the body; everything a rule needs is here.
-
-    `counter` is the author's own count of messages in this room, from 1. The core leaves `envelope` and `verified` for
-    the engine to fill when it seals the message: `envelope` is the SHA-256 of the signed envelope, which holds a random
-    nonce, so the hash gives nothing away once the body is erased.
-    """
+    """A message. Its words are in the body; everything that a rule needs is in these fields, most of which repeat a
+    field of the envelope (`envelope.Envelope` explains those)."""
 
     id: MessageId
     kind: str
@@ -133,20 +134,24 @@ class MessagePosted(_Event, tag="message_posted", frozen=True, kw_only=True):
     hops: int = 0
     counter: int
     envelope: bytes = b""
+    """The SHA-256 of the signed envelope, which the engine fills in once the message is signed. The envelope holds a
+    random nonce, so the hash gives nothing away once the body is erased."""
     verified: Verified = "unsigned"
+    """Whether the signature was found to be its author's, which the engine fills in too."""
     opening: bool = False
+    """Whether the message is the room's recap."""
 
 
 def addressees(event: MessagePosted) -> tuple[str, ...]:
-    """Whose attention a message asks for, each name once: an id, `@` and a role or handle, or `*` for a handoff that
-    names nobody and is for whoever takes it. A reader goes by several: see `names_of`."""
+    """Whose attention a message asks for, each name once: an id, `@` and the name in `role`, or `*` for a hand-off that
+    names nobody, so that anyone may take it. `names_of` gives the names under which one reader is found."""
     if event.role:
         return (*sorted(set(event.to)), f"@{event.role}")
     return tuple(sorted(set(event.to))) or (("*",) if event.kind == "handoff" else ())
 
 
 def names_of(reader: AgentId, *called: str) -> tuple[str, ...]:
-    """What a reader that is called so in a room (its handle, its role) answers to among `addressees`."""
+    """The names among `addressees` that mean this reader; `called` are its handle and its role in the room."""
     return (reader, "*", *sorted({f"@{name}" for name in called if name}))
 
 
@@ -154,7 +159,7 @@ def names_of(reader: AgentId, *called: str) -> tuple[str, ...]:
 
 
 class AgentCreated(_Event, tag="agent_created", frozen=True, kw_only=True):
-    """This home has a key for a new agent. (host, workspace, slot) is what a window leases it by."""
+    """This home has a key for a new agent. (host, workspace, slot) is the place by which a window finds the agent."""
 
     agent: AgentId
     principal: PrincipalId
@@ -165,8 +170,8 @@ class AgentCreated(_Event, tag="agent_created", frozen=True, kw_only=True):
 
 
 class ConversationBound(_Event, tag="conversation_bound", frozen=True, kw_only=True):
-    """Whoever resumes this conversation of a host is this agent. `place` counts from 0: a conversation that is open
-    twice is two agents."""
+    """Whoever resumes this conversation of a host is this agent. A conversation that is open in two windows leads to
+    two agents, which `place` tells apart, from 0."""
 
     agent: AgentId
     host: str
@@ -183,7 +188,7 @@ class DelegationIssued(_Event, tag="delegation_issued", frozen=True, kw_only=Tru
 
 
 class RoomNamed(_Event, tag="room_named", frozen=True, kw_only=True):
-    """A name is taken among its owner's rooms."""
+    """The owner has a room of this name."""
 
     owner: AgentId
     room: RoomId
@@ -191,7 +196,7 @@ class RoomNamed(_Event, tag="room_named", frozen=True, kw_only=True):
 
 
 class SessionActivated(_Event, tag="session_activated", frozen=True, kw_only=True):
-    """The room an agent's calls mean when they name none; `None` when it left."""
+    """The room that an agent's calls mean when they name none; `None` when the agent left that room."""
 
     agent: AgentId
     room: RoomId | None
@@ -222,31 +227,34 @@ def _current(cls: type[_Event]) -> int:
 CURRENT_V: Final[dict[str, int]] = {
     str(cls.__struct_config__.tag): _current(cls) for cls in (*get_args(RoomEvent), *get_args(HomeEvent))
 }
-"""The version each event is written in today. To raise one, give its class `v: int = _version(n)`, and an upcaster."""
+"""The version that each event is written in today. To raise a version, give the class `v: int = _version(n)`, and put
+an upcaster into `UPCASTERS`."""
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One accepted fact without its body.
-
-    `key` and `input` are the idempotency key and the digest of the decoded parameters of the request behind it;
-    `operation` is that request's name. `body` is the SHA-256 of the body bytes when there is a body.
-    """
+    """One accepted fact without its body."""
 
     position: Position
     at: Millis
+    """When the fact was accepted, by the room's time: the wall clock, but never earlier than the fact before."""
     by: By
     authority: str
+    """By what right the actor did it."""
     event: Event
     operation: str = ""
+    """The name of the operation that was asked for."""
     key: str | None = None
+    """The idempotency key of the request, in the first fact that it led to."""
     input: bytes | None = None
+    """The digest of the request's decoded parameters, beside `key`."""
     body: bytes | None = None
+    """The SHA-256 of the body's bytes; None for a fact without a body."""
 
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {}
-"""(type, old v) to a pure function from the fields of v to those of v + 1, `v` itself aside. Empty while every event is
-at its first v."""
+"""From (type, old v) to a pure function that makes the fields of v + 1 out of those of v, except `v` itself. The table
+is empty while every event is at its first `v`."""
 
 
 class _Tagged(msgspec.Struct):
@@ -285,7 +293,7 @@ def decode_header(data: bytes) -> Header:
         if header.event.v == CURRENT_V[str(header.event.__struct_config__.tag)]:
             return header
         return _decode_old(data)
-    # msgspec lets text that is not UTF-8 and nesting without end through as they are.
+    # msgspec does not wrap the errors for text that is not UTF-8 and for nesting without end.
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise StoreError("store_corrupt", "A stored fact is not a fact.") from error
 

@@ -1,9 +1,9 @@
-"""How a room, or the home, is put together of facets.
+"""How a room, or the home room, is put together of facets.
 
-A facet is one subject: it owns a part of the folded state, decides the commands of that subject, takes into its part
-what the facts say about it, and says whom a fact wakes. Facets read each other's state and change only their own: a
-fact that concerns several subjects (a room that closes also ends its keys) is applied by each of them. An `Aggregate`
-composes facets and hands commands and facts on by their type.
+A facet is one subject. It owns a part of the folded state, decides the commands of that subject, applies facts to its
+part of the state, and says whom a fact wakes. Facets read each other's state and change only their own: a fact that
+concerns several subjects (a room that closes also ends its keys) is applied by each of them. An `Aggregate` composes
+facets and hands commands and facts on by their type.
 
 Not here: any rule. Above: `room` and `home`, which say of which facets they are made. Below: the shapes. Invariant: a
 command has exactly one facet that decides it, and an event at least one that applies it and one that says whom it
@@ -31,32 +31,34 @@ C = TypeVar("C", bound=Command)
 E = TypeVar("E", bound=Event)
 
 Decide = tuple[type[Command], Callable[[Any, Any, By, Millis, Ids], Decision]]
-"""A type of command and the method that decides it; made by `decides` alone, which checks that the two fit."""
+"""A type of command and the method that decides it. Only `decides` makes one, so that the type checker sees that the
+two fit."""
 Apply = tuple[type[Any], Callable[[Any, Any, Header], None]]
-"""A type of event and the method that applies it; made by `applies` alone."""
+"""A type of event and the method that applies it. Only `applies` makes one."""
 Touch = tuple[type[Any], Callable[[Any, Any, Header], Iterable[Topic]]]
-"""A type of event and what says which topics it touches; made by `touches` alone."""
+"""A type of event and the method that says which topics it touches. Only `touches` makes one."""
 
 
 def decides(command: type[C], rule: Callable[[F, C, By, Millis, Ids], Decision]) -> Decide:
-    """Say in a facet's `DECIDES` that `rule` decides this command: from the command, who asks, the time and a source of
-    ids. A rule changes nothing and raises `Refused`."""
+    """An entry of a facet's `DECIDES`: `rule` decides this command, from the command, who asks, the time and a source
+    of ids. A rule changes nothing, and refuses by raising `Refused`."""
     return command, rule
 
 
 def applies(event: type[E], rule: Callable[[F, E, Header], None]) -> Apply:
-    """Say in a facet's `APPLIES` that `rule` takes this event, with its header, into the facet's state. It cannot
-    fail on a committed fact."""
+    """An entry of a facet's `APPLIES`: `rule` takes this event, with its header, into the facet's state. The rule must
+    not fail on a committed fact."""
     return event, rule
 
 
 def touches(event: type[E], rule: Callable[[F, E, Header], Iterable[Topic]]) -> Touch:
-    """Say in a facet's `TOUCHES` what this event changes, once it was applied: whom to wake, as topics."""
+    """An entry of a facet's `TOUCHES`: `rule` says, once this event was applied, which topics it changed, and so whom
+    to wake."""
     return event, rule
 
 
 def nobody(facet: Facet[Any], event: Event, header: Header) -> tuple[Topic, ...]:
-    """The rule of `touches` for an event that nobody waits for."""
+    """The rule of a facet's `TOUCHES` for an event that nobody waits for."""
     return ()
 
 
@@ -73,17 +75,18 @@ class Facet(Generic[T]):
         self.state = state
 
     def next_deadline(self, after: Millis) -> Millis | None:
-        """The first moment after `after` at which time alone changes something here that others can see."""
+        """The first moment after `after` at which time alone changes something in this facet that others can see."""
         return None
 
     def expire(self, after: Millis, now: Millis) -> Iterable[Topic]:
-        """What time alone changed in (after, now]."""
+        """The topics of what time alone changed in (after, now]."""
         return ()
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the facets of an aggregate do, by type. A rule stands with the place of its facet among the facets."""
+    """What the facets of an aggregate do, by the type of command or event. Beside each rule stands the number of its
+    facet among `facets`."""
 
     facets: tuple[type[Facet[Any]], ...]
     decides: Mapping[type[Command], tuple[int, Callable[..., Decision]]]
@@ -96,9 +99,9 @@ def compose(
 ) -> Rules:
     """The rules of these facets, for every one of the commands and events.
 
-    An event is applied in the order of the facets. Raises `TypeError` if a command is decided by no facet or by two, if
-    an event is applied by none, if none says what it touches (be it `nobody`), or if a facet names a command or an
-    event that is none of them.
+    Facets apply an event in the order in which they are listed. Raises `TypeError` if a command is decided by no facet
+    or by two, if an event is applied by none, if none says what it touches (`nobody` is an answer), or if a facet names
+    a command or an event that is not among those given.
     """
     decided: dict[type[Command], tuple[int, Callable[..., Decision]]] = {}
     applied: dict[type[Any], list[tuple[int, Callable[..., None]]]] = {}
@@ -166,15 +169,15 @@ class Aggregate(Generic[S]):
         return rule(self.facets[place], command, by, now, ids)
 
     def apply(self, header: Header) -> None:
-        """Take a committed fact in. Facts come in order, from position 1, each exactly once. A fact that is of no
-        concern here (a room's log never holds one of the home's) changes nothing but the position."""
+        """Take a committed fact in. Facts come in order, from position 1, each exactly once. A fact of a type that no
+        facet applies changes only the position."""
         state, event = self.state, header.event
         state.position, state.last_at = header.position, header.at
         for place, rule in self.RULES.applies.get(type(event), ()):
             rule(self.facets[place], event, header)
 
     def topics(self, header: Header) -> list[Topic]:
-        """What a fact changed that somebody may wait for. Ask once it was applied."""
+        """The topics that a fact touched. Ask after the fact was applied."""
         event = header.event
         found: list[Topic] = []
         for place, rule in self.RULES.touches.get(type(event), ()):
@@ -182,12 +185,12 @@ class Aggregate(Generic[S]):
         return found
 
     def next_deadline(self, after: Millis) -> Millis | None:
-        """The first moment after `after` at which time alone changes something here; None when nothing will. By the
-        wall clock, which the moments of today's facets are stated in."""
+        """The first moment after `after` at which time alone changes something in this aggregate; None when nothing
+        will change. Today's facets state their moments by the wall clock, so `after` is a wall-clock time too."""
         moments = [moment for facet in self.facets if (moment := facet.next_deadline(after)) is not None]
         return min(moments, default=None)
 
     def expire(self, after: Millis, now: Millis) -> list[Topic]:
-        """Whom to wake for what time alone changed in (after, now]. Nothing is recorded and the state stays as it is:
-        what depends on time is derived from a fact and the time of whoever asks, here and in every decision."""
+        """The topics of what time alone changed in (after, now]. Nothing is recorded and the state stays as it is:
+        every decision and every read derives what depends on time from the facts and from the time at which it asks."""
         return [topic for facet in self.facets for topic in facet.expire(after, now)]

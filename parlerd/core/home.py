@@ -1,8 +1,8 @@
-"""The home room: the log of one home's own facts, by the same decide / apply as any room.
+"""The home room: the log of one home's own facts, decided and applied as the facts of any room are.
 
-Nothing here is ever shown as a room, and nobody posts messages or reads here: the home has no reader's numbers and no
-author's threads. Above: the engine. Below: `identities` (agents, and what leads to them) and `naming` (rooms by name,
-active sessions), each with its state and its rules; `facets` puts them together.
+Not here: messages. Nobody posts or reads in the home room and no surface shows it as a room, so it has no reader's
+numbers and no author's threads. Above: the engine. Below: `identities` (agents, and what leads to them) and `naming`
+(rooms by name, active sessions), each with its state and its rules; `facets` puts them together.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from parlerd.core.model import AgentId, RoomId
 from parlerd.core.naming import Naming, NamingState
 
 FOLD_VERSION: Final = 3
-"""Raise it when what a log folds to changes, or the state's shape, as `parlerd.core.room.FOLD_VERSION`."""
+"""Raise this number when the state's shape changes, or the state that a log folds to, as the one in `room`."""
 
 
 class HomeState(facets.Folded):
-    """Everything folded from the home room's log. One field for each facet, which alone changes it; the properties are
-    what readers ask for, whichever facet keeps it."""
+    """Everything folded from the home room's log. Each field belongs to one facet, which alone changes it. Readers use
+    the properties, and need not know which facet keeps a value."""
 
     identities: IdentitiesState = msgspec.field(default_factory=IdentitiesState)
     naming: NamingState = msgspec.field(default_factory=NamingState)
@@ -58,7 +58,7 @@ class HomeRoom(facets.Aggregate[HomeState]):
 
     @classmethod
     def restore(cls, data: bytes) -> HomeRoom:
-        """The home that `snapshot` kept. Raises `msgspec.DecodeError` for anything else."""
+        """The home room that a call of `snapshot` encoded. Raises `msgspec.DecodeError` for other bytes."""
         return cls(msgspec.msgpack.decode(data, type=HomeState))
 
     def by_name(self, name: str) -> AgentRecord | None:
@@ -66,15 +66,16 @@ class HomeRoom(facets.Aggregate[HomeState]):
         return self._identities.by_name(name)
 
     def by_seat(self, host: str, workspace: str, slot: int) -> AgentRecord | None:
-        """The agent that (host, workspace, slot) leases, if one was made."""
+        """The agent that was made for (host, workspace, slot), if one was."""
         return self._identities.by_seat(host, workspace, slot)
 
     def by_conversation(self, host: str, conversation: str, place: int) -> AgentRecord | None:
-        """The agent that has a conversation, or (from place 1 on) that has it open beside another."""
+        """The agent of a conversation: at place 0 the first window that has the conversation open, from place 1 on the
+        windows beside it."""
         return self._identities.by_conversation(host, conversation, place)
 
     def is_bound(self, agent: AgentId) -> bool:
-        """Whether a conversation has this agent."""
+        """Whether some conversation leads to this agent."""
         return self._identities.is_bound(agent)
 
     def free_name(self, wanted: str) -> str:

@@ -1,7 +1,9 @@
-"""The agents of one home: their names, the places and conversations that lead to them, what lets them act.
+"""The agents of one home: their names, the places and conversations that lead to them, and until when each may act for
+its person.
 
-Leases themselves are no facts (`parlerd.engine.seats`): here is only which agent a place or a conversation leads to.
-Above: `home`. Invariant: a name, a place and a conversation each lead to one agent, for good.
+Not here: leases, which are no facts (`parlerd.engine.leases`). This module knows which agent a place or a conversation
+leads to, and not whether a window holds that agent now. Above: `home`. Invariant: a name, a place and a conversation
+each lead to one agent, for good.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from parlerd.core.model import RESERVED, AgentId, By, Ids, Millis, PrincipalId, 
 
 
 class AgentRecord(msgspec.Struct):
-    """An agent whose key this home holds. `delegated_until` is when its person's delegation ends."""
+    """An agent whose key this home holds. (`host`, `workspace`, `slot`) is the place that it was made for, and
+    `delegated_until` is when the delegation by its person ends."""
 
     id: AgentId
     principal: PrincipalId
@@ -39,18 +42,19 @@ class IdentitiesState(msgspec.Struct):
 
 
 def conversation_key(host: str, conversation: str, place: int) -> str:
-    """What a conversation is found by. A host's name has no blank."""
+    """The text by which a conversation is found. A host's name holds no blank, so two conversations never share one."""
     return f"{host} {place} {conversation}"
 
 
 class Identities(Facet[IdentitiesState]):
-    """Makes agents, binds conversations to them and renews what lets them act for their person. The indexes by name and
-    by seat are made from the state, which a snapshot holds without them."""
+    """Makes agents, binds conversations to them and renews their delegations."""
 
     __slots__ = ("_bound", "_names", "_seats")
 
     def __init__(self, state: IdentitiesState) -> None:
         super().__init__(state)
+        # Three indexes over the state. They are made from it, so a snapshot does not hold them: agents by name, agents
+        # by (host, workspace, slot), and the agents that some conversation is bound to.
         self._names: dict[str, AgentId] = {}
         self._seats: dict[tuple[str, str, int], AgentId] = {}
         self._bound = set(state.conversations.values())
@@ -62,15 +66,16 @@ class Identities(Facet[IdentitiesState]):
         return self._record(self._names.get(name))
 
     def by_seat(self, host: str, workspace: str, slot: int) -> AgentRecord | None:
-        """The agent that (host, workspace, slot) leases, if one was made."""
+        """The agent that was made for (host, workspace, slot), if one was."""
         return self._record(self._seats.get((host, workspace, slot)))
 
     def by_conversation(self, host: str, conversation: str, place: int) -> AgentRecord | None:
-        """The agent that has a conversation, or (from place 1 on) that has it open beside another."""
+        """The agent of a conversation: at place 0 the first window that has the conversation open, from place 1 on the
+        windows beside it."""
         return self._record(self.state.conversations.get(conversation_key(host, conversation, place)))
 
     def is_bound(self, agent: AgentId) -> bool:
-        """Whether a conversation has this agent."""
+        """Whether some conversation leads to this agent."""
         return agent in self._bound
 
     def free_name(self, wanted: str) -> str:

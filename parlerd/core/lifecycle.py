@@ -1,7 +1,7 @@
-"""A room's beginning and end: what it is called, whose it is, what was settled when it was opened, whether it is over.
+"""A room's beginning and end: its name, its owner, what was settled when it was opened, and whether it is over.
 
-Above: the other facets of a room, which read this state. Invariant: what was settled at the opening never changes, and
-a room that is closed stays closed.
+Not here: who is in the room (`membership`). Above: the other facets of a room, which read this state. Invariant: what
+was settled at the opening never changes, and a room that is closed stays closed.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def require_open(room: LifecycleState) -> None:
 
 
 class Lifecycle(Facet[LifecycleState]):
-    """Opens a room. `CloseRoom` is decided by `membership`, for whoever does not own the room leaves it by that."""
+    """Opens a room. `membership` decides `CloseRoom`, because a member who does not own the room leaves it by that
+    command."""
 
     __slots__ = ()
 

@@ -1,10 +1,10 @@
 """Who is in a room, under which handle, and what each may see of its past.
 
-A handle is fixed when an agent first joins and is never given to another id, also after the agent left: state scopes
-and addresses that name it keep meaning the same agent. Of messages this facet keeps the counts that a reader's own
-numbering follows from, and where the recap stands.
+Of messages this facet keeps only the counts from which a reader's own numbers follow, and the position of the recap.
 
-Above: `approvals` (who may come in) and `messages`, which read this state. Below: `lifecycle`.
+Not here: who may come in (`approvals`). Above: `approvals` and `messages`, which read this state. Below: `lifecycle`.
+Invariant: a handle is fixed when an agent first joins, and no other id ever gets it, even after the agent left; so an
+address that names a handle always means the same agent.
 """
 
 from __future__ import annotations
@@ -41,19 +41,15 @@ from parlerd.core.model import (
 from parlerd.core.topics import Topic
 
 MAX_CANDIDATES: Final = 5
-"""Names that a refusal suggests."""
+"""How many names a refusal suggests."""
 MAX_COMPARED: Final = 32
-"""Names that are compared with a wrong one, those first that hold its letters in a row: comparing takes up to half a
-millisecond a name, and a refusal stays cheap in a room of thousands."""
+"""How many names are compared with a wrong one; names that contain the wrong one go first. Comparing takes up to half a
+millisecond for each name, and a refusal must stay cheap in a room of thousands."""
 
 
 class Member(msgspec.Struct):
-    """`spans` are the (after, upto] positions whose public messages this agent may see.
-
-    `present` is false once it left; `entered` is where it came in last. `hidden` counts the room's public messages
-    outside its spans so far, `private` the private ones that name it: with the room's own count they give this reader's
-    newest seq without a look at the store. `left_at` is the room's count of public messages when it last left.
-    """
+    """An agent that is or was in the room. `hidden`, `private` and the room's count of public messages together give
+    the number of the newest message that the agent may see, without a look at the store."""
 
     agent: AgentId
     principal: PrincipalId
@@ -61,16 +57,23 @@ class Member(msgspec.Struct):
     host: str
     role: str
     joined_at: Millis
+    """When the agent first came in."""
     spans: list[tuple[int, int | None]]
+    """The ranges (after, upto] of positions whose public messages the agent may see; None stands for no end yet."""
     entered: int = 0
+    """The position at which the agent last came in."""
     present: bool = True
+    """Whether the agent is in the room now."""
     hidden: int = 0
+    """How many of the room's public messages lie outside `spans` so far."""
     private: int = 0
+    """How many messages with a `visibility` name the agent."""
     left_at: int = 0
+    """The room's count of public messages when the agent last left."""
 
 
 class MembershipState(msgspec.Struct):
-    """`public` counts the room's messages for everyone; `opening` is where the recap stands, 0 without one."""
+    """`public` counts the room's messages that are for everyone; `opening` is the recap's position, 0 without one."""
 
     members: dict[AgentId, Member] = {}
     public: int = 0
@@ -91,11 +94,11 @@ def admit(
     opening: Position,
     public: int,
 ) -> None:
-    """Put an agent in, or back in, as of `position`. `opening` is where the recap stands, or 0 when there is none yet;
+    """Put an agent in, or back in, as of `position`. `opening` is the recap's position, or 0 when there is no recap;
     `public` counts the room's public messages so far.
 
-    History `full` shows everything, `from-join` what follows the first join, `none` what is posted while the agent is
-    in. The recap is shown whatever the policy. Source: decision 5.
+    History `full` shows everything, `from-join` what follows the first join, and `none` what is posted while the agent
+    is in. Everyone is shown the recap. Source: decision 5.
     """
     member = members.get(agent)
     if member is not None:
@@ -129,7 +132,7 @@ def admit(
 def depart(
     members: dict[AgentId, Member], agent: AgentId, *, position: Position, history: History, public: int
 ) -> None:
-    """Take an agent out. Its handle and what it has seen stay its own."""
+    """Take an agent out. The agent keeps its handle, and the messages that it was allowed to see."""
     member = members[agent]
     member.present = False
     member.left_at = public
@@ -138,7 +141,8 @@ def depart(
 
 
 def free_handle(members: Mapping[AgentId, Member], agent: AgentId, name: Label) -> str:
-    """The handle an agent gets: its old one if it was here, else its name, else its name with the first free suffix."""
+    """The handle that an agent gets: the one it had if it was in the room before, else its name, with a suffix where
+    the name is taken."""
     known = members.get(agent)
     if known is not None:
         return known.handle
@@ -146,7 +150,8 @@ def free_handle(members: Mapping[AgentId, Member], agent: AgentId, name: Label) 
 
 
 def present(members: Mapping[AgentId, Member], agent: AgentId) -> Member:
-    """The member. An outsider gets the answer a stranger gets: `Refused(no_such_room)`."""
+    """The member. Raises `Refused(no_such_room)` for anyone who is not in, so that a stranger does not learn that the
+    room exists."""
     member = members.get(agent)
     if member is None or not member.present:
         raise Refused("no_such_room")
@@ -167,15 +172,15 @@ def resolve(members: Mapping[AgentId, Member], who: str) -> AgentId:
 def resolve_taker(
     members: Mapping[AgentId, Member], owner: AgentId, who: str, *, giver: AgentId
 ) -> tuple[tuple[AgentId, ...], str]:
-    """Whom a hand-off is for: one member, found by id, by handle or as the `owner`; or else a role that somebody else
-    who is in has. A turn that nobody could take would be lost without a word.
+    """For whom a hand-off is: one member, found by id, by handle or as the `owner`, or else a role that another member
+    has. A hand-off that nobody can take is refused, because its turn would be lost without a word.
 
-    Raises `Refused` with `no_such_agent`, the names that come nearest and the roles there are, or `invalid_param` for
-    the giver itself.
+    Raises `Refused`: `no_such_agent`, with the nearest names and the roles that exist, or `invalid_param` when the
+    giver names itself.
     """
     others = [member for member in members.values() if member.present and member.agent != giver]
     if who == "owner" and any(member.agent == owner for member in others):
-        # Before any handle: a log of before may hold an agent of this name.
+        # The role goes before any handle, because an older log may hold an agent with the handle `owner`.
         return (owner,), ""
     named = next((member for member in others if who in (member.agent, member.handle)), None)
     if named is not None:
@@ -219,7 +224,7 @@ def view_of(member: Member) -> View:
 
 
 def newest_seq(state: MembershipState, agent: AgentId) -> Seq:
-    """A present member's number for the newest message it may see: what the store would count."""
+    """The number of the newest message that a present member may see. The store would count the same, slower."""
     member = state.members[agent]
     return Seq(state.public - member.hidden + member.private)
 
@@ -234,14 +239,14 @@ def joining(
     request: RequestId | None = None,
     key: KeyId | None = None,
 ) -> e.MemberJoined:
-    """The event by which an agent comes in, or back in, under the handle that it gets."""
+    """The event by which an agent comes in or comes back, under the handle that it gets."""
     handle = free_handle(members, agent, name)
     return e.MemberJoined(agent=agent, principal=principal, handle=handle, host=host, request=request, key=key)
 
 
 class Membership(Facet[MembershipState]):
-    """Takes in who comes and goes, counts what each may see, and decides who leaves. Who comes in is decided by
-    `approvals`."""
+    """Keeps who is in and counts what each member may see. It decides leaving and closing; `approvals` decides coming
+    in."""
 
     __slots__ = "_lifecycle"
 

@@ -1,7 +1,9 @@
-"""Messages: who may say what to whom, and each author's thread of envelopes. The words never come here.
+"""Messages: who may say what to whom, and each author's thread of envelopes.
 
-A room in memory holds no messages: what a decision needs of the message that is replied to, the engine looks up.
-Above: `room`. Below: `membership` (who is in), `visibility` (who may see).
+Not here: the words of a message (`words`, `envelope`), and the messages themselves. A room in memory holds none; what a
+decision needs of the message that is replied to, the engine looks up and puts into the command. Above: `room`. Below:
+`membership` (who is in), `visibility` (who may see). Invariant: an author's envelopes in a room are counted without a
+gap, and each names the one before it.
 """
 
 from __future__ import annotations
@@ -23,21 +25,21 @@ from parlerd.core.words import contradiction
 
 
 class AuthorState(msgspec.Struct):
-    """An author's thread of envelopes in a room: how many, and the hash of the last."""
+    """An author's thread of envelopes in a room: `counter` is how many there are, `envelope` the hash of the newest."""
 
     counter: int
     envelope: bytes
 
 
 class MessagesState(msgspec.Struct):
-    """`last_message_at` is when the newest message was posted, whoever may see it."""
+    """`last_message_at` is when the newest message was posted, whoever may see that message."""
 
     last_message_at: Millis = Millis(0)
     authors: dict[AgentId, AuthorState] = {}
 
 
 def thread_of(state: MessagesState, author: AgentId) -> bytes:
-    """The hash of the author's newest envelope here, empty before its first."""
+    """The hash of the author's newest envelope in the room, empty before the author's first."""
     known = state.authors.get(author)
     return b"" if known is None else known.envelope
 
@@ -65,7 +67,9 @@ class Messages(Facet[MessagesState]):
             to, role = membership.resolve_taker(members, owner, command.taker, giver=by.actor)
         asked = command.visibility
         if command.envelope is not None and command.reply is not None and asked == command.reply.visibility:
-            asked = None  # it stays among those readers, as a local reply does that names none; one may have left
+            # The envelope repeats the readers of the message that it replies to. A local reply that names no readers
+            # takes those of that message without resolving them, and so does this one: one of them may have left.
+            asked = None
         named = None if asked is None else tuple(membership.resolve(members, who) for who in asked)
         target = None if command.reply_to is None else command.reply
         if command.reply_to is not None and (
@@ -102,8 +106,9 @@ class Messages(Facet[MessagesState]):
     def _require_same(
         self, command: c.PostMessage, finished: Envelope, event: e.MessagePosted, author: AgentId
     ) -> None:
-        """Refuse an envelope of an author elsewhere unless it says what this room decides itself: for whom, in answer
-        to what, and after which message of the author. The name of a new thread alone is the author's to choose."""
+        """Refuse an envelope of an author elsewhere unless it says what this room decides itself: for whom the message
+        is, what it answers, and which message of the author it follows. The author chooses only the name of a new
+        thread."""
         wrong = contradiction(self._lifecycle.room, command.idempotency_key or "", event, finished)
         if wrong is None and finished.previous != thread_of(self.state, author):
             wrong = "previous"

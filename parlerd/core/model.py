@@ -25,15 +25,15 @@ RequestId = NewType("RequestId", str)
 KeyId = NewType("KeyId", str)
 """The HMAC of a session key, in hex. The session key itself is never stored."""
 Position = NewType("Position", int)
-"""A place in a room's log, from 1. Never shown: it would count what a reader may not see."""
+"""A place in a room's log, from 1. No reader is shown one: it would count the messages that the reader may not see."""
 Seq = NewType("Seq", int)
-"""A reader's own dense number for the messages it may ever see, from 1."""
+"""A reader's own number for a message: 1, 2, 3 and so on, without gaps, through all that this reader may ever see."""
 Millis = NewType("Millis", int)
 """Milliseconds: a wall-clock instant since the epoch, or a span when the name ends in `_ms`."""
 Label = NewType("Label", str)
-"""A name that may stand outside a fence. Made by `label()` alone."""
+"""A name that may stand outside a fence. `label()` alone makes one."""
 PeerText = NewType("PeerText", str)
-"""Text another party chose. Rendered by a fence, or by `printable` in a terminal, and nowhere else."""
+"""Text that another party chose. Only the fence shows it to a model, and only `printable` shows it in a terminal."""
 
 HOME_ROOM: Final = RoomId("home")
 MAX_TEXT: Final = 256 * 1024
@@ -41,10 +41,10 @@ MAX_TEXT: Final = 256 * 1024
 MAX_TOPIC: Final = 200
 MAX_LABEL: Final = 64
 RESERVED: Final = frozenset({"owner", "person", "system", "all", "anyone", "me"})
-"""Words that stand for someone, whatever their case: as a name one of them would be taken for that. Source: security
-spec A1."""
+"""Words that stand for somebody, in capitals or not. An agent with such a name would be taken for whom the word stands
+for. Source: security spec A1."""
 MAX_PENDING_PER_KEY: Final = 5
-"""Requests that may wait for one key. Source: security spec A3."""
+"""How many requests may wait for one key. Source: security spec A3."""
 DEFAULT_KEY_TTL_MS: Final = Millis(24 * 3600 * 1000)
 DEFAULT_KEY_USES: Final = 50
 
@@ -57,6 +57,7 @@ Verified = Literal["valid", "unsigned", "invalid"]
 Stage = Literal["stored", "pushed", "read", "acknowledged", "acted"]
 
 PROOF_ORDER: Final[tuple[Proof, ...]] = ("none", "cli", "form", "terminal", "sealed")
+"""Every proof, the weakest first."""
 
 _LABEL = re.compile(rf"[A-Za-z0-9._@#/-]{{1,{MAX_LABEL}}}\Z")
 _AGENT_ID = re.compile(r"U[A-Z2-7]{55}\Z")
@@ -77,8 +78,8 @@ def agent_name(text: str) -> Label:
     """`text` as an agent's name: a label that neither is a reserved word nor has the form of an agent's id. Raises
     `Refused(invalid_name)`.
 
-    Where an id, a role or a name is asked for, such a name would be taken for someone else. Facts of before, in which
-    an agent has one, are folded as they are.
+    Where an id, a role or a name may be given, a name of either sort would mean somebody else. Older logs may hold
+    agents with such names; folding a fact checks no name.
     """
     if is_agent_id(text):
         raise Refused("invalid_name", "A name cannot have the form of an agent's id.")
@@ -88,7 +89,7 @@ def agent_name(text: str) -> Label:
 
 
 def is_agent_id(text: str) -> bool:
-    """Whether `text` has the form of an agent's id. Whether anybody has the key is not known here."""
+    """Whether `text` has the form of an agent's id. The form does not tell whether anybody has that key."""
     return _AGENT_ID.match(text) is not None
 
 
@@ -122,18 +123,22 @@ def idempotency_key(text: str) -> str:
 
 
 class By(msgspec.Struct, frozen=True, array_like=True):
-    """Who acts: the agent, for whom, from which window, through which door, and what the kernel says of the peer.
-
-    Fields are only ever appended: stored facts carry this as an array.
-    """
+    """Who acts, as every fact records it. New fields go to the end, because stored facts carry a `By` as an array."""
 
     actor: AgentId
+    """The agent that acts."""
     principal: PrincipalId
+    """The person for whom the agent acts."""
     session: str
+    """The connection that the request came over, as a random id."""
     host: str
+    """The agent host, as the connection names it; empty at a command line."""
     via: Via
+    """The door that the request came through."""
     pid: int = 0
+    """The process on the other end of the connection, as the kernel says; 0 when the kernel cannot say."""
     program: str = ""
+    """The name of that process's program. A process can choose this name, so it proves nothing."""
 
 
 class View(msgspec.Struct, frozen=True):
@@ -148,7 +153,11 @@ class View(msgspec.Struct, frozen=True):
 
 
 class ReplyTarget(msgspec.Struct, frozen=True):
-    """What `decide` needs of the message that is replied to; the engine looks it up."""
+    """What `decide` needs of the message that is replied to; the engine looks it up.
+
+    `chain` is the name of the conversation thread that the message is in, and `hops` its distance from the thread's
+    first message.
+    """
 
     id: MessageId
     position: Position
@@ -159,19 +168,21 @@ class ReplyTarget(msgspec.Struct, frozen=True):
 
 
 class Prior(msgspec.Struct, frozen=True):
-    """An earlier use of an idempotency key by the same agent for the same operation."""
+    """An earlier use of an idempotency key by the same agent for the same operation: the `position` of the first fact
+    that the request led to, and the digest of its parameters (`input`)."""
 
     position: Position
     input: bytes
 
 
 def drawn_key(id: MessageId) -> str:
-    """The idempotency key of a message whose author named none. It follows from the id, so no index has to hold it."""
+    """The idempotency key of a message whose author named none. The key follows from the message's id, which an index
+    holds already, so no index has to hold the key."""
     return f"k{id[1:]}"
 
 
 def message_of_key(key: str) -> MessageId | None:
-    """The only message that can have this key by `drawn_key`."""
+    """The one message whose drawn key this can be; None for a key that `drawn_key` never makes."""
     return MessageId(f"m{key[1:]}") if key.startswith("k_") else None
 
 

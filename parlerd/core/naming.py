@@ -1,6 +1,7 @@
 """What an owner's rooms are called in this home, and which room each agent means when it names none.
 
-Above: `home`. Invariant: a name means one room among its owner's, and is never given to another.
+Not here: the rooms themselves, each of which has a log of its own. Above: `home`. Invariant: among the rooms of one
+owner a name means one room, and no other room ever gets that name.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """A room: the facets that it is made of, and what a reader asks of it.
 
 `decide` takes a command, who asks, the time and a source of ids, and gives events or raises `Refused`; it changes
-nothing. `apply` takes a committed fact and cannot fail. Neither reads a clock or draws randomness: the same inputs give
-the same events everywhere. A room in memory holds members, keys, requests and counters, never messages.
+nothing. `apply` takes a committed fact and cannot fail. Neither reads a clock or draws randomness, so the same inputs
+give the same events everywhere. A room in memory holds members, keys, requests and counters, and no messages.
 
-Above: the engine, which looks up what `decide` needs of the past and commits what it gives. Below: `lifecycle`,
-`membership`, `approvals` and `messages`, each with its state and its rules; `facets` puts them together.
+Not here: any rule. Above: the engine, which looks up what `decide` needs of the past and commits what it gives. Below:
+`lifecycle`, `membership`, `approvals` and `messages`, each with its state and its rules; `facets` puts them together.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from parlerd.core.model import (
 )
 
 FOLD_VERSION: Final = 4
-"""Raise it when what a log folds to changes, or the state's shape: snapshots of another version are thrown away and
-rooms replay. `tests/core/test_folding.py` tells when."""
+"""Raise this number when the state's shape changes, or the state that a log folds to: snapshots of another version are
+thrown away, and rooms replay their logs. `tests/core/test_folding.py` fails when you forget it."""
 
 
 class RoomState(facets.Folded):
-    """Everything folded from a room's log; what a snapshot holds. One field for each facet, which alone changes it;
-    the properties are what readers ask for, whichever facet keeps it."""
+    """Everything folded from a room's log, which is what a snapshot holds. Each field belongs to one facet, which alone
+    changes it. Readers use the properties, and need not know which facet keeps a value."""
 
     lifecycle: LifecycleState = msgspec.field(default_factory=LifecycleState)
     membership: MembershipState = msgspec.field(default_factory=MembershipState)
@@ -129,7 +129,7 @@ class Room(facets.Aggregate[RoomState]):
 
     @classmethod
     def restore(cls, data: bytes) -> Room:
-        """The room that `snapshot` kept. Raises `msgspec.DecodeError` for anything else."""
+        """The room that a call of `snapshot` encoded. Raises `msgspec.DecodeError` for other bytes."""
         return cls(msgspec.msgpack.decode(data, type=RoomState))
 
     def view(self, agent: AgentId) -> View:
@@ -137,7 +137,7 @@ class Room(facets.Aggregate[RoomState]):
         return membership.view_of(membership.present(self.state.members, agent))
 
     def newest_seq(self, agent: AgentId) -> Seq:
-        """A present member's number for the newest message it may see: what the store would count."""
+        """The number of the newest message that a present member may see. The store would count the same, slower."""
         return membership.newest_seq(self.state.membership, agent)
 
     def pending(self) -> list[Request]:

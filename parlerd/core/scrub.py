@@ -1,7 +1,8 @@
 """Takes recognised secrets out of a text before others read it.
 
-It knows the shapes of common credentials and nothing else: a password in a sentence stays. What it takes out it
-replaces by what it was, so that a reader sees that something stood there. Source: security spec D16.
+This module knows the shapes of common credentials and nothing else: a password in a sentence stays. In place of a
+secret it writes what sort of secret stood there, so that a reader sees that something was removed. Above: the engine,
+which scrubs a recap. Source: security spec D16.
 """
 
 from __future__ import annotations
@@ -30,14 +31,15 @@ _SHAPES: Final[tuple[tuple[str, str], ...]] = (
     ("bearer token", r"(?i:(?<=bearer )[a-z0-9._~+/=-]{20,})"),
     ("password", r"(?<=://)[^\s/:@]*:[^\s/@]+(?=@)"),
 )
-"""What each is called, and its shape. The first that fits names it, so a shape within another's stands before it. What
-may be tried at many places of a text is bounded, so that a hostile text costs no more than its length."""
+"""What each secret is called, and its shape. The first shape that fits names the secret, so a special shape stands
+before the general shape that it also fits. A repetition that may be tried at many places of a text has a bound, so that
+the time for a hostile text stays in proportion to its length."""
 
 _ANY: Final = re.compile("|".join(f"({shape})" for _, shape in _SHAPES))
 
 
 def scrub(text: str) -> tuple[str, dict[str, int]]:
-    """`text` with every recognised secret replaced by `[removed: what it was]`, and how many there were of each."""
+    """`text` with `[removed: NAME]` in place of every recognised secret, and how many there were of each name."""
     found: Counter[str] = Counter()
 
     def removed(match: re.Match[str]) -> str:

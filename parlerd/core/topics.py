@@ -1,13 +1,14 @@
-"""What can change, by name: a change is published under its topics, and whoever waits names the topics it looks at.
+"""What can change, by name: a change is published under its topics, and whoever waits names the topics to wait for.
 
-A topic is (room, root, scope, key). The root says what sort of thing changed; scope and key narrow it down, and stand
-open (`ANY`) where they do not apply or are not known beforehand. An expression that reads `state.bob.build` would wait
-for (room, state, bob, build), one that reads `state.bob[params.x]` for (room, state, bob, ANY). What is of no one room
-(what waits for a person, what an agent should hear of) has `ANY` as its room, and the person or the agent as its scope.
+A topic is (room, root, scope, key). The root says what sort of thing changed. Scope and key narrow the topic down; each
+is open (`ANY`) where it does not apply or is not known beforehand. An expression that reads `state.bob.build` would
+wait for (room, state, bob, build), and one that reads `state.bob[params.x]` for (room, state, bob, ANY). A change that
+belongs to no single room (something waits for a person, an agent should hear of something) has `ANY` as its room, and
+the person or the agent as its scope.
 
-Not here: who waits (`parlerd.engine.notifier`). Each facet says beside its events which topics they touch
-(`facets.touches`). Invariant: a change is published under the narrowest topic, and `wider` gives every topic under
-which somebody may wait for it.
+Not here: who waits (`parlerd.engine.notifier`), and which topics an event touches, which each facet says beside its
+rules (`facets.touches`). Invariant: a change is published under the narrowest topic, and `wider` gives every topic
+under which somebody may wait for that change.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 from typing import Final, Literal, NamedTuple
 
 ANY: Final = "*"
-"""An open part. No id, handle or key of a person is written so."""
+"""An open part of a topic. No id, handle or key is written like this."""
 EVERYONE: Final = ""
 """The scope of a message that everyone in the room may see."""
 
@@ -29,7 +30,7 @@ class Topic(NamedTuple):
     key: str = ANY
 
     def wider(self) -> tuple[Topic, ...]:
-        """This topic, and those that leave open what it says: the key, then the scope as well."""
+        """This topic, and the topics that hold it: with the key open, then with the scope open as well."""
         if self.key != ANY:
             return self, Topic(self.room, self.root, self.scope), Topic(self.room, self.root)
         return (self,) if self.scope == ANY else (self, Topic(self.room, self.root))
@@ -39,7 +40,8 @@ class Topic(NamedTuple):
 
 
 def messages(room: str, reader: str = EVERYONE) -> Topic:
-    """A message in `room`: for everyone in it, or (with a reader) one that only it and a few others may see."""
+    """A message in `room`: one that everyone in the room may see, or (with `reader`) one with a `visibility` that names
+    this reader."""
     return Topic(room, "messages", reader)
 
 
@@ -49,7 +51,7 @@ def life(room: str) -> Topic:
 
 
 def keys(room: str, key: str = ANY) -> Topic:
-    """A key of `room` was made, was revoked or expired; any key, or the one that is named."""
+    """A session key of `room` was made, was revoked or expired: any key, or the one that is named."""
     return Topic(room, "keys", ANY, key)
 
 
@@ -77,10 +79,10 @@ def memberships(agent: str) -> Topic:
 
 
 def presence(agent: str = ANY) -> Topic:
-    """An agent (this one, or any) became active, idle or offline. That it begins or ends a wait is not told."""
+    """An agent (this one, or any) became active, idle or offline. The beginning and the end of a wait are not told."""
     return Topic(ANY, "presence", agent)
 
 
 def seats() -> Topic:
-    """A window became an agent."""
+    """A window took the identity of an agent."""
     return Topic(ANY, "seats")

@@ -1,7 +1,9 @@
-"""Who may ever see a message: fixed to ids when it is posted, the same answer for every surface.
+"""Who may ever see a message: fixed to ids when the message is posted, with the same answer for every surface.
 
-`to` is attention and hides nothing. `visibility` names the only readers; someone who joins or returns later never gains
-such a message, and the owner is no exception. The store counts by the same rule (`parlerd.store.port.View`).
+`to` asks for somebody's attention and hides nothing. `visibility` names the only readers of a message: whoever joins or
+returns later never gains such a message, and the owner is no exception. The store counts a reader's messages by the
+same rule (`parlerd.store.numbering`), from the same `View`. Above: `messages`. Invariant: the answer for a message and
+a reader never changes.
 """
 
 from __future__ import annotations
@@ -22,10 +24,11 @@ def audience(
     asked: tuple[AgentId, ...] | None,
     replied: tuple[AgentId, ...] | None,
 ) -> tuple[AgentId, ...] | None:
-    """The ids that may see a new message, sorted, the author among them; None means the room.
+    """The ids that may see a new message, sorted, the author among them; None means everyone in the room.
 
-    A reply to a private message stays inside that message's readers: it takes them when it names none, and may not name
-    others, who would learn from it that something was hidden from them. Raises `Refused(invalid_param)`.
+    `asked` are the readers that the author names, `replied` the readers of the message that is replied to. A reply to a
+    private message takes that message's readers when the author names none, and may name no others: they would learn
+    from the reply that something was hidden from them. Raises `Refused(invalid_param)`.
     """
     if asked is None:
         return replied

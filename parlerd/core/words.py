@@ -1,9 +1,10 @@
 """What may be said: the one check of a message's words, and of the envelope that carries them.
 
-The author's part runs it where words are composed, the home runs it where a finished envelope is admitted, and whoever
-reads an envelope of another home runs it again where that arrives: neither home takes the other's word for it. Pure:
-no key, no clock, no room. Whether a message fits into its room (who is in, what it replies to, its counter) is the
-room's to say, and whether its author signed it is `identity`'s.
+The author's part runs this check where words are composed, a home runs it where it admits a finished envelope, and a
+reader of another home's envelope runs it again where the envelope arrives: no home trusts another home's check.
+
+Not here: whether a message fits into its room (who is in, what it replies to, its counter), which the room decides, and
+whether its author signed it, which `identity` tells. Above: the engine. Below: `envelope`.
 """
 
 from __future__ import annotations
@@ -21,22 +22,24 @@ from parlerd.core.events import MessagePosted
 from parlerd.core.model import MAX_LABEL, MAX_TEXT, RoomId, idempotency_key, is_agent_id, label
 
 MAX_DEPTH: Final = 64
-"""Levels of `data`. Decoders stop at a depth that depends on who calls them; this is far below all of them."""
+"""How many levels `data` may have. How deep a decoder can go depends on who calls it; 64 is far below all of them."""
 MAX_ADDRESSEES: Final = 64
-"""Agents that one message names, as those whose attention it asks for or as its only readers."""
+"""How many agents one message may name as those whose attention it asks for, and how many as its only readers."""
 MAX_PARTS: Final = 16
 MAX_BYTES: Final = 3 * MAX_TEXT
-"""Bytes of an encoded envelope: the largest text and the largest data beside each other, and the rest."""
+"""How many bytes an encoded envelope may have: room for the largest text, the largest data, and the same again for
+everything else."""
 _KIND: Final = re.compile(r"[A-Za-z0-9._/-]{1,64}\Z")
 _ID: Final = re.compile(r"[A-Za-z0-9_]{1,64}\Z")
 _HASH: Final = 32
 _NONCE: Final = 16
 _REPEATED: Final = ("kind", "to", "role", "visibility", "reply_to", "chain", "hops", "counter")
-"""What the header of a message repeats of its envelope, for rules and indexes."""
+"""The fields of its envelope that a message's header repeats, for the rules and the indexes."""
 
 
 def check_text(text: str, param: str) -> int:
-    """The size of a text in bytes. Raises `Refused(text_too_long)` for more than 256 KiB: never a cut."""
+    """The size of a text in bytes. Raises `Refused`: `text_too_long` for more than 256 KiB, because no text is ever cut
+    short, and `invalid_param` for half characters."""
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > MAX_TEXT:
         raise Refused(
@@ -56,8 +59,9 @@ def check_data(data: Any) -> int:
     """The size of `data` in bytes. Raises `Refused`: `invalid_param` for anything but JSON of at most 64 levels,
     `text_too_long` past 256 KiB.
 
-    Every reader of the room must be able to take it apart again: what one surface cannot show would stop a reader there
-    for good. The loop waits meanwhile, so the size is looked at first, and then whole levels at a time.
+    Every reader of the room must be able to decode `data`: a message that one surface cannot show would stop a reader
+    at that message for good. The event loop waits during this check, so the check first looks at the size, and then
+    goes through the data one whole level at a time.
     """
     try:
         size = len(msgspec.msgpack.encode(data))
@@ -90,16 +94,16 @@ def _no_json() -> Refused:
 
 
 def check_body(body: bytes) -> Envelope:
-    """The envelope in these bytes, once all that can be said of it by itself was found in order.
+    """The envelope in these bytes, checked as far as an envelope can be checked without its room.
 
-    Raises `Refused`: `text_too_long` for words past the limits, `invalid_param` for data that is no JSON,
-    `envelope_refused`, with `what` is wrong, for the rest.
+    Raises `Refused`: `text_too_long` for words past the limits, `invalid_param` for data that is no JSON, and
+    `envelope_refused` for anything else, with the wrong field as `what`.
     """
     if len(body) > MAX_BYTES:
         raise Refused("text_too_long", f"The envelope has {len(body)} bytes; it holds {MAX_BYTES}.", limit=MAX_BYTES)
     try:
         envelope = decode_envelope(body)
-    # msgspec raises the latter two itself, for text that is not UTF-8 and for nesting without end.
+    # msgspec raises UnicodeDecodeError for text that is not UTF-8, and RecursionError for nesting without end.
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise _refused("format") from None
     check_envelope(envelope)
@@ -107,7 +111,7 @@ def check_body(body: bytes) -> Envelope:
 
 
 def check_envelope(envelope: Envelope) -> None:
-    """Sizes, depth, numbers, and the forms of names, ids and parts. Raises as `check_body` does."""
+    """Check sizes, depth, numbers, and the forms of names, ids and parts. Raises what `check_body` raises."""
     first = envelope.counter == 1
     sound = {
         "v": envelope.v == 1,
@@ -147,9 +151,10 @@ def check_envelope(envelope: Envelope) -> None:
 
 
 def contradiction(room: RoomId, key: str | None, event: MessagePosted, envelope: Envelope) -> str | None:
-    """The first thing in which a message's header does not repeat its envelope, or None when it repeats all.
+    """The first field in which a message's header differs from its envelope, or None when the two agree.
 
-    Of the facts of one request only the first bears the request's key, so a header without one contradicts none.
+    `key` is the idempotency key in the header. Only the first fact of a request bears the request's key, so a header
+    without a key (None) agrees with any.
     """
     if envelope.room != room:
         return "room"

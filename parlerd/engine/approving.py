@@ -17,7 +17,6 @@ from parlerd.core.room import Room
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
-from parlerd.engine.join_codes import JoinCodes
 from parlerd.engine.key_text import SHORT_ID
 from parlerd.engine.lookup import owned_rooms
 from parlerd.engine.person import is_person, require_person
@@ -31,7 +30,6 @@ class Approving:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._codes = JoinCodes(desk.keys)
 
     async def requests(self, caller: Caller, params: t.SessionRequests) -> t.RequestList:
         me = await self._desk.me(caller)
@@ -76,13 +74,14 @@ class Approving:
 
     async def _decide_as_person(self, caller: Caller, params: t.DecideJoin, *, admit: bool) -> t.Decided:
         me = await self._desk.me(caller)
-        # A refusal opens nothing, and a code is what an agent in the editor was never told.
+        # What is typed in an editor's terminal may come from the editor's agent. It counts for a refusal, which lets
+        # nobody in, and with a code, which that agent was never told.
         peer = require_person(self._desk, caller, in_editor=not admit or params.join_code is not None)
         rooms = await owned_rooms(self._desk, me, params.room, person=is_person(caller))
         actor, request = await self._find(rooms, params.agent)
         proof: Proof = "cli"
         if params.join_code is not None and admit:
-            self._codes.check(request, params.join_code, door="terminal" if peer.terminal else "cli")
+            self._desk.codes.check(request, params.join_code, door="terminal" if peer.terminal else "cli")
             proof = "terminal" if params.terminal and peer.terminal else "cli"
         proof = caller.facts.authority.at_most(proof)
         self._require_proof(proof, admit=admit)
@@ -99,7 +98,7 @@ class Approving:
         actor, request = await self._find(rooms, params.agent)
         proof: Proof = "none"
         if params.join_code is not None:
-            self._codes.check(request, params.join_code, door="form")
+            self._desk.codes.check(request, params.join_code, door="form")
             proof = caller.facts.authority.at_most("form")
         elif (await actor.quiet()).state.approver != "agent":
             raise Refused("form_undecided")
@@ -119,10 +118,10 @@ class Approving:
         )
         by = self._desk.by(caller, me)
         await actor.submit(command, by)
-        self._codes.forget(request.id)
+        self._desk.codes.forget(request.id)
         if admit:
-            # Whoever asked to come in goes on there: a session that it is let into is its active one without a word
-            # of its own. A crash before this leaves an agent that joins once more, and is told how.
+            # The newcomer asked to come in, so the session becomes its active one without another word of its own. If
+            # the daemon dies before this commit, the newcomer is told to join once more.
             await self._desk.rooms.home.submit(c.Activate(agent=request.agent, room=actor.room), by)
         room = await actor.quiet()
         return t.Decided(
@@ -175,6 +174,6 @@ class Approving:
 
     def _require_proof(self, proof: Proof, *, admit: bool) -> None:
         minimum = self._desk.settings.approval_minimum
-        # A refusal lets nobody in, so any proof will do for it; but there must be one.
+        # A refusal lets nobody in, so any proof is enough for a refusal; but there must be one.
         if proof == "none" or (admit and PROOF_ORDER.index(proof) < PROOF_ORDER.index(minimum)):
             raise Refused("needs_proof", f"This home asks for the proof {minimum!r}; this one is {proof!r}.")

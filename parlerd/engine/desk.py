@@ -15,10 +15,11 @@ from parlerd.engine.budget import TurnBudget
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.connected import Connected
 from parlerd.engine.driver import Driver
+from parlerd.engine.join_codes import JoinCodes
 from parlerd.engine.ports import Clock, HostFiles, Keys, Notifier, Randomness
 from parlerd.engine.presence import Presence
 from parlerd.engine.quota import Quotas
-from parlerd.engine.rooms import Rooms
+from parlerd.engine.rooms import RoomDoor
 from parlerd.engine.seats import Seats
 from parlerd.engine.seen_hosts import SeenHosts
 from parlerd.engine.throttle import GuessThrottle
@@ -34,7 +35,7 @@ class Desk:
 
     driver: Driver
     """Reads and commits."""
-    rooms: Rooms
+    rooms: RoomDoor
     """The open rooms, the home room among them."""
     seats: Seats
     connected: Connected
@@ -59,12 +60,15 @@ class Desk:
     """Whether that is `~/.parler`."""
     budget: TurnBudget = field(default_factory=TurnBudget)
     """The turns that may begin without a person."""
+    codes: JoinCodes = field(init=False)
+    """The codes that were typed wrong, whoever typed them."""
     quotas: Quotas = field(init=False)
     """How much each agent may still write."""
     waits: Waits = field(init=False)
     """Everyone who waits for a change."""
 
     def __post_init__(self) -> None:
+        self.codes = JoinCodes(self.keys)
         self.quotas = Quotas(self.settings)
         self.waits = Waits(self.notifier)
 

@@ -8,13 +8,15 @@ through `call` or `stream`, as `face` says. What an operation is, who may call i
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 import trio
 
 from parlerd import __version__
+from parlerd.bounded import Bounded
 from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.errors import ParlerError, Refused
@@ -40,7 +42,7 @@ from parlerd.engine.opening import Opening
 from parlerd.engine.overview import Overview
 from parlerd.engine.ports import Clock, Frames, HostFiles, Keys, NoFrames, NoHostFiles, Randomness
 from parlerd.engine.presence import Presence
-from parlerd.engine.quota import OPENING
+from parlerd.engine.reach import within
 from parlerd.engine.reading import Reading
 from parlerd.engine.receiving import Receiving
 from parlerd.engine.rooms import Rooms
@@ -60,6 +62,19 @@ from parlerd.settings import Settings, is_weaker
 Handler = Callable[[Caller, Any], Awaitable[t.Result]]
 StreamHandler = Callable[[Caller, Any], AsyncGenerator[t.Result, None]]
 
+MAX_WITHIN: Final = 256
+"""Sets of rooms whose handlers are kept; making them anew takes microseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """What answers the callers that one desk serves."""
+
+    desk: Desk
+    sending: Sending
+    calls: Mapping[str, Handler]
+    streams: Mapping[str, StreamHandler]
+
 
 class Engine:
     """One home, served. Make it with `open_engine`."""
@@ -67,58 +82,87 @@ class Engine:
     def __init__(self, desk: Desk, socket: str, frames: Frames, stop: Callable[[], None]) -> None:
         self._desk = desk
         self._stop = stop
-        reading = Reading(desk)
-        self._notices = Notices(desk, reading)
-        self._sending = sending = Sending(desk, reading)
-        self._receiving = receiving = Receiving(desk, reading, self._notices)
-        self._opening = Opening(desk)
-        self._approving = approving = Approving(desk)
-        self._streams = Streams(desk, reading, approving)
-        keys = SessionKeys(desk)
-        overview, status = Overview(desk), Status(desk, socket, frames)
-        self.handlers: dict[str, Handler] = {
-            "session.open": self._open_session,
-            "session.join": Joining(desk, reading, keys).join,
-            "session.requests": approving.requests,
-            "session.approve": approving.approve,
-            "session.deny": approving.deny,
-            "session.close": self._opening.close_session,
-            "session.list": keys.list_sessions,
-            "session.revoke": keys.revoke,
-            "message.send": sending.send,
-            "message.recv": receiving.recv,
-            "message.recv_all": receiving.recv_all,
-            "message.commit": receiving.commit,
-            "message.why": Ladder(desk, reading).why,
-            "handoff.give": Handoffs(desk, sending).give,
-            "rooms.list": overview.rooms,
-            "rooms.roster": overview.roster,
-            "rooms.requests": approving.requests,
-            "approvals.list": approving.approvals,
-            "agent.whoami": overview.whoami,
-            "wake.check": Waking(desk, reading).check,
-            "hosts.seen": status.hosts,
-            "daemon.status": status.status,
-            "daemon.check": Checks(desk).check,
-            "daemon.stop": self._stop_daemon,
-            "window.acknowledge": receiving.acknowledge,
-            "window.notice": self._notices.notice,
-            "window.introduce": self._introduce,
-            "window.find_request": approving.find,
-            "window.decide": approving.decide_by_form,
-        }
-        self.stream_handlers: dict[str, StreamHandler] = {
-            "approvals.watch": self._streams.approvals,
-            "room.watch": self._streams.room,
-            "daemon.frames": status.frames,
-            "window.changes": self._streams.changes,
-        }
+        # One for all callers: what an author was shown does not depend on where it was shown.
+        self._reading = Reading(desk)
+        self._status = Status(desk, socket, frames)
+        self._everywhere = self._handlers_over(desk)
+        # Handlers for callers that there are certain rooms for, by these rooms.
+        self._within: Bounded[frozenset[RoomId], Handlers] = Bounded(MAX_WITHIN)
+
+    @property
+    def handlers(self) -> Mapping[str, Handler]:
+        """What answers each operation."""
+        return self._everywhere.calls
+
+    @property
+    def stream_handlers(self) -> Mapping[str, StreamHandler]:
+        """What each stream comes from."""
+        return self._everywhere.streams
+
+    def _handlers_over(self, desk: Desk) -> Handlers:
+        reading = self._reading
+        notices = Notices(desk, reading)
+        sending, receiving = Sending(desk, reading), Receiving(desk, reading, notices)
+        opening, approving, keys = Opening(desk), Approving(desk), SessionKeys(desk)
+        overview, streams = Overview(desk), Streams(desk, reading, approving)
+        return Handlers(
+            desk=desk,
+            sending=sending,
+            calls={
+                "session.open": opening.open_session,
+                "session.join": Joining(desk, reading, keys).join,
+                "session.requests": approving.requests,
+                "session.approve": approving.approve,
+                "session.deny": approving.deny,
+                "session.close": opening.close_session,
+                "session.list": keys.list_sessions,
+                "session.revoke": keys.revoke,
+                "message.send": sending.send,
+                "message.recv": receiving.recv,
+                "message.recv_all": receiving.recv_all,
+                "message.commit": receiving.commit,
+                "message.why": Ladder(desk, reading).why,
+                "handoff.give": Handoffs(desk, sending).give,
+                "rooms.list": overview.rooms,
+                "rooms.roster": overview.roster,
+                "rooms.requests": approving.requests,
+                "approvals.list": approving.approvals,
+                "agent.whoami": overview.whoami,
+                "wake.check": Waking(desk, reading).check,
+                "hosts.seen": self._status.hosts,
+                "daemon.status": self._status.status,
+                "daemon.check": Checks(desk).check,
+                "daemon.stop": self._stop_daemon,
+                "window.acknowledge": receiving.acknowledge,
+                "window.notice": notices.notice,
+                "window.introduce": self._introduce,
+                "window.find_request": approving.find,
+                "window.decide": approving.decide_by_form,
+            },
+            streams={
+                "approvals.watch": streams.approvals,
+                "room.watch": streams.room,
+                "daemon.frames": self._status.frames,
+                "window.changes": streams.changes,
+            },
+        )
+
+    def _handlers_for(self, caller: Caller) -> Handlers:
+        """The handlers that know the rooms that there are for this caller, and no others."""
+        rooms = caller.facts.authority.rooms
+        if rooms is None:
+            return self._everywhere
+        found = self._within.get(rooms)
+        if found is None:
+            found = self._within[rooms] = self._handlers_over(within(self._desk, rooms))
+        return found
 
     # -- calls ---------------------------------------------------------------------------------------------
 
     async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result:
         """Run one operation. Raises `ParlerError`; a refusal changed nothing."""
-        handler = self.handlers.get(op)
+        handlers = self._handlers_for(caller)
+        handler = handlers.calls.get(op)
         if handler is None:
             raise Refused("unknown_operation", operation=op[:64])
         self._admit(op, caller)
@@ -127,7 +171,7 @@ class Engine:
         except Refused as error:
             if error.code != "join_pending":
                 raise
-            raise await with_code(self._desk, caller, error) from None
+            raise await with_code(handlers.desk, caller, error) from None
 
     def begin(self, op: str, params: t.Params, caller: Caller) -> Posting | None:
         """Begin an operation that needs nothing but its place in a room's line; None for one that must be called.
@@ -138,11 +182,11 @@ class Engine:
             return None
         self._admit(op, caller)
         assert isinstance(params, t.Send)
-        return self._sending.begin_send(caller, params)
+        return self._handlers_for(caller).sending.begin_send(caller, params)
 
     def stream(self, op: str, params: t.Params, caller: Caller) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
         """Run a stream in the task that iterates it. Cancelling that ends it, and so does leaving the context."""
-        handler = self.stream_handlers.get(op)
+        handler = self._handlers_for(caller).streams.get(op)
         if handler is None:
             raise Refused("unknown_operation", operation=op[:64])
         self._admit(op, caller)
@@ -154,18 +198,14 @@ class Engine:
         if self._desk.draining and operation.plane not in ("local", "window"):
             raise Refused("draining", retry_after_ms=200)
         if operation.plane not in caller.facts.authority.planes:
-            if operation.plane == "hook":
-                raise Refused("hook_only")
-            if operation.plane == "window":
-                raise Refused("window_only")
-            # What is about this machine's daemon is its person's too, where a door does not offer it to all.
-            raise Refused("person_only", hint=f"Ask the person to run: {operation.command}")
-
-    async def _open_session(self, caller: Caller, params: t.OpenSession) -> t.Result:
-        me = await self._desk.me(caller)
-        size = len(params.context.encode("utf-8", "surrogatepass"))
-        self._desk.quotas.take(me.id, bytes=size, messages=OPENING)
-        return await self._opening.open_session(caller, params)
+            match operation.plane:
+                case "hook":
+                    raise Refused("hook_only")
+                case "window":
+                    raise Refused("window_only")
+                case _:
+                    # What is about this machine's daemon is its person's, where a door does not offer it to all.
+                    raise Refused("person_only", hint=f"Ask the person to run: {operation.command}")
 
     # -- connections ---------------------------------------------------------------------------------------
 

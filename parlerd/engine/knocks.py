@@ -24,7 +24,7 @@ WITHHELD: Final = (
 
 
 def doors_of(desk: Desk, agent: AgentRecord) -> list[RoomId]:
-    """The rooms at whose door it waits for a person's decision."""
+    """The rooms at whose door the agent waits for a person's decision."""
     return [m.room for m in desk.driver.store.memberships(agent.id) if m.state == "pending"]
 
 
@@ -59,7 +59,7 @@ async def with_code(desk: Desk, caller: Caller, error: Refused) -> Refused:
         return error
     knocks = await knocks_of(desk, desk.rooms.home.aggregate.state.agents[caller.agent])
     if not knocks:
-        return error  # it was decided this moment
+        return error  # the request was decided this moment
     typed = [knock.join_code or "" for knock in knocks]
     if len(knocks) > 1:
         typed = [f"{knock.join_code} (key {knock.begins}...)" for knock in knocks]
@@ -71,10 +71,10 @@ async def nowhere(desk: Desk, agent: AgentRecord) -> Refused:
     """Why there is no active session: what became of the agent's knocks is part of the answer."""
     knocks = await knocks_of(desk, agent)
     if knocks:
-        # The code itself is added at the engine's face, for those who may see it.
+        # The code is added by `with_code`, for callers that may see it.
         return Refused("join_pending", hint=WITHHELD, tool_hint=WITHHELD, door=knocks[0].room)
     memberships = desk.driver.store.memberships(agent.id)
     if memberships and all(membership.state == "denied" for membership in memberships):
-        # Later it had a session of its own, and lost that: then this is not why it has none.
+        # Only where every membership was denied: an agent that had a session besides lost that one otherwise.
         return Refused("join_denied", door=memberships[-1].room)
     return Refused("no_active_session")

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import MAX_COMPARED, present
-from parlerd.core.model import MAX_LABEL, RoomId
+from parlerd.core.model import MAX_LABEL, AgentId, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.desk import Desk
@@ -26,7 +26,7 @@ async def room_of(desk: Desk, agent: AgentRecord, wanted: str | None) -> tuple[R
     active session `join_pending`, `join_denied` or `no_active_session`.
     """
     if wanted is None:
-        active = desk.rooms.home.aggregate.state.active.get(agent.id)
+        active = active_room(desk, agent.id)
         if active is None:
             raise await nowhere(desk, agent)
         try:
@@ -48,9 +48,15 @@ async def room_of(desk: Desk, agent: AgentRecord, wanted: str | None) -> tuple[R
     return await member_room(desk, agent, only(matching, wanted))
 
 
+def active_room(desk: Desk, agent: AgentId) -> RoomId | None:
+    """The room of an agent's active session, as far as whoever asks knows of that room."""
+    active = desk.rooms.home.aggregate.state.active.get(agent)
+    return active if active is not None and desk.rooms.reaches(active) else None
+
+
 def is_active(desk: Desk, agent: AgentRecord) -> bool:
-    """Whether it has an active session."""
-    return agent.id in desk.rooms.home.aggregate.state.active
+    """Whether the agent has an active session that whoever asks knows of."""
+    return active_room(desk, agent.id) is not None
 
 
 async def owned_rooms(desk: Desk, agent: AgentRecord, wanted: str | None, *, person: bool) -> list[RoomId]:
@@ -69,6 +75,7 @@ async def owned_rooms(desk: Desk, agent: AgentRecord, wanted: str | None, *, per
 
 
 async def member_room(desk: Desk, agent: AgentRecord, room: RoomId) -> tuple[RoomActor[Room], Room]:
+    """A room that the agent is in, as it is between two batches. Raises `Refused(no_such_room)` for everybody else."""
     actor = await desk.rooms.get(room)
     state = await actor.quiet()
     present(state.state.members, agent.id)

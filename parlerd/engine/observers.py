@@ -14,7 +14,7 @@ from parlerd.core.room import Room
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
-from parlerd.engine.lookup import only, room_of, rooms_named
+from parlerd.engine.lookup import active_room, only, room_of, rooms_named
 from parlerd.engine.person import is_person
 
 
@@ -44,7 +44,7 @@ async def observed_room(
     """
     rooms = observed_rooms(desk, caller, me)
     if wanted is None and is_person(caller) and len(rooms) == 1:
-        active = desk.rooms.home.aggregate.state.active.get(me.id)
+        active = active_room(desk, me.id)
         wanted = None if active in rooms else next(iter(rooms))
     if wanted is None:
         actor, room = await room_of(desk, me, None)

@@ -27,9 +27,10 @@ from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.inputs import input_digest
 from parlerd.engine.key_text import typed_key, typed_key_of
-from parlerd.engine.lookup import room_of
+from parlerd.engine.lookup import active_room, room_of
 from parlerd.engine.observers import observed_room
 from parlerd.engine.person import is_person, require_person
+from parlerd.engine.quota import OPENING
 from parlerd.engine.reading import handle_of
 from parlerd.operations import types as t
 
@@ -45,14 +46,20 @@ class Opening:
 
     async def open_session(self, caller: Caller, params: t.OpenSession) -> t.OpenedSession:
         desk = self._desk
+        if caller.facts.authority.rooms is not None:
+            # The caller's door says which rooms there are for the caller, and a new room is none of them.
+            raise Refused("person_only", hint="Ask the person to open it.")
         me = await desk.me(caller)
+        size = len(params.context.encode("utf-8", "surrogatepass"))
+        desk.quotas.take(me.id, bytes=size, messages=OPENING)
         check_text(params.context, "context")
         if len(params.topic) > MAX_TOPIC:
             raise Refused("invalid_param", f"A topic has at most {MAX_TOPIC} characters.", param="topic")
         approval = desk.settings.approval_default if params.approval is None else params.approval
         weaker = (desk.settings.approval_default and not approval) or params.approver == "agent" or params.preapprove
         if weaker:
-            # Lowering the gate is the person's to do, whichever agent opens the room. Source: security spec A1.
+            # Only the person may open a room that asks less of newcomers than their settings do, whichever agent is
+            # its owner. Source: security spec A1.
             require_person(self._desk, caller)
         preapproved = tuple(_agent_id(who) for who in params.preapprove)
         idempotency_key = params.idempotency_key or desk.random.new("k")
@@ -183,7 +190,8 @@ class Opening:
         desk = self._desk
         me = await desk.me(caller)
         if params.room is None:
-            # Never one that nobody named: the only room of a person's agents is good enough to look at alone.
+            # A look may guess that the person means the only room of their agents. Ending a session may not: without a
+            # name it is the caller's own active session that ends.
             actor, room = await room_of(desk, me, None)
             agents = [me]
         else:
@@ -197,7 +205,7 @@ class Opening:
             elif not inside:
                 require_person(self._desk, caller, in_editor=True)
         settled = await actor.submit(c.CloseRoom(operation="session.close", principal=principal), by)
-        if desk.rooms.home.aggregate.state.active.get(me.id) == actor.room:
+        if active_room(desk, me.id) == actor.room:
             await desk.rooms.home.submit(c.Activate(agent=me.id, room=None), by)
         return t.ClosedSession(room=actor.room, name=room.state.name, status=settled.decision.answer)
 

@@ -13,6 +13,7 @@ from parlerd.core.model import Millis, PeerText, RoomId, View
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.knocks import knocks_of, shows_code
+from parlerd.engine.lookup import active_room
 from parlerd.engine.observers import observed_room, observed_rooms
 from parlerd.engine.person import is_person
 from parlerd.engine.reading import handle_of, role_of
@@ -29,7 +30,7 @@ class Overview:
     async def rooms(self, caller: Caller, params: t.ListRooms) -> t.RoomList:
         desk = self._desk
         me = await desk.me(caller)
-        active = desk.rooms.home.aggregate.state.active.get(me.id)
+        active = active_room(desk, me.id)
         rooms = []
         for number, (name, agents) in enumerate(observed_rooms(desk, caller, me).items(), 1):
             await pause_among(number)
@@ -37,7 +38,7 @@ class Overview:
             state = room.state
             inside = [record for record in agents if state.members[record.id].present]
             if not inside:
-                continue  # it left meanwhile
+                continue  # the last of the caller's agents left meanwhile
             reader = inside[0].id
             view = room.view(reader)
             cursor = desk.driver.store.cursor(state.room, reader)
@@ -108,5 +109,5 @@ class Overview:
             home="local",
             principal=me.principal,
             workspace=me.workspace,
-            active=desk.rooms.home.aggregate.state.active.get(me.id),
+            active=active_room(desk, me.id),
         )

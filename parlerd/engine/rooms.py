@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 import trio
@@ -65,6 +65,35 @@ def fold(store: Store, room: RoomId, make: Callable[[], A], restore: Callable[[b
             return aggregate, False
 
 
+class RoomDoor(Protocol):
+    """The rooms as a handler comes to them."""
+
+    @property
+    def home(self) -> RoomActor[HomeRoom]:
+        """The home room, which is always open."""
+        ...
+
+    def __len__(self) -> int:
+        """How many rooms are open."""
+        ...
+
+    def reaches(self, room: RoomId) -> bool:
+        """Whether this room is among those that there are, as far as this door is concerned."""
+        ...
+
+    async def get(self, room: RoomId) -> RoomActor[Room]:
+        """The room's actor, opened if need be. Raises `Refused(no_such_room)` if it has no log."""
+        ...
+
+    def open_actor(self, room: RoomId) -> RoomActor[Room] | None:
+        """The room's actor if it is open now."""
+        ...
+
+    async def create(self, room: RoomId) -> RoomActor[Room]:
+        """The actor of a room that may be new: its first command must be `OpenRoom`."""
+        ...
+
+
 class Rooms:
     """Actors by room. The home room, which no id leads to, is always open."""
 
@@ -114,6 +143,10 @@ class Rooms:
     async def _pause(self, seconds: float) -> None:
         with trio.move_on_after(seconds):
             await self._closed.wait()
+
+    def reaches(self, room: RoomId) -> bool:
+        """Every room is reached here."""
+        return True
 
     async def get(self, room: RoomId) -> RoomActor[Room]:
         """The room's actor, opened if need be. Raises `Refused(no_such_room)` if it has no log."""

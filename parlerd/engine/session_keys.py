@@ -15,7 +15,7 @@ from parlerd.core.model import KeyId, Millis, PeerText, RoomId
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.key_text import BEGINS, SHORT_ID, typed_key_of
-from parlerd.engine.lookup import owned_rooms
+from parlerd.engine.lookup import active_room, owned_rooms
 from parlerd.engine.observers import observed_rooms
 from parlerd.engine.person import is_person
 from parlerd.engine.reading import handle_of
@@ -32,16 +32,17 @@ class SessionKeys:
     async def list_sessions(self, caller: Caller, params: t.ListSessions) -> t.SessionList:
         desk = self._desk
         me = await desk.me(caller)
-        active = desk.rooms.home.aggregate.state.active.get(me.id)
+        active = active_room(desk, me.id)
         now = desk.clock.now()
-        # A command that an agent host started is an agent's: a key of an open door is nothing for its transcript.
+        # What an agent host's command prints ends up in a transcript. Who reads that could come in with the whole key
+        # of a room that asks nobody.
         whole = is_person(caller) and not desk.inspect(caller.facts.peer).agent_host
         sessions = []
         for name, agents in observed_rooms(desk, caller, me).items():
             state = (await (await desk.rooms.get(name)).quiet()).state
             inside = [record.name for record in agents if state.members[record.id].present]
             if not inside:
-                continue  # it left meanwhile
+                continue  # the last of the caller's agents left meanwhile
             owns = state.owner == me.id or (is_person(caller) and state.owner_principal == me.principal)
             keys = [self._key_info(name, key, now, whole=whole) for key in state.keys.values()] if owns else []
             sessions.append(
@@ -63,7 +64,7 @@ class SessionKeys:
         desk = self._desk
         known = desk.seats.existing(caller)
         if known is None and not is_person(caller):
-            # Nobody yet, so it owns nothing, and is made nobody for a guess.
+            # A caller that is no agent yet owns no key. Its guess is answered before an agent is made for it.
             await self.find(caller, None, params.session_key)
         me = await desk.me(caller)
         own = await self._own_key(caller, me, params.session_key)
@@ -109,7 +110,7 @@ class SessionKeys:
     def unknown(self, caller: Caller) -> Refused:
         self._desk.throttle.wrong(caller)
         if self._desk.default_home or "person" not in caller.facts.authority.planes:
-            # Which home it is and what to do about it concerns whoever types commands.
+            # That there may be another home on this machine helps only who types commands.
             return Refused("unknown_key")
         return Refused(
             "unknown_key",
@@ -150,7 +151,7 @@ class SessionKeys:
                 )
                 if begins or typed.strip().lower() == key.id[:SHORT_ID]:
                     found.append((name, key, state.name))
-        # A door that is shut already is hardly the one that is meant.
+        # Who revokes a key hardly means one that is revoked already.
         found = [each for each in found if not each[1].revoked] or found
         if len(found) > 1:
             candidates = [f"{key.id[:SHORT_ID]} of {name}" for _, key, name in found]

@@ -1,4 +1,11 @@
 """Who somebody is: keys and their text form, signatures, the key files of this user, codes that people type.
 
-The only importer of PyNaCl. Leases (which window acts as which agent) live in the engine.
+    nkeys        the text form of a key
+    signatures   signing and checking, each signature for one purpose
+    keyring      the key files of this user
+    delegation   the text by which a person lets an agent's key act
+    codes        session keys, join codes and fingerprints, as people read and type them
+
+Not here: leases (which window acts as which agent), which live in the engine. Above: the engine. Below: the core.
+Invariant: no other package imports PyNaCl, so private keys are handled in this one place.
 """

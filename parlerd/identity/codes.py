@@ -1,7 +1,7 @@
-"""Codes that people read out and type: keys of sessions, the four characters of an approval, fingerprints.
+"""Codes that people read out and type: session keys, join codes, fingerprints.
 
-The alphabet leaves out I, L, O and U; I and L are read as 1 and O as 0. Not here: which code opens what, and the HMAC
-under which a code is kept (`keyring`).
+The alphabet leaves out I, L, O and U; a typed I or L counts as 1, and an O as 0. Not here: which code opens what, and
+the HMAC under which a session key is kept (`keyring`). Above: `keyring`, the engine.
 """
 
 from __future__ import annotations
@@ -15,24 +15,25 @@ from parlerd.core.model import AgentId
 
 ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 GATED_LENGTH: Final = 8
-"""A gated key only lets one knock. Source: rooms spec, Rooms."""
+"""Characters of a session key that only lets an agent knock. Source: rooms spec, Rooms."""
 OPEN_LENGTH: Final = 16
-"""An ungated key is a secret. Source: security spec E18."""
+"""Characters of a session key that lets an agent in without a person, and so is a secret. Source: security spec E18."""
 MAX_TYPED: Final = 64
-"""Characters that are looked at before a key is refused."""
+"""A typed key with more characters is refused unread."""
 
 _READ_AS: Final = str.maketrans({"I": "1", "L": "1", "O": "0", "-": None, " ": None})
 
 
 def spell(data: bytes, length: int) -> str:
-    """`length` characters that carry the low 5 bits of each byte of `data`, so each character is equally likely."""
+    """`length` characters, one for the low 5 bits of each byte of `data`, so that every character is equally likely."""
     return "".join(ALPHABET[byte & 31] for byte in data[:length])
 
 
 def normalise(text: str) -> str:
     """A typed code as it was made: upper case, I and L as 1, O as 0, dashes and spaces dropped.
 
-    Raises `Refused(unknown_key)` for what cannot be a code: a stranger learns no more than from a wrong one.
+    Raises `Refused(unknown_key)` for text that cannot be a code. A wrong code gets the same answer, so that a stranger
+    learns nothing from it.
     """
     code = text[: MAX_TYPED + 1].upper().translate(_READ_AS)
     if not code or len(text) > MAX_TYPED or any(character not in ALPHABET for character in code):
@@ -41,7 +42,8 @@ def normalise(text: str) -> str:
 
 
 def split_home(text: str) -> tuple[str, str | None]:
-    """`KEY` or `KEY@HOST` as the normalised code and the home, None for this one. Raises `Refused(unknown_key)`."""
+    """`KEY` or `KEY@HOST` as the normalised code and the host of the home, which is None for this home. Raises
+    `Refused(unknown_key)`."""
     code, at, host = text.strip().partition("@")
     if at and not host:
         raise Refused("unknown_key")
@@ -49,6 +51,6 @@ def split_home(text: str) -> tuple[str, str | None]:
 
 
 def fingerprint(agent: AgentId) -> str:
-    """Twelve characters in threes of four that a person compares: base32 of the SHA-256 of the id."""
+    """Twelve characters in three groups, for a person to compare: the beginning of the base32 of the id's SHA-256."""
     text = base64.b32encode(hashlib.sha256(agent.encode()).digest()).decode()
     return f"{text[:4]}-{text[4:8]}-{text[8:12]}"

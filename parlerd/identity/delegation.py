@@ -1,7 +1,8 @@
 """The text by which a person's key lets an agent's key act for the person until a certain day.
 
 The text and its signature travel together, as the body and the signature of a fact, and the core never looks into the
-text. Not here: when a delegation is renewed or revoked, which are facts of the home room.
+text. Not here: when a delegation is renewed, which the engine decides and a fact of the home room records. Above: the
+engine. Below: `signatures`, `nkeys`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Delegation(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", ta
 
 
 class Signer(Protocol):
-    """What signs: a `KeyRing`."""
+    """What a delegation needs of a `KeyRing`: the person's id, and signatures by the keys of this home."""
 
     @property
     def principal(self) -> PrincipalId: ...
@@ -57,7 +58,7 @@ def issue(signer: Signer, agent: AgentId, now: Millis, ttl_ms: Millis = DELEGATI
 def read(text: bytes, signature: bytes) -> Delegation | None:
     """What a delegation says, or None when its text is malformed or its principal did not sign it.
 
-    Whether it has expired is for the caller, who has the clock.
+    The caller, who has the clock, checks whether the delegation has expired.
     """
     try:
         delegation = _DECODER.decode(text)

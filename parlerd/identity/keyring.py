@@ -1,8 +1,8 @@
-"""The key files of one user: the person's key, one key per agent, and the secret that codes are kept under.
+"""The key files of one user: the person's key, one key per agent, and the secret from which codes are made.
 
-Every file is 0600, is written whole or not at all, and is never shown: not by `repr`, not in an error. A file that
-other users can read is refused, because its key may have been read. Not here: which agent a window acts as (engine).
-Above: `parlerd.engine`. Below: `nkeys`, `signatures`, `codes`.
+A file that other users can read is refused, because its key may have been read. Not here: which agent a window acts as
+(the engine). Above: `parlerd.engine`. Below: `nkeys`, `signatures`, `codes`. Invariant: every file is 0600, is written
+whole or not at all, and its content is in no `repr`, error or log.
 """
 
 from __future__ import annotations
@@ -33,20 +33,24 @@ class KeyRing:
     """Keys in `directory`, which is private (0700) and is made if it is missing. Safe to use from several threads.
 
     Raises `ParlerError` `home_unsafe` for files that others may read or that were tampered with, `home_not_writable`
-    when a new key cannot be written. `random_bytes` is replaced in tests alone.
+    when a new key cannot be written. Only tests pass `random_bytes`.
     """
 
     def __init__(self, directory: Path, *, random_bytes: Callable[[int], bytes] = os.urandom) -> None:
         self._directory = directory
         self._random = random_bytes
+        # Held while a key or the secret is made, so that two threads do not make two.
         self._lock = threading.Lock()
+        # Every key of the directory by its id, the person's and the agents'.
         self._keys: dict[str, SigningKey] = {}
+        # The secret from which codes are made; None until the first code, when it is read or made.
         self._secret: bytes | None = None
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             names = sorted(os.listdir(directory))
         except OSError as error:
             raise _not_writable(directory, error) from error
+        # The person's id; None until the person's key is first asked for, when the key is made.
         self._principal: PrincipalId | None = None
         for name in names:
             if name.endswith(_SUFFIX) and not name.startswith("."):
@@ -59,18 +63,18 @@ class KeyRing:
 
     @property
     def principal(self) -> PrincipalId:
-        """The person's id; the key is made at the first use."""
+        """The person's id. The person's key is made at the first use."""
         with self._lock:
             if self._principal is None:
                 try:
                     self._principal = PrincipalId(self._create("principal"))
                 except FileExistsError:
-                    # Another process was faster: its key is the person's.
+                    # Another process was faster, and the key that it made is the person's.
                     self._principal = PrincipalId(self._load(self._path("principal", "")))
             return self._principal
 
     def create_agent(self) -> AgentId:
-        """A new agent: its key is on the disk when this returns."""
+        """A new agent, whose key is on the disk when this returns."""
         with self._lock:
             return AgentId(self._create("agent"))
 
@@ -87,22 +91,20 @@ class KeyRing:
         return key.sign(domain, data)
 
     def key_id(self, session_key: str) -> KeyId:
-        """The id under which a session key is kept: an HMAC, so the database alone opens nothing.
+        """The id under which a session key is kept. The id is an HMAC, so the database alone opens nothing.
 
-        Raises `Refused(unknown_key)` for what cannot be a session key.
+        Raises `Refused(unknown_key)` for text that cannot be a session key.
         """
         return KeyId(self._hmac(b"key", codes.normalise(session_key).encode()).hex())
 
     def session_key(self, room: RoomId, length: int) -> str:
-        """A room's session key as it is typed: always the same for one room, and unknown to whoever has not this
-        home's secret.
-
-        So it need not be stored to be told again: a retried opening gives the key that a lost answer held.
+        """A room's session key as people type it. It follows from the room's id and this home's secret, and so can be
+        told again without being stored: a retried opening gives the key that a lost answer held.
         """
         return codes.spell(self._hmac(b"session", f"{length} {room}".encode()), length)
 
     def join_code(self, request: RequestId) -> str:
-        """The four characters a joiner is shown and the person types back; always the same for one request."""
+        """The four characters that a joiner is shown and the person types back. They follow from the request's id."""
         return codes.spell(self._hmac(b"join", request.encode()), _JOIN_CODE_LENGTH)
 
     def _hmac(self, purpose: bytes, data: bytes) -> bytes:
@@ -149,7 +151,8 @@ class KeyRing:
 
 def _read_private(path: Path) -> bytes:
     try:
-        # O_NOFOLLOW and fstat: what is checked is what is read. O_NONBLOCK: a pipe in its place does not stop us.
+        # With O_NOFOLLOW and fstat the file that is checked is the file that is read. With O_NONBLOCK a pipe in the
+        # place of the file does not make this process wait.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         raise
@@ -177,7 +180,7 @@ def _write_private(path: Path, data: bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            # link and not rename: a key that another process made at the same moment must survive.
+            # A link fails where a rename would replace: a key that another process made meanwhile must survive.
             os.link(temporary, path, follow_symlinks=False)
         finally:
             with contextlib.suppress(FileNotFoundError):

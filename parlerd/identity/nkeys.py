@@ -1,7 +1,7 @@
 """The text form of an Ed25519 key: base32 of a prefix, 32 bytes and a CRC-16, without padding.
 
 A public key begins with `U` (an agent) or `A` (a person) and has 56 characters; a seed begins with `SU` or `SA` and has
-58. Not here: making keys and signing. Invariant: exactly one text is accepted for each key.
+58. Not here: making keys, and signing (`signatures`). Invariant: exactly one text is accepted for each key.
 
 Source: the nkeys format (prefix bytes, CRC-16/XMODEM little-endian).
 """
@@ -29,13 +29,13 @@ def encode_public(kind: Kind, key: bytes) -> str:
 
 
 def encode_seed(kind: Kind, seed: bytes) -> str:
-    """The text of a 32-byte seed. A secret: for a 0600 file and nothing else."""
+    """The text of a 32-byte seed. The text is a secret: it may go into a 0600 file and nowhere else."""
     prefix = _PREFIX[kind]
     return _encode(bytes([_SEED | prefix >> 5, (prefix & 31) << 3]) + _thirty_two(seed))
 
 
 def decode_public(text: str) -> tuple[Kind, bytes]:
-    """What an id says: its kind and the public key. Raises `Refused(invalid_param)`."""
+    """The kind and the public key that an id names. Raises `Refused(invalid_param)`."""
     raw = _decode(text, _PUBLIC_LENGTH)
     kind = _KIND.get(raw[0])
     if kind is None:
@@ -44,7 +44,7 @@ def decode_public(text: str) -> tuple[Kind, bytes]:
 
 
 def decode_seed(text: str) -> tuple[Kind, bytes]:
-    """What a seed's text says. Raises `Refused(invalid_param)`, which never holds the text."""
+    """The kind and the seed in a seed's text. Raises `Refused(invalid_param)`, which never holds the text."""
     raw = _decode(text, _SEED_LENGTH)
     kind = _KIND.get((raw[0] & 7) << 5 | raw[1] >> 3)
     if raw[0] & 0xF8 != _SEED or raw[1] & 7 or kind is None:
@@ -73,7 +73,7 @@ def _decode(text: str, length: int) -> bytes:
     except binascii.Error:
         raise _invalid() from None
     payload, crc = raw[:-2], raw[-2:]
-    # 58 characters carry two spare bits, so encoding again is what makes the text unique.
+    # 58 characters carry two bits more than a seed needs. Encoding again refuses a text that uses these bits.
     if binascii.crc_hqx(payload, 0).to_bytes(2, "little") != crc or _encode(payload) != text:
         raise _invalid()
     return payload

@@ -1,7 +1,7 @@
 """Signatures that say what they are for: Ed25519 over a domain tag, a zero byte and exactly the bytes that travel.
 
-The tag keeps a signature from being replayed as something else. Nothing here reads or writes files.
-Source: rooms spec, Agents and identity.
+The tag keeps a signature for one purpose from being used for another. Not here: files (`keyring`). Below: `nkeys` and
+PyNaCl. Invariant: nothing is signed without a tag. Source: rooms spec, Agents and identity.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SIGNATURE_LENGTH: Final = 64
 
 
 class SigningKey:
-    """A private key in memory. Its representation shows its public id alone."""
+    """A private key in memory. Its `repr` shows only the public id, and it cannot be pickled or copied."""
 
     __slots__ = ("_secret", "id", "kind")
 
@@ -48,7 +48,7 @@ def sign(seed: str, domain: Domain, data: bytes) -> bytes:
 
 
 def verify(id: str, domain: Domain, data: bytes, signature: bytes) -> bool:
-    """Whether the key named by `id` signed exactly `data` for `domain`. A malformed id or signature is a no."""
+    """Whether the key named by `id` signed exactly `data` for `domain`; False for a malformed id or signature."""
     if len(signature) != SIGNATURE_LENGTH:
         return False
     try:

@@ -1,8 +1,19 @@
 """One conversation on the local socket: its hello, its calls and streams, or the lines of its window.
 
-Not here: who may connect, and how many (`server`). Above: `server`. Below: `wire.peer` for what may be said, `outbound`
-for sending, the engine behind its face. Invariants: every call that was begun is answered once, unless the connection
-ends first; `engine.disconnect` follows every `engine.connect`; no exception of this conversation leaves `run`.
+    state     what happens                                                 what ends it
+    hello     `_converse` waits for the hello, within `hello_seconds`      a hello, or the goodbye that refuses one
+    client    `_answer_calls` begins calls and streams as they come        the client leaves, breaks the protocol, or
+                                                                           `close`
+    stdio     `_host_window` passes lines to the session and back          the host closes its input, the session ends,
+                                                                           or `close`
+    ended     a goodbye and what waits are sent, within                    the socket is closed
+              `farewell_seconds`
+
+`drain` changes no state: calls that only wait are answered with `draining`, and no new call begins. The states are
+those of `wire.peer`. Not here: who may connect, and how many (`server`). Above: `server`. Below: `wire.peer` for what
+may be said, `outbound` for sending, the engine behind its face. Invariants: every call that was begun is answered once,
+unless the connection ends first; `engine.disconnect` follows every `engine.connect`; no exception of this conversation
+leaves `run`.
 """
 
 from __future__ import annotations
@@ -41,45 +52,54 @@ from parlerd.wire.peer import UPGRADE_OPERATION, ClientEvent, DaemonPeer, Ended,
 log = logging.getLogger("parlerd.ipc")
 
 KEPT_BACK_FOR: Final = frozenset({"local", "person"})
-"""The planes that are served when every connection is taken: how the daemon is, stopping it, what a person decides."""
+"""The planes whose operations a reserve connection may call: the daemon's state, stopping it, a person's decisions."""
 FRAMES_OPERATION: Final = "daemon.frames"
+"""A connection that calls this stream is left out of what the stream tells."""
 _CHUNK: Final = 32 * 1024
-"""Bytes read in one turn. It bounds how long the frames of one connection keep others waiting: a few milliseconds."""
+"""How many bytes are read in one turn. This bounds how long the frames of one connection keep others waiting: a few
+milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long and how much. Seconds, on the loop's clock."""
+    """The bounds of connections: how many, how long, how much. Seconds are on the event loop's clock."""
 
     connections: int = 256
+    """How many connections there may be, beside those that are kept back."""
     connections_of_one: int = 128
-    """From one process: half, so that no program that goes wrong keeps everybody else out by itself."""
+    """How many of them one process may have: half, so that a program that goes wrong cannot keep everybody else out."""
     kept_back: int = 16
-    """More connections, when all are taken, for what the person does about that: see `KEPT_BACK_FOR`."""
+    """How many further connections are kept back, so that a person can act when all others are taken. They serve only
+    the planes in `KEPT_BACK_FOR`."""
     kept_back_of_one: int = 4
+    """How many of those one process may have."""
     hello_seconds: float = 5.0
+    """How long the hello may take."""
     kept_back_seconds: float = 5.0
-    """How long one of those may stand without a call."""
+    """How long a connection that was kept back may stand without a call."""
     farewell_seconds: float = 2.0
-    """For sending what waits when a connection ends, and for the engine to let go of it."""
+    """How long a connection that ends may take to send what waits, and the engine to let go of the caller."""
     session_seconds: float = 5.0
-    """For a window's session to end after its host closed stdin."""
+    """How long a window's session may take to end after its host closed stdin."""
     outbound_cap: int = CAP
     stall_seconds: float = STALL_SECONDS
 
 
 @dataclass(slots=True, eq=False)
 class _Running:
-    """A call or stream under way. `reason` is the code of the answer if it is cancelled."""
+    """A call or stream under way."""
 
     operation: t.Operation
     scope: trio.CancelScope
+    """Cancelling it stops the call, which is then answered with `reason`."""
     credit: trio.Event
+    """Set when the client gives credit. A stream without credit waits for it, and makes a new event for each wait."""
     reason: str = "cancelled"
+    """The code of the error that answers the call if it is cancelled."""
 
 
 class Connection:
-    """One accepted socket, from its hello to its end. The socket is non-blocking and is closed by `run`."""
+    """One accepted socket, from its hello to its end. `server` makes it and calls `run`, which closes the socket."""
 
     def __init__(
         self,
@@ -96,30 +116,44 @@ class Connection:
         tap: Tap,
         is_kept_back: bool = False,
     ) -> None:
-        self._sock = sock
+        self._sock = sock  # non-blocking
         self.process = process
+        """The process on the other end, as the kernel says."""
         self.is_kept_back = is_kept_back
+        """Whether this connection is one of those that are kept back: see `Limits.kept_back`."""
         self._engine = engine
+        # Serves the lines of a window; not used by a client's connection.
         self._stdio_host = stdio_host
+        # What the welcome says of the daemon.
         self._version = version
         self._pid = pid
         self._limits = limits
+        # How agent hosts are recognised among the processes above a window or a hook.
         self._hosts = hosts
+        # The person whose home this is: everyone at this door acts for this person.
         self._principal = principal
+        # Passes the frames by whoever follows them.
         self._tap = tap
+        # What may be said when, as a state machine; and the bytes that wait to be sent.
         self._peer = DaemonPeer(tap.heard)
         self._out = Outbound(sock, cap=limits.outbound_cap, stall_seconds=limits.stall_seconds, told=tap.told)
+        # The calls and streams that have a task, by the client's id.
         self._running: dict[int, _Running] = {}
+        # How many calls are not answered yet: those in `_running`, and the sends that have no task.
         self._under_way = 0
+        # Cancelled to end the conversation. Whoever cancels it sets `_farewell` first, if there is something to say.
         self._scope = trio.CancelScope()
+        # The goodbye to send at the end; None when the other side left by itself.
         self._farewell: ParlerError | None = None
+        # Whether new calls are refused with `draining`.
         self._draining = False
+        # Set while no call is under way. A new event is made when the first begins.
         self._idle = trio.Event()
         self._idle.set()
 
     @property
     def is_window(self) -> bool:
-        """Whether an agent host's window is behind it."""
+        """Whether an agent host's window is on the other end."""
         return self._peer.state == "stdio"
 
     async def idle(self) -> None:
@@ -127,7 +161,7 @@ class Connection:
         await self._idle.wait()
 
     def drain(self) -> None:
-        """Begin no more calls, and answer those that only wait with `draining`."""
+        """Begin no more calls, and answer with `draining` those that only wait."""
         self._draining = True
         for running in self._running.values():
             if running.operation.waits or running.operation.stream:
@@ -135,7 +169,7 @@ class Connection:
                 running.scope.cancel()
 
     def close(self, error: ParlerError) -> None:
-        """End the conversation, saying why."""
+        """End the conversation with a goodbye that says why."""
         if self._farewell is None:
             self._farewell = error
         self._scope.cancel()
@@ -149,8 +183,8 @@ class Connection:
                 try:
                     with self._scope:
                         await self._converse()
-                # The boundary of a connection: whatever went wrong in here must not reach the listener or another
-                # client. `except*`, because cancellation may come in the same group and has to pass.
+                # This is the boundary of a connection: whatever went wrong inside must not reach the listener or
+                # another client. `except*` lets a cancellation pass that comes in the same group.
                 except* Exception as errors:
                     self._farewell = _coded(errors, "connection")
                 if self._farewell is not None:
@@ -195,7 +229,8 @@ class Connection:
                 await self._engine.disconnect(caller)
 
     async def _caller(self, hello: Hello) -> Caller:
-        """Who this is to the engine. What the hello says of itself is a claim; the process is the kernel's word."""
+        """Who this is to the engine. What the hello says is a claim of the other side; the kernel says which process
+        the other side is."""
         asked = hello.hook or hello.role == "stdio"
         line = credentials.line_of(self.process, self._hosts) if asked else None
         claimed = frozenset(pid for pid in (hello.ppid, *hello.ancestors) if pid > 1)  # 0 and 1 are everybody's
@@ -230,7 +265,7 @@ class Connection:
         return authority.of_command(self._principal, names_agent=bool(hello.as_name))
 
     async def _read(self) -> list[ClientEvent]:
-        """What came next; nothing when the other side is gone."""
+        """The next events; none when the other side is gone."""
         while True:
             await trio.lowlevel.wait_readable(self._sock)
             try:
@@ -238,7 +273,7 @@ class Connection:
             except BlockingIOError:
                 continue
             except OSError:
-                # A reset: an end like any other.
+                # The other side reset the connection, which is an end like any other.
                 return []
             if not data:
                 return []
@@ -256,11 +291,11 @@ class Connection:
                     if not events:
                         break
             finally:
-                # Whoever asked is gone, or broke the protocol: nobody is left to answer.
+                # The client is gone or broke the protocol, so nobody is left to answer.
                 calls.cancel_scope.cancel()
 
     async def _next(self) -> list[ClientEvent]:
-        """What comes next; nothing as well when a connection that was kept back stands unused."""
+        """The next events; none when the other side is gone, or when a connection that was kept back stands unused."""
         if not self.is_kept_back:
             return await self._read()
         while True:
@@ -271,12 +306,13 @@ class Connection:
                 return []
 
     def _take(self, events: Iterable[ClientEvent], caller: Caller, calls: trio.Nursery) -> bool:
-        """Act on what came; False when the other side broke the protocol."""
+        """Act on events; False when the other side broke the protocol."""
         posted: list[tuple[int, Pending]] = []
         try:
             return self._take_each(events, caller, calls, posted)
         finally:
-            # After the whole chunk, so that what came together is decided and committed together.
+            # The sends of a chunk begin after the whole chunk was read, so that they are decided and committed
+            # together.
             self._started(len(posted))
             for id, posting in posted:
                 posting.when_done(partial(self._answer_posted, id, posting))
@@ -293,7 +329,7 @@ class Connection:
                 self._farewell = event.error
                 return False
             elif isinstance(event, Cancel):
-                # One that is answered already is not there any more: the two crossed.
+                # The call is not there when its answer and this cancel crossed on their way.
                 if running := self._running.get(event.id):
                     running.scope.cancel()
             elif isinstance(event, Credit) and (running := self._running.get(event.id)):
@@ -310,7 +346,8 @@ class Connection:
             if self.is_kept_back and operation.plane not in KEPT_BACK_FOR:
                 raise full()
             if len(call.params) > t.MAX_PARAMS:
-                # Not taken apart: the loop waits meanwhile, and what comes out may take many times the room.
+                # Parameters of this size are not decoded: the loop waits for that, and the values may take many times
+                # the memory.
                 said = f"The parameters have {len(call.params)} bytes; a call takes {t.MAX_PARAMS}."
                 raise ParlerError("text_too_long", said, limit=t.MAX_PARAMS)
             params = _shape(call.op).decode(call.params)
@@ -376,7 +413,8 @@ class Connection:
                 while not self._peer.credit(id):
                     running.credit = trio.Event()
                     await running.credit.wait()
-                # Credit counts items and they may be large: a slow reader holds its own stream, and is never cut off.
+                # Credit counts items, which may be large. Waiting here lets a slow reader hold up its own stream
+                # instead of being cut off.
                 await self._out.drained()
                 self._out.send(self._peer.item(id, data))
 
@@ -384,7 +422,7 @@ class Connection:
         try:
             data = self._peer.fail(id, error.body())
         except (TypeError, OverflowError, RecursionError, ParlerError):
-            # Its details cannot travel. The code can.
+            # The error's details cannot be encoded, or make the frame too large. The code alone can travel.
             data = self._peer.fail(id, ParlerError(error.spec.code).body())
         self._out.send(data, soon=self._peer.under_way > 0)
 
@@ -399,8 +437,8 @@ class Connection:
     async def _lines(
         self, caller: Caller, events: list[ClientEvent], session: trio.CancelScope
     ) -> AsyncGenerator[bytes, None]:
-        """The lines of a window's host to the end of its input, read as the session asks for them. A session that does
-        not notice the end is ended."""
+        """The lines of a window's host up to the end of its input, read as the session asks for them. A session that
+        goes on after the end is cancelled at a deadline."""
         more = True
         while more:
             for event in events:
@@ -425,7 +463,7 @@ class Connection:
 
 
 def full() -> ParlerError:
-    """The answer to who comes when every connection is taken."""
+    """The error for a connection that comes when every place is taken."""
     return ParlerError(
         "busy",
         "This daemon has as many connections as it takes.",
@@ -439,7 +477,8 @@ def _shape(op: str) -> codec.Shape[t.Params]:
 
 
 def _coded(error: Exception, where: str) -> ParlerError:
-    """`error` as one with a code. What has none is logged by place and type: its text may hold what someone wrote."""
+    """`error` as an error with a code. One without a code is logged by its place and type alone, because its text may
+    hold words that somebody wrote."""
     reason = unwrapped(error)
     if isinstance(reason, ParlerError):
         return reason

@@ -1,6 +1,8 @@
-"""Who is on the other end of a connection: another user is turned away, and the rest is looked up when it matters.
+"""Who is on the other end of a connection: another user is turned away, and more is looked up when it matters.
 
-The uid is the one fact here that is a boundary. Program and ancestry are what `parlerd.process` says they are: labels.
+Only the user id is a security boundary. A process can choose its program's name and its ancestors, as `parlerd.process`
+explains, so these are labels. Above: `server`, `connection`, and the engine, which is given an `inspector`. Below:
+`parlerd.process`.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from parlerd.engine.callers import PeerProcess
 
 
 def check(sock: socket.socket) -> PeerProcess:
-    """The process on the other end: pid, uid and program, nothing that takes long.
+    """The process on the other end: its pid, uid, program and session of processes, none of which takes long to find.
 
     Raises `ParlerError` `not_permitted` for another user's process, root's included, or when the kernel does not say.
     """
@@ -30,17 +32,18 @@ def check(sock: socket.socket) -> PeerProcess:
 
 
 def line_of(peer: PeerProcess, hosts: process.Hosts) -> process.Line | None:
-    """Whom the other side descends from; None when that cannot be seen, as from another pid namespace."""
+    """The processes that the other side descends from; None when they cannot be seen, for example because the other
+    side is in another pid namespace."""
     line = process.line_of(peer.pid, hosts)
     return line if line.above else None
 
 
 def inspector(hosts: process.Hosts) -> Callable[[PeerProcess], PeerProcess]:
-    """What looks up the agent host, the editor and the terminal of a process: about a millisecond, for a person's
-    decision only.
+    """A function that looks up the agent host, the editor and the terminal of a process. It takes about a millisecond,
+    so only a person's decision asks it.
 
-    The answer is about the process that has this pid now. It holds its connection open while it waits for an answer, so
-    the pid cannot have been given to another unless it handed its socket on and ended.
+    The answer is about the process that has this pid now. A process that waits for an answer holds its connection open,
+    so no other process can have got its pid, unless it handed its socket on and ended.
     """
 
     def inspect(peer: PeerProcess) -> PeerProcess:

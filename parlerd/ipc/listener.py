@@ -1,9 +1,9 @@
 """The socket of one home: one daemon holds it, only its user reaches it, and a dead daemon's leftovers are cleared.
 
-Not here: what is said on it (`server`). Above: `parlerd.daemon`. Below: `parlerd.paths`, which has made and checked
-the directories. Invariants: the lock is held from before the socket exists until after it is gone, and whoever removes
-its file lets no second daemon in; the endpoint file names a socket that was listening when it was written; nothing is
-removed that another daemon put there.
+Not here: what is said on the socket (`server`). Above: `parlerd.daemon`. Below: `parlerd.paths`, which has made and
+checked the directories. Invariants: the lock is held from before the socket exists until after the socket is gone, and
+removing the lock's file lets no second daemon in; the endpoint file names a socket that was listening when the file was
+written; a daemon removes nothing that another daemon put there.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from parlerd.core.errors import ParlerError
 from parlerd.paths import Home
 
 _BACKLOG = 128
-"""Connections that wait to be accepted. Many windows may reconnect at once after a restart."""
+"""How many connections may wait to be accepted. Many windows may connect again at once after a restart."""
 _PROBE_SECONDS = 2.0
-"""How long a socket that is already there has to accept a connection before it counts as answered by someone busy."""
+"""How long a socket that is there already has to accept a connection. One that does not accept in time is in use: its
+queue is full."""
 
 
 @contextlib.contextmanager
@@ -40,7 +41,7 @@ def listening(home: Home, *, is_locked: bool = False) -> Iterator[socket.socket]
             _clear_stale(home.socket)
             sock = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
             sock.setblocking(False)
-            # Its directory is 0700, so nobody can reach it between these two lines.
+            # The socket's directory is 0700, so no other user can reach the socket before its own mode is set.
             sock.bind(os.fspath(home.socket))
             os.chmod(home.socket, 0o600)
             stack.callback(_remove_own, home.socket, os.lstat(home.socket).st_ino)
@@ -55,8 +56,8 @@ def listening(home: Home, *, is_locked: bool = False) -> Iterator[socket.socket]
 
 
 def standing(home: Home) -> tuple[tuple[int, int] | None, ...]:
-    """Which files are the socket, the lock and the endpoint now; None for one that is not there. A daemon whose files
-    are others than it made is found by nobody, and must not go on."""
+    """The identities of the socket, the lock and the endpoint file, as they are on the disk now; None for one that is
+    not there. When they are no longer those that a daemon made, nobody finds that daemon, and it must end."""
     found: list[tuple[int, int] | None] = []
     for path in (home.socket, home.lock, home.endpoint):
         try:
@@ -70,7 +71,7 @@ def standing(home: Home) -> tuple[tuple[int, int] | None, ...]:
 
 @contextlib.contextmanager
 def locked(home: Home) -> Iterator[None]:
-    """Hold the lock. The kernel gives it back when the process ends, however it ends, so the file itself stays.
+    """Hold the lock of a home. The kernel frees it when the process ends, however it ends; the lock's file stays.
 
     Raises `ParlerError`: `already_running` when another daemon holds it, `home_unsafe`, `home_not_writable`.
     """
@@ -80,8 +81,8 @@ def locked(home: Home) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _directory_locked(path: Path) -> Iterator[None]:
-    """Hold the home's directory itself: the lock's file can be removed while its daemon runs, and the next daemon would
-    lock another file of that name."""
+    """Hold a lock on the home's directory itself. The file of the lock can be removed while its daemon runs, and the
+    next daemon would then lock a new file of the same name."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -92,7 +93,7 @@ def _directory_locked(path: Path) -> Iterator[None]:
         except BlockingIOError:
             raise ParlerError("already_running", lock=str(path)) from None
         except OSError:
-            pass  # a file system that locks no directories (NFS): the file has to do
+            pass  # this file system locks no directories (NFS), so the lock on the file has to do
         yield
     finally:
         os.close(descriptor)
@@ -110,7 +111,8 @@ def _file_locked(path: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ParlerError("already_running", lock=str(path)) from None
-        # Whose lock it is: for people, and for clients that find no socket (parlerd.client.launch).
+        # The file names the process that holds the lock, for people and for clients that find no socket
+        # (`parlerd.client.launch`).
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
@@ -121,8 +123,9 @@ def _file_locked(path: Path) -> Iterator[None]:
 def _clear_stale(path: Path) -> None:
     """Remove the socket that a killed daemon left behind.
 
-    The lock keeps another daemon out between the probe and the removal. What remains is a program that does not take
-    the lock and binds here in that instant: its socket would be unlinked, and this directory is ours alone.
+    The lock keeps another daemon out between the probe and the removal. One race remains: a program that does not take
+    the lock could bind a socket at this path in that moment, and its socket would be removed. This directory belongs to
+    Parler alone, so no other program has a reason to.
     """
     try:
         found = os.lstat(path)
@@ -138,13 +141,13 @@ def _clear_stale(path: Path) -> None:
             os.unlink(path)
             return
         except TimeoutError:
-            pass  # its backlog is full: somebody is there
-    # The lock was free but the socket is served: the lock file was removed under a running daemon.
+            pass  # the queue of this socket is full, so a program holds it
+    # The lock was free, but a daemon serves the socket: somebody removed the lock while that daemon ran.
     raise ParlerError("already_running", socket=str(path))
 
 
 def _write_atomically(path: Path, text: str) -> None:
-    # Readers see the old text or the new. No fsync: after a crash of the machine no socket is left to point to.
+    # Readers see the old text or the new. There is no fsync, because no socket outlives a crash of the machine.
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with open(descriptor, "w", encoding="utf-8") as file:

@@ -1,7 +1,7 @@
-"""What waits to be sent on one connection, with a bound: a reader that stalls is cut off and slows nobody.
+"""The bytes that wait to be sent on one connection, with a bound: a reader that stalls is cut off and slows nobody.
 
-Not here: what the bytes are. Invariants: bytes leave in the order they were given; `send` never waits; after `broken`
-is set nothing is kept.
+Not here: what the bytes are (`wire.peer`). Above: `connection`. Invariants: bytes leave in the order in which they were
+given; `send` never waits; once `broken` is set, nothing is kept.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import Final
 import trio
 
 CAP: Final = 4 * 1024 * 1024
-"""Bytes that may wait before one more frame is too much; with the largest frame on top, 12 MiB for one connection."""
+"""How many bytes may wait; one more frame then cuts the reader off. With the largest frame on top, 12 MiB wait at
+most."""
 LOW: Final = 256 * 1024
-"""Bytes below which a stream goes on. A stream waits for its reader, so only calls can reach the cap."""
+"""A stream sends its next item when fewer bytes than this wait. So only the answers of calls can reach the cap."""
 STALL_SECONDS: Final = 30.0
-"""How long a reader may take no byte while some wait for it."""
+"""How long a reader may take no byte while bytes wait for it."""
 
 
 class Outbound:
@@ -36,20 +37,25 @@ class Outbound:
         self._told = told
         self._cap = cap
         self._stall_seconds = stall_seconds
+        # The bytes that the kernel has not taken yet, in order.
         self._waiting = bytearray()
+        # Wakes `run`: there are bytes to send, or nothing more will come.
         self._work = trio.Event()
+        # Wakes `drained`: the kernel took some bytes, or nothing can be sent any more.
         self._room = trio.Event()
+        # Whether `run` returns once everything is sent.
         self._closing = False
         self.broken = trio.Event()
         """Set once nothing can be sent any more: the other side is gone or was too slow."""
 
     @property
     def pending(self) -> int:
-        """Bytes that were given and not taken by the kernel yet."""
+        """How many bytes were given to `send` and not taken by the kernel yet."""
         return len(self._waiting)
 
     def send(self, data: bytes, *, soon: bool = False) -> None:
-        """Send `data`, at once if the kernel takes it. With `soon`, let what else is ready in this turn go with it."""
+        """Send `data`, at once if the kernel takes it. With `soon` it waits for the end of this turn of the loop, so
+        that it leaves together with what else becomes ready."""
         if self.broken.is_set():
             return
         self._told(data)
@@ -72,7 +78,7 @@ class Outbound:
             await self._room.wait()
 
     def finish(self) -> None:
-        """`run` is to return once everything is sent."""
+        """Let `run` return once everything is sent."""
         self._closing = True
         self._work.set()
 
@@ -89,8 +95,8 @@ class Outbound:
                 continue
             with trio.move_on_after(self._stall_seconds) as limit:
                 await trio.lowlevel.wait_writable(self._sock)
-            # Linux calls a Unix socket writable when three quarters of it are free; a slow reader may have made less
-            # room than that, and trying tells.
+            # Linux calls a Unix socket writable only when three quarters of its buffer are free. A slow reader may have
+            # freed less than that, which only a try shows.
             if limit.cancelled_caught and not self._flush():
                 self._break()
 
@@ -114,7 +120,7 @@ class Outbound:
             return len(data)
 
     def _break(self) -> None:
-        # A new one, because a view of the old one may be in use one frame up.
+        # The old bytearray cannot be emptied, because `_flush` may hold a view of it while it calls this.
         self._waiting = bytearray()
         self.broken.set()
         self._work.set()

@@ -1,7 +1,7 @@
 """The accept loop: lets this user's processes in, up to a number, and sees them out when the daemon drains.
 
-Past the number a few connections are kept back for what a person does about that, and no process may have more than
-half of all.
+No process may have more than half of all connections. When all are taken, a few further ones are kept back, over which
+a person can look at the daemon, stop it, and decide on requests.
 
 Not here: what a connection says (`connection`), where the socket comes from (`listener`). Above: `parlerd.daemon`.
 Invariant: an error of one connection, or of accepting one, never ends the loop.
@@ -35,9 +35,10 @@ log = logging.getLogger("parlerd.ipc")
 DRAIN_SECONDS: Final = 2.0
 """How long calls that do not wait may take to finish when the daemon stops."""
 _RETRY_SECONDS: Final = 0.1
-"""A pause when the process has no descriptors or memory left for one more connection."""
+"""How long to pause when the process has no descriptors or memory left for one more connection."""
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _ACCEPTS_PER_TURN: Final = 16
+"""How many connections are accepted before others get a turn of the loop."""
 
 
 class Server:
@@ -60,18 +61,21 @@ class Server:
         self._version = version
         self._limits = limits or Limits()
         self._hosts = hosts or Hosts()
+        # What each connection passes its frames by.
         self._recorder = recorder or Recorder()
+        # The connections whose `run` has not returned.
         self._connections: set[Connection] = set()
+        # Cancelled by `drain`: no further connection is accepted, and those that are open go on.
         self._accepting = trio.CancelScope()
 
     @property
     def connections(self) -> int:
-        """Connections that are open."""
+        """How many connections are open."""
         return len(self._connections)
 
     @property
     def windows(self) -> int:
-        """Those of them that are windows of agent hosts."""
+        """How many of them are windows of agent hosts."""
         return sum(connection.is_window for connection in self._connections)
 
     async def serve(self, listener: socket.socket) -> None:
@@ -94,7 +98,7 @@ class Server:
             except OSError as error:
                 if error.errno in _EXHAUSTED:
                     return False
-                continue  # it went away while it waited
+                continue  # the other side left while it waited to be accepted
             sock.setblocking(False)
             connection = self._admit(sock)
             if connection is not None:
@@ -107,7 +111,7 @@ class Server:
             is_kept_back = self._place(process)
         except ParlerError as error:
             log.warning("turned a connection away: %s", error.code)
-            # Once and without waiting: whoever does not read it is gone or means no good.
+            # The goodbye is tried once, without waiting: a program that does not read it is gone or means no good.
             with sock, contextlib.suppress(OSError):
                 sock.send(DaemonPeer().goodbye(error))
             return None
@@ -128,16 +132,16 @@ class Server:
         return connection
 
     def _place(self, process: PeerProcess) -> bool:
-        """Whether one more connection of this process is one of those that are kept back. Raises `busy` for one that
-        has no place at all."""
+        """Whether one more connection of this process takes a place that is kept back. Raises `busy` when there is no
+        place for it."""
         limits = self._limits
-        its = [connection for connection in self._connections if connection.process.pid == process.pid]
-        if len(its) >= limits.connections_of_one:
+        own = [connection for connection in self._connections if connection.process.pid == process.pid]
+        if len(own) >= limits.connections_of_one:
             raise ParlerError("busy", "This program has as many connections as one may have.")
         kept_back = sum(connection.is_kept_back for connection in self._connections)
         if len(self._connections) - kept_back < limits.connections:
             return False
-        if kept_back >= limits.kept_back or sum(one.is_kept_back for one in its) >= limits.kept_back_of_one:
+        if kept_back >= limits.kept_back or sum(one.is_kept_back for one in own) >= limits.kept_back_of_one:
             raise full()
         return True
 
@@ -148,9 +152,10 @@ class Server:
             self._connections.discard(connection)
 
     async def drain(self, seconds: float = DRAIN_SECONDS) -> None:
-        """Stop accepting, answer what waits with `draining`, let the rest finish, say goodbye. `serve` then returns.
+        """Stop accepting, answer with `draining` the calls that only wait, let the others finish, and say goodbye to
+        everyone. `serve` returns after that.
 
-        Takes at most `seconds`, and what a goodbye takes. Call it from another task than a connection's.
+        This takes at most `seconds`, and the time for the goodbyes. Do not call it from the task of a connection.
         """
         self._accepting.cancel()
         for connection in self._connections:

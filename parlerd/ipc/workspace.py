@@ -1,6 +1,8 @@
-"""Which workspace a connection stands in: the git work tree around its directory, each linked work tree its own.
+"""Which workspace a connection stands in: the git work tree around its directory. Each linked work tree is a workspace
+of its own.
 
-Only looks; it runs no git and reads no file, so a hostile repository has nothing to say here.
+This module only looks which files exist. It runs no git and reads no file, so a hostile repository cannot do anything.
+Above: `connection`, the daemon.
 """
 
 from __future__ import annotations
@@ -12,15 +14,17 @@ import trio
 from parlerd.wire.messages import Hello
 
 _LOOK_SECONDS = 2.0
-"""A directory on a dead network mount can hang a look for ever; the connection then goes on without a workspace."""
+"""How long a look may take. On a dead network mount it never returns; the connection then goes on without a
+workspace."""
 
 
 _PATH_MAX = 4096
-"""Bytes of a path that the kernel takes; a longer one names nothing."""
+"""The most bytes in a path that the kernel takes; a longer path names nothing."""
 
 
 def find(directory: str) -> str:
-    """The real path of the work tree around `directory`, else of `directory`; empty when that says nothing.
+    """The real path of the work tree around `directory`, else of `directory` itself; empty for a directory that says
+    nothing about a project.
 
     `/` and the person's home directory say nothing: hosts start their servers there when they have no project.
     """
@@ -30,7 +34,7 @@ def find(directory: str) -> str:
     nothing = (os.sep, os.path.realpath(os.path.expanduser("~")))
     here = real
     while here not in nothing:
-        # A directory in the main tree, a file in a linked one.
+        # `.git` is a directory in the main work tree and a file in a linked one.
         if os.path.lexists(os.path.join(here, ".git")):
             return here
         here = os.path.dirname(here)
@@ -38,7 +42,8 @@ def find(directory: str) -> str:
 
 
 async def workspace_of(hello: Hello) -> str:
-    """The workspace of a connection: where its project is, as far as its host says, else where it was started."""
+    """The workspace of a connection: of the project folder that its host names, else of the folder it was started
+    in."""
     directory = hello.project_dir or hello.cwd
     if not directory:
         return ""

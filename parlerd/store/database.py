@@ -1,8 +1,9 @@
 """One SQLite file: its connections, its safety settings, and what its errors mean.
 
-Not here: tables and queries (`sqlite`), creating and upgrading (`upgrade`). One writing connection, and a pool of
-reading ones that are lent to whichever thread reads. Invariant: every commit is on the disk before it is acknowledged
-(`synchronous=FULL`), and no error of SQLite leaves this package untranslated.
+There is one writing connection, and a pool of reading connections that are lent to whichever thread reads. Not here:
+tables and queries (`sqlite`), creating and upgrading (`upgrade`). Above: `sqlite`. Below: `upgrade`. Invariants: every
+commit is on the disk before it is acknowledged (`synchronous=FULL`); no error of SQLite leaves this package
+untranslated.
 """
 
 from __future__ import annotations
@@ -23,19 +24,23 @@ from parlerd.store.upgrade import Schema, bring_up_to_date, newest_backup, shipp
 log = logging.getLogger(__name__)
 
 OLDEST_SQLITE: Final = (3, 37, 0)
-"""STRICT tables. Source: SQLite's release notes."""
+"""The first SQLite with STRICT tables. Source: SQLite's release notes."""
 BUSY_TIMEOUT_MS: Final = 5_000
+"""How long a patient writer waits for another process that is writing."""
 _OWN_CHECKPOINT_PAGES: Final = 8_000
-"""Where SQLite moves the log into the file by itself, within a commit. `checkpoint` is to come long before."""
+"""How many pages the log must have before SQLite moves it into the file by itself, within a commit. The store calls
+`checkpoint` long before that."""
 _CACHED_STATEMENTS: Final = 640
-"""For each connection. A writer under load uses some 64 sizes of INSERT for each of the busiest tables."""
+"""How many prepared statements each connection keeps. A writer under load uses some 64 sizes of INSERT for each of the
+busiest tables."""
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 
 ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
-"""What SQLite's module raises: text that rotted is not UTF-8 any more, and in a name or a message it says so itself."""
+"""What Python's SQLite module raises. It raises UnicodeDecodeError where a damaged name or message is no UTF-8 text."""
 _NO_TEXT: Final = "Could not decode to UTF-8"
-"""How the module says it of a column, with an error that has no code. Source: CPython, Modules/_sqlite/cursor.c."""
+"""How an error begins that the module raises, without a code, where a column is no UTF-8 text. Source: CPython,
+Modules/_sqlite/cursor.c."""
 
 _MEANING: Final[dict[int, str]] = {
     sqlite3.SQLITE_FULL: "store_full",
@@ -58,7 +63,8 @@ def wall_clock_ms() -> int:
 class Database:
     """The file at `path`, created 0600 if it is missing and brought up to `schema`.
 
-    `max_pages` bounds the file as a full disk would. Raises `StoreError` with a `store_*` code or `newer_store`.
+    `max_pages` bounds the file as a full disk would, for tests. Raises `StoreError` with a `store_*` code or
+    `newer_store`.
     """
 
     def __init__(
@@ -76,10 +82,14 @@ class Database:
             raise StoreError("store_failed", f"SQLite {needed} or newer is needed; here is {sqlite3.sqlite_version}.")
         self.path = path
         self.backups = backups
+        """The folder of the copies that were made before upgrades."""
         self.damaged = False
+        """Whether a read found damage. Nothing is written then, until the file is opened again."""
         self._busy_timeout_ms = busy_timeout_ms
+        # The reading connections that no thread uses now. A deque, because threads take from it without a lock.
         self._idle: deque[sqlite3.Connection] = deque()
         self._closed = False
+        # Whether the writing connection waits for another process that is writing: see `be_patient`.
         self._patient = True
         _make_private(path)
         try:
@@ -87,7 +97,7 @@ class Database:
         except ERRORS as error:
             raise self.meaning(error) from error
         try:
-            # WAL lets readers go on while the writer commits; FULL puts each commit on the disk before it is told.
+            # WAL lets readers go on while the writer commits. FULL puts each commit on the disk before COMMIT returns.
             self.writer.execute("PRAGMA journal_mode = WAL")
             self.writer.execute("PRAGMA synchronous = FULL")
             self.writer.execute(f"PRAGMA wal_autocheckpoint = {_OWN_CHECKPOINT_PAGES}")
@@ -103,20 +113,22 @@ class Database:
             raise
 
     def close(self) -> None:
-        """Close every connection that is not in use, the writer last: it moves the log into the file."""
+        """Close every connection that is not in use. The writer is closed last, and then moves the log into the
+        file."""
         self._closed = True
         while self._idle:
             self._idle.pop().close()
         self.writer.close()
 
     def be_patient(self, patient: bool) -> None:
-        """Whether the writer waits for another process that is writing, or fails at once."""
+        """Let the writer wait for another process that is writing, or else fail at once."""
         if patient is not self._patient:
             self.writer.execute(f"PRAGMA busy_timeout = {self._busy_timeout_ms if patient else 0}")
             self._patient = patient
 
     def checkpoint(self) -> None:
-        """Move the log into the file, as far as no reader needs it. If that fails the log only grows."""
+        """Move the log into the file, as far as no reader needs the log. If that fails, the log grows, and nothing
+        else."""
         try:
             self.writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except ERRORS as error:
@@ -147,7 +159,7 @@ class Database:
     def borrow(self) -> sqlite3.Connection:
         """A reading connection for the calling thread alone, until it gives it back."""
         try:
-            # The last one given back: its statements are prepared and its pages are warm.
+            # The connection that was given back last has its statements prepared and its pages in memory.
             return self._idle.pop()
         except IndexError:
             if self._closed:
@@ -164,8 +176,8 @@ class Database:
             self._idle.append(connection)
 
     def meaning(self, error: Exception) -> StoreError:
-        """`error` as one of ours. A damaged file is remembered: `damaged` refuses further writes."""
-        # The low byte is the kind; the rest says which of its cases.
+        """`error` as a `StoreError`. When it means a damaged file, `damaged` is set, which stops all writing."""
+        # The low byte of SQLite's code is the kind of error; the other bytes tell cases of one kind apart.
         code: int | None = getattr(error, "sqlite_errorcode", None)
         name = _MEANING.get(code & 0xFF, "store_failed") if code is not None else "store_failed"
         if isinstance(error, UnicodeDecodeError) or (code is None and str(error).startswith(_NO_TEXT)):
@@ -175,8 +187,8 @@ class Database:
         return StoreError(name, sqlite=getattr(error, "sqlite_errorname", type(error).__name__), path=str(self.path))
 
     def found_damage(self) -> StoreError:
-        """Note that what was read cannot be what was written, whoever noticed: from here on nothing more is written,
-        for what else is wrong is not known. The answer to raise."""
+        """Note that something that was read cannot have been written so. From now on nothing is written, because nobody
+        knows what else is wrong. Gives the error to raise."""
         damage = self.damage()
         if not self.damaged:
             log.error("%s: %s %s", damage.code, damage.message, damage.hint)
@@ -184,7 +196,7 @@ class Database:
         return damage
 
     def damage(self) -> StoreError:
-        """The answer of a damaged file: what to restore and how."""
+        """The error for a damaged file, which says what to restore and how."""
         backup = newest_backup(self.backups)
         if backup is None:
             hint = f"There is no backup. Stop the daemon and keep a copy of {self.path} before anything else."
@@ -201,14 +213,16 @@ class Database:
             check_same_thread=False,
             cached_statements=_CACHED_STATEMENTS,
         )
-        # So that REPLACE runs the triggers that guard rows, and a damaged schema cannot run functions.
+        # REPLACE runs the triggers that guard rows only with the first of these. The second keeps a damaged schema from
+        # running functions.
         connection.execute("PRAGMA recursive_triggers = ON")
         connection.execute("PRAGMA trusted_schema = OFF")
         return connection
 
 
 def _make_private(path: Path) -> None:
-    """Make the file if it is missing, 0600 in any case: SQLite gives its -wal and -shm the same mode."""
+    """Make the file if it is missing, and give it the mode 0600 in any case. SQLite gives its -wal and -shm files the
+    same mode."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:

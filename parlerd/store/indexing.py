@@ -1,13 +1,16 @@
-"""Index rows from facts: the one place they come from, for every store, while writing and while rebuilding.
+"""Index rows from facts: every index is declared here once, for every store, for writing and for rebuilding.
 
-An index is a `Projection`: a table, the shape of its rows, how rows follow from one header, and what happens where a
-row is there already. Every store makes its writing, its rebuilding and its upgrading from `PROJECTIONS`, so a new index
-is one more entry there and one more table in `schema/`. Nothing here knows where rows are kept. Invariant: feeding a
-room's headers in order, from empty counts, always gives the same rows, so an index may be thrown away and made again.
+An index is a `Projection`: a table, the shape of its rows, how rows follow from one header, and what happens to a row
+whose key is taken. Every store makes its writing, its rebuilding and its upgrading from `PROJECTIONS`, so a new index
+is one more entry in that list and one more table in `schema/`.
 
-What the numbers are for: `number` in a public row counts the room's public messages up to and with it, `own` those of
-its author; in a private row they count what this reader may see of the private ones, and of those its own. A reader's
-own numbering (`Seq`) is then a sum of differences of such numbers, and needs no scan.
+Not here: where rows are kept (each store), and a reader's numbers (`numbering`). Invariant: feeding a room's headers in
+order, from empty counts, always gives the same rows, so an index may be thrown away and made again.
+
+The numbers in two of the tables make a reader's own numbers (`Seq`) cheap: each is a sum of differences of such counts,
+and needs no scan. `number` in a public row counts the room's public messages up to and with this one, and `own` counts
+those of its author. In a private row `number` counts the private messages that this reader may see, and `own` those
+among them that the reader wrote.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from parlerd.core.model import AgentId, KeyId, MessageId, Millis, Position, Room
 
 
 class RoomRow(NamedTuple):
-    """From a room's first fact. `owner` and `principal` are empty in a room nobody opened, such as the home room."""
+    """Made of a room's first fact. `owner` and `principal` are empty for a room that nobody opened: the home room."""
 
     room: RoomId
     opened_at: Millis
@@ -34,12 +37,16 @@ class RoomRow(NamedTuple):
 
 
 class MessageRow(NamedTuple):
+    """Where a message is."""
+
     id: MessageId
     room: RoomId
     position: Position
 
 
 class PublicRow(NamedTuple):
+    """A message that is for everyone in the room."""
+
     room: RoomId
     position: Position
     number: int
@@ -49,8 +56,8 @@ class PublicRow(NamedTuple):
 
 
 class PrivateRow(NamedTuple):
-    """One per id that may see a message with a `visibility`, its author included. `public` is the room's public count
-    at that place."""
+    """A message with a `visibility`, once for each id that may see it, the author included. `public` is the room's
+    count of public messages at that position."""
 
     room: RoomId
     reader: AgentId
@@ -63,8 +70,8 @@ class PrivateRow(NamedTuple):
 
 
 class FilterRow(NamedTuple):
-    """A message as a filter finds it: by `kind`, by one of its `addressees`, or by both; the other is empty.
-    `audience` is empty for a public message, else one of the ids that may see it."""
+    """A message as a filter finds it: by `kind`, by one of its `addressees`, or by both. The column that a filter does
+    not ask for is empty. `audience` is empty for a public message, and otherwise one of the ids that may see it."""
 
     room: RoomId
     audience: str
@@ -74,7 +81,8 @@ class FilterRow(NamedTuple):
 
 
 class PriorRow(NamedTuple):
-    """The first fact of a request that carried an idempotency key, unless that follows from a message's id."""
+    """The first fact of a request that carried an idempotency key. A key that follows from a message's id has no
+    row."""
 
     room: RoomId
     actor: AgentId
@@ -84,13 +92,16 @@ class PriorRow(NamedTuple):
 
 
 class KeyRow(NamedTuple):
+    """The room that a session key opens."""
+
     key: KeyId
     room: RoomId
 
 
 class DeadlineRow(NamedTuple):
-    """When time alone changes something in a room; `at` is 0 where it no longer will. Replaces the row before it for
-    the same `subject`, which is the facet's to name. It says when to look: the room has the last word."""
+    """When time alone will change something in a room; `at` is 0 where nothing will change any more. A row replaces the
+    one before it of the same `subject`, a name that the facet chooses. The row says when to look at the room, and the
+    room says what really changed."""
 
     room: RoomId
     subject: str
@@ -98,7 +109,7 @@ class DeadlineRow(NamedTuple):
 
 
 class MembershipRow(NamedTuple):
-    """Replaces the row before it for the same agent and room."""
+    """How an agent stands to a room. A row replaces the one before it for the same agent and room."""
 
     agent: AgentId
     room: RoomId
@@ -106,13 +117,17 @@ class MembershipRow(NamedTuple):
 
 
 class Counts:
-    """The running counts of one room. A store that keeps rows elsewhere overrides the two `load_` methods."""
+    """The running counts of one room. Counting begins at nothing; a store that goes on from rows which it has already
+    overrides the two `load_` methods."""
 
     __slots__ = ("_authored", "_private", "public")
 
     def __init__(self, public: int = 0) -> None:
         self.public = public
+        """How many public messages the room has."""
+        # How many of these an author wrote, for the authors that were asked for.
         self._authored: dict[AgentId, int] = {}
+        # How many private messages a reader may see, and how many of those it wrote, for the readers asked for.
         self._private: dict[AgentId, tuple[int, int]] = {}
 
     def load_authored(self, author: AgentId) -> int:
@@ -120,7 +135,7 @@ class Counts:
         return 0
 
     def load_private(self, reader: AgentId) -> tuple[int, int]:
-        """How many private messages this reader may see so far, and how many of them it wrote."""
+        """How many private messages this reader may see so far, and how many of these it wrote."""
         return 0, 0
 
     def next_public(self, author: AgentId) -> tuple[int, int]:
@@ -181,14 +196,14 @@ def _filters(rows: list[FilterRow], room: RoomId, header: Header, counts: Counts
     for audience in _audience(event, header.by.actor) or ("",):
         rows.append(FilterRow(room, audience, "", event.kind, position))
         for name in names:
-            # Somebody else's id is of no use to a reader of a private message.
+            # A reader filters by its own id and by roles and handles, and never by another reader's id.
             if not audience or name == audience or name[0] in "@*":
                 rows.append(FilterRow(room, audience, name, "", position))
                 rows.append(FilterRow(room, audience, name, event.kind, position))
 
 
 def _audience(event: e.MessagePosted, author: AgentId) -> list[AgentId]:
-    """Who may see a message with a `visibility`, in order; nobody in particular for one that is for everyone."""
+    """The ids that may see a message with a `visibility`, sorted; no id for a message that is for everyone."""
     return [] if event.visibility is None else sorted({*event.visibility, author})
 
 
@@ -228,31 +243,31 @@ def _membership(rows: list[MembershipRow], room: RoomId, header: Header, counts:
 
 R = TypeVar("R", bound=tuple[Any, ...])
 Conflict = Literal["refuse", "keep", "replace"]
-"""What becomes of a row whose key is there: its fact is refused, the row that is there stays, or the new one replaces
-it."""
+"""What happens to a new row whose key is taken: `refuse` refuses the fact, `keep` keeps the older row, `replace` keeps
+the new one."""
 
 
 @dataclass(frozen=True, eq=False)
 class Projection(Generic[R]):
-    """One index.
-
-    `row` is a named tuple whose fields are the columns of `table`, in their order. `derive` adds the rows that a header
-    means and moves the counts on; it is asked only about facts of the types in `of`, all types when that is empty.
-    `key` names the columns that no two rows share, `found_by` the sets of columns by which rows are looked for together
-    (in SQL: the table's indexes). A table that is `by_log` has the number of the room's log in place of the room's id.
-    `since` is the version of the schema that made the table: in an older file the rows of older facts are filled in,
-    from this projection alone, so one that came later must not build on the counts of another.
-    """
+    """One index."""
 
     table: str
     row: type[R]
+    """A named tuple whose fields are the columns of the table, in their order."""
     derive: Callable[[list[R], RoomId, Header, Counts], None]
+    """Adds the rows that a header leads to, and moves the counts on."""
     key: tuple[str, ...]
+    """The columns that no two rows share."""
     on_conflict: Conflict = "refuse"
     of: tuple[type[e.Event], ...] = ()
+    """The types of facts that `derive` is asked about; an empty tuple stands for all types."""
     found_by: tuple[tuple[str, ...], ...] = ()
+    """The sets of columns by which rows are looked for together (in SQL: the table's indexes)."""
     by_log: bool = False
+    """Whether the table holds the number of the room's log in place of the room's id."""
     since: int = 1
+    """The version of the schema that made the table. In an older file the rows of older facts are filled in from this
+    projection alone, so a projection that came later must not build on the counts that another one moves."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -261,16 +276,16 @@ class Projection(Generic[R]):
 
     @property
     def is_placed(self) -> bool:
-        """Whether the place of the fact is part of a row's key."""
+        """Whether the position of the fact is part of a row's key."""
         return "position" in self.key
 
     @cached_property
     def key_of(self) -> Callable[[R], tuple[Any, ...]]:
-        """What takes the key out of a row."""
+        """A function that takes the key out of a row."""
         return self.picker(self.key)
 
     def picker(self, columns: tuple[str, ...]) -> Callable[[R], tuple[Any, ...]]:
-        """What takes the values of some columns out of a row."""
+        """A function that takes the values of some columns out of a row."""
         places = [self._fields.index(column) for column in columns]
         return lambda row: tuple(row[place] for place in places)
 
@@ -309,7 +324,7 @@ FILTERS: Final = Projection(
     by_log=True,
     since=3,
 )
-# The first fact of a request stands for it.
+# One request may lead to several facts; the row of the first stands for the request.
 PRIORS: Final = Projection(
     "idempotency", PriorRow, _prior, key=("room", "actor", "operation", "key"), on_conflict="keep"
 )
@@ -338,16 +353,18 @@ PROJECTIONS: Final[tuple[Projection[Any], ...]] = (
     MEMBERSHIPS,
     DEADLINES,
 )
-"""Every index, in the order in which a fact is derived: `PRIVATE` takes the count that `PUBLIC` moved on."""
+"""Every index, in the order in which rows are derived from a fact. `PRIVATE` stands after `PUBLIC`, because its rows
+hold the count that `PUBLIC` moves on."""
 
 
 class Rows:
-    """What some facts add to the index, for each projection in the order of the facts."""
+    """The rows that some facts add, for each index, in the order of the facts."""
 
     __slots__ = ("tables",)
 
     def __init__(self) -> None:
         self.tables: list[list[Any]] = [[] for _ in PROJECTIONS]
+        """The rows of each index, in the order of `PROJECTIONS`."""
 
     def of(self, projection: Projection[R]) -> list[R]:
         """The rows of one index."""
@@ -365,7 +382,7 @@ _OF_TYPE: Final[Mapping[type[e.Event], tuple[tuple[int, Callable[..., None]], ..
 
 
 def derive(rows: Rows, room: RoomId, header: Header, counts: Counts) -> None:
-    """Add to `rows` what `header` means for every index, and move `counts` on."""
+    """Add to `rows` the rows of every index that `header` leads to, and move `counts` on."""
     tables = rows.tables
     for place, add in _OF_TYPE.get(type(header.event), _OF_ALL):
         add(tables[place], room, header, counts)

@@ -1,7 +1,8 @@
-"""The store without a disk: what tests run on, and the plainest reading of the contract.
+"""The store without a disk, on which most tests run: the plainest reading of the contract in `port`.
 
-Same checks, digests, index rows and numbers as the SQLite store, because it uses the same modules; only where rows are
-kept differs. Safe from several threads: one lock around everything. Invariant: a refused job leaves no trace.
+Checks, digests, index rows and numbers are those of the SQLite store, because both use `staging`, `indexing` and
+`numbering`; the two differ only in where rows are kept. Several threads may use the store, because one lock is around
+everything. Invariant: a refused job leaves no trace.
 """
 
 from __future__ import annotations
@@ -78,15 +79,19 @@ _POSITION: Final = attrgetter("position")
 
 
 class MemoryStore:
-    """`Store` in dictionaries. Nothing survives it."""
+    """`Store` in dictionaries. What it keeps ends with the process."""
 
     def __init__(self, *, random_bytes: Callable[[int], bytes] = os.urandom) -> None:
         self._random = random_bytes
+        # Reentrant, because reads call each other.
         self._lock = threading.RLock()
         self._logs: dict[RoomId, _Log] = {}
         self.index = Index()
+        """The rows of every index. Tests look at them and damage them."""
         self._cursors: dict[tuple[RoomId, AgentId], Cursor] = {}
+        # The marks of each reader and stage, in the order in which they were made.
         self._marks: dict[tuple[RoomId, AgentId, Stage], list[MarkDelivery]] = {}
+        # Leases by window.
         self._leases: dict[str, Lease] = {}
         self._snapshots: dict[RoomId, Snapshot] = {}
 
@@ -105,7 +110,7 @@ class MemoryStore:
             return outcomes
 
     def _rehearse(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
-        """What `transact` would answer, without doing it."""
+        """What `transact` would answer, with nothing changed. A store that a test lets fail uses this."""
         with self._lock:
             return self._stage(jobs)[0]
 
@@ -114,7 +119,7 @@ class MemoryStore:
         return [self._check(job, pending) for job in jobs], pending
 
     def _commit(self) -> None:
-        """Where a store with a disk may fail; nothing was changed yet."""
+        """Nothing to do without a disk. A store that a test lets fail raises here, while nothing is changed yet."""
 
     def _check(self, job: Sequence[Write], pending: _Pending) -> Outcome:
         heads: dict[RoomId, Head] = {}
@@ -422,16 +427,18 @@ class _Log:
 
 @dataclass(slots=True)
 class _Pending:
-    """What the jobs of a transaction have checked so far."""
+    """What the jobs of a transaction that were not refused will change."""
 
     heads: dict[RoomId, Head] = field(default_factory=dict)
+    """Where they will leave the logs of their rooms."""
     staged: list[Staged] = field(default_factory=list)
     names: set[tuple[Projection[Any], tuple[Any, ...]]] = field(default_factory=set)
+    """The keys of index rows that they take."""
 
 
 def _guarded(header: Header) -> Iterator[tuple[Projection[Any], tuple[Any, ...]]]:
-    """The keys that a fact takes and that no other fact of the store may have. A key with a position in it is taken
-    once anyway, because a position is."""
+    """The keys of index rows that a fact takes and that no other fact of the store may take. A key that holds the
+    position needs no look, because no two facts of a room have one position."""
     for projection in PROJECTIONS:
         if projection.on_conflict == "refuse" and type(header.event) in projection.of and not projection.is_placed:
             rows: list[Any] = []
@@ -440,11 +447,12 @@ def _guarded(header: Header) -> Iterator[tuple[Projection[Any], tuple[Any, ...]]
 
 
 class _Table(Generic[R]):
-    """The rows of one index: by key, and together with those that are found with them."""
+    """The rows of one index, by their key and by each set of columns in `found_by`."""
 
     def __init__(self, projection: Projection[R]) -> None:
         self._projection = projection
         self._pickers = {columns: projection.picker(columns) for columns in projection.found_by}
+        # For each set of columns: from their values to the rows that have them.
         self._together: dict[tuple[str, ...], dict[tuple[Any, ...], list[R]]] = {
             columns: {} for columns in projection.found_by
         }
@@ -477,7 +485,7 @@ class Index:
         return self.of(projection).rows.get(key)
 
     def matching(self, room: RoomId, reader: AgentId, names: Iterable[str], kind: str) -> set[Position]:
-        """Where a filter finds something for this reader."""
+        """The positions at which a filter finds something for this reader."""
         table = self.of(FILTERS)
         return {
             row.position

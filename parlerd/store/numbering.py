@@ -1,8 +1,11 @@
 """A reader's own numbers: from the counts of public and private messages to `Seq`, and back.
 
-Plain arithmetic over what an index answers; both stores use it, so they cannot differ. The trick: within a room the
-count of public messages grows with the position, so a reader's spans of positions are the same thing as spans of public
-counts, and how many public messages a reader may see up to a place follows from the public count there.
+This is plain arithmetic over the answers of an index. Both stores use it, so their numbers cannot differ. It rests on
+one observation: within a room the count of public messages grows with the position, so a reader's spans of positions
+are at the same time spans of public counts. How many public messages a reader may see up to a position therefore
+follows from the public count at that position.
+
+Not here: where the counts come from (each store), and who may see what (`core.visibility`).
 """
 
 from __future__ import annotations
@@ -14,8 +17,8 @@ from parlerd.core.model import Position, Seq, View
 
 
 class Tally(NamedTuple):
-    """Counts up to a position: the room's public messages and the reader's own among them, the private messages the
-    reader may see and its own among those."""
+    """Counts up to a position: the room's public messages, those of them that the reader wrote, the private messages
+    that the reader may see, and those of them that the reader wrote."""
 
     public: int
     own_public: int
@@ -27,14 +30,19 @@ NOTHING: Final = Tally(0, 0, 0, 0)
 
 
 class Numbering:
-    """The numbers of one reader in one room, up to `head`. `ask` gives the tally of a position, once for each."""
+    """The numbers of one reader in one room, up to `head`. `ask` gives the tally of a position, and is asked at most
+    once for each position."""
 
     __slots__ = ("_ask", "_known", "_own", "_public", "head", "spans")
 
     def __init__(self, view: View, head: Position, ask: Callable[[int], Tally]) -> None:
         self.head = head
+        """The end of the log when the numbering was made. Positions beyond it count as the head."""
         self._ask = ask
+        # The tallies that were asked for already, by position.
         self._known: dict[int, Tally] = {0: NOTHING}
+        # The reader's spans of positions, with the head as the end of an open one; then the same spans as counts of the
+        # room's public messages, and as counts of the reader's own among these.
         self.spans = [
             (after, head if upto is None else min(upto, head))
             for after, upto in view.spans
@@ -54,7 +62,7 @@ class Numbering:
         return self.seq(tally.public, tally.private)
 
     def own_at(self, position: int) -> int:
-        """How many of those the reader wrote."""
+        """How many of the messages up to and at `position` the reader wrote."""
         tally = self._tally(position)
         return _within(self._own, tally.own_public) + tally.own_private
 
@@ -63,9 +71,10 @@ class Numbering:
         return (self.seq_at(self.head) - self.seq_at(after)) - (self.own_at(self.head) - self.own_at(after))
 
     def position_of(self, seq: int) -> Position:
-        """Where message number `seq` stands: 0 for 0, the head beyond the last.
+        """The position of the reader's message number `seq`: 0 for 0, and the head for a number beyond the last.
 
-        A search that halves the facts this reader does not see: in a room of messages for all it ends at once.
+        This is a binary search over the facts that the reader does not see. In a room where the reader sees every fact
+        the search ends at once.
         """
         if seq <= 0:
             return Position(0)

@@ -1,10 +1,10 @@
-"""The store's face: what every implementation does, and what one contract suite checks.
+"""The store's face: what every store does, which one contract suite checks.
 
-A store is synchronous and not thread-safe beyond this: one thread at a time writes, other threads may call the reads at
-the same time. The engine owns the threads. Above: `parlerd.engine`. Below: `parlerd.core` for the shapes.
+A store keeps facts, which are only ever appended and from which everything about a room can be folded. Beside the facts
+it keeps reading positions, delivery marks, leases, snapshots and index rows, written in the same transaction.
 
-Two kinds of data. Facts are append-only and everything about a room can be folded from them. Beside them only reading
-positions, leases, snapshots and index rows are kept, written in the same transaction.
+A store is synchronous. One thread at a time writes, and other threads may read at the same time; the engine owns the
+threads. Not here: which facts are right (the core). Above: `parlerd.engine`. Below: `parlerd.core` for the shapes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from parlerd.core.model import (
 )
 
 START: Final = Position(0)
-"""Before the first fact of a room."""
+"""The position before the first fact of a room."""
 
 
 class NewFact(msgspec.Struct, frozen=True):
@@ -42,7 +42,8 @@ class NewFact(msgspec.Struct, frozen=True):
 
 
 class Append(msgspec.Struct, frozen=True):
-    """Append `facts` to `room`, whose head must be at `expected` (0 for a new room), else `stale_position`."""
+    """Append `facts` to `room`. The job is refused with `stale_position` unless the room's log ends at `expected`,
+    which is 0 for a new room."""
 
     room: RoomId
     expected: Position
@@ -50,9 +51,10 @@ class Append(msgspec.Struct, frozen=True):
 
 
 class MoveCursor(msgspec.Struct, frozen=True):
-    """Set how far `reader` has acknowledged. Never moves back; repeating it is harmless.
+    """Set how far `reader` has acknowledged. A cursor never moves back, so repeating this is harmless.
 
-    It takes `delivered` along where that is behind: whether a reader may acknowledge so far is the engine's to refuse.
+    Where `delivered` is behind, it moves along with `acknowledged`. The store does not check whether the reader was
+    shown that much; the engine does.
     """
 
     room: RoomId
@@ -63,8 +65,8 @@ class MoveCursor(msgspec.Struct, frozen=True):
 class MarkDelivery(msgspec.Struct, frozen=True):
     """`reader` reached `stage` at `at` for every message in (`after`, `upto`].
 
-    A range and not a point: a join shows the recap and the newest tail, and must not mark the middle as read. A mark
-    that is empty, or that a stored one of the same reader and stage covers whole, is ignored; the earliest stays.
+    A mark is a range, because a join shows the recap and the newest messages, and must not mark those between as read.
+    A mark is ignored whose range is empty, or covered whole by a stored mark of the same reader and stage.
     """
 
     room: RoomId
@@ -87,15 +89,19 @@ class Lease(msgspec.Struct, frozen=True):
 
 
 class PutLease(msgspec.Struct, frozen=True):
+    """Keep a lease, in place of an earlier one of the same window."""
+
     lease: Lease
 
 
 class DropLease(msgspec.Struct, frozen=True):
+    """Forget the lease of a window, if there is one."""
+
     window: str
 
 
 class PutSnapshot(msgspec.Struct, frozen=True):
-    """A cache of a folded room; replaces the one before it."""
+    """Keep the state of a folded room, in place of the snapshot before. A snapshot is a cache."""
 
     room: RoomId
     fold_version: int
@@ -107,13 +113,16 @@ Write = Append | MoveCursor | MarkDelivery | PutLease | DropLease | PutSnapshot
 
 
 class Snapshot(msgspec.Struct, frozen=True):
+    """The state of a room folded up to and with `position`, by the rules of `fold_version`."""
+
     fold_version: int
     position: Position
     data: bytes
 
 
 class Head(msgspec.Struct, frozen=True):
-    """Where a room's log ends: position 0, at 0 and 32 zero bytes for a room that is not there."""
+    """Where a room's log ends: the position, the time and the chain digest of its last fact. For a room that is not
+    there they are 0, 0 and 32 zero bytes."""
 
     position: Position
     at: Millis
@@ -121,10 +130,10 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class StoredMessage(msgspec.Struct, frozen=True):
-    """A message as one reader sees it. `body` is None when it was erased.
+    """A message as one reader sees it. `body` is None when the body was erased.
 
-    `unaltered` says whether header and body still have the digests they were stored with: False for what was changed
-    behind Parler's back, which must never be shown as its author's words.
+    `unaltered` says whether header and body still have the digests that they were stored with. Where it is False,
+    somebody changed the file, and the message must never be shown as its author's words.
     """
 
     room: RoomId
@@ -136,25 +145,31 @@ class StoredMessage(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Messages in order. `end` and `end_seq` are where this page leaves the reader (the last message shown, or where
-    the read began); `chain` is the room's chain digest at `end`; `more` says whether another page follows."""
+    """The answer to one read."""
 
     messages: list[StoredMessage]
+    """The messages, in order."""
     end: Position
+    """Where the page leaves the reader: see `Store.page` and `Store.tail`."""
     end_seq: Seq
+    """How many messages up to and at `end` the reader may see."""
     chain: bytes
+    """The room's chain digest at `end`."""
     more: bool
+    """Whether there are further messages in the direction of the read."""
 
 
 class Cursor(msgspec.Struct, frozen=True):
-    """`delivered` is the farthest page end marked read; `acknowledged` never passes it."""
+    """How far a reader is: `delivered` is the farthest end of a page that was marked as read, and `acknowledged` how
+    far the reader confirmed. `acknowledged` never passes `delivered`."""
 
     delivered: Position = START
     acknowledged: Position = START
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """One step of the ladder: the message asked about had reached `stage` by `at`; `upto` is the end of that mark."""
+    """One stage that a message reached for a reader. It had reached `stage` by `at`; `upto` is the end of the mark that
+    says so."""
 
     reader: AgentId
     stage: Stage
@@ -163,9 +178,11 @@ class Delivery(msgspec.Struct, frozen=True):
 
 
 class Membership(msgspec.Struct, frozen=True):
-    """An index row: `agent` is in `room` (`member`), was (`left`), knocks there (`pending`) or was refused (`denied`).
+    """How an agent stands to a room: it is in the room (`member`), was in it (`left`), knocks (`pending`) or was
+    refused (`denied`).
 
-    It says where to look. The room has the last word: closing one refuses who still knocks without a row for each.
+    This index says which rooms to look at; the room itself has the last word. When a room closes, for example, the rows
+    of those who still knock stay `pending`.
     """
 
     room: RoomId
@@ -174,12 +191,12 @@ class Membership(msgspec.Struct, frozen=True):
 
 
 UsedKey = tuple[AgentId, str, str]
-"""Whose idempotency key in a room: the agent, the operation, the key."""
+"""An idempotency key as one agent used it in a room: the agent, the operation, the key."""
 
 
 class Past(msgspec.Struct, frozen=True):
-    """What `Store.past` found. A message of another room is in `messages` without its header: it is there, and no more
-    than that concerns who asks."""
+    """What `Store.past` found. A message of another room is in `messages` without its header: whoever asks may learn
+    that the id is taken, and nothing more."""
 
     priors: Mapping[UsedKey, Prior] = msgspec.field(default_factory=dict)
     messages: Mapping[MessageId, Header | None] = msgspec.field(default_factory=dict)
@@ -188,10 +205,13 @@ class Past(msgspec.Struct, frozen=True):
 class Outcome(msgspec.Struct, frozen=True):
     """What became of one job of a transaction.
 
-    It happened: `error` is None, and `heads` says where it left the logs of its rooms. It did not happen: `error` says
-    why, and the job was rolled back alone. Or that is not known, because the connection broke while the store was
-    committing: `error` is `store_unknown`, `heads` says where the job would leave its rooms, and `has_happened` tells
-    once the store can be read again.
+        the job               `error`           `heads`
+        happened              None              where it left the logs of its rooms
+        did not happen        why not           empty; the job was rolled back alone
+        perhaps happened      `store_unknown`   where it would leave the logs of its rooms
+
+    The third comes when the connection breaks while the store commits. `has_happened` tells which of the first two it
+    was, once the store can be read again.
     """
 
     error: Exception | None = None
@@ -201,41 +221,43 @@ class Outcome(msgspec.Struct, frozen=True):
 class Store(Protocol):
     """One home's data. Every method may raise `StoreError` with one of the `store_*` codes.
 
-    Once a read found the data damaged (`store_corrupt`), nothing more is written: every later `transact` is refused
-    with that code until the store is opened again.
+    After a read that found the data damaged (`store_corrupt`) nothing more is written: every later `transact` is
+    refused with that code until the store is opened again.
     """
 
     def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
         """Commit all jobs durably in one transaction, a savepoint each, and say what became of each.
 
-        A refused job (say, `stale_position`) fails alone. When the commit itself fails this raises, and no job
-        happened; when it is not known whether the commit happened, each job that was not refused answers
-        `store_unknown`. A job sees what the jobs before it did. Where someone else is writing this waits, for some
-        seconds.
+        A job that is refused (with `stale_position`, say) fails alone. When the commit itself fails, this raises, and
+        no job happened. When nobody can know whether the commit happened, the outcome of each job that was not refused
+        is `store_unknown`. A job sees what the jobs before it did. While another thread or program is writing, this
+        waits, for some seconds.
         """
         ...
 
-    def head(self, room: RoomId) -> Head: ...
+    def head(self, room: RoomId) -> Head:
+        """Where a room's log ends."""
+        ...
 
     def rooms(self) -> list[RoomId]:
-        """Every room with a log, the home room included, in the order they were opened (ties by id)."""
+        """Every room with a log, the home room included, in the order in which they were opened, then by id."""
         ...
 
     def facts(self, room: RoomId, after: Position, limit: int) -> list[Header]:
-        """Headers after a position, in order, decoded to today's shapes. Raises `Refused(newer_log)`."""
+        """At most `limit` headers after a position, in order and in today's shapes. Raises `Refused(newer_log)`."""
         ...
 
     def body(self, room: RoomId, position: Position) -> tuple[bytes, bytes | None] | None:
-        """A fact's body and signature, or None if it has none or it was erased."""
+        """A fact's body and signature; None for a fact that has no body, or whose body was erased."""
         ...
 
     def whole_facts(self, room: RoomId, after: Position, limit: int) -> list[NewFact]:
-        """Facts after a position with their bodies and signatures, as they were appended; for checks, away from the
-        loop. Raises as `facts` does."""
+        """At most `limit` facts after a position with their bodies and signatures, as they were appended. Checks use
+        this, in a thread of their own. Raises what `facts` raises."""
         ...
 
     def snapshot(self, room: RoomId) -> Snapshot | None:
-        """The newest snapshot of a room, or None when there is none or it is not what was put there."""
+        """The snapshot of a room; None when there is none, or when it is damaged."""
         ...
 
     def page(
@@ -250,21 +272,26 @@ class Store(Protocol):
         kind: str | None = None,
         names: Sequence[str] = (),
     ) -> Page:
-        """The reader's messages after a position: at most `limit`, at most `max_bytes` of bodies (but always one).
+        """The reader's messages after a position, the oldest first: at most `limit`, and at most `max_bytes` of bodies,
+        but always one.
 
-        With `skip_own` the reader's own messages are left out; `end` still moves past those that lie before the last
-        one shown, and to the room's head when nothing more follows. With `kind` only messages of that kind are given,
-        with `names` only those with one of them among their addressees (see `core.events.addressees`), and `end` never
-        passes the last one shown. Cost follows what is returned, not the room; each message left out by `skip_own`
-        between two that are shown costs an index row. A page never silently leaves out what
-        the index counts: where a row cannot be found any more it raises `store_corrupt`.
+        With `skip_own` the reader's own messages are left out. `end` moves past them: to the last message of the page,
+        or to the room's head when nothing more follows. With `kind` only messages of that kind are given, and with
+        `names` only messages that have one of the names among their addressees (see `core.events.addressees`); `end` is
+        then the last message of the page.
+
+        The cost depends on what is returned and not on the size of the room; each message that `skip_own` leaves out
+        between two others costs an index row. Raises `store_corrupt` where a message is missing that the index counts,
+        so that a page never leaves one out without a word.
         """
         ...
 
     def tail(self, room: RoomId, view: View, *, limit: int, max_bytes: int) -> Page:
-        """The newest messages the reader may see, oldest first, within both bounds, but always one.
+        """The newest messages that the reader may see, the oldest first: at most `limit`, and at most `max_bytes` of
+        bodies, but always one.
 
-        `more` says whether older ones exist; `end` is the room's head when there is none at all.
+        `more` says whether there are older ones. `end` is the last message, or the room's head when the reader may see
+        no message at all.
         """
         ...
 
@@ -273,17 +300,19 @@ class Store(Protocol):
         ...
 
     def position_of(self, room: RoomId, view: View, seq: Seq) -> Position:
-        """Where the reader's message number `seq` stands; 0 for 0, and the head for a number beyond the last."""
+        """The position of the reader's message number `seq`: 0 for 0, and the head for a number beyond the last."""
         ...
 
     def unread(self, room: RoomId, view: View, after: Position) -> int:
         """How many visible messages by others follow `after`: O(log n)."""
         ...
 
-    def find_message(self, message: MessageId) -> tuple[RoomId, Position] | None: ...
+    def find_message(self, message: MessageId) -> tuple[RoomId, Position] | None:
+        """The room and the position of a message."""
+        ...
 
     def message(self, room: RoomId, position: Position) -> Header | None:
-        """The header of the message at a position; None if there is none, or another fact."""
+        """The header of the message at a position; None where there is no fact, or one that is no message."""
         ...
 
     def chain_at(self, room: RoomId, position: Position) -> bytes:
@@ -291,37 +320,47 @@ class Store(Protocol):
         ...
 
     def prior(self, room: RoomId, actor: AgentId, operation: str, key: str) -> Prior | None:
-        """An earlier use of an idempotency key."""
+        """The earlier use of an idempotency key."""
         ...
 
     def past(self, room: RoomId, keys: Sequence[UsedKey], messages: Sequence[MessageId]) -> Past:
-        """Which of these idempotency keys were used in a room, and which of these messages there are: everything that
-        the decisions of a batch need of what is stored, in one question."""
+        """Which of these idempotency keys were used in a room, and which of these messages exist. This is everything
+        that the decisions of a batch need of the store, in one question, so that a store over a network needs one round
+        trip for a batch."""
         ...
 
-    def room_of_key(self, key: KeyId) -> RoomId | None: ...
+    def room_of_key(self, key: KeyId) -> RoomId | None:
+        """The room that a session key belongs to, whether or not the key is still good."""
+        ...
 
-    def memberships(self, agent: AgentId) -> list[Membership]: ...
+    def memberships(self, agent: AgentId) -> list[Membership]:
+        """How an agent stands to every room that it came to or knocked at, in the order in which those were opened."""
+        ...
 
     def owned(self, principal: str) -> list[RoomId]:
-        """Rooms whose owner acts for this person."""
+        """The rooms whose owner acts for this person, in the order in which they were opened."""
         ...
 
     def deadlines(self, after: Millis) -> dict[RoomId, Millis]:
-        """For each room in which time alone will change something, the first moment after `after` at which it does. It
-        says when to look: the room may have changed its mind."""
+        """For each room in which time alone will change something, the first such moment after `after`. The answer says
+        when to look at a room; only the room knows whether anything changes then."""
         ...
 
-    def cursor(self, room: RoomId, reader: AgentId) -> Cursor: ...
+    def cursor(self, room: RoomId, reader: AgentId) -> Cursor:
+        """How far a reader is in a room."""
+        ...
 
     def deliveries(self, room: RoomId, position: Position) -> list[Delivery]:
-        """For each reader and stage, the earliest mark with after < `position` <= upto."""
+        """For each reader and stage, the earliest mark whose range holds `position`."""
         ...
 
-    def leases(self) -> list[Lease]: ...
+    def leases(self) -> list[Lease]:
+        """Every lease, in the order in which they were taken."""
+        ...
 
     def verify_chain(self, room: RoomId) -> Position | None:
-        """Recompute digests and chain; the first position that does not match, or None when all do."""
+        """Compute digests and chain again. Gives the first position at which they differ from the stored ones, or None
+        when all agree."""
         ...
 
     def check(self) -> list[str]:
@@ -329,18 +368,20 @@ class Store(Protocol):
         ...
 
     def rebuild_index(self) -> None:
-        """Remake every index row from the facts, atomically."""
+        """Make every index row anew from the facts, atomically."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Let go of what the store holds open. Nothing else may be called afterwards."""
+        ...
 
 
 class FileStore(Store, Protocol):
-    """A store in a file of this machine: so near that a driver may let the event loop commit."""
+    """A store in a file of this machine, which is near enough that a driver may let the event loop commit."""
 
     def transact_at_once(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
-        """`transact` for whoever cannot wait: raises `StoreError(store_locked)` at once where another thread or program
-        is writing, and then no job happened."""
+        """`transact` for a caller that cannot wait. While another thread or program is writing, this raises
+        `StoreError(store_locked)` at once, and no job happened."""
         ...
 
     @property
@@ -349,21 +390,22 @@ class FileStore(Store, Protocol):
         ...
 
     def checkpoint(self) -> None:
-        """Do the housekeeping that commits put off, so that nobody waits for it with a commit. Nothing depends on it
-        but how large files grow. Called by the thread that writes. Raises nothing."""
+        """Do the housekeeping that commits put off, so that no commit waits for it. Only the size of the files depends
+        on it. The thread that writes calls this. Raises nothing."""
         ...
 
 
 def has_happened(store: Store, outcome: Outcome) -> bool:
-    """Whether a job that appends, and whose outcome was not known, happened after all.
+    """Whether a job that appends, and whose outcome was `store_unknown`, happened after all.
 
-    Each fact's digest is over a random salt of its own, so no other writer's facts can lead to the same chain digest.
+    The chain digests tell: each fact's digest is over a random salt, so the facts of another writer cannot lead to the
+    same chain digest.
     """
     return all(store.chain_at(room, head.position) == head.chain for room, head in outcome.heads.items())
 
 
 def past_one_by_one(store: Store, room: RoomId, keys: Sequence[UsedKey], messages: Sequence[MessageId]) -> Past:
-    """`Store.past` of a store that is at hand, where one question costs as much as several."""
+    """`Store.past` for a store on this machine, where several questions cost no more than one."""
     priors = {key: prior for key in keys if (prior := store.prior(room, *key)) is not None}
     found: dict[MessageId, Header | None] = {}
     for message in messages:
@@ -374,7 +416,8 @@ def past_one_by_one(store: Store, room: RoomId, keys: Sequence[UsedKey], message
 
 
 def prior_by_id(store: Store, room: RoomId, actor: AgentId, operation: str, key: str) -> Prior | None:
-    """An earlier use of a key that was drawn for a message: no index row holds such a key, the message's id does."""
+    """The earlier use of an idempotency key that was drawn for a message. No index row holds such a key; the message is
+    found by its id, from which the key follows."""
     message = message_of_key(key)
     found = None if message is None else store.find_message(message)
     header = None if found is None or found[0] != room else store.message(*found)

@@ -1,11 +1,11 @@
-"""The store in one SQLite file: the default everywhere.
+"""The store in one SQLite file, which every home uses.
 
-Writing takes few, large statements: the thread that writes shares one interpreter with the event loop, and each
-statement is a moment at which it may have to wait for its turn. Reading relies on facts being append-only: whatever
-stands up to a head that was read once never changes, so the queries of one read need no transaction around them.
+Writing takes few, large statements, because the thread that writes shares one interpreter with the event loop, and may
+have to wait for the interpreter at each statement. Reading relies on facts being append-only: whatever stands in a log
+up to a head that was read never changes, so the queries of one read need no transaction around them.
 
 Above: `parlerd.engine`. Below: `database` (connections, errors), `staging` (checks, digests), `indexing`, `numbering`.
-Invariant: a transaction is whole or did not happen, and after any failure the connection is clean.
+Invariant: a transaction happens as a whole or not at all, and after any failure the connection is clean.
 """
 
 from __future__ import annotations
@@ -61,19 +61,22 @@ from parlerd.store.upgrade import Schema
 log = logging.getLogger(__name__)
 
 _MAX_CACHED_ROOMS: Final = 4_096
+"""How many rooms the writer remembers between transactions."""
 _REBUILD_CHUNK: Final = 5_000
+"""How many facts of a room are read at a time to make the index anew."""
 _CHECKPOINT_PAGES: Final = 1_000
-"""Pages, about, that the log may hold before they are moved into the file. SQLite's own default; larger made no commit
-faster (measured)."""
+"""About how many pages SQLite's log may hold before they are moved into the file. This is SQLite's own default; a
+larger number made no commit faster (measured)."""
 _MAX_INSERT: Final = 64
-"""Rows of one INSERT. A statement is prepared once for each number of rows and table, and kept; see `database`."""
+"""How many rows one INSERT holds. A statement is prepared once for each table and number of rows, and kept; see
+`database`."""
 
 
 class SqliteStore:
-    """`FileStore` over the file at `path`, with backups made before an upgrade in `backups`.
+    """`FileStore` over the file at `path`; the copies that are made before an upgrade go to `backups`.
 
-    One thread at a time may write (others wait for it); any thread may read. Raises `StoreError` when it is opened, as
-    `Database` does.
+    One thread at a time writes, and others that want to write wait for it; any thread may read. Opening a store raises
+    `StoreError` as `Database` does.
     """
 
     def __init__(
@@ -95,11 +98,16 @@ class SqliteStore:
             max_pages=max_pages,
             now_ms=now_ms,
         )
+        # A file that says that the index was found damaged. When the store is opened next, it makes the index anew.
         self._to_remake = path.with_name(f"{path.name}-remake-index")
         self._random = random_bytes
+        # Held by the thread that writes.
         self._writing = threading.Lock()
+        # What the writer knows of rooms between transactions; emptied whenever a transaction fails.
         self._rooms: dict[RoomId, _Room] = {}
+        # About how many pages were written to SQLite's log since the last checkpoint.
         self._put_off = 0
+        # Answers that every call asks for. `_bases` leads from a room to where its rows in `facts` begin.
         self._bases = Memo(self._read_base)
         self._cursors = Memo(self._read_cursor)
         self._memberships = Memo(self._read_memberships)
@@ -117,7 +125,7 @@ class SqliteStore:
         if not self._writing.acquire(blocking=patient):
             raise StoreError("store_locked")
         try:
-            # A refusal by our own checks costs nothing here: the job adds no rows, the others share statements.
+            # A job that our own checks refuse adds no rows, so the other jobs share statements and need no savepoint.
             with self._transaction(patient=patient):
                 batch = _Batch()
                 outcomes = [self._add(job, batch) for job in jobs]
@@ -131,7 +139,8 @@ class SqliteStore:
                 self._memberships.forget(row.agent for row in memberships)
             return outcomes
         except sqlite3.IntegrityError:
-            # The database itself refused a row, and a shared statement cannot say whose. Once more, job by job.
+            # The database itself refused a row, and a statement that several jobs share cannot tell whose. The jobs are
+            # done once more, each with a savepoint of its own.
             with self._meanings(), self._transaction():
                 outcomes = [self._alone(job) for job in jobs]
             self._forget()
@@ -216,7 +225,7 @@ class SqliteStore:
         return known
 
     def _number(self, room: RoomId) -> int:
-        """A number for a room that has no log yet."""
+        """Give a number to the log of a room that has none yet."""
         (number,) = self._database.writer.execute(
             "INSERT INTO logs (room) VALUES (?) RETURNING number", (room,)
         ).fetchone()
@@ -236,7 +245,7 @@ class SqliteStore:
             yield
             writer.execute("COMMIT")
         except BaseException:
-            # What was counted in memory never happened.
+            # The heads and counts in memory include what was just rolled back.
             self._rooms.clear()
             if writer.in_transaction:
                 writer.execute("ROLLBACK")
@@ -252,7 +261,8 @@ class SqliteStore:
     # -- the log -------------------------------------------------------------------------------------------
 
     def _read_base(self, room: RoomId) -> int:
-        """What the ids of a room's facts and bodies begin after; 0, which has none, for a room without a log."""
+        """The number after which the ids of a room's facts and bodies begin; 0 for a room without a log, because no log
+        has the number 0."""
         row = self._database.row(_NUMBER, (room,))
         return 0 if row is None else int(row[0]) * _LOG
 
@@ -294,7 +304,7 @@ class SqliteStore:
     def snapshot(self, room: RoomId) -> Snapshot | None:
         row = self._database.row("SELECT fold_version, position, data, digest FROM snapshots WHERE room = ?", (room,))
         if row is None or hashlib.sha256(row[2]).digest() != row[3]:
-            # It is a cache: what rotted is folded again from the facts.
+            # A snapshot is a cache. Where it is damaged, the room is folded from its facts.
             return None
         return Snapshot(*row[:3])
 
@@ -318,7 +328,7 @@ class SqliteStore:
         start = max(Position(0), min(after, head.position))
         found: list[_Found] = []
         more = False
-        # The common answer of a poll is that nothing is new: it must not pass over the reader's own messages.
+        # Most polls find nothing new. Counting is then cheaper than a scan that passes over the reader's own messages.
         if not skip_own or numbering.unread(start):
             scans = self._scans(room, view, numbering, start, limit, skip_own=skip_own, newest_first=False)
             if is_filtered:
@@ -347,7 +357,7 @@ class SqliteStore:
 
     def _message(self, room: RoomId, numbering: Numbering, row: _Found) -> StoredMessage:
         _, public, private, stored, body, signature, salt, digest = row
-        # The index names a fact that is not there, or a flipped bit made another type of a value.
+        # A value of another type means damage: the index names a fact that is not there, or a bit of the file flipped.
         if not (
             isinstance(stored, bytes)
             and isinstance(body, bytes | None)
@@ -361,7 +371,7 @@ class SqliteStore:
             header = self._header(stored)
         except Refused as error:
             if fact_digest(salt, stored) != digest:
-                # Not a newer Parler wrote this, but nobody.
+                # The digest is wrong, so these bytes are damage and not the fact of a newer Parler.
                 raise self._database.found_damage() from error
             raise
         if not isinstance(header.event, MessagePosted):
@@ -372,8 +382,8 @@ class SqliteStore:
     def _expect(
         self, numbering: Numbering, after: int, upto: int, found: Sequence[StoredMessage], *, skip_own: bool
     ) -> None:
-        """Raise `store_corrupt` unless the index counts as many messages in (after, upto] as a scan found there, and
-        they are numbered on: a row that a damaged page hides would else be left out without a word."""
+        """Raise `store_corrupt` unless a scan of (after, upto] found as many messages as the index counts there, with
+        numbers that go on from each other. Otherwise a row that damage hides would be left out without a word."""
         first, last = numbering.seq_at(after), numbering.seq_at(upto)
         counted = last - first
         if skip_own:
@@ -416,8 +426,8 @@ class SqliteStore:
         skip_own: bool,
         newest_first: bool,
     ) -> list[_Scan]:
-        """The queries that give the reader's messages after a position: what is public, span by span, and what is
-        not. All of a page's scans go in one order."""
+        """The queries that give the reader's messages after a position: one scan for public messages, with a query for
+        each span, and one for private messages. All scans of a page have the same order, so they can be merged."""
         order = f"{_NOT_OWN if skip_own else ''} ORDER BY m.position {'DESC' if newest_first else 'ASC'} LIMIT ?"
         extra = (view.reader, limit + 1) if skip_own else (limit + 1,)
         spans = [(max(low, after), high) for low, high in numbering.spans if high > after]
@@ -441,7 +451,7 @@ class SqliteStore:
         *,
         skip_own: bool,
     ) -> list[_Scan]:
-        """The same through the index of what readers filter by: queries for each name that the reader goes by."""
+        """What `_scans` gives, for a read with a filter: through the index of filters, with two scans for each name."""
         order = f"{_NOT_OWN if skip_own else ''} ORDER BY s.position LIMIT ?"
         extra = (view.reader, limit + 1) if skip_own else (limit + 1,)
         spans = [(max(low, after), high) for low, high in numbering.spans if high > after]
@@ -467,8 +477,8 @@ class SqliteStore:
     def _gather(
         self, scans: Sequence[_Scan], limit: int, max_bytes: int, *, newest_first: bool
     ) -> tuple[list[_Found], bool]:
-        """What the scans find within both bounds, in their order and each message once, and whether more follow. Rows
-        are fetched one by one, so nothing is read that the bounds leave out."""
+        """The messages that the scans find within both bounds, in order and each once, and whether more follow. Rows
+        are fetched one by one, so that no row beyond the bounds is read."""
         connection = self._database.borrow()
         found: list[_Found] = []
         size = 0
@@ -603,23 +613,25 @@ class SqliteStore:
                     for (header,) in chunk:
                         derive(batch.index, room, self._header(header), counts)
                     batch.write(writer)
-            # What was counted on a damaged index is not what stands there now.
+            # The counts in memory came from the old index, which may have been damaged.
             self._rooms.clear()
         self._forget()
 
     def _index_damage(self) -> StoreError:
-        """The index contradicts itself or the facts: the answer to raise. What is derived can be made again."""
+        """Note that the index contradicts itself or the facts, so that it is made anew when the store is opened next.
+        Gives the error to raise."""
         self._note_index_damage()
         return self._database.found_damage()
 
     def _note_index_damage(self) -> None:
-        # A file and not a row, for nothing more is written to a damaged database. Without it the index stays as it is.
+        # The note is a file and no row, because nothing more is written to a damaged database. Where the file cannot be
+        # made, the index stays damaged, and is found to be so again.
         with suppress(OSError):
             self._to_remake.touch(mode=0o600)
 
     def _remake_index_if_asked(self) -> None:
-        """Where the last run found the index damaged, remake it; but only from facts that are whole and all there, or
-        it would forget what was lost."""
+        """Make the index anew where the last run found it damaged; but only if the facts are whole and all there.
+        Otherwise the new index would leave out lost messages, and nothing would show that they are lost."""
         if not self._to_remake.exists():
             return
         try:
@@ -631,7 +643,7 @@ class SqliteStore:
             self._to_remake.unlink()
             log.warning("the index was damaged and has been remade from the facts")
         except (StoreError, Refused, OSError) as error:
-            # It is served as it is; whoever reads what is damaged is told.
+            # The damaged index stays in use, and whoever reads a damaged part of it gets the error.
             log.error("the index could not be remade: %s", getattr(error, "code", type(error).__name__))
 
     def close(self) -> None:
@@ -641,15 +653,16 @@ class SqliteStore:
 
 @dataclass(slots=True)
 class _Room:
-    """What the writer knows of a room between transactions. Dropped whenever a transaction fails."""
+    """What the writer knows of a room between transactions. It is forgotten whenever a transaction fails."""
 
     base: int
+    """The number after which the ids of the room's facts begin; 0 for a room that has no log yet."""
     head: Head
     counts: Counts
 
 
 class _StoredCounts(Counts):
-    """Counts that begin where the index stands."""
+    """Counts that go on from the rows of the index in the file."""
 
     __slots__ = ("_room", "_writer")
 
@@ -672,10 +685,12 @@ class _StoredCounts(Counts):
 
 @dataclass(slots=True)
 class _Batch:
-    """Rows of a transaction, by table, in order."""
+    """The rows that a transaction writes, by table, in order."""
 
     logs: dict[RoomId, int] = field(default_factory=dict)
+    """The numbers of the logs that the transaction adds to."""
     numbered: list[RoomId] = field(default_factory=list)
+    """The rooms whose log got its number in this transaction."""
     facts: list[tuple[Any, ...]] = field(default_factory=list)
     bodies: list[tuple[int, bytes, bytes | None]] = field(default_factory=list)
     index: Rows = field(default_factory=Rows)
@@ -686,8 +701,8 @@ class _Batch:
 
     @property
     def pages(self) -> int:
-        """About as many as a commit of this writes to the log: a leaf of each table that a message touches, and three
-        for four facts that go together (measured), beside long bodies."""
+        """About how many pages a commit of this batch adds to SQLite's log: eight for the tables that a message
+        touches, three for each four facts (measured), and what long bodies take."""
         return 8 + len(self.facts) * 3 // 4 + sum(len(body) for _, body, _ in self.bodies) // 4096
 
     def add(self, write: MoveCursor | MarkDelivery | PutLease | DropLease | PutSnapshot) -> None:
@@ -696,7 +711,7 @@ class _Batch:
         elif isinstance(write, MarkDelivery):
             if write.after < write.upto:
                 self.deliveries.append((write.room, write.reader, write.stage, write.upto, write.after, write.at))
-            # Every reader with a mark has a cursor row: it is how the marks of a room are found.
+            # Every reader with a mark gets a row in `cursors` too, because that table tells which readers have marks.
             delivered = write.upto if write.stage == "read" else Position(0)
             self.cursors.append((write.room, write.reader, delivered, Position(0)))
         elif isinstance(write, PutSnapshot):
@@ -734,16 +749,17 @@ def _insert(writer: sqlite3.Connection, table: str, rows: Sequence[tuple[Any, ..
 
 
 _Found = tuple[int, Any, Any, Any, Any, Any, Any, Any]
-"""A message as a scan gives it: position, public and private counts there, header, body, signature, salt, digest. Of
-another type where the file is damaged; the first is what the scan goes by."""
+"""A message as a scan gives it: position, counts of public and of private messages there, header, body, signature,
+salt, digest. Where the file is damaged the values may have other types, except the position, by which the scan goes."""
 
 
 _Scan = Sequence[tuple[str, tuple[Any, ...]]]
-"""Queries one after the other, each with its parameters; what they give together is in order."""
+"""Queries with their parameters. The rows of the first, followed by those of the second and so on, are in order."""
 _NOT_OWN: Final = " AND m.author <> ?"
 _LAST: Final = 2**63 - 1
+"""A position beyond every fact."""
 _LOG: Final = 2**32
-"""Ids of one log: a fact's or body's id is its log's number times this, and its position."""
+"""How many ids each log has. The id of a fact or a body is the number of its log times this, plus its position."""
 _NUMBER: Final = "SELECT number FROM logs WHERE room = ?"
 _HEAD: Final = "SELECT position, at, chain FROM facts WHERE id > ? AND id < ? ORDER BY id DESC LIMIT 1"
 _PUBLIC_OWN: Final = """
@@ -752,20 +768,21 @@ _PUBLIC_OWN: Final = """
 _PRIVATE: Final = """
     SELECT number, own FROM private_messages
      WHERE room = :room AND reader = :reader AND position <= :position ORDER BY position DESC LIMIT 1"""
-# The parts are the constants above.
+# The query is put together from the two above and holds nothing that came from outside.
 _TALLY: Final = f"""
     SELECT coalesce((SELECT number FROM public_messages
                       WHERE room = :room AND position <= :position ORDER BY position DESC LIMIT 1), 0),
            coalesce(({_PUBLIC_OWN}), 0),
            coalesce(p.number, 0), coalesce(p.own, 0)
       FROM (SELECT 1) LEFT JOIN ({_PRIVATE}) p"""  # noqa: S608
-# A row that would stay as it is is not written: a mark that only pushed changes none, and its page stays clean.
+# The WHERE keeps SQLite from writing a row that would stay the same: a mark of a push moves no cursor, and then the
+# page of the table is not written either.
 _ADVANCE_CURSOR: Final = (
     "ON CONFLICT (room, reader) DO UPDATE SET delivered = max(delivered, excluded.delivered),"
     " acknowledged = max(acknowledged, excluded.acknowledged)"
     " WHERE excluded.delivered > delivered OR excluded.acknowledged > acknowledged"
 )
-# LEFT JOIN keeps SQLite from starting anywhere but at the few index rows of the page, and shows what fact is not there.
+# With LEFT JOIN SQLite can only start at the few index rows of the page, and an index row without its fact shows.
 _PUBLIC_PAGE: Final = """
     SELECT m.position, m.number,
            coalesce((SELECT p.number FROM private_messages p
@@ -780,7 +797,7 @@ _PRIVATE_PAGE: Final = """
       FROM private_messages m LEFT JOIN facts f ON f.id = ? + m.position
       LEFT JOIN bodies b ON b.id = ? + m.position
      WHERE m.room = ? AND m.reader = ? AND m.position > ? AND m.position <= ?"""
-# CROSS JOIN: from the few rows of the filter to the numbers of the message there.
+# With CROSS JOIN SQLite goes from the few rows of the filter to the counts of each message, and never the other way.
 _PUBLIC_FILTERED: Final = """
     SELECT s.position, m.number,
            coalesce((SELECT p.number FROM private_messages p

@@ -1,7 +1,8 @@
 """From facts that the engine decided to rows that can be stored: checks, salts, digests and the chain.
 
-Used by every store, so that all of them keep the same record. Nothing is written here. Invariant: what `stage` returns
-follows the head it was given without a gap, and its chain digests continue that head's.
+Every store uses this module, so all of them keep the same record. Not here: writing, and the rows of the indexes
+(`indexing`). Below: `port` for the shapes. Invariant: the facts that `stage` returns follow the given head without a
+gap, and their chain digests continue that head's.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from parlerd.store.port import Append, Head
 
 SALT_LENGTH: Final = 16
 NO_CHAIN: Final = bytes(32)
+"""The chain digest before the first fact of a room."""
 EMPTY: Final = Head(Position(0), Millis(0), NO_CHAIN)
-"""The head of a room that is not there."""
+"""The head of a room that has no log."""
 
 _TYPES: Final[dict[type, str]] = {
     cls: str(cls.__struct_config__.tag) for cls in (*get_args(RoomEvent), *get_args(HomeEvent))
@@ -28,6 +30,9 @@ _TYPES: Final[dict[type, str]] = {
 
 
 class FactRow(NamedTuple):
+    """A fact as it is stored. `digest` is over `salt` and `header`, and `chain` over the chain digest before and
+    `digest`. `type`, `v` and `at` repeat what the header says, for SQL that does not decode headers."""
+
     position: Position
     type: str
     v: int
@@ -46,7 +51,7 @@ class BodyRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """An append that may be stored: its rows, its headers for the index, and the head it leaves."""
+    """An append that may be stored: its rows, its headers for the indexes, and where it leaves the room's log."""
 
     room: RoomId
     headers: list[Header]
@@ -58,8 +63,8 @@ class Staged:
 def stage(append: Append, head: Head, salts: bytes) -> Staged:
     """The rows of `append` after `head`; `salts` holds 16 fresh random bytes for each of its facts.
 
-    Raises `StoreError`: `stale_position` when the log is not where the append expects it, `internal` when a fact
-    contradicts itself (its position, time or body digest), which is a fault of ours and is refused before it is stored.
+    Raises `StoreError`: `stale_position` when the log does not end where the append expects, and `internal` when a fact
+    contradicts itself (its position, time or body digest). The latter is a mistake in Parler, which must not be stored.
     """
     if append.expected != head.position:
         raise StoreError("stale_position", room=append.room, expected=append.expected, head=head.position)
@@ -89,13 +94,14 @@ def stage(append: Append, head: Head, salts: bytes) -> Staged:
 
 
 def fact_digest(salt: bytes, header: bytes) -> bytes:
-    """The digest of a fact. It covers the body through the body digest in the header, so that it can still be checked
-    after the body was erased."""
+    """The digest of a fact. It covers the body only through the digest of the body in the header, and so can be checked
+    even after the body was erased."""
     return hashlib.sha256(salt + header).digest()
 
 
 def link(previous: bytes, digest: bytes) -> bytes:
-    """The chain digest of a fact from that of the one before it (32 zero bytes for the first)."""
+    """The chain digest of a fact, from its own digest and the chain digest of the fact before (`NO_CHAIN` for the
+    first)."""
     return hashlib.sha256(previous + digest).digest()
 
 
@@ -107,26 +113,28 @@ _BODY_DIGEST = msgspec.msgpack.Decoder(_BodyDigest)
 
 
 def is_intact(previous: bytes, salt: bytes, header: bytes, digest: bytes, chain: bytes, body: bytes | None) -> bool:
-    """Whether a stored fact is what its digests say, also for types this version does not know.
+    """Whether a stored fact has the digests that it was stored with. A fact of a type that this version does not know
+    can be checked too.
 
-    `body` is None when the fact has none or it was erased.
+    `body` is None for a fact that has no body, or whose body was erased.
     """
     if fact_digest(salt, header) != digest or link(previous, digest) != chain:
         return False
     try:
         said = _BODY_DIGEST.decode(header).body
-    # msgspec lets text that is not UTF-8 and nesting without end through as they are.
+    # msgspec does not wrap the errors for text that is not UTF-8 and for nesting without end.
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return body is None or hashlib.sha256(body).digest() == said
 
 
 def is_unaltered(salt: bytes, stored: bytes, digest: bytes, header: Header, body: bytes | None) -> bool:
-    """Whether a message that was read is what its own row says it is: its `header`, which was `stored` as these bytes,
-    and its body.
+    """Whether a message that was read still has the digests in its own row: for its `header`, which was `stored` as
+    these bytes, and for its body.
 
-    What one row can tell, and so cheap enough for every page. Whoever also writes new digests is found by the chain and
-    by the signature, which `doctor` checks. A body that is gone says nothing: it may have been erased.
+    This check needs one row, and so is cheap enough for every page. It does not find a change by somebody who also
+    wrote new digests; the chain and the signature do, and `parler doctor` checks those. A body that is gone counts as
+    unaltered, because it may have been erased.
     """
     return fact_digest(salt, stored) == digest and (body is None or hashlib.sha256(body).digest() == header.body)
 

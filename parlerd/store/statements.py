@@ -1,4 +1,4 @@
-"""The SQL that writes rows: made from what a projection says of its table, for the writer and for upgrades alike.
+"""The SQL that writes rows, made from what a projection says of its table. The writer and the upgrades use the same.
 
 Not here: queries, which each store writes for itself. Above: `sqlite`, `upgrade`. Below: `indexing`.
 """
@@ -17,13 +17,14 @@ from parlerd.store.indexing import Projection
 def insertion(table: str, width: int, rows: int, conflict: str) -> str:
     """The statement that inserts this many rows of this many columns."""
     row = f"({', '.join('?' * width)})"
-    # FAIL and not ABORT: whoever gets an error rolls back, and SQLite keeps no journal of its own for the statement.
+    # With ABORT, SQLite would keep a journal for each statement so that it can undo it. FAIL leaves that out: whoever
+    # gets an error rolls the whole transaction back.
     return f"INSERT OR FAIL INTO {table} VALUES {', '.join([row] * rows)} {conflict}"  # noqa: S608 - our own names
 
 
 @cache
 def on_conflict(projection: Projection[Any]) -> str:
-    """What the statement that inserts rows of an index says of a key that is there."""
+    """The end of the statement that inserts rows of an index: what becomes of a row whose key is taken."""
     if projection.on_conflict == "refuse":
         return ""
     if projection.on_conflict == "keep":
@@ -36,7 +37,8 @@ def on_conflict(projection: Projection[Any]) -> str:
 def stored(
     projection: Projection[Any], rows: Sequence[tuple[Any, ...]], logs: Mapping[RoomId, int]
 ) -> Sequence[tuple[Any, ...]]:
-    """Rows of an index as its table has them: where the table goes by the number of a room's log, with that."""
+    """Rows of an index as its table holds them: a table that is `by_log` holds the number of the room's log in place of
+    the room's id."""
     if not projection.by_log:
         return rows
     place = projection.columns.index("log")

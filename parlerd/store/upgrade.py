@@ -1,8 +1,9 @@
 """The shape of the database file: creating it, and bringing an older file up to date without risk.
 
-A file older than this program is first copied (SQLite's online backup, 0600, on the disk), then changed in one
-transaction: it is either the old file or the new one. A file of a newer schema is refused and left alone.
-Above: `parlerd.store.database`. Not here: what the tables mean (`schema/*.sql`).
+Not here: what the tables mean (`schema/*.sql`). Above: `parlerd.store.database`. Below: `indexing` and `statements`,
+for the rows of indexes that are newer than the file. Invariants: a file of an older schema is first copied (SQLite's
+online backup, 0600, on the disk) and then changed in one transaction, so it is either the old file or the new one; a
+file of a newer schema is refused and left alone.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from parlerd.store.indexing import PROJECTIONS, Counts, Projection
 from parlerd.store.statements import insertion, on_conflict, stored
 
 _CHUNK: Final = 1_000
-"""Facts that are read at a time."""
+"""How many facts are read at a time."""
 _FOLDER: Final = Path(__file__).parent / "schema"
 _BACKUP_PREFIX: Final = "parler-schema-"
 
@@ -35,8 +36,9 @@ Fill = Callable[[sqlite3.Connection], None]
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """`scripts[n]` is the SQL that leads from schema n-1 to n; 1 starts from an empty file. In an older file `fills[n]`
-    then puts in what SQL cannot read out of headers; it finds the tables as the last script left them."""
+    """The steps to today's tables. `scripts[n]` is the SQL that leads from schema n-1 to n; the first starts from an
+    empty file. In a file that has facts already, `fills[n]` then makes the rows that SQL cannot read out of headers.
+    All scripts run before the first fill, so a fill finds the tables as the last script left them."""
 
     scripts: Mapping[int, str]
     fills: Mapping[int, Fill] = field(default_factory=dict)
@@ -76,7 +78,7 @@ def _fill_index(connection: sqlite3.Connection, projection: Projection[Any]) -> 
             try:
                 header = decode_header(fact)
             except Refused:
-                continue  # of a newer Parler, which makes its rows
+                continue  # a newer Parler wrote this fact, and will make its rows
             projection.derive(rows, room, header, counted.setdefault(room, Counts()))
         connection.executemany(insert, stored(projection, rows, numbers))
 
@@ -84,7 +86,8 @@ def _fill_index(connection: sqlite3.Connection, projection: Projection[Any]) -> 
 def bring_up_to_date(
     connection: sqlite3.Connection, schema: Schema, backups: Path, now_ms: Callable[[], int]
 ) -> Path | None:
-    """Create or upgrade the file behind `connection` to `schema`; the backup that was made, if one was needed.
+    """Create the file behind `connection`, or upgrade it to `schema`. Gives the backup that was made, if one was
+    needed.
 
     Raises `StoreError(newer_store)` for a newer schema, and lets `sqlite3.Error` pass, with the file unchanged.
     """
@@ -157,7 +160,7 @@ def _meta(connection: sqlite3.Connection, key: str) -> str | None:
 
 def _atomically(connection: sqlite3.Connection, schema: Schema, found: int) -> None:
     steps = range(found + 1, schema.version + 1)
-    # One script with its own BEGIN: `executescript` would otherwise commit each statement by itself.
+    # The script holds its own BEGIN, because `executescript` would otherwise commit each statement by itself.
     try:
         connection.executescript("\n".join(["BEGIN EXCLUSIVE;", *(schema.scripts[step] for step in steps)]))
         for step in steps:

@@ -1,5 +1,5 @@
-"""What is known of text that others chose, for every surface that shows it.
+"""What is known of text that others chose, for every surface that shows such text.
 
-Above: the fence for models (`mcp_server.fence`) and the way to a terminal (`parlerd.cli.printable`). Below: nothing of
-ours.
+Above: the fence for models (`mcp_server.fence`) and the way to a terminal (`parlerd.cli.printable`). This package
+imports nothing of the project.
 """

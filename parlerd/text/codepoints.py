@@ -1,13 +1,15 @@
-"""The one table of characters that hide, reorder or do something, for the fence around text and for terminals.
+"""The one table of characters that hide, reorder other characters or steer a terminal: for the fence and for terminals.
 
-`CONTROL`, `BIDIRECTIONAL` and `INVISIBLE` are the insides of a character class each; together they hold every character
-of the categories Cc, Cf, Cs, Zl and Zp, and every one that Unicode calls ignorable. `kinds` says which kind each
-one is, and `LOOSE` where a joiner hides. Not here: how a hidden character is shown. Above: `mcp_server.fence`,
-`parlerd.cli.printable`. Invariant: what is not in the table can be seen, or is a blank with a width.
+`CONTROL`, `BIDIRECTIONAL`, `INVISIBLE` and `JOINERS` are each the inside of a character class of a regular expression.
+Together they hold every character of the categories Cc, Cf, Cs, Zl and Zp, except tab and newline, and every character
+that Unicode calls ignorable. `kinds` says of which kind each character is, and `LOOSE` finds the joiners that hide.
 
-A joiner is the one kind that depends on its neighbours: it shapes emoji and several scripts, and hides nothing there.
-Anywhere else, and behind another joiner of its kind, it is invisible. A terminal, whose widths nobody can rely on, gets
-no joiner but the selector of a pictograph.
+A joiner is the one kind that depends on its neighbours. Beside emoji and in several scripts a joiner shapes the
+characters around it and hides nothing; anywhere else, and behind another joiner of its kind, it is invisible. A
+terminal, whose widths nobody can rely on, is given no joiner but the selector of a pictograph.
+
+Not here: how a hidden character is shown. Above: `mcp_server.fence`, `parlerd.cli.printable`. Invariant: a character
+that is not in the table can be seen, or is a blank with a width.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from functools import cache
 from typing import Final
 
 CONTROL: Final = "\x00-\x08\x0b-\x1f\x7f-\x9f"
-"""C0 without tab and newline, which every surface handles apart, DEL, and C1."""
+"""C0, DEL and C1; without tab and newline, which every surface treats in a way of its own."""
 
 BIDIRECTIONAL: Final = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 
@@ -36,13 +38,14 @@ INVISIBLE: Final = (
 )
 
 HIDDEN: Final = CONTROL + BIDIRECTIONAL + INVISIBLE + JOINERS
-"""All of them, a joiner wherever it stands."""
+"""Every character of the table, a joiner wherever it stands."""
 
 MARKS: Final = "\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
 """Marks that stand on the character before them, and pile up."""
 
 PICTOGRAPHS: Final = "\u203c\u2049\u2139\u2190-\u27ff\u2900-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001faff"
-"""What a selector gives its colour or takes it, and what is joined to one picture. U+2800 to U+28FF are Braille."""
+"""Characters that a selector makes colourful or plain, and that joiners put together to one picture. The range stops at
+U+27FF because U+2800 to U+28FF are Braille."""
 
 JOINING: Final = (
     "\u0600-\u08ff"  # Arabic and what is written like it
@@ -52,18 +55,18 @@ JOINING: Final = (
 """Scripts in which a joiner or non-joiner changes the letters beside it."""
 
 LOOSE: Final = re.compile(
-    # The joiner goes first and what would shape with it second: so the search is a quick one.
+    # The joiner comes first and the look behind it second, so that the search stops at joiners alone and is fast.
     f"([{JOINERS}]"
     f"(?<![{PICTOGRAPHS}][\u200d\ufe0e\ufe0f])(?<![{PICTOGRAPHS}]\ufe0f\u200d)"
     f"(?<![{JOINING}](?<![{HIDDEN}])[\u200c\u200d]))"
 )
-"""A joiner where nothing stands before it that it could shape. It looks two characters back."""
+"""A joiner with nothing before it that it could shape. The expression looks two characters back."""
 
 
 @cache
 def kinds() -> Mapping[str, str]:
-    """Every hidden character and its kind, `control`, `bidirectional` or `invisible`; a joiner is invisible where it is
-    loose. Tab and newline are none of them. There are some 6,300, listed at the first call."""
+    """Every hidden character with its kind: `control`, `bidirectional` or `invisible`. A joiner is listed as invisible,
+    which it is where it is loose. The some 6,300 characters are listed at the first call."""
     found: dict[str, str] = {}
     classes = {"control": CONTROL, "bidirectional": BIDIRECTIONAL, "invisible": INVISIBLE + JOINERS}
     for kind, inside in classes.items():

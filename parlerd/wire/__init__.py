@@ -5,6 +5,7 @@
     messages    the shapes
     peer        who may say what when: the daemon's end and the client's end
 
-Nothing here does I/O or reads a clock: `parlerd.ipc` drives it with trio, `parlerd.client` with blocking sockets, the
-tests with plain calls. The specification is docs/protocol.md.
+Above: `parlerd.ipc`, which drives this package with trio, `parlerd.client`, which drives it with blocking sockets, and
+the tests, which drive it with plain calls. Below: `parlerd.core` for the errors. Invariant: nothing in this package
+does I/O or reads a clock. The specification is docs/protocol.md.
 """

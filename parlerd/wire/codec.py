@@ -1,7 +1,8 @@
-"""Typed msgpack: a payload in, a frozen message out, and one documented error for everything else.
+"""Typed msgpack: a payload becomes a frozen message, or one documented error.
 
-Not here: which message may come when (`peer`). Invariant: whatever the bytes, `Shape.decode` gives a value of its type
-or raises `ParlerError` with its code; nothing else escapes.
+Not here: which message may come when (`peer`). Above: `peer`, and both ends of the socket for parameters and results.
+Below: `messages`. Invariant: for any bytes, `Shape.decode` gives a value of its type or raises `ParlerError` with the
+code of the shape, and nothing else.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ T = TypeVar("T")
 
 _encoder: Final = msgspec.msgpack.Encoder()
 encode: Final = _encoder.encode
-"""A message, parameters or a result as msgpack. Raises TypeError, OverflowError or RecursionError for what msgpack
-cannot carry; only `Any` fields can hold such a thing."""
+"""A message, parameters or a result as msgpack. Raises TypeError, OverflowError or RecursionError for a value that
+msgpack cannot carry; only fields of the type `Any` can hold such a value."""
 
 
 def uncollected(decode: Callable[[Any], T], payload: bytes | msgspec.Raw) -> T:
-    """What `decode` makes of `payload`. The collector would look through many small values again and again while they
-    are made, which takes far longer than making them, and none of them can be garbage yet."""
+    """What `decode` makes of `payload`, with the garbage collector off. While decoding makes many small values, the
+    collector would look through all of them again and again, which takes far longer than the decoding; and none of them
+    can be garbage yet."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -36,9 +38,10 @@ def uncollected(decode: Callable[[Any], T], payload: bytes | msgspec.Raw) -> T:
 
 
 class Shape(Generic[T]):
-    """What a payload must look like. `code` is the error when it does not: `invalid_param` for parameters.
+    """What a payload must look like. `code` is the code of the error for any other payload: `invalid_param` for
+    parameters.
 
-    The decoder is made when the first payload comes: a command meets two of the shapes below.
+    The decoder is made when the first payload comes, because a command meets only two of the shapes below.
     """
 
     __slots__ = ("_code", "_decoder", "_type")
@@ -49,19 +52,19 @@ class Shape(Generic[T]):
         self._code = code
 
     def __getattr__(self, name: str) -> Any:
-        # Asked only while the slot is empty, so a decode of every message after the first pays nothing for it.
+        # Python calls this only while the slot is empty, so every message after the first pays nothing for it.
         if name != "_decoder":
             raise AttributeError(name)
         self._decoder = msgspec.msgpack.Decoder(self._type)
         return self._decoder
 
     def decode(self, payload: bytes | msgspec.Raw) -> T:
-        """`payload` as a value. Raises `ParlerError`; its message names the path that is wrong, e.g. `$.id`."""
+        """`payload` as a value. Raises `ParlerError`, whose message names the wrong field, for example `$.id`."""
         try:
             return uncollected(self._decoder.decode, payload)
         except RecursionError:
             raise ParlerError(self._code, "The data is nested too deeply.") from None
-        # UnicodeDecodeError comes from text that is not UTF-8; msgspec wraps everything else that bytes can cause.
+        # msgspec wraps every error that bytes can cause, except those for text that is not UTF-8 and for deep nesting.
         except UnicodeDecodeError:
             raise ParlerError(self._code, "Text is not UTF-8.") from None
         except msgspec.MsgspecError as error:

@@ -1,7 +1,7 @@
 """A byte stream cut into frames: four bytes of length, big-endian, then that many bytes.
 
-Not here: what the bytes mean (`codec`). Invariant: how the stream was chunked on its way never shows, and a frame that
-is longer than the limit is refused when its length is known, before any of its body is kept.
+Not here: what the bytes mean (`codec`). Above: `peer`. Invariant: the same bytes give the same frames, however the
+stream was split on its way, and a frame that is longer than the limit is refused as soon as its length is known.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Final
 from parlerd.core.errors import ParlerError
 
 FIRST_FRAME_LIMIT: Final = 64 * 1024
-"""Bytes in the hello and its answer at most: nobody is trusted with more before that."""
+"""The most bytes in the hello and in its answer: before the hello the other side may be anybody."""
 FRAME_LIMIT: Final = 8 * 1024 * 1024
-"""Bytes in any later frame at most. A page is capped at 8 MiB of text by its parameters, a message at 256 KiB."""
+"""The most bytes in any later frame. A message has at most 256 KiB of text, and a page is bounded by its parameters."""
 
 _LENGTH: Final = Struct(">I")
 PREFIX: Final = _LENGTH.size
@@ -29,23 +29,25 @@ def frame(payload: bytes) -> bytes:
 
 
 class FrameReader:
-    """Puts frames together from whatever chunks arrive. `limit` applies from the next frame on."""
+    """Puts frames together from the chunks that arrive."""
 
     __slots__ = ("_buffer", "_start", "limit")
 
     def __init__(self, limit: int = FIRST_FRAME_LIMIT) -> None:
         self.limit = limit
+        """The most bytes in one frame. A new value applies from the next frame on."""
+        # What arrived; the bytes before `_start` belong to frames that were given out already.
         self._buffer = bytearray()
         self._start = 0
 
     def feed(self, data: bytes) -> None:
-        """Take a chunk. Call `next` until it gives None before feeding more: that is where limits are checked."""
+        """Take a chunk. Call `next` until it gives None before you feed more, because only `next` checks the limit."""
         self._buffer += data
 
     def next(self) -> bytes | None:
         """The next whole frame's payload, or None until more arrives.
 
-        Raises `frame_too_large`, and drops what it held.
+        Raises `frame_too_large`, and then drops everything that arrived.
         """
         buffer, start = self._buffer, self._start
         body = start + PREFIX
@@ -75,7 +77,7 @@ class FrameReader:
         return len(self._buffer) - self._start
 
     def _compact(self) -> None:
-        # Once per chunk and not once per frame: a chunk with many small frames is cut in one pass.
+        # This runs once for each chunk and not for each frame, because moving the bytes costs as much as copying them.
         if self._start:
             del self._buffer[: self._start]
             self._start = 0

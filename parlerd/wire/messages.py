@@ -1,8 +1,8 @@
 """The messages of the socket protocol, as typed msgpack maps. Source: docs/protocol.md.
 
-A connection begins with one `Hello`, answered by `Welcome` or `Goodbye`. After it a `client` connection carries calls,
-cancels, replies, failures and stream items; a `stdio` connection carries only msgpack `bin` frames, each one line of
-the host's JSON-RPC in one direction or the other, except the shim's `Note` frames.
+A connection begins with one `Hello`, answered by `Welcome` or `Goodbye`. After the welcome a `client` connection
+carries calls, cancels, replies, failures and stream items. A `stdio` connection carries msgpack `bin` frames, each with
+one line of the host's JSON-RPC, and the shim's `Note`. Not here: the order of messages (`peer`).
 """
 
 from __future__ import annotations
@@ -15,46 +15,55 @@ from msgspec import Meta
 from parlerd.core.errors import ErrorBody
 
 PROTOCOL: Final = 2
-"""The version in the hello of a client that makes calls. The daemon serves this one and says so. An older client gets
-`unsupported_version`; a newer one may stop the daemon and nothing else, so `Hello`, `Welcome`, `Goodbye` and the call,
-reply and failure of `daemon.stop` keep their shape in every version to come."""
+"""The version in the hello of a client that makes calls. The daemon serves this version and names it in its welcome. An
+older client gets `unsupported_version`. A newer client may stop the daemon and nothing else, so `Hello`, `Welcome`,
+`Goodbye` and the call, reply and failure of `daemon.stop` keep their shape in every version to come."""
 HOST_PROTOCOL: Final = 1
-"""The version in the hello of what an agent host starts: the shim of a window, and a hook. A window outlives an upgrade
-of Parler, and its shim stays the one that it was opened with. Therefore these two have a version of their own, which
-does not rise when only the operations of clients change: a shim carries lines and calls no operation, and a hook calls
-`wake.check` alone."""
+"""The version in the hello of a program that an agent host starts: the shim of a window, or a hook. A window outlives
+an upgrade of Parler, and keeps the shim with which it was opened. Therefore these two programs have a version of their
+own, which does not rise when only the operations of clients change: a shim carries lines and calls no operation, and a
+hook calls only `wake.check`."""
 
 CallId = Annotated[int, Meta(ge=0)]
-"""Chosen by the caller, unique among the calls under way on its connection; at most 2^64 - 1."""
+"""The caller chooses the id, unique among the calls under way on its connection; at most 2^64 - 1."""
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag="hello", omit_defaults=True):
-    """Who connects. The whole frame is at most 64 KiB.
+    """Who connects, in the words of whoever connects. The whole frame is at most 64 KiB.
 
-    `window` is random per shim and sent again on reconnect. From the environment come only `as_name`, `session_key`,
-    `project_dir` and `conversations`: those variables in which hosts name what goes on in a window, by their names. A
-    `hook` runs once beside a window; it names the processes it descends from, and with `conversation` what its event
-    says.
+    Of the environment a hello holds only `as_name`, `session_key`, `project_dir` and `conversations`.
     """
 
     protocol: int
     version: str
+    """The version of the program that connects."""
     role: Literal["client", "stdio"]
+    """`client` makes calls; `stdio` carries the lines of an agent host's window."""
     host: str = ""
+    """The agent host, by its id."""
     window: str = ""
+    """A random name that a shim draws once and sends again when it connects again."""
     cwd: str = ""
     pid: int = 0
     ppid: int = 0
     as_name: str = ""
+    """The agent to act as."""
     session_key: str = ""
+    """The key of a session to join."""
     project_dir: str = ""
+    """The folder that the person works in, where it is another than `cwd`."""
     conversation: str = ""
+    """For a hook: the conversation that its event names."""
     conversations: Annotated[dict[str, str], Meta(max_length=16)] = {}
+    """For a shim: the variables in which hosts name the conversation of a window, and their values."""
     hook: bool = False
+    """Whether this is a hook, which runs once beside a window."""
     ancestors: tuple[int, ...] = ()
+    """For a hook: the processes that it descends from."""
     reconnect: bool = False
+    """Whether the shim was connected before, to this daemon or to one before it."""
     unanswered: tuple[bytes, ...] = ()
-    """Request lines whose reply was lost and that were not repeated with success; newest last, as many as fit."""
+    """Request lines whose reply was lost and that were not repeated with success: the newest last, as many as fit."""
 
 
 def spoken_by(hello: Hello) -> int:
@@ -63,7 +72,7 @@ def spoken_by(hello: Hello) -> int:
 
 
 class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag="welcome", omit_defaults=True):
-    """The hello is accepted. `version` and `pid` are the daemon's; a newer client uses them to replace it."""
+    """The hello is accepted. `version` and `pid` are the daemon's; a newer client needs them to replace the daemon."""
 
     protocol: int
     version: str
@@ -71,13 +80,13 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag="wel
 
 
 class Goodbye(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag="goodbye"):
-    """The connection ends, and why. Sent once, last."""
+    """The connection ends, for this reason. A goodbye is the last frame of a connection."""
 
     error: ErrorBody
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag="call", omit_defaults=True):
-    """Run an operation. `id` is the caller's, unique among those under way on this connection."""
+    """Run an operation. `params` is the msgpack of its parameters; `80` is an empty map."""
 
     id: CallId
     op: str
@@ -85,7 +94,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag="call",
 
 
 class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag="cancel"):
-    """Stop a call or a stream. It is still answered once: with `cancelled`, or with what crossed this."""
+    """Stop a call or a stream. The call is still answered once: with `cancelled`, or with the answer that was on its
+    way already."""
 
     id: CallId
 
@@ -105,24 +115,25 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag="fai
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag="item"):
-    """One element of a stream. The daemon sends as many as it has credit for: 64 at first, then what `Credit` adds."""
+    """One element of a stream. The daemon sends as many as it has credit for: 64 at first, and what each `Credit`
+    adds."""
 
     id: CallId
     item: msgspec.Raw
 
 
 class Credit(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag="credit"):
-    """The caller can take `more` further items of a stream."""
+    """The caller can take this many items of a stream beyond those it gave credit for before."""
 
     id: CallId
     more: Annotated[int, Meta(ge=1, le=65_536)]
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag="note", omit_defaults=True):
-    """From the shim on a stdio connection. `eof`: the host closed stdin in order.
+    """What a shim tells on a stdio connection. `eof`: the host closed the shim's stdin in order.
 
-    `written` says that every reply the shim received reached the host's stdout and no request is unanswered: only then
-    is the last page acknowledged.
+    `written` says that every reply that the shim received reached the host's stdout, and that no request is unanswered.
+    Only then is the last page acknowledged.
     """
 
     what: Literal["eof"]

@@ -1,12 +1,18 @@
-"""One conversation, as a state machine at each end: bytes in give events, calls give bytes out.
+"""One conversation, as a state machine at each end: bytes that come in give events, and methods give bytes to send.
 
-    DaemonPeer    hello -> client: call* / cancel* / credit*      ClientPeer    hello -> the same, seen from there
-                        -> stdio:  line* / note                                       -> ended
-                        -> ended
+    state     the daemon hears        the client hears             next state
+    hello     hello                   welcome, goodbye             `client` or `stdio`, as the hello says, or `ended`
+    client    call, cancel, credit    reply, failure, item,        `ended` after a goodbye
+                                      goodbye
+    stdio     line, note              line, goodbye                `ended` after a goodbye
+    ended     nothing                 nothing                      none
+
+The daemon's end leaves `hello` when the hello comes, and the client's end when the welcome comes. Anything that the
+table does not allow is a violation: the end that hears it is `ended`, and its last event is `Ended`.
 
 Not here: sockets, tasks, deadlines, what an operation does. Above: `parlerd.ipc` and `parlerd.client`. Below: `frames`,
-`codec`. Invariants: any split of a byte stream gives the same events; after `Ended` nothing more is heard; a call id is
-answered exactly once; a stream never has more items under way than the caller gave credit for.
+`codec`. Invariants: any split of a byte stream gives the same events; after `Ended` an end hears nothing more; a call
+is answered exactly once; a stream never has more items under way than the caller gave credit for.
 """
 
 from __future__ import annotations
@@ -35,18 +41,18 @@ from parlerd.wire.messages import (
 )
 
 IN_FLIGHT: Final = 64
-"""Calls and streams under way on one connection at most; one more is answered `busy`."""
+"""The most calls and streams under way on one connection; one more is answered `busy`."""
 CREDIT: Final = 64
-"""Items of a stream that may be sent before the caller gives credit."""
+"""How many items of a stream may be sent before the caller gives credit."""
 _CREDIT_MAX: Final = 1 << 20
-"""What credit can add up to: a caller cannot make the count grow without end."""
+"""The most credit that a stream can have, so that a caller cannot make the number grow without end."""
 
 UPGRADE_OPERATION: Final = "daemon.stop"
-"""The one call that a client of a newer protocol may make, so that an upgrade never needs a kill."""
+"""The one call that a client of a newer protocol may make, so that nobody has to kill a daemon for an upgrade."""
 
 
 class Overflow(msgspec.Struct, frozen=True):
-    """A call beyond `IN_FLIGHT`, or one this protocol version may not make. Answer it with `DaemonPeer.refuse`."""
+    """A call beyond `IN_FLIGHT`, or one that this protocol version may not make. Answer it with `DaemonPeer.refuse`."""
 
     id: int
     error: ParlerError
@@ -78,10 +84,14 @@ class DaemonPeer:
 
     def __init__(self, heard: Callable[[bytes], None] = lambda payload: None) -> None:
         self.state: State = "hello"
+        """Where the conversation stands; see the table at the head of this module."""
         self._heard = heard
         self._reader = FrameReader(FIRST_FRAME_LIMIT)
+        # The calls and streams under way: for each id, how many items may be sent now.
         self._credit: dict[int, int] = {}
+        # Whether the client is newer than this daemon, and may only stop it.
         self._only_upgrade = False
+        # The protocol version that is served on this connection: a client's or a host's.
         self._protocol = PROTOCOL
 
     @property
@@ -126,7 +136,7 @@ class DaemonPeer:
 
     def _begin(self, call: Call) -> Call | Overflow:
         if call.id in self._credit:
-            # An answer could not say which of the two it means.
+            # An answer names its call by the id alone, and could not say which of the two calls it is for.
             raise ParlerError("bad_frame", "A call with this id is under way.", id=call.id)
         if self._only_upgrade and call.op != UPGRADE_OPERATION:
             return Overflow(call.id, ParlerError("unsupported_version", daemon=self._protocol))
@@ -140,14 +150,14 @@ class DaemonPeer:
         return _pack(Welcome(protocol=self._protocol, version=version, pid=pid))
 
     def goodbye(self, error: ParlerError) -> bytes:
-        """Say why the connection ends. Nothing may be sent after it."""
+        """Say why the connection ends. Send nothing after this frame."""
         self.state = "ended"
         return _pack(Goodbye(error=error.body()))
 
     def reply(self, id: int, result: bytes) -> bytes:
         """Answer a call, or end a stream in order; `result` is msgpack.
 
-        Raises `frame_too_large`, and the call stays open.
+        Raises `frame_too_large`. The call is not answered then: answer it with `fail`.
         """
         data = _pack(Reply(id=id, result=msgspec.Raw(result)))
         del self._credit[id]
@@ -164,11 +174,11 @@ class DaemonPeer:
         return _pack(Failure(id=overflow.id, error=overflow.error.body()))
 
     def credit(self, id: int) -> int:
-        """Items of stream `id` that may be sent now."""
+        """How many items of stream `id` may be sent now."""
         return self._credit[id]
 
     def item(self, id: int, item: bytes) -> bytes:
-        """One element of a stream, for one credit; `item` is msgpack. Raises `frame_too_large`."""
+        """One element of a stream, which uses up one credit; `item` is msgpack. Raises `frame_too_large`."""
         data = _pack(Item(id=id, item=msgspec.Raw(item)))
         self._credit[id] -= 1
         return data
@@ -185,10 +195,15 @@ class ClientPeer:
 
     def __init__(self) -> None:
         self.state: State = "hello"
+        """Where the conversation stands; see the table at the head of this module."""
+        # The role in the hello, which `state` becomes with the welcome.
         self._role: Literal["client", "stdio"] = "client"
         self._reader = FrameReader(FIRST_FRAME_LIMIT)
+        # The id of the next call. Ids are never used twice on one connection.
         self._next_id = 0
+        # The calls and streams under way: for each id, how many items were used since credit was last given.
         self._taken: dict[int, int] = {}
+        # Those among them that were withdrawn. Their answers still come, and are dropped.
         self._withdrawn: set[int] = set()
 
     def hello(self, hello: Hello) -> bytes:
@@ -200,7 +215,7 @@ class ClientPeer:
         return frame(payload)
 
     def receive(self, data: bytes) -> list[DaemonEvent]:
-        """What `data` completes, in order. What answers a withdrawn call is left out."""
+        """What `data` completes, in order, without the answers to withdrawn calls."""
         events: list[DaemonEvent] = []
         if self.state == "ended":
             return events
@@ -263,14 +278,15 @@ class ClientPeer:
         return id, data
 
     def cancel(self, id: int) -> bytes:
-        """Withdraw a call or a stream: nothing of it becomes an event any more. Empty when it is answered already."""
+        """Withdraw a call or a stream: its answers become no events any more. Empty when the call was answered."""
         if id not in self._taken or id in self._withdrawn:
             return b""
         self._withdrawn.add(id)
         return _pack(Cancel(id=id))
 
     def took(self, id: int) -> bytes:
-        """Note that one item of stream `id` was used. Gives a credit frame for every half of `CREDIT`, else nothing."""
+        """Note that one item of stream `id` was used. Gives a credit frame after every `CREDIT // 2` items, and empty
+        bytes otherwise."""
         if id not in self._taken or id in self._withdrawn:
             return b""
         self._taken[id] += 1

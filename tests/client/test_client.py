@@ -21,7 +21,7 @@ from parlerd.wire import codec
 from parlerd.wire.frames import frame
 from parlerd.wire.messages import PROTOCOL, Welcome
 from parlerd.wire.peer import DaemonPeer
-from tests.support.fake_daemon import ThreadDaemon, daemon_in_a_thread
+from tests.support.small_daemon import ThreadDaemon, daemon_in_a_thread
 from tests.support.wire_client import short_home
 
 

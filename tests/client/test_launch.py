@@ -21,14 +21,14 @@ from parlerd.client import connect, launch
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
 from parlerd.paths import STARTED_BELOW, Home, prepare
-from tests.support import fake_daemon
+from tests.support import small_daemon
 from tests.support.wire_client import short_home
 
 SEND = t.Send(text="hello")
 
 
 def fake(home: Home, version: str = parlerd.__version__) -> list[str]:
-    return [sys.executable, str(fake_daemon.__file__), str(home.root), version]
+    return [sys.executable, str(small_daemon.__file__), str(home.root), version]
 
 
 STARTED: list[subprocess.Popen[bytes]] = []

@@ -13,14 +13,12 @@ import pytest
 
 from configs.connect import connect
 from configs.consent import Standing, allow, disallow, sentence, standing
-from configs.disk import Disk
 from configs.drift import drift, watched
 from configs.hooks import unwake, wake
 from configs.hosts import HOSTS, find_host
 from configs.ledger import Ledger
 from configs.model import MESSAGING, Host
 from configs.outcome import Outcome
-from configs.patch import SETTLE_S
 from configs.remove import remove
 from parlerd.operations.registry import OPERATIONS
 from tests.support.person import Person
@@ -56,15 +54,6 @@ FILES: Final = {
 }
 
 
-@pytest.fixture
-def ann(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Person:
-    real = Disk.pause
-    monkeypatch.setattr(Disk, "pause", lambda self, seconds: None if seconds == SETTLE_S else real(self, seconds))
-    person = Person(tmp_path)
-    monkeypatch.chdir(person.home)
-    return person
-
-
 def joined(ann: Person, host: Host) -> None:
     (outcome,) = connect(ann.place, [host], chosen=True)
     assert outcome.status in ("added", "unchanged")
@@ -85,6 +74,11 @@ def here(ann: Person, host: Host) -> None:
 def said(ann: Person, host: Host) -> Any:
     path = ann.path(FILES[host.id])
     return tomllib.loads(path.read_text()) if path.suffix == ".toml" else json.loads(path.read_text())
+
+
+def test_every_host_of_its_kind_and_no_other_has_its_row_in_these_tables() -> None:
+    assert set(PERSONS) == set(FILES) == {host.id for host in ASKING}
+    assert set(READERS) == {host.id for host in SETTABLE}
 
 
 # -- what is allowed -----------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -60,6 +61,7 @@ from tests.support.facts import (
     revoked,
 )
 from tests.support.faulty_store import FaultyStore
+from tests.support.golden import BODY, LOGS, SAMPLES, folds, recorded, sample_header
 
 Maker = Callable[[], contextlib.AbstractContextManager[Store]]
 
@@ -130,6 +132,27 @@ def test_appended_facts_are_read_back_in_order_with_bodies_and_signatures(store:
     assert store.body(ROOM, Position(3)) == (b"hello", SIGNATURE)
     assert store.body(ROOM, Position(2)) is None
     assert store.body(OTHER, Position(3)) is None
+
+
+@pytest.mark.parametrize("log", LOGS)
+def test_a_log_that_was_once_written_is_kept_and_folds_to_its_room_from_every_store(store: Store, log: str) -> None:
+    headers = [saved.header for saved in recorded(log)]
+    for start in range(0, len(headers), 5):
+        _do(store, Append(ROOM, Position(start), [NewFact(header) for header in headers[start : start + 5]]))
+    kept = store.facts(ROOM, Position(0), 1_000)
+    assert kept == headers
+    assert store.verify_chain(ROOM) is None
+    aggregate = LOGS[log]()
+    for header in kept:
+        aggregate.apply(header)
+    assert aggregate.snapshot() == folds()[log, aggregate.fold_version]
+
+
+def test_every_field_of_every_type_of_fact_comes_back_from_every_store(store: Store) -> None:
+    headers = [sample_header(event) for event in SAMPLES]
+    headers = [msgspec.structs.replace(header, position=Position(n)) for n, header in enumerate(headers, 1)]
+    _do(store, Append(ROOM, Position(0), [NewFact(header, BODY, SIGNATURE) for header in headers]))
+    assert store.facts(ROOM, Position(0), 1_000) == headers
 
 
 def test_the_head_follows_the_log_and_is_told_with_the_outcome(store: Store) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -13,8 +12,9 @@ from hypothesis import strategies as st
 
 from parlerd.core.envelope import DataPart, Envelope, HandoffPart, TextPart, decode_envelope, encode_envelope
 from parlerd.core.model import AgentId, MessageId, Millis, RoomId
+from tests.support.golden import GOLDEN
 
-GOLDEN = Path(__file__).parent / "data" / "envelope_v1.hex"
+ENVELOPES = GOLDEN / "envelope_v1.hex"
 
 PLAIN = Envelope(
     v=1,
@@ -67,7 +67,7 @@ def test_any_words_and_numbers_survive(text: str, number: int, binary: bytes, id
 
 
 def test_the_bytes_that_were_once_signed_are_still_the_bytes_of_that_envelope() -> None:
-    plain, full = (bytes.fromhex(line) for line in GOLDEN.read_text().split())
+    plain, full = (bytes.fromhex(line) for line in ENVELOPES.read_text().split())
     assert decode_envelope(plain) == PLAIN
     assert decode_envelope(full) == FULL
     assert encode_envelope(FULL) == full

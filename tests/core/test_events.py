@@ -1,51 +1,32 @@
-"""The codec of facts: what was stored is read for ever.
-
-`data/facts_v1.jsonl` holds every type of fact as its first version wrote it, once with every field set and once with as
-few as can be: the second kind reads by the defaults of today, which therefore may never change. `data/room_v1.hex` is
-the whole log of a room. Both are only ever appended to.
-"""
+"""The codec of facts: what was stored is read for ever, as the golden log says (`tests/support/golden.py`)."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any, get_args
 
 import msgpack
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parlerd.core import events
 from parlerd.core.errors import ParlerError, Refused, StoreError
-from parlerd.core.model import AgentId, By, MessageId, Millis, Position, PrincipalId, RequestId
+from parlerd.core.model import AgentId, MessageId, Millis, RequestId
 from parlerd.core.room import Room
 from tests.support.core import BEN, OWNER, refused
-from tests.support.sample_events import SAMPLES, sample_header
+from tests.support.golden import (
+    LOGS,
+    SAMPLES,
+    Recorded,
+    bare_header,
+    kind,
+    line_of,
+    reads,
+    recorded,
+    sample_header,
+)
 
-DATA = Path(__file__).parent / "data"
 EVENTS: tuple[type[events.Event], ...] = (*get_args(events.RoomEvent), *get_args(events.HomeEvent))
-
-
-def kind(event: events.Event) -> str:
-    return str(event.__struct_config__.tag)
-
-
-def bare(event: events.Event) -> events.Header:
-    """`event` and its header with everything left out that may be."""
-    required = [field.name for field in msgspec.structs.fields(type(event)) if field.required]
-    return events.Header(
-        position=Position(1),
-        at=Millis(0),
-        by=By(AgentId("U1"), PrincipalId("A1"), "", "", "cli"),
-        authority="home",
-        event=type(event)(**{name: getattr(event, name) for name in required}),
-    )
-
-
-def saved() -> list[dict[str, Any]]:
-    return [json.loads(text) for text in (DATA / "facts_v1.jsonl").read_text().splitlines()]
 
 
 def loose(header: events.Header) -> dict[str, Any]:
@@ -53,27 +34,12 @@ def loose(header: events.Header) -> dict[str, Any]:
     return fields
 
 
-def reads(header: events.Header) -> dict[str, Any]:
-    """The header as plain JSON, defaults and all."""
-    plain: dict[str, Any] = json.loads(msgspec.json.encode(explicit(header)))
-    return plain
-
-
-def explicit(value: Any) -> Any:
-    """A struct as a dict that leaves no default out."""
-    if isinstance(value, msgspec.Struct):
-        tag = value.__struct_config__.tag
-        fields = {name: explicit(getattr(value, name)) for name in value.__struct_fields__}
-        return fields if tag is None else {"type": tag, **fields}
-    return value
-
-
 # -- today's facts -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("event", SAMPLES, ids=kind)
 def test_a_fact_reads_back_as_it_was_written(event: events.Event) -> None:
-    for header in (sample_header(event), bare(event)):
+    for header in (sample_header(event), bare_header(event)):
         data = events.encode_header(header)
         assert events.decode_header(data) == header
         assert events.encode_header(events.decode_header(data)) == data
@@ -87,7 +53,7 @@ def test_there_is_a_sample_and_a_version_of_every_type() -> None:
 
 @pytest.mark.parametrize("event", SAMPLES, ids=kind)
 def test_stored_bytes_always_say_type_and_version(event: events.Event) -> None:
-    stored = loose(bare(event))["event"]
+    stored = loose(bare_header(event))["event"]
     assert stored["type"] == kind(event)
     assert stored["v"] == events.CURRENT_V[kind(event)]
 
@@ -108,33 +74,49 @@ def test_a_fact_cannot_be_changed() -> None:
 # -- saved facts -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("saved", saved(), ids=lambda saved: f"{saved['type']}-{saved['v']}")
-def test_a_fact_that_was_once_written_still_says_the_same(saved: dict[str, Any]) -> None:
-    assert reads(events.decode_header(bytes.fromhex(saved["bytes"]))) == saved["reads"]
+SAVED = pytest.mark.parametrize("fact", recorded(), ids=lambda fact: f"{fact.log}-{fact.type}-{fact.v}")
 
 
-@pytest.mark.parametrize("saved", saved(), ids=lambda saved: f"{saved['type']}-{saved['v']}")
-def test_saved_bytes_are_what_another_reader_of_msgpack_finds(saved: dict[str, Any]) -> None:
-    stored = msgpack.unpackb(bytes.fromhex(saved["bytes"]))
-    assert (stored["event"]["type"], stored["event"]["v"]) == (saved["type"], saved["v"])
-    assert stored["position"] == saved["reads"]["position"]
+@SAVED
+def test_a_fact_that_was_once_written_still_says_the_same(fact: Recorded) -> None:
+    assert reads(fact.header) == fact.reads
+
+
+@SAVED
+def test_saved_bytes_are_what_another_reader_of_msgpack_finds(fact: Recorded) -> None:
+    stored = msgpack.unpackb(fact.data)
+    assert (stored["event"]["type"], stored["event"]["v"]) == (fact.type, fact.v)
+    assert stored["position"] == fact.reads["position"]
+
+
+@SAVED
+def test_saved_bytes_of_a_present_version_are_what_is_written_today(fact: Recorded) -> None:
+    if fact.v == events.CURRENT_V[fact.type]:
+        assert events.encode_header(fact.header) == fact.data
 
 
 def test_every_version_of_every_type_was_saved() -> None:
-    wanted = [
-        {"type": kind(event), "v": event.v, "bytes": events.encode_header(header).hex(), "reads": reads(header)}
+    known = {(fact.type, fact.v) for fact in recorded("samples")}
+    missing = [
+        line_of("samples", header)
         for event in SAMPLES
-        for header in (sample_header(event), bare(event))
+        if (kind(event), event.v) not in known
+        for header in (sample_header(event), bare_header(event))
     ]
-    known = {(line["type"], line["v"]) for line in saved()}
-    missing = [json.dumps(line) for line in wanted if (line["type"], line["v"]) not in known]
-    assert missing == [], "append these lines to data/facts_v1.jsonl:\n" + "\n".join(missing)
+    assert missing == [], "append these lines to tests/golden/facts.jsonl:\n" + "\n".join(missing)
+
+
+def test_the_whole_logs_hold_every_type_and_follow_on() -> None:
+    assert {fact.type for fact in recorded(*LOGS)} == set(events.CURRENT_V)
+    for log in LOGS:
+        positions = [fact.header.position for fact in recorded(log)]
+        assert positions == list(range(1, len(positions) + 1))
 
 
 def test_the_log_of_a_room_of_the_first_version_still_folds_to_that_room() -> None:
     room = Room()
-    for text in (DATA / "room_v1.hex").read_text().split():
-        room.apply(events.decode_header(bytes.fromhex(text)))
+    for fact in recorded("room_v1"):
+        room.apply(fact.header)
     state = room.state
     assert (state.name, state.history, state.closed, state.position) == ("auth-redesign", "none", True, 23)
     assert {member.handle: member.present for member in state.members.values()} == {
@@ -238,7 +220,7 @@ def test_a_known_type_with_a_value_that_is_unknown_here_makes_the_log_a_newer_on
 
 def nested(depth: int) -> bytes:
     """A fact of a newer type whose field is an array in an array in an array."""
-    head: bytes = msgpack.packb({**loose(bare(SAMPLES[0])), "event": None})
+    head: bytes = msgpack.packb({**loose(bare_header(SAMPLES[0])), "event": None})
     event = b"\x83\xa4type\xa1x\xa1v\x01\xa1a" + b"\x91" * depth + b"\xc0"
     assert head.count(b"\xa5event\xc0") == 1
     return head.replace(b"\xa5event\xc0", b"\xa5event" + event)

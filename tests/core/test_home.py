@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
-from parlerd.core.events import AgentCreated, ConversationBound, DelegationIssued, RoomNamed, SessionActivated
+from parlerd.core.events import HomeEvent
 from parlerd.core.home import HomeRoom
-from tests.support.core import BEN, OWNER, HomeDriver, scripted_home
-
-
-@pytest.fixture
-def home() -> HomeDriver:
-    home = HomeDriver()
-    home.create(OWNER, host="claude-code", workspace="/w/a")
-    home.create(BEN, host="codex", workspace="/w/a", slot=1)
-    return home
-
+from tests.support.core import HomeDriver
+from tests.support.scripts import HOME_SCENES, scripted_home
 
 # -- folding -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_replay_and_snapshot_give_the_home_that_memory_holds(seed: int) -> None:
-    home = scripted_home(seed, 150)
-    assert {AgentCreated, ConversationBound, DelegationIssued, RoomNamed, SessionActivated} == {
-        type(h.event) for h in home.log
-    }
+@pytest.mark.parametrize("steps", [0, 150])
+def test_replay_and_snapshot_give_the_home_that_memory_holds(seed: int, steps: int) -> None:
+    home = scripted_home(seed, steps)
+    assert {type(header.event) for header in home.log} == set(get_args(HomeEvent))
     home.verify()
+
+
+def test_every_type_of_fact_of_a_home_has_its_scene_in_the_scripts() -> None:
+    assert set(HOME_SCENES) == set(get_args(HomeEvent))
 
 
 def test_a_restored_home_finds_agents_by_name_and_seat(home: HomeDriver) -> None:

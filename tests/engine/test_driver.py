@@ -1,5 +1,5 @@
-"""Driving the store: group commit, errors that reach the right caller, an orderly end; the same for both drivers. And
-what the real one does on the loop, and what in its thread."""
+"""Driving the store: group commit, errors that reach the right caller, an orderly end; the same for every driver,
+those of tests too. And what the real one does on the loop, and what in its thread."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from parlerd.core.errors import ParlerError, StoreError
 from parlerd.core.model import Position, RoomId
@@ -17,9 +18,11 @@ from parlerd.engine.turns import LIGHT_BYTES, LIGHT_FACTS
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import MoveCursor, NewFact, Outcome, PutSnapshot, Store, Write, has_happened
 from tests.support import facts as f
+from tests.support.engine import FarDriver, HookDriver, PlugDriver, SlowDriver
 from tests.support.faulty_store import FaultyStore
 
-DRIVERS = [InlineDriver, ThreadDriver]
+AT_HAND = [InlineDriver, ThreadDriver, PlugDriver, SlowDriver, HookDriver]
+DRIVERS = [*AT_HAND, FarDriver]
 Scenario = Callable[[Driver, FaultyStore], Awaitable[None]]
 
 
@@ -77,18 +80,25 @@ HERE = threading.main_thread().name
 @pytest.fixture(params=DRIVERS)
 def drive(request: pytest.FixtureRequest) -> Callable[[Scenario], None]:
     """Run a scenario with a driver over a store that can be told to fail, and close it."""
+    return partial(run_with, request.param)
 
-    def with_driver(scenario: Scenario) -> None:
-        async def main() -> None:
-            store = FaultyStore()
-            driver: Driver = request.param(store)
-            with trio.fail_after(20):
-                await scenario(driver, store)
-                await driver.close()
 
-        trio.run(main)
+@pytest.fixture(params=AT_HAND)
+def drive_at_hand(request: pytest.FixtureRequest) -> Callable[[Scenario], None]:
+    """The same with a driver of a store on this machine."""
+    return partial(run_with, request.param)
 
-    return with_driver
+
+def run_with(make: Callable[[FaultyStore], Driver], scenario: Scenario) -> None:
+    async def main() -> None:
+        store = FaultyStore()
+        driver = make(store)
+        with trio.fail_after(20):
+            await scenario(driver, store)
+            await driver.close()
+
+    # What another thread does takes no virtual time; every other driver's waits are virtual.
+    trio.run(main, clock=None if make is ThreadDriver else MockClock(autojump_threshold=0))
 
 
 Drive = Callable[[Scenario], None]
@@ -124,9 +134,16 @@ def test_a_refused_job_is_the_error_of_its_own_caller(drive: Drive) -> None:
 def test_a_job_whose_answer_was_lost_is_an_error_and_says_where_it_would_have_led(drive: Drive, happened: bool) -> None:
     async def scenario(driver: Driver, store: FaultyStore) -> None:
         heard: list[tuple[Outcome | None, BaseException | None]] = []
+        settled = trio.Event()
+
+        def hear(outcome: Outcome | None, error: BaseException | None) -> None:
+            heard.append((outcome, error))
+            settled.set()
+
         store.lose_next_answer(happened=happened)
-        driver.hand_over(opening(), lambda outcome, error: heard.append((outcome, error)))
-        await trio.testing.wait_all_tasks_blocked()
+        driver.hand_over(opening(), hear)
+        assert heard == []
+        await settled.wait()
         ((outcome, error),) = heard
         assert isinstance(error, StoreError)
         assert error.code == "store_unknown"
@@ -161,14 +178,14 @@ def test_a_query_is_answered_and_its_error_is_its_callers(drive: Drive) -> None:
         assert await driver.read(lambda s: s.head(f.ROOM).position) == 2
         store.unreadable = "store_corrupt"
         with pytest.raises(StoreError):
-            await driver.read(lambda s: s.facts(f.ROOM, f.START if hasattr(f, "START") else 0, 1))  # type: ignore[arg-type]
+            await driver.read(lambda s: s.facts(f.ROOM, Position(0), 1))
         store.unreadable = None
         assert await driver.read(lambda s: len(s.rooms())) == 1
 
     drive(scenario)
 
 
-def test_a_look_at_a_store_that_is_at_hand_is_answered_without_giving_others_the_loop(drive: Drive) -> None:
+def test_a_look_at_a_store_that_is_at_hand_is_answered_without_giving_others_the_loop(drive_at_hand: Drive) -> None:
     async def scenario(driver: Driver, store: FaultyStore) -> None:
         await driver.commit(opening())
         heard: list[tuple[object, BaseException | None]] = []
@@ -197,7 +214,7 @@ def test_a_look_at_a_store_that_is_at_hand_is_answered_without_giving_others_the
         assert heard[1][0] is None
         assert isinstance(heard[1][1], StoreError)
 
-    drive(scenario)
+    drive_at_hand(scenario)
 
 
 def test_what_waits_for_the_thread_becomes_one_transaction_and_none_of_it_runs_on_the_loop() -> None:

@@ -45,6 +45,6 @@ def test_what_is_remembered_of_wrong_codes_is_bounded(monkeypatch: pytest.Monkey
             alice, _, _ = await knocking(served, "b1", "b2", "b3")
             for who in ("b1", "b2", "b3"):
                 await alice.refused("session.approve", t.DecideJoin(agent=who, join_code="0000"))
-            assert len(served.engine._approving._codes._wrong) == 2
+            assert len(served.engine._desk.codes._wrong) == 2
 
     run(main)

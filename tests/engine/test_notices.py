@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from parlerd.core.model import RoomId
-from parlerd.engine.notices import LOOK, MAX_NEWS, MAX_SHOWN
+from parlerd.engine.notices import LOOK, MAX_NEWS, MAX_SHOWN, Notices
 from parlerd.operations import types as t
 from tests.support.engine import NOTHING, Party, Served, engine_world, gather, run
 
@@ -297,7 +297,8 @@ def test_a_knock_a_join_and_a_decision_end_a_wait_for_messages(what: str) -> Non
             assert page.messages == []
             assert line in await notice(served, waits)
             # Told, so the next wait is one.
-            assert not await served.engine._notices.concerning(waits.caller)
+            notices = Notices(served.engine._desk, served.engine._reading)
+            assert not await notices.concerning(waits.caller)
 
     run(main)
 

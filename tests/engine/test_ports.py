@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 
 import pytest
+import trio
 
 from parlerd.core.model import AgentId
 from parlerd.engine.ports import Clock, Keys, Randomness, SystemRandomness, WallClock
 from parlerd.identity.keyring import KeyRing
 from parlerd.identity.signatures import verify
-from tests.support.engine import CountedKeys, CountedRandomness, HandClock
+from tests.support.engine import CountedKeys, CountedRandomness, HandClock, SteppedClock
 
 RANDOM = [SystemRandomness, CountedRandomness]
 
@@ -50,9 +51,12 @@ def test_an_id_cannot_be_guessed_from_the_ones_before_it() -> None:
 
 
 def test_a_clock_gives_epoch_milliseconds() -> None:
-    clocks: list[Clock] = [WallClock(), HandClock()]
-    for clock in clocks:
-        assert 1_600_000_000_000 < clock.now() < 5_000_000_000_000
+    async def main() -> None:
+        clocks: list[Clock] = [WallClock(), HandClock(), SteppedClock()]
+        for clock in clocks:
+            assert 1_600_000_000_000 < clock.now() < 5_000_000_000_000
+
+    trio.run(main)
     assert abs(WallClock().now() - time.time() * 1000) < 60_000
 
 

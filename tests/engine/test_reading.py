@@ -102,7 +102,7 @@ def test_an_acknowledgement_moves_to_what_was_delivered_and_never_back() -> None
     async def main() -> None:
         async with engine_world() as served:
             alice, bob = await served.room("alice", "bob")
-            reading, me = served.engine._receiving._reading, (await bob.whoami()).id
+            reading, me = served.engine._reading, (await bob.whoami()).id
             room = RoomId((await bob.rooms())[0].room)
             await alice.send("one")
             head = served.driver.store.head(room).position
@@ -145,7 +145,7 @@ def test_an_author_signs_the_newest_chain_head_it_was_shown_also_after_a_restart
             assert after != before
             # Only one reader is kept at hand here; the other's head is looked up, and is the same.
             await alice.send("two")
-            assert len(served.engine._receiving._reading._seen) == 1
+            assert len(served.engine._reading._seen) == 1
             assert await seen_by_bob() == after
             # Looking back never lowers it.
             await bob.recv(since=0, limit=1)

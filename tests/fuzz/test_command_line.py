@@ -89,6 +89,10 @@ def options_of(command: Command) -> list[str]:
 OPTIONS: Final = {command.path: options_of(command) for command in COMMANDS}
 
 
+def test_every_command_whose_arguments_alone_are_read_is_there() -> None:
+    assert {command.path[-1] for command in COMMANDS} >= PROGRAMS
+
+
 @pytest.fixture
 def _only_read(monkeypatch: pytest.MonkeyPatch) -> None:
     real = program.handler_of

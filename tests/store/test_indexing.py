@@ -14,8 +14,8 @@ from parlerd.store.memory import MemoryStore
 from parlerd.store.port import Append, NewFact, Store
 from parlerd.store.sqlite import SqliteStore
 from tests.store.conftest import Raw
-from tests.support.core import scripted_home, scripted_room
 from tests.support.facts import ANN, ROOM, append, joined, left, message, minted, opened
+from tests.support.scripts import scripted_home, scripted_room
 
 ALL = pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.table)
 LOGS: dict[RoomId, list[Header]] = {ROOM: scripted_room(3, 300).log, HOME_ROOM: scripted_home(3, 100).log}

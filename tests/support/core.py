@@ -9,7 +9,6 @@ its bytes.
 from __future__ import annotations
 
 import hashlib
-import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -415,6 +414,14 @@ class HomeDriver(Driver[HomeRoom]):
         assert isinstance(header.event, e.RoomNamed)
         return header.event.room
 
+    def bind(self, who: Agent, conversation: str, *, place: int = 0) -> Decision:
+        command = c.BindConversation(agent=who.id, host="codex", conversation=conversation, place=place)
+        return self.run(command, who)
+
+    def renew(self, who: Agent) -> Decision:
+        until = Millis(self.now + 30 * DAY)
+        return self.run(c.RenewDelegation(agent=who.id, principal=who.principal, expires_at=until), who)
+
     def activate(self, who: Agent, room: RoomId | None) -> Decision:
         return self.run(c.Activate(agent=who.id, room=room), who)
 
@@ -440,79 +447,3 @@ def opened(**options: Unpack[Options]) -> RoomDriver:
     room = RoomDriver()
     room.open(**options)
     return room
-
-
-# -- a script ----------------------------------------------------------------------------------------------
-
-
-def scripted_room(seed: int, steps: int) -> RoomDriver:
-    """A room after a seeded script of every act, the refused ones among them: one seed, one log, anywhere."""
-    draw = random.Random(seed)
-    histories: list[History] = ["full", "from-join", "none"]
-    room = opened(history=draw.choice(histories), max_uses=1_000)
-    people = [OWNER, BEN, CAT, DAN, EVE, STRANGER, agent("ben", of="stranger", key="benjamin")]
-    keys = [KEY, KeyId("open"), KeyId("brief")]
-    room.mint(keys[1], gated=False, preapproved=(DAN.id,))
-    room.mint(keys[2], ttl_ms=HOUR, max_uses=2)
-    for _ in range(steps):
-        room.now += draw.randrange(-1_000, 60_000)
-        who = draw.choice(people)
-        names = tuple(draw.choice(people).id for _ in range(draw.randrange(3)))
-        replied = draw.choice(room.posted())[1].id if draw.random() < 0.3 else None
-        key = f"k{draw.randrange(40)}" if draw.random() < 0.3 else None
-        act = draw.choices(["knock", "decide", "leave", "revoke", "post"], [6, 5, 1, 0.02, 12])[0]
-        try:
-            match act:
-                case "knock":
-                    room.knock(who, draw.choice(keys))
-                case "decide":
-                    room.decide(draw.choice([who.id, who.name]), admit=draw.random() < 0.7)
-                case "leave":
-                    room.leave(who if who is not OWNER else BEN)
-                case "revoke":
-                    room.revoke(keys[1], by=who)
-                case "post":
-                    visible = names if names and draw.random() < 0.4 else None
-                    to = names[:1] if draw.random() < 0.6 else ()
-                    room.post(who, to=to, visible_to=visible, reply_to=replied, key=key, input=bytes(len(names)))
-        except Refused:
-            continue
-    room.close()
-    return room
-
-
-def scripted_home(seed: int, steps: int) -> HomeDriver:
-    """A home after a seeded script."""
-    draw = random.Random(seed)
-    home = HomeDriver()
-    people = [agent(name) for name in ("ann", "ben", "cat", "dan")]
-    for _ in range(steps):
-        home.now += draw.randrange(1_000)
-        who = draw.choice(people)
-        try:
-            match draw.randrange(5):
-                case 4:
-                    conversation, place = draw.choice(["t-1", "t-2"]), draw.randrange(2)
-                    command = c.BindConversation(agent=who.id, host="codex", conversation=conversation, place=place)
-                    home.run(command, who)
-                case 0:
-                    home.create(who, workspace=f"/w/{draw.randrange(3)}", slot=draw.randrange(2))
-                case 1:
-                    until = Millis(home.now + 30 * DAY)
-                    home.run(c.RenewDelegation(agent=who.id, principal=who.principal, expires_at=until), who)
-                case 2:
-                    home.name_room(who, draw.choice(["auth", "docs"]), key=f"k{draw.randrange(10)}")
-                case _:
-                    home.activate(who, draw.choice([None, RoomId("r_a"), RoomId("r_b")]))
-        except Refused:
-            continue
-    return home
-
-
-def script_digest(seed: int) -> str:
-    """A digest of all that the scripts of this seed put into logs and snapshots, for another process to compare."""
-    digest = hashlib.sha256()
-    room, home = scripted_room(seed, 400), scripted_home(seed, 100)
-    for data in (*room.saved(), room.aggregate.snapshot(), *home.saved(), home.aggregate.snapshot()):
-        digest.update(hashlib.sha256(data).digest())
-    return f"{digest.hexdigest()} {len(room.log)} {len(home.log)}"

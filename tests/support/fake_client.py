@@ -1,6 +1,8 @@
 """A client of no daemon: answers from a script, and remembers what was asked.
 
-It obeys the one promise that commands lean on: parameters that the registry's type would refuse never get through.
+It obeys what commands lean on: parameters that the registry's type would refuse never get through, an error comes as
+the operation raised it, a stream ends or breaks off where it was told to, and a closed client calls again. Verified by
+`tests/contract/test_client.py`, which asks the real client before a real server the same.
 """
 
 from __future__ import annotations
@@ -9,12 +11,11 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-import msgspec
-
 from parlerd.core.errors import ParlerError
 from parlerd.operations.registry import OPERATIONS
 from parlerd.operations.types import Params, Result
 from parlerd.paths import Home
+from parlerd.wire import codec
 
 Answer = Result | ParlerError | Callable[[Params], Result]
 
@@ -74,7 +75,7 @@ class FakeDaemon:
     def answer(self, op: str, params: Params, connection: int, timeout: float | None = None) -> Result:
         spec = OPERATIONS[op]
         assert isinstance(params, spec.params)
-        decoded = msgspec.msgpack.decode(msgspec.msgpack.encode(params), type=spec.params)
+        decoded = codec.Shape[Params](spec.params, "invalid_param").decode(codec.encode(params))
         self.asked.append(Asked(op, decoded, connection, timeout))
         waiting = self._answers[op]
         if not waiting:

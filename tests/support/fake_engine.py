@@ -1,10 +1,13 @@
-"""A small engine behind the face that doors use: it answers a few operations, waits, streams, fails, and counts."""
+"""A small engine behind the face that doors use: it answers a few operations, waits, streams, fails, and counts.
+
+Verified by `tests/contract/test_engine_face.py`, which asks the real engine the same.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 
 import trio
 
@@ -12,6 +15,7 @@ from parlerd.core.errors import ParlerError
 from parlerd.core.model import PeerText
 from parlerd.engine.callers import Caller
 from parlerd.operations import types as t
+from parlerd.operations.registry import OPERATIONS
 
 
 class FakePosting:
@@ -40,9 +44,10 @@ class FakePosting:
 
 
 class FakeEngine:
-    """`message.send` echoes, `message.recv` waits up to its time, `room.watch` streams `items` and follows `more`.
+    """`message.send` echoes, `message.recv` waits up to its time, `room.watch` streams `items`.
 
-    `failing` gives the exception that an operation raises. With `posts`, sends are begun in line as the engine does.
+    `failing` gives the exception that an operation raises, a stream after its items. With `posts`, sends are begun in
+    line as the engine does.
     """
 
     def __init__(self) -> None:
@@ -81,6 +86,8 @@ class FakeEngine:
         return FakePosting(self, op, params, caller)
 
     async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result:
+        if op not in OPERATIONS:
+            raise ParlerError("unknown_operation", operation=op)
         if isinstance(params, t.AcknowledgeShown):
             await trio.lowlevel.checkpoint()
             self.acknowledged.append(caller)
@@ -130,27 +137,23 @@ class FakeEngine:
         raise ParlerError("unknown_operation", operation=op)
 
     @asynccontextmanager
-    async def stream(
-        self, op: str, params: t.Params, caller: Caller
-    ) -> AsyncIterator[trio.MemoryReceiveChannel[t.Result]]:
-        send, receive = trio.open_memory_channel[t.Result](8)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._feed, op, send)
-            async with receive:
-                yield receive
-            nursery.cancel_scope.cancel()
+    async def stream(self, op: str, params: t.Params, caller: Caller) -> AsyncIterator[AsyncIterator[t.Result]]:
+        if op not in OPERATIONS:
+            raise ParlerError("unknown_operation", operation=op)
+        async with aclosing(self._feed(op)) as items:
+            yield items
 
-    async def _feed(self, op: str, send: trio.MemorySendChannel[t.Result]) -> None:
+    async def _feed(self, op: str) -> AsyncGenerator[t.Result, None]:
         self.under_way[op] += 1
         try:
-            async with send:
-                for number in range(self.items):
-                    await send.send(watch_item(number, self.item_text))
-                    self.sent_items += 1
-                if self.endless:
-                    await trio.sleep_forever()
-        except trio.BrokenResourceError:
-            pass
+            for number in range(self.items):
+                await trio.lowlevel.checkpoint()
+                self.sent_items += 1
+                yield watch_item(number, self.item_text)
+            if error := self.failing.get(op):
+                raise error
+            if self.endless:
+                await trio.sleep_forever()
         finally:
             self.under_way[op] -= 1
 

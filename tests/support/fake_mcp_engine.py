@@ -2,8 +2,8 @@
 scripted.
 
 `script` gives, per operation, the result, the exception to raise, or a function of (params, caller). `message.recv` and
-`message.commit` are played by a list of messages with a cursor, because paging is what a session has to get right. What
-it plays passes the suite that the real engine passes (tests/contract/test_mcp_engine.py).
+`message.commit` are played by a list of messages with a cursor, because paging is what a session has to get right.
+Verified by `tests/contract/test_mcp_engine.py`.
 """
 
 from __future__ import annotations

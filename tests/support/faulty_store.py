@@ -1,4 +1,7 @@
-"""A store that fails when it is told to: what a full disk, a locked file or a lost answer looks like from above."""
+"""A store that fails when it is told to: what a full disk, a locked file or a lost answer looks like from above.
+
+Until then it is a store like any other. Verified by `tests/contract/test_store.py`.
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 It speaks the dialects of four makers (`dialects`), each where that maker's own server has it, so one address serves any
 host. `requests` are what the host sent, so a test sees what a real model would have been shown. Not a model: what it
 says was given before, as turns or as a script that is shown each request, and beyond its end it says only that it is
-done.
+done. Verified by `tests/e2e/hosts`, where real hosts take it for their maker's server.
 """
 
 from __future__ import annotations

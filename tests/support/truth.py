@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any, Final
 
 import pytest
@@ -20,7 +21,8 @@ from parlerd.core.errors import ParlerError
 from parlerd.core.model import By
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.callers import Caller
-from parlerd.engine.engine import Engine
+from parlerd.engine.desk import Desk
+from parlerd.engine.engine import Engine, Handlers
 from parlerd.engine.submissions import Submission
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
@@ -69,7 +71,8 @@ class Truth:
 def watching(patch: pytest.MonkeyPatch) -> Iterator[Truth]:
     """See what operations give and leave, at every engine that is opened meanwhile."""
     truth = Truth()
-    call, begin, stream, init, place = Engine.call, Engine.begin, Engine.stream, Engine.__init__, RoomActor.place
+    call, begin, stream, place = Engine.call, Engine.begin, Engine.stream, RoomActor.place
+    handlers_over = Engine._handlers_over
 
     async def watched_call(self: Engine, op: str, params: t.Params, caller: Caller) -> t.Result:
         token = _running.set(op)
@@ -98,10 +101,10 @@ def watching(patch: pytest.MonkeyPatch) -> Iterator[Truth]:
             truth.raised(op, error)
             raise
 
-    def watched_init(self: Engine, *args: Any, **more: Any) -> None:
-        init(self, *args, **more)
-        for op, handler in list(self.stream_handlers.items()):
-            self.stream_handlers[op] = _watched_stream(truth, op, handler)
+    def watched_handlers(self: Engine, desk: Desk) -> Handlers:
+        handlers = handlers_over(self, desk)
+        streams = {op: _watched_stream(truth, op, handler) for op, handler in handlers.streams.items()}
+        return replace(handlers, streams=streams)
 
     def watched_place(self: RoomActor[Any], command: c.Command, by: By, *more: Any) -> Submission:
         submission = place(self, command, by, *more)
@@ -112,7 +115,7 @@ def watching(patch: pytest.MonkeyPatch) -> Iterator[Truth]:
     patch.setattr(Engine, "call", watched_call)
     patch.setattr(Engine, "begin", watched_begin)
     patch.setattr(Engine, "stream", watched_stream)
-    patch.setattr(Engine, "__init__", watched_init)
+    patch.setattr(Engine, "_handlers_over", watched_handlers)
     patch.setattr(RoomActor, "place", watched_place)
     yield truth
 

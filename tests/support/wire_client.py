@@ -153,6 +153,15 @@ def result_of(op: str, event: Reply | Item) -> t.Result:
     return codec.Shape[t.Result](OPERATIONS[op].result).decode(raw)
 
 
+@contextlib.asynccontextmanager
+async def connected(engine: EngineFace, **how: Any) -> AsyncIterator[WireClient]:
+    """A client that said hello to a server of its own; `how` is for the server."""
+    async with serving(engine, **how) as (_, home):
+        with WireClient(home) as client:
+            await client.hello()
+            yield client
+
+
 async def expect_goodbye(client: WireClient, code: str) -> None:
     """The daemon says goodbye with `code` and hangs up."""
     event = await client.receive()

@@ -1,6 +1,6 @@
 """A daemon in a process or a thread of its own, for tests of the blocking client: a real socket before a fake engine.
 
-As a program: `fake_daemon.py ROOT VERSION` serves until it is asked to stop; it exits with 75 if another one does.
+As a program: `small_daemon.py ROOT VERSION` serves until it is asked to stop; it exits with 75 if another one does.
 """
 
 from __future__ import annotations

@@ -1,0 +1,154 @@
+"""The rooms that there are for a caller: the one place where the rooms of an authority are enforced.
+
+    handler -> Desk -> rooms, driver                   a caller of this machine
+    handler -> Desk -> RoomsWithin, DriverWithin -'    a caller whose door lets it reach certain rooms
+
+A handler comes to a room by `Desk.rooms`, and asks what is stored by `Desk.driver`. A caller that may reach certain
+rooms only is served by handlers over a desk on which both know no other rooms. So no handler can forget to check, and
+every other room is one that does not exist.
+
+Not here: which rooms an agent is in (the store says so), what it may do there (the rooms' own rules). Above: the
+engine, which puts handlers over such a desk. Below: the rooms and the driver. Invariant: nothing that a store or an
+open room says of another room passes here; a question that is not known to be about one room, or to be filtered, is
+not answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from typing import Any, Final, TypeVar, cast
+
+from parlerd.core.errors import Refused
+from parlerd.core.home import HomeRoom
+from parlerd.core.model import AgentId, KeyId, MessageId, Position, RoomId
+from parlerd.core.room import Room
+from parlerd.engine.actor import RoomActor
+from parlerd.engine.desk import Desk
+from parlerd.engine.driver import Driver, Job, Settle
+from parlerd.engine.rooms import RoomDoor
+from parlerd.engine.worker import Told
+from parlerd.store.port import Membership, Outcome, Store
+
+T = TypeVar("T")
+Within = frozenset[RoomId]
+
+OF_ONE_ROOM: Final = frozenset({
+    "body", "chain_at", "cursor", "deliveries", "facts", "head", "message", "page", "past", "position_of", "prior",
+    "seq_at", "snapshot", "tail", "unread", "verify_chain", "whole_facts",
+})  # fmt: skip
+"""Questions to a store whose first argument is the room that they are about."""
+FILTERED: Final = frozenset({"find_message", "memberships", "owned", "room_of_key", "rooms"})
+"""Questions whose answer names rooms."""
+NOT_ASKED: Final = frozenset({"check", "close", "deadlines", "leases", "rebuild_index", "transact"})
+"""Questions about the home as a whole: no caller of certain rooms has one."""
+
+
+def within(desk: Desk, rooms: Within) -> Desk:
+    """The same desk for callers that there are only these rooms for. Every other part is shared."""
+    narrowed = copy(desk)
+    narrowed.rooms = RoomsWithin(desk.rooms, rooms)
+    narrowed.driver = DriverWithin(desk.driver, rooms)
+    return narrowed
+
+
+class RoomsWithin:
+    """The open rooms, as far as they are among these. The home room is everybody's: it says who an agent is."""
+
+    def __init__(self, rooms: RoomDoor, within: Within) -> None:
+        self._rooms = rooms
+        self._within = within
+
+    @property
+    def home(self) -> RoomActor[HomeRoom]:
+        return self._rooms.home
+
+    def __len__(self) -> int:
+        return len(self._rooms)
+
+    def reaches(self, room: RoomId) -> bool:
+        return room in self._within
+
+    async def get(self, room: RoomId) -> RoomActor[Room]:
+        if room not in self._within:
+            raise Refused("no_such_room")
+        return await self._rooms.get(room)
+
+    def open_actor(self, room: RoomId) -> RoomActor[Room] | None:
+        return self._rooms.open_actor(room) if room in self._within else None
+
+    async def create(self, room: RoomId) -> RoomActor[Room]:
+        if room not in self._within:
+            raise Refused("no_such_room")
+        return await self._rooms.create(room)
+
+
+class StoreWithin:
+    """A store as far as it is about these rooms. Methods that are not written out here are those of `OF_ONE_ROOM`."""
+
+    def __init__(self, store: Store, within: Within) -> None:
+        self._store = store
+        self._within = within
+
+    def rooms(self) -> list[RoomId]:
+        return [room for room in self._store.rooms() if room in self._within]
+
+    def memberships(self, agent: AgentId) -> list[Membership]:
+        return [each for each in self._store.memberships(agent) if each.room in self._within]
+
+    def owned(self, principal: str) -> list[RoomId]:
+        return [room for room in self._store.owned(principal) if room in self._within]
+
+    def room_of_key(self, key: KeyId) -> RoomId | None:
+        room = self._store.room_of_key(key)
+        return room if room in self._within else None
+
+    def find_message(self, message: MessageId) -> tuple[RoomId, Position] | None:
+        found = self._store.find_message(message)
+        return found if found is not None and found[0] in self._within else None
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name not in OF_ONE_ROOM:
+            raise AttributeError(name)
+        ask: Callable[..., Any] = getattr(self._store, name)
+
+        def asked(room: RoomId, *args: Any, **rest: Any) -> Any:
+            if room not in self._within:
+                raise Refused("no_such_room")
+            return ask(room, *args, **rest)
+
+        return asked
+
+
+class DriverWithin:
+    """A driver whose store is one within these rooms. What is written is written as ever: whoever writes came to its
+    room before."""
+
+    def __init__(self, driver: Driver, within: Within) -> None:
+        self._driver = driver
+        self._within = within
+
+    def _of(self, store: Store) -> Store:
+        return cast(Store, StoreWithin(store, self._within))
+
+    @property
+    def store(self) -> Store:
+        return self._of(self._driver.store)
+
+    async def commit(self, job: Job) -> Outcome:
+        return await self._driver.commit(job)
+
+    def hand_over(self, job: Job, settled: Settle) -> None:
+        self._driver.hand_over(job, settled)
+
+    def ask(self, query: Callable[[Store], T], told: Told) -> None:
+        self._driver.ask(lambda store: query(self._of(store)), told)
+
+    async def look(self, query: Callable[[Store], T]) -> T:
+        return await self._driver.look(lambda store: query(self._of(store)))
+
+    async def read(self, query: Callable[[Store], T]) -> T:
+        return await self._driver.read(lambda store: query(self._of(store)))
+
+    async def close(self) -> None:
+        raise AssertionError("the driver is closed by whoever opened it")

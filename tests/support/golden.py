@@ -1,0 +1,174 @@
+"""The golden log: every type of fact as it was once stored, and what the logs among them fold to.
+
+`tests/golden/facts.jsonl` holds one fact a line, in the order of its log: the bytes, and what they read as with no
+default left out. `samples` has every type of fact twice, once with every field set and once with as few as can be; the
+second kind reads by the defaults of today, which therefore may never change. `LOGS` are whole logs of a room or a home,
+which together hold every type as well. `tests/golden/folds.jsonl` holds the snapshot that each fold version makes of
+each log. Lines are appended and never changed: such bytes are in people's stores.
+
+The codec (tests/core/test_events.py), folding and snapshots (tests/core/test_folding.py) and every store
+(tests/contract/test_store.py) are held against this one record. `SAMPLES` is where the lines of a new type or version
+come from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from parlerd.core import events as e
+from parlerd.core.home import HomeRoom
+from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, PrincipalId, RequestId, RoomId
+from parlerd.core.room import Room
+
+GOLDEN: Final = Path(__file__).resolve().parents[1] / "golden"
+LOGS: Final[dict[str, type[Room] | type[HomeRoom]]] = {"fold_room": Room, "room_v1": Room, "fold_home": HomeRoom}
+"""The whole logs, and what each is a log of. `room_v1` is of a room that shows nothing of an agent's absence."""
+BODY: Final = b"body"
+"""What the header of a full sample says that its body is."""
+
+_AGENT, _PERSON, _ROOM = AgentId("U" + "A" * 55), PrincipalId("A" + "B" * 55), RoomId("r_0123456789ABCDEFGHJK")
+_REQUEST, _KEY = RequestId("q_1"), KeyId("ab" * 32)
+
+SAMPLES: tuple[e.Event, ...] = (
+    e.RoomOpened(
+        room=_ROOM,
+        kind="session",
+        name="auth-redesign",
+        topic="Auth redesign",
+        owner=_AGENT,
+        owner_principal=_PERSON,
+        history="full",
+        approval=True,
+        approver="person",
+    ),
+    e.MemberJoined(
+        agent=_AGENT,
+        principal=_PERSON,
+        handle="codex@repo",
+        host="codex",
+        role="reviewer",
+        request=_REQUEST,
+        key=_KEY,
+    ),
+    e.MemberLeft(agent=_AGENT),
+    e.RoomClosed(),
+    e.KeyMinted(key=_KEY, gated=True, expires_at=Millis(1_700_000_000_000), max_uses=50, preapproved=(_AGENT,)),
+    e.KeyRevoked(key=_KEY),
+    e.JoinRequested(request=_REQUEST, key=_KEY, agent=_AGENT, principal=_PERSON, name="codex@repo", host="codex"),
+    e.JoinApproved(request=_REQUEST, agent=_AGENT, proof="terminal"),
+    e.JoinDenied(request=_REQUEST, agent=_AGENT, proof="cli"),
+    e.MessagePosted(
+        id=MessageId("m_1"),
+        kind="task",
+        to=(_AGENT,),
+        role="reviewer",
+        visibility=(_AGENT,),
+        reply_to=MessageId("m_0"),
+        chain="c_1",
+        hops=2,
+        counter=7,
+        envelope=bytes(range(32)),
+        verified="valid",
+        opening=True,
+    ),
+    e.AgentCreated(
+        agent=_AGENT, principal=_PERSON, name="codex@repo#2", host="codex", workspace="/home/ann/repo", slot=1
+    ),
+    e.ConversationBound(agent=_AGENT, host="claude-code", conversation="5d2f6a1c-0000", place=1),
+    e.DelegationIssued(agent=_AGENT, principal=_PERSON, expires_at=Millis(1_702_592_000_000)),
+    e.RoomNamed(owner=_AGENT, room=_ROOM, name="auth-redesign-2"),
+    e.SessionActivated(agent=_AGENT, room=_ROOM),
+)
+
+
+def sample_header(event: e.Event) -> e.Header:
+    """`event` as a fact, with every field of the header set."""
+    return e.Header(
+        position=Position(3),
+        at=Millis(1_700_000_000_123),
+        by=By(_AGENT, _PERSON, "s_1", "codex", "mcp", 4711, "node"),
+        authority="member",
+        event=event,
+        operation="message.send",
+        key="key-1",
+        input=hashlib.sha256(b"input").digest(),
+        body=hashlib.sha256(BODY).digest(),
+    )
+
+
+def bare_header(event: e.Event) -> e.Header:
+    """`event` and its header with everything left out that may be."""
+    required = [field.name for field in msgspec.structs.fields(type(event)) if field.required]
+    return e.Header(
+        position=Position(1),
+        at=Millis(0),
+        by=By(AgentId("U1"), PrincipalId("A1"), "", "", "cli"),
+        authority="home",
+        event=type(event)(**{name: getattr(event, name) for name in required}),
+    )
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One line of the golden log."""
+
+    log: str
+    """`samples`, or the name of a whole log."""
+    type: str
+    v: int
+    data: bytes
+    reads: dict[str, Any]
+    """The header as plain JSON, with every default."""
+
+    @property
+    def header(self) -> e.Header:
+        return e.decode_header(self.data)
+
+
+def recorded(*logs: str) -> list[Recorded]:
+    """The facts of these logs, or of all, as they were recorded."""
+    lines = [json.loads(text) for text in (GOLDEN / "facts.jsonl").read_text().splitlines()]
+    facts = [
+        Recorded(line["log"], line["type"], line["v"], bytes.fromhex(line["bytes"]), line["reads"]) for line in lines
+    ]
+    return [fact for fact in facts if not logs or fact.log in logs]
+
+
+def folds() -> dict[tuple[str, int], bytes]:
+    """The snapshot that each fold version made of each whole log, in the order in which they were recorded."""
+    lines = [json.loads(text) for text in (GOLDEN / "folds.jsonl").read_text().splitlines()]
+    found = {(line["log"], line["fold_version"]): bytes.fromhex(line["snapshot"]) for line in lines}
+    assert len(found) == len(lines), "a fold version was recorded twice"
+    return found
+
+
+def line_of(log: str, header: e.Header) -> str:
+    """The line that records a fact as it is written today."""
+    event, data = header.event, e.encode_header(header).hex()
+    return json.dumps({"log": log, "type": kind(event), "v": event.v, "bytes": data, "reads": reads(header)})
+
+
+def kind(event: e.Event) -> str:
+    """The type of a fact as its bytes say it."""
+    return str(event.__struct_config__.tag)
+
+
+def reads(header: e.Header) -> dict[str, Any]:
+    """The header as plain JSON, defaults and all."""
+    plain: dict[str, Any] = json.loads(msgspec.json.encode(_explicit(header)))
+    return plain
+
+
+def _explicit(value: Any) -> Any:
+    """A struct as a dict that leaves no default out."""
+    if isinstance(value, msgspec.Struct):
+        tag = value.__struct_config__.tag
+        fields = {name: _explicit(getattr(value, name)) for name in value.__struct_fields__}
+        return fields if tag is None else {"type": tag, **fields}
+    return value

@@ -1,0 +1,183 @@
+"""Seeded scripts over a room and a home: one seed, one log, anywhere, with every type of fact in it.
+
+What the drivers of `tests.support.core` do in these scripts is random, apart from the scenes: one for each type of
+fact, which no earlier act can keep from leaving it. That a log has every type follows from that and from no seed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import TypeVar
+
+from parlerd.core import events as e
+from parlerd.core.errors import Refused
+from parlerd.core.model import History, KeyId, RoomId
+from tests.support.core import (
+    BEN,
+    CAT,
+    DAN,
+    EVE,
+    HOUR,
+    KEY,
+    OWNER,
+    STRANGER,
+    Agent,
+    HomeDriver,
+    RoomDriver,
+    agent,
+    opened,
+)
+
+RoomScene = Callable[[RoomDriver, Agent], object]
+HomeScene = Callable[[HomeDriver, Agent], object]
+
+
+def _mint(room: RoomDriver, who: Agent) -> KeyId:
+    key = KeyId(f"key of {who.name}")
+    room.mint(key)
+    return key
+
+
+def _revoke(room: RoomDriver, who: Agent) -> None:
+    room.revoke(_mint(room, who))
+
+
+def _knock(room: RoomDriver, who: Agent) -> None:
+    room.knock(who, _mint(room, who))
+
+
+def _let_in(room: RoomDriver, who: Agent) -> None:
+    _knock(room, who)
+    room.approve(who)
+
+
+def _turn_away(room: RoomDriver, who: Agent) -> None:
+    _knock(room, who)
+    room.deny(who)
+
+
+def _come_and_go(room: RoomDriver, who: Agent) -> None:
+    _let_in(room, who)
+    room.leave(who)
+
+
+ROOM_SCENES: dict[type[e.RoomEvent], RoomScene] = {
+    e.MemberJoined: _let_in,
+    e.MemberLeft: _come_and_go,
+    e.KeyMinted: _mint,
+    e.KeyRevoked: _revoke,
+    e.JoinRequested: _knock,
+    e.JoinApproved: _let_in,
+    e.JoinDenied: _turn_away,
+    e.MessagePosted: lambda room, who: room.post(OWNER),
+}
+"""What leaves a fact of this type in any open room, whatever happened before: it takes an agent who was never there."""
+HOME_SCENES: dict[type[e.HomeEvent], HomeScene] = {
+    e.AgentCreated: lambda home, who: home.create(who),
+    e.ConversationBound: lambda home, who: (home.create(who), home.bind(who, "t-0")),
+    e.DelegationIssued: lambda home, who: (home.create(who), home.renew(who)),
+    e.RoomNamed: lambda home, who: (home.create(who), home.name_room(who, "notes")),
+    e.SessionActivated: lambda home, who: (home.create(who), home.activate(who, RoomId("r_a"))),
+}
+"""What leaves a fact of this type in any home."""
+
+
+def scripted_room(seed: int, steps: int) -> RoomDriver:
+    """A room after a seeded script: one seed, one log, anywhere.
+
+    The script is so many steps of a random act each, the refused ones among them, and every scene once at some moment.
+    So a log of any seed and length has every type of fact.
+    """
+    draw = random.Random(seed)
+    histories: list[History] = ["full", "from-join", "none"]
+    room = opened(history=draw.choice(histories), max_uses=1_000)
+    people = [OWNER, BEN, CAT, DAN, EVE, STRANGER, agent("ben", of="stranger", key="benjamin")]
+    keys = [KEY, KeyId("open"), KeyId("brief")]
+    room.mint(keys[1], gated=False, preapproved=(DAN.id,))
+    room.mint(keys[2], ttl_ms=HOUR, max_uses=2)
+
+    def step() -> None:
+        who = draw.choice(people)
+        names = tuple(draw.choice(people).id for _ in range(draw.randrange(3)))
+        replied = draw.choice(room.posted())[1].id if draw.random() < 0.3 else None
+        key = f"k{draw.randrange(40)}" if draw.random() < 0.3 else None
+        act = draw.choices(["knock", "decide", "leave", "revoke", "post"], [6, 5, 1, 0.02, 12])[0]
+        match act:
+            case "knock":
+                room.knock(who, draw.choice(keys))
+            case "decide":
+                room.decide(draw.choice([who.id, who.name]), admit=draw.random() < 0.7)
+            case "leave":
+                room.leave(who if who is not OWNER else BEN)
+            case "revoke":
+                room.revoke(keys[1], by=who)
+            case "post":
+                visible = names if names and draw.random() < 0.4 else None
+                to = names[:1] if draw.random() < 0.6 else ()
+                room.post(who, to=to, visible_to=visible, reply_to=replied, key=key, input=bytes(len(names)))
+
+    _play(draw, room, steps, step, ROOM_SCENES, lambda: draw.randrange(-1_000, 60_000))
+    room.close()
+    return room
+
+
+def scripted_home(seed: int, steps: int) -> HomeDriver:
+    """A home after a seeded script of steps and scenes, as of a room."""
+    draw = random.Random(seed)
+    home = HomeDriver()
+    people = [agent(name) for name in ("ann", "ben", "cat", "dan")]
+
+    def step() -> None:
+        who = draw.choice(people)
+        match draw.randrange(5):
+            case 4:
+                home.bind(who, draw.choice(["t-1", "t-2"]), place=draw.randrange(2))
+            case 0:
+                home.create(who, workspace=f"/w/{draw.randrange(3)}", slot=draw.randrange(2))
+            case 1:
+                home.renew(who)
+            case 2:
+                home.name_room(who, draw.choice(["auth", "docs"]), key=f"k{draw.randrange(10)}")
+            case _:
+                home.activate(who, draw.choice([None, RoomId("r_a"), RoomId("r_b")]))
+
+    _play(draw, home, steps, step, HOME_SCENES, lambda: draw.randrange(1_000))
+    return home
+
+
+D = TypeVar("D", RoomDriver, HomeDriver)
+F = TypeVar("F", bound=e.Event)
+
+
+def _play(
+    draw: random.Random,
+    driver: D,
+    steps: int,
+    step: Callable[[], None],
+    scenes: Mapping[type[F], Callable[[D, Agent], object]],
+    pause: Callable[[], int],
+) -> None:
+    """So many steps, of which some are refused, and each scene once after some of them, which must come off."""
+    moments = [draw.randrange(steps + 1) for _ in scenes]
+    for n in range(steps + 1):
+        for moment, (fact, scene) in zip(moments, scenes.items(), strict=True):
+            if moment == n:
+                before = len(driver.log)
+                scene(driver, agent(f"newcomer-{fact.__name__.lower()}"))
+                assert fact in {type(header.event) for header in driver.log[before:]}, f"no {fact.__name__}"
+        if n < steps:
+            driver.now += pause()
+            with suppress(Refused):
+                step()
+
+
+def script_digest(seed: int) -> str:
+    """A digest of all that the scripts of this seed put into logs and snapshots, for another process to compare."""
+    digest = hashlib.sha256()
+    room, home = scripted_room(seed, 400), scripted_home(seed, 100)
+    for data in (*room.saved(), room.aggregate.snapshot(), *home.saved(), home.aggregate.snapshot()):
+        digest.update(hashlib.sha256(data).digest())
+    return f"{digest.hexdigest()} {len(room.log)} {len(home.log)}"
