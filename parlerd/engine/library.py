@@ -89,10 +89,6 @@ class Library:
         """The same library for whoever there are only these rooms for."""
         return Library(narrowed(self._driver), rooms)
 
-    def over(self, wrap: Callable[[Driver], Driver], rooms: RoomDoor) -> Library:
-        """The same library for callers who may ask less: `wrap` says what the driver still answers."""
-        return Library(wrap(self._driver), rooms)
-
     @property
     def kind(self) -> str:
         """Which store it is, for a person."""
