@@ -36,6 +36,7 @@ from parlerd.engine.joining import Joining
 from parlerd.engine.knocks import with_code
 from parlerd.engine.ladder import Ladder
 from parlerd.engine.leases import Leases
+from parlerd.engine.library import Library
 from parlerd.engine.notices import Notices
 from parlerd.engine.notifier import LocalNotifier
 from parlerd.engine.opening import Opening
@@ -101,7 +102,7 @@ class Engine:
 
     def _handlers_over(self, desk: Desk) -> Handlers:
         reading = self._reading
-        notices = Notices(desk, reading)
+        notices = Notices(desk)
         sending, receiving = Sending(desk, reading), Receiving(desk, reading, notices)
         opening, approving, keys = Opening(desk), Approving(desk), SessionKeys(desk)
         overview, streams = Overview(desk), Streams(desk, reading, approving)
@@ -128,7 +129,7 @@ class Engine:
                 "rooms.requests": approving.requests,
                 "approvals.list": approving.approvals,
                 "agent.whoami": overview.whoami,
-                "wake.check": Waking(desk, reading).check,
+                "wake.check": Waking(desk).check,
                 "hosts.seen": self._status.hosts,
                 "daemon.status": self._status.status,
                 "daemon.check": Checks(desk).check,
@@ -303,7 +304,7 @@ async def open_engine(
         nursery.start_soon(scheduler.run)
         idle = IdleAgents(clock=clock, scheduler=scheduler, notifier=wakes, presence=lambda agent: presence.of(agent))
         leases, connected = Leases(driver), Connected(clock)
-        leases.start()
+        await leases.start()
         hosts = SeenHosts(clock, connected)
         seats = Seats(
             rooms=rooms,
@@ -319,7 +320,7 @@ async def open_engine(
         )
         presence = Presence(seats, connected, clock)
         desk = Desk(
-            driver=driver,
+            library=Library(driver, rooms),
             rooms=rooms,
             seats=seats,
             connected=connected,

@@ -91,9 +91,9 @@ class Joining:
         its cursor over nothing that it was not shown.
         """
         desk = self._desk
+        acknowledged = (await desk.library.cursor(actor.room, me.id)).acknowledged
         room = await actor.quiet()
         stood = room.position
-        acknowledged = desk.driver.store.cursor(actor.room, me.id).acknowledged
         again = me.id == room.state.owner or acknowledged >= room.state.members[me.id].entered
         status = "already_member" if again else "joined"
         if params.limit <= 0:
@@ -112,7 +112,11 @@ class Joining:
                 you=handle_of(room.state, me.id),
             )
         limit = max(1, min(params.limit, t.MAX_PAGE))
+        view = room.view(me.id)
         found = await self._reading.context(room, me.id, Position(0), stood=stood, limit=limit, fits=caller.reader.fits)
+        if room.view(me.id) != view:
+            # It left the room or came back while the page was read, which may hold too much or too little now.
+            return await self._land(caller, me, await desk.rooms.get(actor.room), params)
         # Whether this page moves the reader's cursor. A member that joins again is shown the room again; the cursor
         # then stays where the page would skip what the member has not read, and where a live window reads as the same
         # agent and was not shown this page.
@@ -123,6 +127,7 @@ class Joining:
         await self._reading.mark(actor.room, me.id, found.spans)
         self._reading.note_seen(actor.room, me.id, found.newest)
         await desk.rooms.home.submit(c.Activate(agent=me.id, room=actor.room), desk.by(caller, me))
+        unread = (await desk.library.unread(room, view, found.end)).number
         if caller.reader.acknowledges == "next_call" and moves:
             # Nothing is awaited after this: an answer that becomes an error has shown nothing.
             caller.reader.shown.showed(actor.room, found.end)
@@ -141,7 +146,7 @@ class Joining:
             last_unshown=found.last_unshown,
             hint=hint,
             you=handle_of(room.state, me.id),
-            unread=self._reading.unread(room, room.view(me.id), found.end),
+            unread=unread,
         )
 
     async def _would_knock(self, caller: Caller, key_id: KeyId, room: RoomId) -> None:

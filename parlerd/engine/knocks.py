@@ -23,11 +23,6 @@ WITHHELD: Final = (
 """Said in place of a code to a command that an agent host started."""
 
 
-def doors_of(desk: Desk, agent: AgentRecord) -> list[RoomId]:
-    """The rooms at whose door the agent waits for a person's decision."""
-    return [m.room for m in desk.driver.store.memberships(agent.id) if m.state == "pending"]
-
-
 async def knock_at(desk: Desk, agent: AgentRecord, room: RoomId) -> t.Knocking | None:
     """An agent's request to come in: what the person is asked to type for it, and how the key begins that it came
     with; None when it was decided a moment ago."""
@@ -41,7 +36,8 @@ async def knock_at(desk: Desk, agent: AgentRecord, room: RoomId) -> t.Knocking |
 
 async def knocks_of(desk: Desk, agent: AgentRecord) -> list[t.Knocking]:
     """Every request of an agent that waits for a person."""
-    return [knock for room in doors_of(desk, agent) if (knock := await knock_at(desk, agent, room)) is not None]
+    doors = await desk.library.doors(agent.id)
+    return [knock for room in doors if (knock := await knock_at(desk, agent, room)) is not None]
 
 
 def shows_code(desk: Desk, caller: Caller) -> bool:
@@ -73,7 +69,7 @@ async def nowhere(desk: Desk, agent: AgentRecord) -> Refused:
     if knocks:
         # The code is added by `with_code`, for callers that may see it.
         return Refused("join_pending", hint=WITHHELD, tool_hint=WITHHELD, door=knocks[0].room)
-    memberships = desk.driver.store.memberships(agent.id)
+    memberships = await desk.library.memberships(agent.id)
     if memberships and all(membership.state == "denied" for membership in memberships):
         # Only where every membership was denied: an agent that had a session besides lost that one otherwise.
         return Refused("join_denied", door=memberships[-1].room)

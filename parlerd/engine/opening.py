@@ -116,7 +116,7 @@ class Opening:
             recap=bool(params.context),
         )
         # Away from the loop: a long recap takes a while to look through.
-        recap, removed = await desk.driver.read(lambda _: scrub(params.context))
+        recap, removed = await desk.library.aside(lambda: scrub(params.context))
         actor = await desk.rooms.create(naming.room)
         settled = await actor.submit(command, by, Draft(parts=(TextPart(recap),)))
         room = await actor.quiet()
@@ -124,7 +124,7 @@ class Opening:
         # A room that was opened before has its key from then; the settings may ask for another kind of key today.
         facts: Sequence[e.Header] = settled.facts
         if not facts:
-            facts = await desk.driver.look(lambda store: store.facts(actor.room, Position(0), OPENING_FACTS))
+            facts = await desk.library.few_facts(actor.room, Position(0), OPENING_FACTS)
         return self._opened(
             actor,
             room,
@@ -138,7 +138,7 @@ class Opening:
         """The name this request took: now, or when it was first made."""
         if header is None:
             assert replay is not None
-            [header] = await self._desk.driver.look(lambda store: store.facts(HOME_ROOM, Position(replay - 1), 1))
+            [header] = await self._desk.library.few_facts(HOME_ROOM, Position(replay - 1), 1)
         if not isinstance(header.event, e.RoomNamed):
             raise Refused("idempotency_expired")
         return header.event

@@ -38,7 +38,7 @@ class SessionKeys:
         # of a room that asks nobody.
         whole = is_person(caller) and not desk.inspect(caller.facts.peer).agent_host
         sessions = []
-        for name, agents in observed_rooms(desk, caller, me).items():
+        for name, agents in (await observed_rooms(desk, caller, me)).items():
             state = (await (await desk.rooms.get(name)).quiet()).state
             inside = [record.name for record in agents if state.members[record.id].present]
             if not inside:
@@ -100,7 +100,7 @@ class SessionKeys:
             raise self.unknown(caller) from error
         if key_id is None:
             raise Refused("home_not_trusted", host=(host or "")[:64])
-        room = desk.driver.store.room_of_key(key_id)
+        room = await desk.library.room_of_key(key_id)
         if room is None or me is None or not await self._has_used(me, key_id, room):
             await desk.throttle.before(caller)
         if room is None:
@@ -122,7 +122,7 @@ class SessionKeys:
     async def _has_used(self, me: AgentRecord, key_id: KeyId, room: RoomId) -> bool:
         """Whether this agent is in the room, or knocked with this very key: another key of the room is still a
         guess."""
-        if not any(membership.room == room for membership in self._desk.driver.store.memberships(me.id)):
+        if not any(each.room == room for each in await self._desk.library.memberships(me.id)):
             return False
         state = (await self._desk.rooms.get(room)).aggregate.state
         member, request = state.members.get(me.id), standing_request(state.requests, me.id)
@@ -139,7 +139,7 @@ class SessionKeys:
         except Refused:
             return None
         whole = self._desk.keys.key_id(session_key)
-        room = self._desk.driver.store.room_of_key(whole)
+        room = await self._desk.library.room_of_key(whole)
         if room in rooms:
             return room, whole
         found: list[tuple[RoomId, KeyState, str]] = []

@@ -10,7 +10,6 @@ import os
 
 import trio
 
-from parlerd.core.model import HOME_ROOM
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.observers import observed_rooms
@@ -42,18 +41,18 @@ class Status:
             socket=self._socket,
             version=desk.version,
             uptime_ms=int((trio.current_time() - self._started) * 1000),
-            rooms=self._rooms_known(caller),
+            rooms=await self._rooms_known(caller),
             connections=len(desk.connected),
             windows=sum(1 for _ in desk.connected.windows()),
-            store=type(desk.driver.store).__name__,
+            store=desk.library.kind,
             home=desk.home_path,
         )
 
-    def _rooms_known(self, caller: Caller) -> int:
+    async def _rooms_known(self, caller: Caller) -> int:
         """How many rooms there are, for the person; for an agent, and for a command that an agent host started, those
         it may look at. Source: security spec C10."""
         desk = self._desk
         if is_person(caller) and not desk.inspect(caller.facts.peer).agent_host:
-            return sum(1 for room in desk.driver.store.rooms() if room != HOME_ROOM)
+            return len(await desk.library.all_rooms())
         me = desk.seats.existing(caller)
-        return 0 if me is None else len(observed_rooms(desk, caller, me))
+        return 0 if me is None else len(await observed_rooms(desk, caller, me))

@@ -122,7 +122,7 @@ def test_a2_a_decision_stores_how_sure_it_is_that_a_person_made_it() -> None:
 
 
 def stored_proofs(served: Served, room: str) -> list[str]:
-    facts = served.driver.store.facts(RoomId(room), Position(0), 1000)
+    facts = served.world.store.facts(RoomId(room), Position(0), 1000)
     return [header.event.proof for header in facts if isinstance(header.event, e.JoinApproved)]
 
 
