@@ -271,7 +271,7 @@ def _kilobytes(path: Path) -> dict[str, int]:
     return found
 
 
-class Connection:
+class RawConnection:
     """One client connection, close to the wire: frames may be made before and sent while others are under way."""
 
     def __init__(self, made: DemoHome, *, as_name: str = "") -> None:
@@ -290,7 +290,7 @@ class Connection:
             raise RuntimeError(f"the daemon said {answer.error.code}")
         self._reader.limit = FRAME_LIMIT
 
-    def __enter__(self) -> Connection:
+    def __enter__(self) -> RawConnection:
         return self
 
     def __exit__(
@@ -354,11 +354,11 @@ class Connection:
 
 def room_of(made: DemoHome, *members: str) -> str:
     """A new session, opened by the first of `members`, with the others in it. Gives its id."""
-    with Connection(made, as_name=members[0]) as owner:
+    with RawConnection(made, as_name=members[0]) as owner:
         opened = owner.call("session.open", t.OpenSession(context="benchmark", topic="bench", max_uses=10_000))
         room: str = opened.room
     for member in members[1:]:
-        with Connection(made, as_name=member) as joiner:
+        with RawConnection(made, as_name=member) as joiner:
             joined = joiner.call("session.join", t.JoinSession(session_key=opened.session_key))
             assert joined.status == "joined", joined.status
             joiner.call("message.commit", t.Commit(room=room, cursor=joined.cursor))
@@ -368,7 +368,7 @@ def room_of(made: DemoHome, *members: str) -> str:
 # -- agent windows -----------------------------------------------------------------------------------------
 
 
-class Window:
+class RawWindow:
     """The host's side of a stdio MCP server: lines of JSON-RPC, written by hand so that the client costs little."""
 
     def __init__(self, command: Sequence[str], directory: Path, environment: Mapping[str, str] | None = None) -> None:
@@ -391,7 +391,7 @@ class Window:
         self.answered_bytes = 0
         """The length of the line that the last request was answered with."""
 
-    def __enter__(self) -> Window:
+    def __enter__(self) -> RawWindow:
         return self
 
     def __exit__(
@@ -468,14 +468,14 @@ class Window:
         return line
 
 
-def shim(made: DemoHome, name: str) -> Window:
+def shim(made: DemoHome, name: str) -> RawWindow:
     """A window of Parler, in a workspace of its own so that it is an agent of its own."""
     directory = made.directory / name
     (directory / ".git").mkdir(parents=True, exist_ok=True)
-    return Window(made.shim_command("benchmark"), directory)
+    return RawWindow(made.shim_command("benchmark"), directory)
 
 
-def ready_ms(window: Window) -> float:
+def ready_ms(window: RawWindow) -> float:
     """Milliseconds from its spawn to its answered `tools/list`."""
     window.handshake()
     window.tools()

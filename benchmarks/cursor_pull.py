@@ -86,8 +86,8 @@ def read(report: common.Report, made: DemoHome, room: filling.LongRoom, messages
     reads: list[float] = []
     commits: list[float] = []
     with (
-        common.Connection(made, as_name=filling.AUTHOR) as author,
-        common.Connection(made, as_name=filling.READER) as reader,
+        common.RawConnection(made, as_name=filling.AUTHOR) as author,
+        common.RawConnection(made, as_name=filling.READER) as reader,
     ):
         _skip_to_the_end(reader, room.id)
         for round in range(max(10, runs // 4)):
@@ -116,7 +116,7 @@ def join(report: common.Report, made: DemoHome, room: filling.LongRoom, messages
     common.start(made)
     times: list[float] = []
     for number in range(JOINS):
-        with common.Connection(made, as_name=f"new{number}") as joiner:
+        with common.RawConnection(made, as_name=f"new{number}") as joiner:
             joiner.call("agent.whoami", t.WhoAmI())  # an agent that exists: its key is not made meanwhile
             begun = time.perf_counter()
             joined = joiner.call("session.join", t.JoinSession(session_key=room.session_key))
@@ -127,7 +127,7 @@ def join(report: common.Report, made: DemoHome, room: filling.LongRoom, messages
     return {"join": landed.median}
 
 
-def _skip_to_the_end(reader: common.Connection, room: RoomId) -> None:
+def _skip_to_the_end(reader: common.RawConnection, room: RoomId) -> None:
     look = reader.call("message.recv", t.Recv(room=room, limit=1, peek=True))
     last = int(look.cursor) + look.unread
     page = reader.call("message.recv", t.Recv(room=room, since=max(0, last - 1), limit=1))

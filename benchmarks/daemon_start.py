@@ -63,7 +63,7 @@ def first_answer(made: DemoHome) -> float:
     try:
         deadline = begun + common.PATIENCE_S
         while time.perf_counter() < deadline:
-            with suppress(OSError), common.Connection(made) as connection:
+            with suppress(OSError), common.RawConnection(made) as connection:
                 connection.call("daemon.status", t.DaemonStatus())
                 return (time.perf_counter() - begun) * 1000
             time.sleep(POLL_S)
@@ -88,7 +88,7 @@ def first_calls(made: DemoHome) -> list[float]:
     made.start()
     until = time.perf_counter() + FIRST_S
     found: list[float] = []
-    with common.Connection(made, as_name="ann") as connection:
+    with common.RawConnection(made, as_name="ann") as connection:
         connection.call("session.open", t.OpenSession(context="benchmark", topic="bench"))
         while time.perf_counter() < until:
             found.append(common.milliseconds(lambda: connection.call("message.send", t.Send(text=common.TEXT))))

@@ -25,7 +25,7 @@ def main() -> None:
     report = common.Report("disk", given.place)
     with common.empty_home(given.place) as made:
         common.start(made)
-        with common.Connection(made, as_name="ann") as author:
+        with common.RawConnection(made, as_name="ann") as author:
             room = author.call("session.open", t.OpenSession(context="benchmark", topic="bench")).room
             say = t.Send(text="x" * CHARACTERS, room=room)
             for _ in range(0, given.messages, UNDER_WAY):

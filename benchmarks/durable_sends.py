@@ -61,12 +61,12 @@ def measure(
     busy: list[float] = []
     with common.home(place) as made:
         pid = made.daemon()
-        connections: list[tuple[common.Connection, str]] = []
+        connections: list[tuple[common.RawConnection, str]] = []
         try:
             for number in range(rooms):
                 names = [f"agent{client}" for client in range(number, clients, rooms)]
                 room = common.room_of(made, *names)
-                connections += [(common.Connection(made, as_name=name), room) for name in names]
+                connections += [(common.RawConnection(made, as_name=name), room) for name in names]
             for _ in range(runs):
                 daemon_before, own_before, begun = _cpu(pid), time.process_time(), time.perf_counter()
                 latencies, taken = send_for(seconds, connections, depth)
@@ -86,12 +86,14 @@ def measure(
     return report.add(common.spread(name, "/s", found, floor=floor, note=note)).median
 
 
-def send_for(seconds: float, connections: list[tuple[common.Connection, str]], depth: int) -> tuple[list[float], float]:
+def send_for(
+    seconds: float, connections: list[tuple[common.RawConnection, str]], depth: int
+) -> tuple[list[float], float]:
     """Keep `depth` sends under way on each connection; the latency of each send (ms), and how long it all took (s)."""
     latencies: list[float] = []
     begun = time.perf_counter()
     deadline = begun + seconds
-    under_way: dict[common.Connection, deque[float]] = {connection: deque() for connection, _ in connections}
+    under_way: dict[common.RawConnection, deque[float]] = {connection: deque() for connection, _ in connections}
     rooms = dict(connections)
     with selectors.DefaultSelector() as selector:
         for connection, room in connections:
@@ -112,7 +114,7 @@ def send_for(seconds: float, connections: list[tuple[common.Connection, str]], d
     return latencies, time.perf_counter() - begun
 
 
-def _send(connection: common.Connection, room: str) -> bytes:
+def _send(connection: common.RawConnection, room: str) -> bytes:
     return connection.pack("message.send", t.Send(text=common.TEXT, room=room))
 
 

@@ -42,7 +42,7 @@ def long_room(made: DemoHome, messages: int, *, marked: int = 0) -> LongRoom:
     """A room of `messages` messages by `AUTHOR`, with `READER` in it; `marked` of them, evenly spread and ending with
     the last, are of the kind `MARKED` and for the reader. Leaves the daemon stopped."""
     made.start()
-    with common.Connection(made, as_name=AUTHOR) as author, common.Connection(made, as_name=READER) as reader:
+    with common.RawConnection(made, as_name=AUTHOR) as author, common.RawConnection(made, as_name=READER) as reader:
         opened = author.call("session.open", t.OpenSession(context="benchmark", topic="bench", max_uses=10_000))
         reader.call("session.join", t.JoinSession(session_key=opened.session_key))
         author.call("message.send", t.Send(text=common.TEXT, room=opened.room, idempotency_key="first"))

@@ -36,9 +36,9 @@ def main() -> None:
         report.add(
             common.spread(f"{PROMPT}, nobody there", "ms", run("hook", HOST, "UserPromptSubmit"), floor=FLOOR_MS)
         )
-        with common.Window(made.shim_command(HOST), made.directory) as window:
+        with common.RawWindow(made.shim_command(HOST), made.directory) as window:
             window.handshake()
-            with common.Connection(made, as_name="ann") as ann:
+            with common.RawConnection(made, as_name="ann") as ann:
                 opened = ann.call("session.open", t.OpenSession(context="benchmark", topic="bench"))
                 window.call("parler_join_session", key=opened.session_key)
                 window.call("parler_rooms")

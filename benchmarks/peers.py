@@ -46,7 +46,7 @@ QUOTED_SENDS: Final = 1_200.0
 """What synapse-channel took on the machine for which the floors were set: a send and an inbox call through its shims, a
 push, and the lower end of its sends a second."""
 
-Spawn = Callable[[], common.Window]
+Spawn = Callable[[], common.RawWindow]
 PROBLEMS = (OSError, RuntimeError, subprocess.SubprocessError, ValueError, KeyError, AssertionError)
 """What a peer may do that is no fault of the benchmark: it is left out then."""
 
@@ -123,7 +123,7 @@ def sdk_windows() -> Iterator[Spawn]:
     """Windows that are each a server of the MCP library."""
     with empty_home() as (directory, environment):
         # No -I: the server is written as its author would start it, by path.
-        yield lambda: common.Window([sys.executable, str(HERE / "peer_sdk_server.py")], directory, environment)
+        yield lambda: common.RawWindow([sys.executable, str(HERE / "peer_sdk_server.py")], directory, environment)
 
 
 class Hub(NamedTuple):
@@ -136,11 +136,11 @@ class Hub(NamedTuple):
     directory: Path
     environment: dict[str, str]
 
-    def window(self, name: str) -> common.Window:
+    def window(self, name: str) -> common.RawWindow:
         """A shim of it."""
         uri = f"ws://127.0.0.1:{self.port}"
         command = [str(self.binaries / "synapse"), "mcp", "--uri", uri, "--name", f"bench/{name}"]
-        return common.Window(command, self.directory, self.environment)
+        return common.RawWindow(command, self.directory, self.environment)
 
 
 @contextmanager
@@ -420,7 +420,7 @@ def _each(runs: int, act: Callable[[], object]) -> list[float]:
     return [common.milliseconds(act) for _ in range(runs)]
 
 
-def _synapse_round(sender: common.Window, reader: common.Window, number: int) -> float:
+def _synapse_round(sender: common.RawWindow, reader: common.RawWindow, number: int) -> float:
     text = f"{number} {common.TEXT}"
     begun = time.perf_counter()
     sender.call("synapse_send", target="bench/b", message=text)

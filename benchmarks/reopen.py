@@ -42,7 +42,7 @@ def first_call(made: DemoHome, room: filling.LongRoom) -> float:
     A message follows it, so that the daemon leaves a new snapshot when it stops.
     """
     common.start(made)
-    with common.Connection(made, as_name=filling.AUTHOR) as author:
+    with common.RawConnection(made, as_name=filling.AUTHOR) as author:
         author.call("agent.whoami", t.WhoAmI())
         begun = time.perf_counter()
         author.call("rooms.roster", t.Roster(room=room.id))

@@ -47,7 +47,7 @@ def main() -> None:
 
 def measure(
     report: common.Report,
-    spawn: Callable[[], common.Window],
+    spawn: Callable[[], common.RawWindow],
     runs: int,
     who: str,
     start_floor: float | None = None,
@@ -61,12 +61,12 @@ def measure(
     report.add(common.spread(PRIVATE, "MB", sizes, floor=memory_floor, who=who))
 
 
-def _ready(spawn: Callable[[], common.Window]) -> float:
+def _ready(spawn: Callable[[], common.RawWindow]) -> float:
     with spawn() as window:
         return common.ready_ms(window)
 
 
-def _private(spawn: Callable[[], common.Window]) -> float:
+def _private(spawn: Callable[[], common.RawWindow]) -> float:
     with spawn() as window:
         common.ready_ms(window)
         time.sleep(SETTLE_S)

@@ -66,7 +66,7 @@ def to_a_subscriber(rounds: int, place: Path | None, *, pause_s: float) -> list[
     found: list[float] = []
     with common.home(place) as made:
         room = common.room_of(made, "ann", "ben")
-        with common.Connection(made, as_name="ann") as sender, common.Connection(made, as_name="ben") as watcher:
+        with common.RawConnection(made, as_name="ann") as sender, common.RawConnection(made, as_name="ben") as watcher:
             watcher.send(watcher.pack("room.watch", t.WatchRoom(room=room, tail=1)))
             assert isinstance(watcher.hear(), Item)
             for round in range(rounds + WARM):
@@ -91,7 +91,7 @@ def to_a_waiting_call(rounds: int, place: Path | None) -> list[float]:
     found: list[float] = []
     with common.home(place) as made:
         room = common.room_of(made, "ann", "ben")
-        with common.Connection(made, as_name="ann") as sender, common.Connection(made, as_name="ben") as reader:
+        with common.RawConnection(made, as_name="ann") as sender, common.RawConnection(made, as_name="ben") as reader:
             for round in range(rounds + WARM):
                 reader.send(reader.pack("message.recv", t.Recv(room=room, wait_ms=WAIT_MS)))
                 call = sender.pack("message.send", t.Send(text=common.TEXT, room=room))

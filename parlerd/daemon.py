@@ -37,6 +37,7 @@ from parlerd.identity.keyring import KeyRing
 from parlerd.ipc import credentials, workspace
 from parlerd.ipc.host import Say
 from parlerd.ipc.listener import listening, standing
+from parlerd.ipc.recorder import Recorder
 from parlerd.ipc.server import Server
 from parlerd.paths import Home, home_from
 from parlerd.settings import Era, Settings, load_settings
@@ -72,6 +73,7 @@ def run(home: Home, *, below_agent: bool = False) -> None:
         store = SqliteStore(home.database, backups=home.backups)
         _refresh_shim(home, settings.mcp_era)
         watcher = Watcher(HostFiles(home))
+        recorder = Recorder()
 
         async def main() -> None:
             stopping = trio.Event()
@@ -88,6 +90,7 @@ def run(home: Home, *, below_agent: bool = False) -> None:
                 socket=str(home.socket),
                 inspect=credentials.inspector(hosts),
                 host_files=watcher,
+                frames=recorder,
                 stop=stopping.set,
             ) as engine:
                 host = _LateHost(engine, settings, home)
@@ -97,7 +100,7 @@ def run(home: Home, *, below_agent: bool = False) -> None:
                     await host.load()
                     await watcher.run()
 
-                server = Server(engine, host, principal=keys.principal, hosts=hosts)
+                server = Server(engine, host, principal=keys.principal, hosts=hosts, recorder=recorder)
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(_stop_on_signal, stopping)
                     nursery.start_soon(_leave_when_lost, home, stopping)
@@ -123,7 +126,7 @@ def _is_below_agent(hosts: process.Hosts) -> bool:
     """Whether an agent host is in sight above this process. A client starts a daemon without its own environment, waits
     for the daemon, and so can be looked at itself."""
     looked_at = [pid for pid in (os.getpid(), os.getppid()) if pid > 1]
-    return any(process.facts_of(pid, hosts).agent_host for pid in looked_at)
+    return any(process.surroundings_of(pid, hosts).agent_host for pid in looked_at)
 
 
 def _coded(error: Exception) -> Exception:

@@ -35,17 +35,20 @@ class Home:
     tenth of what a one-shot command may take, and a command that finds its daemon needs its address alone.
     """
 
-    __slots__ = ("_fallback", "_root", "explicit")
+    __slots__ = ("_fallback", "_root", "_socket_path", "explicit")
     explicit: Final[bool]
 
     def __init__(
         self,
         root: str | Path,
         explicit: bool = False,
-        fallback: str | Path = "/tmp",  # noqa: S108 - a private directory below it is checked
+        fallback: str | Path = "",
     ) -> None:
         self._root: Final = os.fspath(root)
+        # Below which folder a socket stands that has no room in the home; empty: where this system keeps such things.
         self._fallback: Final = os.fspath(fallback)
+        # Where the socket stands, once somebody asked: a folder that comes or goes later moves no socket.
+        self._socket_path = ""
         self.explicit = explicit
 
     def __repr__(self) -> str:
@@ -68,13 +71,23 @@ class Home:
         return named or self._socket()
 
     def _socket(self) -> str:
+        self._socket_path = self._socket_path or self._place_of_socket()
+        return self._socket_path
+
+    def _place_of_socket(self) -> str:
         here = f"{self._root}/run/parlerd.sock"
         if len(os.fsencode(here)) <= MAX_SOCKET_PATH:
             return here
         import hashlib
 
         name = hashlib.sha256(os.fsencode(self._root)).hexdigest()[:16]
-        return f"{self._fallback}/parler-{os.getuid()}/{name}/parlerd.sock"
+        rest = f"{name}/parlerd.sock"
+        if not self._fallback and (runtime := _runtime_folder()):
+            here = f"{runtime}/{rest}"
+            if len(os.fsencode(here)) <= MAX_SOCKET_PATH:
+                return here
+        # A private directory below it is checked by `prepare`.
+        return f"{self._fallback or '/tmp'}/parler-{os.getuid()}/{rest}"  # noqa: S108
 
     @property
     def root(self) -> Path:
@@ -94,7 +107,8 @@ class Home:
 
     @property
     def socket(self) -> Path:
-        """Where the daemon listens: in the home, or below `/tmp/parler-<uid>` when that path would be too long."""
+        """Where the daemon listens: in the home, or where that path would be too long, in the folder that the system
+        gives this user for sockets, or else below `/tmp/parler-<uid>`."""
         from pathlib import Path
 
         return Path(self._socket())
@@ -154,6 +168,26 @@ def home_from(env: Mapping[str, str], explicit: str | None = None) -> Home:
     return Home(os.path.abspath(named), explicit=explicit is not None)
 
 
+def _runtime_folder() -> str:
+    """Our folder below the one that this system gives each user for sockets, or nothing where it gives none that is
+    this user's alone: then nobody else can have taken the name, as one can below `/tmp`."""
+    import warnings
+
+    # Imported where a home's path is long: it takes as long as half a command.
+    import platformdirs
+
+    try:
+        with warnings.catch_warnings():
+            # It warns where a desktop has no such folder. There is another place then.
+            warnings.simplefilter("ignore")
+            found = platformdirs.user_runtime_dir("parler", appauthor=False)
+        parent = os.lstat(os.path.dirname(found))
+    except OSError:
+        return ""
+    is_private = stat.S_ISDIR(parent.st_mode) and parent.st_uid == os.geteuid() and not parent.st_mode & 0o077
+    return found if is_private else ""
+
+
 def prepare(home: Home) -> None:
     """Create the home's directories with mode 0700 where they are missing, and check all of them.
 
@@ -178,7 +212,7 @@ def prepare(home: Home) -> None:
             _private_directory(directory)
         except ParlerError as error:
             if home.root not in (directory, *directory.parents):
-                # Nobody can make what another user holds below /tmp one's own.
+                # What another user holds below /tmp, nobody else can have.
                 raise ParlerError(error.code, error.message, hint=SHORTER, **error.details) from error
             raise
 

@@ -61,7 +61,7 @@ class Peer(NamedTuple):
     uid: int
 
 
-class Facts(NamedTuple):
+class Surroundings(NamedTuple):
     """What can be seen of a process."""
 
     program: str
@@ -74,7 +74,7 @@ class Facts(NamedTuple):
     """The editor with an agent of its own that it runs under; empty when none is in sight."""
 
 
-class Line(NamedTuple):
+class Ancestry(NamedTuple):
     """The processes above one, its parent first. `host` is the id of the agent host or editor that the last of them is;
     empty when the search ended at none."""
 
@@ -161,7 +161,7 @@ def group_of(pid: int) -> int:
         return 0
 
 
-def line_of(pid: int, hosts: Hosts) -> Line:
+def ancestry_of(pid: int, hosts: Hosts) -> Ancestry:
     """The processes above a process, up to the agent host or the editor that it runs under, or as far as they can be
     seen."""
     above: list[int] = []
@@ -174,18 +174,18 @@ def line_of(pid: int, hosts: Hosts) -> Line:
         host = _named(process.words, hosts.programs, hosts.packages)
         host = host or _named(process.words, hosts.editors, hosts.editor_packages)
         if host:
-            return Line(tuple(above), host)
-    return Line(tuple(above), "")
+            return Ancestry(tuple(above), host)
+    return Ancestry(tuple(above), "")
 
 
-def facts_of(pid: int, hosts: Hosts) -> Facts:
+def surroundings_of(pid: int, hosts: Hosts) -> Surroundings:
     """The program of a process, the agent host and the editor it runs under, and whether it has a controlling terminal.
 
     Host and editor are found in the environment of the process, or among the programs from itself upwards.
     """
     here = _look(pid) if pid > 0 else None
     if here is None:
-        return Facts("", UNKNOWN_HOST, False)
+        return Surroundings("", UNKNOWN_HOST, False)
     host, editor = _marked(_environment(pid), hosts)
     process: _Process | None = here
     for _ in range(_MAX_ANCESTORS):
@@ -194,7 +194,7 @@ def facts_of(pid: int, hosts: Hosts) -> Facts:
         host = _named(process.words, hosts.programs, hosts.packages)
         editor = editor or _named(process.words, hosts.editors, hosts.editor_packages)
         process = _look(process.parent) if process.parent > 1 else None
-    return Facts(here.words[0], host, _has_terminal(pid), "" if host else editor)
+    return Surroundings(here.words[0], host, _has_terminal(pid), "" if host else editor)
 
 
 def _named(words: tuple[str, ...], programs: Mapping[str, str], packages: Mapping[str, str]) -> str:

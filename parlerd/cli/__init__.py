@@ -1,6 +1,6 @@
-"""`parler`: the command line. A thin client of the daemon; it composes calls and holds no rules.
+"""`parler`: the command line, a thin client of the daemon. It composes calls and holds no rules.
 
-Below: `parlerd.client` (the socket), `parlerd.operations` (the shapes), `configs` (the agent hosts). Never imported
-here: the engine, the store, the daemon. Importing this package costs nothing: each command imports what it needs when
-it runs.
+Not here, and never imported: the engine, the store, the daemon. Below: `parlerd.client` (the socket),
+`parlerd.operations` (the shapes), `configs` (the agent hosts). Invariant: to import this package costs nothing, and
+each command imports what it needs when it runs.
 """

@@ -1,8 +1,9 @@
 """`parler approvals`: everything that waits for this person, live, decided by a key press.
 
-A thin shell around `approvals_model`: it puts the terminal into single-key mode and back, follows the daemon's stream
-in a thread, draws, and makes the calls. Off a terminal, with `--once` or with `--json` it lists what waits and
-returns.
+This module puts the terminal into single-key mode and back, follows the daemon's stream in a thread, draws, and makes
+the calls. Without a terminal, with `--once` or with `--json` it lists what waits, and returns. Not here: what a key
+does (`approvals_model`), how the screen looks (`approvals_view`). Invariant: the terminal is put back, however the
+command ends.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
 TICK_S: Final = 1.0
-"""How often the ages on the screen are drawn anew."""
+"""How often the screen is drawn again when nothing happens, for the ages on it."""
 ESCAPE_S: Final = 0.05
 """How long the rest of an arrow key may take to follow its first byte."""
 _SEQUENCES: Final = {
@@ -94,7 +95,7 @@ def row_of(request: t.RequestInfo) -> model.Row:
 
 
 class Verdict(NamedTuple):
-    """How a decision went, in a sentence. `again`: another code may be typed."""
+    """How a decision went, in a sentence (`note`). With `again` the person may type another code."""
 
     note: str
     good: bool
@@ -102,7 +103,7 @@ class Verdict(NamedTuple):
 
 
 def decide(ctx: Context, decision: model.Approve | model.Deny) -> Verdict:
-    """Make a decision's calls, and say how it went."""
+    """Make the calls of a decision, and say how the decision went."""
     try:
         if isinstance(decision, model.Approve):
             row = decision.row
@@ -122,7 +123,7 @@ def decide(ctx: Context, decision: model.Approve | model.Deny) -> Verdict:
 
 
 def keys_of(data: bytes) -> Iterator[str]:
-    """The keys in what was read from the terminal at once. What is no key of ours is passed over."""
+    """The keys in bytes that were read from the terminal at once. Keys that the screen does not use are left out."""
     index = 0
     while index < len(data):
         byte = data[index]
@@ -134,7 +135,7 @@ def keys_of(data: bytes) -> Iterator[str]:
                 continue
             if index + 1 == len(data):
                 yield "escape"
-            # Anything longer is a key we do not know: none of its bytes may count as a letter.
+            # A longer sequence is a key that the screen does not use, and none of its bytes may count as a letter.
             return
         if byte in _CONTROLS:
             yield _CONTROLS[byte]
@@ -148,8 +149,11 @@ class _Follower:
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
+        # What came from the daemon: the whole list, or why the connection was lost.
         self._updates: queue.SimpleQueue[tuple[model.Row, ...] | ParlerError] = queue.SimpleQueue()
+        # One byte for each update, so that `select` can wait for updates and keys at once.
         self._read_end, self._write_end = os.pipe()
+        # Set when the screen is closed; the thread then ends when it next wakes.
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="approvals", daemon=True)
 
@@ -158,11 +162,11 @@ class _Follower:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        # A connection belongs to one thread, so it is not closed from here: it ends with the process, at once.
+        # A connection belongs to one thread, so this thread must not close it. It ends with the process, at once.
         self._over.set()
 
     def fileno(self) -> int:
-        """Readable when there is something to take."""
+        """A descriptor that is readable when there is something to take."""
         return self._read_end
 
     def take(self) -> Iterator[tuple[model.Row, ...] | ParlerError]:
@@ -177,7 +181,7 @@ class _Follower:
         os.write(self._write_end, b".")
 
     def _follow(self) -> None:
-        # A daemon that somebody stopped is looked for and not started: only a decision does that.
+        # When somebody stopped the daemon, this thread looks for it and does not start it. Only a decision starts one.
         while not self._over.is_set():
             try:
                 client = self._ctx.another_client(start=False)
@@ -190,7 +194,7 @@ class _Follower:
 
 
 class _Screen:
-    """The loop: what comes from the keyboard and the daemon, in turn, one at a time."""
+    """The loop that takes what comes from the keyboard and from the daemon, one after the other."""
 
     def __init__(self, ctx: Context, follower: _Follower, keyboard: int) -> None:
         from rich.console import Console
@@ -198,6 +202,7 @@ class _Screen:
         self._ctx, self._follower, self._keyboard = ctx, follower, keyboard
         self._console = Console(file=ctx.out.stdout, highlight=False, markup=False, no_color=not ctx.out.colour)
         self._state = model.Screen()
+        # Whether the list may be out of date, because the daemon cannot be reached.
         self._lost = False
 
     def run(self) -> None:
@@ -208,7 +213,7 @@ class _Screen:
             self._draw(live)
             while True:
                 ready, _, _ = select.select([self._keyboard, follower], [], [], TICK_S)
-                # The list first: a key that came with a change of the list must find the screen quiet.
+                # Updates go first: a key that arrives together with a change of the list must be ignored.
                 if follower in ready:
                     self._take_updates()
                 if self._keyboard in ready and not self._take_keys(live):
@@ -232,7 +237,7 @@ class _Screen:
                 self._state = model.shown(self._state, update, self._now())
 
     def _take_keys(self, live: Any) -> bool:
-        """Apply what was typed; false when it was to quit."""
+        """Apply the keys that were typed; False when one of them was to quit."""
         for key in keys_of(self._read_keys()):
             self._state, decision = model.pressed(self._state, key, self._now())
             if isinstance(decision, model.Quit):
@@ -257,13 +262,13 @@ class _Screen:
 
 @contextlib.contextmanager
 def _single_keys(keyboard: int) -> Iterator[None]:
-    """The terminal gives single keys without echo; it is put back however this ends, a termination signal included."""
+    """Let the terminal give single keys without echo, and put it back however the block ends, also by a signal."""
     before = termios.tcgetattr(keyboard)
     handlers = {number: signal.signal(number, _end) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         tty.setcbreak(keyboard)
         attributes = termios.tcgetattr(keyboard)
-        # Suspending would leave the shell on our alternate screen.
+        # A suspended command would leave the shell on the alternate screen.
         attributes[6][termios.VSUSP] = b"\x00"
         termios.tcsetattr(keyboard, termios.TCSANOW, attributes)
         yield

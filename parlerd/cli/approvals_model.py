@@ -1,11 +1,18 @@
 """What the approvals screen does, as a pure state machine: requests and keys in, screens and decisions out.
 
-Above: `approvals` (terminal, threads, calls) and `approvals_view` (how it looks). Here: no clock, no terminal, no
-calls; times are milliseconds of any steady clock, given by the caller.
+    mode         keys that do something                               next mode
+    list         up, down, `a`, `d`, `D`, `/`, Escape, `q`            code, deny, deny_queue, filter, or the end
+    code         letters and digits, Backspace, Enter, Escape         list; code again after a wrong code
+    deny         `y` to deny, any other key to go back                list
+    deny_queue   the same, for all who knocked with the same key      list
+    filter       characters, Backspace, up, down, Enter, Escape       list
 
-Invariants (security spec A3): a decision is about the request id that was shown as selected when its key was pressed,
-never about a row number; requests that arrive never move the selection; keys are ignored for `QUIET_MS` after the
-list on the screen changed; approving takes the joiner's code and Enter; denying takes a `y`. What a filter hides is
+Not here: a clock, a terminal, calls. Times are milliseconds of any steady clock, which the caller gives. Above:
+`approvals` (terminal, threads, calls) and `approvals_view` (how the screen looks).
+
+Invariants (security spec A3): a decision is about the request that was selected when its key was pressed, by its id and
+never by a row number; requests that arrive never move the selection; keys are ignored for `QUIET_MS` after the list on
+the screen changed; to approve takes the joiner's code and Enter; to deny takes a `y`; a request that a filter hides is
 neither selected nor decided on.
 """
 
@@ -15,12 +22,13 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 QUIET_MS: Final = 500
-"""Source: security spec A3: nobody decides on what they had no time to see."""
+"""How long keys are ignored after the list changed, so that nobody decides on a request that they had no time to see.
+Source: security spec A3."""
 CODE_LENGTH: Final = 4
 PAGE: Final = 10
-"""Rows that a page key moves: about what a screen of 24 lines shows."""
+"""How many rows a page key moves: about what a screen of 24 lines shows."""
 MAX_FILTER: Final = 32
-"""Longer than any part of a name that one would look for."""
+"""The most characters of a filter. Nobody looks for a longer part of a name."""
 
 _STEPS: Final = {
     "j": 1,
@@ -40,7 +48,8 @@ Tone = Literal["plain", "good", "bad"]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One request. Everything but `id` and `agent` is what others say. `queue` is what it knocked with."""
+    """One request. Everything except `id` and `agent` is what others say. Rows with the same `room` and `queue` knocked
+    with the same key."""
 
     id: str
     agent: str
@@ -57,26 +66,33 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """All there is to show. `about` are the ids that the open question is about, fixed when it was opened; `filter` is
-    what the rows that are shown contain."""
+    """The whole state of the screen."""
 
     rows: tuple[Row, ...] = ()
+    """Every request, in the order in which it is listed."""
     selected: str | None = None
+    """The id of the selected request."""
     mode: Mode = "list"
     about: tuple[str, ...] = ()
+    """The ids of the requests that the open question is about, fixed when the question was opened."""
     typed: str = ""
+    """The characters of the code so far."""
     quiet_until: int = 0
+    """Keys are ignored before this time."""
     busy: bool = False
+    """Whether a decision is under way at the daemon."""
     note: str = ""
+    """A sentence on the last decision."""
     tone: Tone = "plain"
     filter: str = ""
+    """Only rows that contain this text are shown; an empty text shows all."""
 
     def visible(self) -> tuple[Row, ...]:
         """The rows that the filter lets through."""
         return tuple(row for row in self.rows if _contains(row, self.filter)) if self.filter else self.rows
 
     def same_key(self) -> tuple[Row, ...]:
-        """Of the rows that are shown, those that knocked as the selected one did: with the same key, at one room."""
+        """The rows among those shown that knocked at the same room with the same key as the selected one."""
         row = self.row(self.selected)
         if row is None:
             return ()
@@ -113,7 +129,7 @@ Decision = Approve | Deny | Quit
 
 
 def shown(screen: Screen, rows: tuple[Row, ...], now: int) -> Screen:
-    """The list as it is now. Rows that were there keep their order; new ones come below."""
+    """The screen with the list as it is now. Rows that were there keep their order; new rows come below."""
     fresh = {row.id: row for row in rows}
     kept = [fresh.pop(row.id) for row in screen.rows if row.id in fresh]
     arrived = sorted(fresh.values(), key=lambda row: (row.requested, row.id))
@@ -127,8 +143,8 @@ def shown(screen: Screen, rows: tuple[Row, ...], now: int) -> Screen:
 
 
 def pressed(screen: Screen, key: str, now: int) -> tuple[Screen, Decision | None]:
-    """What a key does. Keys are single characters, or `up`, `down`, `pageup`, `pagedown`, `home`, `end`, `enter`,
-    `escape`, `backspace`."""
+    """The screen after a key, and the decision to carry out, if the key made one. Keys are single characters, or `up`,
+    `down`, `pageup`, `pagedown`, `home`, `end`, `enter`, `escape`, `backspace`."""
     if screen.mode == "list" and key == "q":
         return screen, Quit()
     if now < screen.quiet_until or screen.busy:
@@ -143,7 +159,8 @@ def pressed(screen: Screen, key: str, now: int) -> tuple[Screen, Decision | None
 
 
 def decided(screen: Screen, note: str, *, good: bool, again: bool = False) -> Screen:
-    """The daemon answered the decision that was under way. `again`: the code was another, and may be typed anew."""
+    """The screen after the daemon answered the decision that was under way. With `again` the code was wrong, and the
+    person may type another."""
     if again and screen.mode == "code" and screen.subjects():
         return replace(screen, busy=False, typed="", note=note, tone="bad")
     return replace(_listing(screen), busy=False, note=note, tone="good" if good else "bad")
@@ -206,7 +223,8 @@ def _filtering(screen: Screen, key: str) -> Screen:
 
 
 def _filtered(screen: Screen, filter: str) -> Screen:
-    """Show what contains `filter`. What was selected stays so while it is shown, else the first is."""
+    """Show the rows that contain `filter`. The selection stays on its row if that is shown, and otherwise goes to the
+    first."""
     after = replace(screen, filter=filter, note="")
     ids = [row.id for row in after.visible()]
     return after if after.selected in ids else replace(after, selected=ids[0] if ids else None)
@@ -232,7 +250,8 @@ def _moved(screen: Screen, step: int) -> Screen:
 
 
 def _still_selected(before: Screen, after: Screen) -> str | None:
-    """The same request while it is there; else the one that stood below it, else above; the first of a new list."""
+    """What to select in `after`: the request that was selected if it is there, else the next one below it, else the
+    next one above it, else the first."""
     ids = [row.id for row in after.visible()]
     if before.selected in ids:
         return before.selected

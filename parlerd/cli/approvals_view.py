@@ -1,7 +1,8 @@
-"""How the approvals screen looks: from its state to something rich can draw. Every foreign word is escaped.
+"""How the approvals screen looks: from its state to something that rich can draw.
 
-Every line is made here, as wide as the screen and no wider, so that their number is known: what is drawn is never
-taller than the screen. What a decision needs stands whole below the list, however narrow the list has to be.
+Not here: what a key does (`approvals_model`). Above: `approvals`, and the README's picture. Invariants: every word of
+others is escaped; every line is made here and fits the width, so that the drawing is never taller than the screen;
+everything that a decision needs stands whole below the list, however narrow the list has to be.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ from parlerd.cli.render import moment, span_of, unsaid
 
 _TONES = {"plain": "dim", "good": "green", "bad": "bold red"}
 _AROUND = 8
-"""Lines that are always there beside the rows and what stands in the panel: title, heads, place, borders, note, and one
-to spare."""
+"""How many lines there always are beside the rows and the text of the panel: title, heads, which rows these are,
+borders, note, and one to spare."""
 _BORDERS = 2
-"""Lines of a panel that hold no text."""
+"""How many lines of a panel hold no text."""
 _HEADS = 2
-"""Lines of the list that are no rows: the heads of the columns, and which rows these are."""
+"""How many lines of the list are no rows: the heads of the columns, and which rows are shown."""
 _FRAME = 4
-"""Columns of a panel that hold no text."""
+"""How many columns of a panel hold no text."""
 _LABEL = 13
-"""Columns of the longest label and what parts it from the fact."""
+"""How many columns the longest label takes, with the space behind it."""
 _MANY = 6
-"""Requests that a question about several names; the rest are counted."""
+"""How many requests a question about several names; the rest are counted."""
 _MIN_NAME = 12
-"""Columns that a name keeps in the list."""
+"""How many columns a name keeps in the list."""
 
 
 def view(screen: Screen, now_s: float, height: int, width: int = 80, *, lost: bool = False) -> RenderableType:
@@ -46,7 +47,7 @@ def view(screen: Screen, now_s: float, height: int, width: int = 80, *, lost: bo
         room = max(height - _AROUND - len(below.lines) - len(keys) - len(note), min(3, spare - _HEADS))
         parts += _list(screen, rows, now_s, room, width)
     else:
-        # A pane of a few lines: whom a decision is about and the keys that make it come before the list.
+        # The screen has only a few lines. Whom a decision is about, and its keys, are more important than the list.
         below.lines = below.lines[: max(left, 1)]
     parts.append(below.panel())
     parts += [Text(line, style=_TONES[screen.tone]) for line in note]
@@ -55,7 +56,7 @@ def view(screen: Screen, now_s: float, height: int, width: int = 80, *, lost: bo
 
 
 def keys_that_act(screen: Screen) -> list[str]:
-    """What the keys do now, and no key that does nothing."""
+    """What each key does that does something now."""
     if screen.busy:
         return ["asking the daemon"]
     if screen.mode == "code":
@@ -77,7 +78,7 @@ def keys_that_act(screen: Screen) -> list[str]:
 
 
 def _packed(keys: list[str], width: int) -> list[str]:
-    """The keys on as few lines as hold them, none of them broken."""
+    """The keys on as few lines as possible, with no key broken over two lines."""
     lines = [""]
     for key in keys:
         joined = f"{lines[-1]} · {key}" if lines[-1] else key
@@ -101,7 +102,7 @@ def _title(screen: Screen, lost: bool) -> Text:
 
 
 def _list(screen: Screen, rows: tuple[Row, ...], now_s: float, height: int, width: int) -> list[Text]:
-    """The heads of the columns, the rows around the selected one, and which of them these are."""
+    """The heads of the columns, the rows around the selected one, and a line that says which rows these are."""
     cells = [
         (row.name, _room(row), row.fingerprint, span_of(now_s - row.requested / 1000), row.id)
         for row in _window(screen, rows, height)
@@ -109,7 +110,7 @@ def _list(screen: Screen, rows: tuple[Row, ...], now_s: float, height: int, widt
     heads = ("says it is", "for room", "fingerprint", "waiting")
     texts = [tuple(printable_line(cell) for cell in each[:4]) for each in cells]
     widths = [max(columns(row[place]) for row in (heads, *texts)) for place in range(4)]
-    # What tells requests apart is whole; names give way, and stand whole below for the one that is selected.
+    # Fingerprints and times are never cut. Names are cut instead: the panel below has those of the selected row whole.
     names = max(width - 2 - widths[2] - widths[3] - 6, 2 * _MIN_NAME)
     widths[1] = min(widths[1], max(names - widths[0], names // 2))
     widths[0] = min(widths[0], names - widths[1])
@@ -129,7 +130,7 @@ def _room(row: Row) -> str:
 
 
 def _line(mark: str, cells: tuple[str, ...], widths: list[int], width: int) -> str:
-    """One line of the list, filled up to the whole width: the bar over the selected one has no gap and no end."""
+    """One line of the list, filled up to the whole width, so that the bar over the selected line has no gap."""
     shown = [clip(cell, room) for cell, room in zip(cells, widths, strict=True)]
     line = f"{mark} " + "  ".join(text + " " * (room - columns(text)) for text, room in zip(shown, widths, strict=True))
     return clip(line + " " * max(width - columns(line), 0), width)
@@ -142,7 +143,7 @@ def _window(screen: Screen, rows: tuple[Row, ...], height: int) -> tuple[Row, ..
 
 
 class _Below:
-    """What stands in the panel below the list."""
+    """The panel below the list."""
 
     def __init__(self, title: str, lines: list[Text], border: str = "") -> None:
         self.title, self.lines, self.border = title, lines, border

@@ -1,7 +1,7 @@
-"""Every command of `parler`, where it lives, and how one uses it. A table: nothing here imports a command.
+"""Every command of `parler`: the module it lives in, and how it is used. This is a table, and imports no command.
 
 A command that runs an operation takes its summary from the registry, so the command line never describes an operation
-in words of its own; the others say theirs here.
+in words of its own. The other commands have their summaries here. Above: `main`, `help`, `completion`, the pages.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 
 class Command(NamedTuple):
-    """`module.HANDLERS[path[-1]]` builds the arguments and runs the command."""
+    """One command. `HANDLERS[path[-1]]` in `module` builds its arguments and runs it."""
 
     path: tuple[str, ...]
     module: str
@@ -88,7 +88,7 @@ SECTIONS: Final = (
     ),
     ("Started by agent hosts", ("mcp", "hook")),
 )
-"""Every command under what a person wants to do, in the order in which they come to it."""
+"""Every command, under what a person wants to do with it, in the order in which a person comes to do these things."""
 
 EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "session open": (
@@ -122,7 +122,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "daemon stop": ("parler daemon stop",),
     "daemon restart": ("parler daemon restart",),
     "daemon status": ("parler daemon status",),
-    "daemon logs": ("parler daemon logs --follow", "parler daemon logs -n 200"),
+    "daemon logs": ("parler daemon logs --follow", "parler daemon logs -n 200", "parler daemon logs --frames"),
     "doctor": ("parler doctor", "parler doctor --probe claude-code"),
     "demo": ("parler demo",),
     "version": ("parler version --json",),
@@ -134,16 +134,16 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "help": ("parler help session open", "parler help unknown_key"),
 }
-"""Lines to type, by command: the first is what one does most often."""
+"""Lines to type, by command. The first line of each is the most common use."""
 
 
 def examples(command: Command) -> tuple[str, ...]:
-    """Lines that show the use of a command, as one types them."""
+    """Lines that show the use of a command, as people type them."""
     return EXAMPLES[" ".join(command.path)]
 
 
 def summary(command: Command) -> str:
-    """One line on what the command does. Imports the registry for those that run an operation."""
+    """One line on what the command does. For a command that runs an operation this imports the registry."""
     if not command.operation:
         return command.summary
     from parlerd.operations.registry import OPERATIONS

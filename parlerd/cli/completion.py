@@ -1,9 +1,9 @@
 """`parler completion bash|zsh|fish`: a script that knows every command, and asks for rooms, agents, keys and knocks.
 
-Commands and options stand in the script, so that completing one starts no Python. What only the daemon knows is asked
-for with `--words`, which never starts a daemon, gives up soon and then completes nothing. The one command that builds
-the parsers of all others, and the only importer of shtab. Invariant: `--words` prints only what a shell reads as it
-stands, because bash expands a list of words once more.
+Commands and options stand in the script, so that completing one starts no Python. For words that only the daemon knows,
+the script runs `parler completion --words`, which never starts a daemon, gives up soon, and then completes nothing.
+This is the only command that builds the parsers of all others, and the only importer of shtab. Invariant: `--words`
+prints only words that no shell changes, because bash expands a list of words once more.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 SHELLS: Final = ("bash", "zsh", "fish")
 WORDS: Final = ("rooms", "agents", "mine", "keys", "knocks")
-"""What the daemon knows words for: your rooms, who is in them, your agents, your keys, who knocks."""
+"""The kinds of words that the daemon knows: your rooms, who is in them, your agents, your keys, who knocks."""
 ASK_S: Final = 0.5
 """How long a Tab may wait for the daemon, hello and answer together: a person presses Tab again sooner."""
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@#/-]*\Z")
@@ -42,9 +42,10 @@ _BY_ARGUMENT: Final = {
     "session_key": "keys",
     "agent": "knocks",
 }
-"""What completes an argument, by the name of its value."""
+"""The kind of words that completes an argument, by the argument's name in the parser."""
 _TOPIC: Final = "COMMAND|CODE"
-"""How `parler help` names what it explains. The codes of errors are left out: they are more than a list can show."""
+"""How `parler help` names its argument. It is completed with commands, and not with the codes of errors, which are more
+than a list can show."""
 _ASK: Final = "parler completion --words"
 _PREAMBLE: Final = {
     "bash": "\n".join(f'_parler_{kind}() {{ compgen -W "$({_ASK} {kind} 2>/dev/null)" -- "$1"; }}' for kind in WORDS),
@@ -103,7 +104,7 @@ def _print_words(ctx: Context, kind: str) -> int:
 
 def _words(ctx: Context, kind: str) -> Iterable[str]:
     deadline = ctx.monotonic() + ASK_S
-    # No progress is shown, and the connection of the context is not used: its hello may take longer.
+    # The context's own connection would show progress, and its hello may take longer than a Tab may wait.
     with contextlib.closing(ctx.another_client(start=False, hello_s=ASK_S)) as client:
         return list(_asked(client, kind, max(deadline - ctx.monotonic(), 0.0)))
 
@@ -125,7 +126,7 @@ def _asked(client: ClientLike, kind: str, left_s: float) -> Iterable[str]:
         return [request.name for request in found.requests]
     listed = client.call("session.list", t.ListSessions(), left_s)
     assert isinstance(listed, t.SessionList)
-    # A key that admits unasked is a secret, and nothing for a line of a shell's history.
+    # A key that admits unasked is a secret, which must not get into the history of a shell.
     keys = [key for session in listed.sessions for key in session.keys]
     return [key.session_key for key in keys if key.approval and key.state == "live"]
 
@@ -153,7 +154,7 @@ def whole_parser() -> Parser:
 
 
 def _complete(parser: argparse.ArgumentParser) -> None:
-    """Say of each argument what completes it."""
+    """Set for each argument of a parser what completes it."""
     import shtab
 
     for action in parser._actions:
@@ -165,7 +166,7 @@ def _complete(parser: argparse.ArgumentParser) -> None:
             action.choices = [host.id for host in HOSTS]
         elif action.metavar == _TOPIC:
             action.choices = sorted({command.path[0] for command in COMMANDS})
-            # What may come second depends on the first word, which the script cannot say.
+            # The words that may come second depend on the first, and a script of shtab cannot express that.
             action.nargs = argparse.OPTIONAL
         elif action.dest in _BY_ARGUMENT:
             kind = _BY_ARGUMENT[action.dest]

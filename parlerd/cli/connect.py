@@ -2,8 +2,8 @@
 
 Not here: how a file is edited (`configs.connect`, `configs.hooks`, `configs.consent`), how the answer looks
 (`connect_view`), who dials in (`connect_verify`). Invariants: `--list`, `--print` and `--dry-run` write nothing; a host
-that fails does not stop the others; nothing that runs by itself (`--wake`) and no permission (`--allow`) is written
-before a person saw it and said yes.
+that fails does not stop the others; no hook (`--wake`) and no permission (`--allow`) is written before a person saw it
+and said yes.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 VERIFY_MS: Final = 120_000
 _COMMAND: Final = "parler connect"
 _TAKER, _INBOX = next((host, host.inbox) for host in HOSTS if host.inbox is not None)
-"""The one host that takes a line from a program which has a token (`parlerd.controller`)."""
+"""The one host with an inbox that takes a line from a program with a token (`parlerd.controller`), and its inbox."""
 _STDIN: Final = "-"
 _TOKEN_MAX: Final = 65_536
-"""Bytes of a file with a token in it."""
+"""How many bytes of a file are searched for a token."""
 
 
 def _arguments(parser: Parser) -> None:
@@ -125,7 +125,7 @@ def _chosen(names: list[str]) -> list[Host]:
             known = [word for host in HOSTS for word in (host.id, *host.aliases)]
             near = get_close_matches(name.lower(), known, n=1)
             if near:
-                # The list of all would bury the guess.
+                # The error names only the nearest host, because a list of all hosts would bury it.
                 message = f"no agent host is called '{name}'; did you mean {find_host(near[0]).id}?"
                 raise UsageError(message, path=_COMMAND) from error
             raise UsageError(str(error), path=_COMMAND) from error
@@ -178,7 +178,8 @@ def _add(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> int:
     token = _token(ctx, hosts, args)
     if (args.wake or args.allow) and not args.dry_run:
         _agree(ctx, place, hosts, args)
-    # Refuses another user's home here, before a daemon is started in it; the files come with the iteration.
+    # This call refuses the home of another user, before a daemon is started in it. The files are edited later, while
+    # the outcomes are iterated.
     outcomes = library.connect(place, hosts, chosen=named, dry_run=args.dry_run, replace=args.replace)
     if not args.dry_run:
         _put_shim(ctx)
@@ -190,19 +191,21 @@ def _add(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> int:
         _keep_token(ctx, hosts, token, args)
         _tell_daemon(ctx)
     code = _code(found, hooks, allowed)
-    # Of each host that asks or refuses, unless this very command was about that.
+    # Consents are told unless this command changed them.
     consents = {} if args.dry_run or args.allow is not None else _consents(place, found)
-    told = view.Told(hooks=hooks, allowed=allowed, consents=[each.sentence for each in consents.values() if each.asks])
+    extras = view.Extras(
+        hooks=hooks, allowed=allowed, consents=[each.sentence for each in consents.values() if each.asks]
+    )
     if not args.verify:
         if ctx.out.json:
             ctx.out.document(view.document(found, hooks, allowed, dry_run=args.dry_run, consents=consents))
         else:
-            view.connected(ctx, found, told, named=named, dry_run=args.dry_run)
+            view.connected(ctx, found, extras, named=named, dry_run=args.dry_run)
         return code
     from parlerd.cli import connect_verify as verify
 
     if not ctx.out.json:
-        view.connected(ctx, found, told, named=named, verifying=True)
+        view.connected(ctx, found, extras, named=named, verifying=True)
     seen = verify.wait(ctx, place, found, VERIFY_MS if args.timeout is None else args.timeout)
     if ctx.out.json:
         ctx.out.document(view.document(found, hooks, allowed, seen=seen, consents=consents))
@@ -210,7 +213,8 @@ def _add(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> int:
 
 
 def _put_shim(ctx: Context) -> None:
-    """See that what the entries start is there: the daemon puts it, so one is started where none ever ran."""
+    """See to it that the shim is there, which the entries start. The daemon copies it, so a daemon is started where
+    none ever ran."""
     if not all((ctx.home.run / name).exists() for name in COPIES):
         ctx.client()
 
@@ -244,7 +248,7 @@ def _agree(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> No
 
 
 def _token(ctx: Context, hosts: list[Host], args: Namespace) -> str:
-    """The controller token that was handed over, read before anything is written. Raises `UsageError`."""
+    """The controller token of `--wake-token-file`, or nothing; read before any file is written. Raises `UsageError`."""
     from parlerd.controller import NoToken, parse
 
     if args.wake_token_file is None:
@@ -267,7 +271,7 @@ def _head(name: str) -> bytes:
 
 
 def _keep_token(ctx: Context, hosts: list[Host], token: str, args: Namespace) -> None:
-    """Store the token in the home, or delete it with the other ways of waking."""
+    """Store the token in the home; with `--no-wake` delete it, as the hooks are taken out."""
     if args.wake is False:
         _forget_token(ctx, hosts)
     if not token:
@@ -295,7 +299,7 @@ def _hooks(place: Place, hosts: list[Host], args: Namespace, *, dry_run: bool | 
     from configs import hooks
 
     if args.wake is None:
-        # What stands there already and would run nothing any more is part of what is connected.
+        # Hooks that were written before, and whose command runs no longer, are brought up to date with the entry.
         return list(hooks.refresh(place, hosts, dry_run=args.dry_run))
     change = hooks.wake if args.wake else hooks.unwake
     return list(change(place, hosts, dry_run=args.dry_run if dry_run is None else dry_run))
@@ -311,7 +315,7 @@ def _allowed(place: Place, hosts: list[Host], args: Namespace, *, dry_run: bool 
 
 
 def _consents(place: Place, found: list[Outcome]) -> dict[str, view.Consented]:
-    """What each connected host does before it uses our tools, by its id."""
+    """What each connected host does before its model uses our tools, by the host's id."""
     from configs.consent import sentence, standing
 
     hosts = {each.host.id: each.host for each in found if each.status in view.CONNECTED and each.path is not None}
@@ -344,10 +348,10 @@ def _remove(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> i
     from configs.remove import remove
 
     if not args.dry_run:
-        # First, or the daemon puts back what is being taken out.
+        # This comes first, or the daemon puts back the entries that are being taken out.
         forget(place.home, {host.id for host in hosts})
         _forget_token(ctx, hosts)
-    # The latest first: what was added to a file last is what the bytes before it lead back to.
+    # The values that were added last are taken out first, so that each step can give back the bytes from before it.
     allowed = list(disallow(place, hosts, dry_run=args.dry_run))
     hooks = list(unwake(place, hosts, dry_run=args.dry_run))
     found = _with_progress(ctx, remove(place, hosts, dry_run=args.dry_run))
@@ -356,12 +360,14 @@ def _remove(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> i
     if ctx.out.json:
         ctx.out.document(view.document(found, hooks, allowed, dry_run=args.dry_run))
     else:
-        view.removed(ctx, found, view.Told(hooks=hooks, allowed=allowed), named=bool(args.hosts), dry_run=args.dry_run)
+        view.removed(
+            ctx, found, view.Extras(hooks=hooks, allowed=allowed), named=bool(args.hosts), dry_run=args.dry_run
+        )
     return _code(found, hooks, allowed)
 
 
 def _tell_daemon(ctx: Context) -> None:
-    """Let a running daemon know that there is something else to keep an eye on. One that starts later looks itself."""
+    """Tell a running daemon that there are other files to watch. A daemon that starts later looks by itself."""
     from parlerd.operations import types as t
 
     try:

@@ -1,7 +1,8 @@
 """`parler connect --verify`: waits until each connected host has dialled in, and says why one may not have.
 
-A host has dialled in when a window of it reached the daemon after this began; or before, when its entry was not
-changed now and the window is still open. A host's own health check counts. Not here: connecting (`connect`).
+A host has dialled in when one of its windows reached the daemon after the wait began. For a host whose entry was not
+changed now, a window that was opened before and is still open counts too, and so does a host's own health check. Not
+here: connecting (`connect`).
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
     from configs.outcome import Outcome
 
 ASK_S: Final = 0.5
-"""How often the daemon is asked. A person restarts programs meanwhile."""
+"""How often the daemon is asked, while a person restarts programs."""
 
 
 def wait(ctx: Context, place: Place, found: Sequence[Outcome], timeout_ms: int) -> dict[str, Seen]:
-    """Wait for every host whose entry is in place, by id. Raises `ParlerError` when there is no daemon to ask."""
+    """Wait for every host whose entry is in place. Gives what was seen of each, by its id. Raises `ParlerError` when no
+    daemon can be asked."""
     expected: dict[str, Seen] = {}
     for outcome in found:
         if outcome.detected and outcome.status in IN_PLACE:
@@ -65,7 +67,8 @@ def _ask(ctx: Context, expected: dict[str, Seen], begun_ms: int) -> None:
 
 
 def _explain(place: Place, expected: dict[str, Seen]) -> None:
-    """Why a host was not seen: what is wrong with its file, else what its host is known for, else no restart."""
+    """Say for each host that was not seen why that may be: something is wrong with its file, or it was not restarted,
+    or it behaves in a way that is known of this host."""
     from configs.drift import drift
 
     wrong = {each.host.id: each.sentence for each in drift(place)}
@@ -90,7 +93,8 @@ def _conclude(ctx: Context, expected: dict[str, Seen]) -> None:
 
 @contextlib.contextmanager
 def _shown(ctx: Context, expected: dict[str, Seen], deadline: float) -> Iterator[Any]:
-    """Gives what shows the state as it is now: a table that changes in place, or a line for each host as it comes."""
+    """A function that shows the present state: on a terminal in a table that changes in place, elsewhere with one line
+    for each host that dials in."""
     out = ctx.out
     if out.json:
         yield lambda: None

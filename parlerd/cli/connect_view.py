@@ -1,7 +1,7 @@
-"""How `parler connect` tells what it found and did: the JSON document, and the same for a person.
+"""How `parler connect` tells what it found and did: as a JSON document, and as text for a person.
 
-Not here: what is done (`connect`). Nothing of a host's file is shown but the lines that a diff changes, and recognised
-secrets are taken out of those.
+Not here: what is done (`connect`). Invariant: of a host's file only the lines that a diff changes are shown, without
+the secrets that are recognised in them.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from configs.outcome import Outcome
 
 IN_PLACE: Final = frozenset({"added", "updated", "unchanged"})
-"""Our entry stands in that file now."""
+"""After connecting: the statuses of a file that holds our entry."""
 CONNECTED: Final = IN_PLACE | {"connected", "changed"}
-"""The same, in the words of both forms of the command."""
+"""After connecting or with `--list`: the statuses of a file that holds our entry."""
 VERIFY: Final = "parler connect --verify"
 _STYLES: Final[dict[str, Style]] = {
     "added": "good",
@@ -42,12 +42,15 @@ _WOULD: Final = {"added": "would add", "updated": "would update", "removed": "wo
 
 @dataclass(slots=True)
 class Seen:
-    """One host that is waited for. `at` is epoch ms; `why` is said of one that never came."""
+    """One host that `--verify` waits for."""
 
     host: Host
     written: bool
+    """Whether its entry was changed now, so that an open window does not count."""
     at: int = 0
+    """When it dialled in, in milliseconds since the epoch; 0 while it has not."""
     why: str = ""
+    """Why it may not have dialled in."""
 
     @property
     def seen(self) -> bool:
@@ -56,7 +59,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Consented:
-    """What a host does before its model uses our tools: a word of `configs.consent`, and a sentence."""
+    """What a host does before its model uses our tools: `standing` is a word of `configs.consent`."""
 
     standing: str
     sentence: str
@@ -67,15 +70,16 @@ class Consented:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """What goes with the entries: hooks, permissions, and the sentences on hosts that ask before they use our tools."""
+class Extras:
+    """What is told beside the entries: hooks, permissions, and sentences on hosts that ask before they use our
+    tools."""
 
     hooks: Sequence[Outcome] = ()
     allowed: Sequence[Outcome] = ()
     consents: Sequence[str] = ()
 
 
-NOTHING: Final = Told()
+NOTHING: Final = Extras()
 
 
 # -- for a script ----------------------------------------------------------------------------------------------
@@ -90,7 +94,7 @@ def document(
     seen: Mapping[str, Seen] | None = None,
     consents: Mapping[str, Consented] | None = None,
 ) -> dict[str, Any]:
-    """The one JSON document of every form of the command but `--print`."""
+    """The JSON document of every form of the command, except `--print`."""
     hosts = []
     for outcome in found:
         about = _object(outcome)
@@ -119,7 +123,7 @@ def _object(outcome: Outcome) -> dict[str, Any]:
         "host": outcome.host.id,
         "detected": outcome.detected,
         "path": None if outcome.path is None else str(outcome.path),
-        # An entry that is not as this version writes it is connected all the same: `reason` says what is so.
+        # An entry that differs from what this version writes is connected all the same; `reason` says how it differs.
         "status": "connected" if outcome.status == "changed" else outcome.status,
     }
     optional: dict[str, object] = {
@@ -139,17 +143,18 @@ def _object(outcome: Outcome) -> dict[str, Any]:
 def connected(
     ctx: Context,
     found: Sequence[Outcome],
-    told: Told = NOTHING,
+    extras: Extras = NOTHING,
     *,
     named: bool = False,
     dry_run: bool = False,
     verifying: bool = False,
 ) -> None:
-    """What connecting did, host by host, and what to do next. `verifying`: what comes next is on its way already."""
+    """What connecting did, host by host, and what to do next. With `verifying` the next step follows by itself and is
+    not told."""
     out = ctx.out
-    if not _results(ctx, found, told, named=named, dry_run=dry_run):
+    if not _results(ctx, found, extras, named=named, dry_run=dry_run):
         return
-    every = (*found, *told.hooks, *told.allowed)
+    every = (*found, *extras.hooks, *extras.allowed)
     if dry_run:
         would = any(each.status in _WOULD for each in every)
         out.say("Nothing was written." if would else "Nothing would change, and nothing was written.")
@@ -158,7 +163,7 @@ def connected(
     out.say()
     for host in _hosts(found, {"added", "updated"}):
         out.say((host.name, "name"), f": {host.after}")
-    for sentence in told.consents:
+    for sentence in extras.consents:
         out.say(sentence)
     if verifying:
         return
@@ -170,16 +175,16 @@ def connected(
         out.paste(VERIFY)
 
 
-def removed(ctx: Context, found: Sequence[Outcome], told: Told, *, named: bool, dry_run: bool) -> None:
+def removed(ctx: Context, found: Sequence[Outcome], extras: Extras, *, named: bool, dry_run: bool) -> None:
     """What was taken out."""
-    touched = [each for each in (*found, *told.hooks, *told.allowed) if each.status != "unchanged"]
+    touched = [each for each in (*found, *extras.hooks, *extras.allowed) if each.status != "unchanged"]
     if not touched:
         ctx.out.say("Parler is connected to no agent host." if not named else "Parler was not connected there.")
         return
     entries = [each for each in found if each in touched]
-    also = Told(
-        hooks=[each for each in told.hooks if each in touched],
-        allowed=[each for each in told.allowed if each in touched],
+    also = Extras(
+        hooks=[each for each in extras.hooks if each in touched],
+        allowed=[each for each in extras.allowed if each in touched],
     )
     _results(ctx, entries, also, named=True, dry_run=dry_run)
     if dry_run:
@@ -259,19 +264,19 @@ def short(path: Path | None, ctx: Context) -> str:
 def _results(
     ctx: Context,
     found: Sequence[Outcome],
-    told: Told = NOTHING,
+    extras: Extras = NOTHING,
     *,
     named: bool = False,
     dry_run: bool = False,
 ) -> bool:
-    """The table, and below it what does not fit into one; False when there is no host at all."""
+    """Print a table of outcomes, and below it what does not fit into a table; False when there is no host at all."""
     out = ctx.out
     here = [each for each in found if each.detected or named or each.status == "failed"]
     absent = _names([each for each in found if each not in here])
-    # Most hosts have no hooks: one line for those.
-    without = _names([each for each in told.hooks if each.status == "skipped"])
-    hooks = [each for each in told.hooks if each.status != "skipped"]
-    allowed = [each for each in told.allowed if each.status != "skipped"]
+    # Most hosts have no hooks, so one line names all of these.
+    without = _names([each for each in extras.hooks if each.status == "skipped"])
+    hooks = [each for each in extras.hooks if each.status != "skipped"]
+    allowed = [each for each in extras.allowed if each.status != "skipped"]
     if not here and not hooks and not allowed:
         out.say("No agent host was found here.")
         out.say((f"Parler looked for {absent}.", "dim"))
@@ -286,7 +291,7 @@ def _results(
     if without:
         sentence = f"Parler has no hooks for these; their tools say what waits (docs/waking.md): {without}."
         out.say((sentence, "dim"))
-    for each in told.allowed:
+    for each in extras.allowed:
         if each.status == "skipped":
             out.say((each.host.name, "name"), f": {each.reason} {each.hint}".rstrip())
     _details(ctx, [*here, *hooks, *allowed])
@@ -297,12 +302,12 @@ def _row(ctx: Context, outcome: Outcome, name: str, *, dry_run: bool) -> list[Ce
     status = outcome.status
     word = _WOULD.get(status, status) if dry_run else status
     mark: Cell = (word.replace("_", " "), _STYLES.get(status, "dim"))
-    # Why a host failed is said below, with what to do about it.
+    # The reason of a failure is told below the table, with what to do about it.
     return [(name, "name"), mark, short(outcome.path, ctx), "" if status == "failed" else outcome.reason]
 
 
 def _details(ctx: Context, outcomes: Sequence[Outcome]) -> None:
-    """What does not fit into the table."""
+    """Print the diffs, notes and failures, which do not fit into the table."""
     out = ctx.out
     for outcome in outcomes:
         if outcome.diff:
@@ -332,7 +337,7 @@ def _diff(ctx: Context, outcome: Outcome) -> None:
 
 
 def _hosts(found: Sequence[Outcome], statuses: set[str] | frozenset[str]) -> list[Host]:
-    """The hosts with such an outcome, each once: some have several files."""
+    """The hosts with an outcome of these statuses, each once, although a host may have several files."""
     return list({each.host.id: each.host for each in found if each.status in statuses}.values())
 
 

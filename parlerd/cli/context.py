@@ -1,7 +1,8 @@
-"""What every command is given: the output, the home, who acts, and a client that is opened when first needed.
+"""What every command is given: the output, the home, who acts, and a client that is opened when it is first needed.
 
-A command asks for operations by name with typed parameters and gets the typed result. The client library is imported
-at the first call, so commands that need no daemon never pay for it.
+A command runs an operation by its name, with typed parameters, and gets a typed result. Above: every command. Below:
+`output`, `parlerd.client`. Invariant: the client library is imported at the first call, so a command that needs no
+daemon never pays for it.
 """
 
 from __future__ import annotations
@@ -25,14 +26,15 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound="Result")
 
 WAIT_SLICE_MS: Final = 50_000
-"""One wait asked of the daemon; longer ones are asked again, so that a restarted daemon is noticed."""
+"""The longest wait that one call asks for. A longer wait is several calls, so that a restarted daemon is noticed."""
 ANSWER_S: Final = 30.0
-"""How long a call may take beyond the wait it asks for."""
+"""How long a call may take beyond the wait that it asks for."""
 AGAIN_S: Final = 0.5
 """How often a daemon that was stopped is looked for."""
 MAX_LOST: Final = 5
-"""Times in a row that a wait is begun again after the daemon went away, before it is reported."""
+"""How many times in a row a wait is begun again after the daemon went away. The next loss is reported."""
 RETRIED: Final = frozenset({"connection_lost", "draining"})
+"""The errors after which a wait or a read is begun again."""
 
 
 class ClientLike(Protocol):
@@ -54,7 +56,7 @@ class OpenClient(Protocol):
 
 
 class Context:
-    """One run of one command. `monotonic` and `now` are seconds."""
+    """One run of one command."""
 
     def __init__(
         self,
@@ -70,15 +72,20 @@ class Context:
         self.home = home
         self.env = env
         self.open_client = open_client
+        """What opens a connection to the daemon. Tests pass one of their own."""
         self.as_name = as_name
+        """The agent to act as; empty for the person's own."""
         self.stdin = stdin if stdin is not None else sys.stdin.buffer
         self.monotonic: Callable[[], float] = time.monotonic
+        """The steady clock, in seconds. Tests replace this and the next two."""
         self.now: Callable[[], float] = time.time
+        """The wall clock, in seconds."""
         self.sleep: Callable[[float], None] = time.sleep
+        # The connection of this command; None before its first call, and after it was lost.
         self._client: ClientLike | None = None
 
     def client(self, *, start: bool = True) -> ClientLike:
-        """The connection to the daemon. Starts one when none runs, unless told not to. Raises `ParlerError`."""
+        """The connection to the daemon. With `start`, a daemon is started when none runs. Raises `ParlerError`."""
         if self._client is None:
             with self.out.progress("Starting the daemon"):
                 self._client = self.another_client(start=start)
@@ -87,7 +94,7 @@ class Context:
     def another_client(self, *, start: bool = True, hello_s: float | None = None) -> ClientLike:
         """A second connection, for a stream that runs beside calls. The caller closes it.
 
-        `hello_s` is how many seconds a running daemon has for its hello, where the usual span is too long.
+        `hello_s` is how many seconds a running daemon may take to answer the hello, where the usual span is too long.
         """
         return self.open_client(self.home, as_name=self.as_name, host="cli", start=start, hello_s=hello_s)
 
@@ -100,9 +107,9 @@ class Context:
         return result
 
     def call_again(self, op: str, params: Params, answer: type[R], *, wait_ms: int = 0) -> R:
-        """The same, tried once more when the daemon went away in the middle.
+        """Run an operation, and once more when the daemon went away in the middle of it.
 
-        Only for reads, and for writes that carry an idempotency key: the second try cannot do it twice.
+        Use this only for reads, and for writes that carry an idempotency key, which cannot be done twice.
         """
         try:
             return self.call(op, params, answer, wait_ms=wait_ms)
@@ -121,10 +128,12 @@ class Context:
         deadline: float | None,
         until: Callable[[R], bool],
     ) -> R:
-        """Run an operation that waits, in slices, until its result will do or `deadline` (on `monotonic`) has passed.
+        """Run an operation that waits, in slices, until `until` accepts a result or `deadline` (on `monotonic`) has
+        passed.
 
-        `ask` makes the parameters for a wait in ms. A daemon that goes away meanwhile is begun with again; one that was
-        stopped in good order is waited for and not started, because somebody wanted it stopped.
+        `ask` makes the parameters for a wait in ms. When the daemon goes away, the wait begins again at the next
+        daemon. When the daemon was stopped in order, this waits for another one and starts none, because somebody
+        wanted it stopped.
         """
         lost = 0
         while True:
@@ -143,7 +152,7 @@ class Context:
                 return result
 
     def recover(self, error: ParlerError, deadline: float | None) -> None:
-        """Get ready to begin again after `error`, one of `RETRIED`."""
+        """Prepare to begin again after `error`, which is one of `RETRIED`."""
         self.disconnect()
         while error.code == "draining" and (deadline is None or self.monotonic() < deadline):
             try:
@@ -162,7 +171,7 @@ class Context:
             self._client = None
 
     def usual_home(self) -> Path:
-        """Where the home is when nobody says otherwise."""
+        """The home that is used when neither the command line nor the environment names one."""
         from parlerd.paths import home_from
 
         return home_from({name: value for name, value in self.env.items() if name == "HOME"}).root

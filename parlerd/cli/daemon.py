@@ -1,4 +1,7 @@
-"""`parler daemon ...`: start, stop, look at the one daemon of this home."""
+"""`parler daemon ...`: start, stop and look at the one daemon of this home.
+
+Not here: how a daemon is started (`parlerd.client.launch`), and how it stops (`parlerd.daemon`).
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ from typing import TYPE_CHECKING, Final, Literal, TextIO
 
 from parlerd.cli.context import Context, unreachable
 from parlerd.cli.handlers import Handler, no_arguments
-from parlerd.cli.output import DONE, UNREACHABLE
+from parlerd.cli.output import DONE, UNREACHABLE, Output
 from parlerd.cli.parsing import Parser, positive
-from parlerd.cli.render import counted, span_of
+from parlerd.cli.render import counted, moment, span_of
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
 from parlerd.process import is_alive
@@ -26,6 +29,8 @@ STOP_S: Final = 15.0
 """How long a daemon may take to end: 2 s to drain, the rest to write its snapshots."""
 POLL_S: Final = 0.02
 FOLLOW_S: Final = 0.25
+LINES: Final = 50
+"""Of the log, where nobody says how many."""
 NOT_RUNNING: Final[dict[str, object]] = {"running": False, "pid": None}
 
 
@@ -99,7 +104,7 @@ def _stop_and_wait(ctx: Context) -> int | None:
         pid = holder(ctx.home)
         if not pid:
             return None
-        # Nobody can ask it, so it is told as a service manager would.
+        # The daemon cannot be reached over its socket, so it gets the signal that a service manager would send.
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
     ctx.disconnect()
@@ -115,13 +120,13 @@ def _stop_and_wait(ctx: Context) -> int | None:
 
 
 def at_socket(home: Home) -> Literal["nobody", "somebody", "forbidden"]:
-    """Who accepts connections where the daemon of this home would listen, or that this program may not ask."""
+    """Whether a process accepts connections at this home's socket; `forbidden` when this program may not connect."""
     import socket
 
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(1.0)
-            probe.connect(str(home.socket))
+            probe.connect(home.address())
     except PermissionError:
         return "forbidden"
     except OSError:
@@ -130,7 +135,8 @@ def at_socket(home: Home) -> Literal["nobody", "somebody", "forbidden"]:
 
 
 def hidden(home: Home) -> ParlerError | None:
-    """A daemon that holds this home and cannot be reached: its socket was removed, and it has not left yet."""
+    """The error for a daemon that holds this home and cannot be reached, because its socket was removed; None when
+    there is no such daemon."""
     from parlerd.client.launch import holder
 
     pid = holder(home)
@@ -141,11 +147,18 @@ def hidden(home: Home) -> ParlerError | None:
 
 
 def _logs_arguments(parser: Parser) -> None:
-    parser.add_argument("-n", "--lines", type=positive, default=50, metavar="N", help="how many lines (default 50)")
+    parser.add_argument("-n", "--lines", type=positive, metavar="N", help="how many lines (default 50), or frames")
     parser.add_argument("-f", "--follow", action="store_true", help="go on with whatever is logged, until interrupted")
+    parser.add_argument(
+        "--frames",
+        action="store_true",
+        help="follow the frames of the local socket instead, without their contents, until interrupted or for N frames",
+    )
 
 
 def _logs(ctx: Context, args: Namespace) -> int:
+    if args.frames:
+        return _frames(ctx, args.lines)
     path, out = ctx.home.log, ctx.out
     try:
         log = path.open(encoding="utf-8", errors="backslashreplace")
@@ -158,7 +171,7 @@ def _logs(ctx: Context, args: Namespace) -> int:
     except OSError as error:
         raise ParlerError("home_unsafe", f"{path} cannot be read: {error.strerror}.") from error
     with log:
-        lines = log.readlines()[-args.lines :]
+        lines = log.readlines()[-(args.lines or LINES) :]
         if args.follow:
             out.stream()
             _follow(ctx, log, lines)
@@ -168,6 +181,34 @@ def _logs(ctx: Context, args: Namespace) -> int:
             for line in lines:
                 out.line(line.rstrip("\n"))
     return DONE
+
+
+def _frames(ctx: Context, count: int | None) -> int:
+    """What passes the socket from now on. The daemon drops the contents, and keeps frames only while this follows."""
+    out = ctx.out
+    out.stream()
+    out.note("This command follows the frames of the local socket, without their contents. Ctrl-C ends the command.")
+    for number, item in enumerate(ctx.client().stream("daemon.frames", t.FollowFrames()), start=1):
+        assert isinstance(item, t.FrameInfo)
+        if out.json:
+            out.item(item)
+        else:
+            _show_frame(out, item)
+        if number == count:
+            break
+    return DONE
+
+
+def _show_frame(out: Output, item: t.FrameInfo) -> None:
+    if item.left_out:
+        out.note((f"{counted(item.left_out, 'frame')} left out here: more came than this command took.", "warn"))
+    way = "->" if item.direction == "in" else "<-"
+    said = [str(each) for each in (item.type, item.id, item.operation, item.code) if isinstance(each, str | int)]
+    fields = ", ".join(f"{name}: {kind}" for name, kind in item.fields.items())
+    clock = f"{moment(item.at)}.{item.at % 1000:03d} "
+    size = f" {item.size} bytes" + (f"; {fields}" if fields else "")
+    out.line((clock, "dim"), f"#{item.connection} {way} ", (" ".join(said), "name"), (size, "dim"))
+    out.flush()
 
 
 def _follow(ctx: Context, log: TextIO, lines: list[str]) -> None:

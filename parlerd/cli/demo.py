@@ -1,7 +1,8 @@
 """`parler demo`: the main job, end to end, in a throw-away home, told step by step with timings.
 
-Here is what is shown and what it exits with. Not here: the steps (`demo_story`), the recap they begin with
-(`demo_recap`), the home (`demo_home`). Invariant: it exits 0 only if every step held, and not before all is cleaned up.
+This module shows the steps and chooses the exit code. Not here: the steps (`demo_story`), the recap that they begin
+with (`demo_recap`), the home (`demo_home`). Invariant: the command exits 0 only if every step held, and only after
+everything was cleaned up.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def run(ctx: Context, args: Namespace) -> int:
 
 
 def _play(recap: Recap, directory: Path, teller: _Teller, *, keep: bool) -> tuple[Story, bool]:
-    """The story, played, and whether somebody wanted it to end before its time."""
+    """The story after it was played, and whether a signal ended it early."""
     import trio
 
     from parlerd.cli.demo_home import DemoHome
@@ -69,7 +70,7 @@ def _play(recap: Recap, directory: Path, teller: _Teller, *, keep: bool) -> tupl
     interrupted = False
 
     async def main() -> Story:
-        # From here on, a signal ends the story as a step that breaks does: with everything cleaned up.
+        # From now on a signal ends the story as a broken step does, and everything is cleaned up.
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
             story = Story(DemoHome(), recap, directory, teller, keep=keep)
             async with trio.open_nursery() as nursery:
@@ -92,20 +93,20 @@ def _here() -> Path:
     try:
         return Path(os.getcwd())
     except OSError:
-        return Path("/")  # removed under us: a place like any other that is no repository
+        return Path("/")  # the directory was removed; any folder that is no repository will do
 
 
 class _Teller:
-    """Shows the story as it happens: a line for each step, then what was said in it.
-
-    `lost` is why nobody sees it any more; the story goes on to its end, which cleans up.
-    """
+    """Shows the story as it happens: a line for each step, and below it what was said in this step."""
 
     def __init__(self, out: Output) -> None:
         self._out = out
+        # How many steps were shown.
         self._count = 0
+        # What was said in the step under way: who, and the text.
         self._said: list[tuple[str, str]] = []
         self.lost: OSError | None = None
+        """Why the output cannot be written any more. The story goes on to its end, which cleans up."""
         if not out.json:
             out.say(("Parler: two agents, one conversation, and a person who decides.", "bold"))
             out.say()

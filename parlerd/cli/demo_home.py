@@ -1,7 +1,7 @@
 """The throw-away home of a demo: a real daemon in a temporary directory, and nothing of it left afterwards.
 
-Not here: what is done in it (`demo_story`). Its daemon is reached as any command reaches one. Invariant: `end` leaves
-no process that serves this home, however the demo went, and touches no process that does not.
+Not here: what happens in the home (`demo_story`). The demo reaches the daemon as any command does. Invariant: after
+`end` no process serves this home, however the demo went, and no other process was touched.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from parlerd.operations import types as t
 from parlerd.paths import Home
 
 _STOP_SECONDS: Final = 5.0
-"""For a daemon that was asked to stop; it drains for 2 s at most."""
+"""How long a daemon that was asked to stop may take; it drains for 2 s at most."""
 _KILL_SECONDS: Final = 2.0
 _LOOK_SECONDS: Final = 0.02
 _LOG_LINES: Final = 5
 
 
 class DemoHome:
-    """Made anew in `place`, else in the system's temporary directory. Everything here blocks and belongs in a
-    thread."""
+    """A new home in `place`, or else in the system's temporary directory. Every method blocks, so an event loop calls
+    it in a thread."""
 
     def __init__(self, place: Path | None = None) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="parler-demo-", dir=place))
@@ -51,7 +51,7 @@ class DemoHome:
             return 0
 
     def shim_command(self, host: str) -> list[str]:
-        """What an agent host's config would say: the entry that `parler connect` prints."""
+        """The command line of the entry that `parler connect` would write for an agent host."""
         root = str(self.home.root)
         return [sys.executable, "-I", "-S", str(self.home.shim), "--host", host, "--home", root]
 
@@ -65,10 +65,10 @@ class DemoHome:
     def end(self, *, keep: bool) -> None:
         """Stop the daemon and remove everything, unless `keep`. No shim runs any more. Raises `OSError`."""
         deadline = time.monotonic() + _STOP_SECONDS
-        # By its command line, because one that a shim has only just started does not answer yet.
+        # Daemons are found by their command lines, because a daemon that has just been started does not answer yet.
         while running := [pid for pid in process.running_with(str(self.home.root)) if pid != os.getpid()]:
             if time.monotonic() > deadline + _KILL_SECONDS:
-                break  # it cannot be killed; the home goes all the same
+                break  # the daemon cannot be killed; the home is removed all the same
             if time.monotonic() > deadline:
                 _kill(running)
             else:
@@ -87,7 +87,7 @@ class DemoHome:
         if elsewhere != self.home.run:
             shutil.rmtree(elsewhere, ignore_errors=True)
             with contextlib.suppress(OSError):
-                elsewhere.parent.rmdir()  # the last home whose path was too long
+                elsewhere.parent.rmdir()  # empty only if no other home has its socket there
 
 
 def _kill(pids: list[int]) -> None:

@@ -1,8 +1,9 @@
-"""The recap that the demo opens its session with: what the repository it stands in last did, and what it says it is.
+"""The recap with which the demo opens its session: the last commits of the repository around it, and the beginning of
+the README.
 
-A repository is not trusted: git runs with nothing of its configuration that could start a program, without the person's
-own configuration, for a few seconds and a few kilobytes; a README is read only where it is a plain file.
-Not here: what becomes of the recap (`demo_story`).
+Not here: what becomes of the recap (`demo_story`). Invariant: a repository is not trusted. git runs without any
+configuration that could start a program, without the person's own configuration, for a few seconds and a few kilobytes;
+a README is read only where it is a plain file.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from parlerd.core.errors import ParlerError
 
 COMMITS: Final = 8
 README_CHARS: Final = 2_000
-"""So that the whole recap fits into one tool result, as a recap that an agent writes would."""
+"""How much of the README is taken. The whole recap then fits into one tool result, as an agent's own recap would."""
 _GIT_SECONDS: Final = 3.0
 _GIT_BYTES: Final = 16 * 1024
 _SUBJECT_COLUMNS: Final = 100
@@ -68,7 +69,7 @@ def recap_of_repository(directory: Path) -> Recap:
 
 def _last_commits(root: Path) -> list[str]:
     command = ["git", "--no-pager", "-C", str(root), "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"]
-    # A repository may name the program that checks signatures; nothing is checked here.
+    # A repository may name the program that checks signatures, so no signature is checked.
     command += ["-c", "log.showSignature=false", "log", "--no-show-signature", "--no-color", "--no-decorate"]
     command += [f"--format=%h %<({_SUBJECT_COLUMNS},trunc)%s", f"--max-count={COMMITS}", "HEAD", "--"]
     environment = {
@@ -102,7 +103,7 @@ def _last_commits(root: Path) -> list[str]:
 def _readme(root: Path) -> tuple[str, str] | None:
     for name in _READMES:
         try:
-            # Not through a link: a repository could point it at any file of this person.
+            # O_NOFOLLOW, because a link in a repository could point at any file of this person.
             descriptor = os.open(root / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             continue

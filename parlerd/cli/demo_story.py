@@ -1,12 +1,13 @@
 """The main job as the demo plays it: twelve steps, each checked by what the two windows were really shown.
 
-Two agents stand in for what a person has open: one opens a session and shares its context, the other knocks, waits, is
-let in by the person's code, and talks. In the middle the daemon is killed. Nothing here knows more than a window of an
-agent host would, but for the pid that is killed and the code, which a person reads on one side and types on the other:
-that is the form of security spec A2, so the demo holds where an agent host runs it and no command may decide.
+Two agents stand in for what a person has open. One opens a session and shares its context; the other knocks, waits, is
+let in by the person's code, and talks. In the middle the daemon is killed. The story knows no more than a window of an
+agent host would, except for two things: the pid that it kills, and the code, which a person reads on one side and types
+on the other. The code goes through the form of security spec A2, so the demo also works where an agent host runs it and
+no command may decide.
 
-Not here: printing (`demo`), the home (`demo_home`), the client (`mcp_server.demo_client`). Invariant: no step runs
-after one that is not as it should be; whatever happens, every window is closed and the home ended.
+Not here: printing (`demo`), the home (`demo_home`), the client (`mcp_server.demo_client`). Invariants: no step runs
+after a broken one; whatever happens, every window is closed and the home is ended.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ if TYPE_CHECKING:
     from mcp_server.heard import Heard, Part
 
 STEP_SECONDS: Final = 15.0
-"""For one step. All of them together take a few seconds; one that takes so long is broken."""
+"""How long one step may take. All steps together take a few seconds, so one that takes this long is broken."""
 WAIT_SECS: Final = 45
-"""What an agent would wait in one call. Nothing here comes near it: whoever waits is woken."""
+"""How long an agent would wait in one call. No wait of the story takes this long, because whoever waits is woken."""
 LOOK_SECONDS: Final = 0.005
 TOPIC: Final = "demo"
 TOOLS: Final = frozenset(
@@ -55,9 +56,10 @@ _TALK: Final = (
 )
 _LANES: Final = 3
 _BURST: Final = tuple(f"Note {number} of 12, while the daemon dies." for number in range(1, 13))
-"""Sent by as many tasks as there are lanes, each its next one when the one before is answered."""
+"""The texts that are sent while the daemon is killed. There are `_LANES` tasks, and each sends its next text when the
+one before is answered."""
 _KILL_AT: Final = 4
-"""Answers after which the daemon is killed: the next send of each lane is then somewhere on its way."""
+"""After how many answers the daemon is killed. The next send of each task is then somewhere on its way."""
 _SUMMARY: Final = "Rotation done, its tests pass."
 _NEXT: Final = "Wire the login form to the new endpoints."
 
@@ -90,24 +92,32 @@ class Teller(Protocol):
 
 
 class Story:
-    """One run. `play` is all of it; `steps` is what came of it."""
+    """One run. `play` plays all of it, and `steps` then says how each step went."""
 
     def __init__(self, home: DemoHome, recap: Recap, directory: Path, teller: Teller, *, keep: bool) -> None:
         self.home = home
         self.steps: list[Step] = []
+        """The steps that were played, in order; the last one may be broken."""
         self.log: list[str] = []
-        # As every reader is shown it, so that the texts can be compared to the letter.
+        """The end of the daemon's log, taken when the home is ended."""
         self.recap = Recap(visible(recap.text), recap.source)
+        """The recap as every reader is shown it, so that texts can be compared to the letter."""
         self._directory = directory
         self._teller = teller
+        # Whether the home stays after the run.
         self._keep = keep
+        # What was sent, and what was found again.
         self._texts = Texts(self.recap.text)
+        # What the person will type into the next forms.
         self._codes: list[str] = []
+        # The session key and the room that the opener was given, and the code that the joiner was shown.
         self._key = ""
         self._room = ""
         self._code = ""
         self._open_windows: list[AgentWindow] = []
+        # What each window is called in the room, once the joiner is in.
         self._names: dict[AgentWindow, str] = {}
+        # What the joiner's waiting call was answered with, and when.
         self._joined: Heard | None = None
         self._joined_after = 0.0
 
@@ -134,7 +144,7 @@ class Story:
                         break
                 self._close_windows(nursery)
         except* Exception as group:
-            # A window ended by itself, which ended the step under way.
+            # A window ended by itself, which also ended the step that was under way.
             step = self.steps[-1]
             step.ok, step.detail = False, f"A window broke: {unwrapped(group, first_of_several=True)}"
             self._teller.done(step)
@@ -165,7 +175,7 @@ class Story:
         except* (Broken, ParlerError, OSError) as group:
             step.detail = str(unwrapped(group, first_of_several=True))
         except* Exception as group:
-            # What a window's client or a daemon of another mind may raise; the demo says so instead of a stack trace.
+            # The client of a window may raise anything when the daemon misbehaves. The demo tells it in a sentence.
             error = unwrapped(group, first_of_several=True)
             step.detail = f"{type(error).__name__}: {error}"
         step.ms = (trio.current_time() - begun) * 1000
@@ -176,7 +186,7 @@ class Story:
 
     async def _daemon(self, step: Step) -> None:
         async with trio.open_nursery() as nursery:
-            # Most of a second that the daemon's own start can have at the same time.
+            # The import takes most of a second, which passes while the daemon starts.
             nursery.start_soon(_import, "mcp_server.demo_client")
             begun = trio.current_time()
             self._pid = await trio.to_thread.run_sync(self.home.start)
@@ -216,7 +226,7 @@ class Story:
         return window
 
     async def _person(self, _message: str) -> str | None:
-        """The person at the opener's host. What they type they read on the joiner's side."""
+        """The person at the opener's host, who types into a form what they read on the joiner's side."""
         await trio.lowlevel.checkpoint()
         return self._codes.pop(0) if self._codes else None
 
@@ -388,7 +398,7 @@ class Story:
             await enough.wait()
             os.kill(self._pid, signal.SIGKILL)
             killed = trio.current_time()
-        # What was answered is asked for again too: it must be the same message, whatever died in between.
+        # Every send is repeated with its key, also those that were answered: each must still be the same message.
         replayed = 0
         for text in (*answered, *lost):
             again = await self._opener.call("parler_send", text=text, key=keys[text])
@@ -420,7 +430,8 @@ class Story:
         )
 
     async def _catch_up(self, wanted: set[int], seen: set[int]) -> int:
-        """Read on until all of `wanted` was seen; how many were shown again, because that was not acknowledged."""
+        """Read on until all of `wanted` was seen. Gives how many messages were shown again, because the page that first
+        showed them was not acknowledged."""
         repeated = 0
         while not wanted <= seen:
             page = await self._joiner.call("parler_recv", wait_secs=WAIT_SECS)
@@ -454,7 +465,7 @@ class Story:
             for message, text in zip(page.messages, await whole_texts(window, page), strict=True):
                 author = self._names[window] if message.author == "you" else message.author
                 found.append((message.seq, author, text))
-            # What was cut was read to its end, and said nothing of what follows.
+            # A message that was cut was read to its end by calls that do not say whether further messages follow.
             cut = page.rest_call is not None
             call = {"room": self._room, "since": found[-1][0]} if cut else page.more_call
         return found

@@ -1,7 +1,7 @@
-"""The texts of a demo: put together where they were cut, and counted.
+"""The texts of a demo: cut texts are put together again, and all are counted.
 
-Not here: what is sent and when (`demo_story`), how a text is read (`mcp_server.heard`). Invariant: a text counts only
-if it is the same to the letter.
+Not here: what is sent and when (`demo_story`), how an answer is read (`mcp_server.heard`). Invariant: a text counts as
+found only if it is the same to the letter.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from mcp_server.fence import reveal
 from mcp_server.heard import Heard
 
 TELLING: Final = 8
-"""Characters of a line that cannot turn up elsewhere by chance."""
+"""A line with more characters than this cannot turn up elsewhere by chance."""
 
 
 class Broken(Exception):
-    """A step is not as it should be, and how it is instead."""
+    """A step went wrong. The message says how."""
 
 
 class Reader(Protocol):
@@ -27,12 +27,15 @@ class Reader(Protocol):
 
 
 class Texts:
-    """What was sent, by whom, and what was found again: each text goes out once and must be there once."""
+    """What was sent and what was found again. Each text is sent once and must be found once."""
 
     def __init__(self, recap: str) -> None:
+        # Every text that was sent, in order; the recap is the first.
         self._sent = [recap]
+        # The number that the sender of each text was told.
         self._numbers: dict[str, int] = {}
         self.counts = {"sent": 0, "stored": 0, "lost": 0, "doubled": 0}
+        """How many messages were sent, stored, lost and doubled; `found` counts them."""
 
     def sent(self, text: str, number: int) -> None:
         """`text` went out and was acknowledged as message `number`."""
@@ -69,8 +72,8 @@ def visible(text: str) -> str:
 
 
 async def whole_texts(reader: Reader, page: Heard) -> list[str]:
-    """The texts of the messages of a page that `reader` was shown. What was cut is read on as the answer says. Raises
-    `Broken` when a part is missing or stands outside the fence too."""
+    """The texts of the messages of a page that `reader` was shown. A text that was cut is read to its end, with the
+    calls that the answers name. Raises `Broken` when a part is missing, or also stands outside the fence."""
     texts = page.texts
     _expect_fenced(page)
     shown = page.messages[-1].end if page.messages else 0

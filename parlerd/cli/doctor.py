@@ -1,7 +1,8 @@
 """`parler doctor`: a checkup that names the fix for each thing that is wrong.
 
-It looks and changes nothing: it starts no daemon, creates no file, takes no lock. What only the daemon may look at,
-its store, is asked of the daemon when one runs. Exit 1 when anything is wrong. `--probe` is another checkup: `probe`.
+The command exits 1 when anything is wrong. Not here: the checks of agent hosts (`doctor_hosts`), and the other checkup,
+`--probe` (`probe`). Invariant: the checkup only looks. It starts no daemon, creates no file and takes no lock; only the
+daemon may look at the store, so the daemon is asked, if one runs.
 """
 
 from __future__ import annotations
@@ -92,7 +93,8 @@ def _python() -> t.Check:
 
 
 def _sqlite() -> t.Check:
-    # Asked of a fresh interpreter: only the store may import a database driver, and this way a broken one is found too.
+    # A fresh interpreter is asked, because only the store may import a database driver, and because this also finds a
+    # driver that cannot be imported.
     probe = [sys.executable, "-I", "-c", "import sqlite3; print(sqlite3.sqlite_version)"]
     fix = "Use a Python that was built with SQLite 3.37 or newer, and run install.sh again."
     try:
@@ -129,7 +131,8 @@ def _home(home: Home) -> Iterator[t.Check]:
 
 
 def _socket_folder(home: Home) -> Iterator[t.Check]:
-    """Of a home with a long path the socket stands in a folder of its own below /tmp, which others may have made."""
+    """Check the folder of the socket. For a home with a long path this is a folder below /tmp, which another user may
+    have made."""
     if home.socket.parent == home.run:
         return
     for folder in (home.socket.parent.parent, home.socket.parent):

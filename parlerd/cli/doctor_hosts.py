@@ -1,8 +1,8 @@
 """The part of `parler doctor` that looks at agent hosts: what was connected is still there, works, and is ours.
 
-It looks and changes nothing, and needs no daemon. Not here: the other checks (`doctor`), a message sent through a host
-(`parler doctor --probe`). Below: `configs.survey` and `configs.drift` for what was written, `configs.project`
-for what a repository brings.
+These checks only look, and need no daemon. Not here: the other checks (`doctor`), and a message sent through a host
+(`parler doctor --probe`). Below: `configs.survey` and `configs.drift` for what was written, `configs.project` for what
+a repository brings.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from configs.outcome import Outcome
 
 HARMLESS = frozenset({"disabled"})
-"""What is not as it was written and is the person's own choice: said, and not wrong."""
+"""The kinds of drift that are the person's own choice. They are told, and do not count as wrong."""
 
 
 def host_checks(ctx: Context) -> Iterator[t.Check]:
@@ -62,7 +62,7 @@ def _connected(place: Place, found: Sequence[Outcome]) -> Iterator[t.Check]:
 
 
 def _consents(place: Place, found: Sequence[Outcome]) -> Iterator[t.Check]:
-    """What connected hosts do before they use our tools. Never wrong: the person decides it."""
+    """What connected hosts do before they use our tools. The person decides this, so it is never wrong."""
     from configs.consent import sentence, standing
 
     hosts = {each.host.id: each.host for each in found if each.status in ("connected", "changed")}
@@ -72,7 +72,7 @@ def _consents(place: Place, found: Sequence[Outcome]) -> Iterator[t.Check]:
 
 
 def _startable(place: Place) -> Iterator[t.Check]:
-    """Entries that are as they were written, and start a Python or a shim that is not there any more."""
+    """Find entries that nobody changed, but that start a Python or a shim which is no longer there."""
     from configs.ledger import Ledger
 
     for entry in Ledger(place.home).entries("entry"):
@@ -137,7 +137,7 @@ def _of_the_repository(ctx: Context) -> Iterator[t.Check]:
     try:
         here = Path(os.getcwd())
     except OSError:
-        return  # removed under us: nothing is started in there either
+        return  # the current directory was removed, so no host starts anything in it either
     for _, path in project.entries(here, ctx.env):
         yield t.Check(
             name="repository",

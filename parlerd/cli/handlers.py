@@ -29,7 +29,7 @@ def room_argument(parser: Parser) -> None:
 
 
 def wide_argument(parser: Parser) -> None:
-    """`--wide`, for what leaves out what rarely matters."""
+    """`--wide`, for a command whose output leaves out what rarely matters."""
     parser.add_argument("--wide", action="store_true", help="with ids, and what else rarely matters")
 
 

@@ -1,4 +1,4 @@
-"""`parler help`: the commands, one command, or what an error code means. Made from the tables, not by hand."""
+"""`parler help`: all commands, one command, or what an error code means. The text is made from the tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHOWN_FIRST: Final = (
     "parler approvals",
     "parler --as bob session join A3KE7DJR",
 )
-"""The main job, as it is typed: one opens, a person decides, another comes in."""
+"""The main job in three lines: one agent opens a session, a person decides, another agent comes in."""
 
 
 def _arguments(parser: Parser) -> None:
@@ -51,7 +51,7 @@ def _object(command: Command) -> dict[str, object]:
 
 
 def _overview(ctx: Context) -> None:
-    """What there is, by what one wants to do; how it looks when typed; and what to type next."""
+    """Print all commands by what a person wants to do, examples, and what to type next."""
     out = ctx.out
     out.say(("parler", "bold"), ": the room where coding agents meet. One key, a person's approval, one conversation.")
     for title, names in SECTIONS:

@@ -1,7 +1,7 @@
-"""`parler hook HOST EVENT`: what agent hosts run at their events. It becomes `mcp_server/stdio/hook.py`.
+"""`parler hook HOST EVENT`: what agent hosts run at their events. The process becomes `mcp_server/stdio/hook.py`.
 
-A host's settings name the copy in the home's run directory, which starts in a fifth of the time; this is the same by
-hand. Whatever is on the command line, a host must get its JSON and exit status 0, so nothing is refused here.
+A host's settings name the copy of that program in the home, which starts in a fifth of the time; this command is for
+people. Whatever is on the command line, a host must get JSON and exit status 0, so this command refuses nothing.
 """
 
 from __future__ import annotations

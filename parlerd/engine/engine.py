@@ -41,7 +41,7 @@ from parlerd.engine.notices import Notices
 from parlerd.engine.notifier import LocalNotifier
 from parlerd.engine.opening import Opening
 from parlerd.engine.overview import Overview
-from parlerd.engine.ports import Clock, HostFiles, Keys, NoHostFiles, Randomness
+from parlerd.engine.ports import Clock, Frames, HostFiles, Keys, NoFrames, NoHostFiles, Randomness
 from parlerd.engine.presence import Presence
 from parlerd.engine.reach import within
 from parlerd.engine.reading import Reading
@@ -80,12 +80,12 @@ class Handlers:
 class Engine:
     """One home, served. Make it with `open_engine`."""
 
-    def __init__(self, desk: Desk, socket: str, stop: Callable[[], None]) -> None:
+    def __init__(self, desk: Desk, socket: str, frames: Frames, stop: Callable[[], None]) -> None:
         self._desk = desk
         self._stop = stop
         # One for all callers: what an author was shown does not depend on where it was shown.
         self._reading = Reading(desk)
-        self._status = Status(desk, socket)
+        self._status = Status(desk, socket, frames)
         self._everywhere = self._handlers_over(desk)
         # Handlers for callers that there are certain rooms for, by these rooms.
         self._within: Bounded[frozenset[RoomId], Handlers] = Bounded(MAX_WITHIN)
@@ -143,6 +143,7 @@ class Engine:
             streams={
                 "approvals.watch": streams.approvals,
                 "room.watch": streams.room,
+                "daemon.frames": self._status.frames,
                 "window.changes": streams.changes,
             },
         )
@@ -269,6 +270,7 @@ async def open_engine(
     inspect: Callable[[PeerProcess], PeerProcess] = lambda peer: peer,
     settings_now: Callable[[], Settings] | None = None,
     host_files: HostFiles | None = None,
+    frames: Frames | None = None,
     stop: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Engine]:
     """Serve one home until the context ends; then every room keeps its snapshot and the driver is closed.
@@ -340,7 +342,7 @@ async def open_engine(
             default_home=default_home,
         )
         try:
-            yield Engine(desk, socket, stop)
+            yield Engine(desk, socket, frames or NoFrames(), stop)
         finally:
             with trio.CancelScope(shield=True):
                 scheduler.close()

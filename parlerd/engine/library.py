@@ -83,10 +83,11 @@ class Library:
     def __init__(self, driver: Driver, rooms: RoomDoor) -> None:
         self._driver = driver
         self._rooms = rooms
+        """The open rooms, for what memory knows of them."""
 
-    def over(self, other: Callable[[Driver], Driver], rooms: RoomDoor) -> Library:
-        """The same library over another driver, made from its own, and over other rooms."""
-        return Library(other(self._driver), rooms)
+    def over(self, narrowed: Callable[[Driver], Driver], rooms: RoomDoor) -> Library:
+        """The same library for whoever there are only these rooms for."""
+        return Library(narrowed(self._driver), rooms)
 
     @property
     def kind(self) -> str:

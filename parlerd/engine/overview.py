@@ -40,7 +40,7 @@ class Overview:
             room = await actor.quiet()
             reader = _first_inside(room, agents)
             if reader is None:
-                continue  # all of them left meanwhile
+                continue  # the last of the caller's agents left meanwhile
             glance = await desk.library.glance(name, room.view(reader))
             # Looked at after the store was asked, so that nothing is shown that is not stored yet.
             room = await actor.quiet()

@@ -1,11 +1,11 @@
 """The rooms that there are for a caller: the one place where the rooms of an authority are enforced.
 
-    handler -> Desk -> rooms, library -> driver                     a caller of this machine
-    handler -> Desk -> RoomsWithin, library -> DriverWithin -'      a caller whose door lets it reach certain rooms
+    handler -> Desk -> rooms, library                              a caller of this machine
+    handler -> Desk -> RoomsWithin, library over DriverWithin -'   a caller whose door lets it reach certain rooms
 
-A handler comes to a room by `Desk.rooms`, and asks `Desk.library` what is stored. A caller that may reach certain rooms
-only is served by handlers over a desk on which both know no other rooms. So no handler can forget to check, and every
-other room is one that does not exist.
+A handler comes to a room by `Desk.rooms`, and asks what is stored by `Desk.library`. A caller that may reach certain
+rooms only is served by handlers over a desk on which both know no other rooms. So no handler can forget to check, and
+every other room is one that does not exist.
 
 Not here: which rooms an agent is in (the store says so), what it may do there (the rooms' own rules). Above: the
 engine, which puts handlers over such a desk. Below: the rooms and the driver. Invariant: nothing that a store or an

@@ -43,13 +43,18 @@ class _Look:
     """What one look at a room found.
 
     `shown` is up to where the page goes that may be acknowledged, once it is the answer; None for a page that moves no
-    cursor. `end` is the position up to which this reader was looked after.
+    cursor. `end` is the position up to which this reader was looked after. `closed` says whether the room was closed.
     """
 
     received: t.Received
     shown: Position | None
     end: Position
     actor: RoomActor[Room]
+    closed: bool
+
+
+_At = tuple[RoomActor[Room], Room]
+"""Where a look looks: a room's actor, and the room when nothing of it was ahead of the store."""
 
 
 class Receiving:
@@ -66,19 +71,23 @@ class Receiving:
         deadline = trio.current_time() + params.wait_ms / 1000
         if params.room is None:
             await self._admission(caller, me, deadline)
-        actor, _ = await room_of(self._desk, me, params.room)
-        name = actor.room
+        found_at = await room_of(self._desk, me, params.room)
+        name = found_at[0].room
+        # Where the first look looks, for no other task runs until then.
+        at: _At | None = found_at
         wanted = [topics.messages(name), topics.messages(name, me.id), topics.life(name)]
         if caller.reader.acknowledges == "next_call":
             wanted.append(topics.concerns(me.id))
         armed: Armed | None = None
 
         async def look(wait: Wait) -> _Look | None:
-            nonlocal armed
+            nonlocal armed, at
             wait.on(*wanted)
-            found = await self._recv_now(caller, me, name, params, lookback=lookback, armed=armed)
-            armed = None
-            closed = found.actor.aggregate.state.closed
+            # Looked up again each time: a room that nobody uses is closed up, and the wait before may have been long.
+            at = at or await member_room(self._desk, me, name)
+            found = await self._recv_now(caller, me, at, params, lookback=lookback, armed=armed)
+            at = armed = None
+            closed = found.closed
             if caller.reader.fits is not None and closed and not found.received.messages and not lookback:
                 # A model that is told of nothing new would go on asking.
                 raise Refused("room_closed")
@@ -135,7 +144,8 @@ class Receiving:
             found: list[_Look] = []
             for name in rooms:
                 try:
-                    one = await self._recv_now(caller, me, name, params, lookback=False)
+                    at = await member_room(self._desk, me, name)
+                    one = await self._recv_now(caller, me, at, params, lookback=False)
                 except Refused as error:
                     if error.code != "no_such_room":
                         raise
@@ -153,18 +163,17 @@ class Receiving:
         self,
         caller: Caller,
         me: AgentRecord,
-        name: RoomId,
+        at: _At,
         params: t.Recv,
         *,
         lookback: bool,
         armed: Armed | None = None,
     ) -> _Look:
-        """A page as it is now."""
-        # Each time anew: a room nobody uses is closed, and the wait before this look may have been long.
-        actor, room = await member_room(self._desk, me, name)
+        """A page as it is now, of a room in which nothing is ahead of the store."""
+        actor, room = at
+        name, library = actor.room, self._desk.library
         # What is decided from here on is not stored yet, and is none of this read.
-        stood, newest, view = room.position, room.newest_seq(me.id), room.view(me.id)
-        library = self._desk.library
+        stood, newest, view, closed = room.position, room.newest_seq(me.id), room.view(me.id), room.state.closed
         cursor = await library.cursor(name, me.id)
         after = cursor.acknowledged
         if params.all:
@@ -190,7 +199,8 @@ class Receiving:
                 messages = messages[:count]
         if room.view(me.id) != view:
             # It left the room or came back while the page was read, which may hold too much or too little now.
-            return await self._recv_now(caller, me, name, params, lookback=lookback, armed=armed)
+            at = await member_room(self._desk, me, name)
+            return await self._recv_now(caller, me, at, params, lookback=lookback, armed=armed)
         if page.messages:
             if armed is None or not armed.covers([stored.header.position for stored in page.messages]):
                 # (after, end] joins what was delivered before; a look at something farther on is marked as just that.
@@ -220,7 +230,7 @@ class Receiving:
             you=you,
             following=max(0, newest - end_seq) if lookback else 0,
         )
-        return _Look(received, shown, page.end, actor)
+        return _Look(received, shown, page.end, actor, closed)
 
     async def _caught_up(
         self,
@@ -238,7 +248,8 @@ class Receiving:
             room, me.id, after, stood=stood, limit=TAIL, fits=caller.reader.fits, skip_own=True
         )
         if room.view(me.id) != view:
-            return await self._recv_now(caller, me, actor.room, params, lookback=False)
+            at = await member_room(self._desk, me, actor.room)
+            return await self._recv_now(caller, me, at, params, lookback=False)
         await self._reading.mark(actor.room, me.id, found.spans)
         self._reading.note_seen(actor.room, me.id, found.newest)
         unread = (await self._desk.library.unread(room, view, found.end)).number
@@ -254,7 +265,7 @@ class Receiving:
             first_unshown=found.first_unshown,
             last_unshown=found.last_unshown,
         )
-        return _Look(received, found.end, found.end, actor)
+        return _Look(received, found.end, found.end, actor, room.state.closed)
 
     async def _page(self, room: Room, view: View, after: Position, params: t.Recv, *, skip_own: bool) -> Page:
         return await self._desk.library.page(

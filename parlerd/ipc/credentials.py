@@ -31,11 +31,11 @@ def check(sock: socket.socket) -> PeerProcess:
     return PeerProcess(pid=peer.pid, uid=peer.uid, program=program, group=process.group_of(peer.pid))
 
 
-def line_of(peer: PeerProcess, hosts: process.Hosts) -> process.Line | None:
+def ancestry_of(peer: PeerProcess, hosts: process.Hosts) -> process.Ancestry | None:
     """The processes that the other side descends from; None when they cannot be seen, for example because the other
     side is in another pid namespace."""
-    line = process.line_of(peer.pid, hosts)
-    return line if line.above else None
+    ancestry = process.ancestry_of(peer.pid, hosts)
+    return ancestry if ancestry.above else None
 
 
 def inspector(hosts: process.Hosts) -> Callable[[PeerProcess], PeerProcess]:
@@ -47,14 +47,14 @@ def inspector(hosts: process.Hosts) -> Callable[[PeerProcess], PeerProcess]:
     """
 
     def inspect(peer: PeerProcess) -> PeerProcess:
-        facts = process.facts_of(peer.pid, hosts)
+        seen = process.surroundings_of(peer.pid, hosts)
         return PeerProcess(
             pid=peer.pid,
             uid=peer.uid,
-            program=facts.program or peer.program,
-            agent_host=facts.agent_host,
-            terminal=facts.terminal,
-            editor=facts.editor,
+            program=seen.program or peer.program,
+            agent_host=seen.agent_host,
+            terminal=seen.terminal,
+            editor=seen.editor,
             group=peer.group,
         )
 

@@ -19,7 +19,7 @@ from parlerd.core.model import AgentId, MessageId, Position, PrincipalId, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.driver import Driver
 from parlerd.engine.library import Library, Numbered
-from parlerd.engine.rooms import Rooms
+from parlerd.engine.rooms import RoomDoor
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import MarkDelivery, MoveCursor, Store
 from parlerd.store.sqlite import SqliteStore
@@ -85,7 +85,7 @@ async def home(make: Make, path: Path, *, rooms_open: bool) -> AsyncIterator[Hom
         await dan.join(one.session_key)
         two = await alice.open("two", "")
         rooms = served.engine._desk.rooms
-        library = Library(served.driver, rooms if rooms_open else cast(Rooms, NoRooms()))
+        library = Library(served.driver, rooms if rooms_open else cast(RoomDoor, NoRooms()))
         parties = {"alice": alice, "bob": bob, "carol": carol, "dan": dan}
         yield Home(
             library=library,

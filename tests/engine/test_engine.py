@@ -53,8 +53,12 @@ def test_the_persons_plane_is_closed_to_every_door_but_the_command_line(name: st
         async with engine_world() as served:
             for via in ("mcp", "hook", "http"):
                 party = await served.connect(via)
-                error = await party.refused(name, t.DecideJoin(agent="x"))
-                assert error.code == "person_only"
+                if OPERATIONS[name].stream:
+                    with pytest.raises(Refused, match="person_only"):
+                        served.engine.stream(name, t.FollowFrames(), party.caller)
+                else:
+                    error = await party.refused(name, t.DecideJoin(agent="x"))
+                    assert error.code == "person_only"
                 # The answer comes before anything is looked at: no agent was made for it.
                 assert party.caller.agent is None
 

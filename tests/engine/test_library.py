@@ -11,7 +11,7 @@ import trio
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, Position, RoomId, View
 from parlerd.engine.library import Library
-from parlerd.engine.rooms import Rooms
+from parlerd.engine.rooms import RoomDoor
 from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import Head, Store
@@ -139,7 +139,7 @@ def test_what_is_stored_while_the_unread_are_counted_is_counted_or_said_to_come_
             view = room.view(AgentId((await bob.whoami()).id))
             store.asked.clear()
             # From before anything that memory still holds.
-            library = Library(served.driver, cast(Rooms, NoRooms()))
+            library = Library(served.driver, cast(RoomDoor, NoRooms()))
             assert await library.unread(room, view, Position(0)) == (2, room.position)
             assert store.asked[:2] == ["head", "unread"]
 
@@ -155,7 +155,7 @@ def test_two_hooks_that_ask_at_the_same_time_begin_one_turn_for_one_thing() -> N
             await served.admit(opened, ours)
             await served.acknowledge(ours)
             # Memory knows nothing, so that each question is one to the store.
-            served.engine._desk.library._rooms = cast(Rooms, NoRooms())
+            served.engine._desk.library._rooms = cast(RoomDoor, NoRooms())
 
             async def is_woken() -> bool:
                 hook = await served.connect("hook", host="claude-code", workspace="/home/sam/shop")

@@ -39,7 +39,9 @@ def test_a_socket_that_the_kernel_will_not_identify_is_refused(monkeypatch: pyte
 
 
 def test_inspecting_adds_what_a_persons_decision_depends_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "facts_of", lambda pid, hosts: process.Facts("parler", "codex", True, "zed"))
+    monkeypatch.setattr(
+        process, "surroundings_of", lambda pid, hosts: process.Surroundings("parler", "codex", True, "zed")
+    )
     inspected = credentials.inspector(process.Hosts())(PeerProcess(pid=5, uid=6, program="python"))
     assert inspected == PeerProcess(pid=5, uid=6, program="parler", agent_host="codex", terminal=True, editor="zed")
 

@@ -40,14 +40,14 @@ def running(words: list[str], env: Mapping[str, str] | None = None) -> Iterator[
 
 
 def agent_host(pid: int) -> str:
-    return process.facts_of(pid, HOSTS).agent_host
+    return process.surroundings_of(pid, HOSTS).agent_host
 
 
 @pytest.fixture
 def no_agent_here() -> None:
     """Skip where the tests themselves run below an agent host: nothing could be told apart."""
     with running([sys.executable, "-c", WAIT]) as child:
-        facts = process.facts_of(child.pid, HOSTS)
+        facts = process.surroundings_of(child.pid, HOSTS)
         if facts.agent_host or facts.editor:
             pytest.skip("an agent host or an editor is among the ancestors of this test run")
 
@@ -55,7 +55,7 @@ def no_agent_here() -> None:
 @pytest.mark.usefixtures("no_agent_here")
 def test_a_plain_process_has_a_program_and_no_agent_host() -> None:
     with running([sys.executable, "-c", WAIT]) as child:
-        facts = process.facts_of(child.pid, HOSTS)
+        facts = process.surroundings_of(child.pid, HOSTS)
     assert facts.program.startswith("python")
     assert (facts.agent_host, facts.terminal) == ("", False)
 
@@ -105,7 +105,7 @@ def test_a_variable_that_only_resembles_a_marker_is_none(name: str) -> None:
 )
 def test_a_marker_of_an_editor_is_told_apart_from_one_of_an_agent(name: str, value: str, editor: str) -> None:
     with running([sys.executable, "-c", WAIT], {name: value}) as child:
-        facts = process.facts_of(child.pid, HOSTS)
+        facts = process.surroundings_of(child.pid, HOSTS)
     assert (facts.agent_host, facts.editor) == ("", editor)
 
 
@@ -130,13 +130,13 @@ def test_an_editor_among_the_ancestors_is_found(program: str, editor: str, tmp_p
     shutil.copy(shutil.which("sh") or "/bin/sh", path)
     with running([str(path), "-c", f"{sys.executable} -c {shlex.quote(WAIT)}\n:\n"]) as child:
         (inner,) = [int(pid) for pid in Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()]
-        facts = process.facts_of(inner, HOSTS)
+        facts = process.surroundings_of(inner, HOSTS)
         assert (facts.agent_host, facts.editor) == ("", editor)
 
 
 def test_an_agent_inside_an_editor_is_an_agent() -> None:
     with running([sys.executable, "-c", WAIT], {"TERM_PROGRAM": "vscode", "CURSOR_AGENT": "1"}) as child:
-        facts = process.facts_of(child.pid, HOSTS)
+        facts = process.surroundings_of(child.pid, HOSTS)
     assert (facts.agent_host, facts.editor) == ("cursor", "")
 
 
@@ -161,7 +161,7 @@ def test_an_agent_among_the_ancestors_is_found_though_the_environment_was_cleare
         pid = int(child.stdout.readline().split()[0])
         assert pid != child.pid
         assert agent_host(pid) == "claude-code"
-        line = process.line_of(pid, HOSTS)
+        line = process.ancestry_of(pid, HOSTS)
         assert (line.above[-1], line.host) == (child.pid, "claude-code")
         assert len(line.above) > 1
 
@@ -169,10 +169,10 @@ def test_an_agent_among_the_ancestors_is_found_though_the_environment_was_cleare
 @pytest.mark.usefixtures("no_agent_here")
 def test_whom_a_process_descends_from_ends_where_nothing_more_is_seen() -> None:
     with running([sys.executable, "-c", WAIT]) as child:
-        line = process.line_of(child.pid, HOSTS)
+        line = process.ancestry_of(child.pid, HOSTS)
     assert (line.above[0], line.host) == (os.getpid(), "")
     assert 1 not in line.above
-    assert process.line_of(0, HOSTS) == process.line_of(1, HOSTS) == process.Line((), "")
+    assert process.ancestry_of(0, HOSTS) == process.ancestry_of(1, HOSTS) == process.Ancestry((), "")
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_a_name_with_parentheses_and_spaces_does_not_confuse_the_look(tmp_path: 
     shutil.copy(shutil.which("sh") or "/bin/sh", odd)
     with running([str(odd), "-c", "echo up; read line"]) as child:
         assert process.program_of(child.pid) == "a) S 1 (b"
-        assert process.facts_of(child.pid, HOSTS).terminal is False
+        assert process.surroundings_of(child.pid, HOSTS).terminal is False
         assert process.is_alive(child.pid)
 
 
@@ -229,21 +229,21 @@ def test_a_controlling_terminal_is_seen() -> None:
         # The first terminal that the leader of a session opens becomes its controlling terminal.
         program = f"import os; os.open({os.ttyname(theirs)!r}, os.O_RDWR); {WAIT}"
         with running([sys.executable, "-c", program]) as child:
-            assert process.facts_of(child.pid, HOSTS).terminal is True
+            assert process.surroundings_of(child.pid, HOSTS).terminal is True
     finally:
         os.close(ours)
         os.close(theirs)
 
 
 def test_a_terminal_that_was_opened_after_the_first_look_is_seen() -> None:
-    process.facts_of(os.getpid(), HOSTS)
+    process.surroundings_of(os.getpid(), HOSTS)
     test_a_controlling_terminal_is_seen()
 
 
 def test_a_name_that_is_not_text_is_shown_as_text() -> None:
     rename = "import ctypes; ctypes.CDLL(None).prctl(15, b'\\xffodd\\xfe', 0, 0, 0)"
     with running([sys.executable, "-c", f"{rename}; {WAIT}", "\udcffword"]) as child:
-        assert process.program_of(child.pid) == process.facts_of(child.pid, HOSTS).program == "\ufffdodd\ufffd"
+        assert process.program_of(child.pid) == process.surroundings_of(child.pid, HOSTS).program == "\ufffdodd\ufffd"
         assert process.words_of(child.pid)[-1] == "\ufffdword"
 
 
@@ -253,10 +253,10 @@ def test_a_process_that_ended_and_is_not_collected_has_a_name_and_ancestors() ->
         assert child.stdout is not None
         child.stdout.read()
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-        assert process.facts_of(child.pid, HOSTS).program.startswith("python")
-        assert process.line_of(child.pid, HOSTS).above[0] == os.getpid()
+        assert process.surroundings_of(child.pid, HOSTS).program.startswith("python")
+        assert process.ancestry_of(child.pid, HOSTS).above[0] == os.getpid()
         assert process.words_of(child.pid) == ()
-    assert process.facts_of(child.pid, HOSTS) == process.Facts("", process.UNKNOWN_HOST, False)
+    assert process.surroundings_of(child.pid, HOSTS) == process.Surroundings("", process.UNKNOWN_HOST, False)
 
 
 def test_processes_that_come_and_go_while_all_are_looked_at_are_no_error() -> None:
@@ -290,5 +290,5 @@ def test_a_process_that_ended_is_not_alive_even_before_it_is_collected() -> None
 @pytest.mark.parametrize("pid", [0, -1, 2**22 + 1])
 def test_what_is_no_process_is_not_alive_and_unknown(pid: int) -> None:
     assert not process.is_alive(pid)
-    assert process.facts_of(pid, HOSTS) == process.Facts("", process.UNKNOWN_HOST, False)
+    assert process.surroundings_of(pid, HOSTS) == process.Surroundings("", process.UNKNOWN_HOST, False)
     assert process.program_of(pid) == ""

@@ -47,7 +47,9 @@ def test_a1_what_belongs_to_the_person_is_in_no_tool_and_closed_to_every_agents_
             opened = await window.open()
             bob = await served.agent("bob")
             await bob.join(opened.session_key)
-            for op in sorted(persons):
+            with pytest.raises(Refused, match="person_only"):
+                served.engine.stream("daemon.frames", t.FollowFrames(), window.caller)
+            for op in sorted(persons - {"daemon.frames"}):
                 assert (await window.refused(op, t.DecideJoin(agent="bob"))).code == "person_only"
             assert (await bob.join(opened.session_key)).status == "pending"
 

@@ -90,7 +90,7 @@ def decides_alone(words: Sequence[str]) -> bool:
 def skip_where_nobody_may_decide(words: Sequence[str]) -> None:
     """Skip the test when `words` are refused wherever these tests run: below an agent host, or inside an editor."""
     if decides_alone(words):
-        facts = process.facts_of(os.getpid(), recognised())
+        facts = process.surroundings_of(os.getpid(), recognised())
         if facts.agent_host or facts.editor:
             pytest.skip(f"these tests run below {facts.agent_host or facts.editor}: use a terminal outside of it")
 

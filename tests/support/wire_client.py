@@ -17,6 +17,7 @@ from parlerd.engine.face import EngineFace
 from parlerd.ipc.connection import Limits
 from parlerd.ipc.host import StdioHost
 from parlerd.ipc.listener import listening
+from parlerd.ipc.recorder import Recorder
 from parlerd.ipc.server import Server
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
@@ -42,11 +43,16 @@ async def no_windows(*_: object) -> None:
 
 @contextlib.asynccontextmanager
 async def serving(
-    engine: EngineFace, stdio_host: StdioHost = no_windows, *, limits: Limits | None = None, version: str = "1.0"
+    engine: EngineFace,
+    stdio_host: StdioHost = no_windows,
+    *,
+    limits: Limits | None = None,
+    version: str = "1.0",
+    recorder: Recorder | None = None,
 ) -> AsyncIterator[tuple[Server, Home]]:
     """A server on a real socket in a home of its own, until the block ends."""
     with short_home() as home, listening(home) as sock:
-        server = Server(engine, stdio_host, version=version, limits=limits, principal=PERSON)
+        server = Server(engine, stdio_host, version=version, limits=limits, principal=PERSON, recorder=recorder)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.serve, sock)
             yield server, home
