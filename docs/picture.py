@@ -42,33 +42,41 @@ NOW_MS: Final = 1_795_860_060_000
 TYPED: Final = b"aK7QM"
 """`a` opens the question, and the four characters of the code follow; Enter is not pressed yet."""
 
+
+def waiting(number: int, seconds: int, room: str, room_name: str, name: str, agent: str) -> t.RequestInfo:
+    """A made-up request, so many seconds old, of an agent that is named `host@workspace`."""
+    return t.RequestInfo(
+        id=f"q_{number}",
+        room=room,
+        room_name=room_name,
+        agent=agent,
+        name=name,
+        host=name.partition("@")[0],
+        requested=NOW_MS - seconds * 1_000,
+        fingerprint="-".join((agent[2:6], agent[6:10], agent[10:14])),
+        home="local",
+        key_ref=str(number),
+    )
+
+
 WAITING: Final = (
-    t.RequestInfo(
-        id="q_1",
-        room="r_0123456789abcdef01234567",
-        room_name="auth-redesign",
-        agent="UA7QK3D5X2MZ4VYT6LHWN3RBPJ5E2SGFCUOI7A4QKXD6MZVYT2LHWN3R",
-        name="codex@web",
-        host="codex",
-        requested=NOW_MS - 12_000,
-        fingerprint="7QK3-D5X2-MZ4V",
-        home="local",
-        key_ref="1",
+    waiting(
+        1,
+        12,
+        "r_0123456789abcdef01234567",
+        "auth-redesign",
+        "codex@web",
+        "UA7QK3D5X2MZ4VYT6LHWN3RBPJ5E2SGFCUOI7A4QKXD6MZVYT2LHWN3R",
     ),
-    t.RequestInfo(
-        id="q_2",
-        room="r_89abcdef0123456701234567",
-        room_name="release-notes",
-        agent="UB2SGFCUOI7A4QKXD6MZVYT2LHWN3RA7QK3D5X2MZ4VYT6LHWN3RBPJ5",
-        name="gemini@docs",
-        host="gemini",
-        requested=NOW_MS - 4_000,
-        fingerprint="2SGF-CUOI-7A4Q",
-        home="local",
-        key_ref="2",
+    waiting(
+        2,
+        4,
+        "r_89abcdef0123456701234567",
+        "release-notes",
+        "gemini@docs",
+        "UB2SGFCUOI7A4QKXD6MZVYT2LHWN3RA7QK3D5X2MZ4VYT6LHWN3RBPJ5",
     ),
 )
-
 THEME: Final = TerminalTheme(
     (22, 27, 34),
     (230, 237, 243),

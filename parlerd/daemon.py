@@ -37,6 +37,7 @@ from parlerd.identity.keyring import KeyRing
 from parlerd.ipc import credentials, workspace
 from parlerd.ipc.host import Say
 from parlerd.ipc.listener import listening, standing
+from parlerd.ipc.recorder import Recorder
 from parlerd.ipc.server import Server
 from parlerd.paths import Home, home_from
 from parlerd.settings import Era, Settings, load_settings
@@ -75,6 +76,7 @@ def run(home: Home, *, below_agent: bool = False) -> None:
         store = SqliteStore(home.database, backups=home.backups)
         _refresh_shim(home, settings.mcp_era)
         watcher = Watcher(HostFiles(home))
+        recorder = Recorder()
 
         async def main() -> None:
             stopping = trio.Event()
@@ -91,6 +93,7 @@ def run(home: Home, *, below_agent: bool = False) -> None:
                 socket=str(home.socket),
                 inspect=credentials.inspector(hosts),
                 host_files=watcher,
+                frames=recorder,
                 stop=stopping.set,
             ) as engine:
                 host = _LateHost(engine, settings, home)
@@ -100,7 +103,7 @@ def run(home: Home, *, below_agent: bool = False) -> None:
                     await host.load()
                     await watcher.run()
 
-                server = Server(engine, host, principal=keys.principal, hosts=hosts)
+                server = Server(engine, host, principal=keys.principal, hosts=hosts, recorder=recorder)
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(_stop_on_signal, stopping)
                     nursery.start_soon(_leave_when_lost, home, stopping)

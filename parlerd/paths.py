@@ -36,17 +36,21 @@ class Home:
     tenth of what a one-shot command may take, and a command that finds its daemon needs only the address.
     """
 
-    __slots__ = ("_fallback", "_root", "explicit")
+    __slots__ = ("_fallback", "_root", "_socket_path", "explicit")
     explicit: Final[bool]
 
     def __init__(
         self,
         root: str | Path,
         explicit: bool = False,
-        fallback: str | Path = "/tmp",  # noqa: S108 - a private directory below it is checked
+        fallback: str | Path = "",
     ) -> None:
         self._root: Final = os.fspath(root)
+        # The folder for a socket whose path in the home would be too long; empty for the folder that this system has.
         self._fallback: Final = os.fspath(fallback)
+        # The path of the socket, kept once somebody asked for it, so that a folder which comes or goes later moves no
+        # socket.
+        self._socket_path = ""
         self.explicit = explicit
 
     def __repr__(self) -> str:
@@ -69,13 +73,23 @@ class Home:
         return named or self._socket()
 
     def _socket(self) -> str:
+        self._socket_path = self._socket_path or self._place_of_socket()
+        return self._socket_path
+
+    def _place_of_socket(self) -> str:
         here = f"{self._root}/run/parlerd.sock"
         if len(os.fsencode(here)) <= MAX_SOCKET_PATH:
             return here
         import hashlib
 
         name = hashlib.sha256(os.fsencode(self._root)).hexdigest()[:16]
-        return f"{self._fallback}/parler-{os.getuid()}/{name}/parlerd.sock"
+        rest = f"{name}/parlerd.sock"
+        if not self._fallback and (runtime := _runtime_folder()):
+            here = f"{runtime}/{rest}"
+            if len(os.fsencode(here)) <= MAX_SOCKET_PATH:
+                return here
+        # A private directory below it is checked by `prepare`.
+        return f"{self._fallback or '/tmp'}/parler-{os.getuid()}/{rest}"  # noqa: S108
 
     @property
     def root(self) -> Path:
@@ -95,7 +109,8 @@ class Home:
 
     @property
     def socket(self) -> Path:
-        """Where the daemon listens: in the home, or below `/tmp/parler-<uid>` when the path in the home is too long."""
+        """Where the daemon listens: in the home. Where the path in the home is too long, in the folder that the system
+        gives this user for sockets, or else below `/tmp/parler-<uid>`."""
         from pathlib import Path
 
         return Path(self._socket())
@@ -154,6 +169,26 @@ def home_from(env: Mapping[str, str], explicit: str | None = None) -> Home:
         # own.
         named = (env.get("HOME") or os.path.expanduser("~")) + named[1:]
     return Home(os.path.abspath(named), explicit=explicit is not None)
+
+
+def _runtime_folder() -> str:
+    """Our folder below the one that this system gives each user for sockets, or nothing where it gives none that is
+    this user's alone: then nobody else can have taken the name, as one can below `/tmp`."""
+    import warnings
+
+    # Imported where a home's path is long: it takes as long as half a command.
+    import platformdirs
+
+    try:
+        with warnings.catch_warnings():
+            # It warns where a desktop has no such folder. There is another place then.
+            warnings.simplefilter("ignore")
+            found = platformdirs.user_runtime_dir("parler", appauthor=False)
+        parent = os.lstat(os.path.dirname(found))
+    except OSError:
+        return ""
+    is_private = stat.S_ISDIR(parent.st_mode) and parent.st_uid == os.geteuid() and not parent.st_mode & 0o077
+    return found if is_private else ""
 
 
 def prepare(home: Home) -> None:

@@ -122,7 +122,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "daemon stop": ("parler daemon stop",),
     "daemon restart": ("parler daemon restart",),
     "daemon status": ("parler daemon status",),
-    "daemon logs": ("parler daemon logs --follow", "parler daemon logs -n 200"),
+    "daemon logs": ("parler daemon logs --follow", "parler daemon logs -n 200", "parler daemon logs --frames"),
     "doctor": ("parler doctor", "parler doctor --probe claude-code"),
     "demo": ("parler demo",),
     "version": ("parler version --json",),

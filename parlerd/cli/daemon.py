@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final, Literal, TextIO
 
 from parlerd.cli.context import Context, unreachable
 from parlerd.cli.handlers import Handler, no_arguments
-from parlerd.cli.output import DONE, UNREACHABLE
+from parlerd.cli.output import DONE, UNREACHABLE, Output
 from parlerd.cli.parsing import Parser, positive
-from parlerd.cli.render import counted, span_of
+from parlerd.cli.render import counted, moment, span_of
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
 from parlerd.process import is_alive
@@ -29,6 +29,8 @@ STOP_S: Final = 15.0
 """How long a daemon may take to end: 2 s to drain, the rest to write its snapshots."""
 POLL_S: Final = 0.02
 FOLLOW_S: Final = 0.25
+LINES: Final = 50
+"""How many lines of the log are shown where nobody names a number."""
 NOT_RUNNING: Final[dict[str, object]] = {"running": False, "pid": None}
 
 
@@ -124,7 +126,7 @@ def at_socket(home: Home) -> Literal["nobody", "somebody", "forbidden"]:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(1.0)
-            probe.connect(str(home.socket))
+            probe.connect(home.address())
     except PermissionError:
         return "forbidden"
     except OSError:
@@ -145,11 +147,18 @@ def hidden(home: Home) -> ParlerError | None:
 
 
 def _logs_arguments(parser: Parser) -> None:
-    parser.add_argument("-n", "--lines", type=positive, default=50, metavar="N", help="how many lines (default 50)")
+    parser.add_argument("-n", "--lines", type=positive, metavar="N", help="how many lines (default 50), or frames")
     parser.add_argument("-f", "--follow", action="store_true", help="go on with whatever is logged, until interrupted")
+    parser.add_argument(
+        "--frames",
+        action="store_true",
+        help="follow the frames of the local socket instead, without their contents, until interrupted or for N frames",
+    )
 
 
 def _logs(ctx: Context, args: Namespace) -> int:
+    if args.frames:
+        return _frames(ctx, args.lines)
     path, out = ctx.home.log, ctx.out
     try:
         log = path.open(encoding="utf-8", errors="backslashreplace")
@@ -162,7 +171,7 @@ def _logs(ctx: Context, args: Namespace) -> int:
     except OSError as error:
         raise ParlerError("home_unsafe", f"{path} cannot be read: {error.strerror}.") from error
     with log:
-        lines = log.readlines()[-args.lines :]
+        lines = log.readlines()[-(args.lines or LINES) :]
         if args.follow:
             out.stream()
             _follow(ctx, log, lines)
@@ -172,6 +181,35 @@ def _logs(ctx: Context, args: Namespace) -> int:
             for line in lines:
                 out.line(line.rstrip("\n"))
     return DONE
+
+
+def _frames(ctx: Context, count: int | None) -> int:
+    """Show what passes the socket from now on. The daemon drops the contents of frames, and keeps frames only while
+    this command follows them."""
+    out = ctx.out
+    out.stream()
+    out.note("This command follows the frames of the local socket, without their contents. Ctrl-C ends the command.")
+    for number, item in enumerate(ctx.client().stream("daemon.frames", t.FollowFrames()), start=1):
+        assert isinstance(item, t.FrameInfo)
+        if out.json:
+            out.item(item)
+        else:
+            _show_frame(out, item)
+        if number == count:
+            break
+    return DONE
+
+
+def _show_frame(out: Output, item: t.FrameInfo) -> None:
+    if item.left_out:
+        out.note((f"{counted(item.left_out, 'frame')} left out here: more came than this command took.", "warn"))
+    way = "->" if item.direction == "in" else "<-"
+    said = [str(each) for each in (item.type, item.id, item.operation, item.code) if isinstance(each, str | int)]
+    fields = ", ".join(f"{name}: {kind}" for name, kind in item.fields.items())
+    clock = f"{moment(item.at)}.{item.at % 1000:03d} "
+    size = f" {item.size} bytes" + (f"; {fields}" if fields else "")
+    out.line((clock, "dim"), f"#{item.connection} {way} ", (" ".join(said), "name"), (size, "dim"))
+    out.flush()
 
 
 def _follow(ctx: Context, log: TextIO, lines: list[str]) -> None:

@@ -74,7 +74,8 @@ class Approving:
 
     async def _decide_as_person(self, caller: Caller, params: t.DecideJoin, *, admit: bool) -> t.Decided:
         me = await self._desk.me(caller)
-        # A refusal opens nothing, and a code is what an agent in the editor was never told.
+        # What is typed in an editor's terminal may come from the editor's agent. It counts for a refusal, which lets
+        # nobody in, and with a code, which that agent was never told.
         peer = require_person(self._desk, caller, in_editor=not admit or params.join_code is not None)
         rooms = await owned_rooms(self._desk, me, params.room, person=is_person(caller))
         actor, request = await self._find(rooms, params.agent)
@@ -119,8 +120,8 @@ class Approving:
         await actor.submit(command, by)
         self._desk.codes.forget(request.id)
         if admit:
-            # Whoever asked to come in goes on there: a session that it is let into is its active one without a word
-            # of its own. A crash before this leaves an agent that joins once more, and is told how.
+            # The newcomer asked to come in, so the session becomes its active one without another word of its own. If
+            # the daemon dies before this commit, the newcomer is told to join once more.
             await self._desk.rooms.home.submit(c.Activate(agent=request.agent, room=actor.room), by)
         room = await actor.quiet()
         return t.Decided(
@@ -173,6 +174,6 @@ class Approving:
 
     def _require_proof(self, proof: Proof, *, admit: bool) -> None:
         minimum = self._desk.settings.approval_minimum
-        # A refusal lets nobody in, so any proof will do for it; but there must be one.
+        # A refusal lets nobody in, so any proof is enough for a refusal; but there must be one.
         if proof == "none" or (admit and PROOF_ORDER.index(proof) < PROOF_ORDER.index(minimum)):
             raise Refused("needs_proof", f"This home asks for the proof {minimum!r}; this one is {proof!r}.")

@@ -1,10 +1,10 @@
 """What a caller may do: found by the door that it came through, and the only thing that anybody else asks.
 
-    door                          planes               speaks as    is                 decisions count as at most
-    a window of an agent host     agent, window, local an agent     whom it leases     form
-    a command                     and person           the person   their own agent    terminal
-    a command that names one      and person           an agent     the one it names   terminal
-    a hook                        agent, hook, local   an agent     nobody             none
+    door                          planes                 speaks as    is                 decisions count as at most
+    a window of an agent host     agent, local, window   an agent     whom it leases     form
+    a command                     agent, local, person   the person   their own agent    terminal
+    a command that names one      agent, local, person   an agent     the one it names   terminal
+    a hook                        agent, hook, local     an agent     nobody             none
 
 A further door (a link to a relay, a token over HTTP) builds an authority of its own, and nothing else changes: it says
 whose agents they are, which one is meant, and which rooms there are for it.

@@ -33,8 +33,8 @@ class PeerProcess:
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What a caller is said to be. A part of it becomes known only in the course of a conversation, as a window's host
-    does; then the caller gets other facts. Those that say who it is (host, workspace,
-    name, conversation) change only before its first call that needs an agent."""
+    does; then the caller gets other facts. Those that say who it is (host, workspace, name, conversation) change only
+    before its first call that needs an agent."""
 
     session: str
     """Random, one for each connection."""
@@ -67,21 +67,19 @@ class Facts:
 
 @dataclass(slots=True, eq=False)
 class Caller:
-    """One connection, or one conversation of it: its facts, and what changes while it is there.
-
-    `agent` is who this acts as, once that was asked for; from the beginning where the authority names one.
-
-    `reader` is its session as a reader: what it was shown, and what acknowledges that. `waiting` counts the calls that
-    wait now, `last_act` is when it last called, in epoch milliseconds. `siblings` are the callers of the further
-    conversations of the same window.
-    """
+    """One connection, or one conversation of it: its facts, and what changes while it is there."""
 
     facts: Facts
     agent: AgentId | None = None
+    """Who it acts as, once that was asked for; from the beginning where the authority names an agent."""
     reader: ReaderSession = field(default_factory=ReaderSession)
+    """Its session as a reader: what it was shown, and what acknowledges that."""
     waiting: int = 0
+    """How many of its calls wait now."""
     last_act: int = 0
+    """When it last called, in epoch milliseconds."""
     siblings: list[Caller] = field(default_factory=list)
+    """The callers of the further conversations of the same window."""
 
     def __post_init__(self) -> None:
         self.agent = self.agent or self.facts.authority.agent

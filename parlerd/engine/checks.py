@@ -6,19 +6,15 @@ store, read away from the loop. Invariant: a check changes nothing, and each tha
 
 from __future__ import annotations
 
-import functools
 from typing import Final
 
 import trio
 
-from parlerd.core.errors import Refused
-from parlerd.core.model import HOME_ROOM, Position, RoomId
-from parlerd.engine.audit import is_signed
+from parlerd.core.model import Position
 from parlerd.engine.budget import TURNS
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.operations import types as t
-from parlerd.store.port import Store
 
 SIGNATURES_S: Final = 10.0
 """How long `daemon.check` verifies signatures, in seconds; a client waits 30 for the whole answer. Enough for some
@@ -45,7 +41,7 @@ class Checks:
         """The store's own structures, every room's chain, and who signed. It reads everything, so it runs away from the
         loop."""
         desk = self._desk
-        problems = await desk.driver.read(lambda store: store.check())
+        problems = await desk.library.problems()
         checks = [
             t.Check(
                 name="store",
@@ -54,8 +50,8 @@ class Checks:
                 fix="" if not problems else "stop the daemon and restore the newest backup (see docs/operations.md)",
             )
         ]
-        for room in desk.driver.store.rooms():
-            broken = await desk.driver.read(functools.partial(_verify, room=room))
+        for room in await desk.library.logs():
+            broken = await desk.library.first_broken(room)
             if broken is not None:
                 checks.append(
                     t.Check(
@@ -88,9 +84,7 @@ class Checks:
         desk = self._desk
         now = desk.clock.now()
         checks: list[t.Check] = []
-        for name in desk.driver.store.rooms():
-            if name == HOME_ROOM:
-                continue
+        for name in await desk.library.all_rooms():
             room = (await desk.rooms.get(name)).aggregate
             ahead = room.last_at - now
             if ahead > AHEAD_MS and not room.state.closed:
@@ -105,11 +99,10 @@ class Checks:
         deadline = trio.current_time() + SIGNATURES_S
         checks: list[t.Check] = []
         looked = skipped = 0
-        for room in desk.driver.store.rooms():
-            upto = desk.driver.store.head(room).position
+        for room, upto in (await desk.library.logs()).items():
             while upto > 0 and trio.current_time() < deadline:
                 after = Position(max(0, upto - SLICE))
-                unsigned = await desk.driver.read(functools.partial(_unsigned, room=room, after=after, upto=upto))
+                unsigned = await desk.library.unsigned(room, after, upto)
                 looked += upto - after
                 upto = after
                 checks += [
@@ -128,18 +121,3 @@ class Checks:
         if skipped:
             detail += f"; {skipped} older ones were not looked at, because checking all of them takes too long"
         return [t.Check(name="signatures", ok=True, detail=detail, fix="")]
-
-
-def _unsigned(store: Store, room: RoomId, after: Position, upto: Position) -> list[Position]:
-    try:
-        facts = store.whole_facts(room, after, upto - after)
-    except Refused as error:
-        if error.code != "newer_log":
-            raise
-        # Facts of a newer Parler: what they are signed for is not known here.
-        return []
-    return [fact.header.position for fact in facts if not is_signed(room, fact)]
-
-
-def _verify(store: Store, room: RoomId) -> Position | None:
-    return store.verify_chain(room)

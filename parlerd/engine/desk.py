@@ -14,8 +14,8 @@ from parlerd.core.model import By
 from parlerd.engine.budget import TurnBudget
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.connected import Connected
-from parlerd.engine.driver import Driver
 from parlerd.engine.join_codes import JoinCodes
+from parlerd.engine.library import Library
 from parlerd.engine.ports import Clock, HostFiles, Keys, Notifier, Randomness
 from parlerd.engine.presence import Presence
 from parlerd.engine.quota import Quotas
@@ -33,8 +33,8 @@ Inspect = Callable[[PeerProcess], PeerProcess]
 class Desk:
     """The engine's parts."""
 
-    driver: Driver
-    """Reads and commits."""
+    library: Library
+    """What is stored."""
     rooms: RoomDoor
     """The open rooms, the home room among them."""
     seats: Seats

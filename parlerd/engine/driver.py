@@ -32,8 +32,13 @@ class Driver(Protocol):
     """The store, from the loop's side."""
 
     @property
-    def store(self) -> Store:
-        """For point reads only."""
+    def kind(self) -> str:
+        """Which store it is, for a person."""
+        ...
+
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether `ask` and `look` answer in the call, because the store is on this machine."""
         ...
 
     async def commit(self, job: Job) -> Outcome:
@@ -68,21 +73,29 @@ class _AtHand:
     100 us through a thread), and `commit` is `hand_over` with a task that waits."""
 
     def __init__(self, store: Store) -> None:
-        self.store = store
+        self._store = store
+
+    @property
+    def kind(self) -> str:
+        return type(self._store).__name__
+
+    @property
+    def is_at_hand(self) -> bool:
+        return True
 
     def hand_over(self, job: Job, settled: Settle) -> None:
         raise NotImplementedError
 
     def ask(self, query: Callable[[Store], T], told: Told) -> None:
         try:
-            answer = query(self.store)
+            answer = query(self._store)
         except Exception as error:
             told(None, error)
         else:
             told(answer, None)
 
     async def look(self, query: Callable[[Store], T]) -> T:
-        return query(self.store)
+        return query(self._store)
 
     async def commit(self, job: Job) -> Outcome:
         awaited = Awaited()
@@ -133,7 +146,7 @@ class ThreadDriver(_AtHand):
         await self._turns.close()
         await self._reader.close()
         await self._writer.close()
-        self.store.close()
+        self._store.close()
 
     # -- on the loop ---------------------------------------------------------------------------------------
 
@@ -165,7 +178,7 @@ class ThreadDriver(_AtHand):
 
     def _commit_there(self, batch: list[Errand]) -> None:
         begun = self._clock()
-        _commit(self.store.transact, batch)
+        _commit(self._store.transact, batch)
         took = self._clock() - begun
         if is_light(_jobs(batch)):
             self._light.took(took)
@@ -177,7 +190,7 @@ class ThreadDriver(_AtHand):
     def _run_queries(self, batch: list[Errand]) -> None:
         for errand in batch:
             try:
-                errand.answer = errand.asked(self.store)
+                errand.answer = errand.asked(self._store)
             except Exception as error:
                 errand.error = error
 
@@ -189,16 +202,16 @@ class InlineDriver(_AtHand):
         trio.lowlevel.current_trio_token().run_sync_soon(self._commit, Errand(job, settled))
 
     def _commit(self, errand: Errand) -> None:
-        _commit(self.store.transact, [errand])
+        _commit(self._store.transact, [errand])
         errand.tell()
 
     async def read(self, query: Callable[[Store], T]) -> T:
         await trio.lowlevel.checkpoint()
-        return query(self.store)
+        return query(self._store)
 
     async def close(self) -> None:
         await trio.lowlevel.checkpoint()
-        self.store.close()
+        self._store.close()
 
 
 def _commit(transact: Callable[[Sequence[Job]], list[Outcome]], batch: list[Errand]) -> None:

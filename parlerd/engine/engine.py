@@ -36,11 +36,12 @@ from parlerd.engine.joining import Joining
 from parlerd.engine.knocks import with_code
 from parlerd.engine.ladder import Ladder
 from parlerd.engine.leases import Leases
+from parlerd.engine.library import Library
 from parlerd.engine.notices import Notices
 from parlerd.engine.notifier import LocalNotifier
 from parlerd.engine.opening import Opening
 from parlerd.engine.overview import Overview
-from parlerd.engine.ports import Clock, HostFiles, Keys, NoHostFiles, Randomness
+from parlerd.engine.ports import Clock, Frames, HostFiles, Keys, NoFrames, NoHostFiles, Randomness
 from parlerd.engine.presence import Presence
 from parlerd.engine.reach import within
 from parlerd.engine.reading import Reading
@@ -79,12 +80,12 @@ class Handlers:
 class Engine:
     """One home, served. Make it with `open_engine`."""
 
-    def __init__(self, desk: Desk, socket: str, stop: Callable[[], None]) -> None:
+    def __init__(self, desk: Desk, socket: str, frames: Frames, stop: Callable[[], None]) -> None:
         self._desk = desk
         self._stop = stop
         # One for all callers: what an author was shown does not depend on where it was shown.
         self._reading = Reading(desk)
-        self._status = Status(desk, socket)
+        self._status = Status(desk, socket, frames)
         self._everywhere = self._handlers_over(desk)
         # Handlers for callers that there are certain rooms for, by these rooms.
         self._within: Bounded[frozenset[RoomId], Handlers] = Bounded(MAX_WITHIN)
@@ -101,7 +102,7 @@ class Engine:
 
     def _handlers_over(self, desk: Desk) -> Handlers:
         reading = self._reading
-        notices = Notices(desk, reading)
+        notices = Notices(desk)
         sending, receiving = Sending(desk, reading), Receiving(desk, reading, notices)
         opening, approving, keys = Opening(desk), Approving(desk), SessionKeys(desk)
         overview, streams = Overview(desk), Streams(desk, reading, approving)
@@ -128,7 +129,7 @@ class Engine:
                 "rooms.requests": approving.requests,
                 "approvals.list": approving.approvals,
                 "agent.whoami": overview.whoami,
-                "wake.check": Waking(desk, reading).check,
+                "wake.check": Waking(desk).check,
                 "hosts.seen": self._status.hosts,
                 "daemon.status": self._status.status,
                 "daemon.check": Checks(desk).check,
@@ -142,6 +143,7 @@ class Engine:
             streams={
                 "approvals.watch": streams.approvals,
                 "room.watch": streams.room,
+                "daemon.frames": self._status.frames,
                 "window.changes": streams.changes,
             },
         )
@@ -197,12 +199,14 @@ class Engine:
         if self._desk.draining and operation.plane not in ("local", "window"):
             raise Refused("draining", retry_after_ms=200)
         if operation.plane not in caller.facts.authority.planes:
-            if operation.plane == "hook":
-                raise Refused("hook_only")
-            if operation.plane == "window":
-                raise Refused("window_only")
-            # What is about this machine's daemon is its person's too, where a door does not offer it to all.
-            raise Refused("person_only", hint=f"Ask the person to run: {operation.command}")
+            match operation.plane:
+                case "hook":
+                    raise Refused("hook_only")
+                case "window":
+                    raise Refused("window_only")
+                case _:
+                    # What is about this machine's daemon is its person's, where a door does not offer it to all.
+                    raise Refused("person_only", hint=f"Ask the person to run: {operation.command}")
 
     # -- connections ---------------------------------------------------------------------------------------
 
@@ -266,6 +270,7 @@ async def open_engine(
     inspect: Callable[[PeerProcess], PeerProcess] = lambda peer: peer,
     settings_now: Callable[[], Settings] | None = None,
     host_files: HostFiles | None = None,
+    frames: Frames | None = None,
     stop: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Engine]:
     """Serve one home until the context ends; then every room keeps its snapshot and the driver is closed.
@@ -301,7 +306,7 @@ async def open_engine(
         nursery.start_soon(scheduler.run)
         idle = IdleAgents(clock=clock, scheduler=scheduler, notifier=wakes, presence=lambda agent: presence.of(agent))
         leases, connected = Leases(driver), Connected(clock)
-        leases.start()
+        await leases.start()
         hosts = SeenHosts(clock, connected)
         seats = Seats(
             rooms=rooms,
@@ -317,7 +322,7 @@ async def open_engine(
         )
         presence = Presence(seats, connected, clock)
         desk = Desk(
-            driver=driver,
+            library=Library(driver, rooms),
             rooms=rooms,
             seats=seats,
             connected=connected,
@@ -337,7 +342,7 @@ async def open_engine(
             default_home=default_home,
         )
         try:
-            yield Engine(desk, socket, stop)
+            yield Engine(desk, socket, frames or NoFrames(), stop)
         finally:
             with trio.CancelScope(shield=True):
                 scheduler.close()

@@ -1,6 +1,7 @@
 """Handing the turn over: a message that says what comes next and who goes on.
 
-Not here: whether the taker is in the room (the room decides), how the message is stored (`sending`).
+Not here: whether the taker is in the room (the room decides), how the message is stored (`sending`). Above: the
+engine's face. Invariant: a hand-off is a message like any other, so that it is read, acknowledged and traced as one.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Handoffs:
         # Readers are told a name, also where an id was given.
         named = handle_of(room.state, AgentId(target))
         part = HandoffPart(next=params.next, summary=params.summary, target=named)
-        sent = await self._sending.post(caller, me, actor, command, (part,), size).result()
+        sent = await (await self._sending.post(caller, me, actor, command, (part,), size)).result()
         return t.GivenHandoff(
             id=sent.id,
             room=sent.room,

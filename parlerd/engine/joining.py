@@ -44,7 +44,8 @@ class Joining:
         async def look(wait: Wait) -> t.JoinedSession | None:
             wait.on(topics.decision(room_id, me.id), topics.life(room_id))
             while True:
-                # Each time anew: a room nobody uses is closed, and the wait before this look may have been long.
+                # Asked for at every look, because the wait before a look may be long and a room that nobody uses is
+                # closed meanwhile.
                 actor = await desk.rooms.get(room_id)
                 answer = await self._knock(caller, me, actor, key_id)
                 if answer in ("member", "joined"):
@@ -55,7 +56,7 @@ class Joining:
                 await actor.quiet()
                 waits = await knock_at(desk, me, room_id)
                 if waits is None:
-                    continue  # it was decided a moment ago
+                    continue  # the request was decided a moment ago: knock again for the answer
                 if not wait.over:
                     return None
                 if not shows_code(desk, caller):
@@ -90,14 +91,15 @@ class Joining:
         its cursor over nothing that it was not shown.
         """
         desk = self._desk
+        acknowledged = (await desk.library.cursor(actor.room, me.id)).acknowledged
         room = await actor.quiet()
         stood = room.position
-        acknowledged = desk.driver.store.cursor(actor.room, me.id).acknowledged
         again = me.id == room.state.owner or acknowledged >= room.state.members[me.id].entered
         status = "already_member" if again else "joined"
         if params.limit <= 0:
-            # Nobody will see a page now: what comes with the next read is new, and nothing is on record as read. And
-            # nobody asked for this room just now, so one that is in keeps the session it went on to.
+            # The joiner asked for no page: it reads everything later, and nothing counts as read. Such a join comes
+            # from the environment of a window and not from its agent, so an agent that is in already keeps the session
+            # that it went on to.
             if not again or desk.rooms.home.aggregate.state.active.get(me.id) is None:
                 await desk.rooms.home.submit(c.Activate(agent=me.id, room=actor.room), desk.by(caller, me))
             return t.JoinedSession(
@@ -110,8 +112,14 @@ class Joining:
                 you=handle_of(room.state, me.id),
             )
         limit = max(1, min(params.limit, t.MAX_PAGE))
+        view = room.view(me.id)
         found = await self._reading.context(room, me.id, Position(0), stood=stood, limit=limit, fits=caller.reader.fits)
-        # A page that one who is in asked for anew acknowledges nothing it leaves out, and nothing of a live window's.
+        if room.view(me.id) != view:
+            # It left the room or came back while the page was read, which may hold too much or too little now.
+            return await self._land(caller, me, await desk.rooms.get(actor.room), params)
+        # Whether this page moves the reader's cursor. A member that joins again is shown the room again; the cursor
+        # then stays where the page would skip what the member has not read, and where a live window reads as the same
+        # agent and was not shown this page.
         held = self._reading.is_beside_window(caller, me)
         moves = not (again and held)
         if found.truncated:
@@ -119,6 +127,7 @@ class Joining:
         await self._reading.mark(actor.room, me.id, found.spans)
         self._reading.note_seen(actor.room, me.id, found.newest)
         await desk.rooms.home.submit(c.Activate(agent=me.id, room=actor.room), desk.by(caller, me))
+        unread = (await desk.library.unread(room, view, found.end)).number
         if caller.reader.acknowledges == "next_call" and moves:
             # Nothing is awaited after this: an answer that becomes an error has shown nothing.
             caller.reader.shown.showed(actor.room, found.end)
@@ -137,7 +146,7 @@ class Joining:
             last_unshown=found.last_unshown,
             hint=hint,
             you=handle_of(room.state, me.id),
-            unread=self._reading.unread(room, room.view(me.id), found.end),
+            unread=unread,
         )
 
     async def _would_knock(self, caller: Caller, key_id: KeyId, room: RoomId) -> None:

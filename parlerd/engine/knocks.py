@@ -23,11 +23,6 @@ WITHHELD: Final = (
 """Said in place of a code to a command that an agent host started."""
 
 
-def doors_of(desk: Desk, agent: AgentRecord) -> list[RoomId]:
-    """The rooms at whose door it waits for a person's decision."""
-    return [m.room for m in desk.driver.store.memberships(agent.id) if m.state == "pending"]
-
-
 async def knock_at(desk: Desk, agent: AgentRecord, room: RoomId) -> t.Knocking | None:
     """An agent's request to come in: what the person is asked to type for it, and how the key begins that it came
     with; None when it was decided a moment ago."""
@@ -41,7 +36,8 @@ async def knock_at(desk: Desk, agent: AgentRecord, room: RoomId) -> t.Knocking |
 
 async def knocks_of(desk: Desk, agent: AgentRecord) -> list[t.Knocking]:
     """Every request of an agent that waits for a person."""
-    return [knock for room in doors_of(desk, agent) if (knock := await knock_at(desk, agent, room)) is not None]
+    doors = await desk.library.doors(agent.id)
+    return [knock for room in doors if (knock := await knock_at(desk, agent, room)) is not None]
 
 
 def shows_code(desk: Desk, caller: Caller) -> bool:
@@ -59,7 +55,7 @@ async def with_code(desk: Desk, caller: Caller, error: Refused) -> Refused:
         return error
     knocks = await knocks_of(desk, desk.rooms.home.aggregate.state.agents[caller.agent])
     if not knocks:
-        return error  # it was decided this moment
+        return error  # the request was decided this moment
     typed = [knock.join_code or "" for knock in knocks]
     if len(knocks) > 1:
         typed = [f"{knock.join_code} (key {knock.begins}...)" for knock in knocks]
@@ -71,10 +67,10 @@ async def nowhere(desk: Desk, agent: AgentRecord) -> Refused:
     """Why there is no active session: what became of the agent's knocks is part of the answer."""
     knocks = await knocks_of(desk, agent)
     if knocks:
-        # The code itself is added at the engine's face, for those who may see it.
+        # The code is added by `with_code`, for callers that may see it.
         return Refused("join_pending", hint=WITHHELD, tool_hint=WITHHELD, door=knocks[0].room)
-    memberships = desk.driver.store.memberships(agent.id)
+    memberships = await desk.library.memberships(agent.id)
     if memberships and all(membership.state == "denied" for membership in memberships):
-        # Later it had a session of its own, and lost that: then this is not why it has none.
+        # Only where every membership was denied: an agent that had a session besides lost that one otherwise.
         return Refused("join_denied", door=memberships[-1].room)
     return Refused("no_active_session")

@@ -40,14 +40,13 @@ class Ladder:
         id = MessageId(params.id)
         if params.id.removeprefix("#").isdigit():
             _, here = await room_of(self._desk, me, params.room)
-            id = self._reading.message_id(here, me.id, params.id)
-        found = self._desk.driver.store.find_message(id)
+            id = await self._reading.message_id(here, me.id, params.id)
+        found = await self._desk.library.trace(id)
         if found is None:
             raise Refused("no_such_message")
-        room_id, position = found
+        room_id, header, marks = found
+        position = header.position
         room = await (await self._desk.rooms.get(room_id)).quiet()
-        header = self._desk.driver.store.message(room_id, position)
-        assert header is not None
         assert isinstance(header.event, e.MessagePosted)
         visibility = header.event.visibility
         mine = {
@@ -59,7 +58,6 @@ class Ladder:
         }
         if not mine:
             raise Refused("no_such_message")
-        marks = self._desk.driver.store.deliveries(room_id, position)
         readers = []
         for member in room.state.members.values():
             if member.agent == header.by.actor or not member.present:

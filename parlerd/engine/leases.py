@@ -39,10 +39,11 @@ class Leases:
         # whoever comes meanwhile counts the slot as taken.
         self._promised: dict[str, Lease] = {}
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Read the leases of the last run; each is kept for its window for a while."""
+        held = await self._driver.look(lambda store: store.leases())
         until = trio.current_time() + KEPT_MS / 1000
-        for lease in self._driver.store.leases():
+        for lease in held:
             self._held[lease.window] = lease
             self._kept_until[lease.window] = until
 

@@ -33,7 +33,7 @@ async def room_of(desk: Desk, agent: AgentRecord, wanted: str | None) -> tuple[R
             return await member_room(desk, agent, active)
         except Refused:
             raise await nowhere(desk, agent) from None
-    inside = {m.room for m in desk.driver.store.memberships(agent.id) if m.state == "member"}
+    inside = set(await desk.library.my_rooms(agent.id))
     if RoomId(wanted) in inside:
         return await member_room(desk, agent, RoomId(wanted))
     matching = [room for room in rooms_named(desk, wanted) if room in inside]
@@ -55,26 +55,27 @@ def active_room(desk: Desk, agent: AgentId) -> RoomId | None:
 
 
 def is_active(desk: Desk, agent: AgentRecord) -> bool:
-    """Whether it has an active session."""
+    """Whether the agent has an active session that whoever asks knows of."""
     return active_room(desk, agent.id) is not None
 
 
 async def owned_rooms(desk: Desk, agent: AgentRecord, wanted: str | None, *, person: bool) -> list[RoomId]:
     """Rooms whose requests this caller may see: one that is named, or all. As a person, those of all their
     agents."""
-    rooms = desk.driver.store.owned(agent.principal)
+    rooms = await desk.library.owned(agent.principal)
     if wanted is not None:
         named = [RoomId(wanted)] if RoomId(wanted) in rooms else rooms_named(desk, wanted)
         rooms = [room for room in named if room in rooms]
     if not person:
         others = rooms
         rooms = [room for room in others if (await desk.rooms.get(room)).aggregate.state.owner == agent.id]
-        if wanted is not None and not rooms and any(_inside(desk, agent, room) for room in others):
+        if wanted is not None and not rooms and not set(others).isdisjoint(await desk.library.my_rooms(agent.id)):
             raise Refused("not_owner")
     return rooms if wanted is None else [only(rooms, wanted)]
 
 
 async def member_room(desk: Desk, agent: AgentRecord, room: RoomId) -> tuple[RoomActor[Room], Room]:
+    """A room that the agent is in, as it is between two batches. Raises `Refused(no_such_room)` for everybody else."""
     actor = await desk.rooms.get(room)
     state = await actor.quiet()
     present(state.state.members, agent.id)
@@ -94,7 +95,3 @@ def rooms_named(desk: Desk, wanted: str) -> list[RoomId]:
     """Every room of this home that its owner has under this name."""
     names = desk.rooms.home.aggregate.state.room_names
     return [owned[wanted] for owned in names.values() if wanted in owned]
-
-
-def _inside(desk: Desk, agent: AgentRecord, room: RoomId) -> bool:
-    return any(m.room == room and m.state == "member" for m in desk.driver.store.memberships(agent.id))

@@ -14,11 +14,12 @@ from parlerd.core import events as e
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import present
+from parlerd.core.model import Position
 from parlerd.core.room import Room
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.readers import Told
-from parlerd.engine.reading import Reading, handle_of, is_for
+from parlerd.engine.reading import handle_of, is_for
 from parlerd.engine.rooms import pause_among
 from parlerd.operations import types as t
 
@@ -35,9 +36,8 @@ _News = tuple[t.News, str]
 class Notices:
     """What changed for an agent since its window was told last, derived from rooms, cursors and requests."""
 
-    def __init__(self, desk: Desk, reading: Reading) -> None:
+    def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._reading = reading
 
     async def notice(self, caller: Caller, params: t.AskNotice) -> t.Notice:
         """One line without a newline, or ''. A caller that is no agent yet has nothing waiting. What the answer beside
@@ -69,16 +69,16 @@ class Notices:
         me, active = home.agents[caller.agent], home.active.get(caller.agent)
         told = caller.reader.told.copy()
         found: list[tuple[t.News, str, str]] = []
-        store = self._desk.driver.store
-        memberships = sorted(store.memberships(me.id), key=lambda each: each.room != active)
-        for number, membership in enumerate(memberships, 1):
-            stands = store.head(membership.room).position
+        standings = await self._desk.library.standings(me.id)
+        standings.sort(key=lambda each: each[0].room != active)
+        for number, (membership, stands) in enumerate(standings, 1):
             if told.looked.get(membership.room) == stands:
                 continue  # all news of a room are facts in its log
             await pause_among(number)
             try:
                 room = (await self._desk.rooms.get(membership.room)).aggregate
-                news = self._at_door(told, me, room, membership.state, is_active=membership.room == active)
+                is_active = membership.room == active
+                news = await self._at_door(told, me, room, membership.state, stands, is_active=is_active)
                 if membership.state == "member":
                     news += self._of_people(told, me, room)
                     if messages:
@@ -99,8 +99,10 @@ class Notices:
         caller.reader.told.hosts = line
         return line
 
-    def _at_door(self, told: Told, me: AgentRecord, room: Room, state: str, *, is_active: bool) -> list[_News]:
-        """What became of this agent's own request to come in."""
+    async def _at_door(
+        self, told: Told, me: AgentRecord, room: Room, state: str, stands: Position, *, is_active: bool
+    ) -> list[_News]:
+        """What became of this agent's own request to come in. `stands` is how far the room's log goes."""
         name = room.state.room
         if state == "pending" and room.state.closed:
             state = "closed"
@@ -118,9 +120,9 @@ class Notices:
         if state == "denied" and before:
             return [("answer", "the person declined your request to come in")]
         let_in = before == "pending" or (not told.begun and room.state.owner != me.id)
-        if state == "member" and let_in and not self._desk.driver.store.cursor(name, me.id).delivered:
+        if state == "member" and let_in and not (await self._desk.library.cursor(name, me.id)).delivered:
             # What waits to be read there is said with it.
-            told.unread[name] = self._desk.driver.store.head(name).position
+            told.unread[name] = stands
             call = "parler_recv" if is_active else f'parler_recv {{"room":"{room.state.name}"}}'
             return [("answer", f"you were let into {_quoted(room.state.name)} ({call} gives what is there)")]
         return []
@@ -158,17 +160,17 @@ class Notices:
         state = room.state
         name = state.room
         present(state.members, me.id)
-        cursor = self._desk.driver.store.cursor(name, me.id)
+        library, view = self._desk.library, room.view(me.id)
+        cursor = await library.cursor(name, me.id)
         after = max(cursor.acknowledged, caller.reader.shown.holds(name) or cursor.acknowledged)
         before = told.unread.get(name, after)
-        view = room.view(me.id)
-        unread = self._reading.unread(room, view, after)
+        unread, told_upto = await library.unread(room, view, after)
         if not unread:
             return []
-        told.unread[name] = self._desk.driver.store.head(name).position
-        if before > after and not self._reading.unread(room, view, before):
+        told.unread[name] = told_upto
+        if before > after and not (await library.unread(room, view, before)).number:
             return []
-        page = await self._reading.page(room, view, after, limit=LOOK, skip_own=True)
+        page = await library.page(room, view, after, limit=LOOK, skip_own=True)
         handed = any(
             isinstance(stored.header.event, e.MessagePosted)
             and stored.header.event.kind == "handoff"

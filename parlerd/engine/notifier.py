@@ -42,6 +42,8 @@ class _Waiter:
 
     def keep(self, topics: AbstractSet[Topic]) -> None:
         """Be woken by nothing but these, of what was named before."""
+        if len(topics) == len(self._topics):
+            return  # all of them were named before
         for topic in self._topics - topics:
             self._topics.discard(topic)
             waiting = self._notifier.waiters[topic]

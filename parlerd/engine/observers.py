@@ -24,13 +24,14 @@ def observers(desk: Desk, caller: Caller, me: AgentRecord) -> list[AgentRecord]:
     return [me, *(record for record in known if record.principal == me.principal and record.id != me.id)]
 
 
-def observed_rooms(desk: Desk, caller: Caller, me: AgentRecord) -> dict[RoomId, list[AgentRecord]]:
+async def observed_rooms(desk: Desk, caller: Caller, me: AgentRecord) -> dict[RoomId, list[AgentRecord]]:
     """The rooms this caller may look at, each with those of its agents that are in it, its own first."""
     rooms: dict[RoomId, list[AgentRecord]] = {}
-    for record in observers(desk, caller, me):
-        for membership in desk.driver.store.memberships(record.id):
-            if membership.state == "member":
-                rooms.setdefault(membership.room, []).append(record)
+    agents = observers(desk, caller, me)
+    rooms_of = await desk.library.rooms_of(record.id for record in agents)
+    for record in agents:
+        for room in rooms_of[record.id]:
+            rooms.setdefault(room, []).append(record)
     return rooms
 
 
@@ -42,7 +43,7 @@ async def observed_room(
     Of several of one name the caller's own room is meant. A person without a session of their own means the only room
     their agents have. Raises `Refused` as `room_of` does.
     """
-    rooms = observed_rooms(desk, caller, me)
+    rooms = await observed_rooms(desk, caller, me)
     if wanted is None and is_person(caller) and len(rooms) == 1:
         active = active_room(desk, me.id)
         wanted = None if active in rooms else next(iter(rooms))

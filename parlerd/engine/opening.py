@@ -47,7 +47,7 @@ class Opening:
     async def open_session(self, caller: Caller, params: t.OpenSession) -> t.OpenedSession:
         desk = self._desk
         if caller.facts.authority.rooms is not None:
-            # Its door says which rooms there are for it, and a new one is none of them.
+            # The caller's door says which rooms there are for the caller, and a new room is none of them.
             raise Refused("person_only", hint="Ask the person to open it.")
         me = await desk.me(caller)
         size = len(params.context.encode("utf-8", "surrogatepass"))
@@ -58,7 +58,8 @@ class Opening:
         approval = desk.settings.approval_default if params.approval is None else params.approval
         weaker = (desk.settings.approval_default and not approval) or params.approver == "agent" or params.preapprove
         if weaker:
-            # Lowering the gate is the person's to do, whichever agent opens the room. Source: security spec A1.
+            # Only the person may open a room that asks less of newcomers than their settings do, whichever agent is
+            # its owner. Source: security spec A1.
             require_person(self._desk, caller)
         preapproved = tuple(_agent_id(who) for who in params.preapprove)
         idempotency_key = params.idempotency_key or desk.random.new("k")
@@ -115,7 +116,7 @@ class Opening:
             recap=bool(params.context),
         )
         # Away from the loop: a long recap takes a while to look through.
-        recap, removed = await desk.driver.read(lambda _: scrub(params.context))
+        recap, removed = await desk.library.aside(lambda: scrub(params.context))
         actor = await desk.rooms.create(naming.room)
         settled = await actor.submit(command, by, Draft(parts=(TextPart(recap),)))
         room = await actor.quiet()
@@ -123,7 +124,7 @@ class Opening:
         # A room that was opened before has its key from then; the settings may ask for another kind of key today.
         facts: Sequence[e.Header] = settled.facts
         if not facts:
-            facts = await desk.driver.look(lambda store: store.facts(actor.room, Position(0), OPENING_FACTS))
+            facts = await desk.library.few_facts(actor.room, Position(0), OPENING_FACTS)
         return self._opened(
             actor,
             room,
@@ -137,7 +138,7 @@ class Opening:
         """The name this request took: now, or when it was first made."""
         if header is None:
             assert replay is not None
-            [header] = await self._desk.driver.look(lambda store: store.facts(HOME_ROOM, Position(replay - 1), 1))
+            [header] = await self._desk.library.few_facts(HOME_ROOM, Position(replay - 1), 1)
         if not isinstance(header.event, e.RoomNamed):
             raise Refused("idempotency_expired")
         return header.event
@@ -189,7 +190,8 @@ class Opening:
         desk = self._desk
         me = await desk.me(caller)
         if params.room is None:
-            # Never one that nobody named: the only room of a person's agents is good enough to look at alone.
+            # A look may guess that the person means the only room of their agents. Ending a session may not: without a
+            # name it is the caller's own active session that ends.
             actor, room = await room_of(desk, me, None)
             agents = [me]
         else:

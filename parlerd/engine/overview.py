@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import msgspec
 
-from parlerd.core.model import Millis, PeerText, RoomId, View
+from parlerd.core.identities import AgentRecord
+from parlerd.core.model import AgentId, PeerText
+from parlerd.core.room import Room
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.knocks import knocks_of, shows_code
@@ -32,16 +34,20 @@ class Overview:
         me = await desk.me(caller)
         active = active_room(desk, me.id)
         rooms = []
-        for number, (name, agents) in enumerate(observed_rooms(desk, caller, me).items(), 1):
+        for number, (name, agents) in enumerate((await observed_rooms(desk, caller, me)).items(), 1):
             await pause_among(number)
-            room = await (await desk.rooms.get(name)).quiet()
+            actor = await desk.rooms.get(name)
+            room = await actor.quiet()
+            reader = _first_inside(room, agents)
+            if reader is None:
+                continue  # the last of the caller's agents left meanwhile
+            glance = await desk.library.glance(name, room.view(reader))
+            # Looked at after the store was asked, so that nothing is shown that is not stored yet.
+            room = await actor.quiet()
             state = room.state
             inside = [record for record in agents if state.members[record.id].present]
-            if not inside:
-                continue  # it left meanwhile
-            reader = inside[0].id
-            view = room.view(reader)
-            cursor = desk.driver.store.cursor(state.room, reader)
+            if reader != _first_inside(room, agents):
+                continue
             owns = state.owner == me.id or (is_person(caller) and state.owner_principal == me.principal)
             rooms.append(
                 t.RoomInfo(
@@ -54,8 +60,8 @@ class Overview:
                     owner_name=handle_of(state, state.owner),
                     agents=[record.name for record in inside],
                     members=sum(1 for member in state.members.values() if member.present),
-                    unread=desk.driver.store.unread(state.room, view, cursor.acknowledged),
-                    last_at=self._last_at(state.room, view) or state.opened_at,
+                    unread=glance.unread,
+                    last_at=glance.last_at or state.opened_at,
                     active=state.room == active,
                     state="closed" if state.closed else "open",
                     pending=len(room.pending()) if owns and not state.closed else 0,
@@ -65,14 +71,6 @@ class Overview:
         if not shows_code(desk, caller):
             waits = [msgspec.structs.replace(each, join_code=None) for each in waits]
         return t.RoomList(rooms=rooms, you=me.name, waits=waits)
-
-    def _last_at(self, room: RoomId, view: View) -> Millis:
-        """When the newest message was posted that this reader may see: the room's own newest would tell of hidden
-        ones."""
-        store = self._desk.driver.store
-        newest = store.position_of(room, view, store.seq_at(room, view, store.head(room).position))
-        header = store.message(room, newest)
-        return Millis(0) if header is None else header.at
 
     async def roster(self, caller: Caller, params: t.Roster) -> t.RosterResult:
         desk = self._desk
@@ -111,3 +109,8 @@ class Overview:
             workspace=me.workspace,
             active=active_room(desk, me.id),
         )
+
+
+def _first_inside(room: Room, agents: list[AgentRecord]) -> AgentId | None:
+    """The first of these agents that is in the room."""
+    return next((record.id for record in agents if room.state.members[record.id].present), None)

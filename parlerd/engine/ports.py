@@ -1,5 +1,5 @@
 """What the engine needs from outside: a clock, fresh ids, random bytes, signatures, somebody who wakes those that wait,
-and an eye on the settings of agent hosts.
+an eye on the settings of agent hosts, and the frames of the socket.
 
 The real ones are built by `parlerd.daemon` and `engine`; tests pass counted and frozen ones. Two ports stand where what
 they need stands: the store with its driver (`driver`), and who writes a message's envelope (`authors`). Every port has
@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from collections.abc import Set as AbstractSet
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
+
+import trio
 
 from parlerd.core.model import AgentId, KeyId, Millis, PrincipalId, RequestId, RoomId
 from parlerd.core.topics import Topic
 from parlerd.identity.signatures import Domain
+from parlerd.operations import types as t
 
 _TIME_MASK = (1 << 40) - 1
 _RANDOM_BYTES = 7
@@ -124,6 +128,24 @@ class HostFiles(Protocol):
     def failures(self) -> list[tuple[str, str]]:
         """What the watcher tried without success, and what the person can do about it: sentences for `doctor`."""
         ...
+
+
+class Frames(Protocol):
+    """The frames of the local socket, for a person to follow."""
+
+    def follow(self) -> AbstractContextManager[AsyncIterator[t.FrameInfo]]:
+        """The frames from now on, as long as the block lasts."""
+        ...
+
+
+class NoFrames:
+    """For an engine without a socket."""
+
+    @contextmanager
+    def follow(self) -> Iterator[AsyncIterator[t.FrameInfo]]:
+        send, receive = trio.open_memory_channel[t.FrameInfo](0)
+        with send:
+            yield receive
 
 
 class NoHostFiles:

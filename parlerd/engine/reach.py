@@ -1,9 +1,9 @@
 """The rooms that there are for a caller: the one place where the rooms of an authority are enforced.
 
-    handler -> Desk -> rooms, driver                   a caller of this machine
-    handler -> Desk -> RoomsWithin, DriverWithin -'    a caller whose door lets it reach certain rooms
+    handler -> Desk -> rooms, library                              a caller of this machine
+    handler -> Desk -> RoomsWithin, library over DriverWithin -'   a caller whose door lets it reach certain rooms
 
-A handler comes to a room by `Desk.rooms`, and asks what is stored by `Desk.driver`. A caller that may reach certain
+A handler comes to a room by `Desk.rooms`, and asks what is stored by `Desk.library`. A caller that may reach certain
 rooms only is served by handlers over a desk on which both know no other rooms. So no handler can forget to check, and
 every other room is one that does not exist.
 
@@ -48,7 +48,7 @@ def within(desk: Desk, rooms: Within) -> Desk:
     """The same desk for callers that there are only these rooms for. Every other part is shared."""
     narrowed = copy(desk)
     narrowed.rooms = RoomsWithin(desk.rooms, rooms)
-    narrowed.driver = DriverWithin(desk.driver, rooms)
+    narrowed.library = desk.library.over(lambda driver: DriverWithin(driver, rooms), narrowed.rooms)
     return narrowed
 
 
@@ -132,8 +132,12 @@ class DriverWithin:
         return cast(Store, StoreWithin(store, self._within))
 
     @property
-    def store(self) -> Store:
-        return self._of(self._driver.store)
+    def kind(self) -> str:
+        return self._driver.kind
+
+    @property
+    def is_at_hand(self) -> bool:
+        return self._driver.is_at_hand
 
     async def commit(self, job: Job) -> Outcome:
         return await self._driver.commit(job)

@@ -1,8 +1,10 @@
-"""Pages: what a reader is shown, what is recorded before it leaves, and what acknowledging moves.
+"""What is recorded before a page leaves, what acknowledging moves, and how a message reads to its reader.
 
-A page is read away from the loop, and its delivery range is durable before the answer leaves: the range is the ladder
-behind `why`. Only a page that acknowledges nothing is shown without one where the disk takes none. The cursor moves by
-acknowledging alone, never past what was delivered. Every surface that shows messages comes here.
+A page's delivery range is durable before the answer leaves: the range is the ladder behind `why`. Only a page that
+acknowledges nothing is shown without a range where the disk takes none.
+
+Not here: getting a page (`library`), waiting for one (`receiving`), which pages a window has seen (`readers`). Above:
+every handler that shows messages. Invariant: a cursor moves by acknowledging alone, and never past what was delivered.
 """
 
 from __future__ import annotations
@@ -19,21 +21,18 @@ from parlerd.core import events as e
 from parlerd.core.envelope import DataPart, HandoffPart, TextPart, decode_envelope
 from parlerd.core.errors import Refused, StoreError
 from parlerd.core.identities import AgentRecord
-from parlerd.core.membership import Member, view_of
+from parlerd.core.membership import Member
 from parlerd.core.model import AgentId, MessageId, PeerText, Position, RoomId, Seq, Stage, View
 from parlerd.core.room import Room, RoomState
-from parlerd.core.visibility import can_see
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.library import PAGE_BYTES
 from parlerd.engine.readers import Fitting
-from parlerd.engine.recent import Recent
 from parlerd.operations import types as t
 from parlerd.store.port import MarkDelivery, MoveCursor, Page, StoredMessage, Write
 
 log = logging.getLogger(__name__)
 
-JOIN_BYTES: Final = 1024 * 1024
-"""Bodies in the page a join returns: past this the middle is left out and said so."""
 MAX_REMEMBERED: Final = 4096
 """Readers whose newest chain head is kept at hand; anyone else's is looked up."""
 
@@ -69,39 +68,6 @@ class Reading:
 
     # -- pages ---------------------------------------------------------------------------------------------
 
-    async def page(
-        self,
-        room: Room,
-        view: View,
-        after: Position,
-        *,
-        limit: int,
-        max_bytes: int = JOIN_BYTES,
-        skip_own: bool,
-        kind: str | None = None,
-        names: Sequence[str] = (),
-    ) -> Page:
-        """Messages after a position: from memory when they are the newest, else read away from the loop. `kind` and
-        `names` leave out others, as `Store.page` does."""
-        name = room.state.room
-        recent = self._recent(room)
-        if recent is not None:
-            page = recent.page(
-                room, view, after, limit=limit, max_bytes=max_bytes, skip_own=skip_own, kind=kind, names=names
-            )
-            if page is not None:
-                return page
-        return await self._desk.driver.read(
-            lambda store: store.page(
-                name, view, after, limit=limit, max_bytes=max_bytes, skip_own=skip_own, kind=kind, names=names
-            )
-        )
-
-    async def tail(self, room: Room, view: View, *, limit: int) -> Page:
-        """The newest messages this reader may see."""
-        name = room.state.room
-        return await self._desk.driver.read(lambda store: store.tail(name, view, limit=limit, max_bytes=JOIN_BYTES))
-
     async def context(
         self,
         room: Room,
@@ -116,30 +82,30 @@ class Reading:
         """The recap, if it follows `after`, and the newest messages, as many as `limit` and the surface allow. `stood`
         is where the room was when nothing of it was on its way to the store."""
         state = room.state
-        view, you = room.view(reader), handle_of(state, reader)
-        tail = await self.tail(room, view, limit=limit)
+        view, you, library = room.view(reader), handle_of(state, reader), self._desk.library
+        tail = await library.tail(state.room, view, limit=limit, max_bytes=PAGE_BYTES)
         stored = [m for m in tail.messages if m.header.position > after]
         newest = [m for m in stored if not (skip_own and m.header.by.actor == reader)] or stored
         recap = [m for m in newest if m.header.position == state.opening]
         newest = newest[len(recap) :]
         if newest and after < state.opening < newest[0].header.position and not recap:
             opening = Position(state.opening - 1)
-            recap = (await self.page(room, view, opening, limit=1, max_bytes=1024, skip_own=False)).messages
-        first = recap[0].seq + 1 if recap else self.seq_at(room, view, after) + 1
+            recap = (await library.page(room, view, opening, limit=1, max_bytes=1024, skip_own=False)).messages
+        first = recap[0].seq + 1 if recap else await library.seq_at(room, view, after) + 1
         if not newest:
             return ContextPage(
-                self.render(state, reader, recap),
+                await self.render(state, view, recap),
                 [(after, max(tail.end, stood))],
                 max(tail.end, stood),
                 tail.end_seq,
                 tail,
             )
-        shown = self.render(state, reader, [*recap, *newest])
+        shown = await self.render(state, view, [*recap, *newest])
         head, rest = shown[: len(recap)], shown[len(recap) :]
         kept = len(rest) if fits is None else fits.newest(head, rest, you, whole=newest[0].seq == first)
         if recap and not kept:
             at = recap[0].header.position
-            page = Page(recap, at, recap[0].seq, self._desk.driver.store.chain_at(state.room, at), more=True)
+            page = Page(recap, at, recap[0].seq, await library.chain_at(state.room, at), more=True)
             return ContextPage(head, [(Position(at - 1), at)], at, recap[0].seq, page)
         newest, rest = newest[len(newest) - kept :], rest[len(rest) - kept :]
         # Every position up to here is shown, is in the gap that is stated, or holds no message for this reader.
@@ -181,7 +147,7 @@ class Reading:
         ]
         if marks:
             try:
-                await self._desk.driver.commit(marks)
+                await self._desk.library.record(marks)
             except StoreError as error:
                 if needed:
                     raise
@@ -189,11 +155,11 @@ class Reading:
 
     async def acknowledge(self, room: RoomId, reader: AgentId, upto: Position) -> None:
         """Move a reader's cursor. Idempotent, never backwards. Raises `Refused(cursor_ahead)`."""
-        cursor = self._desk.driver.store.cursor(room, reader)
+        cursor = await self._desk.library.cursor(room, reader)
         if upto > cursor.delivered:
             raise Refused("cursor_ahead")
         if upto > cursor.acknowledged:
-            await self._desk.driver.commit(
+            await self._desk.library.record(
                 [
                     MoveCursor(room, reader, upto),
                     MarkDelivery(
@@ -214,46 +180,45 @@ class Reading:
         is_command = caller.reader.acknowledges == "commit" and not caller.facts.authority.speaks_as_person
         return is_command and self._desk.presence.is_held_by_window(me.id)
 
-    def unread(self, room: Room, view: View, after: Position) -> int:
-        """How many messages by others this reader may see after a position."""
-        recent = self._recent(room)
-        known = None if recent is None else recent.unread(room, view, after)
-        return self._desk.driver.store.unread(room.state.room, view, after) if known is None else known
-
-    def seq_at(self, room: Room, view: View, position: Position) -> Seq:
-        """The reader's own number for what stands at a position."""
-        recent = self._recent(room)
-        known = None if recent is None else recent.seq_at(room, view, position)
-        return self._desk.driver.store.seq_at(room.state.room, view, position) if known is None else known
-
-    def message_id(self, room: Room, reader: AgentId, meant: str) -> MessageId:
+    async def message_id(self, room: Room, reader: AgentId, meant: str) -> MessageId:
         """The message that is meant by its id, or by this reader's own number of it. Raises
         `Refused(no_such_message)`."""
-        number = meant.removeprefix("#")
-        if not (number.isascii() and number.isdigit() and len(number) <= 15):
+        seq = number_of(meant)
+        if seq is None:
             return MessageId(meant)
-        store, view, seq = self._desk.driver.store, room.view(reader), Seq(int(number))
-        position = store.position_of(room.state.room, view, seq)
-        header = store.message(room.state.room, position)
-        if header is None or not isinstance(header.event, e.MessagePosted) or seq < 1:
+        found = await self._desk.library.numbered(room.state.room, room.view(reader), seq)
+        if found is None:
             raise Refused("no_such_message", id=meant)
-        if store.seq_at(room.state.room, view, position) != seq:
-            raise Refused("no_such_message", id=meant)
-        return header.event.id
+        return found
 
-    def _recent(self, room: Room) -> Recent | None:
-        actor = self._desk.rooms.open_actor(room.state.room)
-        return None if actor is None or actor.aggregate is not room else actor.recent
+    def message_id_now(self, room: Room, reader: AgentId, meant: str) -> MessageId | None:
+        """The same in the call; None for a message that is not there, or where a store that is not at hand has to be
+        asked."""
+        seq = number_of(meant)
+        if seq is None:
+            return MessageId(meant)
+        return self._desk.library.numbered_now(room.state.room, room.view(reader), seq)
 
-    def seen(self, room: RoomId, reader: AgentId) -> bytes:
-        """The highest chain head this reader was shown, for the envelopes it signs; empty before its first page."""
+    # -- what a reader has seen ----------------------------------------------------------------------------
+
+    async def seen(self, room: RoomId, reader: AgentId) -> bytes:
+        """The highest chain head that this reader was shown, for the envelopes it signs; empty before its first
+        page."""
         known = self._seen.get((room, reader))
         if known is None:
-            store = self._desk.driver.store
-            upto = store.cursor(room, reader).delivered
-            known = (upto, store.chain_at(room, upto) if upto else b"")
-            self._seen[room, reader] = known
+            found = await self._desk.library.seen(room, reader)
+            # A page that was shown meanwhile went farther.
+            known = self._seen[room, reader] = self._seen.get((room, reader)) or found
         return known[1]
+
+    def seen_now(self, room: RoomId, reader: AgentId) -> bytes | None:
+        """The same in the call; None where a store that is not at hand has to be asked."""
+        known = self._seen.get((room, reader))
+        if known is None:
+            known = self._desk.library.seen_now(room, reader)
+            if known is not None:
+                self._seen[room, reader] = known
+        return None if known is None else known[1]
 
     def note_seen(self, room: RoomId, reader: AgentId, page: Page) -> None:
         """A page was shown; later envelopes of this reader name its end."""
@@ -263,27 +228,20 @@ class Reading:
 
     # -- rendering -----------------------------------------------------------------------------------------
 
-    def render(self, room: RoomState, reader: AgentId, messages: Sequence[StoredMessage]) -> list[t.Message]:
-        """Messages as this reader is shown them."""
-        shown = [render_message(room, reader, message) for message in messages]
-        if all(message.reply_to is msgspec.UNSET for message in shown):
+    async def render(self, room: RoomState, view: View, messages: Sequence[StoredMessage]) -> list[t.Message]:
+        """Messages as this reader is shown them. A reply names what it replies to by the reader's own number, which is
+        the only name that a reader has for a message."""
+        shown = [render_message(room, view.reader, message) for message in messages]
+        replied_to = {MessageId(each.reply_to) for each in shown if each.reply_to is not msgspec.UNSET}
+        if not replied_to:
             return shown
-        return [self._with_reply(room, reader, message) for message in shown]
-
-    def _with_reply(self, room: RoomState, reader: AgentId, message: t.Message) -> t.Message:
-        """A reply with the reader's own number of what it replies to, which is the only name a reader has for it."""
-        member = room.members.get(reader)
-        if message.reply_to is msgspec.UNSET or member is None:
-            return message
-        store, view = self._desk.driver.store, view_of(member)
-        found = store.find_message(MessageId(message.reply_to))
-        header = None if found is None or found[0] != room.room else store.message(*found)
-        if header is None or not isinstance(header.event, e.MessagePosted):
-            return message
-        position = header.position
-        if not can_see(view, position=position, visibility=header.event.visibility):
-            return message
-        return msgspec.structs.replace(message, reply_seq=store.seq_at(room.room, view, position))
+        numbers = await self._desk.library.replied_to(room.room, view, replied_to)
+        return [
+            msgspec.structs.replace(each, reply_seq=numbers[MessageId(each.reply_to)])
+            if each.reply_to is not msgspec.UNSET and each.reply_to in numbers
+            else each
+            for each in shown
+        ]
 
 
 def render_message(room: RoomState, reader: AgentId, stored: StoredMessage) -> t.Message:
@@ -373,6 +331,12 @@ def role_of(room: RoomState, member: Member) -> str:
 def handle_of(room: RoomState, agent: AgentId) -> str:
     member = room.members.get(agent)
     return agent if member is None else member.handle
+
+
+def number_of(meant: str) -> Seq | None:
+    """The number by which a reader means a message (`7` or `#7`); None for an id."""
+    number = meant.removeprefix("#")
+    return Seq(int(number)) if number.isascii() and number.isdigit() and len(number) <= 15 else None
 
 
 def parse_cursor(text: str) -> Seq:

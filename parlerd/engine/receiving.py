@@ -23,7 +23,7 @@ from parlerd.engine.actor import RoomActor
 from parlerd.engine.armed import Armed
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
-from parlerd.engine.knocks import doors_of, knocks_of
+from parlerd.engine.knocks import knocks_of
 from parlerd.engine.lookup import is_active, member_room, room_of
 from parlerd.engine.notices import Notices
 from parlerd.engine.reading import Reading, handle_of, names_in, parse_cursor
@@ -43,13 +43,18 @@ class _Look:
     """What one look at a room found.
 
     `shown` is up to where the page goes that may be acknowledged, once it is the answer; None for a page that moves no
-    cursor. `end` is the position up to which this reader was looked after.
+    cursor. `end` is the position up to which this reader was looked after. `closed` says whether the room was closed.
     """
 
     received: t.Received
     shown: Position | None
     end: Position
     actor: RoomActor[Room]
+    closed: bool
+
+
+_At = tuple[RoomActor[Room], Room]
+"""Where a look looks: a room's actor, and the room when nothing of it was ahead of the store."""
 
 
 class Receiving:
@@ -66,19 +71,23 @@ class Receiving:
         deadline = trio.current_time() + params.wait_ms / 1000
         if params.room is None:
             await self._admission(caller, me, deadline)
-        actor, _ = await room_of(self._desk, me, params.room)
-        name = actor.room
+        found_at = await room_of(self._desk, me, params.room)
+        name = found_at[0].room
+        # Where the first look looks, for no other task runs until then.
+        at: _At | None = found_at
         wanted = [topics.messages(name), topics.messages(name, me.id), topics.life(name)]
         if caller.reader.acknowledges == "next_call":
             wanted.append(topics.concerns(me.id))
         armed: Armed | None = None
 
         async def look(wait: Wait) -> _Look | None:
-            nonlocal armed
+            nonlocal armed, at
             wait.on(*wanted)
-            found = await self._recv_now(caller, me, name, params, lookback=lookback, armed=armed)
-            armed = None
-            closed = found.actor.aggregate.state.closed
+            # Looked up again each time: a room that nobody uses is closed up, and the wait before may have been long.
+            at = at or await member_room(self._desk, me, name)
+            found = await self._recv_now(caller, me, at, params, lookback=lookback, armed=armed)
+            at = armed = None
+            closed = found.closed
             if caller.reader.fits is not None and closed and not found.received.messages and not lookback:
                 # A model that is told of nothing new would go on asking.
                 raise Refused("room_closed")
@@ -105,7 +114,7 @@ class Receiving:
         """For an agent without a session that waits at a door: wait for the answer, which may make the session its
         active one. Returns at the first answer from any door, and at the end of the time."""
         desk = self._desk
-        if is_active(desk, me) or not doors_of(desk, me):
+        if is_active(desk, me) or not await desk.library.doors(me.id):
             return
         asked: set[RoomId] | None = None
 
@@ -118,7 +127,7 @@ class Receiving:
             return asked if wait.over or is_active(desk, me) or not asked or asked - unanswered else None
 
         waited_at = await desk.waits.until(caller, look, deadline)
-        inside = [m.room for m in desk.driver.store.memberships(me.id) if m.state == "member" and m.room in waited_at]
+        inside = [room for room in await desk.library.my_rooms(me.id) if room in waited_at]
         if inside and not is_active(desk, me):
             # Whoever decided is about to say so too; the first of the two is enough.
             await desk.rooms.home.submit(c.Activate(agent=me.id, room=inside[0]), desk.by(caller, me))
@@ -130,12 +139,13 @@ class Receiving:
 
         async def look(wait: Wait) -> list[_Look] | None:
             wait.on(topics.memberships(me.id))
-            rooms = [m.room for m in self._desk.driver.store.memberships(me.id) if m.state == "member"]
+            rooms = await self._desk.library.my_rooms(me.id)
             wait.on(*map(topics.messages, rooms), *(topics.messages(room, me.id) for room in rooms))
             found: list[_Look] = []
             for name in rooms:
                 try:
-                    one = await self._recv_now(caller, me, name, params, lookback=False)
+                    at = await member_room(self._desk, me, name)
+                    one = await self._recv_now(caller, me, at, params, lookback=False)
                 except Refused as error:
                     if error.code != "no_such_room":
                         raise
@@ -153,42 +163,44 @@ class Receiving:
         self,
         caller: Caller,
         me: AgentRecord,
-        name: RoomId,
+        at: _At,
         params: t.Recv,
         *,
         lookback: bool,
         armed: Armed | None = None,
     ) -> _Look:
-        """A page as it is now."""
-        # Each time anew: a room nobody uses is closed, and the wait before this look may have been long.
-        actor, room = await member_room(self._desk, me, name)
+        """A page as it is now, of a room in which nothing is ahead of the store."""
+        actor, room = at
+        name, library = actor.room, self._desk.library
         # What is decided from here on is not stored yet, and is none of this read.
-        stood = room.position
-        view = room.view(me.id)
-        store = self._desk.driver.store
-        cursor = store.cursor(actor.room, me.id)
+        stood, newest, view, closed = room.position, room.newest_seq(me.id), room.view(me.id), room.state.closed
+        cursor = await library.cursor(name, me.id)
         after = cursor.acknowledged
         if params.all:
             after = Position(0)
         elif params.since is not None:
-            after = store.position_of(actor.room, view, Seq(params.since))
+            after = await library.position_of(name, view, Seq(params.since))
         # A filtered read shows a part of what is new, so acknowledging it would lose the rest.
         filtered = params.kind is not None or params.mentions
         fits = caller.reader.fits
         held = self._reading.is_beside_window(caller, me)
         acknowledges = not (lookback or params.peek or filtered or (held and not params.take))
-        page = await self._page(room, view, after, params, me.id, skip_own=not lookback)
+        page = await self._page(room, view, after, params, skip_own=not lookback)
         you = handle_of(room.state, me.id)
-        messages = self._reading.render(room.state, me.id, page.messages)
+        messages = await self._reading.render(room.state, view, page.messages)
         if fits is not None and messages:
-            if page.more and acknowledges and self._reading.unread(room, view, after) > LONG_BACKLOG:
-                return await self._caught_up(caller, me, actor, room, after, stood)
+            if page.more and acknowledges and (await library.unread(room, view, after)).number > LONG_BACKLOG:
+                return await self._caught_up(caller, me, actor, room, params, after, stood)
             count = fits.front(messages, you)
             if count < len(messages):
                 # Read again, and not cut: where a page ends and what it acknowledges is the store's to say.
-                params = msgspec.structs.replace(params, limit=count)
-                page = await self._page(room, view, after, params, me.id, skip_own=not lookback)
+                fewer = msgspec.structs.replace(params, limit=count)
+                page = await self._page(room, view, after, fewer, skip_own=not lookback)
                 messages = messages[:count]
+        if room.view(me.id) != view:
+            # It left the room or came back while the page was read, which may hold too much or too little now.
+            at = await member_room(self._desk, me, name)
+            return await self._recv_now(caller, me, at, params, lookback=lookback, armed=armed)
         if page.messages:
             if armed is None or not armed.covers([stored.header.position for stored in page.messages]):
                 # (after, end] joins what was delivered before; a look at something farther on is marked as just that.
@@ -198,7 +210,11 @@ class Receiving:
         shown = page.end if page.messages and acknowledges else None
         end, end_seq = page.end, page.end_seq
         if not page.messages:
-            end, end_seq = after, self._reading.seq_at(room, view, after)
+            end, end_seq = after, await library.seq_at(room, view, after)
+        unread = 0
+        if page.more or lookback or filtered:
+            # Else the page is everything that is left; asking would cost as much as the page.
+            unread = (await library.unread(room, view, max(end, cursor.acknowledged))).number
         notice = ""
         if held and not params.take and not lookback and not params.peek:
             notice = "A live window holds this agent, so this read acknowledged nothing. Use --take to move its cursor."
@@ -208,16 +224,13 @@ class Receiving:
             messages=messages,
             cursor=str(end_seq),
             more=page.more,
-            # A page of everything that is left leaves nothing unread; asking would cost as much as the page.
-            unread=0
-            if not (page.more or lookback or filtered)
-            else self._reading.unread(room, view, max(end, cursor.acknowledged)),
+            unread=unread,
             acknowledges=acknowledges,
             notice=notice,
             you=you,
-            following=max(0, room.newest_seq(me.id) - end_seq) if lookback else 0,
+            following=max(0, newest - end_seq) if lookback else 0,
         )
-        return _Look(received, shown, page.end, actor)
+        return _Look(received, shown, page.end, actor, closed)
 
     async def _caught_up(
         self,
@@ -225,6 +238,7 @@ class Receiving:
         me: AgentRecord,
         actor: RoomActor[Room],
         room: Room,
+        params: t.Recv,
         after: Position,
         stood: Position,
     ) -> _Look:
@@ -233,9 +247,12 @@ class Receiving:
         found = await self._reading.context(
             room, me.id, after, stood=stood, limit=TAIL, fits=caller.reader.fits, skip_own=True
         )
+        if room.view(me.id) != view:
+            at = await member_room(self._desk, me, actor.room)
+            return await self._recv_now(caller, me, at, params, lookback=False)
         await self._reading.mark(actor.room, me.id, found.spans)
         self._reading.note_seen(actor.room, me.id, found.newest)
-        unread = self._reading.unread(room, view, found.end)
+        unread = (await self._desk.library.unread(room, view, found.end)).number
         received = t.Received(
             room=actor.room,
             name=room.state.name,
@@ -248,12 +265,10 @@ class Receiving:
             first_unshown=found.first_unshown,
             last_unshown=found.last_unshown,
         )
-        return _Look(received, found.end, found.end, actor)
+        return _Look(received, found.end, found.end, actor, room.state.closed)
 
-    async def _page(
-        self, room: Room, view: View, after: Position, params: t.Recv, reader: AgentId, *, skip_own: bool
-    ) -> Page:
-        return await self._reading.page(
+    async def _page(self, room: Room, view: View, after: Position, params: t.Recv, *, skip_own: bool) -> Page:
+        return await self._desk.library.page(
             room,
             view,
             after,
@@ -261,21 +276,16 @@ class Receiving:
             max_bytes=params.max_bytes,
             skip_own=skip_own,
             kind=params.kind,
-            names=names_in(room.state, reader) if params.mentions else (),
+            names=names_in(room.state, view.reader) if params.mentions else (),
         )
 
     async def commit(self, caller: Caller, params: t.Commit) -> t.Committed:
         me = await self._desk.me(caller)
         actor, room = await room_of(self._desk, me, params.room)
-        view = room.view(me.id)
         seq = parse_cursor(params.cursor)
-        store = self._desk.driver.store
-        upto = store.cursor(actor.room, me.id).delivered
-        if self._reading.seq_at(room, view, upto) != seq:
-            # Not the newest page: the message itself is the mark.
-            upto = store.position_of(actor.room, view, seq)
-            if store.seq_at(actor.room, view, upto) != seq:
-                raise Refused("cursor_ahead")
+        upto = await self._desk.library.read_up_to(actor.room, room.view(me.id), seq)
+        if upto is None:
+            raise Refused("cursor_ahead")
         await self._reading.acknowledge(actor.room, me.id, upto)
         return t.Committed(room=actor.room, cursor=params.cursor)
 

@@ -101,7 +101,7 @@ class Seats:
 
     async def identify(self, caller: Caller) -> AgentRecord:
         """The agent this caller acts as. Raises `Refused` with `invalid_name` for a name that cannot be one, and with
-        `no_such_agent` where the authority names an agent that is not here or is another person's."""
+        `not_permitted` where the authority names an agent that is not here or is another person's."""
         now = self._clock.now()
         if caller.agent is None:
             async with self._sitting_down:
@@ -145,10 +145,11 @@ class Seats:
 
     def existing(self, caller: Caller) -> AgentRecord | None:
         """The agent this caller acts as, or would at its first call, if there is one already. Leases and creates
-        nothing. Raises `Refused(invalid_name)`."""
+        nothing. Raises as `identify` does."""
         home = self._home
         if caller.agent is not None:
             return self._its_own(caller, caller.agent)
+        self._check_person(caller)
         if not caller.facts.window:
             return home.by_name(self._name_of(caller))
         held = self._held(caller)
@@ -182,13 +183,18 @@ class Seats:
         """An agent that a caller acts as: always one of its own person."""
         record = self._home.state.agents.get(agent)
         if record is None or record.principal != caller.facts.authority.principal:
-            raise Refused("no_such_agent")
+            raise _nobody()
         return record
+
+    def _check_person(self, caller: Caller) -> None:
+        """A caller whose door names no agent is one of this home's own person: nobody else's are found by name or
+        place."""
+        if not self._agents.makes_for(caller.facts.authority.principal):
+            raise _nobody()
 
     async def _sit_down(self, caller: Caller) -> AgentRecord:
         """The agent of a caller whose door named none, made if it is a new one."""
-        if not self._agents.makes_for(caller.facts.authority.principal):
-            raise Refused("no_such_agent")
+        self._check_person(caller)
         return await (self._lease(caller) if caller.facts.window else self._named(caller))
 
     async def _named(self, caller: Caller) -> AgentRecord:
@@ -323,3 +329,8 @@ class Seats:
         while slot in taken or ((record := home.by_seat(*place, slot)) is not None and home.is_bound(record.id)):
             slot += 1
         return slot
+
+
+def _nobody() -> Refused:
+    said = "The agent that this connection stands for is none of its person's here."
+    return Refused("not_permitted", said, hint="Ask the person who gave you this way in for another.")

@@ -1,6 +1,6 @@
 """Posting a message, and the answer once it is stored.
 
-Not here: what may be posted (`inputs` for its shape, the room for its rules), how a batch is decided (`actor`). Above:
+Not here: what may be said (`core.words`) and posted (the room's rules), how a batch is decided (`actor`). Above:
 the engine's face. Below: a room's line. Invariant: the idempotency key travels with every answer and every failure, so
 that a retry can be the same request.
 """
@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
+import trio
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.envelope import DataPart, Part, TextPart
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import MessageId, RoomId, drawn_key
+from parlerd.core.model import MessageId, Position, RoomId, drawn_key
 from parlerd.core.room import Room
 from parlerd.core.words import check_data, check_text
 from parlerd.engine.actor import RoomActor
@@ -26,13 +28,14 @@ from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.inputs import input_digest
+from parlerd.engine.library import Numbered
 from parlerd.engine.lookup import room_of
 from parlerd.engine.reading import Reading, handle_of
-from parlerd.engine.submissions import Settled, Submission
+from parlerd.engine.submissions import Submission
 from parlerd.operations import types as t
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Posting:
     """A message in its room's line."""
 
@@ -40,10 +43,14 @@ class Posting:
     me: AgentRecord
     actor: RoomActor[Room]
     submission: Submission
+    posted: Numbered | None = None
+    """For a request that was made before: the message that it led to then."""
+    error: ParlerError | None = None
+    """Why that message could not be looked up."""
 
     def when_done(self, then: Callable[[], None]) -> None:
         """Let the room's line move, and call `then` (which must not raise) once `outcome` is known."""
-        self.submission.when_done(then)
+        self.submission.when_done(partial(self._settled, then))
 
     def outcome(self) -> t.Sent:
         """As `message.send` answers, once it is known. Raises `ParlerError`."""
@@ -53,7 +60,39 @@ class Posting:
         """The same, waiting for it."""
         with suppress(ParlerError):
             await self.submission.result()
+        if self._earlier is not None:
+            known = trio.Event()
+            self.when_done(known.set)
+            await known.wait()
         return self.outcome()
+
+    @property
+    def _earlier(self) -> Position | None:
+        """Where the message stands that an earlier use of the idempotency key led to, if it is not at hand."""
+        settled = self.submission.settled
+        return None if settled is None or settled.facts else settled.decision.replay
+
+    def _settled(self, then: Callable[[], None]) -> None:
+        """What became of the command is known; what it was a repetition of may have to be looked up."""
+        earlier = self._earlier
+        if earlier is None:
+            then()
+            return
+        try:
+            view = self.actor.aggregate.view(self.me.id)
+        except ParlerError as error:
+            self.error = error
+            then()
+            return
+        self.sending.library.ask_posted(self.actor.room, view, earlier, partial(self._looked_up, then))
+
+    def _looked_up(self, then: Callable[[], None], posted: Numbered | None, error: BaseException | None) -> None:
+        self.posted = posted
+        if error is not None:
+            self.error = error if isinstance(error, ParlerError) else ParlerError("internal")
+        elif posted is None:
+            self.error = Refused("idempotency_expired")
+        then()
 
 
 class Sending:
@@ -62,45 +101,40 @@ class Sending:
     def __init__(self, desk: Desk, reading: Reading) -> None:
         self._desk = desk
         self._reading = reading
+        self.library = desk.library
 
     async def send(self, caller: Caller, params: t.Send) -> t.Sent:
         me = await self._desk.me(caller)
         actor = await self._writable(me, params.room)
-        return await self._post_text(caller, me, actor, params).result()
+        parts, size = _parts(params)
+        reply_to = None
+        if params.reply_to is not None:
+            reply_to = await self._reading.message_id(actor.aggregate, me.id, params.reply_to)
+        command = _command(params, reply_to)
+        return await (await self.post(caller, me, actor, command, parts, size)).result()
 
     def begin_send(self, caller: Caller, params: t.Send) -> Posting | None:
         """`send`, as far as its place in the room's line: for pipelined clients, which need no task each for that.
 
-        None when it takes more than that (the agent is not leased yet, the room is closed up or named by its name).
+        None when it takes more than that: the agent is not leased yet, the room is closed up or named by its name, or
+        a store has to be asked that is not at hand.
         """
         me = self._desk.seats.known(caller)
         actor = None if me is None else self._open_room(me, params.room)
         if me is None or actor is None:
             return None
-        return self._post_text(caller, me, actor, params)
+        parts, size = _parts(params)
+        reply_to = None
+        if params.reply_to is not None:
+            reply_to = self._reading.message_id_now(actor.aggregate, me.id, params.reply_to)
+            if reply_to is None:
+                return None
+        seen = self._reading.seen_now(actor.room, me.id)
+        if seen is None:
+            return None
+        return self._place(caller, me, actor, _command(params, reply_to), parts, size, seen)
 
-    def _post_text(self, caller: Caller, me: AgentRecord, actor: RoomActor[Room], params: t.Send) -> Posting:
-        size = check_text(params.text, "text")
-        if not params.text and params.data is None:
-            raise Refused("invalid_param", "The text is empty.", param="text")
-        parts: list[Part] = [TextPart(params.text)]
-        if params.data is not None:
-            size += check_data(params.data)
-            parts.append(DataPart(params.data))
-        command = c.PostMessage(
-            operation="message.send",
-            idempotency_key=params.idempotency_key,
-            input=input_digest(params),
-            kind=params.kind,
-            to=params.to,
-            visibility=params.visible_to or None,
-            reply_to=None
-            if params.reply_to is None
-            else self._reading.message_id(actor.aggregate, me.id, params.reply_to),
-        )
-        return self.post(caller, me, actor, command, tuple(parts), size)
-
-    def post(
+    async def post(
         self,
         caller: Caller,
         me: AgentRecord,
@@ -109,15 +143,30 @@ class Sending:
         parts: tuple[Part, ...],
         size: int,
     ) -> Posting:
-        """Put a message of so many bytes in the room's line. The key travels with a failure too, so that a retry can be
-        the same request: its author's, or else one that is drawn here."""
+        """Put a message of so many bytes in the room's line."""
+        seen = await self._reading.seen(actor.room, me.id)
+        # Looked up again: while the store was asked, a room that nobody used may have been closed up.
+        actor = await self._desk.rooms.get(actor.room)
+        return self._place(caller, me, actor, command, parts, size, seen)
+
+    def _place(
+        self,
+        caller: Caller,
+        me: AgentRecord,
+        actor: RoomActor[Room],
+        command: c.PostMessage,
+        parts: tuple[Part, ...],
+        size: int,
+        seen: bytes,
+    ) -> Posting:
+        """The key travels with a failure too, so that a retry can be the same request: its author's, or else one that
+        is drawn here."""
         if command.idempotency_key is None:
             id = MessageId(self._desk.random.new("m"))
             command = msgspec.structs.replace(command, id=id, idempotency_key=drawn_key(id), fresh=True)
         try:
             self._desk.quotas.take(me.id, bytes=size)
-            draft = Draft(parts=parts, seen=self._reading.seen(actor.room, me.id))
-            submission = actor.place(command, self._desk.by(caller, me), draft)
+            submission = actor.place(command, self._desk.by(caller, me), Draft(parts=parts, seen=seen))
         except ParlerError as error:
             error.details.setdefault("key", command.idempotency_key)
             raise
@@ -127,16 +176,18 @@ class Sending:
         """What became of a message that was in line."""
         actor, command = posting.actor, posting.submission.command
         try:
+            if posting.error is not None:
+                raise posting.error
             settled = posting.submission.outcome()
-            header = self._committed(actor, settled)
         except ParlerError as error:
             error.details.setdefault("key", command.idempotency_key)
             raise
+        if posting.posted is not None:
+            header, seq = posting.posted
+        else:
+            header, seq = settled.facts[0], settled.seq
         event = header.event
         assert isinstance(event, e.MessagePosted)
-        seq = settled.seq
-        if not seq:
-            seq = self._reading.seq_at(actor.aggregate, actor.aggregate.view(posting.me.id), header.position)
         return t.Sent(
             room=actor.room,
             id=event.id,
@@ -168,12 +219,24 @@ class Sending:
         member = actor.aggregate.state.members.get(me.id)
         return actor if member is not None and member.present else None
 
-    def _committed(self, actor: RoomActor[Room], settled: Settled) -> e.Header:
-        """The fact a request led to: the new one, or on a replay the one that was committed then."""
-        if settled.facts:
-            return settled.facts[0]
-        assert settled.decision.replay is not None
-        header = self._desk.driver.store.message(actor.room, settled.decision.replay)
-        if header is None:
-            raise Refused("idempotency_expired")
-        return header
+
+def _parts(params: t.Send) -> tuple[tuple[Part, ...], int]:
+    """What a message says, and its size in bytes. Raises `Refused` for what cannot be said."""
+    size = check_text(params.text, "text")
+    if not params.text and params.data is None:
+        raise Refused("invalid_param", "The text is empty.", param="text")
+    if params.data is None:
+        return (TextPart(params.text),), size
+    return (TextPart(params.text), DataPart(params.data)), size + check_data(params.data)
+
+
+def _command(params: t.Send, reply_to: MessageId | None) -> c.PostMessage:
+    return c.PostMessage(
+        operation="message.send",
+        idempotency_key=params.idempotency_key,
+        input=input_digest(params),
+        kind=params.kind,
+        to=params.to,
+        visibility=params.visible_to or None,
+        reply_to=reply_to,
+    )

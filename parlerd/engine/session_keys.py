@@ -34,14 +34,15 @@ class SessionKeys:
         me = await desk.me(caller)
         active = active_room(desk, me.id)
         now = desk.clock.now()
-        # A command that an agent host started is an agent's: a key of an open door is nothing for its transcript.
+        # What an agent host's command prints ends up in a transcript. Who reads that could come in with the whole key
+        # of a room that asks nobody.
         whole = is_person(caller) and not desk.inspect(caller.facts.peer).agent_host
         sessions = []
-        for name, agents in observed_rooms(desk, caller, me).items():
+        for name, agents in (await observed_rooms(desk, caller, me)).items():
             state = (await (await desk.rooms.get(name)).quiet()).state
             inside = [record.name for record in agents if state.members[record.id].present]
             if not inside:
-                continue  # it left meanwhile
+                continue  # the last of the caller's agents left meanwhile
             owns = state.owner == me.id or (is_person(caller) and state.owner_principal == me.principal)
             keys = [self._key_info(name, key, now, whole=whole) for key in state.keys.values()] if owns else []
             sessions.append(
@@ -63,7 +64,7 @@ class SessionKeys:
         desk = self._desk
         known = desk.seats.existing(caller)
         if known is None and not is_person(caller):
-            # Nobody yet, so it owns nothing, and is made nobody for a guess.
+            # A caller that is no agent yet owns no key. Its guess is answered before an agent is made for it.
             await self.find(caller, None, params.session_key)
         me = await desk.me(caller)
         own = await self._own_key(caller, me, params.session_key)
@@ -99,7 +100,7 @@ class SessionKeys:
             raise self.unknown(caller) from error
         if key_id is None:
             raise Refused("home_not_trusted", host=(host or "")[:64])
-        room = desk.driver.store.room_of_key(key_id)
+        room = await desk.library.room_of_key(key_id)
         if room is None or me is None or not await self._has_used(me, key_id, room):
             await desk.throttle.before(caller)
         if room is None:
@@ -109,7 +110,7 @@ class SessionKeys:
     def unknown(self, caller: Caller) -> Refused:
         self._desk.throttle.wrong(caller)
         if self._desk.default_home or "person" not in caller.facts.authority.planes:
-            # Which home it is and what to do about it concerns whoever types commands.
+            # That there may be another home on this machine helps only who types commands.
             return Refused("unknown_key")
         return Refused(
             "unknown_key",
@@ -121,7 +122,7 @@ class SessionKeys:
     async def _has_used(self, me: AgentRecord, key_id: KeyId, room: RoomId) -> bool:
         """Whether this agent is in the room, or knocked with this very key: another key of the room is still a
         guess."""
-        if not any(membership.room == room for membership in self._desk.driver.store.memberships(me.id)):
+        if not any(each.room == room for each in await self._desk.library.memberships(me.id)):
             return False
         state = (await self._desk.rooms.get(room)).aggregate.state
         member, request = state.members.get(me.id), standing_request(state.requests, me.id)
@@ -138,7 +139,7 @@ class SessionKeys:
         except Refused:
             return None
         whole = self._desk.keys.key_id(session_key)
-        room = self._desk.driver.store.room_of_key(whole)
+        room = await self._desk.library.room_of_key(whole)
         if room in rooms:
             return room, whole
         found: list[tuple[RoomId, KeyState, str]] = []
@@ -150,7 +151,7 @@ class SessionKeys:
                 )
                 if begins or typed.strip().lower() == key.id[:SHORT_ID]:
                     found.append((name, key, state.name))
-        # A door that is shut already is hardly the one that is meant.
+        # Who revokes a key hardly means one that is revoked already.
         found = [each for each in found if not each[1].revoked] or found
         if len(found) > 1:
             candidates = [f"{key.id[:SHORT_ID]} of {name}" for _, key, name in found]

@@ -1,4 +1,4 @@
-"""How the daemon is, and which agent hosts came to it: the handlers of `daemon.status` and `hosts.seen`.
+"""How the daemon is, what passes its socket, and which agent hosts came to it.
 
 Not here: whether what is stored is sound (`checks`), stopping (`engine`). Above: the engine. Below: the desk.
 Invariant: asking makes nobody an agent, and waits for no room.
@@ -7,22 +7,25 @@ Invariant: asking makes nobody an agent, and waits for no room.
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncGenerator
 
 import trio
 
-from parlerd.core.model import HOME_ROOM
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.observers import observed_rooms
-from parlerd.engine.person import is_person
+from parlerd.engine.person import is_person, require_person
+from parlerd.engine.ports import Frames
 from parlerd.operations import types as t
 
 
 class Status:
-    """The handlers of `daemon.status` and `hosts.seen`. `socket` is the path of the daemon's socket."""
+    """The handlers of `daemon.status`, `daemon.frames` and `hosts.seen`. `socket` is the path of the socket, and
+    `frames` is what passes it."""
 
-    def __init__(self, desk: Desk, socket: str) -> None:
+    def __init__(self, desk: Desk, socket: str, frames: Frames) -> None:
         self._desk = desk
+        self._frames = frames
         self._socket = socket
         self._started = trio.current_time()
 
@@ -42,18 +45,25 @@ class Status:
             socket=self._socket,
             version=desk.version,
             uptime_ms=int((trio.current_time() - self._started) * 1000),
-            rooms=self._rooms_known(caller),
+            rooms=await self._rooms_known(caller),
             connections=len(desk.connected),
             windows=sum(1 for _ in desk.connected.windows()),
-            store=type(desk.driver.store).__name__,
+            store=desk.library.kind,
             home=desk.home_path,
         )
 
-    def _rooms_known(self, caller: Caller) -> int:
+    async def frames(self, caller: Caller, params: t.FollowFrames) -> AsyncGenerator[t.FrameInfo, None]:
+        """What passes the socket, for the person: an agent has no business with what others send."""
+        require_person(self._desk, caller, in_editor=True)
+        with self._frames.follow() as frames:
+            async for frame in frames:
+                yield frame
+
+    async def _rooms_known(self, caller: Caller) -> int:
         """How many rooms there are, for the person; for an agent, and for a command that an agent host started, those
         it may look at. Source: security spec C10."""
         desk = self._desk
         if is_person(caller) and not desk.inspect(caller.facts.peer).agent_host:
-            return sum(1 for room in desk.driver.store.rooms() if room != HOME_ROOM)
+            return len(await desk.library.all_rooms())
         me = desk.seats.existing(caller)
-        return 0 if me is None else len(observed_rooms(desk, caller, me))
+        return 0 if me is None else len(await observed_rooms(desk, caller, me))

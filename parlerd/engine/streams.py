@@ -25,12 +25,13 @@ from parlerd.engine.approving import Approving
 from parlerd.engine.armed import Armed
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.library import PAGE_BYTES
 from parlerd.engine.observers import observed_room, observers
 from parlerd.engine.person import is_person
-from parlerd.engine.reading import JOIN_BYTES, Reading, handle_of, render_message
+from parlerd.engine.reading import Reading, handle_of, render_message
 from parlerd.engine.waits import Wait
 from parlerd.operations import types as t
-from parlerd.store.port import Page, Store, StoredMessage
+from parlerd.store.port import Page, StoredMessage
 
 WATCH_PAGE: Final = 100
 LIFE_PAGE: Final = 500
@@ -79,7 +80,8 @@ class Streams:
         following = _Following(actor.room, room.position)
         first: dict[Position, StoredMessage] = {}
         for agent in inside if params.tail else ():
-            tail = await self._reading.tail(room, room.view(agent.id), limit=params.tail)
+            view = room.view(agent.id)
+            tail = await self._desk.library.tail(room.state.room, view, limit=params.tail, max_bytes=PAGE_BYTES)
             first.update(_upto(tail, following.at))
         items = await self._items(me, room, first, params.tail, following)
         number = 0
@@ -112,7 +114,7 @@ class Streams:
         for agent in inside:
             if _is_in(room, agent):
                 view = room.view(agent.id)
-                pages.append(await self._reading.page(room, view, following.at, limit=WATCH_PAGE, skip_own=False))
+                pages.append(await desk.library.page(room, view, following.at, limit=WATCH_PAGE, skip_own=False))
         for page in pages:
             if page.more:
                 upto = min(upto, page.end)
@@ -139,7 +141,7 @@ class Streams:
         found: dict[Position, t.WatchItem] = {}
         while after < upto:
             limit = min(upto - after, LIFE_PAGE)
-            facts = await self._desk.driver.read(functools.partial(_facts, room=state.room, after=after, limit=limit))
+            facts = await self._desk.library.facts(state.room, after, limit)
             for header in facts:
                 match header.event:
                     case e.MemberJoined(handle=handle):
@@ -169,7 +171,7 @@ class Streams:
             assert isinstance(event, e.MessagePosted)
             return event.visibility is None or not readers.isdisjoint(event.visibility)
 
-        return Armed(me.id, "pushed", after, WATCH_PAGE, JOIN_BYTES, sees)
+        return Armed(me.id, "pushed", after, WATCH_PAGE, PAGE_BYTES, sees)
 
     async def _items(
         self,
@@ -203,12 +205,12 @@ class Streams:
         """Rooms of this caller's agent in which something it may see is posted after the first item: content-free, for
         resource updates. A room it comes into later begins with what is there then."""
         me = await self._desk.me(caller)
-        told = await self._heads(me.id, self._rooms_of(me.id))
+        told = await self._heads(me.id, await self._desk.library.my_rooms(me.id))
         yield t.RoomChanged()
 
         async def look(wait: Wait) -> list[t.RoomChanged]:
             wait.on(topics.memberships(me.id))
-            rooms = self._rooms_of(me.id)
+            rooms = await self._desk.library.my_rooms(me.id)
             wait.on(*map(topics.messages, rooms), *(topics.messages(room, me.id) for room in rooms))
             found = await self._heads(me.id, rooms)
             news = [t.RoomChanged(room=room) for room, head in found.items() if head > told.get(room, head)]
@@ -218,9 +220,6 @@ class Streams:
         async with aclosing(self._desk.waits.follow(look)) as changes:
             async for change in changes:
                 yield change
-
-    def _rooms_of(self, agent: AgentId) -> list[RoomId]:
-        return [m.room for m in self._desk.driver.store.memberships(agent) if m.state == "member"]
 
     async def _heads(self, agent: AgentId, rooms: list[RoomId]) -> dict[RoomId, Seq]:
         found: dict[RoomId, Seq] = {}
@@ -247,10 +246,6 @@ def _topics(room: Room, inside: list[AgentRecord], *, owns: bool) -> list[topics
 def _is_in(room: Room, agent: AgentRecord) -> bool:
     member = room.state.members.get(agent.id)
     return member is not None and member.present
-
-
-def _facts(store: Store, room: RoomId, after: Position, limit: int) -> list[e.Header]:
-    return store.facts(room, after, limit)
 
 
 def _numbered(item: t.WatchItem, number: int) -> t.WatchItem:

@@ -34,7 +34,7 @@ T = TypeVar("T")
 class Wait:
     """One wait, as its looks see it. Seconds are on the loop's clock."""
 
-    __slots__ = ("_again_at", "_armed", "_deadline", "_finished", "_topics", "_waiter")
+    __slots__ = ("_again_at", "_armed", "_deadline", "_finished", "_is_last", "_topics", "_waiter")
 
     def __init__(self, waiter: Waiter, deadline: float) -> None:
         self._waiter = waiter
@@ -47,6 +47,8 @@ class Wait:
         """What holds while it waits, and only then."""
         self._finished = False
         """Whether the stream ends with what this look found."""
+        self._is_last = False
+        """Whether the time was over when this look began: no wait follows it, and none of its topics matters."""
 
     @property
     def over(self) -> bool:
@@ -60,8 +62,9 @@ class Wait:
 
     def on(self, *topics: Topic) -> None:
         """Look again when one of these is published. Name a topic before reading what it tells of."""
-        self._topics.update(topics)
-        self._waiter.add(topics)
+        if not self._is_last:
+            self._topics.update(topics)
+            self._waiter.add(topics)
 
     def again(self) -> None:
         """Look again at once: there is more than one look takes."""
@@ -87,6 +90,7 @@ class Wait:
         self._topics.clear()
         self._again_at = inf
         self._armed = None
+        self._is_last = self.over
 
     async def _pause(self, grace_s: float = 0.0) -> None:
         """Wait for whatever the look named, and after a change `grace_s` longer."""
@@ -120,11 +124,10 @@ class Waits:
             wait = Wait(waiter, deadline)
             while True:
                 wait._begin()
-                was_over = wait.over
                 found = await look(wait)
                 if found is not None:
                     return found
-                assert not was_over, "the last look gives an answer"
+                assert not wait._is_last, "the last look gives an answer"
                 if self.draining:
                     raise Refused("draining")
                 caller.waiting += 1

@@ -23,11 +23,12 @@ from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import present
 from parlerd.core.model import AgentId, Position, RoomId, View
+from parlerd.core.room import Room
 from parlerd.engine.beside import beside
 from parlerd.engine.budget import TURNS
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
-from parlerd.engine.reading import Reading, is_for
+from parlerd.engine.reading import is_for
 from parlerd.engine.waits import Wait
 from parlerd.operations import types as t
 
@@ -48,11 +49,22 @@ class _Told:
     requests: set[str] = field(default_factory=set)
 
 
+@dataclass(frozen=True, slots=True)
+class _Backlog:
+    """What waits in one room: `count` messages after `after`, of those up to `upto`."""
+
+    room: Room
+    view: View
+    after: Position
+    upto: Position
+    count: int
+
+
 @dataclass(slots=True)
 class _Found:
-    """What waits for one agent. `unread` holds, for each room: from where, up to where, how much, and the reader."""
+    """What waits for one agent."""
 
-    unread: dict[RoomId, tuple[Position, Position, int, View]] = field(default_factory=dict)
+    unread: dict[RoomId, _Backlog] = field(default_factory=dict)
     handoffs: int = 0
     requests: set[str] = field(default_factory=set)
 
@@ -60,9 +72,8 @@ class _Found:
 class Waking:
     """The handler of `wake.check`."""
 
-    def __init__(self, desk: Desk, reading: Reading) -> None:
+    def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._reading = reading
         # For the daemon's life: after a restart the same news may be told once more.
         self._told: dict[AgentId, _Told] = {}
 
@@ -78,10 +89,11 @@ class Waking:
                 wait.on(topics.seats())
             else:
                 wait.on(topics.memberships(me.id), topics.requests(me.principal))
-                rooms = [m.room for m in desk.driver.store.memberships(me.id) if m.state == "member"]
+                rooms = await desk.library.my_rooms(me.id)
                 wait.on(*map(topics.messages, rooms), *(topics.messages(room, me.id) for room in rooms))
                 found = await self._look(me, windows, rooms)
-            answer = self._answer(me, found, turn=params.turn, sure=sure)
+            news = me is not None and await self._is_news(me, found)
+            answer = self._answer(me, found, news=news, turn=params.turn, sure=sure)
             if answer.wake or wait.over or (_something(answer) and not params.turn):
                 return answer
             # No topic fires at the moment at which the budget lets turns begin again.
@@ -93,22 +105,22 @@ class Waking:
         grace_s = GRACE_S if params.turn else 0.0
         return await desk.waits.until(caller, look, trio.current_time() + params.wait_ms / 1000, grace_s=grace_s)
 
-    def _answer(self, me: AgentRecord | None, found: _Found, *, turn: bool, sure: bool) -> t.Waiting:
+    def _answer(self, me: AgentRecord | None, found: _Found, *, news: bool, turn: bool, sure: bool) -> t.Waiting:
         """What is said, and what is remembered as said: nothing for one that may not be the host's own hook, which
-        would take the news away from it. No checkpoint: two hooks never begin a turn for one thing."""
+        would take the news away from it. Nothing is awaited between `_is_news` and this, so that two hooks never begin
+        a turn for one thing."""
         budget = self._desk.budget
-        news = me is not None and self._is_news(me, found)
         wake = turn and news and sure and not budget.spent
         if wake:
             budget.spend()
             if budget.spent:
                 log.warning("automatic turns pause: %d began in the last hour", TURNS)
         if me is not None and news and sure and (wake or not turn):
-            heads = {room: upto for room, (_, upto, _, _) in found.unread.items()}
+            heads = {room: backlog.upto for room, backlog in found.unread.items()}
             self._told[me.id] = _Told(heads, found.requests)
         return t.Waiting(
             agent="" if me is None else me.id,
-            unread=sum(count for _, _, count, _ in found.unread.values()),
+            unread=sum(backlog.count for backlog in found.unread.values()),
             rooms=[str(room) for room in list(found.unread)[:MAX_IDS]],
             handoffs=found.handoffs,
             requests=len(found.requests),
@@ -116,13 +128,22 @@ class Waking:
             paused=budget.spent,
         )
 
-    def _is_news(self, me: AgentRecord, found: _Found) -> bool:
+    async def _is_news(self, me: AgentRecord, found: _Found) -> bool:
         """Whether anything of this was not told before."""
-        told = self._told.get(me.id) or _Told()
-        store = self._desk.driver.store
-        for room, (after, _, _, view) in found.unread.items():
-            known = told.upto.get(room, after)
-            if known <= after or store.unread(room, view, known):
+        while True:
+            told = self._told.get(me.id)
+            news = await self._beyond(told or _Told(), found)
+            # While the store was asked, another hook of this agent may have been told.
+            if self._told.get(me.id) is told:
+                return news
+
+    async def _beyond(self, told: _Told, found: _Found) -> bool:
+        """Whether anything of this is beyond what was told."""
+        for name, backlog in found.unread.items():
+            known = told.upto.get(name, backlog.after)
+            if known <= backlog.after:
+                return True
+            if (await self._desk.library.unread(backlog.room, backlog.view, known)).number:
                 return True
         return not found.requests <= told.requests
 
@@ -136,22 +157,22 @@ class Waking:
         return found
 
     async def _look_at(self, me: AgentRecord, windows: list[Caller], name: RoomId, found: _Found) -> None:
-        rooms, store = self._desk.rooms, self._desk.driver.store
+        rooms, library = self._desk.rooms, self._desk.library
         actor = rooms.open_actor(name) or await rooms.get(name)
         room = actor.aggregate
         state = room.state
         present(state.members, me.id)
         if state.owner == me.id and not state.closed:
             found.requests.update(request.id for request in room.pending())
-        after = store.cursor(name, me.id).acknowledged
+        view = room.view(me.id)
+        after = (await library.cursor(name, me.id)).acknowledged
         # What a window was shown is acknowledged by its next call, and waits for nobody.
         after = max([after, *(window.reader.shown.holds(name) or after for window in windows)])
-        view = room.view(me.id)
-        unread = store.unread(name, view, after)
-        if not unread:
+        unread = await library.unread(room, view, after)
+        if not unread.number:
             return
-        found.unread[name] = (after, room.position, unread, view)
-        page = await self._reading.page(room, view, after, limit=LOOK, skip_own=True)
+        found.unread[name] = _Backlog(room, view, after, unread.upto, unread.number)
+        page = await library.page(room, view, after, limit=LOOK, skip_own=True)
         found.handoffs += sum(
             isinstance(stored.header.event, e.MessagePosted)
             and stored.header.event.kind == "handoff"

@@ -40,6 +40,7 @@ from parlerd.groups import unwrapped
 from parlerd.ipc import credentials
 from parlerd.ipc.host import StdioHost
 from parlerd.ipc.outbound import CAP, STALL_SECONDS, Outbound
+from parlerd.ipc.recorder import Tap
 from parlerd.ipc.workspace import workspace_of
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
@@ -52,6 +53,8 @@ log = logging.getLogger("parlerd.ipc")
 
 KEPT_BACK_FOR: Final = frozenset({"local", "person"})
 """The planes whose operations a reserve connection may call: the daemon's state, stopping it, a person's decisions."""
+FRAMES_OPERATION: Final = "daemon.frames"
+"""A connection that calls this stream is left out of what the stream tells."""
 _CHUNK: Final = 32 * 1024
 """How many bytes are read in one turn. This bounds how long the frames of one connection keep others waiting: a few
 milliseconds."""
@@ -110,6 +113,7 @@ class Connection:
         limits: Limits,
         hosts: Hosts,
         principal: PrincipalId,
+        tap: Tap,
         is_kept_back: bool = False,
     ) -> None:
         self._sock = sock  # non-blocking
@@ -128,9 +132,11 @@ class Connection:
         self._hosts = hosts
         # The person whose home this is: everyone at this door acts for this person.
         self._principal = principal
+        # Passes the frames by whoever follows them.
+        self._tap = tap
         # What may be said when, as a state machine; and the bytes that wait to be sent.
-        self._peer = DaemonPeer()
-        self._out = Outbound(sock, cap=limits.outbound_cap, stall_seconds=limits.stall_seconds)
+        self._peer = DaemonPeer(tap.heard)
+        self._out = Outbound(sock, cap=limits.outbound_cap, stall_seconds=limits.stall_seconds, told=tap.told)
         # The calls and streams that have a task, by the client's id.
         self._running: dict[int, _Running] = {}
         # How many calls are not answered yet: those in `_running`, and the sends that have no task.
@@ -352,6 +358,8 @@ class Connection:
         if posting is not None:
             posted.append((call.id, posting))
             return
+        if call.op == FRAMES_OPERATION:
+            self._tap.is_left_out = True
         running = _Running(operation, trio.CancelScope(), trio.Event())
         self._started(1)
         self._running[call.id] = running
@@ -437,6 +445,7 @@ class Connection:
                 if isinstance(event, bytes):
                     yield event
                     continue
+                # The shim's last word: its host has every answer, and will make no next call that could say so.
                 if isinstance(event, Note) and event.written:
                     for each in (caller, *caller.siblings):
                         await self._engine.call("window.acknowledge", t.AcknowledgeShown(), each)

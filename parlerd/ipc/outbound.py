@@ -7,6 +7,7 @@ given; `send` never waits; once `broken` is set, nothing is kept.
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -23,8 +24,17 @@ STALL_SECONDS: Final = 30.0
 class Outbound:
     """The sending half of a connection. One task calls `run`; any task calls `send`."""
 
-    def __init__(self, sock: socket.socket, *, cap: int = CAP, stall_seconds: float = STALL_SECONDS) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        cap: int = CAP,
+        stall_seconds: float = STALL_SECONDS,
+        told: Callable[[bytes], None] = lambda data: None,
+    ) -> None:
         self._sock = sock
+        # Hears of everything that is to be sent.
+        self._told = told
         self._cap = cap
         self._stall_seconds = stall_seconds
         # The bytes that the kernel has not taken yet, in order.
@@ -48,6 +58,7 @@ class Outbound:
         that it leaves together with what else becomes ready."""
         if self.broken.is_set():
             return
+        self._told(data)
         if not self._waiting and not soon:
             sent = self._try(data)
             if sent == len(data):

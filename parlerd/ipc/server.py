@@ -26,6 +26,7 @@ from parlerd.engine.face import EngineFace
 from parlerd.ipc import credentials
 from parlerd.ipc.connection import Connection, Limits, full
 from parlerd.ipc.host import StdioHost
+from parlerd.ipc.recorder import Recorder
 from parlerd.process import Hosts
 from parlerd.wire.peer import DaemonPeer
 
@@ -52,6 +53,7 @@ class Server:
         version: str = parlerd.__version__,
         limits: Limits | None = None,
         hosts: Hosts | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self._engine = engine
         self._stdio_host = stdio_host
@@ -59,6 +61,8 @@ class Server:
         self._version = version
         self._limits = limits or Limits()
         self._hosts = hosts or Hosts()
+        # What each connection passes its frames by.
+        self._recorder = recorder or Recorder()
         # The connections whose `run` has not returned.
         self._connections: set[Connection] = set()
         # Cancelled by `drain`: no further connection is accepted, and those that are open go on.
@@ -121,6 +125,7 @@ class Server:
             limits=self._limits,
             hosts=self._hosts,
             principal=self._principal,
+            tap=self._recorder.tap(),
             is_kept_back=is_kept_back,
         )
         self._connections.add(connection)

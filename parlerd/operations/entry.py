@@ -158,15 +158,15 @@ OF_HOME: Final = (
 """What may be wrong with the home itself, whatever is asked of it. A read meets them too: it leases an agent and marks
 what was delivered."""
 OF_PLANE: Final[Mapping[Plane, tuple[str, ...]]] = {
-    "agent": (*OF_HOME, "draining", "invalid_name", "no_such_agent"),
-    "person": (*OF_HOME, "draining", "invalid_name", "person_only", "needs_person"),
+    "agent": (*OF_HOME, "draining", "invalid_name", "not_permitted"),
+    "person": (*OF_HOME, "draining", "invalid_name", "not_permitted", "person_only", "needs_person"),
     "local": ("person_only",),
     "hook": (*OF_HOME, "draining", "hook_only"),
-    "window": (*OF_HOME, "invalid_name", "window_only"),
+    "window": (*OF_HOME, "invalid_name", "not_permitted", "window_only"),
 }
 """The codes that follow from who may call. `invalid_name`: the name that a caller asks to act under may be taken for
-someone else, which shows at its first call. `no_such_agent`: a door may stand for one agent, and that agent may not be
-there."""
+someone else, which shows at its first call. `not_permitted`: a door may stand for one agent, and that agent may not
+be there, or be another person's. `person_only`: what is about this machine's daemon is not offered at every door."""
 ACTING: Final[frozenset[Plane]] = frozenset({"agent", "person", "window"})
 """The planes whose callers act as an agent."""
 OF_AGENT: Final = ("agent_created", "conversation_bound", "delegation_issued")

@@ -17,6 +17,7 @@ is answered exactly once; a stream never has more items under way than the calle
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Literal
 
 import msgspec
@@ -76,13 +77,16 @@ def _pack(message: msgspec.Struct) -> bytes:
 
 
 class DaemonPeer:
-    """The daemon's end. `receive` never raises: a violation is the last event."""
+    """The daemon's end. `receive` never raises: a violation is the last event. `heard` is called with each payload
+    before anybody knows whether it is a message."""
 
-    __slots__ = ("_credit", "_only_upgrade", "_protocol", "_reader", "state")
+    __slots__ = ("_credit", "_heard", "_only_upgrade", "_protocol", "_reader", "state")
 
-    def __init__(self) -> None:
+    def __init__(self, heard: Callable[[bytes], None] = lambda payload: None) -> None:
         self.state: State = "hello"
         """Where the conversation stands; see the table at the head of this module."""
+        # Called with the payload of each frame.
+        self._heard = heard
         self._reader = FrameReader(FIRST_FRAME_LIMIT)
         # The calls and streams under way: for each id, how many items may be sent now.
         self._credit: dict[int, int] = {}
@@ -105,6 +109,7 @@ class DaemonPeer:
         reader.feed(data)
         try:
             while (payload := reader.next()) is not None:
+                self._heard(payload)
                 events.append(self._accept(payload))
         except ParlerError as error:
             self.state = "ended"

@@ -23,13 +23,6 @@ def outcome(id: str, status: str = "added", *, detected: bool = True) -> Outcome
 
 
 @pytest.fixture
-def drifts(monkeypatch: pytest.MonkeyPatch) -> list[Drift]:
-    found: list[Drift] = []
-    monkeypatch.setattr("configs.drift.drift", lambda _place: found)
-    return found
-
-
-@pytest.fixture
 def bench(tmp_path: Path, drifts: list[Drift]) -> Bench:
     return Bench(tmp_path)
 

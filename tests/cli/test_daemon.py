@@ -195,6 +195,31 @@ def test_logs_of_a_home_without_a_log_says_so(shell: Shell) -> None:
     assert "no log" in ran.document["error"]["message"]
 
 
+def test_frames_are_followed_one_a_line_until_as_many_came_as_were_asked_for(shell: Shell) -> None:
+    call = t.FrameInfo(
+        at=1_795_860_000_123,
+        connection=3,
+        direction="in",
+        size=90,
+        type="call",
+        id=7,
+        operation="message.send",
+        fields={"text": "text of 23"},
+    )
+    reply = t.FrameInfo(at=1_795_860_000_124, connection=3, direction="out", size=70, type="reply", id=7, left_out=2)
+    shell.daemon.streams("daemon.frames", call, reply, reply)
+    ran = shell.run("daemon", "logs", "--frames", "-n", "2")
+    assert ran.code == 0
+    first, second = ran.stdout.splitlines()
+    assert first.endswith(".123 #3 -> call 7 message.send 90 bytes; text: text of 23")
+    assert second.endswith(".124 #3 <- reply 7 70 bytes")
+    assert "2 frames left out here" in ran.stderr
+    shell.daemon.streams("daemon.frames", call, reply)
+    items = shell.run("daemon", "logs", "--frames", "--json").items
+    assert [item["type"] for item in items] == ["call", "reply"]
+    assert items[0]["fields"] == {"text": "text of 23"}
+
+
 # -- doctor ------------------------------------------------------------------------------------------------
 
 

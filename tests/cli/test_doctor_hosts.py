@@ -28,13 +28,6 @@ def found(monkeypatch: pytest.MonkeyPatch) -> list[Outcome]:
 
 
 @pytest.fixture
-def drifts(monkeypatch: pytest.MonkeyPatch) -> list[Drift]:
-    drifts: list[Drift] = []
-    monkeypatch.setattr("configs.drift.drift", lambda _place: drifts)
-    return drifts
-
-
-@pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: list[Outcome], drifts: list[Drift]) -> Bench:
     folder = tmp_path / "code"
     (folder / ".git").mkdir(parents=True)

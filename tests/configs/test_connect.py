@@ -28,7 +28,6 @@ from configs.hosts import HOSTS, find_host
 from configs.ledger import Ledger
 from configs.model import Host, Shim
 from configs.outcome import Outcome
-from configs.patch import SETTLE_S
 from configs.remove import remove
 from configs.survey import survey
 from parlerd.core.errors import ParlerError
@@ -54,16 +53,6 @@ model = "o"   # why
 [mcp_servers.other]
 command = "x" # keep
 """
-
-
-@pytest.fixture
-def ann(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Person:
-    real = Disk.pause
-    # A file that a test just wrote is not given time to settle; a lock is waited for.
-    monkeypatch.setattr(Disk, "pause", lambda self, seconds: None if seconds == SETTLE_S else real(self, seconds))
-    person = Person(tmp_path)
-    monkeypatch.chdir(person.home)
-    return person
 
 
 def joined(ann: Person, *hosts: Host, **about: Any) -> list[Outcome]:

@@ -13,14 +13,12 @@ import pytest
 
 from configs.connect import connect
 from configs.consent import Standing, allow, disallow, sentence, standing
-from configs.disk import Disk
 from configs.drift import drift, watched
 from configs.hooks import unwake, wake
 from configs.hosts import HOSTS, find_host
 from configs.ledger import Ledger
 from configs.model import MESSAGING, Host
 from configs.outcome import Outcome
-from configs.patch import SETTLE_S
 from configs.remove import remove
 from parlerd.operations.registry import OPERATIONS
 from tests.support.person import Person
@@ -54,15 +52,6 @@ FILES: Final = {
     "droid": ".factory/settings.json",
     "grok": ".grok/config.toml",
 }
-
-
-@pytest.fixture
-def ann(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Person:
-    real = Disk.pause
-    monkeypatch.setattr(Disk, "pause", lambda self, seconds: None if seconds == SETTLE_S else real(self, seconds))
-    person = Person(tmp_path)
-    monkeypatch.chdir(person.home)
-    return person
 
 
 def joined(ann: Person, host: Host) -> None:

@@ -9,10 +9,8 @@ from typing import Any, Final
 import pytest
 
 from configs.connect import connect
-from configs.disk import Disk
 from configs.hosts import find_host
 from configs.leftovers import leftovers
-from configs.patch import SETTLE_S
 from configs.project import entries
 from configs.remove import remove
 from tests.support.person import Person
@@ -20,15 +18,6 @@ from tests.support.person import Person
 CLAUDE: Final = find_host("claude-code")
 ADDED: Final = {"type": "stdio", "command": "parler", "args": ["mcp"], "env": {"PARLER_SESSION_KEY": "A3KE7DJR"}}
 """What `claude mcp add parler -e PARLER_SESSION_KEY=A3KE7DJR -- parler mcp` writes."""
-
-
-@pytest.fixture
-def ann(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Person:
-    real = Disk.pause
-    monkeypatch.setattr(Disk, "pause", lambda self, seconds: None if seconds == SETTLE_S else real(self, seconds))
-    person = Person(tmp_path)
-    monkeypatch.chdir(person.home)
-    return person
 
 
 def written(ann: Person, entry: Any, folder: str = "/srv/shop") -> str:

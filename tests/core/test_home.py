@@ -8,17 +8,8 @@ import pytest
 
 from parlerd.core.events import HomeEvent
 from parlerd.core.home import HomeRoom
-from tests.support.core import BEN, OWNER, HomeDriver
+from tests.support.core import HomeDriver
 from tests.support.scripts import HOME_SCENES, scripted_home
-
-
-@pytest.fixture
-def home() -> HomeDriver:
-    home = HomeDriver()
-    home.create(OWNER, host="claude-code", workspace="/w/a")
-    home.create(BEN, host="codex", workspace="/w/a", slot=1)
-    return home
-
 
 # -- folding -----------------------------------------------------------------------------------------------
 

@@ -9,15 +9,6 @@ from parlerd.core.events import AgentCreated, DelegationIssued
 from parlerd.core.model import Millis, PrincipalId
 from tests.support.core import BEN, CAT, DAY, OWNER, Agent, HomeDriver, agent, person, refused
 
-
-@pytest.fixture
-def home() -> HomeDriver:
-    home = HomeDriver()
-    home.create(OWNER, host="claude-code", workspace="/w/a")
-    home.create(BEN, host="codex", workspace="/w/a", slot=1)
-    return home
-
-
 # -- agents ------------------------------------------------------------------------------------------------
 
 

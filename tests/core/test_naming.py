@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-
 from parlerd.core import commands as c
 from parlerd.core.decision import Decision
 from parlerd.core.events import RoomNamed, SessionActivated
 from parlerd.core.model import RoomId
 from tests.support.core import BEN, OWNER, HomeDriver, refused
-
-
-@pytest.fixture
-def home() -> HomeDriver:
-    home = HomeDriver()
-    home.create(OWNER, host="claude-code", workspace="/w/a")
-    home.create(BEN, host="codex", workspace="/w/a", slot=1)
-    return home
-
 
 # -- rooms by name -----------------------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import msgspec
@@ -27,6 +26,7 @@ from parlerd.core.words import (
     contradiction,
 )
 from tests.support.core import outcome
+from tests.support.counting import calls_in
 
 ROOM = RoomId("r_1")
 AGENTS = [AgentId("U" + f"{n:055d}".translate(str.maketrans("0123456789", "ABCDEFGHIJ"))) for n in range(70)]
@@ -77,18 +77,7 @@ def test_data_is_measured_before_it_is_looked_through(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("element", [1, 1.5, "a", None, [], {}, [[1]], {"a": {}}, [{}]])
 def test_data_of_very_many_elements_is_not_looked_through_one_by_one(element: object) -> None:
     data = [element] * (MAX_TEXT // 10)
-    calls = 0
-
-    def count(frame: object, event: str, argument: object) -> None:
-        nonlocal calls
-        calls += event in ("call", "c_call")
-
-    sys.setprofile(count)
-    try:
-        check_data(data)
-    finally:
-        sys.setprofile(None)
-    assert calls < len(data) / 10
+    assert calls_in(lambda: check_data(data)) < len(data) / 10
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_a_long_path_to_the_home_works_end_to_end(monkeypatch: pytest.MonkeyPatc
     deep = "/".join(["a-home-in-a-place-with-a-long-name"] * 4)
     with processes.somebody(monkeypatch, where=deep) as somebody:
         somebody.home.root.parent.mkdir(parents=True)
-        assert somebody.home.socket.parts[:2] == ("/", "tmp")
+        assert somebody.home.root not in somebody.home.socket.parents
         opened = somebody.asks("session", "open", "--topic", "auth", "--context", "the recap")
         assert somebody.asks("recv", "--all")["messages"][0]["text"] == "the recap"
         assert somebody.home.endpoint.read_text() == f"{somebody.home.socket}\n"

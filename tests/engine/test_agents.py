@@ -15,7 +15,7 @@ from tests.support.faulty_store import FaultyStore
 
 
 def delegations(served: Served) -> list[e.Header]:
-    facts = served.driver.store.facts(HOME_ROOM, Position(0), 1000)
+    facts = served.world.store.facts(HOME_ROOM, Position(0), 1000)
     return [header for header in facts if isinstance(header.event, e.DelegationIssued)]
 
 
@@ -28,7 +28,7 @@ def test_every_agent_has_its_persons_signed_delegation_and_it_renews_with_use() 
             assert isinstance(issued.event, e.DelegationIssued)
             assert issued.event.agent == me.id
             assert issued.event.expires_at == served.world.clock.ms + DELEGATION_TTL_MS
-            body = served.driver.store.body(HOME_ROOM, issued.position)
+            body = served.world.store.body(HOME_ROOM, issued.position)
             assert body is not None
             assert body[1] is not None
             signed = read(body[0], body[1])

@@ -260,7 +260,7 @@ def test_in_a_room_whose_person_chose_so_the_owner_decides_and_the_record_says_t
             window = await served.window("w", as_name="sam")
             assert (await served.find_request(window, "bob")).owner_decides
             assert (await decide_by_form(served, window)).proof == "none"
-            facts = served.driver.store.facts(RoomId(opened.room), Position(0), 1000)
+            facts = served.world.store.facts(RoomId(opened.room), Position(0), 1000)
             (approved,) = [header for header in facts if isinstance(header.event, e.JoinApproved)]
             assert approved.authority == "owner"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
 import trio
 
 from parlerd.operations import types as t
@@ -100,6 +101,32 @@ def test_a_batch_of_more_than_the_reader_asked_for_is_recorded_only_as_far_as_it
             for id in ids:
                 expected = ["stored", "read"] if id == shown else ["stored"]
                 assert (await alice.why(id))["bob"] == expected
+
+    run(main)
+
+
+@pytest.mark.parametrize("batches", [["m0 m1 m2"], ["m0", "m1"]], ids=["in one commit", "in the next commit"])
+def test_what_comes_beyond_a_page_before_its_reader_wakes_is_not_on_the_record(batches: list[str]) -> None:
+    async def main() -> None:
+        got: list[t.Received] = []
+        sent: list[t.Result] = []
+        async with engine_world(store=Jobs()) as served:
+            alice, bob = await served.room("alice", "bob")
+            async with trio.open_nursery() as nursery:
+                await waiting(served, nursery, bob, got, limit=1)
+                pending = []
+                # What is begun before anybody asks for an outcome is one batch; what is begun then is the next.
+                for batch in batches:
+                    begun = [served.engine.begin("message.send", t.Send(text=x), alice.caller) for x in batch.split()]
+                    for one in begun:
+                        assert one is not None
+                        one.when_done(lambda: None)
+                        pending.append(one)
+                await settle()
+                sent = [one.outcome() for one in pending]
+            assert texts(got[0]) == ["m0"]
+            stages = [(await alice.why(one.id))["bob"] for one in sent if isinstance(one, t.Sent)]
+            assert stages == [["stored", "read"], *[["stored"]] * (len(pending) - 1)]
 
     run(main)
 

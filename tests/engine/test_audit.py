@@ -27,7 +27,7 @@ def stored_facts() -> tuple[RoomId, list[NewFact], list[NewFact]]:
             await alice.handoff("look", to="bob", summary="s")
             await bob.handoff("review", to="owner")
             room = RoomId(sent.room)
-            store = served.driver.store
+            store = served.world.store
             return (
                 room,
                 store.whole_facts(room, Position(0), 99),

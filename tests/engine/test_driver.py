@@ -16,7 +16,7 @@ from parlerd.core.model import Position, RoomId
 from parlerd.engine.driver import Driver, InlineDriver, ThreadDriver
 from parlerd.engine.turns import LIGHT_BYTES, LIGHT_FACTS
 from parlerd.store.memory import MemoryStore
-from parlerd.store.port import MoveCursor, NewFact, Outcome, PutSnapshot, Store, Write, has_happened
+from parlerd.store.port import MoveCursor, NewFact, Outcome, PutSnapshot, Write, has_happened
 from tests.support import facts as f
 from tests.support.engine import FarDriver, HookDriver, PlugDriver, SlowDriver
 from tests.support.faulty_store import FaultyStore
@@ -441,11 +441,11 @@ def test_a_checkpoint_that_is_due_is_made_in_the_thread_once_it_was_answered(job
     assert with_watched(scenario).checkpoints == [WRITER]
 
 
-def test_drivers_are_stores_to_nobody_but_point_reads() -> None:
+def test_a_driver_says_which_store_it_drives_and_hands_it_to_nobody() -> None:
     async def main() -> None:
-        store: Store = MemoryStore()
-        driver = InlineDriver(store)
-        assert driver.store is store
+        driver = InlineDriver(MemoryStore())
+        assert driver.kind == "MemoryStore"
+        assert not [name for name in dir(driver) if "store" in name and not name.startswith("_")]
         await driver.close()
 
     trio.run(main)

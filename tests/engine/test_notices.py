@@ -297,7 +297,7 @@ def test_a_knock_a_join_and_a_decision_end_a_wait_for_messages(what: str) -> Non
             assert page.messages == []
             assert line in await notice(served, waits)
             # Told, so the next wait is one.
-            notices = Notices(served.engine._desk, served.engine._reading)
+            notices = Notices(served.engine._desk)
             assert not await notices.concerning(waits.caller)
 
     run(main)

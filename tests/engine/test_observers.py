@@ -84,10 +84,10 @@ def test_a_room_that_the_last_of_their_agents_left_while_it_was_opened_is_gone()
             await served.admit(opened, bob)
             desk = served.engine._desk
             me = await desk.me(bob.caller)
-            stale = observed_rooms(desk, bob.caller, me)
+            stale = await observed_rooms(desk, bob.caller, me)
             assert list(stale) == [RoomId(opened.room)]
             await bob.close()
-            assert observed_rooms(desk, bob.caller, me) == {}
+            assert await observed_rooms(desk, bob.caller, me) == {}
             assert await room_meant(served, bob, opened.room) == "no_such_room"
 
     run(main)

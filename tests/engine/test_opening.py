@@ -313,7 +313,7 @@ def test_the_person_ends_a_session_that_any_of_their_agents_owns() -> None:
             assert (await window.refused("message.send", t.Send(text="x"))).code == "room_closed"
             (closed,) = [
                 header
-                for header in served.driver.store.facts(RoomId(opened.room), Position(0), 1000)
+                for header in served.world.store.facts(RoomId(opened.room), Position(0), 1000)
                 if isinstance(header.event, e.RoomClosed)
             ]
             assert (closed.by.actor, closed.authority) == ((await person.whoami()).id, "person")

@@ -173,9 +173,9 @@ def test_a_name_that_is_nearly_another_rooms_is_not_put_right() -> None:
 def test_a_token_opens_no_room() -> None:
     async def main() -> None:
         async with house() as home:
-            before = len(home.served.driver.store.rooms())
+            before = len(home.served.world.store.rooms())
             assert (await home.token.refused("session.open", t.OpenSession())).code == "person_only"
-            assert len(home.served.driver.store.rooms()) == before
+            assert len(home.served.world.store.rooms()) == before
 
     run(main)
 
@@ -273,7 +273,7 @@ def test_a_link_brings_its_own_persons_agents_and_no_others() -> None:
             stranger = await home.served.connect("http", authority=Authority(theirs, frozenset({"agent"}), agent=alice))
             for op, make in IN_A_ROOM.items():
                 said = await answer(home.served, stranger, op, make(home.here.room))
-                assert b'"no_such_agent"' in said, op
+                assert b'"not_permitted"' in said, op
             # The link's own person decides nothing about rooms of others.
             person = await home.served.connect(
                 "http",
@@ -281,7 +281,7 @@ def test_a_link_brings_its_own_persons_agents_and_no_others() -> None:
                     theirs, frozenset({"agent", "person"}), speaks_as_person=True, proof_ceiling="sealed"
                 ),
             )
-            assert (await person.refused("approvals.list", t.ListApprovals())).code == "no_such_agent"
+            assert (await person.refused("approvals.list", t.ListApprovals())).code == "not_permitted"
 
     run(main)
 
@@ -298,7 +298,7 @@ def test_every_question_to_a_store_is_of_one_room_or_filtered_or_not_asked() -> 
 def test_a_store_within_some_rooms_knows_no_others_and_answers_nothing_about_the_home_as_a_whole() -> None:
     async def main() -> None:
         async with house() as home:
-            store, here, there = home.served.driver.store, RoomId(home.here.room), RoomId(home.there.room)
+            store, here, there = home.served.world.store, RoomId(home.here.room), RoomId(home.there.room)
             within = cast(Store, StoreWithin(store, frozenset({here})))
             bob = AgentId((await home.bob.whoami()).id)
             assert within.rooms() == [here]

@@ -105,14 +105,14 @@ def test_an_acknowledgement_moves_to_what_was_delivered_and_never_back() -> None
             reading, me = served.engine._reading, (await bob.whoami()).id
             room = RoomId((await bob.rooms())[0].room)
             await alice.send("one")
-            head = served.driver.store.head(room).position
+            head = served.world.store.head(room).position
             with pytest.raises(Refused) as refused:
                 await reading.acknowledge(room, AgentId(me), head)
             assert refused.value.code == "cursor_ahead"
             await bob.recv()
             await reading.acknowledge(room, AgentId(me), head)
             await reading.acknowledge(room, AgentId(me), Position(1))
-            assert served.driver.store.cursor(room, AgentId(me)).acknowledged == head
+            assert served.world.store.cursor(room, AgentId(me)).acknowledged == head
 
     run(main)
 
@@ -125,7 +125,7 @@ def test_an_author_signs_the_newest_chain_head_it_was_shown_also_after_a_restart
     async def main() -> None:
         async with engine_world() as served:
             alice, bob = await served.room("alice", "bob")
-            store = served.driver.store
+            store = served.world.store
             room = RoomId((await bob.rooms())[0].room)
 
             async def seen_by_bob() -> bytes:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from parlerd.core import events as e
-from parlerd.core.model import AgentId, Position, Seq
+from parlerd.core.membership import view_of
+from parlerd.core.model import AgentId, History, Position, Seq
 from parlerd.core.room import Room
 from parlerd.engine import recent as recent_module
 from parlerd.engine.recent import Recent
@@ -33,9 +34,9 @@ def steps() -> st.SearchStrategy[list[list[Step]]]:
 class Played:
     """A room whose commits went to a store and into memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, history: History = "full") -> None:
         self.store, self.room, self.recent = MemoryStore(), Room(), Recent()
-        self.commit([f.opened(), f.joined(2, f.ANN)])
+        self.commit([f.opened(history=history), f.joined(2, f.ANN)])
 
     def commit(self, facts: Sequence[NewFact]) -> None:
         (outcome,) = self.store.transact([[f.append(*facts)]])
@@ -73,6 +74,7 @@ class Played:
     st.sampled_from((None, "note", "other")),
     st.sampled_from(((), e.names_of(f.BEN, "dev"))),
     st.sampled_from((3, 128)),
+    st.sampled_from(get_args(History)),
 )
 def test_what_memory_answers_is_what_the_store_answers(
     commits: list[list[Step]],
@@ -83,17 +85,17 @@ def test_what_memory_answers_is_what_the_store_answers(
     kind: str | None,
     names: tuple[str, ...],
     kept: int,
+    history: History,
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recent_module, "MAX_FACTS", kept)
-        played = Played()
+        played = Played(history)
         for commit in commits:
             played.play(commit)
     at = Position(after)
-    for agent, member in played.room.state.members.items():
-        if not member.present:
-            continue
-        view = played.room.view(agent)
+    for member in played.room.state.members.values():
+        # Of one who has left as well: what it may see has ended, while the room goes on.
+        view = view_of(member)
         how: dict[str, Any] = {
             "limit": limit,
             "max_bytes": max_bytes,
@@ -152,6 +154,15 @@ def test_a_page_past_the_limit_is_left_to_the_store() -> None:
     played = Played()
     played.commit([f.message(3, body=b"one"), f.message(4, body=b"two")])
     assert page_of(played, 2, limit=1) is None
+
+
+def test_of_one_who_left_a_room_without_history_nothing_is_known() -> None:
+    played = Played("none")
+    played.commit([f.joined(3, f.BEN), f.message(4), f.left(5, f.BEN), f.message(6)])
+    view = view_of(played.room.state.members[f.BEN])
+    assert played.store.seq_at(f.ROOM, view, Position(6)) == 1
+    assert played.recent.seq_at(played.room, view, Position(6)) is None
+    assert played.recent.unread(played.room, view, Position(3)) is None
 
 
 def test_memory_that_runs_ahead_of_what_was_committed_answers_nothing() -> None:

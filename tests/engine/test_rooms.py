@@ -278,7 +278,7 @@ def test_events_of_the_home_room_never_reach_a_reader() -> None:
                 for op, params in (("message.recv", t.Recv(room=room)), ("rooms.roster", t.Roster(room=room))):
                     assert (await alice.refused(op, params)).code == "no_such_room"
                 assert (await alice.refused("message.send", t.Send(text="x", room=room))).code == "no_such_room"
-            facts = served.driver.store.facts(HOME_ROOM, Position(0), 100)
+            facts = served.world.store.facts(HOME_ROOM, Position(0), 100)
             assert not any(isinstance(header.event, e.MessagePosted) for header in facts)
 
     run(main)

@@ -100,7 +100,7 @@ def test_a_connection_that_only_looks_around_is_never_an_agent() -> None:
             assert await served.notice(window) == ""
             await served.acknowledge(window)
             assert window.caller.agent is None
-            assert served.driver.store.head(HOME_ROOM).position == 0
+            assert served.world.store.head(HOME_ROOM).position == 0
             await served.leave(window)
 
     run(main)
@@ -329,7 +329,7 @@ def test_a_name_that_cannot_be_one_is_refused_and_makes_no_agent(name: str) -> N
             assert (await party.refused("agent.whoami", t.WhoAmI())).code == "invalid_name"
             window = await served.window("w", as_name=name)
             assert (await window.refused("agent.whoami", t.WhoAmI())).code == "invalid_name"
-            assert served.driver.store.head(HOME_ROOM).position == 0
+            assert served.world.store.head(HOME_ROOM).position == 0
             assert made == []
 
     run(main)

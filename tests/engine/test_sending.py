@@ -73,7 +73,7 @@ def test_what_is_stored_of_a_message_is_signed_and_threaded_to_its_authors_last(
             await bob.send("seen by alice")
             await alice.read()
             ids = [(await alice.send(f"m{n}", idempotency_key=f"k{n}")).id for n in range(2)]
-            store = served.driver.store
+            store = served.world.store
             envelopes = []
             for id in ids:
                 found = store.find_message(id)  # type: ignore[arg-type]

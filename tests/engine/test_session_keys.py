@@ -110,7 +110,7 @@ def test_a_key_of_another_home_is_refused_before_anything_is_looked_up() -> None
             alice, bob = await served.agent("alice"), await served.agent("bob")
             opened = await alice.open()
             looked_up: list[str] = []
-            store = served.driver.store
+            store = served.world.store
             found = store.room_of_key
             store.room_of_key = lambda key: (looked_up.append(key), found(key))[1]  # type: ignore[method-assign, func-returns-value]
             for op, params in (

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
+import pytest
 import trio
 
+from parlerd.core.errors import Refused
 from parlerd.engine.ports import NoHostFiles
 from parlerd.operations import types as t
 from tests.support.engine import (
@@ -43,6 +46,24 @@ def test_the_daemon_says_how_it_is_without_making_the_caller_an_agent() -> None:
             assert (status.socket, status.home, status.store) == ("/run/parlerd.sock", "/home/sam/other", "MemoryStore")
             status = await window.ask("daemon.status", t.DaemonStatus(), t.DaemonInfo)
             assert (status.windows, window.caller.agent, person.caller.agent) == (1, None, None)
+
+    run(main)
+
+
+def test_the_frames_of_the_socket_are_the_persons_to_follow() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            window = await served.window("w")
+            with pytest.raises(Refused) as refused:
+                async with served.engine.stream("daemon.frames", t.FollowFrames(), window.caller) as frames:
+                    await anext(frames)
+            assert refused.value.code == "person_only"
+        async with engine_world(inspect=lambda peer: replace(peer, agent_host="codex")) as served:
+            person = await served.person()
+            with pytest.raises(Refused) as refused:
+                async with served.engine.stream("daemon.frames", t.FollowFrames(), person.caller) as frames:
+                    await anext(frames)
+            assert refused.value.code == "needs_person"
 
     run(main)
 

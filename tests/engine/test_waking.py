@@ -34,11 +34,11 @@ async def window(served: Served, name: str = "w", **about: Any) -> Party:
     return await served.connect("mcp", **given)
 
 
-async def in_one_room(served: Served) -> tuple[Party, Party, str]:
+async def in_one_room(served: Served, **about: Any) -> tuple[Party, Party, str]:
     """Alice, a window in her session with nothing unread, and the session's id."""
     alice = await served.agent("alice")
     opened = await alice.open()
-    ours = await window(served)
+    ours = await window(served, **about)
     await served.admit(opened, ours)
     await served.acknowledge(ours)
     return alice, ours, str(opened.room)
@@ -195,11 +195,7 @@ def test_else_by_its_conversation_and_else_by_its_workspace() -> None:
 def test_a_process_that_only_names_a_conversation_takes_no_news_from_it(turn: bool, below: str) -> None:
     async def main() -> None:
         async with engine_world() as served:
-            alice = await served.agent("alice")
-            opened = await alice.open()
-            ours = await window(served, conversation="c", parents=frozenset({100}))
-            await served.admit(opened, ours)
-            await served.acknowledge(ours)
+            alice, _, _ = await in_one_room(served, conversation="c", parents=frozenset({100}))
             await alice.send("one")
             stranger: dict[str, Any] = {
                 "peer": PeerProcess(pid=7),
@@ -219,12 +215,8 @@ def test_a_process_that_only_names_a_conversation_takes_no_news_from_it(turn: bo
 def test_a_hook_below_a_process_with_a_window_takes_no_news_of_a_conversation_of_another(acts: bool) -> None:
     async def main() -> None:
         async with engine_world() as served:
-            alice = await served.agent("alice")
-            opened = await alice.open()
             victim: dict[str, Any] = {"conversation": "c", "is_exact": True, "parents": frozenset({100})}
-            ours = await window(served, **victim)
-            await served.admit(opened, ours)
-            await served.acknowledge(ours)
+            alice, ours, _ = await in_one_room(served, **victim)
             await alice.send("one")
             beside = await window(served, "w2", **victim | {"conversation": "d", "parents": frozenset({200})})
             if acts:
@@ -241,11 +233,7 @@ def test_a_hook_below_a_process_with_a_window_takes_no_news_of_a_conversation_of
 def test_a_window_that_is_no_agent_yet_is_not_the_agent_whose_conversation_its_hook_names() -> None:
     async def main() -> None:
         async with engine_world() as served:
-            alice = await served.agent("alice")
-            opened = await alice.open()
-            ours = await window(served, conversation="c", parents=frozenset({100}))
-            await served.admit(opened, ours)
-            await served.acknowledge(ours)
+            alice, _, _ = await in_one_room(served, conversation="c", parents=frozenset({100}))
             await alice.send("one")
             await window(served, "w2", conversation="d", parents=frozenset({200}))
             about: dict[str, Any] = {"peer": PeerProcess(pid=7), "below": "claude-code", "conversation": "c"}
@@ -270,11 +258,7 @@ def test_of_several_conversations_in_one_process_the_one_that_the_hook_names_is_
 def test_a_hook_below_its_host_is_believed_where_the_host_runs_its_servers_elsewhere() -> None:
     async def main() -> None:
         async with engine_world() as served:
-            alice = await served.agent("alice")
-            opened = await alice.open()
-            ours = await window(served, conversation="c", parents=frozenset({100}))
-            await served.admit(opened, ours)
-            await served.acknowledge(ours)
+            alice, _, _ = await in_one_room(served, conversation="c", parents=frozenset({100}))
             await alice.send("one")
             about: dict[str, Any] = {"peer": PeerProcess(pid=7), "parents": frozenset({50}), "below": "claude-code"}
             assert (await check(await hook(served, conversation="c", **about), turn=True)).wake

@@ -21,7 +21,7 @@ from parlerd.wire.frames import frame
 from parlerd.wire.messages import PROTOCOL, Call, Failure, Goodbye, Hello, Item, Note, Reply, Welcome
 from parlerd.wire.peer import CREDIT, IN_FLIGHT
 from tests.support.fake_engine import FakeEngine, FakePosting
-from tests.support.wire_client import WireClient, expect_goodbye, result_of, serving
+from tests.support.wire_client import WireClient, connected, expect_goodbye, result_of, serving
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
@@ -129,27 +129,23 @@ def test_every_connection_that_was_told_to_the_engine_is_taken_back() -> None:
 
 def test_a_call_is_answered_with_the_operations_result() -> None:
     async def main() -> None:
-        async with serving(FakeEngine()) as (_, home):
-            with WireClient(home) as client:
-                await client.hello()
-                sent = await client.call("message.send", t.Send(text="hello", idempotency_key="k1"))
-                assert isinstance(sent, t.Sent)
-                assert (sent.seq, sent.idempotency_key) == (5, "k1")
+        async with connected(FakeEngine()) as client:
+            sent = await client.call("message.send", t.Send(text="hello", idempotency_key="k1"))
+            assert isinstance(sent, t.Sent)
+            assert (sent.seq, sent.idempotency_key) == (5, "k1")
 
     run(main)
 
 
 def test_a_call_that_waits_keeps_none_of_the_others_waiting() -> None:
     async def main() -> None:
-        async with serving(FakeEngine()) as (_, home):
-            with WireClient(home) as client:
-                await client.hello()
-                waiting = await client.begin("message.recv", t.Recv(wait_ms=50_000))
-                start = trio.current_time()
-                await client.call("message.send", t.Send(text="meanwhile"))
-                assert trio.current_time() == start
-                await client.answer("message.recv", waiting)
-                assert trio.current_time() - start == pytest.approx(50)
+        async with connected(FakeEngine()) as client:
+            waiting = await client.begin("message.recv", t.Recv(wait_ms=50_000))
+            start = trio.current_time()
+            await client.call("message.send", t.Send(text="meanwhile"))
+            assert trio.current_time() == start
+            await client.answer("message.recv", waiting)
+            assert trio.current_time() - start == pytest.approx(50)
 
     run(main)
 
@@ -186,13 +182,11 @@ def test_the_engines_refusal_travels_with_its_code_and_details(posts: bool) -> N
     engine.failing["message.send"] = ParlerError("ambiguous_name", candidates=["a", "b"])
 
     async def main() -> None:
-        async with serving(engine) as (_, home):
-            with WireClient(home) as client:
-                await client.hello()
-                with pytest.raises(ParlerError) as caught:
-                    await client.call("message.send", t.Send(text="x"))
-                assert caught.value.code == "ambiguous_name"
-                assert caught.value.details == {"candidates": ["a", "b"]}
+        async with connected(engine) as client:
+            with pytest.raises(ParlerError) as caught:
+                await client.call("message.send", t.Send(text="x"))
+            assert caught.value.code == "ambiguous_name"
+            assert caught.value.details == {"candidates": ["a", "b"]}
 
     run(main)
 
@@ -212,14 +206,12 @@ def test_a_fault_in_the_engine_is_internal_to_the_caller_and_logged_without_its_
     engine.failing["message.send"] = error
 
     async def main() -> None:
-        async with serving(engine) as (_, home):
-            with WireClient(home) as client:
-                await client.hello()
-                with pytest.raises(ParlerError) as caught:
-                    await client.call("message.send", t.Send(text="x"))
-                assert caught.value.code == "internal"
-                del engine.failing["message.send"]
-                await client.call("message.send", t.Send(text="the connection goes on"))
+        async with connected(engine) as client:
+            with pytest.raises(ParlerError) as caught:
+                await client.call("message.send", t.Send(text="x"))
+            assert caught.value.code == "internal"
+            del engine.failing["message.send"]
+            await client.call("message.send", t.Send(text="the connection goes on"))
 
     with caplog.at_level(logging.ERROR):
         run(main)
@@ -232,11 +224,9 @@ def test_an_error_wrapped_by_a_nursery_keeps_its_code() -> None:
     engine.failing["message.send"] = ExceptionGroup("g", [ExceptionGroup("g", [ParlerError("no_such_room")])])
 
     async def main() -> None:
-        async with serving(engine) as (_, home):
-            with WireClient(home) as client:
-                await client.hello()
-                with pytest.raises(ParlerError, match="no_such_room"):
-                    await client.call("message.send", t.Send(text="x"))
+        async with connected(engine) as client:
+            with pytest.raises(ParlerError, match="no_such_room"):
+                await client.call("message.send", t.Send(text="x"))
 
     run(main)
 
@@ -246,12 +236,10 @@ def test_an_error_whose_details_cannot_travel_still_gives_its_code() -> None:
     engine.failing["message.send"] = ParlerError("no_such_room", what=object())
 
     async def main() -> None:
-        async with serving(engine) as (_, home):
-            with WireClient(home) as client:
-                await client.hello()
-                with pytest.raises(ParlerError, match="no_such_room") as caught:
-                    await client.call("message.send", t.Send(text="x"))
-                assert caught.value.details == {}
+        async with connected(engine) as client:
+            with pytest.raises(ParlerError, match="no_such_room") as caught:
+                await client.call("message.send", t.Send(text="x"))
+            assert caught.value.details == {}
 
     run(main)
 
@@ -260,19 +248,17 @@ def test_an_unknown_operation_and_parameters_that_do_not_fit_never_reach_the_eng
     engine = FakeEngine()
 
     async def main() -> None:
-        async with serving(engine) as (_, home):
-            with WireClient(home) as client:
-                await client.hello()
-                for op, params, code in (
-                    ("no.such", b"\x80", "unknown_operation"),
-                    ("message.send", b"\x80", "invalid_param"),
-                    ("message.send", b"\x82\xa4text\xa1a\xa5roomy\xa1b", "invalid_param"),
-                ):
-                    _, data = client.peer.call(op, params)
-                    await client.send(data)
-                    failure = await client.receive()
-                    assert isinstance(failure, Failure)
-                    assert failure.error.code == code
+        async with connected(engine) as client:
+            for op, params, code in (
+                ("no.such", b"\x80", "unknown_operation"),
+                ("message.send", b"\x80", "invalid_param"),
+                ("message.send", b"\x82\xa4text\xa1a\xa5roomy\xa1b", "invalid_param"),
+            ):
+                _, data = client.peer.call(op, params)
+                await client.send(data)
+                failure = await client.receive()
+                assert isinstance(failure, Failure)
+                assert failure.error.code == code
         assert not engine.answered
 
     run(main)
@@ -282,29 +268,25 @@ def test_a_withdrawn_call_stops_and_is_answered_cancelled() -> None:
     engine = FakeEngine()
 
     async def main() -> None:
-        async with serving(engine) as (_, home):
-            with WireClient(home) as client:
-                await client.hello()
-                id = await client.begin("message.recv", t.Recv(wait_ms=1_000_000))
-                await client.call("message.send", t.Send(text="x"))
-                await client.send(client.peer.cancel(id))
-                await client.call("message.send", t.Send(text="x"))
-                assert engine.cancelled["message.recv"] == 1
-                # The peer swallows the answer to what it withdrew; that it came shows in the free place.
-                assert client.peer.under_way == 0
+        async with connected(engine) as client:
+            id = await client.begin("message.recv", t.Recv(wait_ms=1_000_000))
+            await client.call("message.send", t.Send(text="x"))
+            await client.send(client.peer.cancel(id))
+            await client.call("message.send", t.Send(text="x"))
+            assert engine.cancelled["message.recv"] == 1
+            # The peer swallows the answer to what it withdrew; that it came shows in the free place.
+            assert client.peer.under_way == 0
 
     run(main)
 
 
 def test_a_cancel_that_crosses_the_answer_is_ignored() -> None:
     async def main() -> None:
-        async with serving(FakeEngine()) as (_, home):
-            with WireClient(home) as client:
-                await client.hello()
-                id = await client.begin("message.send", t.Send(text="x"))
-                await trio.testing.wait_all_tasks_blocked()
-                await client.send(client.peer.cancel(id))
-                await client.call("message.send", t.Send(text="x"))
+        async with connected(FakeEngine()) as client:
+            id = await client.begin("message.send", t.Send(text="x"))
+            await trio.testing.wait_all_tasks_blocked()
+            await client.send(client.peer.cancel(id))
+            await client.call("message.send", t.Send(text="x"))
 
     run(main)
 
@@ -313,19 +295,17 @@ def test_the_sixty_fifth_call_is_busy_and_the_others_are_answered() -> None:
     engine = FakeEngine()
 
     async def main() -> None:
-        async with serving(engine) as (_, home):
-            with WireClient(home) as client:
-                await client.hello()
-                for _ in range(IN_FLIGHT):
-                    await client.begin("message.recv", t.Recv(wait_ms=1_000_000))
-                # One more than this end's own count allows.
-                await client.send(frame(codec.encode(Call(id=1000, op="rooms.list"))))
-                failure = await client.receive_raw()
-                assert failure["error"]["code"] == "busy"
-                assert failure["id"] == 1000
-                engine.wake.set()
-                for id in range(IN_FLIGHT):
-                    await client.answer("message.recv", id)
+        async with connected(engine) as client:
+            for _ in range(IN_FLIGHT):
+                await client.begin("message.recv", t.Recv(wait_ms=1_000_000))
+            # One more than this end's own count allows.
+            await client.send(frame(codec.encode(Call(id=1000, op="rooms.list"))))
+            failure = await client.receive_raw()
+            assert failure["error"]["code"] == "busy"
+            assert failure["id"] == 1000
+            engine.wake.set()
+            for id in range(IN_FLIGHT):
+                await client.answer("message.recv", id)
 
     run(main)
 
@@ -382,17 +362,15 @@ def test_a_stream_gives_its_items_and_its_end() -> None:
     engine.items = 3
 
     async def main() -> None:
-        async with serving(engine) as (_, home):
-            with WireClient(home) as client:
-                await client.hello()
-                id = await client.begin("room.watch", t.WatchRoom())
-                seen = []
-                while isinstance(event := await client.receive(), Item):
-                    item = result_of("room.watch", event)
-                    assert isinstance(item, t.WatchItem)
-                    seen.append(item.at)
-                assert seen == [0, 1, 2]
-                assert event == Reply(id=id)
+        async with connected(engine) as client:
+            id = await client.begin("room.watch", t.WatchRoom())
+            seen = []
+            while isinstance(event := await client.receive(), Item):
+                item = result_of("room.watch", event)
+                assert isinstance(item, t.WatchItem)
+                seen.append(item.at)
+            assert seen == [0, 1, 2]
+            assert event == Reply(id=id)
 
     run(main)
 
@@ -402,24 +380,22 @@ def test_a_stream_sends_what_it_has_credit_for_and_goes_on_when_given_more() -> 
     engine.items = 500
 
     async def main() -> None:
-        async with serving(engine) as (_, home):
-            with WireClient(home) as client:
-                await client.hello()
-                id = await client.begin("room.watch", t.WatchRoom())
-                await trio.testing.wait_all_tasks_blocked()
-                items = [await client.receive() for _ in range(CREDIT)]
-                with trio.move_on_after(60) as waited:
-                    items.append(await client.receive())
-                assert waited.cancelled_caught
-                # What the fake's own channel and the one item in hand hold comes on top.
-                assert engine.sent_items < CREDIT + 20
-                for _ in range(CREDIT):
-                    await client.send(client.peer.took(id))
-                while len(items) < 500:
-                    items.append(await client.receive())
-                    await client.send(client.peer.took(id))
-                assert all(isinstance(item, Item) for item in items)
-                assert await client.receive() == Reply(id=id)
+        async with connected(engine) as client:
+            id = await client.begin("room.watch", t.WatchRoom())
+            await trio.testing.wait_all_tasks_blocked()
+            items = [await client.receive() for _ in range(CREDIT)]
+            with trio.move_on_after(60) as waited:
+                items.append(await client.receive())
+            assert waited.cancelled_caught
+            # What the fake's own channel and the one item in hand hold comes on top.
+            assert engine.sent_items < CREDIT + 20
+            for _ in range(CREDIT):
+                await client.send(client.peer.took(id))
+            while len(items) < 500:
+                items.append(await client.receive())
+                await client.send(client.peer.took(id))
+            assert all(isinstance(item, Item) for item in items)
+            assert await client.receive() == Reply(id=id)
 
     run(main)
 
@@ -429,15 +405,13 @@ def test_a_withdrawn_stream_lets_the_engine_go() -> None:
     engine.endless = True
 
     async def main() -> None:
-        async with serving(engine) as (_, home):
-            with WireClient(home) as client:
-                await client.hello()
-                id = await client.begin("room.watch", t.WatchRoom())
-                await trio.testing.wait_all_tasks_blocked()
-                assert engine.under_way["room.watch"] == 1
-                await client.send(client.peer.cancel(id))
-                await client.call("message.send", t.Send(text="x"))
-                assert engine.under_way["room.watch"] == 0
+        async with connected(engine) as client:
+            id = await client.begin("room.watch", t.WatchRoom())
+            await trio.testing.wait_all_tasks_blocked()
+            assert engine.under_way["room.watch"] == 1
+            await client.send(client.peer.cancel(id))
+            await client.call("message.send", t.Send(text="x"))
+            assert engine.under_way["room.watch"] == 0
 
     run(main)
 

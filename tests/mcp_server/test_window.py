@@ -275,7 +275,7 @@ def test_a_recap_of_30000_characters_comes_whole_in_the_fewest_calls(traits: Hos
                     break
                 # Nothing of it is acknowledged before all of it was shown.
                 room = opened.room
-                assert served.driver.store.cursor(room, window.caller.agent).acknowledged == 0  # type: ignore[arg-type]
+                assert served.world.store.cursor(room, window.caller.agent).acknowledged == 0  # type: ignore[arg-type]
                 arguments = page.calls[0][1] if by == "offset" else {}
                 page = await heard(window, 2 + made, **arguments)
                 made += 1

@@ -289,7 +289,7 @@ def test_an_operation_that_lets_somebody_in_leaves_the_facts_that_it_declares() 
             who = (await bob.whoami()).id
             person = await served.person()
             await person.whoami()
-            store = served.driver.store
+            store = served.world.store
             before = store.head(HOME_ROOM).position
             await person.approve(who)
             left = store.facts(HOME_ROOM, Position(before), 10)

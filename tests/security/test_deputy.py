@@ -88,7 +88,7 @@ def test_d12_a_key_of_a_home_that_nobody_added_is_refused_before_any_lookup_or_p
         async with engine_world() as served:
             bob = await served.agent("bob")
             await bob.whoami()
-            served.driver.store.room_of_key = forbidden  # type: ignore[method-assign, assignment]
+            served.world.store.room_of_key = forbidden  # type: ignore[method-assign, assignment]
             served.world.keys.key_id = forbidden  # type: ignore[method-assign, assignment]
             monkeypatch.setattr("socket.getaddrinfo", forbidden)
             monkeypatch.setattr("socket.socket.connect", forbidden)
@@ -185,9 +185,9 @@ def test_d16_a_key_is_stored_nowhere_and_is_given_again_to_the_request_that_made
             assert code is not None
             theirs = await bob.open("x", idempotency_key="k1", approval=approval)
             assert (theirs.room == again.room, theirs.session_key == code) == (False, False)
-            for room in served.driver.store.rooms():
-                for header in served.driver.store.facts(room, Position(0), 1000):
-                    body = served.driver.store.body(room, header.position)
+            for room in served.world.store.rooms():
+                for header in served.world.store.facts(room, Position(0), 1000):
+                    body = served.world.store.body(room, header.position)
                     stored = repr((header, body)).upper()
                     assert code not in stored
 

@@ -13,7 +13,7 @@ from tests.support.engine import Served, engine_world, run, texts
 
 
 def envelope_of(served: Served, message: str) -> tuple[bytes, bytes]:
-    store = served.driver.store
+    store = served.world.store
     found = store.find_message(MessageId(message))
     assert found is not None
     stored = store.body(*found)
@@ -35,7 +35,7 @@ def test_b5_every_fact_says_through_which_door_it_came_and_readers_see_it(via: V
             party = await served.connect(via, as_name="alice", host="shell", peer=peer)
             await party.send("hello", room=room)
             assert (await bob.recv()).messages[0].via == via
-            facts = served.driver.store.facts(RoomId(room), Position(0), 1000)
+            facts = served.world.store.facts(RoomId(room), Position(0), 1000)
             assert all(header.by.session for header in facts)
             assert (facts[-1].by.via, facts[-1].by.pid, facts[-1].by.program) == (via, 4711, "node")
 
@@ -106,7 +106,7 @@ def test_b7_the_signed_envelope_carries_the_authors_count_its_last_envelope_and_
         async with engine_world() as served:
             alice, bob = await served.room("alice", "bob", context="")
             room = RoomId((await alice.rooms())[0].room)
-            store = served.driver.store
+            store = served.world.store
             envelopes: list[Envelope] = []
             for text in ("one", "two"):
                 envelopes.append(decode_envelope(envelope_of(served, (await alice.send(text)).id)[0]))

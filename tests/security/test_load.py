@@ -161,7 +161,7 @@ def test_e18_an_ungated_key_is_long_and_no_code_is_in_the_database() -> None:
             assert ungated.session_key is not None
             assert gated.session_key is not None
             assert (len(ungated.session_key), len(gated.session_key)) == (16, 8)
-            store = served.driver.store
+            store = served.world.store
             assert isinstance(store, MemoryStore)
             stored = b"".join(row.header for log in store._logs.values() for row in log.facts)
             for code in (ungated.session_key, gated.session_key):
@@ -207,7 +207,7 @@ def test_e19_a_key_whose_answer_is_gone_is_expired_and_never_runs_again() -> Non
             }
             for op, params in requests.items():
                 await alice.call(op, params)
-            store = served.driver.store
+            store = served.world.store
             found, facts = store.message, store.facts
 
             def pruned(room: RoomId, position: Position) -> e.Header | None:

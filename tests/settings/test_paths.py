@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,13 @@ def test_everything_is_below_the_root() -> None:
     }
 
 
+@pytest.fixture
+def no_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system that gives this user no folder for sockets."""
+    monkeypatch.setattr("parlerd.paths._runtime_folder", lambda: "")
+
+
+@pytest.mark.usefixtures("no_runtime")
 def test_a_path_too_long_for_a_socket_falls_back_to_a_short_one_of_this_home() -> None:
     suffix = len("/run/parlerd.sock")
     fits = Home(Path("/" + "a" * (MAX_SOCKET_PATH - suffix - 1)))
@@ -73,6 +81,43 @@ def test_a_path_too_long_for_a_socket_falls_back_to_a_short_one_of_this_home() -
     assert long.socket != other.socket
     # The limit is in bytes and not in characters.
     assert Home(Path("/" + "é" * 60)).socket.parts[1] == "tmp"
+
+
+def test_a_socket_without_room_in_its_home_stands_where_the_system_keeps_the_sockets_of_this_user(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def home() -> Home:
+        return Home(Path("/" + "a" * MAX_SOCKET_PATH))
+
+    with tempfile.TemporaryDirectory(prefix="run-", dir="/tmp") as runtime:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
+        assert home().socket.parent.parent == Path(runtime, "parler")
+        assert len(home().socket.parent.name) == 16
+        stays = home()
+        assert stays.socket.parent.parent == Path(runtime, "parler")
+        # What it holds may be made by anybody: then it is no better than /tmp.
+        os.chmod(runtime, 0o755)
+        assert Path(runtime) not in home().socket.parents
+        # Whoever asked already stays where it is.
+        assert Path(runtime) in stays.socket.parents
+        long = Path(runtime, "b" * 60)
+        long.mkdir(mode=0o700)
+        os.chmod(runtime, 0o700)
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(long))
+        assert Path(runtime) not in home().socket.parents
+        assert len(os.fsencode(home().socket)) <= MAX_SOCKET_PATH
+        # A home with room has its socket inside, and asks nobody.
+        assert Home("/home/ann/.parler").socket == Path("/home/ann/.parler/run/parlerd.sock")
+
+
+def test_a_client_goes_to_the_socket_that_the_daemon_wrote_whatever_its_own_environment_says(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    assert home.address() == str(home.socket)
+    prepare(home)
+    home.endpoint.write_text("/run/elsewhere.sock\n")
+    assert home.address() == "/run/elsewhere.sock"
+    home.endpoint.write_bytes(b"\xff")
+    assert home.address() == str(home.socket)
 
 
 def test_the_directories_are_made_for_this_user_alone_and_again_is_harmless(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ R = TypeVar("R", bound=t.Result)
 
 START_MS = 1_700_000_000_000
 USER = "sam"
+ROUND_TRIP_S = 0.1
 LONGEST = 30 * 86_400.0
 """Virtual seconds of one test; the engine's own pauses make time pass for ever where everyone else waits."""
 
@@ -178,26 +179,44 @@ class SlowDriver(InlineDriver):
         super().hand_over(*self._line.popleft())
 
 
-class FarDriver(InlineDriver):
-    """A store over a network: each look at it takes a tenth of a second of virtual time. `looks` counts them."""
+class FarDriver(PlugDriver):
+    """A store over a network: each look at it takes a tenth of a second of virtual time, and so does each read. `looks`
+    counts the looks, `travelling` the questions of all such drivers that are on their way."""
+
+    travelling = 0
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
         self.looks = 0
 
+    @property
+    def is_at_hand(self) -> bool:
+        return False
+
     def ask(self, query: Callable[[Store], T], told: Told) -> None:
         self.looks += 1
 
         async def travel() -> None:
-            await trio.sleep(0.1)
+            await self._travel()
             InlineDriver.ask(self, query, told)
 
         trio.lowlevel.spawn_system_task(travel)
 
     async def look(self, query: Callable[[Store], T]) -> T:
         self.looks += 1
-        await trio.sleep(0.1)
+        await self._travel()
         return await super().look(query)
+
+    async def read(self, query: Callable[[Store], T]) -> T:
+        await self._travel()
+        return await super().read(query)
+
+    async def _travel(self) -> None:
+        FarDriver.travelling += 1
+        try:
+            await trio.sleep(ROUND_TRIP_S)
+        finally:
+            FarDriver.travelling -= 1
 
 
 class HookDriver(PlugDriver):
@@ -212,6 +231,9 @@ class HookDriver(PlugDriver):
             await then()
         return value
 
+
+DRIVER: Callable[[Store], Driver] = PlugDriver
+"""How the store of a home is driven where a test says nothing of it."""
 
 Call = Callable[[str, t.Params], Awaitable[t.Result]]
 
@@ -324,7 +346,7 @@ class World:
     default_home: bool = True
     inspect: Callable[[PeerProcess], PeerProcess] = lambda peer: peer
     host_files: HostFiles = field(default_factory=NoHostFiles)
-    driver: Callable[[Store], Driver] = PlugDriver
+    driver: Callable[[Store], Driver] = field(default_factory=lambda: DRIVER)
     stopped: bool = False
     connections: int = 0
 
@@ -470,12 +492,16 @@ async def engine_world(**about: Any) -> AsyncIterator[Served]:
 
 
 async def settle() -> None:
-    """Let every task come to where it waits."""
+    """Let every task come to where it waits for somebody else, and not for an answer of the store."""
     await trio.testing.wait_all_tasks_blocked()
+    while FarDriver.travelling:
+        await trio.sleep(ROUND_TRIP_S)
+        await trio.testing.wait_all_tasks_blocked()
 
 
-async def gather(*calls: Callable[[], Awaitable[T]]) -> Sequence[T]:
-    """Run calls at the same time, started in this order: each is where it waits before the next begins."""
+async def gather(*calls: Callable[[], Awaitable[T]], overtaking: bool = False) -> Sequence[T]:
+    """Run calls at the same time, started in this order: each is where it waits before the next begins. With
+    `overtaking` the next begins also while an earlier one waits for a far store."""
     answers: dict[int, T] = {}
 
     async def one(n: int, call: Callable[[], Awaitable[T]]) -> None:
@@ -484,5 +510,5 @@ async def gather(*calls: Callable[[], Awaitable[T]]) -> Sequence[T]:
     async with trio.open_nursery() as nursery:
         for n, call in enumerate(calls):
             nursery.start_soon(one, n, call)
-            await settle()
+            await (trio.testing.wait_all_tasks_blocked() if overtaking else settle())
     return [answers[n] for n in range(len(calls))]

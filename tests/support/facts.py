@@ -5,7 +5,19 @@ from __future__ import annotations
 import hashlib
 
 from parlerd.core import events as e
-from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, PrincipalId, RequestId, RoomId, View
+from parlerd.core.model import (
+    AgentId,
+    By,
+    History,
+    KeyId,
+    MessageId,
+    Millis,
+    Position,
+    PrincipalId,
+    RequestId,
+    RoomId,
+    View,
+)
 from parlerd.store.port import Append, NewFact
 
 ROOM = RoomId("r_one")
@@ -77,7 +89,14 @@ def message(
     return fact(position, event, actor=author, body=words, at=at, operation=operation, key=key, input=input)
 
 
-def opened(room: RoomId = ROOM, *, owner: AgentId = ANN, principal: PrincipalId = OWNER, at: int = 0) -> NewFact:
+def opened(
+    room: RoomId = ROOM,
+    *,
+    owner: AgentId = ANN,
+    principal: PrincipalId = OWNER,
+    history: History = "full",
+    at: int = 0,
+) -> NewFact:
     event = e.RoomOpened(
         room=room,
         kind="session",
@@ -85,7 +104,7 @@ def opened(room: RoomId = ROOM, *, owner: AgentId = ANN, principal: PrincipalId 
         topic="topic",
         owner=owner,
         owner_principal=principal,
-        history="full",
+        history=history,
         approval=True,
         approver="person",
     )

@@ -15,15 +15,16 @@ from typing import Protocol
 import trio
 
 from parlerd.core.model import Via
-from parlerd.engine.driver import ThreadDriver
+from parlerd.engine.driver import Driver, ThreadDriver
 from parlerd.engine.engine import Engine, open_engine
 from parlerd.engine.ports import SystemRandomness, WallClock
 from parlerd.identity.keyring import KeyRing
 from parlerd.operations import types as t
 from parlerd.settings import Settings
+from parlerd.store.port import Store
 from parlerd.store.sqlite import SqliteStore
 from tests.support.callers import caller_of
-from tests.support.engine import USER, Party, World, run
+from tests.support.engine import USER, Party, PlugDriver, World, run
 
 LONGEST_ACT = 30.0
 """Seconds of an act over a real clock, where a wait that nobody ends would hang."""
@@ -97,10 +98,10 @@ class EnginePlace:
 
 
 class MemoryHome:
-    """Everything in memory, under virtual time."""
+    """Everything in memory, under virtual time; with `FarDriver` each question to the store takes a round trip."""
 
-    def __init__(self) -> None:
-        self._world = World()
+    def __init__(self, driver: Callable[[Store], Driver] = PlugDriver) -> None:
+        self._world = World(driver=driver)
 
     def play(self, *acts: Act) -> None:
         async def main() -> None:

@@ -34,7 +34,7 @@ async def wrong_join(party: Party, key: str) -> ParlerError:
 
 
 def events(served: Served, room: str) -> list[e.Event]:
-    return [header.event for header in served.driver.store.facts(RoomId(room), Position(0), 1000)]
+    return [header.event for header in served.world.store.facts(RoomId(room), Position(0), 1000)]
 
 
 def outsider_calls(room: str) -> list[tuple[str, t.Params]]:

@@ -17,6 +17,7 @@ from parlerd.engine.face import EngineFace
 from parlerd.ipc.connection import Limits
 from parlerd.ipc.host import StdioHost
 from parlerd.ipc.listener import listening
+from parlerd.ipc.recorder import Recorder
 from parlerd.ipc.server import Server
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
@@ -42,11 +43,16 @@ async def no_windows(*_: object) -> None:
 
 @contextlib.asynccontextmanager
 async def serving(
-    engine: EngineFace, stdio_host: StdioHost = no_windows, *, limits: Limits | None = None, version: str = "1.0"
+    engine: EngineFace,
+    stdio_host: StdioHost = no_windows,
+    *,
+    limits: Limits | None = None,
+    version: str = "1.0",
+    recorder: Recorder | None = None,
 ) -> AsyncIterator[tuple[Server, Home]]:
     """A server on a real socket in a home of its own, until the block ends."""
     with short_home() as home, listening(home) as sock:
-        server = Server(engine, stdio_host, version=version, limits=limits, principal=PERSON)
+        server = Server(engine, stdio_host, version=version, limits=limits, principal=PERSON, recorder=recorder)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.serve, sock)
             yield server, home
@@ -145,6 +151,15 @@ class WireClient:
 def result_of(op: str, event: Reply | Item) -> t.Result:
     raw = event.item if isinstance(event, Item) else event.result
     return codec.Shape[t.Result](OPERATIONS[op].result).decode(raw)
+
+
+@contextlib.asynccontextmanager
+async def connected(engine: EngineFace, **how: Any) -> AsyncIterator[WireClient]:
+    """A client that said hello to a server of its own; `how` is for the server."""
+    async with serving(engine, **how) as (_, home):
+        with WireClient(home) as client:
+            await client.hello()
+            yield client
 
 
 async def expect_goodbye(client: WireClient, code: str) -> None:

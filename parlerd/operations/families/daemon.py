@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
+
+import msgspec
 
 from parlerd.operations.entry import Family, Operation, Params, Result, Short
 
@@ -32,6 +34,26 @@ class StopDaemon(Params, frozen=True, kw_only=True):
 
 class Stopping(Result, frozen=True, kw_only=True):
     pid: int
+
+
+class FollowFrames(Params, frozen=True, kw_only=True):
+    """Follow the frames of the local socket from now on."""
+
+
+class FrameInfo(Result, frozen=True, kw_only=True):
+    """One frame: its shape, and nothing that anybody wrote. `size` counts its bytes with the length in front; `fields`
+    gives the kind and length of each value; `left_out` frames came before it and found no room."""
+
+    at: int
+    connection: int
+    direction: Literal["in", "out"]
+    size: int
+    type: str
+    id: int | msgspec.UnsetType = msgspec.UNSET
+    operation: str | msgspec.UnsetType = msgspec.UNSET
+    code: str | msgspec.UnsetType = msgspec.UNSET
+    fields: dict[str, str] = {}
+    left_out: int = 0
 
 
 class CheckStore(Params, frozen=True, kw_only=True):
@@ -69,6 +91,16 @@ FAMILY: Final = Family(
             effect="destructive",
             errors=("needs_person",),
             command="parler daemon stop",
+        ),
+        Operation(
+            name="daemon.frames",
+            summary="Follow the frames of the local socket, as shapes without contents.",
+            params=FollowFrames,
+            result=FrameInfo,
+            plane="person",
+            effect="read",
+            stream=True,
+            command="parler daemon logs --frames",
         ),
         Operation(
             name="daemon.check",

@@ -59,6 +59,7 @@ FAMILY: Final = Family(
             errors=(
                 *IN_ROOM,
                 "text_too_long",
+                "no_such_agent",
                 "invalid_param",
                 "room_closed",
                 "throttled",

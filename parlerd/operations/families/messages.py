@@ -151,6 +151,7 @@ FAMILY: Final = Family(
                 "invalid_param",
                 *IN_ROOM,
                 "text_too_long",
+                "no_such_agent",
                 "no_such_message",
                 "room_closed",
                 "throttled",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -11,6 +11,9 @@ from tests.e2e.hosts.sandbox import Sandbox
 from tests.support.processes import Somebody
 
 pytestmark = pytest.mark.e2e
+
+
+LISTS_ROOMS: Final = ("--method", "tools/call", "--tool-name", "parler_rooms", "--tool-arg", "action=list")
 
 
 @pytest.fixture
@@ -45,17 +48,7 @@ def test_every_tool_is_portable_by_its_strict_check(inspector: Sandbox) -> None:
 @pytest.mark.proves("inspector", "call")
 @pytest.mark.parametrize("era", ["legacy", "auto"])
 def test_a_tool_can_be_called_in_the_era_that_we_speak(inspector: Sandbox, era: str) -> None:
-    words = (
-        "--protocol-era",
-        era,
-        "--method",
-        "tools/call",
-        "--tool-name",
-        "parler_rooms",
-        "--tool-arg",
-        "action=list",
-    )
-    result = asked(inspector, *words)
+    result = asked(inspector, "--protocol-era", era, *LISTS_ROOMS)
     assert "You are in no room." in only_text(result)
     assert result["isError"] is False
 
@@ -72,14 +65,4 @@ def test_with_the_newer_era_set_a_tool_can_be_called_in_each(somebody: Somebody,
     somebody.home.settings.chmod(0o600)
     inspector = Sandbox(somebody, "inspector")
     somebody.asks("daemon", "start")
-    words = (
-        "--protocol-era",
-        era,
-        "--method",
-        "tools/call",
-        "--tool-name",
-        "parler_rooms",
-        "--tool-arg",
-        "action=list",
-    )
-    assert "You are in no room." in only_text(asked(inspector, *words))
+    assert "You are in no room." in only_text(asked(inspector, "--protocol-era", era, *LISTS_ROOMS))

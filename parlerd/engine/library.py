@@ -1,0 +1,370 @@
+"""The one door to what is stored, for everyone who answers a caller.
+
+    handler -> Library -> memory, where the newest facts of an open room say it for certain
+                     `--> the store, by way of the driver
+
+Every question is awaited. A store on this machine answers in the call and no other task runs meanwhile; a store over a
+network takes a round trip, and then everything may have changed when the answer is here: the room, who is in it, what
+somebody else was told. So whoever asks takes what it knows of a room after the answer and not before, or looks once
+more whether that still holds. Questions that belong together are one question, because each is a round trip.
+
+Nothing is remembered here. The stores that can say when a commit changed an answer remember it themselves
+(`store.memo`): a second memory above them would not hear of what another process stored.
+
+Not here: facts (the rooms' actors append them), leases and deadlines, which have no caller. Above: `reading` and the
+handlers. Below: `driver`, and the open rooms for what memory knows. Invariant: an answer is what was stored at one
+moment; what a room has only decided is in none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Final, NamedTuple, TypeVar
+
+from parlerd.core import events as e
+from parlerd.core.errors import Refused
+from parlerd.core.model import HOME_ROOM, AgentId, KeyId, MessageId, Millis, Position, RoomId, Seq, View
+from parlerd.core.room import Room
+from parlerd.core.visibility import can_see
+from parlerd.engine.audit import is_signed
+from parlerd.engine.driver import Driver
+from parlerd.engine.recent import Recent
+from parlerd.engine.rooms import RoomDoor
+from parlerd.engine.worker import Told
+from parlerd.store.port import Cursor, Delivery, Membership, Page, Store, Write
+
+T = TypeVar("T")
+
+PAGE_BYTES: Final = 1024 * 1024
+"""Bodies in a page that nobody bounds otherwise: past this the middle of a join's page is left out and said so."""
+
+
+class Unread(NamedTuple):
+    """How many messages by others a reader has not read, of those up to and at `upto`."""
+
+    number: int
+    upto: Position
+
+
+class Glance(NamedTuple):
+    """What an overview shows of a room to one reader."""
+
+    unread: int
+    last_at: Millis
+    """When the newest message was posted that the reader may see; 0 when there is none."""
+
+
+class Numbered(NamedTuple):
+    """A message with the number that its reader has for it."""
+
+    header: e.Header
+    seq: Seq
+
+
+class Traced(NamedTuple):
+    """Where a message is, and how far it got with whom."""
+
+    room: RoomId
+    header: e.Header
+    marks: list[Delivery]
+
+
+class Seen(NamedTuple):
+    """Up to where a reader was shown a room, and the room's chain there; no bytes before its first page."""
+
+    upto: Position
+    chain: bytes
+
+
+class Library:
+    """What is stored, for the handlers. Every method may raise `StoreError`."""
+
+    def __init__(self, driver: Driver, rooms: RoomDoor) -> None:
+        self._driver = driver
+        self._rooms = rooms
+        """The open rooms, for what memory knows of them."""
+
+    def over(self, narrowed: Callable[[Driver], Driver], rooms: RoomDoor) -> Library:
+        """The same library for whoever there are only these rooms for."""
+        return Library(narrowed(self._driver), rooms)
+
+    @property
+    def kind(self) -> str:
+        """Which store it is, for a person."""
+        return self._driver.kind
+
+    # -- rooms and who is in them ----------------------------------------------------------------------------
+
+    async def all_rooms(self) -> list[RoomId]:
+        """Every room of this home but the home room, in the order in which they were opened."""
+        return await self._driver.look(lambda store: [room for room in store.rooms() if room != HOME_ROOM])
+
+    async def my_rooms(self, agent: AgentId) -> list[RoomId]:
+        """The rooms that the agent is in."""
+        return await self._driver.look(lambda store: _rooms_in(store, agent))
+
+    async def rooms_of(self, agents: Iterable[AgentId]) -> dict[AgentId, list[RoomId]]:
+        """The rooms that each of these agents is in."""
+        asked = list(agents)
+        return await self._driver.look(lambda store: {agent: _rooms_in(store, agent) for agent in asked})
+
+    async def doors(self, agent: AgentId) -> list[RoomId]:
+        """The rooms at whose door the agent waits for a person's decision."""
+        return [each.room for each in await self.memberships(agent) if each.state == "pending"]
+
+    async def memberships(self, agent: AgentId) -> list[Membership]:
+        """How the agent stands in every room that it ever knocked at or was in."""
+        return await self._driver.look(lambda store: store.memberships(agent))
+
+    async def standings(self, agent: AgentId) -> list[tuple[Membership, Position]]:
+        """The same, each with how far that room's log goes."""
+        return await self._driver.look(
+            lambda store: [(each, store.head(each.room).position) for each in store.memberships(agent)]
+        )
+
+    async def owned(self, principal: str) -> list[RoomId]:
+        """Rooms whose owner acts for this person."""
+        return await self._driver.look(lambda store: store.owned(principal))
+
+    async def room_of_key(self, key: KeyId) -> RoomId | None:
+        """The room that a key leads to."""
+        return await self._driver.look(lambda store: store.room_of_key(key))
+
+    async def few_facts(self, room: RoomId, after: Position, limit: int) -> list[e.Header]:
+        """A few facts after a position: no more than may be read on the loop. Raises `Refused(newer_log)`."""
+        return await self._driver.look(lambda store: store.facts(room, after, limit))
+
+    # -- where a reader stands -------------------------------------------------------------------------------
+
+    async def cursor(self, room: RoomId, reader: AgentId) -> Cursor:
+        """How far the reader was shown a room, and how far it acknowledged."""
+        return await self._driver.look(lambda store: store.cursor(room, reader))
+
+    async def unread(self, room: Room, view: View, after: Position) -> Unread:
+        """What others posted after a position that this reader may see."""
+        recent = self._recent(room)
+        if recent is not None and (known := recent.unread(room, view, after)) is not None:
+            return Unread(known, room.position)
+        name = room.state.room
+        # The head first: what is stored between the two reads is counted and said once more, and never overlooked.
+        return await self._driver.look(
+            lambda store: Unread(upto=store.head(name).position, number=store.unread(name, view, after))
+        )
+
+    async def glance(self, room: RoomId, view: View) -> Glance:
+        """What is unread for this reader, and when it could last see something: the room's own newest message would
+        tell of hidden ones."""
+
+        def look(store: Store) -> Glance:
+            newest = store.position_of(room, view, store.seq_at(room, view, store.head(room).position))
+            header = store.message(room, newest)
+            unread = store.unread(room, view, store.cursor(room, view.reader).acknowledged)
+            return Glance(unread, Millis(0) if header is None else header.at)
+
+        return await self._driver.look(look)
+
+    async def seq_at(self, room: Room, view: View, position: Position) -> Seq:
+        """The reader's own number for what stands at a position."""
+        recent = self._recent(room)
+        if recent is not None and (known := recent.seq_at(room, view, position)) is not None:
+            return known
+        name = room.state.room
+        return await self._driver.look(lambda store: store.seq_at(name, view, position))
+
+    async def position_of(self, room: RoomId, view: View, seq: Seq) -> Position:
+        """Where the reader's message of that number stands; 0 for 0, and the head for a number beyond the last."""
+        return await self._driver.look(lambda store: store.position_of(room, view, seq))
+
+    async def read_up_to(self, room: RoomId, view: View, seq: Seq) -> Position | None:
+        """Where a page ends that the reader names by its last number: where it was shown the room, if that number is
+        the newest it was shown, else at the message itself. None where there is no such number."""
+
+        def look(store: Store) -> Position | None:
+            delivered = store.cursor(room, view.reader).delivered
+            if store.seq_at(room, view, delivered) == seq:
+                return delivered
+            position = store.position_of(room, view, seq)
+            return position if store.seq_at(room, view, position) == seq else None
+
+        return await self._driver.look(look)
+
+    async def seen(self, room: RoomId, reader: AgentId) -> Seen:
+        """How far the reader was shown a room, with the chain there."""
+        return await self._driver.look(partial(_seen, room=room, reader=reader))
+
+    def seen_now(self, room: RoomId, reader: AgentId) -> Seen | None:
+        """The same in the call; None where the store is not at hand."""
+        return self._at_once(partial(_seen, room=room, reader=reader))
+
+    async def chain_at(self, room: RoomId, position: Position) -> bytes:
+        """The room's chain digest at a position."""
+        return await self._driver.look(lambda store: store.chain_at(room, position))
+
+    # -- messages ----------------------------------------------------------------------------------------------
+
+    async def numbered(self, room: RoomId, view: View, seq: Seq) -> MessageId | None:
+        """The message that has this number for the reader."""
+        return await self._driver.look(partial(_numbered, room=room, view=view, seq=seq))
+
+    def numbered_now(self, room: RoomId, view: View, seq: Seq) -> MessageId | None:
+        """The same in the call; None also where the store is not at hand."""
+        return self._at_once(partial(_numbered, room=room, view=view, seq=seq))
+
+    async def replied_to(self, room: RoomId, view: View, messages: Iterable[MessageId]) -> Mapping[MessageId, Seq]:
+        """The reader's numbers of these messages, as far as they are in the room and it may see them."""
+        asked = list(messages)
+
+        def look(store: Store) -> dict[MessageId, Seq]:
+            found: dict[MessageId, Seq] = {}
+            for message in asked:
+                place = store.find_message(message)
+                header = None if place is None or place[0] != room else store.message(*place)
+                if header is None or not isinstance(header.event, e.MessagePosted):
+                    continue
+                position = header.position
+                if can_see(view, position=position, visibility=header.event.visibility):
+                    found[message] = store.seq_at(room, view, position)
+            return found
+
+        return await self._driver.look(look)
+
+    def ask_posted(self, room: RoomId, view: View, position: Position, told: Told) -> None:
+        """The message at a position with the reader's number of it (`Numbered`), or None when it is gone. `told` is
+        called once, as `Driver.ask` does: for whoever answers without a task."""
+        self._driver.ask(partial(_posted, room=room, view=view, position=position), told)
+
+    async def trace(self, message: MessageId) -> Traced | None:
+        """Where a message is, and its marks, whoever may see it."""
+
+        def look(store: Store) -> Traced | None:
+            place = store.find_message(message)
+            header = None if place is None else store.message(*place)
+            if place is None or header is None:
+                return None
+            return Traced(place[0], header, store.deliveries(*place))
+
+        return await self._driver.look(look)
+
+    # -- what may take longer ----------------------------------------------------------------------------------
+
+    async def page(
+        self,
+        room: Room,
+        view: View,
+        after: Position,
+        *,
+        limit: int,
+        max_bytes: int = PAGE_BYTES,
+        skip_own: bool,
+        kind: str | None = None,
+        names: Sequence[str] = (),
+    ) -> Page:
+        """Messages after a position: from memory when they are the newest, else read away from the loop. `kind` and
+        `names` leave out others, as `Store.page` does."""
+        name = room.state.room
+        recent = self._recent(room)
+        if recent is not None:
+            page = recent.page(
+                room, view, after, limit=limit, max_bytes=max_bytes, skip_own=skip_own, kind=kind, names=names
+            )
+            if page is not None:
+                return page
+        return await self._driver.read(
+            lambda store: store.page(
+                name, view, after, limit=limit, max_bytes=max_bytes, skip_own=skip_own, kind=kind, names=names
+            )
+        )
+
+    async def tail(self, room: RoomId, view: View, *, limit: int, max_bytes: int) -> Page:
+        """The newest messages this reader may see."""
+        return await self._driver.read(lambda store: store.tail(room, view, limit=limit, max_bytes=max_bytes))
+
+    async def facts(self, room: RoomId, after: Position, limit: int) -> list[e.Header]:
+        """Facts after a position, in order. Raises `Refused(newer_log)`."""
+        return await self._driver.read(lambda store: store.facts(room, after, limit))
+
+    async def aside(self, work: Callable[[], T]) -> T:
+        """Run what takes a while and asks the store nothing, away from the loop."""
+        return await self._driver.read(lambda _: work())
+
+    # -- whether it is sound -----------------------------------------------------------------------------------
+
+    async def problems(self) -> list[str]:
+        """What is wrong with the store's own structures, in plain sentences."""
+        return await self._driver.read(lambda store: store.check())
+
+    async def logs(self) -> dict[RoomId, Position]:
+        """Every log, the home room's included, and how far it goes."""
+        return await self._driver.look(lambda store: {room: store.head(room).position for room in store.rooms()})
+
+    async def first_broken(self, room: RoomId) -> Position | None:
+        """The first fact of a log that does not match its digest."""
+        return await self._driver.read(lambda store: store.verify_chain(room))
+
+    async def unsigned(self, room: RoomId, after: Position, upto: Position) -> list[Position]:
+        """The facts in (after, upto] that are not what their author signed."""
+        return await self._driver.read(partial(_unsigned, room=room, after=after, upto=upto))
+
+    # -- what is kept beside the facts ---------------------------------------------------------------------------
+
+    async def record(self, writes: Sequence[Write]) -> None:
+        """Store marks and cursors, durably."""
+        await self._driver.commit(writes)
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _at_once(self, query: Callable[[Store], T | None]) -> T | None:
+        """For whoever has no task to wait in. Raises as the query does."""
+        if not self._driver.is_at_hand:
+            return None
+        found: list[T | None] = []
+        failed: list[BaseException] = []
+
+        def told(answer: T | None, error: BaseException | None) -> None:
+            found.append(answer)
+            if error is not None:
+                failed.append(error)
+
+        self._driver.ask(query, told)
+        if failed:
+            raise failed[0]
+        return found[0]
+
+    def _recent(self, room: Room) -> Recent | None:
+        """What memory knows of a room's newest facts; None for a room that is not open, or not this one any more."""
+        actor = self._rooms.open_actor(room.state.room)
+        return None if actor is None or actor.aggregate is not room else actor.recent
+
+
+def _seen(store: Store, room: RoomId, reader: AgentId) -> Seen:
+    upto = store.cursor(room, reader).delivered
+    return Seen(upto, store.chain_at(room, upto) if upto else b"")
+
+
+def _numbered(store: Store, room: RoomId, view: View, seq: Seq) -> MessageId | None:
+    position = store.position_of(room, view, seq)
+    header = store.message(room, position)
+    if seq < 1 or header is None or not isinstance(header.event, e.MessagePosted):
+        return None
+    return header.event.id if store.seq_at(room, view, position) == seq else None
+
+
+def _rooms_in(store: Store, agent: AgentId) -> list[RoomId]:
+    return [each.room for each in store.memberships(agent) if each.state == "member"]
+
+
+def _posted(store: Store, room: RoomId, view: View, position: Position) -> Numbered | None:
+    header = store.message(room, position)
+    return None if header is None else Numbered(header, store.seq_at(room, view, position))
+
+
+def _unsigned(store: Store, room: RoomId, after: Position, upto: Position) -> list[Position]:
+    try:
+        facts = store.whole_facts(room, after, upto - after)
+    except Refused as error:
+        if error.code != "newer_log":
+            raise
+        # Facts of a newer Parler: what they are signed for is not known here.
+        return []
+    return [fact.header.position for fact in facts if not is_signed(room, fact)]
