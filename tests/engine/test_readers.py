@@ -49,6 +49,13 @@ def test_the_next_call_acknowledges_what_the_answers_showed_that_the_host_has() 
     assert talk.shown.holds(ROOM) is None
 
 
+def test_of_two_answers_that_overlapped_the_one_that_shows_more_counts_whichever_call_began_first() -> None:
+    talk = Talk()
+    talk.told(1, 9)
+    talk.told(2, 4)
+    assert talk.shown.take() == {ROOM: 9}
+
+
 def test_a_page_whose_answer_is_not_out_yet_waits_for_a_later_call() -> None:
     talk = Talk()
     talk.page(1, 3)
