@@ -80,9 +80,10 @@ class Streams:
         following = _Following(actor.room, room.position)
         first: dict[Position, StoredMessage] = {}
         for agent in inside if params.tail else ():
-            view = room.view(agent.id)
-            tail = await self._desk.library.tail(room.state.room, view, limit=params.tail, max_bytes=PAGE_BYTES)
-            first.update(_upto(tail, following.at))
+            if _is_in(room, agent):
+                view = room.view(agent.id)
+                tail = await self._desk.library.tail(room.state.room, view, limit=params.tail, max_bytes=PAGE_BYTES)
+                first.update(_upto(tail, following.at))
         items = await self._items(me, room, first, params.tail, following)
         number = 0
         for item in items:

@@ -448,6 +448,20 @@ def test_what_two_of_a_persons_agents_see_comes_once_also_when_it_is_posted_betw
     run(main)
 
 
+def test_a_person_follows_a_room_that_one_of_their_agents_leaves_while_it_is_first_read() -> None:
+    async def main() -> None:
+        async with engine_world(driver=HookDriver) as served:
+            alice, bob = await served.room("alice", "bob", context="")
+            person = await served.person()
+            assert isinstance(served.driver, HookDriver)
+            await alice.send("first")
+            served.driver.then = bob.close
+            async with watching(served, person, "room.watch", t.WatchRoom()) as stream:
+                assert await stream.texts(1) == ["first"]
+
+    run(main)
+
+
 def test_a_store_that_fails_under_a_stream_ends_it_with_its_code_and_nothing_else() -> None:
     async def main() -> None:
         store = FaultyStore()
