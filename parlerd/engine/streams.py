@@ -63,10 +63,14 @@ class Streams:
     async def approvals(self, caller: Caller, params: t.WatchApprovals) -> AsyncGenerator[t.RequestList, None]:
         """What waits now, and again at every change."""
         me = await self._desk.me(caller)
+        shown: t.RequestList | None = None
 
         async def look(wait: Wait) -> list[t.RequestList]:
+            nonlocal shown
             wait.on(topics.requests(me.principal))
-            return [await self._approving.approvals(caller, params)]
+            # The topic is the person's: it also fires for rooms of which this caller is told nothing.
+            before, shown = shown, await self._approving.approvals(caller, params)
+            return [] if shown == before else [shown]
 
         async with aclosing(self._desk.waits.follow(look)) as lists:
             async for each in lists:

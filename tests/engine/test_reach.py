@@ -216,6 +216,22 @@ def test_what_happens_in_another_room_wakes_no_wait_of_a_token() -> None:
     run(main)
 
 
+def test_a_knock_at_another_room_shows_in_nothing_that_a_token_follows() -> None:
+    async def main() -> None:
+        async with (
+            house() as home,
+            home.served.engine.stream("approvals.watch", t.WatchApprovals(), home.token.caller) as lists,
+        ):
+            await anext(lists)
+            carol = await home.served.agent("carol")
+            await carol.join(home.there.session_key)
+            with trio.move_on_after(60) as waited:
+                await anext(lists)
+            assert waited.cancelled_caught
+
+    run(main)
+
+
 REFUSED = {"person": "person_only", "local": "person_only", "hook": "hook_only", "window": "window_only"}
 """What a token is told of each plane but its own."""
 
