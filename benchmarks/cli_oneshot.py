@@ -1,4 +1,4 @@
-"""How long a one-shot command takes, from its start to its exit: a script or a hook pays this every time."""
+"""How long a one-shot command takes, from its start to its exit. A script or a hook pays this every time."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def in_interpreters(report: common.Report, bare: list[float]) -> dict[str, objec
 
 
 def parler() -> list[str]:
-    """The installed command, as a person starts it; in a checkout without one, what it does."""
+    """The installed command, as a person starts it, or in a checkout without one the same entry point."""
     script = Path(sys.executable).with_name("parler")
     return [str(script)] if script.exists() else [sys.executable, "-c", "from parlerd.cli.main import entry; entry()"]
 
 
 def times(runs: int, command: Sequence[str], directory: Path, environment: dict[str, str]) -> list[float]:
-    """Milliseconds of each run after a first one that nobody counts."""
+    """How many milliseconds each run takes, after a first run that does not count."""
 
     def once() -> None:
         subprocess.run(command, check=True, cwd=directory, env=environment, stdout=subprocess.DEVNULL)

@@ -1,8 +1,8 @@
-"""What the benchmarks share: a home to measure in, both ways into the daemon, how figures are reported.
+"""What the benchmarks share: a home to measure in, both ways into the daemon, and how figures are reported.
 
-Not here: any figure. A benchmark is the load generator and nothing else: the daemon and the shims are processes of
-their own, and times are taken on this process's clock at both ends. Above: the scripts. Below: `parlerd`, used as any
-client uses it. Invariant: a benchmark ends what it started, in a home that it removes.
+Not here: any figure. A benchmark only makes the load: the daemon and the shims are processes of their own, and the
+clock of this process measures both ends. Above: the scripts. Below: `parlerd`, used as any client uses it. Invariant: a
+benchmark ends what it started, in a home that it removes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from parlerd.wire.frames import FRAME_LIMIT, FrameReader, frame
 from parlerd.wire.messages import PROTOCOL, Call, Credit, Failure, Goodbye, Hello, Item, Reply
 
 PATIENCE_S: Final = 120.0
-"""How long an answer may take before the benchmark gives up: far beyond anything that would be worth measuring."""
+"""How long an answer may take before the benchmark gives up."""
 TEXT: Final = (
     "A message of about a hundred bytes, as agents send them: the tests pass, rotation is next, see you there."
 )
@@ -56,9 +56,10 @@ R = TypeVar("R", bound=t.Result)
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured number and what it was made of. `who` names what was measured when it is not Parler."""
+    """One measured number and what it was made of."""
 
     figure: str
+    """What was measured; figures of several programs with the same words are compared."""
     unit: str
     median: float
     runs: int
@@ -66,13 +67,17 @@ class Figure:
     p90: float | None = None
     p99: float | None = None
     floor: float | None = None
+    """The worst that is acceptable for Parler. Source: performance spec."""
     quoted: float | None = None
+    """What another program took on the machine for which the floors were set."""
     who: str = "parler"
+    """The program that was measured."""
     note: str = ""
+    """Where another program does less than Parler, or what a figure depends on."""
 
 
 def spread(figure: str, unit: str, values: Sequence[float], **more: Any) -> Figure:
-    """A figure from single measurements: the median, and the tail where there are enough of them."""
+    """A figure from single measurements: the median, and the tail where there are enough measurements."""
     return Figure(
         figure,
         unit,
@@ -86,24 +91,28 @@ def spread(figure: str, unit: str, values: Sequence[float], **more: Any) -> Figu
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least `share` of all do not exceed."""
+    """The smallest value that at least a `share` of all values do not exceed."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 @dataclass
 class Report:
-    """What a benchmark prints. `growth` says what doubling the work did; `ratios` what others take, in Parler's; and
-    where the other's figure is `quoted` for the machine that a floor was set on, what it took there, in floors."""
+    """What a benchmark prints, in one JSON document. The document also has `ratios`: how many times Parler's figure
+    another program takes and, where that program's figure is quoted for the machine of the floors, how many times the
+    floor."""
 
     benchmark: str
     place: Path | None = None
+    """The folder whose disk is measured."""
     figures: list[Figure] = field(default_factory=list)
     growth: list[Json] = field(default_factory=list)
+    """How figures grow with the work."""
     left_out: list[Json] = field(default_factory=list)
+    """Other programs that could not be measured, and why."""
 
     def add(self, figure: Figure) -> Figure:
-        """Take a figure in, and say it on stderr while the rest is measured."""
+        """Add a figure, and print it on stderr while the others are measured."""
         self.figures.append(figure)
         tail = f", p99 {figure.p99:g}" if figure.p99 is not None else ""
         floor = f" (floor {figure.floor:g})" if figure.floor is not None else ""
@@ -111,12 +120,12 @@ class Report:
         return figure
 
     def leave_out(self, who: str, why: str) -> None:
-        """A peer that could not be installed or driven."""
+        """Note that another program could not be installed or driven, and why."""
         self.left_out.append({"who": who, "why": why})
         print(f"{who}: left out: {why}", file=sys.stderr)
 
     def print(self) -> None:
-        """The one JSON document on stdout."""
+        """Print the JSON document on stdout."""
         ours = {figure.figure: figure for figure in self.figures if figure.who == "parler"}
         ratios: list[Json] = []
         for other in self.figures:
@@ -147,8 +156,9 @@ class Report:
 
 
 def conditions(place: Path | None) -> Json:
-    """What a figure depends on beside the code. The last three are this machine at this moment: what one write to the
-    disk of `place`, one hop to another process and back, and a thousand steps of the interpreter take."""
+    """What a figure depends on beside the code. The last three say how fast this machine is at this moment: how long
+    one write to the disk of `place` takes, one hop to another process and back, and a thousand steps of the
+    interpreter."""
     with tempfile.NamedTemporaryFile(prefix="parler-bench-", dir=place) as file:
         syncs = [milliseconds(lambda: _write_and_sync(file.fileno())) for _ in range(_SYNCS)]
     return {
@@ -166,7 +176,7 @@ def conditions(place: Path | None) -> Json:
 
 
 def _hops() -> list[float]:
-    """Round trips of a byte to another process."""
+    """How long round trips of a byte to another process take, in milliseconds."""
     echo = "import os\nwhile os.write(1, os.read(0, 1) or os._exit(0)): pass"
     with subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", echo], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
@@ -191,7 +201,7 @@ def _write_and_sync(descriptor: int) -> None:
 
 
 def milliseconds(act: Callable[[], object]) -> float:
-    """How long `act` takes."""
+    """How many milliseconds `act` takes."""
     begun = time.perf_counter()
     act()
     return (time.perf_counter() - begun) * 1000
@@ -220,7 +230,8 @@ def arguments(description: str, **numbers: int) -> argparse.Namespace:
 
 @contextlib.contextmanager
 def home(place: Path | None = None) -> Iterator[DemoHome]:
-    """A throw-away home with its daemon running, in which a key alone admits: no person stands beside a benchmark."""
+    """A throw-away home with its daemon running. A key alone admits in it, because no person sits beside a
+    benchmark."""
     with empty_home(place) as made:
         start(made)
         yield made
@@ -228,7 +239,7 @@ def home(place: Path | None = None) -> Iterator[DemoHome]:
 
 @contextlib.contextmanager
 def empty_home(place: Path | None = None) -> Iterator[DemoHome]:
-    """The same with no daemon yet."""
+    """A throw-away home in which a key alone admits, without a daemon."""
     made = DemoHome(place)
     try:
         made.home.root.mkdir(mode=0o700)
@@ -247,14 +258,14 @@ def start(made: DemoHome) -> None:
 
 
 def memory(pid: int) -> dict[str, float]:
-    """MB of a process: all that is resident, of it what is not a file (`private`: what one more of it costs), and
-    `pss`, in which each page counts for as much as its share among those that have it."""
+    """The memory of a process in MB: `resident`, the part of it that one more such process would cost (`private`), and
+    `pss`, which divides each page among the processes that share it."""
     if sys.platform != "linux":
         shown = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=True).stdout
         return {"resident": _rounded(int(shown) / 1024)}
     status = _kilobytes(Path(f"/proc/{pid}/status"))
     found = {"resident": status["VmRSS"] / 1024, "private": status["RssAnon"] / 1024}
-    # Closed to this user for a process that is not dumpable, as the daemon is.
+    # The kernel hides this file of a process that is not dumpable, as the daemon is.
     with contextlib.suppress(OSError):
         rollup = _kilobytes(Path(f"/proc/{pid}/smaps_rollup"))
         found["private"] = (rollup["Private_Clean"] + rollup["Private_Dirty"]) / 1024
@@ -272,7 +283,8 @@ def _kilobytes(path: Path) -> dict[str, int]:
 
 
 class RawConnection:
-    """One client connection, close to the wire: frames may be made before and sent while others are under way."""
+    """One client connection, close to the wire: frames can be made before they are sent, and sent while calls are under
+    way."""
 
     def __init__(self, made: DemoHome, *, as_name: str = "") -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -321,7 +333,7 @@ class RawConnection:
         return answer
 
     def take(self) -> int:
-        """Take in what has arrived, waiting for something; how many answers wait to be heard then."""
+        """Take in what has arrived, and wait if nothing has. Gives how many answers can then be heard."""
         self._reader.feed(self._receive())
         while (payload := self._reader.next()) is not None:
             answer = codec.FROM_DAEMON.decode(payload)
@@ -331,7 +343,7 @@ class RawConnection:
         return len(self._heard)
 
     def call(self, op: str, params: t.Params) -> Any:
-        """Run an operation; its typed result."""
+        """Run an operation and give its typed result."""
         self.send(self.pack(op, params))
         return self.result(OPERATIONS[op].result)
 
@@ -342,7 +354,7 @@ class RawConnection:
         return msgspec.msgpack.decode(answer.result, type=shape)
 
     def give_credit(self, more: int) -> None:
-        """Let the stream that was called last send `more` further items."""
+        """Let the stream that was called last send this many items more."""
         self.send(frame(codec.encode(Credit(id=self._id, more=more))))
 
     def _receive(self) -> bytes:
@@ -353,7 +365,7 @@ class RawConnection:
 
 
 def room_of(made: DemoHome, *members: str) -> str:
-    """A new session, opened by the first of `members`, with the others in it. Gives its id."""
+    """Open a new session as the first of `members`, with the others in it. Gives the room's id."""
     with RawConnection(made, as_name=members[0]) as owner:
         opened = owner.call("session.open", t.OpenSession(context="benchmark", topic="bench", max_uses=10_000))
         room: str = opened.room
@@ -369,7 +381,8 @@ def room_of(made: DemoHome, *members: str) -> str:
 
 
 class RawWindow:
-    """The host's side of a stdio MCP server: lines of JSON-RPC, written by hand so that the client costs little."""
+    """The host's side of a stdio MCP server. The lines of JSON-RPC are written by hand, so that the client costs
+    little."""
 
     def __init__(self, command: Sequence[str], directory: Path, environment: Mapping[str, str] | None = None) -> None:
         env = {"PATH": os.environ["PATH"], "HOME": str(directory), **(environment or {})}
@@ -389,7 +402,7 @@ class RawWindow:
         self._buffer = b""
         self._id = 0
         self.answered_bytes = 0
-        """The length of the line that the last request was answered with."""
+        """The length of the line that answered the last request."""
 
     def __enter__(self) -> RawWindow:
         return self
@@ -414,13 +427,13 @@ class RawWindow:
         return self._stdout.fileno()
 
     def ask(self, method: str, params: Json | None = None) -> int:
-        """Send a request; its id."""
+        """Send a request. Gives its id."""
         self._id += 1
         self._say({"jsonrpc": "2.0", "id": self._id, "method": method, "params": params or {}})
         return self._id
 
     def hear(self, id: int) -> Json:
-        """The result of request `id`; what else is said meanwhile is left aside."""
+        """The result of request `id`. Other lines are passed over."""
         while True:
             line = self._line()
             message: Json = json.loads(line)
@@ -432,7 +445,7 @@ class RawWindow:
                 return result
 
     def call(self, tool: str, **given: Any) -> str:
-        """Call a tool; the text that a model is shown."""
+        """Call a tool. Gives the text that a model is shown."""
         return self.result(self.ask("tools/call", {"name": tool, "arguments": given}))
 
     def result(self, id: int) -> str:
@@ -469,7 +482,7 @@ class RawWindow:
 
 
 def shim(made: DemoHome, name: str) -> RawWindow:
-    """A window of Parler, in a workspace of its own so that it is an agent of its own."""
+    """A window of Parler in a workspace of its own, which makes it an agent of its own."""
     directory = made.directory / name
     (directory / ".git").mkdir(parents=True, exist_ok=True)
     return RawWindow(made.shim_command("benchmark"), directory)

@@ -1,7 +1,7 @@
-"""What reading what is new costs, in a short room and in a very long one: it must be the same.
+"""How long it takes to read what is new, in a short room and in a very long one, which must be the same.
 
-The pull alone, as the store does it; the durable row that records who was shown it; the whole page read as a client
-sees it, with that row and the way through the daemon; and a join that lands in a long backlog.
+Measured are the pull alone, as the store does it; the durable row that records who was shown the page; the whole read
+as a client sees it, with this row and the way through the daemon; and a join that lands in a long backlog.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def join(report: common.Report, made: DemoHome, room: filling.LongRoom, messages
     times: list[float] = []
     for number in range(JOINS):
         with common.RawConnection(made, as_name=f"new{number}") as joiner:
-            joiner.call("agent.whoami", t.WhoAmI())  # an agent that exists: its key is not made meanwhile
+            joiner.call("agent.whoami", t.WhoAmI())  # makes the agent's key, which the figure leaves out
             begun = time.perf_counter()
             joined = joiner.call("session.join", t.JoinSession(session_key=room.session_key))
             times.append((time.perf_counter() - begun) * 1000)
@@ -135,7 +135,7 @@ def _skip_to_the_end(reader: common.RawConnection, room: RoomId) -> None:
 
 
 def _raw(large: int, runs: int, place: Path | None) -> list[float]:
-    """The physics: 50 rows by primary key out of a plain table of as many rows, bodies as long."""
+    """What SQLite alone takes: 50 rows by primary key, out of a plain table of as many rows with bodies as long."""
     with tempfile.TemporaryDirectory(dir=place) as directory:
         database = sqlite3.connect(Path(directory) / "raw.db")
         database.execute("CREATE TABLE m (position INTEGER PRIMARY KEY, header BLOB, body BLOB) STRICT")

@@ -1,7 +1,7 @@
-"""How long the daemon takes to come up, and what it keeps in memory.
+"""How long the daemon takes to come up, and how much memory it keeps.
 
-Up is from its spawn to its first answered call: the socket is served before the windows' face is imported. What an
-agent window waits for where nothing ran yet, spawn to first answered tool call, stands beside it.
+The daemon is up from its spawn to its first answered call. Beside this stands how long an agent window waits where
+nothing ran yet, from its spawn to its first answered tool call.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def first_answer(made: DemoHome) -> float:
 def first_tool_call(made: DemoHome) -> float:
     """Milliseconds from a shim's spawn to an answered tool call, where no daemon runs: the shim starts it."""
     made.start()
-    made.end(keep=True)  # which leaves the shim where hosts look for it, as any earlier use would have
+    made.end(keep=True)  # the daemon has put the shim where hosts look for it, as any earlier use would have
     with common.shim(made, "window") as window:
         window.handshake()
         window.call("parler_rooms")

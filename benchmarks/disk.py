@@ -1,4 +1,4 @@
-"""How many bytes of disk a message takes, words and all, and which table takes them.
+"""How many bytes of disk a message takes with its words, and in which tables.
 
 One client sends messages of 100 characters through a daemon, 50 under way; then the daemon is stopped, which moves the
 log into the file, and the file is measured.
@@ -38,7 +38,7 @@ def main() -> None:
             try:
                 tables = database.execute(TABLES).fetchall()
             except sqlite3.OperationalError:
-                tables = []  # this SQLite was built without the table that tells
+                tables = []  # this SQLite was built without `dbstat`
     report.add(common.spread(FIGURE, "bytes", [size / given.messages], floor=FLOOR))
     if tables:
         shares = {name: round(bytes / given.messages) for name, bytes in tables}

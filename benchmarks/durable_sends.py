@@ -1,8 +1,8 @@
 """How many sends a second are signed, stored, on the disk and acknowledged.
 
-One client that sends the next when the last is acknowledged; then 10 and 50 clients, each an agent of its own with 16
-sends under way. All in one room, and then each pair in a room of its own. This process is the load generator; what it
-costs is printed beside the rate, so that nobody takes its limit for the daemon's.
+First one client sends the next message when the last is acknowledged. Then 10 and 50 clients, each an agent of its own,
+have 16 sends under way each, all in one room; and last 50 clients send in 25 rooms. This process makes the load, and
+its share of a processor is printed beside the rate, so that nobody takes its limit for the daemon's.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def measure(
     *,
     rooms: int = 1,
 ) -> float:
-    """One figure; its median."""
+    """Measure one figure. Gives its median."""
     found: list[float] = []
     waits: list[float] = []
     shares: list[float] = []
@@ -89,7 +89,8 @@ def measure(
 def send_for(
     seconds: float, connections: list[tuple[common.RawConnection, str]], depth: int
 ) -> tuple[list[float], float]:
-    """Keep `depth` sends under way on each connection; the latency of each send (ms), and how long it all took (s)."""
+    """Keep `depth` sends under way on each connection. Gives the latency of each send (ms), and how long all took
+    (s)."""
     latencies: list[float] = []
     begun = time.perf_counter()
     deadline = begun + seconds

@@ -1,8 +1,8 @@
 """Rooms with a long history, made in a minute instead of an hour: copies of one real message, straight into the store.
 
-A daemon makes the room, its members and the first message. While it is stopped, the facts that follow are written with
-the store's own code, so that digests, chain and index are what they would be. What is not real: every copy has the body
-and the signature of the first, and no client ever waited for one.
+A daemon makes the room, its members and the first message. While the daemon is stopped, the store's own code writes the
+facts that follow, so digests, chain and indexes are as in a real room. Two things are not real: every copy has the body
+and the signature of the first message, and no client ever waited for one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _TELL_EVERY: Final = 200_000
 
 
 class LongRoom(NamedTuple):
-    """`session_key` lets in who holds it; `reader` is the id of `READER`."""
+    """A long room: its id, the session key that lets anyone in, and the id of `READER`."""
 
     id: RoomId
     session_key: str
@@ -96,7 +96,7 @@ def _fill(store: SqliteStore, filled: LongRoom, messages: int, marked: int) -> N
 
 
 def _is_marked(left: int, messages: int, marked: int) -> bool:
-    """Whether the message with so many left is one of those that are marked: the last is."""
+    """Whether the message after which `left - 1` follow is one of those that are marked. The last message is one."""
     return marked > 0 and (left - 1) % (messages // marked) == 0
 
 

@@ -1,8 +1,8 @@
-"""What a filtered read costs: the newest 50 that are of one kind, for the reader, or both, out of a long room.
+"""How long a filtered read takes: the newest 50 messages of one kind, for the reader, or both, out of a long room.
 
-The store alone, each beside the plain read of the newest 50 in the same run. The wanted messages lie evenly spread over
-the whole room, so that whoever looks for them one by one would pass over everything else. Timed in turn, from the call
-to the page.
+The store alone is measured, from the call to the page, in turn with the plain read of the newest 50 messages. The
+wanted messages are spread evenly over the whole room, so that a read which looked at one message after the other would
+pass over everything else.
 """
 
 from __future__ import annotations

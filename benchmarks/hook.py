@@ -1,6 +1,8 @@
-"""How long an agent host's hook takes, from its start to its end: a host runs one at every prompt and every end of a
-turn. With nothing to say, with unread messages, and with no daemon; beside it, a bare interpreter and the same by
-`parler hook`.
+"""How long an agent host's hook takes, from its start to its end. A host runs a hook at every prompt and every end of a
+turn.
+
+The hook is measured with nothing to say, with unread messages, and without a daemon. Beside it stand a bare interpreter
+and the command `parler hook`.
 """
 
 from __future__ import annotations
@@ -69,7 +71,7 @@ def main() -> None:
 
 
 def times(runs: int, command: Sequence[str], payload: bytes, directory: Path) -> list[float]:
-    """Milliseconds of each run after a first one that nobody counts."""
+    """How many milliseconds each run takes, after a first run that does not count."""
 
     def once() -> None:
         subprocess.run(

@@ -1,7 +1,8 @@
 """A load for a synapse hub, run by the Python of its own environment.
 
-`peer_synapse_load.py PORT SENDERS SECONDS ROUNDS PAUSE_S TEXT`. With ROUNDS, one message at a time, a pause before it,
-and the latency of each; with SECONDS, as many as the senders can get through, counted where they arrive. Prints JSON.
+`peer_synapse_load.py PORT SENDERS SECONDS ROUNDS PAUSE_S TEXT` prints JSON. With ROUNDS it sends one message at a time,
+with a pause before each, and measures the latency of each. With SECONDS it sends as many messages as the senders can,
+and counts those that arrive.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ async def load(port: str, senders: int, seconds: int, rounds: int, pause_s: floa
                 latencies.append((time.perf_counter() - begun) * 1000)
         rate = 0.0
         if seconds:
-            # One sender waits for each to arrive, as Parler's waits for each answer; many send as fast as they can.
+            # One sender waits for each message to arrive, as Parler's client waits for each answer. Many senders send
+            # as fast as they can.
             base, total, begun = arrived, PER_SECOND * seconds, time.perf_counter()
             if senders == 1:
                 while time.perf_counter() < begun + seconds:

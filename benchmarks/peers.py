@@ -1,13 +1,13 @@
-"""What a user would pick instead, run beside Parler in the same minutes on the same machine: a ratio can be quoted.
+"""What a user would pick instead of Parler, run in the same minutes on the same machine, so that a ratio can be quoted.
 
     a server process per window   what the MCP library makes of `@server.tool()`: the usual way to write a local server
     synapse-channel               a hub and a shim per window (WebSocket, SQLite at synchronous=NORMAL)
     mcp-agent-mail                one HTTP server (SQLite, and a git commit per message)
     hcom                          no service: each command opens a SQLite file
 
-Each is installed from PyPI at the version named here into an environment of its own, has an empty HOME, and is ended by
-its own pid. One that cannot be installed or driven is left out of the figures, and the report says why. Each does what
-comes nearest to the figure, and the note says where that is less than what Parler does. Not here: figures of ours.
+Each is installed from PyPI, at the version named here, into an environment of its own, has an empty HOME, and is ended
+by its own pid. A peer that cannot be installed or driven is left out of the figures, and the report says why. Each does
+what comes nearest to the figure, and a note says where this is less than what Parler does. Not here: Parler's figures.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ SDK: Final = "MCP library, a server per window"
 INSTALL_S: Final = 600
 START_S: Final = 60.0
 MAIL_MESSAGES: Final = 20
-"""It takes some 70 ms for each."""
+"""How many messages mcp-agent-mail is given; each takes it some 70 ms."""
 COMMANDS: Final = 10
 QUOTED_WAKE_MS: Final = 5.0
 QUOTED_PUSH_MS: Final = 0.8
 QUOTED_SENDS: Final = 1_200.0
-"""What synapse-channel took on the machine for which the floors were set: a send and an inbox call through its shims, a
-push, and the lower end of its sends a second."""
+"""What synapse-channel took on the machine for which the floors were set: for a send and an inbox call through its
+shims, for a push, and the lower end of its sends a second."""
 
 Spawn = Callable[[], common.RawWindow]
 PROBLEMS = (OSError, RuntimeError, subprocess.SubprocessError, ValueError, KeyError, AssertionError)
-"""What a peer may do that is no fault of the benchmark: it is left out then."""
+"""The errors after which a peer is left out, because they are no fault of the benchmark."""
 
 
 # -- installing and starting -------------------------------------------------------------------------------------
@@ -56,7 +56,8 @@ PROBLEMS = (OSError, RuntimeError, subprocess.SubprocessError, ValueError, KeyEr
 
 @contextmanager
 def installed(name: str, requirement: str, place: Path | None) -> Iterator[Path]:
-    """The `bin` of an environment with a peer in it: in `place` if given, where it is found again, else thrown away."""
+    """The `bin` of an environment with a peer in it. The environment is in `place`, where it is found again, or else is
+    thrown away."""
     with ExitStack() as stack:
         if place is None:
             place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="parler-peers-")))
@@ -90,7 +91,7 @@ def process(command: list[str], environment: dict[str, str], directory: Path) ->
 
 @contextmanager
 def empty_home() -> Iterator[tuple[Path, dict[str, str]]]:
-    """A directory that is HOME, and the environment that says so."""
+    """A new directory, and an environment in which it is HOME."""
     with tempfile.TemporaryDirectory(prefix="parler-peer-") as directory:
         yield Path(directory), {"HOME": directory, "PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
 
@@ -104,7 +105,7 @@ def free_port() -> int:
 
 
 def wait_for_port(port: int, server: subprocess.Popen[bytes]) -> None:
-    """Until somebody listens. Raises `RuntimeError` when the server ended or never did."""
+    """Wait until the server listens. Raises `RuntimeError` when it ends, or does not listen in time."""
     deadline = time.perf_counter() + START_S
     while time.perf_counter() < deadline:
         if server.poll() is not None:
@@ -122,7 +123,7 @@ def wait_for_port(port: int, server: subprocess.Popen[bytes]) -> None:
 def sdk_windows() -> Iterator[Spawn]:
     """Windows that are each a server of the MCP library."""
     with empty_home() as (directory, environment):
-        # No -I: the server is written as its author would start it, by path.
+        # The server is started as its author would start it, by its path and without -I.
         yield lambda: common.RawWindow([sys.executable, str(HERE / "peer_sdk_server.py")], directory, environment)
 
 
@@ -137,7 +138,7 @@ class Hub(NamedTuple):
     environment: dict[str, str]
 
     def window(self, name: str) -> common.RawWindow:
-        """A shim of it."""
+        """A shim of this hub."""
         uri = f"ws://127.0.0.1:{self.port}"
         command = [str(self.binaries / "synapse"), "mcp", "--uri", uri, "--name", f"bench/{name}"]
         return common.RawWindow(command, self.directory, self.environment)
@@ -145,7 +146,7 @@ class Hub(NamedTuple):
 
 @contextmanager
 def synapse_hub(place: Path | None) -> Iterator[Hub]:
-    """A hub with its quotas off, as it must be to be measured, and the feed that its shims read their inbox from."""
+    """A hub with its quotas off, which a measurement needs, and with the feed from which its shims read their inbox."""
     with installed("synapse", SYNAPSE, place) as binaries, empty_home() as (directory, environment):
         state = directory / "syn"
         state.mkdir()
@@ -171,7 +172,7 @@ def synapse_windows(place: Path | None) -> Iterator[Spawn]:
 
 
 class Mail:
-    """A running mcp-agent-mail server, called over HTTP as its documents say. One project, agents by name."""
+    """A running mcp-agent-mail server with one project, called over HTTP as its documents say."""
 
     def __init__(self, port: int, pid: int, started_ms: float, project: str) -> None:
         self.pid = pid
@@ -180,7 +181,7 @@ class Mail:
         self._project = project
 
     def call(self, tool: str, **given: Any) -> Any:
-        """One tool call; its structured content. Raises `RuntimeError` when it failed."""
+        """Make one tool call and give its structured content. Raises `RuntimeError` when the tool failed."""
         body = {
             "jsonrpc": "2.0",
             "id": 1,
@@ -198,25 +199,25 @@ class Mail:
         return result.get("structuredContent", {})
 
     def register(self) -> str:
-        """A new agent; the name it was given."""
+        """Make a new agent. Gives the name that it got."""
         found = self.call("register_agent", project_key=self._project, program="benchmark", model="none")
         name: str = found.get("name") or found["result"]["name"]
         return name
 
     def send(self, sender: str, to: str) -> None:
-        """One message."""
+        """Send one message."""
         words = {"subject": "bench", "body_md": common.TEXT}
         self.call("send_message", project_key=self._project, sender_name=sender, to=[to], **words)
 
     def send_and_fetch(self, sender: str, to: str) -> None:
-        """One message, and the newest in the inbox it went to."""
+        """Send one message, and fetch the newest message of the inbox that it went to."""
         self.send(sender, to)
         self.call("fetch_inbox", project_key=self._project, agent_name=to, limit=1, include_bodies=True)
 
 
 @contextmanager
 def agent_mail(place: Path | None) -> Iterator[Mail]:
-    """Its server, with everything off that would ask the internet."""
+    """The server of mcp-agent-mail, with everything off that would use the internet."""
     with installed("agent-mail", AGENT_MAIL, place) as binaries, empty_home() as (directory, environment):
         environment |= {
             "DATABASE_URL": f"sqlite+aiosqlite:///{directory}/mail.db",
@@ -282,7 +283,7 @@ class Hcom(NamedTuple):
 
 @contextmanager
 def hcom(place: Path | None) -> Iterator[Hcom]:
-    """Its command in an empty HOME."""
+    """The command of hcom, in an empty HOME."""
     with installed("hcom", HCOM, place) as binaries, empty_home() as (directory, environment):
         environment["HCOM_DIR"] = str(directory / "hcom")
         yield Hcom(str(binaries / "hcom"), directory, environment)
@@ -293,7 +294,7 @@ def hcom(place: Path | None) -> Iterator[Hcom]:
 
 @contextmanager
 def tried(report: common.Report, who: str) -> Iterator[None]:
-    """A peer that fails is left out, with the reason, and does not end the benchmark."""
+    """Leave a peer out that fails inside the block, with the reason, and go on with the benchmark."""
     try:
         yield
     except PROBLEMS as problem:
@@ -301,7 +302,7 @@ def tried(report: common.Report, who: str) -> Iterator[None]:
 
 
 def windows(report: common.Report, place: Path | None, measure: Callable[[Spawn, str], None]) -> None:
-    """Every peer that has a process per window, as `measure` measures it."""
+    """Measure, with `measure`, every peer that has a process per window."""
     with tried(report, SDK), sdk_windows() as spawn:
         measure(spawn, SDK)
     with tried(report, SYNAPSE), synapse_windows(place) as spawn:
@@ -311,7 +312,7 @@ def windows(report: common.Report, place: Path | None, measure: Callable[[Spawn,
 
 
 def daemons(report: common.Report, place: Path | None, up: str, resident: str, count: int) -> None:
-    """Start and memory. Where there is a process per window, the memory is all of them together."""
+    """Measure start and memory. Where there is a process per window, the memory is of all processes together."""
     with tried(report, SYNAPSE), synapse_hub(place) as hub, ExitStack() as stack:
         report.add(common.Figure(up, "ms", hub.started_ms, 1, who=SYNAPSE, note="to its open port"))
         shims = [stack.enter_context(hub.window(f"w{number}")) for number in range(count)]
@@ -335,8 +336,8 @@ def daemons(report: common.Report, place: Path | None, up: str, resident: str, c
 
 
 def wakes(report: common.Report, place: Path | None, shims: str, pushes: Mapping[str, float], rounds: int) -> None:
-    """A message from one agent to another, as soon as the peer can say that it is there. `pushes` has the pause before
-    each message, in seconds, for each figure."""
+    """Measure how long a message from one agent to another takes until the peer can tell that it is there. `pushes`
+    has, for each figure, the pause before each message in seconds."""
     with tried(report, SYNAPSE), synapse_hub(place) as hub:
         with hub.window("a") as sender, hub.window("b") as reader:
             for window in (sender, reader):
@@ -362,7 +363,7 @@ def wakes(report: common.Report, place: Path | None, shims: str, pushes: Mapping
 
 
 def sends(report: common.Report, place: Path | None, names: dict[int, str], seconds: int) -> None:
-    """Messages a second, by senders."""
+    """Measure messages a second, by the number of senders."""
     with tried(report, SYNAPSE), synapse_hub(place) as hub:
         for senders, name in names.items():
             measured = _synapse_load(hub, senders=senders, seconds=seconds, rounds=0)
@@ -373,7 +374,7 @@ def sends(report: common.Report, place: Path | None, names: dict[int, str], seco
         to = mail.register()
         for senders, name in names.items():
             if senders > 10:
-                continue  # it stalls at ten
+                continue  # mcp-agent-mail stalls at ten senders
             froms = [mail.register() for _ in range(senders)]
             begun = time.perf_counter()
             with ThreadPoolExecutor(senders) as pool:
@@ -392,7 +393,7 @@ def sends(report: common.Report, place: Path | None, names: dict[int, str], seco
 
 
 def commands(report: common.Report, place: Path | None, version: str, send: str, recv: str, runs: int) -> None:
-    """One-shot commands."""
+    """Measure one-shot commands."""
     with tried(report, HCOM), hcom(place) as tool:
         ann, ben = tool.start(), tool.start()
         report.add(common.spread(version, "ms", _each(runs, lambda: tool.run("--version")), who=HCOM))
@@ -431,7 +432,8 @@ def _synapse_round(sender: common.RawWindow, reader: common.RawWindow, number: i
 
 
 def _synapse_load(hub: Hub, *, senders: int, seconds: int, rounds: int, pause_s: float = 0.0) -> Any:
-    """Its own client library, in its own environment; latencies of one at a time, or a rate."""
+    """What the load with synapse-channel's own client library measured: latencies of one message at a time, or a
+    rate."""
     command = [str(hub.binaries / "python"), str(HERE / "peer_synapse_load.py"), str(hub.port)]
     command += [str(senders), str(seconds), str(rounds), str(pause_s), common.TEXT]
     ran = subprocess.run(
@@ -447,8 +449,8 @@ def _synapse_load(hub: Hub, *, senders: int, seconds: int, rounds: int, pause_s:
 
 
 def _hcom_round(tool: Hcom, sender: str, reader: str) -> float:
-    """From a send's start to the waiting command's first word."""
-    # What waits from earlier is taken first, and the listener is given time to wait.
+    """How many milliseconds pass from the start of a send to the first word of the command that waits."""
+    # Earlier messages are taken first, and the listener gets time to begin its wait.
     tool.run("listen", "1", "--name", reader, "--json")
     with tool.listen(reader, 10) as listener:
         assert listener.stdout is not None

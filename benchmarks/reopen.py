@@ -1,7 +1,7 @@
-"""How long a long room takes to be there again after a restart: from its snapshot, and folded from the start.
+"""How long a long room takes to open after a restart: from its snapshot, and folded from the start.
 
-The second is the price of the first open after an upgrade that changes the fold. What is timed is the first call that
-needs the room, on a daemon that already answers; it must not grow with the history.
+A room is folded from the start when it is first opened after an upgrade that changes the fold. Measured is the first
+call that needs the room, on a daemon that already answers. With a snapshot the time must not grow with the history.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def main() -> None:
     for facts in dict.fromkeys((max(10, given.facts // 100), max(10, given.facts // 10), given.facts)):
         with common.empty_home(given.place) as made:
             room = filling.long_room(made, facts)
-            # It was filled behind the daemon's back, so the newest snapshot is of its beginning.
+            # The room was filled while no daemon ran, so its newest snapshot is of its beginning.
             folding = first_call(made, room)
             times = [first_call(made, room) for _ in range(given.runs)]
         floor = FLOOR_MS if facts == given.facts else None
@@ -39,7 +39,7 @@ def main() -> None:
 def first_call(made: DemoHome, room: filling.LongRoom) -> float:
     """Milliseconds of the first call that needs the room, on a daemon that has just come up.
 
-    A message follows it, so that the daemon leaves a new snapshot when it stops.
+    A message follows the call, so that the daemon leaves a new snapshot when it stops.
     """
     common.start(made)
     with common.RawConnection(made, as_name=filling.AUTHOR) as author:

@@ -1,7 +1,7 @@
-"""How long an agent window takes to be ready, and what it keeps in memory, where a daemon runs already.
+"""How long an agent window takes to be ready, and how much memory it keeps, where a daemon runs already.
 
-Ready is from its spawn to its answered `tools/list`: every window of every agent host pays that once. Beside it, a bare
-interpreter: the part that no Python program can save.
+A window is ready from its spawn to its answered `tools/list`, which every window of every agent host pays once. Beside
+this stands a bare interpreter, which is the part that no Python program can save.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from benchmarks import common, peers
 START_FLOOR_MS = 30.0
 MEMORY_FLOOR_MB = 5.0
 SETTLE_S = 0.3
-"""After its last answer, before its memory is looked at."""
+"""How long to wait after a window's last answer before its memory is looked at."""
 READY = "spawn to answered tools/list"
 PRIVATE = "private memory of a window"
 
@@ -53,7 +53,7 @@ def measure(
     start_floor: float | None = None,
     memory_floor: float | None = None,
 ) -> None:
-    """Both figures of one kind of window."""
+    """Measure both figures of one kind of window."""
     _ready(spawn)
     times = [_ready(spawn) for _ in range(runs)]
     report.add(common.spread(READY, "ms", times, floor=start_floor, who=who))

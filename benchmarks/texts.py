@@ -1,9 +1,9 @@
-"""How much a model reads, which it pays for as for anything else: bytes of the text of an answer.
+"""How much a model has to read, in bytes of the text of an answer.
 
-Of the list of tools it is the whole line that the shim writes. Of a tool's answer it is the text block, in UTF-8, as a
-window gets it that was told before what a fence means, except for the join: that answer is a window's first and
-explains it. Through a real shim and daemon, for a host that nobody has measured. The sizes are the same on any machine;
-what varies is the names, and here both agents are called after their directories.
+For the list of tools this is the whole line that the shim writes. For a tool's answer it is the text block in UTF-8.
+The windows were told before what a fence means, except for the join: the join is a window's first answer, and explains
+the fence. The answers come through a real shim and daemon, for a host that nobody has measured. The sizes are the same
+on any machine. Only names vary, and here both agents have the names of their directories.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ def sizes(place: Path | None) -> dict[str, int]:
         assert len(hear(joined).messages) > 1, joined
         found[JOIN] = size(joined)
         answers = [author.call("parler_send", text=message(number)) for number in range(MESSAGES)]
-        found[SEND] = size(answers[-1])  # the first one says besides who came in
+        found[SEND] = size(answers[-1])  # the first answer also says who came in
         page = reader.call("parler_recv")
         assert hear(page).texts == [message(number) for number in range(MESSAGES)], page
         found[PAGE] = size(page)
         nothing = reader.call("parler_recv")
         assert hear(nothing).messages == [], nothing
         found[EMPTY] = size(nothing)
-        # The answer is its first line; whatever else it says is a notice.
+        # The first line is the answer; everything after it is a notice.
         found[NOTICE] = size(nothing.partition("\n")[2])
     return found
 
@@ -68,12 +68,12 @@ def size(text: str) -> int:
 
 
 def words(characters: int) -> str:
-    """So many characters of plain text."""
+    """Plain text of this many characters."""
     return (f"{common.TEXT} " * (characters // len(common.TEXT) + 1))[:characters]
 
 
 def message(number: int) -> str:
-    """A message that no other one equals."""
+    """The text of a message, different for each number."""
     return f"{number:03} {words(CHARACTERS - 4)}"
 
 

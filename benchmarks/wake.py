@@ -1,8 +1,9 @@
-"""How long a message takes to reach one who waits for it.
+"""How long a message takes to reach a reader who waits for it.
 
-Through two shims, as agents talk: from one window's `parler_send` being written to the other's waiting `parler_recv`
-being answered. And on the socket, below both shims and the MCP library: to a waiting call, and to a subscriber. All of
-it is durable: the message is on the disk before anybody hears of it, and so is the record of who was shown it.
+It is measured through two shims, as agents talk: from writing one window's `parler_send` until the other window's
+waiting `parler_recv` is answered. It is also measured on the socket, below the shims: to a waiting call, and to a
+subscriber. In all cases the message is on the disk before anybody hears of it, and so is the record of who was shown
+it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ PUSH = "socket send to push at a subscriber"
 PUSH_RESTED = "the same, after a pause"
 WAIT = "socket send to wake of a waiting call"
 SETTLE_S = 0.004
-"""So that the other side waits again. What comes before the send is not measured."""
+"""A pause in which the other side begins to wait again. It ends before the send, and is not measured."""
 WARM = 20
 WAIT_MS = 50_000
 
@@ -61,8 +62,9 @@ def through_shims(rounds: int, place: Path | None) -> list[float]:
 
 
 def to_a_subscriber(rounds: int, place: Path | None, *, pause_s: float) -> list[float]:
-    """Milliseconds from a send to the item of a stream that follows the room. Peers are measured, and quoted, with each
-    send right after the one before. A pause before it is how agents talk, and lets processor and disk fall asleep."""
+    """Milliseconds from a send to the item of a stream that follows the room. Without a pause each send comes right
+    after the one before, as the peers are measured and quoted. With a pause, as agents talk, processor and disk may
+    fall asleep in between."""
     found: list[float] = []
     with common.home(place) as made:
         room = common.room_of(made, "ann", "ben")

@@ -2,8 +2,8 @@
 
     Operation.answers -> mcp_server.tools.results -> mcp.md
 
-Not here: the examples, which stand beside each operation's entry. Invariant: the mark is always the same one, so the
-page changes only when an answer reads otherwise.
+Not here: the examples, which stand beside each operation's entry. Above: `render`. Invariant: the mark of the fence is
+always the same, so the page changes only when the text of an answer changes.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ of the last run against real programs.
     configs.hosts -------------> hosts.md: what is written where
     docs/hosts.json (a run) ---> hosts.md, README.md: what was seen at work, with which release, on which day
 
-`PARLER_HOSTS_RECORD=docs/hosts.json python -m pytest tests/e2e/hosts` makes the record again.
+`PARLER_HOSTS_RECORD=docs/hosts.json python -m pytest tests/e2e/hosts` makes the record again. Not here: what is known
+of a host (`configs/hosts`). Invariant: the pages say of a host only what its declaration or the record says.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from configs.snippet import snippet
 
 HERE: Final = Path(__file__).resolve().parent
 WIDTH: Final = 118
-"""Of a line of text in a page."""
+"""The most characters in a line of text in a page."""
 RECORD: Final = HERE / "hosts.json"
 BEGIN: Final = "<!-- hosts: made by `python docs/render.py` from docs/hosts.json -->\n"
 END: Final = "<!-- /hosts -->\n"
@@ -57,7 +58,7 @@ SUMMARY: Final[Mapping[str, tuple[str, ...]]] = {
     "woken when idle": ("woken",),
     "settings restored": ("restored",),
 }
-"""The columns of the README's table, and what has to hold for a yes."""
+"""The columns of the README's table, and the promises that must hold for a yes in each."""
 _FORMATS: Final = {"json": "JSON", "jsonc": "JSON with comments", "toml": "TOML", "yaml": "YAML"}
 _REWRITES: Final = "The host writes this file itself, so the daemon watches the file"
 
@@ -133,7 +134,7 @@ def hosts_page(made: str) -> str:
 
 
 def readme_with_table(readme: str) -> str:
-    """The README with its table as the record would have it now."""
+    """The README with its table made again from the record."""
     before, _, rest = readme.partition(BEGIN)
     _, _, after = rest.partition(END)
     record = _record()
@@ -153,7 +154,7 @@ def _record() -> dict[str, Any]:
 
 
 def _seen(record: dict[str, Any], *, whole: bool) -> list[str]:
-    """The table of what was tested: `whole` with each promise, else its summary."""
+    """The table of what was tested: with `whole` a column for each promise, otherwise for each line of the summary."""
     columns = {promise.column: (id,) for id, promise in PROMISES.items()} if whole else SUMMARY
     proved = {id: set(about["proved"]) for id, about in record["hosts"].items()}
     shown = [column for column, needed in columns.items() if any(set(needed) <= held for held in proved.values())]
@@ -186,7 +187,7 @@ def _section(host: Host) -> list[str]:
 
 
 def _looser(host: Host) -> str:
-    """What its reader takes beside the plain language."""
+    """What the host's reader accepts beside the plain language."""
     if not host.trailing_commas:
         return ""
     return " 1.1" if host.format == "toml" else ", trailing commas too"

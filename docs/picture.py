@@ -2,8 +2,9 @@
 
     a fake daemon's answer -> parlerd.cli.approvals (keys, state, view) -> approvals.svg
 
-Not here: how the screen looks. Invariant: the same code gives the same bytes. Times, the time zone, the width and the
-ids in the file are fixed, and the file loads nothing from elsewhere: no font, no style, no script.
+Not here: how the screen looks (`parlerd.cli.approvals_view`). Above: `render`. Invariants: the same code gives the same
+bytes, because times, the time zone, the width and the ids in the file are fixed; the file loads no font, style or
+script from elsewhere.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ ALT: Final = (
     "The screen of parler approvals: two agents wait, one is selected, and a panel asks for the code that it shows."
 )
 WIDTH: Final = 80
-"""Columns of the terminal: the narrowest that the screen is made for, and easy to read in the width of a web page."""
+"""How many columns the terminal has: the fewest that the screen is made for, and easy to read on a web page."""
 HEIGHT: Final = 24
-"""Lines of the terminal that the screen is told it has: the smallest common one."""
+"""How many lines the terminal has: those of the smallest common terminal."""
 NOW_MS: Final = 1_795_860_060_000
 """2026-11-28 10:01 UTC."""
 TYPED: Final = b"aK7QM"
@@ -100,7 +101,7 @@ THEME: Final = TerminalTheme(
         (255, 255, 255),
     ],
 )
-"""Light on dark, with a ground of its own, so that the picture reads alike on light and on dark pages."""
+"""The colours are light on a dark ground that is part of the picture, so that it looks the same on any page."""
 
 FORMAT: Final = """\
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" aria-label="ALT">
@@ -129,7 +130,7 @@ FORMAT: Final = """\
 </g>
 </svg>
 """.replace("ALT", ALT)
-"""As rich's own, without its web font and with a description."""
+"""Rich's own template, without its web font and with a description."""
 
 
 def picture() -> str:
@@ -148,7 +149,7 @@ def picture() -> str:
     )
     with _utc():
         console.print(view(_screen(), NOW_MS / 1000, HEIGHT))
-    # The export cuts the last line off at its baseline: let that be an empty one.
+    # The export cuts the last line off at its baseline, so the last line is an empty one.
     console.print()
     return console.export_svg(title="parler approvals", theme=THEME, code_format=FORMAT, unique_id="approvals")
 
@@ -166,7 +167,7 @@ def _screen() -> Screen:
 
 @contextmanager
 def _utc() -> Iterator[None]:
-    """The screen shows local times; here they are the same everywhere."""
+    """Make local times, which the screen shows, the same everywhere."""
     before = os.environ.get("TZ")
     os.environ["TZ"] = "UTC"
     time.tzset()

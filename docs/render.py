@@ -6,8 +6,9 @@
     docs.hosts ----------------------------> hosts.md, and the table of hosts in README.md
     docs.picture --------------------------> approvals.svg
 
-A page here never says what a command, tool or code does in words of its own: those stand in the tables it is made
-from. A test compares what is written with what would be. Not here: pages that explain (the rest of this folder).
+Not here: pages that explain (the other files of this folder). Below: the tables in which the words stand that a page
+says of a command, a tool or a code. Invariant: a generated page has no such words of its own, and a test compares the
+files with what would be generated.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from parlerd.operations.tools import TOOLS, Tool, description  # noqa: E402
 MADE: Final = "<!-- Made by `python docs/render.py`; do not edit. -->\n"
 
 NAMED: Final[dict[type, str]] = {t.Message: "message", t.RequestInfo: "request", t.Check: "check", t.Received: "page"}
-"""Shapes that stand in several answers are written once and named in the others."""
+"""Shapes that several answers hold. Each is written once, and the answers name it."""
 
 _STATUS: Final = "as `parler daemon status`"
 OTHER_DOCUMENTS: Final[dict[str, str]] = {
@@ -64,7 +65,7 @@ OTHER_DOCUMENTS: Final[dict[str, str]] = {
     "completion": '`{"shell","script"}`; with `--words` `{"words"}`',
     "help": '`{"commands":[{"command","summary","examples":[...]}]}`',
 }
-"""What a command prints with `--json` where that is not the result of its operation."""
+"""What a command prints with `--json`, where this is not the result of its operation."""
 
 CLI_HEAD: Final = """\
 # The `parler` command
@@ -299,7 +300,7 @@ def shape(kind: Any) -> str:
 
 
 def _inner(kind: Any) -> str:
-    """What stands behind a field: nothing for a plain value, else its shape or its name."""
+    """What a page says of a field's type: nothing for a plain value, else the shape or its name."""
     if isinstance(kind, type) and issubclass(kind, t.Result):
         return NAMED.get(kind) or shape(kind)
     if get_origin(kind) is list:

@@ -1,8 +1,9 @@
 """`parlerd`, or `python -m parlerd`: serve one home in the foreground until told to stop.
 
-Clients start it this way when none runs. Its exit status says why it ended: 0 asked to, 75 another daemon serves this
-home, 1 it could not serve. Then the last line on stderr, which clients send to the log, is `parlerd: <code>: ` and what
-is wrong and what to do.
+Clients start the daemon this way when none runs. The exit status says why the daemon ended: 0 when it was asked to, 75
+when another daemon serves this home, 1 when it could not serve. In the last case its last line on stderr, which clients
+send to the log, is `parlerd: <code>: ` with what is wrong and what to do. Not here: what the daemon is made of
+(`parlerd.daemon`).
 """
 
 from __future__ import annotations
@@ -33,21 +34,22 @@ def entry() -> None:
     harden()
     try:
         prepare(home)
-        # After a crash every client and window starts a daemon. All but one end here, before what is slow to import.
+        # After a crash every client and window starts a daemon. All except one end at this lock, before the slow
+        # imports.
         with locked(home):
             # What an import makes stays for good: to look through it for garbage takes a thirtieth of the start.
             gc.disable()
-            # Imported here: what the daemon is made of must not read the environment it was started with.
+            # The daemon's modules are imported after `harden`, so that they do not read the starter's environment.
             from parlerd import daemon
 
             gc.enable()
             daemon.run(home, below_agent=below_agent)
     except ParlerError as error:
-        # One line, with the code in front: parlerd.client.launch reads it.
+        # `parlerd.client.launch` reads this line, which begins with the code.
         print(f"parlerd: {error.code}: {error.message} {error.hint}".replace("\n", " "), file=sys.stderr)
         sys.exit(EXIT_ALREADY_RUNNING if error.code == "already_running" else EXIT_FAILED)
     except Exception as error:
-        # The last resort, and the same line: whoever started this reads it. The log has all of it once there is one.
+        # Nobody foresaw this error. The line has the same form, so that clients can read it.
         hint = ParlerError("internal").hint
         print(
             f"parlerd: internal: The daemon ended by a mistake in it: {type(error).__name__}. {hint}", file=sys.stderr

@@ -1,9 +1,9 @@
 """The daemon: builds the parts of one home, puts them together, and takes them down in order. No rules live here.
 
-Order matters. Directories are checked before anything is opened; the lock is held before the database is touched; the
-socket is served before the windows' face is imported. The MCP library comes in when a window first needs it.
-On the way down: no new calls, waits answered, rooms keep their snapshots, the store closes, then the socket and the
-lock go.
+Order matters. On the way up, directories are checked before anything is opened, the lock is held before the database is
+touched, and the socket is served before the MCP face is imported; the MCP library is loaded when a window first needs
+it. On the way down, no new call is taken, waits are answered, rooms keep their snapshots, the store is closed, and last
+the socket and the lock are given up. Above: `parlerd.__main__`. Below: every part.
 """
 
 from __future__ import annotations
@@ -52,17 +52,20 @@ log = logging.getLogger("parlerd")
 LOG_BYTES: Final = 4 * 1024 * 1024
 LOG_FILES: Final = 3
 LOOK_S: Final = 1.0
-"""How often the daemon looks whether it can still be found; three looks at the file system, some 10 microseconds."""
+"""How often the daemon looks whether it can still be found. The three looks at the file system take some 10
+microseconds."""
 SWITCH_INTERVAL: Final = 0.001
-"""Seconds a thread keeps the interpreter while another asks for it. The writer asks once per statement; at Python's 5
-ms it would wait that long for each while the loop is busy (see benchmarks/durable_sends.py)."""
+"""How many seconds a thread may keep the interpreter while another asks for it. The writer's thread asks once for each
+statement. With Python's own 5 ms it would wait that long for each while the loop is busy (see
+benchmarks/durable_sends.py)."""
 
 
 def run(home: Home, *, below_agent: bool = False) -> None:
-    """Serve `home`, which is prepared and whose lock the caller holds, until asked to stop. `below_agent`: an agent
-    host is among those that started it, as is looked up too, so it approves no less strictly than it did last.
+    """Serve `home` until asked to stop. The caller prepared the home and holds its lock.
 
-    Raises `ParlerError` if it cannot be served at all.
+    `below_agent` says that an agent host is among the processes that started this one; the function also looks for one
+    itself. Such a daemon approves at least as strictly as the last one. Raises `ParlerError` if the home cannot be
+    served at all.
     """
     sys.setswitchinterval(SWITCH_INTERVAL)
     hosts = recognised()

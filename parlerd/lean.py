@@ -1,12 +1,14 @@
 """Imported first by commands and the daemon: msgspec and argparse, without what these two import for others.
 
-msgspec takes a few names from `typing_extensions` when that is installed (the MCP library brings it), though Python's
-own `typing` has them since 3.11. It learns of the types in `uuid` and `decimal`, so that it can encode them, and it
-imports what describes types and writes JSON schemas. argparse asks `gettext` for translations of its sentences, and
-Python brings none. Parler wants none of that, and it takes as long as the rest of msgspec and argparse. So for
-the length of these two imports the first is hidden, and empty modules stand in for the others. The C half of
-`datetime`, which has the same types, stands in for the half in Python. Whoever wants these modules later imports them
-and finds them. msgspec and argparse alone do not know them in this process.
+msgspec takes a few names from `typing_extensions` when that is installed (the MCP library brings it), although Python's
+own `typing` has these names since 3.11. msgspec also imports `uuid` and `decimal`, so that it can encode their types,
+and its own modules that describe types and write JSON schemas. argparse asks `gettext` for translations of its
+sentences, and Python brings none. Parler needs nothing of this, and importing it takes as long as the rest of msgspec
+and argparse.
+
+Therefore this module hides `typing_extensions` while these two are imported, lets empty modules stand in for the
+others, and lets the half of `datetime` that is written in C, which has the same types, stand in for the whole. Whoever
+wants one of these modules later imports it and finds it; only msgspec and argparse do not know it in this process.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ _EMPTY = ("uuid", "decimal", "msgspec.inspect", "msgspec._json_schema", "gettext
 
 
 class _StandIn(type(sys)):  # type: ignore[misc]  # the type of a module, without the import that gives it a name
-    """A module that has every name: each is a type without instances, or for argparse the sentence itself."""
+    """A module that has every name. A name is a type without instances, or a function that translates nothing."""
 
     def __getattr__(self, name: str) -> object:
         if name.startswith("__"):

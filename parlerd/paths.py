@@ -1,9 +1,9 @@
-"""Where everything of one user's Parler is, and that it is private before anything is put there.
+"""Where everything of one user's Parler is, and the check that these places are private.
 
-`home_from` only computes; `prepare` is the one function here that touches the disk. Nothing of ours lives outside the
-home, except the socket when the home's own path is too long for one. Above: every program. Below: nothing but the
-error table, because what is wrong with a home is a coded error. Invariant: after `prepare`, every directory is a real
-directory of this user that nobody else can enter.
+`home_from` only computes paths; `prepare` makes the directories and checks them. Everything of Parler is in the home,
+except the socket when the path of the home is too long for one. Not here: what the files hold. Above: every program.
+Below: only the table of errors, because a fault of a home is an error with a code. Invariant: after `prepare`, every
+directory is a real directory of this user that nobody else can enter.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_SOCKET_PATH: Final = 100
-"""Bytes. The kernel's limit is 108 on Linux and 104 on macOS, the final zero included."""
+"""The most bytes in the path of a socket. The kernel's limit is 108 on Linux and 104 on macOS, with the final zero."""
 
 
 SHORTER: Final = "Take a home with a shorter path (PARLER_HOME, or --home): its socket stands inside it then."
 STARTED_BELOW: Final = "PARLER_STARTED_BELOW"
-"""A variable that whoever starts a daemon sets for it when an agent host is above: what it starts leaves no trace of
-that. `mcp_server.stdio.launch` sets it always."""
+"""A variable that tells a daemon that an agent host started it, which the processes above it may no longer show.
+`mcp_server.stdio.launch` always sets it, and other programs hand it on."""
 
 
 class Home:
-    """The paths of one home. `explicit` says that the person named it on the command line. Equal when the root is.
+    """The paths of one home. `explicit` says that the person named the home on the command line. Two homes are equal
+    when their roots are.
 
-    Written out, not a dataclass, and text until somebody asks for a path: importing dataclasses or pathlib costs a
-    tenth of what a one-shot command may take, and a command that finds its daemon needs its address alone.
+    The class is no dataclass, and holds text until somebody asks for a `Path`: to import dataclasses or pathlib costs a
+    tenth of what a one-shot command may take, and a command that finds its daemon needs only the address.
     """
 
     __slots__ = ("_fallback", "_root", "_socket_path", "explicit")
@@ -45,9 +46,10 @@ class Home:
         fallback: str | Path = "",
     ) -> None:
         self._root: Final = os.fspath(root)
-        # Below which folder a socket stands that has no room in the home; empty: where this system keeps such things.
+        # The folder for a socket whose path in the home would be too long; empty for the folder that this system has.
         self._fallback: Final = os.fspath(fallback)
-        # Where the socket stands, once somebody asked: a folder that comes or goes later moves no socket.
+        # The path of the socket, kept once somebody asked for it, so that a folder which comes or goes later moves no
+        # socket.
         self._socket_path = ""
         self.explicit = explicit
 
@@ -61,8 +63,8 @@ class Home:
         return hash(self._root)
 
     def address(self) -> str:
-        """Where a client finds the daemon. What the daemon wrote wins: its idea of a path that is short enough may
-        differ from this install's."""
+        """Where a client finds the daemon. The path that the daemon wrote wins, because the daemon may be of an install
+        that chooses another path where the usual one is too long."""
         try:
             with open(f"{self._root}/run/endpoint", encoding="utf-8") as file:
                 named = file.read().strip()
@@ -97,7 +99,7 @@ class Home:
 
     @property
     def run(self) -> Path:
-        """What belongs to the running daemon and to shims."""
+        """The folder of the running daemon's files, and of what agent hosts start."""
         return self.root / "run"
 
     @property
@@ -107,7 +109,7 @@ class Home:
 
     @property
     def socket(self) -> Path:
-        """Where the daemon listens: in the home, or where that path would be too long, in the folder that the system
+        """Where the daemon listens: in the home. Where the path in the home is too long, in the folder that the system
         gives this user for sockets, or else below `/tmp/parler-<uid>`."""
         from pathlib import Path
 
@@ -115,7 +117,7 @@ class Home:
 
     @property
     def lock(self) -> Path:
-        """Held by the one daemon that serves this home."""
+        """The file whose lock the daemon of this home holds."""
         return self.run / "parlerd.lock"
 
     @property
@@ -141,7 +143,7 @@ class Home:
 
     @property
     def static(self) -> Path:
-        """The answers that the shim can give alone."""
+        """The answers that the shim can give without a daemon."""
         return self.run / "static.json"
 
     @property
@@ -163,7 +165,8 @@ def home_from(env: Mapping[str, str], explicit: str | None = None) -> Home:
     """The home named by `explicit`, else by `PARLER_HOME`, else `~/.parler`; absolute, symlinks left as they are."""
     named = explicit or env.get("PARLER_HOME") or "~/.parler"
     if named == "~" or named.startswith("~/"):
-        # The mapping's HOME, so that a caller with another environment (a test, a sandbox) gets its own home.
+        # HOME is taken from `env`, so that a caller with another environment (a test, a sandbox) gets a home of its
+        # own.
         named = (env.get("HOME") or os.path.expanduser("~")) + named[1:]
     return Home(os.path.abspath(named), explicit=explicit is not None)
 
@@ -212,7 +215,7 @@ def prepare(home: Home) -> None:
             _private_directory(directory)
         except ParlerError as error:
             if home.root not in (directory, *directory.parents):
-                # What another user holds below /tmp, nobody else can have.
+                # A user cannot take over a folder below /tmp that another user made, so the hint is a shorter path.
                 raise ParlerError(error.code, error.message, hint=SHORTER, **error.details) from error
             raise
 

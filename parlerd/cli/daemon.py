@@ -30,7 +30,7 @@ STOP_S: Final = 15.0
 POLL_S: Final = 0.02
 FOLLOW_S: Final = 0.25
 LINES: Final = 50
-"""Of the log, where nobody says how many."""
+"""How many lines of the log are shown where nobody names a number."""
 NOT_RUNNING: Final[dict[str, object]] = {"running": False, "pid": None}
 
 
@@ -184,7 +184,8 @@ def _logs(ctx: Context, args: Namespace) -> int:
 
 
 def _frames(ctx: Context, count: int | None) -> int:
-    """What passes the socket from now on. The daemon drops the contents, and keeps frames only while this follows."""
+    """Show what passes the socket from now on. The daemon drops the contents of frames, and keeps frames only while
+    this command follows them."""
     out = ctx.out
     out.stream()
     out.note("This command follows the frames of the local socket, without their contents. Ctrl-C ends the command.")

@@ -1,7 +1,8 @@
 """`parler`: find the command, run it, and turn whatever happens into an exit code.
 
-`parler --version` imports nothing but the version. Every other import happens once the command is known.
-Exit codes: 0 done, 1 refused or failed, 2 usage, 3 daemon not reached, 4 waiting for a person, 130 interrupted.
+Not here: what a command does, which its module knows (`commands` lists the modules). Below: `parsing`, `context`,
+`output`. Invariant: `parler --version` imports only the version, and every other import happens once the command is
+known. Exit codes: 0 done, 1 refused or failed, 2 usage, 3 daemon not reached, 4 waiting for a person, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import sys
 
 from parlerd import __version__
 
-# Not from `typing`, whose import alone takes as long as everything else that `parler --version` does.
+# The name is not imported from `typing`, whose import takes as long as everything else that `parler --version` does.
 TYPE_CHECKING = False
 COLLECTED_AFTER = 100_000
-"""New objects between two looks for garbage: several times what a one-shot command makes."""
+"""How many new objects there may be between two looks for garbage: several times what a one-shot command makes."""
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Mapping, Sequence
@@ -37,8 +38,8 @@ def entry() -> NoReturn:
         sys.exit("Parler runs on Linux and macOS. On Windows, install it inside WSL.")
     import gc
 
-    # Almost everything that is made here is a module that stays: looking through it for garbage again and again would
-    # take a tenth of a command. What goes on for hours still collects.
+    # Almost everything that a command makes belongs to a module and stays. Looking through it for garbage again and
+    # again would take a tenth of a command. A command that goes on for hours still collects garbage.
     gc.set_threshold(COLLECTED_AFTER)
     import parlerd.lean  # noqa: F401  # isort: split - used by being first
     from parlerd.cli.output import Output, standard_streams, wants_colour
@@ -54,10 +55,10 @@ def entry() -> NoReturn:
 
 
 def _leave(code: int) -> NoReturn:
-    """End here and now. Taking a hundred modules apart first, as the interpreter would, takes a tenth of a command; the
-    kernel takes back what a process had, and nothing here waits for the interpreter's end to be written or removed."""
+    """End the process at once. The interpreter would first take a hundred modules apart, which takes a tenth of a
+    command. The kernel takes back what the process had, and no file is left to be written or removed at the end."""
     for stream in (sys.stdout, sys.stderr):
-        # What could not be written was said by `main`, which flushes whatever is the answer.
+        # `main` has flushed the answer, and has reported it if that failed.
         try:  # noqa: SIM105 - `contextlib` takes longer to import than `--version` to run
             stream.flush()
         except (OSError, ValueError):
@@ -66,14 +67,14 @@ def _leave(code: int) -> NoReturn:
 
 
 def _mistake(error: Exception, out: Output) -> int:
-    """Report what nobody foresaw. A person gets a sentence, what is needed to mend it, and no page of source code."""
+    """Report an error that nobody foresaw, in a sentence with what is needed to mend it, and without a stack trace."""
     from parlerd.core.errors import ParlerError
 
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
     place = "" if frame is None else f" at {os.path.basename(frame.tb_frame.f_code.co_filename)}:{frame.tb_lineno}"
-    # Not what the error says: it may quote what somebody wrote.
+    # The error's own text is left out, because it may quote words that somebody wrote.
     message = f"This command ended by a mistake in Parler: {type(error).__name__}{place}."
     hint = f"Please report this line, the command, and `parler --version` ({__version__})."
     return out.fail(ParlerError("internal", message, hint=hint))
@@ -87,7 +88,7 @@ def main(
     open_client: OpenClient | None = None,
     stdin: BinaryIO | None = None,
 ) -> int:
-    """Run one command line and give its exit code. Never raises, but for a bug."""
+    """Run one command line and give its exit code. Only a bug makes this raise."""
     from parlerd.cli.output import FAILED, INTERRUPTED, silence
     from parlerd.core.errors import ParlerError
 
@@ -98,7 +99,7 @@ def main(
             out.fail(ParlerError("interrupted"))
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader went away: nobody is left to tell, and nothing was acknowledged.
+        # The reader of the output went away. Nobody is left to tell, and nothing was acknowledged.
         silence(out.stdout)
         return FAILED
     except OSError as error:
@@ -108,7 +109,8 @@ def main(
 
 
 def wants_json(argv: Sequence[str]) -> bool:
-    """Whether `--json` is among the options, known before the rest is parsed so that usage errors can be JSON too."""
+    """Whether `--json` is among the options. This is found before the rest is parsed, so that usage errors are JSON
+    too."""
     words = list(argv)
     return "--json" in (words[: words.index("--")] if "--" in words else words)
 

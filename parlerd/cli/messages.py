@@ -1,6 +1,7 @@
 """`parler send`, `recv`, `handoff` and `why`.
 
-A page is read, printed, flushed, and only then acknowledged: a reader that dies, or a pipe that breaks, gets it again.
+Invariant: a page is read, printed, flushed, and only then acknowledged, so that a reader that dies, or whose pipe
+breaks, is shown the page again.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def _send_arguments(parser: Parser) -> None:
 
 
 def _send(ctx: Context, args: Namespace) -> int:
-    # Words that were not quoted are one message, as they are to `echo`.
+    # Words without quotes around them are one message, as `echo` treats them.
     text = " ".join(args.text) if args.text else None
     if text is None or text == "-":
         if text is None and ctx.stdin.isatty():
@@ -109,7 +110,8 @@ def _recv(ctx: Context, args: Namespace) -> int:
 
 
 def _watch(ctx: Context, args: Namespace) -> int:
-    """Page after page until interrupted. A look back (`--since`, `--all`, `--no-ack`) goes on behind what it showed."""
+    """Show page after page until interrupted. A look back (`--since`, `--all`, `--no-ack`) acknowledges nothing, so
+    each of its reads begins after what the one before showed."""
     ctx.out.stream()
     params = _params(args)
     while True:
@@ -194,7 +196,7 @@ def _looks_back(args: Namespace) -> bool:
 
 
 def _acknowledge(ctx: Context, page: t.Received | t.ReceivedAll, args: Namespace) -> bool:
-    """Acknowledge what was printed, unless this was a look back. Says whether the next read goes on behind it."""
+    """Acknowledge what was printed, unless this was a look back. Gives whether the next read will begin after it."""
     if _looks_back(args):
         return False
     for each in _pages(page):
@@ -271,7 +273,7 @@ def _why(ctx: Context, args: Namespace) -> int:
 
 
 def _ladder(stages: Sequence[t.StageReached], now: float) -> str:
-    """How far a message got: when it was there first, then how long each step took since."""
+    """How far a message got: when it was stored, and how long after that it reached each further stage."""
     if not stages:
         return "not stored for it"
     first, *rest = stages

@@ -1,13 +1,14 @@
 """The one place that prints.
 
-With `--json`, stdout gets exactly one JSON document (a stream gets one object a line) and nothing else; everything
-that is said to a person goes to stderr. Without it, stdout gets lines, tables and panels: plain when it is not a
-terminal or `NO_COLOR` is set, else coloured. Whatever is printed for a person passes `printable`, our own words too,
-so nothing can be forgotten. On a terminal, sentences are broken between words (`say`, `note`) and what is to be copied
-is never broken (`paste`).
+With `--json`, stdout gets exactly one JSON document (a stream gets one object a line) and nothing else, and everything
+that is told to a person goes to stderr. Without `--json`, stdout gets lines, tables and panels, which are coloured on a
+terminal unless `NO_COLOR` is set. On a terminal, sentences are broken between words (`say`, `note`), and what a person
+will copy is never broken (`paste`).
 
-Printing only fills a buffer; `flush` sends it and raises `OSError` when it cannot. A reader's page is acknowledged
-after that and never before.
+Printing only fills a buffer. `flush` sends the buffer, and raises `OSError` when it cannot; a reader's page is
+acknowledged after that and never before. Not here: how messages and requests look (`render`). Above: every command.
+Below: `printable`. Invariant: everything that is printed for a person passes `printable`, the program's own words too,
+so no text of others can be forgotten.
 """
 
 from __future__ import annotations
@@ -42,13 +43,13 @@ INTERRUPTED: Final = 130
 
 UNREACHABLE_CODES: Final = frozenset({"unreachable", "connection_lost", "draining"})
 SLOW_S: Final = 1.0
-"""What takes longer than this says on a terminal that it is under way. Source: CLI spec."""
+"""After this many seconds a terminal shows that work is under way. Source: CLI spec."""
 DEFAULT_WIDTH: Final = 100
 GAP: Final = "  "
-"""Between two columns of a list."""
+"""What stands between two columns of a list."""
 MIN_COLUMN: Final = 10
-"""A column of a list is not cut below this: less of a name tells nothing."""
-# No light colour is bold: many terminals draw a bold colour in its bright form, which vanishes on a white ground.
+"""No column of a list is cut to fewer columns than this, because less of a name tells nothing."""
+# Light colours are not bold: many terminals draw a bold colour in its bright form, which nobody can read on white.
 _SGR: Final[dict[Style, str]] = {
     "plain": "",
     "dim": "2",
@@ -76,7 +77,7 @@ class Progress(Protocol):
 
 
 class Output:
-    """Where a command's answer goes. `terminal` says whether a person looks at stdout."""
+    """Where the answer of a command goes."""
 
     def __init__(
         self, stdout: TextIO, stderr: TextIO, *, json: bool = False, colour: bool = False, width: int | None = None
@@ -84,12 +85,18 @@ class Output:
         self.stdout = stdout
         self.stderr = stderr
         self.json = json
+        """Whether a script reads stdout: JSON and nothing else goes there."""
         self.colour = colour and not json
         self.terminal = _is_terminal(stdout) and not json
+        """Whether a person looks at stdout."""
         self.width = width or _terminal_width(stdout)
+        """How many columns a line of stdout has on a terminal; `note_width` is the same for stderr."""
         self.note_width = width or _terminal_width(stderr)
+        # How many JSON documents were printed.
         self._documents = 0
+        # Whether the command prints one object a line, until it is interrupted.
         self._streaming = False
+        # Whether something draws on the terminal now, so that no spinner may.
         self._spinning = False
 
     # -- for a script ------------------------------------------------------------------------------------
@@ -106,23 +113,24 @@ class Output:
         return self.json and not self._streaming and not self._documents
 
     def stream(self) -> None:
-        """This command prints one object a line, none at all included, and ends when it is interrupted."""
+        """Say that this command prints any number of objects, one a line, and ends when it is interrupted."""
         self._streaming = True
 
     def item(self, value: msgspec.Struct | Mapping[str, Any]) -> None:
-        """Print one object of a stream on its own line, and send it. `stream` was called before."""
+        """Print one object of a stream on its own line, and send it. Call `stream` before the first."""
         self.document(value)
         self.flush()
 
     # -- for a person ------------------------------------------------------------------------------------
 
     def say(self, *spans: Span, hang: int = 0) -> None:
-        """A sentence or two on stdout; where a terminal needs more lines, each of those begins `hang` columns in."""
+        """Print a sentence or two on stdout. Where a terminal needs several lines, all after the first begin `hang`
+        columns further in."""
         for line in self._lines(spans, self.width if self.terminal else None, hang, colour=self.colour):
             self.stdout.write(line + "\n")
 
     def note(self, *spans: Span, hang: int = 0) -> None:
-        """The same on stderr: what is worth knowing and is not the answer."""
+        """Print a sentence or two on stderr: something worth knowing that is not the answer."""
         terminal = _is_terminal(self.stderr)
         width = self.note_width if terminal else None
         for line in self._lines(spans, width, hang, colour=self.colour and terminal):
@@ -130,16 +138,17 @@ class Output:
         self.stderr.flush()
 
     def paste(self, *spans: Span) -> None:
-        """Something to copy, alone on its line: never broken, never indented. Bold unless it has a style."""
+        """Print something to copy, alone on its line, never broken and never indented. It is bold unless it has a style
+        of its own."""
         styled: list[Span] = [(span, "bold") if isinstance(span, str) else span for span in spans]
         self.stdout.write(self._line(styled, self.colour) + "\n")
 
     def line(self, *spans: Span) -> None:
-        """One line as it is, however wide: of a log or a file, where a break would be taken for one of theirs."""
+        """Print one line of a log or a file, however wide: a break would look like a line break of the file."""
         self.stdout.write(self._line(spans, self.colour) + "\n")
 
     def text(self, body: str, *, indent: str = "") -> None:
-        """Foreign text, each of its lines behind `  | ` so that it cannot pass for one of ours."""
+        """Print text of others, each line behind `  | `, so that none looks like a line of this program."""
         bar = f"{indent}  │ " if self._can_print("│") else f"{indent}  | "
         lines = printable(body).split("\n")
         if self.terminal:
@@ -148,7 +157,8 @@ class Output:
             self.say((bar, "dim"), line)
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
-        """Rows in columns. On a terminal, cells fold to fit and columns without any content are left out."""
+        """Print rows in columns. On a terminal, cells are folded to fit, and columns without any content are left
+        out."""
         if self.terminal:
             self._print_rich(self.rich_table(headers, rows))
             return
@@ -166,8 +176,9 @@ class Output:
         cut: Sequence[int] = (0,),
         spare: Sequence[int] = (),
     ) -> None:
-        """One line a row, columns that are empty everywhere left out. Where a terminal is too narrow, the columns
-        `spare` are left out too, and then those of `cut` give way, the widest first, so that no line is broken."""
+        """Print rows, one line each, without the columns that are empty in every row. Where a terminal is too narrow,
+        the columns `spare` are left out too, and then the columns `cut` are made narrower, the widest first, so that no
+        line is broken."""
         head: list[Cell] = [(header, "dim") for header in headers]
         cells = [[(printable_line(_text(cell)), _style(cell)) for cell in row] for row in (head, *rows)]
         widths = {index: max(columns(row[index][0]) for row in cells) for index in range(len(headers))}
@@ -186,7 +197,7 @@ class Output:
             self.line(*line)
 
     def banner(self, title: str, lines: Sequence[tuple[str, str]]) -> None:
-        """A panel that cannot be missed: `title`, then label and foreign text by turns."""
+        """Print a panel that nobody can miss: `title`, and then labels, each followed by text of others."""
         if self.terminal:
             self._rich_banner(title, lines)
             return
@@ -196,7 +207,7 @@ class Output:
             self.text(body)
 
     def fail(self, error: ParlerError) -> int:
-        """Report an error where this command's reader looks for it, and give the exit code it means."""
+        """Report an error where the reader of this command looks for it. Gives the exit code."""
         if self.json and (not self._documents or self._streaming):
             self.document({"error": error_object(error)})
             self.flush()
@@ -218,7 +229,7 @@ class Output:
     def progress(self, text: str, *, after_s: float = SLOW_S) -> Iterator[Progress]:
         """Show `text` with a spinner on a terminal once the block takes longer than `after_s` seconds."""
         if not _is_terminal(self.stderr) or self.json or self._spinning:
-            # Work inside work that is shown already: two spinners would draw over each other.
+            # Something is drawn already, and two spinners would draw over each other.
             yield _Silent()
             return
         import threading
@@ -237,7 +248,7 @@ class Output:
 
     @contextlib.contextmanager
     def screen(self) -> Iterator[None]:
-        """Meanwhile something draws the whole screen, or a part that changes in place: no spinner draws over it."""
+        """Keep spinners away while the block draws the whole screen, or a part that changes in place."""
         before, self._spinning = self._spinning, True
         try:
             yield
@@ -247,14 +258,14 @@ class Output:
     # -- inside ------------------------------------------------------------------------------------------
 
     def _lines(self, spans: Sequence[Span], width: int | None, hang: int, *, colour: bool) -> list[str]:
-        """The lines that `spans` take in `width` columns: the one place where sentences are broken."""
+        """The lines that `spans` take in `width` columns. Sentences are broken here and nowhere else."""
         whole = [(printable_line(_text(span)), _style(span)) for span in spans]
         plain = "".join(text for text, _ in whole)
         if width is None or columns(plain) <= width:
             return [self._line(whole, colour)]
         indent = len(plain) - len(plain.lstrip(" "))
         margin = " " * (indent + hang)
-        # A line that goes on below is narrower than the first by what it hangs.
+        # The lines after the first are narrower than it by `hang`.
         first = wrap(plain.lstrip(" "), width - indent)[0]
         rest = plain[indent + len(first) :].lstrip()
         pieces = [first, *(wrap(rest, width - len(margin)) if rest else ())]
@@ -282,7 +293,7 @@ class Output:
         return True
 
     def rich_table(self, headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Table:
-        """What `table` shows on a terminal, for one that changes in place."""
+        """The table that `table` shows on a terminal, for a caller that changes it in place."""
         from rich import box
         from rich.table import Table
 
@@ -318,7 +329,7 @@ class Output:
         self.console().print(renderable)
 
     def console(self) -> Console:
-        """Rich's way to stdout. What is drawn on it is made by `rich_table` and `rich_text`, which escape it."""
+        """Rich's console on stdout. Draw only what `rich_table` and `rich_text` made, which escape text of others."""
         from rich.console import Console
 
         return Console(
@@ -327,8 +338,10 @@ class Output:
 
 
 class _Silent:
+    """A progress that shows nothing."""
+
     def update(self, text: str) -> None:
-        """Nobody looks."""
+        """Nothing to do."""
 
 
 class _Spinner:
@@ -351,7 +364,7 @@ class _Spinner:
                 return
             console = Console(file=self._stderr, markup=False, highlight=False, no_color=not self._colour)
             if console.is_dumb_terminal:
-                # It cannot draw a line anew: it is told once.
+                # Such a terminal cannot draw a line anew, so the text is printed once.
                 console.print(Text(printable_line(self._text)))
                 return
             self._status = console.status(Text(printable_line(self._text)))
@@ -379,7 +392,7 @@ def to_json(value: Any) -> str:
     try:
         text = msgspec.json.encode(value).decode()
     except UnicodeEncodeError:
-        # A path or a word whose bytes are not UTF-8: the standard library writes what it cannot as escapes.
+        # msgspec refuses a path or a word whose bytes are not UTF-8. The standard library writes such bytes as escapes.
         import json
 
         return json.dumps(msgspec.to_builtins(value), separators=(",", ":"))
@@ -387,7 +400,7 @@ def to_json(value: Any) -> str:
 
 
 def error_object(error: ParlerError) -> dict[str, Any]:
-    """An error as `--json` prints it: the fields that scripts lean on are always there."""
+    """An error as `--json` prints it, with the fields that scripts rely on always there."""
     import msgspec
 
     body = error.body()
@@ -395,17 +408,17 @@ def error_object(error: ParlerError) -> dict[str, Any]:
 
 
 def exit_code(error: ParlerError) -> int:
-    """What a refused or failed command exits with."""
+    """The exit code of a command that ends with this error."""
     return UNREACHABLE if error.code in UNREACHABLE_CODES else FAILED
 
 
 def wants_colour(stdout: TextIO, env: Mapping[str, str]) -> bool:
-    """Whether to colour: on a terminal that can, unless `NO_COLOR` is set."""
+    """Whether to use colours: on a terminal that can show them, unless `NO_COLOR` is set."""
     return _is_terminal(stdout) and not env.get("NO_COLOR") and env.get("TERM") != "dumb"
 
 
 def silence(stream: TextIO) -> None:
-    """Point a stream that cannot be written to nowhere, so that the interpreter's last flush stays quiet."""
+    """Point a stream that cannot be written at the null device, so that later flushes stay quiet."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
@@ -415,8 +428,8 @@ def silence(stream: TextIO) -> None:
 def standard_streams() -> tuple[TextIO, TextIO]:
     """stdout and stderr that never raise for a character that the terminal's encoding lacks.
 
-    Ends the process when stdout is closed: a page that was written nowhere must not be acknowledged, and the next
-    connection would be given the number of the missing stream.
+    This ends the process when stdout is closed: a page that was written nowhere must not be acknowledged, and the next
+    connection would get the number of the missing stream.
     """
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for as long as the process lives
@@ -451,8 +464,8 @@ def _is_terminal(stream: TextIO) -> bool:
 
 
 def _narrow(widths: dict[int, int], cut: Sequence[int], spare: Sequence[int], room: int) -> None:
-    """Leave out `spare` columns, then take from the widest of `cut`, until all fit into `room`. Where that is not
-    enough no column is cut."""
+    """Leave out `spare` columns, and then make the widest of `cut` narrower, until all fit into `room`. Where that
+    would not be enough, no column is cut."""
 
     def excess() -> int:
         return sum(widths.values()) + len(GAP) * (len(widths) - 1) - room
@@ -468,7 +481,7 @@ def _narrow(widths: dict[int, int], cut: Sequence[int], spare: Sequence[int], ro
 
 
 def _part(spans: Sequence[tuple[str, Style]], begin: int, end: int) -> list[tuple[str, Style]]:
-    """What stands from `begin` to `end` when the texts of `spans` are read as one."""
+    """The part from `begin` to `end` of the texts of `spans`, which count as one text."""
     parts, at = [], 0
     for text, style in spans:
         parts.append((text[max(begin - at, 0) : max(end - at, 0)], style))

@@ -1,8 +1,8 @@
 """Arguments: one small argparse parser for the command that was named, and no other.
 
-Building a tree of forty parsers costs more than most commands take, so the command is found in a table first and only
-its own parser is made. A parser here never exits or prints: it raises `UsageError` or `HelpWanted`, and `main`
-answers.
+A tree of forty parsers would take longer to build than most commands take to run. So `main` finds the command in a
+table first, and only the parser of this command is made. Not here: the arguments of a command, which its module adds.
+Invariant: a parser never exits or prints. It raises `UsageError` or `HelpWanted`, and `main` answers.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import Any, Final, NoReturn
 GLOBAL_FLAGS: Final = frozenset({"--json"})
 GLOBAL_VALUES: Final = frozenset({"--as", "--home"})
 PATHS: Final = frozenset({"FILE", "DIR"})
-"""What an argument is called that names a file: the one kind that may hold any bytes."""
+"""The names of arguments that are files or folders. Only these may hold bytes that are not UTF-8."""
 MAX_NUMBER: Final = 2**53
-"""Of any count: what every reader of JSON takes whole."""
+"""The largest number of any argument: every reader of JSON takes it whole."""
 MAX_DEPTH: Final = 64
-"""Levels of JSON. Source: what the daemon takes of `data`."""
+"""How many levels of JSON a message may have. Source: what the daemon takes of `data`."""
 
 
 class UsageError(Exception):
-    """The command line does not fit. `usage` says what would."""
+    """The command line does not fit. `usage` says what would fit, and `path` names the command."""
 
     def __init__(self, message: str, usage: str = "", path: str = "parler") -> None:
         super().__init__(message)
@@ -35,13 +35,13 @@ class UsageError(Exception):
 
 
 class HelpWanted(Exception):
-    """`--help`: print this and exit 0."""
+    """The person asked for `--help`. The message is the help; `main` prints it and exits 0."""
 
 
 class Parser(argparse.ArgumentParser):
     """An argparse parser that raises instead of exiting, and takes no abbreviations.
 
-    `describe` is asked for help alone: a summary may cost the import of the registry.
+    `describe` is called only for help, because a summary may need the import of the registry.
     """
 
     def __init__(self, prog: str, describe: Callable[[], str]) -> None:
@@ -59,12 +59,12 @@ class Parser(argparse.ArgumentParser):
         common.add_argument("--home", metavar="DIR", help="the home to use (default: $PARLER_HOME, else ~/.parler)")
 
     def parse_words(self, words: Sequence[str]) -> argparse.Namespace:
-        """The arguments, those that are text being text. Raises `UsageError` and `HelpWanted`."""
+        """The arguments, checked to be UTF-8 unless they name a file. Raises `UsageError` and `HelpWanted`."""
         if any("\0" in word for word in words):
             raise UsageError("an argument holds a zero byte", self.format_usage().strip(), self.prog)
         for word in words[: words.index("--")] if "--" in words else words:
             if word.startswith("-") and word.endswith("=--"):
-                # Python's own parser takes the value for the end of the options, and gives an empty list in its place.
+                # argparse takes such a value for the end of the options, and gives an empty list in its place.
                 self.error(f"argument {word.partition('=')[0]}: `--` is no value")
         args = self.parse_args(words)
         for action in self.actions:
@@ -90,7 +90,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def help_width() -> int:
-    """Columns of the terminal in which help is read. `shutil` says the same, and is slow to import."""
+    """How many columns the terminal has in which help is read. `shutil` could tell too, but is slow to import."""
     told = os.environ.get("COLUMNS", "")
     if told.isascii() and told.isdigit() and int(told):
         return int(told)
@@ -101,7 +101,7 @@ def help_width() -> int:
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Made for each argument that is added, too."""
+    """The formatter of help. argparse also makes one for each argument that is added, so making one must be cheap."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, width=help_width() - 2)
@@ -116,7 +116,8 @@ class _Help(argparse.Action):
 
 
 def split_globals(argv: list[str]) -> tuple[list[str], list[str]]:
-    """The options that stand before the command, and the rest. `parler --json rooms` means `parler rooms --json`."""
+    """The options that stand before the command, and the other words. `parler --json rooms` means `parler rooms
+    --json`."""
     index = 0
     while index < len(argv):
         word = argv[index]
@@ -151,7 +152,7 @@ def whole(text: str) -> int:
 
 
 def _number(text: str, least: int) -> int:
-    # By its length first: Python refuses to read a number of thousands of digits, and in words of its own.
+    # The length is checked first, because Python refuses to read thousands of digits, with an error of its own.
     if not text.isascii() or not text.isdigit() or len(text.lstrip("0")) > len(str(MAX_NUMBER)):
         raise argparse.ArgumentTypeError(f"{_short(text)} is not a whole number from {least}")
     if not least <= int(text) <= MAX_NUMBER:
@@ -219,7 +220,7 @@ def is_text(text: str) -> bool:
 
 
 def unicode_text(text: str) -> str:
-    """`text` if its bytes were UTF-8: an argument that was not cannot be stored as text."""
+    """`text` if its bytes were UTF-8. Other bytes cannot be stored as text."""
     if not is_text(text):
         raise argparse.ArgumentTypeError("it is not valid UTF-8")
     return text

@@ -1,10 +1,12 @@
 """The one way that text of others reaches a terminal.
 
-`printable` keeps line breaks, `printable_line` does not. Both turn every character that could move the cursor,
-recolour, reorder or hide text into a visible escape such as `\\x1b` or `\\u202e`, so a peer's words can be read and
-can do nothing else. `columns`, `clip` and `wrap` count terminal columns, by the tables of `wcwidth`, and never cut what
-a terminal draws as one character. Below: `parlerd.text`, whose table of characters the fence for models has too; the
-output is plain text with no markup of any kind. Invariant: whatever the text, the time is in proportion to its length.
+`printable` keeps line breaks, and `printable_line` does not. Both turn every character that could move the cursor,
+recolour, reorder or hide text into a visible escape such as `\\x1b` or `\\u202e`. So a peer's words can be read and can
+do nothing else. `columns`, `clip` and `wrap` count terminal columns by the tables of `wcwidth`, and never cut what a
+terminal draws as one character. The output is plain text without markup.
+
+Above: `output`. Below: `parlerd.text`, whose table of characters the fence for models uses too. Invariant: for any text
+the time is in proportion to its length.
 """
 
 from __future__ import annotations
@@ -106,7 +108,7 @@ def _wrap_line(line: str, width: int) -> list[str]:
 
 
 def _clusters(text: str) -> Iterable[str]:
-    """What a terminal draws as one character each: a letter with its marks, a flag, a syllable."""
+    """The pieces of a text that a terminal draws as one character: a letter with its marks, a flag, a syllable."""
     if is_plain(text):
         return text
     # Imported where the tables are needed: most commands print plain text alone, and loading them takes 10 ms.
@@ -120,12 +122,12 @@ def _columns_of(cluster: str) -> int:
         return 1
     from wcwidth import wcswidth
 
-    # It counts -1 for control characters, which text that was made safe has none of.
+    # wcswidth gives -1 for control characters, which text that was made safe does not hold.
     return max(wcswidth(cluster), 0)
 
 
 def _shown(text: str) -> str:
-    # The selector that gives a pictograph its colour may stay where it is: there it hides nothing.
+    # A selector behind a pictograph gives it its colour and hides nothing, so it stays.
     parts, start = [], 0
     for match in _emoji_style().finditer(text):
         parts += [_unsafe().sub(_escape, text[start : match.start()]), match.group()]

@@ -2,15 +2,18 @@
 
     entry -> start -> handshake -> tools -> call -> program -> write
 
-The first stage looks at the host's config; the next four start exactly the command that stands there, in as bare an
-environment as any host gives its servers, and speak to it as that host would; then the host's own program is asked, in
-a home that is thrown away, over a copy of the person's file without the servers of others, which it would start. The
-last says whether the host would let its model write: nothing here goes past its approval, so where it asks or refuses
-the probe ends before that, with the setting. Each stage needs the one before, and what failed says how to mend it. Not
-here: other checks (`doctor`), what a host allows (`configs.consent`).
+    entry       Our entry is read in the host's config.
+    start to    Exactly the command of the entry is started, in an environment as bare as any host gives its servers,
+    call        and is spoken to as the host would.
+    program     The host's own program is asked, in a home that is thrown away. It gets a copy of the person's file
+                without the servers of others, because it would start those.
+    write       The host's settings say whether it would let its model write. The probe does not go past the host's
+                approval: where the host asks or refuses, the probe ends before this stage and names the setting.
 
-It starts the daemon if none runs. Nothing else stays: the call is one that the daemon refuses for its arguments, so
-that no agent is made and nothing is posted, and the host's program never sees the person's own files.
+Each stage needs the one before, and a stage that fails says how to mend it. Not here: other checks (`doctor`), what a
+host allows (`configs.consent`). Invariant: apart from a daemon, which is started if none runs, nothing stays behind.
+The daemon refuses the probe's call for its arguments, so that no agent is made and nothing is posted; and the host's
+program never sees the person's own files.
 """
 
 from __future__ import annotations
@@ -44,9 +47,9 @@ STAGES: Final = ("entry", "start", "handshake", "tools", "call", "program", "wri
 PASSED_ON: Final = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER")
 """What the strictest host passes on to its servers. Source: measured on Codex."""
 STEP_S: Final = 10.0
-"""For one answer: a daemon that has to start first is up in well under a second."""
+"""How long one answer may take. A daemon that has to start first is up in well under a second."""
 PROGRAM_S: Final = 60.0
-"""For a host's own command; some start slowly and give a server half a minute."""
+"""How long a host's own command may take. Some start slowly and give a server half a minute."""
 NEUTRAL: Final = {"DO_NOT_TRACK": "1", "NO_COLOR": "1"}
 """Variables that belong to no host in particular."""
 _LINE: Final = 1 << 20
@@ -56,7 +59,8 @@ _ESCAPES: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class Failed(Exception):
-    """A stage was not reached: what is wrong and what to do. `stage` is its name where it is not the next one."""
+    """A stage was not reached. `detail` says what is wrong and `fix` what to do; `stage` names the stage where it is
+    not the next one."""
 
     def __init__(self, detail: str, fix: str, stage: str = "") -> None:
         super().__init__(detail)
@@ -99,7 +103,7 @@ def probe(ctx: Context, place: Place, host: Host) -> Iterator[t.Check]:
 
 
 def _stages(ctx: Context, place: Place, host: Host) -> Iterator[tuple[str, str]]:
-    """Each stage with what was found, in order. Raises `Failed` where it ends."""
+    """Each stage that was reached, with what was found, in order. Raises `Failed` at the first that was not."""
     path, keys, entry = _entry(place, host)
     command, variables = command_of(entry)
     yield "entry", f"{path} starts {Path(command[0]).name}"
@@ -130,11 +134,12 @@ def _stages(ctx: Context, place: Place, host: Host) -> Iterator[tuple[str, str]]
 
 _CLIENT: Final = {"name": "parler-probe", "version": "1"}
 CALL: Final[tuple[str, dict[str, object]]] = ("parler_recv", {"limit": -1})
-"""EditRefused by the daemon before it asks whose call it is: it went all the way and left nothing behind."""
+"""A tool call that the daemon refuses before it asks whose call it is. So the call goes all the way and leaves nothing
+behind."""
 
 
 _CODE: Final = re.compile(r"([a-z][a-z_]{1,40}):")
-"""An error reads to a model as its code, a colon, and what is wrong."""
+"""The beginning of an error as a model reads it: the code and a colon."""
 
 
 def _called(result: Mapping[str, Any]) -> str:
@@ -151,7 +156,7 @@ def _called(result: Mapping[str, Any]) -> str:
 
 
 def _write(place: Place, host: Host) -> str:
-    """What the host would do when its model posts something; empty where nobody has looked. Raises `Failed`."""
+    """What the host would do when its model posts something; empty where this is not known. Raises `Failed`."""
     from configs.consent import sentence, standing
 
     now = standing(place, host)
@@ -211,7 +216,7 @@ def command_of(entry: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:
 
 
 class _Server:
-    """The configured command, spoken to as a host would. Raises `Failed` for whatever a host would give up on."""
+    """The configured command, to which this speaks as a host would. Raises `Failed` where a host would give up."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         try:
@@ -239,7 +244,7 @@ class _Server:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close its stdin, as hosts do, and see it end."""
+        """Close the server's stdin, as hosts do, and see to it that the server ends."""
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
@@ -256,7 +261,7 @@ class _Server:
         self._write({"jsonrpc": "2.0", "method": method})
 
     def ask(self, method: str, params: Mapping[str, object]) -> dict[str, Any]:
-        """The result of a request; what else the server says meanwhile is left alone."""
+        """The result of a request. Other lines of the server are passed over."""
         self._id += 1
         self._write({"jsonrpc": "2.0", "id": self._id, "method": method, "params": params})
         deadline = time.monotonic() + STEP_S
@@ -309,9 +314,10 @@ class _Server:
 
 
 def _alone(path: Path, host: Host, keys: tuple[str, ...]) -> bytes:
-    """The person's file as it is, without the servers of others: the program would start those too.
+    """A copy of the person's file without the servers of others, which the program would start too.
 
-    What else is in it decides whether ours is used: a byte order mark, a comma too many, a list of what is left out.
+    Everything else stays in the copy, because it decides whether our entry is used: a byte order mark, a comma too
+    many, a list of servers that are left out.
     """
     from configs.document import Document, EditRefused, Rules
 
@@ -326,7 +332,7 @@ def _alone(path: Path, host: Host, keys: tuple[str, ...]) -> bytes:
 
 
 def _program(ctx: Context, place: Place, host: Host, path: Path, keys: tuple[str, ...]) -> str | None:
-    """What the host's own program says of our entry; None when there is none that can be asked."""
+    """What the host's own program says of our entry; None when no program can be asked."""
     from configs.hosts import quiet
     from configs.model import candidates
 

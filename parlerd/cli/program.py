@@ -1,4 +1,4 @@
-"""`parler demo`, `version` and `mcp`: what is a program of its own, or about this install."""
+"""`parler demo`, `version` and `mcp`: commands that are programs of their own, or about this install."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
 PACKAGED_SHIM: Final = Path(__file__).resolve().parents[2] / "mcp_server" / "shim.py"
-"""The shim of this install. It stands on the standard library alone, so it is run and never imported."""
+"""The shim of this install. This package runs the shim and never imports it."""
 
 
 def _version(ctx: Context, _args: Namespace) -> int:
@@ -48,7 +48,8 @@ def _mcp_arguments(parser: Parser) -> None:
 
 
 def _mcp(ctx: Context, args: Namespace) -> int:
-    """Become the shim: the same process, on the standard library alone, with nothing of this one left in memory."""
+    """Become the shim: the same process then runs on the standard library alone, with nothing of this program left in
+    its memory."""
     command = [sys.executable, "-I", "-S", str(PACKAGED_SHIM), "--home", str(ctx.home.root)]
     if args.host:
         command += ["--host", args.host]

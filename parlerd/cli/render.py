@@ -1,4 +1,7 @@
-"""How messages, requests and times look to a person. Everything here goes out through `Output`, which escapes it."""
+"""How messages, requests and times look to a person.
+
+Not here: printing. Above: the commands. Below: `Output`, through which everything goes out, and which escapes it.
+"""
 
 from __future__ import annotations
 
@@ -38,18 +41,18 @@ def size_of(size: int) -> str:
 
 
 def clock(at_ms: int, now: float) -> str:
-    """A time of day in local time, with the date when it was not within the last day."""
+    """A moment in local time: the time of day, and the date too when it was more than a day ago."""
     form = "%H:%M" if abs(now - at_ms / 1000) < 86_400 else "%Y-%m-%d %H:%M"
     return time.strftime(form, time.localtime(at_ms / 1000))
 
 
 def to_the_second(at_ms: int, now: float) -> str:
-    """As `clock`, with seconds."""
+    """The moment as `clock` gives it, with seconds."""
     return moment(at_ms)[11:] if abs(now - at_ms / 1000) < 86_400 else moment(at_ms)
 
 
 def day_or_time(at_ms: int, now: float) -> str:
-    """As `clock`, in at most ten columns: a day alone when it was not within the last one."""
+    """The moment in at most ten columns: the time of day, or only the date when it was more than a day ago."""
     return clock(at_ms, now)[:10]
 
 
@@ -59,19 +62,19 @@ def moment(at_ms: int) -> str:
 
 
 def unsaid(topic: str) -> str:
-    """The topic, where the name that was made of it cannot say it: names are ASCII."""
+    """The topic of a room whose name cannot show it, because names are ASCII; empty for any other."""
     return "" if topic.isascii() else topic
 
 
 def say_hidden(out: Output, count: int) -> None:
-    """How many closed rooms a list left out."""
+    """Say how many closed rooms a list left out."""
     if count:
         out.note(f"{counted(count, 'closed room')} {'is' if count == 1 else 'are'} not shown; --all shows all.")
 
 
 def agents_in(rows: Sequence[Sequence[str]], *, all: bool = True) -> list[str]:
-    """Which of one's agents is in each room, the first of them and how many more, or `all`; nothing where it is the
-    same single one everywhere."""
+    """For each room, which of the person's agents are in it: all of them, or the first and how many more. The texts are
+    empty where the same single agent is in every room."""
     if len({tuple(agents) for agents in rows}) == 1 and len(rows[0]) < 2:
         return [""] * len(rows)
     if all:
@@ -87,16 +90,16 @@ def first_of(names: Sequence[str]) -> str:
 def show_messages(
     out: Output, messages: Sequence[t.Message], now: float, *, you: str | None, wide: bool = False
 ) -> None:
-    """Messages one after another, as `show_message` shows each."""
+    """Show messages one after another."""
     for message in messages:
         show_message(out, message, now, you=you, wide=wide)
 
 
 def show_message(out: Output, message: t.Message, now: float, *, you: str | None, wide: bool = False) -> None:
-    """One message: a head line of ours, then the words of others behind a bar.
+    """Show one message: a head line, and then the words of its author behind a bar.
 
-    A turn that somebody else hands to `you`, the reader's name there, stands in a banner; nobody reads where it is
-    `None`.
+    `you` is the reader's name in the room, or None where no agent reads. A turn that somebody else hands to `you` is
+    shown in a banner.
     """
     import msgspec
 
@@ -120,7 +123,8 @@ def show_message(out: Output, message: t.Message, now: float, *, you: str | None
 
 
 def _head(message: t.Message, now: float, *, wide: bool) -> list[Span]:
-    """Number, time and author, and what is unusual about it. `wide`: also what is usual, and the id."""
+    """Number, time and author of a message, and what is unusual about it; with `wide` also what is usual, and the
+    id."""
     import msgspec
 
     author = message.author
@@ -151,7 +155,7 @@ def _head(message: t.Message, now: float, *, wide: bool) -> list[Span]:
 
 
 def show_requests(out: Output, requests: Sequence[t.RequestInfo], now: float) -> None:
-    """Who knocks, with the command that lets each one in alone on its line."""
+    """Show who knocks, and for each the command that lets it in, alone on a line."""
     if not requests:
         out.say("Nobody is waiting.")
         return
@@ -166,7 +170,7 @@ def show_requests(out: Output, requests: Sequence[t.RequestInfo], now: float) ->
         out.say((f"  fingerprint {request.fingerprint} · home {home}", "dim"))
         if unsaid(request.topic):
             out.say(("  about ", "dim"), request.topic, hang=2)
-        # A name that two have, or one that reads as an option, does not say who is meant.
+        # A name that two requests have, or that looks like an option, would not say who is meant.
         by_name = known_by.count((request.room, request.name)) == 1 and not request.name.startswith("-")
         whom = quote(request.name) if by_name else request.agent
         out.paste(f"parler session approve --room {quote(request.room_name)} {whom}")
@@ -174,7 +178,7 @@ def show_requests(out: Output, requests: Sequence[t.RequestInfo], now: float) ->
 
 
 def show_checks(out: Output, checks: Sequence[t.Check]) -> None:
-    """How each thing of a checkup is, and the fix of each that is wrong."""
+    """Show every check, and the fix of each that failed."""
     for check in checks:
         mark: Span = ("ok    ", "good") if check.ok else ("WRONG ", "bad")
         out.say(mark, (check.name, "bold"), f": {check.detail}", hang=6)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 GLANCE: Final = ("room", "unread", "who knocks", "last")
-"""What a person wants to know of each room, in a list of them."""
+"""The columns that every list of rooms begins with: what a person wants to know first."""
 
 
 def _rooms(ctx: Context, args: Namespace) -> int:
@@ -51,13 +51,14 @@ def _rooms(ctx: Context, args: Namespace) -> int:
 
 
 def by_attention(rooms: Sequence[t.RoomInfo], *, all: bool) -> list[t.RoomInfo]:
-    """What wants attention first, then what was used last; what is closed with `all` alone."""
+    """Rooms in the order of a list: those that want attention first, then those that were used last. Closed rooms are
+    only listed with `all`."""
     shown = [room for room in rooms if all or room.state == "open"]
     return sorted(shown, key=lambda room: (not (room.unread or room.pending), -room.last_at))
 
 
 def who_knocks(ctx: Context, rooms: Sequence[t.RoomInfo]) -> dict[str, list[str]]:
-    """What those who knock say they are, by room. Asked for only where somebody does."""
+    """The names of those who knock, as they say, by room. The daemon is only asked when somebody knocks."""
     names: dict[str, list[str]] = {}
     if any(room.pending for room in rooms):
         for request in ctx.call_again("approvals.list", t.ListApprovals(), t.RequestList).requests:
@@ -67,7 +68,7 @@ def who_knocks(ctx: Context, rooms: Sequence[t.RoomInfo]) -> dict[str, list[str]
 
 def glance(ctx: Context, room: t.RoomInfo, knocks: Mapping[str, Sequence[str]]) -> tuple[Cell, Cell, Cell, Cell]:
     """A room in the columns of `GLANCE`."""
-    # Who came to the door between the two answers is seen with the next.
+    # An agent that knocked between the two answers is in the count and not yet among the names.
     who = first_of(knocks.get(room.room, [])) or (str(room.pending) if room.pending else "")
     return (
         (("* " if room.active else "  ") + room.name, "name"),

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _IN: Final = ("joined", "already_member")
-"""What a join is answered with that comes with the context."""
+"""The statuses of a join that come with the session's context."""
 ROUNDING_S: Final = 30.0
-"""Added to what is left of a key before it is put in words, so that a day is not `23 hours` a moment later."""
+"""Added to the time that a key has left before the time is put in words, so that a day is not `23 hours` a moment
+later."""
 
 
 # -- open --------------------------------------------------------------------------------------------------
@@ -192,7 +193,7 @@ def _join(ctx: Context, args: Namespace) -> int:
         _say_joined(ctx, joined)
     out.flush()
     if joined.status in _IN and joined.cursor:
-        # What a join returned counts as shown.
+        # The messages that a join returned count as shown, and they were printed.
         ctx.call_again("message.commit", t.Commit(room=joined.room, cursor=joined.cursor), t.Committed)
     if joined.status in _IN:
         return DONE
@@ -232,7 +233,8 @@ def _say_pending(ctx: Context, pending: t.JoinedSession) -> None:
 
 
 def _say_how_to_go_on(ctx: Context, key: str, so_far: str) -> None:
-    """What an end of the wait leaves, and the command that goes on with it: a knock by the same agent is the same."""
+    """Say what stays when the wait ends, and the command that goes on waiting: a repeated knock by the same agent finds
+    the same request."""
     ctx.out.note(so_far, " To go on waiting:")
     name = f"--as {ctx.as_name} " if ctx.as_name and not ctx.env.get("PARLER_AGENT") else ""
     ctx.out.note((f"parler {name}session join {key}", "bold"))
@@ -359,7 +361,8 @@ def _list(ctx: Context, args: Namespace) -> int:
 
 
 def _keys(keys: Sequence[t.SessionKey], *, wide: bool) -> str:
-    """The keys that can be used, else how the last one ended; `wide`: every one, how much of it is left, until when."""
+    """The keys that can be used, or how the last one ended. With `wide`, every key, how often it was used, and until
+    when it lives."""
     if wide:
         return "; ".join(
             f"{_shown_key(key)} {key.state.replace('_', ' ')}, {key.uses}/{key.max_uses} used"
@@ -371,7 +374,8 @@ def _keys(keys: Sequence[t.SessionKey], *, wide: bool) -> str:
 
 
 def _shown_key(key: t.SessionKey) -> str:
-    """A key that only lets one knock as it is typed; of one that admits unasked, which is a secret, the beginning."""
+    """A key that only lets an agent knock, as it is typed. Of a key that admits unasked, which is a secret, only the
+    beginning."""
     if key.session_key and key.approval:
         return key.session_key
     return f"{key.begins}..." if key.begins else key.key_ref

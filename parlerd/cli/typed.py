@@ -1,8 +1,9 @@
 """A refusal of a parameter, in the words that the person typed.
 
-The daemon checks parameters against the operation's types and names a field of them (`$.ttl_ms`); a person typed
-`--ttl`. Here the field becomes the option or argument that filled it, and the rule becomes a sentence. Not here: rules.
-Above: `main`. Below: the parser of the command. Invariant: what is not understood is passed on as it came.
+The daemon checks parameters against the operation's types, and its error names a field (`$.ttl_ms`), where the person
+typed `--ttl`. This module puts the option or argument in the place of the field, and makes a sentence of the rule. Not
+here: the rules. Above: `main`. Below: the parser of the command. Invariant: an error that is not understood is passed
+on as it came.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ _RULE: Final = re.compile(r"Expected `(\w+)` (of length )?([<>]=?) (-?\d+) - at 
 _SIGNS: Final = re.compile(r"\[A-Za-z0-9([^\]]+)\]")
 _SHAPE: Final = re.compile(r"Expected .+ - at `\$\.(\w+)[^`]*`\Z", re.DOTALL)
 _INSIDE: Final = {"for_": "whom", "idempotency_key": "key", "join_code": "code"}
-"""Fields whose argument has another name on the command line: a word of Python is in the way, or an option is named
-for short."""
+"""Fields whose argument has another name on the command line, because the field's name is a word of Python, or because
+the option has a shorter name."""
 
 
 def as_typed(error: ParlerError, actions: Sequence[Action]) -> ParlerError:
-    """The error, or the same one about the option or argument among `actions` that its field came from."""
+    """The same error, about the option or argument among `actions` that filled the wrong field, if that is found."""
     found = _SHAPE.match(error.message) if error.code == "invalid_param" else None
     if found is None:
         return error

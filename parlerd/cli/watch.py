@@ -1,4 +1,7 @@
-"""`parler watch`: a person follows a room live. Acknowledges nothing, and survives a daemon that restarts."""
+"""`parler watch`: a person follows a room live.
+
+Invariants: nothing is acknowledged; the command goes on when the daemon restarts, and shows no message twice.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,10 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
 CATCH_UP: Final = 200
-"""Messages asked for again after the connection was lost; those that were shown are left out."""
+"""How many messages are asked for again after the connection was lost. Those that were shown are left out."""
 
 MAX_NAMES: Final = 8
-"""Members that are named when a watch begins; `roster` has all of them."""
+"""How many members are named when a watch begins; `parler roster` names all."""
 _HAPPENED: Final = {
     "joined": "came in",
     "left": "left",
@@ -66,7 +69,7 @@ def _watch(ctx: Context, args: Namespace) -> int:
 
 
 def _say_which(ctx: Context, room: str | None) -> None:
-    """Which room this follows and who is in it: nothing may happen there for a long while."""
+    """Say which room is followed and who is in it, because nothing may happen in the room for a long while."""
     found = ctx.call_again("rooms.roster", t.Roster(room=room), t.RosterResult)
     names = [member.name for member in found.members]
     shown = ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")
@@ -78,7 +81,8 @@ def _say_which(ctx: Context, room: str | None) -> None:
 
 
 def _numbered(item: t.WatchItem, number: int) -> t.WatchItem:
-    """An item with its place among all that were shown: a stream begins with 1 again after the connection was lost."""
+    """An item with its number among all that were shown. The daemon's own numbers begin with 1 again after the
+    connection was lost."""
     import msgspec
 
     if isinstance(item.message, t.Message):

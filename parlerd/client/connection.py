@@ -1,8 +1,8 @@
 """A client of the daemon: typed calls and streams over one blocking connection, which is made again between calls.
 
-Not here: sockets (`link`), starting the daemon (`launch`). Above: `parlerd.cli`. One thread at a time.
-Invariant: a call is sent at most once. It is never repeated by itself after anything of it left; whoever wants that
-repeats it with the same idempotency key.
+Not here: sockets (`link`), starting the daemon (`launch`). Above: `parlerd.cli`, which uses a client from one thread at
+a time. Invariant: a call is sent at most once. Once a byte of a call left, the client does not repeat it; the caller
+may, with the same idempotency key.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ def connect(
     `home_not_writable`.
     """
     try:
-        # As text: a folder whose name is not UTF-8 is nobody's work tree, and its command works all the same.
+        # A folder whose name is not UTF-8 is taken for no work tree, and a command in it works all the same.
         cwd = os.fsencode(os.getcwd()).decode("utf-8", "replace")
     except OSError:
-        cwd = ""  # removed under us
+        cwd = ""  # the current directory was removed
     hello = Hello(
         protocol=PROTOCOL,
         version=parlerd.__version__,
@@ -66,18 +66,22 @@ def connect(
 
 
 class Client:
-    """Made by `connect`. A context manager that closes its connection."""
+    """A client of one home's daemon, made by `connect`. As a context manager it closes its connection at the end."""
 
     def __init__(self, home: Home, hello: Hello, *, start: bool, hello_s: float, spawn: launch.Spawn) -> None:
         self._home = home
+        # What is said at each connection.
         self._hello = hello
+        # Whether a daemon is started where none runs, and what starts it.
         self._start = start
-        self._hello_s = hello_s
         self._spawn = spawn
+        # How many seconds a running daemon may take to answer the hello.
+        self._hello_s = hello_s
+        # The connection; None before the first call and after `close`.
         self._link: Link | None = None
 
     def open(self) -> Link:
-        """The connection, made or made again if there is none that works. Nothing of a call has been sent then."""
+        """The connection, which is made (again) if there is none that works. A new connection has sent no call yet."""
         if self._link is None or not self._link.is_open():
             self.close()
             self._link = launch.reach(
@@ -109,14 +113,14 @@ class Client:
         try:
             answer = link.next(id, timeout)
         finally:
-            # Also when the person interrupts: an answer that comes later is dropped.
+            # This also runs when the person interrupts the wait; an answer that comes later is dropped.
             link.forget(id)
         if answer is None:
             raise ParlerError("unreachable", f"The daemon did not answer within {timeout:.0f} s.")
         return _result(op, answer)
 
     def stream(self, op: str, params: t.Params) -> Stream:
-        """Follow an operation. Raises nothing yet; the stream does."""
+        """Follow an operation. The errors of the operation are raised by the stream, and not here."""
         link = self.open()
         return Stream(link, op, link.begin(op, codec.encode(params), CALL_SECONDS))
 
@@ -148,7 +152,8 @@ class Stream(Iterator[t.Result]):
         self._ended = False
 
     def fileno(self) -> int:
-        """For `select`, after `poll(0)` gave None: what has arrived already does not show there."""
+        """For `select`. Call `poll(0)` until it gives None before you wait, because items that have arrived already do
+        not make the descriptor readable."""
         return self._link.fileno()
 
     def __next__(self) -> t.Result:
@@ -182,7 +187,7 @@ class Stream(Iterator[t.Result]):
             raise
 
     def close(self) -> None:
-        """Withdraw it. Safe to repeat."""
+        """Withdraw the stream. Safe to repeat."""
         if not self._ended:
             self._ended = True
             self._link.forget(self._id)

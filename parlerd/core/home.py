@@ -1,7 +1,7 @@
 """The home room: the log of one home's own facts, decided and applied as the facts of any room are.
 
 Not here: messages. Nobody posts or reads in the home room and no surface shows it as a room, so it has no reader's
-numbers and no author's threads. Above: the engine. Below: `identities` (agents, and what leads to them) and `naming`
+numbers and no author's envelopes. Above: the engine. Below: `identities` (agents, and what leads to them) and `naming`
 (rooms by name, active sessions), each with its state and its rules; `facets` puts them together.
 """
 

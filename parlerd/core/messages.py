@@ -1,4 +1,4 @@
-"""Messages: who may say what to whom, and each author's thread of envelopes.
+"""Messages: who may say what to whom, and each author's sequence of envelopes.
 
 Not here: the words of a message (`words`, `envelope`), and the messages themselves. A room in memory holds none; what a
 decision needs of the message that is replied to, the engine looks up and puts into the command. Above: `room`. Below:
@@ -25,7 +25,8 @@ from parlerd.core.words import contradiction
 
 
 class AuthorState(msgspec.Struct):
-    """An author's thread of envelopes in a room: `counter` is how many there are, `envelope` the hash of the newest."""
+    """An author's sequence of envelopes in a room: how many there are (`counter`), and the hash of the newest
+    (`envelope`)."""
 
     counter: int
     envelope: bytes
@@ -38,7 +39,7 @@ class MessagesState(msgspec.Struct):
     authors: dict[AgentId, AuthorState] = {}
 
 
-def thread_of(state: MessagesState, author: AgentId) -> bytes:
+def newest_envelope(state: MessagesState, author: AgentId) -> bytes:
     """The hash of the author's newest envelope in the room, empty before the author's first."""
     known = state.authors.get(author)
     return b"" if known is None else known.envelope
@@ -99,7 +100,7 @@ class Messages(Facet[MessagesState]):
         return Decision(
             (event,),
             authority="owner" if by.actor == owner else "member",
-            previous=thread_of(self.state, by.actor),
+            previous=newest_envelope(self.state, by.actor),
             seq=Seq(membership.newest_seq(self._membership, by.actor) + 1),
         )
 
@@ -110,7 +111,7 @@ class Messages(Facet[MessagesState]):
         is, what it answers, and which message of the author it follows. The author chooses only the name of a new
         thread."""
         wrong = contradiction(self._lifecycle.room, command.idempotency_key or "", event, finished)
-        if wrong is None and finished.previous != thread_of(self.state, author):
+        if wrong is None and finished.previous != newest_envelope(self.state, author):
             wrong = "previous"
         if wrong is None and (command.id is None or command.is_id_taken):
             wrong = "id"

@@ -64,6 +64,8 @@ class Reading:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        # Up to where each reader was shown each room, with the chain there: what the next envelope of that reader
+        # says that it has seen. The store knows it too, but each message would ask.
         self._seen: Bounded[tuple[RoomId, AgentId], tuple[Position, bytes]] = Bounded(MAX_REMEMBERED)
 
     # -- pages ---------------------------------------------------------------------------------------------

@@ -74,7 +74,9 @@ class Waking:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        # For the daemon's life: after a restart the same news may be told once more.
+        # What the hooks of each agent were told, for the daemon's life: after a restart the same news may be told once
+        # more. An entry is replaced and never changed, so that a hook which awaited an answer sees whether another one
+        # was told meanwhile.
         self._told: dict[AgentId, _Told] = {}
 
     async def check(self, caller: Caller, params: t.WakeCheck) -> t.Waiting:

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 KEPT: Final = 1000
-"""Frames that wait for one follower. A frame's shape is some hundred bytes."""
+"""How many frames wait for one follower at most. A frame's shape is some hundred bytes."""
 LARGE: Final = 1024 * 1024
-"""Bytes of a frame that is not taken apart: everything else on the loop would wait meanwhile."""
+"""A frame of more bytes is not taken apart, because everything else on the event loop would wait for that."""
 _ASKING: Final = ("hello", "call", "cancel", "credit", "note")
 _ANSWERING: Final = ("welcome", "goodbye", "reply", "failure", "item")
 _METHOD: Final = re.compile(r"[a-z]{1,24}(?:/[a-zA-Z_]{1,24}){0,2}")
@@ -55,7 +55,7 @@ class Recorder:
         return bool(self._followers)
 
     def tap(self) -> Tap:
-        """What a new connection passes its frames by. Connections are numbered from 1."""
+        """The tap of a new connection. Connections are numbered from 1."""
         self._taps += 1
         return Tap(self, self._taps)
 

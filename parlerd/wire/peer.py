@@ -85,6 +85,7 @@ class DaemonPeer:
     def __init__(self, heard: Callable[[bytes], None] = lambda payload: None) -> None:
         self.state: State = "hello"
         """Where the conversation stands; see the table at the head of this module."""
+        # Called with the payload of each frame.
         self._heard = heard
         self._reader = FrameReader(FIRST_FRAME_LIMIT)
         # The calls and streams under way: for each id, how many items may be sent now.

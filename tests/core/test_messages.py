@@ -7,7 +7,7 @@ import pytest
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core.messages import thread_of
+from parlerd.core.messages import newest_envelope
 from parlerd.core.model import History, MessageId
 from tests.support.core import (
     BEN,
@@ -48,8 +48,8 @@ def test_only_members_post(talk: RoomDriver) -> None:
 def test_an_author_counts_its_own_messages_and_chains_them(talk: RoomDriver) -> None:
     assert [talk.post(who).counter for who in (BEN, CAT, BEN, BEN, OWNER)] == [1, 1, 2, 3, 2]
     last = talk.posted()[-2]
-    assert thread_of(talk.aggregate.state.messages, BEN.id) == last[1].envelope
-    assert thread_of(talk.aggregate.state.messages, DAN.id) == b""
+    assert newest_envelope(talk.aggregate.state.messages, BEN.id) == last[1].envelope
+    assert newest_envelope(talk.aggregate.state.messages, DAN.id) == b""
 
 
 def test_addresses_become_ids_once_each(talk: RoomDriver) -> None:

@@ -24,7 +24,7 @@ from parlerd.core.decision import Decision
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Aggregate
 from parlerd.core.home import HomeRoom
-from parlerd.core.messages import thread_of
+from parlerd.core.messages import newest_envelope
 from parlerd.core.model import (
     AgentId,
     Approver,
@@ -149,7 +149,7 @@ class Driver(Generic[A]):
         finally:
             assert self.aggregate.snapshot() == before, "deciding changed the room"
         room = as_room(self.aggregate)
-        previous = None if room is None else thread_of(room.state.messages, who.id)
+        previous = None if room is None else newest_envelope(room.state.messages, who.id)
         first = True
         for event in decision.events:
             self.commit(event, who, command=command if first else None, authority=decision.authority)
