@@ -162,6 +162,8 @@ class Disk:
 
 
 DISK: Final = Disk()
+LOOK_AGAIN_S: Final = 0.05
+"""Between two looks at a lock that another program holds."""
 
 
 def make_private(root: Path, *below: str) -> Path:
@@ -175,7 +177,7 @@ def make_private(root: Path, *below: str) -> Path:
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, wait_s: float, disk: Disk = DISK, step_s: float = 0.05) -> Iterator[None]:
+def locked(path: Path, *, wait_s: float, disk: Disk = DISK) -> Iterator[None]:
     """Hold the lock of that file. Raises `TimeoutError` when somebody else holds it for `wait_s` seconds."""
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -187,8 +189,8 @@ def locked(path: Path, *, wait_s: float, disk: Disk = DISK, step_s: float = 0.05
             except BlockingIOError:
                 if waited >= wait_s:
                     raise TimeoutError(errno.ETIMEDOUT, "Locked by another program", str(path)) from None
-            disk.pause(step_s)
-            waited += step_s
+            disk.pause(LOOK_AGAIN_S)
+            waited += LOOK_AGAIN_S
         yield
     finally:
         os.close(descriptor)

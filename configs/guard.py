@@ -72,11 +72,11 @@ def refuse_foreign_home(place: Place, disk: Disk = DISK) -> None:
         )
 
 
-def refuse_unsafe(place: Place, path: Path, disk: Disk = DISK) -> None:
+def refuse_unsafe(path: Path) -> None:
     """Raise `Untouched` when a program that hosts are to start, or its folder, can be changed by other users."""
     real = Path(os.path.realpath(path))
     for each in dict.fromkeys((real, real.parent, path.parent)):
-        about = disk.about(Path(os.path.realpath(each)))
+        about = DISK.about(Path(os.path.realpath(each)))
         if about is not None and _open_to_others(about):
             raise _unsafe(each, about)
 

@@ -6,15 +6,16 @@ Invariant: the file is replaced as a whole, and two programs that change it at o
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Final
 
-from configs.disk import make_private
+from configs.disk import locked, make_private
 from parlerd.core.errors import ParlerError
 from parlerd.paths import Home
+
+LOCK_S: Final = 10.0
+"""Seconds that another program may take to write the choice."""
 
 
 def kept(home: Home) -> frozenset[str]:
@@ -40,7 +41,7 @@ def _change(home: Home, change: Callable[[frozenset[str]], frozenset[str]]) -> N
     path = _file(home)
     try:
         make_private(home.root, "connect")
-        with _locked(path.with_name("keep.lock")):
+        with locked(path.with_name("keep.lock"), wait_s=LOCK_S):
             wanted = change(kept(home))
             if wanted == kept(home):
                 return
@@ -52,16 +53,6 @@ def _change(home: Home, change: Callable[[frozenset[str]], frozenset[str]]) -> N
         raise ParlerError(
             "home_not_writable", f"{path} cannot be written: {error.strerror}.", path=str(path)
         ) from error
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _file(home: Home) -> Path:

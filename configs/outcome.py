@@ -56,8 +56,8 @@ def refuse(place: Place, *, programs: bool) -> None:
         raise ParlerError("foreign_home", str(error), hint=f"{error.hint}.", path=str(error.path)) from error
     if programs:
         try:
-            refuse_unsafe(place, Path(place.python))
-            refuse_unsafe(place, place.home.shim)
+            refuse_unsafe(Path(place.python))
+            refuse_unsafe(place.home.shim)
         except Untouched as error:
             sentence = f"{error} Every agent host would start it."
             raise ParlerError("unsafe_program", sentence, hint=f"{error.hint}", path=str(error.path)) from error

@@ -340,8 +340,8 @@ class Text:
             path, levels = path[:-1], levels - 1
         holder = _holder(statements, path)
         if holder is not None and holder.path != path:
-            box, items, index = self._inline_place(holder, path)
-            return [_without(box, items, index)]
+            items, index = self._inline_place(holder, path)
+            return [_without(items, index)]
         lines = [
             self._line_of(each)
             for each in statements
@@ -380,7 +380,7 @@ class Text:
             items, _ = _items(self.text, open)
             if len(items) == 1 and levels > 0:
                 return self.unset(path, levels - 1)
-            return [_without(open, items, index)]
+            return [_without(items, index)]
         count = -1
         chosen = []
         for each in statements:
@@ -412,11 +412,11 @@ class Text:
         return [_inserted(at, items, toml_inline(value))]
 
     def _inline_value(self, holder: _Statement, path: KeyPath) -> int:
-        _, items, index = self._inline_place(holder, path)
+        items, index = self._inline_place(holder, path)
         return items[index].value
 
-    def _inline_place(self, holder: _Statement, path: KeyPath) -> tuple[int, list[_Item], int]:
-        """The inline table with the last key of a path, what is in it and which of it that is. Raises `KeyError`."""
+    def _inline_place(self, holder: _Statement, path: KeyPath) -> tuple[list[_Item], int]:
+        """What is in the inline table with the last key of a path, and which of it that key is. Raises `KeyError`."""
         at, rest = holder.value, path[len(holder.path) :]
         while self.text[at] == "{":
             items, _ = _items(self.text, at)
@@ -424,7 +424,7 @@ class Text:
             if index is None:
                 break
             if rest == items[index].key:
-                return at, items, index
+                return items, index
             at, rest = items[index].value, rest[len(items[index].key) :]
         raise KeyError(path)
 
@@ -533,7 +533,7 @@ def _inserted(open: int, items: list[_Item], text: str) -> Splice:
     return Splice(at, at, f", {text}" if items else text)
 
 
-def _without(open: int, items: list[_Item], index: int) -> Splice:
+def _without(items: list[_Item], index: int) -> Splice:
     if index:
         return Splice(items[index - 1].end, items[index].end)
     if len(items) > 1:

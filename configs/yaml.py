@@ -213,10 +213,10 @@ class Text:
         if not way:
             if self._root is None:
                 return self._lines(self._at_end(), yaml_lines(rest[0], value, 0, self._unit()))
-            return self._insert(self._root, rest[0], value, 0)
+            return self._insert(self._root, rest[0], value)
         parent = way[-1][1]
         if isinstance(parent, MappingNode):
-            return self._insert(parent, rest[0], value, _start(way[-1][0]) - self._line(_start(way[-1][0])))
+            return self._insert(parent, rest[0], value)
         return self._replace(way[-1], {rest[0]: value}, len(way) - 1)
 
     def unset(self, path: KeyPath, levels: int) -> list[Splice]:
@@ -365,7 +365,7 @@ class Text:
                         return max(1, int(value.value[0][0].start_mark.column) - outer)
         return 2
 
-    def _insert(self, table: MappingNode, key: str, value: Any, outer: int) -> list[Splice]:
+    def _insert(self, table: MappingNode, key: str, value: Any) -> list[Splice]:
         if table.flow_style:
             at = _flow_end(table.value[-1][1], table.value[-1][0]) if table.value else _start(table) + 1
             return [Splice(at, at, (", " if table.value else "") + f"{yaml_key(key)}: {scalar(value)}")]

@@ -8,10 +8,9 @@
 What a client says of itself decides which host it is, for hosts read each other's files (`conversations`).
 
 Not here: the MCP library (`library`, which loads `sdk` for the first request that only it answers) and what tools do
-(`window`). Above:
-`parlerd.daemon`, which hands `McpHost` to `parlerd.ipc`. Invariants: what stands in the static table is answered with
-its bytes, whether the library is loaded or not; each request has one way, through this module or through the library;
-an error here ends this connection and nothing else.
+(`window`). Above: `parlerd.daemon`, which hands `McpHost` to `parlerd.ipc`. Invariants: what stands in the static table
+is answered with its bytes, whether the library is loaded or not; each request has one way, through this module or
+through the library; an error here ends this connection and nothing else.
 """
 
 from __future__ import annotations

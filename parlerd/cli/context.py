@@ -106,18 +106,18 @@ class Context:
         assert isinstance(result, answer), f"{op} answered with {type(result).__name__}"
         return result
 
-    def call_again(self, op: str, params: Params, answer: type[R], *, wait_ms: int = 0) -> R:
+    def call_again(self, op: str, params: Params, answer: type[R]) -> R:
         """Run an operation, and once more when the daemon went away in the middle of it.
 
         Use this only for reads, and for writes that carry an idempotency key, which cannot be done twice.
         """
         try:
-            return self.call(op, params, answer, wait_ms=wait_ms)
+            return self.call(op, params, answer)
         except ParlerError as error:
             if error.code not in RETRIED:
                 raise
             self.disconnect()
-            return self.call(op, params, answer, wait_ms=wait_ms)
+            return self.call(op, params, answer)
 
     def wait_for(
         self,

@@ -1,6 +1,7 @@
 """The engine: the only place that runs room rules.
 
-One task per open room takes commands, asks the core, commits through the store's writer, and only then answers and
-wakes whoever waits.
+Each open room decides the commands in its line together and hands them to the store's writer. Whoever asked is
+answered, and whoever waits is woken, only after the commit.
+
 Above: the doors (`parlerd.ipc`, `mcp_server`) and `parlerd.daemon`. Below: `operations`, `store`, `identity`, `core`.
 """

@@ -5,8 +5,8 @@ time of whoever asks, in each decision and each read. But nobody who waits would
 time has passed. Here they are woken.
 
 Above: `engine`, which puts it together. Below: `scheduler` for the moments, the rooms (`Aggregate.next_deadline`,
-`expire`), `seats` for presence. Invariant: a room that nobody has open has its next moment in the store, so that it is
-opened and looked at all the same.
+`expire`). Invariant: a room that nobody has open has its next moment in the store, so that it is opened and looked at
+all the same.
 """
 
 from __future__ import annotations

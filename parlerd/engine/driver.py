@@ -1,9 +1,9 @@
 """How the engine drives a store: commits that are grouped, point reads at once, long reads away from the event loop.
 
 All that waits for the writer becomes one transaction (one flush of the disk), so durability costs a batch and not a
-message. Above: the rooms' actors, which hand jobs over, and the handlers, which read. Below: a store (`store.port`),
-and where its work runs: `worker` (a thread) and `turns` (the loop itself). Invariant: jobs are committed in the order
-in which they were handed over.
+message. Above: the rooms' actors, which hand jobs over, and `library`, through which handlers ask. Below: a store
+(`store.port`), and where its work runs: `worker` (a thread) and `turns` (the loop itself). Invariant: jobs are
+committed in the order in which they were handed over.
 
 `ThreadDriver` drives a store in a file of this machine. `InlineDriver` is the same face without threads, for tests
 under virtual time.

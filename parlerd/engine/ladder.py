@@ -19,7 +19,7 @@ from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.lookup import room_of
 from parlerd.engine.observers import observers
-from parlerd.engine.reading import Reading, handle_of
+from parlerd.engine.reading import Reading, handle_of, number_of
 from parlerd.operations import types as t
 from parlerd.store.port import Delivery
 
@@ -38,7 +38,7 @@ class Ladder:
         know of it. For anyone else there is no such message."""
         me = await self._desk.me(caller)
         id = MessageId(params.id)
-        if params.id.removeprefix("#").isdigit():
+        if number_of(params.id) is not None:
             _, here = await room_of(self._desk, me, params.room)
             id = await self._reading.message_id(here, me.id, params.id)
         found = await self._desk.library.trace(id)

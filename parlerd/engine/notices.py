@@ -44,7 +44,12 @@ class Notices:
         it said itself is taken as told."""
         if caller.agent is None:
             return t.Notice(line="")
-        found, told = await self._look(caller)
+        while True:
+            before = caller.reader.told
+            found, told = await self._look(caller)
+            # While the store was asked, another answer to this window may have said some of it.
+            if caller.reader.told is before:
+                break
         # At once, or not at all: what could not be looked at to the end is said by the next answer.
         caller.reader.told = told
         lines = [line for kind, room, line in found if kind not in params.said or params.room not in ("", room)]

@@ -1,8 +1,9 @@
 """Where a caller is: its rooms, who is in one, and who it is itself. The handlers of `rooms.list`, `rooms.roster` and
 `agent.whoami`.
 
-Not here: messages (`messaging`), the daemon's state (`status`). Above: the engine. Below: the rooms that the caller may
-look at (`observers`). Invariant: nothing here changes a room, and nothing tells of what the reader may not see.
+Not here: messages (`sending`, `receiving`), the daemon's state (`status`). Above: the engine. Below: the rooms that the
+caller may look at (`observers`). Invariant: nothing here changes a room, and nothing tells of what the reader may not
+see.
 """
 
 from __future__ import annotations

@@ -63,9 +63,6 @@ class RoomsWithin:
     def home(self) -> RoomActor[HomeRoom]:
         return self._rooms.home
 
-    def __len__(self) -> int:
-        return len(self._rooms)
-
     def reaches(self, room: RoomId) -> bool:
         return room in self._within
 

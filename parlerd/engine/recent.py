@@ -1,7 +1,7 @@
 """The newest facts of an open room, in memory: a reader that waits for a message gets it without a read of the store.
 
 This is a cache of what was just committed. Whatever does not follow from these facts for certain is left to the store.
-Above: `reading`, which asks here first. Invariant: a page from here is the page that the store would give.
+Above: `library`, which asks here first. Invariant: a page from here is the page that the store would give.
 """
 
 from __future__ import annotations

@@ -73,10 +73,6 @@ class RoomDoor(Protocol):
         """The home room, which is always open."""
         ...
 
-    def __len__(self) -> int:
-        """How many rooms are open."""
-        ...
-
     def reaches(self, room: RoomId) -> bool:
         """Whether this room is among those that there are, as far as this door is concerned."""
         ...
@@ -112,6 +108,7 @@ class Rooms:
         """The home room's actor, from `start` on."""
 
     def __len__(self) -> int:
+        """How many rooms are open, the home room not among them."""
         return len(self._actors)
 
     async def start(self) -> None:

@@ -202,7 +202,7 @@ class Sending:
         )
 
     async def _writable(self, me: AgentRecord, wanted: str | None) -> RoomActor[Room]:
-        """The room to write to. Unlike a read it does not wait for the batch in flight: the room's task orders
+        """The room to write to. Unlike a read it does not wait for the batch in flight: the room's line orders
         writes."""
         actor = self._open_room(me, wanted)
         if actor is None:

@@ -63,10 +63,14 @@ class Streams:
     async def approvals(self, caller: Caller, params: t.WatchApprovals) -> AsyncGenerator[t.RequestList, None]:
         """What waits now, and again at every change."""
         me = await self._desk.me(caller)
+        shown: t.RequestList | None = None
 
         async def look(wait: Wait) -> list[t.RequestList]:
+            nonlocal shown
             wait.on(topics.requests(me.principal))
-            return [await self._approving.approvals(caller, params)]
+            # The topic is the person's: it also fires for rooms of which this caller is told nothing.
+            before, shown = shown, await self._approving.approvals(caller, params)
+            return [] if shown == before else [shown]
 
         async with aclosing(self._desk.waits.follow(look)) as lists:
             async for each in lists:
@@ -80,9 +84,10 @@ class Streams:
         following = _Following(actor.room, room.position)
         first: dict[Position, StoredMessage] = {}
         for agent in inside if params.tail else ():
-            view = room.view(agent.id)
-            tail = await self._desk.library.tail(room.state.room, view, limit=params.tail, max_bytes=PAGE_BYTES)
-            first.update(_upto(tail, following.at))
+            if _is_in(room, agent):
+                view = room.view(agent.id)
+                tail = await self._desk.library.tail(room.state.room, view, limit=params.tail, max_bytes=PAGE_BYTES)
+                first.update(_upto(tail, following.at))
         items = await self._items(me, room, first, params.tail, following)
         number = 0
         for item in items:

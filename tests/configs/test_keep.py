@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import stat
 from pathlib import Path
 
 import pytest
 
+from configs.disk import Disk
 from configs.keep import forget, kept, remember
 from parlerd.core.errors import ParlerError
 from parlerd.paths import Home
@@ -49,3 +52,16 @@ def test_a_home_that_cannot_be_written_is_an_error_with_a_code(home: Home) -> No
     with pytest.raises(ParlerError) as caught:
         remember(home, {"codex"})
     assert caught.value.code == "home_not_writable"
+
+
+def test_a_writer_that_never_lets_go_is_not_waited_for_without_end(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    remember(home, {"codex"})
+    monkeypatch.setattr(Disk, "pause", lambda self, seconds: None)
+    descriptor = os.open(home.connect / "keep.lock", os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with pytest.raises(ParlerError, match="home_not_writable"):
+            remember(home, {"zed"})
+    finally:
+        os.close(descriptor)
+    assert kept(home) == {"codex"}

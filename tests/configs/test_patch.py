@@ -586,14 +586,14 @@ def test_a_group_that_nobody_knows_is_taken_for_the_others(
 def test_a_program_that_others_can_change_is_refused_through_its_links_too(which: str, ann: Person) -> None:
     link = ann.path("python")
     link.symlink_to(ann.python)
-    refuse_unsafe(ann.place, link)
+    refuse_unsafe(link)
     (ann.python if which == "program" else ann.python.parent).chmod(0o777)
     with pytest.raises(Untouched, match="other users"):
-        refuse_unsafe(ann.place, link)
+        refuse_unsafe(link)
 
 
 def test_a_program_that_is_not_there_yet_is_not_refused(ann: Person) -> None:
-    refuse_unsafe(ann.place, ann.path("run/shim.py"))
+    refuse_unsafe(ann.path("run/shim.py"))
 
 
 # -- F20: whose home -----------------------------------------------------------------------------------------------

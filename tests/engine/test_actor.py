@@ -1,4 +1,4 @@
-"""A room's task: batches, replays, and what a failed commit leaves behind."""
+"""A room's line: batches, replays, and what a failed commit leaves behind."""
 
 from __future__ import annotations
 

@@ -299,7 +299,7 @@ def test_a_room_that_was_closed_for_want_of_use_still_wakes_who_waits_for_it() -
 
             async def later() -> None:
                 await trio.sleep(1800)
-                assert len(served.engine._desk.rooms) == 0
+                assert served.open_rooms == 0
                 await alice.approve("bob")
 
             _, joined = await gather(later, partial(bob.join, opened.session_key, wait=3600))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from parlerd.core.model import RoomId
 from parlerd.engine.notices import LOOK, MAX_NEWS, MAX_SHOWN, Notices
 from parlerd.operations import types as t
-from tests.support.engine import NOTHING, Party, Served, engine_world, gather, run
+from tests.support.engine import NOTHING, FarDriver, Party, Served, engine_world, gather, run
 
 
 async def notice(served: Served, party: Party, said: t.AskNotice = NOTHING) -> str:
@@ -52,6 +53,17 @@ def test_new_messages_are_counted_and_the_turn_is_named_once_each() -> None:
             assert await notice(served, bob) == "Meanwhile: 3 new in 'auth-redesign', the turn among them."
             await bob.recv(peek=True)
             assert await notice(served, bob) == ""
+
+    run(main)
+
+
+def test_two_answers_at_once_say_a_change_once() -> None:
+    async def main() -> None:
+        async with engine_world(driver=FarDriver) as served:
+            alice, bob = await served.room("alice", "bob")
+            await alice.send("canary")
+            lines = await gather(*[partial(notice, served, bob)] * 2, overtaking=True)
+            assert sorted(lines) == ["", "Meanwhile: 1 new in 'auth-redesign'."]
 
     run(main)
 

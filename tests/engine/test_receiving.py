@@ -241,7 +241,7 @@ def test_a_wait_survives_that_its_room_was_closed_for_want_of_use() -> None:
 
             async def later() -> None:
                 await trio.sleep(1800)
-                assert len(served.engine._desk.rooms) == 0
+                assert served.open_rooms == 0
                 dan = await served.agent("dan")
                 await served.admit(await alice.open("other"), dan)
                 await carol.send("now")

@@ -24,7 +24,6 @@ from parlerd.store.port import PutSnapshot, Snapshot, Store
 from tests.support import facts as f
 from tests.support.engine import (
     PlugDriver,
-    Served,
     World,
     engine_world,
     gather,
@@ -34,10 +33,6 @@ from tests.support.engine import (
 from tests.support.faulty_store import FaultyStore
 
 T = TypeVar("T")
-
-
-def actors(served: Served) -> int:
-    return len(served.engine._desk.rooms)
 
 
 class CountingStore(MemoryStore):
@@ -119,7 +114,7 @@ def test_a_room_is_folded_once_however_many_ask_for_it_at_the_same_time() -> Non
             world.store.folds.clear()
             await gather(*(party.rooms for party in parties))
             assert len(world.store.folds) == 1
-            assert actors(served) == 1
+            assert served.open_rooms == 1
 
     run(main)
 
@@ -131,7 +126,7 @@ def test_a_room_nobody_uses_is_closed_with_a_snapshot_and_opens_again_from_it() 
             alice, bob = await served.room("alice", "bob")
             room = RoomId((await alice.rooms())[0].room)
             await trio.sleep(IDLE_SECONDS * 1.3)
-            assert actors(served) == 0
+            assert served.open_rooms == 0
             snapshot = store.snapshot(room)
             assert snapshot is not None
             assert snapshot.position == store.head(room).position
@@ -150,7 +145,7 @@ def test_a_room_that_is_used_stays_open() -> None:
             for _ in range(10):
                 await trio.sleep(IDLE_SECONDS / 2)
                 await bob.recv()
-                assert actors(served) == 1
+                assert served.open_rooms == 1
             await alice.send("x")
 
     run(main)

@@ -386,7 +386,6 @@ def test_a_stream_ends_when_the_room_closes_and_when_the_daemon_drains() -> None
                 await alice.close()
                 assert (await room.next(t.WatchItem)).event == "closed"
                 assert await room.ended()
-                await approvals.next(t.RequestList)
                 await served.engine.drain()
                 assert await approvals.ended()
 
@@ -444,6 +443,20 @@ def test_what_two_of_a_persons_agents_see_comes_once_also_when_it_is_posted_betw
                 await alice.send("second")
                 assert await stream.texts(2) == ["second", "while the pages are read"]
                 assert await stream.silent()
+
+    run(main)
+
+
+def test_a_person_follows_a_room_that_one_of_their_agents_leaves_while_it_is_first_read() -> None:
+    async def main() -> None:
+        async with engine_world(driver=HookDriver) as served:
+            alice, bob = await served.room("alice", "bob", context="")
+            person = await served.person()
+            assert isinstance(served.driver, HookDriver)
+            await alice.send("first")
+            served.driver.then = bob.close
+            async with watching(served, person, "room.watch", t.WatchRoom()) as stream:
+                assert await stream.texts(1) == ["first"]
 
     run(main)
 

@@ -24,6 +24,7 @@ from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.driver import Driver, InlineDriver, Job, Settle
 from parlerd.engine.engine import Engine, open_engine
 from parlerd.engine.ports import HostFiles, NoHostFiles
+from parlerd.engine.rooms import Rooms
 from parlerd.engine.worker import Told
 from parlerd.identity import codes
 from parlerd.identity.signatures import Domain, SigningKey
@@ -395,6 +396,13 @@ class Served:
             return await self.engine.call(op, params, caller)
 
         return Party(call, caller)
+
+    @property
+    def open_rooms(self) -> int:
+        """How many rooms are open, the home room not among them."""
+        rooms = self.engine._desk.rooms
+        assert isinstance(rooms, Rooms)
+        return len(rooms)
 
     async def person(self) -> Party:
         """The person at a shell: a command that names no agent."""
