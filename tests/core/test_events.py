@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, get_args
 
 import msgpack
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,9 +47,17 @@ def test_a_fact_reads_back_as_it_was_written(event: events.Event) -> None:
 
 
 def test_there_is_a_sample_and_a_version_of_every_type() -> None:
-    assert {type(event) for event in SAMPLES} == set(EVENTS)
+    assert [type(event) for event in SAMPLES] == list(EVENTS)
     assert set(events.CURRENT_V) == {kind(event) for event in SAMPLES}
     assert get_args(events.Event) == EVENTS
+
+
+@pytest.mark.parametrize("event", SAMPLES, ids=kind)
+def test_a_sample_sets_every_field_to_something_else_than_its_default(event: events.Event) -> None:
+    fields = {field.name: field.default for field in msgspec.structs.fields(type(event)) if field.name != "v"}
+    assert [name for name, default in fields.items() if getattr(event, name) == default] == []
+    # What is written leaves defaults out, so every field of the sample is there.
+    assert loose(sample_header(event))["event"].keys() == {"type", "v", *fields}
 
 
 @pytest.mark.parametrize("event", SAMPLES, ids=kind)

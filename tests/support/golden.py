@@ -8,7 +8,7 @@ each log. Lines are appended and never changed: such bytes are in people's store
 
 The codec (tests/core/test_events.py), folding and snapshots (tests/core/test_folding.py) and every store
 (tests/contract/test_store.py) are held against this one record. `SAMPLES` is where the lines of a new type or version
-come from.
+come from; they follow from the types of the fields.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from types import UnionType
+from typing import Any, Final, Literal, Union, get_args, get_origin
 
 import msgspec
 
@@ -32,59 +33,45 @@ LOGS: Final[dict[str, type[Room] | type[HomeRoom]]] = {"fold_room": Room, "room_
 BODY: Final = b"body"
 """What the header of a full sample says that its body is."""
 
-_AGENT, _PERSON, _ROOM = AgentId("U" + "A" * 55), PrincipalId("A" + "B" * 55), RoomId("r_0123456789ABCDEFGHJK")
-_REQUEST, _KEY = RequestId("q_1"), KeyId("ab" * 32)
+_AGENT, _PERSON = AgentId("U" + "A" * 55), PrincipalId("A" + "B" * 55)
+_VALUES: Final[dict[Any, Any]] = {
+    AgentId: _AGENT,
+    PrincipalId: _PERSON,
+    RoomId: RoomId("r_0123456789ABCDEFGHJK"),
+    MessageId: MessageId("m_1"),
+    RequestId: RequestId("q_1"),
+    KeyId: KeyId("ab" * 32),
+    Millis: Millis(1_700_000_000_123),
+    str: "codex@repo",
+    int: 7,
+    bytes: bytes(range(32)),
+}
+"""What a field of each type holds in a sample."""
 
-SAMPLES: tuple[e.Event, ...] = (
-    e.RoomOpened(
-        room=_ROOM,
-        kind="session",
-        name="auth-redesign",
-        topic="Auth redesign",
-        owner=_AGENT,
-        owner_principal=_PERSON,
-        history="full",
-        approval=True,
-        approver="person",
-    ),
-    e.MemberJoined(
-        agent=_AGENT,
-        principal=_PERSON,
-        handle="codex@repo",
-        host="codex",
-        role="reviewer",
-        request=_REQUEST,
-        key=_KEY,
-    ),
-    e.MemberLeft(agent=_AGENT),
-    e.RoomClosed(),
-    e.KeyMinted(key=_KEY, gated=True, expires_at=Millis(1_700_000_000_000), max_uses=50, preapproved=(_AGENT,)),
-    e.KeyRevoked(key=_KEY),
-    e.JoinRequested(request=_REQUEST, key=_KEY, agent=_AGENT, principal=_PERSON, name="codex@repo", host="codex"),
-    e.JoinApproved(request=_REQUEST, agent=_AGENT, proof="terminal"),
-    e.JoinDenied(request=_REQUEST, agent=_AGENT, proof="cli"),
-    e.MessagePosted(
-        id=MessageId("m_1"),
-        kind="task",
-        to=(_AGENT,),
-        role="reviewer",
-        visibility=(_AGENT,),
-        reply_to=MessageId("m_0"),
-        chain="c_1",
-        hops=2,
-        counter=7,
-        envelope=bytes(range(32)),
-        verified="valid",
-        opening=True,
-    ),
-    e.AgentCreated(
-        agent=_AGENT, principal=_PERSON, name="codex@repo#2", host="codex", workspace="/home/ann/repo", slot=1
-    ),
-    e.ConversationBound(agent=_AGENT, host="claude-code", conversation="5d2f6a1c-0000", place=1),
-    e.DelegationIssued(agent=_AGENT, principal=_PERSON, expires_at=Millis(1_702_592_000_000)),
-    e.RoomNamed(owner=_AGENT, room=_ROOM, name="auth-redesign-2"),
-    e.SessionActivated(agent=_AGENT, room=_ROOM),
-)
+
+def _value(kind: Any, default: object) -> Any:
+    """A value of a field's type, other than its default."""
+    if kind in _VALUES:
+        return _VALUES[kind]
+    if kind is bool:
+        return default is not True
+    arguments = [each for each in get_args(kind) if each not in (type(None), Ellipsis)]
+    if get_origin(kind) is Literal:
+        return next(each for each in reversed(arguments) if each != default)
+    if get_origin(kind) is tuple:
+        return tuple(_value(each, None) for each in arguments)
+    if get_origin(kind) in (Union, UnionType):
+        return _value(arguments[0], default)
+    raise TypeError(f"a sample has no value for {kind}: give this type one in _VALUES")
+
+
+def sample(kind: type[e.Event]) -> e.Event:
+    """A fact of this type with every field set, each to something else than its default."""
+    fields = [field for field in msgspec.structs.fields(kind) if field.name != "v"]
+    return kind(**{field.name: _value(field.type, field.default) for field in fields})
+
+
+SAMPLES: Final = tuple(sample(kind) for kind in (*get_args(e.RoomEvent), *get_args(e.HomeEvent)))
 
 
 def sample_header(event: e.Event) -> e.Header:
