@@ -7,8 +7,12 @@ which together hold every type as well. `tests/golden/folds.jsonl` holds the sna
 each log. Lines are appended and never changed: such bytes are in people's stores.
 
 The codec (tests/core/test_events.py), folding and snapshots (tests/core/test_folding.py) and every store
-(tests/contract/test_store.py) are held against this one record. `SAMPLES` is where the lines of a new type or version
-come from; they follow from the types of the fields.
+(tests/contract/test_store.py) are held against this one record.
+
+    python -m tests.support.golden
+
+appends what is missing: the samples of a new type or version, a whole log with a new type (of its scene in `scripts`),
+and the snapshots of a new fold version or log. `SAMPLES` follow from the types of the fields.
 """
 
 from __future__ import annotations
@@ -26,10 +30,9 @@ from parlerd.core import events as e
 from parlerd.core.home import HomeRoom
 from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, PrincipalId, RequestId, RoomId
 from parlerd.core.room import Room
+from tests.support.scripts import scene_log
 
 GOLDEN: Final = Path(__file__).resolve().parents[1] / "golden"
-LOGS: Final[dict[str, type[Room] | type[HomeRoom]]] = {"fold_room": Room, "room_v1": Room, "fold_home": HomeRoom}
-"""The whole logs, and what each is a log of. `room_v1` is of a room that shows nothing of an agent's absence."""
 BODY: Final = b"body"
 """What the header of a full sample says that its body is."""
 
@@ -127,6 +130,59 @@ def recorded(*logs: str) -> list[Recorded]:
     return [fact for fact in facts if not logs or fact.log in logs]
 
 
+def _logs() -> dict[str, type[Room] | type[HomeRoom]]:
+    """The whole logs in the order in which they were recorded. A room's begins with its opening."""
+    found: dict[str, type[Room] | type[HomeRoom]] = {}
+    for fact in recorded():
+        if fact.log != "samples":
+            found.setdefault(fact.log, Room if fact.type == "room_opened" else HomeRoom)
+    return found
+
+
+LOGS: Final = _logs()
+"""The whole logs, and what each is a log of. `room_v1` is of a room that shows nothing of an agent's absence."""
+
+
+def folded(log: str) -> Room | HomeRoom:
+    """What a whole log folds to today."""
+    aggregate = LOGS[log]()
+    for fact in recorded(log):
+        aggregate.apply(fact.header)
+    return aggregate
+
+
+def missing_samples() -> list[str]:
+    """The lines of each type and version that no sample was recorded of."""
+    known = {(fact.type, fact.v) for fact in recorded("samples")}
+    return [
+        line_of("samples", header)
+        for event in SAMPLES
+        if (kind(event), event.v) not in known
+        for header in (sample_header(event), bare_header(event))
+    ]
+
+
+def missing_logs() -> list[str]:
+    """The lines of a whole log for each type that is in none: its scene in a room or a home that has just begun."""
+    known = {fact.type for fact in recorded(*LOGS)}
+    lines: list[str] = []
+    for event in SAMPLES:
+        if kind(event) not in known:
+            lines += [line_of(f"scene_{kind(event)}", header) for header in scene_log(type(event))]
+    return lines
+
+
+def missing_folds() -> list[str]:
+    """The lines of the snapshots that today's fold version makes and that were not recorded."""
+    known, lines = folds(), []
+    for log in LOGS:
+        aggregate = folded(log)
+        if (log, aggregate.fold_version) not in known:
+            line = {"log": log, "fold_version": aggregate.fold_version, "snapshot": aggregate.snapshot().hex()}
+            lines.append(json.dumps(line))
+    return lines
+
+
 def folds() -> dict[tuple[str, int], bytes]:
     """The snapshot that each fold version made of each whole log, in the order in which they were recorded."""
     lines = [json.loads(text) for text in (GOLDEN / "folds.jsonl").read_text().splitlines()]
@@ -159,3 +215,15 @@ def _explicit(value: Any) -> Any:
         fields = {name: _explicit(getattr(value, name)) for name in value.__struct_fields__}
         return fields if tag is None else {"type": tag, **fields}
     return value
+
+
+def _append(name: str, lines: list[str]) -> None:
+    with (GOLDEN / name).open("a") as file:
+        file.writelines(f"{line}\n" for line in lines)
+    print(f"{name}: {len(lines)} lines")
+
+
+if __name__ == "__main__":
+    _append("facts.jsonl", [*missing_samples(), *missing_logs()])
+    LOGS.update(_logs())
+    _append("folds.jsonl", missing_folds())
