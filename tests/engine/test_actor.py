@@ -902,6 +902,31 @@ def test_a_long_room_keeps_a_snapshot_as_it_goes_and_a_failed_one_costs_nobody_a
     run(main)
 
 
+def test_who_waited_to_look_at_a_room_that_is_beyond_reading_is_shown_nothing_that_never_happened() -> None:
+    async def main() -> None:
+        store = FaultyStore()
+        async with trio.open_nursery() as nursery:
+            actor, owner = await one_actor(nursery, store, CountedKeys())
+            store.fail_next_commit("store_full")
+            store.unreadable = "store_corrupt"
+            looked: list[str] = []
+            never_stored = c.PostMessage(kind="text", operation="message.send")
+
+            async def look() -> None:
+                try:
+                    looked.append(f"shown up to {(await actor.quiet()).position}")
+                except StoreError as error:
+                    looked.append(error.code)
+
+            async with trio.open_nursery() as looking:
+                looking.start_soon(errors, partial(actor.submit, never_stored, by(owner), Draft()))
+                await settle()
+                looking.start_soon(look)
+            assert looked == ["store_failed"]
+
+    run(main)
+
+
 def test_a_room_with_facts_of_a_newer_parler_is_read_only() -> None:
     async def main() -> None:
         keys = CountedKeys()
