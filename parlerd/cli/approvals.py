@@ -282,4 +282,16 @@ def _end(number: int, _frame: object) -> NoReturn:
     sys.exit(128 + number)
 
 
-HANDLERS: Final = {"approvals": Handler(_arguments, _approvals)}
+HANDLERS: Final = {
+    "approvals": Handler(
+        _arguments,
+        _approvals,
+        section="Who may come in",
+        rank=10,
+        operation="approvals.list",
+        examples=(
+            "parler approvals",
+            "parler approvals --once --json",
+        ),
+    ),
+}

@@ -175,4 +175,16 @@ def _complete(parser: argparse.ArgumentParser) -> None:
             action.complete = asked  # type: ignore[attr-defined]
 
 
-HANDLERS: Final = {"completion": Handler(_arguments, _completion)}
+HANDLERS: Final = {
+    "completion": Handler(
+        _arguments,
+        _completion,
+        section="This install",
+        rank=70,
+        summary="Print the script that completes commands in a shell.",
+        examples=(
+            "parler completion bash > ~/.local/share/bash-completion/completions/parler",
+            "parler completion fish > ~/.config/fish/completions/parler.fish",
+        ),
+    ),
+}

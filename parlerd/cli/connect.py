@@ -381,4 +381,17 @@ def _code(*groups: list[Outcome]) -> int:
     return FAILED if any(each.status == "failed" for group in groups for each in group) else DONE
 
 
-HANDLERS: Final = {"connect": Handler(_arguments, _connect)}
+HANDLERS: Final = {
+    "connect": Handler(
+        _arguments,
+        _connect,
+        section="Begin",
+        rank=10,
+        summary="Add Parler to every agent host on this machine.",
+        examples=(
+            "parler connect",
+            "parler connect --list",
+            "parler connect claude-code codex --verify",
+        ),
+    ),
+}

@@ -225,9 +225,36 @@ def _follow(ctx: Context, log: TextIO, lines: list[str]) -> None:
 
 
 HANDLERS: Final = {
-    "start": Handler(_start_arguments, _start),
-    "stop": Handler(no_arguments, _stop),
-    "restart": Handler(no_arguments, _restart),
-    "status": Handler(no_arguments, _status),
-    "logs": Handler(_logs_arguments, _logs),
+    "daemon start": Handler(
+        _start_arguments,
+        _start,
+        section="This install",
+        rank=40,
+        summary="Start the daemon, and wait until it answers.",
+        examples=("parler daemon start",),
+    ),
+    "daemon stop": Handler(no_arguments, _stop, section="This install", rank=50, examples=("parler daemon stop",)),
+    "daemon restart": Handler(
+        no_arguments,
+        _restart,
+        section="This install",
+        rank=60,
+        summary="Stop the daemon and start it again.",
+        examples=("parler daemon restart",),
+    ),
+    "daemon status": Handler(
+        no_arguments, _status, section="This install", rank=20, examples=("parler daemon status",)
+    ),
+    "daemon logs": Handler(
+        _logs_arguments,
+        _logs,
+        section="This install",
+        rank=30,
+        summary="Show the end of the daemon's log.",
+        examples=(
+            "parler daemon logs --follow",
+            "parler daemon logs -n 200",
+            "parler daemon logs --frames",
+        ),
+    ),
 }

@@ -231,4 +231,16 @@ def _shim(home: Home) -> t.Check:
     return _check("shim", True, f"{home.shim} is this install's")
 
 
-HANDLERS: Final = {"doctor": Handler(_arguments, _doctor)}
+HANDLERS: Final = {
+    "doctor": Handler(
+        _arguments,
+        _doctor,
+        section="This install",
+        rank=10,
+        summary="Check everything, and name the fix for what is wrong.",
+        examples=(
+            "parler doctor",
+            "parler doctor --probe claude-code",
+        ),
+    ),
+}

@@ -1,4 +1,8 @@
-"""What a command module offers: for each of its commands, how to parse it and how to run it."""
+"""What a command module offers: for each of its commands, how to parse and run it, and how help speaks of it.
+
+A module says this in its `HANDLERS`, by the words of each command. `table`, which finds a command without importing
+any, is made from these (`python -m parlerd.cli.tabling`).
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,16 @@ class Handler(NamedTuple):
 
     arguments: Callable[[Parser], None]
     run: Callable[[Context, argparse.Namespace], int]
+    section: str
+    """The title in `parler help` under which the command stands; `tabling.TITLES` has all of them."""
+    rank: int
+    """Where in the section: a command with a smaller rank stands earlier."""
+    examples: tuple[str, ...]
+    """Lines to type. The first is the most common use."""
+    summary: str = ""
+    """What the command does. It is empty for a command that runs an operation: the operation has a summary."""
+    operation: str = ""
+    """The operation whose summary it is, where that is another than the one that names this command."""
 
 
 def no_arguments(parser: Parser) -> None:

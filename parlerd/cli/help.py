@@ -108,4 +108,16 @@ def _one(out: Output, topic: list[str]) -> None:
     out.stdout.write(parser_of(command, handler_of(command)).format_help())
 
 
-HANDLERS: Final = {"help": Handler(_arguments, _help)}
+HANDLERS: Final = {
+    "help": Handler(
+        _arguments,
+        _help,
+        section="This install",
+        rank=90,
+        summary="Explain a command or the code of an error.",
+        examples=(
+            "parler help session open",
+            "parler help unknown_key",
+        ),
+    ),
+}

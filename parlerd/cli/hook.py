@@ -30,4 +30,13 @@ def _hook(ctx: Context, args: Namespace) -> int:
     os.execve(sys.executable, command, dict(ctx.env))  # noqa: S606 - there is no shell to keep
 
 
-HANDLERS: Final = {"hook": Handler(_arguments, _hook)}
+HANDLERS: Final = {
+    "hook": Handler(
+        _arguments,
+        _hook,
+        section="Started by agent hosts",
+        rank=20,
+        summary="Tell an agent host how much waits (`connect --wake`).",
+        examples=("parler hook claude-code Stop",),
+    ),
+}

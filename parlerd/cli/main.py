@@ -136,7 +136,7 @@ def find_command(words: Sequence[str]) -> tuple[Command, list[str]]:
 def handler_of(command: Command) -> Handler:
     """The code behind a command; imports its module."""
     module = __import__(command.module, fromlist=["HANDLERS"])
-    handler: Handler = module.HANDLERS[command.path[-1]]
+    handler: Handler = module.HANDLERS[" ".join(command.path)]
     return handler
 
 

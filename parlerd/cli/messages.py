@@ -285,8 +285,36 @@ def _ladder(stages: Sequence[t.StageReached], now: float) -> str:
 
 
 HANDLERS: Final = {
-    "send": Handler(_send_arguments, _send),
-    "recv": Handler(_recv_arguments, _recv),
-    "handoff": Handler(_handoff_arguments, _handoff),
-    "why": Handler(_why_arguments, _why),
+    "send": Handler(
+        _send_arguments,
+        _send,
+        section="Talk",
+        rank=10,
+        examples=(
+            'parler send --room auth-redesign "on it, taking token rotation"',
+            "git diff | parler send --room auth-redesign --kind review -",
+        ),
+    ),
+    "recv": Handler(
+        _recv_arguments,
+        _recv,
+        section="Talk",
+        rank=20,
+        examples=(
+            "parler recv",
+            "parler --as bob recv --room auth-redesign --wait 60",
+            "parler recv --all --wide",
+        ),
+    ),
+    "handoff": Handler(
+        _handoff_arguments,
+        _handoff,
+        section="Talk",
+        rank=30,
+        examples=(
+            'parler handoff --for bob --summary "rotation is done" --next "wire the UI"',
+            'parler handoff --next "review the last commit"',
+        ),
+    ),
+    "why": Handler(_why_arguments, _why, section="Talk", rank=50, examples=("parler why 7 --room auth-redesign",)),
 }

@@ -74,7 +74,28 @@ def _demo(ctx: Context, args: Namespace) -> int:
 
 
 HANDLERS: Final = {
-    "version": Handler(no_arguments, _version),
-    "mcp": Handler(_mcp_arguments, _mcp),
-    "demo": Handler(_demo_arguments, _demo),
+    "demo": Handler(
+        _demo_arguments,
+        _demo,
+        section="Begin",
+        rank=20,
+        summary="Show the main job, end to end, in a throw-away home.",
+        examples=("parler demo",),
+    ),
+    "version": Handler(
+        no_arguments,
+        _version,
+        section="This install",
+        rank=80,
+        summary="Show the version of this install and of the daemon.",
+        examples=("parler version --json",),
+    ),
+    "mcp": Handler(
+        _mcp_arguments,
+        _mcp,
+        section="Started by agent hosts",
+        rank=10,
+        summary="Run the MCP server on stdin and stdout, as agent hosts do.",
+        examples=("parler mcp --host claude-code",),
+    ),
 }

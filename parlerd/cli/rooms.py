@@ -122,7 +122,27 @@ def _whoami(ctx: Context, args: Namespace) -> int:
 
 
 HANDLERS: Final = {
-    "rooms": Handler(list_arguments, _rooms),
-    "roster": Handler(_roster_arguments, _roster),
-    "whoami": Handler(wide_argument, _whoami),
+    "rooms": Handler(
+        list_arguments,
+        _rooms,
+        section="Look around",
+        rank=10,
+        examples=(
+            "parler rooms",
+            "parler rooms --all --wide",
+        ),
+    ),
+    "roster": Handler(
+        _roster_arguments, _roster, section="Look around", rank=30, examples=("parler roster --room auth-redesign",)
+    ),
+    "whoami": Handler(
+        wide_argument,
+        _whoami,
+        section="Look around",
+        rank=40,
+        examples=(
+            "parler whoami",
+            "parler --as bob whoami",
+        ),
+    ),
 }

@@ -402,12 +402,68 @@ def _revoke(ctx: Context, args: Namespace) -> int:
 
 
 HANDLERS: Final = {
-    "open": Handler(_open_arguments, _open),
-    "join": Handler(_join_arguments, _join),
-    "requests": Handler(room_argument, _requests),
-    "approve": Handler(_approve_arguments, _approve),
-    "deny": Handler(_deny_arguments, _deny),
-    "close": Handler(room_argument, _close),
-    "list": Handler(list_arguments, _list),
-    "revoke": Handler(_revoke_arguments, _revoke),
+    "session open": Handler(
+        _open_arguments,
+        _open,
+        section="Begin",
+        rank=30,
+        examples=(
+            'parler session open --topic auth-redesign --context "Left: token rotation."',
+            "parler session open --topic auth-redesign --context-file recap.md",
+        ),
+    ),
+    "session join": Handler(
+        _join_arguments,
+        _join,
+        section="Begin",
+        rank=40,
+        examples=(
+            "parler session join A3KE7DJR",
+            "parler --as bob session join A3KE7DJR --wait 60",
+        ),
+    ),
+    "session requests": Handler(
+        room_argument,
+        _requests,
+        section="Who may come in",
+        rank=20,
+        examples=("parler session requests --room auth-redesign",),
+    ),
+    "session approve": Handler(
+        _approve_arguments,
+        _approve,
+        section="Who may come in",
+        rank=30,
+        examples=(
+            "parler session approve bob",
+            "parler session approve bob --room auth-redesign --code K7QM",
+        ),
+    ),
+    "session deny": Handler(
+        _deny_arguments,
+        _deny,
+        section="Who may come in",
+        rank=40,
+        examples=("parler session deny bob --room auth-redesign",),
+    ),
+    "session close": Handler(
+        room_argument,
+        _close,
+        section="Who may come in",
+        rank=60,
+        examples=("parler session close --room auth-redesign",),
+    ),
+    "session list": Handler(
+        list_arguments,
+        _list,
+        section="Look around",
+        rank=20,
+        examples=(
+            "parler session list",
+            "parler session list --all --wide",
+        ),
+    ),
+    "session revoke": Handler(
+        _revoke_arguments, _revoke, section="Who may come in", rank=50, examples=("parler session revoke A3KE7DJR",)
+    ),
 }

@@ -105,4 +105,6 @@ def _show(ctx: Context, item: t.WatchItem, *, wide: bool) -> None:
     out.flush()
 
 
-HANDLERS: Final = {"watch": Handler(_arguments, _watch)}
+HANDLERS: Final = {
+    "watch": Handler(_arguments, _watch, section="Talk", rank=40, examples=("parler watch --room auth-redesign",)),
+}

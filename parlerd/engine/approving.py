@@ -17,6 +17,7 @@ from parlerd.core.room import Room
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.handling import handles
 from parlerd.engine.key_text import SHORT_ID
 from parlerd.engine.lookup import owned_rooms
 from parlerd.engine.person import is_person, require_person
@@ -31,6 +32,7 @@ class Approving:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
+    @handles("session.requests", "rooms.requests")
     async def requests(self, caller: Caller, params: t.SessionRequests) -> t.RequestList:
         me = await self._desk.me(caller)
         rooms = await owned_rooms(self._desk, me, params.room, person=is_person(caller))
@@ -38,6 +40,7 @@ class Approving:
         room = rooms[0] if params.room is not None and rooms else None
         return t.RequestList(room=room, requests=found)
 
+    @handles("approvals.list")
     async def approvals(self, caller: Caller, params: t.Params) -> t.RequestList:
         me = await self._desk.me(caller)
         rooms = await owned_rooms(self._desk, me, None, person=is_person(caller))
@@ -66,9 +69,11 @@ class Approving:
             topic=PeerText(room.state.topic),
         )
 
+    @handles("session.approve")
     async def approve(self, caller: Caller, params: t.DecideJoin) -> t.Decided:
         return await self._decide_as_person(caller, params, admit=True)
 
+    @handles("session.deny")
     async def deny(self, caller: Caller, params: t.DecideJoin) -> t.Decided:
         return await self._decide_as_person(caller, params, admit=False)
 
@@ -87,6 +92,7 @@ class Approving:
         self._require_proof(proof, admit=admit)
         return await self._decide(caller, me, actor, request, admit=admit, proof=proof)
 
+    @handles("window.decide")
     async def decide_by_form(self, caller: Caller, params: t.DecideByForm) -> t.Decided:
         """A decision made in an agent host's form: it counts only with the joiner's code, which that host's agent
         never saw.
@@ -133,6 +139,7 @@ class Approving:
             room_name=room.state.name,
         )
 
+    @handles("window.find_request")
     async def find(self, caller: Caller, params: t.FindRequest) -> t.FoundRequest:
         """The one request a form would be about, and whether the room's policy lets its owner decide without a person.
 

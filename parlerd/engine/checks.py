@@ -14,6 +14,7 @@ from parlerd.core.model import Position
 from parlerd.engine.budget import TURNS
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.handling import handles
 from parlerd.operations import types as t
 
 SIGNATURES_S: Final = 10.0
@@ -37,6 +38,7 @@ class Checks:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
+    @handles("daemon.check")
     async def check(self, caller: Caller, params: t.CheckStore) -> t.CheckList:
         """The store's own structures, every room's chain, and who signed. It reads everything, so it runs away from the
         loop."""

@@ -2,16 +2,16 @@
 
 Surfaces (`parlerd.ipc` for the command line, `mcp_server` for agent hosts) build a `Caller` per connection and come
 through `call` or `stream`, as `face` says. What an operation is, who may call it and what it needs stands in
-`parlerd.operations.registry`; what it does stands in the handlers (`opening`, `joining`, `approving`,
-`session_keys`, `sending`, `receiving`, `handoffs`, `ladder`, `streams`, `overview`, `status`, `checks`).
+`parlerd.operations.registry`; what it does stands in the handlers, each marked with the names of its operations
+(`handling`). The engine makes the objects whose methods these are.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import trio
 
@@ -31,6 +31,7 @@ from parlerd.engine.connected import Connected
 from parlerd.engine.deadlines import IdleAgents, RoomDeadlines
 from parlerd.engine.desk import Desk
 from parlerd.engine.driver import Driver
+from parlerd.engine.handling import Handler, StreamHandler, handles, table_of
 from parlerd.engine.handoffs import Handoffs
 from parlerd.engine.joining import Joining
 from parlerd.engine.knocks import with_code
@@ -59,9 +60,6 @@ from parlerd.engine.waking import Waking
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from parlerd.settings import Settings, is_weaker
-
-Handler = Callable[[Caller, Any], Awaitable[t.Result]]
-StreamHandler = Callable[[Caller, Any], AsyncGenerator[t.Result, None]]
 
 MAX_WITHIN: Final = 256
 """Sets of rooms whose handlers are kept; making them anew takes microseconds."""
@@ -105,48 +103,24 @@ class Engine:
         notices = Notices(desk)
         sending, receiving = Sending(desk, reading), Receiving(desk, reading, notices)
         opening, approving, keys = Opening(desk), Approving(desk), SessionKeys(desk)
-        overview, streams = Overview(desk), Streams(desk, reading, approving)
-        return Handlers(
-            desk=desk,
-            sending=sending,
-            calls={
-                "session.open": opening.open_session,
-                "session.join": Joining(desk, reading, keys).join,
-                "session.requests": approving.requests,
-                "session.approve": approving.approve,
-                "session.deny": approving.deny,
-                "session.close": opening.close_session,
-                "session.list": keys.list_sessions,
-                "session.revoke": keys.revoke,
-                "message.send": sending.send,
-                "message.recv": receiving.recv,
-                "message.recv_all": receiving.recv_all,
-                "message.commit": receiving.commit,
-                "message.why": Ladder(desk, reading).why,
-                "handoff.give": Handoffs(desk, sending).give,
-                "rooms.list": overview.rooms,
-                "rooms.roster": overview.roster,
-                "rooms.requests": approving.requests,
-                "approvals.list": approving.approvals,
-                "agent.whoami": overview.whoami,
-                "wake.check": Waking(desk).check,
-                "hosts.seen": self._status.hosts,
-                "daemon.status": self._status.status,
-                "daemon.check": Checks(desk).check,
-                "daemon.stop": self._stop_daemon,
-                "window.acknowledge": receiving.acknowledge,
-                "window.notice": notices.notice,
-                "window.introduce": self._introduce,
-                "window.find_request": approving.find,
-                "window.decide": approving.decide_by_form,
-            },
-            streams={
-                "approvals.watch": streams.approvals,
-                "room.watch": streams.room,
-                "daemon.frames": self._status.frames,
-                "window.changes": streams.changes,
-            },
+        table = table_of(
+            self,
+            self._status,
+            opening,
+            Joining(desk, reading, keys),
+            approving,
+            keys,
+            sending,
+            receiving,
+            Ladder(desk, reading),
+            Handoffs(desk, sending),
+            Overview(desk),
+            Waking(desk),
+            Checks(desk),
+            notices,
+            Streams(desk, reading, approving),
         )
+        return Handlers(desk, sending, table.calls, table.streams)
 
     def _handlers_for(self, caller: Caller) -> Handlers:
         """The handlers that know the rooms that there are for this caller, and no others."""
@@ -224,6 +198,7 @@ class Engine:
                 # The lease stays in the store and lapses 30 s after the next start.
                 return
 
+    @handles("window.introduce")
     async def _introduce(self, caller: Caller, params: t.Introduce) -> t.Noted:
         self._desk.seats.introduce(caller, params.host)
         return t.Noted()
@@ -235,6 +210,7 @@ class Engine:
         self._desk.waits.drain()
         await trio.lowlevel.checkpoint()
 
+    @handles("daemon.stop")
     async def _stop_daemon(self, caller: Caller, params: t.StopDaemon) -> t.Stopping:
         self._refuse_weaker_start(caller)
         status = await self.handlers["daemon.status"](caller, t.DaemonStatus())

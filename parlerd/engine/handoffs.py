@@ -14,6 +14,7 @@ from parlerd.core.model import AgentId, label
 from parlerd.core.words import check_text
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
 from parlerd.engine.lookup import room_of
 from parlerd.engine.reading import handle_of
@@ -31,6 +32,7 @@ class Handoffs:
         self._desk = desk
         self._sending = sending
 
+    @handles("handoff.give")
     async def give(self, caller: Caller, params: t.GiveHandoff) -> t.GivenHandoff:
         me = await self._desk.me(caller)
         size = check_text(params.next, "next") + check_text(params.summary, "summary")

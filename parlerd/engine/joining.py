@@ -17,6 +17,7 @@ from parlerd.core.room import Room
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.handling import handles
 from parlerd.engine.knocks import WITHHELD, knock_at, shows_code
 from parlerd.engine.reading import Reading, handle_of
 from parlerd.engine.session_keys import SessionKeys
@@ -32,6 +33,7 @@ class Joining:
         self._reading = reading
         self._keys = keys
 
+    @handles("session.join")
     async def join(self, caller: Caller, params: t.JoinSession) -> t.JoinedSession:
         desk = self._desk
         known = desk.seats.existing(caller)

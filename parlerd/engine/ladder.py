@@ -17,6 +17,7 @@ from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.handling import handles
 from parlerd.engine.lookup import room_of
 from parlerd.engine.observers import observers
 from parlerd.engine.reading import Reading, handle_of, number_of
@@ -33,6 +34,7 @@ class Ladder:
         self._desk = desk
         self._reading = reading
 
+    @handles("message.why")
     async def why(self, caller: Caller, params: t.Why) -> t.WhyResult:
         """For the author: every other member's ladder. For a reader: its own. For the person: what their agents may
         know of it. For anyone else there is no such message."""

@@ -18,6 +18,7 @@ from parlerd.core.model import Position
 from parlerd.core.room import Room
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.handling import handles
 from parlerd.engine.readers import Told
 from parlerd.engine.reading import handle_of, is_for
 from parlerd.engine.rooms import pause_among
@@ -39,6 +40,7 @@ class Notices:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
+    @handles("window.notice")
     async def notice(self, caller: Caller, params: t.AskNotice) -> t.Notice:
         """One line without a newline, or ''. A caller that is no agent yet has nothing waiting. What the answer beside
         it said itself is taken as told."""

@@ -25,6 +25,7 @@ from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
 from parlerd.engine.key_text import typed_key, typed_key_of
 from parlerd.engine.lookup import active_room, room_of
@@ -44,6 +45,7 @@ class Opening:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
+    @handles("session.open")
     async def open_session(self, caller: Caller, params: t.OpenSession) -> t.OpenedSession:
         desk = self._desk
         if caller.facts.authority.rooms is not None:
@@ -185,6 +187,7 @@ class Opening:
             return None
         return f"claude mcp add parler -e PARLER_SESSION_KEY={session_key} -- parler mcp"
 
+    @handles("session.close")
     async def close_session(self, caller: Caller, params: t.CloseSession) -> t.ClosedSession:
         """End it as its owner or the owner's person; leave it as a member."""
         desk = self._desk

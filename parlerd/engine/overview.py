@@ -15,6 +15,7 @@ from parlerd.core.model import AgentId, PeerText
 from parlerd.core.room import Room
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.handling import handles
 from parlerd.engine.knocks import knocks_of, shows_code
 from parlerd.engine.lookup import active_room
 from parlerd.engine.observers import observed_room, observed_rooms
@@ -30,6 +31,7 @@ class Overview:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
+    @handles("rooms.list")
     async def rooms(self, caller: Caller, params: t.ListRooms) -> t.RoomList:
         desk = self._desk
         me = await desk.me(caller)
@@ -73,6 +75,7 @@ class Overview:
             waits = [msgspec.structs.replace(each, join_code=None) for each in waits]
         return t.RoomList(rooms=rooms, you=me.name, waits=waits)
 
+    @handles("rooms.roster")
     async def roster(self, caller: Caller, params: t.Roster) -> t.RosterResult:
         desk = self._desk
         me = await desk.me(caller)
@@ -98,6 +101,7 @@ class Overview:
         you = handle_of(state, me.id)
         return t.RosterResult(room=state.room, name=state.name, members=members, you=you)
 
+    @handles("agent.whoami")
     async def whoami(self, caller: Caller, params: t.WhoAmI) -> t.Me:
         desk = self._desk
         me = await desk.me(caller)

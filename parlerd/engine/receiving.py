@@ -23,6 +23,7 @@ from parlerd.engine.actor import RoomActor
 from parlerd.engine.armed import Armed
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.handling import handles
 from parlerd.engine.knocks import knocks_of
 from parlerd.engine.lookup import is_active, member_room, room_of
 from parlerd.engine.notices import Notices
@@ -65,6 +66,7 @@ class Receiving:
         self._reading = reading
         self._notices = notices
 
+    @handles("message.recv")
     async def recv(self, caller: Caller, params: t.Recv) -> t.Received:
         me = await self._desk.me(caller)
         lookback = params.since is not None or params.all
@@ -132,6 +134,7 @@ class Receiving:
             # Whoever decided is about to say so too; the first of the two is enough.
             await desk.rooms.home.submit(c.Activate(agent=me.id, room=inside[0]), desk.by(caller, me))
 
+    @handles("message.recv_all")
     async def recv_all(self, caller: Caller, params: t.Recv) -> t.ReceivedAll:
         """Every room with something new; waits for the first of them when none has."""
         me = await self._desk.me(caller)
@@ -279,6 +282,7 @@ class Receiving:
             names=names_in(room.state, view.reader) if params.mentions else (),
         )
 
+    @handles("message.commit")
     async def commit(self, caller: Caller, params: t.Commit) -> t.Committed:
         me = await self._desk.me(caller)
         actor, room = await room_of(self._desk, me, params.room)
@@ -289,6 +293,7 @@ class Receiving:
         await self._reading.acknowledge(actor.room, me.id, upto)
         return t.Committed(room=actor.room, cursor=params.cursor)
 
+    @handles("window.acknowledge")
     async def acknowledge(self, caller: Caller, params: t.AcknowledgeShown) -> t.Noted:
         """The reader made its next call: acknowledge the pages that it was shown before. Source: decision 14."""
         shown = caller.reader.shown.take()

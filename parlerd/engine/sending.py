@@ -27,6 +27,7 @@ from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
 from parlerd.engine.library import Numbered
 from parlerd.engine.lookup import room_of
@@ -103,6 +104,7 @@ class Sending:
         self._reading = reading
         self.library = desk.library
 
+    @handles("message.send")
     async def send(self, caller: Caller, params: t.Send) -> t.Sent:
         me = await self._desk.me(caller)
         actor = await self._writable(me, params.room)

@@ -14,6 +14,7 @@ from parlerd.core.identities import AgentRecord
 from parlerd.core.model import KeyId, Millis, PeerText, RoomId
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.handling import handles
 from parlerd.engine.key_text import BEGINS, SHORT_ID, typed_key_of
 from parlerd.engine.lookup import active_room, owned_rooms
 from parlerd.engine.observers import observed_rooms
@@ -29,6 +30,7 @@ class SessionKeys:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
+    @handles("session.list")
     async def list_sessions(self, caller: Caller, params: t.ListSessions) -> t.SessionList:
         desk = self._desk
         me = await desk.me(caller)
@@ -60,6 +62,7 @@ class SessionKeys:
             )
         return t.SessionList(sessions=sessions)
 
+    @handles("session.revoke")
     async def revoke(self, caller: Caller, params: t.RevokeSessionKey) -> t.RevokedKey:
         desk = self._desk
         known = desk.seats.existing(caller)

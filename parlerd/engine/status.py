@@ -13,6 +13,7 @@ import trio
 
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.handling import handles
 from parlerd.engine.observers import observed_rooms
 from parlerd.engine.person import is_person, require_person
 from parlerd.engine.ports import Frames
@@ -29,6 +30,7 @@ class Status:
         self._socket = socket
         self._started = trio.current_time()
 
+    @handles("hosts.seen")
     async def hosts(self, caller: Caller, params: t.SeenHosts) -> t.SeenHostList:
         desk = self._desk
         await trio.lowlevel.checkpoint()
@@ -36,6 +38,7 @@ class Status:
             desk.host_files.look()
         return t.SeenHostList(hosts=desk.seen_hosts.listed())
 
+    @handles("daemon.status")
     async def status(self, caller: Caller, params: t.DaemonStatus) -> t.DaemonInfo:
         desk = self._desk
         await trio.lowlevel.checkpoint()
@@ -52,6 +55,7 @@ class Status:
             home=desk.home_path,
         )
 
+    @handles("daemon.frames")
     async def frames(self, caller: Caller, params: t.FollowFrames) -> AsyncGenerator[t.FrameInfo, None]:
         """What passes the socket, for the person: an agent has no business with what others send."""
         require_person(self._desk, caller, in_editor=True)

@@ -25,6 +25,7 @@ from parlerd.engine.approving import Approving
 from parlerd.engine.armed import Armed
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.handling import handles
 from parlerd.engine.library import PAGE_BYTES
 from parlerd.engine.observers import observed_room, observers
 from parlerd.engine.person import is_person
@@ -60,6 +61,7 @@ class Streams:
         self._reading = reading
         self._approving = approving
 
+    @handles("approvals.watch")
     async def approvals(self, caller: Caller, params: t.WatchApprovals) -> AsyncGenerator[t.RequestList, None]:
         """What waits now, and again at every change."""
         me = await self._desk.me(caller)
@@ -76,6 +78,7 @@ class Streams:
             async for each in lists:
                 yield each
 
+    @handles("room.watch")
     async def room(self, caller: Caller, params: t.WatchRoom) -> AsyncGenerator[t.WatchItem, None]:
         """The newest messages that any of this person's agents may see there, and each new one; who comes, goes and
         knocks meanwhile."""
@@ -206,6 +209,7 @@ class Streams:
             )
         return [items[position] for position in sorted(items)]
 
+    @handles("window.changes")
     async def changes(self, caller: Caller, params: t.WatchChanges) -> AsyncGenerator[t.RoomChanged, None]:
         """Rooms of this caller's agent in which something it may see is posted after the first item: content-free, for
         resource updates. A room it comes into later begins with what is there then."""

@@ -28,6 +28,7 @@ from parlerd.engine.beside import beside
 from parlerd.engine.budget import TURNS
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.handling import handles
 from parlerd.engine.reading import is_for
 from parlerd.engine.waits import Wait
 from parlerd.operations import types as t
@@ -79,6 +80,7 @@ class Waking:
         # was told meanwhile.
         self._told: dict[AgentId, _Told] = {}
 
+    @handles("wake.check")
     async def check(self, caller: Caller, params: t.WakeCheck) -> t.Waiting:
         """What waits for the agent this hook runs beside, waiting for news if asked to."""
         desk = self._desk

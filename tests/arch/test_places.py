@@ -58,6 +58,7 @@ ELSEWHERE: Final = {
     "parlerd/cli/hook": "e2e/test_hooks",
     "parlerd/cli/help": "cli/test_main",
     "parlerd/cli/parsing": "cli/test_main",
+    "parlerd/cli/table": "cli/test_tabling",
     "parlerd/cli/program": "cli/test_programs",
     "parlerd/cli/render": "cli/test_messages",
     "parlerd/cli/rooms": "cli/test_looking",

@@ -7,28 +7,16 @@ that stands is never changed, for snapshots of that version are in people's stor
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from parlerd.core.home import HomeRoom
-from parlerd.core.room import Room
-from tests.support.golden import LOGS, folds, recorded
-
-
-def folded(name: str) -> Room | HomeRoom:
-    aggregate = LOGS[name]()
-    for fact in recorded(name):
-        aggregate.apply(fact.header)
-    return aggregate
+from tests.support.golden import LOGS, folded, folds
 
 
 @pytest.mark.parametrize("name", LOGS)
 def test_a_fold_version_makes_the_same_snapshot_for_ever(name: str) -> None:
     aggregate = folded(name)
-    line = json.dumps({"log": name, "fold_version": aggregate.fold_version, "snapshot": aggregate.snapshot().hex()})
     known = folds().get((name, aggregate.fold_version))
-    assert known is not None, f"append this line to tests/golden/folds.jsonl:\n{line}"
+    assert known is not None, "run: python -m tests.support.golden"
     assert known == aggregate.snapshot(), "what a log folds to has changed: raise FOLD_VERSION"
 
 

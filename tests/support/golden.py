@@ -7,8 +7,12 @@ which together hold every type as well. `tests/golden/folds.jsonl` holds the sna
 each log. Lines are appended and never changed: such bytes are in people's stores.
 
 The codec (tests/core/test_events.py), folding and snapshots (tests/core/test_folding.py) and every store
-(tests/contract/test_store.py) are held against this one record. `SAMPLES` is where the lines of a new type or version
-come from.
+(tests/contract/test_store.py) are held against this one record.
+
+    python -m tests.support.golden
+
+appends what is missing: the samples of a new type or version, a whole log with a new type (of its scene in `scripts`),
+and the snapshots of a new fold version or log. `SAMPLES` follow from the types of the fields.
 """
 
 from __future__ import annotations
@@ -17,7 +21,8 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from types import UnionType
+from typing import Any, Final, Literal, Union, get_args, get_origin
 
 import msgspec
 
@@ -25,66 +30,51 @@ from parlerd.core import events as e
 from parlerd.core.home import HomeRoom
 from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, PrincipalId, RequestId, RoomId
 from parlerd.core.room import Room
+from tests.support.scripts import scene_log
 
 GOLDEN: Final = Path(__file__).resolve().parents[1] / "golden"
-LOGS: Final[dict[str, type[Room] | type[HomeRoom]]] = {"fold_room": Room, "room_v1": Room, "fold_home": HomeRoom}
-"""The whole logs, and what each is a log of. `room_v1` is of a room that shows nothing of an agent's absence."""
 BODY: Final = b"body"
 """What the header of a full sample says that its body is."""
 
-_AGENT, _PERSON, _ROOM = AgentId("U" + "A" * 55), PrincipalId("A" + "B" * 55), RoomId("r_0123456789ABCDEFGHJK")
-_REQUEST, _KEY = RequestId("q_1"), KeyId("ab" * 32)
+_AGENT, _PERSON = AgentId("U" + "A" * 55), PrincipalId("A" + "B" * 55)
+_VALUES: Final[dict[Any, Any]] = {
+    AgentId: _AGENT,
+    PrincipalId: _PERSON,
+    RoomId: RoomId("r_0123456789ABCDEFGHJK"),
+    MessageId: MessageId("m_1"),
+    RequestId: RequestId("q_1"),
+    KeyId: KeyId("ab" * 32),
+    Millis: Millis(1_700_000_000_123),
+    str: "codex@repo",
+    int: 7,
+    bytes: bytes(range(32)),
+}
+"""What a field of each type holds in a sample."""
 
-SAMPLES: tuple[e.Event, ...] = (
-    e.RoomOpened(
-        room=_ROOM,
-        kind="session",
-        name="auth-redesign",
-        topic="Auth redesign",
-        owner=_AGENT,
-        owner_principal=_PERSON,
-        history="full",
-        approval=True,
-        approver="person",
-    ),
-    e.MemberJoined(
-        agent=_AGENT,
-        principal=_PERSON,
-        handle="codex@repo",
-        host="codex",
-        role="reviewer",
-        request=_REQUEST,
-        key=_KEY,
-    ),
-    e.MemberLeft(agent=_AGENT),
-    e.RoomClosed(),
-    e.KeyMinted(key=_KEY, gated=True, expires_at=Millis(1_700_000_000_000), max_uses=50, preapproved=(_AGENT,)),
-    e.KeyRevoked(key=_KEY),
-    e.JoinRequested(request=_REQUEST, key=_KEY, agent=_AGENT, principal=_PERSON, name="codex@repo", host="codex"),
-    e.JoinApproved(request=_REQUEST, agent=_AGENT, proof="terminal"),
-    e.JoinDenied(request=_REQUEST, agent=_AGENT, proof="cli"),
-    e.MessagePosted(
-        id=MessageId("m_1"),
-        kind="task",
-        to=(_AGENT,),
-        role="reviewer",
-        visibility=(_AGENT,),
-        reply_to=MessageId("m_0"),
-        chain="c_1",
-        hops=2,
-        counter=7,
-        envelope=bytes(range(32)),
-        verified="valid",
-        opening=True,
-    ),
-    e.AgentCreated(
-        agent=_AGENT, principal=_PERSON, name="codex@repo#2", host="codex", workspace="/home/ann/repo", slot=1
-    ),
-    e.ConversationBound(agent=_AGENT, host="claude-code", conversation="5d2f6a1c-0000", place=1),
-    e.DelegationIssued(agent=_AGENT, principal=_PERSON, expires_at=Millis(1_702_592_000_000)),
-    e.RoomNamed(owner=_AGENT, room=_ROOM, name="auth-redesign-2"),
-    e.SessionActivated(agent=_AGENT, room=_ROOM),
-)
+
+def _value(kind: Any, default: object) -> Any:
+    """A value of a field's type, other than its default."""
+    if kind in _VALUES:
+        return _VALUES[kind]
+    if kind is bool:
+        return default is not True
+    arguments = [each for each in get_args(kind) if each not in (type(None), Ellipsis)]
+    if get_origin(kind) is Literal:
+        return next(each for each in reversed(arguments) if each != default)
+    if get_origin(kind) is tuple:
+        return tuple(_value(each, None) for each in arguments)
+    if get_origin(kind) in (Union, UnionType):
+        return _value(arguments[0], default)
+    raise TypeError(f"a sample has no value for {kind}: give this type one in _VALUES")
+
+
+def sample(kind: type[e.Event]) -> e.Event:
+    """A fact of this type with every field set, each to something else than its default."""
+    fields = [field for field in msgspec.structs.fields(kind) if field.name != "v"]
+    return kind(**{field.name: _value(field.type, field.default) for field in fields})
+
+
+SAMPLES: Final = tuple(sample(kind) for kind in (*get_args(e.RoomEvent), *get_args(e.HomeEvent)))
 
 
 def sample_header(event: e.Event) -> e.Header:
@@ -140,6 +130,59 @@ def recorded(*logs: str) -> list[Recorded]:
     return [fact for fact in facts if not logs or fact.log in logs]
 
 
+def _logs() -> dict[str, type[Room] | type[HomeRoom]]:
+    """The whole logs in the order in which they were recorded. A room's begins with its opening."""
+    found: dict[str, type[Room] | type[HomeRoom]] = {}
+    for fact in recorded():
+        if fact.log != "samples":
+            found.setdefault(fact.log, Room if fact.type == "room_opened" else HomeRoom)
+    return found
+
+
+LOGS: Final = _logs()
+"""The whole logs, and what each is a log of. `room_v1` is of a room that shows nothing of an agent's absence."""
+
+
+def folded(log: str) -> Room | HomeRoom:
+    """What a whole log folds to today."""
+    aggregate = LOGS[log]()
+    for fact in recorded(log):
+        aggregate.apply(fact.header)
+    return aggregate
+
+
+def missing_samples() -> list[str]:
+    """The lines of each type and version that no sample was recorded of."""
+    known = {(fact.type, fact.v) for fact in recorded("samples")}
+    return [
+        line_of("samples", header)
+        for event in SAMPLES
+        if (kind(event), event.v) not in known
+        for header in (sample_header(event), bare_header(event))
+    ]
+
+
+def missing_logs() -> list[str]:
+    """The lines of a whole log for each type that is in none: its scene in a room or a home that has just begun."""
+    known = {fact.type for fact in recorded(*LOGS)}
+    lines: list[str] = []
+    for event in SAMPLES:
+        if kind(event) not in known:
+            lines += [line_of(f"scene_{kind(event)}", header) for header in scene_log(type(event))]
+    return lines
+
+
+def missing_folds() -> list[str]:
+    """The lines of the snapshots that today's fold version makes and that were not recorded."""
+    known, lines = folds(), []
+    for log in LOGS:
+        aggregate = folded(log)
+        if (log, aggregate.fold_version) not in known:
+            line = {"log": log, "fold_version": aggregate.fold_version, "snapshot": aggregate.snapshot().hex()}
+            lines.append(json.dumps(line))
+    return lines
+
+
 def folds() -> dict[tuple[str, int], bytes]:
     """The snapshot that each fold version made of each whole log, in the order in which they were recorded."""
     lines = [json.loads(text) for text in (GOLDEN / "folds.jsonl").read_text().splitlines()]
@@ -172,3 +215,15 @@ def _explicit(value: Any) -> Any:
         fields = {name: _explicit(getattr(value, name)) for name in value.__struct_fields__}
         return fields if tag is None else {"type": tag, **fields}
     return value
+
+
+def _append(name: str, lines: list[str]) -> None:
+    with (GOLDEN / name).open("a") as file:
+        file.writelines(f"{line}\n" for line in lines)
+    print(f"{name}: {len(lines)} lines")
+
+
+if __name__ == "__main__":
+    _append("facts.jsonl", [*missing_samples(), *missing_logs()])
+    LOGS.update(_logs())
+    _append("folds.jsonl", missing_folds())

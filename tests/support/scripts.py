@@ -85,6 +85,20 @@ HOME_SCENES: dict[type[e.HomeEvent], HomeScene] = {
 """What leaves a fact of this type in any home."""
 
 
+def scene_log(fact: type[e.Event]) -> list[e.Header]:
+    """The log of a room or a home in which nothing happened but the scene of this type of fact."""
+    room, home, who = opened(), HomeDriver(), agent("newcomer")
+    for event, of_room in ROOM_SCENES.items():
+        if event is fact:
+            of_room(room, who)
+            return room.log
+    for other, of_home in HOME_SCENES.items():
+        if other is fact:
+            of_home(home, who)
+            return home.log
+    raise LookupError(f"no scene leads to {fact.__name__}: write one in ROOM_SCENES or HOME_SCENES")
+
+
 def scripted_room(seed: int, steps: int) -> RoomDriver:
     """A room after a seeded script: one seed, one log, anywhere.
 

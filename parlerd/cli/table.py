@@ -1,0 +1,161 @@
+"""The table of commands. `python -m parlerd.cli.tabling` makes it of the `HANDLERS` of each module."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# fmt: off
+COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ...]] = (
+    (('session', 'open'), 'parlerd.cli.session', 'session.open', '', (
+        'parler session open --topic auth-redesign --context "Left: token rotation."',
+        'parler session open --topic auth-redesign --context-file recap.md',
+    )),
+    (('session', 'join'), 'parlerd.cli.session', 'session.join', '', (
+        'parler session join A3KE7DJR',
+        'parler --as bob session join A3KE7DJR --wait 60',
+    )),
+    (('session', 'requests'), 'parlerd.cli.session', 'session.requests', '', (
+        'parler session requests --room auth-redesign',
+    )),
+    (('session', 'approve'), 'parlerd.cli.session', 'session.approve', '', (
+        'parler session approve bob',
+        'parler session approve bob --room auth-redesign --code K7QM',
+    )),
+    (('session', 'deny'), 'parlerd.cli.session', 'session.deny', '', (
+        'parler session deny bob --room auth-redesign',
+    )),
+    (('session', 'close'), 'parlerd.cli.session', 'session.close', '', (
+        'parler session close --room auth-redesign',
+    )),
+    (('session', 'list'), 'parlerd.cli.session', 'session.list', '', (
+        'parler session list',
+        'parler session list --all --wide',
+    )),
+    (('session', 'revoke'), 'parlerd.cli.session', 'session.revoke', '', (
+        'parler session revoke A3KE7DJR',
+    )),
+    (('approvals',), 'parlerd.cli.approvals', 'approvals.list', '', (
+        'parler approvals',
+        'parler approvals --once --json',
+    )),
+    (('send',), 'parlerd.cli.messages', 'message.send', '', (
+        'parler send --room auth-redesign "on it, taking token rotation"',
+        'git diff | parler send --room auth-redesign --kind review -',
+    )),
+    (('recv',), 'parlerd.cli.messages', 'message.recv', '', (
+        'parler recv',
+        'parler --as bob recv --room auth-redesign --wait 60',
+        'parler recv --all --wide',
+    )),
+    (('handoff',), 'parlerd.cli.messages', 'handoff.give', '', (
+        'parler handoff --for bob --summary "rotation is done" --next "wire the UI"',
+        'parler handoff --next "review the last commit"',
+    )),
+    (('why',), 'parlerd.cli.messages', 'message.why', '', (
+        'parler why 7 --room auth-redesign',
+    )),
+    (('rooms',), 'parlerd.cli.rooms', 'rooms.list', '', (
+        'parler rooms',
+        'parler rooms --all --wide',
+    )),
+    (('roster',), 'parlerd.cli.rooms', 'rooms.roster', '', (
+        'parler roster --room auth-redesign',
+    )),
+    (('whoami',), 'parlerd.cli.rooms', 'agent.whoami', '', (
+        'parler whoami',
+        'parler --as bob whoami',
+    )),
+    (('watch',), 'parlerd.cli.watch', 'room.watch', '', (
+        'parler watch --room auth-redesign',
+    )),
+    (('connect',), 'parlerd.cli.connect', '', 'Add Parler to every agent host on this machine.', (
+        'parler connect',
+        'parler connect --list',
+        'parler connect claude-code codex --verify',
+    )),
+    (('daemon', 'start'), 'parlerd.cli.daemon', '', 'Start the daemon, and wait until it answers.', (
+        'parler daemon start',
+    )),
+    (('daemon', 'stop'), 'parlerd.cli.daemon', 'daemon.stop', '', (
+        'parler daemon stop',
+    )),
+    (('daemon', 'restart'), 'parlerd.cli.daemon', '', 'Stop the daemon and start it again.', (
+        'parler daemon restart',
+    )),
+    (('daemon', 'status'), 'parlerd.cli.daemon', 'daemon.status', '', (
+        'parler daemon status',
+    )),
+    (('daemon', 'logs'), 'parlerd.cli.daemon', '', "Show the end of the daemon's log.", (
+        'parler daemon logs --follow',
+        'parler daemon logs -n 200',
+        'parler daemon logs --frames',
+    )),
+    (('doctor',), 'parlerd.cli.doctor', '', 'Check everything, and name the fix for what is wrong.', (
+        'parler doctor',
+        'parler doctor --probe claude-code',
+    )),
+    (('demo',), 'parlerd.cli.program', '', 'Show the main job, end to end, in a throw-away home.', (
+        'parler demo',
+    )),
+    (('version',), 'parlerd.cli.program', '', 'Show the version of this install and of the daemon.', (
+        'parler version --json',
+    )),
+    (('mcp',), 'parlerd.cli.program', '', 'Run the MCP server on stdin and stdout, as agent hosts do.', (
+        'parler mcp --host claude-code',
+    )),
+    (('hook',), 'parlerd.cli.hook', '', 'Tell an agent host how much waits (`connect --wake`).', (
+        'parler hook claude-code Stop',
+    )),
+    (('completion',), 'parlerd.cli.completion', '', 'Print the script that completes commands in a shell.', (
+        'parler completion bash > ~/.local/share/bash-completion/completions/parler',
+        'parler completion fish > ~/.config/fish/completions/parler.fish',
+    )),
+    (('help',), 'parlerd.cli.help', '', 'Explain a command or the code of an error.', (
+        'parler help session open',
+        'parler help unknown_key',
+    )),
+)
+SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
+    ('Begin', (
+        'connect',
+        'demo',
+        'session open',
+        'session join',
+    )),
+    ('Who may come in', (
+        'approvals',
+        'session requests',
+        'session approve',
+        'session deny',
+        'session revoke',
+        'session close',
+    )),
+    ('Talk', (
+        'send',
+        'recv',
+        'handoff',
+        'watch',
+        'why',
+    )),
+    ('Look around', (
+        'rooms',
+        'session list',
+        'roster',
+        'whoami',
+    )),
+    ('This install', (
+        'doctor',
+        'daemon status',
+        'daemon logs',
+        'daemon start',
+        'daemon stop',
+        'daemon restart',
+        'completion',
+        'version',
+        'help',
+    )),
+    ('Started by agent hosts', (
+        'mcp',
+        'hook',
+    )),
+)
