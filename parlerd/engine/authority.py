@@ -37,12 +37,19 @@ class Authority:
     agent: AgentId | None = None
     """The one agent that it acts as; None where a window leases one, or a command names one or none."""
     rooms: frozenset[RoomId] | None = None
-    """The only rooms that there are for it; None: all that its agent is in."""
+    """The only rooms that there are for it, which then calls operations of the agent plane alone; None: all that its
+    agent is in."""
     proof_ceiling: Proof = "none"
     """What a decision that comes this way counts as at most, whatever was shown for it."""
     is_shown_codes: bool = False
     """Whether it is shown the code that a person types for its agent's request. A door that the approving side may
     have opened is shown none."""
+
+    def __post_init__(self) -> None:
+        # What is about the person, this machine or a host's window is not about certain rooms: the handlers that answer
+        # such a caller would be asked what its rooms do not tell.
+        if self.rooms is not None and self.planes != {"agent"}:
+            raise ValueError("a door that stands for certain rooms offers what agents do there, and nothing else")
 
     def at_most(self, proof: Proof) -> Proof:
         """The proof as it counts over this door."""

@@ -49,6 +49,8 @@ class Handoffs:
         named = handle_of(room.state, AgentId(target))
         part = HandoffPart(next=params.next, summary=params.summary, target=named)
         sent = await (await self._sending.post(caller, me, actor, command, (part,), size)).result()
+        # The room as it is now: who was in it before the message was stored may have left meanwhile.
+        room = actor.aggregate
         return t.GivenHandoff(
             id=sent.id,
             room=sent.room,

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from parlerd.core.model import PROOF_ORDER, AgentId, PrincipalId, Proof, Via
+from parlerd.core.model import PROOF_ORDER, AgentId, PrincipalId, Proof, RoomId, Via
 from parlerd.engine.authority import Authority
 from parlerd.engine.callers import PeerProcess
 from parlerd.operations import types as t
@@ -134,3 +134,11 @@ def test_nobody_is_an_agent_of_another_person_or_one_that_is_not_there(op: str) 
             assert len(served.engine._desk.rooms.home.aggregate.state.agents) == count
 
     run(main)
+
+
+@pytest.mark.parametrize("plane", ["person", "local", "hook", "window"])
+def test_a_door_that_stands_for_certain_rooms_offers_what_agents_do_and_nothing_else(plane: t.Plane) -> None:
+    rooms = frozenset({RoomId("r_1")})
+    with pytest.raises(ValueError, match="certain rooms"):
+        Authority(PrincipalId("A"), frozenset({"agent", plane}), rooms=rooms)
+    assert Authority(PrincipalId("A"), frozenset({"agent"}), rooms=rooms).rooms == rooms
