@@ -44,7 +44,6 @@ MAX_ANCESTORS = 16
 
 CONTEXT = "context"
 ADDED = "added"
-BLOCK = "block"
 FOLLOW_UP = "follow up"
 WAIT = "wait"
 """What a host makes of an answer at an event. `WAIT` is ours: a waiter that the host keeps in the background. Source:
