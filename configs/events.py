@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-Answer = Literal["context", "added", "block", "follow up", "wait"]
+HookAnswer = Literal["context", "added", "block", "follow up", "wait"]
 """What a host makes of what our hook prints at an event.
 
 `context` and `added`: it shows the text to its model beside what the person typed; the two differ in the JSON that the
@@ -44,7 +44,7 @@ class Hook(msgspec.Struct, frozen=True):
     """
 
     event: str
-    answer: Answer
+    answer: HookAnswer
     entry: dict[str, Any]
 
 
@@ -67,15 +67,15 @@ class Hooks(msgspec.Struct, frozen=True, kw_only=True):
     after: str = ""
 
     @property
-    def answers(self) -> dict[str, Answer]:
+    def answers(self) -> dict[str, HookAnswer]:
         """What the host makes of our answer, by the event that our command names; the waiter's among them."""
-        found: dict[str, Answer] = {each.event: each.answer for each in self.events}
+        found: dict[str, HookAnswer] = {each.event: each.answer for each in self.events}
         if any(name == WAITER for each in self.events for name in _run(each.entry)):
             found[WAITER] = "wait"
         return found
 
 
-def grouped(event: str, answer: Answer, *, waits: bool = False) -> Hook:
+def grouped(event: str, answer: HookAnswer, *, waits: bool = False) -> Hook:
     """A hook in the shape of Claude Code's settings, which several hosts took over; `waits` adds the waiter to it."""
     commands: list[dict[str, Any]] = [{"type": "command", "command": Run(event), "timeout": PROMPT_S}]
     if waits:

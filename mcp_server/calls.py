@@ -18,7 +18,7 @@ import trio
 
 from mcp_server import static
 from mcp_server.forms import AnswerForm, Form
-from mcp_server.repeats import RequestId
+from mcp_server.repeats import CallId
 from mcp_server.window import Answer, Window
 from parlerd.operations.tools import TOOLS
 
@@ -36,7 +36,7 @@ class Held:
 
     def __init__(self) -> None:
         # The bytes of each request that is under way, and of all together.
-        self._sizes: dict[RequestId, int] = {}
+        self._sizes: dict[CallId, int] = {}
         self._bytes = 0
         # Set when bytes became free; a waiting reader makes a new one before each wait.
         self._freed = trio.Event()
@@ -47,13 +47,13 @@ class Held:
             self._freed = trio.Event()
             await self._freed.wait()
 
-    def take(self, id: RequestId, size: int) -> None:
+    def take(self, id: CallId, size: int) -> None:
         """A request is under way."""
         size = max(size, LEAST)
         self._sizes[id] = self._sizes.get(id, 0) + size
         self._bytes += size
 
-    def free(self, id: RequestId) -> None:
+    def free(self, id: CallId) -> None:
         """The request was answered, or nobody wants the answer. Safe to repeat."""
         self._bytes -= self._sizes.pop(id, 0)
         self._freed.set()
@@ -85,15 +85,15 @@ class Calls:
 
     def __init__(
         self,
-        answer: Callable[[RequestId, bytes, str], Awaitable[None]],
-        progress: Callable[[RequestId, int], Awaitable[None]],
+        answer: Callable[[CallId, bytes, str], Awaitable[None]],
+        progress: Callable[[CallId, int], Awaitable[None]],
     ) -> None:
         self._answer = answer
         self._progress = progress
         # By id; more than one where a host gives the same id to two calls, which the protocol forbids.
-        self._running: dict[RequestId, list[_Running]] = {}
+        self._running: dict[CallId, list[_Running]] = {}
 
-    async def run(self, id: RequestId, params: dict[str, Any], window: Window, form: Form) -> None:
+    async def run(self, id: CallId, params: dict[str, Any], window: Window, form: Form) -> None:
         """Answer a call in which `fault_of` found nothing, for one of the connection's conversations."""
         call = _Running()
         running = self._running.setdefault(id, [])
@@ -114,7 +114,7 @@ class Calls:
             if not running:
                 del self._running[id]
 
-    async def _call(self, id: RequestId, params: dict[str, Any], window: Window, form: Form) -> Answer:
+    async def _call(self, id: CallId, params: dict[str, Any], window: Window, form: Form) -> Answer:
         name, arguments = params["name"], params.get("arguments") or {}
         token = _progress_token(params) if window.traits.progress else None
         if token is None:
@@ -125,14 +125,14 @@ class Calls:
             nursery.cancel_scope.cancel()
         return answer
 
-    async def _tell(self, token: RequestId) -> None:
+    async def _tell(self, token: CallId) -> None:
         times = 0
         while True:
             await trio.sleep(PROGRESS_SECONDS)
             times += 1
             await self._progress(token, times)
 
-    def withdraw(self, id: RequestId) -> bool:
+    def withdraw(self, id: CallId) -> bool:
         """The host does not want the answer any more. Whether a call of this id is under way here."""
         running = self._running.get(id, [])
         for call in running:
@@ -141,7 +141,7 @@ class Calls:
         return bool(running)
 
 
-def _progress_token(params: dict[str, Any]) -> RequestId | None:
+def _progress_token(params: dict[str, Any]) -> CallId | None:
     """The token under which the host wants to hear of progress; None when it does not."""
     meta = params.get("_meta")
     token = meta.get("progressToken") if isinstance(meta, dict) else None

@@ -18,7 +18,7 @@ from typing import Any, Final
 import trio
 
 from mcp_server.forms import Forms
-from mcp_server.repeats import REPLAY_SECONDS, RequestId, lost_writes
+from mcp_server.repeats import REPLAY_SECONDS, CallId, lost_writes
 from mcp_server.ringing import NO_BELLS, Bell, watch
 from mcp_server.window import LONGEST, Window, as_named
 from parlerd.core.model import Millis, label, slug
@@ -94,7 +94,7 @@ class Conversations:
             for window in self._further.values():
                 await self._shared.engine.disconnect(window.caller)
 
-    def settled(self, request: RequestId, *, written: bool) -> None:
+    def settled(self, request: CallId, *, written: bool) -> None:
         """A call was answered or withdrawn, in whichever conversation it was made."""
         for window in (self.own, *self._further.values()):
             window.settled(request, written=written)

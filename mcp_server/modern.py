@@ -22,7 +22,7 @@ from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import RoomId
 from parlerd.operations import types as t
 
-Context = ServerRequestContext[Any, Any]
+RequestContext = ServerRequestContext[Any, Any]
 
 MAX_STREAMS: Final = 16
 """Streams of one window open at once."""
@@ -30,7 +30,7 @@ MAX_SUBSCRIPTIONS: Final = 256
 """Resources that one stream, or one connection with a handshake, may name."""
 
 
-class Streams:
+class HostStreams:
     """The `subscriptions/listen` streams of one window."""
 
     def __init__(self, window: Window) -> None:
@@ -39,7 +39,7 @@ class Streams:
         self._count = 0
 
     async def listen(
-        self, ctx: Context, params: types.SubscriptionsListenRequestParams
+        self, ctx: RequestContext, params: types.SubscriptionsListenRequestParams
     ) -> types.SubscriptionsListenResult:
         """Serve one stream until the host cancels it or the connection ends. Changes that come faster than the host
         reads are told once."""
@@ -52,7 +52,7 @@ class Streams:
         finally:
             self._count -= 1
 
-    async def _serve(self, ctx: Context, wanted: types.SubscriptionFilter, uris: list[str]) -> NoReturn:
+    async def _serve(self, ctx: RequestContext, wanted: types.SubscriptionFilter, uris: list[str]) -> NoReturn:
         assert ctx.request_id is not None
         meta: dict[str, Any] = {SUBSCRIPTION_ID_META_KEY: ctx.request_id}
         # Tools change with an upgrade alone, after which the shim tells of them; so do prompts and the list of

@@ -24,7 +24,7 @@ from parlerd.bounded import Bounded
 from parlerd.engine.callers import Caller
 from parlerd.operations.tools import TOOLS, Meaning, Tool
 
-RequestId = str | int
+CallId = str | int
 Lost = Mapping[tuple[str, bytes], str]
 """Calls whose answer was lost: what was asked, as `_input` has it, and the key that it was asked with."""
 
@@ -46,7 +46,7 @@ class Repeats:
         self._drawn: Bounded[str, int] = Bounded(_REMEMBERED_IDS)
 
     def keyed(
-        self, request: RequestId, tool: Tool, arguments: Mapping[str, Any], meaning: Meaning
+        self, request: CallId, tool: Tool, arguments: Mapping[str, Any], meaning: Meaning
     ) -> tuple[Meaning, bool]:
         """`meaning` with an idempotency key, and whether it repeats a request whose answer was lost."""
         if trio.current_time() > self._until:
@@ -61,7 +61,7 @@ class Repeats:
         params = msgspec.structs.replace(meaning.params, idempotency_key=key)
         return msgspec.structs.replace(meaning, params=params), is_repeated
 
-    def _drawn_key(self, request: RequestId) -> str:
+    def _drawn_key(self, request: CallId) -> str:
         key = idempotency_key(self._caller.facts.window or self._caller.facts.session, request)
         times = self._drawn.get(key, 0)
         self._drawn[key] = times + 1
@@ -77,7 +77,7 @@ class Repeats:
         self._lost.update(lost)
 
 
-def idempotency_key(window: str, request: RequestId) -> str:
+def idempotency_key(window: str, request: CallId) -> str:
     """The key of a write that named none, which follows from the window and the request."""
     scope = f"mcp:{window[:16]}"
     if isinstance(request, int):

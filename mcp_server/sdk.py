@@ -23,7 +23,7 @@ from mcp.shared.message import SessionMessage
 
 from mcp_server import prompts, resources
 from mcp_server.library import Message, Place, Write
-from mcp_server.modern import MAX_SUBSCRIPTIONS, Streams
+from mcp_server.modern import MAX_SUBSCRIPTIONS, HostStreams
 from mcp_server.window import Window
 from parlerd import __version__
 from parlerd.core.errors import ParlerError
@@ -32,7 +32,7 @@ from parlerd.operations import types as t
 
 log = logging.getLogger("parlerd.mcp")
 
-Context = ServerRequestContext[Any, Any]
+RequestContext = ServerRequestContext[Any, Any]
 _BUFFER: Final = 16
 
 
@@ -81,7 +81,7 @@ class _Handlers:
         self._following = False
         self._starting = trio.Lock()
         # The streams of the envelope era.
-        self._streams = Streams(window)
+        self._streams = HostStreams(window)
 
     def server(self) -> Server[Any]:
         server: Server[Any] = Server(
@@ -98,7 +98,7 @@ class _Handlers:
         server.middleware.clear()
         return server
 
-    async def get_prompt(self, ctx: Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
+    async def get_prompt(self, ctx: RequestContext, params: types.GetPromptRequestParams) -> types.GetPromptResult:
         try:
             text = prompts.get(params.name, params.arguments)
         except ParlerError as error:
@@ -106,7 +106,9 @@ class _Handlers:
         content = types.TextContent(type="text", text=text)
         return types.GetPromptResult(messages=[types.PromptMessage(role="user", content=content)])
 
-    async def read_resource(self, ctx: Context, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
+    async def read_resource(
+        self, ctx: RequestContext, params: types.ReadResourceRequestParams
+    ) -> types.ReadResourceResult:
         await self._place()
         uri = str(params.uri)
         try:
@@ -119,7 +121,7 @@ class _Handlers:
 
     # -- subscriptions -----------------------------------------------------------------------------------------
 
-    async def subscribe(self, ctx: Context, params: types.SubscribeRequestParams) -> types.EmptyResult:
+    async def subscribe(self, ctx: RequestContext, params: types.SubscribeRequestParams) -> types.EmptyResult:
         await self._place()
         uri = str(params.uri)
         try:
@@ -141,12 +143,12 @@ class _Handlers:
                     raise _rpc(error) from None
         return types.EmptyResult()
 
-    async def unsubscribe(self, ctx: Context, params: types.UnsubscribeRequestParams) -> types.EmptyResult:
+    async def unsubscribe(self, ctx: RequestContext, params: types.UnsubscribeRequestParams) -> types.EmptyResult:
         self._subscribed.pop(str(params.uri), None)
         await trio.lowlevel.checkpoint()
         return types.EmptyResult()
 
-    async def _follow(self, ctx: Context, task_status: trio.TaskStatus[None]) -> None:
+    async def _follow(self, ctx: RequestContext, task_status: trio.TaskStatus[None]) -> None:
         """Tell the host which subscribed resources changed, as long as the connection lasts."""
         window = self._window
         try:

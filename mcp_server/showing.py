@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from mcp_server.repeats import RequestId
+from mcp_server.repeats import CallId
 from mcp_server.tools.results import Cut, Scribe
 from parlerd.core.model import Position, RoomId
 from parlerd.engine.callers import Caller
@@ -47,19 +47,19 @@ class Showing:
 
     # -- an answer's way ---------------------------------------------------------------------------------------
 
-    def begin(self, request: RequestId) -> PendingAnswer:
+    def begin(self, request: CallId) -> PendingAnswer:
         """A call that may show something begins."""
         return self._shown.begin(request, self._way_back())
 
-    def failed(self, request: RequestId) -> None:
+    def failed(self, request: CallId) -> None:
         """The call failed or was cancelled: the host will never see what it was about to show."""
         self._shown.failed(request)
 
-    def ended(self, request: RequestId) -> None:
+    def ended(self, request: CallId) -> None:
         """The call has its answer."""
         self._shown.ended(request)
 
-    def settled(self, request: RequestId, *, written: bool, cancels_answered: bool) -> None:
+    def settled(self, request: CallId, *, written: bool, cancels_answered: bool) -> None:
         """The answer was written to the host, or (`written` false) the host withdrew the call: then nothing was shown.
 
         A host that withdraws a call which was answered just now drops the answer. Some hosts also withdraw calls that

@@ -27,7 +27,7 @@ from mcp_server.budget import Budget
 from mcp_server.fence import Fencer
 from mcp_server.forms import Form
 from mcp_server.knock import Knock
-from mcp_server.repeats import Lost, Repeats, RequestId
+from mcp_server.repeats import CallId, Lost, Repeats
 from mcp_server.showing import Begun, Showing
 from mcp_server.tools import approve
 from mcp_server.tools.failures import failure
@@ -121,7 +121,7 @@ class Window:
     # -- tool calls --------------------------------------------------------------------------------------------
 
     async def call_tool(
-        self, request: RequestId, name: str, arguments: Mapping[str, Any], form: Form, *, progress: bool = False
+        self, request: CallId, name: str, arguments: Mapping[str, Any], form: Form, *, progress: bool = False
     ) -> Answer:
         """Answer one tool call. Raises `KeyError` for a name that is no tool's, and nothing else but cancellation."""
         tool = TOOLS[name]
@@ -163,12 +163,12 @@ class Window:
             if replay and not done:
                 self._repeats.failed(name, arguments, key)
 
-    def settled(self, request: RequestId, *, written: bool) -> None:
+    def settled(self, request: CallId, *, written: bool) -> None:
         """The call `request` was answered to the host, or (`written` false) withdrawn by it. See `Showing.settled`."""
         self._showing.settled(request, written=written, cancels_answered=self.traits.cancels_answered)
 
     async def _run(
-        self, request: RequestId, meaning: Meaning, form: Form, longest_ms: Millis
+        self, request: CallId, meaning: Meaning, form: Form, longest_ms: Millis
     ) -> tuple[Shown, t.AskNotice]:
         """The answer to a call, and what of the news it says itself."""
         scribe = self.scribe

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from configs.events import PROMPT_S, Answer, Hook, Hooks, Run
+from configs.events import PROMPT_S, Hook, HookAnswer, Hooks, Run
 from configs.model import MESSAGING, SERVER, Consent, Health, Host, names_others, names_us, same_everywhere
 from configs.shapes import bare
 from parlerd.operations.traits import HostTraits
 
 
-def _hook(event: str, answer: Answer) -> Hook:
+def _hook(event: str, answer: HookAnswer) -> Hook:
     # It counts milliseconds where the hosts that took over its events count seconds.
     command = {"name": SERVER, "type": "command", "command": Run(event), "timeout": PROMPT_S * 1000}
     return Hook(event, answer, {"hooks": [command]})

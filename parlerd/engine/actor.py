@@ -47,7 +47,7 @@ from parlerd.engine.driver import Driver
 from parlerd.engine.ports import Clock, Randomness
 from parlerd.engine.recent import Recent
 from parlerd.engine.submissions import Batch, Settled, Submission
-from parlerd.store.port import Append, MarkDelivery, NewFact, Outcome, Past, PutSnapshot, Store, Write, has_happened
+from parlerd.store.port import Append, JobOutcome, MarkDelivery, NewFact, Past, PutSnapshot, Store, Write, has_happened
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ Publish = Callable[[RoomId, Sequence[e.Header]], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class ActorParts:
     """What every actor shares: the store from the loop's side, the clock, fresh ids, both ways to a signed envelope (of
     an author in this home, and of one elsewhere), and who tells those that wait."""
 
@@ -84,7 +84,7 @@ class _Failure(NamedTuple):
     """Why the batch under way cannot be answered as it was decided; and its outcome, where the store gave one."""
 
     error: ParlerError
-    outcome: Outcome | None = None
+    outcome: JobOutcome | None = None
 
 
 class RoomActor(Generic[A]):
@@ -95,7 +95,7 @@ class RoomActor(Generic[A]):
         self,
         room: RoomId,
         aggregate: A,
-        context: Context,
+        context: ActorParts,
         load: Callable[[Store], tuple[A, bool]],
         *,
         frozen: bool = False,
@@ -265,14 +265,14 @@ class RoomActor(Generic[A]):
                 # Everything was refused or is a replay: there is nothing to store.
                 self._conclude(batch)
 
-    def _committed(self, batch: Batch, outcome: Outcome | None, error: BaseException | None) -> None:
+    def _committed(self, batch: Batch, outcome: JobOutcome | None, error: BaseException | None) -> None:
         """The batch came back from the writer."""
         if outcome is None or error is not None:
             self._failed(_Failure(error if isinstance(error, ParlerError) else ParlerError("internal"), outcome))
         else:
             self._stored(batch, outcome)
 
-    def _stored(self, batch: Batch, outcome: Outcome) -> None:
+    def _stored(self, batch: Batch, outcome: JobOutcome) -> None:
         """The batch happened: memory is what the store holds, and whoever is concerned may hear."""
         for armed, mark in batch.marks.items():
             armed.marked = mark.upto
@@ -368,7 +368,7 @@ class RoomActor(Generic[A]):
         else:
             self._conclude(Batch(failed))
 
-    async def _has_happened(self, outcome: Outcome) -> bool | None:
+    async def _has_happened(self, outcome: JobOutcome) -> bool | None:
         """Whether the log holds what a batch appended whose answer was lost; None while the log cannot be read."""
         try:
             return await self._context.driver.read(lambda store: has_happened(store, outcome))
@@ -388,7 +388,7 @@ class RoomActor(Generic[A]):
         snapshot = self._folded()
         self._snapshot_at = snapshot.position
 
-        def settled(_: Outcome | None, error: BaseException | None) -> None:
+        def settled(_: JobOutcome | None, error: BaseException | None) -> None:
             if error is not None:
                 log.warning("room %s: no snapshot: %s", self.room, getattr(error, "code", type(error).__name__))
 

@@ -20,11 +20,11 @@ import trio
 from parlerd.core.errors import ParlerError, StoreError
 from parlerd.engine.turns import LightCommits, Turns, is_light
 from parlerd.engine.worker import Awaited, Errand, Told, Worker, tell
-from parlerd.store.port import FileStore, Outcome, Store, Write
+from parlerd.store.port import FileStore, JobOutcome, Store, Write
 
 T = TypeVar("T")
 Job = Sequence[Write]
-Settle = Callable[[Outcome | None, BaseException | None], None]
+Settle = Callable[[JobOutcome | None, BaseException | None], None]
 """Hears what became of a job: its outcome, or why it did not happen; both, where that is not known."""
 
 
@@ -41,7 +41,7 @@ class Driver(Protocol):
         """Whether `ask` and `look` answer in the call, because the store is on this machine."""
         ...
 
-    async def commit(self, job: Job) -> Outcome:
+    async def commit(self, job: Job) -> JobOutcome:
         """Commit a job durably, together with whatever else waits. Raises `StoreError`; then nothing of it happened,
         unless the code is `store_unknown`."""
         ...
@@ -97,10 +97,10 @@ class _AtHand:
     async def look(self, query: Callable[[Store], T]) -> T:
         return query(self._store)
 
-    async def commit(self, job: Job) -> Outcome:
+    async def commit(self, job: Job) -> JobOutcome:
         awaited = Awaited()
         self.hand_over(job, awaited.hear)
-        outcome: Outcome = await awaited.get()
+        outcome: JobOutcome = await awaited.get()
         return outcome
 
 
@@ -214,7 +214,7 @@ class InlineDriver(_AtHand):
         self._store.close()
 
 
-def _commit(transact: Callable[[Sequence[Job]], list[Outcome]], batch: list[Errand]) -> None:
+def _commit(transact: Callable[[Sequence[Job]], list[JobOutcome]], batch: list[Errand]) -> None:
     """One transaction for the whole batch; a failure of the commit is everyone's, a refused job only its own."""
     try:
         settled = list(zip(batch, transact(_jobs(batch)), strict=True))

@@ -21,7 +21,7 @@ from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import RoomId
-from parlerd.engine.actor import Context
+from parlerd.engine.actor import ActorParts
 from parlerd.engine.agents import Agents
 from parlerd.engine.approving import Approving
 from parlerd.engine.authors import Admission, LocalAuthor
@@ -266,7 +266,7 @@ async def open_engine(
                 wakes.publish({topic for fact in facts for topic in actor.aggregate.topics(fact)})
                 deadlines.changed(room, actor.aggregate)
 
-        context = Context(
+        context = ActorParts(
             driver=driver,
             clock=clock,
             random=random,

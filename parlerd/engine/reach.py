@@ -28,7 +28,7 @@ from parlerd.engine.desk import Desk
 from parlerd.engine.driver import Driver, Job, Settle
 from parlerd.engine.rooms import RoomDoor
 from parlerd.engine.worker import Told
-from parlerd.store.port import Membership, Outcome, Store
+from parlerd.store.port import JobOutcome, Membership, Store
 
 T = TypeVar("T")
 Within = frozenset[RoomId]
@@ -136,7 +136,7 @@ class DriverWithin:
     def is_at_hand(self) -> bool:
         return self._driver.is_at_hand
 
-    async def commit(self, job: Job) -> Outcome:
+    async def commit(self, job: Job) -> JobOutcome:
         return await self._driver.commit(job)
 
     def hand_over(self, job: Job, settled: Settle) -> None:

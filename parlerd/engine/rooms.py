@@ -17,7 +17,7 @@ from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.home import HomeRoom
 from parlerd.core.model import HOME_ROOM, RoomId
 from parlerd.core.room import Room
-from parlerd.engine.actor import Context, RoomActor
+from parlerd.engine.actor import ActorParts, RoomActor
 from parlerd.engine.deciding import Aggregate
 from parlerd.store.port import Store
 
@@ -93,7 +93,7 @@ class RoomDoor(Protocol):
 class Rooms:
     """Actors by room. The home room, which no id leads to, is always open."""
 
-    def __init__(self, context: Context, nursery: trio.Nursery) -> None:
+    def __init__(self, context: ActorParts, nursery: trio.Nursery) -> None:
         self._context = context
         """What every actor shares."""
         self._nursery = nursery

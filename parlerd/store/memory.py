@@ -56,12 +56,12 @@ from parlerd.store.port import (
     Delivery,
     DropLease,
     Head,
+    JobOutcome,
     Lease,
     MarkDelivery,
     Membership,
     MoveCursor,
     NewFact,
-    Outcome,
     Page,
     Past,
     PutLease,
@@ -97,7 +97,7 @@ class MemoryStore:
 
     # -- writing -------------------------------------------------------------------------------------------
 
-    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[JobOutcome]:
         with self._lock:
             outcomes, pending = self._stage(jobs)
             self._commit()
@@ -109,19 +109,19 @@ class MemoryStore:
                         self._keep(write)
             return outcomes
 
-    def _rehearse(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+    def _rehearse(self, jobs: Sequence[Sequence[Write]]) -> list[JobOutcome]:
         """What `transact` would answer, with nothing changed. A store that a test lets fail uses this."""
         with self._lock:
             return self._stage(jobs)[0]
 
-    def _stage(self, jobs: Sequence[Sequence[Write]]) -> tuple[list[Outcome], _Pending]:
+    def _stage(self, jobs: Sequence[Sequence[Write]]) -> tuple[list[JobOutcome], _Pending]:
         pending = _Pending()
         return [self._check(job, pending) for job in jobs], pending
 
     def _commit(self) -> None:
         """Nothing to do without a disk. A store that a test lets fail raises here, while nothing is changed yet."""
 
-    def _check(self, job: Sequence[Write], pending: _Pending) -> Outcome:
+    def _check(self, job: Sequence[Write], pending: _Pending) -> JobOutcome:
         heads: dict[RoomId, Head] = {}
         staged: list[Staged] = []
         try:
@@ -131,15 +131,15 @@ class MemoryStore:
                 heads[append.room] = part.head
                 staged.append(part)
         except StoreError as error:
-            return Outcome(error=error)
+            return JobOutcome(error=error)
         names = [name for part in staged for header in part.headers for name in _guarded(header)]
         taken = (name in pending.names or self.index.get(name[0], *name[1]) is not None for name in names)
         if len(set(names)) < len(names) or any(taken):
-            return Outcome(error=StoreError("internal", "The database refused a fact.", constraint="unique"))
+            return JobOutcome(error=StoreError("internal", "The database refused a fact.", constraint="unique"))
         pending.names.update(names)
         pending.heads |= heads
         pending.staged += staged
-        return Outcome(heads=heads)
+        return JobOutcome(heads=heads)
 
     def _append(self, part: Staged) -> None:
         if not part.facts:

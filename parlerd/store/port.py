@@ -202,7 +202,7 @@ class Past(msgspec.Struct, frozen=True):
     messages: Mapping[MessageId, Header | None] = msgspec.field(default_factory=dict)
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class JobOutcome(msgspec.Struct, frozen=True):
     """What became of one job of a transaction.
 
         the job               `error`           `heads`
@@ -225,7 +225,7 @@ class Store(Protocol):
     refused with that code until the store is opened again.
     """
 
-    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[JobOutcome]:
         """Commit all jobs durably in one transaction, a savepoint each, and say what became of each.
 
         A job that is refused (with `stale_position`, say) fails alone. When the commit itself fails, this raises, and
@@ -379,7 +379,7 @@ class Store(Protocol):
 class FileStore(Store, Protocol):
     """A store in a file of this machine, which is near enough that a driver may let the event loop commit."""
 
-    def transact_at_once(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+    def transact_at_once(self, jobs: Sequence[Sequence[Write]]) -> list[JobOutcome]:
         """`transact` for a caller that cannot wait. While another thread or program is writing, this raises
         `StoreError(store_locked)` at once, and no job happened."""
         ...
@@ -395,7 +395,7 @@ class FileStore(Store, Protocol):
         ...
 
 
-def has_happened(store: Store, outcome: Outcome) -> bool:
+def has_happened(store: Store, outcome: JobOutcome) -> bool:
     """Whether a job that appends, and whose outcome was `store_unknown`, happened after all.
 
     The chain digests tell: each fact's digest is over a random salt, so the facts of another writer cannot lead to the

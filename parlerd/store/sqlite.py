@@ -37,12 +37,12 @@ from parlerd.store.port import (
     Delivery,
     DropLease,
     Head,
+    JobOutcome,
     Lease,
     MarkDelivery,
     Membership,
     MoveCursor,
     NewFact,
-    Outcome,
     Page,
     Past,
     PutLease,
@@ -115,13 +115,13 @@ class SqliteStore:
 
     # -- writing -------------------------------------------------------------------------------------------
 
-    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[JobOutcome]:
         return self._transact(jobs, patient=True)
 
-    def transact_at_once(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+    def transact_at_once(self, jobs: Sequence[Sequence[Write]]) -> list[JobOutcome]:
         return self._transact(jobs, patient=False)
 
-    def _transact(self, jobs: Sequence[Sequence[Write]], *, patient: bool) -> list[Outcome]:
+    def _transact(self, jobs: Sequence[Sequence[Write]], *, patient: bool) -> list[JobOutcome]:
         if not self._writing.acquire(blocking=patient):
             raise StoreError("store_locked")
         try:
@@ -164,7 +164,7 @@ class SqliteStore:
         self._cursors.forget()
         self._memberships.forget()
 
-    def _alone(self, job: Sequence[Write]) -> Outcome:
+    def _alone(self, job: Sequence[Write]) -> JobOutcome:
         writer = self._database.writer
         batch = _Batch()
         writer.execute("SAVEPOINT job")
@@ -174,11 +174,11 @@ class SqliteStore:
         except sqlite3.IntegrityError as error:
             writer.execute("ROLLBACK TO job")
             self._rooms.clear()
-            outcome = Outcome(error=StoreError("internal", "The database refused a fact.", constraint=str(error)))
+            outcome = JobOutcome(error=StoreError("internal", "The database refused a fact.", constraint=str(error)))
         writer.execute("RELEASE job")
         return outcome
 
-    def _add(self, job: Sequence[Write], batch: _Batch) -> Outcome:
+    def _add(self, job: Sequence[Write], batch: _Batch) -> JobOutcome:
         """Check a job and add its rows to the batch; a job that is refused adds none."""
         appends = [write for write in job if isinstance(write, Append)]
         salts = self._random(SALT_LENGTH * sum(len(append.facts) for append in appends)) if appends else b""
@@ -193,7 +193,7 @@ class SqliteStore:
                 heads[append.room] = part.head
                 staged.append(part)
         except StoreError as error:
-            return Outcome(error=error)
+            return JobOutcome(error=error)
         for part in staged:
             room = self._room(part.room)
             for header in part.headers:
@@ -208,7 +208,7 @@ class SqliteStore:
         for write in job:
             if not isinstance(write, Append):
                 batch.add(write)
-        return Outcome(heads=heads)
+        return JobOutcome(heads=heads)
 
     def _room(self, room: RoomId) -> _Room:
         known = self._rooms.get(room)

@@ -16,13 +16,13 @@ from parlerd.core.errors import ParlerError, StoreError
 from parlerd.core.model import By, Position, RoomId
 from parlerd.core.room import Room
 from parlerd.engine import actor as actor_module
-from parlerd.engine.actor import Context, RoomActor
+from parlerd.engine.actor import ActorParts, RoomActor
 from parlerd.engine.authors import Admission, Draft, LocalAuthor
 from parlerd.engine.rooms import fold
 from parlerd.identity.signatures import Domain
 from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
-from parlerd.store.port import Append, Outcome, Past, Store, Write
+from parlerd.store.port import Append, JobOutcome, Past, Store, Write
 from tests.support.engine import (
     CountedKeys,
     CountedRandomness,
@@ -50,7 +50,7 @@ class CountingStore(MemoryStore):
         super().__init__()
         self.batches: list[int] = []
 
-    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[JobOutcome]:
         outcomes = super().transact(jobs)
         self.batches.append(sum(len(write.facts) for job in jobs for write in job if isinstance(write, Append)))
         return outcomes
@@ -793,9 +793,9 @@ def opening(room: str) -> c.OpenRoom:
     )
 
 
-def context_of(store: Store, keys: CountedKeys, told: list[Position]) -> Context:
+def context_of(store: Store, keys: CountedKeys, told: list[Position]) -> ActorParts:
     random = CountedRandomness()
-    return Context(
+    return ActorParts(
         driver=SlowDriver(store),
         clock=HandClock(),
         random=random,

@@ -9,7 +9,7 @@ import trio
 
 from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
-from parlerd.store.port import Append, MarkDelivery, Outcome, Write
+from parlerd.store.port import Append, JobOutcome, MarkDelivery, Write
 from tests.support.engine import Party, Served, engine_world, run, settle, texts
 from tests.support.faulty_store import FaultyStore
 
@@ -21,7 +21,7 @@ class Jobs(MemoryStore):
         super().__init__()
         self.jobs: list[Sequence[Write]] = []
 
-    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[JobOutcome]:
         self.jobs += jobs
         return super().transact(jobs)
 

@@ -16,7 +16,7 @@ from parlerd.core.model import Position, RoomId
 from parlerd.engine.driver import Driver, InlineDriver, ThreadDriver
 from parlerd.engine.turns import LIGHT_BYTES, LIGHT_FACTS
 from parlerd.store.memory import MemoryStore
-from parlerd.store.port import MoveCursor, NewFact, Outcome, PutSnapshot, Write, has_happened
+from parlerd.store.port import JobOutcome, MoveCursor, NewFact, PutSnapshot, Write, has_happened
 from tests.support import facts as f
 from tests.support.engine import FarDriver, HookDriver, PlugDriver, SlowDriver
 from tests.support.faulty_store import FaultyStore
@@ -39,10 +39,10 @@ class Gate(FaultyStore):
         self.batches: list[int] = []
         self.threads: set[str] = set()
 
-    def transact_at_once(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+    def transact_at_once(self, jobs: Sequence[Sequence[Write]]) -> list[JobOutcome]:
         raise StoreError("store_locked")
 
-    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[JobOutcome]:
         self.threads.add(threading.current_thread().name)
         self.entered.set()
         assert self.open.wait(10)
@@ -60,7 +60,7 @@ class Watched(FaultyStore):
         self.due = False
         self.checked = threading.Event()
 
-    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[JobOutcome]:
         self.made.append((threading.current_thread().name, len(jobs)))
         return super().transact(jobs)
 
@@ -133,10 +133,10 @@ def test_a_refused_job_is_the_error_of_its_own_caller(drive: Drive) -> None:
 @pytest.mark.parametrize("happened", [True, False])
 def test_a_job_whose_answer_was_lost_is_an_error_and_says_where_it_would_have_led(drive: Drive, happened: bool) -> None:
     async def scenario(driver: Driver, store: FaultyStore) -> None:
-        heard: list[tuple[Outcome | None, BaseException | None]] = []
+        heard: list[tuple[JobOutcome | None, BaseException | None]] = []
         settled = trio.Event()
 
-        def hear(outcome: Outcome | None, error: BaseException | None) -> None:
+        def hear(outcome: JobOutcome | None, error: BaseException | None) -> None:
             heard.append((outcome, error))
             settled.set()
 
@@ -221,7 +221,7 @@ def test_what_waits_for_the_thread_becomes_one_transaction_and_none_of_it_runs_o
     async def main() -> None:
         store = Gate()
         driver = ThreadDriver(store)
-        outcomes: list[Outcome] = []
+        outcomes: list[JobOutcome] = []
 
         async def job(n: int) -> None:
             outcomes.append(await driver.commit([MoveCursor(RoomId(f"r_{n}"), f.ANN, Position(0))]))
@@ -316,7 +316,7 @@ def test_a_store_that_breaks_its_promises_does_not_end_the_writer() -> None:
     class Broken(FaultyStore):
         broken = True
 
-        def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+        def transact(self, jobs: Sequence[Sequence[Write]]) -> list[JobOutcome]:
             return [] if self.broken else super().transact(jobs)
 
     async def main() -> None:

@@ -17,7 +17,7 @@ from parlerd.engine import reading as reading_module
 from parlerd.engine.reading import handle_of, is_for, parse_cursor, render_message
 from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
-from parlerd.store.port import MarkDelivery, Outcome, StoredMessage, Write
+from parlerd.store.port import JobOutcome, MarkDelivery, StoredMessage, Write
 from tests.support.engine import World, engine_world, run, texts
 from tests.support.faulty_store import FaultyStore
 
@@ -29,7 +29,7 @@ class Recorder(MemoryStore):
         super().__init__()
         self.marked: list[MarkDelivery] = []
 
-    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[JobOutcome]:
         outcomes = super().transact(jobs)
         self.marked += [write for job in jobs for write in job if isinstance(write, MarkDelivery)]
         return outcomes

@@ -24,7 +24,7 @@ from parlerd.core.envelope import Envelope, HandoffPart, Part, TextPart, decode_
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, PrincipalId, RoomId
 from parlerd.core.room import Room
-from parlerd.engine.actor import Context, RoomActor
+from parlerd.engine.actor import ActorParts, RoomActor
 from parlerd.engine.audit import is_signed
 from parlerd.engine.authors import Admission, Draft, LocalAuthor, Place
 from parlerd.engine.driver import InlineDriver
@@ -49,7 +49,7 @@ class Home:
         self.actor = RoomActor(
             ROOM,
             Room(),
-            Context(
+            ActorParts(
                 driver=InlineDriver(self.store),
                 clock=HandClock(),
                 random=random,

@@ -11,7 +11,7 @@ from parlerd.core.errors import StoreError
 from parlerd.core.events import Header
 from parlerd.core.model import Position, RoomId, View
 from parlerd.store.memory import MemoryStore
-from parlerd.store.port import Append, Outcome, Page, Write
+from parlerd.store.port import Append, JobOutcome, Page, Write
 
 
 class FaultyStore(MemoryStore):
@@ -45,12 +45,12 @@ class FaultyStore(MemoryStore):
         """The next call of `transact` answers `store_unknown`, whether or not it `happened`."""
         self._lost_answers.append(happened)
 
-    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+    def transact(self, jobs: Sequence[Sequence[Write]]) -> list[JobOutcome]:
         if self._lost_answers:
             happened = self._lost_answers.pop(0)
             outcomes = super().transact(jobs) if happened else self._rehearse(jobs)
             return [
-                outcome if outcome.error else Outcome(StoreError("store_unknown"), outcome.heads)
+                outcome if outcome.error else JobOutcome(StoreError("store_unknown"), outcome.heads)
                 for outcome in outcomes
             ]
         if self._stale and any(isinstance(write, Append) for job in jobs for write in job):
@@ -59,7 +59,7 @@ class FaultyStore(MemoryStore):
             others = iter(
                 super().transact([job for job, is_append in zip(jobs, appends, strict=True) if not is_append])
             )
-            return [Outcome(StoreError("stale_position")) if is_append else next(others) for is_append in appends]
+            return [JobOutcome(StoreError("stale_position")) if is_append else next(others) for is_append in appends]
         return super().transact(jobs)
 
     def _commit(self) -> None:
@@ -69,7 +69,7 @@ class FaultyStore(MemoryStore):
         if self._failures:
             raise StoreError(self._failures.pop(0))
 
-    def transact_at_once(self, jobs: Sequence[Sequence[Write]]) -> list[Outcome]:
+    def transact_at_once(self, jobs: Sequence[Sequence[Write]]) -> list[JobOutcome]:
         return self.transact(jobs)
 
     @property
