@@ -32,7 +32,7 @@ from typing import Any, Final, cast
 import msgspec
 import trio
 
-from parlerd.controller import Controller
+from parlerd.controller import Controller, read_private
 from parlerd.engine.callers import Caller
 from parlerd.process import peer_of
 
@@ -167,18 +167,13 @@ def _records(sessions: Path) -> list[Record]:
 
 
 def _record(path: Path) -> Record | None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
+    text = read_private(path, MAX_RECORD)
+    if text is None:
         return None
-    with os.fdopen(descriptor, "rb") as file:
-        about = os.fstat(descriptor)
-        if not stat.S_ISREG(about.st_mode) or about.st_uid != os.geteuid() or about.st_mode & 0o077:
-            return None
-        try:
-            record = msgspec.json.decode(file.read(MAX_RECORD), type=Record)
-        except (OSError, msgspec.MsgspecError, RecursionError):
-            return None
+    try:
+        record = msgspec.json.decode(text, type=Record)
+    except (msgspec.MsgspecError, RecursionError):
+        return None
     claims = path.stem.partition("-")[0]
     if record.schema_version != 1 or claims != str(record.pid) or not _runs(record) or not _is_socket(record.ipc_path):
         return None

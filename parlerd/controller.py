@@ -73,10 +73,11 @@ def store(home: Home, controller: Controller) -> None:
     temporary.replace(path)
 
 
-def load(home: Home) -> Controller | None:
-    """The token that is kept; None when there is none, or when others could have written or read the file."""
+def read_private(path: Path, most: int) -> bytes | None:
+    """The first `most` bytes of a regular file of this user; None when there is no such file, or when others could have
+    written or read it. Never waits for a pipe and follows no link."""
     try:
-        descriptor = os.open(file_of(home), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return None
     with os.fdopen(descriptor, "rb") as file:
@@ -84,10 +85,21 @@ def load(home: Home) -> Controller | None:
         if not stat.S_ISREG(about.st_mode) or about.st_uid != os.geteuid() or about.st_mode & 0o077:
             return None
         try:
-            found = json.loads(file.read(_MAX_BYTES))
-            token, sessions = found["token"], Path(found["sessions"])
-        except (ValueError, KeyError, TypeError, OSError, RecursionError):
+            return file.read(most)
+        except OSError:
             return None
+
+
+def load(home: Home) -> Controller | None:
+    """The token that is kept; None when there is none, or when others could have written or read the file."""
+    text = read_private(file_of(home), _MAX_BYTES)
+    if text is None:
+        return None
+    try:
+        found = json.loads(text)
+        token, sessions = found["token"], Path(found["sessions"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
     if not isinstance(token, str) or TOKEN.fullmatch(token) is None or not sessions.is_absolute():
         return None
     return Controller(sessions, token)
