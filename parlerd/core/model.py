@@ -18,6 +18,8 @@ AgentId = NewType("AgentId", str)
 """An agent's Ed25519 public key as an nkey: `U` and 55 more characters."""
 PrincipalId = NewType("PrincipalId", str)
 """A person's Ed25519 public key as an nkey, prefix `A`."""
+HomeId = NewType("HomeId", str)
+"""Where rooms live: the principal of a local home, or a relay's Ed25519 public key as an nkey, prefix `N`."""
 RoomId = NewType("RoomId", str)
 """`r_` and 24 characters, mostly random; `home` is the home room."""
 MessageId = NewType("MessageId", str)
