@@ -15,6 +15,10 @@ from parlerd.core.model import PeerText, Verified
 from parlerd.operations.entry import Params, Result, Short
 
 
+class Noted(Result, frozen=True, kw_only=True):
+    """It is done, and there is nothing to say of it."""
+
+
 class Author(Result, frozen=True, kw_only=True):
     id: str
     name: str
