@@ -74,6 +74,14 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         fault="peer",
     ),
     _E(
+        "relay_equivocation",
+        "The relay of this room contradicts itself: what it shows cannot all be what the members said.",
+        "Compare with the others who are in it, and go on in a new session elsewhere. Nothing is sent there any more.",
+        action="stop",
+        fault="peer",
+        scope="room",
+    ),
+    _E(
         "idempotency_expired",
         "This idempotency key is too old to be replayed.",
         "Read the room to see what happened, then use a new key.",

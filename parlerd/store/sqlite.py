@@ -359,7 +359,7 @@ class SqliteStore:
         return Page(messages, end, end_seq, head.chain if end == head.position else self.chain_at(room, end), more)
 
     def _message(self, room: RoomId, numbering: Numbering, row: _Found) -> StoredMessage:
-        _, public, private, stored, body, signature, salt, digest = row
+        position, public, private, stored, body, signature, salt, digest = row
         # A value of another type means damage: the index names a fact that is not there, or a bit of the file flipped.
         if not (
             isinstance(stored, bytes)
@@ -380,21 +380,19 @@ class SqliteStore:
         if not isinstance(header.event, MessagePosted):
             raise self._index_damage()
         unaltered = is_unaltered(salt, stored, digest, header, body)
-        return StoredMessage(room, numbering.seq(public, private), header, body, signature, unaltered=unaltered)
+        seq = numbering.seq(position, public, private)
+        return StoredMessage(room, seq, header, body, signature, unaltered=unaltered)
 
     def _expect(
         self, numbering: Numbering, after: int, upto: int, found: Sequence[StoredMessage], *, skip_own: bool
     ) -> None:
-        """Raise `store_corrupt` unless a scan of (after, upto] found as many messages as the index counts there, with
-        numbers that go on from each other. Otherwise a row that damage hides would be left out without a word."""
-        first, last = numbering.seq_at(after), numbering.seq_at(upto)
-        counted = last - first
+        """Raise `store_corrupt` unless a scan of (after, upto] found as many messages as the index counts there, each
+        with a number of its own. Otherwise a row that damage hides would be left out without a word."""
+        counted = numbering.held(after, upto)
         if skip_own:
             counted -= numbering.own_at(upto) - numbering.own_at(after)
-            numbers = [first, *(message.seq for message in found), last + 1]
-            is_numbered = all(low < high for low, high in pairwise(numbers))
-        else:
-            is_numbered = [message.seq for message in found] == list(range(first + 1, last + 1))
+        numbers = [numbering.seq_at(after), *(message.seq for message in found), numbering.seq_at(upto) + 1]
+        is_numbered = all(low < high for low, high in pairwise(numbers))
         if counted != len(found) or not is_numbered:
             raise self._index_damage()
 
