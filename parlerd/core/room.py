@@ -26,6 +26,7 @@ from parlerd.core.model import (
     AgentId,
     Approver,
     History,
+    HomeId,
     KeyId,
     Millis,
     Position,
@@ -37,7 +38,7 @@ from parlerd.core.model import (
     View,
 )
 
-FOLD_VERSION: Final = 4
+FOLD_VERSION: Final = 5
 """Raise this number when the state's shape changes, or the state that a log folds to: snapshots of another version are
 thrown away, and rooms replay their logs. `tests/core/test_folding.py` fails when you forget it."""
 
@@ -54,6 +55,10 @@ class RoomState(facets.Folded):
     @property
     def room(self) -> RoomId:
         return self.lifecycle.room
+
+    @property
+    def home(self) -> HomeId:
+        return self.lifecycle.home
 
     @property
     def kind(self) -> RoomKind:

@@ -42,7 +42,7 @@ from parlerd.engine.notices import Notices
 from parlerd.engine.notifier import LocalNotifier
 from parlerd.engine.opening import Opening
 from parlerd.engine.overview import Overview
-from parlerd.engine.ports import Clock, Frames, HostFiles, Keys, NoFrames, NoHostFiles, Randomness
+from parlerd.engine.ports import Clock, Frames, HomeKeys, HostFiles, NoFrames, NoHostFiles, Randomness, Signers
 from parlerd.engine.presence import Presence
 from parlerd.engine.reach import within
 from parlerd.engine.reading import Reading
@@ -237,7 +237,8 @@ async def open_engine(
     driver: Driver,
     clock: Clock,
     random: Randomness,
-    keys: Keys,
+    keys: HomeKeys,
+    signers: Signers,
     settings: Settings,
     user: str,
     home_path: str = "",
@@ -251,7 +252,8 @@ async def open_engine(
 ) -> AsyncIterator[Engine]:
     """Serve one home until the context ends; then every room keeps its snapshot and the driver is closed.
 
-    `user` names the person's own agent. `stop` is called when a caller asks the daemon to stop.
+    `keys` are the home's, `signers` those of the person and the agents that act here (`ports.NoSigners` where nobody
+    does). `user` names the person's own agent. `stop` is called when a caller asks the daemon to stop.
     """
     wakes = LocalNotifier()
     async with trio.open_nursery() as nursery:
@@ -270,7 +272,7 @@ async def open_engine(
             driver=driver,
             clock=clock,
             random=random,
-            author=LocalAuthor(keys, random),
+            author=LocalAuthor(signers, random),
             admission=Admission(),
             publish=publish,
         )
@@ -286,7 +288,7 @@ async def open_engine(
         hosts = SeenHosts(clock, connected)
         seats = Seats(
             rooms=rooms,
-            agents=Agents(driver=driver, rooms=rooms, keys=keys, clock=clock),
+            agents=Agents(driver=driver, rooms=rooms, keys=signers, clock=clock),
             leases=leases,
             connected=connected,
             hosts=hosts,
