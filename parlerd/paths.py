@@ -152,6 +152,11 @@ class Home:
         return self.root / "connect"
 
     @property
+    def homes(self) -> Path:
+        """The relays that the person added."""
+        return self.root / "homes.json"
+
+    @property
     def floor(self) -> Path:
         """How strictly this home approved when it was last served."""
         return self.root / "approval.json"
@@ -159,6 +164,11 @@ class Home:
     @property
     def settings(self) -> Path:
         return self.root / "settings.toml"
+
+
+def relay_home(home: Home) -> Home:
+    """The home of the relay that this person runs: a folder of its own, with its own keys, store, log and socket."""
+    return Home(f"{os.fspath(home.root)}/relay", explicit=True)
 
 
 def home_from(env: Mapping[str, str], explicit: str | None = None) -> Home:

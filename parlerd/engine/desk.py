@@ -16,7 +16,7 @@ from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.connected import Connected
 from parlerd.engine.join_codes import JoinCodes
 from parlerd.engine.library import Library
-from parlerd.engine.ports import Clock, HostFiles, Keys, Notifier, Randomness
+from parlerd.engine.ports import Clock, HomeBook, HostFiles, Keys, Notifier, Randomness
 from parlerd.engine.presence import Presence
 from parlerd.engine.quota import Quotas
 from parlerd.engine.rooms import RoomDoor
@@ -53,6 +53,8 @@ class Desk:
     settings_now: Callable[[], Settings]
     """What a daemon that starts now would serve; may raise."""
     host_files: HostFiles
+    home_book: HomeBook
+    """The relays that the person added."""
     version: str
     home_path: str
     """Where this home lives."""

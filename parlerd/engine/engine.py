@@ -33,6 +33,7 @@ from parlerd.engine.desk import Desk
 from parlerd.engine.driver import Driver
 from parlerd.engine.handling import Handler, StreamHandler, handles, table_of
 from parlerd.engine.handoffs import Handoffs
+from parlerd.engine.homes import HomeHandlers
 from parlerd.engine.joining import Joining
 from parlerd.engine.knocks import with_code
 from parlerd.engine.ladder import Ladder
@@ -42,7 +43,17 @@ from parlerd.engine.notices import Notices
 from parlerd.engine.notifier import LocalNotifier
 from parlerd.engine.opening import Opening
 from parlerd.engine.overview import Overview
-from parlerd.engine.ports import Clock, Frames, HostFiles, Keys, NoFrames, NoHostFiles, Randomness
+from parlerd.engine.ports import (
+    Clock,
+    Frames,
+    HomeBook,
+    HostFiles,
+    Keys,
+    NoFrames,
+    NoHomeBook,
+    NoHostFiles,
+    Randomness,
+)
 from parlerd.engine.presence import Presence
 from parlerd.engine.reach import within
 from parlerd.engine.reading import Reading
@@ -117,6 +128,7 @@ class Engine:
             Overview(desk),
             Waking(desk),
             Checks(desk),
+            HomeHandlers(desk),
             notices,
             Streams(desk, reading, approving),
         )
@@ -247,6 +259,7 @@ async def open_engine(
     settings_now: Callable[[], Settings] | None = None,
     host_files: HostFiles | None = None,
     frames: Frames | None = None,
+    home_book: HomeBook | None = None,
     stop: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Engine]:
     """Serve one home until the context ends; then every room keeps its snapshot and the driver is closed.
@@ -313,6 +326,7 @@ async def open_engine(
             inspect=inspect,
             settings_now=settings_now or (lambda: settings),
             host_files=host_files or NoHostFiles(),
+            home_book=home_book or NoHomeBook(),
             version=__version__,
             home_path=home_path,
             default_home=default_home,

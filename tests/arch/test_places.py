@@ -15,7 +15,7 @@ SAME_NAMES: Final = ("core", "wire")
 FOLDERS: Final = {
     "parlerd", "parlerd/core", "parlerd/wire", "parlerd/store", "parlerd/identity", "parlerd/operations",
     "parlerd/operations/families", "parlerd/engine", "parlerd/ipc", "parlerd/client", "parlerd/cli", "parlerd/text",
-    "mcp_server", "mcp_server/stdio", "mcp_server/tools", "configs", "configs/hosts",
+    "relay", "mcp_server", "mcp_server/stdio", "mcp_server/tools", "configs", "configs/hosts",
 }  # fmt: skip
 ELSEWHERE: Final = {
     "parlerd/__main__": "client/test_launch",
@@ -26,6 +26,7 @@ ELSEWHERE: Final = {
     "parlerd/floor": "settings/test_floor",
     "parlerd/hardening": "e2e/test_cli_main_event",
     "parlerd/lean": "cli/test_main",
+    "parlerd/listener": "plain/test_listener",
     "parlerd/paths": "settings/test_paths",
     "parlerd/process": "ipc/test_process",
     "parlerd/settings": "settings/test_settings",
