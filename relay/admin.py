@@ -22,8 +22,9 @@ from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from parlerd.wire import codec
+from parlerd.wire.calls import Ended, Overflow
 from parlerd.wire.messages import Call, Hello
-from parlerd.wire.peer import DaemonPeer, Ended, Overflow
+from parlerd.wire.peer import DaemonPeer
 
 log = logging.getLogger("relay.admin")
 

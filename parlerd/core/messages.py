@@ -17,7 +17,7 @@ from parlerd.core.decision import Decision, replayed
 from parlerd.core.envelope import Envelope
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Facet, applies, decides, touches
-from parlerd.core.lifecycle import LifecycleState, require_open
+from parlerd.core.lifecycle import LifecycleState, require_open, require_sound
 from parlerd.core.membership import MembershipState
 from parlerd.core.model import AgentId, By, Ids, MessageId, Millis, Seq
 from parlerd.core.topics import Topic
@@ -62,6 +62,7 @@ class Messages(Facet[MessagesState]):
         if earlier is not None:
             return earlier
         require_open(self._lifecycle)
+        require_sound(self._lifecycle)
         to = tuple(dict.fromkeys(membership.resolve(members, who) for who in command.to))
         role = ""
         if command.taker:
@@ -127,10 +128,16 @@ class Messages(Facet[MessagesState]):
         else:
             author.counter, author.envelope = event.counter, event.envelope
 
+    def _placed(self, event: e.MirrorPlaced, header: e.Header) -> None:
+        """What was left out may hold envelopes of others, so nobody can tell any more what their next one follows. The
+        readers write here, and their threads are whole."""
+        writing = dict(event.before)
+        self.state.authors = {author: known for author, known in self.state.authors.items() if author in writing}
+
     def _told(self, event: e.MessagePosted, header: e.Header) -> list[Topic]:
         room, readers = self._lifecycle.room, event.visibility
         return [topics.messages(room)] if readers is None else [topics.messages(room, reader) for reader in readers]
 
     DECIDES = (decides(c.PostMessage, _post),)
-    APPLIES = (applies(e.MessagePosted, _posted),)
+    APPLIES = (applies(e.MessagePosted, _posted), applies(e.MirrorPlaced, _placed))
     TOUCHES = (touches(e.MessagePosted, _told),)

@@ -5,6 +5,7 @@
     keyring      the key files of this user
     delegation   the text by which a person lets an agent's key act
     codes        session keys, join codes, fingerprints and join secrets, as people read and type them
+    transcript   what the two ends of a link prove to each other
 
 Not here: leases (which window acts as which agent), which live in the engine. Above: the engine. Below: the core.
 Invariant: no other package imports PyNaCl, so private keys are handled in this one place.

@@ -17,6 +17,7 @@ from parlerd.operations.families import (
     handoff,
     homes,
     hosts,
+    link,
     messages,
     relay,
     rooms,
@@ -40,6 +41,7 @@ FAMILIES: Final = (
     relay.FAMILY,
     daemon.FAMILY,
     window.FAMILY,
+    link.FAMILY,
 )
 
 

@@ -14,6 +14,7 @@ from parlerd.operations.families.daemon import *
 from parlerd.operations.families.handoff import *
 from parlerd.operations.families.homes import *
 from parlerd.operations.families.hosts import *
+from parlerd.operations.families.link import *
 from parlerd.operations.families.messages import *
 from parlerd.operations.families.relay import *
 from parlerd.operations.families.rooms import *

@@ -19,6 +19,7 @@ from parlerd.core.errors import StoreError
 from parlerd.core.events import Header, MessagePosted, decode_header
 from parlerd.core.model import (
     AgentId,
+    HomeId,
     KeyId,
     MessageId,
     Millis,
@@ -55,6 +56,7 @@ from parlerd.store.port import (
     Cursor,
     Delivery,
     DropLease,
+    DropOutbox,
     Head,
     JobOutcome,
     Lease,
@@ -62,9 +64,11 @@ from parlerd.store.port import (
     Membership,
     MoveCursor,
     NewFact,
+    OutboxRow,
     Page,
     Past,
     PutLease,
+    PutOutbox,
     Snapshot,
     StoredMessage,
     UsedKey,
@@ -93,6 +97,8 @@ class MemoryStore:
         self._marks: dict[tuple[RoomId, AgentId, Stage], list[MarkDelivery]] = {}
         # Leases by window.
         self._leases: dict[str, Lease] = {}
+        # What waits for other homes, by message, in the order in which it came.
+        self._outbox: dict[MessageId, OutboxRow] = {}
         self._snapshots: dict[RoomId, Snapshot] = {}
 
     # -- writing -------------------------------------------------------------------------------------------
@@ -165,6 +171,10 @@ class MemoryStore:
             self._leases[write.lease.window] = write.lease
         elif isinstance(write, DropLease):
             self._leases.pop(write.window, None)
+        elif isinstance(write, PutOutbox):
+            self._outbox[write.row.message] = write.row
+        elif isinstance(write, DropOutbox):
+            self._outbox.pop(write.message, None)
         elif not isinstance(write, Append):
             self._snapshots[write.room] = Snapshot(write.fold_version, write.position, write.data)
 
@@ -382,6 +392,10 @@ class MemoryStore:
     def leases(self) -> list[Lease]:
         with self._lock:
             return sorted(self._leases.values(), key=lambda lease: (lease.taken_at, lease.window))
+
+    def outbox(self, home: HomeId) -> list[OutboxRow]:
+        with self._lock:
+            return [row for row in self._outbox.values() if row.home == home]
 
     # -- care ------------------------------------------------------------------------------------------------
 

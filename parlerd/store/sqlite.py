@@ -26,7 +26,7 @@ from typing import Any, Final
 
 from parlerd.core.errors import Refused, StoreError
 from parlerd.core.events import Header, MessagePosted, decode_header
-from parlerd.core.model import AgentId, KeyId, MessageId, Millis, Position, Prior, RoomId, Seq, Stage, View
+from parlerd.core.model import AgentId, HomeId, KeyId, MessageId, Millis, Position, Prior, RoomId, Seq, Stage, View
 from parlerd.store.database import BUSY_TIMEOUT_MS, ERRORS, Database, wall_clock_ms
 from parlerd.store.indexing import MEMBERSHIPS, PROJECTIONS, Counts, Rows, derive
 from parlerd.store.memo import Memo
@@ -36,6 +36,7 @@ from parlerd.store.port import (
     Cursor,
     Delivery,
     DropLease,
+    DropOutbox,
     Head,
     JobOutcome,
     Lease,
@@ -43,9 +44,11 @@ from parlerd.store.port import (
     Membership,
     MoveCursor,
     NewFact,
+    OutboxRow,
     Page,
     Past,
     PutLease,
+    PutOutbox,
     PutSnapshot,
     Snapshot,
     StoredMessage,
@@ -356,7 +359,7 @@ class SqliteStore:
         return Page(messages, end, end_seq, head.chain if end == head.position else self.chain_at(room, end), more)
 
     def _message(self, room: RoomId, numbering: Numbering, row: _Found) -> StoredMessage:
-        _, public, private, stored, body, signature, salt, digest = row
+        position, public, private, stored, body, signature, salt, digest = row
         # A value of another type means damage: the index names a fact that is not there, or a bit of the file flipped.
         if not (
             isinstance(stored, bytes)
@@ -377,21 +380,19 @@ class SqliteStore:
         if not isinstance(header.event, MessagePosted):
             raise self._index_damage()
         unaltered = is_unaltered(salt, stored, digest, header, body)
-        return StoredMessage(room, numbering.seq(public, private), header, body, signature, unaltered=unaltered)
+        seq = numbering.seq(position, public, private)
+        return StoredMessage(room, seq, header, body, signature, unaltered=unaltered)
 
     def _expect(
         self, numbering: Numbering, after: int, upto: int, found: Sequence[StoredMessage], *, skip_own: bool
     ) -> None:
-        """Raise `store_corrupt` unless a scan of (after, upto] found as many messages as the index counts there, with
-        numbers that go on from each other. Otherwise a row that damage hides would be left out without a word."""
-        first, last = numbering.seq_at(after), numbering.seq_at(upto)
-        counted = last - first
+        """Raise `store_corrupt` unless a scan of (after, upto] found as many messages as the index counts there, each
+        with a number of its own. Otherwise a row that damage hides would be left out without a word."""
+        counted = numbering.held(after, upto)
         if skip_own:
             counted -= numbering.own_at(upto) - numbering.own_at(after)
-            numbers = [first, *(message.seq for message in found), last + 1]
-            is_numbered = all(low < high for low, high in pairwise(numbers))
-        else:
-            is_numbered = [message.seq for message in found] == list(range(first + 1, last + 1))
+        numbers = [numbering.seq_at(after), *(message.seq for message in found), numbering.seq_at(upto) + 1]
+        is_numbered = all(low < high for low, high in pairwise(numbers))
         if counted != len(found) or not is_numbered:
             raise self._index_damage()
 
@@ -565,6 +566,13 @@ class SqliteStore:
         )
         return [Lease(*row) for row in rows]
 
+    def outbox(self, home: HomeId) -> list[OutboxRow]:
+        rows = self._database.rows(
+            "SELECT message, home, room, agent, key, at, request, refused FROM outbox WHERE home = ? ORDER BY number",
+            (home,),
+        )
+        return [OutboxRow(*row) for row in rows]
+
     # -- care ------------------------------------------------------------------------------------------------
 
     def verify_chain(self, room: RoomId) -> Position | None:
@@ -696,7 +704,8 @@ class _Batch:
     index: Rows = field(default_factory=Rows)
     cursors: list[tuple[RoomId, AgentId, Position, Position]] = field(default_factory=list)
     deliveries: list[tuple[RoomId, AgentId, Stage, Position, Position, Millis]] = field(default_factory=list)
-    leases: list[PutLease | DropLease] = field(default_factory=list)
+    kept: list[PutLease | DropLease | PutOutbox | DropOutbox] = field(default_factory=list)
+    """Changes of rows that come and go, each a statement of its own: there are few."""
     snapshots: list[tuple[RoomId, int, Position, bytes]] = field(default_factory=list)
 
     @property
@@ -705,7 +714,7 @@ class _Batch:
         touches, three for each four facts (measured), and what long bodies take."""
         return 8 + len(self.facts) * 3 // 4 + sum(len(body) for _, body, _ in self.bodies) // 4096
 
-    def add(self, write: MoveCursor | MarkDelivery | PutLease | DropLease | PutSnapshot) -> None:
+    def add(self, write: Write) -> None:
         if isinstance(write, MoveCursor):
             self.cursors.append((write.room, write.reader, write.acknowledged, write.acknowledged))
         elif isinstance(write, MarkDelivery):
@@ -716,8 +725,8 @@ class _Batch:
             self.cursors.append((write.room, write.reader, delivered, Position(0)))
         elif isinstance(write, PutSnapshot):
             self.snapshots.append((write.room, write.fold_version, write.position, write.data))
-        else:
-            self.leases.append(write)
+        elif not isinstance(write, Append):
+            self.kept.append(write)
 
     def write(self, writer: sqlite3.Connection) -> None:
         _insert(writer, "facts", self.facts)
@@ -727,15 +736,22 @@ class _Batch:
                 _insert(writer, projection.table, stored(projection, rows, self.logs), on_conflict(projection))
         _insert(writer, "cursors", self.cursors, _ADVANCE_CURSOR)
         _insert(writer, "deliveries", self.deliveries)
-        for change in self.leases:
-            if isinstance(change, DropLease):
-                writer.execute("DELETE FROM leases WHERE window = ?", (change.window,))
-            else:
-                lease = change.lease
-                writer.execute(
-                    "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?, ?, ?)",
-                    (lease.window, lease.agent, lease.host, lease.workspace, lease.slot, lease.taken_at),
-                )
+        for change in self.kept:
+            match change:
+                case DropLease(window=window):
+                    writer.execute("DELETE FROM leases WHERE window = ?", (window,))
+                case PutLease(lease=lease):
+                    writer.execute(
+                        "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?, ?, ?)",
+                        (lease.window, lease.agent, lease.host, lease.workspace, lease.slot, lease.taken_at),
+                    )
+                case DropOutbox(message=message):
+                    writer.execute("DELETE FROM outbox WHERE message = ?", (message,))
+                case PutOutbox(row=row):
+                    writer.execute(
+                        _PUT_OUTBOX,
+                        (row.message, row.home, row.room, row.agent, row.key, row.at, row.request, row.refused),
+                    )
         for snapshot in self.snapshots:
             digest = hashlib.sha256(snapshot[3]).digest()
             writer.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?)", (*snapshot, digest))
@@ -781,6 +797,11 @@ _ADVANCE_CURSOR: Final = (
     "ON CONFLICT (room, reader) DO UPDATE SET delivered = max(delivered, excluded.delivered),"
     " acknowledged = max(acknowledged, excluded.acknowledged)"
     " WHERE excluded.delivered > delivered OR excluded.acknowledged > acknowledged"
+)
+_PUT_OUTBOX: Final = (
+    "INSERT INTO outbox (message, home, room, agent, key, at, request, refused) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (message) DO UPDATE SET home = excluded.home, room = excluded.room, agent = excluded.agent,"
+    " key = excluded.key, at = excluded.at, request = excluded.request, refused = excluded.refused"
 )
 # With LEFT JOIN SQLite can only start at the few index rows of the page, and an index row without its fact shows.
 _PUBLIC_PAGE: Final = """
