@@ -22,6 +22,7 @@ from parlerd.core.model import (
     Approver,
     By,
     History,
+    HomeId,
     KeyId,
     MessageId,
     Millis,
@@ -61,6 +62,11 @@ class RoomOpened(_Event, tag="room_opened", frozen=True, kw_only=True):
     history: History
     approval: bool
     approver: Approver
+
+    @property
+    def home(self) -> HomeId:
+        """Where the room lives: with its owner's person."""
+        return HomeId(self.owner_principal)
 
 
 class MemberJoined(_Event, tag="member_joined", frozen=True, kw_only=True):
@@ -122,8 +128,9 @@ class JoinDenied(_Event, tag="join_denied", frozen=True, kw_only=True):
 
 class MessagePosted(_Event, tag="message_posted", frozen=True, kw_only=True):
     """A message. Its words are in the body; everything that a rule needs is in these fields, most of which repeat a
-    field of the envelope (`envelope.Envelope` explains those)."""
+    field of the envelope (`envelope.Envelope` explains those). At v 1 every message had an envelope of version 1."""
 
+    v: int = _version(2)
     id: MessageId
     kind: str
     to: tuple[AgentId, ...] = ()
@@ -140,6 +147,8 @@ class MessagePosted(_Event, tag="message_posted", frozen=True, kw_only=True):
     """Whether the signature was found to be its author's, which the engine fills in too."""
     opening: bool = False
     """Whether the message is the room's recap."""
+    envelope_v: int = 2
+    """The version of the envelope."""
 
 
 def addressees(event: MessagePosted) -> tuple[str, ...]:
@@ -252,9 +261,10 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
-UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {}
-"""From (type, old v) to a pure function that makes the fields of v + 1 out of those of v, except `v` itself. The table
-is empty while every event is at its first `v`."""
+UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
+    ("message_posted", 1): lambda event: {**event, "envelope_v": 1},
+}
+"""From (type, old v) to a pure function that makes the fields of v + 1 out of those of v, except `v` itself."""
 
 
 class _Tagged(msgspec.Struct):

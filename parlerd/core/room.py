@@ -26,6 +26,7 @@ from parlerd.core.model import (
     AgentId,
     Approver,
     History,
+    HomeId,
     KeyId,
     Millis,
     Position,
@@ -34,10 +35,11 @@ from parlerd.core.model import (
     RoomId,
     RoomKind,
     Seq,
+    Shown,
     View,
 )
 
-FOLD_VERSION: Final = 4
+FOLD_VERSION: Final = 5
 """Raise this number when the state's shape changes, or the state that a log folds to: snapshots of another version are
 thrown away, and rooms replay their logs. `tests/core/test_folding.py` fails when you forget it."""
 
@@ -74,6 +76,16 @@ class RoomState(facets.Folded):
     @property
     def owner_principal(self) -> PrincipalId:
         return self.lifecycle.owner_principal
+
+    @property
+    def home(self) -> HomeId:
+        """Where the room lives: with its owner's person."""
+        return HomeId(self.lifecycle.owner_principal)
+
+    @property
+    def shown(self) -> Shown:
+        """Up to where somebody was shown the room who was shown all of its public messages."""
+        return self.messages.shown
 
     @property
     def history(self) -> History:

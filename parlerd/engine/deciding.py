@@ -191,7 +191,7 @@ class Decider:
         signature: bytes | None = None
         digest: bytes | None = None
         if isinstance(event, e.MessagePosted) and isinstance(words, Draft | Finished):
-            place = Place(self._room, command.idempotency_key or "", by.actor, decision.previous, now)
+            place = Place(self._room, command.idempotency_key or "", by, decision.previous, now)
             body, signature, verified = self._seal(words, event, place)
             digest = hashlib.sha256(body).digest()
             event = msgspec.structs.replace(event, envelope=digest, verified=verified)

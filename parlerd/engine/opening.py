@@ -17,7 +17,8 @@ from parlerd.core.approvals import KeyState
 from parlerd.core.envelope import TextPart
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import HOME_ROOM, MAX_TOPIC, AgentId, KeyId, Millis, Position, slug
+from parlerd.core.model import HOME_ROOM, MAX_TOPIC, AgentId, HomeId, KeyId, Millis, Position, Shown, slug
+from parlerd.core.public_line import first_line
 from parlerd.core.room import Room
 from parlerd.core.scrub import scrub
 from parlerd.core.words import check_text
@@ -120,7 +121,8 @@ class Opening:
         # Away from the loop: a long recap takes a while to look through.
         recap, removed = await desk.library.aside(lambda: scrub(params.context))
         actor = await desk.rooms.create(naming.room)
-        settled = await actor.submit(command, by, Draft(parts=(TextPart(recap),)))
+        nothing = Shown(0, first_line(naming.room, HomeId(by.principal)))
+        settled = await actor.submit(command, by, Draft((TextPart(recap),), nothing))
         room = await actor.quiet()
         replayed = settled.decision.replay is not None or not settled.facts
         # A room that was opened before has its key from then; the settings may ask for another kind of key today.

@@ -20,7 +20,7 @@ from parlerd.core import events as e
 from parlerd.core.envelope import DataPart, Part, TextPart
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import MessageId, Position, RoomId, drawn_key
+from parlerd.core.model import MessageId, Position, RoomId, Shown, drawn_key
 from parlerd.core.room import Room
 from parlerd.core.words import check_data, check_text
 from parlerd.engine.actor import RoomActor
@@ -159,7 +159,7 @@ class Sending:
         command: c.PostMessage,
         parts: tuple[Part, ...],
         size: int,
-        seen: bytes,
+        seen: Shown,
     ) -> Posting:
         """The key travels with a failure too, so that a retry can be the same request: its author's, or else one that
         is drawn here."""
@@ -168,7 +168,7 @@ class Sending:
             command = msgspec.structs.replace(command, id=id, idempotency_key=drawn_key(id), fresh=True)
         try:
             self._desk.quotas.take(me.id, bytes=size)
-            submission = actor.place(command, self._desk.by(caller, me), Draft(parts=parts, seen=seen))
+            submission = actor.place(command, self._desk.by(caller, me), Draft(parts, seen))
         except ParlerError as error:
             error.details.setdefault("key", command.idempotency_key)
             raise

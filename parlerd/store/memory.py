@@ -26,6 +26,7 @@ from parlerd.core.model import (
     Prior,
     RoomId,
     Seq,
+    Shown,
     Stage,
     View,
 )
@@ -48,6 +49,7 @@ from parlerd.store.indexing import (
     RoomRow,
     Rows,
     derive,
+    line_before,
 )
 from parlerd.store.numbering import NOTHING, Numbering, Tally
 from parlerd.store.port import (
@@ -187,6 +189,23 @@ class MemoryStore:
             facts = self._facts(room)
             return facts[position - 1].chain if 0 < position <= len(facts) else EMPTY.chain
 
+    def shown_at(self, room: RoomId, position: Position) -> Shown:
+        with self._lock:
+            public = self.index.of(PUBLIC).found(room=room)
+            number = bisect_right(public, position, key=_POSITION)
+            return Shown(number, public[number - 1].line if number else self._line_before(room))
+
+    def line_at(self, room: RoomId, number: int) -> bytes | None:
+        with self._lock:
+            public = self.index.of(PUBLIC).found(room=room)
+            if room not in self._logs or not 0 <= number <= len(public):
+                return None
+            return public[number - 1].line if number else self._line_before(room)
+
+    def _line_before(self, room: RoomId) -> bytes:
+        first = self._facts(room)[:1]
+        return line_before(room, decode_header(first[0].header).event if first else None)
+
     def rooms(self) -> list[RoomId]:
         with self._lock:
             return [row.room for row in self.index.opened()]
@@ -247,7 +266,7 @@ class MemoryStore:
                 end = messages[-1].header.position if messages else start
             else:
                 end = head.position
-            return Page(messages, end, self.seq_at(room, view, end), self.chain_at(room, end), more)
+            return Page(messages, end, self.seq_at(room, view, end), self.shown_at(room, end), more)
 
     def tail(self, room: RoomId, view: View, *, limit: int, max_bytes: int) -> Page:
         with self._lock:
@@ -255,7 +274,7 @@ class MemoryStore:
             messages, more = self._take(room, view, newest_first, limit, max_bytes)
             messages.reverse()
             end = messages[-1].header.position if messages else self.head(room).position
-            return Page(messages, end, self.seq_at(room, view, end), self.chain_at(room, end), more)
+            return Page(messages, end, self.seq_at(room, view, end), self.shown_at(room, end), more)
 
     def seq_at(self, room: RoomId, view: View, position: Position) -> Seq:
         with self._lock:

@@ -24,11 +24,14 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from parlerd.core.errors import Refused, StoreError
 from parlerd.core.events import Header, MessagePosted, decode_header
-from parlerd.core.model import AgentId, KeyId, MessageId, Millis, Position, Prior, RoomId, Seq, Stage, View
+from parlerd.core.model import AgentId, KeyId, MessageId, Millis, Position, Prior, RoomId, Seq, Shown, Stage, View
+from parlerd.core.public_line import next_line
 from parlerd.store.database import BUSY_TIMEOUT_MS, ERRORS, Database, wall_clock_ms
-from parlerd.store.indexing import MEMBERSHIPS, PROJECTIONS, Counts, Rows, derive
+from parlerd.store.indexing import MEMBERSHIPS, PROJECTIONS, Counts, Rows, derive, line_before
 from parlerd.store.memo import Memo
 from parlerd.store.numbering import Numbering, Tally
 from parlerd.store.port import (
@@ -109,6 +112,7 @@ class SqliteStore:
         self._put_off = 0
         # Answers that every call asks for. `_bases` leads from a room to where its rows in `facts` begin.
         self._bases = Memo(self._read_base)
+        self._lines_before = Memo(self._read_line_before)
         self._cursors = Memo(self._read_cursor)
         self._memberships = Memo(self._read_memberships)
         self._remake_index_if_asked()
@@ -133,6 +137,7 @@ class SqliteStore:
             self._put_off += batch.pages
             if batch.numbered:
                 self._bases.forget(batch.numbered)
+                self._lines_before.forget(batch.numbered)
             if batch.cursors:
                 self._cursors.forget((row[0], row[1]) for row in batch.cursors)
             if memberships := batch.index.of(MEMBERSHIPS):
@@ -161,6 +166,7 @@ class SqliteStore:
 
     def _forget(self) -> None:
         self._bases.forget()
+        self._lines_before.forget()
         self._cursors.forget()
         self._memberships.forget()
 
@@ -217,10 +223,8 @@ class SqliteStore:
             numbered = writer.execute(_NUMBER, (room,)).fetchone()
             base = 0 if numbered is None else numbered[0] * _LOG
             row = writer.execute(_HEAD, (base, base + _LOG)).fetchone()
-            last = writer.execute(
-                "SELECT number FROM public_messages WHERE room = ? ORDER BY position DESC LIMIT 1", (room,)
-            ).fetchone()
-            counts = _StoredCounts(writer, room, 0 if last is None else last[0])
+            last = writer.execute(_SHOWN, (room, _LAST)).fetchone()
+            counts = _StoredCounts(writer, room, base, *((0, None) if last is None else last))
             known = self._rooms[room] = _Room(base, EMPTY if row is None else Head(*row), counts)
         return known
 
@@ -275,6 +279,35 @@ class SqliteStore:
         row = self._database.row("SELECT chain FROM facts WHERE id = ?", (self._bases(room) + position,))
         chain: bytes = NO_CHAIN if row is None else row[0]
         return chain
+
+    def shown_at(self, room: RoomId, position: Position) -> Shown:
+        row = self._database.row(_SHOWN, (room, position))
+        if row is None:
+            return Shown(0, self._lines_before(room))
+        number, line = row
+        if not (isinstance(number, int) and isinstance(line, bytes)):
+            raise self._index_damage()
+        return Shown(number, line)
+
+    def line_at(self, room: RoomId, number: int) -> bytes | None:
+        head = self.head(room).position
+        newest = self.shown_at(room, head)
+        if not head or not 0 <= number <= newest.number:
+            return None
+        # A binary search over the facts that are no public messages: where there are none it ends at once.
+        low, high = number, head - (newest.number - number)
+        while low < high:
+            middle = (low + high) // 2
+            if self.shown_at(room, Position(middle)).number >= number:
+                high = middle
+            else:
+                low = middle + 1
+        return self.shown_at(room, Position(low)).line
+
+    def _read_line_before(self, room: RoomId) -> bytes:
+        """The line that a room begins with."""
+        row = self._database.row("SELECT header FROM facts WHERE id = ?", (self._bases(room) + 1,))
+        return line_before(room, None if row is None else self._header(row[0]).event)
 
     def rooms(self) -> list[RoomId]:
         return [room for (room,) in self._database.rows("SELECT room FROM rooms ORDER BY opened_at, room")]
@@ -342,7 +375,7 @@ class SqliteStore:
         else:
             end = head.position
         end_seq = messages[-1].seq if found and end == found[-1][0] else numbering.seq_at(end)
-        return Page(messages, end, end_seq, head.chain if end == head.position else self.chain_at(room, end), more)
+        return Page(messages, end, end_seq, self.shown_at(room, end), more)
 
     def tail(self, room: RoomId, view: View, *, limit: int, max_bytes: int) -> Page:
         head = self.head(room)
@@ -353,7 +386,7 @@ class SqliteStore:
         self._expect(numbering, found[-1][0] - 1 if more else 0, head.position, messages, skip_own=False)
         end = Position(found[0][0]) if found else head.position
         end_seq = messages[-1].seq if messages else numbering.seq_at(end)
-        return Page(messages, end, end_seq, head.chain if end == head.position else self.chain_at(room, end), more)
+        return Page(messages, end, end_seq, self.shown_at(room, end), more)
 
     def _message(self, room: RoomId, numbering: Numbering, row: _Found) -> StoredMessage:
         _, public, private, stored, body, signature, salt, digest = row
@@ -589,6 +622,7 @@ class SqliteStore:
         for sentence, query in _CHECKS:
             found += [sentence.format(*row) for row in self._database.rows(query)]
         wrong = [sentence.format(*row) for sentence, query in _INDEX_CHECKS for row in self._database.rows(query)]
+        wrong += [f"Room {room} has a wrong public line at {at}." for room, at in self._wrong_lines().items()]
         if wrong:
             self._note_index_damage()
             found += [*wrong, "The index is remade from the facts, if they are whole, by `parler daemon restart`."]
@@ -596,6 +630,26 @@ class SqliteStore:
             if hashlib.sha256(data).digest() != digest:
                 found.append(f"The snapshot of room {room} is not what was stored; the room is folded without it.")
         return found
+
+    def _wrong_lines(self) -> dict[RoomId, Position]:
+        """The rooms whose public line does not follow from their facts, each with the first place where it does not."""
+        wrong: dict[RoomId, Position] = {}
+        last, line = RoomId(""), b""
+        connection = self._database.borrow()
+        try:
+            for room, position, stored, header in connection.execute(_LINES):
+                if room != last:
+                    last, line = room, self._lines_before(room)
+                line = next_line(line, _ENVELOPE.decode(header).event.envelope)
+                if stored != line:
+                    wrong.setdefault(room, position)
+        except msgspec.DecodeError as error:
+            raise self._database.found_damage() from error
+        except ERRORS as error:
+            raise self._database.meaning(error) from error
+        finally:
+            self._database.give_back(connection)
+        return wrong
 
     def rebuild_index(self) -> None:
         with self._writing, self._meanings(), self._transaction():
@@ -664,12 +718,17 @@ class _Room:
 class _StoredCounts(Counts):
     """Counts that go on from the rows of the index in the file."""
 
-    __slots__ = ("_room", "_writer")
+    __slots__ = ("_base", "_room", "_writer")
 
-    def __init__(self, writer: sqlite3.Connection, room: RoomId, public: int) -> None:
-        super().__init__(public)
+    def __init__(self, writer: sqlite3.Connection, room: RoomId, base: int, public: int, line: bytes | None) -> None:
+        super().__init__(public, line)
         self._writer = writer
         self._room = room
+        self._base = base
+
+    def load_line(self, room: RoomId) -> bytes:
+        row = self._writer.execute("SELECT header FROM facts WHERE id = ?", (self._base + 1,)).fetchone()
+        return line_before(room, None if row is None else decode_header(row[0]).event)
 
     def load_authored(self, author: AgentId) -> int:
         row = self._writer.execute(_PUBLIC_OWN, self._last(author)).fetchone()
@@ -741,6 +800,19 @@ class _Batch:
             writer.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?)", (*snapshot, digest))
 
 
+class _Enveloped(msgspec.Struct):
+    envelope: bytes = b""
+
+
+class _Said(msgspec.Struct):
+    """What a public line needs of a header, of any version."""
+
+    event: _Enveloped
+
+
+_ENVELOPE: Final = msgspec.msgpack.Decoder(_Said)
+
+
 def _insert(writer: sqlite3.Connection, table: str, rows: Sequence[tuple[Any, ...]], conflict: str = "") -> None:
     width = len(rows[0]) if rows else 0
     for start in range(0, len(rows), _MAX_INSERT):
@@ -761,6 +833,9 @@ _LAST: Final = 2**63 - 1
 _LOG: Final = 2**32
 """How many ids each log has. The id of a fact or a body is the number of its log times this, plus its position."""
 _NUMBER: Final = "SELECT number FROM logs WHERE room = ?"
+_SHOWN: Final = (
+    "SELECT number, line FROM public_messages WHERE room = ? AND position <= ? ORDER BY position DESC LIMIT 1"
+)
 _HEAD: Final = "SELECT position, at, chain FROM facts WHERE id > ? AND id < ? ORDER BY id DESC LIMIT 1"
 _PUBLIC_OWN: Final = """
     SELECT own FROM public_messages INDEXED BY public_messages_by_author
@@ -834,6 +909,10 @@ _BODIED_FACTS: Final = """
     SELECT f.header, b.body, b.signature
       FROM facts f LEFT JOIN bodies b ON b.id = f.id
      WHERE f.id > ? AND f.id < ? ORDER BY f.id"""
+_LINES: Final = """
+    SELECT m.room, m.position, m.line, f.header
+      FROM public_messages m JOIN logs l ON l.room = m.room JOIN facts f ON f.id = (l.number << 32 | m.position)
+     ORDER BY m.room, m.position"""
 _WITHOUT_FACT: Final = """
     SELECT 1 FROM messages m LEFT JOIN logs l ON l.room = m.room
       LEFT JOIN facts f ON f.id = (l.number << 32 | m.position)

@@ -67,6 +67,17 @@ def test_an_index_holds_what_its_declaration_derives_also_when_it_is_remade(
     assert in_file(raw, projection) == expected(projection)
 
 
+def test_the_index_and_the_room_in_memory_come_to_the_same_public_line(store: SqliteStore) -> None:
+    script = scripted_room(3, 300)
+    state = script.aggregate.state
+    facts = [NewFact(header) for header in script.log]
+    (outcome,) = store.transact([[Append(state.room, Position(0), facts)]])
+    assert outcome.error is None
+    assert state.shown.number > 9
+    assert store.shown_at(state.room, state.position) == state.shown
+    assert store.line_at(state.room, state.shown.number) == state.shown.line
+
+
 @ALL
 def test_the_store_in_memory_holds_the_same_rows(projection: Projection[Any]) -> None:
     store = MemoryStore()

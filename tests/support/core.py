@@ -24,7 +24,7 @@ from parlerd.core.decision import Decision
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Aggregate
 from parlerd.core.home import HomeRoom
-from parlerd.core.messages import newest_envelope
+from parlerd.core.messages import thread_of
 from parlerd.core.model import (
     AgentId,
     Approver,
@@ -149,12 +149,15 @@ class Driver(Generic[A]):
         finally:
             assert self.aggregate.snapshot() == before, "deciding changed the room"
         room = as_room(self.aggregate)
-        previous = None if room is None else newest_envelope(room.state.messages, who.id)
+        posts = [event for event in decision.events if isinstance(event, e.MessagePosted)]
+        previous = b""
+        if room is not None and posts:
+            previous = thread_of(room.state.messages, who.id, posts[0].visibility).envelope
         first = True
         for event in decision.events:
             self.commit(event, who, command=command if first else None, authority=decision.authority)
             first = False
-        if room is not None and any(isinstance(event, e.MessagePosted) for event in decision.events):
+        if room is not None and posts:
             assert (decision.previous, decision.seq) == (previous, room.newest_seq(who.id))
         return decision
 
@@ -163,7 +166,7 @@ class Driver(Generic[A]):
     ) -> e.Header:
         """Take a fact in, sealed as the engine seals it."""
         if isinstance(event, e.MessagePosted):
-            envelope = hashlib.sha256(f"{who.id} {event.counter}".encode()).digest()
+            envelope = hashlib.sha256(event.id.encode()).digest()
             event = msgspec.structs.replace(event, envelope=envelope, verified="valid")
         header = e.Header(
             position=Position(self.aggregate.position + 1),

@@ -11,8 +11,8 @@ The codec (tests/core/test_events.py), folding and snapshots (tests/core/test_fo
 
     python -m tests.support.golden
 
-appends what is missing: the samples of a new type or version, a whole log with a new type (of its scene in `scripts`),
-and the snapshots of a new fold version or log. `SAMPLES` follow from the types of the fields.
+appends what is missing: the samples of a new type or version, a whole log with it (of its scene in `scripts`), and the
+snapshots of a new fold version or log. `SAMPLES` follow from the types of the fields.
 """
 
 from __future__ import annotations
@@ -117,6 +117,14 @@ class Recorded:
     """The header as plain JSON, with every default."""
 
     @property
+    def reads_today(self) -> dict[str, Any]:
+        """The same in today's shape: nothing but what the upcasters of its type change is different."""
+        event = self.reads["event"]
+        for v in range(self.v, e.CURRENT_V[self.type]):
+            event = {**e.UPCASTERS[self.type, v](event), "v": v + 1}
+        return {**self.reads, "event": event}
+
+    @property
     def header(self) -> e.Header:
         return e.decode_header(self.data)
 
@@ -163,12 +171,14 @@ def missing_samples() -> list[str]:
 
 
 def missing_logs() -> list[str]:
-    """The lines of a whole log for each type that is in none: its scene in a room or a home that has just begun."""
-    known = {fact.type for fact in recorded(*LOGS)}
+    """The lines of a whole log for each type and version that is in none: its scene in a room or a home that has just
+    begun."""
+    known = {(fact.type, fact.v) for fact in recorded(*LOGS)}
     lines: list[str] = []
     for event in SAMPLES:
-        if kind(event) not in known:
-            lines += [line_of(f"scene_{kind(event)}", header) for header in scene_log(type(event))]
+        if (kind(event), event.v) not in known:
+            name = f"scene_{kind(event)}" if event.v == 1 else f"scene_{kind(event)}_v{event.v}"
+            lines += [line_of(name, header) for header in scene_log(type(event))]
     return lines
 
 

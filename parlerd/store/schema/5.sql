@@ -1,0 +1,16 @@
+-- Schema 5. The public line of a room, which authors sign, at each of its public messages.
+
+-- Messages for everyone, as before, with `line`: SHA-256 of the line before and the digest of the message's envelope. The
+-- rows of older messages are made from their facts.
+DROP TABLE public_messages;
+CREATE TABLE public_messages (
+    room     TEXT    NOT NULL,
+    position INTEGER NOT NULL,
+    number   INTEGER NOT NULL,
+    author   TEXT    NOT NULL,
+    own      INTEGER NOT NULL,
+    kind     TEXT    NOT NULL,
+    line     BLOB    NOT NULL CHECK (length(line) = 32),
+    PRIMARY KEY (room, position)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX public_messages_by_author ON public_messages (room, author, position, own);
