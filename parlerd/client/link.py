@@ -16,8 +16,9 @@ from typing import Final
 from parlerd import process
 from parlerd.core.errors import ParlerError
 from parlerd.paths import Home
+from parlerd.wire.calls import Ended
 from parlerd.wire.messages import Failure, Goodbye, Hello, Item, Reply, Welcome
-from parlerd.wire.peer import ClientPeer, Ended
+from parlerd.wire.peer import ClientPeer
 
 HELLO_SECONDS: Final = 5.0
 """How long the daemon may take to answer the hello, where the caller names no other span."""

@@ -26,7 +26,7 @@ from parlerd.core import membership, topics
 from parlerd.core.decision import Decision
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Facet, applies, decides, touches
-from parlerd.core.lifecycle import LifecycleState, require_open
+from parlerd.core.lifecycle import LifecycleState, require_open, require_sound
 from parlerd.core.membership import MembershipState
 from parlerd.core.model import (
     MAX_PENDING_PER_KEY,
@@ -230,6 +230,7 @@ class Approvals(Facet[ApprovalsState]):
         if not owns and not deputy:
             raise Refused("no_such_room" if by.actor not in members else "not_owner")
         require_open(room)
+        require_sound(room)
         request = self.state.requests.get(command.request)
         if request is None:
             raise Refused("no_such_request")

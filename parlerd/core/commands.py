@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from parlerd.core.envelope import Envelope
+from parlerd.core.events import RoomEvent
 from parlerd.core.model import (
     AgentId,
     Approver,
@@ -128,7 +129,21 @@ class CloseRoom(Command, frozen=True, kw_only=True):
     principal: PrincipalId | None = None
 
 
-RoomCommand = PostMessage | OpenRoom | Knock | DecideRequest | RevokeKey | CloseRoom
+class Arrive(Command, frozen=True, kw_only=True):
+    """Facts of a room that lives in another home, as that home told them, for this home's mirror of the room. Whoever
+    submits the command has checked signatures and proofs; the room checks that the facts can be folded.
+
+    The first arrival in a room opens it (`RoomOpened`) and says where the mirror begins (`MirrorPlaced`). The command's
+    `By` is who acted there. Facts of different actors or times are commands of their own."""
+
+    events: tuple[RoomEvent, ...]
+    at: Millis
+    """When the facts were accepted, by the time of the room's home."""
+    taken: frozenset[MessageId] = frozenset()
+    """The ids among these messages that other messages have already; looked up like `PostMessage.is_id_taken`."""
+
+
+RoomCommand = PostMessage | OpenRoom | Knock | DecideRequest | RevokeKey | CloseRoom | Arrive
 
 
 class CreateAgent(Command, frozen=True, kw_only=True):

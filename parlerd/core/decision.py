@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from parlerd.core.commands import Command
 from parlerd.core.errors import Refused
 from parlerd.core.events import Event
-from parlerd.core.model import Position, Seq
+from parlerd.core.model import Millis, Position, Seq
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,8 @@ class Decision:
     empty before the first."""
     seq: Seq = Seq(0)
     """For a message: its number for its author."""
+    at: Millis | None = None
+    """When the facts were accepted, where another home accepted them; None for now."""
 
 
 def replayed(command: Command) -> Decision | None:

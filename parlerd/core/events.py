@@ -151,6 +151,30 @@ class MessagePosted(_Event, tag="message_posted", frozen=True, kw_only=True):
     """The version of the envelope."""
 
 
+class MirrorPlaced(_Event, tag="mirror_placed", frozen=True, kw_only=True):
+    """Only in a mirror: what follows in this log comes after the room's public message number `public`, and what came
+    there before and is not in this log stays out of it. A mirror begins with such a fact."""
+
+    public: int
+    line: bytes
+    """The room's public line at that message."""
+    before: tuple[tuple[AgentId, int], ...] = ()
+    """Readers that this log is kept for, each with the number of the newest message that it may see there. Each
+    reader's own numbers go on after its number."""
+
+
+class HomeContradicted(_Event, tag="home_contradicted", frozen=True, kw_only=True):
+    """Only in a mirror: the room's home said something that contradicts what it or a member said before. Nothing more
+    is posted from here."""
+
+    what: str
+    """What does not agree: a word that the one who compared chose, such as `line` or `thread`."""
+    number: int = 0
+    """The public message that it was found at; 0 where it belongs to none."""
+    agent: AgentId | None = None
+    """Whose thread, handle or membership does not agree, where it is somebody's."""
+
+
 def addressees(event: MessagePosted) -> tuple[str, ...]:
     """Whose attention a message asks for, each name once: an id, `@` and the name in `role`, or `*` for a hand-off that
     names nobody, so that anyone may take it. `names_of` gives the names under which one reader is found."""
@@ -222,6 +246,8 @@ RoomEvent = (
     | JoinApproved
     | JoinDenied
     | MessagePosted
+    | MirrorPlaced
+    | HomeContradicted
 )
 HomeEvent = AgentCreated | ConversationBound | DelegationIssued | RoomNamed | SessionActivated
 Event = RoomEvent | HomeEvent

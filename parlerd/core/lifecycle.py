@@ -46,12 +46,21 @@ class LifecycleState(msgspec.Struct):
     approver: Approver = "person"
     opened_at: Millis = Millis(0)
     closed: bool = False
+    contradicted: str = ""
+    """In a mirror: in what the room's home contradicted itself; empty while it did not."""
 
 
 def require_open(room: LifecycleState) -> None:
     """Raise `Refused(room_closed)` if the room is over."""
     if room.closed:
         raise Refused("room_closed")
+
+
+def require_sound(room: LifecycleState) -> None:
+    """Raise `Refused(relay_equivocation)` if the room's home contradicted itself: nothing more is said or decided
+    there, because nobody knows who would hear it."""
+    if room.contradicted:
+        raise Refused("relay_equivocation", what=room.contradicted)
 
 
 class Lifecycle(Facet[LifecycleState]):
@@ -103,9 +112,23 @@ class Lifecycle(Facet[LifecycleState]):
     def _closed(self, event: e.RoomClosed, header: e.Header) -> None:
         self.state.closed = True
 
+    def _contradicted(self, event: e.HomeContradicted, header: e.Header) -> None:
+        self.state.contradicted = self.state.contradicted or event.what
+
+    def _alarm(self, event: e.HomeContradicted, header: e.Header) -> tuple[Topic, ...]:
+        return (topics.life(self.state.room),)
+
     def _over(self, event: e.RoomClosed, header: e.Header) -> tuple[Topic, ...]:
         return topics.life(self.state.room), topics.requests(self.state.owner_principal)
 
     DECIDES = (decides(c.OpenRoom, _open),)
-    APPLIES = (applies(e.RoomOpened, _opened), applies(e.RoomClosed, _closed))
-    TOUCHES = (touches(e.RoomOpened, nobody), touches(e.RoomClosed, _over))
+    APPLIES = (
+        applies(e.RoomOpened, _opened),
+        applies(e.RoomClosed, _closed),
+        applies(e.HomeContradicted, _contradicted),
+    )
+    TOUCHES = (
+        touches(e.RoomOpened, nobody),
+        touches(e.RoomClosed, _over),
+        touches(e.HomeContradicted, _alarm),
+    )

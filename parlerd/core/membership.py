@@ -9,7 +9,7 @@ address that names a handle always means the same agent.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Final
 
@@ -70,14 +70,18 @@ class Member(msgspec.Struct):
     """How many messages with a `visibility` name the agent."""
     left_at: int = 0
     """The room's count of public messages when the agent last left."""
+    gaps: list[tuple[int, int]] = []
+    """In a mirror: (position, count) of messages that the agent may see and that this log leaves out there."""
 
 
 class MembershipState(msgspec.Struct):
-    """`public` counts the room's messages that are for everyone; `opening` is the recap's position, 0 without one."""
+    """`public` counts the messages of this log that are for everyone; `opening` is the recap's position, 0 without
+    one. `jumps` are (position, count) of such messages that a mirror leaves out."""
 
     members: dict[AgentId, Member] = {}
     public: int = 0
     opening: Position = Position(0)
+    jumps: list[tuple[int, int]] = []
 
 
 def admit(
@@ -93,9 +97,10 @@ def admit(
     history: History,
     opening: Position,
     public: int,
+    jumps: Sequence[tuple[int, int]] = (),
 ) -> None:
     """Put an agent in, or back in, as of `position`. `opening` is the recap's position, or 0 when there is no recap;
-    `public` counts the room's public messages so far.
+    `public` counts the room's public messages so far, and `jumps` are those that a mirror leaves out.
 
     History `full` shows everything, `from-join` what follows the first join, and `none` what is posted while the agent
     is in. Everyone is shown the recap. Source: decision 5.
@@ -126,6 +131,8 @@ def admit(
         spans=spans,
         entered=position,
         hidden=hidden,
+        # Whoever may read everything counts what came before as well, as far as it was for everyone.
+        gaps=list(jumps) if history == "full" else [],
     )
 
 
@@ -220,13 +227,18 @@ def _no_such_agent(
 
 def view_of(member: Member) -> View:
     """What this member may see."""
-    return View(reader=member.agent, spans=tuple(member.spans))
+    return View(reader=member.agent, spans=tuple(member.spans), gaps=tuple(member.gaps))
 
 
 def newest_seq(state: MembershipState, agent: AgentId) -> Seq:
     """The number of the newest message that a present member may see. The store would count the same, slower."""
     member = state.members[agent]
-    return Seq(state.public - member.hidden + member.private)
+    return Seq(state.public - member.hidden + member.private + sum(count for _, count in member.gaps))
+
+
+def newest_number(state: MembershipState) -> int:
+    """The number of the room's newest public message. Where a mirror leaves messages out, their numbers count."""
+    return state.public + sum(count for _, count in state.jumps)
 
 
 def joining(
@@ -279,6 +291,7 @@ class Membership(Facet[MembershipState]):
             history=self._lifecycle.history,
             opening=self.state.opening,
             public=self.state.public,
+            jumps=self.state.jumps,
         )
 
     def _left(self, event: e.MemberLeft, header: e.Header) -> None:
@@ -296,9 +309,26 @@ class Membership(Facet[MembershipState]):
             state.public += 1
         else:
             for agent in event.visibility:
-                state.members[agent].private += 1
+                # A mirror may hold words of somebody whom its home did not prove to be a member.
+                if (member := state.members.get(agent)) is not None:
+                    member.private += 1
         if event.opening:
             state.opening = header.position
+
+    def _placed(self, event: e.MirrorPlaced, header: e.Header) -> None:
+        """Readers go on after their own numbers. Of anybody else it is known only how many public messages were left
+        out."""
+        state = self.state
+        left_out = event.public - newest_number(state)
+        numbers = dict(event.before)
+        for member in state.members.values():
+            gap = left_out if member.spans[-1][1] is None else 0
+            if member.agent in numbers:
+                gap = numbers[member.agent] - newest_seq(state, member.agent)
+            if gap:
+                member.gaps.append((header.position, gap))
+        if left_out:
+            state.jumps.append((header.position, left_out))
 
     def _moved(self, event: e.MemberJoined | e.MemberLeft, header: e.Header) -> Iterator[Topic]:
         yield topics.life(self._lifecycle.room)
@@ -307,5 +337,10 @@ class Membership(Facet[MembershipState]):
             yield topics.memberships(event.agent)
 
     DECIDES = (decides(c.CloseRoom, _leave),)
-    APPLIES = (applies(e.MemberJoined, _joined), applies(e.MemberLeft, _left), applies(e.MessagePosted, _posted))
+    APPLIES = (
+        applies(e.MemberJoined, _joined),
+        applies(e.MemberLeft, _left),
+        applies(e.MessagePosted, _posted),
+        applies(e.MirrorPlaced, _placed),
+    )
     TOUCHES = (touches(e.MemberJoined, _moved), touches(e.MemberLeft, _moved))

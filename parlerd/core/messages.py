@@ -20,7 +20,7 @@ from parlerd.core.decision import Decision, replayed
 from parlerd.core.envelope import Envelope, root_chain
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Facet, applies, decides, touches
-from parlerd.core.lifecycle import LifecycleState, require_open
+from parlerd.core.lifecycle import LifecycleState, require_open, require_sound
 from parlerd.core.membership import MembershipState
 from parlerd.core.model import AgentId, By, Ids, MessageId, Millis, Seq, Shown
 from parlerd.core.public_line import first_line, next_line
@@ -87,6 +87,7 @@ class Messages(Facet[MessagesState]):
         if earlier is not None:
             return earlier
         require_open(self._lifecycle)
+        require_sound(self._lifecycle)
         to = tuple(dict.fromkeys(membership.resolve(members, who) for who in command.to))
         role = ""
         if command.taker:
@@ -160,10 +161,21 @@ class Messages(Facet[MessagesState]):
     def _opened(self, event: e.RoomOpened, header: e.Header) -> None:
         self.state.line = first_line(event.room, event.home)
 
+    def _placed(self, event: e.MirrorPlaced, header: e.Header) -> None:
+        """What was left out may hold envelopes of others, so nobody can tell any more what their next one follows. The
+        readers write here, and their threads are whole."""
+        state, writing = self.state, dict(event.before)
+        state.threads = {author: threads for author, threads in state.threads.items() if author in writing}
+        state.public, state.line = event.public, event.line
+
     def _told(self, event: e.MessagePosted, header: e.Header) -> list[Topic]:
         room, readers = self._lifecycle.room, event.visibility
         return [topics.messages(room)] if readers is None else [topics.messages(room, reader) for reader in readers]
 
     DECIDES = (decides(c.PostMessage, _post),)
-    APPLIES = (applies(e.RoomOpened, _opened), applies(e.MessagePosted, _posted))
+    APPLIES = (
+        applies(e.RoomOpened, _opened),
+        applies(e.MessagePosted, _posted),
+        applies(e.MirrorPlaced, _placed),
+    )
     TOUCHES = (touches(e.MessagePosted, _told),)

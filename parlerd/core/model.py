@@ -156,10 +156,14 @@ class View(msgspec.Struct, frozen=True):
 
     `spans` are (after, upto] in positions, in order and without overlap; the last may be open. A public message is
     visible inside a span. A message with a `visibility` is visible to the ids it names, wherever it stands.
+
+    `gaps` are (position, count), in order: so many of the reader's messages come at that position and are not in this
+    log, because the log is a mirror that leaves them out. The numbers of later messages count them.
     """
 
     reader: AgentId
     spans: tuple[tuple[int, int | None], ...]
+    gaps: tuple[tuple[int, int], ...] = ()
 
 
 class ReplyTarget(msgspec.Struct, frozen=True):

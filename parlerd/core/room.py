@@ -5,7 +5,8 @@ nothing. `apply` takes a committed fact and cannot fail. Neither reads a clock o
 give the same events everywhere. A room in memory holds members, keys, requests and counters, and no messages.
 
 Not here: any rule. Above: the engine, which looks up what `decide` needs of the past and commits what it gives. Below:
-`lifecycle`, `membership`, `approvals` and `messages`, each with its state and its rules; `facets` puts them together.
+`lifecycle`, `membership`, `approvals`, `messages` and `mirror`, each with its state and its rules; `facets` puts them
+together.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from parlerd.core.approvals import Approvals, ApprovalsState, KeyState, Request
 from parlerd.core.lifecycle import Lifecycle, LifecycleState
 from parlerd.core.membership import Member, Membership, MembershipState
 from parlerd.core.messages import Messages, MessagesState
+from parlerd.core.mirror import Mirror, MirrorState
 from parlerd.core.model import (
     AgentId,
     Approver,
@@ -52,6 +54,7 @@ class RoomState(facets.Folded):
     membership: MembershipState = msgspec.field(default_factory=MembershipState)
     approvals: ApprovalsState = msgspec.field(default_factory=ApprovalsState)
     messages: MessagesState = msgspec.field(default_factory=MessagesState)
+    mirror: MirrorState = msgspec.field(default_factory=MirrorState)
 
     @property
     def room(self) -> RoomId:
@@ -104,6 +107,10 @@ class RoomState(facets.Folded):
         return self.lifecycle.closed
 
     @property
+    def contradicted(self) -> str:
+        return self.lifecycle.contradicted
+
+    @property
     def members(self) -> Mapping[AgentId, Member]:
         return self.membership.members
 
@@ -125,7 +132,9 @@ class Room(facets.Aggregate[RoomState]):
 
     fold_version: int = FOLD_VERSION
     RULES: ClassVar = facets.compose(
-        (Lifecycle, Membership, Approvals, Messages), commands=get_args(c.RoomCommand), events=get_args(e.RoomEvent)
+        (Lifecycle, Membership, Approvals, Messages, Mirror),
+        commands=get_args(c.RoomCommand),
+        events=get_args(e.RoomEvent),
     )
 
     def __init__(self, state: RoomState | None = None) -> None:
@@ -137,6 +146,7 @@ class Room(facets.Aggregate[RoomState]):
             Membership(members, life),
             Approvals(state.approvals, life, members),
             Messages(state.messages, life, members),
+            Mirror(state.mirror, life, members, state.approvals),
         )
 
     @classmethod

@@ -14,9 +14,9 @@ from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import PROOF_ORDER, PeerText, Proof, RoomId
 from parlerd.core.room import Room
-from parlerd.engine.actor import RoomActor
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.key_text import SHORT_ID
 from parlerd.engine.lookup import owned_rooms
@@ -113,7 +113,7 @@ class Approving:
         return await self._decide(caller, me, actor, request, admit=params.admit, proof=proof)
 
     async def _decide(
-        self, caller: Caller, me: AgentRecord, actor: RoomActor[Room], request: Request, *, admit: bool, proof: Proof
+        self, caller: Caller, me: AgentRecord, actor: RoomHandle, request: Request, *, admit: bool, proof: Proof
     ) -> t.Decided:
         command = c.DecideRequest(
             operation="session.approve" if admit else "session.deny",
@@ -151,9 +151,9 @@ class Approving:
         room = await actor.quiet()
         return t.FoundRequest(request=self._request(room, request), owner_decides=room.state.approver == "agent")
 
-    async def _find(self, rooms: list[RoomId], who: str) -> tuple[RoomActor[Room], Request]:
+    async def _find(self, rooms: list[RoomId], who: str) -> tuple[RoomHandle, Request]:
         """The request meant, across rooms: one that waits before one that was decided on."""
-        found: list[tuple[RoomActor[Room], Request]] = []
+        found: list[tuple[RoomHandle, Request]] = []
         for name in rooms:
             actor = await self._desk.rooms.get(name)
             try:

@@ -10,6 +10,9 @@ together. There are two ways to the signed bytes, and a room does not see which 
     Admission     the author signed elsewhere. A command carries a `Finished` envelope, whose signature and form were
                   checked before the command came in line; the room refuses one that does not fit as it stands.
 
+A mirror takes in facts that another home accepted, with the bodies and signatures that came along (`Arrived`): they
+were checked when they arrived, and are stored as they are.
+
 Above: `deciding`, which puts the sealed words into a fact. Below: the port of the keys, `identity.signatures`, and in
 the core the envelope's format and the one check of it (`words`). Invariant: a fact that says `valid` bears a signature
 of its author over exactly its body.
@@ -58,7 +61,20 @@ class Finished:
     signature: bytes
 
 
-Words = Draft | Finished | Attested
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """What belongs to the events of an `Arrive`, one entry for each: the body as it was signed, and the signature. An
+    entry is None for an event without a body, and for a message whose words were erased.
+
+    `verified` is what was found of the messages among them: whether the author signed the message, and is proved to be
+    a member.
+    """
+
+    bodies: tuple[tuple[bytes, bytes] | None, ...]
+    verified: Verified = "valid"
+
+
+Words = Draft | Finished | Attested | Arrived
 """What a command brings beside itself, for the body of the fact that it leads to."""
 W = TypeVar("W", contravariant=True)
 

@@ -20,7 +20,7 @@ from parlerd.core import events as e
 from parlerd.core.decision import Decision
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import By, Ids, MessageId, Millis, Position, ReplyTarget, RoomId
-from parlerd.engine.authors import Attested, Draft, Finished, Place, Sealed, Sealer
+from parlerd.engine.authors import Arrived, Attested, Draft, Finished, Place, Sealed, Sealer
 from parlerd.engine.ports import Clock
 from parlerd.engine.submissions import Batch, Settled, Submission
 from parlerd.store.port import MarkDelivery, NewFact, UsedKey
@@ -73,8 +73,8 @@ class Wanted(NamedTuple):
 
 
 def past_wanted(batch: Batch) -> Wanted:
-    """The idempotency keys that may have been used before, and the messages that are replied to or whose id an author
-    elsewhere drew. Nothing, for a batch of new messages that reply to none."""
+    """The idempotency keys that may have been used before, and the messages that are replied to or whose id was drawn
+    elsewhere. Nothing, for a batch of new messages that reply to none."""
     keys: list[UsedKey] = []
     messages: list[MessageId] = []
     for submission in batch.submissions:
@@ -86,7 +86,13 @@ def past_wanted(batch: Batch) -> Wanted:
             messages.append(post.reply_to)
         if post is not None and post.envelope is not None and post.id is not None:
             messages.append(post.id)
+        if isinstance(command, c.Arrive):
+            messages += _posted_by(command)
     return Wanted(keys, messages)
+
+
+def _posted_by(command: c.Arrive) -> list[MessageId]:
+    return [event.id for event in command.events if isinstance(event, e.MessagePosted)]
 
 
 class Decider:
@@ -131,15 +137,21 @@ class Decider:
                 command = msgspec.structs.replace(command, is_id_taken=taken)
             if isinstance(command, c.PostMessage) and command.reply_to is not None:
                 command = msgspec.structs.replace(command, reply=self._reply_target(command.reply_to, batch))
+            if isinstance(command, c.Arrive):
+                in_use = frozenset(id for id in _posted_by(command) if id in batch.posted or id in batch.past.messages)
+                command = msgspec.structs.replace(command, taken=in_use)
             now = self._time.now(aggregate.last_at)
             decision = aggregate.decide(command, by=by, now=now, ids=self._ids)
         except ParlerError as error:
             submission.error = error
             return
+        if decision.at is not None:
+            # The time of another home. A log's time never goes back, whatever that home says.
+            now = max(decision.at, aggregate.last_at)
         headers: list[e.Header] = []
-        for event in decision.events:
+        for number, event in enumerate(decision.events):
             try:
-                fact = self._fact(aggregate, event, decision, submission, now, first=not headers)
+                fact = self._fact(aggregate, event, decision, submission, now, number)
             except ParlerError as error:
                 if headers:
                     raise
@@ -182,11 +194,12 @@ class Decider:
         decision: Decision,
         submission: Submission,
         now: Millis,
-        *,
-        first: bool,
+        number: int,
     ) -> NewFact:
-        """A fact ready to store: position, time, author, and the signed words where there are any."""
+        """A fact ready to store: position, time, author, and the signed words where there are any. `number` is which
+        of the decision's events it is."""
         command, words, by = submission.command, submission.words, submission.by
+        first = number == 0
         body: bytes | None = None
         signature: bytes | None = None
         digest: bytes | None = None
@@ -198,6 +211,11 @@ class Decider:
         elif isinstance(event, e.DelegationIssued) and isinstance(words, Attested):
             body, signature = words.body, words.signature
             digest = hashlib.sha256(body).digest()
+        elif isinstance(words, Arrived):
+            body, signature = words.bodies[number] or (None, None)
+            digest = None if body is None else hashlib.sha256(body).digest()
+            if isinstance(event, e.MessagePosted):
+                event = msgspec.structs.replace(event, envelope=digest or event.envelope, verified=words.verified)
         header = e.Header(
             position=Position(aggregate.position + 1),
             at=now,

@@ -14,6 +14,7 @@ from parlerd.core.model import By
 from parlerd.engine.budget import TurnBudget
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.connected import Connected
+from parlerd.engine.handles import Homes
 from parlerd.engine.join_codes import JoinCodes
 from parlerd.engine.library import Library
 from parlerd.engine.ports import Clock, HostFiles, Keys, Notifier, Randomness
@@ -37,6 +38,8 @@ class Desk:
     """What is stored."""
     rooms: RoomDoor
     """The open rooms, the home room among them."""
+    homes: Homes
+    """The other homes that rooms may live in."""
     seats: Seats
     connected: Connected
     presence: Presence
@@ -53,6 +56,8 @@ class Desk:
     settings_now: Callable[[], Settings]
     """What a daemon that starts now would serve; may raise."""
     host_files: HostFiles
+    codes: JoinCodes
+    """The codes that were typed wrong, whoever typed them."""
     version: str
     home_path: str
     """Where this home lives."""
@@ -60,15 +65,12 @@ class Desk:
     """Whether that is `~/.parler`."""
     budget: TurnBudget = field(default_factory=TurnBudget)
     """The turns that may begin without a person."""
-    codes: JoinCodes = field(init=False)
-    """The codes that were typed wrong, whoever typed them."""
     quotas: Quotas = field(init=False)
     """How much each agent may still write."""
     waits: Waits = field(init=False)
     """Everyone who waits for a change."""
 
     def __post_init__(self) -> None:
-        self.codes = JoinCodes(self.keys)
         self.quotas = Quotas(self.settings)
         self.waits = Waits(self.notifier)
 

@@ -20,7 +20,7 @@ from parlerd.bounded import Bounded
 from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import RoomId
+from parlerd.core.model import HomeId, RoomId
 from parlerd.engine.actor import ActorParts
 from parlerd.engine.agents import Agents
 from parlerd.engine.approving import Approving
@@ -31,8 +31,10 @@ from parlerd.engine.connected import Connected
 from parlerd.engine.deadlines import IdleAgents, RoomDeadlines
 from parlerd.engine.desk import Desk
 from parlerd.engine.driver import Driver
+from parlerd.engine.handles import Homes, NoHomes
 from parlerd.engine.handling import Handler, StreamHandler, handles, table_of
 from parlerd.engine.handoffs import Handoffs
+from parlerd.engine.join_codes import JoinCodes
 from parlerd.engine.joining import Joining
 from parlerd.engine.knocks import with_code
 from parlerd.engine.ladder import Ladder
@@ -47,7 +49,7 @@ from parlerd.engine.presence import Presence
 from parlerd.engine.reach import within
 from parlerd.engine.reading import Reading
 from parlerd.engine.receiving import Receiving
-from parlerd.engine.rooms import Rooms
+from parlerd.engine.rooms import RoomDoor, Rooms
 from parlerd.engine.scheduler import Scheduler
 from parlerd.engine.seats import Seats
 from parlerd.engine.seen_hosts import SeenHosts
@@ -87,6 +89,11 @@ class Engine:
         self._everywhere = self._handlers_over(desk)
         # Handlers for callers that there are certain rooms for, by these rooms.
         self._within: Bounded[frozenset[RoomId], Handlers] = Bounded(MAX_WITHIN)
+
+    @property
+    def rooms(self) -> RoomDoor:
+        """The open rooms, for whoever keeps mirrors of the rooms of other homes."""
+        return self._desk.rooms
 
     @property
     def handlers(self) -> Mapping[str, Handler]:
@@ -247,11 +254,15 @@ async def open_engine(
     settings_now: Callable[[], Settings] | None = None,
     host_files: HostFiles | None = None,
     frames: Frames | None = None,
+    homes: Homes | None = None,
+    home_id: HomeId | None = None,
     stop: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Engine]:
     """Serve one home until the context ends; then every room keeps its snapshot and the driver is closed.
 
-    `user` names the person's own agent. `stop` is called when a caller asks the daemon to stop.
+    `user` names the person's own agent. `homes` are the other homes in which rooms may live. `home_id` is this home's
+    own id, where it is not the person's (a relay has a key of its own). `stop` is called when a caller asks the daemon
+    to stop.
     """
     wakes = LocalNotifier()
     async with trio.open_nursery() as nursery:
@@ -274,7 +285,8 @@ async def open_engine(
             admission=Admission(),
             publish=publish,
         )
-        rooms = Rooms(context, nursery)
+        codes, others = JoinCodes(keys), homes or NoHomes()
+        rooms = Rooms(context, nursery, own=home_id or HomeId(keys.principal), homes=others, codes=codes)
         await rooms.start()
         scheduler = Scheduler(clock, stepped_back=lambda: deadlines.load())
         deadlines = RoomDeadlines(driver=driver, rooms=rooms, clock=clock, scheduler=scheduler, notifier=wakes)
@@ -300,6 +312,7 @@ async def open_engine(
         desk = Desk(
             library=Library(driver, rooms),
             rooms=rooms,
+            homes=others,
             seats=seats,
             connected=connected,
             presence=presence,
@@ -313,6 +326,7 @@ async def open_engine(
             inspect=inspect,
             settings_now=settings_now or (lambda: settings),
             host_files=host_files or NoHostFiles(),
+            codes=codes,
             version=__version__,
             home_path=home_path,
             default_home=default_home,

@@ -47,12 +47,16 @@ class JoinCodes:
                 raise Refused("throttled", "Too many wrong codes for this request.", retry_after_ms=int(left * 1000))
             tries = 0
         try:
-            matches = codes.normalise(typed) == self._keys.join_code(request.id)
+            matches = codes.normalise(typed) == self.code(request.id)
         except Refused:
             matches = False
         if not matches:
             self._wrong[counted] = (tries + 1, now)
             raise Refused("code_mismatch")
+
+    def code(self, request: RequestId) -> str:
+        """The code that a person types for a request."""
+        return self._keys.join_code(request)
 
     def forget(self, request: RequestId) -> None:
         """The request was decided: what was typed for it does not count any more."""

@@ -13,10 +13,9 @@ from parlerd.core import topics
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, By, KeyId, Millis, Position, RoomId
-from parlerd.core.room import Room
-from parlerd.engine.actor import RoomActor
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.knocks import WITHHELD, knock_at, shows_code
 from parlerd.engine.reading import Reading, handle_of
@@ -68,7 +67,7 @@ class Joining:
 
         return await desk.waits.until(caller, look, deadline)
 
-    async def _knock(self, caller: Caller, me: AgentRecord, actor: RoomActor[Room], key_id: KeyId) -> str:
+    async def _knock(self, caller: Caller, me: AgentRecord, actor: RoomHandle, key_id: KeyId) -> str:
         """What the room says to this agent's knock: a repeated one is answered as the standing one."""
         knock = c.Knock(
             operation="session.join", key_id=key_id, name=me.name, host=caller.facts.host, wall=self._desk.clock.now()
@@ -84,9 +83,7 @@ class Joining:
     def _waiting(self, room: RoomId, status: str, join_code: str | None, hint: str) -> t.JoinedSession:
         return t.JoinedSession(room=room, status=status, messages=[], truncated=False, join_code=join_code, hint=hint)
 
-    async def _land(
-        self, caller: Caller, me: AgentRecord, actor: RoomActor[Room], params: t.JoinSession
-    ) -> t.JoinedSession:
+    async def _land(self, caller: Caller, me: AgentRecord, actor: RoomHandle, params: t.JoinSession) -> t.JoinedSession:
         """Come up in the room with its context: the recap and the newest tail, with the gap between them stated.
 
         Who is in already is shown it again: the answer to its first join may have been lost, or it forgot. That moves

@@ -14,12 +14,12 @@ from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import MAX_COMPARED, present
 from parlerd.core.model import MAX_LABEL, AgentId, RoomId
 from parlerd.core.room import Room
-from parlerd.engine.actor import RoomActor
 from parlerd.engine.desk import Desk
+from parlerd.engine.handles import RoomHandle
 from parlerd.engine.knocks import nowhere
 
 
-async def room_of(desk: Desk, agent: AgentRecord, wanted: str | None) -> tuple[RoomActor[Room], Room]:
+async def room_of(desk: Desk, agent: AgentRecord, wanted: str | None) -> tuple[RoomHandle, Room]:
     """The room a member means by an id, a name, or nothing (its active session).
 
     Raises `Refused` with `no_such_room` (also for an outsider), `ambiguous_name`, and for an agent without an
@@ -74,7 +74,7 @@ async def owned_rooms(desk: Desk, agent: AgentRecord, wanted: str | None, *, per
     return rooms if wanted is None else [only(rooms, wanted)]
 
 
-async def member_room(desk: Desk, agent: AgentRecord, room: RoomId) -> tuple[RoomActor[Room], Room]:
+async def member_room(desk: Desk, agent: AgentRecord, room: RoomId) -> tuple[RoomHandle, Room]:
     """A room that the agent is in, as it is between two batches. Raises `Refused(no_such_room)` for everybody else."""
     actor = await desk.rooms.get(room)
     state = await actor.quiet()

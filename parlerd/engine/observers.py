@@ -11,9 +11,9 @@ from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import RoomId
 from parlerd.core.room import Room
-from parlerd.engine.actor import RoomActor
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.handles import RoomHandle
 from parlerd.engine.lookup import active_room, only, room_of, rooms_named
 from parlerd.engine.person import is_person
 
@@ -37,7 +37,7 @@ async def observed_rooms(desk: Desk, caller: Caller, me: AgentRecord) -> dict[Ro
 
 async def observed_room(
     desk: Desk, caller: Caller, me: AgentRecord, wanted: str | None
-) -> tuple[RoomActor[Room], Room, list[AgentRecord]]:
+) -> tuple[RoomHandle, Room, list[AgentRecord]]:
     """The room meant by an id, a name or nothing, and those of the caller's agents that are in it.
 
     Of several of one name the caller's own room is meant. A person without a session of their own means the only room

@@ -22,10 +22,10 @@ from parlerd.core.public_line import first_line
 from parlerd.core.room import Room
 from parlerd.core.scrub import scrub
 from parlerd.core.words import check_text
-from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
 from parlerd.engine.key_text import typed_key, typed_key_of
@@ -149,7 +149,7 @@ class Opening:
 
     def _opened(
         self,
-        actor: RoomActor[Room],
+        actor: RoomHandle,
         room: Room,
         opened: KeyState,
         *,

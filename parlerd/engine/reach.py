@@ -21,11 +21,12 @@ from typing import Any, Final, TypeVar, cast
 
 from parlerd.core.errors import Refused
 from parlerd.core.home import HomeRoom
-from parlerd.core.model import AgentId, KeyId, MessageId, Position, RoomId
+from parlerd.core.model import AgentId, HomeId, KeyId, MessageId, Position, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.desk import Desk
 from parlerd.engine.driver import Driver, Job, Settle
+from parlerd.engine.handles import RoomHandle
 from parlerd.engine.rooms import RoomDoor
 from parlerd.engine.worker import Told
 from parlerd.store.port import JobOutcome, Membership, Store
@@ -40,7 +41,7 @@ OF_ONE_ROOM: Final = frozenset({
 """Questions to a store whose first argument is the room that they are about."""
 FILTERED: Final = frozenset({"find_message", "memberships", "owned", "room_of_key", "rooms"})
 """Questions whose answer names rooms."""
-NOT_ASKED: Final = frozenset({"check", "close", "deadlines", "leases", "rebuild_index", "transact"})
+NOT_ASKED: Final = frozenset({"check", "close", "deadlines", "leases", "outbox", "rebuild_index", "transact"})
 """Questions about the home as a whole: no caller of certain rooms has one."""
 
 
@@ -66,18 +67,21 @@ class RoomsWithin:
     def reaches(self, room: RoomId) -> bool:
         return room in self._within
 
-    async def get(self, room: RoomId) -> RoomActor[Room]:
+    async def get(self, room: RoomId) -> RoomHandle:
         if room not in self._within:
             raise Refused("no_such_room")
         return await self._rooms.get(room)
 
-    def open_actor(self, room: RoomId) -> RoomActor[Room] | None:
+    def open_actor(self, room: RoomId) -> RoomHandle | None:
         return self._rooms.open_actor(room) if room in self._within else None
 
-    async def create(self, room: RoomId) -> RoomActor[Room]:
+    def is_here(self, room: Room) -> bool:
+        return self._rooms.is_here(room)
+
+    async def create(self, room: RoomId, home: HomeId | None = None) -> RoomHandle:
         if room not in self._within:
             raise Refused("no_such_room")
-        return await self._rooms.create(room)
+        return await self._rooms.create(room, home)
 
 
 class StoreWithin:

@@ -19,10 +19,10 @@ from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, Position, RoomId, Seq, View
 from parlerd.core.room import Room
-from parlerd.engine.actor import RoomActor
 from parlerd.engine.armed import Armed
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.knocks import knocks_of
 from parlerd.engine.lookup import is_active, member_room, room_of
@@ -50,11 +50,11 @@ class _Look:
     received: t.Received
     shown: Position | None
     end: Position
-    actor: RoomActor[Room]
+    actor: RoomHandle
     closed: bool
 
 
-_At = tuple[RoomActor[Room], Room]
+_At = tuple[RoomHandle, Room]
 """Where a look looks: a room's actor, and the room when nothing of it was ahead of the store."""
 
 
@@ -239,7 +239,7 @@ class Receiving:
         self,
         caller: Caller,
         me: AgentRecord,
-        actor: RoomActor[Room],
+        actor: RoomHandle,
         room: Room,
         params: t.Recv,
         after: Position,

@@ -72,8 +72,8 @@ class Recent:
             return None
         found: list[StoredMessage] = []
         size = 0
-        seq = newest = room.newest_seq(view.reader)
-        for fact in self._visible(view, after):
+        newest = room.newest_seq(view.reader)
+        for number, fact in enumerate(self._visible(view, after)):
             event = fact.header.event
             assert isinstance(event, e.MessagePosted)
             if (
@@ -81,9 +81,9 @@ class Recent:
                 and (kind is None or event.kind == kind)
                 and not (names and set(names).isdisjoint(e.addressees(event)))
             ):
+                seq = Seq(newest - number - _left_out(view, fact.header.position))
                 found.append(StoredMessage(room.state.room, seq, fact.header, fact.body, fact.signature))
                 size += len(fact.body or b"")
-            seq = Seq(seq - 1)
         if len(found) > limit or (len(found) > 1 and size > max_bytes):
             return None
         if (not skip_own or kind is not None or names) and (
@@ -99,7 +99,8 @@ class Recent:
         head = self._head
         if head is None or not self._covers(room, view, position, head):
             return None
-        return Seq(room.newest_seq(view.reader) - sum(1 for _ in self._visible(view, position)))
+        follow = sum(1 for _ in self._visible(view, position)) + _left_out(view, position)
+        return Seq(room.newest_seq(view.reader) - follow)
 
     def unread(self, room: Room, view: View, after: Position) -> int | None:
         """How many messages by others this reader may see after a position, or None when that is not known here."""
@@ -122,6 +123,11 @@ class Recent:
                 return
             if isinstance(event, e.MessagePosted) and can_see(view, position=position, visibility=event.visibility):
                 yield fact
+
+
+def _left_out(view: View, after: Position) -> int:
+    """How many messages of the reader the log leaves out after a position."""
+    return sum(count for place, count in view.gaps if place > after)
 
 
 def _size(fact: NewFact) -> int:

@@ -1,24 +1,29 @@
 """The open rooms: a room is folded when somebody first asks for it, kept while it is used, and closed when nobody does.
 
-Not here: what happens in a room (`actor`), and who may enter it. Above: the handlers, which ask for a room by its id.
-Below: the store's log and its snapshots. Invariant: a room has at most one actor at a time.
+This is the one place where a room of this home and a room of another home part: the first is a `LocalRoom`, the second
+gets its handle from `Homes`. Not here: what happens in a room (`actor`), and who may enter it. Above: the handlers,
+which ask for a room by its id. Below: the store's log and its snapshots. Invariant: a room has at most one actor at a
+time.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Final, Protocol, TypeVar
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 import msgspec
 import trio
 
+from parlerd.core.approvals import Request
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.home import HomeRoom
-from parlerd.core.model import HOME_ROOM, RoomId
+from parlerd.core.model import HOME_ROOM, HomeId, RequestId, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.actor import ActorParts, RoomActor
 from parlerd.engine.deciding import Aggregate
+from parlerd.engine.handles import LOCAL, Homes, RoomHandle
+from parlerd.engine.join_codes import JoinCodes
 from parlerd.store.port import Store
 
 log = logging.getLogger(__name__)
@@ -35,6 +40,39 @@ AT_ONCE: Final = 100
 """Rooms that a call looks through before it lets others have the loop: some 10 ms of work."""
 
 A = TypeVar("A", bound=Aggregate)
+
+
+class LocalRoom(RoomActor[Room]):
+    """A room that lives here, as a handle: its own line."""
+
+    home_name = LOCAL
+
+    def __init__(
+        self,
+        room: RoomId,
+        aggregate: Room,
+        context: ActorParts,
+        load: Callable[[Store], tuple[Room, bool]],
+        codes: JoinCodes,
+        *,
+        frozen: bool,
+    ) -> None:
+        super().__init__(room, aggregate, context, load, frozen=frozen)
+        self._codes = codes
+        """The codes that a person types for newcomers."""
+
+    async def check_code(self, request: Request, code: str, door: str) -> None:
+        self._codes.check(request, code, door=door)
+
+    def join_code(self, request: RequestId) -> str | None:
+        return self._codes.code(request)
+
+
+class _Open(NamedTuple):
+    """An open room: what keeps its log, and how handlers come to it. For a room of this home both are one object."""
+
+    actor: RoomActor[Room]
+    handle: RoomHandle
 
 
 def fold(store: Store, room: RoomId, make: Callable[[], A], restore: Callable[[bytes], A]) -> tuple[A, bool]:
@@ -77,28 +115,41 @@ class RoomDoor(Protocol):
         """Whether this room is among those that there are, as far as this door is concerned."""
         ...
 
-    async def get(self, room: RoomId) -> RoomActor[Room]:
-        """The room's actor, opened if need be. Raises `Refused(no_such_room)` if it has no log."""
+    async def get(self, room: RoomId) -> RoomHandle:
+        """The room, opened if need be. Raises `Refused(no_such_room)` if it has no log."""
         ...
 
-    def open_actor(self, room: RoomId) -> RoomActor[Room] | None:
-        """The room's actor if it is open now."""
+    def open_actor(self, room: RoomId) -> RoomHandle | None:
+        """The room if it is open now."""
         ...
 
-    async def create(self, room: RoomId) -> RoomActor[Room]:
-        """The actor of a room that may be new: its first command must be `OpenRoom`."""
+    def is_here(self, room: Room) -> bool:
+        """Whether a room lives in this home, and is no mirror."""
+        ...
+
+    async def create(self, room: RoomId, home: HomeId | None = None) -> RoomHandle:
+        """A room that may be new, in `home` (None: this home). Its first command must be `OpenRoom`, and that of the
+        mirror of another home's room an `Arrive`."""
         ...
 
 
 class Rooms:
-    """Actors by room. The home room, which no id leads to, is always open."""
+    """Handles by room. The home room, which no id leads to, is always open."""
 
-    def __init__(self, context: ActorParts, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, context: ActorParts, nursery: trio.Nursery, *, own: HomeId, homes: Homes, codes: JoinCodes
+    ) -> None:
         self._context = context
         """What every actor shares."""
+        self._own = own
+        """This home's id: rooms that say another home are mirrors."""
+        self._homes = homes
+        """Makes the handles of mirrors."""
+        self._codes = codes
+        """The codes that a person types for newcomers to rooms of this home."""
         self._nursery = nursery
         """Runs the actors' tasks."""
-        self._actors: dict[RoomId, RoomActor[Room]] = {}
+        self._rooms: dict[RoomId, _Open] = {}
         """The open rooms."""
         self._opening: dict[RoomId, trio.Event] = {}
         """Rooms that are being folded now, each with what tells that it is done: who asks for one meanwhile waits."""
@@ -109,7 +160,7 @@ class Rooms:
 
     def __len__(self) -> int:
         """How many rooms are open, the home room not among them."""
-        return len(self._actors)
+        return len(self._rooms)
 
     async def start(self) -> None:
         """Fold the home room and start its task."""
@@ -145,31 +196,36 @@ class Rooms:
         """Every room is reached here."""
         return True
 
-    async def get(self, room: RoomId) -> RoomActor[Room]:
-        """The room's actor, opened if need be. Raises `Refused(no_such_room)` if it has no log."""
-        actor = await self._existing(room)
-        if actor is None:
+    async def get(self, room: RoomId) -> RoomHandle:
+        """The room, opened if need be. Raises `Refused(no_such_room)` if it has no log."""
+        found = await self._existing(room)
+        if found is None:
             raise Refused("no_such_room")
-        return actor
+        return found
 
-    def open_actor(self, room: RoomId) -> RoomActor[Room] | None:
-        """The room's actor if it is open now."""
-        actor = self._actors.get(room)
-        return None if actor is None or actor.dead else actor
+    def open_actor(self, room: RoomId) -> RoomHandle | None:
+        """The room if it is open now."""
+        found = self._rooms.get(room)
+        return None if found is None or found.actor.dead else found.handle
 
-    async def create(self, room: RoomId) -> RoomActor[Room]:
-        """The actor of a room that may be new: its first command must be `OpenRoom`."""
-        actor = await self._existing(room)
-        if actor is None:
-            actor = self._start(room, Room(), frozen=False)
-        return actor
+    def is_here(self, room: Room) -> bool:
+        """Whether a room lives in this home, and is no mirror."""
+        return room.state.home == self._own
 
-    async def _existing(self, room: RoomId) -> RoomActor[Room] | None:
+    async def create(self, room: RoomId, home: HomeId | None = None) -> RoomHandle:
+        """A room that may be new, in `home` (None: this home). Its first command must be `OpenRoom`, and that of the
+        mirror of another home's room an `Arrive`."""
+        found = await self._existing(room)
+        if found is None:
+            found = self._start(room, Room(), home or self._own, frozen=False)
+        return found
+
+    async def _existing(self, room: RoomId) -> RoomHandle | None:
         while True:
-            actor = self._actors.get(room)
-            if actor is not None and not actor.dead:
-                actor.used_at = trio.current_time()
-                return actor
+            found = self._rooms.get(room)
+            if found is not None and not found.actor.dead:
+                found.actor.used_at = trio.current_time()
+                return found.handle
             opening = self._opening.get(room)
             if opening is None:
                 break
@@ -179,43 +235,51 @@ class Rooms:
             folded, frozen = await self._context.driver.read(lambda store: fold(store, room, Room, Room.restore))
             if folded.position == 0 and not frozen:
                 return None
-            return self._start(room, folded, frozen=frozen)
+            # A log whose first fact is a newer Parler's says nothing of a home; nothing is asked of such a room.
+            home = folded.state.home if folded.position else self._own
+            return self._start(room, folded, home, frozen=frozen)
         finally:
             self._opening.pop(room).set()
 
-    def _start(self, room: RoomId, folded: Room, *, frozen: bool) -> RoomActor[Room]:
+    def _start(self, room: RoomId, folded: Room, home: HomeId, *, frozen: bool) -> RoomHandle:
         def load(store: Store) -> tuple[Room, bool]:
             return fold(store, room, Room, Room.restore)
 
-        actor = RoomActor(room, folded, self._context, load, frozen=frozen)
-        self._actors[room] = actor
-        self._nursery.start_soon(self._run, actor)
-        return actor
+        if home == self._own:
+            local = LocalRoom(room, folded, self._context, load, self._codes, frozen=frozen)
+            opened = _Open(local, local)
+        else:
+            actor = RoomActor(room, folded, self._context, load, frozen=frozen)
+            opened = _Open(actor, self._homes.handle(actor, home))
+        self._rooms[room] = opened
+        self._nursery.start_soon(self._run, opened.actor)
+        return opened.handle
 
     async def _run(self, actor: RoomActor[Room]) -> None:
         try:
             await actor.run()
         finally:
-            if self._actors.get(actor.room) is actor:
-                del self._actors[actor.room]
+            found = self._rooms.get(actor.room)
+            if found is not None and found.actor is actor:
+                del self._rooms[actor.room]
 
     async def _close_idle(self) -> None:
         while not self._closed.is_set():
             await self._pause(IDLE_SECONDS / 10)
             now = trio.current_time()
-            by_use = sorted(self._actors.values(), key=lambda actor: actor.used_at)
+            by_use = sorted((each.actor for each in self._rooms.values()), key=lambda actor: actor.used_at)
             surplus = len(by_use) - MAX_OPEN
             for n, actor in enumerate(by_use):
                 if actor.idle and (n < surplus or now - actor.used_at > IDLE_SECONDS):
                     # Whoever waits for something in this room holds no actor meanwhile, and asks for the room again.
-                    del self._actors[actor.room]
+                    del self._rooms[actor.room]
                     actor.close()
 
     async def close(self) -> None:
         """Let every room finish what waits and keep its snapshot; the nursery ends when they have."""
         self._closed.set()
-        for actor in list(self._actors.values()):
-            actor.close()
+        for each in list(self._rooms.values()):
+            each.actor.close()
         self.home.close()
 
 

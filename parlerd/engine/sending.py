@@ -21,12 +21,11 @@ from parlerd.core.envelope import DataPart, Part, TextPart
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import MessageId, Position, RoomId, Shown, drawn_key
-from parlerd.core.room import Room
 from parlerd.core.words import check_data, check_text
-from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
 from parlerd.engine.library import Numbered
@@ -42,7 +41,7 @@ class Posting:
 
     sending: Sending
     me: AgentRecord
-    actor: RoomActor[Room]
+    actor: RoomHandle
     submission: Submission
     posted: Numbered | None = None
     """For a request that was made before: the message that it led to then."""
@@ -140,7 +139,7 @@ class Sending:
         self,
         caller: Caller,
         me: AgentRecord,
-        actor: RoomActor[Room],
+        actor: RoomHandle,
         command: c.PostMessage,
         parts: tuple[Part, ...],
         size: int,
@@ -155,7 +154,7 @@ class Sending:
         self,
         caller: Caller,
         me: AgentRecord,
-        actor: RoomActor[Room],
+        actor: RoomHandle,
         command: c.PostMessage,
         parts: tuple[Part, ...],
         size: int,
@@ -203,7 +202,7 @@ class Sending:
             else [handle_of(actor.aggregate.state, who) for who in event.visibility if who != posting.me.id],
         )
 
-    async def _writable(self, me: AgentRecord, wanted: str | None) -> RoomActor[Room]:
+    async def _writable(self, me: AgentRecord, wanted: str | None) -> RoomHandle:
         """The room to write to. Unlike a read it does not wait for the batch in flight: the room's line orders
         writes."""
         actor = self._open_room(me, wanted)
@@ -211,7 +210,7 @@ class Sending:
             actor, _ = await room_of(self._desk, me, wanted)
         return actor
 
-    def _open_room(self, me: AgentRecord, wanted: str | None) -> RoomActor[Room] | None:
+    def _open_room(self, me: AgentRecord, wanted: str | None) -> RoomHandle | None:
         """The room a member means by an id or by nothing, if it is open now."""
         if wanted is None:
             wanted = self._desk.rooms.home.aggregate.state.active.get(me.id)

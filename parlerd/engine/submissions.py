@@ -26,11 +26,15 @@ NOTHING: Final = Past()
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What became of a command: its decision, the facts that were committed for it, and the author's seq after them."""
+    """What became of a command: its decision, the facts that were committed for it, and the author's seq after them.
+
+    `queued` says that a message is stored on this machine and not yet in its room, because the room's home does not
+    answer: it has an id (the command's), and neither facts nor a number."""
 
     decision: Decision
     facts: tuple[e.Header, ...] = ()
     seq: Seq = Seq(0)
+    queued: bool = False
 
 
 class Line(Protocol):

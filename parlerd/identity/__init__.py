@@ -4,6 +4,7 @@
     signatures   signing and checking, each signature for one purpose
     keyring      the key files of this user
     delegation   the text by which a person lets an agent's key act
+    transcript   what the two ends of a link prove to each other
     codes        session keys, join codes and fingerprints, as people read and type them
 
 Not here: leases (which window acts as which agent), which live in the engine. Above: the engine. Below: the core.

@@ -1,7 +1,8 @@
 """The text form of an Ed25519 key: base32 of a prefix, 32 bytes and a CRC-16, without padding.
 
-A public key begins with `U` (an agent) or `A` (a person) and has 56 characters; a seed begins with `SU` or `SA` and has
-58. Not here: making keys, and signing (`signatures`). Invariant: exactly one text is accepted for each key.
+A public key begins with `U` (an agent), `A` (a person) or `N` (a relay) and has 56 characters; a seed begins with `SU`,
+`SA` or `SN` and has 58. Not here: making keys, and signing (`signatures`). Invariant: exactly one text is accepted for
+each key.
 
 Source: the nkeys format (prefix bytes, CRC-16/XMODEM little-endian).
 """
@@ -14,9 +15,9 @@ from typing import Final, Literal
 
 from parlerd.core.errors import Refused
 
-Kind = Literal["agent", "principal"]
+Kind = Literal["agent", "principal", "relay"]
 
-_PREFIX: Final[dict[Kind, int]] = {"agent": 20 << 3, "principal": 0}
+_PREFIX: Final[dict[Kind, int]] = {"agent": 20 << 3, "principal": 0, "relay": 13 << 3}
 _KIND: Final[dict[int, Kind]] = {value: kind for kind, value in _PREFIX.items()}
 _SEED: Final = 18 << 3
 _PUBLIC_LENGTH: Final = 56

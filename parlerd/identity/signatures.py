@@ -14,7 +14,18 @@ import nacl.exceptions
 from parlerd.core.errors import Refused
 from parlerd.identity import nkeys
 
-Domain = Literal["parler/auth", "parler/message", "parler/card", "parler/delegation", "parler/receipt"]
+Domain = Literal[
+    "parler/auth",
+    "parler/message",
+    "parler/card",
+    "parler/delegation",
+    "parler/receipt",
+    "parler/opening",
+    "parler/key",
+    "parler/knock",
+    "parler/decision",
+    "parler/link",
+]
 
 _TAGS: Final[dict[str, bytes]] = {domain: domain.encode() + b"\0" for domain in get_args(Domain)}
 SIGNATURE_LENGTH: Final = 64

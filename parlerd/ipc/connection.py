@@ -2,7 +2,7 @@
 
     state     what happens                                                 what ends it
     hello     `_converse` waits for the hello, within `hello_seconds`      a hello, or the goodbye that refuses one
-    client    `_answer_calls` begins calls and streams as they come        the client leaves, breaks the protocol, or
+    client    `Calls` begins calls and streams as they come                the client leaves, breaks the protocol, or
                                                                            `close`
     stdio     `_host_window` passes lines to the session and back          the host closes its input, the session ends,
                                                                            or `close`
@@ -10,46 +10,40 @@
               `farewell_seconds`
 
 `drain` changes no state: calls that only wait are answered with `draining`, and no new call begins. The states are
-those of `wire.peer`. Not here: who may connect, and how many (`server`). Above: `server`. Below: `wire.peer` for what
-may be said, `outbound` for sending, the engine behind its face. Invariants: every call that was begun is answered once,
-unless the connection ends first; `engine.disconnect` follows every `engine.connect`; no exception of this conversation
+those of `wire.peer`. Not here: who may connect, and how many (`server`), and how calls are answered
+(`connections.calls`). Above: `server`. Below: `wire.peer` for what may be said, `outbound` for sending, the engine
+behind its face. Invariants: `engine.disconnect` follows every `engine.connect`; no exception of this conversation
 leaves `run`.
 """
 
 from __future__ import annotations
 
-import logging
 import secrets
 import socket
-import traceback
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import cache, partial
 from typing import Final
 
 import trio
 
+from parlerd.connections.calls import Calls, coded
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import PrincipalId, label, slug
 from parlerd.engine import authority
 from parlerd.engine.authority import Authority
 from parlerd.engine.callers import Caller, Facts, PeerProcess
-from parlerd.engine.face import EngineFace, Pending
-from parlerd.groups import unwrapped
+from parlerd.engine.face import EngineFace
 from parlerd.ipc import credentials
 from parlerd.ipc.host import StdioHost
 from parlerd.ipc.outbound import CAP, STALL_SECONDS, Outbound
 from parlerd.ipc.recorder import Tap
 from parlerd.ipc.workspace import workspace_of
 from parlerd.operations import types as t
-from parlerd.operations.registry import OPERATIONS
 from parlerd.process import Hosts
-from parlerd.wire import codec
-from parlerd.wire.messages import Call, Cancel, Credit, Hello, Note
-from parlerd.wire.peer import UPGRADE_OPERATION, ClientEvent, DaemonPeer, Ended, Overflow
-
-log = logging.getLogger("parlerd.ipc")
+from parlerd.wire.calls import Ended
+from parlerd.wire.messages import Hello, Note
+from parlerd.wire.peer import ClientEvent, DaemonPeer
 
 KEPT_BACK_FOR: Final = frozenset({"local", "person"})
 """The planes whose operations a reserve connection may call: the daemon's state, stopping it, a person's decisions."""
@@ -83,19 +77,6 @@ class Limits:
     """How long a window's session may take to end after its host closed stdin."""
     outbound_cap: int = CAP
     stall_seconds: float = STALL_SECONDS
-
-
-@dataclass(slots=True, eq=False)
-class _Running:
-    """A call or stream under way."""
-
-    operation: t.Operation
-    scope: trio.CancelScope
-    """Cancelling it stops the call, which is then answered with `reason`."""
-    credit: trio.Event
-    """Set when the client gives credit. A stream without credit waits for it, and makes a new event for each wait."""
-    reason: str = "cancelled"
-    """The code of the error that answers the call if it is cancelled."""
 
 
 class Connection:
@@ -137,19 +118,11 @@ class Connection:
         # What may be said when, as a state machine; and the bytes that wait to be sent.
         self._peer = DaemonPeer(tap.heard)
         self._out = Outbound(sock, cap=limits.outbound_cap, stall_seconds=limits.stall_seconds, told=tap.told)
-        # The calls and streams that have a task, by the client's id.
-        self._running: dict[int, _Running] = {}
-        # How many calls are not answered yet: those in `_running`, and the sends that have no task.
-        self._under_way = 0
+        self._calls = Calls(self._peer, self._out, engine, self._admit)
         # Cancelled to end the conversation. Whoever cancels it sets `_farewell` first, if there is something to say.
         self._scope = trio.CancelScope()
         # The goodbye to send at the end; None when the other side left by itself.
         self._farewell: ParlerError | None = None
-        # Whether new calls are refused with `draining`.
-        self._draining = False
-        # Set while no call is under way. A new event is made when the first begins.
-        self._idle = trio.Event()
-        self._idle.set()
 
     @property
     def is_window(self) -> bool:
@@ -158,15 +131,11 @@ class Connection:
 
     async def idle(self) -> None:
         """Wait until no call is under way."""
-        await self._idle.wait()
+        await self._calls.idle()
 
     def drain(self) -> None:
         """Begin no more calls, and answer with `draining` those that only wait."""
-        self._draining = True
-        for running in self._running.values():
-            if running.operation.waits or running.operation.stream:
-                running.reason = "draining"
-                running.scope.cancel()
+        self._calls.drain()
 
     def close(self, error: ParlerError) -> None:
         """End the conversation with a goodbye that says why."""
@@ -186,7 +155,7 @@ class Connection:
                 # This is the boundary of a connection: whatever went wrong inside must not reach the listener or
                 # another client. `except*` lets a cancellation pass that comes in the same group.
                 except* Exception as errors:
-                    self._farewell = _coded(errors, "connection")
+                    self._farewell = coded(errors, "connection")
                 if self._farewell is not None:
                     self._out.send(self._peer.goodbye(self._farewell), soon=True)
                 self._out.finish()
@@ -223,7 +192,8 @@ class Connection:
             if first.role == "stdio":
                 await self._host_window(first, caller, rest)
             else:
-                await self._answer_calls(caller, rest)
+                broken = await self._calls.answer(caller, rest, self._next)
+                self._farewell = broken or self._farewell
         finally:
             with trio.move_on_after(self._limits.farewell_seconds, shield=True):
                 await self._engine.disconnect(caller)
@@ -283,16 +253,11 @@ class Connection:
 
     # -- role client ---------------------------------------------------------------------------------------
 
-    async def _answer_calls(self, caller: Caller, events: list[ClientEvent]) -> None:
-        async with trio.open_nursery() as calls:
-            try:
-                while self._take(events, caller, calls):
-                    events = await self._next()
-                    if not events:
-                        break
-            finally:
-                # The client is gone or broke the protocol, so nobody is left to answer.
-                calls.cancel_scope.cancel()
+    def _admit(self, operation: t.Operation) -> None:
+        if self.is_kept_back and operation.plane not in KEPT_BACK_FOR:
+            raise full()
+        if operation.name == FRAMES_OPERATION:
+            self._tap.is_left_out = True
 
     async def _next(self) -> list[ClientEvent]:
         """The next events; none when the other side is gone, or when a connection that was kept back stands unused."""
@@ -301,130 +266,9 @@ class Connection:
         while True:
             with trio.move_on_after(self._limits.kept_back_seconds):
                 return await self._read()
-            if not self._under_way:
+            if not self._calls.under_way:
                 self._farewell = full()
                 return []
-
-    def _take(self, events: Iterable[ClientEvent], caller: Caller, calls: trio.Nursery) -> bool:
-        """Act on events; False when the other side broke the protocol."""
-        posted: list[tuple[int, Pending]] = []
-        try:
-            return self._take_each(events, caller, calls, posted)
-        finally:
-            # The sends of a chunk begin after the whole chunk was read, so that they are decided and committed
-            # together.
-            self._started(len(posted))
-            for id, posting in posted:
-                posting.when_done(partial(self._answer_posted, id, posting))
-
-    def _take_each(
-        self, events: Iterable[ClientEvent], caller: Caller, calls: trio.Nursery, posted: list[tuple[int, Pending]]
-    ) -> bool:
-        for event in events:
-            if isinstance(event, Call):
-                self._begin(event, caller, calls, posted)
-            elif isinstance(event, Overflow):
-                self._out.send(self._peer.refuse(event), soon=True)
-            elif isinstance(event, Ended):
-                self._farewell = event.error
-                return False
-            elif isinstance(event, Cancel):
-                # The call is not there when its answer and this cancel crossed on their way.
-                if running := self._running.get(event.id):
-                    running.scope.cancel()
-            elif isinstance(event, Credit) and (running := self._running.get(event.id)):
-                running.credit.set()
-        return True
-
-    def _begin(self, call: Call, caller: Caller, calls: trio.Nursery, posted: list[tuple[int, Pending]]) -> None:
-        operation = OPERATIONS.get(call.op)
-        try:
-            if operation is None:
-                raise ParlerError("unknown_operation", operation=call.op[:64])
-            if self._draining and call.op != UPGRADE_OPERATION:
-                raise ParlerError("draining")
-            if self.is_kept_back and operation.plane not in KEPT_BACK_FOR:
-                raise full()
-            if len(call.params) > t.MAX_PARAMS:
-                # Parameters of this size are not decoded: the loop waits for that, and the values may take many times
-                # the memory.
-                said = f"The parameters have {len(call.params)} bytes; a call takes {t.MAX_PARAMS}."
-                raise ParlerError("text_too_long", said, limit=t.MAX_PARAMS)
-            params = _shape(call.op).decode(call.params)
-            posting = self._engine.begin(call.op, params, caller)
-        except ParlerError as error:
-            self._fail(call.id, error)
-            return
-        if posting is not None:
-            posted.append((call.id, posting))
-            return
-        if call.op == FRAMES_OPERATION:
-            self._tap.is_left_out = True
-        running = _Running(operation, trio.CancelScope(), trio.Event())
-        self._started(1)
-        self._running[call.id] = running
-        calls.start_soon(self._run_call, call.id, running, params, caller)
-
-    async def _run_call(self, id: int, running: _Running, params: t.Params, caller: Caller) -> None:
-        name = running.operation.name
-        try:
-            result = b"\x80"
-            with running.scope:
-                if running.operation.stream:
-                    await self._follow(id, running, params, caller)
-                else:
-                    result = codec.encode(await self._engine.call(name, params, caller))
-            if running.scope.cancelled_caught:
-                raise ParlerError(running.reason)
-            self._out.send(self._peer.reply(id, result), soon=self._peer.under_way > 0)
-        except ParlerError as error:
-            self._fail(id, error)
-        except Exception as error:
-            self._fail(id, _coded(error, name))
-        finally:
-            del self._running[id]
-            self._ended(1)
-
-    def _answer_posted(self, id: int, posting: Pending) -> None:
-        try:
-            result = codec.encode(posting.outcome())
-            self._out.send(self._peer.reply(id, result), soon=self._peer.under_way > 0)
-        except ParlerError as error:
-            self._fail(id, error)
-        except Exception as error:
-            self._fail(id, _coded(error, "message.send"))
-        finally:
-            self._ended(1)
-
-    def _started(self, count: int) -> None:
-        if count and not self._under_way:
-            self._idle = trio.Event()
-        self._under_way += count
-
-    def _ended(self, count: int) -> None:
-        self._under_way -= count
-        if not self._under_way:
-            self._idle.set()
-
-    async def _follow(self, id: int, running: _Running, params: t.Params, caller: Caller) -> None:
-        async with self._engine.stream(running.operation.name, params, caller) as items:
-            async for item in items:
-                data = codec.encode(item)
-                while not self._peer.credit(id):
-                    running.credit = trio.Event()
-                    await running.credit.wait()
-                # Credit counts items, which may be large. Waiting here lets a slow reader hold up its own stream
-                # instead of being cut off.
-                await self._out.drained()
-                self._out.send(self._peer.item(id, data))
-
-    def _fail(self, id: int, error: ParlerError) -> None:
-        try:
-            data = self._peer.fail(id, error.body())
-        except (TypeError, OverflowError, RecursionError, ParlerError):
-            # The error's details cannot be encoded, or make the frame too large. The code alone can travel.
-            data = self._peer.fail(id, ParlerError(error.spec.code).body())
-        self._out.send(data, soon=self._peer.under_way > 0)
 
     # -- role stdio ----------------------------------------------------------------------------------------
 
@@ -470,19 +314,3 @@ def full() -> ParlerError:
         "This daemon has as many connections as it takes.",
         hint="Close some agent windows, or run `parler daemon restart`.",
     )
-
-
-@cache
-def _shape(op: str) -> codec.Shape[t.Params]:
-    return codec.Shape(OPERATIONS[op].params, "invalid_param")
-
-
-def _coded(error: Exception, where: str) -> ParlerError:
-    """`error` as an error with a code. One without a code is logged by its place and type alone, because its text may
-    hold words that somebody wrote."""
-    reason = unwrapped(error)
-    if isinstance(reason, ParlerError):
-        return reason
-    trace = "".join(traceback.format_tb(reason.__traceback__))
-    log.error("%s failed with %s\n%s", where, type(reason).__name__, trace)
-    return ParlerError("internal")

@@ -16,6 +16,7 @@ from parlerd.operations.families import (
     daemon,
     handoff,
     hosts,
+    link,
     messages,
     rooms,
     sessions,
@@ -36,6 +37,7 @@ FAMILIES: Final = (
     hosts.FAMILY,
     daemon.FAMILY,
     window.FAMILY,
+    link.FAMILY,
 )
 
 

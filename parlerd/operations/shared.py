@@ -12,7 +12,11 @@ from typing import Any, Final
 import msgspec
 
 from parlerd.core.model import PeerText, Verified
-from parlerd.operations.entry import Params, Result, Short
+from parlerd.operations.entry import AWAY, Params, Result, Short
+
+
+class Noted(Result, frozen=True, kw_only=True):
+    """It is done, and there is nothing to say of it."""
 
 
 class Author(Result, frozen=True, kw_only=True):
@@ -91,5 +95,5 @@ class Decided(Result, frozen=True, kw_only=True):
 
 REQUESTS_OF_ROOM: Final = ("no_such_room", "ambiguous_name", "not_owner")
 """Why nobody who knocks can be named: which room is meant is not clear, or another agent owns it."""
-DECIDING: Final = (*REQUESTS_OF_ROOM, "room_closed", "no_such_request", "already_decided")
+DECIDING: Final = (*REQUESTS_OF_ROOM, *AWAY, "room_closed", "no_such_request", "already_decided")
 """Why nothing can be decided on a request."""

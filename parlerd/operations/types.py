@@ -13,6 +13,7 @@ from parlerd.operations.families.approvals import *
 from parlerd.operations.families.daemon import *
 from parlerd.operations.families.handoff import *
 from parlerd.operations.families.hosts import *
+from parlerd.operations.families.link import *
 from parlerd.operations.families.messages import *
 from parlerd.operations.families.rooms import *
 from parlerd.operations.families.sessions import *

@@ -57,6 +57,18 @@ class PublicRow(NamedTuple):
     line: bytes
 
 
+class PlaceRow(NamedTuple):
+    """Where a mirror goes on after messages that it leaves out. `public` and `line` are the number and the line of the
+    room's newest public message there, by its home's count, and `counted` how many of its public messages the log
+    holds so far."""
+
+    room: RoomId
+    position: Position
+    public: int
+    counted: int
+    line: bytes
+
+
 class PrivateRow(NamedTuple):
     """A message with a `visibility`, once for each id that may see it, the author included. `public` is the room's
     count of public messages at that position."""
@@ -196,11 +208,20 @@ def _public(rows: list[PublicRow], room: RoomId, header: Header, counts: Counts)
     if isinstance(event, e.RoomOpened):
         counts.line = line_before(room, event)
         return
+    if isinstance(event, e.MirrorPlaced):
+        counts.line = event.line
+        return
     assert isinstance(event, e.MessagePosted)
     if event.visibility is None:
         number, own = counts.next_public(author)
         line = counts.next_line(room, event.envelope)
         rows.append(PublicRow(room, header.position, number, author, own, event.kind, line))
+
+
+def _place(rows: list[PlaceRow], room: RoomId, header: Header, counts: Counts) -> None:
+    event = header.event
+    assert isinstance(event, e.MirrorPlaced)
+    rows.append(PlaceRow(room, header.position, event.public, counts.public, event.line))
 
 
 def _private(rows: list[PrivateRow], room: RoomId, header: Header, counts: Counts) -> None:
@@ -289,7 +310,7 @@ class Projection(Generic[R]):
     """Whether the table holds the number of the room's log in place of the room's id."""
     since: int = 1
     """The version of the schema that made the table as it is. In an older file the rows of older facts are filled in
-    from this projection alone, so a projection that came later must not build on the counts that another one moves."""
+    from the projections of that version alone, so they must not build on the counts that an older one moves."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -325,9 +346,18 @@ PUBLIC: Final = Projection(
     PublicRow,
     _public,
     key=("room", "position"),
-    of=(e.RoomOpened, *_MESSAGE),
+    of=(e.RoomOpened, e.MirrorPlaced, *_MESSAGE),
     found_by=(("room",), ("room", "author")),
-    since=5,
+    since=6,
+)
+PLACES: Final = Projection(
+    "mirror_places",
+    PlaceRow,
+    _place,
+    key=("room", "position"),
+    of=(e.MirrorPlaced,),
+    found_by=(("room",),),
+    since=6,
 )
 PRIVATE: Final = Projection(
     "private_messages",
@@ -369,6 +399,7 @@ PROJECTIONS: Final[tuple[Projection[Any], ...]] = (
     ROOMS,
     MESSAGES,
     PUBLIC,
+    PLACES,
     PRIVATE,
     FILTERS,
     PRIORS,
@@ -376,8 +407,8 @@ PROJECTIONS: Final[tuple[Projection[Any], ...]] = (
     MEMBERSHIPS,
     DEADLINES,
 )
-"""Every index, in the order in which rows are derived from a fact. `PRIVATE` stands after `PUBLIC`, because its rows
-hold the count that `PUBLIC` moves on."""
+"""Every index, in the order in which rows are derived from a fact. `PLACES` and `PRIVATE` stand after `PUBLIC`, because
+their rows hold the count that `PUBLIC` moves on."""
 
 
 class Rows:

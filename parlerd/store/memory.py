@@ -19,6 +19,7 @@ from parlerd.core.errors import StoreError
 from parlerd.core.events import Header, MessagePosted, decode_header
 from parlerd.core.model import (
     AgentId,
+    HomeId,
     KeyId,
     MessageId,
     Millis,
@@ -36,6 +37,7 @@ from parlerd.store.indexing import (
     KEYS,
     MEMBERSHIPS,
     MESSAGES,
+    PLACES,
     PRIORS,
     PRIVATE,
     PROJECTIONS,
@@ -51,12 +53,13 @@ from parlerd.store.indexing import (
     derive,
     line_before,
 )
-from parlerd.store.numbering import NOTHING, Numbering, Tally
+from parlerd.store.numbering import NOTHING, Numbering, Tally, line_of, shown_of
 from parlerd.store.port import (
     Append,
     Cursor,
     Delivery,
     DropLease,
+    DropOutbox,
     Head,
     JobOutcome,
     Lease,
@@ -64,9 +67,11 @@ from parlerd.store.port import (
     Membership,
     MoveCursor,
     NewFact,
+    OutboxRow,
     Page,
     Past,
     PutLease,
+    PutOutbox,
     Snapshot,
     StoredMessage,
     UsedKey,
@@ -95,6 +100,8 @@ class MemoryStore:
         self._marks: dict[tuple[RoomId, AgentId, Stage], list[MarkDelivery]] = {}
         # Leases by window.
         self._leases: dict[str, Lease] = {}
+        # What waits for other homes, by message, in the order in which it came.
+        self._outbox: dict[MessageId, OutboxRow] = {}
         self._snapshots: dict[RoomId, Snapshot] = {}
 
     # -- writing -------------------------------------------------------------------------------------------
@@ -167,6 +174,10 @@ class MemoryStore:
             self._leases[write.lease.window] = write.lease
         elif isinstance(write, DropLease):
             self._leases.pop(write.window, None)
+        elif isinstance(write, PutOutbox):
+            self._outbox[write.row.message] = write.row
+        elif isinstance(write, DropOutbox):
+            self._outbox.pop(write.message, None)
         elif not isinstance(write, Append):
             self._snapshots[write.room] = Snapshot(write.fold_version, write.position, write.data)
 
@@ -192,15 +203,19 @@ class MemoryStore:
     def shown_at(self, room: RoomId, position: Position) -> Shown:
         with self._lock:
             public = self.index.of(PUBLIC).found(room=room)
-            number = bisect_right(public, position, key=_POSITION)
-            return Shown(number, public[number - 1].line if number else self._line_before(room))
+            places = self.index.of(PLACES).found(room=room)
+            last = public[before - 1] if (before := bisect_right(public, position, key=_POSITION)) else None
+            place = places[before - 1] if (before := bisect_right(places, position, key=_POSITION)) else None
+            return shown_of(
+                self._line_before(room),
+                None if last is None else (last.number, last.line),
+                None if place is None else (place.public, place.counted, place.line),
+            )
 
     def line_at(self, room: RoomId, number: int) -> bytes | None:
         with self._lock:
-            public = self.index.of(PUBLIC).found(room=room)
-            if room not in self._logs or not 0 <= number <= len(public):
-                return None
-            return public[number - 1].line if number else self._line_before(room)
+            head = self.head(room).position
+            return line_of(number, head, lambda position: self.shown_at(room, position)) if head else None
 
     def _line_before(self, room: RoomId) -> bytes:
         first = self._facts(room)[:1]
@@ -401,6 +416,10 @@ class MemoryStore:
     def leases(self) -> list[Lease]:
         with self._lock:
             return sorted(self._leases.values(), key=lambda lease: (lease.taken_at, lease.window))
+
+    def outbox(self, home: HomeId) -> list[OutboxRow]:
+        with self._lock:
+            return [row for row in self._outbox.values() if row.home == home]
 
     # -- care ------------------------------------------------------------------------------------------------
 

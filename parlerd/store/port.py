@@ -17,6 +17,7 @@ import msgspec
 from parlerd.core.events import Header
 from parlerd.core.model import (
     AgentId,
+    HomeId,
     KeyId,
     MessageId,
     Millis,
@@ -110,7 +111,39 @@ class PutSnapshot(msgspec.Struct, frozen=True):
     data: bytes
 
 
-Write = Append | MoveCursor | MarkDelivery | PutLease | DropLease | PutSnapshot
+class OutboxRow(msgspec.Struct, frozen=True):
+    """A request that waits to leave for another home. `request` is what the uplink has to know to carry it out, as the
+    uplink encoded it; the store never looks into it."""
+
+    message: MessageId
+    """The message that the request will post. No other row has its id."""
+    home: HomeId
+    """The home that the request is for."""
+    room: RoomId
+    agent: AgentId
+    """Who asked."""
+    key: str
+    """The idempotency key of the request."""
+    at: Millis
+    """When the agent asked."""
+    request: bytes
+    refused: str = ""
+    """The code of the error with which the other home refused the request for good; empty while the request waits."""
+
+
+class PutOutbox(msgspec.Struct, frozen=True):
+    """Keep a request behind those that are there. A row of the same message is replaced and keeps its place."""
+
+    row: OutboxRow
+
+
+class DropOutbox(msgspec.Struct, frozen=True):
+    """Forget a request, if there is one."""
+
+    message: MessageId
+
+
+Write = Append | MoveCursor | MarkDelivery | PutLease | DropLease | PutSnapshot | PutOutbox | DropOutbox
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -366,6 +399,10 @@ class Store(Protocol):
 
     def leases(self) -> list[Lease]:
         """Every lease, in the order in which they were taken."""
+        ...
+
+    def outbox(self, home: HomeId) -> list[OutboxRow]:
+        """Every request that waits to leave for a home, or was refused there, in the order in which they came."""
         ...
 
     def verify_chain(self, room: RoomId) -> Position | None:

@@ -28,17 +28,31 @@ import msgspec
 
 from parlerd.core.errors import Refused, StoreError
 from parlerd.core.events import Header, MessagePosted, decode_header
-from parlerd.core.model import AgentId, KeyId, MessageId, Millis, Position, Prior, RoomId, Seq, Shown, Stage, View
+from parlerd.core.model import (
+    AgentId,
+    HomeId,
+    KeyId,
+    MessageId,
+    Millis,
+    Position,
+    Prior,
+    RoomId,
+    Seq,
+    Shown,
+    Stage,
+    View,
+)
 from parlerd.core.public_line import next_line
 from parlerd.store.database import BUSY_TIMEOUT_MS, ERRORS, Database, wall_clock_ms
 from parlerd.store.indexing import MEMBERSHIPS, PROJECTIONS, Counts, Rows, derive, line_before
 from parlerd.store.memo import Memo
-from parlerd.store.numbering import Numbering, Tally
+from parlerd.store.numbering import Numbering, Tally, line_of, shown_of
 from parlerd.store.port import (
     Append,
     Cursor,
     Delivery,
     DropLease,
+    DropOutbox,
     Head,
     JobOutcome,
     Lease,
@@ -46,9 +60,11 @@ from parlerd.store.port import (
     Membership,
     MoveCursor,
     NewFact,
+    OutboxRow,
     Page,
     Past,
     PutLease,
+    PutOutbox,
     PutSnapshot,
     Snapshot,
     StoredMessage,
@@ -223,8 +239,9 @@ class SqliteStore:
             numbered = writer.execute(_NUMBER, (room,)).fetchone()
             base = 0 if numbered is None else numbered[0] * _LOG
             row = writer.execute(_HEAD, (base, base + _LOG)).fetchone()
-            last = writer.execute(_SHOWN, (room, _LAST)).fetchone()
-            counts = _StoredCounts(writer, room, base, *((0, None) if last is None else last))
+            last = writer.execute(_SHOWN, {"room": room, "position": _LAST}).fetchone()
+            line = _shown(b"", last).line or None
+            counts = _StoredCounts(writer, room, base, last[0] or 0, line)
             known = self._rooms[room] = _Room(base, EMPTY if row is None else Head(*row), counts)
         return known
 
@@ -281,28 +298,19 @@ class SqliteStore:
         return chain
 
     def shown_at(self, room: RoomId, position: Position) -> Shown:
-        row = self._database.row(_SHOWN, (room, position))
-        if row is None:
-            return Shown(0, self._lines_before(room))
-        number, line = row
-        if not (isinstance(number, int) and isinstance(line, bytes)):
+        row = self._database.row(_SHOWN, {"room": room, "position": position})
+        number, line, public, counted, place = row
+        # A value of another type means damage.
+        last_is_sound = isinstance(number, int | None) and isinstance(line, bytes | None)
+        place_is_sound = isinstance(public, int | None) and isinstance(counted, int | None)
+        if not (last_is_sound and place_is_sound and isinstance(place, bytes | None)):
             raise self._index_damage()
-        return Shown(number, line)
+        before = self._lines_before(room) if number is None else b""
+        return _shown(before, row)
 
     def line_at(self, room: RoomId, number: int) -> bytes | None:
         head = self.head(room).position
-        newest = self.shown_at(room, head)
-        if not head or not 0 <= number <= newest.number:
-            return None
-        # A binary search over the facts that are no public messages: where there are none it ends at once.
-        low, high = number, head - (newest.number - number)
-        while low < high:
-            middle = (low + high) // 2
-            if self.shown_at(room, Position(middle)).number >= number:
-                high = middle
-            else:
-                low = middle + 1
-        return self.shown_at(room, Position(low)).line
+        return line_of(number, head, lambda position: self.shown_at(room, position)) if head else None
 
     def _read_line_before(self, room: RoomId) -> bytes:
         """The line that a room begins with."""
@@ -389,7 +397,7 @@ class SqliteStore:
         return Page(messages, end, end_seq, self.shown_at(room, end), more)
 
     def _message(self, room: RoomId, numbering: Numbering, row: _Found) -> StoredMessage:
-        _, public, private, stored, body, signature, salt, digest = row
+        position, public, private, stored, body, signature, salt, digest = row
         # A value of another type means damage: the index names a fact that is not there, or a bit of the file flipped.
         if not (
             isinstance(stored, bytes)
@@ -410,21 +418,19 @@ class SqliteStore:
         if not isinstance(header.event, MessagePosted):
             raise self._index_damage()
         unaltered = is_unaltered(salt, stored, digest, header, body)
-        return StoredMessage(room, numbering.seq(public, private), header, body, signature, unaltered=unaltered)
+        seq = numbering.seq(position, public, private)
+        return StoredMessage(room, seq, header, body, signature, unaltered=unaltered)
 
     def _expect(
         self, numbering: Numbering, after: int, upto: int, found: Sequence[StoredMessage], *, skip_own: bool
     ) -> None:
-        """Raise `store_corrupt` unless a scan of (after, upto] found as many messages as the index counts there, with
-        numbers that go on from each other. Otherwise a row that damage hides would be left out without a word."""
-        first, last = numbering.seq_at(after), numbering.seq_at(upto)
-        counted = last - first
+        """Raise `store_corrupt` unless a scan of (after, upto] found as many messages as the index counts there, each
+        with a number of its own. Otherwise a row that damage hides would be left out without a word."""
+        counted = numbering.held(after, upto)
         if skip_own:
             counted -= numbering.own_at(upto) - numbering.own_at(after)
-            numbers = [first, *(message.seq for message in found), last + 1]
-            is_numbered = all(low < high for low, high in pairwise(numbers))
-        else:
-            is_numbered = [message.seq for message in found] == list(range(first + 1, last + 1))
+        numbers = [numbering.seq_at(after), *(message.seq for message in found), numbering.seq_at(upto) + 1]
+        is_numbered = all(low < high for low, high in pairwise(numbers))
         if counted != len(found) or not is_numbered:
             raise self._index_damage()
 
@@ -598,6 +604,13 @@ class SqliteStore:
         )
         return [Lease(*row) for row in rows]
 
+    def outbox(self, home: HomeId) -> list[OutboxRow]:
+        rows = self._database.rows(
+            "SELECT message, home, room, agent, key, at, request, refused FROM outbox WHERE home = ? ORDER BY number",
+            (home,),
+        )
+        return [OutboxRow(*row) for row in rows]
+
     # -- care ------------------------------------------------------------------------------------------------
 
     def verify_chain(self, room: RoomId) -> Position | None:
@@ -640,7 +653,7 @@ class SqliteStore:
             for room, position, stored, header in connection.execute(_LINES):
                 if room != last:
                     last, line = room, self._lines_before(room)
-                line = next_line(line, _ENVELOPE.decode(header).event.envelope)
+                line = stored if header is None else next_line(line, _ENVELOPE.decode(header).event.envelope)
                 if stored != line:
                     wrong.setdefault(room, position)
         except msgspec.DecodeError as error:
@@ -755,7 +768,8 @@ class _Batch:
     index: Rows = field(default_factory=Rows)
     cursors: list[tuple[RoomId, AgentId, Position, Position]] = field(default_factory=list)
     deliveries: list[tuple[RoomId, AgentId, Stage, Position, Position, Millis]] = field(default_factory=list)
-    leases: list[PutLease | DropLease] = field(default_factory=list)
+    kept: list[PutLease | DropLease | PutOutbox | DropOutbox] = field(default_factory=list)
+    """Changes of rows that come and go, each a statement of its own: there are few."""
     snapshots: list[tuple[RoomId, int, Position, bytes]] = field(default_factory=list)
 
     @property
@@ -764,7 +778,7 @@ class _Batch:
         touches, three for each four facts (measured), and what long bodies take."""
         return 8 + len(self.facts) * 3 // 4 + sum(len(body) for _, body, _ in self.bodies) // 4096
 
-    def add(self, write: MoveCursor | MarkDelivery | PutLease | DropLease | PutSnapshot) -> None:
+    def add(self, write: Write) -> None:
         if isinstance(write, MoveCursor):
             self.cursors.append((write.room, write.reader, write.acknowledged, write.acknowledged))
         elif isinstance(write, MarkDelivery):
@@ -775,8 +789,8 @@ class _Batch:
             self.cursors.append((write.room, write.reader, delivered, Position(0)))
         elif isinstance(write, PutSnapshot):
             self.snapshots.append((write.room, write.fold_version, write.position, write.data))
-        else:
-            self.leases.append(write)
+        elif not isinstance(write, Append):
+            self.kept.append(write)
 
     def write(self, writer: sqlite3.Connection) -> None:
         _insert(writer, "facts", self.facts)
@@ -786,18 +800,33 @@ class _Batch:
                 _insert(writer, projection.table, stored(projection, rows, self.logs), on_conflict(projection))
         _insert(writer, "cursors", self.cursors, _ADVANCE_CURSOR)
         _insert(writer, "deliveries", self.deliveries)
-        for change in self.leases:
-            if isinstance(change, DropLease):
-                writer.execute("DELETE FROM leases WHERE window = ?", (change.window,))
-            else:
-                lease = change.lease
-                writer.execute(
-                    "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?, ?, ?)",
-                    (lease.window, lease.agent, lease.host, lease.workspace, lease.slot, lease.taken_at),
-                )
+        for change in self.kept:
+            match change:
+                case DropLease(window=window):
+                    writer.execute("DELETE FROM leases WHERE window = ?", (window,))
+                case PutLease(lease=lease):
+                    writer.execute(
+                        "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?, ?, ?)",
+                        (lease.window, lease.agent, lease.host, lease.workspace, lease.slot, lease.taken_at),
+                    )
+                case DropOutbox(message=message):
+                    writer.execute("DELETE FROM outbox WHERE message = ?", (message,))
+                case PutOutbox(row=row):
+                    writer.execute(
+                        _PUT_OUTBOX,
+                        (row.message, row.home, row.room, row.agent, row.key, row.at, row.request, row.refused),
+                    )
         for snapshot in self.snapshots:
             digest = hashlib.sha256(snapshot[3]).digest()
             writer.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?)", (*snapshot, digest))
+
+
+def _shown(before: bytes, row: tuple[Any, ...]) -> Shown:
+    """What a row of `_SHOWN` says of a room that begins with the line `before`."""
+    number, line, public, counted, place = row
+    return shown_of(
+        before, None if number is None else (number, line), None if public is None else (public, counted, place)
+    )
 
 
 class _Enveloped(msgspec.Struct):
@@ -833,9 +862,14 @@ _LAST: Final = 2**63 - 1
 _LOG: Final = 2**32
 """How many ids each log has. The id of a fact or a body is the number of its log times this, plus its position."""
 _NUMBER: Final = "SELECT number FROM logs WHERE room = ?"
-_SHOWN: Final = (
-    "SELECT number, line FROM public_messages WHERE room = ? AND position <= ? ORDER BY position DESC LIMIT 1"
-)
+# The newest public message up to a position and the newest place of a mirror, as far as there are any.
+_SHOWN: Final = """
+    SELECT m.number, m.line, p.public, p.counted, p.line
+      FROM (SELECT 1)
+      LEFT JOIN (SELECT number, line FROM public_messages
+                  WHERE room = :room AND position <= :position ORDER BY position DESC LIMIT 1) m
+      LEFT JOIN (SELECT public, counted, line FROM mirror_places
+                  WHERE room = :room AND position <= :position ORDER BY position DESC LIMIT 1) p"""
 _HEAD: Final = "SELECT position, at, chain FROM facts WHERE id > ? AND id < ? ORDER BY id DESC LIMIT 1"
 _PUBLIC_OWN: Final = """
     SELECT own FROM public_messages INDEXED BY public_messages_by_author
@@ -856,6 +890,11 @@ _ADVANCE_CURSOR: Final = (
     "ON CONFLICT (room, reader) DO UPDATE SET delivered = max(delivered, excluded.delivered),"
     " acknowledged = max(acknowledged, excluded.acknowledged)"
     " WHERE excluded.delivered > delivered OR excluded.acknowledged > acknowledged"
+)
+_PUT_OUTBOX: Final = (
+    "INSERT INTO outbox (message, home, room, agent, key, at, request, refused) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (message) DO UPDATE SET home = excluded.home, room = excluded.room, agent = excluded.agent,"
+    " key = excluded.key, at = excluded.at, request = excluded.request, refused = excluded.refused"
 )
 # With LEFT JOIN SQLite can only start at the few index rows of the page, and an index row without its fact shows.
 _PUBLIC_PAGE: Final = """
@@ -912,7 +951,9 @@ _BODIED_FACTS: Final = """
 _LINES: Final = """
     SELECT m.room, m.position, m.line, f.header
       FROM public_messages m JOIN logs l ON l.room = m.room JOIN facts f ON f.id = (l.number << 32 | m.position)
-     ORDER BY m.room, m.position"""
+     UNION ALL
+    SELECT room, position, line, NULL FROM mirror_places
+     ORDER BY 1, 2"""
 _WITHOUT_FACT: Final = """
     SELECT 1 FROM messages m LEFT JOIN logs l ON l.room = m.room
       LEFT JOIN facts f ON f.id = (l.number << 32 | m.position)

@@ -15,6 +15,7 @@ SAME_NAMES: Final = ("core", "wire")
 FOLDERS: Final = {
     "parlerd", "parlerd/core", "parlerd/wire", "parlerd/store", "parlerd/identity", "parlerd/operations",
     "parlerd/operations/families", "parlerd/engine", "parlerd/ipc", "parlerd/client", "parlerd/cli", "parlerd/text",
+    "parlerd/uplink",
     "mcp_server", "mcp_server/stdio", "mcp_server/tools", "configs", "configs/hosts",
 }  # fmt: skip
 ELSEWHERE: Final = {

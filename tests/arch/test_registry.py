@@ -142,9 +142,10 @@ def test_what_belongs_to_the_person_has_a_command_and_no_tool() -> None:
     assert not offered & of_the_person
 
 
-def test_every_fact_is_left_by_an_operation_or_by_a_window_that_becomes_an_agent() -> None:
+def test_every_fact_is_left_by_an_operation_or_by_a_window_that_becomes_an_agent_or_only_by_mirrors() -> None:
     by_operations = {fact for operation in OPERATIONS.values() for fact in operation.facts}
-    assert set(events.CURRENT_V) - by_operations == {"agent_created", "conversation_bound", "delegation_issued"}
+    of_agents = {"agent_created", "conversation_bound", "delegation_issued"}
+    assert set(events.CURRENT_V) - by_operations == of_agents | {"mirror_placed", "home_contradicted"}
 
 
 def test_every_code_is_one_that_something_can_give() -> None:

@@ -20,21 +20,37 @@ from hypothesis import strategies as st
 from parlerd.core import events as e
 from parlerd.core.errors import StoreError
 from parlerd.core.events import names_of
-from parlerd.core.model import AgentId, KeyId, MessageId, Millis, Position, Prior, RoomId, Seq, Stage, View, drawn_key
+from parlerd.core.model import (
+    AgentId,
+    HomeId,
+    KeyId,
+    MessageId,
+    Millis,
+    Position,
+    Prior,
+    RoomId,
+    Seq,
+    Stage,
+    View,
+    drawn_key,
+)
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import (
     Append,
     Cursor,
     Delivery,
     DropLease,
+    DropOutbox,
     Lease,
     MarkDelivery,
     Membership,
     MoveCursor,
     NewFact,
+    OutboxRow,
     Page,
     Past,
     PutLease,
+    PutOutbox,
     PutSnapshot,
     Snapshot,
     Store,
@@ -892,6 +908,42 @@ def test_leases_are_kept_replaced_and_dropped_in_the_order_written(store: Store)
     moved = Lease("w1", CAT, "host", "/repo", 2, Millis(3))
     _do(store, DropLease("w2"), PutLease(second), DropLease("w2"), PutLease(moved), DropLease("unknown"))
     assert store.leases() == [moved]
+
+
+# -- requests for other homes ------------------------------------------------------------------------------------
+
+TEAM, FIRM = HomeId("N" + "A" * 55), HomeId("N" + "B" * 55)
+
+
+def _waiting(message: str, home: HomeId = TEAM, refused: str = "") -> OutboxRow:
+    return OutboxRow(MessageId(message), home, ROOM, ANN, f"key-{message}", Millis(7), b"\0request", refused)
+
+
+def test_requests_for_a_home_are_kept_in_the_order_in_which_they_came(store: Store) -> None:
+    assert store.outbox(TEAM) == []
+    rows = [_waiting("m_9"), _waiting("m_1"), _waiting("m_5")]
+    _do(store, PutOutbox(rows[0]), PutOutbox(_waiting("m_3", FIRM)), PutOutbox(rows[1]))
+    _do(store, PutOutbox(rows[2]))
+    assert store.outbox(TEAM) == rows
+    assert store.outbox(FIRM) == [_waiting("m_3", FIRM)]
+
+
+def test_a_request_that_changed_keeps_its_place_and_one_that_left_is_gone(store: Store) -> None:
+    _do(store, *(PutOutbox(_waiting(id)) for id in ("m_1", "m_2", "m_3")))
+    refused = _waiting("m_2", refused="room_closed")
+    _do(store, PutOutbox(refused), DropOutbox(MessageId("m_1")), DropOutbox(MessageId("m_8")))
+    assert store.outbox(TEAM) == [refused, _waiting("m_3")]
+    _do(store, PutOutbox(_waiting("m_1")))
+    assert store.outbox(TEAM) == [refused, _waiting("m_3"), _waiting("m_1")]
+    _do(store, *(DropOutbox(row.message) for row in store.outbox(TEAM)))
+    assert store.outbox(TEAM) == []
+
+
+def test_a_refused_job_leaves_the_requests_as_they_were(store: Store) -> None:
+    _do(store, PutOutbox(_waiting("m_1")))
+    (outcome,) = store.transact([[append(message(5)), DropOutbox(MessageId("m_1")), PutOutbox(_waiting("m_2"))]])
+    assert _code(outcome.error) == "stale_position"
+    assert store.outbox(TEAM) == [_waiting("m_1")]
 
 
 def test_a_snapshot_replaces_the_one_before_it(store: Store) -> None:

@@ -28,7 +28,7 @@ from tests.support.core import (
     agent,
     opened,
 )
-from tests.support.scripts import ROOM_SCENES, script_digest, scripted_room
+from tests.support.scripts import MIRROR_SCENES, ROOM_SCENES, script_digest, scripted_room
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -44,7 +44,7 @@ def test_replay_and_snapshot_give_the_room_that_memory_holds(seed: int) -> None:
 
 
 def test_every_type_of_fact_of_a_room_has_its_scene_in_the_scripts() -> None:
-    assert {e.RoomOpened, *ROOM_SCENES, e.RoomClosed} == set(get_args(e.RoomEvent))
+    assert {e.RoomOpened, *ROOM_SCENES, *MIRROR_SCENES, e.RoomClosed} == set(get_args(e.RoomEvent))
 
 
 @pytest.mark.parametrize("steps", [0, 300])

@@ -7,9 +7,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parlerd.core.errors import ERRORS, ParlerError
+from parlerd.core.model import HomeId, PrincipalId
 from parlerd.operations.registry import OPERATIONS
 from parlerd.wire import codec
+from parlerd.wire.calls import Ended, Overflow
 from parlerd.wire.frames import FIRST_FRAME_LIMIT, FRAME_LIMIT, frame
+from parlerd.wire.link import (
+    ASKED_LIMIT,
+    LINK_PROTOCOL,
+    Challenge,
+    FromRelay,
+    FromUplink,
+    LinkHello,
+    LinkWelcome,
+    Proof,
+    RelayPeer,
+    UplinkPeer,
+)
 from parlerd.wire.messages import (
     HOST_PROTOCOL,
     PROTOCOL,
@@ -23,7 +37,7 @@ from parlerd.wire.messages import (
     Reply,
     Welcome,
 )
-from parlerd.wire.peer import ClientEvent, ClientPeer, DaemonEvent, DaemonPeer, Ended, Overflow
+from parlerd.wire.peer import ClientEvent, ClientPeer, DaemonEvent, DaemonPeer
 
 
 def packed(message: msgspec.Struct) -> bytes:
@@ -66,7 +80,9 @@ def mutate(data: bytes, changes: list[tuple[int, str, int]]) -> bytes:
     return bytes(changed)
 
 
-def only_documented(events: list[ClientEvent] | list[DaemonEvent]) -> None:
+def only_documented(
+    events: list[ClientEvent] | list[DaemonEvent] | list[FromUplink] | list[FromRelay],
+) -> None:
     for event in events:
         if isinstance(event, (Ended, Overflow)):
             assert event.error.code in ("bad_frame", "frame_too_large", "unsupported_version", "busy")
@@ -179,3 +195,67 @@ def test_nesting_of_any_depth() -> None:
             drive_daemon(GREETING + frame(b"\x83\xa1t\xa4call\xa2id\x01\xa6params" + opening * depth))
             drive_daemon(frame(opening * min(depth, 20_000)))
             drive_client(ANSWER + frame(b"\x83\xa1t\xa7failure\xa2id\x00\xa5error" + opening * depth))
+
+
+# -- the link --------------------------------------------------------------------------------------------------
+
+DIALLED = packed(LinkHello(protocol=LINK_PROTOCOL, version="1", nonce=b"n" * 32, principal=PrincipalId("A1"), name="x"))
+CHALLENGED = packed(Challenge(home=HomeId("N1"), nonce=b"n" * 32, signature=b"s" * 64, clock=1, log="l"))
+PROVED = packed(Proof(signature=b"s" * 64, mac=b"m" * 32))
+WELCOMED = packed(LinkWelcome(protocol=LINK_PROTOCOL, version="1", operations=("message.send",), log="l"))
+
+
+def drive_relay(hello: bytes, proof: bytes, calls: bytes) -> None:
+    """A relay that answers in its turn, whatever comes."""
+    peer = RelayPeer()
+    for data in (hello, proof, calls):
+        only_documented(peer.receive(data))
+        if peer.state == "challenge":
+            peer.challenge(Challenge(home=HomeId("N1"), nonce=b"n" * 32, signature=b"s" * 64, clock=1, log="l"))
+        elif peer.state == "welcome":
+            peer.welcome(LinkWelcome(protocol=LINK_PROTOCOL, version="1", operations=(), log="l"))
+    if peer.state == "ended":
+        assert peer.receive(DIALLED) == []
+
+
+def drive_uplink(challenge: bytes, welcome: bytes, answers: bytes) -> None:
+    """A daemon that answers in its turn, whatever comes."""
+    peer = UplinkPeer()
+    peer.hello(LinkHello(protocol=LINK_PROTOCOL, version="1", nonce=b"n" * 32, principal=PrincipalId("A1")))
+    for data in (challenge, welcome, answers):
+        only_documented(peer.receive(data))
+        if peer.state == "proof":
+            peer.proof(Proof(signature=b"s" * 64))
+        elif peer.state == "calls" and not peer.under_way:
+            peer.call("message.send", b"\x80")
+            peer.call("room.watch", b"\x80")
+
+
+@settings(max_examples=300)
+@given(mutations, st.binary(max_size=200))
+def test_a_mutated_dialogue_of_a_link(changes: list[tuple[int, str, int]], noise: bytes) -> None:
+    drive_relay(mutate(DIALLED, changes), PROVED, CONVERSATION)
+    drive_relay(DIALLED, mutate(PROVED, changes), CONVERSATION)
+    drive_relay(DIALLED, PROVED, mutate(CONVERSATION, changes))
+    drive_relay(frame(noise), noise, noise)
+    drive_uplink(mutate(CHALLENGED, changes), WELCOMED, ANSWERS)
+    drive_uplink(CHALLENGED, mutate(WELCOMED, changes), ANSWERS)
+    drive_uplink(CHALLENGED, WELCOMED, mutate(ANSWERS, changes))
+    drive_uplink(frame(noise), noise, noise)
+
+
+@given(st.integers(0, 2**32 - 1), st.booleans())
+def test_a_length_beyond_the_limit_of_a_link_is_refused_before_its_body_comes(length: int, proved: bool) -> None:
+    peer = RelayPeer()
+    if proved:
+        peer.receive(DIALLED)
+        peer.challenge(Challenge(home=HomeId("N1"), nonce=b"n" * 32, signature=b"s" * 64, clock=1, log="l"))
+        peer.receive(PROVED)
+        peer.welcome(LinkWelcome(protocol=LINK_PROTOCOL, version="1", operations=(), log="l"))
+    events = peer.receive(length.to_bytes(4, "big"))
+    if length > (ASKED_LIMIT if proved else FIRST_FRAME_LIMIT):
+        (event,) = events
+        assert isinstance(event, Ended)
+        assert event.error.code == "frame_too_large"
+    else:
+        assert len(events) == (1 if length == 0 else 0)

@@ -123,7 +123,7 @@ def test_spare_bits_of_a_seed_do_not_make_a_second_text() -> None:
 
 
 def test_keys_of_other_kinds_are_refused() -> None:
-    for prefix in (1 << 3, 13 << 3, 2 << 3, 18 << 3):
+    for prefix in (1 << 3, 14 << 3, 2 << 3, 18 << 3):
         with pytest.raises(Refused):
             nkeys.decode_public(_slowly(bytes([prefix]) + bytes(32)))
     operator = _slowly(bytes([18 << 3 | (14 << 3) >> 5, ((14 << 3) & 31) << 3]) + bytes(32))

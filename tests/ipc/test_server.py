@@ -17,9 +17,9 @@ from parlerd.ipc.connection import Limits
 from parlerd.ipc.host import Say
 from parlerd.operations import types as t
 from parlerd.wire import codec
+from parlerd.wire.calls import CREDIT, IN_FLIGHT
 from parlerd.wire.frames import frame
 from parlerd.wire.messages import PROTOCOL, Call, Failure, Goodbye, Hello, Item, Note, Reply, Welcome
-from parlerd.wire.peer import CREDIT, IN_FLIGHT
 from tests.support.fake_engine import FakeEngine, FakePosting
 from tests.support.wire_client import WireClient, connected, expect_goodbye, result_of, serving
 

@@ -203,7 +203,7 @@ def test_the_public_line_of_a_log_from_before_the_line_covers_its_messages_of_ve
     bodiless = [NewFact(msgspec.structs.replace(header, body=None)) for header in headers]
     staged = stage(Append(log, Position(0), bodiless), EMPTY, bytes(16 * len(saved)))
     as_saved = [row._replace(v=fact.v, header=fact.data) for row, fact in zip(staged.facts, saved, strict=True)]
-    _write_old(path, 4, replace(staged, facts=as_saved))
+    _write_old(path, 5, replace(staged, facts=as_saved))
     store = SqliteStore(path, backups=backups)
     line = first_line(log, room.state.home)
     assert store.line_at(log, 0) == line
@@ -252,7 +252,7 @@ def _write_old(path: Path, version: int, written: Staged) -> None:
                 for each in PROJECTIONS
                 if each.since <= version
             ),
-            ("public_messages", [row[:6] for row in index.of(PUBLIC)] if version < 5 else []),
+            ("public_messages", [row[:6] for row in index.of(PUBLIC)] if version < 6 else []),
         )
         for table, rows in tables:
             for row in rows:

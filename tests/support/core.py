@@ -24,6 +24,7 @@ from parlerd.core.decision import Decision
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Aggregate
 from parlerd.core.home import HomeRoom
+from parlerd.core.membership import newest_number
 from parlerd.core.messages import thread_of
 from parlerd.core.model import (
     AgentId,
@@ -157,7 +158,7 @@ class Driver(Generic[A]):
         for event in decision.events:
             self.commit(event, who, command=command if first else None, authority=decision.authority)
             first = False
-        if room is not None and posts:
+        if room is not None and posts and not isinstance(command, c.Arrive):
             assert (decision.previous, decision.seq) == (previous, room.newest_seq(who.id))
         return decision
 
@@ -349,6 +350,25 @@ class RoomDriver(Driver[Room]):
         assert isinstance(header.event, e.MessagePosted)
         return header.event
 
+    # -- mirrors -------------------------------------------------------------------------------------------
+
+    def arrive(self, *events: e.RoomEvent, at: int | None = None, who: Agent = OWNER, taken: str = "") -> Decision:
+        """Facts of a room that lives elsewhere come into its mirror."""
+        command = c.Arrive(
+            events=events,
+            at=Millis(self.now if at is None else at),
+            taken=frozenset({MessageId(taken)} if taken else ()),
+        )
+        return self.run(command, who)
+
+    def leave_out(self, count: int, *readers: Agent) -> None:
+        """A mirror goes on after so many public messages that it does not hold, and that these agents may see."""
+        room = as_room(self.aggregate)
+        assert room is not None
+        public = newest_number(room.state.membership) + count
+        before = tuple((who.id, room.newest_seq(who.id) + count) for who in readers)
+        self.commit(e.MirrorPlaced(public=public, line=bytes(32), before=before), OWNER, authority="arrived")
+
     # -- looking -------------------------------------------------------------------------------------------
 
     @property
@@ -380,7 +400,7 @@ class RoomDriver(Driver[Room]):
             for header, event in self.posted()
             if can_see(view, position=header.position, visibility=event.visibility)
         ]
-        assert self.aggregate.newest_seq(who.id) == len(seen)
+        assert self.aggregate.newest_seq(who.id) == len(seen) + sum(count for _, count in view.gaps)
         return seen
 
     def handle(self, who: Agent) -> str:

@@ -75,6 +75,12 @@ ROOM_SCENES: dict[type[e.RoomEvent], RoomScene] = {
     e.MessagePosted: lambda room, who: (room.post(OWNER), room.post(OWNER, visible_to=(OWNER.id,))),
 }
 """What leaves a fact of this type in any open room, whatever happened before: it takes an agent who was never there."""
+MIRROR_SCENES: dict[type[e.RoomEvent], RoomScene] = {
+    e.MirrorPlaced: lambda room, who: room.leave_out(3, OWNER),
+    e.HomeContradicted: lambda room, who: room.commit(e.HomeContradicted(what="line", number=2), OWNER),
+}
+"""What leaves a fact of this type in the log of a room: facts that only mirrors hold. Their order matters, because
+after the second nothing more is posted."""
 HOME_SCENES: dict[type[e.HomeEvent], HomeScene] = {
     e.AgentCreated: lambda home, who: home.create(who),
     e.ConversationBound: lambda home, who: (home.create(who), home.bind(who, "t-0")),
@@ -88,7 +94,7 @@ HOME_SCENES: dict[type[e.HomeEvent], HomeScene] = {
 def scene_log(fact: type[e.Event]) -> list[e.Header]:
     """The log of a room or a home in which nothing happened but the scene of this type of fact."""
     room, home, who = opened(), HomeDriver(), agent("newcomer")
-    for event, of_room in ROOM_SCENES.items():
+    for event, of_room in {**ROOM_SCENES, **MIRROR_SCENES}.items():
         if event is fact:
             of_room(room, who)
             return room.log
@@ -103,7 +109,7 @@ def scripted_room(seed: int, steps: int) -> RoomDriver:
     """A room after a seeded script: one seed, one log, anywhere.
 
     The script is so many steps of a random act each, the refused ones among them, and every scene once at some moment.
-    So a log of any seed and length has every type of fact.
+    So a log of any seed and length has every type of fact, those that only mirrors hold among them: they come last.
     """
     draw = random.Random(seed)
     histories: list[History] = ["full", "from-join", "none"]
@@ -134,6 +140,9 @@ def scripted_room(seed: int, steps: int) -> RoomDriver:
                 room.post(who, to=to, visible_to=visible, reply_to=replied, key=key, input=bytes(len(names)))
 
     _play(draw, room, steps, step, ROOM_SCENES, lambda: draw.randrange(-1_000, 60_000))
+    for scene in MIRROR_SCENES.values():
+        room.post(OWNER)
+        scene(room, OWNER)
     room.close()
     return room
 

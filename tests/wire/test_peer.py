@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import msgpack
 import msgspec
 import pytest
 from hypothesis import given
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 
 from parlerd.core.errors import ParlerError
 from parlerd.wire import codec
+from parlerd.wire.calls import Ended, Overflow
 from parlerd.wire.frames import FIRST_FRAME_LIMIT, FRAME_LIMIT, frame
 from parlerd.wire.messages import (
     HOST_PROTOCOL,
@@ -25,17 +25,7 @@ from parlerd.wire.messages import (
     Reply,
     Welcome,
 )
-from parlerd.wire.peer import (
-    CREDIT,
-    IN_FLIGHT,
-    UPGRADE_OPERATION,
-    ClientEvent,
-    ClientPeer,
-    DaemonEvent,
-    DaemonPeer,
-    Ended,
-    Overflow,
-)
+from parlerd.wire.peer import UPGRADE_OPERATION, ClientEvent, ClientPeer, DaemonEvent, DaemonPeer
 
 EMPTY = b"\x80"
 
@@ -133,123 +123,6 @@ def test_a_goodbye_in_place_of_a_welcome_ends_the_clients_end() -> None:
     assert isinstance(event, Goodbye)
     assert event.error.code == "busy"
     assert client.state == "ended"
-
-
-# -- calls -----------------------------------------------------------------------------------------------------
-
-
-def test_concurrent_calls_are_answered_by_id_in_any_order() -> None:
-    daemon, client = met()
-    first, one = client.call("a", codec.encode({"x": 1}))
-    second, two = client.call("b", EMPTY)
-    calls = daemon.receive(one + two)
-    assert calls == [
-        Call(id=first, op="a", params=msgspec.Raw(codec.encode({"x": 1}))),
-        Call(id=second, op="b", params=msgspec.Raw(EMPTY)),
-    ]
-    answers = daemon.reply(second, codec.encode({"y": 2})) + daemon.fail(first, ParlerError("no_such_room").body())
-    reply, failure = client.receive(answers)
-    assert isinstance(reply, Reply)
-    assert (reply.id, msgpack.unpackb(bytes(reply.result))) == (second, {"y": 2})
-    assert isinstance(failure, Failure)
-    assert (failure.id, failure.error.code) == (first, "no_such_room")
-    assert daemon.under_way == client.under_way == 0
-
-
-def test_an_id_that_is_under_way_may_not_be_used_again_until_it_is_answered() -> None:
-    daemon, _ = met()
-    assert len(daemon.receive(packed(Call(id=5, op="a")))) == 1
-    daemon.reply(5, EMPTY)
-    assert daemon.receive(packed(Call(id=5, op="a"))) == [Call(id=5, op="a")]
-    assert only_error(daemon.receive(packed(Call(id=5, op="a")))) == "bad_frame"
-
-
-def test_a_call_beyond_64_under_way_is_answered_busy_and_the_rest_goes_on() -> None:
-    daemon, client = met()
-    for _ in range(IN_FLIGHT):
-        daemon.receive(client.call("a", EMPTY)[1])
-    (event,) = daemon.receive(packed(Call(id=1_000, op="a")))
-    assert isinstance(event, Overflow)
-    assert event.error.code == "busy"
-    assert daemon.under_way == IN_FLIGHT
-    with pytest.raises(ParlerError, match="busy"):
-        client.call("a", EMPTY)
-    client.receive(daemon.reply(0, EMPTY))
-    assert isinstance(daemon.receive(client.call("a", EMPTY)[1])[0], Call)
-
-
-def test_a_result_that_is_too_large_leaves_the_call_to_be_answered_otherwise() -> None:
-    daemon, client = met()
-    id, data = client.call("a", EMPTY)
-    daemon.receive(data)
-    with pytest.raises(ParlerError, match="frame_too_large"):
-        daemon.reply(id, codec.encode("x" * FRAME_LIMIT))
-    (event,) = client.receive(daemon.fail(id, ParlerError("frame_too_large").body()))
-    assert isinstance(event, Failure)
-
-
-def test_a_withdrawn_call_is_still_answered_once_and_the_answer_is_dropped() -> None:
-    daemon, client = met()
-    id, data = client.call("a", EMPTY)
-    assert daemon.receive(data + client.cancel(id)) == [Call(id=id, op="a"), Cancel(id=id)]
-    assert client.cancel(id) == b""
-    assert client.under_way == 1
-    assert client.receive(daemon.reply(id, EMPTY)) == []
-    assert client.under_way == 0
-    assert client.cancel(id) == b""
-
-
-def test_an_answer_to_a_call_that_was_never_made_ends_the_clients_end() -> None:
-    _, client = met()
-    assert only_error(client.receive(packed(Reply(id=3)))) == "bad_frame"
-
-
-def test_an_answer_that_comes_twice_ends_the_clients_end() -> None:
-    daemon, client = met()
-    id, data = client.call("a", EMPTY)
-    daemon.receive(data)
-    answer = daemon.reply(id, EMPTY)
-    assert len(client.receive(answer)) == 1
-    assert only_error(client.receive(answer)) == "bad_frame"
-
-
-# -- streams ---------------------------------------------------------------------------------------------------
-
-
-def test_a_stream_takes_credit_and_the_client_gives_it_back_by_halves() -> None:
-    daemon, client = met()
-    id, data = client.call("watch", EMPTY)
-    daemon.receive(data)
-    assert daemon.credit(id) == CREDIT
-    for number in range(CREDIT):
-        (item,) = client.receive(daemon.item(id, codec.encode(number)))
-        assert item == Item(id=id, item=msgspec.Raw(codec.encode(number)))
-    assert daemon.credit(id) == 0
-    given = b"".join(client.took(id) for _ in range(CREDIT))
-    assert daemon.receive(given) == [Credit(id=id, more=CREDIT // 2)] * 2
-    assert daemon.credit(id) == CREDIT
-    assert client.receive(daemon.reply(id, EMPTY)) == [Reply(id=id)]
-    assert client.took(id) == b""
-
-
-def test_credit_for_a_stream_that_is_over_is_ignored_and_credit_cannot_grow_without_end() -> None:
-    daemon, client = met()
-    id, data = client.call("watch", EMPTY)
-    daemon.receive(data)
-    for _ in range(100):
-        daemon.receive(packed(Credit(id=id, more=65_536)))
-    assert daemon.credit(id) == 1 << 20
-    daemon.reply(id, EMPTY)
-    assert daemon.receive(packed(Credit(id=id, more=1))) == [Credit(id=id, more=1)]
-
-
-def test_items_of_a_withdrawn_stream_are_dropped() -> None:
-    daemon, client = met()
-    id, data = client.call("watch", EMPTY)
-    daemon.receive(data)
-    crossing = daemon.item(id, b"\x01")
-    client.cancel(id)
-    assert client.receive(crossing + daemon.fail(id, ParlerError("cancelled").body())) == []
 
 
 # -- windows ---------------------------------------------------------------------------------------------------

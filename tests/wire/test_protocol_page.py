@@ -17,6 +17,7 @@ from parlerd.ipc.outbound import CAP, STALL_SECONDS
 from parlerd.ipc.server import DRAIN_SECONDS
 from parlerd.operations import types as t
 from parlerd.wire import messages
+from parlerd.wire.calls import CREDIT, IN_FLIGHT
 from parlerd.wire.frames import FIRST_FRAME_LIMIT, FRAME_LIMIT
 from parlerd.wire.messages import (
     HOST_PROTOCOL,
@@ -32,7 +33,7 @@ from parlerd.wire.messages import (
     Reply,
     Welcome,
 )
-from parlerd.wire.peer import CREDIT, IN_FLIGHT, ClientPeer, DaemonPeer
+from parlerd.wire.peer import ClientPeer, DaemonPeer
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
 MESSAGES: list[type[msgspec.Struct]] = [Hello, Call, Cancel, Credit, Note, Welcome, Goodbye, Reply, Failure, Item]

@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from parlerd.operations import samples
 from parlerd.operations.entry import (
+    AWAY,
     IDEMPOTENCY_ARGUMENT,
     IDEMPOTENT,
     IN_ROOM,
@@ -63,6 +64,7 @@ FAMILY: Final = Family(
                 "invalid_param",
                 "room_closed",
                 "throttled",
+                *AWAY,
                 *IDEMPOTENT,
             ),
             facts=("message_posted",),

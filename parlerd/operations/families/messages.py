@@ -10,6 +10,7 @@ from msgspec import Meta
 from parlerd.core.model import Stage
 from parlerd.operations import samples
 from parlerd.operations.entry import (
+    AWAY,
     IDEMPOTENCY_ARGUMENT,
     IDEMPOTENT,
     IN_ROOM,
@@ -155,6 +156,7 @@ FAMILY: Final = Family(
                 "no_such_message",
                 "room_closed",
                 "throttled",
+                *AWAY,
                 *IDEMPOTENT,
             ),
             facts=("message_posted",),

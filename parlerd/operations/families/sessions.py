@@ -10,6 +10,7 @@ from msgspec import Meta
 from parlerd.core.model import Approver, History, PeerText
 from parlerd.operations import samples
 from parlerd.operations.entry import (
+    AWAY,
     IDEMPOTENT,
     IN_ROOM,
     ROOM_ARGUMENT,
@@ -182,7 +183,15 @@ FAMILY: Final = Family(
             plane="agent",
             effect="write",
             needs_idempotency_key=True,
-            errors=("person_only", "needs_person", "text_too_long", "invalid_param", "throttled", *IDEMPOTENT),
+            errors=(
+                "person_only",
+                "needs_person",
+                "text_too_long",
+                "invalid_param",
+                "throttled",
+                *AWAY,
+                *IDEMPOTENT,
+            ),
             facts=("room_named", "session_activated", "room_opened", "member_joined", "key_minted", "message_posted"),
             example={"topic": "auth-redesign", "context": "Chose PKCE and refresh tokens. Left: rotation."},
             answers=(
@@ -209,7 +218,7 @@ FAMILY: Final = Family(
             plane="agent",
             effect="write",
             waits=True,
-            errors=("room_closed", "unknown_key", "home_not_trusted", "too_many_pending", "throttled", "no_such_room"),
+            errors=("room_closed", "unknown_key", *AWAY, "too_many_pending", "throttled", "no_such_room"),
             facts=("join_requested", "member_joined", "session_activated"),
             example={"session_key": "A3KE7DJR", "wait_ms": 30000},
             answers=(
@@ -278,7 +287,7 @@ FAMILY: Final = Family(
             result=ClosedSession,
             plane="agent",
             effect="destructive",
-            errors=(*IN_ROOM, "room_closed", "needs_person"),
+            errors=(*IN_ROOM, *AWAY, "room_closed", "needs_person"),
             facts=("room_closed", "member_left", "session_activated"),
             example={"room": "auth-redesign"},
             answers=({"room": samples.ROOM, "name": samples.NAME, "status": "left"},),
@@ -301,7 +310,7 @@ FAMILY: Final = Family(
             result=RevokedKey,
             plane="agent",
             effect="destructive",
-            errors=("unknown_key", "ambiguous_name", "home_not_trusted", "not_owner", "throttled"),
+            errors=("unknown_key", "ambiguous_name", *AWAY, "not_owner", "throttled"),
             facts=("key_revoked",),
             example={"session_key": "A3KE7DJR"},
             command="parler session revoke",

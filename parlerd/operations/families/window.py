@@ -11,14 +11,10 @@ from typing import Final, Literal
 
 from parlerd.operations import samples
 from parlerd.operations.entry import Family, Operation, Params, Result, Short
-from parlerd.operations.shared import DECIDING, REQUESTS_OF_ROOM, Decided, RequestInfo
+from parlerd.operations.shared import DECIDING, REQUESTS_OF_ROOM, Decided, Noted, RequestInfo
 
 News = Literal["unread", "knock", "people", "waits", "answer"]
 """Messages that wait; somebody knocks; somebody came, went or was declined; one's own knock waits; its answer."""
-
-
-class Noted(Result, frozen=True, kw_only=True):
-    """It is done, and there is nothing to say of it."""
 
 
 class AcknowledgeShown(Params, frozen=True, kw_only=True):

@@ -1,16 +1,17 @@
--- Schema 5. The public line of a room, which authors sign, at each of its public messages.
+-- Requests that wait to leave for a home elsewhere, and those that it refused for good, until their author was told.
 
--- Messages for everyone, as before, with `line`: SHA-256 of the line before and the digest of the message's envelope. The
--- rows of older messages are made from their facts.
-DROP TABLE public_messages;
-CREATE TABLE public_messages (
-    room     TEXT    NOT NULL,
-    position INTEGER NOT NULL,
-    number   INTEGER NOT NULL,
-    author   TEXT    NOT NULL,
-    own      INTEGER NOT NULL,
-    kind     TEXT    NOT NULL,
-    line     BLOB    NOT NULL CHECK (length(line) = 32),
-    PRIMARY KEY (room, position)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX public_messages_by_author ON public_messages (room, author, position, own);
+-- A row with a larger `number` came later. `request` is what the uplink needs to carry the request out; no row holds an
+-- envelope, which is composed and signed when the request leaves. `refused` is the code of the other home's refusal,
+-- and empty while the request waits.
+CREATE TABLE outbox (
+    number  INTEGER NOT NULL PRIMARY KEY,
+    message TEXT    NOT NULL UNIQUE,
+    home    TEXT    NOT NULL,
+    room    TEXT    NOT NULL,
+    agent   TEXT    NOT NULL,
+    key     TEXT    NOT NULL,
+    at      INTEGER NOT NULL CHECK (at >= 0),
+    request BLOB    NOT NULL,
+    refused TEXT    NOT NULL
+) STRICT;
+CREATE INDEX outbox_by_home ON outbox (home, number);

@@ -1,0 +1,126 @@
+"""The mirror of a room that lives in another home: an ordinary log, written only from what that home told.
+
+    elsewhere   Room.decide -> facts -> the relay -> a link -> Arrive -> Mirror -> the same facts, in this home's log
+
+A mirror is folded by the facets of every room, so whoever reads or waits here need not know where the room lives. What
+is asked of such a room is decided over its mirror and carried out by the room's home; the mirror changes when that home
+tells that it was done. A mirror may begin in the middle of its room and leave out what came while nobody listened: the
+fact `MirrorPlaced` says so, and `membership` keeps each reader's numbers right.
+
+Not here: whether a signature, a line or a thread is right, which is checked before a fact arrives. Above: `room`.
+Below: the states of the other facets. Invariant: `Arrive` changes no room that lives here, and it leads to no fact that
+the other facets cannot fold.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from parlerd.core import commands as c
+from parlerd.core import events as e
+from parlerd.core.approvals import ApprovalsState
+from parlerd.core.decision import Decision
+from parlerd.core.errors import Refused
+from parlerd.core.facets import Facet, applies, decides, nobody, touches
+from parlerd.core.lifecycle import LifecycleState
+from parlerd.core.membership import MembershipState, newest_number, newest_seq
+from parlerd.core.model import By, Ids, Millis
+
+
+class MirrorState(msgspec.Struct):
+    """`is_mirror` says whether this log is one. `line` is the public line where the newest stretch of it begins, and
+    `public` the number of the message there."""
+
+    is_mirror: bool = False
+    public: int = 0
+    line: bytes = b""
+
+
+class Mirror(Facet[MirrorState]):
+    """Takes in what another home told."""
+
+    __slots__ = ("_approvals", "_lifecycle", "_membership")
+
+    def __init__(
+        self, state: MirrorState, lifecycle: LifecycleState, membership: MembershipState, approvals: ApprovalsState
+    ) -> None:
+        super().__init__(state)
+        self._lifecycle = lifecycle
+        self._membership = membership
+        self._approvals = approvals
+
+    def _arrive(self, command: c.Arrive, by: By, now: Millis, ids: Ids) -> Decision:
+        begins = not self._lifecycle.room
+        if begins:
+            kinds = [type(event) for event in command.events[:2]]
+            if kinds != [e.RoomOpened, e.MirrorPlaced]:
+                raise Refused("relay_equivocation", what="opening")
+        elif not self.state.is_mirror:
+            raise Refused("no_such_room")
+        known = _Known(self._membership, self._approvals)
+        for number, event in enumerate(command.events):
+            wrong = known.wrong_with(event)
+            if isinstance(event, e.MessagePosted) and event.id in command.taken:
+                wrong = "id"
+            if isinstance(event, e.RoomOpened) and not (begins and number == 0):
+                wrong = "opening"
+            if wrong is not None:
+                raise Refused("relay_equivocation", what=wrong)
+        return Decision(command.events, authority="arrived", at=command.at)
+
+    def _placed(self, event: e.MirrorPlaced, header: e.Header) -> None:
+        self.state.is_mirror = True
+        self.state.public, self.state.line = event.public, event.line
+
+    DECIDES = (decides(c.Arrive, _arrive),)
+    APPLIES = (applies(e.MirrorPlaced, _placed),)
+    TOUCHES = (touches(e.MirrorPlaced, nobody),)
+
+
+class _Known:
+    """Who and what a room knows, while one event of a command after the other is looked at."""
+
+    def __init__(self, membership: MembershipState, approvals: ApprovalsState) -> None:
+        self._membership = membership
+        self._members = set(membership.members)
+        self._keys = set(approvals.keys)
+        self._requests = set(approvals.requests)
+        self._is_counted = True
+        """Whether the numbers of the room's state still are those at the place where the next event stands."""
+
+    def wrong_with(self, event: e.RoomEvent) -> str | None:
+        """What keeps an event from being folded after those before it; None when nothing does."""
+        match event:
+            case e.MemberJoined(agent=agent, key=key):
+                if key is not None and key not in self._keys:
+                    return "key"
+                self._members.add(agent)
+            case e.MemberLeft(agent=agent):
+                return None if agent in self._members else "member"
+            case e.KeyMinted(key=key):
+                self._keys.add(key)
+            case e.KeyRevoked(key=key):
+                return None if key in self._keys else "key"
+            case e.JoinRequested(request=request, key=key):
+                if key not in self._keys:
+                    return "key"
+                self._requests.add(request)
+            case e.JoinApproved(request=request) | e.JoinDenied(request=request):
+                return None if request in self._requests else "request"
+            case e.MessagePosted():
+                self._is_counted = False
+            case e.MirrorPlaced():
+                return self._misplaced(event)
+            case _:
+                pass
+        return None
+
+    def _misplaced(self, event: e.MirrorPlaced) -> str | None:
+        """Numbers never go back. A fact that follows a message of the same command could not be compared."""
+        state = self._membership
+        if not self._is_counted or event.public < newest_number(state):
+            return "public"
+        for agent, number in event.before:
+            if agent not in state.members or number < newest_seq(state, agent):
+                return "before"
+        return None

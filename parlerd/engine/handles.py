@@ -1,0 +1,183 @@
+"""A room as handlers come to it, wherever it lives, and the other homes that this machine knows.
+
+    handler -> RoomHandle = LocalRoom     the room's own line (`actor`), in this home
+                          `- another      made by `Homes` over the mirror of a room that lives elsewhere
+
+What is read is read from this home's log in both cases. What is asked goes to the room's own line, or by way of the
+handle to the room's home, whose answer comes back as facts of the mirror. No handler knows the difference: a result
+that names the room's home names it as the handle does.
+
+Not here: which handle a room gets (`rooms`), how another home is reached (whoever implements `Homes`). Above: `rooms`,
+the desk, the handlers. Below: the actor, which is the line of a local room and the log of a mirror. Invariant: `quiet`,
+`aggregate`, `recent` and `arm` never wait for another home.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Final, Protocol
+
+from parlerd.core import commands as c
+from parlerd.core.approvals import Request
+from parlerd.core.errors import Refused
+from parlerd.core.model import By, HomeId, KeyId, RequestId, RoomId
+from parlerd.core.room import Room
+from parlerd.engine.actor import RoomActor
+from parlerd.engine.armed import Armed
+from parlerd.engine.authors import Words
+from parlerd.engine.recent import Recent
+from parlerd.engine.submissions import Settled, Submission
+
+LOCAL: Final = "local"
+"""The name of this machine's home, which no other home gets."""
+
+
+class RoomHandle(Protocol):
+    """One room, for whoever answers a caller. What holds a handle over a long wait asks for the room again: a room that
+    nobody uses is closed."""
+
+    @property
+    def room(self) -> RoomId:
+        """The room's id."""
+        ...
+
+    @property
+    def aggregate(self) -> Room:
+        """The room in memory, which may be ahead of the store: a read takes what `quiet` returns."""
+        ...
+
+    @property
+    def home_name(self) -> str:
+        """The name of the home that the room lives in: `local`, or a relay's."""
+        ...
+
+    @property
+    def recent(self) -> Recent | None:
+        """What memory knows of the newest facts; None while memory is ahead of the store."""
+        ...
+
+    async def submit(self, command: c.Command, by: By, words: Words | None = None) -> Settled:
+        """Run a command; returns once it is durable where the room lives, or (`Settled.queued`) here, for a message
+        that goes out when the room's home answers. Raises `ParlerError`."""
+        ...
+
+    def place(self, command: c.Command, by: By, words: Words | None = None) -> Submission:
+        """Give a command its place in the room's line, in the order of calls. Nothing happens until somebody asks the
+        submission for its outcome. Raises `Refused`."""
+        ...
+
+    async def quiet(self) -> Room:
+        """The room when nothing of it is ahead of the store: what a read may show. Raises `StoreError`."""
+        ...
+
+    def arm(self, armed: Armed) -> AbstractContextManager[None]:
+        """Let the next commit write the delivery range of a reader that is about to wait."""
+        ...
+
+    async def check_code(self, request: Request, code: str, door: str) -> None:
+        """Raise `Refused(code_mismatch)` for a code that is not the one of this request, and `throttled` after a few of
+        them at the same door (see `join_codes.DOORS`)."""
+        ...
+
+    def join_code(self, request: RequestId) -> str | None:
+        """The code of a request that an agent of this home made; None where the room's home made the code and this home
+        was not told."""
+        ...
+
+
+class Homes(Protocol):
+    """The other homes that the person added. None but these is ever asked anything. Source: security spec D12."""
+
+    @property
+    def default(self) -> HomeId | None:
+        """Where a session opens whose opener names no home; None for this machine."""
+        ...
+
+    def named(self, name: str) -> HomeId:
+        """The home of this name. Raises `Refused(home_not_trusted)`."""
+        ...
+
+    def name_of(self, home: HomeId) -> str:
+        """What people call this home. One that is not added any more has a name too."""
+        ...
+
+    def join_line(self, home: HomeId) -> str | None:
+        """The command that adds this home on another machine; None where nobody needs one."""
+        ...
+
+    async def find(self, home: HomeId, session_key: str) -> tuple[KeyId, RoomId]:
+        """What a key opens at another home. The room's mirror is there afterwards, with the key in it, so that an agent
+        can knock. Raises `Refused(unknown_key)`, or `offline` or `home_unreachable` where the home does not answer."""
+        ...
+
+    def handle(self, actor: RoomActor[Room], home: HomeId) -> RoomHandle:
+        """The handle of a room that lives in `home`; `actor` keeps its mirror, which is empty for a room that is about
+        to be opened or found there. Called once for each time that the mirror is opened."""
+        ...
+
+
+class MirrorRoom:
+    """What a handle over a mirror reads, and what waits for it. Never asks the room's home."""
+
+    def __init__(self, actor: RoomActor[Room], home_name: str) -> None:
+        self.actor = actor
+        """Keeps the mirror: facts arrive by it, and it is the line of nothing else."""
+        self.home_name = home_name
+
+    @property
+    def room(self) -> RoomId:
+        return self.actor.room
+
+    @property
+    def aggregate(self) -> Room:
+        return self.actor.aggregate
+
+    @property
+    def recent(self) -> Recent | None:
+        return self.actor.recent
+
+    async def quiet(self) -> Room:
+        return await self.actor.quiet()
+
+    def arm(self, armed: Armed) -> AbstractContextManager[None]:
+        return self.actor.arm(armed)
+
+
+class ForsakenRoom(MirrorRoom):
+    """A room whose home is not among those added, or was removed: it can be read as far as it is here."""
+
+    async def submit(self, command: c.Command, by: By, words: Words | None = None) -> Settled:
+        raise self._refused()
+
+    def place(self, command: c.Command, by: By, words: Words | None = None) -> Submission:
+        raise self._refused()
+
+    async def check_code(self, request: Request, code: str, door: str) -> None:
+        raise self._refused()
+
+    def join_code(self, request: RequestId) -> str | None:
+        return None
+
+    def _refused(self) -> Refused:
+        return Refused("home_not_trusted", host=self.home_name)
+
+
+class NoHomes:
+    """For an engine that knows no home but its own."""
+
+    default: HomeId | None = None
+
+    def named(self, name: str) -> HomeId:
+        raise Refused("home_not_trusted", host=name[:64])
+
+    def name_of(self, home: HomeId) -> str:
+        return str(home)
+
+    def join_line(self, home: HomeId) -> str | None:
+        return None
+
+    async def find(self, home: HomeId, session_key: str) -> tuple[KeyId, RoomId]:
+        raise Refused("home_not_trusted", host=self.name_of(home))
+
+    def handle(self, actor: RoomActor[Room], home: HomeId) -> RoomHandle:
+        return ForsakenRoom(actor, self.name_of(home))

@@ -1,0 +1,393 @@
+"""What one home asks of another over a link: the home that owns the rooms answers, a daemon elsewhere asks.
+
+    link.attach, link.detach               which of a person's agents speak over this link
+    link.follow, link.watch, link.unwatch  how rooms stand and what is said in them, in the order of their logs
+    link.pull                              what was said before
+    link.find, link.knock                  coming in with a key
+    link.open, link.post, link.close       what an agent does
+    link.decide, link.check_code, link.revoke   what an owner's person does
+    link.cursors                           how far each agent has read
+
+No tool, command or page offers these operations: a program speaks them, and each answer holds codes, ids, numbers,
+labels and bytes that others signed, never a sentence. What somebody signed crosses as the very bytes that were signed.
+A room that none of the attached agents may know is `no_such_room`.
+
+Above: the engine (`linking`, `following` and their neighbours answer them), and `parlerd.uplink`, which asks. Below:
+`entry`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta
+
+from parlerd.core.words import MAX_BYTES
+from parlerd.operations.entry import MAX_PAGE, Family, IdempotencyKey, Params, Result, Short
+
+MAX_ATTACHED: Final = 500
+"""Agents that one call attaches or detaches. More are attached by further calls."""
+MAX_FOLLOWED: Final = 1000
+"""Rooms that one link follows at most."""
+MAX_NEWEST: Final = 500
+"""How many of a room's newest messages a link begins with at most, where it has none yet."""
+
+_Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
+_MaybeSignature = Annotated[bytes, Meta(max_length=64)]
+"""A signature, or nothing beside bytes that are not there."""
+_Statement = Annotated[bytes, Meta(max_length=16 * 1024)]
+"""The bytes of a statement that somebody signed (`core.statements`)."""
+_Envelope = Annotated[bytes, Meta(max_length=MAX_BYTES)]
+"""The bytes of a message's envelope. The engine, which counts them before it checks the signature, has the last word
+on how many there may be."""
+_Hash = Annotated[bytes, Meta(max_length=32)]
+"""32 bytes, or none."""
+_Count = Annotated[int, Meta(ge=0, lt=2**53)]
+
+
+# -- who speaks over this link -----------------------------------------------------------------------------
+
+
+class Attachment(Params, frozen=True, kw_only=True):
+    """An agent that is to speak over this link. `delegation` is the text by which the link's person lets it act, and
+    `signature` is the agent's own, under `parler/link`, over msgpack of `(1, "attach", channel, agent, principal)`:
+    `channel` is this link's, so what is signed for one link attaches nobody to another."""
+
+    agent: Short
+    delegation: _Statement
+    delegation_signature: _Signature
+    signature: _Signature
+
+
+class Attach(Params, frozen=True, kw_only=True):
+    """Attach these agents beside those that are, or renew the delegations of some that are."""
+
+    agents: Annotated[tuple[Attachment, ...], Meta(max_length=MAX_ATTACHED)]
+
+
+class Standing(Result, frozen=True, kw_only=True):
+    """How an attached agent stands to a room here: `member`, `left`, `pending` or `denied`."""
+
+    room: str
+    agent: str
+    state: str
+
+
+class Attached(Result, frozen=True, kw_only=True):
+    """How every agent of this call stands to rooms here. `now` is this home's clock, in epoch milliseconds."""
+
+    rooms: list[Standing]
+    now: int
+
+
+class Detach(Params, frozen=True, kw_only=True):
+    agents: Annotated[tuple[Short, ...], Meta(max_length=MAX_ATTACHED)]
+
+
+# -- what happens in rooms ---------------------------------------------------------------------------------
+
+
+class Resume(Params, frozen=True, kw_only=True):
+    """Where to go on in a room. All of it empty: from nothing, with the `newest` messages.
+
+    `public` is the number of the newest public message that the asker has, and `line` the public line there; `before`
+    is the own number of each attached member's newest message there; `moves` and `asks` are the counts of the newest
+    card.
+    """
+
+    room: Short
+    public: _Count = 0
+    line: _Hash = b""
+    moves: _Count = 0
+    asks: _Count = 0
+    before: dict[Short, _Count] = {}
+    newest: Annotated[int, Meta(ge=0, le=MAX_NEWEST)] = 0
+
+
+class FollowRooms(Params, frozen=True, kw_only=True):
+    """Follow these rooms, and those that `link.watch` adds. A link has one such stream at a time."""
+
+    rooms: Annotated[tuple[Resume, ...], Meta(max_length=MAX_FOLLOWED)] = ()
+
+
+class FollowRoom(Params, frozen=True, kw_only=True):
+    """Let this link's stream follow one room more, or begin one anew."""
+
+    resume: Resume
+
+
+class UnfollowRoom(Params, frozen=True, kw_only=True):
+    room: Short
+
+
+class MemberEntry(Result, frozen=True, kw_only=True):
+    """An agent that is or was in the room. How it came in is shown by what was signed: the owner by the room's opening;
+    another by `knock` and `proof`, a decision of the owner's side; or by `knock` and `terms`, those of the key that let
+    it in."""
+
+    agent: str
+    principal: str
+    handle: str
+    host: str
+    role: str
+    present: bool
+    joined_at: int
+    knock: bytes = b""
+    knock_signature: bytes = b""
+    proof: bytes = b""
+    proof_signature: bytes = b""
+    terms: bytes = b""
+    terms_signature: bytes = b""
+
+
+class KeyEntry(Result, frozen=True, kw_only=True):
+    """A session key of the room: its signed terms, which name it, and what became of it since."""
+
+    ref: str
+    terms: bytes
+    terms_signature: bytes
+    revoked: bool
+    users: list[str]
+    """The agents that it let in; whoever may know the key by its terms alone is told none of them."""
+
+
+class RequestEntry(Result, frozen=True, kw_only=True):
+    """Somebody knocks, or knocked: the signed knock, and the signed decision once there is one. `state` is `pending`,
+    `approved`, `denied` or `closed`."""
+
+    request: str
+    ref: str
+    agent: str
+    principal: str
+    name: str
+    host: str
+    at: int
+    state: str
+    knock: bytes
+    knock_signature: bytes
+    decision: bytes = b""
+    decision_signature: bytes = b""
+
+
+class Card(Result, frozen=True, kw_only=True):
+    """How a room stands before what follows in its log. With `whole` it takes the place of every card before; otherwise
+    it holds only what changed since the card before it, and nothing in it is taken back.
+
+    `moves` counts those who came and went, `asks` what became of keys and requests; `asks` is 0 for all but the owner's
+    person. Keys and requests are told to the owner's person; another is told its own agents' requests, and the terms of
+    the keys that these knocked with. Whoever only knocks is told neither `title` nor members.
+    """
+
+    whole: bool
+    home: str
+    opening: bytes = b""
+    opening_signature: bytes = b""
+    title: bytes = b""
+    opened_at: int = 0
+    closed: bool = False
+    moves: int = 0
+    asks: int = 0
+    members: list[MemberEntry] = []
+    keys: list[KeyEntry] = []
+    requests: list[RequestEntry] = []
+
+
+class LinkMessage(Result, frozen=True, kw_only=True):
+    """A message that at least one attached agent may see. Where its words were erased, `body` is empty and `digest` is
+    the SHA-256 that the envelope had."""
+
+    at: int
+    agent: str
+    principal: str
+    body: bytes
+    signature: bytes
+    digest: bytes = b""
+    opening: bool = False
+
+
+class LinkPage(Result, frozen=True, kw_only=True):
+    """Messages of a room, one after the other: no public message between two of them is left out.
+
+    `public` and `line` are the number of public messages before the first of them, and the public line there; `before`
+    is each attached member's own number there. With `jumped` the page does not go on where the one before it ended:
+    what lies between is asked for with `link.pull`.
+    """
+
+    public: int
+    line: bytes
+    before: dict[str, int]
+    jumped: bool
+    messages: list[LinkMessage]
+
+
+class Present(Result, frozen=True, kw_only=True):
+    """How present a member is, in one word, and since when."""
+
+    agent: str
+    presence: str
+    since: int
+
+
+class LinkItem(Result, frozen=True, kw_only=True):
+    """One step of a room: first its card, then its page. With `gone` the room is followed no longer, because none of
+    the attached agents may know it any more, and nothing else is in the item. `level` says that all is told which was
+    there when the step was made."""
+
+    room: str
+    card: Card | None = None
+    page: LinkPage | None = None
+    presence: list[Present] = []
+    level: bool = False
+    gone: bool = False
+
+
+class PullHistory(Params, frozen=True, kw_only=True):
+    """What an agent may see after its own number `after`, at most `limit` messages, the oldest first; without `after`
+    the newest of them."""
+
+    room: Short
+    agent: Short
+    after: _Count | None = None
+    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = 100
+
+
+# -- coming in ---------------------------------------------------------------------------------------------
+
+
+class FindKey(Params, frozen=True, kw_only=True):
+    session_key: Short
+
+
+class FoundKey(Result, frozen=True, kw_only=True):
+    """What somebody who has a key may know of its room: the signed opening and the key's signed terms."""
+
+    room: str
+    opening: bytes
+    opening_signature: bytes
+    ref: str
+    terms: bytes
+    terms_signature: bytes
+
+
+class KnockAtRoom(Params, frozen=True, kw_only=True):
+    """`statement` is the knock that an attached agent signed."""
+
+    session_key: Short
+    statement: _Statement
+    signature: _Signature
+
+
+class Knocked(Result, frozen=True, kw_only=True):
+    """`join_code` is what the one who knocks tells the person who decides; empty when there is nothing to decide."""
+
+    status: Literal["pending", "joined", "denied", "member"]
+    request: str = ""
+    join_code: str = ""
+    handle: str = ""
+
+
+# -- what an agent does ------------------------------------------------------------------------------------
+
+
+class OpenRemoteRoom(Params, frozen=True, kw_only=True):
+    """Open a room here. The room's id follows from `opening`, so the same call again is the same room. `recap` is the
+    envelope of its first message, or empty."""
+
+    opening: _Statement
+    opening_signature: _Signature
+    title: _Statement
+    session_key: Short
+    terms: _Statement
+    terms_signature: _Signature
+    idempotency_key: IdempotencyKey
+    recap: _Envelope = b""
+    recap_signature: _MaybeSignature = b""
+    recap_id: Short = ""
+
+
+class OpenedRemoteRoom(Result, frozen=True, kw_only=True):
+    room: str
+    replayed: bool
+
+
+class PostEnvelope(Params, frozen=True, kw_only=True):
+    """An envelope that an attached agent signed. `operation` is the one that its author was asked for: it is part of
+    what an idempotency key means."""
+
+    room: Short
+    agent: Short
+    id: Short
+    body: _Envelope
+    signature: _Signature
+    operation: Literal["message.send", "handoff.give"] = "message.send"
+
+
+class Posted(Result, frozen=True, kw_only=True):
+    """`seq` is the author's own number of the message. `id` is that of the first time, where it was `replayed`."""
+
+    id: str
+    seq: int
+    at: int
+    replayed: bool
+
+
+class LeaveRoom(Params, frozen=True, kw_only=True):
+    """The owner, or the owner's person by any agent of theirs, ends the room for all; another member leaves it."""
+
+    room: Short
+    agent: Short
+
+
+# -- what an owner's person does ---------------------------------------------------------------------------
+
+
+class DecideAtRoom(Params, frozen=True, kw_only=True):
+    """`statement` is the decision that the owner's person signed, or the owner's agent where the room lets it decide.
+    `join_code` is what was typed for it and `door` where, for a room that checks both."""
+
+    room: Short
+    statement: _Statement
+    signature: _Signature
+    join_code: Short | None = None
+    door: Short = "cli"
+
+
+class DecidedAtRoom(Result, frozen=True, kw_only=True):
+    agent: str
+    handle: str
+    status: Literal["approved", "denied"]
+
+
+class CheckCode(Params, frozen=True, kw_only=True):
+    """Whether this is the code of the one who knocks; a wrong one counts as a guess at this `door`."""
+
+    room: Short
+    request: Short
+    join_code: Short
+    door: Short
+
+
+class RevokeKeyOfRoom(Params, frozen=True, kw_only=True):
+    room: Short
+    ref: Short
+
+
+# -- how far agents have read ------------------------------------------------------------------------------
+
+
+class LinkCursor(Params, frozen=True, kw_only=True):
+    """An agent's own numbers: up to which it was shown a room, and up to which it acknowledged."""
+
+    room: Short
+    agent: Short
+    read: _Count
+    acknowledged: _Count
+
+
+class TellCursors(Params, frozen=True, kw_only=True):
+    """The newest of each agent and room; a place never moves back, so telling one again is harmless."""
+
+    cursors: Annotated[tuple[LinkCursor, ...], Meta(max_length=MAX_FOLLOWED)]
+
+
+FAMILY: Final = Family(operations=())

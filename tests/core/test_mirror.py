@@ -1,0 +1,211 @@
+"""The mirror of a room that lives elsewhere: what may arrive in it, what it leaves out, and when its home is not to be
+believed any more."""
+
+from __future__ import annotations
+
+import pytest
+
+from parlerd.core import events as e
+from parlerd.core.model import AgentId, KeyId, MessageId, Millis, RequestId
+from tests.support.core import BEN, CAT, DAY, KEY, OWNER, ROOM, Agent, RoomDriver, opened, refused
+
+LINE = bytes(range(32))
+
+
+def opening() -> e.RoomOpened:
+    return e.RoomOpened(
+        room=ROOM,
+        kind="session",
+        name="auth-redesign",
+        topic="Auth redesign",
+        owner=OWNER.id,
+        owner_principal=OWNER.principal,
+        history="full",
+        approval=True,
+        approver="person",
+    )
+
+
+def joined(who: Agent, key: KeyId | None = None) -> e.MemberJoined:
+    return e.MemberJoined(agent=who.id, principal=who.principal, handle=who.name, host="codex", key=key)
+
+
+def said(number: int, *readers: Agent, author: Agent = OWNER) -> e.MessagePosted:
+    visible = tuple(sorted({author.id, *(who.id for who in readers)})) if readers else None
+    return e.MessagePosted(id=MessageId(f"m_{number}"), kind="note", chain="c", counter=number, visibility=visible)
+
+
+def placed(public: int, **before: int) -> e.MirrorPlaced:
+    agents = {who.name: who.id for who in (OWNER, BEN, CAT)}
+    return e.MirrorPlaced(public=public, line=LINE, before=tuple((agents[name], n) for name, n in before.items()))
+
+
+def mirrored(public: int = 0) -> RoomDriver:
+    """A mirror that begins after so many public messages, with its owner in it."""
+    mirror = RoomDriver()
+    mirror.arrive(opening(), placed(public))
+    mirror.arrive(joined(OWNER))
+    return mirror
+
+
+# -- what may arrive ---------------------------------------------------------------------------------------
+
+
+def test_a_mirror_begins_with_its_opening_and_where_it_is_placed() -> None:
+    mirror = RoomDriver()
+    for events in ((opening(),), (placed(0), opening()), (joined(OWNER),), (opening(), joined(OWNER), placed(0))):
+        with refused("relay_equivocation"):
+            mirror.arrive(*events)
+    mirror.arrive(opening(), placed(0))
+    assert (mirror.aggregate.state.owner, mirror.aggregate.state.mirror.is_mirror) == (OWNER.id, True)
+
+
+def test_a_room_that_lives_here_takes_no_arrival() -> None:
+    room = opened()
+    with refused("no_such_room"):
+        room.arrive(said(1))
+    assert not room.aggregate.state.mirror.is_mirror
+
+
+def test_what_arrives_is_folded_as_what_is_decided_here() -> None:
+    mirror = mirrored()
+    mirror.arrive(e.KeyMinted(key=KEY, gated=True, expires_at=Millis(mirror.now + DAY), max_uses=5))
+    request = RequestId("q_1")
+    knock = e.JoinRequested(request=request, key=KEY, agent=BEN.id, principal=BEN.principal, name="ben", host="codex")
+    mirror.arrive(knock, who=BEN)
+    assert mirror.waiting() == [BEN.id]
+    mirror.arrive(e.JoinApproved(request=request, agent=BEN.id, proof="cli"), joined(BEN, KEY))
+    mirror.arrive(said(1))
+    mirror.arrive(said(2, BEN, author=CAT), who=CAT)
+    assert (mirror.waiting(), len(mirror.seen_by(BEN)), len(mirror.seen_by(OWNER))) == ([], 2, 1)
+    mirror.arrive(e.RoomClosed())
+    assert mirror.aggregate.state.closed
+    mirror.verify()
+
+
+def test_the_time_of_what_arrives_is_that_of_its_home() -> None:
+    decision = mirrored().arrive(said(1), at=7)
+    assert (decision.at, decision.authority) == (7, "arrived")
+
+
+@pytest.mark.parametrize(
+    ("event", "what"),
+    [
+        (opening(), "opening"),
+        (joined(BEN, KeyId("unknown")), "key"),
+        (e.MemberLeft(agent=BEN.id), "member"),
+        (e.KeyRevoked(key=KeyId("unknown")), "key"),
+        (
+            e.JoinRequested(
+                request=RequestId("q_1"),
+                key=KeyId("unknown"),
+                agent=BEN.id,
+                principal=BEN.principal,
+                name="ben",
+                host="codex",
+            ),
+            "key",
+        ),
+        (e.JoinApproved(request=RequestId("q_1"), agent=BEN.id, proof="cli"), "request"),
+        (e.JoinDenied(request=RequestId("q_1"), agent=BEN.id, proof="cli"), "request"),
+        (placed(4), "public"),
+        (placed(5, olive=0), "before"),
+        (placed(5, ben=9), "before"),
+    ],
+)
+def test_what_cannot_be_folded_is_refused_and_named(event: e.RoomEvent, what: str) -> None:
+    mirror = mirrored(5)
+    with refused("relay_equivocation") as refusal:
+        mirror.arrive(event)
+    assert refusal.value.details == {"what": what}
+
+
+def test_a_message_whose_id_is_taken_is_refused() -> None:
+    mirror = mirrored()
+    with refused("relay_equivocation") as refusal:
+        mirror.arrive(said(1), taken="m_1")
+    assert refusal.value.details == {"what": "id"}
+
+
+def test_where_a_mirror_goes_on_is_not_told_after_a_message_of_the_same_arrival() -> None:
+    mirror = mirrored()
+    with refused("relay_equivocation"):
+        mirror.arrive(said(1), placed(5))
+
+
+# -- what is left out --------------------------------------------------------------------------------------
+
+
+def test_a_reader_goes_on_after_its_own_number_and_not_after_the_rooms() -> None:
+    mirror = mirrored(50)
+    mirror.arrive(joined(BEN))
+    mirror.arrive(placed(50, olive=57, ben=50))
+    mirror.arrive(said(1))
+    numbers = [mirror.aggregate.newest_seq(who.id) for who in (OWNER, BEN)]
+    assert numbers == [58, 51]
+    mirror.verify()
+
+
+def test_what_a_jump_leaves_out_counts_in_the_numbers_of_all_who_may_see_it() -> None:
+    mirror = mirrored()
+    mirror.arrive(joined(BEN))
+    mirror.arrive(said(1))
+    mirror.arrive(placed(11, olive=14))
+    mirror.arrive(said(2))
+    assert [mirror.aggregate.newest_seq(who.id) for who in (OWNER, BEN)] == [15, 12]
+    at = mirror.log[-2].position
+    assert mirror.aggregate.view(OWNER.id).gaps == ((at, 13),)
+    assert mirror.aggregate.view(BEN.id).gaps == ((at, 10),)
+
+
+def test_who_comes_in_later_counts_what_was_left_out_before_if_it_may_read_everything() -> None:
+    mirror = mirrored(50)
+    mirror.arrive(said(1))
+    mirror.arrive(joined(BEN))
+    assert mirror.aggregate.newest_seq(BEN.id) == 51
+    assert mirror.aggregate.view(BEN.id).gaps == mirror.aggregate.view(OWNER.id).gaps
+
+
+def test_a_member_that_is_away_and_sees_nothing_of_it_counts_nothing_of_it() -> None:
+    mirror = RoomDriver()
+    opening_none = e.RoomOpened(
+        **{name: getattr(opening(), name) for name in opening().__struct_fields__} | {"history": "none"}
+    )
+    mirror.arrive(opening_none, placed(0))
+    mirror.arrive(joined(OWNER))
+    mirror.arrive(joined(BEN), who=BEN)
+    mirror.arrive(e.MemberLeft(agent=BEN.id), who=BEN)
+    mirror.arrive(placed(9, olive=9))
+    mirror.arrive(joined(BEN), who=BEN)
+    mirror.arrive(said(1))
+    assert [mirror.aggregate.newest_seq(who.id) for who in (OWNER, BEN)] == [10, 1]
+
+
+def test_after_a_jump_the_threads_of_those_who_write_elsewhere_are_not_known() -> None:
+    mirror = mirrored()
+    mirror.arrive(said(1))
+    mirror.arrive(said(1, author=BEN), who=BEN)
+    mirror.arrive(placed(8, olive=8))
+    assert set(mirror.aggregate.state.messages.threads) == {OWNER.id}
+    assert mirror.aggregate.state.shown == (8, bytes(32))
+
+
+# -- a home that contradicts itself ------------------------------------------------------------------------
+
+
+def test_where_the_home_contradicted_itself_nothing_more_is_said_or_decided() -> None:
+    mirror = mirrored()
+    mirror.arrive(e.KeyMinted(key=KEY, gated=True, expires_at=Millis(mirror.now + DAY), max_uses=5))
+    knock = e.JoinRequested(
+        request=RequestId("q_1"), key=KEY, agent=BEN.id, principal=BEN.principal, name="ben", host="codex"
+    )
+    mirror.arrive(knock, who=BEN)
+    mirror.arrive(e.HomeContradicted(what="line", number=3, agent=AgentId("U1")))
+    mirror.arrive(e.HomeContradicted(what="thread"))
+    assert mirror.aggregate.state.contradicted == "line"
+    with refused("relay_equivocation"):
+        mirror.post(OWNER)
+    with refused("relay_equivocation"):
+        mirror.approve(BEN)
+    mirror.leave(OWNER)
+    mirror.verify()

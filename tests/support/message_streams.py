@@ -1,0 +1,102 @@
+"""Pairs of message streams in memory, for tests under virtual time. `tests/contract/test_message_stream.py` holds them to
+what WebSockets do."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+import trio
+
+from parlerd.connections.stream import StreamEnded
+
+NO_CODE: Final = 1006
+TOO_BIG: Final = 1009
+WINDOW: Final = 4
+"""How many messages are on their way before a send waits."""
+
+
+class MemoryStream:
+    """One end. `cut` breaks both ends off, as a cable does; `hold` keeps what is sent on its way until `release`."""
+
+    def __init__(self, certificate: bytes, limit: int) -> None:
+        self.certificate = certificate
+        self.limit = limit
+        self.other: MemoryStream
+        """The other end."""
+        self.sent: list[bytes] = []
+        """Every message that this end sent, for tests that look at the bytes."""
+        self._code: int | None = None
+        # What the other end sent and this end did not receive.
+        self._inbox: deque[bytes] = deque()
+        # Whether what this end sends stays on its way.
+        self._held = False
+        # Set when anything changes that a send or a receive of this end may wait for.
+        self._change = trio.Event()
+
+    @property
+    def close_code(self) -> int | None:
+        return self._code
+
+    async def send(self, message: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        while self._code is None and len(self.other._inbox) >= WINDOW:
+            await self._changed()
+        if self._code is not None:
+            raise StreamEnded
+        self.sent.append(message)
+        self.other._inbox.append(message)
+        self.other._change.set()
+
+    async def receive(self) -> bytes | None:
+        await trio.lowlevel.checkpoint()
+        while not self._inbox or self.other._held:
+            if self._code is not None and not self.other._held:
+                return None
+            await self._changed()
+        message = self._inbox.popleft()
+        self.other._change.set()
+        if len(message) > self.limit:
+            await self.close(TOO_BIG)
+            return None
+        return message
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        await trio.lowlevel.checkpoint()
+        if self._code is None:
+            self._end(code)
+            self.other._end(code)
+        self._inbox.clear()
+
+    def cut(self) -> None:
+        """Both ends break off without a word, and what was on its way is lost."""
+        for end in (self, self.other):
+            end._held = False
+            end._inbox.clear()
+            end._end(NO_CODE)
+
+    def hold(self) -> None:
+        """Keep what this end sends on its way, its end too."""
+        self._held = True
+
+    def release(self) -> None:
+        """Let it arrive."""
+        self._held = False
+        self.other._change.set()
+
+    def _end(self, code: int) -> None:
+        if self._code is None:
+            self._code = code
+        self._change.set()
+
+    async def _changed(self) -> None:
+        if self._change.is_set():
+            self._change = trio.Event()
+        await self._change.wait()
+
+
+def pair(certificate: bytes = b"", limit: int = 1 << 16) -> tuple[MemoryStream, MemoryStream]:
+    """Both ends of one stream."""
+    one, two = MemoryStream(certificate, limit), MemoryStream(certificate, limit)
+    one.other, two.other = two, one
+    return one, two
