@@ -61,6 +61,11 @@ class RoomState(facets.Folded):
         return self.lifecycle.room
 
     @property
+    def home(self) -> HomeId:
+        """Where the room lives."""
+        return self.lifecycle.home
+
+    @property
     def kind(self) -> RoomKind:
         return self.lifecycle.kind
 
@@ -79,11 +84,6 @@ class RoomState(facets.Folded):
     @property
     def owner_principal(self) -> PrincipalId:
         return self.lifecycle.owner_principal
-
-    @property
-    def home(self) -> HomeId:
-        """Where the room lives: with its owner's person."""
-        return HomeId(self.lifecycle.owner_principal)
 
     @property
     def shown(self) -> Shown:

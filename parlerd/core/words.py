@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from itertools import chain
 from typing import Any, Final, get_args
 
@@ -38,7 +39,8 @@ _REPEATED: Final = ("kind", "to", "role", "visibility", "reply_to", "chain", "ho
 """The fields of its envelope that a message's header repeats, for the rules and the indexes."""
 _SIGNED_LATER: Final = ("host", "via")
 """The fields of `By` that an envelope repeats from version 2 on."""
-_DOORS: Final = get_args(Via)
+_DOORS: Final[Mapping[str, Via]] = {door: door for door in get_args(Via) if door != "link"}
+"""The doors of an author. A link is how a home elsewhere hears of a message."""
 
 
 def check_text(text: str, param: str) -> int:
@@ -136,7 +138,7 @@ def check_envelope(envelope: Envelope) -> None:
         "seen": envelope.seen == b"",
         "nonce": len(envelope.nonce) == _NONCE,
         "host": envelope.host == "" or _holds(label, envelope.host),
-        "via": _is_door(envelope.via),
+        "via": _holds(author_door, envelope.via),
         "to": _are_agents(envelope.to),
         "role": envelope.role == "" or _holds(label, envelope.role),
         "visibility": envelope.visibility is None or _are_agents(envelope.visibility),
@@ -190,13 +192,16 @@ def _are_agents(ids: tuple[str, ...]) -> bool:
     return len(ids) <= MAX_ADDRESSEES and len(set(ids)) == len(ids) and all(map(is_agent_id, ids))
 
 
-def _is_door(text: str) -> bool:
-    return text in _DOORS
+def author_door(text: str) -> Via:
+    """`text` as a door that an author can name. Raises `Refused(envelope_refused)`."""
+    if text not in _DOORS:
+        raise _refused("via")
+    return _DOORS[text]
 
 
-def _holds(check: Any, text: str) -> bool:
+def _holds(check: Any, value: Any) -> bool:
     try:
-        check(text)
+        check(value)
     except Refused:
         return False
     return True

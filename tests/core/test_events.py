@@ -88,7 +88,7 @@ SAVED = pytest.mark.parametrize("fact", recorded(), ids=lambda fact: f"{fact.log
 
 @SAVED
 def test_a_fact_that_was_once_written_still_says_the_same(fact: Recorded) -> None:
-    assert reads(fact.header) == fact.reads_today
+    assert reads(fact.header) == fact.reads
 
 
 @SAVED

@@ -137,6 +137,7 @@ def test_a_sound_envelope_passes_as_it_is(envelope: Envelope) -> None:
         ("host", {"host": "h" * 65}),
         ("via", {"via": ""}),
         ("via", {"via": "pigeon"}),
+        ("via", {"via": "link"}),
         ("nonce", {"nonce": b""}),
         ("to", {"to": ("ben",)}),
         ("to", {"to": (AGENTS[0], AGENTS[0])}),

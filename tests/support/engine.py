@@ -20,7 +20,7 @@ import trio.testing
 
 from parlerd.core.envelope import Part
 from parlerd.core.errors import ParlerError, Refused, StoreError
-from parlerd.core.model import AgentId, KeyId, Millis, PrincipalId, RequestId, RoomId, Shown, Via
+from parlerd.core.model import AgentId, HomeId, KeyId, Millis, PrincipalId, RequestId, RoomId, Shown, Via
 from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.driver import Driver, InlineDriver, Job, Settle
@@ -128,6 +128,13 @@ class CountedKeys:
 
     def join_code(self, request: RequestId) -> str:
         return codes.spell(hashlib.sha256(b"join" + request.encode()).digest(), 4)
+
+    @property
+    def id(self) -> HomeId:
+        return HomeId(self.principal)
+
+    def opening_secret(self, owner: AgentId, idempotency_key: str) -> bytes:
+        return hashlib.sha256(f"opening {owner} {idempotency_key}".encode()).digest()
 
     @property
     def ids(self) -> list[str]:
@@ -375,6 +382,7 @@ class World:
             clock=self.clock,
             random=self.random,
             keys=self.keys,
+            signers=self.keys,
             settings=self.settings,
             user=USER,
             home_path="/home/sam/other",
