@@ -37,6 +37,7 @@ from parlerd.engine.following import Following
 from parlerd.engine.handles import Homes, NoHomes
 from parlerd.engine.handling import Handler, StreamHandler, handles, table_of
 from parlerd.engine.handoffs import Handoffs
+from parlerd.engine.homes import HomeHandlers
 from parlerd.engine.join_codes import JoinCodes
 from parlerd.engine.joining import Joining
 from parlerd.engine.knocks import with_code
@@ -49,7 +50,18 @@ from parlerd.engine.notices import Notices
 from parlerd.engine.notifier import LocalNotifier
 from parlerd.engine.opening import Opening
 from parlerd.engine.overview import Overview
-from parlerd.engine.ports import Clock, Frames, HomeKeys, HostFiles, NoFrames, NoHostFiles, Randomness, Signers
+from parlerd.engine.ports import (
+    Clock,
+    Frames,
+    HomeBook,
+    HomeKeys,
+    HostFiles,
+    NoFrames,
+    NoHomeBook,
+    NoHostFiles,
+    Randomness,
+    Signers,
+)
 from parlerd.engine.presence import Presence
 from parlerd.engine.pulling import Pulling
 from parlerd.engine.reach import within
@@ -132,6 +144,7 @@ class Engine:
             Overview(desk),
             Waking(desk),
             Checks(desk),
+            HomeHandlers(desk),
             notices,
             Streams(desk, reading, approving),
             Linking(desk),
@@ -276,6 +289,7 @@ async def open_engine(
     settings_now: Callable[[], Settings] | None = None,
     host_files: HostFiles | None = None,
     frames: Frames | None = None,
+    home_book: HomeBook | None = None,
     homes: Homes | None = None,
     stop: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Engine]:
@@ -349,6 +363,7 @@ async def open_engine(
             inspect=inspect,
             settings_now=settings_now or (lambda: settings),
             host_files=host_files or NoHostFiles(),
+            home_book=home_book or NoHomeBook(),
             codes=codes,
             version=__version__,
             home_path=home_path,
