@@ -272,6 +272,14 @@ class Approvals(Facet[ApprovalsState]):
             return Decision(answer="revoked")
         return Decision((e.KeyRevoked(key=key.id),), authority="owner", answer="revoked")
 
+    def _expel(self, command: c.Expel, by: By, now: Millis, ids: Ids) -> Decision:
+        members = [m for m in self._membership.members.values() if m.present and m.principal == command.principal]
+        owns = self._lifecycle.owner_principal == command.principal
+        keys = [key for key in self.state.keys.values() if owns and not key.revoked]
+        left: tuple[e.Event, ...] = tuple(e.MemberLeft(agent=member.agent) for member in members)
+        revoked: tuple[e.Event, ...] = tuple(e.KeyRevoked(key=key.id) for key in keys)
+        return Decision(revoked + left, authority="home")
+
     # -- becoming ------------------------------------------------------------------------------------------
 
     def _minted(self, event: e.KeyMinted, header: e.Header) -> None:
@@ -364,7 +372,12 @@ class Approvals(Facet[ApprovalsState]):
             yield topics.decision(self._lifecycle.room, request.agent)
             yield topics.concerns(request.agent)
 
-    DECIDES = (decides(c.Knock, _knock), decides(c.DecideRequest, _decide), decides(c.RevokeKey, _revoke))
+    DECIDES = (
+        decides(c.Knock, _knock),
+        decides(c.DecideRequest, _decide),
+        decides(c.RevokeKey, _revoke),
+        decides(c.Expel, _expel),
+    )
     APPLIES = (
         applies(e.KeyMinted, _minted),
         applies(e.KeyRevoked, _revoked),

@@ -49,6 +49,7 @@ from parlerd.engine.notices import Notices
 from parlerd.engine.notifier import LocalNotifier
 from parlerd.engine.opening import Opening
 from parlerd.engine.overview import Overview
+from parlerd.engine.people import People
 from parlerd.engine.ports import Clock, Frames, HostFiles, Keys, NoFrames, NoHostFiles, Randomness
 from parlerd.engine.presence import Presence
 from parlerd.engine.pulling import Pulling
@@ -94,6 +95,7 @@ class Engine:
         self._reading = Reading(desk)
         self._status = Status(desk, socket, frames)
         self._everywhere = self._handlers_over(desk)
+        self._people = People(desk.rooms, desk.library, desk.keys.principal)
         # Handlers for callers that there are certain rooms for, by these rooms.
         self._within: Bounded[frozenset[RoomId], Handlers] = Bounded(MAX_WITHIN)
 
@@ -101,6 +103,11 @@ class Engine:
     def rooms(self) -> RoomDoor:
         """The open rooms, for whoever keeps mirrors of the rooms of other homes."""
         return self._desk.rooms
+
+    @property
+    def people(self) -> People:
+        """Who may open links to this home."""
+        return self._people
 
     @property
     def handlers(self) -> Mapping[str, Handler]:

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from parlerd.core import approvals, topics
+from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.approvals import KeyState, Request
 from parlerd.core.decision import Decision
@@ -669,3 +670,31 @@ def test_what_time_changes_is_asked_of_the_room_and_changes_nothing_in_it() -> N
     room.aggregate.next_deadline(Millis(room.now))
     room.aggregate.expire(Millis(0), Millis(room.now + DAY))
     assert room.aggregate.snapshot() == before
+
+
+# -- a person who is sent away -----------------------------------------------------------------------------
+
+
+def expelled(room: RoomDriver, who: Agent) -> list[str]:
+    return types(room.run(c.Expel(principal=who.principal), OWNER))
+
+
+def inside(room: RoomDriver) -> set[str]:
+    return {member.handle for member in room.aggregate.state.members.values() if member.present}
+
+
+def test_the_agents_of_a_person_who_is_sent_away_are_in_no_longer_and_the_others_stay() -> None:
+    room = opened()
+    room.admit(BEN, STRANGER)
+    assert expelled(room, STRANGER) == ["MemberLeft"]
+    assert inside(room) == {"olive", "ben"}
+    assert expelled(room, STRANGER) == []
+    assert not room.aggregate.state.keys[KEY].revoked
+
+
+def test_the_keys_of_a_person_who_is_sent_away_let_nobody_in() -> None:
+    room = opened()
+    room.admit(STRANGER)
+    assert expelled(room, OWNER) == ["KeyRevoked", "MemberLeft"]
+    assert room.aggregate.state.keys[KEY].revoked
+    assert inside(room) == {"stranger"}
