@@ -1,5 +1,8 @@
-"""The face of the engine for other machines. The package is reserved: in this version rooms live on this machine alone.
+"""The face of the engine for other machines: a home without a local user, where rooms of several people live.
 
-The package will serve, over the network, the same engine and core as the daemon. It stands beside `parlerd.cli`, and
-never reaches what belongs to a local user: `parlerd.daemon`, `parlerd.ipc`, `parlerd.client`, `parlerd.cli`.
+    link     the other daemons' links: who is let in, and what is answered
+
+The package serves, over the network, the same engine and core as the daemon. Above: nothing; a program is started from
+it. Below: the engine by its face, `parlerd.connections`. It never reaches what belongs to a local user:
+`parlerd.daemon`, `parlerd.ipc`, `parlerd.uplink`, `parlerd.client`, `parlerd.cli`.
 """

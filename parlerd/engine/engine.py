@@ -50,7 +50,7 @@ from parlerd.engine.notifier import LocalNotifier
 from parlerd.engine.opening import Opening
 from parlerd.engine.overview import Overview
 from parlerd.engine.people import People
-from parlerd.engine.ports import Clock, Frames, HostFiles, Keys, NoFrames, NoHostFiles, Randomness
+from parlerd.engine.ports import Clock, Frames, HomeKeys, HostFiles, NoFrames, NoHostFiles, Randomness, Signers
 from parlerd.engine.presence import Presence
 from parlerd.engine.pulling import Pulling
 from parlerd.engine.reach import within
@@ -95,7 +95,7 @@ class Engine:
         self._reading = Reading(desk)
         self._status = Status(desk, socket, frames)
         self._everywhere = self._handlers_over(desk)
-        self._people = People(desk.rooms, desk.library, desk.keys.principal)
+        self._people = People(desk.rooms, desk.library, PrincipalId(desk.keys.id))
         # Handlers for callers that there are certain rooms for, by these rooms.
         self._within: Bounded[frozenset[RoomId], Handlers] = Bounded(MAX_WITHIN)
 
@@ -142,7 +142,7 @@ class Engine:
             notices,
             Streams(desk, reading, approving),
             Linking(desk),
-            Following(desk, Cards(desk.library, HomeId(desk.keys.principal))),
+            Following(desk, Cards(desk.library, desk.keys.id)),
             Pulling(desk),
             admitting,
         )
@@ -272,7 +272,8 @@ async def open_engine(
     driver: Driver,
     clock: Clock,
     random: Randomness,
-    keys: Keys,
+    keys: HomeKeys,
+    signers: Signers,
     settings: Settings,
     user: str,
     home_path: str = "",
@@ -283,14 +284,13 @@ async def open_engine(
     host_files: HostFiles | None = None,
     frames: Frames | None = None,
     homes: Homes | None = None,
-    home_id: HomeId | None = None,
     stop: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Engine]:
     """Serve one home until the context ends; then every room keeps its snapshot and the driver is closed.
 
-    `user` names the person's own agent. `homes` are the other homes in which rooms may live. `home_id` is this home's
-    own id, where it is not the person's (a relay has a key of its own). `stop` is called when a caller asks the daemon
-    to stop.
+    `keys` are the home's, `signers` those of the person and the agents that act here (`ports.NoSigners` where nobody
+    does). `user` names the person's own agent. `homes` are the other homes in which rooms may live. `stop` is called
+    when a caller asks the daemon to stop.
     """
     wakes = LocalNotifier()
     async with trio.open_nursery() as nursery:
@@ -309,12 +309,12 @@ async def open_engine(
             driver=driver,
             clock=clock,
             random=random,
-            author=LocalAuthor(keys, random),
+            author=LocalAuthor(signers, random),
             admission=Admission(),
             publish=publish,
         )
         codes, others = JoinCodes(keys), homes or NoHomes()
-        rooms = Rooms(context, nursery, own=home_id or HomeId(keys.principal), homes=others, codes=codes)
+        rooms = Rooms(context, nursery, own=keys.id, homes=others, codes=codes)
         await rooms.start()
         scheduler = Scheduler(clock, stepped_back=lambda: deadlines.load())
         deadlines = RoomDeadlines(driver=driver, rooms=rooms, clock=clock, scheduler=scheduler, notifier=wakes)
@@ -326,7 +326,7 @@ async def open_engine(
         hosts = SeenHosts(clock, connected)
         seats = Seats(
             rooms=rooms,
-            agents=Agents(driver=driver, rooms=rooms, keys=keys, clock=clock),
+            agents=Agents(driver=driver, rooms=rooms, keys=signers, clock=clock),
             leases=leases,
             connected=connected,
             hosts=hosts,

@@ -14,9 +14,10 @@ SAME_NAMES: Final = ("core", "wire")
 """Packages in which each module has a test file of its own."""
 FOLDERS: Final = {
     "parlerd", "parlerd/core", "parlerd/wire", "parlerd/store", "parlerd/identity", "parlerd/operations",
-    "parlerd/operations/families", "parlerd/engine", "parlerd/ipc", "parlerd/client", "parlerd/cli", "parlerd/text",
+    "parlerd/operations/families", "parlerd/engine", "parlerd/connections", "parlerd/ipc",
+    "parlerd/client", "parlerd/cli", "parlerd/text",
     "parlerd/uplink",
-    "mcp_server", "mcp_server/stdio", "mcp_server/tools", "configs", "configs/hosts",
+    "mcp_server", "mcp_server/stdio", "mcp_server/tools", "configs", "configs/hosts", "relay",
 }  # fmt: skip
 ELSEWHERE: Final = {
     "parlerd/__main__": "client/test_launch",
@@ -35,6 +36,8 @@ ELSEWHERE: Final = {
     "parlerd/store/numbering": "contract/test_store",
     "parlerd/store/port": "contract/test_store",
     "parlerd/store/statements": "store/test_indexing",
+    "parlerd/identity/home_secret": "identity/test_keyring",
+    "parlerd/identity/keyfiles": "identity/test_keyring",
     "parlerd/operations/entry": "arch/test_registry",
     "parlerd/operations/registry": "arch/test_registry",
     "parlerd/operations/samples": "arch/test_registry",
@@ -50,6 +53,8 @@ ELSEWHERE: Final = {
     "parlerd/engine/submissions": "engine/test_actor",
     "parlerd/ipc/connection": "ipc/test_server",
     "parlerd/ipc/host": "ipc/test_server",
+    "parlerd/connections/calls": "ipc/test_server",
+    "parlerd/connections/stream": "uplink/test_connection",
     "parlerd/client/connection": "client/test_client",
     "parlerd/client/link": "client/test_client",
     "parlerd/cli/approvals_view": "cli/test_approvals",
