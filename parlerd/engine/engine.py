@@ -20,7 +20,7 @@ from parlerd.bounded import Bounded
 from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import HomeId, RoomId
+from parlerd.core.model import RoomId
 from parlerd.engine.actor import ActorParts
 from parlerd.engine.admitting import Admitting
 from parlerd.engine.agents import Agents
