@@ -20,7 +20,7 @@ from parlerd.bounded import Bounded
 from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import RoomId
+from parlerd.core.model import PrincipalId, RoomId
 from parlerd.engine.actor import ActorParts
 from parlerd.engine.admitting import Admitting
 from parlerd.engine.agents import Agents
@@ -42,6 +42,7 @@ from parlerd.engine.joining import Joining
 from parlerd.engine.knocks import with_code
 from parlerd.engine.ladder import Ladder
 from parlerd.engine.leases import Leases
+from parlerd.engine.letting_in import LettingIn
 from parlerd.engine.library import Library
 from parlerd.engine.linking import Linking
 from parlerd.engine.links import Links
@@ -144,6 +145,7 @@ class Engine:
             Linking(desk),
             Following(desk, Cards(desk.library, desk.keys.id)),
             Pulling(desk),
+            LettingIn(desk),
             admitting,
         )
         return Handlers(desk, sending, admitting, table.calls, table.streams)
