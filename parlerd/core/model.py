@@ -39,6 +39,8 @@ PeerText = NewType("PeerText", str)
 """Text that another party chose. Only the fence shows it to a model, and only `printable` shows it in a terminal."""
 
 HOME_ROOM: Final = RoomId("home")
+LOCAL_HOME: Final = "local"
+"""What people call this machine among the homes where rooms live. No relay has this name."""
 MAX_TEXT: Final = 256 * 1024
 """Bytes of UTF-8 in one message's text. Source: rooms spec, Messages."""
 MAX_TOPIC: Final = 200

@@ -18,7 +18,7 @@ from parlerd.engine.handles import Homes
 from parlerd.engine.join_codes import JoinCodes
 from parlerd.engine.library import Library
 from parlerd.engine.links import Links
-from parlerd.engine.ports import Clock, HomeKeys, HostFiles, Notifier, Randomness
+from parlerd.engine.ports import Clock, HomeBook, HomeKeys, HostFiles, Notifier, Randomness
 from parlerd.engine.presence import Presence
 from parlerd.engine.quota import Quotas
 from parlerd.engine.rooms import RoomDoor
@@ -59,6 +59,8 @@ class Desk:
     settings_now: Callable[[], Settings]
     """What a daemon that starts now would serve; may raise."""
     host_files: HostFiles
+    home_book: HomeBook
+    """The relays that the person added."""
     codes: JoinCodes
     """The codes that were typed wrong, whoever typed them."""
     version: str

@@ -37,6 +37,7 @@ from parlerd.engine.following import Following
 from parlerd.engine.handles import Homes, NoHomes
 from parlerd.engine.handling import Handler, StreamHandler, handles, table_of
 from parlerd.engine.handoffs import Handoffs
+from parlerd.engine.homes import HomeHandlers
 from parlerd.engine.join_codes import JoinCodes
 from parlerd.engine.joining import Joining
 from parlerd.engine.knocks import with_code
@@ -51,7 +52,18 @@ from parlerd.engine.notifier import LocalNotifier
 from parlerd.engine.opening import Opening
 from parlerd.engine.overview import Overview
 from parlerd.engine.people import People
-from parlerd.engine.ports import Clock, Frames, HomeKeys, HostFiles, NoFrames, NoHostFiles, Randomness, Signers
+from parlerd.engine.ports import (
+    Clock,
+    Frames,
+    HomeBook,
+    HomeKeys,
+    HostFiles,
+    NoFrames,
+    NoHomeBook,
+    NoHostFiles,
+    Randomness,
+    Signers,
+)
 from parlerd.engine.presence import Presence
 from parlerd.engine.pulling import Pulling
 from parlerd.engine.reach import within
@@ -140,6 +152,7 @@ class Engine:
             Overview(desk),
             Waking(desk),
             Checks(desk),
+            HomeHandlers(desk),
             notices,
             Streams(desk, reading, approving),
             Linking(desk),
@@ -285,6 +298,7 @@ async def open_engine(
     settings_now: Callable[[], Settings] | None = None,
     host_files: HostFiles | None = None,
     frames: Frames | None = None,
+    home_book: HomeBook | None = None,
     homes: Homes | None = None,
     stop: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Engine]:
@@ -358,6 +372,7 @@ async def open_engine(
             inspect=inspect,
             settings_now=settings_now or (lambda: settings),
             host_files=host_files or NoHostFiles(),
+            home_book=home_book or NoHomeBook(),
             codes=codes,
             version=__version__,
             home_path=home_path,

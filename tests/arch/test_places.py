@@ -28,6 +28,7 @@ ELSEWHERE: Final = {
     "parlerd/floor": "settings/test_floor",
     "parlerd/hardening": "e2e/test_cli_main_event",
     "parlerd/lean": "cli/test_main",
+    "parlerd/listener": "plain/test_listener",
     "parlerd/paths": "settings/test_paths",
     "parlerd/process": "ipc/test_process",
     "parlerd/settings": "settings/test_settings",

@@ -23,7 +23,7 @@ from parlerd.core.model import AgentId, HomeId, KeyId, Millis, PrincipalId, Requ
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.driver import Driver, InlineDriver, Job, Settle
 from parlerd.engine.engine import Engine, open_engine
-from parlerd.engine.ports import HostFiles, NoHostFiles
+from parlerd.engine.ports import HomeBook, HostFiles, NoHomeBook, NoHostFiles
 from parlerd.engine.rooms import Rooms
 from parlerd.engine.worker import Told
 from parlerd.identity import codes
@@ -354,6 +354,7 @@ class World:
     default_home: bool = True
     inspect: Callable[[PeerProcess], PeerProcess] = lambda peer: peer
     host_files: HostFiles = field(default_factory=NoHostFiles)
+    home_book: HomeBook = field(default_factory=NoHomeBook)
     driver: Callable[[Store], Driver] = field(default_factory=lambda: DRIVER)
     stopped: bool = False
     connections: int = 0
@@ -380,6 +381,7 @@ class World:
             settings_now=self.settings_now,
             inspect=self.inspect,
             host_files=self.host_files,
+            home_book=self.home_book,
             stop=stop,
         ) as engine:
             yield Served(self, engine, driver)
