@@ -58,6 +58,8 @@ class KeyState(msgspec.Struct):
     users: list[AgentId] = []
     """The agents that were let in with the key, each once, however often it came."""
     revoked: bool = False
+    position: int = 0
+    """Where the fact stands that minted it."""
 
     @property
     def uses(self) -> int:
@@ -90,13 +92,18 @@ class Request(msgspec.Struct):
     host: str
     at: Millis
     state: str = "pending"
+    position: int = 0
+    """Where the knock stands in the log, and below the newest decision on it; 0 without one."""
+    decided: int = 0
 
 
 class ApprovalsState(msgspec.Struct):
-    """Every key that the room ever had, and every knock, in the order of the facts."""
+    """Every key that the room ever had, and every knock, in the order of the facts; `asks` counts the facts about them,
+    by which the home of the owner's person says how far it was told of them."""
 
     keys: dict[KeyId, KeyState] = {}
     requests: dict[RequestId, Request] = {}
+    asks: int = 0
 
 
 def pending(requests: Mapping[RequestId, Request]) -> list[Request]:
@@ -268,6 +275,7 @@ class Approvals(Facet[ApprovalsState]):
     # -- becoming ------------------------------------------------------------------------------------------
 
     def _minted(self, event: e.KeyMinted, header: e.Header) -> None:
+        self.state.asks += 1
         self.state.keys[event.key] = KeyState(
             id=event.key,
             gated=event.gated,
@@ -275,12 +283,15 @@ class Approvals(Facet[ApprovalsState]):
             max_uses=event.max_uses,
             minted_at=header.at,
             preapproved=event.preapproved,
+            position=header.position,
         )
 
     def _revoked(self, event: e.KeyRevoked, header: e.Header) -> None:
+        self.state.asks += 1
         self.state.keys[event.key].revoked = True
 
     def _requested(self, event: e.JoinRequested, header: e.Header) -> None:
+        self.state.asks += 1
         self.state.requests[event.request] = Request(
             id=event.request,
             key_id=event.key,
@@ -289,13 +300,20 @@ class Approvals(Facet[ApprovalsState]):
             name=event.name,
             host=event.host,
             at=header.at,
+            position=header.position,
         )
 
     def _approved(self, event: e.JoinApproved, header: e.Header) -> None:
-        self.state.requests[event.request].state = "approved"
+        self.state.asks += 1
+        self._decided(event.request, "approved", header)
 
     def _denied(self, event: e.JoinDenied, header: e.Header) -> None:
-        self.state.requests[event.request].state = "denied"
+        self.state.asks += 1
+        self._decided(event.request, "denied", header)
+
+    def _decided(self, id: RequestId, state: str, header: e.Header) -> None:
+        request = self.state.requests[id]
+        request.state, request.decided = state, header.position
 
     def _joined(self, event: e.MemberJoined, header: e.Header) -> None:
         if event.key is not None:

@@ -82,6 +82,13 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         scope="room",
     ),
     _E(
+        "attach_refused",
+        "An agent cannot speak over this link as it was put.",
+        "Attach it again: `what` names what does not fit, and `now` is this home's clock.",
+        fault="peer",
+        scope="connection",
+    ),
+    _E(
         "idempotency_expired",
         "This idempotency key is too old to be replayed.",
         "Read the room to see what happened, then use a new key.",

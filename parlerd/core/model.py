@@ -52,7 +52,7 @@ MAX_PENDING_PER_KEY: Final = 5
 DEFAULT_KEY_TTL_MS: Final = Millis(24 * 3600 * 1000)
 DEFAULT_KEY_USES: Final = 50
 
-Via = Literal["mcp", "cli", "hook", "http"]
+Via = Literal["mcp", "cli", "hook", "http", "link"]
 RoomKind = Literal["home", "session", "channel", "dm", "service"]
 History = Literal["full", "from-join", "none"]
 Approver = Literal["person", "agent"]

@@ -17,6 +17,7 @@ from parlerd.engine.connected import Connected
 from parlerd.engine.handles import Homes
 from parlerd.engine.join_codes import JoinCodes
 from parlerd.engine.library import Library
+from parlerd.engine.links import Links
 from parlerd.engine.ports import Clock, HomeBook, HostFiles, Keys, Notifier, Randomness
 from parlerd.engine.presence import Presence
 from parlerd.engine.quota import Quotas
@@ -42,6 +43,8 @@ class Desk:
     """The other homes that rooms may live in."""
     seats: Seats
     connected: Connected
+    links: Links
+    """The agents that speak over links, of other homes."""
     presence: Presence
     seen_hosts: SeenHosts
     notifier: Notifier

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import trio
 
@@ -22,15 +22,18 @@ from parlerd.core import topics
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import HomeId, RoomId
 from parlerd.engine.actor import ActorParts
+from parlerd.engine.admitting import Admitting
 from parlerd.engine.agents import Agents
 from parlerd.engine.approving import Approving
 from parlerd.engine.authors import Admission, LocalAuthor
 from parlerd.engine.callers import Caller, PeerProcess
+from parlerd.engine.cards import Cards
 from parlerd.engine.checks import Checks
 from parlerd.engine.connected import Connected
 from parlerd.engine.deadlines import IdleAgents, RoomDeadlines
 from parlerd.engine.desk import Desk
 from parlerd.engine.driver import Driver
+from parlerd.engine.following import Following
 from parlerd.engine.handles import Homes, NoHomes
 from parlerd.engine.handling import Handler, StreamHandler, handles, table_of
 from parlerd.engine.handoffs import Handoffs
@@ -41,6 +44,8 @@ from parlerd.engine.knocks import with_code
 from parlerd.engine.ladder import Ladder
 from parlerd.engine.leases import Leases
 from parlerd.engine.library import Library
+from parlerd.engine.linking import Linking
+from parlerd.engine.links import Links
 from parlerd.engine.notices import Notices
 from parlerd.engine.notifier import LocalNotifier
 from parlerd.engine.opening import Opening
@@ -57,6 +62,7 @@ from parlerd.engine.ports import (
     Randomness,
 )
 from parlerd.engine.presence import Presence
+from parlerd.engine.pulling import Pulling
 from parlerd.engine.reach import within
 from parlerd.engine.reading import Reading
 from parlerd.engine.receiving import Receiving
@@ -84,6 +90,7 @@ class Handlers:
 
     desk: Desk
     sending: Sending
+    admitting: Admitting
     calls: Mapping[str, Handler]
     streams: Mapping[str, StreamHandler]
 
@@ -120,6 +127,7 @@ class Engine:
         reading = self._reading
         notices = Notices(desk)
         sending, receiving = Sending(desk, reading), Receiving(desk, reading, notices)
+        admitting = Admitting(desk)
         opening, approving, keys = Opening(desk), Approving(desk), SessionKeys(desk)
         table = table_of(
             self,
@@ -138,8 +146,12 @@ class Engine:
             HomeHandlers(desk),
             notices,
             Streams(desk, reading, approving),
+            Linking(desk),
+            Following(desk, Cards(desk.library, HomeId(desk.keys.principal))),
+            Pulling(desk),
+            admitting,
         )
-        return Handlers(desk, sending, table.calls, table.streams)
+        return Handlers(desk, sending, admitting, table.calls, table.streams)
 
     def _handlers_for(self, caller: Caller) -> Handlers:
         """The handlers that know the rooms that there are for this caller, and no others."""
@@ -167,16 +179,20 @@ class Engine:
                 raise
             raise await with_code(handlers.desk, caller, error) from None
 
-    def begin(self, op: str, params: t.Params, caller: Caller) -> Posting | None:
+    def begin(self, op: str, params: t.Params, caller: Caller) -> Posting[Any] | None:
         """Begin an operation that needs nothing but its place in a room's line; None for one that must be called.
 
         What a client pipelines is then decided and committed together, without a task for each. Raises `ParlerError`.
         """
-        if op != "message.send":
-            return None
-        self._admit(op, caller)
-        assert isinstance(params, t.Send)
-        return self._handlers_for(caller).sending.begin_send(caller, params)
+        match params:
+            case t.Send() if op == "message.send":
+                self._admit(op, caller)
+                return self._handlers_for(caller).sending.begin_send(caller, params)
+            case t.PostEnvelope() if op == "link.post":
+                self._admit(op, caller)
+                return self._handlers_for(caller).admitting.begin_post(caller, params)
+            case _:
+                return None
 
     def stream(self, op: str, params: t.Params, caller: Caller) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
         """Run a stream in the task that iterates it. Cancelling that ends it, and so does leaving the context."""
@@ -191,7 +207,11 @@ class Engine:
         # A window's own door goes on until its connection ends: what it showed last is still acknowledged.
         if self._desk.draining and operation.plane not in ("local", "window"):
             raise Refused("draining", retry_after_ms=200)
-        if operation.plane not in caller.facts.authority.planes:
+        planes = caller.facts.authority.planes
+        if operation.plane not in planes:
+            if "link" in (operation.plane, *planes):
+                # Neither side learns what the other may ask.
+                raise Refused("unknown_operation", operation=op)
             match operation.plane:
                 case "hook":
                     raise Refused("hook_only")
@@ -210,6 +230,7 @@ class Engine:
 
     async def disconnect(self, caller: Caller) -> None:
         """A connection ended. Shielded: a slot must be freed however the connection went."""
+        self._desk.notifier.publish(map(topics.presence, self._desk.links.end(caller, self._desk.clock.now())))
         with trio.CancelScope(shield=True):
             try:
                 await self._desk.seats.disconnect(caller, restarting=self._desk.draining)
@@ -287,7 +308,7 @@ async def open_engine(
         def publish(room: RoomId, facts: Sequence[e.Header]) -> None:
             actor = rooms.open_actor(room)
             if actor is not None:
-                wakes.publish({topic for fact in facts for topic in actor.aggregate.topics(fact)})
+                wakes.publish({topics.log(room), *(each for fact in facts for each in actor.aggregate.topics(fact))})
                 deadlines.changed(room, actor.aggregate)
 
         context = ActorParts(
@@ -321,13 +342,15 @@ async def open_engine(
             acted=idle.acted,
             left=idle.left,
         )
-        presence = Presence(seats, connected, clock)
+        links = Links()
+        presence = Presence(seats, connected, links, clock)
         desk = Desk(
             library=Library(driver, rooms),
             rooms=rooms,
             homes=others,
             seats=seats,
             connected=connected,
+            links=links,
             presence=presence,
             seen_hosts=hosts,
             notifier=wakes,

@@ -14,9 +14,10 @@ SAME_NAMES: Final = ("core", "wire")
 """Packages in which each module has a test file of its own."""
 FOLDERS: Final = {
     "parlerd", "parlerd/core", "parlerd/wire", "parlerd/store", "parlerd/identity", "parlerd/operations",
-    "parlerd/operations/families", "parlerd/engine", "parlerd/ipc", "parlerd/client", "parlerd/cli", "parlerd/text",
-    "parlerd/connections", "parlerd/uplink", "relay",
-    "mcp_server", "mcp_server/stdio", "mcp_server/tools", "configs", "configs/hosts",
+    "parlerd/operations/families", "parlerd/engine", "parlerd/connections", "parlerd/ipc",
+    "parlerd/client", "parlerd/cli", "parlerd/text",
+    "parlerd/uplink",
+    "mcp_server", "mcp_server/stdio", "mcp_server/tools", "configs", "configs/hosts", "relay",
 }  # fmt: skip
 ELSEWHERE: Final = {
     "parlerd/__main__": "client/test_launch",
@@ -43,11 +44,16 @@ ELSEWHERE: Final = {
     "parlerd/operations/traits": "configs/test_hosts",
     "parlerd/operations/types": "arch/test_registry",
     "parlerd/engine/face": "engine/test_engine",
+    "parlerd/engine/cards": "engine/test_following",
     "parlerd/engine/deciding": "engine/test_actor",
     "parlerd/engine/knocks": "engine/test_joining",
+    "parlerd/engine/links": "engine/test_linking",
+    "parlerd/engine/reachable": "engine/test_admitting",
     "parlerd/engine/submissions": "engine/test_actor",
     "parlerd/ipc/connection": "ipc/test_server",
     "parlerd/ipc/host": "ipc/test_server",
+    "parlerd/connections/calls": "ipc/test_server",
+    "parlerd/connections/stream": "uplink/test_connection",
     "parlerd/client/connection": "client/test_client",
     "parlerd/client/link": "client/test_client",
     "parlerd/cli/approvals_view": "cli/test_approvals",
