@@ -8,6 +8,6 @@
 
 A relay is a program of its own (`python -m relay`), with a home of its own in the home of the person who runs it. It
 serves the same engine and core as the daemon, and never reaches what belongs to a local user: `parlerd.daemon`,
-`parlerd.ipc`, `parlerd.client`, `parlerd.cli`. The command line imports the first three modules, and none that serves. Above: the
-command line. Below: the engine by its face, `parlerd.connections`.
+`parlerd.ipc`, `parlerd.client`, `parlerd.cli`. The command line imports the first three modules, and none that serves.
+Above: the command line. Below: the engine by its face, `parlerd.connections`.
 """
