@@ -85,6 +85,7 @@ def run(home: Home, *, below_agent: bool = False) -> None:
                 clock=WallClock(),
                 random=SystemRandomness(),
                 keys=keys,
+                signers=keys,
                 settings=settings,
                 settings_now=lambda: load_settings(home.settings),
                 user=_user(),

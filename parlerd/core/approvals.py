@@ -40,6 +40,7 @@ from parlerd.core.model import (
     RequestId,
     agent_name,
 )
+from parlerd.core.statements import Claim, DecisionStatement, KeyTerms, KnockStatement, S, contradiction, lets_in
 from parlerd.core.topics import Topic
 
 
@@ -47,6 +48,8 @@ class KeyState(msgspec.Struct):
     """A session key of a room."""
 
     id: KeyId
+    ref: str
+    """The key's name in what is signed."""
     gated: bool
     """Whether the key only lets an agent ask; an open key lets the agent in."""
     expires_at: Millis
@@ -179,6 +182,70 @@ def find_request(requests: Mapping[RequestId, Request], who: str) -> Request:
     raise Refused("no_such_request")
 
 
+# -- what is signed ----------------------------------------------------------------------------------------
+
+
+def terms_of(room: LifecycleState, key: KeyState) -> KeyTerms:
+    """What the owner's person signs of a key, but for the nonce."""
+    return KeyTerms(
+        home=room.home,
+        room=room.room,
+        ref=key.ref,
+        gated=key.gated,
+        expires_at=key.expires_at,
+        max_uses=key.max_uses,
+        preapproved=key.preapproved,
+        nonce=b"",
+    )
+
+
+def knock_of(
+    room: LifecycleState, key: KeyState, event: e.JoinRequested | e.MemberJoined, name: str, at: Millis
+) -> KnockStatement:
+    """What an agent signs that knocks with this key, but for the nonce: it came to wait, or was let in. `name` is what
+    it says that it is called, and `at` its time."""
+    return KnockStatement(
+        home=room.home,
+        room=room.room,
+        ref=key.ref,
+        agent=event.agent,
+        principal=event.principal,
+        name=name,
+        host=event.host,
+        at=at,
+        nonce=b"",
+    )
+
+
+def decision_of(
+    room: LifecycleState, request: Request, handle: str, event: e.JoinApproved | e.JoinDenied, at: Millis
+) -> DecisionStatement:
+    """What is signed of a decision about a request, but for the nonce. `handle` is what an approved agent gets, and
+    `at` when it was decided."""
+    return DecisionStatement(
+        home=room.home,
+        room=room.room,
+        request=request.id,
+        agent=request.agent,
+        principal=request.principal,
+        handle=handle if isinstance(event, e.JoinApproved) else "",
+        admit=isinstance(event, e.JoinApproved),
+        proof=event.proof,
+        at=at,
+        nonce=b"",
+    )
+
+
+def _require_same(expected: S, finished: S | None) -> S:
+    """What was signed elsewhere, if anything was; refused unless it says what is expected."""
+    if finished is None:
+        return expected
+    wrong = contradiction(expected, finished)
+    if wrong is not None:
+        raise Refused("statement_refused", what=wrong)
+    return finished
+
+
 class Approvals(Facet[ApprovalsState]):
     """Keys and knocks, and the person's answers to them."""
 
@@ -217,7 +284,10 @@ class Approvals(Facet[ApprovalsState]):
                 host=command.host,
                 key=key.id,
             )
-            return Decision((joined,), authority=f"key:{key.id[:8]}", answer="joined")
+            knock = _require_same(knock_of(self._lifecycle, key, joined, name, command.wall or now), command.statement)
+            if command.statement is not None:
+                self._require_shows(knock, key, joined)
+            return Decision((joined,), statements=(knock,), authority=f"key:{key.id[:8]}", answer="joined")
         check_queue(requests, key.id)
         event = e.JoinRequested(
             request=RequestId(ids.new("q")),
@@ -227,7 +297,17 @@ class Approvals(Facet[ApprovalsState]):
             name=name,
             host=command.host,
         )
-        return Decision((event,), authority=f"key:{key.id[:8]}", answer="pending")
+        knock = _require_same(knock_of(self._lifecycle, key, event, name, command.wall or now), command.statement)
+        return Decision((event,), statements=(knock,), authority=f"key:{key.id[:8]}", answer="pending")
+
+    def _require_shows(self, knock: KnockStatement, key: KeyState, joined: e.MemberJoined) -> None:
+        """Refuse a knock from elsewhere that would not show others why its agent was let in: by the agent's clock the
+        key had expired, or the agent now calls itself by another name than the one that its handle is made of."""
+        terms = terms_of(self._lifecycle, key)
+        claim = Claim(joined.agent, joined.principal, joined.handle)
+        wrong = lets_in(self._lifecycle.home, self._lifecycle.room, terms, knock, claim)
+        if wrong is not None:
+            raise Refused("statement_refused", what="at" if wrong == "expires_at" else wrong)
 
     def _decide(self, command: c.DecideRequest, by: By, now: Millis, ids: Ids) -> Decision:
         room, members = self._lifecycle, self._membership.members
@@ -247,7 +327,8 @@ class Approvals(Facet[ApprovalsState]):
         authority = "person" if owns else "owner"
         if not command.admit:
             denied = e.JoinDenied(request=request.id, agent=request.agent, proof=command.proof)
-            return Decision((denied,), authority=authority, answer=request.agent)
+            signed = _require_same(decision_of(room, request, "", denied, now), command.statement)
+            return Decision((denied,), statements=(signed,), authority=authority, answer=request.agent)
         approved = e.JoinApproved(request=request.id, agent=request.agent, proof=command.proof)
         joined = membership.joining(
             members,
@@ -258,7 +339,8 @@ class Approvals(Facet[ApprovalsState]):
             request=request.id,
             key=request.key_id,
         )
-        return Decision((approved, joined), authority=authority, answer=request.agent)
+        signed = _require_same(decision_of(room, request, joined.handle, approved, now), command.statement)
+        return Decision((approved, joined), statements=(signed, None), authority=authority, answer=request.agent)
 
     def _revoke(self, command: c.RevokeKey, by: By, now: Millis, ids: Ids) -> Decision:
         room = self._lifecycle
@@ -278,6 +360,7 @@ class Approvals(Facet[ApprovalsState]):
         self.state.asks += 1
         self.state.keys[event.key] = KeyState(
             id=event.key,
+            ref=event.ref,
             gated=event.gated,
             expires_at=event.expires_at,
             max_uses=event.max_uses,

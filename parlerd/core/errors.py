@@ -89,6 +89,12 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         scope="connection",
     ),
     _E(
+        "statement_refused",
+        "This signed statement is not one that the room can take.",
+        "Sign it again as the room stands now: `what` names the field that does not fit.",
+        fault="peer",
+    ),
+    _E(
         "idempotency_expired",
         "This idempotency key is too old to be replayed.",
         "Read the room to see what happened, then use a new key.",

@@ -18,7 +18,7 @@ from parlerd.engine.handles import Homes
 from parlerd.engine.join_codes import JoinCodes
 from parlerd.engine.library import Library
 from parlerd.engine.links import Links
-from parlerd.engine.ports import Clock, HomeBook, HostFiles, Keys, Notifier, Randomness
+from parlerd.engine.ports import Clock, HomeBook, HomeKeys, HostFiles, Notifier, Randomness
 from parlerd.engine.presence import Presence
 from parlerd.engine.quota import Quotas
 from parlerd.engine.rooms import RoomDoor
@@ -50,7 +50,7 @@ class Desk:
     notifier: Notifier
     clock: Clock
     random: Randomness
-    keys: Keys
+    keys: HomeKeys
     settings: Settings
     """As this daemon read them at its start."""
     throttle: GuessThrottle

@@ -20,7 +20,7 @@ from parlerd.bounded import Bounded
 from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import HomeId, RoomId
+from parlerd.core.model import RoomId
 from parlerd.engine.actor import ActorParts
 from parlerd.engine.admitting import Admitting
 from parlerd.engine.agents import Agents
@@ -54,12 +54,13 @@ from parlerd.engine.ports import (
     Clock,
     Frames,
     HomeBook,
+    HomeKeys,
     HostFiles,
-    Keys,
     NoFrames,
     NoHomeBook,
     NoHostFiles,
     Randomness,
+    Signers,
 )
 from parlerd.engine.presence import Presence
 from parlerd.engine.pulling import Pulling
@@ -147,7 +148,7 @@ class Engine:
             notices,
             Streams(desk, reading, approving),
             Linking(desk),
-            Following(desk, Cards(desk.library, HomeId(desk.keys.principal))),
+            Following(desk, Cards(desk.library, desk.keys.id)),
             Pulling(desk),
             admitting,
         )
@@ -277,7 +278,8 @@ async def open_engine(
     driver: Driver,
     clock: Clock,
     random: Randomness,
-    keys: Keys,
+    keys: HomeKeys,
+    signers: Signers,
     settings: Settings,
     user: str,
     home_path: str = "",
@@ -289,14 +291,13 @@ async def open_engine(
     frames: Frames | None = None,
     home_book: HomeBook | None = None,
     homes: Homes | None = None,
-    home_id: HomeId | None = None,
     stop: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Engine]:
     """Serve one home until the context ends; then every room keeps its snapshot and the driver is closed.
 
-    `user` names the person's own agent. `homes` are the other homes in which rooms may live. `home_id` is this home's
-    own id, where it is not the person's (a relay has a key of its own). `stop` is called when a caller asks the daemon
-    to stop.
+    `keys` are the home's, `signers` those of the person and the agents that act here (`ports.NoSigners` where nobody
+    does). `user` names the person's own agent. `homes` are the other homes in which rooms may live. `stop` is called
+    when a caller asks the daemon to stop.
     """
     wakes = LocalNotifier()
     async with trio.open_nursery() as nursery:
@@ -315,12 +316,12 @@ async def open_engine(
             driver=driver,
             clock=clock,
             random=random,
-            author=LocalAuthor(keys, random),
+            author=LocalAuthor(signers, random),
             admission=Admission(),
             publish=publish,
         )
         codes, others = JoinCodes(keys), homes or NoHomes()
-        rooms = Rooms(context, nursery, own=home_id or HomeId(keys.principal), homes=others, codes=codes)
+        rooms = Rooms(context, nursery, own=keys.id, homes=others, codes=codes)
         await rooms.start()
         scheduler = Scheduler(clock, stepped_back=lambda: deadlines.load())
         deadlines = RoomDeadlines(driver=driver, rooms=rooms, clock=clock, scheduler=scheduler, notifier=wakes)
@@ -332,7 +333,7 @@ async def open_engine(
         hosts = SeenHosts(clock, connected)
         seats = Seats(
             rooms=rooms,
-            agents=Agents(driver=driver, rooms=rooms, keys=keys, clock=clock),
+            agents=Agents(driver=driver, rooms=rooms, keys=signers, clock=clock),
             leases=leases,
             connected=connected,
             hosts=hosts,

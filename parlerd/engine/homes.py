@@ -62,7 +62,7 @@ class HomeHandlers:
     def _local(self, others: list[t.HomeEntry]) -> t.HomeEntry:
         return t.HomeEntry(
             name=LOCAL_HOME,
-            id=self._desk.keys.principal,
+            id=self._desk.keys.id,
             url="",
             fingerprint="",
             state="local",

@@ -18,7 +18,7 @@ from typing import Protocol
 import trio
 
 from parlerd.core.errors import Refused
-from parlerd.core.model import LOCAL_HOME, AgentId, KeyId, Millis, PrincipalId, RequestId, RoomId
+from parlerd.core.model import LOCAL_HOME, AgentId, HomeId, KeyId, Millis, PrincipalId, RequestId, RoomId
 from parlerd.core.topics import Topic
 from parlerd.identity.signatures import Domain
 from parlerd.operations import types as t
@@ -93,8 +93,27 @@ class Notifier(Protocol):
         ...
 
 
-class Keys(Protocol):
-    """The keys of this home. `parlerd.identity.keyring.KeyRing` is the real one."""
+class HomeKeys(Protocol):
+    """What a home needs to keep rooms: its name among homes, and the secrets from which its codes follow. A relay has
+    these and no key of an agent or a person (`parlerd.identity.relay_keys.RelayKeys`)."""
+
+    @property
+    def id(self) -> HomeId: ...
+
+    def key_id(self, session_key: str) -> KeyId: ...
+
+    def session_key(self, room: RoomId, length: int) -> str: ...
+
+    def join_code(self, request: RequestId) -> str: ...
+
+    def opening_secret(self, owner: AgentId, idempotency_key: str) -> bytes:
+        """32 bytes that nobody else can guess, the same for the same request: the nonce and the salt of an opening, so
+        that a retried opening is the same room."""
+        ...
+
+
+class Signers(Protocol):
+    """The keys of the person and of the person's agents."""
 
     @property
     def principal(self) -> PrincipalId: ...
@@ -103,11 +122,9 @@ class Keys(Protocol):
 
     def sign(self, id: str, domain: Domain, data: bytes) -> bytes: ...
 
-    def key_id(self, session_key: str) -> KeyId: ...
 
-    def session_key(self, room: RoomId, length: int) -> str: ...
-
-    def join_code(self, request: RequestId) -> str: ...
+class Keys(HomeKeys, Signers, Protocol):
+    """The keys of a person's home. `parlerd.identity.keyring.KeyRing` is the real one."""
 
 
 class HostFiles(Protocol):
@@ -180,6 +197,20 @@ class NoHomeBook:
         if name != LOCAL_HOME:
             raise Refused("no_such_home", home=name)
         return None
+
+
+class NoSigners:
+    """For a home where nobody acts who has a key there: a relay."""
+
+    @property
+    def principal(self) -> PrincipalId:
+        raise Refused("no_such_agent", "This home has no person.")
+
+    def create_agent(self) -> AgentId:
+        raise Refused("no_such_agent", "This home makes no agents.")
+
+    def sign(self, id: str, domain: Domain, data: bytes) -> bytes:
+        raise Refused("no_such_agent", "This home has no key for that agent.", agent=id)
 
 
 class NoFrames:

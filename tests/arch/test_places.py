@@ -37,6 +37,8 @@ ELSEWHERE: Final = {
     "parlerd/store/numbering": "contract/test_store",
     "parlerd/store/port": "contract/test_store",
     "parlerd/store/statements": "store/test_indexing",
+    "parlerd/identity/home_secret": "identity/test_keyring",
+    "parlerd/identity/keyfiles": "identity/test_keyring",
     "parlerd/operations/entry": "arch/test_registry",
     "parlerd/operations/registry": "arch/test_registry",
     "parlerd/operations/samples": "arch/test_registry",

@@ -42,6 +42,7 @@ def engine_handlers(keys: KeyRing) -> tuple[set[str], set[str]]:
             clock=WallClock(),
             random=SystemRandomness(),
             keys=keys,
+            signers=keys,
             settings=Settings(),
             user="somebody",
         ) as engine:

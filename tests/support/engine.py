@@ -19,7 +19,7 @@ import trio
 import trio.testing
 
 from parlerd.core.errors import ParlerError, Refused, StoreError
-from parlerd.core.model import AgentId, KeyId, Millis, PrincipalId, RequestId, RoomId, Via
+from parlerd.core.model import AgentId, HomeId, KeyId, Millis, PrincipalId, RequestId, RoomId, Via
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.driver import Driver, InlineDriver, Job, Settle
 from parlerd.engine.engine import Engine, open_engine
@@ -117,6 +117,13 @@ class CountedKeys:
 
     def join_code(self, request: RequestId) -> str:
         return codes.spell(hashlib.sha256(b"join" + request.encode()).digest(), 4)
+
+    @property
+    def id(self) -> HomeId:
+        return HomeId(self.principal)
+
+    def opening_secret(self, owner: AgentId, idempotency_key: str) -> bytes:
+        return hashlib.sha256(f"opening {owner} {idempotency_key}".encode()).digest()
 
     @property
     def ids(self) -> list[str]:
@@ -365,6 +372,7 @@ class World:
             clock=self.clock,
             random=self.random,
             keys=self.keys,
+            signers=self.keys,
             settings=self.settings,
             user=USER,
             home_path="/home/sam/other",
