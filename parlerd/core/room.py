@@ -37,6 +37,7 @@ from parlerd.core.model import (
     RoomId,
     RoomKind,
     Seq,
+    Shown,
     View,
 )
 
@@ -60,6 +61,11 @@ class RoomState(facets.Folded):
         return self.lifecycle.room
 
     @property
+    def home(self) -> HomeId:
+        """Where the room lives."""
+        return self.lifecycle.home
+
+    @property
     def kind(self) -> RoomKind:
         return self.lifecycle.kind
 
@@ -80,9 +86,9 @@ class RoomState(facets.Folded):
         return self.lifecycle.owner_principal
 
     @property
-    def home(self) -> HomeId:
-        """Where the room lives."""
-        return HomeId(self.lifecycle.owner_principal)
+    def shown(self) -> Shown:
+        """Up to where somebody was shown the room who was shown all of its public messages."""
+        return self.messages.shown
 
     @property
     def history(self) -> History:

@@ -24,7 +24,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
-from parlerd.core.model import HOME_ROOM, AgentId, KeyId, MessageId, Millis, Position, RoomId, Seq, View
+from parlerd.core.model import HOME_ROOM, AgentId, KeyId, MessageId, Millis, Position, RoomId, Seq, Shown, View
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
 from parlerd.engine.audit import is_signed
@@ -32,12 +32,16 @@ from parlerd.engine.driver import Driver
 from parlerd.engine.recent import Recent
 from parlerd.engine.rooms import RoomDoor
 from parlerd.engine.worker import Told
-from parlerd.store.port import Cursor, Delivery, Membership, Page, Store, Write
+from parlerd.store.port import Cursor, Delivery, Membership, NewFact, Page, Store, Write
 
 T = TypeVar("T")
 
 PAGE_BYTES: Final = 1024 * 1024
 """Bodies in a page that nobody bounds otherwise: past this the middle of a join's page is left out and said so."""
+PUBLIC: Final = View(reader=AgentId(""), spans=((0, None),))
+"""Who sees what is public, and nothing else."""
+FEW_BODIES: Final = 32
+"""As many bodies are read on the loop; more are read away from it."""
 
 
 class Unread(NamedTuple):
@@ -70,11 +74,18 @@ class Traced(NamedTuple):
     marks: list[Delivery]
 
 
+class Signed(NamedTuple):
+    """What somebody signed, and the signature; both empty where nothing was signed."""
+
+    body: bytes = b""
+    signature: bytes = b""
+
+
 class Seen(NamedTuple):
-    """Up to where a reader was shown a room, and the room's chain there; no bytes before its first page."""
+    """Up to where a reader was shown a room, and the room's public messages up to there."""
 
     upto: Position
-    chain: bytes
+    shown: Shown
 
 
 class Library:
@@ -172,6 +183,10 @@ class Library:
         name = room.state.room
         return await self._driver.look(lambda store: store.seq_at(name, view, position))
 
+    async def public_at(self, room: RoomId, position: Position) -> int:
+        """How many public messages the room has up to a position."""
+        return await self._driver.look(lambda store: store.seq_at(room, PUBLIC, position))
+
     async def position_of(self, room: RoomId, view: View, seq: Seq) -> Position:
         """Where the reader's message of that number stands; 0 for 0, and the head for a number beyond the last."""
         return await self._driver.look(lambda store: store.position_of(room, view, seq))
@@ -190,16 +205,16 @@ class Library:
         return await self._driver.look(look)
 
     async def seen(self, room: RoomId, reader: AgentId) -> Seen:
-        """How far the reader was shown a room, with the chain there."""
+        """How far the reader was shown a room, with the public line there."""
         return await self._driver.look(partial(_seen, room=room, reader=reader))
 
     def seen_now(self, room: RoomId, reader: AgentId) -> Seen | None:
         """The same in the call; None where the store is not at hand."""
         return self._at_once(partial(_seen, room=room, reader=reader))
 
-    async def chain_at(self, room: RoomId, position: Position) -> bytes:
-        """The room's chain digest at a position."""
-        return await self._driver.look(lambda store: store.chain_at(room, position))
+    async def shown_at(self, room: RoomId, position: Position) -> Shown:
+        """The room's public messages up to a position, with the public line there."""
+        return await self._driver.look(lambda store: store.shown_at(room, position))
 
     # -- messages ----------------------------------------------------------------------------------------------
 
@@ -284,6 +299,24 @@ class Library:
         """Facts after a position, in order. Raises `Refused(newer_log)`."""
         return await self._driver.read(lambda store: store.facts(room, after, limit))
 
+    async def bodies(self, room: RoomId, positions: Iterable[int]) -> Mapping[int, Signed]:
+        """The bodies of facts, as far as there are any, with their signatures: one question for all of them."""
+        asked = list(positions)
+
+        def look(store: Store) -> dict[int, Signed]:
+            found = ((position, store.body(room, Position(position))) for position in asked)
+            return {position: Signed(body[0], body[1] or b"") for position, body in found if body is not None}
+
+        return await (self._driver.look if len(asked) <= FEW_BODIES else self._driver.read)(look)
+
+    async def whole_facts(self, room: Room, after: Position, upto: Position, limit: int) -> list[NewFact]:
+        """At most `limit` of the facts in (after, upto] with their bodies: from memory when they are the newest."""
+        recent = self._recent(room)
+        if recent is not None and (known := recent.after(after, upto)) is not None:
+            return known[:limit]
+        name, limit = room.state.room, min(limit, upto - after)
+        return await self._driver.read(lambda store: store.whole_facts(name, after, limit))
+
     async def aside(self, work: Callable[[], T]) -> T:
         """Run what takes a while and asks the store nothing, away from the loop."""
         return await self._driver.read(lambda _: work())
@@ -339,7 +372,7 @@ class Library:
 
 def _seen(store: Store, room: RoomId, reader: AgentId) -> Seen:
     upto = store.cursor(room, reader).delivered
-    return Seen(upto, store.chain_at(room, upto) if upto else b"")
+    return Seen(upto, store.shown_at(room, upto))
 
 
 def _numbered(store: Store, room: RoomId, view: View, seq: Seq) -> MessageId | None:

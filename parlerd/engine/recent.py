@@ -89,10 +89,17 @@ class Recent:
         if (not skip_own or kind is not None or names) and (
             found[0].header.position if found else after
         ) != head.position:
-            # Such a page ends at its last message, and the chain digest is known here only for the head.
+            # Such a page ends at its last message, and the public line is known here only for the head.
             return None
         found.reverse()
-        return Page(found, head.position, newest, head.chain, more=False)
+        return Page(found, head.position, newest, room.state.shown, more=False)
+
+    def after(self, after: Position, upto: Position) -> list[NewFact] | None:
+        """The facts in (after, upto], or None when not all of them are here."""
+        head = self._head
+        if head is None or upto > head.position or after < head.position - len(self._facts):
+            return None
+        return [fact for fact in self._facts if after < fact.header.position <= upto]
 
     def seq_at(self, room: Room, view: View, position: Position) -> Seq | None:
         """How many messages up to a position this reader may see, or None when that is not known here."""

@@ -7,26 +7,29 @@ from typing import Any
 
 import pytest
 
-from parlerd.core.events import Header
-from parlerd.core.model import HOME_ROOM, Position, RoomId
+from parlerd.core.events import Header, MirrorPlaced
+from parlerd.core.model import HOME_ROOM, Position, RoomId, Shown
+from parlerd.core.room import Room
 from parlerd.store.indexing import KEYS, MEMBERSHIPS, PRIORS, PROJECTIONS, Counts, Projection, Rows, derive
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import Append, NewFact, Store
 from parlerd.store.sqlite import SqliteStore
 from tests.store.conftest import Raw
-from tests.support.facts import ANN, ROOM, append, joined, left, message, minted, opened
+from tests.support.core import HomeDriver, RoomDriver
+from tests.support.facts import ANN, ROOM, SIGNATURE, append, joined, left, message, minted, opened
 from tests.support.scripts import scripted_home, scripted_room
 
 ALL = pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.table)
-LOGS: dict[RoomId, list[Header]] = {ROOM: scripted_room(3, 300).log, HOME_ROOM: scripted_home(3, 100).log}
+SCRIPTS: dict[RoomId, RoomDriver | HomeDriver] = {ROOM: scripted_room(3, 300), HOME_ROOM: scripted_home(3, 100)}
+LOGS: dict[RoomId, list[Header]] = {room: script.log for room, script in SCRIPTS.items()}
 
 
 def fill(store: Store) -> None:
     """Whole logs, a few facts to a transaction."""
-    for room, log in LOGS.items():
-        for start in range(0, len(log), 7):
-            facts = [NewFact(header) for header in log[start : start + 7]]
-            (outcome,) = store.transact([[Append(room, Position(start), facts)]])
+    for room, script in SCRIPTS.items():
+        facts = [NewFact(header, body, body and SIGNATURE) for header, body in script.whole_facts()]
+        for start in range(0, len(facts), 7):
+            (outcome,) = store.transact([[Append(room, Position(start), facts[start : start + 7])]])
             assert outcome.error is None
 
 
@@ -65,6 +68,28 @@ def test_an_index_holds_what_its_declaration_derives_also_when_it_is_remade(
     raw(f"DELETE FROM {projection.table}")
     store.rebuild_index()
     assert in_file(raw, projection) == expected(projection)
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_the_index_and_the_room_in_memory_come_to_the_same_public_line_at_every_place(
+    kind: str, store: SqliteStore
+) -> None:
+    script, room, shown = scripted_room(3, 300), Room(), Shown(0, b"")
+    served: Store = store if kind == "sqlite" else MemoryStore()
+    id = script.aggregate.state.room
+    facts = [NewFact(header, body, body and SIGNATURE) for header, body in script.whole_facts()]
+    for start in range(0, len(facts), 7):
+        (outcome,) = served.transact([[Append(id, Position(start), facts[start : start + 7])]])
+        assert outcome.error is None
+    for fact in facts:
+        room.apply(fact.header, fact.body)
+        shown = room.state.shown
+        assert served.shown_at(id, fact.header.position) == shown
+        assert served.line_at(id, shown.number) == shown.line
+    assert any(isinstance(fact.header.event, MirrorPlaced) for fact in facts)
+    assert shown.number > 9
+    assert served.line_at(id, shown.number + 1) is None
+    assert served.check() == []
 
 
 @ALL

@@ -18,12 +18,14 @@ from typing import Any, Final, TypeVar, cast
 import trio
 import trio.testing
 
+from parlerd.core.envelope import Part
 from parlerd.core.errors import ParlerError, Refused, StoreError
-from parlerd.core.model import AgentId, KeyId, Millis, PrincipalId, RequestId, RoomId, Via
+from parlerd.core.model import AgentId, HomeId, KeyId, Millis, PrincipalId, RequestId, RoomId, Shown, Via
+from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.driver import Driver, InlineDriver, Job, Settle
 from parlerd.engine.engine import Engine, open_engine
-from parlerd.engine.ports import HostFiles, NoHostFiles
+from parlerd.engine.ports import HomeBook, HostFiles, NoHomeBook, NoHostFiles
 from parlerd.engine.rooms import Rooms
 from parlerd.engine.worker import Told
 from parlerd.identity import codes
@@ -93,6 +95,15 @@ class CountedRandomness:
         return hashlib.shake_256(f"draw {self.draws}".encode()).digest(count)
 
 
+UNSHOWN: Final = Shown(0, bytes(32))
+"""How far somebody was shown a room who was shown nothing, where no test looks at the line."""
+
+
+def draft(*parts: Part) -> Draft:
+    """What a local author wants to say who was shown nothing."""
+    return Draft(parts, UNSHOWN)
+
+
 class CountedKeys:
     """A key ring in memory: real keys from counted seeds. `forget` loses one, as a deleted file would."""
 
@@ -117,6 +128,13 @@ class CountedKeys:
 
     def join_code(self, request: RequestId) -> str:
         return codes.spell(hashlib.sha256(b"join" + request.encode()).digest(), 4)
+
+    @property
+    def id(self) -> HomeId:
+        return HomeId(self.principal)
+
+    def opening_secret(self, owner: AgentId, idempotency_key: str) -> bytes:
+        return hashlib.sha256(f"opening {owner} {idempotency_key}".encode()).digest()
 
     @property
     def ids(self) -> list[str]:
@@ -347,6 +365,7 @@ class World:
     default_home: bool = True
     inspect: Callable[[PeerProcess], PeerProcess] = lambda peer: peer
     host_files: HostFiles = field(default_factory=NoHostFiles)
+    home_book: HomeBook = field(default_factory=NoHomeBook)
     driver: Callable[[Store], Driver] = field(default_factory=lambda: DRIVER)
     stopped: bool = False
     connections: int = 0
@@ -364,6 +383,7 @@ class World:
             clock=self.clock,
             random=self.random,
             keys=self.keys,
+            signers=self.keys,
             settings=self.settings,
             user=USER,
             home_path="/home/sam/other",
@@ -372,6 +392,7 @@ class World:
             settings_now=self.settings_now,
             inspect=self.inspect,
             host_files=self.host_files,
+            home_book=self.home_book,
             stop=stop,
         ) as engine:
             yield Served(self, engine, driver)
