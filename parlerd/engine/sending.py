@@ -7,7 +7,7 @@ that a retry can be the same request.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +20,7 @@ from parlerd.core import events as e
 from parlerd.core.envelope import DataPart, Part, TextPart
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import MessageId, Position, RoomId, drawn_key
+from parlerd.core.model import AgentId, MessageId, Position, RoomId, drawn_key
 from parlerd.core.words import check_data, check_text
 from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller
@@ -31,7 +31,7 @@ from parlerd.engine.inputs import input_digest
 from parlerd.engine.library import Numbered
 from parlerd.engine.lookup import room_of
 from parlerd.engine.reading import Reading, handle_of
-from parlerd.engine.submissions import Submission
+from parlerd.engine.submissions import Settled, Submission
 from parlerd.operations import types as t
 
 
@@ -70,7 +70,7 @@ class Posting:
     def _earlier(self) -> Position | None:
         """Where the message stands that an earlier use of the idempotency key led to, if it is not at hand."""
         settled = self.submission.settled
-        return None if settled is None or settled.facts else settled.decision.replay
+        return None if settled is None or settled.facts or settled.queued else settled.decision.replay
 
     def _settled(self, then: Callable[[], None]) -> None:
         """What became of the command is known; what it was a repetition of may have to be looked up."""
@@ -160,11 +160,13 @@ class Sending:
         size: int,
         seen: bytes,
     ) -> Posting:
-        """The key travels with a failure too, so that a retry can be the same request: its author's, or else one that
-        is drawn here."""
+        """The message's id is drawn here, where the request is made, so that it is known before the room has the
+        message. The key travels with a failure too, so that a retry can be the same request: its author's, or else one
+        that follows from the id."""
+        id = MessageId(self._desk.random.new("m"))
+        command = msgspec.structs.replace(command, id=id)
         if command.idempotency_key is None:
-            id = MessageId(self._desk.random.new("m"))
-            command = msgspec.structs.replace(command, id=id, idempotency_key=drawn_key(id), fresh=True)
+            command = msgspec.structs.replace(command, idempotency_key=drawn_key(id), fresh=True)
         try:
             self._desk.quotas.take(me.id, bytes=size)
             submission = actor.place(command, self._desk.by(caller, me), Draft(parts=parts, seen=seen))
@@ -183,6 +185,8 @@ class Sending:
         except ParlerError as error:
             error.details.setdefault("key", command.idempotency_key)
             raise
+        if settled.queued:
+            return self._queued(posting, settled)
         if posting.posted is not None:
             header, seq = posting.posted
         else:
@@ -197,9 +201,23 @@ class Sending:
             replayed=settled.decision.replay is not None,
             idempotency_key=command.idempotency_key or "",
             name=actor.aggregate.state.name,
-            readers=None
-            if event.visibility is None
-            else [handle_of(actor.aggregate.state, who) for who in event.visibility if who != posting.me.id],
+            readers=None if event.visibility is None else _others(posting, event.visibility),
+        )
+
+    def _queued(self, posting: Posting, settled: Settled) -> t.Sent:
+        """The answer for a message that waits on this machine. Who may see it is decided when the room has it."""
+        command, state = posting.submission.command, posting.actor.aggregate.state
+        assert isinstance(command, c.PostMessage)
+        return t.Sent(
+            room=posting.actor.room,
+            id=command.id or "",
+            seq=None,
+            at=None,
+            replayed=settled.decision.replay is not None,
+            idempotency_key=command.idempotency_key or "",
+            name=state.name,
+            readers=None if command.visibility is None else _others(posting, command.visibility),
+            queued=True,
         )
 
     async def _writable(self, me: AgentRecord, wanted: str | None) -> RoomHandle:
@@ -219,6 +237,13 @@ class Sending:
             return None
         member = actor.aggregate.state.members.get(me.id)
         return actor if member is not None and member.present else None
+
+
+def _others(posting: Posting, readers: Iterable[str]) -> list[str]:
+    """The handles of a message's readers beside its author."""
+    state = posting.actor.aggregate.state
+    named = [handle_of(state, AgentId(who)) for who in readers]
+    return [handle for handle in named if handle != handle_of(state, posting.me.id)]
 
 
 def _parts(params: t.Send) -> tuple[tuple[Part, ...], int]:

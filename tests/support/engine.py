@@ -23,6 +23,7 @@ from parlerd.core.model import AgentId, KeyId, Millis, PrincipalId, RequestId, R
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.driver import Driver, InlineDriver, Job, Settle
 from parlerd.engine.engine import Engine, open_engine
+from parlerd.engine.handles import Homes
 from parlerd.engine.ports import HostFiles, NoHostFiles
 from parlerd.engine.rooms import Rooms
 from parlerd.engine.worker import Told
@@ -347,6 +348,7 @@ class World:
     default_home: bool = True
     inspect: Callable[[PeerProcess], PeerProcess] = lambda peer: peer
     host_files: HostFiles = field(default_factory=NoHostFiles)
+    homes: Homes | None = None
     driver: Callable[[Store], Driver] = field(default_factory=lambda: DRIVER)
     stopped: bool = False
     connections: int = 0
@@ -372,6 +374,7 @@ class World:
             settings_now=self.settings_now,
             inspect=self.inspect,
             host_files=self.host_files,
+            homes=self.homes,
             stop=stop,
         ) as engine:
             yield Served(self, engine, driver)
