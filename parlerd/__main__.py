@@ -17,7 +17,7 @@ import parlerd.lean  # noqa: F401  # isort: split - used by being first
 from parlerd import __version__
 from parlerd.core.errors import ParlerError
 from parlerd.hardening import harden
-from parlerd.ipc.listener import locked
+from parlerd.listener import locked
 from parlerd.paths import STARTED_BELOW, home_from, prepare
 
 EXIT_FAILED = 1

@@ -36,9 +36,9 @@ from parlerd.groups import unwrapped
 from parlerd.identity.keyring import KeyRing
 from parlerd.ipc import credentials, workspace
 from parlerd.ipc.host import Say
-from parlerd.ipc.listener import listening, standing
 from parlerd.ipc.recorder import Recorder
 from parlerd.ipc.server import Server
+from parlerd.listener import listening, standing
 from parlerd.paths import Home, home_from
 from parlerd.settings import Era, Settings, load_settings
 from parlerd.store.sqlite import SqliteStore
@@ -85,6 +85,7 @@ def run(home: Home, *, below_agent: bool = False) -> None:
                 clock=WallClock(),
                 random=SystemRandomness(),
                 keys=keys,
+                signers=keys,
                 settings=settings,
                 settings_now=lambda: load_settings(home.settings),
                 user=_user(),

@@ -166,6 +166,11 @@ class Home:
         return self.root / "settings.toml"
 
 
+def relay_home(home: Home) -> Home:
+    """The home of the relay that this person runs: a folder of its own, with its own keys, store, log and socket."""
+    return Home(f"{os.fspath(home.root)}/relay", explicit=True)
+
+
 def home_from(env: Mapping[str, str], explicit: str | None = None) -> Home:
     """The home named by `explicit`, else by `PARLER_HOME`, else `~/.parler`; absolute, symlinks left as they are."""
     named = explicit or env.get("PARLER_HOME") or "~/.parler"

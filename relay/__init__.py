@@ -1,5 +1,12 @@
-"""The face of the engine for other machines. The package is reserved: in this version rooms live on this machine alone.
+"""The relay: rooms for people on different machines, and what keeps it running on this one.
 
-The package will serve, over the network, the same engine and core as the daemon. It stands beside `parlerd.cli`, and
-never reaches what belongs to a local user: `parlerd.daemon`, `parlerd.ipc`, `parlerd.client`, `parlerd.cli`.
+    place      where the relay listens and what it is called, in one file
+    network    the addresses of this machine
+    service    the relay as a service of the system, or as a process that stays by itself
+    link       the links of other daemons: who is let in, and what is answered
+
+A relay is a program of its own (`python -m relay`), with a home of its own in the home of the person who runs it. It
+serves the same engine and core as the daemon, and never reaches what belongs to a local user: `parlerd.daemon`,
+`parlerd.ipc`, `parlerd.uplink`, `parlerd.client`, `parlerd.cli`. The command line imports `place`,
+`network` and `service`, and none that serves.
 """

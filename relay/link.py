@@ -3,8 +3,8 @@
     state      what happens                                              what ends it
     hello      waits for the hello, within `proof_seconds` for all       a hello, or a goodbye that refuses one
     proof      has sent the challenge, waits for the proof               a proof that is good, or a goodbye
-    calls      answers the operations of the plane `link`, and no        the daemon leaves or breaks the protocol, `end`,
-               others                                                    `drain`, a reader that takes nothing
+    calls      answers the operations of the plane `link`, and no        the daemon leaves or breaks the protocol,
+               others                                                    `end`, `drain`, a reader that takes nothing
     ended      sends the goodbye and what waits, then closes             `farewell_seconds`
 
 A person's key logs in. The join secret only lets a key in that this relay does not know yet, or that was kicked: the
@@ -17,12 +17,11 @@ link alone.
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import trio
 
@@ -55,10 +54,15 @@ from parlerd.wire.link import (
     told,
 )
 
-log = logging.getLogger("relay.link")
+E = TypeVar("E")
 
 DRAIN_SECONDS: Final = 2.0
 """How long calls that do not wait may take to finish when the relay stops."""
+
+
+OFFERED: Final = frozenset(name for name, operation in OPERATIONS.items() if operation.plane == "link")
+"""What a relay answers over a link. The door asks this before it decodes a call, and the engine asks the caller's
+authority again."""
 
 
 class Enrolment(Protocol):
@@ -119,6 +123,7 @@ class Links:
         addresses: Callable[[], Sequence[str]] = tuple,
         now: Callable[[], Millis],
         version: str = parlerd.__version__,
+        offered: Collection[str] | None = None,
         limits: Limits | None = None,
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
@@ -138,7 +143,10 @@ class Links:
         """The wall clock."""
         self.version = version
         """The version of this program."""
+        self.offered = frozenset(OFFERED if offered is None else offered)
+        """The names of the operations that are answered."""
         self.limits = limits or Limits()
+        """The bounds of links."""
         self.random_bytes = random_bytes
         """Where nonces come from."""
         # The links whose proof was accepted, the oldest first.
@@ -207,7 +215,7 @@ class Link:
         # What may be said when, as a state machine; the frames that wait to be sent; the calls under way.
         self._peer = RelayPeer()
         self._out = Outgoing(stream, cap=links.limits.outgoing_cap, stall_seconds=links.limits.stall_seconds)
-        self._calls = Calls(self._peer, self._out, links.engine, _admit, told)
+        self._calls = Calls(self._peer, self._out, links.engine, self._admit, told)
         # Cancelled to end the conversation. Whoever cancels it sets `_farewell` first, if there is something to say.
         self._scope = trio.CancelScope()
         # The goodbye to send at the end; None when the other side left by itself.
@@ -329,21 +337,19 @@ class Link:
     async def _let_in(self, hello: LinkHello, transcript: Transcript, secret: bytes, proof: Proof) -> None:
         enrolment, principal = self._links.enrolment, transcript.principal
         if hello.enrol:
-            if not transcript.knows("daemon", secret, proof.mac):
-                raise ParlerError("wrong_secret")
-            if secret != enrolment.secret():
-                # A kick changed it while the proof was on its way.
+            # A kick may have changed the secret while the proof was on its way.
+            if not transcript.knows("daemon", secret, proof.mac) or secret != enrolment.secret():
                 raise ParlerError("wrong_secret")
             if not enrolment.is_enrolled(principal):
-                # Somebody who waits for the disk no longer waits for the other side.
+                # Who waits for the disk no longer waits for the other side.
                 with trio.CancelScope(shield=True):
                     await enrolment.enrol(principal, slug(hello.name, fallback="someone"))
-        elif enrolment.is_kicked(principal):
+        if enrolment.is_kicked(principal):
             raise ParlerError("kicked")
-        elif not enrolment.is_enrolled(principal):
+        if not enrolment.is_enrolled(principal):
             raise ParlerError("not_enrolled")
 
-    async def _expect[E](self, kind: type[E]) -> E | None:
+    async def _expect(self, kind: type[E]) -> E | None:
         events = await self._read()
         if not events:
             return None
@@ -364,7 +370,7 @@ class Link:
         return LinkWelcome(
             protocol=LINK_PROTOCOL,
             version=links.version,
-            operations=OFFERED,
+            operations=tuple(sorted(links.offered)),
             name=links.name,
             log=links.log_id,
             addresses=tuple(links.addresses()),
@@ -374,11 +380,6 @@ class Link:
         await self._calls.below(self._links.limits.bytes_under_way)
         return await self._read()
 
-
-OFFERED: Final = tuple(name for name, operation in OPERATIONS.items() if operation.plane == "link")
-"""The operations that are answered over a link. The engine asks the caller's authority again."""
-
-
-def _admit(operation: t.Operation) -> None:
-    if operation.plane != "link":
-        raise Refused("unknown_operation", operation=operation.name)
+    def _admit(self, operation: t.Operation) -> None:
+        if operation.name not in self._links.offered:
+            raise Refused("unknown_operation", operation=operation.name)

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from configs.hosts import HOSTS
-from parlerd.cli.commands import COMMANDS, GROUP_SUMMARY, summary
+from parlerd.cli.commands import COMMANDS, GROUP_SUMMARY, GROUPS, summary
 from parlerd.cli.context import ClientLike, Context
 from parlerd.cli.handlers import Handler
 from parlerd.cli.output import DONE
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
 SHELLS: Final = ("bash", "zsh", "fish")
-WORDS: Final = ("rooms", "agents", "mine", "keys", "knocks")
-"""The kinds of words that the daemon knows: your rooms, who is in them, your agents, your keys, who knocks."""
+WORDS: Final = ("rooms", "agents", "mine", "keys", "knocks", "homes")
+"""The kinds of words that the daemon knows: your rooms, who is in them, your agents, your keys, who knocks, the relays
+that you added."""
 ASK_S: Final = 0.5
 """How long a Tab may wait for the daemon, hello and answer together: a person presses Tab again sooner."""
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@#/-]*\Z")
@@ -41,6 +42,7 @@ _BY_ARGUMENT: Final = {
     "as_name": "mine",
     "session_key": "keys",
     "agent": "knocks",
+    "added": "homes",
 }
 """The kind of words that completes an argument, by the argument's name in the parser."""
 _TOPIC: Final = "COMMAND|CODE"
@@ -116,6 +118,10 @@ def _asked(client: ClientLike, kind: str, left_s: float) -> Iterable[str]:
         if kind == "mine":
             return [agent for room in rooms.rooms for agent in room.agents]
         return [room.name for room in rooms.rooms if room.state == "open"]
+    if kind == "homes":
+        homes = client.call("homes.list", t.ListHomes(), left_s)
+        assert isinstance(homes, t.HomeList)
+        return [home.name for home in homes.homes if home.state != "local"]
     if kind == "agents":
         roster = client.call("rooms.roster", t.Roster(), left_s)
         assert isinstance(roster, t.RosterResult)
@@ -140,9 +146,15 @@ def whole_parser() -> Parser:
     commands: Any = root.add_subparsers(metavar="COMMAND")
     groups: dict[str, Any] = {}
     for command in COMMANDS:
-        parent = commands
+        parent, name = commands, command.path[0]
+        if len(command.path) == 1 and name in GROUPS:
+            # A command by itself whose name is also the first word of others.
+            both = commands.add_parser(name, describe=lambda: "", help=summary(command))
+            handler_of(command).arguments(both)
+            _complete(both)
+            groups[name] = both.add_subparsers(metavar="COMMAND")
+            continue
         if len(command.path) > 1:
-            name = command.path[0]
             if name not in groups:
                 group = commands.add_parser(name, describe=lambda: "", help=GROUP_SUMMARY[name])
                 groups[name] = group.add_subparsers(metavar="COMMAND")

@@ -1,7 +1,8 @@
 """`parler connect`: puts Parler into the settings of every agent host, shows what is there, and takes it out again.
 
-Not here: how a file is edited (`configs.connect`, `configs.hooks`, `configs.consent`), how the answer looks
-(`connect_view`), who dials in (`connect_verify`). Invariants: `--list`, `--print` and `--dry-run` write nothing; a host
+It also says where new sessions live: `--local`, `--team`, `--relay`. Not here: how a file is edited (`configs.connect`,
+`configs.hooks`, `configs.consent`), how the answer looks (`connect_view`), who dials in (`connect_verify`), relays
+(`team`). Invariants: `--list`, `--print` and `--dry-run` write nothing; a host
 that fails does not stop the others; no hook (`--wake`) and no permission (`--allow`) is written before a person saw it
 and said yes.
 """
@@ -17,10 +18,11 @@ from configs.model import Host, UnknownHost, this_system
 from mcp_server.stdio import COPIES
 from parlerd.cli import connect_view as view
 from parlerd.cli.context import Context, unreachable
-from parlerd.cli.handlers import Handler
+from parlerd.cli.handlers import Handler, place_arguments
 from parlerd.cli.output import DONE, FAILED
 from parlerd.cli.parsing import Parser, UsageError, seconds
 from parlerd.core.errors import ParlerError
+from parlerd.core.model import LOCAL_HOME
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -90,7 +92,20 @@ def _arguments(parser: Parser) -> None:
     )
     consent.add_argument("--no-allow", dest="allow", action="store_false", help="take that permission out")
     parser.add_argument("--yes", action="store_true", help="with --wake or --allow: make the change without asking")
-    parser.add_argument("--local", action="store_true", help="new sessions live on this machine (the default)")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--local", action="store_true", help="new sessions live on this machine (the default)")
+    where.add_argument(
+        "--team", action="store_true", help="new sessions live at a relay that runs here, for machines on your network"
+    )
+    where.add_argument(
+        "--relay", metavar="LINE", help="new sessions live at the relay whose line this is, which somebody else runs"
+    )
+    parser.add_argument(
+        "--join-secret-file",
+        metavar="FILE",
+        help="with --relay: the file with its join secret (- is stdin; default: type it at the terminal)",
+    )
+    place_arguments(parser)
 
 
 def _connect(ctx: Context, args: Namespace) -> int:
@@ -147,6 +162,13 @@ def _refuse_what_does_not_fit(args: Namespace) -> None:
         ("--wake-token-file", args.wake_token_file is not None, bool(reads or args.remove or args.dry_run)),
         ("--timeout", args.timeout is not None, not args.verify),
         ("--yes", args.yes, args.wake is not True and args.allow is not True),
+        ("--local", args.local, bool(reads or args.remove or args.dry_run)),
+        ("--team", args.team, bool(reads or args.remove or args.dry_run)),
+        ("--relay", args.relay is not None, bool(reads or args.remove or args.dry_run)),
+        ("--join-secret-file", args.join_secret_file is not None, args.relay is None),
+        ("--bind", args.bind is not None, not args.team),
+        ("--port", args.port is not None, not args.team),
+        ("--name", args.name is not None, not args.team),
     ]
     for option, is_given, is_misplaced in given:
         if is_given and is_misplaced:
@@ -176,6 +198,8 @@ def _add(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> int:
 
     named = bool(args.hosts)
     token = _token(ctx, hosts, args)
+    # A relay that is not reached or not trusted ends the command before a file of any host is written.
+    sessions = _place_sessions(ctx, args)
     if (args.wake or args.allow) and not args.dry_run:
         _agree(ctx, place, hosts, args)
     # This call refuses the home of another user, before a daemon is started in it. The files are edited later, while
@@ -198,9 +222,12 @@ def _add(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> int:
     )
     if not args.verify:
         if ctx.out.json:
-            ctx.out.document(view.document(found, hooks, allowed, dry_run=args.dry_run, consents=consents))
+            ctx.out.document(
+                view.document(found, hooks, allowed, dry_run=args.dry_run, consents=consents, sessions=sessions)
+            )
         else:
             view.connected(ctx, found, extras, named=named, dry_run=args.dry_run)
+            view.sessions_live(ctx, sessions)
         return code
     from parlerd.cli import connect_verify as verify
 
@@ -208,8 +235,36 @@ def _add(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> int:
         view.connected(ctx, found, extras, named=named, verifying=True)
     seen = verify.wait(ctx, place, found, VERIFY_MS if args.timeout is None else args.timeout)
     if ctx.out.json:
-        ctx.out.document(view.document(found, hooks, allowed, seen=seen, consents=consents))
+        ctx.out.document(view.document(found, hooks, allowed, seen=seen, consents=consents, sessions=sessions))
+    else:
+        view.sessions_live(ctx, sessions)
     return FAILED if any(not each.seen for each in seen.values()) else code
+
+
+def _place_sessions(ctx: Context, args: Namespace) -> view.Sessions:
+    """Do what `--local`, `--team` and `--relay` ask, and say where new sessions live now."""
+    if args.local or args.team or args.relay is not None:
+        from parlerd.cli import team
+
+        if args.team:
+            made = team.make_team(ctx, args)
+            return view.Sessions(made.home.name, team=made)
+        if args.relay is not None:
+            added = team.join_relay(ctx, args)
+            return view.Sessions(added.home.name, added=added)
+        team.choose_local(ctx)
+        return view.Sessions(LOCAL_HOME)
+    return view.Sessions(_default_home(ctx))
+
+
+def _default_home(ctx: Context) -> str:
+    """The name of the home where new sessions open. The daemon is asked only where a relay was ever added."""
+    if not ctx.home.homes.exists():
+        return LOCAL_HOME
+    from parlerd.operations import types as t
+
+    homes = ctx.call("homes.list", t.ListHomes(), t.HomeList).homes
+    return next((home.name for home in homes if home.default), LOCAL_HOME)
 
 
 def _put_shim(ctx: Context) -> None:
@@ -357,13 +412,31 @@ def _remove(ctx: Context, place: Place, hosts: list[Host], args: Namespace) -> i
     found = _with_progress(ctx, remove(place, hosts, dry_run=args.dry_run))
     if not args.dry_run:
         _tell_daemon(ctx)
+    # Whoever takes Parler out of certain hosts goes on with the others, and with their relay.
+    service = None if args.hosts or args.without else _remove_service(ctx, dry_run=args.dry_run)
     if ctx.out.json:
-        ctx.out.document(view.document(found, hooks, allowed, dry_run=args.dry_run))
+        ctx.out.document(view.document(found, hooks, allowed, dry_run=args.dry_run, service=service))
     else:
         view.removed(
             ctx, found, view.Extras(hooks=hooks, allowed=allowed), named=bool(args.hosts), dry_run=args.dry_run
         )
+        view.service_removed(ctx, service, dry_run=args.dry_run)
     return _code(found, hooks, allowed)
+
+
+def _remove_service(ctx: Context, *, dry_run: bool) -> str | None:
+    """Stop the relay of this person and take its service out; of which kind it was, or None where there is none. Its
+    rooms and keys stay."""
+    from parlerd.cli import team
+
+    service = team.service_of(ctx)
+    record = service.record
+    if record is None:
+        return None
+    if not dry_run:
+        team.stop(ctx, service)
+        service.remove()
+    return record.kind
 
 
 def _tell_daemon(ctx: Context) -> None:

@@ -14,13 +14,17 @@ from configs.model import Host
 from configs.snippet import snippet
 from parlerd.cli.context import Context
 from parlerd.cli.output import DONE, Cell, Output, Style
+from parlerd.core.model import LOCAL_HOME
 from parlerd.core.scrub import scrub
+from parlerd.paths import relay_home
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from configs.detect import Place
     from configs.outcome import Outcome
+    from parlerd.cli.team import Team
+    from parlerd.operations import types as t
 
 IN_PLACE: Final = frozenset({"added", "updated", "unchanged"})
 """After connecting: the statuses of a file that holds our entry."""
@@ -82,6 +86,17 @@ class Extras:
 NOTHING: Final = Extras()
 
 
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """Where new sessions live: the name of the home, and what this command did about it."""
+
+    home: str
+    team: Team | None = None
+    """The relay that runs here, where the command set it up or found it."""
+    added: t.HomeAdded | None = None
+    """The relay of somebody else that the command added."""
+
+
 # -- for a script ----------------------------------------------------------------------------------------------
 
 
@@ -93,6 +108,8 @@ def document(
     dry_run: bool = False,
     seen: Mapping[str, Seen] | None = None,
     consents: Mapping[str, Consented] | None = None,
+    sessions: Sessions | None = None,
+    service: str | None = None,
 ) -> dict[str, Any]:
     """The JSON document of every form of the command, except `--print`."""
     hosts = []
@@ -108,7 +125,11 @@ def document(
             elif dialled is not None:
                 about["why"] = dialled.why
         hosts.append(about)
-    whole: dict[str, Any] = {"hosts": hosts, "home": "local"}
+    whole: dict[str, Any] = {"hosts": hosts, "home": LOCAL_HOME if sessions is None else sessions.home}
+    if sessions is not None and (relay := _relay_object(sessions)):
+        whole["relay"] = relay
+    if service is not None:
+        whole["service"] = {"kind": service, "status": "unchanged" if dry_run else "removed"}
     if hooks:
         whole["hooks"] = [_object(outcome) for outcome in hooks]
     if allowed:
@@ -116,6 +137,24 @@ def document(
     if dry_run:
         whole["dry_run"] = True
     return whole
+
+
+def _relay_object(sessions: Sessions) -> dict[str, Any]:
+    if sessions.team is not None:
+        info = sessions.team.info
+        return {
+            "name": info.name,
+            "status": "added" if sessions.team.is_new else "unchanged",
+            "url": info.url,
+            "fingerprint": info.fingerprint,
+            "join_line": info.join_line,
+            "join_secret_file": info.join_secret_file,
+        }
+    if sessions.added is not None:
+        home = sessions.added.home
+        about = {"name": home.name, "status": sessions.added.status, "url": home.url, "fingerprint": home.fingerprint}
+        return dict(about)
+    return {}
 
 
 def _object(outcome: Outcome) -> dict[str, Any]:
@@ -173,6 +212,49 @@ def connected(
     elif _hosts(found, IN_PLACE):
         out.say("Next, see each agent host dial in:")
         out.paste(VERIFY)
+
+
+def sessions_live(ctx: Context, sessions: Sessions) -> None:
+    """Where new sessions live from now on, where this command decided on it; for a team what the others run."""
+    out = ctx.out
+    if sessions.added is not None:
+        home = sessions.added.home
+        word = "is added" if sessions.added.status == "added" else "was there already"
+        out.say()
+        out.say("The relay ", (home.name, "name"), f" {word}, at {home.url}.")
+        out.say((f"Its key's fingerprint is {home.fingerprint}.", "dim"))
+        out.say("New sessions live there. Whoever runs it sees what is said in them (docs/relay.md).")
+    if sessions.team is not None:
+        _team(ctx, sessions.team)
+
+
+def _team(ctx: Context, team: Team) -> None:
+    out, info = ctx.out, team.info
+    out.say()
+    out.say("The relay ", (info.name, "name"), f" runs on this machine, at {', '.join(info.addresses)}.")
+    out.say("New sessions live there.")
+    if not team.lingers:
+        out.say(("The relay ends when you log out. To let it go on:", "warn"))
+        out.paste("loginctl enable-linger")
+    if team.is_new and out.terminal:
+        out.say(f"This is the join secret. It is shown once, and kept in {short(_path(info), ctx)}:")
+        out.paste(_path(info).read_text(encoding="ascii").strip())
+    else:
+        out.say(f"The join secret is in {short(_path(info), ctx)}.")
+    out.say("Give the secret to your team apart from this line, which each of them runs:")
+    out.paste(f"parler connect --relay {info.join_line}")
+
+
+def _path(info: t.RelayInfo) -> Path:
+    return Path(info.join_secret_file)
+
+
+def service_removed(ctx: Context, kind: str | None, *, dry_run: bool) -> None:
+    """What became of the relay's service, where there was one."""
+    if kind is None:
+        return
+    words = "would be stopped and its service taken out" if dry_run else "was stopped and its service taken out"
+    ctx.out.say(f"The relay {words} ({kind}). Its rooms and keys stay in {short(relay_home(ctx.home).root, ctx)}.")
 
 
 def removed(ctx: Context, found: Sequence[Outcome], extras: Extras, *, named: bool, dry_run: bool) -> None:

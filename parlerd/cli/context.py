@@ -33,6 +33,8 @@ AGAIN_S: Final = 0.5
 """How often a daemon that was stopped is looked for."""
 MAX_LOST: Final = 5
 """How many times in a row a wait is begun again after the daemon went away. The next loss is reported."""
+MAX_SECRET: Final = 1024
+"""The most bytes of a secret that are read."""
 RETRIED: Final = frozenset({"connection_lost", "draining"})
 """The errors after which a wait or a read is begun again."""
 
@@ -180,9 +182,52 @@ class Context:
         """Whether a person types at this command."""
         return self.stdin.isatty() and self.out.stderr.isatty()
 
+    def agree(self, question: str, *, command: str) -> None:
+        """Ask the person, and go on only with a yes. Raises `ParlerError(needs_yes)`, also where nobody can be asked;
+        `command` is what says yes beforehand."""
+        if self.out.json or not self.at_terminal():
+            raise ParlerError("needs_yes", hint=f"To do it without being asked: {command}")
+        self.out.flush()
+        self.out.note(question)
+        self.out.stderr.write("Go on? [y/N] ")
+        self.out.stderr.flush()
+        if self.stdin.readline().strip().lower() not in (b"y", b"yes"):
+            raise ParlerError("needs_yes", "Nothing was changed.", hint="Nothing was changed.")
+
+    def read_secret(self, prompt: str) -> str:
+        """One line that the person types at the terminal, which does not show it."""
+        self.out.flush()
+        self.out.stderr.write(prompt)
+        self.out.stderr.flush()
+        with _unseen(self.stdin):
+            line = self.stdin.readline(MAX_SECRET)
+        self.out.stderr.write("\n")
+        self.out.stderr.flush()
+        return decode_text(line, "what was typed").strip()
+
     def read_stdin(self) -> str:
         """All of stdin as text, without its last line break. Raises `ParlerError(invalid_param)` if it is not UTF-8."""
         return decode_text(self.stdin.read(), "stdin")
+
+
+@contextlib.contextmanager
+def _unseen(stdin: BinaryIO) -> Iterator[None]:
+    """Keep a terminal from showing what is typed; whatever happens, it shows it again afterwards."""
+    import termios
+
+    try:
+        descriptor = stdin.fileno()
+        before = termios.tcgetattr(descriptor)
+    except (OSError, ValueError, termios.error):
+        yield  # this is no terminal
+        return
+    hidden = list(before)
+    hidden[3] &= ~termios.ECHO
+    try:
+        termios.tcsetattr(descriptor, termios.TCSAFLUSH, hidden)
+        yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSAFLUSH, before)
 
 
 def decode_text(data: bytes, name: str) -> str:

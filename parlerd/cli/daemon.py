@@ -22,6 +22,7 @@ from parlerd.process import is_alive
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from pathlib import Path
 
     from parlerd.paths import Home
 
@@ -146,9 +147,14 @@ def hidden(home: Home) -> ParlerError | None:
     return ParlerError("unreachable", said, hint="It leaves by itself in a moment; `parler daemon stop` ends it now.")
 
 
-def _logs_arguments(parser: Parser) -> None:
-    parser.add_argument("-n", "--lines", type=positive, metavar="N", help="how many lines (default 50), or frames")
+def log_arguments(parser: Parser) -> None:
+    """What showing a log takes."""
+    parser.add_argument("-n", "--lines", type=positive, metavar="N", help="how many lines (default 50)")
     parser.add_argument("-f", "--follow", action="store_true", help="go on with whatever is logged, until interrupted")
+
+
+def _logs_arguments(parser: Parser) -> None:
+    log_arguments(parser)
     parser.add_argument(
         "--frames",
         action="store_true",
@@ -159,15 +165,18 @@ def _logs_arguments(parser: Parser) -> None:
 def _logs(ctx: Context, args: Namespace) -> int:
     if args.frames:
         return _frames(ctx, args.lines)
-    path, out = ctx.home.log, ctx.out
+    path = ctx.home.log
+    hint = "No daemon ever ran in this home; any command starts one."
+    return show_log(ctx, path, args, ParlerError("unreachable", f"There is no log at {path}.", hint=hint))
+
+
+def show_log(ctx: Context, path: Path, args: Namespace, absent: ParlerError) -> int:
+    """Print the end of a log, or follow it. Raises `absent` where there is none."""
+    out = ctx.out
     try:
         log = path.open(encoding="utf-8", errors="backslashreplace")
     except FileNotFoundError:
-        raise ParlerError(
-            "unreachable",
-            f"There is no log at {path}.",
-            hint="No daemon ever ran in this home; any command starts one.",
-        ) from None
+        raise absent from None
     except OSError as error:
         raise ParlerError("home_unsafe", f"{path} cannot be read: {error.strerror}.") from error
     with log:

@@ -51,3 +51,14 @@ def list_arguments(parser: Parser) -> None:
     """What a list of rooms takes."""
     parser.add_argument("--all", action="store_true", help="what is closed too")
     wide_argument(parser)
+
+
+def place_arguments(parser: Parser) -> None:
+    """Where a relay listens and what it is called, for the commands that make one."""
+    from parlerd.cli.parsing import port
+
+    parser.add_argument(
+        "--bind", metavar="ADDR", help="listen at this address of this machine (default: the one that others reach)"
+    )
+    parser.add_argument("--port", type=port, metavar="N", help="listen at this port (default 7777)")
+    parser.add_argument("--name", metavar="NAME", help="what the relay is called (default team)")

@@ -39,7 +39,7 @@ def _help(ctx: Context, args: Namespace) -> int:
         _overview(ctx)
     elif len(topic) == 1 and topic[0] in ERRORS:
         _error_code(out, topic[0])
-    elif len(topic) == 1 and topic[0] in GROUPS:
+    elif len(topic) == 1 and topic[0] in GROUPS and tuple(topic) not in BY_PATH:
         _group(out, topic[0])
     else:
         _one(out, topic)
@@ -106,6 +106,11 @@ def _one(out: Output, topic: list[str]) -> None:
     if rest:
         raise UsageError(f"there is no command `{' '.join(topic)}`")
     out.stdout.write(parser_of(command, handler_of(command)).format_help())
+    if len(topic) == 1 and topic[0] in GROUPS:
+        # The name is a command by itself and the first word of others.
+        out.say()
+        out.say(GROUP_SUMMARY[topic[0]])
+        _commands(out, [other for other in COMMANDS if other.path[0] == topic[0] and other.path != command.path])
 
 
 HANDLERS: Final = {

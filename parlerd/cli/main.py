@@ -162,7 +162,7 @@ def _wrapped(text: str) -> str:
 def _answer(
     argv: list[str], out: Output, env: Mapping[str, str], open_client: OpenClient, stdin: BinaryIO | None
 ) -> int:
-    from parlerd.cli.commands import GROUPS
+    from parlerd.cli.commands import BY_PATH, GROUPS
     from parlerd.cli.output import DONE, USAGE
     from parlerd.cli.parsing import HelpWanted, UsageError, split_globals
 
@@ -170,7 +170,7 @@ def _answer(
         early, words = split_globals(argv)
         if not words and not early:
             words = ["help"]
-        elif len(words) == 1 and words[0] in GROUPS and not early:
+        elif len(words) == 1 and words[0] in GROUPS and (words[0],) not in BY_PATH and not early:
             words = ["help", words[0]]
         if words[:1] == ["--version"] or words[:1] == ["-V"]:
             words[:1] = ["version"]

@@ -42,6 +42,9 @@ PENDING: Final = 4
 INTERRUPTED: Final = 130
 
 UNREACHABLE_CODES: Final = frozenset({"unreachable", "connection_lost", "draining"})
+"""No daemon answered."""
+ELSEWHERE_CODES: Final = frozenset({"home_unreachable", "offline", "relay_not_running"})
+"""A daemon answered, or none was needed, and a relay did not."""
 SLOW_S: Final = 1.0
 """After this many seconds a terminal shows that work is under way. Source: CLI spec."""
 DEFAULT_WIDTH: Final = 100
@@ -409,7 +412,7 @@ def error_object(error: ParlerError) -> dict[str, Any]:
 
 def exit_code(error: ParlerError) -> int:
     """The exit code of a command that ends with this error."""
-    return UNREACHABLE if error.code in UNREACHABLE_CODES else FAILED
+    return UNREACHABLE if error.code in UNREACHABLE_CODES | ELSEWHERE_CODES else FAILED
 
 
 def wants_colour(stdout: TextIO, env: Mapping[str, str]) -> bool:

@@ -151,6 +151,14 @@ def whole(text: str) -> int:
     return _number(text, 0)
 
 
+def port(text: str) -> int:
+    """The number of a TCP port."""
+    number = _number(text, 1)
+    if number > 65_535:
+        raise argparse.ArgumentTypeError(f"{text} is no port: a port is 1 to 65535")
+    return number
+
+
 def _number(text: str, least: int) -> int:
     # The length is checked first, because Python refuses to read thousands of digits, with an error of its own.
     if not text.isascii() or not text.isdigit() or len(text.lstrip("0")) > len(str(MAX_NUMBER)):

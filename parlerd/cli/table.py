@@ -73,6 +73,36 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
         'parler connect --list',
         'parler connect claude-code codex --verify',
     )),
+    (('homes',), 'parlerd.cli.homes', 'homes.list', '', (
+        'parler homes',
+    )),
+    (('homes', 'remove'), 'parlerd.cli.homes', 'homes.remove', '', (
+        'parler homes remove team-7f3k2q',
+    )),
+    (('relay',), 'parlerd.cli.relay', '', 'Run a relay in this terminal, for sessions across machines.', (
+        'parler relay --bind 192.168.1.20',
+    )),
+    (('relay', 'status'), 'parlerd.cli.relay', 'relay.status', '', (
+        'parler relay status',
+    )),
+    (('relay', 'start'), 'parlerd.cli.relay', '', 'Start the relay that `parler connect --team` made.', (
+        'parler relay start',
+    )),
+    (('relay', 'stop'), 'parlerd.cli.relay', 'relay.stop', '', (
+        'parler relay stop',
+    )),
+    (('relay', 'logs'), 'parlerd.cli.relay', '', "Show the end of the relay's log.", (
+        'parler relay logs --follow',
+    )),
+    (('relay', 'members'), 'parlerd.cli.relay', 'relay.members', '', (
+        'parler relay members',
+    )),
+    (('relay', 'kick'), 'parlerd.cli.relay', 'relay.kick', '', (
+        'parler relay kick ben',
+    )),
+    (('relay', 'backup'), 'parlerd.cli.relay', 'relay.backup', '', (
+        'parler relay backup relay-2026-11-28.tar',
+    )),
     (('daemon', 'start'), 'parlerd.cli.daemon', '', 'Start the daemon, and wait until it answers.', (
         'parler daemon start',
     )),
@@ -142,6 +172,18 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         'session list',
         'roster',
         'whoami',
+    )),
+    ('Sessions across machines', (
+        'homes',
+        'homes remove',
+        'relay',
+        'relay status',
+        'relay start',
+        'relay stop',
+        'relay logs',
+        'relay members',
+        'relay kick',
+        'relay backup',
     )),
     ('This install', (
         'doctor',

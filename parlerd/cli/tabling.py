@@ -24,6 +24,8 @@ MODULES: Final = (
     "rooms",
     "watch",
     "connect",
+    "homes",
+    "relay",
     "daemon",
     "doctor",
     "program",
@@ -32,7 +34,15 @@ MODULES: Final = (
     "help",
 )
 """The modules of commands, in the order in which the page on the command line has them."""
-TITLES: Final = ("Begin", "Who may come in", "Talk", "Look around", "This install", "Started by agent hosts")
+TITLES: Final = (
+    "Begin",
+    "Who may come in",
+    "Talk",
+    "Look around",
+    "Sessions across machines",
+    "This install",
+    "Started by agent hosts",
+)
 """The sections of `parler help`, in the order in which a person comes to do these things."""
 _HEAD: Final = """\
 \"\"\"The table of commands. `python -m parlerd.cli.tabling` makes it of the `HANDLERS` of each module.\"\"\"

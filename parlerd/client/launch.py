@@ -186,13 +186,15 @@ def _is_daemon(pid: int) -> bool:
     return any(os.path.basename(word) == "parlerd" for word in process.words_of(pid))
 
 
-def last_failure(home: Home) -> ParlerError | None:
-    """Why the last daemon of this home could not serve; None when the log does not end with a failure."""
-    program, _, rest = _last_line(home).partition(": ")
+def last_failure(home: Home, *, program: str = "parlerd") -> ParlerError | None:
+    """Why the last daemon of this home, or the last relay, could not serve; None when the log does not end with a
+    failure of this program."""
+    name, _, rest = _last_line(home).partition(": ")
     code, _, said = rest.partition(": ")
-    if program != "parlerd" or code not in ERRORS or code == "already_running":
+    if name != program or code not in ERRORS or code == "already_running":
         return None
-    return ParlerError(code, f"The daemon could not start: {said}")
+    what = "daemon" if program == "parlerd" else program
+    return ParlerError(code, f"The {what} could not start: {said}")
 
 
 def _last_line(home: Home) -> str:

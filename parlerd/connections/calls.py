@@ -118,7 +118,8 @@ class Calls:
         """Wait until fewer than `size` bytes are under way. A reader that waits for this before it reads on bounds what
         one conversation can make us keep."""
         while self.bytes_under_way >= size:
-            self._some_ended = trio.Event()
+            if self._some_ended.is_set():
+                self._some_ended = trio.Event()
             await self._some_ended.wait()
 
     def drain(self) -> None:

@@ -40,6 +40,7 @@ from parlerd.core.model import (
     RequestId,
     agent_name,
 )
+from parlerd.core.statements import Claim, DecisionStatement, KeyTerms, KnockStatement, S, contradiction, lets_in
 from parlerd.core.topics import Topic
 
 
@@ -47,6 +48,8 @@ class KeyState(msgspec.Struct):
     """A session key of a room."""
 
     id: KeyId
+    ref: str
+    """The key's name in what is signed."""
     gated: bool
     """Whether the key only lets an agent ask; an open key lets the agent in."""
     expires_at: Millis
@@ -58,6 +61,8 @@ class KeyState(msgspec.Struct):
     users: list[AgentId] = []
     """The agents that were let in with the key, each once, however often it came."""
     revoked: bool = False
+    position: int = 0
+    """Where the fact stands that minted it."""
 
     @property
     def uses(self) -> int:
@@ -90,13 +95,18 @@ class Request(msgspec.Struct):
     host: str
     at: Millis
     state: str = "pending"
+    position: int = 0
+    """Where the knock stands in the log, and below the newest decision on it; 0 without one."""
+    decided: int = 0
 
 
 class ApprovalsState(msgspec.Struct):
-    """Every key that the room ever had, and every knock, in the order of the facts."""
+    """Every key that the room ever had, and every knock, in the order of the facts; `asks` counts the facts about them,
+    by which the home of the owner's person says how far it was told of them."""
 
     keys: dict[KeyId, KeyState] = {}
     requests: dict[RequestId, Request] = {}
+    asks: int = 0
 
 
 def pending(requests: Mapping[RequestId, Request]) -> list[Request]:
@@ -172,6 +182,70 @@ def find_request(requests: Mapping[RequestId, Request], who: str) -> Request:
     raise Refused("no_such_request")
 
 
+# -- what is signed ----------------------------------------------------------------------------------------
+
+
+def terms_of(room: LifecycleState, key: KeyState) -> KeyTerms:
+    """What the owner's person signs of a key, but for the nonce."""
+    return KeyTerms(
+        home=room.home,
+        room=room.room,
+        ref=key.ref,
+        gated=key.gated,
+        expires_at=key.expires_at,
+        max_uses=key.max_uses,
+        preapproved=key.preapproved,
+        nonce=b"",
+    )
+
+
+def knock_of(
+    room: LifecycleState, key: KeyState, event: e.JoinRequested | e.MemberJoined, name: str, at: Millis
+) -> KnockStatement:
+    """What an agent signs that knocks with this key, but for the nonce: it came to wait, or was let in. `name` is what
+    it says that it is called, and `at` its time."""
+    return KnockStatement(
+        home=room.home,
+        room=room.room,
+        ref=key.ref,
+        agent=event.agent,
+        principal=event.principal,
+        name=name,
+        host=event.host,
+        at=at,
+        nonce=b"",
+    )
+
+
+def decision_of(
+    room: LifecycleState, request: Request, handle: str, event: e.JoinApproved | e.JoinDenied, at: Millis
+) -> DecisionStatement:
+    """What is signed of a decision about a request, but for the nonce. `handle` is what an approved agent gets, and
+    `at` when it was decided."""
+    return DecisionStatement(
+        home=room.home,
+        room=room.room,
+        request=request.id,
+        agent=request.agent,
+        principal=request.principal,
+        handle=handle if isinstance(event, e.JoinApproved) else "",
+        admit=isinstance(event, e.JoinApproved),
+        proof=event.proof,
+        at=at,
+        nonce=b"",
+    )
+
+
+def _require_same(expected: S, finished: S | None) -> S:
+    """What was signed elsewhere, if anything was; refused unless it says what is expected."""
+    if finished is None:
+        return expected
+    wrong = contradiction(expected, finished)
+    if wrong is not None:
+        raise Refused("statement_refused", what=wrong)
+    return finished
+
+
 class Approvals(Facet[ApprovalsState]):
     """Keys and knocks, and the person's answers to them."""
 
@@ -210,7 +284,10 @@ class Approvals(Facet[ApprovalsState]):
                 host=command.host,
                 key=key.id,
             )
-            return Decision((joined,), authority=f"key:{key.id[:8]}", answer="joined")
+            knock = _require_same(knock_of(self._lifecycle, key, joined, name, command.wall or now), command.statement)
+            if command.statement is not None:
+                self._require_shows(knock, key, joined)
+            return Decision((joined,), statements=(knock,), authority=f"key:{key.id[:8]}", answer="joined")
         check_queue(requests, key.id)
         event = e.JoinRequested(
             request=RequestId(ids.new("q")),
@@ -220,7 +297,17 @@ class Approvals(Facet[ApprovalsState]):
             name=name,
             host=command.host,
         )
-        return Decision((event,), authority=f"key:{key.id[:8]}", answer="pending")
+        knock = _require_same(knock_of(self._lifecycle, key, event, name, command.wall or now), command.statement)
+        return Decision((event,), statements=(knock,), authority=f"key:{key.id[:8]}", answer="pending")
+
+    def _require_shows(self, knock: KnockStatement, key: KeyState, joined: e.MemberJoined) -> None:
+        """Refuse a knock from elsewhere that would not show others why its agent was let in: by the agent's clock the
+        key had expired, or the agent now calls itself by another name than the one that its handle is made of."""
+        terms = terms_of(self._lifecycle, key)
+        claim = Claim(joined.agent, joined.principal, joined.handle)
+        wrong = lets_in(self._lifecycle.home, self._lifecycle.room, terms, knock, claim)
+        if wrong is not None:
+            raise Refused("statement_refused", what="at" if wrong == "expires_at" else wrong)
 
     def _decide(self, command: c.DecideRequest, by: By, now: Millis, ids: Ids) -> Decision:
         room, members = self._lifecycle, self._membership.members
@@ -240,7 +327,8 @@ class Approvals(Facet[ApprovalsState]):
         authority = "person" if owns else "owner"
         if not command.admit:
             denied = e.JoinDenied(request=request.id, agent=request.agent, proof=command.proof)
-            return Decision((denied,), authority=authority, answer=request.agent)
+            signed = _require_same(decision_of(room, request, "", denied, now), command.statement)
+            return Decision((denied,), statements=(signed,), authority=authority, answer=request.agent)
         approved = e.JoinApproved(request=request.id, agent=request.agent, proof=command.proof)
         joined = membership.joining(
             members,
@@ -251,7 +339,8 @@ class Approvals(Facet[ApprovalsState]):
             request=request.id,
             key=request.key_id,
         )
-        return Decision((approved, joined), authority=authority, answer=request.agent)
+        signed = _require_same(decision_of(room, request, joined.handle, approved, now), command.statement)
+        return Decision((approved, joined), statements=(signed, None), authority=authority, answer=request.agent)
 
     def _revoke(self, command: c.RevokeKey, by: By, now: Millis, ids: Ids) -> Decision:
         room = self._lifecycle
@@ -268,19 +357,24 @@ class Approvals(Facet[ApprovalsState]):
     # -- becoming ------------------------------------------------------------------------------------------
 
     def _minted(self, event: e.KeyMinted, header: e.Header) -> None:
+        self.state.asks += 1
         self.state.keys[event.key] = KeyState(
             id=event.key,
+            ref=event.ref,
             gated=event.gated,
             expires_at=event.expires_at,
             max_uses=event.max_uses,
             minted_at=header.at,
             preapproved=event.preapproved,
+            position=header.position,
         )
 
     def _revoked(self, event: e.KeyRevoked, header: e.Header) -> None:
+        self.state.asks += 1
         self.state.keys[event.key].revoked = True
 
     def _requested(self, event: e.JoinRequested, header: e.Header) -> None:
+        self.state.asks += 1
         self.state.requests[event.request] = Request(
             id=event.request,
             key_id=event.key,
@@ -289,13 +383,20 @@ class Approvals(Facet[ApprovalsState]):
             name=event.name,
             host=event.host,
             at=header.at,
+            position=header.position,
         )
 
     def _approved(self, event: e.JoinApproved, header: e.Header) -> None:
-        self.state.requests[event.request].state = "approved"
+        self.state.asks += 1
+        self._decided(event.request, "approved", header)
 
     def _denied(self, event: e.JoinDenied, header: e.Header) -> None:
-        self.state.requests[event.request].state = "denied"
+        self.state.asks += 1
+        self._decided(event.request, "denied", header)
+
+    def _decided(self, id: RequestId, state: str, header: e.Header) -> None:
+        request = self.state.requests[id]
+        request.state, request.decided = state, header.position
 
     def _joined(self, event: e.MemberJoined, header: e.Header) -> None:
         if event.key is not None:

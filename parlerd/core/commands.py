@@ -12,8 +12,7 @@ from parlerd.core.envelope import Envelope
 from parlerd.core.events import RoomEvent
 from parlerd.core.model import (
     AgentId,
-    Approver,
-    History,
+    HomeId,
     KeyId,
     MessageId,
     Millis,
@@ -23,8 +22,8 @@ from parlerd.core.model import (
     ReplyTarget,
     RequestId,
     RoomId,
-    RoomKind,
 )
+from parlerd.core.statements import DecisionStatement, KeyTerms, KnockStatement, Opening, Title
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,26 +65,15 @@ class PostMessage(Command, frozen=True, kw_only=True):
 
 
 class OpenRoom(Command, frozen=True, kw_only=True):
-    """The first command of a room."""
+    """The first command of a room. What is settled with it is what its author signs, or has signed elsewhere."""
 
     room: RoomId
-    kind: RoomKind
-    name: str
-    topic: str
-    handle: str
-    """The owner's handle in the room."""
-    host: str
-    """The owner's agent host."""
-    history: History
-    approval: bool
-    """Whether the session key only lets an agent ask; otherwise the key lets it in."""
-    approver: Approver
+    opening: Opening
+    title: Title
     mint: KeyId
-    """The id of the room's first session key, and below how long and for how many agents the key is good."""
-    expires_at: Millis
-    max_uses: int
-    preapproved: tuple[AgentId, ...] = ()
-    """Agents that the session key lets in without a person's decision."""
+    """The id of the room's first session key."""
+    terms: KeyTerms
+    """What this key is good for."""
     recap: bool = False
     """Whether the opening posts a message, the recap, in the same batch."""
 
@@ -101,6 +89,9 @@ class Knock(Command, frozen=True, kw_only=True):
     name: str
     host: str
     wall: Millis = Millis(0)
+    statement: KnockStatement | None = None
+    """What an agent elsewhere signed. The room refuses a statement that says anything but what the room itself would
+    have the agent sign."""
 
 
 class DecideRequest(Command, frozen=True, kw_only=True):
@@ -114,6 +105,9 @@ class DecideRequest(Command, frozen=True, kw_only=True):
     admit: bool
     proof: Proof
     principal: PrincipalId
+    statement: DecisionStatement | None = None
+    """What was signed elsewhere; the room refuses it as it refuses a knock's. It names the handle that the newcomer
+    gets, so one that was signed while another agent took that handle is refused, and signed again."""
 
 
 class RevokeKey(Command, frozen=True, kw_only=True):
@@ -176,10 +170,14 @@ class RenewDelegation(Command, frozen=True, kw_only=True):
 
 
 class NameRoom(Command, frozen=True, kw_only=True):
-    """Take the first free of `wanted`, `wanted-2`, ... among the owner's rooms; the room becomes its active session."""
+    """Give a room a name among its owner's rooms; the room becomes the owner's active session. `home` is where the room
+    lives, empty for this very home. The answer is `taken`, and nothing happens, where the owner has another room of
+    that name."""
 
     owner: AgentId
-    wanted: str
+    room: RoomId
+    name: str
+    home: HomeId = HomeId("")
 
 
 class Activate(Command, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from parlerd.core.commands import Command
 from parlerd.core.errors import Refused
 from parlerd.core.events import Event
 from parlerd.core.model import Millis, Position, Seq
+from parlerd.core.statements import Statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,9 @@ class Decision:
 
     events: tuple[Event, ...] = ()
     """What goes to the log, in this order."""
+    statements: tuple[Statement | None, ...] = ()
+    """What the author of each event signs with it, beside `events`; as far as the room says it: the author fills in an
+    empty nonce. Empty where nobody signs anything but a message's words."""
     authority: str = ""
     """By what right the actor did it, as every one of the facts records: `owner`, `member`, `key:...` and the like."""
     replay: Position | None = None

@@ -22,6 +22,7 @@ from parlerd.core.model import (
     Approver,
     By,
     History,
+    HomeId,
     KeyId,
     MessageId,
     Millis,
@@ -50,22 +51,28 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_d
 
 
 class RoomOpened(_Event, tag="room_opened", frozen=True, kw_only=True):
-    """The first fact of a room."""
+    """The first fact of a room. Its body is the signed opening and the room's title (`statements.encode_opened`)."""
 
+    v: int = _version(2)
     room: RoomId
+    home: HomeId
+    """Where the room lives. A log of a room that lives elsewhere is a mirror: what another home told this one."""
     kind: RoomKind
-    name: str
-    topic: str
     owner: AgentId
     owner_principal: PrincipalId
     history: History
     approval: bool
     approver: Approver
+    name: str = ""
+    topic: str = ""
+    """Name and topic stand in the body, so that they can be erased. Only facts of version 1, which had no body, have
+    them here."""
 
 
 class MemberJoined(_Event, tag="member_joined", frozen=True, kw_only=True):
     """An agent came in. `handle` is its name in this room; this fact fixes the handle, and no other id ever gets it.
-    `request` and `key` say how it came in, where it came by a request or a key."""
+    `request` and `key` say how it came in, where it came by a request or a key. Where the key alone let it in, the body
+    is its signed knock."""
 
     agent: AgentId
     principal: PrincipalId
@@ -86,7 +93,13 @@ class RoomClosed(_Event, tag="room_closed", frozen=True, kw_only=True):
 
 
 class KeyMinted(_Event, tag="key_minted", frozen=True, kw_only=True):
+    """A session key came to be. Its signed terms are the body."""
+
+    v: int = _version(2)
     key: KeyId
+    """This home's own name for the key; another home that knows the key has another one."""
+    ref: str
+    """The key's name in everything that is signed, the same at every home."""
     gated: bool
     expires_at: Millis
     max_uses: int
@@ -98,7 +111,7 @@ class KeyRevoked(_Event, tag="key_revoked", frozen=True, kw_only=True):
 
 
 class JoinRequested(_Event, tag="join_requested", frozen=True, kw_only=True):
-    """An agent knocked. `name` and `host` are what the agent says of itself."""
+    """An agent knocked. `name` and `host` are what the agent says of itself. Its signed knock is the body."""
 
     request: RequestId
     key: KeyId
@@ -109,12 +122,16 @@ class JoinRequested(_Event, tag="join_requested", frozen=True, kw_only=True):
 
 
 class JoinApproved(_Event, tag="join_approved", frozen=True, kw_only=True):
+    """A request was granted. The signed decision is the body."""
+
     request: RequestId
     agent: AgentId
     proof: Proof
 
 
 class JoinDenied(_Event, tag="join_denied", frozen=True, kw_only=True):
+    """A request was refused. The signed decision is the body."""
+
     request: RequestId
     agent: AgentId
     proof: Proof
@@ -212,11 +229,13 @@ class DelegationIssued(_Event, tag="delegation_issued", frozen=True, kw_only=Tru
 
 
 class RoomNamed(_Event, tag="room_named", frozen=True, kw_only=True):
-    """The owner has a room of this name."""
+    """The owner has a room of this name. `home` is where the room lives; empty for this very home."""
 
+    v: int = _version(2)
     owner: AgentId
     room: RoomId
     name: str
+    home: HomeId = HomeId("")
 
 
 class SessionActivated(_Event, tag="session_activated", frozen=True, kw_only=True):
@@ -278,9 +297,32 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
-UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {}
-"""From (type, old v) to a pure function that makes the fields of v + 1 out of those of v, except `v` itself. The table
-is empty while every event is at its first `v`."""
+
+
+def _opened_at_home(fields: dict[str, Any]) -> dict[str, Any]:
+    """Every room of the first version lives where its owner's person does."""
+    return {**fields, "home": fields["owner_principal"]}
+
+
+def _with_ref(fields: dict[str, Any]) -> dict[str, Any]:
+    """A key of the first version has no other name than its id. The first characters of it tell it from the few other
+    keys of its room."""
+    return {**fields, "ref": f"k_{fields['key'][:REF_CHARACTERS]}"}
+
+
+def _same(fields: dict[str, Any]) -> dict[str, Any]:
+    """The new fields have defaults that say what the old version meant."""
+    return fields
+
+
+REF_CHARACTERS: Final = 24
+"""Characters of an old key's id that became its `ref`."""
+UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
+    ("room_opened", 1): _opened_at_home,
+    ("key_minted", 1): _with_ref,
+    ("room_named", 1): _same,
+}
+"""From (type, old v) to a pure function that makes the fields of v + 1 out of those of v, except `v` itself."""
 
 
 class _Tagged(msgspec.Struct):

@@ -35,6 +35,8 @@ Decide = tuple[type[Command], Callable[[Any, Any, By, Millis, Ids], Decision]]
 two fit."""
 Apply = tuple[type[Any], Callable[[Any, Any, Header], None]]
 """A type of event and the method that applies it. Only `applies` makes one."""
+Read = tuple[type[Any], Callable[[Any, Any, bytes], None]]
+"""A type of event and the method that takes its body in. Only `reads` makes one."""
 Touch = tuple[type[Any], Callable[[Any, Any, Header], Iterable[Topic]]]
 """A type of event and the method that says which topics it touches. Only `touches` makes one."""
 
@@ -48,6 +50,13 @@ def decides(command: type[C], rule: Callable[[F, C, By, Millis, Ids], Decision])
 def applies(event: type[E], rule: Callable[[F, E, Header], None]) -> Apply:
     """An entry of a facet's `APPLIES`: `rule` takes this event, with its header, into the facet's state. The rule must
     not fail on a committed fact."""
+    return event, rule
+
+
+def reads(event: type[E], rule: Callable[[F, E, bytes], None]) -> Read:
+    """An entry of a facet's `READS`: once this event was applied, `rule` takes what its body says into the facet's
+    state. Whoever applies facts then has to hand over the body of every fact of this type. The rule must not fail on
+    any bytes, and is not called where the body was erased."""
     return event, rule
 
 
@@ -69,6 +78,7 @@ class Facet(Generic[T]):
 
     DECIDES: ClassVar[Sequence[Decide]] = ()
     APPLIES: ClassVar[Sequence[Apply]] = ()
+    READS: ClassVar[Sequence[Read]] = ()
     TOUCHES: ClassVar[Sequence[Touch]] = ()
 
     def __init__(self, state: T) -> None:
@@ -91,6 +101,7 @@ class Rules:
     facets: tuple[type[Facet[Any]], ...]
     decides: Mapping[type[Command], tuple[int, Callable[..., Decision]]]
     applies: Mapping[type[Any], Sequence[tuple[int, Callable[..., None]]]]
+    reads: Mapping[type[Any], Sequence[tuple[int, Callable[..., None]]]]
     touches: Mapping[type[Any], Sequence[tuple[int, Callable[..., Iterable[Topic]]]]]
 
 
@@ -105,6 +116,7 @@ def compose(
     """
     decided: dict[type[Command], tuple[int, Callable[..., Decision]]] = {}
     applied: dict[type[Any], list[tuple[int, Callable[..., None]]]] = {}
+    read: dict[type[Any], list[tuple[int, Callable[..., None]]]] = {}
     touched: dict[type[Any], list[tuple[int, Callable[..., Iterable[Topic]]]]] = {}
     for place, facet in enumerate(facets):
         for command, decide in facet.DECIDES:
@@ -113,6 +125,8 @@ def compose(
             decided[command] = (place, decide)
         for event, apply in facet.APPLIES:
             applied.setdefault(event, []).append((place, apply))
+        for event, take in facet.READS:
+            read.setdefault(event, []).append((place, take))
         for event, touch in facet.TOUCHES:
             touched.setdefault(event, []).append((place, touch))
     sides: tuple[tuple[str, set[Any], set[Any]], ...] = (
@@ -124,7 +138,7 @@ def compose(
         if found != wanted:
             names = sorted(cls.__name__ for cls in found ^ wanted)
             raise TypeError(f"{', '.join(names)}: {what} by no facet, or not of this kind of room")
-    return Rules(tuple(facets), decided, applied, touched)
+    return Rules(tuple(facets), decided, applied, read, touched)
 
 
 class Folded(msgspec.Struct):
@@ -168,13 +182,20 @@ class Aggregate(Generic[S]):
         place, rule = known
         return rule(self.facets[place], command, by, now, ids)
 
-    def apply(self, header: Header) -> None:
+    def apply(self, header: Header, body: bytes | None = None) -> None:
         """Take a committed fact in. Facts come in order, from position 1, each exactly once. A fact of a type that no
-        facet applies changes only the position."""
+        facet applies changes only the position. `body` is asked for where `reads_body` says so."""
         state, event = self.state, header.event
         state.position, state.last_at = header.position, header.at
         for place, rule in self.RULES.applies.get(type(event), ()):
             rule(self.facets[place], event, header)
+        if body is not None:
+            for place, rule in self.RULES.reads.get(type(event), ()):
+                rule(self.facets[place], event, body)
+
+    def reads_body(self, header: Header) -> bool:
+        """Whether the state holds something that only the body of this fact says."""
+        return header.body is not None and type(header.event) in self.RULES.reads
 
     def topics(self, header: Header) -> list[Topic]:
         """The topics that a fact touched. Ask after the fact was applied."""

@@ -13,12 +13,13 @@ from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.decision import Decision, replayed
 from parlerd.core.errors import Refused
-from parlerd.core.facets import Facet, applies, decides, nobody, touches
+from parlerd.core.facets import Facet, applies, decides, nobody, reads, touches
 from parlerd.core.model import (
     AgentId,
     Approver,
     By,
     History,
+    HomeId,
     Ids,
     MessageId,
     Millis,
@@ -28,6 +29,7 @@ from parlerd.core.model import (
     Seq,
     agent_name,
 )
+from parlerd.core.statements import title_of
 from parlerd.core.topics import Topic
 
 
@@ -35,9 +37,12 @@ class LifecycleState(msgspec.Struct):
     """What the opening settled, and whether the room is over. `room` is empty until the room was opened."""
 
     room: RoomId = RoomId("")
+    home: HomeId = HomeId("")
+    """Where the room lives."""
     kind: RoomKind = "session"
     name: str = ""
     topic: str = ""
+    """Name and topic are empty once they were erased."""
     owner: AgentId = AgentId("")
     owner_principal: PrincipalId = PrincipalId("")
     history: History = "full"
@@ -73,41 +78,68 @@ class Lifecycle(Facet[LifecycleState]):
             if by.actor != self.state.owner:
                 raise Refused("no_such_room")
             return replayed(command) or Decision(answer="exists")
+        opening, terms = command.opening, command.terms
+        self._require_own(command, by)
         events: list[e.Event] = [
             e.RoomOpened(
                 room=command.room,
-                kind=command.kind,
-                name=command.name,
-                topic=command.topic,
+                home=opening.home,
+                kind=opening.kind,
                 owner=by.actor,
                 owner_principal=by.principal,
-                history=command.history,
-                approval=command.approval,
-                approver=command.approver,
+                history=opening.history,
+                approval=opening.approval,
+                approver=opening.approver,
             ),
             e.MemberJoined(
-                agent=by.actor, principal=by.principal, handle=agent_name(command.handle), host=command.host
+                agent=by.actor, principal=by.principal, handle=agent_name(opening.handle), host=opening.host
             ),
             e.KeyMinted(
                 key=command.mint,
-                gated=command.approval,
-                expires_at=command.expires_at,
-                max_uses=command.max_uses,
-                preapproved=command.preapproved,
+                ref=terms.ref,
+                gated=terms.gated,
+                expires_at=terms.expires_at,
+                max_uses=terms.max_uses,
+                preapproved=terms.preapproved,
             ),
         ]
         if command.recap:
             events.append(
                 e.MessagePosted(id=MessageId(ids.new("m")), kind="context", chain=ids.new("c"), counter=1, opening=True)
             )
-        return Decision(tuple(events), authority="owner", seq=Seq(1) if command.recap else Seq(0))
+        return Decision(
+            tuple(events),
+            statements=(opening, None, terms),
+            authority="owner",
+            seq=Seq(1) if command.recap else Seq(0),
+        )
+
+    def _require_own(self, command: c.OpenRoom, by: By) -> None:
+        """Refuse an opening by anybody but the room's owner, and a key that is not this room's."""
+        opening, terms = command.opening, command.terms
+        wrong = {
+            "owner": opening.owner != by.actor,
+            "principal": opening.principal != by.principal,
+            "home": terms.home != opening.home,
+            "room": terms.room != command.room,
+            "gated": terms.gated != opening.approval,
+        }
+        for what, is_wrong in wrong.items():
+            if is_wrong:
+                raise Refused("statement_refused", what=what)
 
     def _opened(self, event: e.RoomOpened, header: e.Header) -> None:
         state = self.state
-        state.room, state.kind, state.name, state.topic = event.room, event.kind, event.name, event.topic
+        state.room, state.home, state.kind = event.room, event.home, event.kind
+        state.name, state.topic = event.name, event.topic
         state.owner, state.owner_principal = event.owner, event.owner_principal
         state.history, state.approval, state.approver = event.history, event.approval, event.approver
         state.opened_at = header.at
+
+    def _titled(self, event: e.RoomOpened, body: bytes) -> None:
+        title = title_of(body)
+        if title is not None:
+            self.state.name, self.state.topic = title.name, title.topic
 
     def _closed(self, event: e.RoomClosed, header: e.Header) -> None:
         self.state.closed = True
@@ -127,6 +159,7 @@ class Lifecycle(Facet[LifecycleState]):
         applies(e.RoomClosed, _closed),
         applies(e.HomeContradicted, _contradicted),
     )
+    READS = (reads(e.RoomOpened, _titled),)
     TOUCHES = (
         touches(e.RoomOpened, nobody),
         touches(e.RoomClosed, _over),

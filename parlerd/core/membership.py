@@ -62,6 +62,10 @@ class Member(msgspec.Struct):
     """The ranges (after, upto] of positions whose public messages the agent may see; None stands for no end yet."""
     entered: int = 0
     """The position at which the agent last came in."""
+    first: int = 0
+    """The position at which it first came in, and below by which request or key."""
+    request: RequestId | None = None
+    key: KeyId | None = None
     present: bool = True
     """Whether the agent is in the room now."""
     hidden: int = 0
@@ -76,12 +80,14 @@ class Member(msgspec.Struct):
 
 class MembershipState(msgspec.Struct):
     """`public` counts the messages of this log that are for everyone; `opening` is the recap's position, 0 without
-    one. `jumps` are (position, count) of such messages that a mirror leaves out."""
+    one. `jumps` are (position, count) of such messages that a mirror leaves out. `moves` counts how often somebody came
+    or went, by which another home says how far it was told of that."""
 
     members: dict[AgentId, Member] = {}
     public: int = 0
     opening: Position = Position(0)
     jumps: list[tuple[int, int]] = []
+    moves: int = 0
 
 
 def admit(
@@ -98,6 +104,8 @@ def admit(
     opening: Position,
     public: int,
     jumps: Sequence[tuple[int, int]] = (),
+    request: RequestId | None = None,
+    key: KeyId | None = None,
 ) -> None:
     """Put an agent in, or back in, as of `position`. `opening` is the recap's position, or 0 when there is no recap;
     `public` counts the room's public messages so far, and `jumps` are those that a mirror leaves out.
@@ -130,6 +138,9 @@ def admit(
         joined_at=at,
         spans=spans,
         entered=position,
+        first=position,
+        request=request,
+        key=key,
         hidden=hidden,
         # Whoever may read everything counts what came before as well, as far as it was for everyone.
         gaps=list(jumps) if history == "full" else [],
@@ -279,6 +290,7 @@ class Membership(Facet[MembershipState]):
         return Decision((e.MemberLeft(agent=by.actor),), authority="member", answer="left")
 
     def _joined(self, event: e.MemberJoined, header: e.Header) -> None:
+        self.state.moves += 1
         admit(
             self.state.members,
             agent=event.agent,
@@ -292,9 +304,12 @@ class Membership(Facet[MembershipState]):
             opening=self.state.opening,
             public=self.state.public,
             jumps=self.state.jumps,
+            request=event.request,
+            key=event.key,
         )
 
     def _left(self, event: e.MemberLeft, header: e.Header) -> None:
+        self.state.moves += 1
         depart(
             self.state.members,
             event.agent,

@@ -21,7 +21,8 @@ PrincipalId = NewType("PrincipalId", str)
 HomeId = NewType("HomeId", str)
 """Where rooms live: the principal of a local home, or a relay's Ed25519 public key as an nkey, prefix `N`."""
 RoomId = NewType("RoomId", str)
-"""`r_` and 24 characters, mostly random; `home` is the home room."""
+"""`r_` and 32 characters of its opening's hash (`statements`), or 24 mostly random ones in older homes; `home` is the
+home room."""
 MessageId = NewType("MessageId", str)
 RequestId = NewType("RequestId", str)
 KeyId = NewType("KeyId", str)
@@ -38,6 +39,8 @@ PeerText = NewType("PeerText", str)
 """Text that another party chose. Only the fence shows it to a model, and only `printable` shows it in a terminal."""
 
 HOME_ROOM: Final = RoomId("home")
+LOCAL_HOME: Final = "local"
+"""What people call this machine among the homes where rooms live. No relay has this name."""
 MAX_TEXT: Final = 256 * 1024
 """Bytes of UTF-8 in one message's text. Source: rooms spec, Messages."""
 MAX_TOPIC: Final = 200
@@ -47,10 +50,12 @@ RESERVED: Final = frozenset({"owner", "person", "system", "all", "anyone", "me"}
 for. Source: security spec A1."""
 MAX_PENDING_PER_KEY: Final = 5
 """How many requests may wait for one key. Source: security spec A3."""
+MAX_PREAPPROVED: Final = 256
+"""How many agents a session key may let in without a decision: each one is named in what the person signs."""
 DEFAULT_KEY_TTL_MS: Final = Millis(24 * 3600 * 1000)
 DEFAULT_KEY_USES: Final = 50
 
-Via = Literal["mcp", "cli", "hook", "http"]
+Via = Literal["mcp", "cli", "hook", "http", "link"]
 RoomKind = Literal["home", "session", "channel", "dm", "service"]
 History = Literal["full", "from-join", "none"]
 Approver = Literal["person", "agent"]
@@ -63,6 +68,8 @@ PROOF_ORDER: Final[tuple[Proof, ...]] = ("none", "cli", "form", "terminal", "sea
 
 _LABEL = re.compile(rf"[A-Za-z0-9._@#/-]{{1,{MAX_LABEL}}}\Z")
 _AGENT_ID = re.compile(r"U[A-Z2-7]{55}\Z")
+_PRINCIPAL_ID = re.compile(r"A[A-Z2-7]{55}\Z")
+_HOME_ID = re.compile(r"[AN][A-Z2-7]{55}\Z")
 _KEY = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
 
 
@@ -93,6 +100,16 @@ def agent_name(text: str) -> Label:
 def is_agent_id(text: str) -> bool:
     """Whether `text` has the form of an agent's id. The form does not tell whether anybody has that key."""
     return _AGENT_ID.match(text) is not None
+
+
+def is_principal_id(text: str) -> bool:
+    """Whether `text` has the form of a person's id."""
+    return _PRINCIPAL_ID.match(text) is not None
+
+
+def is_home_id(text: str) -> bool:
+    """Whether `text` has the form of a home's id: a person's, or a relay's."""
+    return _HOME_ID.match(text) is not None
 
 
 def person_name(user: str) -> Label:

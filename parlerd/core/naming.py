@@ -12,7 +12,7 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.decision import Decision, replayed
 from parlerd.core.facets import Facet, applies, decides, nobody, touches
-from parlerd.core.model import AgentId, By, Ids, Millis, RoomId, first_free
+from parlerd.core.model import AgentId, By, Ids, Millis, RoomId
 
 
 class NamingState(msgspec.Struct):
@@ -31,12 +31,12 @@ class Naming(Facet[NamingState]):
         earlier = replayed(command)
         if earlier is not None:
             return earlier
-        name = first_free(command.wanted, self.state.room_names.get(command.owner, {}))
-        room = RoomId(ids.new("r"))
+        if self.state.room_names.get(command.owner, {}).get(command.name, command.room) != command.room:
+            return Decision(answer="taken")
         return Decision(
             (
-                e.RoomNamed(owner=command.owner, room=room, name=name),
-                e.SessionActivated(agent=command.owner, room=room),
+                e.RoomNamed(owner=command.owner, room=command.room, name=command.name, home=command.home),
+                e.SessionActivated(agent=command.owner, room=command.room),
             ),
             authority="home",
         )

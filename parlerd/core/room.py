@@ -60,6 +60,11 @@ class RoomState(facets.Folded):
         return self.lifecycle.room
 
     @property
+    def home(self) -> HomeId:
+        """Where the room lives."""
+        return self.lifecycle.home
+
+    @property
     def kind(self) -> RoomKind:
         return self.lifecycle.kind
 
@@ -78,11 +83,6 @@ class RoomState(facets.Folded):
     @property
     def owner_principal(self) -> PrincipalId:
         return self.lifecycle.owner_principal
-
-    @property
-    def home(self) -> HomeId:
-        """Where the room lives."""
-        return HomeId(self.lifecycle.owner_principal)
 
     @property
     def history(self) -> History:

@@ -20,7 +20,9 @@ ANY: Final = "*"
 EVERYONE: Final = ""
 """The scope of a message that everyone in the room may see."""
 
-Root = Literal["messages", "life", "keys", "decision", "requests", "concerns", "memberships", "presence", "seats"]
+Root = Literal[
+    "messages", "life", "keys", "decision", "requests", "concerns", "memberships", "presence", "seats", "log", "link"
+]
 
 
 class Topic(NamedTuple):
@@ -60,6 +62,12 @@ def decision(room: str, agent: str) -> Topic:
     return Topic(room, "decision", agent)
 
 
+def log(room: str) -> Topic:
+    """Anything at all was stored in the room: for whoever passes the room on to another home, and looks what of it may
+    go there. It says nothing to a reader, who may not see all that happens."""
+    return Topic(room, "log")
+
+
 # -- of a person, an agent, a home -------------------------------------------------------------------------
 
 
@@ -86,3 +94,8 @@ def presence(agent: str = ANY) -> Topic:
 def seats() -> Topic:
     """A window took the identity of an agent."""
     return Topic(ANY, "seats")
+
+
+def link(session: str) -> Topic:
+    """Which agents speak over this link changed, or which rooms it follows."""
+    return Topic(ANY, "link", session)

@@ -41,7 +41,7 @@ from parlerd.core import events as e
 from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.model import By, Position, RoomId
 from parlerd.engine.armed import MAX_MARKS, Armed
-from parlerd.engine.authors import Draft, Finished, Sealer, Words
+from parlerd.engine.authors import Author, Finished, Sealer, Words
 from parlerd.engine.deciding import Aggregate, Decider, past_wanted
 from parlerd.engine.driver import Driver
 from parlerd.engine.ports import Clock, Randomness
@@ -75,7 +75,7 @@ class ActorParts:
     driver: Driver
     clock: Clock
     random: Randomness
-    author: Sealer[Draft]
+    author: Author
     admission: Sealer[Finished]
     publish: Publish
 

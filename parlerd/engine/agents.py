@@ -12,7 +12,7 @@ from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, By, Millis, PrincipalId, agent_name, label
 from parlerd.engine.authors import Attested
 from parlerd.engine.driver import Driver
-from parlerd.engine.ports import Clock, Keys
+from parlerd.engine.ports import Clock, Signers
 from parlerd.engine.rooms import Rooms
 from parlerd.identity.delegation import DELEGATION_TTL_MS, issue
 
@@ -20,7 +20,7 @@ from parlerd.identity.delegation import DELEGATION_TTL_MS, issue
 class Agents:
     """The agents of one home."""
 
-    def __init__(self, *, driver: Driver, rooms: Rooms, keys: Keys, clock: Clock) -> None:
+    def __init__(self, *, driver: Driver, rooms: Rooms, keys: Signers, clock: Clock) -> None:
         self._driver = driver
         self._rooms = rooms
         self._keys = keys

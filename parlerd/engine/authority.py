@@ -5,9 +5,11 @@
     a command                     agent, local, person   the person   their own agent    terminal
     a command that names one      agent, local, person   an agent     the one it names   terminal
     a hook                        agent, hook, local     an agent     nobody             none
+    a link of another home        link                   a person     each agent that    terminal
+                                                                      it attached
 
-A further door (a link to a relay, a token over HTTP) builds an authority of its own, and nothing else changes: it says
-whose agents they are, which one is meant, and which rooms there are for it.
+A further door (a token over HTTP) builds an authority of its own, and nothing else changes: it says whose agents they
+are, which one is meant, and which rooms there are for it.
 
 Not here: who a caller is (`seats`), and whether a person sits behind a command (`person`). Above: every door builds
 one; the engine, its handlers and `reach` read it. Below: the core's model. Invariant: whatever a caller may do follows
@@ -79,3 +81,9 @@ def of_command(principal: PrincipalId, *, names_agent: bool) -> Authority:
 def of_hook(principal: PrincipalId) -> Authority:
     """A hook of an agent host on this machine, or whoever rings for one: it asks what waits for the agent beside it."""
     return Authority(principal, _LOCAL | {"hook"})
+
+
+def of_link(principal: PrincipalId) -> Authority:
+    """The daemon of a person who proved on a link to be this one. It speaks for the agents that it attaches there, and
+    it says itself how much a decision of its person was proved: nobody but the person's own key can sign one."""
+    return Authority(principal, frozenset({"link"}), proof_ceiling="terminal")

@@ -1,4 +1,5 @@
-"""How a message gets its signed envelope: the author's part, and what a home does with one of an author elsewhere.
+"""How a message gets its signed envelope, and another fact its signed statement: the author's part, and what a home
+does with what an author elsewhere signed.
 
 A room decides what a message is (for whom, in which thread, its number); what it says is its author's, who signs both
 together. There are two ways to the signed bytes, and a room does not see which it was:
@@ -9,6 +10,9 @@ together. There are two ways to the signed bytes, and a room does not see which 
                   the interpreter while a signature is made.
     Admission     the author signed elsewhere. A command carries a `Finished` envelope, whose signature and form were
                   checked before the command came in line; the room refuses one that does not fit as it stands.
+
+A statement about the room (`core.statements`) takes the same two ways: the room says what is to be signed, and
+`LocalAuthor` signs it, or `Admission` took it signed and the room compared it.
 
 A mirror takes in facts that another home accepted, with the bodies and signatures that came along (`Arrived`): they
 were checked when they arrived, and are stored as they are.
@@ -21,6 +25,7 @@ of its author over exactly its body.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -30,9 +35,23 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.envelope import Envelope, HandoffPart, Part, encode_envelope
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, MessageId, Millis, RoomId, Verified
+from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, Millis, RoomId, Verified
+from parlerd.core.statements import (
+    NONCE,
+    DecisionStatement,
+    KeyTerms,
+    KnockStatement,
+    Opening,
+    S,
+    Statement,
+    check,
+    check_title,
+    encode,
+    room_id_of,
+)
 from parlerd.core.words import MAX_BYTES, check_body
-from parlerd.engine.ports import Keys, Randomness
+from parlerd.engine.ports import Randomness, Signers
+from parlerd.identity.proofs import signed
 from parlerd.identity.signatures import verify
 
 
@@ -46,7 +65,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Attested:
-    """Bytes that were signed before the command came in line: a delegation of the person's key."""
+    """Signed bytes: a statement, or a delegation, which is signed before its command comes in line."""
 
     body: bytes
     signature: bytes
@@ -74,8 +93,18 @@ class Arrived:
     verified: Verified = "valid"
 
 
-Words = Draft | Finished | Attested | Arrived
-"""What a command brings beside itself, for the body of the fact that it leads to."""
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """Statements that were finished elsewhere, by their kind, and beside an opening the title and the recap. Only
+    `Admission` makes one: the signatures were checked."""
+
+    statements: Mapping[type[Statement], Attested]
+    title: bytes = b""
+    recap: Finished | None = None
+
+
+Words = Draft | Finished | Attested | Stated | Arrived
+"""What a command brings beside itself, for the bodies of the facts that it leads to."""
 W = TypeVar("W", contravariant=True)
 
 
@@ -106,10 +135,27 @@ class Sealer(Protocol[W]):
         ...
 
 
-class LocalAuthor:
-    """Writes and signs for the agents whose keys this home holds."""
+class Author(Sealer[Draft], Protocol):
+    """Writes and signs for whoever has a key in this home."""
 
-    def __init__(self, keys: Keys, random: Randomness) -> None:
+    def attest(self, statement: Statement, by: By) -> Attested:
+        """A statement as it is to be stored. Raises `Refused(no_such_agent)` for a lost key."""
+        ...
+
+
+def signer_of(statement: Statement, by: By) -> str:
+    """Who signs a statement that leads to a fact by `by`: the agent itself, or its person."""
+    match statement:
+        case KnockStatement() | DecisionStatement(proof="none"):
+            return by.actor
+        case _:
+            return by.principal
+
+
+class LocalAuthor:
+    """Writes and signs for the person and the agents whose keys this home holds."""
+
+    def __init__(self, keys: Signers, random: Randomness) -> None:
         self._keys = keys
         self._random = random
         self._proven: set[AgentId] = set()
@@ -139,6 +185,13 @@ class LocalAuthor:
         )
         signature = self._keys.sign(place.author, "parler/message", body)
         return Sealed(body, signature, self._verdict(place.author, body, signature))
+
+    def attest(self, statement: Statement, by: By) -> Attested:
+        """Fill in the nonce, where there is none, and sign. Raises `Refused(no_such_agent)` for a lost key."""
+        if not statement.nonce:
+            statement = msgspec.structs.replace(statement, nonce=self._random.bytes(NONCE))
+        body = encode(statement)
+        return Attested(body, self._keys.sign(signer_of(statement, by), statement.TAG, body))
 
     def _verdict(self, author: AgentId, body: bytes, signature: bytes) -> Verified:
         """What a check of the signature says. This home made it with a key that it holds in memory, so the first of
@@ -182,6 +235,70 @@ class Admission:
             envelope=envelope,
         )
         return command, Finished(envelope, body, signature)
+
+    def open(
+        self,
+        by: By,
+        opening: Attested,
+        title: bytes,
+        terms: Attested,
+        *,
+        home: HomeId,
+        mint: KeyId,
+        idempotency_key: str,
+    ) -> tuple[c.OpenRoom, Stated]:
+        """The command that opens a room of this home as its owner, who is `by`, and the owner's person signed it. The
+        command names the room, whose id follows from the opening. `mint` is this home's id of the room's first key.
+
+        Raises `Refused(statement_refused)`.
+        """
+        settled = self._signed(opening, Opening, by)
+        if settled.home != home:
+            raise Refused("statement_refused", what="home")
+        command = c.OpenRoom(
+            operation="session.open",
+            idempotency_key=idempotency_key,
+            # An opening that is signed again has the same bytes, because its nonce follows from the key.
+            input=hashlib.sha256(opening.body).digest(),
+            room=room_id_of(opening.body),
+            opening=settled,
+            title=check_title(title, settled.title),
+            mint=mint,
+            terms=self._signed(terms, KeyTerms, by),
+        )
+        return command, Stated({Opening: opening, KeyTerms: terms}, title)
+
+    def knock(self, by: By, knock: Attested, *, key_id: KeyId, wall: Millis) -> tuple[c.Knock, Stated]:
+        """The command by which an agent knocks that signed its knock elsewhere. `key_id` is this home's id of the key,
+        and `wall` its wall clock's time. Raises `Refused(statement_refused)`."""
+        statement = self._signed(knock, KnockStatement, by)
+        command = c.Knock(
+            operation="session.join",
+            key_id=key_id,
+            name=statement.name,
+            host=statement.host,
+            wall=wall,
+            statement=statement,
+        )
+        return command, Stated({KnockStatement: knock})
+
+    def decide(self, by: By, decision: Attested) -> tuple[c.DecideRequest, Stated]:
+        """The command by which a decision counts that was signed elsewhere: by the person of `by` or, without a proof
+        that a person decided, by the agent. Raises `Refused(statement_refused)`."""
+        statement = self._signed(decision, DecisionStatement, by)
+        command = c.DecideRequest(
+            operation="session.approve" if statement.admit else "session.deny",
+            request=statement.request,
+            admit=statement.admit,
+            proof=statement.proof,
+            principal=by.principal,
+            statement=statement,
+        )
+        return command, Stated({DecisionStatement: decision})
+
+    def _signed(self, finished: Attested, kind: type[S], by: By) -> S:
+        """A statement that its author finished, once its form and its signature are sound."""
+        return signed(kind, finished.body, finished.signature, signer_of(check(finished.body, kind), by))
 
     def seal(self, words: Finished, posted: e.MessagePosted, place: Place) -> Sealed:
         """The envelope as its author signed it. The room has compared it with what it decided."""

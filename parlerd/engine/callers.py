@@ -61,6 +61,8 @@ class Facts:
     hook belongs to."""
     below: str = ""
     """The agent host above it, as the kernel says; for hooks."""
+    channel: bytes = b""
+    """The name of the link, which each agent that is attached there signed; empty for what is no link."""
     peer: PeerProcess = field(default_factory=PeerProcess)
     """The process on the other side."""
 

@@ -28,6 +28,13 @@ AHEAD_FIX: Final = (
     "if the clock is wrong, set it right. If it was: nothing is lost and keys expire by the clock, but what is said "
     "there is dated later still; go on in a new session, and close this one:"
 )
+REFUSED: Final = {
+    "kicked": "ask whoever runs the relay why; to take the relay out here: parler homes remove NAME",
+    "not_enrolled": "ask whoever runs the relay for its line and secret, then: parler connect --relay LINE",
+    "wrong_relay": "another key than the relay's answers at its address, and nothing was sent there; ask whoever runs "
+    "the relay whether its key is another now, and add it anew: parler connect --relay LINE",
+}
+"""What to do about a relay that refused the link for good, by the code of the refusal."""
 MAX_NAMED: Final = 10
 """Facts that a check names: where there are more, the file as a whole is to be restored."""
 
@@ -76,6 +83,7 @@ class Checks:
                     fix="look at what they keep sending each other; parler daemon restart lets them go on at once",
                 )
             )
+        checks += [_home(home) for home in desk.home_book.listed()]
         for detail, fix in desk.host_files.failures():
             checks.append(t.Check(name="host files", ok=False, detail=detail, fix=fix))
         return t.CheckList(checks=checks)
@@ -123,3 +131,26 @@ class Checks:
         if skipped:
             detail += f"; {skipped} older ones were not looked at, because checking all of them takes too long"
         return [t.Check(name="signatures", ok=True, detail=detail, fix="")]
+
+
+def _home(home: t.HomeEntry) -> t.Check:
+    """How a relay is, and what waits here to be sent there."""
+    name = f"home {home.name}"
+    waits = f"; {home.waiting} messages wait to be sent there" if home.waiting else ""
+    match home.state:
+        case "refused":
+            return t.Check(
+                name=name,
+                ok=False,
+                detail=f"the relay refused the link ({home.reason}){waits}",
+                fix=REFUSED.get(home.reason, "look at the relay's own log with whoever runs it"),
+            )
+        case "unreachable":
+            return t.Check(
+                name=name,
+                ok=False,
+                detail=f"{home.url} does not answer{waits}",
+                fix="look whether that machine is on and in the same network; its own person asks: parler relay status",
+            )
+        case _:
+            return t.Check(name=name, ok=True, detail=f"{home.state}: {home.url}{waits}", fix="")

@@ -20,7 +20,8 @@ from parlerd.core import events as e
 from parlerd.core.decision import Decision
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import By, Ids, MessageId, Millis, Position, ReplyTarget, RoomId
-from parlerd.engine.authors import Arrived, Attested, Draft, Finished, Place, Sealed, Sealer
+from parlerd.core.statements import Opening, Statement, encode, encode_opened
+from parlerd.engine.authors import Arrived, Attested, Author, Draft, Finished, Place, Sealed, Sealer, Stated
 from parlerd.engine.ports import Clock
 from parlerd.engine.submissions import Batch, Settled, Submission
 from parlerd.store.port import MarkDelivery, NewFact, UsedKey
@@ -39,7 +40,9 @@ class Aggregate(Protocol):
 
     def decide(self, command: c.Command, *, by: By, now: Millis, ids: Ids) -> Decision: ...
 
-    def apply(self, header: e.Header) -> None: ...
+    def apply(self, header: e.Header, body: bytes | None = None) -> None: ...
+
+    def reads_body(self, header: e.Header) -> bool: ...
 
     def snapshot(self) -> bytes: ...
 
@@ -104,7 +107,7 @@ class Decider:
         *,
         clock: Clock,
         ids: Ids,
-        author: Sealer[Draft],
+        author: Author,
         admission: Sealer[Finished],
     ) -> None:
         self._room = room
@@ -149,16 +152,16 @@ class Decider:
             # The time of another home. A log's time never goes back, whatever that home says.
             now = max(decision.at, aggregate.last_at)
         headers: list[e.Header] = []
-        for number, event in enumerate(decision.events):
+        for n, event in enumerate(decision.events):
             try:
-                fact = self._fact(aggregate, event, decision, submission, now, number)
+                fact = self._fact(aggregate, n, event, decision, submission, now)
             except ParlerError as error:
                 if headers:
                     raise
                 # Nothing of this command is in memory yet (its author's key is lost): it fails alone.
                 submission.error = error
                 return
-            aggregate.apply(fact.header)
+            aggregate.apply(fact.header, fact.body)
             self._time.applied()
             batch.facts.append(fact)
             headers.append(fact.header)
@@ -190,44 +193,55 @@ class Decider:
     def _fact(
         self,
         aggregate: Aggregate,
+        n: int,
         event: e.Event,
         decision: Decision,
         submission: Submission,
         now: Millis,
-        number: int,
     ) -> NewFact:
-        """A fact ready to store: position, time, author, and the signed words where there are any. `number` is which
-        of the decision's events it is."""
+        """A fact ready to store: position, time, author, and the signed words or statement where there are any. The
+        event is the decision's number `n`, from 0."""
         command, words, by = submission.command, submission.words, submission.by
-        first = number == 0
         body: bytes | None = None
         signature: bytes | None = None
-        digest: bytes | None = None
-        if isinstance(event, e.MessagePosted) and isinstance(words, Draft | Finished):
+        statement = decision.statements[n] if n < len(decision.statements) else None
+        if statement is not None:
+            body, signature = self._attest(statement, submission)
+        elif isinstance(event, e.MessagePosted) and isinstance(words, Draft | Finished):
             place = Place(self._room, command.idempotency_key or "", by.actor, decision.previous, now)
             body, signature, verified = self._seal(words, event, place)
-            digest = hashlib.sha256(body).digest()
-            event = msgspec.structs.replace(event, envelope=digest, verified=verified)
+            event = msgspec.structs.replace(event, envelope=hashlib.sha256(body).digest(), verified=verified)
         elif isinstance(event, e.DelegationIssued) and isinstance(words, Attested):
             body, signature = words.body, words.signature
-            digest = hashlib.sha256(body).digest()
         elif isinstance(words, Arrived):
-            body, signature = words.bodies[number] or (None, None)
-            digest = None if body is None else hashlib.sha256(body).digest()
+            body, signature = words.bodies[n] or (None, None)
             if isinstance(event, e.MessagePosted):
-                event = msgspec.structs.replace(event, envelope=digest or event.envelope, verified=words.verified)
+                digest = event.envelope if body is None else hashlib.sha256(body).digest()
+                event = msgspec.structs.replace(event, envelope=digest, verified=words.verified)
         header = e.Header(
             position=Position(aggregate.position + 1),
             at=now,
             by=by,
             authority=decision.authority,
             event=event,
-            operation=command.operation if first else "",
-            key=command.idempotency_key if first else None,
-            input=command.input if first else None,
-            body=digest,
+            operation=command.operation if n == 0 else "",
+            key=command.idempotency_key if n == 0 else None,
+            input=command.input if n == 0 else None,
+            body=None if body is None else hashlib.sha256(body).digest(),
         )
         return NewFact(header, body, signature)
+
+    def _attest(self, statement: Statement, submission: Submission) -> tuple[bytes, bytes]:
+        """The body and the signature of a fact that bears a statement."""
+        command, words = submission.command, submission.words
+        if isinstance(words, Stated):
+            attested, title = words.statements[type(statement)], words.title
+        else:
+            attested = self._author.attest(statement, submission.by)
+            title = encode(command.title) if isinstance(command, c.OpenRoom) else b""
+        if isinstance(statement, Opening):
+            return encode_opened(attested.body, title), attested.signature
+        return attested.body, attested.signature
 
     def _seal(self, words: Draft | Finished, posted: e.MessagePosted, place: Place) -> Sealed:
         if isinstance(words, Draft):

@@ -17,7 +17,8 @@ from parlerd.engine.connected import Connected
 from parlerd.engine.handles import Homes
 from parlerd.engine.join_codes import JoinCodes
 from parlerd.engine.library import Library
-from parlerd.engine.ports import Clock, HostFiles, Keys, Notifier, Randomness
+from parlerd.engine.links import Links
+from parlerd.engine.ports import Clock, HomeBook, HomeKeys, HostFiles, Notifier, Randomness
 from parlerd.engine.presence import Presence
 from parlerd.engine.quota import Quotas
 from parlerd.engine.rooms import RoomDoor
@@ -42,12 +43,14 @@ class Desk:
     """The other homes that rooms may live in."""
     seats: Seats
     connected: Connected
+    links: Links
+    """The agents that speak over links, of other homes."""
     presence: Presence
     seen_hosts: SeenHosts
     notifier: Notifier
     clock: Clock
     random: Randomness
-    keys: Keys
+    keys: HomeKeys
     settings: Settings
     """As this daemon read them at its start."""
     throttle: GuessThrottle
@@ -56,6 +59,8 @@ class Desk:
     settings_now: Callable[[], Settings]
     """What a daemon that starts now would serve; may raise."""
     host_files: HostFiles
+    home_book: HomeBook
+    """The relays that the person added."""
     codes: JoinCodes
     """The codes that were typed wrong, whoever typed them."""
     version: str

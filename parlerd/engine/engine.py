@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import trio
 
@@ -20,32 +20,50 @@ from parlerd.bounded import Bounded
 from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import HomeId, RoomId
+from parlerd.core.model import RoomId
 from parlerd.engine.actor import ActorParts
+from parlerd.engine.admitting import Admitting
 from parlerd.engine.agents import Agents
 from parlerd.engine.approving import Approving
 from parlerd.engine.authors import Admission, LocalAuthor
 from parlerd.engine.callers import Caller, PeerProcess
+from parlerd.engine.cards import Cards
 from parlerd.engine.checks import Checks
 from parlerd.engine.connected import Connected
 from parlerd.engine.deadlines import IdleAgents, RoomDeadlines
 from parlerd.engine.desk import Desk
 from parlerd.engine.driver import Driver
+from parlerd.engine.following import Following
 from parlerd.engine.handles import Homes, NoHomes
 from parlerd.engine.handling import Handler, StreamHandler, handles, table_of
 from parlerd.engine.handoffs import Handoffs
+from parlerd.engine.homes import HomeHandlers
 from parlerd.engine.join_codes import JoinCodes
 from parlerd.engine.joining import Joining
 from parlerd.engine.knocks import with_code
 from parlerd.engine.ladder import Ladder
 from parlerd.engine.leases import Leases
 from parlerd.engine.library import Library
+from parlerd.engine.linking import Linking
+from parlerd.engine.links import Links
 from parlerd.engine.notices import Notices
 from parlerd.engine.notifier import LocalNotifier
 from parlerd.engine.opening import Opening
 from parlerd.engine.overview import Overview
-from parlerd.engine.ports import Clock, Frames, HostFiles, Keys, NoFrames, NoHostFiles, Randomness
+from parlerd.engine.ports import (
+    Clock,
+    Frames,
+    HomeBook,
+    HomeKeys,
+    HostFiles,
+    NoFrames,
+    NoHomeBook,
+    NoHostFiles,
+    Randomness,
+    Signers,
+)
 from parlerd.engine.presence import Presence
+from parlerd.engine.pulling import Pulling
 from parlerd.engine.reach import within
 from parlerd.engine.reading import Reading
 from parlerd.engine.receiving import Receiving
@@ -73,6 +91,7 @@ class Handlers:
 
     desk: Desk
     sending: Sending
+    admitting: Admitting
     calls: Mapping[str, Handler]
     streams: Mapping[str, StreamHandler]
 
@@ -109,6 +128,7 @@ class Engine:
         reading = self._reading
         notices = Notices(desk)
         sending, receiving = Sending(desk, reading), Receiving(desk, reading, notices)
+        admitting = Admitting(desk)
         opening, approving, keys = Opening(desk), Approving(desk), SessionKeys(desk)
         table = table_of(
             self,
@@ -124,10 +144,15 @@ class Engine:
             Overview(desk),
             Waking(desk),
             Checks(desk),
+            HomeHandlers(desk),
             notices,
             Streams(desk, reading, approving),
+            Linking(desk),
+            Following(desk, Cards(desk.library, desk.keys.id)),
+            Pulling(desk),
+            admitting,
         )
-        return Handlers(desk, sending, table.calls, table.streams)
+        return Handlers(desk, sending, admitting, table.calls, table.streams)
 
     def _handlers_for(self, caller: Caller) -> Handlers:
         """The handlers that know the rooms that there are for this caller, and no others."""
@@ -155,16 +180,20 @@ class Engine:
                 raise
             raise await with_code(handlers.desk, caller, error) from None
 
-    def begin(self, op: str, params: t.Params, caller: Caller) -> Posting | None:
+    def begin(self, op: str, params: t.Params, caller: Caller) -> Posting[Any] | None:
         """Begin an operation that needs nothing but its place in a room's line; None for one that must be called.
 
         What a client pipelines is then decided and committed together, without a task for each. Raises `ParlerError`.
         """
-        if op != "message.send":
-            return None
-        self._admit(op, caller)
-        assert isinstance(params, t.Send)
-        return self._handlers_for(caller).sending.begin_send(caller, params)
+        match params:
+            case t.Send() if op == "message.send":
+                self._admit(op, caller)
+                return self._handlers_for(caller).sending.begin_send(caller, params)
+            case t.PostEnvelope() if op == "link.post":
+                self._admit(op, caller)
+                return self._handlers_for(caller).admitting.begin_post(caller, params)
+            case _:
+                return None
 
     def stream(self, op: str, params: t.Params, caller: Caller) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
         """Run a stream in the task that iterates it. Cancelling that ends it, and so does leaving the context."""
@@ -179,7 +208,11 @@ class Engine:
         # A window's own door goes on until its connection ends: what it showed last is still acknowledged.
         if self._desk.draining and operation.plane not in ("local", "window"):
             raise Refused("draining", retry_after_ms=200)
-        if operation.plane not in caller.facts.authority.planes:
+        planes = caller.facts.authority.planes
+        if operation.plane not in planes:
+            if "link" in (operation.plane, *planes):
+                # Neither side learns what the other may ask.
+                raise Refused("unknown_operation", operation=op)
             match operation.plane:
                 case "hook":
                     raise Refused("hook_only")
@@ -198,6 +231,7 @@ class Engine:
 
     async def disconnect(self, caller: Caller) -> None:
         """A connection ended. Shielded: a slot must be freed however the connection went."""
+        self._desk.notifier.publish(map(topics.presence, self._desk.links.end(caller, self._desk.clock.now())))
         with trio.CancelScope(shield=True):
             try:
                 await self._desk.seats.disconnect(caller, restarting=self._desk.draining)
@@ -244,7 +278,8 @@ async def open_engine(
     driver: Driver,
     clock: Clock,
     random: Randomness,
-    keys: Keys,
+    keys: HomeKeys,
+    signers: Signers,
     settings: Settings,
     user: str,
     home_path: str = "",
@@ -254,15 +289,15 @@ async def open_engine(
     settings_now: Callable[[], Settings] | None = None,
     host_files: HostFiles | None = None,
     frames: Frames | None = None,
+    home_book: HomeBook | None = None,
     homes: Homes | None = None,
-    home_id: HomeId | None = None,
     stop: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Engine]:
     """Serve one home until the context ends; then every room keeps its snapshot and the driver is closed.
 
-    `user` names the person's own agent. `homes` are the other homes in which rooms may live. `home_id` is this home's
-    own id, where it is not the person's (a relay has a key of its own). `stop` is called when a caller asks the daemon
-    to stop.
+    `keys` are the home's, `signers` those of the person and the agents that act here (`ports.NoSigners` where nobody
+    does). `user` names the person's own agent. `homes` are the other homes in which rooms may live. `stop` is called
+    when a caller asks the daemon to stop.
     """
     wakes = LocalNotifier()
     async with trio.open_nursery() as nursery:
@@ -274,19 +309,19 @@ async def open_engine(
         def publish(room: RoomId, facts: Sequence[e.Header]) -> None:
             actor = rooms.open_actor(room)
             if actor is not None:
-                wakes.publish({topic for fact in facts for topic in actor.aggregate.topics(fact)})
+                wakes.publish({topics.log(room), *(each for fact in facts for each in actor.aggregate.topics(fact))})
                 deadlines.changed(room, actor.aggregate)
 
         context = ActorParts(
             driver=driver,
             clock=clock,
             random=random,
-            author=LocalAuthor(keys, random),
+            author=LocalAuthor(signers, random),
             admission=Admission(),
             publish=publish,
         )
         codes, others = JoinCodes(keys), homes or NoHomes()
-        rooms = Rooms(context, nursery, own=home_id or HomeId(keys.principal), homes=others, codes=codes)
+        rooms = Rooms(context, nursery, own=keys.id, homes=others, codes=codes)
         await rooms.start()
         scheduler = Scheduler(clock, stepped_back=lambda: deadlines.load())
         deadlines = RoomDeadlines(driver=driver, rooms=rooms, clock=clock, scheduler=scheduler, notifier=wakes)
@@ -298,7 +333,7 @@ async def open_engine(
         hosts = SeenHosts(clock, connected)
         seats = Seats(
             rooms=rooms,
-            agents=Agents(driver=driver, rooms=rooms, keys=keys, clock=clock),
+            agents=Agents(driver=driver, rooms=rooms, keys=signers, clock=clock),
             leases=leases,
             connected=connected,
             hosts=hosts,
@@ -308,13 +343,15 @@ async def open_engine(
             acted=idle.acted,
             left=idle.left,
         )
-        presence = Presence(seats, connected, clock)
+        links = Links()
+        presence = Presence(seats, connected, links, clock)
         desk = Desk(
             library=Library(driver, rooms),
             rooms=rooms,
             homes=others,
             seats=seats,
             connected=connected,
+            links=links,
             presence=presence,
             seen_hosts=hosts,
             notifier=wakes,
@@ -326,6 +363,7 @@ async def open_engine(
             inspect=inspect,
             settings_now=settings_now or (lambda: settings),
             host_files=host_files or NoHostFiles(),
+            home_book=home_book or NoHomeBook(),
             codes=codes,
             version=__version__,
             home_path=home_path,

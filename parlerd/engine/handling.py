@@ -8,7 +8,7 @@
 
 Not here: what an operation is (`parlerd.operations`), or calling a handler (`engine`). Above: every module with
 handlers, and the engine. Invariant: a table answers every operation of the registry once and nothing else, streams as
-streams, or it is not made.
+streams, or it is not made. Left out are the operations that another program answers (`ELSEWHERE`).
 """
 
 from __future__ import annotations
@@ -55,11 +55,12 @@ def table_of(*owners: object) -> Table:
             if operation in calls or operation in streams:
                 raise ValueError(f"two handlers answer {operation}")
             (streams if is_stream else calls)[operation] = getattr(owner, method)
-    if missing := OPERATIONS.keys() - calls.keys() - streams.keys():
+    known = {name for name, entry in OPERATIONS.items() if entry.plane not in t.ELSEWHERE}
+    if missing := known - calls.keys() - streams.keys():
         raise ValueError(f"nothing answers {sorted(missing)}")
-    if unknown := (calls.keys() | streams.keys()) - OPERATIONS.keys():
+    if unknown := (calls.keys() | streams.keys()) - known:
         raise ValueError(f"no operation is named {sorted(unknown)}")
-    if other := [name for name, entry in OPERATIONS.items() if entry.stream is not (name in streams)]:
+    if other := sorted(name for name in known if OPERATIONS[name].stream is not (name in streams)):
         raise ValueError(f"a stream is answered as a call, or a call as a stream: {other}")
     return Table(calls, streams)
 

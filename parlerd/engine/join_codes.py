@@ -15,7 +15,7 @@ from parlerd.bounded import Bounded
 from parlerd.core.approvals import Request
 from parlerd.core.errors import Refused
 from parlerd.core.model import RequestId
-from parlerd.engine.ports import Keys
+from parlerd.engine.ports import HomeKeys
 from parlerd.identity import codes
 
 CODE_TRIES: Final = 5
@@ -31,7 +31,7 @@ class JoinCodes:
     """The wrong codes of one home, by request and door: how many, and since when (seconds of the loop's clock). Kept
     in memory alone: a restart forgives them."""
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: HomeKeys) -> None:
         self._keys = keys
         self._wrong: Bounded[tuple[str, str], tuple[int, float]] = Bounded(MAX_COUNTED)
 

@@ -32,12 +32,16 @@ from parlerd.engine.driver import Driver
 from parlerd.engine.recent import Recent
 from parlerd.engine.rooms import RoomDoor
 from parlerd.engine.worker import Told
-from parlerd.store.port import Cursor, Delivery, Membership, Page, Store, Write
+from parlerd.store.port import Cursor, Delivery, Membership, NewFact, Page, Store, Write
 
 T = TypeVar("T")
 
 PAGE_BYTES: Final = 1024 * 1024
 """Bodies in a page that nobody bounds otherwise: past this the middle of a join's page is left out and said so."""
+PUBLIC: Final = View(reader=AgentId(""), spans=((0, None),))
+"""Who sees what is public, and nothing else."""
+FEW_BODIES: Final = 32
+"""As many bodies are read on the loop; more are read away from it."""
 
 
 class Unread(NamedTuple):
@@ -68,6 +72,13 @@ class Traced(NamedTuple):
     room: RoomId
     header: e.Header
     marks: list[Delivery]
+
+
+class Signed(NamedTuple):
+    """What somebody signed, and the signature; both empty where nothing was signed."""
+
+    body: bytes = b""
+    signature: bytes = b""
 
 
 class Seen(NamedTuple):
@@ -171,6 +182,10 @@ class Library:
             return known
         name = room.state.room
         return await self._driver.look(lambda store: store.seq_at(name, view, position))
+
+    async def public_at(self, room: RoomId, position: Position) -> int:
+        """How many public messages the room has up to a position."""
+        return await self._driver.look(lambda store: store.seq_at(room, PUBLIC, position))
 
     async def position_of(self, room: RoomId, view: View, seq: Seq) -> Position:
         """Where the reader's message of that number stands; 0 for 0, and the head for a number beyond the last."""
@@ -283,6 +298,24 @@ class Library:
     async def facts(self, room: RoomId, after: Position, limit: int) -> list[e.Header]:
         """Facts after a position, in order. Raises `Refused(newer_log)`."""
         return await self._driver.read(lambda store: store.facts(room, after, limit))
+
+    async def bodies(self, room: RoomId, positions: Iterable[int]) -> Mapping[int, Signed]:
+        """The bodies of facts, as far as there are any, with their signatures: one question for all of them."""
+        asked = list(positions)
+
+        def look(store: Store) -> dict[int, Signed]:
+            found = ((position, store.body(room, Position(position))) for position in asked)
+            return {position: Signed(body[0], body[1] or b"") for position, body in found if body is not None}
+
+        return await (self._driver.look if len(asked) <= FEW_BODIES else self._driver.read)(look)
+
+    async def whole_facts(self, room: Room, after: Position, upto: Position, limit: int) -> list[NewFact]:
+        """At most `limit` of the facts in (after, upto] with their bodies: from memory when they are the newest."""
+        recent = self._recent(room)
+        if recent is not None and (known := recent.after(after, upto)) is not None:
+            return known[:limit]
+        name, limit = room.state.room, min(limit, upto - after)
+        return await self._driver.read(lambda store: store.whole_facts(name, after, limit))
 
     async def aside(self, work: Callable[[], T]) -> T:
         """Run what takes a while and asks the store nothing, away from the loop."""

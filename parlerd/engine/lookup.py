@@ -34,7 +34,7 @@ async def room_of(desk: Desk, agent: AgentRecord, wanted: str | None) -> tuple[R
             return await member_room(desk, agent, active)
         except Refused:
             raise await nowhere(desk, agent) from None
-    inside = set(await desk.library.my_rooms(agent.id))
+    inside = await desk.library.my_rooms(agent.id)
     if RoomId(wanted) in inside:
         return await member_room(desk, agent, RoomId(wanted))
     matching = await rooms_named(desk, wanted, inside)

@@ -6,8 +6,8 @@ room, which names a room, and the room's own line. Invariant: a retried opening 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -17,9 +17,23 @@ from parlerd.core.approvals import KeyState
 from parlerd.core.envelope import TextPart
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import HOME_ROOM, MAX_TOPIC, AgentId, KeyId, Millis, Position, slug
+from parlerd.core.model import (
+    HOME_ROOM,
+    MAX_TOPIC,
+    AgentId,
+    By,
+    KeyId,
+    Millis,
+    Position,
+    RoomId,
+    first_free,
+    is_agent_id,
+    slug,
+)
 from parlerd.core.room import Room
 from parlerd.core.scrub import scrub
+from parlerd.core.statements import NONCE, KeyTerms, Title, encode, room_id_of, title_digest
+from parlerd.core.statements import Opening as SignedOpening
 from parlerd.core.words import check_text
 from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller
@@ -37,6 +51,14 @@ from parlerd.operations import types as t
 
 OPENING_FACTS: Final = 4
 """Facts that opening a room leads to at most: the room, its owner, its key, a recap."""
+
+
+class Plan(NamedTuple):
+    """A room that is about to be opened: its id, and what it follows from."""
+
+    room: RoomId
+    opening: SignedOpening
+    title: Title
 
 
 class Opening:
@@ -63,7 +85,7 @@ class Opening:
             # Only the person may open a room that asks less of newcomers than their settings do, whichever agent is
             # its owner. Source: security spec A1.
             require_person(self._desk, caller)
-        preapproved = tuple(_agent_id(who) for who in params.preapprove)
+        preapproved = tuple(dict.fromkeys(_agent_id(who) for who in params.preapprove))
         idempotency_key = params.idempotency_key or desk.random.new("k")
         try:
             return await self._open(caller, me, params, idempotency_key, approval=approval, preapproved=preapproved)
@@ -85,17 +107,14 @@ class Opening:
         desk = self._desk
         digest = input_digest(params)
         by = desk.by(caller, me)
-        named = await desk.rooms.home.submit(
-            c.NameRoom(
-                operation="session.open",
-                idempotency_key=idempotency_key,
-                input=digest,
-                owner=me.id,
-                wanted=slug(params.topic, fallback="session"),
-            ),
-            by,
+        planned = self._planner(caller, me, params, idempotency_key, approval=approval)
+        plan, naming = await self._name(
+            me, by, planned, slug(params.topic, fallback="session"), idempotency_key, digest
         )
-        naming = await self._naming(named.facts[0] if named.facts else None, named.decision.replay)
+        if plan.room != naming.room and not await self._is_open(naming.room):
+            # This request took a name before, and the daemon ended before the room was opened. The settings changed
+            # since, so that the request no longer leads to the room that has the name.
+            raise Refused("idempotency_conflict", key=idempotency_key)
         now = desk.clock.now()
         session_key = typed_key(desk, naming.room, gated=approval)
         command = c.OpenRoom(
@@ -103,18 +122,19 @@ class Opening:
             idempotency_key=idempotency_key,
             input=digest,
             room=naming.room,
-            kind="session",
-            name=naming.name,
-            topic=params.topic,
-            handle=me.name,
-            host=caller.facts.host,
-            history=params.history,
-            approval=approval,
-            approver=params.approver,
+            opening=plan.opening,
+            title=plan.title,
             mint=desk.keys.key_id(session_key),
-            expires_at=Millis(now + (params.ttl_ms or desk.settings.key_ttl_ms)),
-            max_uses=params.max_uses or desk.settings.key_max_uses,
-            preapproved=preapproved,
+            terms=KeyTerms(
+                home=plan.opening.home,
+                room=naming.room,
+                ref=desk.random.new("k"),
+                gated=approval,
+                expires_at=Millis(now + (params.ttl_ms or desk.settings.key_ttl_ms)),
+                max_uses=params.max_uses or desk.settings.key_max_uses,
+                preapproved=preapproved,
+                nonce=b"",
+            ),
             recap=bool(params.context),
         )
         # Away from the loop: a long recap takes a while to look through.
@@ -135,6 +155,70 @@ class Opening:
             replayed=replayed,
             removed={} if replayed else removed,
         )
+
+    def _planner(
+        self, caller: Caller, me: AgentRecord, params: t.OpenSession, idempotency_key: str, *, approval: bool
+    ) -> Callable[[str], Plan]:
+        """Gives the room that this request opens under a name. The same request under the same name is the same room,
+        because nothing in its opening is drawn: the nonce and the salt follow from the idempotency key."""
+        secret = self._desk.keys.opening_secret(me.id, idempotency_key)
+        nonce, salt = secret[:NONCE], secret[NONCE : 2 * NONCE]
+
+        def planned(name: str) -> Plan:
+            title = Title(salt=salt, name=name, topic=params.topic)
+            opening = SignedOpening(
+                home=self._desk.keys.id,
+                kind="session",
+                history=params.history,
+                owner=me.id,
+                principal=me.principal,
+                handle=me.name,
+                host=caller.facts.host,
+                approval=approval,
+                approver=params.approver,
+                title=title_digest(encode(title)),
+                nonce=nonce,
+            )
+            return Plan(room_id_of(encode(opening)), opening, title)
+
+        return planned
+
+    async def _name(
+        self,
+        me: AgentRecord,
+        by: By,
+        planned: Callable[[str], Plan],
+        wanted: str,
+        idempotency_key: str,
+        digest: bytes,
+    ) -> tuple[Plan, e.RoomNamed]:
+        """The room that is opened, under the name that this request took now or when it was first made: the first free
+        of `wanted`, `wanted-2` and so on."""
+        home = self._desk.rooms.home
+        while True:
+            plan = planned(first_free(wanted, home.aggregate.state.room_names.get(me.id, {})))
+            named = await home.submit(
+                c.NameRoom(
+                    operation="session.open",
+                    idempotency_key=idempotency_key,
+                    input=digest,
+                    owner=me.id,
+                    room=plan.room,
+                    name=plan.title.name,
+                ),
+                by,
+            )
+            if named.decision.answer == "taken":
+                continue  # another opening of this owner took the name in the same moment
+            naming = await self._naming(named.facts[0] if named.facts else None, named.decision.replay)
+            return plan if naming.name == plan.title.name else planned(naming.name), naming
+
+    async def _is_open(self, room: RoomId) -> bool:
+        try:
+            await self._desk.rooms.get(room)
+        except Refused:
+            return False
+        return True
 
     async def _naming(self, header: e.Header | None, replay: Position | None) -> e.RoomNamed:
         """The name this request took: now, or when it was first made."""
@@ -220,7 +304,7 @@ def _minted(opening: Sequence[e.Header]) -> KeyId:
 
 def _agent_id(who: str) -> AgentId:
     """A pre-approved agent: by id alone, never by a name it chose itself. Source: rooms spec."""
-    if len(who) != 56 or not who.startswith("U"):
+    if not is_agent_id(who):
         raise Refused("invalid_param", "Pre-approval takes agent ids (U...), not names.", param="preapprove")
     return AgentId(who)
 

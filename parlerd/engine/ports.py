@@ -1,5 +1,5 @@
 """What the engine needs from outside: a clock, fresh ids, random bytes, signatures, somebody who wakes those that wait,
-an eye on the settings of agent hosts, and the frames of the socket.
+an eye on the settings of agent hosts, the homes elsewhere, and the frames of the socket.
 
 The real ones are built by `parlerd.daemon` and `engine`; tests pass counted and frozen ones. Two ports stand where what
 they need stands: the store with its driver (`driver`), and who writes a message's envelope (`authors`). Every port has
@@ -17,7 +17,8 @@ from typing import Protocol
 
 import trio
 
-from parlerd.core.model import AgentId, KeyId, Millis, PrincipalId, RequestId, RoomId
+from parlerd.core.errors import Refused
+from parlerd.core.model import LOCAL_HOME, AgentId, HomeId, KeyId, Millis, PrincipalId, RequestId, RoomId
 from parlerd.core.topics import Topic
 from parlerd.identity.signatures import Domain
 from parlerd.operations import types as t
@@ -92,8 +93,27 @@ class Notifier(Protocol):
         ...
 
 
-class Keys(Protocol):
-    """The keys of this home. `parlerd.identity.keyring.KeyRing` is the real one."""
+class HomeKeys(Protocol):
+    """What a home needs to keep rooms: its name among homes, and the secrets from which its codes follow. A relay has
+    these and no key of an agent or a person (`parlerd.identity.relay_keys.RelayKeys`)."""
+
+    @property
+    def id(self) -> HomeId: ...
+
+    def key_id(self, session_key: str) -> KeyId: ...
+
+    def session_key(self, room: RoomId, length: int) -> str: ...
+
+    def join_code(self, request: RequestId) -> str: ...
+
+    def opening_secret(self, owner: AgentId, idempotency_key: str) -> bytes:
+        """32 bytes that nobody else can guess, the same for the same request: the nonce and the salt of an opening, so
+        that a retried opening is the same room."""
+        ...
+
+
+class Signers(Protocol):
+    """The keys of the person and of the person's agents."""
 
     @property
     def principal(self) -> PrincipalId: ...
@@ -102,11 +122,9 @@ class Keys(Protocol):
 
     def sign(self, id: str, domain: Domain, data: bytes) -> bytes: ...
 
-    def key_id(self, session_key: str) -> KeyId: ...
 
-    def session_key(self, room: RoomId, length: int) -> str: ...
-
-    def join_code(self, request: RequestId) -> str: ...
+class Keys(HomeKeys, Signers, Protocol):
+    """The keys of a person's home. `parlerd.identity.keyring.KeyRing` is the real one."""
 
 
 class HostFiles(Protocol):
@@ -136,6 +154,63 @@ class Frames(Protocol):
     def follow(self) -> AbstractContextManager[AsyncIterator[t.FrameInfo]]:
         """The frames from now on, as long as the block lasts."""
         ...
+
+
+class NoSigners:
+    """For a home where nobody acts who has a key there: a relay."""
+
+    @property
+    def principal(self) -> PrincipalId:
+        raise Refused("no_such_agent", "This home has no person.")
+
+    def create_agent(self) -> AgentId:
+        raise Refused("no_such_agent", "This home makes no agents.")
+
+    def sign(self, id: str, domain: Domain, data: bytes) -> bytes:
+        raise Refused("no_such_agent", "This home has no key for that agent.", agent=id)
+
+
+class HomeBook(Protocol):
+    """The relays that the person added, and how the link to each is. Only these are ever dialled."""
+
+    def listed(self) -> list[t.HomeEntry]:
+        """Every relay, in the order in which it was added. None is `local`."""
+        ...
+
+    async def add(self, line: str, secret: str) -> t.HomeAdded:
+        """Dial the relay that a line names, check its key and the secret, store it and make it the default. Nothing is
+        stored where anything does not hold. Raises `Refused`: `invalid_param`, `wrong_relay`, `wrong_secret`,
+        `not_enrolled`, `kicked`, `home_unreachable`."""
+        ...
+
+    async def remove(self, name: str) -> t.HomeRemoved:
+        """End the link and forget the relay of this name or id, with what waits to be sent there. Raises
+        `Refused(no_such_home)`."""
+        ...
+
+    def choose(self, name: str) -> t.HomeEntry | None:
+        """Make a relay the default; None for this machine, which is `local`. Raises `Refused(no_such_home)`."""
+        ...
+
+
+class NoHomeBook:
+    """For an engine that reaches no other home."""
+
+    def listed(self) -> list[t.HomeEntry]:
+        return []
+
+    async def add(self, line: str, secret: str) -> t.HomeAdded:
+        await trio.lowlevel.checkpoint()
+        raise Refused("home_not_trusted", "This program reaches no other home.")
+
+    async def remove(self, name: str) -> t.HomeRemoved:
+        await trio.lowlevel.checkpoint()
+        raise Refused("no_such_home", home=name)
+
+    def choose(self, name: str) -> t.HomeEntry | None:
+        if name != LOCAL_HOME:
+            raise Refused("no_such_home", home=name)
+        return None
 
 
 class NoFrames:

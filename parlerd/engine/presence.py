@@ -9,6 +9,7 @@ from __future__ import annotations
 from parlerd.core.model import AgentId, Millis
 from parlerd.engine.connected import Connected
 from parlerd.engine.deadlines import ACTIVE_MS
+from parlerd.engine.links import Links
 from parlerd.engine.ports import Clock
 from parlerd.engine.seats import Seats
 
@@ -16,9 +17,10 @@ from parlerd.engine.seats import Seats
 class Presence:
     """The presence of every agent of one home."""
 
-    def __init__(self, seats: Seats, connected: Connected, clock: Clock) -> None:
+    def __init__(self, seats: Seats, connected: Connected, links: Links, clock: Clock) -> None:
         self._seats = seats
         self._connected = connected
+        self._links = links
         self._clock = clock
 
     def of(self, agent: AgentId) -> tuple[str, Millis]:
@@ -26,7 +28,8 @@ class Presence:
         mine = [caller for caller in self._connected if self._seats.acts_as(caller) == agent]
         last = self._connected.last_seen(agent)
         if not mine:
-            return "offline", last
+            # An agent of another home is as present as its own daemon says.
+            return self._links.presence_of(agent, self._clock.now()) or ("offline", last)
         last = Millis(max(last, *(caller.last_act for caller in mine)))
         if any(caller.waiting for caller in mine):
             return "waiting", last

@@ -94,6 +94,13 @@ class Recent:
         found.reverse()
         return Page(found, head.position, newest, head.chain, more=False)
 
+    def after(self, after: Position, upto: Position) -> list[NewFact] | None:
+        """The facts in (after, upto], or None when not all of them are here."""
+        head = self._head
+        if head is None or upto > head.position or after < head.position - len(self._facts):
+            return None
+        return [fact for fact in self._facts if after < fact.header.position <= upto]
+
     def seq_at(self, room: Room, view: View, position: Position) -> Seq | None:
         """How many messages up to a position this reader may see, or None when that is not known here."""
         head = self._head

@@ -98,7 +98,8 @@ def fold(store: Store, room: RoomId, make: Callable[[], A], restore: Callable[[b
             limit = max(1, limit // 8)
             continue
         for header in facts:
-            aggregate.apply(header)
+            stored = store.body(room, header.position) if aggregate.reads_body(header) else None
+            aggregate.apply(header, None if stored is None else stored[0])
         if len(facts) < limit:
             return aggregate, False
 

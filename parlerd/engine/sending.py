@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Generic, TypeVar
 
 import msgspec
 import trio
@@ -20,7 +21,7 @@ from parlerd.core import events as e
 from parlerd.core.envelope import DataPart, Part, TextPart
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import AgentId, MessageId, Position, RoomId, drawn_key
+from parlerd.core.model import AgentId, MessageId, Position, RoomId, Seq, drawn_key
 from parlerd.core.words import check_data, check_text
 from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller
@@ -28,21 +29,25 @@ from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
-from parlerd.engine.library import Numbered
+from parlerd.engine.library import Library, Numbered
 from parlerd.engine.lookup import room_of
 from parlerd.engine.reading import Reading, handle_of
-from parlerd.engine.submissions import Settled, Submission
+from parlerd.engine.submissions import Submission
 from parlerd.operations import types as t
+
+R = TypeVar("R", bound=t.Result)
 
 
 @dataclass(slots=True, eq=False)
-class Posting:
-    """A message in its room's line."""
+class Posting(Generic[R]):
+    """A message in its room's line. `answer` says what its author is answered, from the message and the author's number
+    of it, or from None for a message that waits on this machine (`Settled.queued`)."""
 
-    sending: Sending
-    me: AgentRecord
+    library: Library
+    author: AgentId
     actor: RoomHandle
     submission: Submission
+    answer: Callable[[Posting[R], e.Header | None, Seq], R]
     posted: Numbered | None = None
     """For a request that was made before: the message that it led to then."""
     error: ParlerError | None = None
@@ -52,11 +57,27 @@ class Posting:
         """Let the room's line move, and call `then` (which must not raise) once `outcome` is known."""
         self.submission.when_done(partial(self._settled, then))
 
-    def outcome(self) -> t.Sent:
-        """As `message.send` answers, once it is known. Raises `ParlerError`."""
-        return self.sending.sent(self)
+    @property
+    def replayed(self) -> bool:
+        """Whether the message was posted before, by the same request. Known with the outcome."""
+        settled = self.submission.settled
+        return settled is not None and settled.decision.replay is not None
 
-    async def result(self) -> t.Sent:
+    def outcome(self) -> R:
+        """What its author is answered, once it is known. Raises `ParlerError`."""
+        try:
+            if self.error is not None:
+                raise self.error
+            settled = self.submission.outcome()
+        except ParlerError as error:
+            error.details.setdefault("key", self.submission.command.idempotency_key)
+            raise
+        if settled.queued:
+            return self.answer(self, None, Seq(0))
+        header, seq = self.posted or (settled.facts[0], settled.seq)
+        return self.answer(self, header, seq)
+
+    async def result(self) -> R:
         """The same, waiting for it."""
         with suppress(ParlerError):
             await self.submission.result()
@@ -79,12 +100,12 @@ class Posting:
             then()
             return
         try:
-            view = self.actor.aggregate.view(self.me.id)
+            view = self.actor.aggregate.view(self.author)
         except ParlerError as error:
             self.error = error
             then()
             return
-        self.sending.library.ask_posted(self.actor.room, view, earlier, partial(self._looked_up, then))
+        self.library.ask_posted(self.actor.room, view, earlier, partial(self._looked_up, then))
 
     def _looked_up(self, then: Callable[[], None], posted: Numbered | None, error: BaseException | None) -> None:
         self.posted = posted
@@ -101,7 +122,6 @@ class Sending:
     def __init__(self, desk: Desk, reading: Reading) -> None:
         self._desk = desk
         self._reading = reading
-        self.library = desk.library
 
     @handles("message.send")
     async def send(self, caller: Caller, params: t.Send) -> t.Sent:
@@ -114,7 +134,7 @@ class Sending:
         command = _command(params, reply_to)
         return await (await self.post(caller, me, actor, command, parts, size)).result()
 
-    def begin_send(self, caller: Caller, params: t.Send) -> Posting | None:
+    def begin_send(self, caller: Caller, params: t.Send) -> Posting[t.Sent] | None:
         """`send`, as far as its place in the room's line: for pipelined clients, which need no task each for that.
 
         None when it takes more than that: the agent is not leased yet, the room is closed up or named by its name, or
@@ -143,7 +163,7 @@ class Sending:
         command: c.PostMessage,
         parts: tuple[Part, ...],
         size: int,
-    ) -> Posting:
+    ) -> Posting[t.Sent]:
         """Put a message of so many bytes in the room's line."""
         seen = await self._reading.seen(actor.room, me.id)
         # Looked up again: while the store was asked, a room that nobody used may have been closed up.
@@ -159,7 +179,7 @@ class Sending:
         parts: tuple[Part, ...],
         size: int,
         seen: bytes,
-    ) -> Posting:
+    ) -> Posting[t.Sent]:
         """The message's id is drawn here, where the request is made, so that it is known before the room has the
         message. The key travels with a failure too, so that a retry can be the same request: its author's, or else one
         that follows from the id."""
@@ -173,52 +193,7 @@ class Sending:
         except ParlerError as error:
             error.details.setdefault("key", command.idempotency_key)
             raise
-        return Posting(self, me, actor, submission)
-
-    def sent(self, posting: Posting) -> t.Sent:
-        """What became of a message that was in line."""
-        actor, command = posting.actor, posting.submission.command
-        try:
-            if posting.error is not None:
-                raise posting.error
-            settled = posting.submission.outcome()
-        except ParlerError as error:
-            error.details.setdefault("key", command.idempotency_key)
-            raise
-        if settled.queued:
-            return self._queued(posting, settled)
-        if posting.posted is not None:
-            header, seq = posting.posted
-        else:
-            header, seq = settled.facts[0], settled.seq
-        event = header.event
-        assert isinstance(event, e.MessagePosted)
-        return t.Sent(
-            room=actor.room,
-            id=event.id,
-            seq=seq,
-            at=header.at,
-            replayed=settled.decision.replay is not None,
-            idempotency_key=command.idempotency_key or "",
-            name=actor.aggregate.state.name,
-            readers=None if event.visibility is None else _others(posting, event.visibility),
-        )
-
-    def _queued(self, posting: Posting, settled: Settled) -> t.Sent:
-        """The answer for a message that waits on this machine. Who may see it is decided when the room has it."""
-        command, state = posting.submission.command, posting.actor.aggregate.state
-        assert isinstance(command, c.PostMessage)
-        return t.Sent(
-            room=posting.actor.room,
-            id=command.id or "",
-            seq=None,
-            at=None,
-            replayed=settled.decision.replay is not None,
-            idempotency_key=command.idempotency_key or "",
-            name=state.name,
-            readers=None if command.visibility is None else _others(posting, command.visibility),
-            queued=True,
-        )
+        return Posting(self._desk.library, me.id, actor, submission, _sent)
 
     async def _writable(self, me: AgentRecord, wanted: str | None) -> RoomHandle:
         """The room to write to. Unlike a read it does not wait for the batch in flight: the room's line orders
@@ -239,11 +214,32 @@ class Sending:
         return actor if member is not None and member.present else None
 
 
-def _others(posting: Posting, readers: Iterable[str]) -> list[str]:
+def _sent(posting: Posting[t.Sent], header: e.Header | None, seq: Seq) -> t.Sent:
+    """What `message.send` answers. Of a message that waits on this machine nobody knows the number yet."""
+    command = posting.submission.command
+    assert isinstance(command, c.PostMessage)
+    said: e.MessagePosted | c.PostMessage = command
+    if header is not None:
+        assert isinstance(header.event, e.MessagePosted)
+        said = header.event
+    return t.Sent(
+        room=posting.actor.room,
+        id=said.id or "",
+        seq=None if header is None else seq,
+        at=None if header is None else header.at,
+        replayed=posting.replayed,
+        idempotency_key=command.idempotency_key or "",
+        name=posting.actor.aggregate.state.name,
+        readers=None if said.visibility is None else _others(posting, said.visibility),
+        queued=header is None,
+    )
+
+
+def _others(posting: Posting[t.Sent], readers: Iterable[str]) -> list[str]:
     """The handles of a message's readers beside its author."""
     state = posting.actor.aggregate.state
-    named = [handle_of(state, AgentId(who)) for who in readers]
-    return [handle for handle in named if handle != handle_of(state, posting.me.id)]
+    handles = [handle_of(state, AgentId(who)) for who in readers]
+    return [handle for handle in handles if handle != handle_of(state, posting.author)]
 
 
 def _parts(params: t.Send) -> tuple[tuple[Part, ...], int]:

@@ -1,4 +1,4 @@
-"""Codes that people read out and type: session keys, join codes, fingerprints.
+"""Codes that people read out and type: session keys, join codes, fingerprints, the join secret of a relay.
 
 The alphabet leaves out I, L, O and U; a typed I or L counts as 1, and an O as 0. Not here: which code opens what, and
 the HMAC under which a session key is kept (`keyring`). Above: `keyring`, the engine.
@@ -11,7 +11,7 @@ import hashlib
 from typing import Final
 
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId
+from parlerd.core.model import AgentId, HomeId
 
 ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 GATED_LENGTH: Final = 8
@@ -20,6 +20,11 @@ OPEN_LENGTH: Final = 16
 """Characters of a session key that lets an agent in without a person, and so is a secret. Source: security spec E18."""
 MAX_TYPED: Final = 64
 """A typed key with more characters is refused unread."""
+
+SECRET_BYTES: Final = 16
+"""128 bits enrol a person at a relay. Source: security spec F23."""
+_SECRET_LENGTH: Final = 26
+"""Characters of a join secret: five bits each, and two bits of the last are zero."""
 
 _READ_AS: Final = str.maketrans({"I": "1", "L": "1", "O": "0", "-": None, " ": None})
 
@@ -50,7 +55,30 @@ def split_home(text: str) -> tuple[str, str | None]:
     return normalise(code), host or None
 
 
-def fingerprint(agent: AgentId) -> str:
+def fingerprint(id: AgentId | HomeId) -> str:
     """Twelve characters in three groups, for a person to compare: the beginning of the base32 of the id's SHA-256."""
-    text = base64.b32encode(hashlib.sha256(agent.encode()).digest()).decode()
+    text = base64.b32encode(hashlib.sha256(id.encode()).digest()).decode()
     return f"{text[:4]}-{text[4:8]}-{text[8:12]}"
+
+
+def secret_text(secret: bytes) -> str:
+    """A join secret as people read it: 26 characters in five groups. The text is as secret as the bytes."""
+    if len(secret) != SECRET_BYTES:
+        raise ValueError("a join secret has 16 bytes")
+    bits = int.from_bytes(secret, "big") << 2
+    text = "".join(ALPHABET[bits >> shift & 31] for shift in range(5 * (_SECRET_LENGTH - 1), -1, -5))
+    return "-".join((text[0:5], text[5:10], text[10:15], text[15:20], text[20:]))
+
+
+def secret_bytes(text: str) -> bytes:
+    """The secret in a typed text. Raises `Refused(wrong_secret)`, which never holds the text, for one that cannot be a
+    secret: nobody has to be asked to know that it is wrong."""
+    code = text.strip()[: MAX_TYPED + 1].upper().translate(_READ_AS)
+    if len(code) != _SECRET_LENGTH or any(character not in ALPHABET for character in code):
+        raise Refused("wrong_secret")
+    bits = 0
+    for character in code:
+        bits = bits << 5 | ALPHABET.index(character)
+    if bits & 3:
+        raise Refused("wrong_secret")
+    return (bits >> 2).to_bytes(SECRET_BYTES, "big")

@@ -1,8 +1,8 @@
 """The text form of an Ed25519 key: base32 of a prefix, 32 bytes and a CRC-16, without padding.
 
-A public key begins with `U` (an agent), `A` (a person) or `N` (a relay) and has 56 characters; a seed begins with `SU`,
-`SA` or `SN` and has 58. Not here: making keys, and signing (`signatures`). Invariant: exactly one text is accepted for
-each key.
+A public key begins with `U` (an agent), `A` (a person) or `N` (a relay) and has 56 characters; a seed begins with
+`SU`, `SA` or `SN` and has 58. Not here: making keys, and signing (`signatures`). Invariant: exactly one text is
+accepted for each key.
 
 Source: the nkeys format (prefix bytes, CRC-16/XMODEM little-endian).
 """

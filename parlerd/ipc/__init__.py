@@ -1,6 +1,5 @@
 """The local door: the Unix socket through which shims and the command line reach the daemon.
 
-    listener      the socket, the lock and the endpoint file, which keep a home to one daemon
     credentials   who is on the other end, as the kernel says
     workspace     which work tree a connection stands in
     outbound      the bytes that wait to be sent, with a bound

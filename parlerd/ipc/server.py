@@ -3,8 +3,8 @@
 No process may have more than half of all connections. When all are taken, a few further ones are kept back, over which
 a person can look at the daemon, stop it, and decide on requests.
 
-Not here: what a connection says (`connection`), where the socket comes from (`listener`). Above: `parlerd.daemon`.
-Invariant: an error of one connection, or of accepting one, never ends the loop.
+Not here: what a connection says (`connection`), where the socket comes from (`parlerd.listener`). Above:
+`parlerd.daemon`. Invariant: an error of one connection, or of accepting one, never ends the loop.
 """
 
 from __future__ import annotations

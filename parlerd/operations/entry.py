@@ -29,11 +29,15 @@ Short = Annotated[str, Meta(max_length=256)]
 """A name, an id, a code or a position. None is longer, and errors may repeat it."""
 Agents = Annotated[tuple[Short, ...], Meta(max_length=MAX_LIST)]
 
-Plane = Literal["agent", "person", "local", "hook", "window"]
+Plane = Literal["agent", "person", "local", "hook", "window", "link", "relay"]
 """Who may call an operation. `agent`: any agent, over any door. `person`: the person alone; absent from MCP, and
 refused to a caller with an agent host among its ancestors. `local`: about this daemon; no identity is needed. `hook`:
 an agent host's hook, which acts as nobody and learns how much waits for the agent beside it. `window`: the door of an
-agent host's window by itself, for what its host shows and tells; nobody calls it by name."""
+agent host's window by itself, for what its host shows and tells; nobody calls it by name. `link`: the daemon of another
+home, for the agents that it attached; to every other door there is no such operation, and over a link there is no
+other. `relay`: about a relay on this machine, over the socket of the relay's own program; no daemon answers it."""
+ELSEWHERE: Final[frozenset[Plane]] = frozenset({"relay"})
+"""The planes that no engine answers."""
 Effect = Literal["read", "write", "destructive"]
 Kind = Literal["string", "integer", "seconds", "strings"]
 
@@ -163,6 +167,8 @@ OF_PLANE: Final[Mapping[Plane, tuple[str, ...]]] = {
     "local": ("person_only",),
     "hook": (*OF_HOME, "draining", "hook_only"),
     "window": (*OF_HOME, "invalid_name", "not_permitted", "window_only"),
+    "link": (*OF_HOME, "draining"),
+    "relay": (),
 }
 """The codes that follow from who may call. `invalid_name`: the name that a caller asks to act under may be taken for
 someone else, which shows at its first call. `not_permitted`: a door may stand for one agent, and that agent may not

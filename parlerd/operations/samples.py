@@ -14,6 +14,7 @@ NAME: Final = "auth-redesign"
 ANN: Final = "claude-code@api"
 BOB: Final = "codex@web"
 KEY: Final = "A3KE7DJR"
+JOIN_LINE: Final = "wss://192.168.1.20:7777/#7f3k2qabcdefghijklmnopqrstuvwxyz"
 RECAP: Final = "Chose PKCE. Left: token rotation."
 
 

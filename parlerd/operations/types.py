@@ -12,9 +12,11 @@ from parlerd.operations.families.agents import *
 from parlerd.operations.families.approvals import *
 from parlerd.operations.families.daemon import *
 from parlerd.operations.families.handoff import *
+from parlerd.operations.families.homes import *
 from parlerd.operations.families.hosts import *
 from parlerd.operations.families.link import *
 from parlerd.operations.families.messages import *
+from parlerd.operations.families.relay import *
 from parlerd.operations.families.rooms import *
 from parlerd.operations.families.sessions import *
 from parlerd.operations.families.wake import *

@@ -3,7 +3,7 @@
     state       the relay hears       the daemon hears             what leaves the state
     hello       link_hello            nothing                      the relay hears the hello; the daemon says it
     challenge   nothing               challenge, goodbye           the relay says the challenge; the daemon hears it
-    proof       proof                 nothing                      the relay hears the proof; the daemon says it
+    proof       proof                 goodbye                      the relay hears the proof; the daemon says it
     welcome     nothing               link_welcome, goodbye        the relay says the welcome; the daemon hears it
     calls       call, cancel, credit  reply, failure, item,        a goodbye: `ended`
                                       goodbye
@@ -124,6 +124,7 @@ class LinkWelcome(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag=
 _LINK_HELLO: Final = codec.Shape[LinkHello](LinkHello)
 _PROOF: Final = codec.Shape[Proof](Proof)
 _CHALLENGE: Final = codec.Shape[Challenge | Goodbye](Challenge | Goodbye)
+_GOODBYE: Final = codec.Shape[Goodbye](Goodbye)
 _LINK_WELCOME: Final = codec.Shape[LinkWelcome | Goodbye](LinkWelcome | Goodbye)
 
 FromUplink = LinkHello | Proof | Call | Cancel | Credit | Overflow | Ended
@@ -325,5 +326,7 @@ class UplinkPeer(Asking):
                     self.state = "calls"
                     self._reader.limit = FRAME_LIMIT
                 return welcome
+            case "proof":
+                return _GOODBYE.decode(payload)
             case _:
                 raise ParlerError("bad_frame", "A frame came before its turn.")

@@ -1,4 +1,4 @@
-"""What every handle of a room does, wherever the room lives: a room of this home, and one of another home that answers."""
+"""What every handle of a room does, wherever the room lives: one of this home, and one of another home that answers."""
 
 from __future__ import annotations
 

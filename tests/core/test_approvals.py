@@ -40,6 +40,7 @@ def key(*, uses: int = 0, max_uses: int = 2, revoked: bool = False) -> KeyState:
     users = [agent(f"user{letter}").id for letter in "abcdefgh"[:uses]]
     return KeyState(
         id=ONE,
+        ref="k_one",
         gated=True,
         expires_at=Millis(100),
         max_uses=max_uses,

@@ -12,7 +12,7 @@ from parlerd.core.errors import Refused
 from parlerd.core.home import HomeRoom
 from parlerd.core.model import Millis
 from parlerd.core.room import Room
-from tests.support.core import OWNER, CountedIds, refused
+from tests.support.core import OWNER, CountedIds, open_room, refused
 
 ROOM_COMMANDS: tuple[type[c.Command], ...] = get_args(c.RoomCommand)
 HOME_COMMANDS: tuple[type[c.Command], ...] = get_args(c.HomeCommand)
@@ -21,6 +21,8 @@ _PLAIN: dict[object, Any] = {bool: True, int: 1}
 
 def made(cls: type[c.Command]) -> c.Command:
     """A command with something in every field that must have one."""
+    if cls is c.OpenRoom:
+        return open_room(OWNER)
     fields = {
         field.name: _PLAIN.get(getattr(field.type, "__supertype__", field.type), "x")
         for field in msgspec.structs.fields(cls)

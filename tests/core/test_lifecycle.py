@@ -9,17 +9,16 @@ import pytest
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.decision import Decision
-from parlerd.core.model import Millis
 from tests.support.core import (
     BEN,
     CAT,
     KEY,
     OWNER,
-    ROOM,
     STRANGER,
     Agent,
     RoomDriver,
     agent,
+    open_room,
     opened,
     refused,
     types,
@@ -64,25 +63,9 @@ def test_opening_again_is_a_replay_or_finds_it_there() -> None:
         room.run(room_command(room, key="k"), OWNER)
 
 
-def room_command(room: RoomDriver, *, key: str) -> c.OpenRoom:
+def room_command(room: RoomDriver, *, key: str, owner: Agent = OWNER) -> c.OpenRoom:
     """A request to open the same room that says something else."""
-    return c.OpenRoom(
-        operation="session.open",
-        idempotency_key=key,
-        input=b"other",
-        room=ROOM,
-        kind="session",
-        name="n",
-        topic="t",
-        handle="h",
-        host="",
-        history="full",
-        approval=True,
-        approver="person",
-        mint=KEY,
-        expires_at=Millis(room.now),
-        max_uses=1,
-    )
+    return open_room(owner, name="n", idempotency_key=key, input=b"other", expires_at=room.now, max_uses=1)
 
 
 @pytest.mark.parametrize("who", [BEN, STRANGER])
@@ -90,7 +73,7 @@ def test_opening_a_room_of_someone_else_says_no_more_than_that_there_is_none(who
     room = opened()
     room.admit(BEN)
     with refused("no_such_room"):
-        room.run(room_command(room, key="k"), who)
+        room.run(room_command(room, key="k", owner=who), who)
 
 
 def test_an_owner_named_like_an_id_cannot_open() -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from parlerd.core import events as e
-from parlerd.core.model import AgentId, KeyId, MessageId, Millis, RequestId
+from parlerd.core.model import AgentId, HomeId, KeyId, MessageId, Millis, RequestId
 from tests.support.core import BEN, CAT, DAY, KEY, OWNER, ROOM, Agent, RoomDriver, opened, refused
 
 LINE = bytes(range(32))
@@ -15,6 +15,7 @@ LINE = bytes(range(32))
 def opening() -> e.RoomOpened:
     return e.RoomOpened(
         room=ROOM,
+        home=HomeId(OWNER.principal),
         kind="session",
         name="auth-redesign",
         topic="Auth redesign",
@@ -69,7 +70,7 @@ def test_a_room_that_lives_here_takes_no_arrival() -> None:
 
 def test_what_arrives_is_folded_as_what_is_decided_here() -> None:
     mirror = mirrored()
-    mirror.arrive(e.KeyMinted(key=KEY, gated=True, expires_at=Millis(mirror.now + DAY), max_uses=5))
+    mirror.arrive(e.KeyMinted(key=KEY, ref="k_1", gated=True, expires_at=Millis(mirror.now + DAY), max_uses=5))
     request = RequestId("q_1")
     knock = e.JoinRequested(request=request, key=KEY, agent=BEN.id, principal=BEN.principal, name="ben", host="codex")
     mirror.arrive(knock, who=BEN)
@@ -194,7 +195,7 @@ def test_after_a_jump_the_threads_of_those_who_write_elsewhere_are_not_known() -
 
 def test_where_the_home_contradicted_itself_nothing_more_is_said_or_decided() -> None:
     mirror = mirrored()
-    mirror.arrive(e.KeyMinted(key=KEY, gated=True, expires_at=Millis(mirror.now + DAY), max_uses=5))
+    mirror.arrive(e.KeyMinted(key=KEY, ref="k_1", gated=True, expires_at=Millis(mirror.now + DAY), max_uses=5))
     knock = e.JoinRequested(
         request=RequestId("q_1"), key=KEY, agent=BEN.id, principal=BEN.principal, name="ben", host="codex"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from parlerd.core import commands as c
 from parlerd.core.decision import Decision
 from parlerd.core.events import RoomNamed, SessionActivated
-from parlerd.core.model import RoomId
+from parlerd.core.model import HomeId, RoomId
 from tests.support.core import BEN, OWNER, HomeDriver, refused
 
 # -- rooms by name -----------------------------------------------------------------------------------------
@@ -25,8 +25,22 @@ def test_a_second_room_of_one_name_gets_a_number_and_each_owner_has_names_of_its
     }
 
 
+def test_a_name_that_is_taken_names_nothing_and_leaves_the_first_room_its_name(home: HomeDriver) -> None:
+    first = home.name_room(BEN, "auth")
+    taken = home.run(c.NameRoom(owner=BEN.id, room=RoomId("r_other"), name="auth"), BEN)
+    assert taken == Decision(answer="taken")
+    assert home.aggregate.state.room_names == {BEN.id: {"auth": first}}
+    assert home.aggregate.state.active == {BEN.id: first}
+
+
+def test_a_room_that_lives_elsewhere_is_named_with_its_home(home: HomeDriver) -> None:
+    far = HomeId("N" + "A" * 55)
+    named, _ = home.run(c.NameRoom(owner=BEN.id, room=RoomId("r_far"), name="auth", home=far), BEN).events
+    assert named == RoomNamed(owner=BEN.id, room=RoomId("r_far"), name="auth", home=far)
+
+
 def test_naming_a_room_makes_it_the_active_session_in_the_same_decision(home: HomeDriver) -> None:
-    decision = home.run(c.NameRoom(owner=BEN.id, wanted="auth"), BEN)
+    decision = home.run(c.NameRoom(owner=BEN.id, room=RoomId("r_auth"), name="auth"), BEN)
     named, activated = decision.events
     assert isinstance(named, RoomNamed)
     assert activated == SessionActivated(agent=BEN.id, room=named.room)

@@ -20,6 +20,8 @@ MADE = [
     topics.presence("x"),
     topics.presence(),
     topics.seats(),
+    topics.log("x"),
+    topics.link("x"),
 ]
 
 

@@ -13,7 +13,7 @@ import trio
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.errors import ParlerError, StoreError
-from parlerd.core.model import By, Position, RoomId
+from parlerd.core.model import AgentId, By, KeyId, Position, RoomId
 from parlerd.core.room import Room
 from parlerd.engine import actor as actor_module
 from parlerd.engine.actor import ActorParts, RoomActor
@@ -23,6 +23,7 @@ from parlerd.identity.signatures import Domain
 from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import Append, JobOutcome, Past, Store, Write
+from tests.support.core import Agent, open_room
 from tests.support.engine import (
     CountedKeys,
     CountedRandomness,
@@ -773,25 +774,17 @@ def test_while_nobody_can_tell_whether_a_commit_happened_its_callers_are_told_ju
 # -- a single actor ----------------------------------------------------------------------------------------
 
 
+PERSON = CountedKeys().principal
+"""Whom every ring of counted keys belongs to."""
+
+
 def by(name: str) -> By:
-    return By(actor=name, principal="A", session="s", host="h", via="cli")  # type: ignore[arg-type]
+    return By(AgentId(name), PERSON, session="s", host="h", via="cli")
 
 
-def opening(room: str) -> c.OpenRoom:
-    return c.OpenRoom(
-        room=RoomId(room),
-        kind="session",
-        name="n",
-        topic="t",
-        handle="olive",
-        host="h",
-        history="full",
-        approval=True,
-        mint="key",  # type: ignore[arg-type]
-        approver="person",
-        expires_at=2**60,  # type: ignore[arg-type]
-        max_uses=5,
-    )
+def opening(room: str, owner: str) -> c.OpenRoom:
+    who = Agent(AgentId(owner), PERSON, "olive")
+    return open_room(who, room=RoomId(room), key=KeyId("key"), name="n", topic="t", expires_at=2**52, max_uses=5)
 
 
 def context_of(store: Store, keys: CountedKeys, told: list[Position]) -> ActorParts:
@@ -815,7 +808,7 @@ async def one_actor(
     room = RoomId("r_1")
     actor = RoomActor(room, Room(), context, lambda store: fold(store, room, Room, Room.restore))
     nursery.start_soon(actor.run)
-    await actor.submit(opening("r_1"), by(owner), Draft())
+    await actor.submit(opening("r_1", owner), by(owner), Draft())
     return actor, owner
 
 
@@ -935,7 +928,7 @@ def test_a_room_with_facts_of_a_newer_parler_is_read_only() -> None:
         context = context_of(MemoryStore(), keys, [])
         actor = RoomActor(RoomId("r_1"), Room(), context, lambda store: (Room(), True), frozen=True)
         with pytest.raises(ParlerError, match="newer_log"):
-            await actor.submit(opening("r_1"), by(owner), Draft())
+            await actor.submit(opening("r_1", owner), by(owner), Draft())
         assert (await actor.quiet()).position == 0
 
     run(main)

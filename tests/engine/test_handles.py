@@ -8,11 +8,13 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from parlerd.core import commands as c
 from parlerd.core.errors import ERRORS, Refused
 from parlerd.core.model import AgentId, By, HomeId, PrincipalId, RoomId
+from parlerd.core.statements import NONCE, KnockStatement, encode
+from parlerd.engine.authors import Admission, Attested
 from parlerd.engine.handles import ForsakenRoom, NoHomes
 from parlerd.engine.rooms import LocalRoom
+from parlerd.identity.signatures import SigningKey
 from parlerd.operations import types as t
 from tests.support.engine import Party, Served, engine_world, run, settle, texts
 from tests.support.fake_homes import FAR, PATIENCE_S, FakeHomes, beside
@@ -353,10 +355,25 @@ def test_a_newcomer_that_is_no_agent_of_this_home_is_not_seated_here() -> None:
             alice = await served.agent("alice")
             opened = await alice.open()
             handle = await served.engine.rooms.get(RoomId(opened.room))
-            [key] = handle.aggregate.state.keys
-            knock = c.Knock(operation="session.join", key_id=key, name="guest", host="codex")
-            guest = By(AgentId("U" + "G" * 55), PrincipalId("A" + "G" * 55), "", "codex", "http")
-            await handle.submit(knock, guest)
+            [key] = handle.aggregate.state.keys.values()
+            own, person = SigningKey("agent", b"g" * 32), SigningKey("principal", b"p" * 32)
+            guest = By(AgentId(own.id), PrincipalId(person.id), "", "codex", "http")
+            home = handle.aggregate.state.home
+            statement = KnockStatement(
+                home=home,
+                room=handle.room,
+                ref=key.ref,
+                agent=guest.actor,
+                principal=guest.principal,
+                name="guest",
+                host="codex",
+                at=served.world.clock.now(),
+                nonce=bytes(NONCE),
+            )
+            body = encode(statement)
+            signed = Attested(body, own.sign("parler/knock", body))
+            command, words = Admission().knock(guest, signed, key_id=key.id, wall=statement.at)
+            await handle.submit(command, guest, words)
             assert (await (await served.person()).approve("guest")).status == "approved"
             assert guest.actor not in served.engine.rooms.home.aggregate.state.active
             assert "guest" in await alice.roster(opened.room)

@@ -19,10 +19,10 @@ def test_rooms_have_keys_of_their_own_of_which_the_store_holds_only_the_id() -> 
     async def main() -> None:
         async with engine_world() as served:
             alice = await served.agent("alice")
-            keys = [(await alice.open(f"t{n}")).session_key for n in range(20)]
+            opened = [await alice.open(f"t{n}") for n in range(20)]
+            keys = [each.session_key for each in opened]
             assert len(set(keys)) == 20
-            room = (await alice.rooms())[0].room
-            (minted,) = [event for event in events(served, room) if isinstance(event, e.KeyMinted)]
+            (minted,) = [event for event in events(served, opened[0].room) if isinstance(event, e.KeyMinted)]
             assert minted.key == served.world.keys.key_id(str(keys[0]))
             assert str(keys[0]) not in msgspec.json.encode(minted).decode().upper()
 

@@ -232,7 +232,13 @@ def test_a_knock_at_another_room_shows_in_nothing_that_a_token_follows() -> None
     run(main)
 
 
-REFUSED = {"person": "person_only", "local": "person_only", "hook": "hook_only", "window": "window_only"}
+REFUSED = {
+    "person": "person_only",
+    "local": "person_only",
+    "hook": "hook_only",
+    "window": "window_only",
+    "link": "unknown_operation",
+}
 """What a token is told of each plane but its own."""
 
 

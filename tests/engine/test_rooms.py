@@ -61,8 +61,8 @@ def test_a_room_folds_the_same_from_its_facts_and_from_any_snapshot() -> None:
     assert not frozen
     assert whole.position == 39
     part = Room()
-    for header in store.facts(f.ROOM, Position(0), 20):
-        part.apply(header)
+    for fact in store.whole_facts(f.ROOM, Position(0), 20):
+        part.apply(fact.header, fact.body)
     store.transact([[PutSnapshot(f.ROOM, part.fold_version, part.position, part.snapshot())]])
     again, _ = fold(store, f.ROOM, Room, Room.restore)
     assert again.state == whole.state

@@ -9,6 +9,8 @@ from parlerd.engine.callers import PeerProcess
 from parlerd.identity.delegation import DELEGATION_TTL_MS
 from parlerd.operations import types as t
 from tests.support.engine import (
+    Party,
+    Served,
     engine_world,
     run,
 )
@@ -175,11 +177,17 @@ def test_a_command_of_an_agent_host_is_shown_no_whole_key() -> None:
     run(main)
 
 
+async def open_later(served: Served, party: Party, topic: str) -> t.OpenedSession:
+    """A session a second later than what is there: a list shows sessions in the order in which they were opened."""
+    served.world.clock.move(seconds=1)
+    return await party.open(topic)
+
+
 def test_who_lost_a_key_revokes_that_one_by_what_the_list_shows_of_it() -> None:
     async def main() -> None:
         async with engine_world() as served:
             person, alice = await served.person(), await served.agent("alice")
-            one, two, three = [await alice.open(topic) for topic in ("one", "two", "three")]
+            one, two, three = [await open_later(served, alice, topic) for topic in ("one", "two", "three")]
             by_name = dict(zip(("one", "two", "three"), await keys_of(person), strict=True))
             for party, typed, name in (
                 (person, by_name["one"].begins.lower(), "one"),
@@ -206,8 +214,8 @@ def test_a_beginning_that_two_keys_share_is_answered_with_both_and_a_revoked_one
             monkeypatch.setattr(
                 served.world.keys, "session_key", lambda room, length: "A3KE" + session_key(room, length)[4:]
             )
-            await alice.open("one")
-            await alice.open("two")
+            await open_later(served, alice, "one")
+            await open_later(served, alice, "two")
             error = await alice.refused("session.revoke", t.RevokeSessionKey(session_key="A3KE"))
             first, second = await keys_of(alice)
             assert error.code == "ambiguous_name"

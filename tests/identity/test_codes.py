@@ -85,3 +85,22 @@ def test_a_fingerprint_is_three_fours_that_follow_from_the_id(one: str, two: str
     first, second = codes.fingerprint(AgentId(one)), codes.fingerprint(AgentId(two))
     assert re.fullmatch(r"[A-Z2-7]{4}-[A-Z2-7]{4}-[A-Z2-7]{4}", first)
     assert (first == second) == (one == two)
+
+
+@given(st.binary(min_size=codes.SECRET_BYTES, max_size=codes.SECRET_BYTES))
+def test_a_join_secret_is_read_as_it_was_written_however_it_is_typed(secret: bytes) -> None:
+    text = codes.secret_text(secret)
+    assert re.fullmatch(r"([0-9A-HJKMNP-TV-Z]{5}-){4}[0-9A-HJKMNP-TV-Z]{6}", text)
+    assert codes.secret_bytes(text) == secret
+    assert codes.secret_bytes(f"  {text.replace('-', '').lower().replace('0', 'o').replace('1', 'l')}\n") == secret
+
+
+def test_another_text_is_no_join_secret_and_the_refusal_does_not_repeat_it() -> None:
+    right = codes.secret_text(bytes(range(16)))
+    for text in ("", right[:-1], right + "0", right[:-1] + "1", right.replace(right[0], "U"), "A" * 10_000):
+        with pytest.raises(Refused) as refused:
+            codes.secret_bytes(text)
+        assert refused.value.code == "wrong_secret"
+        assert text[:10] not in refused.value.message or not text
+    with pytest.raises(ValueError, match="16 bytes"):
+        codes.secret_text(b"short")

@@ -89,7 +89,7 @@ def test_a_pin_fits_the_relay_whose_key_or_fingerprint_it_is_and_no_other() -> N
 
 
 def test_the_name_of_a_relay_ends_with_the_beginning_of_its_fingerprint() -> None:
-    shown = codes.fingerprint(RELAY).replace("-", "").lower()  # type: ignore[arg-type]
+    shown = codes.fingerprint(RELAY).replace("-", "").lower()
     assert home_name("team", RELAY) == f"team-{shown[:6]}"
     assert home_name("team", RELAY, 8) == f"team-{shown[:8]}"
     assert len(home_name("t" * 80, RELAY)) == MAX_LABEL

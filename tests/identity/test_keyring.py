@@ -225,6 +225,21 @@ def test_the_code_of_a_rooms_key_is_the_same_after_a_restart_and_another_in_ever
     assert KeyRing(keys.with_name("other")).session_key(RoomId("r_1"), length) != code
 
 
+def test_the_secret_of_an_opening_is_the_same_after_a_restart_and_another_for_all_else(keys: Path) -> None:
+    agents = [AgentId("U1"), AgentId("U2")]
+    secret = KeyRing(keys).opening_secret(agents[0], "k")
+    assert len(secret) == 32
+    assert KeyRing(keys).opening_secret(agents[0], "k") == secret
+    others = [KeyRing(keys).opening_secret(*about) for about in ((agents[0], "l"), (agents[1], "k"))]
+    others.append(KeyRing(keys.parent / "other").opening_secret(agents[0], "k"))
+    assert len({secret, *others}) == 4
+
+
+def test_a_home_is_named_by_its_person(keys: Path) -> None:
+    ring = KeyRing(keys)
+    assert ring.id == str(ring.principal)
+
+
 def test_a_request_id_and_a_key_never_share_an_hmac(keys: Path) -> None:
     """Else a code shown to a joiner could say something of a stored key."""
     drawn = iter([bytes(32)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from parlerd.identity.nkeys import Kind
 from parlerd.identity.signatures import SigningKey
 
 _keys = st.binary(min_size=32, max_size=32)
-_kinds: st.SearchStrategy[Kind] = st.sampled_from(["agent", "principal"])
+_kinds: st.SearchStrategy[Kind] = st.sampled_from(["agent", "principal", "relay"])
 
 PUBLISHED = [
     # A seed and its public key, as the documentation of nkeys prints them.
@@ -66,6 +67,8 @@ def test_the_text_is_prefix_key_and_crc_in_base32(raw: bytes) -> None:
     # A seed's two bytes hold five bits of S, eight bits of the kind and three spare ones.
     assert nkeys.encode_seed("agent", raw) == _slowly(bytes([18 << 3 | (20 << 3) >> 5, ((20 << 3) & 31) << 3]) + raw)
     assert nkeys.encode_seed("principal", raw) == _slowly(bytes([18 << 3, 0]) + raw)
+    assert nkeys.encode_public("relay", raw) == _slowly(bytes([13 << 3]) + raw)
+    assert nkeys.encode_seed("relay", raw) == _slowly(bytes([18 << 3 | (13 << 3) >> 5, ((13 << 3) & 31) << 3]) + raw)
 
 
 @given(kind=_kinds, raw=_keys)
@@ -73,11 +76,11 @@ def test_a_text_decodes_to_what_was_encoded(kind: Kind, raw: bytes) -> None:
     public, seed = nkeys.encode_public(kind, raw), nkeys.encode_seed(kind, raw)
     assert nkeys.decode_public(public) == (kind, raw)
     assert nkeys.decode_seed(seed) == (kind, raw)
-    letter = "U" if kind == "agent" else "A"
+    letter = {"agent": "U", "principal": "A", "relay": "N"}[kind]
     assert (public[0], len(public)) == (letter, 56)
     assert (seed[:2], len(seed)) == ("S" + letter, 58)
-    assert nkeys.is_public(public, kind)
-    assert not nkeys.is_public(public, "principal" if kind == "agent" else "agent")
+    for other in get_args(Kind):
+        assert nkeys.is_public(public, other) == (other == kind)
 
 
 @given(kind=_kinds, raw=_keys, place=st.integers(0, 57), letter=st.sampled_from("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"))

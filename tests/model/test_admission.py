@@ -22,26 +22,44 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.envelope import Envelope, HandoffPart, Part, TextPart, decode_envelope, encode_envelope
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, PrincipalId, RoomId
+from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, Millis, Position, RoomId
 from parlerd.core.room import Room
+from parlerd.core.statements import decode_opened, encode, room_id_of
 from parlerd.engine.actor import ActorParts, RoomActor
 from parlerd.engine.audit import is_signed
-from parlerd.engine.authors import Admission, Draft, LocalAuthor, Place
+from parlerd.engine.authors import Admission, Attested, Draft, LocalAuthor, Place
 from parlerd.engine.driver import InlineDriver
+from parlerd.engine.ports import NoSigners, Signers
 from parlerd.engine.rooms import fold
 from parlerd.engine.submissions import Settled
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import NewFact
-from tests.support.engine import CountedKeys, CountedRandomness, HandClock, run
+from tests.support.core import Agent, open_room
+from tests.support.engine import START_MS, CountedKeys, CountedRandomness, HandClock, run
 
-ROOM = RoomId("r_1")
 NAMES = ("ann", "ben", "cat")
+PERSON = CountedKeys().principal
+"""Whom every ring of counted keys belongs to."""
+RELAY = HomeId("N" + "A" * 55)
+"""The home that admits."""
+KEY = KeyId("key")
+
+
+def opening_by(ann: AgentId) -> c.OpenRoom:
+    """What opens the room: `ann` owns it, and its key lets everybody in."""
+    owner = Agent(ann, PERSON, "ann")
+    command = open_room(owner, home=RELAY, key=KEY, approval=False, expires_at=2**52, max_uses=5)
+    room = room_id_of(encode(command.opening))
+    return open_room(owner, room=room, home=RELAY, key=KEY, approval=False, expires_at=2**52, max_uses=5)
+
+
+ROOM = opening_by(CountedKeys().create_agent()).room
 
 
 class Home:
     """One home of the room, with its own store; members are let in unasked."""
 
-    def __init__(self, nursery: trio.Nursery, keys: CountedKeys, people: dict[str, AgentId], *, seed: int) -> None:
+    def __init__(self, nursery: trio.Nursery, signers: Signers, people: dict[str, AgentId], *, seed: int) -> None:
         self.store = MemoryStore()
         self.people = people
         random = CountedRandomness()
@@ -53,7 +71,7 @@ class Home:
                 driver=InlineDriver(self.store),
                 clock=HandClock(),
                 random=random,
-                author=LocalAuthor(keys, random),
+                author=LocalAuthor(signers, random),
                 admission=Admission(),
                 publish=lambda room, facts: None,
             ),
@@ -62,34 +80,41 @@ class Home:
         nursery.start_soon(self.actor.run)
 
     def by(self, name: str) -> By:
-        return By(self.people[name], PrincipalId("A"), "s", "h", "cli")
+        return By(self.people[name], PERSON, "s", "h", "cli")
 
     async def open(self) -> None:
-        opening = c.OpenRoom(
-            room=ROOM,
-            kind="session",
-            name="n",
-            topic="t",
-            handle="ann",
-            host="h",
-            history="full",
-            approval=False,
-            approver="person",
-            mint=KeyId("key"),
-            expires_at=Millis(2**60),
-            max_uses=5,
-        )
-        await self.actor.submit(opening, self.by("ann"))
+        """Open the room and let everybody in, as authors whose keys are here."""
+        await self.actor.submit(opening_by(self.people["ann"]), self.by("ann"))
         for name in NAMES[1:]:
-            await self.actor.submit(c.Knock(key_id=KeyId("key"), name=name, host="h"), self.by(name))
+            await self.actor.submit(c.Knock(key_id=KEY, name=name, host="h"), self.by(name))
+
+    async def admit_room(self, other: Home) -> None:
+        """Open the room and let everybody in, as they signed it at another home."""
+        opened, _, minted, *joined = other.facts()
+        opening, title = decode_opened(opened.body or b"")
+        command, words = Admission().open(
+            self.by("ann"),
+            Attested(opening, opened.signature or b""),
+            title,
+            attested(minted),
+            home=RELAY,
+            mint=KEY,
+            idempotency_key="open",
+        )
+        await self.actor.submit(command, self.by("ann"), words)
+        for name, fact in zip(NAMES[1:], joined, strict=True):
+            knock, signed = Admission().knock(self.by(name), attested(fact), key_id=KEY, wall=Millis(START_MS))
+            await self.actor.submit(knock, self.by(name), signed)
 
     async def admit(self, name: str, body: bytes, signature: bytes, id: MessageId) -> Settled:
         command, finished = Admission().take(self.people[name], body, signature, id=id)
         return await self.actor.submit(command, self.by(name), finished)
 
+    def facts(self) -> list[NewFact]:
+        return self.store.whole_facts(ROOM, Position(0), 1_000)
+
     def messages(self) -> list[NewFact]:
-        facts = self.store.whole_facts(ROOM, self.store.head(RoomId("none")).position, 1_000)
-        return [fact for fact in facts if isinstance(fact.header.event, e.MessagePosted)]
+        return [fact for fact in self.facts() if isinstance(fact.header.event, e.MessagePosted)]
 
     def folded(self) -> Room:
         return fold(self.store, ROOM, Room, Room.restore)[0]
@@ -149,9 +174,9 @@ async def two_homes(nursery: trio.Nursery) -> tuple[Home, Home, CountedKeys]:
     """The author's home and the home that admits, which has no keys."""
     keys = CountedKeys()
     people = {name: keys.create_agent() for name in NAMES}
-    ours, theirs = Home(nursery, keys, people, seed=0), Home(nursery, CountedKeys(), people, seed=500)
+    ours, theirs = Home(nursery, keys, people, seed=0), Home(nursery, NoSigners(), people, seed=500)
     await ours.open()
-    await theirs.open()
+    await theirs.admit_room(ours)
     return ours, theirs, keys
 
 
@@ -164,6 +189,13 @@ def in_two_homes(scenario: Callable[[Home, Home, CountedKeys], Any]) -> None:
             theirs.actor.close()
 
     run(main)
+
+
+def attested(fact: NewFact) -> Attested:
+    """The statement that a fact bears."""
+    assert fact.body is not None
+    assert fact.signature is not None
+    return Attested(fact.body, fact.signature)
 
 
 def sent(fact: NewFact) -> tuple[bytes, bytes, MessageId]:

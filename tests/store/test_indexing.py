@@ -14,19 +14,21 @@ from parlerd.store.memory import MemoryStore
 from parlerd.store.port import Append, NewFact, Store
 from parlerd.store.sqlite import SqliteStore
 from tests.store.conftest import Raw
-from tests.support.facts import ANN, ROOM, append, joined, left, message, minted, opened
+from tests.support.core import HomeDriver, RoomDriver
+from tests.support.facts import ANN, ROOM, SIGNATURE, append, joined, left, message, minted, opened
 from tests.support.scripts import scripted_home, scripted_room
 
 ALL = pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.table)
-LOGS: dict[RoomId, list[Header]] = {ROOM: scripted_room(3, 300).log, HOME_ROOM: scripted_home(3, 100).log}
+SCRIPTS: dict[RoomId, RoomDriver | HomeDriver] = {ROOM: scripted_room(3, 300), HOME_ROOM: scripted_home(3, 100)}
+LOGS: dict[RoomId, list[Header]] = {room: script.log for room, script in SCRIPTS.items()}
 
 
 def fill(store: Store) -> None:
     """Whole logs, a few facts to a transaction."""
-    for room, log in LOGS.items():
-        for start in range(0, len(log), 7):
-            facts = [NewFact(header) for header in log[start : start + 7]]
-            (outcome,) = store.transact([[Append(room, Position(start), facts)]])
+    for room, script in SCRIPTS.items():
+        facts = [NewFact(header, body, body and SIGNATURE) for header, body in script.whole_facts()]
+        for start in range(0, len(facts), 7):
+            (outcome,) = store.transact([[Append(room, Position(start), facts[start : start + 7])]])
             assert outcome.error is None
 
 

@@ -104,3 +104,23 @@ def daemon_info(**more: Any) -> t.DaemonInfo:
         "home": "/home/a/.parler",
     }
     return t.DaemonInfo(**{**fields, **more})
+
+
+def relay_info(**more: Any) -> t.RelayInfo:
+    fields: dict[str, Any] = {
+        "running": True,
+        "pid": 4343,
+        "version": "0.0.0",
+        "home": "N" + "A" * 55,
+        "name": "team-7f3k2q",
+        "url": "wss://192.168.1.20:7777",
+        "fingerprint": "7f3k2qabcdefghijklmnopqrstuvwxyz",
+        "join_line": "wss://192.168.1.20:7777/#7f3k2qabcdefghijklmnopqrstuvwxyz",
+        "join_secret_file": "/home/a/.parler/relay/join-secret",
+        "addresses": ["192.168.1.20:7777"],
+        "rooms": 1,
+        "daemons": 2,
+        "people": 3,
+        "uptime_ms": 90_000,
+    }
+    return t.RelayInfo(**{**fields, **more})

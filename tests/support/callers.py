@@ -25,6 +25,8 @@ def authority_of(via: Via, as_name: str = "", principal: PrincipalId = PERSON) -
             return authority.of_hook(principal)
         case "http":
             return Authority(principal, frozenset({"agent"}))
+        case "link":
+            return authority.of_link(principal)
 
 
 def caller_of(

@@ -31,6 +31,7 @@ from parlerd.core.model import (
     Approver,
     By,
     History,
+    HomeId,
     KeyId,
     MessageId,
     Millis,
@@ -41,8 +42,10 @@ from parlerd.core.model import (
     ReplyTarget,
     RequestId,
     RoomId,
+    first_free,
 )
 from parlerd.core.room import Room
+from parlerd.core.statements import NONCE, KeyTerms, Opening, Statement, Title, encode, encode_opened, title_digest
 from parlerd.core.visibility import can_see
 
 ROOM = RoomId("r_room")
@@ -77,6 +80,82 @@ def agent(name: str, *, of: str = "owner", key: str = "") -> Agent:
 OWNER = agent("olive")
 BEN, CAT, DAN, EVE = agent("ben"), agent("cat"), agent("dan"), agent("eve")
 STRANGER = agent("stranger", of="stranger")
+
+
+HOME = HomeId(OWNER.principal)
+"""Where the rooms of these tests live: with the owner's person."""
+
+
+def ref_of(key: KeyId) -> str:
+    """The name of a key in what is signed."""
+    return "k_" + "".join(character if character.isalnum() else "_" for character in key)
+
+
+def open_room(
+    owner: Agent,
+    *,
+    room: RoomId = ROOM,
+    home: HomeId = HOME,
+    key: KeyId = KEY,
+    name: str = "auth-redesign",
+    topic: str = "Auth redesign",
+    handle: str | None = None,
+    host: str = "claude-code",
+    history: History = "full",
+    approval: bool = True,
+    approver: Approver = "person",
+    expires_at: int = 2**50,
+    max_uses: int = 50,
+    preapproved: tuple[AgentId, ...] = (),
+    recap: bool = False,
+    idempotency_key: str | None = None,
+    input: bytes = b"open",
+) -> c.OpenRoom:
+    """The command that opens a room, with all that its owner's person signs. Tests of the core name their rooms
+    themselves; the engine makes the id of the opening's hash."""
+    title = Title(salt=bytes(NONCE), name=name, topic=topic)
+    opening = Opening(
+        home=home,
+        kind="session",
+        history=history,
+        owner=owner.id,
+        principal=owner.principal,
+        handle=owner.name if handle is None else handle,
+        host=host,
+        approval=approval,
+        approver=approver,
+        title=title_digest(encode(title)),
+        nonce=bytes(NONCE),
+    )
+    terms = KeyTerms(
+        home=home,
+        room=room,
+        ref=ref_of(key),
+        gated=approval,
+        expires_at=Millis(expires_at),
+        max_uses=max_uses,
+        preapproved=preapproved,
+        nonce=b"",
+    )
+    return c.OpenRoom(
+        operation="session.open",
+        idempotency_key=idempotency_key,
+        input=input,
+        room=room,
+        opening=opening,
+        title=title,
+        mint=key,
+        terms=terms,
+        recap=recap,
+    )
+
+
+def body_of(statement: Statement, command: c.Command) -> bytes:
+    """The body of the fact that bears this statement, which the command led to; the nonce is all zeroes."""
+    if isinstance(statement, Opening):
+        assert isinstance(command, c.OpenRoom)
+        return encode_opened(encode(statement), encode(command.title))
+    return encode(msgspec.structs.replace(statement, nonce=bytes(NONCE)))
 
 
 class CountedIds:
@@ -127,12 +206,14 @@ def as_room(aggregate: object) -> Room | None:
 
 @dataclass
 class Driver(Generic[A]):
-    """An aggregate with its log. `now` is the wall clock and only moves when a test moves it."""
+    """An aggregate with its log. `now` is the wall clock and only moves when a test moves it. `bodies` are those of the
+    facts that bear a statement, by position."""
 
     aggregate: A
     now: int = 1_700_000_000_000
     ids: CountedIds = field(default_factory=CountedIds)
     log: list[e.Header] = field(default_factory=list)
+    bodies: dict[Position, bytes] = field(default_factory=dict)
 
     def run(self, command: c.Command, who: Agent) -> Decision:
         """Decide and commit. Raises what the core raises."""
@@ -151,17 +232,29 @@ class Driver(Generic[A]):
             assert self.aggregate.snapshot() == before, "deciding changed the room"
         room = as_room(self.aggregate)
         previous = None if room is None else newest_envelope(room.state.messages, who.id)
-        first = True
-        for event in decision.events:
-            self.commit(event, who, command=command if first else None, authority=decision.authority)
-            first = False
+        assert len(decision.statements) in (0, len(decision.events), len(decision.events) - 1)
+        for n, event in enumerate(decision.events):
+            statement = decision.statements[n] if n < len(decision.statements) else None
+            self.commit(
+                event,
+                who,
+                command=command if n == 0 else None,
+                authority=decision.authority,
+                body=None if statement is None else body_of(statement, command),
+            )
         posts = any(isinstance(event, e.MessagePosted) for event in decision.events)
         if room is not None and posts and not isinstance(command, c.Arrive):
             assert (decision.previous, decision.seq) == (previous, room.newest_seq(who.id))
         return decision
 
     def commit(
-        self, event: e.Event, who: Agent, *, command: c.Command | None = None, authority: str = "home"
+        self,
+        event: e.Event,
+        who: Agent,
+        *,
+        command: c.Command | None = None,
+        authority: str = "home",
+        body: bytes | None = None,
     ) -> e.Header:
         """Take a fact in, sealed as the engine seals it."""
         if isinstance(event, e.MessagePosted):
@@ -176,14 +269,18 @@ class Driver(Generic[A]):
             operation="" if command is None else command.operation,
             key=None if command is None else command.idempotency_key,
             input=None if command is None else command.input,
+            body=None if body is None else hashlib.sha256(body).digest(),
         )
         assert e.decode_header(e.encode_header(header)) == header
         before = parts(self.aggregate)
-        self.aggregate.apply(header)
-        appliers = {place for place, _ in self.aggregate.RULES.applies.get(type(event), ())}
+        self.aggregate.apply(header, body)
+        rules = self.aggregate.RULES
+        appliers = {place for table in (rules.applies, rules.reads) for place, _ in table.get(type(event), ())}
         changed = {place for place, part in enumerate(parts(self.aggregate)) if part != before[place]}
         assert changed <= appliers, "a facet changed another's state"
         self.log.append(header)
+        if body is not None:
+            self.bodies[header.position] = body
         return header
 
     def prior(self, who: AgentId, operation: str, key: str) -> Prior | None:
@@ -191,6 +288,10 @@ class Driver(Generic[A]):
             if (header.by.actor, header.operation, header.key) == (who, operation, key):
                 return Prior(header.position, header.input or b"")
         return None
+
+    def whole_facts(self) -> list[tuple[e.Header, bytes | None]]:
+        """The log with the bodies."""
+        return [(header, self.bodies.get(header.position)) for header in self.log]
 
     def saved(self) -> list[bytes]:
         """The log as it is stored."""
@@ -205,9 +306,10 @@ class Driver(Generic[A]):
             if n == half:
                 resumed = restore(replayed.snapshot())
             header = e.decode_header(data)
-            replayed.apply(header)
+            body = self.bodies[header.position] if replayed.reads_body(header) else None
+            replayed.apply(header, body)
             if n >= half:
-                resumed.apply(header)
+                resumed.apply(header, body)
         state = self.aggregate.state
         assert replayed.state == state
         assert restore(self.aggregate.snapshot()).state == state
@@ -236,21 +338,13 @@ class RoomDriver(Driver[Room]):
         recap: bool = True,
         key: str | None = None,
     ) -> Decision:
-        command = c.OpenRoom(
-            operation="session.open",
+        command = open_room(
+            owner,
             idempotency_key=key,
-            input=b"open",
-            room=ROOM,
-            kind="session",
-            name="auth-redesign",
-            topic="Auth redesign",
-            handle=owner.name,
-            host="claude-code",
             history=history,
             approval=approval,
             approver=approver,
-            mint=KEY,
-            expires_at=Millis(self.now + ttl_ms),
+            expires_at=self.now + ttl_ms,
             max_uses=max_uses,
             preapproved=preapproved,
             recap=recap,
@@ -268,7 +362,12 @@ class RoomDriver(Driver[Room]):
     ) -> None:
         """One more key. No command makes one yet; the facts of a room may hold any number."""
         event = e.KeyMinted(
-            key=key, gated=gated, expires_at=Millis(self.now + ttl_ms), max_uses=max_uses, preapproved=preapproved
+            key=key,
+            ref=ref_of(key),
+            gated=gated,
+            expires_at=Millis(self.now + ttl_ms),
+            max_uses=max_uses,
+            preapproved=preapproved,
         )
         self.commit(event, OWNER, authority="owner")
 
@@ -429,7 +528,16 @@ class HomeDriver(Driver[HomeRoom]):
         return self.run(command, who)
 
     def name_room(self, owner: Agent, wanted: str, *, key: str | None = None, input: bytes = b"input") -> RoomId:
-        command = c.NameRoom(operation="session.open", idempotency_key=key, input=input, owner=owner.id, wanted=wanted)
+        """The room that this request named, now or before: the first free of `wanted`, `wanted-2` and so on."""
+        name = first_free(wanted, self.aggregate.state.room_names.get(owner.id, {}))
+        command = c.NameRoom(
+            operation="session.open",
+            idempotency_key=key,
+            input=input,
+            owner=owner.id,
+            room=RoomId(f"r_{self.aggregate.position}"),
+            name=name,
+        )
         decision = self.run(command, owner)
         header = self.log[-2] if decision.replay is None else self.log[decision.replay - 1]
         assert isinstance(header.event, e.RoomNamed)

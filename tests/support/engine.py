@@ -19,12 +19,12 @@ import trio
 import trio.testing
 
 from parlerd.core.errors import ParlerError, Refused, StoreError
-from parlerd.core.model import AgentId, KeyId, Millis, PrincipalId, RequestId, RoomId, Via
+from parlerd.core.model import AgentId, HomeId, KeyId, Millis, PrincipalId, RequestId, RoomId, Via
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.driver import Driver, InlineDriver, Job, Settle
 from parlerd.engine.engine import Engine, open_engine
 from parlerd.engine.handles import Homes
-from parlerd.engine.ports import HostFiles, NoHostFiles
+from parlerd.engine.ports import HomeBook, HostFiles, NoHomeBook, NoHostFiles
 from parlerd.engine.rooms import Rooms
 from parlerd.engine.worker import Told
 from parlerd.identity import codes
@@ -118,6 +118,13 @@ class CountedKeys:
 
     def join_code(self, request: RequestId) -> str:
         return codes.spell(hashlib.sha256(b"join" + request.encode()).digest(), 4)
+
+    @property
+    def id(self) -> HomeId:
+        return HomeId(self.principal)
+
+    def opening_secret(self, owner: AgentId, idempotency_key: str) -> bytes:
+        return hashlib.sha256(f"opening {owner} {idempotency_key}".encode()).digest()
 
     @property
     def ids(self) -> list[str]:
@@ -349,6 +356,7 @@ class World:
     inspect: Callable[[PeerProcess], PeerProcess] = lambda peer: peer
     host_files: HostFiles = field(default_factory=NoHostFiles)
     homes: Homes | None = None
+    home_book: HomeBook = field(default_factory=NoHomeBook)
     driver: Callable[[Store], Driver] = field(default_factory=lambda: DRIVER)
     stopped: bool = False
     connections: int = 0
@@ -366,6 +374,7 @@ class World:
             clock=self.clock,
             random=self.random,
             keys=self.keys,
+            signers=self.keys,
             settings=self.settings,
             user=USER,
             home_path="/home/sam/other",
@@ -375,6 +384,7 @@ class World:
             inspect=self.inspect,
             host_files=self.host_files,
             homes=self.homes,
+            home_book=self.home_book,
             stop=stop,
         ) as engine:
             yield Served(self, engine, driver)

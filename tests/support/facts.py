@@ -9,6 +9,7 @@ from parlerd.core.model import (
     AgentId,
     By,
     History,
+    HomeId,
     KeyId,
     MessageId,
     Millis,
@@ -18,6 +19,7 @@ from parlerd.core.model import (
     RoomId,
     View,
 )
+from parlerd.core.statements import NONCE, Title, encode, encode_opened
 from parlerd.store.port import Append, NewFact
 
 ROOM = RoomId("r_one")
@@ -99,16 +101,16 @@ def opened(
 ) -> NewFact:
     event = e.RoomOpened(
         room=room,
+        home=HomeId(principal),
         kind="session",
-        name="name",
-        topic="topic",
         owner=owner,
         owner_principal=principal,
         history=history,
         approval=True,
         approver="person",
     )
-    return fact(1, event, actor=owner, at=at)
+    title = encode(Title(salt=bytes(NONCE), name="name", topic="topic"))
+    return fact(1, event, actor=owner, at=at, body=encode_opened(b"opening", title))
 
 
 def joined(position: int, agent: AgentId) -> NewFact:
@@ -137,7 +139,7 @@ def denied(position: int, agent: AgentId) -> NewFact:
 
 def minted(position: int, key: str, *, at: int = 1) -> NewFact:
     """A key that expires `at` a moment."""
-    return fact(position, e.KeyMinted(key=KeyId(key), gated=True, expires_at=Millis(at), max_uses=1))
+    return fact(position, e.KeyMinted(key=KeyId(key), ref=f"k_{key}", gated=True, expires_at=Millis(at), max_uses=1))
 
 
 def revoked(position: int, key: str) -> NewFact:

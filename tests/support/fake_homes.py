@@ -21,14 +21,15 @@ from parlerd.core.envelope import TextPart
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, Millis, Position, PrincipalId, RequestId, RoomId
 from parlerd.core.room import Room
+from parlerd.core.statements import NONCE, KeyTerms, Opening, Title, encode, room_id_of, title_digest
 from parlerd.engine.actor import ActorParts, RoomActor
 from parlerd.engine.authors import Admission, Arrived, Draft, LocalAuthor, Words
 from parlerd.engine.driver import InlineDriver
 from parlerd.engine.handles import MirrorRoom, RoomHandle
 from parlerd.engine.join_codes import JoinCodes
-from parlerd.engine.ports import Keys
 from parlerd.engine.rooms import RoomDoor, fold
 from parlerd.engine.submissions import Settled, Submission
+from parlerd.identity import codes
 from parlerd.identity.signatures import Domain, SigningKey
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import NewFact
@@ -57,7 +58,7 @@ class FakeHomes:
         self.keys, self.random, self.clock = keys, random, clock
         self.person = _key("principal", "far person")
         self.owner = _key("agent", "far owner")
-        self.home = HomeId(self.person.id)
+        self.home = HomeId(_key("relay", "far home").id)
         self.codes = JoinCodes(keys)
         self.rooms: RoomDoor
         """The rooms of the engine under test: set it once the engine is there."""
@@ -110,7 +111,7 @@ class FakeHomes:
     def actor(self, room: RoomId) -> RoomActor[Room]:
         """The room itself, over there."""
         if room not in self._actors:
-            author = LocalAuthor(cast(Keys, _Signers(self.keys, self.owner)), self.random)
+            author = LocalAuthor(_Signers(self.keys, self.owner, self.person), self.random)
             parts = ActorParts(
                 driver=InlineDriver(self.store),
                 clock=self.clock,
@@ -129,22 +130,39 @@ class FakeHomes:
 
     async def open(self, name: str = "far-work") -> tuple[RoomId, str]:
         """The one who lives there opens a session: its room and its key."""
-        room = RoomId(self.random.new("r"))
-        session_key = self.keys.session_key(room, 8)
+        title = Title(salt=self.random.bytes(NONCE), name=name, topic=name)
+        opening = Opening(
+            home=self.home,
+            kind="session",
+            history="full",
+            owner=self.by.actor,
+            principal=self.by.principal,
+            handle="olive",
+            host="codex",
+            approval=True,
+            approver="person",
+            title=title_digest(encode(title)),
+            nonce=self.random.bytes(NONCE),
+        )
+        room = room_id_of(encode(opening))
+        session_key = self.keys.session_key(room, codes.GATED_LENGTH)
+        terms = KeyTerms(
+            home=self.home,
+            room=room,
+            ref=self.random.new("k"),
+            gated=True,
+            expires_at=Millis(self.clock.ms + 86_400_000),
+            max_uses=50,
+            preapproved=(),
+            nonce=b"",
+        )
         command = c.OpenRoom(
             operation="session.open",
             room=room,
-            kind="session",
-            name=name,
-            topic=name,
-            handle="olive",
-            host="codex",
-            history="full",
-            approval=True,
-            approver="person",
+            opening=opening,
+            title=title,
             mint=self.keys.key_id(session_key),
-            expires_at=Millis(self.clock.ms + 86_400_000),
-            max_uses=50,
+            terms=terms,
             recap=True,
         )
         await self.actor(room).submit(command, self.by, Draft(parts=(TextPart("Chose PKCE."),)))
@@ -275,19 +293,27 @@ def _as_told(fact: NewFact) -> tuple[tuple[e.RoomEvent, ...], tuple[tuple[bytes,
     return (event,), (body,)
 
 
-def _key(kind: Literal["agent", "principal"], name: str) -> SigningKey:
+def _key(kind: Literal["agent", "principal", "relay"], name: str) -> SigningKey:
     return SigningKey(kind, hashlib.sha256(name.encode()).digest())
 
 
 class _Signers:
-    """Who signs in the rooms there: the one who lives there, and the agents of the home under test."""
+    """Who signs in the rooms there: those who live there, and the agents and the person of the home under test."""
 
-    def __init__(self, keys: CountedKeys, owner: SigningKey) -> None:
+    def __init__(self, keys: CountedKeys, *others: SigningKey) -> None:
         self._keys = keys
-        self._owner = owner
+        self._others = {key.id: key for key in others}
+
+    @property
+    def principal(self) -> PrincipalId:
+        return self._keys.principal
+
+    def create_agent(self) -> AgentId:
+        raise AssertionError("agents are made at home")
 
     def sign(self, id: str, domain: Domain, data: bytes) -> bytes:
-        return self._owner.sign(domain, data) if id == self._owner.id else self._keys.sign(id, domain, data)
+        other = self._others.get(id)
+        return self._keys.sign(id, domain, data) if other is None else other.sign(domain, data)
 
 
 @asynccontextmanager

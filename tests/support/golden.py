@@ -4,15 +4,16 @@
 default left out. `samples` has every type of fact twice, once with every field set and once with as few as can be; the
 second kind reads by the defaults of today, which therefore may never change. `LOGS` are whole logs of a room or a home,
 which together hold every type as well. `tests/golden/folds.jsonl` holds the snapshot that each fold version makes of
-each log. Lines are appended and never changed: such bytes are in people's stores.
+each log. Lines are appended and their bytes never change: such bytes are in people's stores. What the bytes of an old
+version read as is told anew when a version is added to which they are lifted.
 
 The codec (tests/core/test_events.py), folding and snapshots (tests/core/test_folding.py) and every store
 (tests/contract/test_store.py) are held against this one record.
 
     python -m tests.support.golden
 
-appends what is missing: the samples of a new type or version, a whole log with a new type (of its scene in `scripts`),
-and the snapshots of a new fold version or log. `SAMPLES` follow from the types of the fields.
+appends what is missing: the samples of a new type or version, a whole log with a new type or version (of its scene in
+`scripts`), and the snapshots of a new fold version or log. `SAMPLES` follow from the types of the fields.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import msgspec
 
 from parlerd.core import events as e
 from parlerd.core.home import HomeRoom
-from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, PrincipalId, RequestId, RoomId
+from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, Millis, Position, PrincipalId, RequestId, RoomId
 from parlerd.core.room import Room
 from tests.support.scripts import scene_log
 
@@ -41,6 +42,7 @@ _VALUES: Final[dict[Any, Any]] = {
     AgentId: _AGENT,
     PrincipalId: _PERSON,
     RoomId: RoomId("r_0123456789ABCDEFGHJK"),
+    HomeId: HomeId("N" + "C" * 55),
     MessageId: MessageId("m_1"),
     RequestId: RequestId("q_1"),
     KeyId: KeyId("ab" * 32),
@@ -115,6 +117,8 @@ class Recorded:
     data: bytes
     reads: dict[str, Any]
     """The header as plain JSON, with every default."""
+    body: bytes | None = None
+    """The fact's body, in a whole log whose folding reads it."""
 
     @property
     def header(self) -> e.Header:
@@ -125,7 +129,15 @@ def recorded(*logs: str) -> list[Recorded]:
     """The facts of these logs, or of all, as they were recorded."""
     lines = [json.loads(text) for text in (GOLDEN / "facts.jsonl").read_text().splitlines()]
     facts = [
-        Recorded(line["log"], line["type"], line["v"], bytes.fromhex(line["bytes"]), line["reads"]) for line in lines
+        Recorded(
+            line["log"],
+            line["type"],
+            line["v"],
+            bytes.fromhex(line["bytes"]),
+            line["reads"],
+            bytes.fromhex(line["body"]) if "body" in line else None,
+        )
+        for line in lines
     ]
     return [fact for fact in facts if not logs or fact.log in logs]
 
@@ -147,7 +159,7 @@ def folded(log: str) -> Room | HomeRoom:
     """What a whole log folds to today."""
     aggregate = LOGS[log]()
     for fact in recorded(log):
-        aggregate.apply(fact.header)
+        aggregate.apply(fact.header, fact.body)
     return aggregate
 
 
@@ -163,12 +175,16 @@ def missing_samples() -> list[str]:
 
 
 def missing_logs() -> list[str]:
-    """The lines of a whole log for each type that is in none: its scene in a room or a home that has just begun."""
-    known = {fact.type for fact in recorded(*LOGS)}
+    """The lines of a whole log for each type and version that is in none: its scene in a room or a home that has just
+    begun."""
+    known = {(fact.type, fact.v) for fact in recorded(*LOGS)}
     lines: list[str] = []
     for event in SAMPLES:
-        if kind(event) not in known:
-            lines += [line_of(f"scene_{kind(event)}", header) for header in scene_log(type(event))]
+        if (kind(event), event.v) not in known:
+            facts, bodies = scene_log(type(event))
+            known |= {(kind(header.event), header.event.v) for header in facts}
+            log = f"scene_{kind(event)}_{event.v}"
+            lines += [line_of(log, header, bodies.get(header.position)) for header in facts]
     return lines
 
 
@@ -191,10 +207,22 @@ def folds() -> dict[tuple[str, int], bytes]:
     return found
 
 
-def line_of(log: str, header: e.Header) -> str:
+def line_of(log: str, header: e.Header, body: bytes | None = None) -> str:
     """The line that records a fact as it is written today."""
     event, data = header.event, e.encode_header(header).hex()
-    return json.dumps({"log": log, "type": kind(event), "v": event.v, "bytes": data, "reads": reads(header)})
+    line = {"log": log, "type": kind(event), "v": event.v, "bytes": data, "reads": reads(header)}
+    return json.dumps(line if body is None else {**line, "body": body.hex()})
+
+
+def lifted() -> list[str]:
+    """Every line of the golden log, with what its bytes read as today where they are of an older version."""
+    lines = []
+    for text in (GOLDEN / "facts.jsonl").read_text().splitlines():
+        line = json.loads(text)
+        if line["v"] != e.CURRENT_V[line["type"]]:
+            line["reads"] = reads(e.decode_header(bytes.fromhex(line["bytes"])))
+        lines.append(json.dumps(line))
+    return lines
 
 
 def kind(event: e.Event) -> str:
@@ -224,6 +252,7 @@ def _append(name: str, lines: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    (GOLDEN / "facts.jsonl").write_text("".join(f"{line}\n" for line in lifted()))
     _append("facts.jsonl", [*missing_samples(), *missing_logs()])
     LOGS.update(_logs())
     _append("folds.jsonl", missing_folds())

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import trio
 
-from parlerd.core.model import Via
+from parlerd.core.model import PrincipalId, Via
 from parlerd.engine.driver import Driver, ThreadDriver
 from parlerd.engine.engine import Engine, open_engine
 from parlerd.engine.ports import SystemRandomness, WallClock
@@ -81,7 +81,7 @@ class EnginePlace:
         caller = caller_of(
             via,
             session=f"session{self._connections}",
-            principal=engine._desk.keys.principal,
+            principal=PrincipalId(engine._desk.keys.id),
             host=host,
             window=window,
             workspace=workspace,
@@ -138,6 +138,7 @@ class FileHome:
                 clock=WallClock(),
                 random=SystemRandomness(),
                 keys=self._keys,
+                signers=self._keys,
                 settings=Settings(),
                 user=USER,
             ) as engine:

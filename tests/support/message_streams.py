@@ -1,5 +1,7 @@
-"""Pairs of message streams in memory, for tests under virtual time. `tests/contract/test_message_stream.py` holds them to
-what WebSockets do."""
+"""Pairs of message streams in memory, for tests under virtual time.
+
+`tests/contract/test_message_stream.py` holds them to what WebSockets do.
+"""
 
 from __future__ import annotations
 

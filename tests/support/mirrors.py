@@ -97,6 +97,7 @@ async def elsewhere(engine: Engine, *, name: str = "far", room: str = "r_far", p
     there = Elsewhere(RoomId(room), handle.actor, owner, principal)
     opening = e.RoomOpened(
         room=there.room,
+        home=HomeId(principal),
         kind="session",
         name=name,
         topic="of another home",

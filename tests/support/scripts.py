@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
-from parlerd.core.model import History, KeyId, RoomId
+from parlerd.core.model import History, KeyId, Position, RoomId
 from tests.support.core import (
     BEN,
     CAT,
@@ -91,17 +91,20 @@ HOME_SCENES: dict[type[e.HomeEvent], HomeScene] = {
 """What leaves a fact of this type in any home."""
 
 
-def scene_log(fact: type[e.Event]) -> list[e.Header]:
-    """The log of a room or a home in which nothing happened but the scene of this type of fact."""
+def scene_log(fact: type[e.Event]) -> tuple[list[e.Header], dict[Position, bytes]]:
+    """The log of a room or a home in which nothing happened but the scene of this type of fact, and the bodies of its
+    facts by position. A room's first fact needs no scene."""
     room, home, who = opened(), HomeDriver(), agent("newcomer")
+    if fact is e.RoomOpened:
+        return room.log, room.bodies
     for event, of_room in {**ROOM_SCENES, **MIRROR_SCENES}.items():
         if event is fact:
             of_room(room, who)
-            return room.log
+            return room.log, room.bodies
     for other, of_home in HOME_SCENES.items():
         if other is fact:
             of_home(home, who)
-            return home.log
+            return home.log, home.bodies
     raise LookupError(f"no scene leads to {fact.__name__}: write one in ROOM_SCENES or HOME_SCENES")
 
 

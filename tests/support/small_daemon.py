@@ -21,8 +21,8 @@ import trio
 from parlerd.client.launch import EXIT_ALREADY_RUNNING
 from parlerd.core.errors import ParlerError
 from parlerd.engine.callers import Caller
-from parlerd.ipc.listener import listening
 from parlerd.ipc.server import Server
+from parlerd.listener import listening
 from parlerd.operations import types as t
 from parlerd.paths import Home, prepare
 from tests.support.callers import PERSON

@@ -16,9 +16,9 @@ from parlerd.core.errors import ParlerError
 from parlerd.engine.face import EngineFace
 from parlerd.ipc.connection import Limits
 from parlerd.ipc.host import StdioHost
-from parlerd.ipc.listener import listening
 from parlerd.ipc.recorder import Recorder
 from parlerd.ipc.server import Server
+from parlerd.listener import listening
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from parlerd.paths import Home, prepare

@@ -89,7 +89,7 @@ RELAY_HEARS = {
 UPLINK_HEARS = {
     "hello": set[str](),
     "challenge": {"challenge", "goodbye"},
-    "proof": set[str](),
+    "proof": {"goodbye"},
     "welcome": {"link_welcome", "goodbye"},
     "calls": {"reply", "failure", "item", "goodbye"},
     "ended": set[str](),

@@ -23,7 +23,18 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta
 
 from parlerd.core.words import MAX_BYTES
-from parlerd.operations.entry import MAX_PAGE, Family, IdempotencyKey, Params, Result, Short
+from parlerd.operations import samples
+from parlerd.operations.entry import (
+    IDEMPOTENT,
+    MAX_PAGE,
+    Family,
+    IdempotencyKey,
+    Operation,
+    Params,
+    Result,
+    Short,
+)
+from parlerd.operations.shared import Noted
 
 MAX_ATTACHED: Final = 500
 """Agents that one call attaches or detaches. More are attached by further calls."""
@@ -384,10 +395,117 @@ class LinkCursor(Params, frozen=True, kw_only=True):
     acknowledged: _Count
 
 
+class TellPresence(Params, frozen=True, kw_only=True):
+    """How present an attached agent is, as its own daemon says."""
+
+    agent: Short
+    presence: Literal["active", "waiting", "idle", "offline"]
+
+
 class TellCursors(Params, frozen=True, kw_only=True):
     """The newest of each agent and room; a place never moves back, so telling one again is harmless."""
 
-    cursors: Annotated[tuple[LinkCursor, ...], Meta(max_length=MAX_FOLLOWED)]
+    cursors: Annotated[tuple[LinkCursor, ...], Meta(max_length=MAX_FOLLOWED)] = ()
+    presence: Annotated[tuple[TellPresence, ...], Meta(max_length=MAX_ATTACHED)] = ()
 
 
-FAMILY: Final = Family(operations=())
+_KEY: Final = b"\x00" * 64
+"""A signature in an example."""
+_POSTING: Final = (
+    "no_such_room",
+    "room_closed",
+    "envelope_refused",
+    "text_too_long",
+    "invalid_param",
+    "no_such_message",
+    "no_such_agent",
+    "throttled",
+    *IDEMPOTENT,
+)
+
+FAMILY: Final = Family(
+    operations=(
+        Operation(
+            name="link.attach",
+            summary="Let agents of the link's person speak over it.",
+            params=Attach,
+            result=Attached,
+            plane="link",
+            effect="write",
+            errors=("attach_refused", "busy"),
+            example={"agents": []},
+            answers=({"rooms": [{"room": samples.ROOM, "agent": "U", "state": "member"}], "now": samples.AT},),
+        ),
+        Operation(
+            name="link.detach",
+            summary="Let agents speak over this link no more.",
+            params=Detach,
+            result=Noted,
+            plane="link",
+            effect="write",
+            example={"agents": ["U"]},
+        ),
+        Operation(
+            name="link.follow",
+            summary="Follow how rooms stand and what is said in them.",
+            params=FollowRooms,
+            result=LinkItem,
+            plane="link",
+            effect="read",
+            stream=True,
+            errors=("busy",),
+            example={"rooms": [{"room": samples.ROOM, "newest": 100}]},
+        ),
+        Operation(
+            name="link.watch",
+            summary="Let the link's stream follow one room more, or begin one anew.",
+            params=FollowRoom,
+            result=Noted,
+            plane="link",
+            effect="write",
+            errors=("busy", "invalid_param"),
+            example={"resume": {"room": samples.ROOM}},
+        ),
+        Operation(
+            name="link.unwatch",
+            summary="Let the link's stream follow a room no more.",
+            params=UnfollowRoom,
+            result=Noted,
+            plane="link",
+            effect="write",
+            errors=("invalid_param",),
+            example={"room": samples.ROOM},
+        ),
+        Operation(
+            name="link.pull",
+            summary="Read what an agent may see of a room's past.",
+            params=PullHistory,
+            result=LinkPage,
+            plane="link",
+            effect="read",
+            errors=("no_such_room",),
+            example={"room": samples.ROOM, "agent": "U", "after": 40, "limit": 20},
+        ),
+        Operation(
+            name="link.post",
+            summary="Post a message that an attached agent signed.",
+            params=PostEnvelope,
+            result=Posted,
+            plane="link",
+            effect="write",
+            errors=_POSTING,
+            facts=("message_posted",),
+            example={"room": samples.ROOM, "agent": "U", "id": "m_1", "body": b"", "signature": _KEY},
+            answers=({"id": "m_1", "seq": 7, "at": samples.AT, "replayed": False},),
+        ),
+        Operation(
+            name="link.cursors",
+            summary="Tell how far agents have read, and how present they are.",
+            params=TellCursors,
+            result=Noted,
+            plane="link",
+            effect="write",
+            example={"cursors": [{"room": samples.ROOM, "agent": "U", "read": 7, "acknowledged": 6}]},
+        ),
+    )
+)

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from parlerd.core.model import Approver, History, PeerText
+from parlerd.core.model import MAX_PREAPPROVED, Approver, History, PeerText
 from parlerd.operations import samples
 from parlerd.operations.entry import (
     AWAY,
@@ -15,7 +15,6 @@ from parlerd.operations.entry import (
     IN_ROOM,
     ROOM_ARGUMENT,
     WAIT_ARGUMENT,
-    Agents,
     Argument,
     Family,
     IdempotencyKey,
@@ -50,7 +49,7 @@ class OpenSession(Params, frozen=True, kw_only=True):
     topic: str = ""
     approval: bool | None = None
     approver: Approver = "person"
-    preapprove: Agents = ()
+    preapprove: Annotated[tuple[Short, ...], Meta(max_length=MAX_PREAPPROVED)] = ()
     ttl_ms: Annotated[int, Meta(ge=MIN_TTL_MS, le=MAX_TTL_MS)] | None = None
     max_uses: Annotated[int, Meta(ge=1, le=10_000)] | None = None
     history: History = "full"

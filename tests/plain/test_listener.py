@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from parlerd.core.errors import ParlerError
-from parlerd.ipc.listener import listening, locked, standing
+from parlerd.listener import listening, locked, standing
 from parlerd.paths import Home, prepare
 from tests.support.wire_client import short_home
 
@@ -68,7 +68,7 @@ def test_a_second_daemon_is_refused_and_the_first_keeps_its_socket(home: Home) -
 def test_a_second_daemon_in_another_process_is_refused(home: Home) -> None:
     program = (
         "import sys; from pathlib import Path; from parlerd.paths import Home\n"
-        "from parlerd.ipc.listener import listening; from parlerd.core.errors import ParlerError\n"
+        "from parlerd.listener import listening; from parlerd.core.errors import ParlerError\n"
         "try:\n with listening(Home(root=Path(sys.argv[1]), explicit=True)): print('served')\n"
         "except ParlerError as error: print(error.code)"
     )
@@ -82,7 +82,7 @@ def test_a_second_daemon_in_another_process_is_refused(home: Home) -> None:
 def test_what_a_killed_daemon_left_behind_is_replaced(home: Home) -> None:
     program = (
         "import sys, time; from pathlib import Path; from parlerd.paths import Home\n"
-        "from parlerd.ipc.listener import listening\n"
+        "from parlerd.listener import listening\n"
         "with listening(Home(root=Path(sys.argv[1]), explicit=True)):\n print('up', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", program, str(home.root)], stdout=subprocess.PIPE) as daemon:

@@ -1,0 +1,365 @@
+"""What is signed about a room besides its messages: who opened it, what its keys are for, who knocked, who decided.
+
+    Opening             signed by the person who opens the room (parler/opening). The room's id is its hash.
+    KeyTerms            signed by the same person (parler/key): what one session key lets its holder do.
+    KnockStatement      signed by the agent that knocks (parler/knock).
+    DecisionStatement   signed by the person, or in a room whose approver is `agent` by its owner (parler/decision).
+
+Each statement is the body of the fact that it leads to. Somebody who holds these bytes and signatures can find out who
+is a member of a room without trusting the home that keeps it (`identity.proofs`). Each names the home and
+the room, so that none can be used at another home or for another room.
+
+Not here: the signatures (`identity`), and whether a statement fits into its room, which the facets find out. Above: the
+facets, the engine. Below: the shapes. Invariant: a statement is encoded once; the bytes that were signed are the bytes
+that are stored and sent. The check of a statement (`check`, `check_title`) is one pure function, which runs where it is
+admitted and where it arrives: no home trusts another home's check.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Final, Literal, TypeVar
+
+import msgspec
+
+from parlerd.core.errors import Refused
+from parlerd.core.model import (
+    MAX_LABEL,
+    MAX_PREAPPROVED,
+    MAX_TOPIC,
+    AgentId,
+    Approver,
+    History,
+    HomeId,
+    Millis,
+    PrincipalId,
+    Proof,
+    RequestId,
+    RoomId,
+    RoomKind,
+    is_agent_id,
+    is_home_id,
+    is_principal_id,
+    label,
+)
+
+MAX_STATEMENT: Final = 16 * 1024
+"""How many bytes an encoded statement or title may have: room for `MAX_PREAPPROVED` agents, and three times as much."""
+NONCE: Final = 16
+"""Random bytes in a statement, so that two statements about the same are different bytes."""
+_DIGEST: Final = 32
+_ID_CHARACTERS: Final = 32
+"""Characters of a room's id that are its opening's hash: 160 bits, so that nobody finds another opening for an id."""
+_ID: Final = re.compile(r"[A-Za-z0-9_]{1,64}\Z")
+_SUFFIX: Final = re.compile(r"(?s)(.*)(-(?:[2-9]|[1-9][0-9]+))\Z")
+
+
+class _Statement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    v: int = 1
+    """The version of the shape."""
+
+
+class Opening(_Statement, frozen=True, kw_only=True):
+    """A person opens a room at a home."""
+
+    TAG: ClassVar[Literal["parler/opening"]] = "parler/opening"
+    home: HomeId
+    """Where the room lives."""
+    kind: RoomKind
+    history: History
+    owner: AgentId
+    principal: PrincipalId
+    """The person for whom the owner acts, and who signs."""
+    handle: str
+    """The owner's handle in the room."""
+    host: str
+    """The owner's agent host, as the owner says; empty at a command line."""
+    approval: bool
+    """Whether the room's keys only let an agent ask, and a person decides."""
+    approver: Approver
+    title: bytes
+    """The SHA-256 of the encoded `Title`, which only members are shown."""
+    nonce: bytes
+
+
+class KeyTerms(_Statement, frozen=True, kw_only=True):
+    """What a session key lets its holder do, and how long."""
+
+    TAG: ClassVar[Literal["parler/key"]] = "parler/key"
+    home: HomeId
+    room: RoomId
+    ref: str
+    """The key's name in statements. The key itself stands in none, and each home keeps it under an id of its own."""
+    gated: bool
+    """Whether the key only lets an agent ask; an open key lets the agent in."""
+    expires_at: Millis
+    max_uses: int
+    preapproved: tuple[AgentId, ...]
+    """Agents that the key lets in although it is gated."""
+    nonce: bytes
+
+
+class KnockStatement(_Statement, frozen=True, kw_only=True):
+    """An agent asks to come in with a key."""
+
+    TAG: ClassVar[Literal["parler/knock"]] = "parler/knock"
+    home: HomeId
+    room: RoomId
+    ref: str
+    agent: AgentId
+    principal: PrincipalId
+    """The person for whom the agent says that it acts."""
+    name: str
+    host: str
+    at: Millis
+    """When the agent knocked, by its own clock."""
+    nonce: bytes
+
+
+class DecisionStatement(_Statement, frozen=True, kw_only=True):
+    """The owner's side decides about a request."""
+
+    TAG: ClassVar[Literal["parler/decision"]] = "parler/decision"
+    home: HomeId
+    room: RoomId
+    request: RequestId
+    agent: AgentId
+    """Who knocked, and for whom: the request is only the home's name for the knock."""
+    principal: PrincipalId
+    handle: str
+    """The handle that the agent gets; empty in a denial."""
+    admit: bool
+    proof: Proof
+    """How sure it is that the person decided. `none`: the room's owner decided for the person, and signs."""
+    at: Millis
+    """When it was decided, by the clock of whoever decided."""
+    nonce: bytes
+
+
+class Title(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A room's name and topic, which its opening signs by a hash only, so that who is not in the room learns neither.
+    Nobody can guess them and confirm the guess by the hash, because of the 16 random bytes `salt`."""
+
+    salt: bytes
+    name: str
+    topic: str
+
+
+Statement = Opening | KeyTerms | KnockStatement | DecisionStatement
+S = TypeVar("S", bound=Statement)
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODERS: Final[Mapping[type[Any], msgspec.msgpack.Decoder[Any]]] = {
+    kind: msgspec.msgpack.Decoder(kind) for kind in (Opening, KeyTerms, KnockStatement, DecisionStatement, Title)
+}
+_OPENED: Final = msgspec.msgpack.Decoder(tuple[bytes, bytes])
+
+
+# -- bytes -------------------------------------------------------------------------------------------------
+
+
+def encode(statement: Statement | Title) -> bytes:
+    """The bytes that are signed, stored and sent. Keep them: nobody encodes the same statement a second time."""
+    return _ENCODER.encode(statement)
+
+
+def room_id_of(opening: bytes) -> RoomId:
+    """The id of the room that these bytes open."""
+    digest = hashlib.sha256(opening).digest()
+    return RoomId("r_" + base64.b32encode(digest).decode().lower()[:_ID_CHARACTERS])
+
+
+def title_digest(title: bytes) -> bytes:
+    """What an opening says of an encoded title."""
+    return hashlib.sha256(title).digest()
+
+
+def encode_opened(opening: bytes, title: bytes) -> bytes:
+    """The body of the fact that a room was opened. Only the opening is signed; it names the title by its hash."""
+    return _ENCODER.encode((opening, title))
+
+
+def decode_opened(body: bytes) -> tuple[bytes, bytes]:
+    """The opening and the title again. Raises `Refused(statement_refused)`."""
+    try:
+        return _OPENED.decode(body)
+    except msgspec.DecodeError:
+        raise _refused("format") from None
+
+
+def title_of(body: bytes) -> Title | None:
+    """The title in the body of the fact that a room was opened; None for bytes that hold none."""
+    try:
+        title: Title = _decoded(decode_opened(body)[1], Title)
+    except Refused:
+        return None
+    return title
+
+
+# -- the check ---------------------------------------------------------------------------------------------
+
+
+def check(body: bytes, kind: type[S]) -> S:
+    """The statement in these bytes, checked as far as a statement can be checked without its room.
+
+    Raises `Refused(statement_refused)` with the wrong field as `what`.
+    """
+    statement: S = _decoded(body, kind)
+    check_fields(statement)
+    return statement
+
+
+def check_fields(statement: Statement) -> None:
+    """Check sizes, numbers, and the forms of names and ids. Raises what `check` raises."""
+    for name in statement.__struct_fields__:
+        form = _FORMS.get(name)
+        if form is not None and not form(getattr(statement, name)):
+            raise _refused(name)
+    match statement:
+        case Opening(kind="home"):
+            raise _refused("kind")
+        case Opening(handle="") | KnockStatement(name=""):
+            raise _refused("handle" if isinstance(statement, Opening) else "name")
+        case DecisionStatement(handle=handle, admit=admit) if admit is (handle == ""):
+            raise _refused("handle")
+        case _:
+            pass
+
+
+def check_title(body: bytes, digest: bytes) -> Title:
+    """The title in these bytes, which an opening signed by this hash. Raises what `check` raises."""
+    title: Title = _decoded(body, Title)
+    if title_digest(body) != digest:
+        raise _refused("title")
+    if len(title.salt) != NONCE or not title.name or not _is_label(title.name) or len(title.topic) > MAX_TOPIC:
+        raise _refused("title")
+    return title
+
+
+def contradiction(expected: S, finished: S) -> str | None:
+    """The first field in which a finished statement says anything but what its room would have it say, or None. The
+    author alone chooses the nonce, and the time of a knock or a decision."""
+    fields = (name for name in expected.__struct_fields__ if name not in ("nonce", "at"))
+    return next((name for name in fields if getattr(expected, name) != getattr(finished, name)), None)
+
+
+# -- who was let in ----------------------------------------------------------------------------------------
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """What somebody says of a room: this agent, which acts for this person, is a member under this handle."""
+
+    agent: AgentId
+    principal: PrincipalId
+    handle: str
+
+
+def opens(opening: Opening, claim: Claim) -> bool:
+    """Whether the claim follows from the opening alone: it is of the room's owner."""
+    return claim == Claim(opening.owner, opening.principal, opening.handle)
+
+
+def decides(opening: Opening, room: RoomId, decision: DecisionStatement, claim: Claim) -> str | None:
+    """What keeps the claim from following from a decision in this room, as the name of a field, or None when it
+    follows. The caller has checked who signed the decision: `decider`."""
+    wrong = {
+        "home": decision.home != opening.home,
+        "room": decision.room != room,
+        "admit": not decision.admit,
+        "agent": decision.agent != claim.agent,
+        "principal": decision.principal != claim.principal,
+        "handle": decision.handle != claim.handle,
+        "proof": decider(opening, decision) is None,
+    }
+    return next((what for what, is_wrong in wrong.items() if is_wrong), None)
+
+
+def decider(opening: Opening, decision: DecisionStatement) -> PrincipalId | AgentId | None:
+    """Who must have signed a decision: the person who opened the room, or its owner where the owner may decide without
+    the person. None for a decision that nobody could have made."""
+    if decision.proof != "none":
+        return opening.principal
+    return opening.owner if opening.approver == "agent" else None
+
+
+def lets_in(home: HomeId, room: RoomId, terms: KeyTerms, knock: KnockStatement, claim: Claim) -> str | None:
+    """What keeps the claim from following from a knock with a key of these terms, as the name of a field, or None when
+    it follows. The caller has checked that the person who opened the room signed the terms, and the agent the knock.
+
+    How many came in with the key before, and whether it was revoked, is the home's word alone. So is the suffix of a
+    handle whose name was taken.
+    """
+    wrong = {
+        "home": not (terms.home == knock.home == home),
+        "room": not (terms.room == knock.room == room),
+        "ref": knock.ref != terms.ref,
+        "agent": knock.agent != claim.agent,
+        "principal": knock.principal != claim.principal,
+        "handle": not is_handle_of(claim.handle, knock.name),
+        "gated": terms.gated and claim.agent not in terms.preapproved,
+        "expires_at": knock.at >= terms.expires_at,
+    }
+    return next((what for what, is_wrong in wrong.items() if is_wrong), None)
+
+
+def is_handle_of(handle: str, name: str) -> bool:
+    """Whether an agent of this name can have got this handle: the name itself or, where the name was taken, the name
+    with a number (`model.first_free`)."""
+    if handle == name:
+        return True
+    found = _SUFFIX.match(handle)
+    return found is not None and found[1] == name[: MAX_LABEL - len(found[2])]
+
+
+# -- forms -------------------------------------------------------------------------------------------------
+
+
+def _is_label(text: str) -> bool:
+    """Whether `text` is a label, or nothing."""
+    if text:
+        try:
+            label(text)
+        except Refused:
+            return False
+    return True
+
+
+_FORMS: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "v": lambda value: value == 1,
+    "home": is_home_id,
+    "room": lambda value: _ID.match(value) is not None,
+    "owner": is_agent_id,
+    "agent": is_agent_id,
+    "principal": is_principal_id,
+    "handle": _is_label,
+    "name": _is_label,
+    "host": _is_label,
+    "title": lambda value: len(value) == _DIGEST,
+    "nonce": lambda value: len(value) == NONCE,
+    "ref": lambda value: _ID.match(value) is not None,
+    "request": lambda value: _ID.match(value) is not None,
+    "expires_at": lambda value: 0 <= value < 2**53,
+    "at": lambda value: 0 <= value < 2**53,
+    "max_uses": lambda value: 1 <= value < 2**53,
+    "preapproved": lambda value: (
+        len(value) <= MAX_PREAPPROVED and len(set(value)) == len(value) and all(map(is_agent_id, value))
+    ),
+}
+"""The form of a field, by its name, which means the same in every statement."""
+
+
+def _decoded(body: bytes, kind: type[Any]) -> Any:
+    if len(body) > MAX_STATEMENT:
+        raise _refused("size")
+    try:
+        return _DECODERS[kind].decode(body)
+    # msgspec raises UnicodeDecodeError for text that is not UTF-8, and RecursionError for nesting without end.
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise _refused("format") from None
+
+
+def _refused(what: str) -> Refused:
+    return Refused("statement_refused", what=what)

@@ -1,0 +1,64 @@
+"""What agents of other homes ask over a link, as the home that owns the rooms admits it: the handler of `link.post`.
+
+A local agent's words are composed and signed here, when their turn comes. An agent of another home brings what it
+signed: `authors.Admission` checks the signature and the form, and the room refuses whatever it would not have decided
+itself. So the two ways differ in who writes and in nothing else.
+
+Not here: who may speak over a link (`linking`), and how what was admitted reaches others (`following`). Above: the
+engine. Below: `reachable` for the room that a caller means, and the rooms' own lines. Invariant: what is refused left
+nothing, and whoever may not know a room hears `no_such_room`, whatever else is wrong.
+"""
+
+from __future__ import annotations
+
+from parlerd.core import events as e
+from parlerd.core.errors import Refused
+from parlerd.core.model import AgentId, By, MessageId, RoomId, Seq
+from parlerd.engine.authors import Admission
+from parlerd.engine.callers import Caller
+from parlerd.engine.desk import Desk
+from parlerd.engine.handles import RoomHandle
+from parlerd.engine.handling import handles
+from parlerd.engine.reachable import require_member, require_speaker, room_within
+from parlerd.engine.sending import Posting
+from parlerd.operations import types as t
+
+
+class Admitting:
+    """The handlers of what an agent of another home does here."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._admission = Admission()
+
+    @handles("link.post")
+    async def post(self, caller: Caller, params: t.PostEnvelope) -> t.Posted:
+        agent = require_speaker(self._desk, caller, params.agent)
+        actor = await room_within(self._desk, caller, params.room)
+        return await self._place(caller, agent, actor, params).result()
+
+    def begin_post(self, caller: Caller, params: t.PostEnvelope) -> Posting[t.Posted] | None:
+        """`post`, as far as its place in the room's line; None where the room is closed up."""
+        agent = require_speaker(self._desk, caller, params.agent)
+        actor = self._desk.rooms.open_actor(RoomId(params.room))
+        return None if actor is None else self._place(caller, agent, actor, params)
+
+    def _place(self, caller: Caller, agent: AgentId, actor: RoomHandle, params: t.PostEnvelope) -> Posting[t.Posted]:
+        principal = caller.facts.authority.principal
+        require_member(actor.aggregate, agent, principal)
+        command, words = self._admission.take(
+            agent, params.body, params.signature, id=MessageId(params.id), operation=params.operation
+        )
+        self._desk.quotas.take(agent, bytes=len(params.body))
+        by = By(actor=agent, principal=principal, session=caller.facts.session, host="", via=caller.facts.via)
+        submission = actor.place(command, by, words)
+        return Posting(self._desk.library, agent, actor, submission, _posted)
+
+
+def _posted(posting: Posting[t.Posted], header: e.Header | None, seq: Seq) -> t.Posted:
+    """What `link.post` answers."""
+    assert header is not None, "a room that lives here keeps nothing waiting"
+    event = header.event
+    if not isinstance(event, e.MessagePosted):
+        raise Refused("idempotency_expired")
+    return t.Posted(id=event.id, seq=seq, at=header.at, replayed=posting.replayed)

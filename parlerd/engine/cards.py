@@ -1,0 +1,179 @@
+"""How a room is told to a link: its card and what changes on it, as one person's agents may know them.
+
+    opening, title, members        to who is in, and to the owner's person
+    keys, requests                 to the owner's person
+    their own requests             to agents that are in or knock, with the terms of the keys that they knocked with
+
+How a member came in is shown by the very bytes that were signed, which are the bodies of facts. `moves` is told to
+those who are told the members, and `asks` to the owner's person, so neither counts what its receiver may not see.
+
+Not here: when a card is sent (`following`). Above: `following`. Below: the core's room, the library. Invariant: of two
+rooms that differ in nothing that these eyes may see, the cards are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+
+from parlerd.core.approvals import KeyState, Request
+from parlerd.core.membership import Member
+from parlerd.core.model import HomeId
+from parlerd.core.room import Room
+from parlerd.engine.library import Library, Signed
+from parlerd.engine.reachable import Eyes
+from parlerd.operations import types as t
+
+PIECE: Final = 100
+"""Members, keys and requests in one card: what is signed about each is some hundred bytes."""
+_NOTHING: Final = Signed()
+
+Bodies = Mapping[int, Signed]
+
+
+class Stood(NamedTuple):
+    """How a member stood at some moment: whether it was in."""
+
+    member: Member
+    present: bool
+
+
+Entry = Stood | KeyState | Request
+"""What a card lists."""
+
+
+class Cards:
+    """Makes the cards of a home's rooms."""
+
+    def __init__(self, library: Library, home: HomeId) -> None:
+        self._library = library
+        self._home = home
+
+    async def whole(self, room: Room, eyes: Eyes, stood: Sequence[Stood], *, moves: int, closed: bool) -> list[t.Card]:
+        """A room with its members as they stood when there had been so many `moves`, and whether it was `closed` then;
+        keys and requests as they are now. Of a large room it comes in pieces, of which the first is the `whole`."""
+        state = room.state
+        first = t.Card(
+            whole=True,
+            home=self._home,
+            opened_at=state.opened_at,
+            closed=closed,
+            moves=moves if eyes.are_inside else 0,
+            asks=state.approvals.asks if eyes.owns else 0,
+        )
+        return await self._pieces(room, eyes, first, [*(stood if eyes.are_inside else ()), *_asked(room, eyes)])
+
+    async def asked(self, room: Room, eyes: Eyes, *, moves: int) -> list[t.Card]:
+        """All that these eyes may know of keys and requests, as they are now."""
+        return await self._pieces(room, eyes, self._part(eyes, moves, room.state.approvals.asks), _asked(room, eyes))
+
+    async def part(self, room: Room, eyes: Eyes, entries: Sequence[Entry], *, moves: int, asks: int) -> t.Card:
+        """What changed on a card, when there had been so many `moves` and `asks`."""
+        return await self._filled(room, eyes, self._part(eyes, moves, asks), entries)
+
+    def _part(self, eyes: Eyes, moves: int, asks: int) -> t.Card:
+        return t.Card(
+            whole=False,
+            home=self._home,
+            moves=moves if eyes.are_inside else 0,
+            asks=asks if eyes.owns else 0,
+        )
+
+    async def _pieces(self, room: Room, eyes: Eyes, first: t.Card, entries: Sequence[Entry]) -> list[t.Card]:
+        pieces = [entries[begin : begin + PIECE] for begin in range(0, len(entries), PIECE)] or [[]]
+        return [
+            await self._filled(room, eyes, first if number == 0 else msgspec.structs.replace(first, whole=False), piece)
+            for number, piece in enumerate(pieces)
+        ]
+
+    async def _filled(self, room: Room, eyes: Eyes, card: t.Card, entries: Sequence[Entry]) -> t.Card:
+        wanted = [position for entry in entries for position in _signed_at(room, entry)]
+        bodies = await self._library.bodies(room.state.room, sorted(set(wanted)))
+        return msgspec.structs.replace(
+            card,
+            members=[_member_entry(room, each, bodies) for each in entries if isinstance(each, Stood)],
+            keys=[_key_entry(each, eyes, bodies) for each in entries if isinstance(each, KeyState)],
+            requests=[_request_entry(each, bodies) for each in entries if isinstance(each, Request)],
+        )
+
+
+def _asked(room: Room, eyes: Eyes) -> list[Entry]:
+    """The keys and the requests of a room that these eyes may know of."""
+    state = room.state
+    if eyes.owns:
+        return [*state.keys.values(), *state.requests.values()]
+    requests = [each for each in state.requests.values() if eyes.has(each.agent)]
+    return [*(state.keys[id] for id in dict.fromkeys(each.key_id for each in requests)), *requests]
+
+
+def _signed_at(room: Room, entry: Entry) -> Iterable[int]:
+    """Where that stands which was signed about an entry."""
+    match entry:
+        case Stood(member=member):
+            # A person's decision stands right before the fact that its agent came in.
+            yield member.first - 1 if member.request is not None else member.first
+            if member.request is None and member.key is not None:
+                yield room.state.keys[member.key].position
+        case KeyState(position=position):
+            yield position
+        case Request(position=position, decided=decided):
+            yield position
+            if decided:
+                yield decided
+
+
+def _member_entry(room: Room, stood: Stood, bodies: Bodies) -> t.MemberEntry:
+    member = stood.member
+    proof = knock = terms = _NOTHING
+    if member.request is not None:
+        proof = bodies.get(member.first - 1, _NOTHING)
+    elif member.key is not None:
+        knock = bodies.get(member.first, _NOTHING)
+        terms = bodies.get(room.state.keys[member.key].position, _NOTHING)
+    return t.MemberEntry(
+        agent=member.agent,
+        principal=member.principal,
+        handle=member.handle,
+        host=member.host,
+        role=member.role,
+        present=stood.present,
+        joined_at=member.joined_at,
+        knock=knock.body,
+        knock_signature=knock.signature,
+        proof=proof.body,
+        proof_signature=proof.signature,
+        terms=terms.body,
+        terms_signature=terms.signature,
+    )
+
+
+def _key_entry(key: KeyState, eyes: Eyes, bodies: Bodies) -> t.KeyEntry:
+    terms = bodies.get(key.position, _NOTHING)
+    return t.KeyEntry(
+        ref=key.id,
+        terms=terms.body,
+        terms_signature=terms.signature,
+        revoked=key.revoked if eyes.owns else False,
+        users=list(key.users) if eyes.owns else [],
+    )
+
+
+def _request_entry(request: Request, bodies: Bodies) -> t.RequestEntry:
+    knock = bodies.get(request.position, _NOTHING)
+    decision = bodies.get(request.decided, _NOTHING)
+    return t.RequestEntry(
+        request=request.id,
+        ref=request.key_id,
+        agent=request.agent,
+        principal=request.principal,
+        name=request.name,
+        host=request.host,
+        at=request.at,
+        state=request.state,
+        knock=knock.body,
+        knock_signature=knock.signature,
+        decision=decision.body,
+        decision_signature=decision.signature,
+    )

@@ -1,0 +1,532 @@
+"""What happens in rooms, as a link follows it: the handlers of `link.follow`, `link.watch` and `link.unwatch`.
+
+    a room is stored to  -->  the stream wakes, walks over the facts that came, and says what these eyes may know
+    slow or far behind   -->  the newest messages, with a whole card; the middle is left to `link.pull`
+
+A link has one stream for all of its rooms. It reads each room at its own pace from where it stands there, says at most
+a page of one room before it turns to the next, and takes no step while its reader has no credit: whoever reads slowly
+is behind, and nobody else is.
+
+Where the bytes end that a link is sent, how messages fall into pages, and where a stream begins again follows from what
+its agents may see and from nothing else. What they may not see only costs time.
+
+Not here: what is on a card (`cards`), as whom a link looks (`reachable`). Above: the engine. Below: the library.
+Invariant: everything of a room is told in the order of its log, and a page never leaves out a public message between
+two others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import Final
+
+import msgspec
+import trio
+
+from parlerd.core import events as e
+from parlerd.core import topics
+from parlerd.core.errors import Refused, StoreError
+from parlerd.core.model import AgentId, Position, RoomId, Seq, View
+from parlerd.core.room import Room
+from parlerd.core.visibility import can_see
+from parlerd.engine.callers import Caller
+from parlerd.engine.cards import PIECE, Cards, Entry, Stood
+from parlerd.engine.desk import Desk
+from parlerd.engine.handling import handles
+from parlerd.engine.library import PUBLIC
+from parlerd.engine.reachable import Eyes, eyes, room_within
+from parlerd.operations import types as t
+from parlerd.store.port import MarkDelivery, NewFact, Write
+
+PAGE: Final = 100
+"""Messages in one page of a stream."""
+PAGE_BYTES: Final = 192 * 1024
+"""Bytes of envelopes in one page, but always one message: about one message of the transport."""
+CATCH_UP: Final = 2_000
+"""A link that has not been told as many messages of a room begins there anew, with the newest of them."""
+NEWEST: Final = 200
+"""How many it then begins with."""
+FACTS: Final = 500
+"""Facts that are read at once."""
+PRESENCE_S: Final = 10.0
+"""Seconds after which a link is told again how present members are."""
+MARKS_S: Final = 1.0
+"""Seconds for which it may stay unrecorded that messages were sent: one record for all of them."""
+
+
+@dataclass(slots=True, eq=False)
+class Followed:
+    """How far a link was told of a room."""
+
+    room: RoomId
+    resume: t.Resume
+    """Where to begin; looked at once."""
+    eyes: Eyes | None = None
+    """As whom it looked at the last step; None before the first."""
+    at: Position = Position(0)
+    """Every fact up to here was told, or may not be told."""
+    public: int = 0
+    """How many public messages there are up to there."""
+    moves: int = 0
+    asks: int = 0
+    asked: Position = Position(0)
+    """Every key and request up to here was told, which may be ahead of `at`: a card has them as they are now."""
+    seqs: dict[AgentId, int] = field(default_factory=dict)
+    """The own number of each of its members there."""
+    jumped: bool = True
+    """Whether the next page does not go on where the one before it ended."""
+    is_level: bool = False
+    """Whether it was said that all is told which was there."""
+    presence: dict[AgentId, str] = field(default_factory=dict)
+    """How present each member was said to be."""
+
+
+@dataclass(slots=True, eq=False)
+class _Stream:
+    """The one stream of a link."""
+
+    rooms: dict[RoomId, Followed]
+    waiter_is_behind: bool = True
+    """Whether rooms were added or taken out since the stream last said what it waits for."""
+    speaking: tuple[AgentId, ...] = ()
+    """The agents that were attached at the last look."""
+    marks: list[MarkDelivery] = field(default_factory=list)
+    """What was sent and is not on record yet."""
+    marked_at: float = -inf
+    presence_at: float = -inf
+    """When marks were last recorded and presence last told, on the loop's clock."""
+
+
+class Following:
+    """The handlers of a link's stream."""
+
+    def __init__(self, desk: Desk, cards: Cards) -> None:
+        self._desk = desk
+        self._cards = cards
+        self._streams: dict[Caller, _Stream] = {}
+
+    @handles("link.follow")
+    async def follow(self, caller: Caller, params: t.FollowRooms) -> AsyncGenerator[t.LinkItem, None]:
+        if caller in self._streams:
+            raise Refused("busy", "This link follows its rooms already.")
+        rooms = {RoomId(resume.room): Followed(RoomId(resume.room), resume) for resume in params.rooms}
+        stream = self._streams[caller] = _Stream(rooms)
+        desk = self._desk
+        own = {topics.link(caller.facts.session), topics.presence()}
+        try:
+            with desk.notifier.listen(*own) as waiter:
+                while not desk.draining:
+                    waiter.clear()
+                    if stream.waiter_is_behind:
+                        stream.waiter_is_behind = False
+                        logs = set(map(topics.log, stream.rooms))
+                        waiter.add(logs)
+                        waiter.keep(logs | own)
+                    went_on = False
+                    for followed in self._to_look_at(caller, stream):
+                        for item in await self._step(caller, stream, followed):
+                            went_on = True
+                            yield item
+                    for item in self._presence(stream):
+                        yield item
+                    if not went_on and not desk.draining:
+                        await self._record(stream)
+                        with trio.move_on_at(self._look_again_at(caller, stream)):
+                            await waiter.wait()
+        finally:
+            del self._streams[caller]
+            with trio.CancelScope(shield=True):
+                await self._record(stream, at_once=True)
+
+    @handles("link.watch")
+    async def watch(self, caller: Caller, params: t.FollowRoom) -> t.Noted:
+        stream = self._stream(caller)
+        room = RoomId(params.resume.room)
+        if room not in stream.rooms and len(stream.rooms) >= t.MAX_FOLLOWED:
+            raise Refused("busy", f"One link follows {t.MAX_FOLLOWED} rooms at most.")
+        stream.rooms[room] = Followed(room, params.resume)
+        return self._changed(caller, stream)
+
+    @handles("link.unwatch")
+    async def unwatch(self, caller: Caller, params: t.UnfollowRoom) -> t.Noted:
+        stream = self._stream(caller)
+        stream.rooms.pop(RoomId(params.room), None)
+        return self._changed(caller, stream)
+
+    def _stream(self, caller: Caller) -> _Stream:
+        stream = self._streams.get(caller)
+        if stream is None:
+            raise Refused("invalid_param", "This link follows no rooms: begin with link.follow.", param="room")
+        return stream
+
+    def _changed(self, caller: Caller, stream: _Stream) -> t.Noted:
+        stream.waiter_is_behind = True
+        self._desk.notifier.publish([topics.link(caller.facts.session)])
+        return t.Noted()
+
+    # -- which rooms, and when -------------------------------------------------------------------------------
+
+    def _to_look_at(self, caller: Caller, stream: _Stream) -> list[Followed]:
+        """The rooms of which there may be something to tell. All of them, when other agents speak than before."""
+        speaking = tuple(self._desk.links.of(caller).speaking(self._desk.clock.now()))
+        others, stream.speaking = speaking != stream.speaking, speaking
+        return [followed for followed in stream.rooms.values() if others or self._may_have_more(followed)]
+
+    def _may_have_more(self, followed: Followed) -> bool:
+        if not followed.is_level:
+            return True
+        # A room that is not open has had no fact since it was looked at.
+        actor = self._desk.rooms.open_actor(followed.room)
+        return actor is not None and actor.aggregate.position > followed.at
+
+    def _look_again_at(self, caller: Caller, stream: _Stream) -> float:
+        """When to look again although nothing happened: presence, marks, a delegation that ends."""
+        moments = [stream.presence_at + PRESENCE_S if stream.rooms else inf]
+        if stream.marks:
+            moments.append(stream.marked_at + MARKS_S)
+        now = self._desk.clock.now()
+        until = self._desk.links.of(caller).until(now)
+        if until is not None:
+            moments.append(trio.current_time() + (until - now) / 1000)
+        return min(moments)
+
+    # -- one room --------------------------------------------------------------------------------------------
+
+    async def _step(self, caller: Caller, stream: _Stream, followed: Followed) -> list[t.LinkItem]:
+        """What there is to tell of a room next: a page at most."""
+        try:
+            if followed.eyes is None:
+                actor = await room_within(self._desk, caller, followed.room)
+            else:
+                actor = await self._desk.rooms.get(followed.room)
+            room = await actor.quiet()
+            looking = eyes(self._desk, caller, room)
+        except Refused:
+            return self._gone(stream, followed)
+        if looking.is_shut:
+            return self._gone(stream, followed)
+        walk = _Walk(self._desk, self._cards, room, looking, followed)
+        is_far_behind = walk.is_far_behind()
+        if followed.eyes is None or (looking.members and not followed.eyes.members) or is_far_behind:
+            await walk.begin(anew=is_far_behind)
+        elif looking != followed.eyes:
+            await walk.look_as_others()
+        followed.eyes = looking
+        await walk.go_on()
+        stream.marks += walk.marks
+        return walk.items
+
+    @staticmethod
+    def _gone(stream: _Stream, followed: Followed) -> list[t.LinkItem]:
+        if stream.rooms.get(followed.room) is followed:
+            del stream.rooms[followed.room]
+            stream.waiter_is_behind = True
+        return [t.LinkItem(room=followed.room, gone=True)]
+
+    # -- beside the log --------------------------------------------------------------------------------------
+
+    def _presence(self, stream: _Stream) -> list[t.LinkItem]:
+        """How present members are, where that changed since it was last told."""
+        now = trio.current_time()
+        if now < stream.presence_at + PRESENCE_S:
+            return []
+        stream.presence_at = now
+        known: dict[AgentId, t.Present] = {}
+        items = []
+        for followed in stream.rooms.values():
+            actor = self._desk.rooms.open_actor(followed.room)
+            if actor is None or followed.eyes is None or not (followed.eyes.members or followed.eyes.owns):
+                continue
+            changed = []
+            for member in actor.aggregate.state.members.values():
+                if not member.present or followed.eyes.has(member.agent):
+                    continue
+                if member.agent not in known:
+                    presence, since = self._desk.presence.of(member.agent)
+                    known[member.agent] = t.Present(agent=member.agent, presence=presence, since=since)
+                if followed.presence.get(member.agent) != known[member.agent].presence:
+                    followed.presence[member.agent] = known[member.agent].presence
+                    changed.append(known[member.agent])
+            if changed:
+                items.append(t.LinkItem(room=followed.room, presence=changed))
+        return items
+
+    async def _record(self, stream: _Stream, *, at_once: bool = False) -> None:
+        """Put on record what was sent. It is no promise to anybody, so a store that cannot be written stops nothing."""
+        now = trio.current_time()
+        if not stream.marks or (now < stream.marked_at + MARKS_S and not at_once):
+            return
+        stream.marked_at = now
+        marks: list[Write] = [*stream.marks]
+        stream.marks = []
+        try:
+            await self._desk.library.record(marks)
+        except StoreError:
+            return
+
+
+class _Walk:
+    """One step in one room: from where a link was told of it, over what came since."""
+
+    def __init__(self, desk: Desk, cards: Cards, room: Room, eyes: Eyes, followed: Followed) -> None:
+        self._library = desk.library
+        self._now = desk.clock.now()
+        self._cards = cards
+        self._room = room
+        self._name = room.state.room
+        self._eyes = eyes
+        self._followed = followed
+        # Where the room stands is taken now: it may go on while this reads.
+        self._upto = room.position
+        self._views: Mapping[AgentId, View] = {agent: room.view(agent) for agent in eyes.members}
+        self._newest: Mapping[AgentId, Seq] = {agent: room.newest_seq(agent) for agent in eyes.members}
+        self.items: list[t.LinkItem] = []
+        self.marks: list[MarkDelivery] = []
+        self._entries: list[Entry] = []
+        """Changes of the card that are not said yet."""
+        self._page: t.LinkPage | None = None
+        """The page that messages are put into."""
+        self._told = self._size = 0
+        """How many messages were told in this step, and their bytes."""
+
+    def is_far_behind(self) -> bool:
+        """Whether more was posted than is worth telling one by one."""
+        told = self._followed.seqs
+        return any(newest - told.get(agent, newest) > CATCH_UP for agent, newest in self._newest.items())
+
+    # -- beginning -------------------------------------------------------------------------------------------
+
+    async def begin(self, *, anew: bool) -> None:
+        """Find where to begin, and say how the room stood there: where the asker was, or `anew` with the newest."""
+        followed, resume = self._followed, self._followed.resume
+        has_something = bool(resume.public or resume.before or resume.moves or resume.asks)
+        goes_on = has_something and not anew and not self._is_beyond(resume)
+        followed.at = await (
+            self._resumed(resume) if goes_on else self._among_newest(resume, had=has_something or anew)
+        )
+        facts = await self._headers(followed.at) if self._eyes.are_inside else []
+        moves = self._room.state.membership.moves - sum(map(_is_move, facts))
+        if goes_on:
+            # The newest that was told may be that somebody came or went, which no number of a message says.
+            for header in list(facts):
+                if moves >= resume.moves:
+                    break
+                facts.remove(header)
+                moves, followed.at = moves + _is_move(header), header.position
+        followed.moves = moves
+        followed.asks, followed.asked = self._room.state.approvals.asks, self._upto
+        followed.public = await self._library.public_at(self._name, followed.at)
+        followed.seqs = {}
+        await self._number()
+        followed.jumped = not goes_on
+        followed.is_level = False
+        if goes_on and moves == resume.moves:
+            await self._tell_asks(resume)
+        else:
+            stood = _stood(self._room, facts)
+            closed = self._room.state.closed and not any(isinstance(fact.event, e.RoomClosed) for fact in facts)
+            for card in await self._cards.whole(self._room, self._eyes, stood, moves=moves, closed=closed):
+                self.items.append(t.LinkItem(room=self._name, card=card))
+        self._open_page()
+
+    def _is_beyond(self, resume: t.Resume) -> bool:
+        """Whether the asker is so far behind that it begins anew."""
+        behind = [newest - resume.before.get(agent, newest) for agent, newest in self._newest.items()]
+        return max(behind, default=0) > CATCH_UP
+
+    async def _resumed(self, resume: t.Resume) -> Position:
+        """Up to where the asker has everything: what it has came in the order of the log."""
+        if not self._views:
+            return self._upto
+        known = [(PUBLIC, Seq(resume.public))]
+        known += [(view, Seq(resume.before[agent])) for agent, view in self._views.items() if agent in resume.before]
+        return max([await self._library.position_of(self._name, view, seq) for view, seq in known])
+
+    async def _among_newest(self, resume: t.Resume, *, had: bool) -> Position:
+        """Before the newest messages of all members together."""
+        newest = resume.newest or (NEWEST if had else 0)
+        if not self._views or not newest:
+            return self._upto
+        positions: set[Position] = set()
+        for view in self._views.values():
+            tail = await self._library.tail(self._name, view, limit=newest, max_bytes=PAGE_BYTES * newest)
+            positions.update(stored.header.position for stored in tail.messages)
+        chosen = sorted(positions)[-newest:]
+        return Position(chosen[0] - 1) if chosen else self._upto
+
+    async def _headers(self, after: Position) -> list[e.Header]:
+        found: list[e.Header] = []
+        while after < self._upto:
+            page = await self._library.facts(self._name, after, min(FACTS, self._upto - after))
+            found += page
+            after = page[-1].position
+        return found
+
+    async def _tell_asks(self, resume: t.Resume) -> None:
+        """What became of keys and requests while the asker was away, all of it; the rest of the card it has."""
+        asks = self._followed.asks
+        if (self._eyes.owns and asks == resume.asks) or not (self._eyes.owns or self._eyes.knocking):
+            return
+        for card in await self._cards.asked(self._room, self._eyes, moves=self._followed.moves):
+            self.items.append(t.LinkItem(room=self._name, card=card))
+
+    async def look_as_others(self) -> None:
+        """Other agents look than at the last step. Each of them goes on from here, by its own number."""
+        followed = self._followed
+        followed.seqs = {agent: seq for agent, seq in followed.seqs.items() if agent in self._views}
+        await self._number()
+        self._open_page()
+
+    async def _number(self) -> None:
+        seqs = self._followed.seqs
+        for agent, view in self._views.items():
+            if agent not in seqs:
+                seqs[agent] = await self._library.seq_at(self._room, view, self._followed.at)
+
+    # -- going on --------------------------------------------------------------------------------------------
+
+    async def go_on(self) -> None:
+        """Tell what came, a page at most."""
+        followed, begun_at = self._followed, self._followed.at
+        is_full = False
+        while followed.at < self._upto and not is_full:
+            for fact in await self._library.whole_facts(self._room, followed.at, self._upto, FACTS):
+                is_full = not await self._take(fact)
+                if is_full:
+                    break
+        await self._say()
+        if self._views and followed.at > begun_at and any(item.page is not None for item in self.items):
+            self.marks = [
+                MarkDelivery(self._name, agent, "pushed", upto=followed.at, at=self._now, after=begun_at)
+                for agent in self._views
+            ]
+        if followed.at == self._upto and not is_full:
+            if self.items:
+                self.items[-1] = msgspec.structs.replace(self.items[-1], level=True)
+            elif not followed.is_level:
+                self.items.append(t.LinkItem(room=self._name, level=True))
+            followed.is_level = True
+        else:
+            followed.is_level = False
+
+    async def _take(self, fact: NewFact) -> bool:
+        """Tell one fact, as far as these eyes may know it. False, and nothing is told, where the page is full."""
+        followed, header, event = self._followed, fact.header, fact.header.event
+        match event:
+            case e.MessagePosted():
+                if not await self._take_message(fact, event):
+                    return False
+            case e.MemberJoined(agent=agent) | e.MemberLeft(agent=agent):
+                followed.moves += 1
+                if self._eyes.are_inside:
+                    await self._change(Stood(self._room.state.members[agent], isinstance(event, e.MemberJoined)))
+            case e.JoinRequested(request=id) | e.JoinApproved(request=id) | e.JoinDenied(request=id):
+                request = self._room.state.requests[id]
+                await self._ask(header, request, may_know=self._eyes.owns or self._eyes.has(request.agent))
+            case e.KeyMinted(key=key) | e.KeyRevoked(key=key):
+                await self._ask(header, self._room.state.keys[key], may_know=self._eyes.owns)
+            case e.RoomClosed():
+                await self._say()
+                card = await self._cards.part(self._room, self._eyes, [], moves=followed.moves, asks=followed.asks)
+                self.items.append(t.LinkItem(room=self._name, card=msgspec.structs.replace(card, closed=True)))
+        followed.at = header.position
+        return True
+
+    async def _take_message(self, fact: NewFact, event: e.MessagePosted) -> bool:
+        followed, header = self._followed, fact.header
+        position, size = header.position, len(fact.body or b"")
+        seers = [
+            agent
+            for agent, view in self._views.items()
+            if can_see(view, position=position, visibility=event.visibility)
+        ]
+        if seers:
+            if self._told >= PAGE or (self._told and self._size + size > PAGE_BYTES):
+                return False
+            if self._entries:
+                await self._say()
+            if self._page is None:
+                self._open_page()
+            assert self._page is not None
+            self._page.messages.append(message_of(fact))
+            self._told, self._size = self._told + 1, self._size + size
+            for agent in seers:
+                followed.seqs[agent] += 1
+        if event.visibility is None:
+            followed.public += 1
+            if not seers:
+                # None of these agents may see it: what follows does not go on from what came before.
+                await self._say()
+                followed.jumped = True
+        return True
+
+    async def _ask(self, header: e.Header, entry: Entry, *, may_know: bool) -> None:
+        """That something became of a key or a request, unless a card said it before."""
+        if header.position > self._followed.asked:
+            self._followed.asks += 1
+            if may_know:
+                await self._change(entry)
+
+    async def _change(self, entry: Entry) -> None:
+        if self._page is not None or len(self._entries) >= PIECE:
+            await self._say()
+        self._entries.append(entry)
+
+    def _open_page(self) -> None:
+        if self._views:
+            followed = self._followed
+            self._page = t.LinkPage(
+                public=followed.public,
+                line=b"",
+                before={str(agent): seq for agent, seq in followed.seqs.items()},
+                jumped=followed.jumped,
+                messages=[],
+            )
+            followed.jumped = False
+
+    async def _say(self) -> None:
+        """Give out what was put together: the changes of the card, or the page."""
+        if self._entries:
+            entries, self._entries = self._entries, []
+            moves, asks = self._followed.moves, self._followed.asks
+            card = await self._cards.part(self._room, self._eyes, entries, moves=moves, asks=asks)
+            self.items.append(t.LinkItem(room=self._name, card=card))
+        if self._page is not None:
+            self.items.append(t.LinkItem(room=self._name, page=self._page))
+            self._page = None
+
+
+def message_of(fact: NewFact) -> t.LinkMessage:
+    """A message as it crosses a link: the bytes that its author signed, and what this home says of them."""
+    header = fact.header
+    assert isinstance(header.event, e.MessagePosted)
+    return t.LinkMessage(
+        at=header.at,
+        agent=header.by.actor,
+        principal=header.by.principal,
+        body=fact.body or b"",
+        signature=fact.signature or b"",
+        digest=b"" if fact.body is not None else header.body or b"",
+        opening=header.event.opening,
+    )
+
+
+def _is_move(header: e.Header) -> bool:
+    return isinstance(header.event, e.MemberJoined | e.MemberLeft)
+
+
+def _stood(room: Room, since: Sequence[e.Header]) -> list[Stood]:
+    """The members as they were before these facts, which are the newest of the room."""
+    was_in: dict[AgentId, bool] = {}
+    for header in since:
+        event = header.event
+        if isinstance(event, e.MemberJoined | e.MemberLeft):
+            was_in.setdefault(event.agent, isinstance(event, e.MemberLeft))
+    begun = since[0].position if since else room.position + 1
+    return [
+        Stood(member, was_in.get(member.agent, member.present))
+        for member in room.state.members.values()
+        if member.first < begun
+    ]

@@ -1,0 +1,96 @@
+"""Which agents speak over which link, and how present their daemon says that they are.
+
+An agent is attached for as long as its person's delegation lasts, and the link is open. Nobody has to be woken when a
+delegation ends: every question here is asked with the time, and whoever follows rooms over a link looks again at the
+next such moment (`Link.until`).
+
+Not here: whether an attachment is right (`linking`), and what a link asks (the handlers). Above: `presence` and the
+handlers of the plane `link`. Below: nothing. Invariant: an agent that is not attached on a link is nobody there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from parlerd.core.model import AgentId, Millis, PrincipalId
+from parlerd.engine.callers import Caller
+
+MAX_AGENTS: Final = 4096
+"""Agents that one link may have attached."""
+
+
+@dataclass(slots=True, eq=False)
+class Attached:
+    """An agent on a link."""
+
+    until: Millis
+    """When its delegation ends."""
+    presence: str = "idle"
+    """How present its daemon says that it is: `active`, `waiting`, `idle` or `offline`."""
+    since: Millis = Millis(0)
+    """Since when, by the home's own clock."""
+
+
+@dataclass(slots=True, eq=False)
+class Link:
+    """One link, from its first attached agent on."""
+
+    principal: PrincipalId
+    agents: dict[AgentId, Attached] = field(default_factory=dict)
+    """Every agent that was attached and not detached, also one whose delegation ended."""
+
+    def speaks_for(self, agent: str, now: Millis) -> bool:
+        """Whether the agent is attached at this moment."""
+        known = self.agents.get(AgentId(agent))
+        return known is not None and now < known.until
+
+    def speaking(self, now: Millis) -> list[AgentId]:
+        """The agents that are attached at this moment, in the order in which they came."""
+        return [agent for agent, attached in self.agents.items() if now < attached.until]
+
+    def until(self, now: Millis) -> Millis | None:
+        """When the next of them is no longer; None where nobody is attached."""
+        return min((attached.until for attached in self.agents.values() if now < attached.until), default=None)
+
+
+class Links:
+    """The links of one home."""
+
+    def __init__(self) -> None:
+        self._links: dict[Caller, Link] = {}
+        self._gone: dict[AgentId, Millis] = {}
+        """When each agent's last link ended or let go of it; for this process's life alone."""
+
+    def of(self, caller: Caller) -> Link:
+        """The link of this connection."""
+        link = self._links.get(caller)
+        if link is None:
+            link = self._links[caller] = Link(caller.facts.authority.principal)
+        return link
+
+    def end(self, caller: Caller, now: Millis) -> list[AgentId]:
+        """The connection is gone, and these agents with it."""
+        link = self._links.pop(caller, None)
+        agents = [] if link is None else list(link.agents)
+        for agent in agents:
+            self._gone[agent] = now
+        return agents
+
+    def let_go(self, caller: Caller, agent: AgentId, now: Millis) -> None:
+        """The agent does not speak over this link any more."""
+        if self.of(caller).agents.pop(agent, None) is not None:
+            self._gone[agent] = now
+
+    def presence_of(self, agent: AgentId, now: Millis) -> tuple[str, Millis] | None:
+        """How present an agent is that came over a link, and since when; None for one that never did."""
+        here = [link.agents[agent] for link in self._with(agent, now)]
+        if here:
+            newest = max(here, key=lambda attached: attached.since)
+            return newest.presence, newest.since
+        gone = self._gone.get(agent)
+        return None if gone is None else ("offline", gone)
+
+    def _with(self, agent: AgentId, now: Millis) -> Iterator[Link]:
+        return (link for link in self._links.values() if link.speaks_for(agent, now))

@@ -1,0 +1,110 @@
+"""What a link asks about a room beside the stream: messages from before, and how far each agent has read.
+
+Here are the handlers of `link.pull` and `link.cursors`. Not here: what goes on in a room (`following`). Above: the
+engine. Below: `reachable`, the library. Invariant: an agent's reading place never moves back, and never past the newest
+message that it may see.
+"""
+
+from __future__ import annotations
+
+from itertools import takewhile
+
+from parlerd.core import events as e
+from parlerd.core import topics
+from parlerd.core.errors import Refused
+from parlerd.core.model import AgentId, Position, Seq, View
+from parlerd.engine.callers import Caller
+from parlerd.engine.desk import Desk
+from parlerd.engine.following import PAGE_BYTES, message_of
+from parlerd.engine.handling import handles
+from parlerd.engine.reachable import require_member, require_speaker, room_within
+from parlerd.operations import types as t
+from parlerd.store.port import MarkDelivery, MoveCursor, NewFact, StoredMessage, Write
+
+
+class Pulling:
+    """The handlers of a link's questions about the past."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    @handles("link.pull")
+    async def pull(self, caller: Caller, params: t.PullHistory) -> t.LinkPage:
+        library = self._desk.library
+        agent = require_speaker(self._desk, caller, params.agent)
+        room = await (await room_within(self._desk, caller, params.room)).quiet()
+        require_member(room, agent, caller.facts.authority.principal)
+        name, view = room.state.room, room.view(agent)
+        if params.after is None:
+            page = await library.tail(name, view, limit=params.limit, max_bytes=PAGE_BYTES)
+        else:
+            after = await library.position_of(name, view, Seq(params.after))
+            page = await library.page(room, view, after, limit=params.limit, max_bytes=PAGE_BYTES, skip_own=False)
+        found = _without_a_gap(view, page.messages, newest=params.after is None)
+        begins = Position(found[0].header.position - 1) if found else page.end
+        return t.LinkPage(
+            public=await library.public_at(name, begins),
+            line=b"",
+            before={agent: found[0].seq - 1 if found else page.end_seq},
+            jumped=True,
+            messages=[message_of(NewFact(each.header, each.body, each.signature)) for each in found],
+        )
+
+    @handles("link.cursors")
+    async def cursors(self, caller: Caller, params: t.TellCursors) -> t.Noted:
+        desk, now = self._desk, self._desk.clock.now()
+        writes: list[Write] = []
+        for told in params.cursors:
+            try:
+                agent = require_speaker(desk, caller, told.agent)
+                room = await (await room_within(desk, caller, told.room)).quiet()
+                require_member(room, agent, caller.facts.authority.principal)
+            except Refused:
+                continue  # it left meanwhile: nobody asks how far it read
+            name, view = room.state.room, room.view(agent)
+            newest = room.newest_seq(agent)
+            read = await desk.library.position_of(name, view, Seq(min(told.read, newest)))
+            acknowledged = await desk.library.position_of(name, view, Seq(min(told.acknowledged, told.read, newest)))
+            known = await desk.library.cursor(name, agent)
+            if read > known.delivered:
+                writes.append(MarkDelivery(name, agent, "read", upto=read, at=now, after=known.delivered))
+            if acknowledged > known.acknowledged:
+                writes.append(MoveCursor(name, agent, acknowledged))
+                mark = MarkDelivery(name, agent, "acknowledged", upto=acknowledged, at=now, after=known.acknowledged)
+                writes.append(mark)
+        if writes:
+            await desk.library.record(writes)
+        self._note_presence(caller, params)
+        return t.Noted()
+
+    def _note_presence(self, caller: Caller, params: t.TellCursors) -> None:
+        desk, now = self._desk, self._desk.clock.now()
+        link = desk.links.of(caller)
+        changed: list[AgentId] = []
+        for told in params.presence:
+            attached = link.agents.get(AgentId(told.agent))
+            if attached is not None:
+                if attached.presence != told.presence:
+                    changed.append(AgentId(told.agent))
+                attached.presence, attached.since = told.presence, now
+        desk.notifier.publish(map(topics.presence, changed))
+
+
+def _without_a_gap(view: View, messages: list[StoredMessage], *, newest: bool) -> list[StoredMessage]:
+    """The first of these messages, or the last (`newest`), as far as no public message between them is hidden from the
+    reader: its public messages lie within one of its spans."""
+
+    def span(stored: StoredMessage) -> int | None:
+        event, position = stored.header.event, stored.header.position
+        assert isinstance(event, e.MessagePosted)
+        if event.visibility is not None:
+            return None
+        inside = (
+            n for n, (after, upto) in enumerate(view.spans) if after < position and (upto is None or position <= upto)
+        )
+        return next(inside)
+
+    ordered = messages[::-1] if newest else messages
+    first = next((n for each in ordered if (n := span(each)) is not None), None)
+    kept = list(takewhile(lambda each: span(each) in (None, first), ordered))
+    return kept[::-1] if newest else kept

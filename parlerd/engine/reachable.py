@@ -1,0 +1,91 @@
+"""Which rooms a link may know: those that one of its attached agents is in, or knocks at, and those of its person.
+
+The one place where a link is measured against a room. Every question that names a room of which a link may not know is
+answered as if there were none, and so is one that names an agent that is not attached. An agent belongs to the person
+under whom it came into a room: the same key under another person is a stranger there.
+
+Not here: who is attached (`links`). Above: every handler of the plane `link` that names a room. Below: the desk.
+Invariant: nothing that is said of a room before it passed here depends on the room.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from parlerd.core.errors import Refused
+from parlerd.core.model import AgentId, PrincipalId, RoomId
+from parlerd.core.room import Room
+from parlerd.engine.callers import Caller
+from parlerd.engine.desk import Desk
+from parlerd.engine.handles import RoomHandle
+
+
+@dataclass(frozen=True, slots=True)
+class Eyes:
+    """As whom a link looks at a room."""
+
+    members: tuple[AgentId, ...]
+    """Its agents that are in."""
+    knocking: tuple[AgentId, ...]
+    """Its agents whose request there was not granted."""
+    owns: bool
+    """Whether the room's owner acts for its person."""
+
+    def has(self, agent: AgentId) -> bool:
+        """Whether the agent is one of the link's, and has to do with the room."""
+        return agent in self.members or agent in self.knocking
+
+    @property
+    def are_inside(self) -> bool:
+        """Whether they may know who is in the room, and what it is called."""
+        return bool(self.members) or self.owns
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether it may not know of the room."""
+        return not (self.members or self.knocking or self.owns)
+
+
+def eyes(desk: Desk, caller: Caller, room: Room) -> Eyes:
+    """As whom this link looks at a room at this moment."""
+    principal = caller.facts.authority.principal
+    speaking = desk.links.of(caller).speaking(desk.clock.now())
+    state = room.state
+    members = tuple(agent for agent in speaking if _is_in(room, agent, principal))
+    # The newest request of each agent has the last word.
+    asked = {request.agent: request.state for request in state.requests.values() if request.principal == principal}
+    knocking = tuple(agent for agent in speaking if agent not in members and asked.get(agent, "approved") != "approved")
+    return Eyes(members, knocking, state.owner_principal == principal)
+
+
+async def room_within(desk: Desk, caller: Caller, room: str) -> RoomHandle:
+    """A room that this link may know, opened if need be. Raises `Refused(no_such_room)`.
+
+    The store's index is asked first, so nobody has rooms opened by naming them, and the home room is no room here.
+    """
+    wanted = RoomId(room)
+    if wanted not in await desk.library.owned(caller.facts.authority.principal):
+        for agent in desk.links.of(caller).speaking(desk.clock.now()):
+            if any(each.room == wanted for each in await desk.library.memberships(agent)):
+                break
+        else:
+            raise Refused("no_such_room")
+    return await desk.rooms.get(wanted)
+
+
+def require_speaker(desk: Desk, caller: Caller, agent: str) -> AgentId:
+    """The agent, attached on this link. Raises `Refused(no_such_room)`: there is no room for anybody else."""
+    if not desk.links.of(caller).speaks_for(agent, desk.clock.now()):
+        raise Refused("no_such_room")
+    return AgentId(agent)
+
+
+def require_member(room: Room, agent: AgentId, principal: PrincipalId) -> None:
+    """Raise `Refused(no_such_room)` unless the agent is in the room, as one of this person's."""
+    if not _is_in(room, agent, principal):
+        raise Refused("no_such_room")
+
+
+def _is_in(room: Room, agent: AgentId, principal: PrincipalId) -> bool:
+    member = room.state.members.get(agent)
+    return member is not None and member.present and member.principal == principal

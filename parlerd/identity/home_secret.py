@@ -1,0 +1,81 @@
+"""The secret of one home, from which its codes follow, and the ids under which it keeps session keys.
+
+What follows from a secret needs no place to be stored: a code is spelled again when it is needed. Not here: keys that
+sign (`keyring`, `relay_keys`). Above: those two. Below: `codes`, `keyfiles`. Invariant: what is derived for one purpose
+is no use for another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from parlerd.core.model import AgentId, KeyId, RequestId, RoomId
+from parlerd.identity import codes
+from parlerd.identity.keyfiles import damaged, read_private, write_private
+
+_CODES: Final = "codes.secret"
+_SECRET_LENGTH: Final = 32
+_JOIN_CODE_LENGTH: Final = 4
+
+
+class HomeSecret:
+    """The secret in `directory`, which is made at the first use. Safe to use from several threads.
+
+    Raises `ParlerError` `home_unsafe` for a file that others may read or that was tampered with, `home_not_writable`
+    when a new secret cannot be written. Only tests pass `random_bytes`.
+    """
+
+    def __init__(self, directory: Path, *, random_bytes: Callable[[int], bytes] = os.urandom) -> None:
+        self._file = directory / _CODES
+        self._random_bytes = random_bytes
+        # Held while the secret is read or made, so that two threads do not make two.
+        self._secret_lock = threading.Lock()
+        # None until the first use.
+        self._secret: bytes | None = None
+
+    def key_id(self, session_key: str) -> KeyId:
+        """The id under which a session key is kept. The id is an HMAC, so the database alone opens nothing.
+
+        Raises `Refused(unknown_key)` for text that cannot be a session key.
+        """
+        return KeyId(self._hmac(b"key", codes.normalise(session_key).encode()).hex())
+
+    def session_key(self, room: RoomId, length: int) -> str:
+        """A room's session key as people type it. It follows from the room's id and this home's secret, and so can be
+        told again without being stored: a retried opening gives the key that a lost answer held.
+        """
+        return codes.spell(self._hmac(b"session", f"{length} {room}".encode()), length)
+
+    def join_code(self, request: RequestId) -> str:
+        """The four characters that a joiner is shown and the person types back. They follow from the request's id."""
+        return codes.spell(self._hmac(b"join", request.encode()), _JOIN_CODE_LENGTH)
+
+    def opening_secret(self, owner: AgentId, idempotency_key: str) -> bytes:
+        """32 bytes that are random to everybody else, and the same for the same request: so a retried opening is the
+        same bytes, and the same room."""
+        return self._hmac(b"opening", f"{owner} {idempotency_key}".encode())
+
+    def _hmac(self, purpose: bytes, data: bytes) -> bytes:
+        with self._secret_lock:
+            if self._secret is None:
+                self._secret = self._open_secret()
+            secret = self._secret
+        return hmac.digest(secret, b"parler/code/" + purpose + b"\0" + data, hashlib.sha256)
+
+    def _open_secret(self) -> bytes:
+        try:
+            secret = read_private(self._file)
+        except FileNotFoundError:
+            with contextlib.suppress(FileExistsError):
+                write_private(self._file, self._random_bytes(_SECRET_LENGTH))
+            secret = read_private(self._file)
+        if len(secret) != _SECRET_LENGTH:
+            raise damaged(self._file)
+        return secret

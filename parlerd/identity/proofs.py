@@ -1,0 +1,96 @@
+"""What signed statements prove: that somebody said this, and that an agent is a member of a room.
+
+Whoever is told who is in a room need not trust the home that tells it. It asks for the signed opening, and for each
+member how the member came in: by a decision of the owner's side, or by a knock with a key that lets agents in. Homes
+elsewhere check this before they show a member; `audit` checks it of what is stored here.
+
+What no statement proves: that the agent may act for the person that it names (its delegation does, which the home
+checks), that it was not put out again, and that a key was not used up or revoked before.
+
+Not here: the statements (`core.statements`). Above: the engine, and whoever follows rooms of other homes. Below:
+`signatures`. Invariant: nothing is proven by bytes whose signature was not checked here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from parlerd.core.errors import Refused
+from parlerd.core.model import HomeId, RoomId
+from parlerd.core.statements import (
+    Claim,
+    DecisionStatement,
+    KeyTerms,
+    KnockStatement,
+    Opening,
+    S,
+    check,
+    decider,
+    decides,
+    lets_in,
+    opens,
+    room_id_of,
+)
+from parlerd.identity.signatures import verify
+
+
+def signed(kind: type[S], body: bytes, signature: bytes, by: str) -> S:
+    """The statement of this kind that `by` signed. Raises `Refused(statement_refused)` with the wrong field as `what`,
+    or `signature`."""
+    statement = check(body, kind)
+    if not verify(by, kind.TAG, body, signature):
+        raise Refused("statement_refused", what="signature")
+    return statement
+
+
+def read_opening(room: RoomId, home: HomeId, body: bytes, signature: bytes) -> Opening:
+    """The opening of this room at this home, signed by the person that it names. Raises as `signed` does."""
+    if room_id_of(body) != room:
+        raise Refused("statement_refused", what="room")
+    opening = check(body, Opening)
+    if opening.home != home:
+        raise Refused("statement_refused", what="home")
+    return signed(Opening, body, signature, opening.principal)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """How a member came in, as bytes and signatures: by a decision, or by a knock and the terms of its key. The owner
+    needs neither, for the opening names it."""
+
+    decision: bytes = b""
+    decision_signature: bytes = b""
+    knock: bytes = b""
+    knock_signature: bytes = b""
+    terms: bytes = b""
+    terms_signature: bytes = b""
+
+
+def unproven(room: RoomId, opening: Opening, claim: Claim, evidence: Evidence) -> str | None:
+    """What keeps this evidence from proving that the claim is true of the room, as a word for a log; None when the
+    evidence proves it. `opening` is what `read_opening` gave for this room."""
+    if opens(opening, claim):
+        return None
+    try:
+        if evidence.decision:
+            return _by_decision(room, opening, claim, evidence)
+        if evidence.knock and evidence.terms:
+            return _by_key(room, opening, claim, evidence)
+    except Refused as error:
+        return str(error.details["what"])
+    return "evidence"
+
+
+def _by_decision(room: RoomId, opening: Opening, claim: Claim, evidence: Evidence) -> str | None:
+    decision = check(evidence.decision, DecisionStatement)
+    by = decider(opening, decision)
+    if by is None:
+        return "proof"
+    signed(DecisionStatement, evidence.decision, evidence.decision_signature, by)
+    return decides(opening, room, decision, claim)
+
+
+def _by_key(room: RoomId, opening: Opening, claim: Claim, evidence: Evidence) -> str | None:
+    terms = signed(KeyTerms, evidence.terms, evidence.terms_signature, opening.principal)
+    knock = signed(KnockStatement, evidence.knock, evidence.knock_signature, claim.agent)
+    return lets_in(opening.home, room, terms, knock, claim)

@@ -1,0 +1,181 @@
+"""`parler relay ...`: the relay that this person runs, looked at, started, stopped, and somebody put out of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from parlerd.cli import team
+from parlerd.core.errors import ParlerError
+from parlerd.operations import types as t
+from parlerd.paths import Home, prepare, relay_home
+from relay import place as places
+from relay.place import Place
+from tests.cli.test_team import NO_PROCESS, Machine
+from tests.support.answers import relay_info
+from tests.support.cli import Shell
+from tests.support.fake_network import FakeNetwork
+from tests.support.service_manager import FakeSystem
+
+MEMBERS = [
+    t.RelayMember(person="AANN", name="ann", fingerprint="AAAA-BBBB-CCCC", enrolled_at=1, connected=True, seen_at=2),
+    t.RelayMember(person="ABEN", name="ben", fingerprint="DDDD-EEEE-FFFF", enrolled_at=1, connected=False, seen_at=0),
+]
+KICKED = t.KickedFromRelay(person="ABEN", name="ben", links=1, memberships=2, keys=0, join_secret_file="/r/join-secret")
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    outer = Home(tmp_path / ".parler", explicit=True)
+    prepare(outer)
+    prepare(relay_home(outer))
+    system = FakeSystem("systemd", tmp_path / ".config/systemd/user")
+    found = Machine(system=system, home=relay_home(outer))
+    monkeypatch.setattr(team, "SystemRunner", lambda env: system)
+    monkeypatch.setattr(team, "SystemNetwork", FakeNetwork)
+    monkeypatch.setattr(team, "POLL_S", 0)
+    found.answers("relay.status", relay_info(pid=NO_PROCESS))
+    found.answers("relay.members", t.RelayMemberList(members=MEMBERS))
+    return found
+
+
+@pytest.fixture
+def shell(tmp_path: Path, machine: Machine) -> Shell:
+    return Shell(tmp_path, machine)
+
+
+@pytest.fixture
+def running(machine: Machine) -> Machine:
+    places.store(machine.home, Place(interface="eth0"))
+    machine.system.running.add("parler-relay.service")
+    return machine
+
+
+def test_where_no_relay_runs_status_says_so_and_starts_none(shell: Shell, machine: Machine) -> None:
+    ran = shell.run("relay", "status", "--json")
+    assert (ran.code, ran.document) == (3, {"running": False, "pid": None})
+    assert shell.run("relay", "status").code == 3
+    assert machine.system.asked == []
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_status_ends_with_the_line_for_others(shell: Shell, running: Machine, width: int) -> None:
+    ran = shell.run("relay", "status", terminal=True, width=width)
+    assert ran.code == 0
+    lines = ran.stdout.splitlines()
+    assert lines[-1] == f"parler connect --relay {relay_info().join_line}"
+    assert max(map(len, lines[:-1])) <= width
+    assert "3 people are enrolled, 2 connected now, 1 room" in ran.stdout
+    document = shell.run("relay", "status", "--json").document
+    assert {"running", "pid", "url", "fingerprint", "rooms", "daemons"} <= set(document)
+
+
+def test_a_relay_that_was_made_is_started_again(shell: Shell, machine: Machine) -> None:
+    ran = shell.run("relay", "start", "--json")
+    assert (ran.code, ran.document["error"]["code"]) == (3, "relay_not_running")
+    assert "connect --team" in ran.document["error"]["hint"]
+    places.store(machine.home, Place(interface="eth0"))
+    assert shell.run("relay", "start", "--json").document["running"]
+    assert machine.system.running == {"parler-relay.service"}
+    starts = machine.system.starts
+    assert shell.run("relay", "start").code == 0
+    assert machine.system.starts == starts
+
+
+def test_stopping_works_where_nothing_runs_and_names_what_ended(shell: Shell, machine: Machine) -> None:
+    ran = shell.run("relay", "stop", "--json")
+    assert (ran.code, ran.document) == (0, {"running": False, "pid": None, "stopped": None})
+    places.store(machine.home, Place(interface="eth0"))
+    shell.run("relay", "start")
+    ran = shell.run("relay", "stop")
+    assert ran.code == 0
+    assert f"pid {NO_PROCESS}" in ran.stdout
+    assert "parler relay start" in ran.stdout
+    assert machine.system.running == set()
+
+
+def test_members_are_listed_with_what_a_person_compares(shell: Shell, running: Machine) -> None:
+    ran = shell.run("relay", "members", terminal=True, width=80)
+    assert [line.split()[:2] for line in ran.stdout.splitlines()[1:]] == [
+        ["ann", "AAAA-BBBB-CCCC"],
+        ["ben", "DDDD-EEEE-FFFF"],
+    ]
+    document = shell.run("relay", "members", "--json").document
+    assert [member["person"] for member in document["members"]] == ["AANN", "ABEN"]
+
+
+@pytest.mark.parametrize("word", ["ben", "Ben", "DDDD-EEEE-FFFF", "ABEN"])
+def test_somebody_is_put_out_only_after_a_yes_to_their_fingerprint(shell: Shell, running: Machine, word: str) -> None:
+    running.answers("relay.kick", KICKED)
+    ran = shell.run("relay", "kick", word, "--json")
+    assert (ran.code, ran.document["error"]["code"]) == (1, "needs_yes")
+    ran = shell.run("relay", "kick", word, terminal=True, stdin=b"\n")
+    assert ran.code == 1
+    assert "of ben, fingerprint DDDD-EEEE-FFFF" in ran.stderr.replace("\n", " ")
+    assert running.params_of("relay.kick") == []
+    ran = shell.run("relay", "kick", word, terminal=True, stdin=b"yes\n")
+    assert ran.code == 0
+    assert "ben is out: 1 link, 2 memberships, 0 session keys ended." in ran.stdout
+    assert "/r/join-secret" in ran.stdout
+    assert shell.run("relay", "kick", word, "--yes", "--json").document["memberships"] == 2
+    assert running.params_of("relay.kick") == [t.KickFromRelay(person=word)] * 2
+
+
+def test_a_backup_goes_where_the_person_says(shell: Shell, running: Machine, tmp_path: Path) -> None:
+    running.answers("relay.backup", lambda params: t.RelayBackedUp(file=getattr(params, "file"), bytes=7))  # noqa: B009
+    ran = shell.run("relay", "backup", str(tmp_path / "b.tar"), "--json")
+    assert ran.document == {"file": str(tmp_path / "b.tar"), "bytes": 7}
+    assert shell.run("relay", "backup", "b.tar").code == 0
+    (_, relative) = running.params_of("relay.backup")
+    assert isinstance(relative, t.BackUpRelay)
+    assert relative.file == str(Path.cwd() / "b.tar")
+
+
+@pytest.mark.parametrize("words", [["members"], ["kick", "ben", "--yes"], ["backup", "b.tar"]])
+def test_what_needs_a_relay_says_how_to_have_one(shell: Shell, words: list[str]) -> None:
+    ran = shell.run("relay", *words, "--json")
+    assert (ran.code, ran.document["error"]["code"]) == (3, "relay_not_running")
+
+
+def test_what_the_relay_refuses_is_told(shell: Shell, running: Machine) -> None:
+    running.answers("relay.kick", ParlerError("no_such_agent"))
+    assert shell.run("relay", "kick", "zoe", "--yes", "--json").document["error"]["code"] == "no_such_agent"
+
+
+def test_the_log_is_the_relays_own(shell: Shell, machine: Machine) -> None:
+    ran = shell.run("relay", "logs", "--json")
+    assert (ran.code, ran.document["error"]["code"]) == (3, "relay_not_running")
+    machine.home.log.write_text("one\ntwo\nthree\n")
+    assert shell.run("relay", "logs", "-n", "2").stdout == "two\nthree\n"
+    assert shell.run("relay", "logs", "--json").document == {
+        "path": str(machine.home.log),
+        "lines": ["one", "two", "three"],
+    }
+
+
+def test_the_relay_in_a_terminal_takes_the_place_of_the_command(
+    shell: Shell, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    became: list[list[str]] = []
+
+    def become(program: str, words: list[str], env: object) -> None:
+        became.append(words)
+        raise SystemExit
+
+    monkeypatch.setattr("os.execve", become)
+    with pytest.raises(SystemExit):
+        shell.run("relay", "--bind", "10.0.0.7", "--port", "9000")
+    assert became[0][1:] == ["-I", "-m", "relay", "--home", str(machine.home.root.parent)]
+    assert places.load(machine.home) == Place(address="10.0.0.7", port=9000)
+    with pytest.raises(SystemExit):
+        shell.run("relay")
+    assert places.load(machine.home) == Place(address="10.0.0.7", port=9000)
+
+
+def test_the_name_is_a_command_and_the_first_word_of_others(shell: Shell) -> None:
+    text = shell.run("help", "relay").stdout
+    assert "--bind ADDR" in text
+    assert "relay members" in text
+    assert "homes remove" in shell.run("help", "homes").stdout
+    assert shell.run("relay", "paint").code == 2

@@ -1,0 +1,468 @@
+"""What a link is told of rooms: everything that its agents may see, in the order of the log, and nothing that follows
+from what they may not."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+import trio
+
+from parlerd.core.envelope import TextPart, decode_envelope
+from parlerd.core.errors import Refused
+from parlerd.engine import following
+from parlerd.operations import types as t
+from tests.support.engine import Party, Served, SteppedClock, engine_world, run, settle
+from tests.support.linked import Elsewhere, LinkParty, Told
+
+
+def said(messages: list[t.LinkMessage]) -> list[str]:
+    found = []
+    for message in messages:
+        (part,) = decode_envelope(message.body).parts
+        assert isinstance(part, TextPart)
+        found.append(part.text)
+    return found
+
+
+def members(card: t.Card) -> dict[str, bool]:
+    return {member.handle: member.present for member in card.members}
+
+
+async def room_with_ann(served: Served, **how: str) -> tuple[Party, LinkParty, t.OpenedSession]:
+    alice = await served.agent("alice")
+    opened = await alice.open(context="", **how)
+    link = await Elsewhere("mia").link(served, "ann")
+    await link.enter("ann", opened)
+    return alice, link, opened
+
+
+def test_a_link_begins_with_a_whole_card_and_the_newest_messages_and_goes_on_as_they_come() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, link, opened = await room_with_ann(served)
+            for n in range(5):
+                await alice.send(f"old {n}")
+            async with link.following(opened.room, newest=3) as told:
+                (card,) = told.cards
+                assert card.whole
+                assert members(card) == {"alice": True, "ann": True}
+                assert said(told.messages) == ["old 2", "old 3", "old 4"]
+                assert told.pages[0].jumped
+                assert (told.pages[0].public, told.pages[0].before) == (2, {link.person.agent("ann"): 2})
+                assert told.of(opened.room)[-1].level
+                await alice.send("new")
+                await settle()
+                await link.post("ann", opened.room, "mine")
+                await settle()
+                assert said(told.messages)[3:] == ["new", "mine"]
+                assert [page.jumped for page in told.pages] == [True, False, False]
+                assert [page.public for page in told.pages] == [2, 5, 6]
+
+    run(main)
+
+
+def test_a_message_crosses_as_the_bytes_that_its_author_signed() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            _, link, opened = await room_with_ann(served)
+            envelope = link.person.envelope("ann", opened.room, "as I said")
+            async with link.following(opened.room) as told:
+                posted = await link.ask("link.post", envelope, t.Posted)
+                await settle()
+                (message,) = told.messages
+                assert (message.body, message.signature) == (envelope.body, envelope.signature)
+                assert (message.agent, message.principal) == (link.person.agent("ann"), link.person.principal)
+                assert (message.at, message.digest) == (posted.at, b"")
+
+    run(main)
+
+
+def test_who_comes_and_goes_is_told_in_its_place_among_the_messages() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, link, opened = await room_with_ann(served)
+            bob = await served.agent("bob")
+            async with link.following(opened.room) as told:
+                await alice.send("before")
+                await served.admit(opened, bob)
+                await bob.send("hello")
+                await bob.close()
+                await alice.send("after")
+                await alice.close()
+                await settle()
+                steps: list[object] = []
+                for item in told.of(opened.room)[1:]:
+                    if item.page is not None:
+                        steps += said(item.page.messages)
+                    elif item.card is not None:
+                        steps.append("closed" if item.card.closed else members(item.card))
+                assert steps == ["before", {"bob": True}, "hello", {"bob": False}, "after", "closed"]
+                assert [card.moves for card in told.cards] == [2, 3, 4, 4]
+
+    run(main)
+
+
+def test_the_owners_person_alone_is_told_of_keys_and_of_those_who_knock() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            _, link, opened = await room_with_ann(served)
+            bob = await served.agent("bob")
+            async with link.following(opened.room) as told:
+                await bob.join(opened.session_key)
+                await (await served.person()).deny("bob")
+                await settle()
+                # Ann knows how her own knock ended, and by which key she came.
+                (card,) = told.cards
+                assert [(request.agent, request.state) for request in card.requests] == [
+                    (link.person.agent("ann"), "approved")
+                ]
+                assert [(key.users, key.revoked) for key in card.keys] == [([], False)]
+                assert card.asks == 0
+
+    run(main)
+
+
+def test_whoever_knocks_is_told_of_its_own_request_and_of_nothing_else_until_it_is_in() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            opened = await alice.open("secret topic", context="the recap")
+            mia = Elsewhere("mia")
+            link = await mia.link(served, "ann")
+            await link.knock("ann", opened)
+            async with link.following(opened.room) as told:
+                await alice.send("not for those outside")
+                await settle()
+                (item,) = told.of(opened.room)
+                assert item.card is not None
+                assert (item.card.members, item.page, item.card.moves, item.card.asks) == ([], None, 0, 0)
+                assert [request.state for request in item.card.requests] == ["pending"]
+                assert b"secret topic" not in msgspec.msgpack.encode(item)
+                await (await served.person()).approve(mia.agent("ann"))
+                await settle()
+                # It is in: the room is told from its newest messages on.
+                assert said(told.messages) == ["the recap", "not for those outside"]
+                assert told.cards[1].whole
+                assert {handle for card in told.cards for handle in members(card)} == {"alice", "ann"}
+
+    run(main)
+
+
+def test_a_private_message_reaches_the_link_of_those_who_may_read_it_and_no_other() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, link, opened = await room_with_ann(served)
+            other = await Elsewhere("zoe").link(served, "zed")
+            await other.enter("zed", opened)
+            ann = link.person.agent("ann")
+            async with link.following(opened.room) as told, other.following(opened.room) as told_other:
+                await alice.send("for ann", visible_to=(ann,))
+                await alice.send("for all")
+                await settle()
+                assert said(told.messages) == ["for ann", "for all"]
+                assert said(told_other.messages) == ["for all"]
+                # What is hidden leaves no gap: neither in the reader's own numbers nor among the public ones.
+                assert told_other.pages[-1].before == {other.person.agent("zed"): 0}
+                assert told_other.pages[-1].public == 0
+                assert not told_other.pages[-1].jumped
+
+    run(main)
+
+
+def test_a_public_message_that_no_agent_of_the_link_may_see_is_a_gap_that_is_said() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, link, opened = await room_with_ann(served, history="none")
+            async with link.following(opened.room) as told:
+                await alice.send("one")
+                await settle()
+                await link.leave("ann", opened.room)
+                await settle()
+                assert told.items[-1].gone
+            await alice.send("while ann was away")
+            await link.enter("ann", opened)
+            async with link.resuming(place(told, opened.room)) as again:
+                await alice.send("two")
+                await settle()
+                assert said(again.messages) == ["two"]
+                assert [page.jumped for page in again.pages] == [False, True]
+                assert [page.public for page in again.pages] == [1, 2]
+
+    run(main)
+
+
+# -- resuming ----------------------------------------------------------------------------------------------
+
+
+def place(told: Told, room: str) -> t.Resume:
+    """Where a link stands that was told so much, as its daemon says when it comes back."""
+    public = moves = asks = 0
+    before: dict[str, int] = {}
+    for item in told.of(room):
+        if item.card is not None:
+            moves, asks = max(moves, item.card.moves), max(asks, item.card.asks)
+        if item.page is not None:
+            public = item.page.public + sum(decode_envelope(m.body).visibility is None for m in item.page.messages)
+            before = {agent: seq + len(item.page.messages) for agent, seq in item.page.before.items()}
+    return t.Resume(room=room, public=public, moves=moves, asks=asks, before=before)
+
+
+def test_a_link_that_comes_back_goes_on_where_it_was_with_nothing_twice_and_nothing_left_out() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, link, opened = await room_with_ann(served)
+            bob = await served.agent("bob")
+            async with link.following(opened.room) as told:
+                await alice.send("one")
+                await settle()
+            await alice.send("two", visible_to=(link.person.agent("ann"),))
+            await served.admit(opened, bob)
+            await alice.send("three")
+            async with link.resuming(place(told, opened.room)) as again:
+                assert said(again.messages) == ["two", "three"]
+                assert [(card.whole, members(card)) for card in again.cards] == [(False, {"bob": True})]
+                assert not again.pages[0].jumped
+                assert (again.pages[0].public, again.pages[0].before) == (1, {link.person.agent("ann"): 1})
+            async with link.resuming(place(again, opened.room)) as level:
+                assert (level.cards, level.messages) == ([], [])
+                assert level.of(opened.room)[-1].level
+
+    run(main)
+
+
+def test_that_somebody_came_as_the_last_thing_that_was_told_is_not_told_again() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, link, opened = await room_with_ann(served)
+            async with link.following(opened.room) as told:
+                await alice.send("one")
+                await served.admit(opened, await served.agent("bob"))
+                await settle()
+            await served.admit(opened, await served.agent("carol"))
+            async with link.resuming(place(told, opened.room)) as again:
+                assert [members(card) for card in again.cards] == [{"carol": True}]
+
+    run(main)
+
+
+def test_a_link_that_is_far_behind_begins_anew_with_the_newest_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "CATCH_UP", 10)
+    monkeypatch.setattr(following, "NEWEST", 4)
+
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, link, opened = await room_with_ann(served)
+            async with link.following(opened.room) as told:
+                await alice.send("seen")
+                await settle()
+            for n in range(12):
+                await alice.send(f"missed {n}")
+            async with link.resuming(place(told, opened.room)) as again:
+                assert said(again.messages) == [f"missed {n}" for n in range(8, 12)]
+                assert again.cards[0].whole
+                assert again.pages[0].jumped
+                assert (again.pages[0].public, again.pages[0].before) == (9, {link.person.agent("ann"): 9})
+
+    run(main)
+
+
+def test_a_slow_reader_is_told_at_its_own_pace_and_then_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "CATCH_UP", 10)
+    monkeypatch.setattr(following, "NEWEST", 4)
+
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, link, opened = await room_with_ann(served)
+            params = t.FollowRooms(rooms=(t.Resume(room=opened.room),))
+            async with served.engine.stream("link.follow", params, link.caller) as items:
+                told = Told()
+
+                async def hear(count: int) -> None:
+                    while len(told.of(opened.room)) < count:
+                        item = await anext(items)
+                        assert isinstance(item, t.LinkItem)
+                        told.items.append(item)
+
+                await hear(2)
+                await alice.send("in time")
+                await hear(3)
+                for n in range(20):
+                    await alice.send(f"late {n}")
+                await hear(5)
+                assert said(told.messages) == ["in time", *(f"late {n}" for n in range(16, 20))]
+                assert [card.whole for card in told.cards] == [True, True]
+
+    run(main)
+
+
+# -- which rooms -------------------------------------------------------------------------------------------
+
+
+def test_a_room_of_which_the_link_may_not_know_is_gone_at_once_and_so_is_one_that_its_agent_left() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, link, opened = await room_with_ann(served)
+            other = await alice.open("other")
+            async with link.following("r_nowhere", other.room, "home", opened.room) as told:
+                gone = [item for item in told.items if item.gone]
+                assert gone == [t.LinkItem(room=room, gone=True) for room in ("r_nowhere", other.room, "home")]
+                await link.ask("link.detach", t.Detach(agents=(link.person.agent("ann"),)), t.Noted)
+                await settle()
+                assert told.items[-1] == t.LinkItem(room=opened.room, gone=True)
+                await alice.send("unheard", room=opened.room)
+                await settle()
+                assert told.items[-1].gone
+
+    run(main)
+
+
+def test_a_delegation_that_ends_ends_what_its_agent_is_told() -> None:
+    async def main() -> None:
+        async with engine_world(clock=SteppedClock()) as served:
+            _, link, opened = await room_with_ann(served)
+            await link.attach("ann", days=1)
+            async with link.following(opened.room) as told:
+                await trio.sleep(86_400)
+                await settle()
+                assert told.items[-1] == t.LinkItem(room=opened.room, gone=True)
+
+    run(main)
+
+
+def test_rooms_are_added_to_a_stream_and_taken_out_of_it() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, link, opened = await room_with_ann(served)
+            second = await alice.open("second", context="")
+            await link.enter("ann", second)
+            async with link.following(opened.room) as told:
+                await link.ask("link.watch", t.FollowRoom(resume=t.Resume(room=second.room)), t.Noted)
+                await settle()
+                await alice.send("here", room=second.room)
+                await settle()
+                assert said(told.messages) == ["here"]
+                await link.ask("link.unwatch", t.UnfollowRoom(room=opened.room), t.Noted)
+                await alice.send("not any more", room=opened.room)
+                await alice.send("here still", room=second.room)
+                await settle()
+                assert said(told.messages) == ["here", "here still"]
+                with pytest.raises(Refused) as refused:
+                    async with served.engine.stream("link.follow", t.FollowRooms(), link.caller) as items:
+                        await anext(aiter(items))
+                assert refused.value.code == "busy"
+            for op, params in (
+                ("link.watch", t.FollowRoom(resume=t.Resume(room=opened.room))),
+                ("link.unwatch", t.UnfollowRoom(room=opened.room)),
+            ):
+                assert (await link.refused(op, params)).code == "invalid_param"
+
+    run(main)
+
+
+def test_an_agent_that_is_attached_later_goes_on_by_its_own_number() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, link, opened = await room_with_ann(served)
+            await link.attach("bea")
+            await link.enter("bea", opened)
+            bea = link.person.agent("bea")
+            await link.ask("link.detach", t.Detach(agents=(bea,)), t.Noted)
+            async with link.following(opened.room) as told:
+                await alice.send("for bea", visible_to=(bea,))
+                await alice.send("for all")
+                await settle()
+                assert said(told.messages) == ["for all"]
+                await link.attach("bea")
+                await settle()
+                assert told.pages[-1].before == {link.person.agent("ann"): 1, bea: 2}
+                await alice.send("for bea again", visible_to=(bea,))
+                await settle()
+                assert said(told.messages) == ["for all", "for bea again"]
+
+    run(main)
+
+
+def test_how_present_members_are_is_told_as_it_changes() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, link, opened = await room_with_ann(served)
+            async with link.following(opened.room) as told:
+                presence = [each for item in told.items for each in item.presence]
+                assert [each.presence for each in presence] == ["active"]
+                await served.leave(alice)
+                await trio.sleep(following.PRESENCE_S + 1)
+                await settle()
+                presence = [each for item in told.items for each in item.presence]
+                assert [each.presence for each in presence] == ["active", "offline"]
+                me = (await (await served.agent("alice")).whoami()).id
+                assert {each.agent for each in presence} == {me}
+
+    run(main)
+
+
+def test_what_was_sent_to_a_link_is_on_record_as_pushed() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, link, opened = await room_with_ann(served)
+            sent = await alice.send("one")
+            async with link.following(opened.room, newest=10):
+                await trio.sleep(following.MARKS_S + 1)
+                assert (await alice.why(sent.id))["ann"] == ["stored", "pushed"]
+                told = t.LinkCursor(room=opened.room, agent=link.person.agent("ann"), read=1, acknowledged=1)
+                await link.call("link.cursors", t.TellCursors(cursors=(told,)))
+                assert (await alice.why(sent.id))["ann"] == ["stored", "pushed", "read", "acknowledged"]
+
+    run(main)
+
+
+# -- what nobody may learn ---------------------------------------------------------------------------------
+
+
+async def heard(*, hidden_here: bool) -> bytes:
+    """Every byte that an outsider's link hears of a room. What is hidden from the outsider happens there, or else the
+    very same happens in another room."""
+    async with engine_world() as served:
+        alice, link, opened = await room_with_ann(served)
+        bob = await served.agent("bob")
+        await served.admit(opened, bob)
+        other = await alice.open("other", context="")
+        await served.admit(other, bob)
+        where = opened if hidden_here else other
+        strangers = iter("tuvwxyz")
+
+        async def hide() -> None:
+            who = (await bob.whoami()).id
+            await alice.send("between us", room=where.room, visible_to=(who,))
+            await (await served.agent(next(strangers))).join(where.session_key)
+
+        told_all: list[object] = []
+        await hide()
+        async with link.following(opened.room, newest=10) as told:
+            await alice.send("open one", room=opened.room)
+            await hide()
+            await bob.send("open two", room=opened.room)
+            await settle()
+            told_all += told.items
+        await hide()
+        async with link.resuming(place(told, opened.room)) as again:
+            await alice.send("open three", room=opened.room)
+            await hide()
+            await settle()
+            told_all += again.items
+        ann = link.person.agent("ann")
+        told_all += [await link.post("ann", opened.room, "mine"), await link.attach("ann")]
+        for params in (
+            t.PullHistory(room=opened.room, agent=ann),
+            t.PullHistory(room=opened.room, agent=ann, after=1, limit=2),
+        ):
+            told_all.append(await link.call("link.pull", params))
+        assert b"open three" in msgspec.msgpack.encode(told_all)
+        return msgspec.msgpack.encode(told_all)
+
+
+@pytest.mark.xfail(strict=True, reason="an envelope of version 1 counts all of its author's messages")
+def test_an_outsider_hears_the_same_bytes_whatever_is_hidden_from_it() -> None:
+    async def main() -> None:
+        assert await heard(hidden_here=True) == await heard(hidden_here=False)
+
+    run(main)

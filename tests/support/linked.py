@@ -1,0 +1,211 @@
+"""A person of another home, and the links that their daemon opens: what a test needs to stand on the other end.
+
+`Elsewhere` holds keys and agents as another home would, and signs what its agents say; `LinkParty` is one link with the
+calls that a test makes. Both know nothing of the engine beyond its face. Verified by `tests/engine/test_linking.py` and
+`tests/engine/test_admitting.py`: a home takes what they sign.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import trio
+
+from parlerd.core import commands as c
+from parlerd.core.envelope import Envelope, TextPart, encode_envelope
+from parlerd.core.errors import ParlerError
+from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, PrincipalId, RoomId
+from parlerd.engine.callers import Caller
+from parlerd.identity.delegation import issue
+from parlerd.identity.nkeys import Kind
+from parlerd.identity.signatures import Domain, SigningKey
+from parlerd.identity.transcript import attach_bytes
+from parlerd.operations import types as t
+from tests.support.callers import caller_of
+from tests.support.engine import Served, settle
+
+R = TypeVar("R", bound=t.Result)
+
+
+class Elsewhere:
+    """A person with a home of their own, named so that their keys are the same in every run."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._keys: dict[str, SigningKey] = {}
+        self._named: dict[str, AgentId] = {}
+        self.principal = PrincipalId(self._make("principal", "person"))
+        self._threads: dict[tuple[str, AgentId, tuple[AgentId, ...] | None], tuple[int, bytes]] = {}
+        """The counter and the hash of the newest envelope, by room, author and readers."""
+        self._messages = 0
+
+    def _make(self, kind: Kind, name: str) -> str:
+        key = SigningKey(kind, hashlib.sha256(f"{self.name}/{name}".encode()).digest())
+        self._keys[key.id] = key
+        return key.id
+
+    def sign(self, id: str, domain: Domain, data: bytes) -> bytes:
+        return self._keys[id].sign(domain, data)
+
+    def agent(self, name: str) -> AgentId:
+        """The agent of this name, made where there is none yet."""
+        if name not in self._named:
+            self._named[name] = AgentId(self._make("agent", name))
+        return self._named[name]
+
+    def attachment(self, name: str, channel: bytes, now: int, *, days: float = 30) -> t.Attachment:
+        """What attaches an agent to a link."""
+        agent = self.agent(name)
+        delegation, signed = issue(self, agent, Millis(now), Millis(int(days * 86_400_000)))
+        return t.Attachment(
+            agent=agent,
+            delegation=delegation,
+            delegation_signature=signed,
+            signature=self.sign(agent, "parler/link", attach_bytes(channel, agent, self.principal)),
+        )
+
+    def envelope(
+        self, name: str, room: str, text: str, *, to: Sequence[str] = (), visible_to: Sequence[str] = (), **rest: Any
+    ) -> t.PostEnvelope:
+        """A message that an agent signs, as the next of its thread."""
+        agent = self.agent(name)
+        self._messages += 1
+        readers = tuple(AgentId(each) for each in sorted({agent, *visible_to})) if visible_to else None
+        thread = (room, agent, None)
+        counter, previous = self._threads.get(thread, (0, b""))
+        id = MessageId(rest.pop("id", f"m_{self.name}{self._messages:06}"))
+        fields: dict[str, Any] = {
+            "v": 1,
+            "room": RoomId(room),
+            "key": f"k{id[1:]}",
+            "kind": "text",
+            "chain": f"c{id[1:]}",
+            "hops": 0,
+            "authored_at": Millis(0),
+            "counter": counter + 1,
+            "previous": previous,
+            "seen": b"",
+            "nonce": hashlib.sha256(id.encode()).digest()[:16],
+            "parts": (TextPart(text),),
+            "to": tuple(map(AgentId, to)),
+            "visibility": readers,
+        }
+        body = encode_envelope(Envelope(**(fields | rest)))
+        self._threads[thread] = (counter + 1, hashlib.sha256(body).digest())
+        signature = self.sign(agent, "parler/message", body)
+        return t.PostEnvelope(room=room, agent=agent, id=id, body=body, signature=signature)
+
+    async def link(self, served: Served, *agents: str) -> LinkParty:
+        """A link of this person's daemon to a home, with these agents attached."""
+        served.world.connections += 1
+        session = f"link{served.world.connections}"
+        channel = hashlib.sha256(session.encode()).digest()
+        caller = caller_of("link", session=session, principal=self.principal, channel=channel)
+        await served.engine.connect(caller)
+        party = LinkParty(self, served, caller)
+        if agents:
+            await party.attach(*agents)
+        return party
+
+
+@dataclass
+class LinkParty:
+    """One link."""
+
+    person: Elsewhere
+    served: Served
+    caller: Caller
+
+    async def call(self, op: str, params: t.Params) -> t.Result:
+        return await self.served.engine.call(op, params, self.caller)
+
+    async def ask(self, op: str, params: t.Params, result: type[R]) -> R:
+        answer = await self.call(op, params)
+        assert isinstance(answer, result)
+        return answer
+
+    async def refused(self, op: str, params: t.Params) -> ParlerError:
+        """The error this call is answered with; a test fails when it is not."""
+        try:
+            await self.call(op, params)
+        except ParlerError as error:
+            return error
+        raise AssertionError(f"{op} was not refused")
+
+    async def attach(self, *agents: str, days: float = 30) -> t.Attached:
+        channel, now = self.caller.facts.channel, self.served.world.clock.now()
+        attachments = tuple(self.person.attachment(name, channel, now, days=days) for name in agents)
+        return await self.ask("link.attach", t.Attach(agents=attachments), t.Attached)
+
+    async def post(self, name: str, room: str, text: str, **rest: Any) -> t.Posted:
+        return await self.ask("link.post", self.person.envelope(name, room, text, **rest), t.Posted)
+
+    async def enter(self, name: str, opened: t.OpenedSession) -> None:
+        """Knock with a key, and be let in by the home's person."""
+        await self.knock(name, opened)
+        await (await self.served.person()).approve(self.person.agent(name), room=opened.room)
+
+    async def knock(self, name: str, opened: t.OpenedSession) -> None:
+        assert opened.session_key is not None
+        desk = self.served.engine._desk
+        actor = await desk.rooms.get(RoomId(opened.room))
+        key: KeyId = desk.keys.key_id(opened.session_key)
+        agent = self.person.agent(name)
+        by = By(agent, self.person.principal, self.caller.facts.session, "claude-code", "link")
+        await actor.submit(c.Knock(operation="link.knock", key_id=key, name=name, host="claude-code"), by)
+
+    async def leave(self, name: str, room: str) -> None:
+        desk = self.served.engine._desk
+        actor = await desk.rooms.get(RoomId(room))
+        by = By(self.person.agent(name), self.person.principal, self.caller.facts.session, "", "link")
+        await actor.submit(c.CloseRoom(operation="link.close"), by)
+
+    @asynccontextmanager
+    async def following(self, *rooms: str, newest: int = 100) -> AsyncIterator[Told]:
+        """What this link is told of rooms, from their newest messages on."""
+        async with self.resuming(*(t.Resume(room=room, newest=newest) for room in rooms)) as told:
+            yield told
+
+    @asynccontextmanager
+    async def resuming(self, *resumes: t.Resume) -> AsyncIterator[Told]:
+        """What this link is told of rooms, from where it was told of them."""
+        told = Told()
+        async with trio.open_nursery() as nursery:
+
+            async def follow() -> None:
+                params = t.FollowRooms(rooms=resumes)
+                async with self.served.engine.stream("link.follow", params, self.caller) as items:
+                    async for item in items:
+                        assert isinstance(item, t.LinkItem)
+                        told.items.append(item)
+
+            nursery.start_soon(follow)
+            await settle()
+            yield told
+            nursery.cancel_scope.cancel()
+
+
+@dataclass
+class Told:
+    """The items of a stream so far."""
+
+    items: list[t.LinkItem] = field(default_factory=list)
+
+    def of(self, room: str) -> list[t.LinkItem]:
+        return [item for item in self.items if item.room == room and not item.presence]
+
+    @property
+    def cards(self) -> list[t.Card]:
+        return [item.card for item in self.items if item.card is not None]
+
+    @property
+    def pages(self) -> list[t.LinkPage]:
+        return [item.page for item in self.items if item.page is not None]
+
+    @property
+    def messages(self) -> list[t.LinkMessage]:
+        return [message for page in self.pages for message in page.messages]
