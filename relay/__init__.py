@@ -4,7 +4,12 @@
     network    the addresses of this machine
     service    the relay as a service of the system, or as a process that stays by itself
     link       the other daemons' links: who is let in, and what is answered
+    enrolment  whom the relay knows, and the secret that enrols
+    expulsion  what ends in rooms when somebody is put out
+    backup     everything of a relay in one file
     admin      the relay's own socket, for the person who runs it
+    control    what is answered there
+    program    builds the parts of one relay, and takes them down in order
 
 A relay is a program of its own (`python -m relay`), with a home of its own in the home of the person who runs it. It
 serves the same engine and core as the daemon, and never reaches what belongs to a local user: `parlerd.daemon`,
