@@ -1,4 +1,5 @@
-"""What agents of other homes ask over a link, as the home that owns the rooms admits it: the handler of `link.post`.
+"""What agents of other homes ask over a link, as the home that owns the rooms admits it: the
+handlers of `link.post` and `link.close`.
 
 A local agent's words are composed and signed here, when their turn comes. An agent of another home brings what it
 signed: `authors.Admission` checks the signature and the form, and the room refuses whatever it would not have decided
@@ -11,15 +12,16 @@ nothing, and whoever may not know a room hears `no_such_room`, whatever else is 
 
 from __future__ import annotations
 
+from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, By, MessageId, RoomId, Seq
+from parlerd.core.model import AgentId, RoomId, Seq
 from parlerd.engine.authors import Admission
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
-from parlerd.engine.reachable import require_member, require_speaker, room_within
+from parlerd.engine.reachable import require_member, require_speaker, room_within, stamp
 from parlerd.engine.sending import Posting
 from parlerd.operations import types as t
 
@@ -43,14 +45,28 @@ class Admitting:
         actor = self._desk.rooms.open_actor(RoomId(params.room))
         return None if actor is None else self._place(caller, agent, actor, params)
 
+    @handles("link.close")
+    async def close(self, caller: Caller, params: t.LeaveRoom) -> t.LeftRoom:
+        desk, principal = self._desk, caller.facts.authority.principal
+        agent = AgentId("") if params.as_person else require_speaker(desk, caller, params.agent)
+        actor = await room_within(desk, caller, params.room)
+        room = await actor.quiet()
+        if params.as_person and room.state.owner_principal != principal:
+            raise Refused("no_such_room")
+        if not params.as_person:
+            require_member(room, agent, principal)
+        command = c.CloseRoom(operation="session.close", principal=principal if params.as_person else None)
+        settled = await actor.submit(command, stamp(caller, agent))
+        return t.LeftRoom(status="closed" if settled.decision.answer == "closed" else "left")
+
     def _place(self, caller: Caller, agent: AgentId, actor: RoomHandle, params: t.PostEnvelope) -> Posting[t.Posted]:
         principal = caller.facts.authority.principal
         require_member(actor.aggregate, agent, principal)
-        command, words = self._admission.take(
-            agent, params.body, params.signature, id=MessageId(params.id), operation=params.operation
-        )
+        command, words = self._admission.take(agent, params.body, params.signature, operation=params.operation)
+        if command.id != params.id:
+            raise Refused("envelope_refused", what="id")
         self._desk.quotas.take(agent, bytes=len(params.body))
-        by = By(actor=agent, principal=principal, session=caller.facts.session, host="", via=caller.facts.via)
+        by = words.by(agent, principal, session=caller.facts.session)
         submission = actor.place(command, by, words)
         return Posting(self._desk.library, agent, actor, submission, _posted)
 

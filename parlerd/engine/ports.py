@@ -156,6 +156,20 @@ class Frames(Protocol):
         ...
 
 
+class NoSigners:
+    """For a home where nobody acts who has a key there: a relay."""
+
+    @property
+    def principal(self) -> PrincipalId:
+        raise Refused("no_such_agent", "This home has no person.")
+
+    def create_agent(self) -> AgentId:
+        raise Refused("no_such_agent", "This home makes no agents.")
+
+    def sign(self, id: str, domain: Domain, data: bytes) -> bytes:
+        raise Refused("no_such_agent", "This home has no key for that agent.", agent=id)
+
+
 class HomeBook(Protocol):
     """The relays that the person added, and how the link to each is. Only these are ever dialled."""
 
@@ -197,20 +211,6 @@ class NoHomeBook:
         if name != LOCAL_HOME:
             raise Refused("no_such_home", home=name)
         return None
-
-
-class NoSigners:
-    """For a home where nobody acts who has a key there: a relay."""
-
-    @property
-    def principal(self) -> PrincipalId:
-        raise Refused("no_such_agent", "This home has no person.")
-
-    def create_agent(self) -> AgentId:
-        raise Refused("no_such_agent", "This home makes no agents.")
-
-    def sign(self, id: str, domain: Domain, data: bytes) -> bytes:
-        raise Refused("no_such_agent", "This home has no key for that agent.", agent=id)
 
 
 class NoFrames:

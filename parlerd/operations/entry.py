@@ -167,8 +167,8 @@ OF_PLANE: Final[Mapping[Plane, tuple[str, ...]]] = {
     "local": ("person_only",),
     "hook": (*OF_HOME, "draining", "hook_only"),
     "window": (*OF_HOME, "invalid_name", "not_permitted", "window_only"),
-    "relay": (),
     "link": (*OF_HOME, "draining"),
+    "relay": (),
 }
 """The codes that follow from who may call. `invalid_name`: the name that a caller asks to act under may be taken for
 someone else, which shows at its first call. `not_permitted`: a door may stand for one agent, and that agent may not

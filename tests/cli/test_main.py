@@ -122,6 +122,7 @@ VERBS = {
         "follow",
         "give",
         "knock",
+        "let",
         "list",
         "make",
     ),
