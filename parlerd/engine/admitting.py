@@ -15,7 +15,7 @@ from __future__ import annotations
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, KeyId, MessageId, RoomId, Seq
+from parlerd.core.model import AgentId, KeyId, RoomId, Seq
 from parlerd.core.statements import KeyTerms, Opening, check, room_id_of
 from parlerd.engine.authors import Admission, Attested
 from parlerd.engine.callers import Caller
@@ -103,11 +103,12 @@ class Admitting:
     def _place(self, caller: Caller, agent: AgentId, actor: RoomHandle, params: t.PostEnvelope) -> Posting[t.Posted]:
         principal = caller.facts.authority.principal
         require_member(actor.aggregate, agent, principal)
-        command, words = self._admission.take(
-            agent, params.body, params.signature, id=MessageId(params.id), operation=params.operation
-        )
+        command, words = self._admission.take(agent, params.body, params.signature, operation=params.operation)
+        if command.id != params.id:
+            raise Refused("envelope_refused", what="id")
         self._desk.quotas.take(agent, bytes=len(params.body))
-        submission = actor.place(command, stamp(caller, agent), words)
+        by = words.by(agent, principal, session=caller.facts.session)
+        submission = actor.place(command, by, words)
         return Posting(self._desk.library, agent, actor, submission, _posted)
 
 
