@@ -116,7 +116,7 @@ def _says(room: RoomId, header: e.Header, event: e.MessagePosted, body: bytes) -
     # msgspec raises the latter two itself, for text that is not UTF-8 and for nesting without end.
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
-    return contradicts_words(room, header.key, event, envelope) is None
+    return contradicts_words(room, header.key, header.by, event, envelope) is None
 
 
 def _is_unsigned(fact: NewFact, event: Stated, about: Audited) -> bool:

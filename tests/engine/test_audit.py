@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
-import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -112,14 +111,15 @@ def _event(fact: NewFact, **change: object) -> NewFact:
     return replace(fact, header=replace(fact.header, event=event))
 
 
+def _by(fact: NewFact, **change: object) -> NewFact:
+    return replace(fact, header=replace(fact.header, by=replace(fact.header.by, **change)))
+
+
 FORGED: dict[str, Callable[[NewFact], NewFact]] = {
     "no signature": lambda fact: replace(fact, signature=None),
     "zeroes": lambda fact: replace(fact, signature=bytes(64)),
     "other words": lambda fact: replace(fact, body=(fact.body or b"").replace(b"one", b"two")),
-    "another author": lambda fact: replace(
-        fact,
-        header=replace(fact.header, by=msgspec.structs.replace(fact.header.by, actor=AgentId("UX"))),
-    ),
+    "another author": lambda fact: _by(fact, actor=AgentId("UX")),
     "another key": lambda fact: replace(fact, header=replace(fact.header, key="l")),
     "another addressee": lambda fact: _event(fact, to=(AgentId("UX"),)),
     "for all": lambda fact: _event(fact, to=()),
@@ -127,6 +127,10 @@ FORGED: dict[str, Callable[[NewFact], NewFact]] = {
     "another kind": lambda fact: _event(fact, kind="decision"),
     "another role": lambda fact: _event(fact, role="dev"),
     "an answer": lambda fact: _event(fact, reply_to=MessageId("m")),
+    "another id": lambda fact: _event(fact, id=MessageId("m_other")),
+    "another version": lambda fact: _event(fact, envelope_v=1),
+    "another host": lambda fact: _by(fact, host="elsewhere"),
+    "another door": lambda fact: _by(fact, via="http"),
     "another place": lambda fact: _event(fact, counter=99),
 }
 
@@ -243,9 +247,9 @@ def test_a_member_whom_a_key_let_in_is_the_one_who_knocked_with_it() -> None:
     assert not is_signed(_event(came, host="elsewhere"), about)
     assert not is_signed(_event(came, key=None), about)
     assert not is_signed(_event(came, key="none"), about)
-    gated = {id: msgspec.structs.replace(key, gated=True) for id, key in about.keys.items()}
+    gated = {id: replace(key, gated=True) for id, key in about.keys.items()}
     assert not is_signed(came, about._replace(keys=gated))
-    expired = {id: msgspec.structs.replace(key, expires_at=Millis(1)) for id, key in about.keys.items()}
+    expired = {id: replace(key, expires_at=Millis(1)) for id, key in about.keys.items()}
     assert not is_signed(came, about._replace(keys=expired))
 
 

@@ -18,11 +18,14 @@ from typing import Any, Final, TypeVar, cast
 import trio
 import trio.testing
 
+from parlerd.core.envelope import Part
 from parlerd.core.errors import ParlerError, Refused, StoreError
-from parlerd.core.model import AgentId, HomeId, KeyId, Millis, PrincipalId, RequestId, RoomId, Via
+from parlerd.core.model import AgentId, HomeId, KeyId, Millis, PrincipalId, RequestId, RoomId, Shown, Via
+from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.driver import Driver, InlineDriver, Job, Settle
 from parlerd.engine.engine import Engine, open_engine
+from parlerd.engine.handles import Homes
 from parlerd.engine.ports import HomeBook, HostFiles, NoHomeBook, NoHostFiles
 from parlerd.engine.rooms import Rooms
 from parlerd.engine.worker import Told
@@ -91,6 +94,15 @@ class CountedRandomness:
     def bytes(self, count: int) -> bytes:
         self.draws += 1
         return hashlib.shake_256(f"draw {self.draws}".encode()).digest(count)
+
+
+UNSHOWN: Final = Shown(0, bytes(32))
+"""How far somebody was shown a room who was shown nothing, where no test looks at the line."""
+
+
+def draft(*parts: Part) -> Draft:
+    """What a local author wants to say who was shown nothing."""
+    return Draft(parts, UNSHOWN)
 
 
 class CountedKeys:
@@ -354,6 +366,7 @@ class World:
     default_home: bool = True
     inspect: Callable[[PeerProcess], PeerProcess] = lambda peer: peer
     host_files: HostFiles = field(default_factory=NoHostFiles)
+    homes: Homes | None = None
     home_book: HomeBook = field(default_factory=NoHomeBook)
     driver: Callable[[Store], Driver] = field(default_factory=lambda: DRIVER)
     stopped: bool = False
@@ -381,6 +394,7 @@ class World:
             settings_now=self.settings_now,
             inspect=self.inspect,
             host_files=self.host_files,
+            homes=self.homes,
             home_book=self.home_book,
             stop=stop,
         ) as engine:
