@@ -110,6 +110,11 @@ class Engine:
         self._within: Bounded[frozenset[RoomId], Handlers] = Bounded(MAX_WITHIN)
 
     @property
+    def desk(self) -> Desk:
+        """The engine's parts, for what keeps the mirrors of other homes' rooms beside it."""
+        return self._desk
+
+    @property
     def rooms(self) -> RoomDoor:
         """The open rooms, for whoever keeps mirrors of the rooms of other homes."""
         return self._desk.rooms
