@@ -75,11 +75,12 @@ class Elsewhere:
         agent = self.agent(name)
         self._messages += 1
         readers = tuple(AgentId(each) for each in sorted({agent, *visible_to})) if visible_to else None
-        thread = (room, agent, None)
+        thread = (room, agent, readers)
         counter, previous = self._threads.get(thread, (0, b""))
         id = MessageId(rest.pop("id", f"m_{self.name}{self._messages:06}"))
         fields: dict[str, Any] = {
-            "v": 1,
+            "v": 2,
+            "id": id,
             "room": RoomId(room),
             "key": f"k{id[1:]}",
             "kind": "text",
@@ -88,7 +89,8 @@ class Elsewhere:
             "authored_at": Millis(0),
             "counter": counter + 1,
             "previous": previous,
-            "seen": b"",
+            "line": bytes(32),
+            "via": "mcp",
             "nonce": hashlib.sha256(id.encode()).digest()[:16],
             "parts": (TextPart(text),),
             "to": tuple(map(AgentId, to)),
