@@ -300,7 +300,7 @@ class Lane:
                 # It was made before: the mirror has it already.
                 self._remove(post)
                 await self._outbox.drop(post.id)
-                self._answer(post, Settled(composed.decision))
+                self._link.spawn(self._accepted, post, await self._known(actor, composed.replay or Position(0)))
                 return
             pending = calls.begin(
                 "link.post",
@@ -319,6 +319,14 @@ class Lane:
         post.sent = composed
         self._ends[composed.audience] = composed.thread
         self._link.spawn(self._hear, post, composed, pending)
+
+    async def _known(self, actor: RoomActor[Room], position: Position) -> t.Posted:
+        """What the room's home would answer to a message that the mirror has."""
+        room, library = actor.aggregate, self._desk.library
+        [header] = await library.few_facts(self.room, Position(position - 1), 1)
+        assert isinstance(header.event, e.MessagePosted)
+        seq = await library.seq_at(room, room.view(self.agent), position)
+        return t.Posted(id=header.event.id, seq=seq, at=header.at, replayed=True)
 
     async def _hear(self, post: Post, composed: Composed, pending: Pending) -> None:
         """Wait for the answer to one envelope."""
@@ -390,9 +398,7 @@ class Lane:
         if post.submission is None:
             post.done.set()
             return
-        header = await self._landed.landed(MessageId(posted.id), LAND_S)
-        if header is None:
-            header = _told(post, posted, post.sent)
+        header = await self._landed.landed(MessageId(posted.id), LAND_S) or _told(post, posted, post.sent)
         replay = header.position if posted.replayed else None
         self._answer(post, Settled(Decision(replay=replay), (header,), Seq(posted.seq)))
 

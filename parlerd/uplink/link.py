@@ -23,7 +23,7 @@ import logging
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import trio
 
@@ -39,11 +39,13 @@ from parlerd.operations import types as t
 from parlerd.uplink.backoff import Backoff
 from parlerd.uplink.composing import Composer
 from parlerd.uplink.connection import FINAL, LinkConnection, connected
-from parlerd.uplink.dial import Dialer
 from parlerd.uplink.homes import AddedHome, Homes
 from parlerd.uplink.lanes import Lane, Post
 from parlerd.uplink.mirrors import Mirrors
 from parlerd.uplink.outbox import Outbox, request_of
+
+if TYPE_CHECKING:
+    from parlerd.uplink.dial import Dialer
 
 log = logging.getLogger(__name__)
 
@@ -137,22 +139,24 @@ class Link:
         """The link, made at once if there is none: for a person's command. Raises `offline` where none can be made
         within so many seconds, or what the relay refused it with."""
         self._is_impatient = True
-        if self.state == "refused":
-            self.state = "connecting"
-        self.need()
+        self.forgive()
         with trio.move_on_after(seconds):
             while (calls := self.calls) is None:
-                if self.state == "refused":
+                if self._is_refused:
                     raise Refused(self.reason)
                 await self._change.wait()
             return calls
         raise Refused("offline", home=self.name)
 
     def forgive(self) -> None:
-        """The relay took this person in again: a refusal of before counts no longer."""
-        if self.state == "refused":
+        """A person asks, or the relay took this person in again: a refusal of before counts no longer."""
+        if self._is_refused:
             self._set("idle")
         self.need()
+
+    @property
+    def _is_refused(self) -> bool:
+        return self.state == "refused"
 
     @property
     def name(self) -> str:
@@ -224,8 +228,10 @@ class Link:
         self._nursery.start_soon(self._look)
         while not self._is_removed:
             change = self._change
-            if not self._is_needed or self.state == "refused":
-                self._set(self.state if self.state == "refused" else "idle")
+            if self._is_refused or not self._is_needed:
+                if not self._is_refused and self.state != "idle":
+                    self._set("idle")
+                    continue
                 await change.wait()
                 continue
             try:

@@ -221,9 +221,14 @@ class Mirrors:
     async def landed(self, message: MessageId, seconds: float) -> e.Header | None:
         """An own message as the mirror has it, once it has; None when it does not have it in time."""
         with trio.move_on_after(seconds):
-            while message not in self._landed:
-                await self._change.wait()
-            return self._landed.pop(message)
+            while True:
+                change = self._change
+                if message in self._landed:
+                    return self._landed.pop(message)
+                traced = await self._desk.library.trace(message)
+                if traced is not None:
+                    return traced.header
+                await change.wait()
         return None
 
     async def until(self, room: RoomId, holds: Callable[[Room], bool], seconds: float) -> bool:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 import trio
@@ -25,7 +25,7 @@ from parlerd.core import events as e
 from parlerd.core.approvals import Request, standing_request
 from parlerd.core.decision import Decision
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, RequestId
+from parlerd.core.model import AgentId, By, KeyId, Millis, Position, RequestId
 from parlerd.core.room import Room
 from parlerd.core.statements import Statement, encode
 from parlerd.engine.actor import RoomActor
@@ -38,7 +38,7 @@ from parlerd.operations import types as t
 from parlerd.uplink.composing import Composer
 from parlerd.uplink.counters import Counters
 from parlerd.uplink.doors import Doors
-from parlerd.uplink.lanes import Post
+from parlerd.uplink.lanes import ANSWER_S, Post
 from parlerd.uplink.link import Link
 
 SHOWN_S: Final = 10.0
@@ -135,11 +135,9 @@ class RemoteRoom(MirrorRoom):
                 raise Refused("idempotency_conflict", key=command.idempotency_key)
             self._link.spawn(self._finishing, submission, lambda _: self._same(submission, under_way))
             return
-        if command.id is None:
-            command = msgspec.structs.replace(command, id=MessageId(self._desk.random.new("m")))
         decided = await self._composer.decide(self.actor, command, by, draft)
-        if decided.event is None:
-            submission.settled = Settled(decided.decision)
+        if decided.replay is not None:
+            submission.settled = await self._posted(by.actor, decided.replay)
             submission.finish()
             return
         self._link.need()
@@ -147,15 +145,22 @@ class RemoteRoom(MirrorRoom):
 
     async def _same(self, submission: Submission, under_way: Post) -> None:
         """The same request a second time, while the first is under way: it is the first one's replay."""
-        if not under_way.is_kept:
+        with trio.move_on_after(ANSWER_S):
             await under_way.done.wait()
         submission.command = under_way.command
-        handle = await self._desk.library.trace(under_way.id)
-        if handle is None:
-            submission.settled = Settled(Decision(), queued=True)
+        traced = await self._desk.library.trace(under_way.id)
+        if traced is None:
+            submission.settled = Settled(Decision(replay=Position(0)), queued=True)
         else:
-            submission.settled = Settled(Decision(replay=handle.header.position))
+            submission.settled = await self._posted(submission.by.actor, traced.header.position)
         submission.finish()
+
+    async def _posted(self, agent: AgentId, position: Position) -> Settled:
+        """What became of a request that was made before, as the mirror has it."""
+        room = self.actor.aggregate
+        [header] = await self._desk.library.few_facts(self.room, Position(position - 1), 1)
+        seq = await self._desk.library.seq_at(room, room.view(agent), position)
+        return Settled(Decision(replay=position), (header,), seq)
 
     # -- everything else -----------------------------------------------------------------------------------
 
@@ -191,7 +196,7 @@ class RemoteRoom(MirrorRoom):
 
     async def _open(self, submission: Submission, command: c.OpenRoom, decision: Decision, now: Millis) -> Decision:
         """Open the room at its home. The answer comes when the mirror has begun."""
-        by, statements = submission.by, decision.statements
+        by = submission.by
         opening, terms = self._attest(command.opening, by), self._attest(command.terms, by)
         recap, recap_id = Attested(b"", b""), ""
         for event in decision.events:
@@ -201,7 +206,6 @@ class RemoteRoom(MirrorRoom):
                 place = Place(self.room, command.idempotency_key or "", by, b"", now)
                 sealed = self._author.seal(submission.words, event, place)
                 recap, recap_id = Attested(sealed.body, sealed.signature), event.id
-        del statements
         answer = await self._link.call(
             "link.open",
             t.OpenRemoteRoom(
@@ -273,7 +277,7 @@ class RemoteRoom(MirrorRoom):
 
     async def check_code(self, request: Request, code: str, door: str) -> None:
         await self._link.call(
-            "link.check_code", t.CheckCode(room=self.room, request=request.id, join_code=code, door=door)
+            "link.check_code", t.CheckCode(room=self.room, request=request.id, join_code=code, door=cast(t.Door, door))
         )
 
     def join_code(self, request: RequestId) -> str | None:
