@@ -248,6 +248,19 @@ class SessionActivated(_Event, tag="session_activated", frozen=True, kw_only=Tru
     room: RoomId | None
 
 
+class PersonEnrolled(_Event, tag="person_enrolled", frozen=True, kw_only=True):
+    """A person may open links to this home. `name` is what their machine calls itself."""
+
+    principal: PrincipalId
+    name: str
+
+
+class PersonKicked(_Event, tag="person_kicked", frozen=True, kw_only=True):
+    """Whoever runs this home sent the person away: their daemon opens no links any more."""
+
+    principal: PrincipalId
+
+
 RoomEvent = (
     RoomOpened
     | MemberJoined
@@ -262,7 +275,9 @@ RoomEvent = (
     | MirrorPlaced
     | HomeContradicted
 )
-HomeEvent = AgentCreated | ConversationBound | DelegationIssued | RoomNamed | SessionActivated
+HomeEvent = (
+    AgentCreated | ConversationBound | DelegationIssued | RoomNamed | SessionActivated | PersonEnrolled | PersonKicked
+)
 Event = RoomEvent | HomeEvent
 
 

@@ -1,4 +1,5 @@
-"""What agents of other homes ask over a link, as the home that owns the rooms admits it: the handler of `link.post`.
+"""What agents of other homes ask over a link, as the home that owns the rooms admits it: the
+handlers of `link.post` and `link.close`.
 
 A local agent's words are composed and signed here, when their turn comes. An agent of another home brings what it
 signed: `authors.Admission` checks the signature and the form, and the room refuses whatever it would not have decided
@@ -11,6 +12,7 @@ nothing, and whoever may not know a room hears `no_such_room`, whatever else is 
 
 from __future__ import annotations
 
+from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, RoomId, Seq
@@ -19,7 +21,7 @@ from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
-from parlerd.engine.reachable import require_member, require_speaker, room_within
+from parlerd.engine.reachable import require_member, require_speaker, room_within, stamp
 from parlerd.engine.sending import Posting
 from parlerd.operations import types as t
 
@@ -42,6 +44,20 @@ class Admitting:
         agent = require_speaker(self._desk, caller, params.agent)
         actor = self._desk.rooms.open_actor(RoomId(params.room))
         return None if actor is None else self._place(caller, agent, actor, params)
+
+    @handles("link.close")
+    async def close(self, caller: Caller, params: t.LeaveRoom) -> t.LeftRoom:
+        desk, principal = self._desk, caller.facts.authority.principal
+        agent = AgentId("") if params.as_person else require_speaker(desk, caller, params.agent)
+        actor = await room_within(desk, caller, params.room)
+        room = await actor.quiet()
+        if params.as_person and room.state.owner_principal != principal:
+            raise Refused("no_such_room")
+        if not params.as_person:
+            require_member(room, agent, principal)
+        command = c.CloseRoom(operation="session.close", principal=principal if params.as_person else None)
+        settled = await actor.submit(command, stamp(caller, agent))
+        return t.LeftRoom(status="closed" if settled.decision.answer == "closed" else "left")
 
     def _place(self, caller: Caller, agent: AgentId, actor: RoomHandle, params: t.PostEnvelope) -> Posting[t.Posted]:
         principal = caller.facts.authority.principal

@@ -26,6 +26,8 @@ from parlerd.engine.library import Library, Signed
 from parlerd.engine.reachable import Eyes
 from parlerd.operations import types as t
 
+OPENED_AT: Final = 1
+"""Where a room's opening stands in its log."""
 PIECE: Final = 100
 """Members, keys and requests in one card: what is signed about each is some hundred bytes."""
 _NOTHING: Final = Signed()

@@ -556,6 +556,12 @@ class HomeDriver(Driver[HomeRoom]):
     def activate(self, who: Agent, room: RoomId | None) -> Decision:
         return self.run(c.Activate(agent=who.id, room=room), who)
 
+    def enrol(self, who: Agent) -> Decision:
+        return self.run(c.EnrolPerson(principal=who.principal, name=who.name), who)
+
+    def kick(self, who: Agent) -> Decision:
+        return self.run(c.KickPerson(principal=who.principal), who)
+
     def verify(self) -> None:
         self.check(HomeRoom, HomeRoom.restore)
 

@@ -87,6 +87,8 @@ HOME_SCENES: dict[type[e.HomeEvent], HomeScene] = {
     e.DelegationIssued: lambda home, who: (home.create(who), home.renew(who)),
     e.RoomNamed: lambda home, who: (home.create(who), home.name_room(who, "notes")),
     e.SessionActivated: lambda home, who: (home.create(who), home.activate(who, RoomId("r_a"))),
+    e.PersonEnrolled: lambda home, who: home.enrol(who),
+    e.PersonKicked: lambda home, who: (home.enrol(who), home.kick(who)),
 }
 """What leaves a fact of this type in any home."""
 
