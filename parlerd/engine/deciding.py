@@ -73,13 +73,16 @@ class Wanted(NamedTuple):
 
     keys: list[UsedKey]
     messages: list[MessageId]
+    lines: list[int]
 
 
 def past_wanted(batch: Batch) -> Wanted:
-    """The idempotency keys that may have been used before, and the messages that are replied to or whose id was drawn
-    elsewhere. Nothing, for a batch of new messages that reply to none."""
+    """The idempotency keys that may have been used before, the messages that are replied to or whose id was drawn
+    elsewhere, and the numbers at which authors elsewhere name the public line. Nothing, for a batch of new messages
+    that were composed here and reply to none."""
     keys: list[UsedKey] = []
     messages: list[MessageId] = []
+    lines: list[int] = []
     for submission in batch.submissions:
         command = submission.command
         post = command if isinstance(command, c.PostMessage) else None
@@ -91,7 +94,9 @@ def past_wanted(batch: Batch) -> Wanted:
             messages.append(post.id)
         if isinstance(command, c.Arrive):
             messages += _posted_by(command)
-    return Wanted(keys, messages)
+        if post is not None and post.envelope is not None:
+            lines.append(post.envelope.shown)
+    return Wanted(keys, messages, lines)
 
 
 def _posted_by(command: c.Arrive) -> list[MessageId]:
@@ -152,7 +157,8 @@ class Decider:
                     command = msgspec.structs.replace(command, prior=prior)
             if isinstance(command, c.PostMessage) and command.envelope is not None and command.id is not None:
                 taken = command.id in batch.posted or command.id in batch.past.messages
-                command = msgspec.structs.replace(command, is_id_taken=taken)
+                line = batch.past.lines.get(command.envelope.shown)
+                command = msgspec.structs.replace(command, is_id_taken=taken, line=line)
             if isinstance(command, c.PostMessage) and command.reply_to is not None:
                 # What is replied to may stand in the same batch.
                 found = batch.posted.get(command.reply_to) or batch.past.messages.get(command.reply_to)
