@@ -279,14 +279,19 @@ def decides(opening: Opening, room: RoomId, decision: DecisionStatement, claim: 
         "agent": decision.agent != claim.agent,
         "principal": decision.principal != claim.principal,
         "handle": decision.handle != claim.handle,
-        "proof": decider(opening.principal, opening.owner, opening.approver, decision.proof) is None,
+        "proof": decider(opening, decision) is None,
     }
     return next((what for what, is_wrong in wrong.items() if is_wrong), None)
 
 
-def decider(person: PrincipalId, owner: AgentId, approver: Approver, proof: Proof) -> PrincipalId | AgentId | None:
-    """Who must have signed a decision with this proof in a room that `person` opened: the person, or the room's owner
-    where the owner may decide without the person. None for a decision that nobody could have made."""
+def decider(opening: Opening, decision: DecisionStatement) -> PrincipalId | AgentId | None:
+    """Who must have signed a decision in a room of this opening; None for a decision that nobody could have made."""
+    return who_decides(opening.principal, opening.owner, opening.approver, decision.proof)
+
+
+def who_decides(person: PrincipalId, owner: AgentId, approver: Approver, proof: Proof) -> PrincipalId | AgentId | None:
+    """Who signs a decision with this proof in a room that `person` opened: the person, or the room's owner where the
+    owner may decide without the person; None where nobody may decide so."""
     if proof != "none":
         return person
     return owner if approver == "agent" else None

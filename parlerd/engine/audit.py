@@ -32,11 +32,11 @@ from parlerd.core.statements import (
     check,
     check_title,
     contradiction,
-    decider,
     decode_opened,
     is_opening_hash,
     lets_in,
     opens,
+    who_decides,
 )
 from parlerd.core.words import contradiction as contradicts_words
 from parlerd.identity import delegation
@@ -213,7 +213,7 @@ def _let_in(event: e.MemberJoined, body: bytes, signature: bytes, about: Audited
 
 def _decided(event: e.JoinApproved | e.JoinDenied, body: bytes, signature: bytes, about: Audited) -> bool:
     room, request = about.room, about.requests.get(event.request)
-    by = decider(room.owner_principal, room.owner, room.approver, event.proof)
+    by = who_decides(room.owner_principal, room.owner, room.approver, event.proof)
     if request is None or request.agent != event.agent or by is None:
         return False
     decision = signed(DecisionStatement, body, signature, by)

@@ -101,7 +101,7 @@ def unproven(room: RoomId, opening: Opening, claim: Claim, evidence: Evidence) -
 
 def _by_decision(room: RoomId, opening: Opening, claim: Claim, evidence: Evidence) -> str | None:
     decision = check(evidence.decision, DecisionStatement)
-    by = decider(opening.principal, opening.owner, opening.approver, decision.proof)
+    by = decider(opening, decision)
     if by is None:
         return "proof"
     signed(DecisionStatement, evidence.decision, evidence.decision_signature, by)

@@ -328,12 +328,12 @@ def test_a_decision_makes_exactly_the_one_that_it_names_a_member() -> None:
 
 def test_only_where_the_owner_may_decide_is_a_decision_without_a_proof_one() -> None:
     unproven = replace(DECISION, proof="none")
-    who = (OWNER.principal, OWNER.id)
-    assert decider(*who, "person", "cli") == decider(*who, "agent", "cli") == OWNER.principal
-    assert decider(*who, "person", "none") is None
-    assert decider(*who, "agent", "none") == OWNER.id
+    assert decider(OPENING, DECISION) == OWNER.principal
+    assert decider(OPENING, unproven) is None
     assert decides(OPENING, ROOM, unproven, ADMITTED) == "proof"
     by_agent = replace(OPENING, approver="agent")
+    assert decider(by_agent, unproven) == OWNER.id
+    assert decider(by_agent, DECISION) == OWNER.principal
     assert decides(by_agent, ROOM, unproven, ADMITTED) is None
 
 
