@@ -44,7 +44,9 @@ from parlerd.identity.proofs import decode_evidence, read_opening, signed, unpro
 from parlerd.identity.signatures import verify
 from parlerd.store.port import NewFact
 
-Stated = e.RoomOpened | e.KeyMinted | e.JoinRequested | e.MemberJoined | e.JoinApproved | e.JoinDenied
+WithStatement = (
+    e.RoomOpened | e.RoomTitled | e.KeyMinted | e.JoinRequested | e.MemberJoined | e.JoinApproved | e.JoinDenied
+)
 """The facts that bear a statement, in a room that began with one."""
 
 
@@ -87,7 +89,7 @@ def is_signed(fact: NewFact, about: Audited | None) -> bool:
     somebody, and the fact does not pass. Takes 0.12 ms (measured).
     """
     event, body, signature = fact.header.event, fact.body, fact.signature or b""
-    if about is not None and isinstance(event, Stated):
+    if about is not None and isinstance(event, WithStatement):
         try:
             return _is_unsigned(fact, event, about) if body is None else _agrees(event, body, signature, about)
         except Refused:
@@ -119,7 +121,7 @@ def _says(room: RoomId, header: e.Header, event: e.MessagePosted, body: bytes) -
     return contradicts_words(room, header.key, header.by, event, envelope) is None
 
 
-def _is_unsigned(fact: NewFact, event: Stated, about: Audited) -> bool:
+def _is_unsigned(fact: NewFact, event: WithStatement, about: Audited) -> bool:
     """Whether a fact without a body may have none. Until rooms began with a signed opening, none had."""
     if fact.header.body is not None:
         return False
@@ -144,12 +146,15 @@ def _claim(joined: e.MemberJoined) -> Claim:
     return Claim(joined.agent, joined.principal, joined.handle)
 
 
-def _agrees(event: Stated, body: bytes, signature: bytes, about: Audited) -> bool:
+def _agrees(event: WithStatement, body: bytes, signature: bytes, about: Audited) -> bool:
     """Whether a fact repeats the statement that it bears. Raises `Refused` for one that its signer did not sign."""
     room = about.room
     match event:
         case e.RoomOpened():
             return _opened(event, body, signature)
+        case e.RoomTitled():
+            bytes_of_opening, title = decode_opened(body)
+            return bool(check_title(title, read_opening(room.room, room.home, bytes_of_opening, signature).title).name)
         case e.KeyMinted():
             terms = signed(KeyTerms, body, signature, room.owner_principal)
             return contradiction(terms_of(room, event), terms) is None
@@ -217,5 +222,6 @@ def _decided(event: e.JoinApproved | e.JoinDenied, body: bytes, signature: bytes
     if request is None or request.agent != event.agent or by is None:
         return False
     decision = signed(DecisionStatement, body, signature, by)
-    handle = about.handles.get(event.agent, "")
+    # In a mirror the decision may have arrived, and not yet that the agent came in.
+    handle = about.handles.get(event.agent, decision.handle)
     return contradiction(decision_of(room, request, handle, event, decision.at), decision) is None
