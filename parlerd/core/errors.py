@@ -207,13 +207,16 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     _E(
         "unknown_key",
         "No session answers to this key.",
-        "Check the key with whoever gave it; it may be mistyped, expired, used up or revoked.",
+        "Check the key with whoever gave it; it may be mistyped, expired, used up or revoked. "
+        "A key of a relay is typed KEY@NAME, with the relay's name behind it.",
         scope="room",
     ),
     _E(
         "home_not_trusted",
-        "This key belongs to another home, and this machine does not dial homes nobody added.",
-        "Ask for the key of a session on this machine: this version reaches no other home.",
+        "This belongs to another home, and this machine does not dial homes nobody added.",
+        "Ask whoever gave you the key for the line that adds their relay, and run it: parler connect --relay LINE",
+        tool_hint="Ask your user to get the line that adds the relay from whoever gave the key, and to run it: "
+        "parler connect --relay LINE",
         action="ask_person",
         fault="person",
         scope="home",
