@@ -1,5 +1,5 @@
 """What agents of other homes ask over a link, as the home that owns the rooms admits it: the
-handlers of `link.post` and `link.close`.
+handlers of `link.open`, `link.post` and `link.close`.
 
 A local agent's words are composed and signed here, when their turn comes. An agent of another home brings what it
 signed: `authors.Admission` checks the signature and the form, and the room refuses whatever it would not have decided
@@ -15,14 +15,17 @@ from __future__ import annotations
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, RoomId, Seq
-from parlerd.engine.authors import Admission
+from parlerd.core.model import AgentId, KeyId, RoomId, Seq
+from parlerd.core.statements import KeyTerms, Opening, check, room_id_of
+from parlerd.engine.authors import Admission, Attested
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
-from parlerd.engine.reachable import require_member, require_speaker, room_within, stamp
+from parlerd.engine.quota import OPENING
+from parlerd.engine.reachable import require_attached, require_member, require_speaker, room_within, stamp
 from parlerd.engine.sending import Posting
+from parlerd.identity import codes
 from parlerd.operations import types as t
 
 
@@ -44,6 +47,44 @@ class Admitting:
         agent = require_speaker(self._desk, caller, params.agent)
         actor = self._desk.rooms.open_actor(RoomId(params.room))
         return None if actor is None else self._place(caller, agent, actor, params)
+
+    @handles("link.open")
+    async def open(self, caller: Caller, params: t.OpenRemoteRoom) -> t.OpenedRemoteRoom:
+        desk = self._desk
+        agent = require_attached(desk, caller, check(params.opening, Opening).owner)
+        desk.quotas.take(agent, bytes=len(params.recap), messages=OPENING)
+        command, words = self._admission.open(
+            stamp(caller, agent),
+            Attested(params.opening, params.opening_signature),
+            params.title,
+            Attested(params.terms, params.terms_signature),
+            home=desk.keys.id,
+            mint=await self._new_key(caller, params),
+            idempotency_key=params.idempotency_key,
+        )
+        actor = await desk.rooms.create(command.room)
+        settled = await actor.submit(command, stamp(caller, agent), words)
+        return t.OpenedRemoteRoom(room=command.room, replayed=not settled.facts)
+
+    async def _new_key(self, caller: Caller, params: t.OpenRemoteRoom) -> KeyId:
+        """This home's id of the key that the author drew for the new room. A key of another room counts as a guess:
+        whoever asked for many would learn some."""
+        desk = self._desk
+        await desk.throttle.before(caller)
+        gated = check(params.terms, KeyTerms).gated
+        try:
+            typed = codes.normalise(params.session_key)
+        except Refused:
+            typed = ""
+        if len(typed) < (codes.GATED_LENGTH if gated else codes.OPEN_LENGTH):
+            raise Refused(
+                "invalid_param", "A session key has 8 characters, or 16 where it asks nobody.", param="session_key"
+            )
+        key_id = desk.keys.key_id(typed)
+        if await desk.library.room_of_key(key_id) not in (None, room_id_of(params.opening)):
+            desk.throttle.wrong(caller)
+            raise Refused("invalid_param", "This session key cannot be used. Draw another.", param="session_key")
+        return key_id
 
     @handles("link.close")
     async def close(self, caller: Caller, params: t.LeaveRoom) -> t.LeftRoom:
@@ -71,8 +112,9 @@ class Admitting:
         return Posting(self._desk.library, agent, actor, submission, _posted)
 
 
-def _posted(posting: Posting[t.Posted], header: e.Header, seq: Seq) -> t.Posted:
+def _posted(posting: Posting[t.Posted], header: e.Header | None, seq: Seq) -> t.Posted:
     """What `link.post` answers."""
+    assert header is not None, "a room that lives here keeps nothing waiting"
     event = header.event
     if not isinstance(event, e.MessagePosted):
         raise Refused("idempotency_expired")

@@ -79,14 +79,14 @@ class LettingIn:
         return self._knocked(room, agent, settled.decision.answer)
 
     def _knocked(self, room: Room, agent: AgentId, answer: str) -> t.Knocked:
+        """What the room said to a knock, as it stands now: it may have been decided on in the same moment."""
         member, request = room.state.members.get(agent), standing_request(room.state.requests, agent)
         if member is not None and member.present:
             return t.Knocked(status="joined" if answer == "joined" else "member", handle=member.handle)
-        if request is None or request.state == "pending":
-            id = "" if request is None else request.id
-            code = self._desk.keys.join_code(RequestId(id)) if id else ""
-            return t.Knocked(status="pending", request=id, join_code=code)
-        return t.Knocked(status="denied", request=request.id)
+        if request is None or request.state != "pending":
+            # Also without a request of its own: a denial covers the person's other agents.
+            return t.Knocked(status="denied", request="" if request is None else request.id)
+        return t.Knocked(status="pending", request=request.id, join_code=self._desk.keys.join_code(request.id))
 
     async def _key(self, caller: Caller, typed: str) -> tuple[KeyId, Room]:
         """A key that is good, or that one of the link's agents came by, and its room. Raises `Refused(unknown_key)`

@@ -520,14 +520,15 @@ def test_a_denial_covers_the_other_agents_of_another_person_but_not_of_the_owner
 
 def test_one_who_waits_already_is_decided_on_by_itself_when_its_person_is_denied_elsewhere() -> None:
     room = opened()
+    room.mint(OTHER)
     sibling = agent("sibling", of="stranger")
     room.knock(STRANGER)
-    room.knock(sibling)
+    room.knock(sibling, OTHER)
     room.deny(STRANGER)
-    assert room.knock(sibling) == "pending"
+    assert room.knock(sibling, OTHER) == "pending"
     room.approve(sibling)
     room.leave(sibling)
-    assert room.knock(sibling) == "pending"
+    assert room.knock(sibling, OTHER) == "pending"
 
 
 # -- deciding --------------------------------------------------------------------------------------------
