@@ -132,7 +132,8 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
         parts.engine,
         parts.enrolment,
         Identity(parts.keys),
-        name=name,
+        # Each home makes its own name of this label and of the key that was proved.
+        name=parts.place.name,
         log_id=_log_id(parts.home.root / "log.id"),
         addresses=standing.urls,
         now=parts.now,

@@ -229,7 +229,7 @@ def test_somebody_comes_by_the_secret_logs_in_by_key_and_is_put_out_for_good(run
         return ""
 
     async def nothing(link: LinkConnection) -> None:
-        assert link.welcome.name == info.name
+        assert link.welcome.name == "crew"
         assert info.url in link.welcome.addresses
 
     async def is_put_out(link: LinkConnection) -> None:
