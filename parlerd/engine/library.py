@@ -362,13 +362,15 @@ class Library:
 
     async def mirrored(
         self, room: RoomId, numbers: Iterable[int], messages: Iterable[MessageId]
-    ) -> tuple[Mapping[int, bytes], frozenset[MessageId]]:
-        """What a mirror holds of its room: the public line at these numbers, and which of these messages."""
+    ) -> tuple[Mapping[int, bytes], Mapping[MessageId, bool]]:
+        """What a mirror holds of its room: the public line at these numbers, and which of these messages there are,
+        each with whether it is of this room."""
         asked, named = sorted(numbers), list(messages)
 
-        def look(store: Store) -> tuple[Mapping[int, bytes], frozenset[MessageId]]:
+        def look(store: Store) -> tuple[Mapping[int, bytes], Mapping[MessageId, bool]]:
             lines = {number: line for number in asked if (line := store.line_at(room, number)) is not None}
-            return lines, frozenset(message for message in named if store.find_message(message) is not None)
+            places = {message: place for message in named if (place := store.find_message(message)) is not None}
+            return lines, {message: place[0] == room for message, place in places.items()}
 
         return await self._driver.look(look)
 

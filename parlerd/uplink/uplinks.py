@@ -7,7 +7,6 @@ Not here: one link (`link`), the file (`homes`). Above: the daemon, which puts t
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 import trio
 
@@ -26,13 +25,11 @@ from parlerd.operations import types as t
 from parlerd.uplink.composing import Composer
 from parlerd.uplink.connection import connected
 from parlerd.uplink.counters import Counters
+from parlerd.uplink.dial import Dialer
 from parlerd.uplink.doors import Doors
 from parlerd.uplink.homes import AddedHome, Homes
 from parlerd.uplink.link import Link, urls_of
 from parlerd.uplink.remote_room import RemoteRoom
-
-if TYPE_CHECKING:
-    from parlerd.uplink.dial import Dialer
 
 
 class Uplinks:
@@ -199,13 +196,11 @@ class Uplinks:
         link.forgive()
         return t.HomeAdded(home=self._entry(added), status="unchanged" if was_there else "added")
 
-    async def remove(self, name: str, *, drop: bool) -> t.HomeRemoved:
+    async def remove(self, name: str) -> t.HomeRemoved:
         """End the link and forget the relay. Its rooms stay here to be read."""
         added = self._added(name)
         link = self._links.get(added.id)
         rows = [] if link is None else list(link.outbox)
-        if rows and not drop:
-            raise Refused("outbox_not_empty", waiting=len(rows), home=added.name)
         rooms = await self._desk.library.rooms_at(added.id)
         if link is not None:
             link.remove()

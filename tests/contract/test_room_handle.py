@@ -14,7 +14,7 @@ from parlerd.core import events as e
 from parlerd.core.envelope import TextPart
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import By, MessageId, RoomId
+from parlerd.core.model import By, MessageId, RoomId, Shown
 from parlerd.engine.armed import Armed
 from parlerd.engine.authors import Draft
 from parlerd.engine.handles import RoomHandle
@@ -41,7 +41,7 @@ class Inside:
         return c.PostMessage(operation="message.send", kind="text", id=id, idempotency_key=f"k{id[1:]}", **more)  # type: ignore[arg-type]
 
 
-DRAFT = Draft(parts=(TextPart("hello"),))
+DRAFT = Draft((TextPart("hello"),), Shown(0, bytes(32)))
 
 
 @asynccontextmanager

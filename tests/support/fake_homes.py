@@ -19,7 +19,20 @@ from parlerd.core.approvals import Request
 from parlerd.core.decision import Decision
 from parlerd.core.envelope import TextPart
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, Millis, Position, PrincipalId, RequestId, RoomId
+from parlerd.core.model import (
+    AgentId,
+    By,
+    HomeId,
+    KeyId,
+    MessageId,
+    Millis,
+    Position,
+    PrincipalId,
+    RequestId,
+    RoomId,
+    Shown,
+)
+from parlerd.core.public_line import first_line
 from parlerd.core.room import Room
 from parlerd.core.statements import NONCE, KeyTerms, Opening, Title, encode, room_id_of, title_digest
 from parlerd.engine.actor import ActorParts, RoomActor
@@ -165,7 +178,9 @@ class FakeHomes:
             terms=terms,
             recap=True,
         )
-        await self.actor(room).submit(command, self.by, Draft(parts=(TextPart("Chose PKCE."),)))
+        await self.actor(room).submit(
+            command, self.by, Draft((TextPart("Chose PKCE."),), Shown(0, first_line(room, self.home)))
+        )
         return room, session_key
 
     async def approve(self, room: RoomId, who: str) -> None:
@@ -180,7 +195,9 @@ class FakeHomes:
     async def say(self, room: RoomId, text: str) -> None:
         """The one who lives there says something, and this home hears of it."""
         command = c.PostMessage(kind="text", id=MessageId(self.random.new("m")))
-        await self.actor(room).submit(command, self.by, Draft(parts=(TextPart(text),)))
+        await self.actor(room).submit(
+            command, self.by, Draft((TextPart(text),), self.actor(room).aggregate.state.shown)
+        )
         await self.bring(room)
 
 

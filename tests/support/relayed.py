@@ -180,19 +180,24 @@ class Relay:
             signers=NoSigners(),
             settings=Settings(),
             user="relay",
-        ) as engine:
-            async with trio.open_nursery() as nursery:
-                self.wires.links = Links(
-                    engine, self.book, self.keys, name="team", log_id="log1", now=self.clock.now, random_bytes=self.random.bytes
-                )
-                self.wires.nursery = nursery
-                try:
-                    yield engine
-                finally:
-                    links, self.wires.links, self.wires.nursery = self.wires.links, None, None
-                    with trio.CancelScope(shield=True):
-                        await links.drain(1.0)
-                    nursery.cancel_scope.cancel()
+        ) as engine, trio.open_nursery() as nursery:
+            self.wires.links = Links(
+                engine,
+                self.book,
+                self.keys,
+                name="team",
+                log_id="log1",
+                now=self.clock.now,
+                random_bytes=self.random.bytes,
+            )
+            self.wires.nursery = nursery
+            try:
+                yield engine
+            finally:
+                links, self.wires.links, self.wires.nursery = self.wires.links, None, None
+                with trio.CancelScope(shield=True):
+                    await links.drain(1.0)
+                nursery.cancel_scope.cancel()
 
 
 class Home:
@@ -201,9 +206,7 @@ class Home:
     def __init__(self, name: str, relay: Relay, folder: Path) -> None:
         self.name = name
         self.relay = relay
-        self.world = World(
-            keys=NamedKeys(name), random=NamedRandomness(name), clock=relay.clock, driver=InlineDriver
-        )
+        self.world = World(keys=NamedKeys(name), random=NamedRandomness(name), clock=relay.clock, driver=InlineDriver)
         self._file = folder / f"{name}.json"
         relay.book.enrolled.add(self.world.keys.principal)
         Homes(self._file).add(relay.keys.id, "team", ADDRESS, relay.keys.id, default=True)
@@ -222,11 +225,10 @@ class Home:
             user=self.name,
             home_book=uplinks,
             homes=uplinks,
-        ) as engine:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(uplinks.run, engine.desk)
-                yield Served(world, engine, driver)
-                nursery.cancel_scope.cancel()
+        ) as engine, trio.open_nursery() as nursery:
+            await nursery.start(uplinks.run, engine.desk)
+            yield Served(world, engine, driver)
+            nursery.cancel_scope.cancel()
 
 
 def homes_of(folder: Path) -> tuple[Wires, Relay, Callable[[str], Home]]:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-import trio
-
-from tests.support.engine import run, texts
+from tests.support.engine import run
 from tests.support.relayed import homes_of
 
 
@@ -18,6 +15,7 @@ def test_two_people_meet_on_a_relay_and_talk(tmp_path: Path) -> None:
             alice, bob = await ann.agent("alice"), await ben.agent("bob")
             opened = await alice.open("auth redesign", "Chose PKCE.")
             assert opened.session_key is not None
+            print(opened)
             waits = await bob.join(f"{opened.session_key}")
             assert waits.status == "pending"
 
