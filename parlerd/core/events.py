@@ -171,6 +171,11 @@ class MirrorPlaced(_Event, tag="mirror_placed", frozen=True, kw_only=True):
     reader's own numbers go on after its number."""
 
 
+class RoomTitled(_Event, tag="room_titled", frozen=True, kw_only=True):
+    """Only in a mirror: the room's home told the title, which it told nobody who only knocked. The body is that of
+    `RoomOpened` with the title in it."""
+
+
 class HomeContradicted(_Event, tag="home_contradicted", frozen=True, kw_only=True):
     """Only in a mirror: the room's home said something that contradicts what it or a member said before. Nothing more
     is posted from here."""
@@ -257,6 +262,7 @@ RoomEvent = (
     | JoinDenied
     | MessagePosted
     | MirrorPlaced
+    | RoomTitled
     | HomeContradicted
 )
 HomeEvent = AgentCreated | ConversationBound | DelegationIssued | RoomNamed | SessionActivated
