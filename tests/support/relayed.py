@@ -172,15 +172,18 @@ class Relay:
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Engine]:
-        async with open_engine(
-            driver=InlineDriver(self.store),
-            clock=self.clock,
-            random=self.random,
-            keys=self.keys,
-            signers=NoSigners(),
-            settings=Settings(),
-            user="relay",
-        ) as engine, trio.open_nursery() as nursery:
+        async with (
+            open_engine(
+                driver=InlineDriver(self.store),
+                clock=self.clock,
+                random=self.random,
+                keys=self.keys,
+                signers=NoSigners(),
+                settings=Settings(),
+                user="relay",
+            ) as engine,
+            trio.open_nursery() as nursery,
+        ):
             self.wires.links = Links(
                 engine,
                 self.book,
@@ -215,17 +218,20 @@ class Home:
     async def serving(self) -> AsyncIterator[Served]:
         world = self.world
         uplinks = Uplinks(Homes(self._file), self.relay.wires, world.keys, called=slug(self.name, fallback="home"))
-        async with open_engine(
-            driver=(driver := world.driver(world.store)),
-            clock=world.clock,
-            random=world.random,
-            keys=world.keys,
-            signers=world.keys,
-            settings=world.settings,
-            user=self.name,
-            home_book=uplinks,
-            homes=uplinks,
-        ) as engine, trio.open_nursery() as nursery:
+        async with (
+            open_engine(
+                driver=(driver := world.driver(world.store)),
+                clock=world.clock,
+                random=world.random,
+                keys=world.keys,
+                signers=world.keys,
+                settings=world.settings,
+                user=self.name,
+                home_book=uplinks,
+                homes=uplinks,
+            ) as engine,
+            trio.open_nursery() as nursery,
+        ):
             await nursery.start(uplinks.run, engine.desk)
             yield Served(world, engine, driver)
             nursery.cancel_scope.cancel()
