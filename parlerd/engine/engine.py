@@ -114,7 +114,7 @@ class Engine:
 
     @property
     def desk(self) -> Desk:
-        """The engine's parts, for what keeps the mirrors of other homes' rooms beside it."""
+        """The engine's parts, for a program that keeps mirrors or runs a relay."""
         return self._desk
 
     @property

@@ -180,6 +180,11 @@ class SqliteStore:
             self._put_off = 0
             self._database.checkpoint()
 
+    def copy(self, path: Path) -> None:
+        """Write a whole copy of what is committed to a new file, 0600, while others read and write. It takes as long as
+        the file is large, so call it in a thread of its own. Raises `FileExistsError`, `OSError`, `StoreError`."""
+        self._database.copy(path)
+
     def _forget(self) -> None:
         self._bases.forget()
         self._lines_before.forget()

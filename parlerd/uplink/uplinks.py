@@ -197,7 +197,7 @@ class Uplinks:
         return t.HomeAdded(home=self._entry(added), status="unchanged" if was_there else "added")
 
     async def remove(self, name: str) -> t.HomeRemoved:
-        """End the link and forget the relay. Its rooms stay here to be read."""
+        """End the link and forget the relay, with what waits to be sent there. Its rooms stay here to be read."""
         added = self._added(name)
         link = self._links.get(added.id)
         rows = [] if link is None else list(link.outbox)

@@ -14,11 +14,10 @@ from parlerd.core import events as e
 from parlerd.core.envelope import TextPart
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import By, MessageId, RoomId, Shown
+from parlerd.core.model import By, MessageId, RoomId
 from parlerd.engine.armed import Armed
-from parlerd.engine.authors import Draft
 from parlerd.engine.handles import RoomHandle
-from tests.support.engine import Served, engine_world, run
+from tests.support.engine import Served, draft, engine_world, run
 from tests.support.fake_homes import FAR, beside
 
 
@@ -41,7 +40,7 @@ class Inside:
         return c.PostMessage(operation="message.send", kind="text", id=id, idempotency_key=f"k{id[1:]}", **more)  # type: ignore[arg-type]
 
 
-DRAFT = Draft((TextPart("hello"),), Shown(0, bytes(32)))
+DRAFT = draft(TextPart("hello"))
 
 
 @asynccontextmanager
