@@ -157,6 +157,11 @@ class Home:
         return self.root / "approval.json"
 
     @property
+    def homes(self) -> Path:
+        """The relays that the person added."""
+        return self.root / "homes.json"
+
+    @property
     def settings(self) -> Path:
         return self.root / "settings.toml"
 

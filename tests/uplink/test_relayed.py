@@ -13,10 +13,10 @@ def test_two_people_meet_on_a_relay_and_talk(tmp_path: Path) -> None:
         _, relay, home = homes_of(tmp_path)
         async with relay.serving(), home("ann").serving() as ann, home("ben").serving() as ben:
             alice, bob = await ann.agent("alice"), await ben.agent("bob")
-            opened = await alice.open("auth redesign", "Chose PKCE.", home="team-x")
-            assert opened.session_key is not None
+            opened = await alice.open("auth redesign", "Chose PKCE.")
             print(opened)
-            waits = await bob.join(f"{opened.session_key}")
+            waits = await bob.join(opened.session_key)
+            print(waits)
             assert waits.status == "pending"
 
     run(main)
