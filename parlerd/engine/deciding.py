@@ -87,8 +87,8 @@ def past_wanted(batch: Batch) -> Wanted:
             keys.append((submission.by.actor, command.operation, command.idempotency_key))
         if post is not None and post.reply_to is not None:
             messages.append(post.reply_to)
-        if post is not None and post.envelope is not None and post.id is not None:
-            messages.append(post.id)
+        if isinstance(command, c.PostMessage | c.OpenRoom) and command.envelope is not None:
+            messages.append(command.envelope.id)
         if isinstance(command, c.Arrive):
             messages += _posted_by(command)
     return Wanted(keys, messages)
@@ -135,8 +135,9 @@ class Decider:
                 prior = batch.past.priors.get(scope)
                 if prior is not None:
                     command = msgspec.structs.replace(command, prior=prior)
-            if isinstance(command, c.PostMessage) and command.envelope is not None and command.id is not None:
-                taken = command.id in batch.posted or command.id in batch.past.messages
+            if isinstance(command, c.PostMessage | c.OpenRoom) and command.envelope is not None:
+                id = command.envelope.id
+                taken = id in batch.posted or id in batch.past.messages
                 command = msgspec.structs.replace(command, is_id_taken=taken)
             if isinstance(command, c.PostMessage) and command.reply_to is not None:
                 command = msgspec.structs.replace(command, reply=self._reply_target(command.reply_to, batch))
@@ -204,6 +205,8 @@ class Decider:
         command, words, by = submission.command, submission.words, submission.by
         body: bytes | None = None
         signature: bytes | None = None
+        if isinstance(words, Stated) and isinstance(event, e.MessagePosted):
+            words = words.recap
         statement = decision.statements[n] if n < len(decision.statements) else None
         if statement is not None:
             body, signature = self._attest(statement, submission)
