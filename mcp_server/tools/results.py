@@ -29,6 +29,8 @@ TAIL_BYTES: Final = 2_000
 """Of the newest messages beside the recap, when not all fit. Source: performance spec, a join with a backlog of 111."""
 _MARKED: Final = 18
 """Bytes of `[peer MARK ]` and its line ends around the words of a head."""
+_QUEUED: Final = "It is stored on this machine, and goes out when the relay answers."
+"""Of a message that is not in its room yet."""
 WAIT_S: Final = 600
 """Seconds that an agent is told to wait, where its host sits out so many."""
 WAIT: Final = f'parler_recv {{"wait_secs":{WAIT_S}}}'
@@ -319,17 +321,20 @@ def _joined(result: t.JoinedSession, scribe: Scribe, asked: _Asked) -> str:
 def _sent(result: t.Sent, scribe: Scribe, asked: _Asked) -> str:
     repeated = " before; this repeats that request" if result.replayed else ""
     where = scribe.name(result.name or result.room)
-    if result.readers is None:
-        return f"Sent #{result.seq} to {where}{repeated}."
-    alone = " and ".join(scribe.name(who) for who in result.readers) or "nobody else"
-    return f"Sent #{result.seq} to {where}, for {alone} alone{repeated}."
+    if result.readers is not None:
+        alone = " and ".join(scribe.name(who) for who in result.readers) or "nobody else"
+        where = f"{where}, for {alone} alone"
+    if result.queued:
+        return f"Not sent yet to {where}{repeated}. {_QUEUED}"
+    return f"Sent #{result.seq} to {where}{repeated}."
 
 
 def _handed(result: t.GivenHandoff, scribe: Scribe, asked: _Asked) -> str:
     repeated = " before; this repeats that request" if result.replayed else ""
     to = scribe.name(result.for_) if result.for_ else "anyone"
     where = scribe.name(result.name or result.room)
-    return f"The turn is offered to {to} in {where}{repeated}. Then wait: {scribe.wait}"
+    queued = f" {_QUEUED}" if result.queued else ""
+    return f"The turn is offered to {to} in {where}{repeated}.{queued} Then wait: {scribe.wait}"
 
 
 def _rooms(result: t.RoomList, scribe: Scribe, asked: _Asked) -> str:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
 
+QUEUED: Final = "It is stored on this machine, and goes out when the relay answers."
+"""Said of a message that is not in its room yet."""
+
 
 # -- send --------------------------------------------------------------------------------------------------
 
@@ -62,6 +65,8 @@ def _send(ctx: Context, args: Namespace) -> int:
     sent = ctx.call_again("message.send", params, t.Sent)
     if ctx.out.json:
         ctx.out.document(sent)
+    elif sent.queued:
+        ctx.out.say(("Not sent yet", "warn"), " to ", (f"'{sent.name or sent.room}'", "name"), f". {QUEUED}")
     else:
         again = " before, and not again," if sent.replayed else ""
         ctx.out.say((f"Sent{again}", "good"), f" as #{sent.seq} to ", (f"'{sent.name or sent.room}'", "name"), ".")
@@ -235,7 +240,10 @@ def _handoff(ctx: Context, args: Namespace) -> int:
     else:
         whom = given.for_ or "whoever takes it"
         room = given.name or given.room
-        ctx.out.say(("The turn is with ", "good"), (whom, "name"), f" in '{room}', as #{given.seq}.")
+        if given.queued:
+            ctx.out.say(("The turn is not yet with ", "warn"), (whom, "name"), f" in '{room}'. {QUEUED}")
+        else:
+            ctx.out.say(("The turn is with ", "good"), (whom, "name"), f" in '{room}', as #{given.seq}.")
         if not given.others:
             ctx.out.say(
                 ("Nobody else is in it yet: ", "warn"),

@@ -207,13 +207,16 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     _E(
         "unknown_key",
         "No session answers to this key.",
-        "Check the key with whoever gave it; it may be mistyped, expired, used up or revoked.",
+        "Check the key with whoever gave it; it may be mistyped, expired, used up or revoked. "
+        "A key of a relay is typed KEY@NAME, with the relay's name behind it.",
         scope="room",
     ),
     _E(
         "home_not_trusted",
-        "This key belongs to another home, and this machine does not dial homes nobody added.",
-        "Ask for the key of a session on this machine: this version reaches no other home.",
+        "This belongs to another home, and this machine does not dial homes nobody added.",
+        "Ask whoever gave you the key for the line that adds their relay, and run it: parler connect --relay LINE",
+        tool_hint="Ask your user to get the line that adds the relay from whoever gave the key, and to run it: "
+        "parler connect --relay LINE",
         action="ask_person",
         fault="person",
         scope="home",
@@ -441,6 +444,32 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         retryable=True,
     ),
     # -- the link to a relay
+    _E(
+        "offline",
+        "The home of this room cannot be reached from here now.",
+        "Try again when it can; messages are kept and sent then, and what is stored here can still be read.",
+        action="back_off",
+        fault="peer",
+        scope="home",
+        retryable=True,
+    ),
+    _E(
+        "outbox_full",
+        "As many messages wait for this relay as may wait; this one was not kept.",
+        "Try again with the same key once the relay can be reached.",
+        action="back_off",
+        fault="peer",
+        scope="home",
+        retryable=True,
+    ),
+    _E(
+        "key_used_elsewhere",
+        "Somebody else signs with this agent's key: the room holds a message that this home did not send.",
+        "Ask the person whether this home was copied or its keys were. Nothing is sent there under this name any more.",
+        action="ask_person",
+        fault="person",
+        scope="agent",
+    ),
     _E(
         "home_unreachable",
         "The home of this room did not answer.",

@@ -174,6 +174,11 @@ class MirrorPlaced(_Event, tag="mirror_placed", frozen=True, kw_only=True):
     reader's own numbers go on after its number."""
 
 
+class RoomTitled(_Event, tag="room_titled", frozen=True, kw_only=True):
+    """Only in a mirror: what the room is called, which its home tells only those who are in. Where an agent of this
+    home knocked first, this comes after the opening. The body is that of the opening, with the title."""
+
+
 class HomeContradicted(_Event, tag="home_contradicted", frozen=True, kw_only=True):
     """Only in a mirror: the room's home said something that contradicts what it or a member said before. Nothing more
     is posted from here."""
@@ -273,6 +278,7 @@ RoomEvent = (
     | JoinDenied
     | MessagePosted
     | MirrorPlaced
+    | RoomTitled
     | HomeContradicted
 )
 HomeEvent = (

@@ -131,7 +131,7 @@ def compose(
             touched.setdefault(event, []).append((place, touch))
     sides: tuple[tuple[str, set[Any], set[Any]], ...] = (
         ("decided", set(decided), set(commands)),
-        ("applied", set(applied), set(events)),
+        ("applied", {*applied, *read}, set(events)),
         ("said whom to wake for", set(touched), set(events)),
     )
     for what, found, wanted in sides:

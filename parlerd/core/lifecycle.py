@@ -150,7 +150,7 @@ class Lifecycle(Facet[LifecycleState]):
         state.history, state.approval, state.approver = event.history, event.approval, event.approver
         state.opened_at = header.at
 
-    def _titled(self, event: e.RoomOpened, body: bytes) -> None:
+    def _titled(self, event: e.RoomOpened | e.RoomTitled, body: bytes) -> None:
         title = title_of(body)
         if title is not None:
             self.state.name, self.state.topic = title.name, title.topic
@@ -173,9 +173,10 @@ class Lifecycle(Facet[LifecycleState]):
         applies(e.RoomClosed, _closed),
         applies(e.HomeContradicted, _contradicted),
     )
-    READS = (reads(e.RoomOpened, _titled),)
+    READS = (reads(e.RoomOpened, _titled), reads(e.RoomTitled, _titled))
     TOUCHES = (
         touches(e.RoomOpened, nobody),
+        touches(e.RoomTitled, nobody),
         touches(e.RoomClosed, _over),
         touches(e.HomeContradicted, _alarm),
     )

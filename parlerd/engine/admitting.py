@@ -118,8 +118,9 @@ class Admitting:
         return Posting(self._desk.library, agent, actor, submission, _posted)
 
 
-def _posted(posting: Posting[t.Posted], header: e.Header, seq: Seq) -> t.Posted:
+def _posted(posting: Posting[t.Posted], header: e.Header | None, seq: Seq) -> t.Posted:
     """What `link.post` answers."""
+    assert header is not None, "a room that lives here keeps nothing waiting"
     event = header.event
     if not isinstance(event, e.MessagePosted):
         raise Refused("idempotency_expired")

@@ -13,7 +13,6 @@ from parlerd.core.approvals import Request, find_request
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import PROOF_ORDER, PeerText, Proof, RoomId
-from parlerd.core.room import Room
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
@@ -49,12 +48,14 @@ class Approving:
     async def _requests_of(self, rooms: list[RoomId]) -> list[t.RequestInfo]:
         found: list[t.RequestInfo] = []
         for name in rooms:
-            room = await (await self._desk.rooms.get(name)).quiet()
+            handle = await self._desk.rooms.get(name)
+            room = await handle.quiet()
             if not room.state.closed:
-                found += [self._request(room, request) for request in room.pending()]
+                found += [self._request(handle, request) for request in room.pending()]
         return sorted(found, key=lambda request: (request.requested, request.id))
 
-    def _request(self, room: Room, request: Request) -> t.RequestInfo:
+    def _request(self, handle: RoomHandle, request: Request) -> t.RequestInfo:
+        room = handle.aggregate
         return t.RequestInfo(
             id=request.id,
             room=room.state.room,
@@ -64,7 +65,7 @@ class Approving:
             host=request.host,
             requested=request.at,
             fingerprint=codes.fingerprint(request.agent),
-            home="local",
+            home=handle.home_name,
             key_ref=request.key_id[:SHORT_ID],
             topic=PeerText(room.state.topic),
         )
@@ -86,7 +87,7 @@ class Approving:
         actor, request = await self._find(rooms, params.agent)
         proof: Proof = "cli"
         if params.join_code is not None and admit:
-            self._desk.codes.check(request, params.join_code, door="terminal" if peer.terminal else "cli")
+            await actor.check_code(request, params.join_code, door="terminal" if peer.terminal else "cli")
             proof = "terminal" if params.terminal and peer.terminal else "cli"
         proof = caller.facts.authority.at_most(proof)
         self._require_proof(proof, admit=admit)
@@ -104,7 +105,7 @@ class Approving:
         actor, request = await self._find(rooms, params.agent)
         proof: Proof = "none"
         if params.join_code is not None:
-            self._desk.codes.check(request, params.join_code, door="form")
+            await actor.check_code(request, params.join_code, door="form")
             proof = caller.facts.authority.at_most("form")
         elif (await actor.quiet()).state.approver != "agent":
             raise Refused("form_undecided")
@@ -125,9 +126,10 @@ class Approving:
         by = self._desk.by(caller, me)
         await actor.submit(command, by)
         self._desk.codes.forget(request.id)
-        if admit:
+        if admit and request.agent in self._desk.rooms.home.aggregate.state.agents:
             # The newcomer asked to come in, so the session becomes its active one without another word of its own. If
-            # the daemon dies before this commit, the newcomer is told to join once more.
+            # the daemon dies before this commit, the newcomer is told to join once more. An agent of another home is
+            # that home's to seat.
             await self._desk.rooms.home.submit(c.Activate(agent=request.agent, room=actor.room), by)
         room = await actor.quiet()
         return t.Decided(
@@ -149,7 +151,7 @@ class Approving:
         rooms = await owned_rooms(self._desk, me, params.room, person=False)
         actor, request = await self._find(rooms, params.agent)
         room = await actor.quiet()
-        return t.FoundRequest(request=self._request(room, request), owner_decides=room.state.approver == "agent")
+        return t.FoundRequest(request=self._request(actor, request), owner_decides=room.state.approver == "agent")
 
     async def _find(self, rooms: list[RoomId], who: str) -> tuple[RoomHandle, Request]:
         """The request meant, across rooms: one that waits before one that was decided on."""

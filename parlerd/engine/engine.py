@@ -113,6 +113,11 @@ class Engine:
         self._within: Bounded[frozenset[RoomId], Handlers] = Bounded(MAX_WITHIN)
 
     @property
+    def desk(self) -> Desk:
+        """The engine's parts, for a program that keeps mirrors or runs a relay."""
+        return self._desk
+
+    @property
     def rooms(self) -> RoomDoor:
         """The open rooms, for whoever keeps mirrors of the rooms of other homes."""
         return self._desk.rooms

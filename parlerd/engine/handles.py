@@ -57,8 +57,11 @@ class RoomHandle(Protocol):
         ...
 
     async def submit(self, command: c.Command, by: By, words: Words | None = None) -> Settled:
-        """Run a command; returns once it is durable where the room lives, or (`Settled.queued`) here, for a message
-        that goes out when the room's home answers. Raises `ParlerError`."""
+        """Run a command; returns once it is durable where the room lives and this home's log of the room holds what
+        came of it, or (`Settled.queued`) once a message is durable here that goes out when the room's home answers. The
+        knock of a member asks for nothing, and is answered also while the room's home is silent. For a message that the
+        same request led to before, `Settled.facts` may hold that message, and `seq` its number then. Raises
+        `ParlerError`; of a room that lives elsewhere also `home_unreachable`."""
         ...
 
     def place(self, command: c.Command, by: By, words: Words | None = None) -> Submission:

@@ -59,5 +59,6 @@ class Handoffs:
             replayed=sent.replayed,
             idempotency_key=sent.idempotency_key,
             seq=sent.seq,
+            queued=sent.queued,
             others=sum(member.present and member.agent != me.id for member in room.state.members.values()),
         )

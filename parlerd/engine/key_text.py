@@ -11,6 +11,7 @@ from typing import Final
 from parlerd.core.approvals import KeyState
 from parlerd.core.model import RoomId
 from parlerd.engine.desk import Desk
+from parlerd.engine.handles import LOCAL
 from parlerd.identity import codes
 
 BEGINS: Final = 4
@@ -29,3 +30,8 @@ def typed_key_of(desk: Desk, room: RoomId, key: KeyState) -> str | None:
     """A key as it is typed; None for one that an earlier version drew at random, of which nothing is kept."""
     session_key = typed_key(desk, room, gated=key.gated)
     return session_key if desk.keys.key_id(session_key) == key.id else None
+
+
+def with_home(session_key: str, home_name: str) -> str:
+    """A key as it is handed on: with the name of its home, where that is not this machine."""
+    return session_key if home_name == LOCAL else f"{session_key}@{home_name}"

@@ -26,12 +26,13 @@ WITHHELD: Final = (
 async def knock_at(desk: Desk, agent: AgentRecord, room: RoomId) -> t.Knocking | None:
     """An agent's request to come in: what the person is asked to type for it, and how the key begins that it came
     with; None when it was decided a moment ago."""
-    state = (await desk.rooms.get(room)).aggregate
+    handle = await desk.rooms.get(room)
+    state = handle.aggregate
     request = next((request for request in state.pending() if request.agent == agent.id), None)
     if request is None:
         return None
     begins = (typed_key_of(desk, room, state.state.keys[request.key_id]) or "")[:BEGINS]
-    return t.Knocking(room=room, join_code=desk.keys.join_code(request.id), begins=begins)
+    return t.Knocking(room=room, join_code=handle.join_code(request.id), begins=begins)
 
 
 async def knocks_of(desk: Desk, agent: AgentRecord) -> list[t.Knocking]:

@@ -7,6 +7,7 @@ exist.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 from parlerd.core.errors import Refused
@@ -33,19 +34,16 @@ async def room_of(desk: Desk, agent: AgentRecord, wanted: str | None) -> tuple[R
             return await member_room(desk, agent, active)
         except Refused:
             raise await nowhere(desk, agent) from None
-    inside = set(await desk.library.my_rooms(agent.id))
+    inside = await desk.library.my_rooms(agent.id)
     if RoomId(wanted) in inside:
         return await member_room(desk, agent, RoomId(wanted))
-    matching = [room for room in rooms_named(desk, wanted) if room in inside]
+    matching = await rooms_named(desk, wanted, inside)
     if not matching:
-        owned = desk.rooms.home.aggregate.state.room_names.values()
-        names = sorted(
-            {name for named in owned for name, room in named.items() if room in inside},
-            key=lambda name: (wanted not in name, name),
-        )
+        known = (await _names(desk, inside)).values()
+        names = sorted(set(known), key=lambda name: (wanted not in name, name))
         near = get_close_matches(wanted[:MAX_LABEL], names[:MAX_COMPARED], n=1)
         raise Refused("no_such_room", f"You are in no room of that name. Did you mean {near[0]}?" if near else None)
-    return await member_room(desk, agent, only(matching, wanted))
+    return await member_room(desk, agent, await only(desk, matching, wanted))
 
 
 def active_room(desk: Desk, agent: AgentId) -> RoomId | None:
@@ -64,14 +62,13 @@ async def owned_rooms(desk: Desk, agent: AgentRecord, wanted: str | None, *, per
     agents."""
     rooms = await desk.library.owned(agent.principal)
     if wanted is not None:
-        named = [RoomId(wanted)] if RoomId(wanted) in rooms else rooms_named(desk, wanted)
-        rooms = [room for room in named if room in rooms]
+        rooms = [RoomId(wanted)] if RoomId(wanted) in rooms else await rooms_named(desk, wanted, rooms)
     if not person:
         others = rooms
         rooms = [room for room in others if (await desk.rooms.get(room)).aggregate.state.owner == agent.id]
         if wanted is not None and not rooms and not set(others).isdisjoint(await desk.library.my_rooms(agent.id)):
             raise Refused("not_owner")
-    return rooms if wanted is None else [only(rooms, wanted)]
+    return rooms if wanted is None else [await only(desk, rooms, wanted)]
 
 
 async def member_room(desk: Desk, agent: AgentRecord, room: RoomId) -> tuple[RoomHandle, Room]:
@@ -82,16 +79,36 @@ async def member_room(desk: Desk, agent: AgentRecord, room: RoomId) -> tuple[Roo
     return actor, state
 
 
-def only(rooms: list[RoomId], wanted: str) -> RoomId:
-    """The one room of a list. Raises `Refused` with `no_such_room`, or `ambiguous_name` and the candidates."""
+async def only(desk: Desk, rooms: Sequence[RoomId], wanted: str) -> RoomId:
+    """The one room of a list. Raises `Refused` with `no_such_room`, or `ambiguous_name` and the candidates: `name@home`
+    where that tells them apart, else their ids."""
     if not rooms:
         raise Refused("no_such_room")
     if len(rooms) > 1:
-        raise Refused("ambiguous_name", f"More than one of your rooms is called {wanted!r}.", candidates=rooms)
+        handles = [await desk.rooms.get(room) for room in rooms]
+        apart = [f"{handle.aggregate.state.name}@{handle.home_name}" for handle in handles]
+        candidates = apart if len(set(apart)) == len(apart) else list(rooms)
+        raise Refused("ambiguous_name", f"More than one of your rooms is called {wanted!r}.", candidates=candidates)
     return rooms[0]
 
 
-def rooms_named(desk: Desk, wanted: str) -> list[RoomId]:
-    """Every room of this home that its owner has under this name."""
-    names = desk.rooms.home.aggregate.state.room_names
-    return [owned[wanted] for owned in names.values() if wanted in owned]
+async def rooms_named(desk: Desk, wanted: str, among: Iterable[RoomId]) -> list[RoomId]:
+    """Those of `among` that have this name, or, for `name@home`, this name in that home."""
+    names = await _names(desk, among)
+    found = [room for room, name in names.items() if name == wanted]
+    name, at, home = wanted.rpartition("@")
+    if not found and at:
+        found = [room for room, other in names.items() if other == name]
+        found = [room for room in found if (await desk.rooms.get(room)).home_name == home]
+    return found
+
+
+async def _names(desk: Desk, rooms: Iterable[RoomId]) -> dict[RoomId, str]:
+    """What these rooms are called. The owners' names for rooms of this home are at hand; a room of another home is
+    looked at."""
+    owned = desk.rooms.home.aggregate.state.room_names.values()
+    known = {room: name for named in owned for name, room in named.items()}
+    names: dict[RoomId, str] = {}
+    for room in rooms:
+        names[room] = known[room] if room in known else (await desk.rooms.get(room)).aggregate.state.name
+    return names

@@ -18,6 +18,7 @@ from parlerd.core.model import Position
 from parlerd.core.room import Room
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.readers import Told
 from parlerd.engine.reading import handle_of, is_for
@@ -83,9 +84,10 @@ class Notices:
                 continue  # all news of a room are facts in its log
             await pause_among(number)
             try:
-                room = (await self._desk.rooms.get(membership.room)).aggregate
+                handle = await self._desk.rooms.get(membership.room)
+                room = handle.aggregate
                 is_active = membership.room == active
-                news = await self._at_door(told, me, room, membership.state, stands, is_active=is_active)
+                news = await self._at_door(told, me, handle, membership.state, stands, is_active=is_active)
                 if membership.state == "member":
                     news += self._of_people(told, me, room)
                     if messages:
@@ -107,9 +109,10 @@ class Notices:
         return line
 
     async def _at_door(
-        self, told: Told, me: AgentRecord, room: Room, state: str, stands: Position, *, is_active: bool
+        self, told: Told, me: AgentRecord, handle: RoomHandle, state: str, stands: Position, *, is_active: bool
     ) -> list[_News]:
         """What became of this agent's own request to come in. `stands` is how far the room's log goes."""
+        room = handle.aggregate
         name = room.state.room
         if state == "pending" and room.state.closed:
             state = "closed"
@@ -122,8 +125,9 @@ class Notices:
             request = next((request for request in room.pending() if request.agent == me.id), None)
             if request is None:
                 return []
-            code = self._desk.keys.join_code(request.id)
-            return [("waits", f"your request to come in waits for a person (your code is {code})")]
+            code = handle.join_code(request.id)
+            known = f" (your code is {code})" if code else ""
+            return [("waits", f"your request to come in waits for a person{known}")]
         if state == "denied" and before:
             return [("answer", "the person declined your request to come in")]
         let_in = before == "pending" or (not told.begun and room.state.owner != me.id)

@@ -53,8 +53,8 @@ async def observed_room(
     if RoomId(wanted) in rooms:
         name = RoomId(wanted)
     else:
-        named = [room for room in rooms_named(desk, wanted) if room in rooms]
-        name = only([room for room in named if rooms[room][0].id == me.id] or named, wanted)
+        named = await rooms_named(desk, wanted, rooms)
+        name = await only(desk, [room for room in named if rooms[room][0].id == me.id] or named, wanted)
     actor = await desk.rooms.get(name)
     room = await actor.quiet()
     inside = [record for record in rooms[name] if room.state.members[record.id].present]

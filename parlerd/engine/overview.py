@@ -15,6 +15,7 @@ from parlerd.core.model import AgentId, PeerText
 from parlerd.core.room import Room
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.handles import LOCAL
 from parlerd.engine.handling import handles
 from parlerd.engine.knocks import knocks_of, shows_code
 from parlerd.engine.lookup import active_room
@@ -58,7 +59,7 @@ class Overview:
                     name=state.name,
                     topic=PeerText(state.topic),
                     kind=state.kind,
-                    home="local",
+                    home=actor.home_name,
                     owner=state.owner,
                     owner_name=handle_of(state, state.owner),
                     agents=[record.name for record in inside],
@@ -109,7 +110,7 @@ class Overview:
             id=me.id,
             name=me.name,
             host=caller.facts.host or me.host,
-            home="local",
+            home=LOCAL,
             principal=me.principal,
             workspace=me.workspace,
             active=active_room(desk, me.id),

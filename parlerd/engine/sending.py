@@ -7,7 +7,7 @@ that a retry can be the same request.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -41,13 +41,13 @@ R = TypeVar("R", bound=t.Result)
 @dataclass(slots=True, eq=False)
 class Posting(Generic[R]):
     """A message in its room's line. `answer` says what its author is answered, from the message and the author's number
-    of it."""
+    of it, or from None for a message that waits on this machine (`Settled.queued`)."""
 
     library: Library
     author: AgentId
     actor: RoomHandle
     submission: Submission
-    answer: Callable[[Posting[R], e.Header, Seq], R]
+    answer: Callable[[Posting[R], e.Header | None, Seq], R]
     posted: Numbered | None = None
     """For a request that was made before: the message that it led to then."""
     error: ParlerError | None = None
@@ -72,6 +72,8 @@ class Posting(Generic[R]):
         except ParlerError as error:
             error.details.setdefault("key", self.submission.command.idempotency_key)
             raise
+        if settled.queued:
+            return self.answer(self, None, Seq(0))
         header, seq = self.posted or (settled.facts[0], settled.seq)
         return self.answer(self, header, seq)
 
@@ -89,7 +91,7 @@ class Posting(Generic[R]):
     def _earlier(self) -> Position | None:
         """Where the message stands that an earlier use of the idempotency key led to, if it is not at hand."""
         settled = self.submission.settled
-        return None if settled is None or settled.facts else settled.decision.replay
+        return None if settled is None or settled.facts or settled.queued else settled.decision.replay
 
     def _settled(self, then: Callable[[], None]) -> None:
         """What became of the command is known; what it was a repetition of may have to be looked up."""
@@ -178,11 +180,13 @@ class Sending:
         size: int,
         seen: Shown,
     ) -> Posting[t.Sent]:
-        """The key travels with a failure too, so that a retry can be the same request: its author's, or else one that
-        is drawn here."""
+        """The message's id is drawn here, where the request is made, so that it is known before the room has the
+        message. The key travels with a failure too, so that a retry can be the same request: its author's, or else one
+        that follows from the id."""
+        id = MessageId(self._desk.random.new("m"))
+        command = msgspec.structs.replace(command, id=id)
         if command.idempotency_key is None:
-            id = MessageId(self._desk.random.new("m"))
-            command = msgspec.structs.replace(command, id=id, idempotency_key=drawn_key(id), fresh=True)
+            command = msgspec.structs.replace(command, idempotency_key=drawn_key(id), fresh=True)
         try:
             self._desk.quotas.take(me.id, bytes=size)
             submission = actor.place(command, self._desk.by(caller, me), Draft(parts, seen))
@@ -210,22 +214,32 @@ class Sending:
         return actor if member is not None and member.present else None
 
 
-def _sent(posting: Posting[t.Sent], header: e.Header, seq: Seq) -> t.Sent:
-    """What `message.send` answers."""
-    event = header.event
-    assert isinstance(event, e.MessagePosted)
+def _sent(posting: Posting[t.Sent], header: e.Header | None, seq: Seq) -> t.Sent:
+    """What `message.send` answers. Of a message that waits on this machine nobody knows the number yet."""
+    command = posting.submission.command
+    assert isinstance(command, c.PostMessage)
+    said: e.MessagePosted | c.PostMessage = command
+    if header is not None:
+        assert isinstance(header.event, e.MessagePosted)
+        said = header.event
     return t.Sent(
         room=posting.actor.room,
-        id=event.id,
-        seq=seq,
-        at=header.at,
+        id=said.id or "",
+        seq=None if header is None else seq,
+        at=None if header is None else header.at,
         replayed=posting.replayed,
-        idempotency_key=posting.submission.command.idempotency_key or "",
+        idempotency_key=command.idempotency_key or "",
         name=posting.actor.aggregate.state.name,
-        readers=None
-        if event.visibility is None
-        else [handle_of(posting.actor.aggregate.state, who) for who in event.visibility if who != posting.author],
+        readers=None if said.visibility is None else _others(posting, said.visibility),
+        queued=header is None,
     )
+
+
+def _others(posting: Posting[t.Sent], readers: Iterable[str]) -> list[str]:
+    """The handles of a message's readers beside its author."""
+    state = posting.actor.aggregate.state
+    handles = [handle_of(state, AgentId(who)) for who in readers]
+    return [handle for handle in handles if handle != handle_of(state, posting.author)]
 
 
 def _parts(params: t.Send) -> tuple[tuple[Part, ...], int]:

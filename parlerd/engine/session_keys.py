@@ -11,11 +11,12 @@ from parlerd.core import commands as c
 from parlerd.core.approvals import KeyState, standing_request
 from parlerd.core.errors import ERRORS, Refused
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import KeyId, Millis, PeerText, RoomId
+from parlerd.core.model import HomeId, KeyId, Millis, PeerText, RoomId
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
-from parlerd.engine.key_text import BEGINS, SHORT_ID, typed_key_of
+from parlerd.engine.key_text import BEGINS, SHORT_ID, typed_key_of, with_home
 from parlerd.engine.lookup import active_room, owned_rooms
 from parlerd.engine.observers import observed_rooms
 from parlerd.engine.person import is_person
@@ -41,12 +42,13 @@ class SessionKeys:
         whole = is_person(caller) and not desk.inspect(caller.facts.peer).agent_host
         sessions = []
         for name, agents in (await observed_rooms(desk, caller, me)).items():
-            state = (await (await desk.rooms.get(name)).quiet()).state
+            handle = await desk.rooms.get(name)
+            state = (await handle.quiet()).state
             inside = [record.name for record in agents if state.members[record.id].present]
             if not inside:
                 continue  # the last of the caller's agents left meanwhile
             owns = state.owner == me.id or (is_person(caller) and state.owner_principal == me.principal)
-            keys = [self._key_info(name, key, now, whole=whole) for key in state.keys.values()] if owns else []
+            keys = [self._key_info(handle, key, now, whole=whole) for key in state.keys.values()] if owns else []
             sessions.append(
                 t.SessionInfo(
                     room=state.room,
@@ -92,23 +94,43 @@ class SessionKeys:
         )
 
     async def find(self, caller: Caller, me: AgentRecord | None, text: str) -> tuple[KeyId, RoomId]:
-        """A typed key and the room it leads to. A key of another home is refused before anything is looked up. Source:
-        security spec D12. Who came to this door with this key before is no guesser, and waits for none."""
+        """A typed key and the room it leads to: of this home, or of the added home that stands behind the key. A key of
+        any other home is refused before anything is looked up. Source: security spec D12. Who came to this door with
+        this key before is no guesser, and waits for none."""
         desk = self._desk
         try:
-            session_key, host = codes.split_home(text)
-            key_id = desk.keys.key_id(session_key) if host is None else None
+            session_key, name = codes.split_home(text)
         except Refused as error:
             await desk.throttle.before(caller)
             raise self.unknown(caller) from error
-        if key_id is None:
-            raise Refused("home_not_trusted", host=(host or "")[:64])
-        room = await desk.library.room_of_key(key_id)
-        if room is None or me is None or not await self._has_used(me, key_id, room):
+        home = None if name is None else desk.homes.named(name)
+        key_id = desk.keys.key_id(session_key)
+        room = await self._room_of(key_id, home)
+        is_known = room is not None and me is not None and await self._has_used(me, key_id, room)
+        if not is_known:
             await desk.throttle.before(caller)
+        if home is not None:
+            try:
+                return await desk.homes.find(home, session_key)
+            except Refused as error:
+                if error.code == "unknown_key":
+                    raise self.unknown(caller) from error
+                if room is None or not is_known or not error.spec.retryable:
+                    raise
+                # The home does not answer now. What it told this agent before is here.
         if room is None:
             raise self.unknown(caller)
         return key_id, room
+
+    async def _room_of(self, key_id: KeyId, home: HomeId | None) -> RoomId | None:
+        """The room that a key leads to in this home (None) or, as far as it is known here, in another. No key of one
+        home opens a room of another."""
+        room = await self._desk.library.room_of_key(key_id)
+        return room if room is not None and await self._lives_in(room, home) else None
+
+    async def _lives_in(self, room: RoomId, home: HomeId | None) -> bool:
+        aggregate = (await self._desk.rooms.get(room)).aggregate
+        return self._desk.rooms.is_here(aggregate) if home is None else aggregate.state.home == home
 
     def unknown(self, caller: Caller) -> Refused:
         self._desk.throttle.wrong(caller)
@@ -132,26 +154,27 @@ class SessionKeys:
         return (member is not None and member.present) or (request is not None and request.key_id == key_id)
 
     async def _own_key(self, caller: Caller, me: AgentRecord, typed: str) -> tuple[RoomId, KeyId] | None:
-        """The key of one of the caller's own rooms that is meant by the whole session key, the first characters of it,
-        or its short id; None when none is. Asked before any throttle: whoever guesses does not keep an owner from
-        shutting a door. Raises `Refused(ambiguous_name)`.
+        """The key of one of the caller's own rooms that is meant by the whole session key, the first characters of it
+        (each with its home behind it, where that is not this machine), or its short id; None when none is. Asked
+        before any throttle: whoever guesses does not keep an owner from shutting a door. Raises `Refused`:
+        `ambiguous_name`, `home_not_trusted`.
         """
         rooms = await owned_rooms(self._desk, me, None, person=is_person(caller))
         try:
-            session_key = codes.normalise(typed)
+            session_key, at = codes.split_home(typed)
         except Refused:
             return None
+        home = None if at is None else self._desk.homes.named(at)
         whole = self._desk.keys.key_id(session_key)
-        room = await self._desk.library.room_of_key(whole)
+        room = await self._room_of(whole, home)
         if room in rooms:
             return room, whole
         found: list[tuple[RoomId, KeyState, str]] = []
         for name in rooms:
             state = (await (await self._desk.rooms.get(name)).quiet()).state
+            is_meant = len(session_key) >= BEGINS and await self._lives_in(name, home)
             for key in state.keys.values():
-                begins = len(session_key) >= BEGINS and (typed_key_of(self._desk, name, key) or "").startswith(
-                    session_key
-                )
+                begins = is_meant and (typed_key_of(self._desk, name, key) or "").startswith(session_key)
                 if begins or typed.strip().lower() == key.id[:SHORT_ID]:
                     found.append((name, key, state.name))
         # Who revokes a key hardly means one that is revoked already.
@@ -161,11 +184,11 @@ class SessionKeys:
             raise Refused("ambiguous_name", "More than one of your keys begins so.", candidates=candidates)
         return (found[0][0], found[0][1].id) if found else None
 
-    def _key_info(self, room: RoomId, key: KeyState, now: Millis, *, whole: bool) -> t.SessionKey:
-        session_key = typed_key_of(self._desk, room, key) or ""
+    def _key_info(self, handle: RoomHandle, key: KeyState, now: Millis, *, whole: bool) -> t.SessionKey:
+        session_key = typed_key_of(self._desk, handle.room, key) or ""
         return t.SessionKey(
             key_ref=key.id[:SHORT_ID],
-            session_key=session_key if whole else "",
+            session_key=with_home(session_key, handle.home_name) if whole and session_key else "",
             begins=session_key[:BEGINS],
             approval=key.gated,
             expires=key.expires_at,

@@ -29,7 +29,8 @@ class Settled:
     """What became of a command: its decision, the facts that were committed for it, and the author's seq after them.
 
     `queued` says that a message is stored on this machine and not yet in its room, because the room's home does not
-    answer: it has an id (the command's), and neither facts nor a number."""
+    answer. It has an id, which the submission's command names, and neither facts nor a number. Where the same request
+    was queued before, the decision is a replay."""
 
     decision: Decision
     facts: tuple[e.Header, ...] = ()

@@ -180,6 +180,11 @@ class SqliteStore:
             self._put_off = 0
             self._database.checkpoint()
 
+    def copy(self, path: Path) -> None:
+        """Write a whole copy of what is committed to a new file, 0600, while others read and write. It takes as long as
+        the file is large, so call it in a thread of its own. Raises `FileExistsError`, `OSError`, `StoreError`."""
+        self._database.copy(path)
+
     def _forget(self) -> None:
         self._bases.forget()
         self._lines_before.forget()
@@ -560,8 +565,10 @@ class SqliteStore:
             return Prior(header.position, header.input or b"")
         return prior_by_id(self, room, actor, operation, key)
 
-    def past(self, room: RoomId, keys: Sequence[UsedKey], messages: Sequence[MessageId]) -> Past:
-        return past_one_by_one(self, room, keys, messages)
+    def past(
+        self, room: RoomId, keys: Sequence[UsedKey], messages: Sequence[MessageId], lines: Sequence[int] = ()
+    ) -> Past:
+        return past_one_by_one(self, room, keys, messages, lines)
 
     def room_of_key(self, key: KeyId) -> RoomId | None:
         row = self._database.row("SELECT room FROM room_keys WHERE key = ?", (key,))

@@ -116,6 +116,13 @@ def back_up(connection: sqlite3.Connection, backups: Path, schema: int, now_ms: 
     backups.mkdir(mode=0o700, parents=True, exist_ok=True)
     stamp = datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y%m%dT%H%M%S%f")[:-3]
     path = backups / f"{_BACKUP_PREFIX}{schema}-{stamp}.db"
+    copy_whole(connection, path)
+    return path
+
+
+def copy_whole(connection: sqlite3.Connection, path: Path) -> None:
+    """A whole copy of the database at `path`, 0600 and on the disk before this returns. Raises `FileExistsError` rather
+    than replace a file."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with closing(sqlite3.connect(path)) as copy:
@@ -127,12 +134,11 @@ def back_up(connection: sqlite3.Connection, backups: Path, schema: int, now_ms: 
         raise
     finally:
         os.close(descriptor)
-    directory = os.open(backups, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(directory)
     finally:
         os.close(directory)
-    return path
 
 
 def newest_backup(backups: Path) -> Path | None:

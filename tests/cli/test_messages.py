@@ -50,6 +50,22 @@ def test_send_prints_what_the_daemon_stored(shell: Shell) -> None:
     assert (params.text, params.room, params.kind) == ("on it", "auth-redesign", "text")
 
 
+def test_what_waits_for_the_relay_is_said_and_is_no_failure(shell: Shell) -> None:
+    queued = msgspec.structs.replace(sent(), name="auth", seq=None, at=None, queued=True)
+    shell.daemon.answers("message.send", queued, queued)
+    ran = shell.run("send", "on it", "--json")
+    assert (ran.code, ran.document["queued"], ran.document["seq"], ran.document["at"]) == (0, True, None, None)
+    ran = shell.run("send", "on it")
+    assert ran.code == 0
+    assert "Not sent yet to 'auth'" in ran.stdout
+    assert "goes out when the relay answers" in ran.stdout
+    given = t.GivenHandoff(id="m_1", room=ROOM, name="auth", for_="webdev", queued=True)
+    shell.daemon.answers("handoff.give", given)
+    ran = shell.run("handoff", "--next", "go")
+    assert ran.code == 0
+    assert "The turn is not yet with webdev in 'auth'." in ran.stdout
+
+
 def test_words_without_quotes_are_one_message(shell: Shell) -> None:
     shell.daemon.answers("message.send", sent())
     assert shell.run("send", "--room", "x", "hello", "wide", "world").code == 0
@@ -396,6 +412,7 @@ def test_handoff_gives_the_turn(shell: Shell) -> None:
         "key": "k",
         "seq": 8,
         "others": 1,
+        "queued": False,
     }
     assert ran.document == given
     said = shell.run("handoff", "--for", "webdev", "--next", "go").stdout

@@ -148,6 +148,8 @@ async def test_sends_that_were_begun_are_told_of_once_later_and_in_their_order(d
     outcomes = [begun.outcome() for begun in pending.values() if begun is not None]
     assert all(isinstance(outcome, t.Sent) for outcome in outcomes)
     first, second = (outcome.seq for outcome in outcomes if isinstance(outcome, t.Sent))
+    assert first is not None
+    assert second is not None
     assert first < second
 
 

@@ -194,7 +194,9 @@ async def test_a_send_is_answered_with_its_place_and_its_key(room: Room) -> None
     )
     assert isinstance(sent, t.Sent)
     assert (sent.room, sent.idempotency_key, sent.replayed) == (room.id, "k1", False)
+    assert sent.seq is not None
     assert sent.seq > 0
+    assert not sent.queued
 
 
 @on_every_engine

@@ -64,6 +64,7 @@ class Senders:
                 params = t.Send(text=text, room=self.room, idempotency_key=text.replace(" ", "-"))
                 sent = again(lambda params=params: client.call("message.send", params))  # type: ignore[misc]
                 assert isinstance(sent, t.Sent)
+                assert sent.seq is not None
                 self.took(name, sent.seq, sent.id)
 
     def by_command(self, name: str) -> None:

@@ -168,7 +168,7 @@ def test_a_reply_may_go_to_a_message_that_is_decided_in_the_same_batch() -> None
         async with engine_world(driver=SlowDriver) as served:
             alice, bob = await served.room("alice", "bob")
             # Ids are counted, so the id of the message that is only now being written is known.
-            coming = f"m_{served.world.random.ids + 2:020d}"
+            coming = f"m_{served.world.random.ids + 4:020d}"
             _, first, reply = await gather(
                 partial(alice.send, "at the writer", idempotency_key="k0"),
                 partial(alice.send, "first", idempotency_key="k1"),
@@ -514,13 +514,14 @@ def test_a_fault_of_ours_in_one_batch_is_answered_and_logged_without_what_was_wr
             (alice,) = await served.room("alice")
             canary = "canary-" + "text"
 
-            def broken(prefix: str) -> str:
+            def broken(count: int) -> bytes:
                 raise KeyError(canary)
 
-            working, served.world.random.new = served.world.random.new, broken  # type: ignore[method-assign]
+            # A nonce is drawn when a message is signed, in its batch.
+            working, served.world.random.bytes = served.world.random.bytes, broken  # type: ignore[method-assign]
             error = await alice.refused("message.send", t.Send(text=canary, idempotency_key="k1"))
             assert error.code == "internal"
-            served.world.random.new = working  # type: ignore[method-assign]
+            served.world.random.bytes = working  # type: ignore[method-assign]
             assert (await alice.send("fine", idempotency_key="k1")).seq == 2
             assert await memory_equals_store(served)
 
@@ -592,8 +593,8 @@ def test_a_store_over_a_network_is_asked_once_for_a_batch_and_not_at_all_for_wor
             driver.looks = 0
             await alice.send("no key and no reply")
             assert driver.looks == 0
-            # Ids are counted: of the first message, and then of the reply.
-            coming = f"m_{served.world.random.ids + 2:020d}"
+            # Ids are counted: each request draws one for its message, and the first draws one for its thread too.
+            coming = f"m_{served.world.random.ids + 4:020d}"
             answers = await errors(
                 partial(bob.send, "asks on its own", idempotency_key="k0"),
                 partial(alice.send, "first", idempotency_key="k1"),
@@ -938,12 +939,13 @@ def test_time_in_a_room_goes_on_while_the_clock_stands_behind_it() -> None:
     async def main() -> None:
         async with World().serving() as served:
             (alice,) = await served.room("alice")
-            first = await alice.send("one")
+            first = (await alice.send("one")).at
+            assert first is not None
             served.world.clock.move(seconds=-3600)
             await trio.sleep(5)
-            assert (await alice.send("two")).at == first.at + 5_000
+            assert (await alice.send("two")).at == first + 5_000
             await trio.sleep(7)
-            assert (await alice.send("three")).at == first.at + 12_000
+            assert (await alice.send("three")).at == first + 12_000
 
     run(main)
 
@@ -952,11 +954,12 @@ def test_time_in_a_room_never_goes_back() -> None:
     async def main() -> None:
         async with World().serving() as served:
             (alice,) = await served.room("alice")
-            first = await alice.send("one")
+            first = (await alice.send("one")).at
+            assert first is not None
             served.world.clock.move(seconds=-3600)
-            assert (await alice.send("two")).at == first.at
+            assert (await alice.send("two")).at == first
             served.world.clock.move(seconds=7200)
-            assert (await alice.send("three")).at == first.at + 3600_000
+            assert (await alice.send("three")).at == first + 3600_000
             await settle()
 
     run(main)

@@ -6,13 +6,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+import trio
 
-from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, HomeId, RoomId
+from parlerd.core.errors import ERRORS, Refused
+from parlerd.core.model import AgentId, By, HomeId, PrincipalId, RoomId
+from parlerd.core.statements import NONCE, KnockStatement, encode
+from parlerd.engine.authors import Admission, Attested
 from parlerd.engine.handles import ForsakenRoom, NoHomes
 from parlerd.engine.rooms import LocalRoom
+from parlerd.identity.signatures import SigningKey
 from parlerd.operations import types as t
-from tests.support.engine import Party, Served, engine_world, run, texts
+from tests.support.engine import Party, Served, engine_world, run, settle, texts
+from tests.support.fake_homes import FAR, PATIENCE_S, FakeHomes, beside
 from tests.support.mirrors import Elsewhere, elsewhere
 
 
@@ -136,5 +141,241 @@ def test_no_homes_know_none() -> None:
             homes.named("team")
         with pytest.raises(Refused, match="home_not_trusted"):
             await homes.find(HomeId("N"), "A3KE7DJR")
+
+    run(main)
+
+
+# -- a home that answers, one that is away, and one that is silent ----------------------------------------
+
+
+async def let_in(homes: FakeHomes, party: Party, room: RoomId, session_key: str) -> None:
+    """The whole way of an agent of this home into a room of the other."""
+    key = f"{session_key}@{FAR}"
+    assert (await party.join(key)).status == "pending"
+    await homes.approve(room, (await party.whoami()).name)
+    assert (await party.join(key)).status == "joined"
+
+
+def test_an_agent_knocks_comes_in_speaks_and_leaves_elsewhere_as_at_home() -> None:
+    async def main() -> None:
+        async with beside() as (served, homes):
+            room, session_key = await homes.open()
+            bob = await served.agent("bob")
+            knocked = await bob.join(f"{session_key}@{FAR}")
+            assert (knocked.status, knocked.room) == ("pending", room)
+            assert knocked.join_code == homes.keys.join_code(homes.actor(room).aggregate.pending()[0].id)
+            await homes.approve(room, "bob")
+            joined = await bob.join(f"{session_key}@{FAR}")
+            assert (joined.status, texts(joined), joined.name) == ("joined", ["Chose PKCE."], "far-work")
+            assert (await bob.whoami()).active == room
+            await bob.commit(joined)
+            sent = await bob.send("hello there")
+            assert (sent.seq, sent.queued, sent.room) == (2, False, room)
+            await homes.say(room, "hello here")
+            assert await bob.read() == ["hello here"]
+            given = await bob.handoff("go on", to="olive")
+            assert (given.seq, given.for_, given.queued) == (4, "olive", False)
+            assert [(each.name, each.home, each.unread) for each in await bob.rooms()] == [("far-work", FAR, 0)]
+            assert await bob.close() == "left"
+            assert await bob.rooms() == []
+
+    run(main)
+
+
+def test_who_waits_is_woken_by_what_is_said_elsewhere() -> None:
+    async def main() -> None:
+        async with beside() as (served, homes):
+            room, session_key = await homes.open()
+            bob = await served.agent("bob")
+            await let_in(homes, bob, room, session_key)
+            pages: list[t.Received] = []
+            async with trio.open_nursery() as nursery:
+
+                async def wait() -> None:
+                    pages.append(await bob.recv(wait=3_000))
+
+                await bob.read()
+                nursery.start_soon(wait)
+                await settle()
+                await homes.say(room, "now")
+            assert texts(pages[0]) == ["now"]
+
+    run(main)
+
+
+def test_a_message_for_a_home_that_is_away_is_stored_here_and_says_so() -> None:
+    async def main() -> None:
+        async with beside() as (served, homes):
+            room, session_key = await homes.open()
+            bob = await served.agent("bob")
+            await let_in(homes, bob, room, session_key)
+            homes.mood = "queues"
+            sent = await bob.send("later", idempotency_key="k1", visible_to=["olive"])
+            assert (sent.queued, sent.seq, sent.at, sent.replayed) == (True, None, None, False)
+            assert (sent.room, sent.name, sent.idempotency_key, sent.readers) == (room, "far-work", "k1", ["olive"])
+            assert sent.id.startswith("m_")
+            again = await bob.send("later", idempotency_key="k1", visible_to=["olive"])
+            assert (again.id, again.queued, again.replayed) == (sent.id, True, True)
+            given = await bob.handoff("go on")
+            assert (given.queued, given.seq, given.room) == (True, None, room)
+            assert given.id not in (sent.id, "")
+            plain = await bob.send("no key")
+            assert (plain.queued, plain.idempotency_key) == (True, f"k{plain.id[1:]}")
+
+    run(main)
+
+
+def test_no_look_waits_for_a_home_that_is_silent() -> None:
+    async def main() -> None:
+        async with beside() as (served, homes):
+            room, session_key = await homes.open()
+            bob, carol = await served.agent("bob"), await served.agent("carol")
+            await let_in(homes, bob, room, session_key)
+            assert (await carol.join(f"{session_key}@{FAR}")).status == "pending"
+            opened = await bob.open("here")
+            await carol.join(opened.session_key)
+            window = await served.window("w", workspace="/repo", as_name="bob")
+            await window.whoami()
+            person = await served.person()
+            asked, homes.mood = len(homes.asked), "silent"
+            began = trio.current_time()
+            assert {each.home for each in await bob.rooms()} == {FAR, "local"}
+            everywhere = await bob.ask("message.recv_all", t.Recv(), t.ReceivedAll)
+            assert [page.room for page in everywhere.rooms] == [room]
+            assert texts(await bob.recv(room=room, all=True)) == ["Chose PKCE."]
+            assert sorted(await bob.roster(room)) == ["bob", "olive"]
+            assert "far-work" in await served.notice(window)
+            found = await person.ask("approvals.list", t.ListApprovals(), t.RequestList)
+            assert [(each.name, each.home) for each in found.requests] == [("carol", "local")]
+            hook = await served.connect("hook", host="claude-code", workspace="/repo")
+            waiting = await hook.ask("wake.check", t.WakeCheck(), t.Waiting)
+            assert (waiting.unread, waiting.rooms) == (1, [room])
+            assert (await carol.ask("rooms.list", t.ListRooms(), t.RoomList)).waits[0].join_code is not None
+            await bob.send("at home", room=opened.room)
+            assert trio.current_time() == began
+            assert len(homes.asked) == asked
+
+    run(main)
+
+
+def test_what_a_silent_home_is_asked_ends_in_its_time_and_the_idempotency_key_is_told() -> None:
+    async def main() -> None:
+        async with beside() as (served, homes):
+            room, session_key = await homes.open()
+            bob = await served.agent("bob")
+            await let_in(homes, bob, room, session_key)
+            homes.mood = "silent"
+            began = trio.current_time()
+            error = await bob.refused("message.send", t.Send(text="x", idempotency_key="k9"))
+            assert (error.code, error.details["key"]) == ("home_unreachable", "k9")
+            assert trio.current_time() == began + PATIENCE_S
+            assert (await bob.refused("session.close", t.CloseSession())).code == "home_unreachable"
+
+    run(main)
+
+
+def test_a_member_is_shown_a_room_again_although_its_home_does_not_answer() -> None:
+    async def main() -> None:
+        async with beside() as (served, homes):
+            room, session_key = await homes.open()
+            bob, carol = await served.agent("bob"), await served.agent("carol")
+            await let_in(homes, bob, room, session_key)
+            await bob.read()
+            homes.mood = "silent"
+            again = await bob.join(f"{session_key}@{FAR}")
+            assert (again.status, texts(again)) == ("already_member", ["Chose PKCE."])
+            # Who is not in hears that the home is silent, and not whether the key is one.
+            key = t.JoinSession(session_key=f"{session_key}@{FAR}")
+            assert (await carol.refused("session.join", key)).code == "home_unreachable"
+
+    run(main)
+
+
+# -- keys --------------------------------------------------------------------------------------------------
+
+
+def test_a_key_opens_rooms_of_its_own_home_alone() -> None:
+    async def main() -> None:
+        async with beside() as (served, homes):
+            room, session_key = await homes.open()
+            bob = await served.agent("bob")
+            opened = await bob.open("here")
+            await let_in(homes, bob, room, session_key)
+            carol = await served.agent("carol")
+            for key in (session_key, f"{opened.session_key}@{FAR}", f"WRNGKEY1@{FAR}", "WRNGKEY1"):
+                refused = await carol.refused("session.join", t.JoinSession(session_key=key))
+                assert refused.code == "unknown_key", key
+            assert "KEY@NAME" in ERRORS["unknown_key"].hint
+            for key in (f"{session_key}@nobody", f"{session_key}@NOBODY.example"):
+                refused = await carol.refused("session.join", t.JoinSession(session_key=key))
+                assert refused.code == "home_not_trusted"
+            assert homes.asked.count("find") == 4
+
+    run(main)
+
+
+def test_a_home_that_nobody_added_is_asked_nothing() -> None:
+    async def main() -> None:
+        async with beside() as (served, homes):
+            _, session_key = await homes.open()
+            bob = await served.agent("bob")
+            await bob.refused("session.join", t.JoinSession(session_key=f"{session_key}@other"))
+            await bob.refused("session.revoke", t.RevokeSessionKey(session_key=f"{session_key}@other"))
+            assert homes.asked == []
+
+    run(main)
+
+
+# -- names -------------------------------------------------------------------------------------------------
+
+
+def test_a_name_that_is_in_two_homes_is_told_apart_by_the_home_behind_it() -> None:
+    async def main() -> None:
+        async with beside() as (served, homes):
+            room, session_key = await homes.open("same")
+            bob = await served.agent("bob")
+            await let_in(homes, bob, room, session_key)
+            assert (await bob.recv(room="same")).room == room
+            opened = await bob.open("same")
+            refused = await bob.refused("message.recv", t.Recv(room="same"))
+            assert refused.code == "ambiguous_name"
+            assert sorted(refused.details["candidates"]) == sorted([f"same@{FAR}", "same@local"])
+            assert (await bob.recv(room=f"same@{FAR}")).room == room
+            assert (await bob.recv(room="same@local")).room == opened.room
+            assert (await bob.refused("message.recv", t.Recv(room="same@other"))).code == "no_such_room"
+            near = await bob.refused("message.recv", t.Recv(room="sam"))
+            assert "same" in near.message
+
+    run(main)
+
+
+def test_a_newcomer_that_is_no_agent_of_this_home_is_not_seated_here() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            opened = await alice.open()
+            handle = await served.engine.rooms.get(RoomId(opened.room))
+            [key] = handle.aggregate.state.keys.values()
+            own, person = SigningKey("agent", b"g" * 32), SigningKey("principal", b"p" * 32)
+            guest = By(AgentId(own.id), PrincipalId(person.id), "", "codex", "http")
+            home = handle.aggregate.state.home
+            statement = KnockStatement(
+                home=home,
+                room=handle.room,
+                ref=key.ref,
+                agent=guest.actor,
+                principal=guest.principal,
+                name="guest",
+                host="codex",
+                at=served.world.clock.now(),
+                nonce=bytes(NONCE),
+            )
+            body = encode(statement)
+            signed = Attested(body, own.sign("parler/knock", body))
+            command, words = Admission().knock(guest, signed, key_id=key.id, wall=statement.at)
+            await handle.submit(command, guest, words)
+            assert (await (await served.person()).approve("guest")).status == "approved"
+            assert guest.actor not in served.engine.rooms.home.aggregate.state.active
+            assert "guest" in await alice.roster(opened.room)
 
     run(main)

@@ -26,8 +26,11 @@ def test_a_room_is_found_by_id_by_name_and_as_the_active_one() -> None:
                 actor, state = await room_of(desk, me, wanted)
                 assert actor.room == room
                 assert state.state.owner == me.id
-            assert rooms_named(desk, "auth-redesign") == [room]
-            assert rooms_named(desk, "r_none") == []
+            assert await rooms_named(desk, "auth-redesign", [RoomId(room)]) == [room]
+            assert await rooms_named(desk, "auth-redesign@local", [RoomId(room)]) == [room]
+            assert await rooms_named(desk, "auth-redesign@team", [RoomId(room)]) == []
+            assert await rooms_named(desk, "auth-redesign", []) == []
+            assert await rooms_named(desk, "r_none", [RoomId(room)]) == []
 
     run(main)
 
@@ -84,11 +87,14 @@ def test_a_member_that_asks_for_requests_hears_that_it_is_not_the_owner() -> Non
 def test_one_of_none_and_one_of_many_are_refused() -> None:
     async def main() -> None:
         async with engine_world() as served:
-            assert only([RoomId("r_1")], "x") == "r_1"
+            (alice,) = await served.room("alice")
+            desk = served.engine._desk
+            mine, other = RoomId((await alice.rooms())[0].room), RoomId((await alice.open("other")).room)
+            assert await only(desk, [mine], "x") == mine
             with pytest.raises(Refused, match="no_such_room"):
-                only([], "x")
-            with pytest.raises(Refused, match="ambiguous_name"):
-                only([RoomId("r_1"), RoomId("r_2")], "x")
-            await served.person()
+                await only(desk, [], "x")
+            with pytest.raises(Refused, match="ambiguous_name") as refused:
+                await only(desk, [mine, other], "x")
+            assert refused.value.details["candidates"] == ["auth-redesign@local", "other@local"]
 
     run(main)

@@ -163,14 +163,14 @@ def test_a_result_follows_its_call_also_when_both_were_in_one_chunk_with_the_hel
                 _, second = client.peer.call("message.send", b"\x81\xa4text\xa1a")
                 await client.send(hello + first + second)
                 assert isinstance(await client.receive(), Welcome)
-                seqs = []
+                seqs: list[int | None] = []
                 for _ in range(2):
                     event = await client.receive()
                     assert isinstance(event, Reply)
                     sent = result_of("message.send", event)
                     assert isinstance(sent, t.Sent)
                     seqs.append(sent.seq)
-                assert sorted(seqs) == [1, 3]
+                assert set(seqs) == {1, 3}
 
     run(main)
 

@@ -386,6 +386,16 @@ def test_a_send_costs_130_bytes_at_most_and_names_the_room() -> None:
     assert "repeats" in shown(msgspec.structs.replace(sent, replayed=True))
 
 
+def test_what_waits_for_the_relay_says_that_it_is_stored_here_and_has_no_number() -> None:
+    sent = t.Sent(room=ROOM, id="m_1", seq=None, at=None, replayed=False, idempotency_key="k", name="auth", queued=True)
+    said = "It is stored on this machine, and goes out when the relay answers."
+    assert shown(sent) == f"Not sent yet to auth. {said}\n"
+    assert shown(msgspec.structs.replace(sent, readers=["bob"])).startswith("Not sent yet to auth, for bob alone. ")
+    given = t.GivenHandoff(id="m_1", room=ROOM, name="auth", for_="webdev", queued=True)
+    assert said in shown(given)
+    assert said not in shown(msgspec.structs.replace(given, queued=False, seq=3))
+
+
 @pytest.mark.parametrize(("status", "said"), [("left", "You left auth"), ("closed", "auth is closed for everyone")])
 def test_leaving_says_whether_one_is_out_or_it_is_over_for_everyone(status: str, said: str) -> None:
     assert shown(t.ClosedSession(room=ROOM, name="auth", status=status)).startswith(said)

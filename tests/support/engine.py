@@ -25,6 +25,7 @@ from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.driver import Driver, InlineDriver, Job, Settle
 from parlerd.engine.engine import Engine, open_engine
+from parlerd.engine.handles import Homes
 from parlerd.engine.ports import HomeBook, HostFiles, NoHomeBook, NoHostFiles
 from parlerd.engine.rooms import Rooms
 from parlerd.engine.worker import Told
@@ -365,6 +366,7 @@ class World:
     default_home: bool = True
     inspect: Callable[[PeerProcess], PeerProcess] = lambda peer: peer
     host_files: HostFiles = field(default_factory=NoHostFiles)
+    homes: Homes | None = None
     home_book: HomeBook = field(default_factory=NoHomeBook)
     driver: Callable[[Store], Driver] = field(default_factory=lambda: DRIVER)
     stopped: bool = False
@@ -392,6 +394,7 @@ class World:
             settings_now=self.settings_now,
             inspect=self.inspect,
             host_files=self.host_files,
+            homes=self.homes,
             home_book=self.home_book,
             stop=stop,
         ) as engine:

@@ -77,10 +77,11 @@ ROOM_SCENES: dict[type[e.RoomEvent], RoomScene] = {
 """What leaves a fact of this type in any open room, whatever happened before: it takes an agent who was never there."""
 MIRROR_SCENES: dict[type[e.RoomEvent], RoomScene] = {
     e.MirrorPlaced: lambda room, who: room.leave_out(3, OWNER),
+    e.RoomTitled: lambda room, who: room.commit(e.RoomTitled(), OWNER),
     e.HomeContradicted: lambda room, who: room.commit(e.HomeContradicted(what="line", number=2), OWNER),
 }
 """What leaves a fact of this type in the log of a room: facts that only mirrors hold. Their order matters, because
-after the second nothing more is posted."""
+after the last nothing more is posted."""
 HOME_SCENES: dict[type[e.HomeEvent], HomeScene] = {
     e.AgentCreated: lambda home, who: home.create(who),
     e.ConversationBound: lambda home, who: (home.create(who), home.bind(who, "t-0")),

@@ -35,7 +35,8 @@ class GiveHandoff(Params, frozen=True, kw_only=True):
 
 
 class GivenHandoff(Result, frozen=True, kw_only=True):
-    """`seq` is the giver's own number of it; `others` are how many beside the giver are in the room now."""
+    """`seq` is the giver's own number of it; `others` are how many beside the giver are in the room now. One that is
+    `queued` is stored on this machine, and has no number until the relay of its room answers."""
 
     id: str
     room: str
@@ -43,8 +44,9 @@ class GivenHandoff(Result, frozen=True, kw_only=True):
     for_: str | None = msgspec.field(name="for")
     replayed: bool = False
     idempotency_key: str = msgspec.field(name="key", default="")
-    seq: int = 0
+    seq: int | None = None
     others: int = 0
+    queued: bool = False
 
 
 FAMILY: Final = Family(

@@ -49,16 +49,19 @@ class Send(Params, frozen=True, kw_only=True):
 
 
 class Sent(Result, frozen=True, kw_only=True):
-    """`readers` are those others who alone may ever see it, by handle; null when all may."""
+    """`readers` are those others who alone may ever see it, by handle; null when all may. A message that is `queued` is
+    stored on this machine, and goes out when the relay of its room answers: its id is fixed, and `seq` and `at` are
+    null until then."""
 
     room: str
     id: str
-    seq: int
-    at: int
+    seq: int | None
+    at: int | None
     replayed: bool
     idempotency_key: str = msgspec.field(name="key")
     readers: list[str] | None = None
     name: str = ""
+    queued: bool = False
 
 
 class Recv(Params, frozen=True, kw_only=True):

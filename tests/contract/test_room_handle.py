@@ -1,0 +1,192 @@
+"""What every handle of a room does, wherever the room lives: one of this home, and one of another home that answers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+import trio
+
+from parlerd.core import commands as c
+from parlerd.core import events as e
+from parlerd.core.envelope import TextPart
+from parlerd.core.errors import Refused
+from parlerd.core.identities import AgentRecord
+from parlerd.core.model import By, MessageId, RoomId
+from parlerd.engine.armed import Armed
+from parlerd.engine.handles import RoomHandle
+from tests.support.engine import Served, draft, engine_world, run
+from tests.support.fake_homes import FAR, beside
+
+
+@dataclass
+class Inside:
+    """A room with two agents of this home in it, and a third that knocks."""
+
+    served: Served
+    handle: RoomHandle
+    home: str
+    ann: AgentRecord
+    ben: AgentRecord
+    cat: AgentRecord
+
+    def by(self, agent: AgentRecord) -> By:
+        return By(agent.id, agent.principal, "s", "shell", "cli")
+
+    def post(self, **more: object) -> c.PostMessage:
+        id = MessageId(self.served.world.random.new("m"))
+        return c.PostMessage(operation="message.send", kind="text", id=id, idempotency_key=f"k{id[1:]}", **more)  # type: ignore[arg-type]
+
+
+DRAFT = draft(TextPart("hello"))
+
+
+@asynccontextmanager
+async def here() -> AsyncIterator[Inside]:
+    async with engine_world() as served:
+        ann, ben, cat = [await served.agent(name) for name in ("ann", "ben", "cat")]
+        opened = await ann.open()
+        await served.admit(opened, ben)
+        await cat.join(opened.session_key)
+        records = [await served.engine._desk.me(party.caller) for party in (ann, ben, cat)]
+        yield Inside(served, await served.engine.rooms.get(RoomId(opened.room)), "local", *records)
+
+
+@asynccontextmanager
+async def there() -> AsyncIterator[Inside]:
+    async with beside() as (served, homes):
+        room, session_key = await homes.open()
+        parties = [await served.agent(name) for name in ("ann", "ben", "cat")]
+        for party in parties:
+            assert (await party.join(f"{session_key}@{FAR}")).status == "pending"
+        for name in ("ann", "ben"):
+            await homes.approve(room, name)
+        records = [await served.engine._desk.me(party.caller) for party in parties]
+        yield Inside(served, await served.engine.rooms.get(room), FAR, *records)
+
+
+Place = Callable[[], AbstractAsyncContextManager[Inside]]
+everywhere = pytest.mark.parametrize("place", [here, there])
+
+
+@everywhere
+def test_a_handle_says_which_room_it_is_of_and_what_its_home_is_called(place: Place) -> None:
+    async def main() -> None:
+        async with place() as inside:
+            handle = inside.handle
+            assert (handle.room, handle.home_name) == (handle.aggregate.state.room, inside.home)
+            assert await inside.served.engine.rooms.get(handle.room) is handle
+
+    run(main)
+
+
+@everywhere
+def test_what_was_submitted_is_in_the_room_with_its_authors_number_before_the_answer(place: Place) -> None:
+    async def main() -> None:
+        async with place() as inside:
+            command = inside.post()
+            before = (await inside.handle.quiet()).newest_seq(inside.ann.id)
+            settled = await inside.handle.submit(command, inside.by(inside.ann), DRAFT)
+            [header] = settled.facts
+            assert isinstance(header.event, e.MessagePosted)
+            assert (header.event.id, header.by.actor, settled.queued) == (command.id, inside.ann.id, False)
+            assert inside.handle.aggregate.position >= header.position
+            after = (await inside.handle.quiet()).newest_seq(inside.ann.id)
+            assert (settled.seq, after) == (before + 1, before + 1)
+            stored = inside.served.world.store.message(inside.handle.room, header.position)
+            assert stored == header
+
+    run(main)
+
+
+@everywhere
+def test_a_request_that_was_made_before_gets_its_answer_again(place: Place) -> None:
+    async def main() -> None:
+        async with place() as inside:
+            command = c.PostMessage(operation="message.send", kind="text", idempotency_key="k1", input=b"i")
+            first = await inside.handle.submit(command, inside.by(inside.ann), DRAFT)
+            again = await inside.handle.submit(command, inside.by(inside.ann), DRAFT)
+            assert again.decision.replay is not None
+            where = again.facts[0].position if again.facts else again.decision.replay
+            assert where == first.facts[0].position
+
+    run(main)
+
+
+@everywhere
+def test_commands_keep_the_order_in_which_they_were_placed_and_wait_until_somebody_asks(place: Place) -> None:
+    async def main() -> None:
+        async with place() as inside:
+            stood = (await inside.handle.quiet()).position
+            placed = [inside.handle.place(inside.post(), inside.by(who), DRAFT) for who in (inside.ann, inside.ben) * 3]
+            await trio.sleep(60)
+            assert inside.handle.aggregate.position == stood
+            positions = [(await each.result()).facts[0].position for each in placed]
+            assert positions == sorted(set(positions))
+
+    run(main)
+
+
+@everywhere
+def test_a_refusal_is_the_rooms_own_and_changes_nothing(place: Place) -> None:
+    async def main() -> None:
+        async with place() as inside:
+            stood = (await inside.handle.quiet()).position
+            for command, who, code in (
+                (inside.post(to=("nobody",)), inside.ann, "no_such_agent"),
+                (inside.post(), inside.cat, "no_such_room"),
+            ):
+                with pytest.raises(Refused, match=code):
+                    await inside.handle.submit(command, inside.by(who), DRAFT)
+            assert (await inside.handle.quiet()).position == stood
+
+    run(main)
+
+
+@everywhere
+def test_the_code_of_a_request_is_known_to_its_agent_and_a_wrong_one_is_refused_and_counted(place: Place) -> None:
+    async def main() -> None:
+        async with place() as inside:
+            [request] = (await inside.handle.quiet()).pending()
+            assert request.agent == inside.cat.id
+            code = inside.handle.join_code(request.id)
+            assert code is not None
+            await inside.handle.check_code(request, code, "cli")
+            wrong = "0000" if code != "0000" else "1111"
+            for _ in range(5):
+                with pytest.raises(Refused, match="code_mismatch"):
+                    await inside.handle.check_code(request, wrong, "cli")
+            with pytest.raises(Refused, match="throttled"):
+                await inside.handle.check_code(request, code, "cli")
+            await inside.handle.check_code(request, code, "form")
+
+    run(main)
+
+
+@everywhere
+def test_a_reader_that_waits_is_armed_for_the_next_commit(place: Place) -> None:
+    async def main() -> None:
+        async with place() as inside:
+            after = (await inside.handle.quiet()).position
+            armed = Armed(inside.ben.id, "read", after, 50, 1_000_000, lambda header: True)
+            with inside.handle.arm(armed):
+                settled = await inside.handle.submit(inside.post(), inside.by(inside.ann), DRAFT)
+            assert armed.covers([settled.facts[0].position])
+
+    run(main)
+
+
+@everywhere
+def test_the_newest_facts_are_at_hand_when_nothing_is_under_way(place: Place) -> None:
+    async def main() -> None:
+        async with place() as inside:
+            settled = await inside.handle.submit(inside.post(), inside.by(inside.ann), DRAFT)
+            room = await inside.handle.quiet()
+            recent = inside.handle.recent
+            assert recent is not None
+            found = recent.seq_at(room, room.view(inside.ann.id), settled.facts[0].position)
+            assert found == settled.seq
+
+    run(main)
