@@ -199,13 +199,11 @@ class Uplinks:
         link.forgive()
         return t.HomeAdded(home=self._entry(added), status="unchanged" if was_there else "added")
 
-    async def remove(self, name: str, *, drop: bool) -> t.HomeRemoved:
-        """End the link and forget the relay. Its rooms stay here to be read."""
+    async def remove(self, name: str) -> t.HomeRemoved:
+        """End the link and forget the relay, with what waits to be sent there. Its rooms stay here to be read."""
         added = self._added(name)
         link = self._links.get(added.id)
         rows = [] if link is None else list(link.outbox)
-        if rows and not drop:
-            raise Refused("outbox_not_empty", waiting=len(rows), home=added.name)
         rooms = await self._desk.library.rooms_at(added.id)
         if link is not None:
             link.remove()

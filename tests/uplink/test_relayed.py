@@ -10,7 +10,7 @@ from tests.support.relayed import homes_of
 
 def test_two_people_meet_on_a_relay_and_talk(tmp_path: Path) -> None:
     async def main() -> None:
-        wires, relay, home = homes_of(tmp_path)
+        _, relay, home = homes_of(tmp_path)
         async with relay.serving(), home("ann").serving() as ann, home("ben").serving() as ben:
             alice, bob = await ann.agent("alice"), await ben.agent("bob")
             opened = await alice.open("auth redesign", "Chose PKCE.")
