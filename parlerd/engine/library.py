@@ -183,10 +183,6 @@ class Library:
         name = room.state.room
         return await self._driver.look(lambda store: store.seq_at(name, view, position))
 
-    async def public_at(self, room: RoomId, position: Position) -> int:
-        """How many public messages the room has up to a position."""
-        return await self._driver.look(lambda store: store.seq_at(room, PUBLIC, position))
-
     async def position_of(self, room: RoomId, view: View, seq: Seq) -> Position:
         """Where the reader's message of that number stands; 0 for 0, and the head for a number beyond the last."""
         return await self._driver.look(lambda store: store.position_of(room, view, seq))
