@@ -391,7 +391,7 @@ class _Step:
 
     def _members(self, card: t.Card, came_by: Mapping[AgentId, tuple[RequestId | None, KeyId | None]]) -> None:
         """Take in who is in the room and who left it. A member whose coming nothing shows is left out, until something
-        does."""
+        does. Whoever is on no card has not come yet, where the card says how the room stood earlier."""
         if not card.members:
             return
         handles = {member.handle: agent for agent, member in self._about._mirror.state.members.items()}
@@ -409,11 +409,6 @@ class _Step:
             elif known.principal != claim.principal:
                 raise _Contradiction("member", agent=agent)
             self._move(entry, claim, known, came_by)
-        if card.whole:
-            told = {entry.agent for entry in card.members}
-            for agent, member in self._about._mirror.state.members.items():
-                if member.present and agent not in told:
-                    self._leave(agent, _Known(member.principal, member.handle, present=False))
 
     def _move(
         self,

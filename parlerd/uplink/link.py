@@ -299,7 +299,6 @@ class Link:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_when_closed, connection, nursery.cancel_scope)
             try:
-                self.mirrors.begin_anew()
                 standing = await self._attach(connection, await self._agents())
                 rooms = {*await self._rooms(), *(RoomId(each.room) for each in standing if each.state in _IN)}
                 await self._follow_all(nursery, connection, sorted(rooms))
