@@ -79,6 +79,9 @@ class OpenRoom(Command, frozen=True, kw_only=True):
     """What this key is good for."""
     recap: bool = False
     """Whether the opening posts a message, the recap, in the same batch."""
+    envelope: Envelope | None = None
+    """The recap as an owner elsewhere signed it, and below whether another message has its id."""
+    is_id_taken: bool = False
 
 
 class Knock(Command, frozen=True, kw_only=True):

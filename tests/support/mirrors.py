@@ -53,8 +53,10 @@ class Elsewhere:
         joined = e.MemberJoined(agent=agent, principal=principal, handle=name, host="shell")
         await self.arrive(joined, by=self.by(agent, principal))
 
-    async def say(self, text: str, *, id: str = "", erased: bool = False, proved: bool = True) -> None:
-        """The owner says something there."""
+    async def say(
+        self, text: str, *, id: str = "", erased: bool = False, proved: bool = True, forged: bool = False
+    ) -> None:
+        """The owner says something there. `forged`: somebody else signed it, and whoever checked did not look."""
         self.posted += 1
         name = MessageId(id or f"m_elsewhere{self.posted}")
         envelope = Envelope(
@@ -76,7 +78,8 @@ class Elsewhere:
         event = e.MessagePosted(
             id=name, kind="text", chain=envelope.chain, counter=envelope.counter, envelope=self.previous
         )
-        words = Arrived(((body, self.owner_key.sign("parler/message", body)),), "valid" if proved else "invalid")
+        key = SigningKey("agent", bytes(32)) if forged else self.owner_key
+        words = Arrived(((body, key.sign("parler/message", body)),), "valid" if proved else "invalid")
         if erased:
             words = Arrived((None,), "invalid")
         await self.arrive(event, words=words)
