@@ -222,7 +222,7 @@ class RemoteRoom(MirrorRoom):
         )
         assert isinstance(answer, t.OpenedRemoteRoom)
         await self._link.follow(self.room)
-        wants = 1 if recap_id else 0
+        wants = 1 if recap.body else 0
         await self._shown(lambda room: bool(room.state.keys) and room.state.shown.number >= wants)
         return Decision(answer="exists") if answer.replayed else decision
 

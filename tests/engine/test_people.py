@@ -49,7 +49,7 @@ def test_one_who_is_sent_away_is_in_no_room_and_their_keys_let_nobody_in() -> No
             await served.admit(opened, bob)
             assert await people.take_away(served.world.keys.principal) == (1, 2)
             await other_link.post("zed", opened.room, "alone")
-            roster = await alice.roster()
+            roster = await alice.roster(opened.room)
             assert {name for name, member in roster.items() if member.state == "member"} == {"alice", "zed"}
 
     run(main)
