@@ -17,7 +17,7 @@ from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
 from parlerd.uplink.dial import WebSocketDialer
 from parlerd.wire.frames import FIRST_FRAME_LIMIT, PREFIX
-from relay.door import Door, Limits, Secured, _Brake
+from relay.door import Door, Limits, Secured, _Brake, _counted_as
 from tests.support.doors import Handed, certificate, everything, open_door, run_over_the_network, until, upgrade
 from tests.support.fake_engine import FakeEngine
 from tests.support.links import SECRET, Book, dialled, links_of, run
@@ -346,6 +346,21 @@ def test_one_address_has_eight_places_and_keeps_nobody_else_out() -> None:
             assert status(await door.ask(GET % b"/healthz")) == 200
 
     run_over_the_network(main)
+
+
+@pytest.mark.parametrize(
+    ("address", "counted"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff:ffff:ffff:ffff", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+    ],
+)
+def test_who_has_one_address_of_a_network_has_all_of_it(address: str, counted: str) -> None:
+    assert _counted_as(address) == counted
 
 
 def test_a_flood_from_many_addresses_is_held_to_sixty_four() -> None:
@@ -677,7 +692,9 @@ def test_no_frame_is_in_the_log_whatever_is_logged(caplog: pytest.LogCaptureFixt
 
     with caplog.at_level(logging.DEBUG):
         run_over_the_network(main)
-    assert "canary" not in caplog.text
+    # The library shows the bytes of a frame in hexadecimal.
+    assert b"canary-text".hex(" ") not in caplog.text
+    assert "BINARY" not in caplog.text
 
 
 # -- where it may listen -----------------------------------------------------------------------------------------
