@@ -374,8 +374,11 @@ class Approvals(Facet[ApprovalsState]):
         return Decision((e.KeyRevoked(key=key.id),), authority="owner", answer="revoked")
 
     def _expel(self, command: c.Expel, by: By, now: Millis, ids: Ids) -> Decision:
-        members = [m for m in self._membership.members.values() if m.present and m.principal == command.principal]
-        owns = self._lifecycle.owner_principal == command.principal
+        """The room stays, because it is the others' room too, and so does its owner, who comes back only with the
+        person."""
+        owner, owns = self._lifecycle.owner, self._lifecycle.owner_principal == command.principal
+        every = self._membership.members.values()
+        members = [m for m in every if m.present and m.principal == command.principal and m.agent != owner]
         keys = [key for key in self.state.keys.values() if owns and not key.revoked]
         left: tuple[e.Event, ...] = tuple(e.MemberLeft(agent=member.agent) for member in members)
         revoked: tuple[e.Event, ...] = tuple(e.KeyRevoked(key=key.id) for key in keys)

@@ -10,6 +10,7 @@ from typing import Final
 
 import trio
 
+from parlerd.core.errors import ERRORS
 from parlerd.core.model import HOME_ROOM, Position, RoomId
 from parlerd.engine.audit import Audited
 from parlerd.engine.budget import TURNS
@@ -76,7 +77,7 @@ class Checks:
         if len(checks) == 1:
             checks.append(t.Check(name="chain", ok=True, detail="every room's digests match", fix=""))
         checks += await self._signatures()
-        checks += await self._ahead()
+        checks += await self._rooms()
         if desk.budget.spent:
             checks.append(
                 t.Check(
@@ -91,14 +92,22 @@ class Checks:
             checks.append(t.Check(name="host files", ok=False, detail=detail, fix=fix))
         return t.CheckList(checks=checks)
 
-    async def _ahead(self) -> list[t.Check]:
-        """Open rooms whose newest fact is dated later than now: the clock stood ahead, and was set back. The home room
-        is none of them, for nobody is shown when something in it was."""
+    async def _rooms(self) -> list[t.Check]:
+        """Open rooms of this home whose newest fact is dated later than now: the clock stood ahead, and was set back.
+        The home room is none of them, for nobody is shown when something in it was. And rooms of other homes that
+        contradict themselves; when something was there is their home's to say."""
         desk = self._desk
         now = desk.clock.now()
         checks: list[t.Check] = []
         for name in await desk.library.all_rooms():
-            room = (await desk.rooms.get(name)).aggregate
+            handle = await desk.rooms.get(name)
+            room = handle.aggregate
+            if room.state.contradicted:
+                detail = f"room {name}: {handle.home_name} contradicts itself ({room.state.contradicted})"
+                fix = ERRORS["relay_equivocation"].hint
+                checks.append(t.Check(name="relay", ok=False, detail=detail, fix=fix))
+            if not desk.rooms.is_here(room):
+                continue
             ahead = room.last_at - now
             if ahead > AHEAD_MS and not room.state.closed:
                 detail = f"room {name}: messages are dated up to {ahead / 86_400_000:.1f} days ahead of the clock"

@@ -183,10 +183,6 @@ class Library:
         name = room.state.room
         return await self._driver.look(lambda store: store.seq_at(name, view, position))
 
-    async def public_at(self, room: RoomId, position: Position) -> int:
-        """How many public messages the room has up to a position."""
-        return await self._driver.look(lambda store: store.seq_at(room, PUBLIC, position))
-
     async def position_of(self, room: RoomId, view: View, seq: Seq) -> Position:
         """Where the reader's message of that number stands; 0 for 0, and the head for a number beyond the last."""
         return await self._driver.look(lambda store: store.position_of(room, view, seq))
@@ -363,13 +359,15 @@ class Library:
 
     async def mirrored(
         self, room: RoomId, numbers: Iterable[int], messages: Iterable[MessageId]
-    ) -> tuple[Mapping[int, bytes], frozenset[MessageId]]:
-        """What a mirror holds of its room: the public line at these numbers, and which of these messages."""
+    ) -> tuple[Mapping[int, bytes], Mapping[MessageId, bool]]:
+        """What a mirror holds of its room: the public line at these numbers, and which of these messages there are,
+        each with whether it is of this room."""
         asked, named = sorted(numbers), list(messages)
 
-        def look(store: Store) -> tuple[Mapping[int, bytes], frozenset[MessageId]]:
+        def look(store: Store) -> tuple[Mapping[int, bytes], Mapping[MessageId, bool]]:
             lines = {number: line for number in asked if (line := store.line_at(room, number)) is not None}
-            return lines, frozenset(message for message in named if store.find_message(message) is not None)
+            places = {message: place for message in named if (place := store.find_message(message)) is not None}
+            return lines, {message: place[0] == room for message, place in places.items()}
 
         return await self._driver.look(look)
 

@@ -37,6 +37,8 @@ class Daemon:
     lines: dict[int, bytes] = field(default_factory=dict)
     messages: list[tuple[e.Header, bytes]] = field(default_factory=list)
     facts: list[NewFact] = field(default_factory=list)
+    elsewhere: set[MessageId] = field(default_factory=set)
+    """The ids of messages of other rooms that this home has."""
 
     @property
     def contradicted(self) -> str:
@@ -51,7 +53,7 @@ class Daemon:
         asked = wanted(item)
         past = Past(
             {number: self.lines[number] for number in asked.numbers if number in self.lines},
-            frozenset(id for id in asked.ids if id in self.ids),
+            {id: id in self.ids for id in asked.ids if id in self.ids or id in self.elsewhere},
         )
         mine = {party.agent for party in self.agents}
         opening = check(self.home.opening, Opening) if self.room.position else None
@@ -261,6 +263,16 @@ def test_an_envelope_of_version_1_is_left_out_and_is_no_lie() -> None:
     assert daemon.contradicted == ""
     assert "old" not in daemon.texts(CAT)
     assert daemon.texts(CAT)[-1] == "new"
+
+
+def test_an_id_that_a_message_of_another_room_has_here_is_its_authors_fault_and_no_lie_of_the_home() -> None:
+    home = _busy()
+    taken = home.post(CAT, "taken")
+    home.post(CAT, "after")
+    daemon = Daemon(home, (BEN,), elsewhere={decode_envelope(taken.message.body).id}).hear(home.items([BEN]))
+    assert daemon.contradicted == ""
+    assert daemon.texts(BEN) == [text for text in _told(home, BEN) if text != "taken"]
+    assert daemon.room.newest_seq(BEN.agent) == len(home.visible(BEN))
 
 
 def test_a_member_whose_coming_nothing_shows_is_left_out_with_its_words() -> None:

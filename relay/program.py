@@ -1,0 +1,196 @@
+"""The relay's program: builds the parts of one relay, puts them together, and takes them down in order. No rules here.
+
+On the way up, the key, the people and the store are opened before anybody can connect. On the way down nobody is let in
+any more, every daemon is told to come back, the rooms keep their snapshots and the store is closed. Above:
+`relay.__main__`, which prepared the home and holds its lock. Below: every part.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from configs.hosts import recognised
+from parlerd import __version__
+from parlerd.core.errors import ParlerError
+from parlerd.core.model import HomeId, Millis
+from parlerd.engine.driver import ThreadDriver
+from parlerd.engine.engine import Engine, open_engine
+from parlerd.engine.ports import NoSigners, SystemRandomness, WallClock
+from parlerd.groups import unwrapped
+from parlerd.identity import join_line
+from parlerd.identity.relay_keys import RelayKeys
+from parlerd.identity.signatures import Domain
+from parlerd.listener import listening
+from parlerd.logs import logging_to
+from parlerd.paths import Home
+from parlerd.settings import load_settings
+from parlerd.store.sqlite import SqliteStore
+from relay import place as places
+from relay.admin import Admin
+from relay.control import RelayControl
+from relay.enrolment import Enrolment
+from relay.link import Links
+from relay.network import Network, SystemNetwork
+from relay.place import Place
+from relay.standing import Standing
+
+log = logging.getLogger("relay")
+
+SWITCH_INTERVAL: Final = 0.001
+"""As for the daemon: how many seconds a thread may keep the interpreter while another asks for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The relay's key, as links ask for it."""
+
+    keys: RelayKeys
+
+    @property
+    def home(self) -> HomeId:
+        return self.keys.id
+
+    def sign(self, id: str, domain: Domain, data: bytes) -> bytes:
+        assert id == self.keys.id
+        return self.keys.sign(domain, data)
+
+
+def run(home: Home, *, network: Network | None = None) -> None:
+    """Serve the relay whose own home this is until asked to stop. The caller prepared the home and holds its lock.
+
+    Raises `ParlerError` if it cannot be served at all.
+    """
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    with logging_to(home.log), listening(home, is_locked=True) as listener:
+        place = places.load(home)
+        if place is None:
+            raise ParlerError("relay_not_running", "Nobody said where this relay listens.")
+        clock = WallClock()
+        settings = load_settings(home.settings)
+        keys = RelayKeys(home.keys)
+        store = SqliteStore(home.database, backups=home.backups)
+
+        async def main() -> None:
+            stopping = trio.Event()
+            async with open_engine(
+                driver=ThreadDriver(store),
+                clock=clock,
+                random=SystemRandomness(),
+                keys=keys,
+                signers=NoSigners(),
+                settings=settings,
+                user="relay",
+                home_path=str(home.root),
+                socket=str(home.socket),
+            ) as engine:
+                await _serve(
+                    Parts(
+                        home,
+                        place,
+                        keys,
+                        Enrolment(home, engine.people),
+                        engine,
+                        store,
+                        clock.now,
+                        network or SystemNetwork(),
+                    ),
+                    listener,
+                    stopping,
+                )
+
+        gc.freeze()
+        try:
+            trio.run(main)
+        except ExceptionGroup as group:
+            raise _coded(group) from None
+        log.info("stopped")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What one relay is made of."""
+
+    home: Home
+    place: Place
+    keys: RelayKeys
+    enrolment: Enrolment
+    engine: Engine
+    store: SqliteStore
+    now: Callable[[], Millis]
+    network: Network
+
+
+async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) -> None:
+    name = join_line.home_name(parts.place.name, parts.keys.id)
+    standing = Standing(parts.home, parts.place, parts.network, parts.now)
+    links = Links(
+        parts.engine,
+        parts.enrolment,
+        Identity(parts.keys),
+        # Each home makes its own name of this label and of the key that was proved.
+        name=parts.place.name,
+        log_id=_log_id(parts.home.root / "log.id"),
+        addresses=standing.urls,
+        now=parts.now,
+    )
+    control = RelayControl(
+        home=parts.home,
+        id=parts.keys.id,
+        name=name,
+        engine=parts.engine,
+        enrolment=parts.enrolment,
+        links=links,
+        copy_store=parts.store.copy,
+        addresses=standing.addresses,
+        begin_stop=stopping.set,
+        now=parts.now,
+        started_at=trio.current_time(),
+    )
+    # What keeps the relay from serving at all shows here, before anybody is told that it runs.
+    await standing.open()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_stop_on_signal, stopping)
+        nursery.start_soon(standing.serve, links)
+        nursery.start_soon(Admin(control, recognised()).serve, listener)
+        log.info("serving %s, version %s, pid %d", parts.home.root, __version__, os.getpid())
+        await stopping.wait()
+        log.info("stopping")
+        await parts.engine.drain()
+        await standing.drain(links)
+        nursery.cancel_scope.cancel()
+
+
+def _log_id(path: Path) -> str:
+    """Which log this relay keeps: drawn once, and another one in a home that was made anew."""
+    with suppress(FileExistsError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "w", encoding="ascii") as file:
+            file.write(secrets.token_hex(16))
+            file.flush()
+            os.fsync(descriptor)
+    return path.read_text(encoding="ascii").strip()
+
+
+async def _stop_on_signal(stopping: trio.Event) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            stopping.set()
+
+
+def _coded(error: Exception) -> Exception:
+    """What went wrong, out of the nurseries that it passed: with a code it is an answer, and not a crash."""
+    found = unwrapped(error)
+    return found if isinstance(found, ParlerError) else error
