@@ -13,11 +13,10 @@ import gc
 import getpass
 import importlib
 import logging
-import logging.handlers
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -39,6 +38,7 @@ from parlerd.ipc.host import Say
 from parlerd.ipc.recorder import Recorder
 from parlerd.ipc.server import Server
 from parlerd.listener import listening, standing
+from parlerd.logs import logging_to
 from parlerd.paths import Home, home_from
 from parlerd.settings import Era, Settings, load_settings
 from parlerd.store.sqlite import SqliteStore
@@ -49,8 +49,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("parlerd")
 
-LOG_BYTES: Final = 4 * 1024 * 1024
-LOG_FILES: Final = 3
 LOOK_S: Final = 1.0
 """How often the daemon looks whether it can still be found. The three looks at the file system take some 10
 microseconds."""
@@ -70,7 +68,7 @@ def run(home: Home, *, below_agent: bool = False) -> None:
     sys.setswitchinterval(SWITCH_INTERVAL)
     hosts = recognised()
     below_agent = below_agent or _is_below_agent(hosts)
-    with _logging(home.log), listening(home, is_locked=True) as listener:
+    with logging_to(home.log), listening(home, is_locked=True) as listener:
         settings = floor.held(home, load_settings(home.settings), below_agent=below_agent)
         keys = KeyRing(home.keys)
         store = SqliteStore(home.database, backups=home.backups)
@@ -191,31 +189,6 @@ async def _stop_on_signal(stopping: trio.Event) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for _ in signals:
             stopping.set()
-
-
-@contextlib.contextmanager
-def _logging(path: Path) -> Iterator[None]:
-    """Ids, codes and sizes go to one small rotating file; never bodies, frames or keys. Source: security spec D16."""
-    # A log that cannot be written (a full disk) must not take the daemon down or flood it.
-    logging.raiseExceptions = False
-    handler = logging.handlers.RotatingFileHandler(
-        path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8", delay=True
-    )
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-    try:
-        yield
-    except ParlerError as error:
-        log.error("%s: %s %s", error.code, error.message, error.hint)
-        raise
-    except Exception:
-        log.exception("the daemon failed")
-        raise
-    finally:
-        root.removeHandler(handler)
-        handler.close()
 
 
 def in_home(table: bytes, era: Era) -> bytes:

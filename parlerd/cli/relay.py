@@ -121,12 +121,11 @@ def _members(ctx: Context, _args: Namespace) -> int:
             (member.name, "name"),
             member.fingerprint,
             ("connected", "good") if member.connected else "",
-            (day_or_time(member.seen_at, ctx.now()) if member.seen_at else "", "dim"),
             (day_or_time(member.enrolled_at, ctx.now()), "dim"),
         )
         for member in listed.members
     ]
-    out.listing(("says it is", "fingerprint", "now", "last here", "since"), rows)
+    out.listing(("says it is", "fingerprint", "now", "since"), rows)
     return DONE
 
 

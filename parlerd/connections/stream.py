@@ -1,6 +1,6 @@
 """What a link needs of its transport: a stream of binary messages between two homes, in order, without loss.
 
-A WebSocket is the real one, and tests use pairs in memory; one contract suite holds both to what is said
+`websocket` is the real one, and tests use pairs in memory; one contract suite holds both to what is said
 here. Above: `outgoing`, `relay.link`, `parlerd.uplink`. Not here: what a message holds, which is one whole
 frame or a run of whole frames (`frames`).
 """

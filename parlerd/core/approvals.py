@@ -148,11 +148,14 @@ def usable_key(keys: Mapping[KeyId, KeyState], key: KeyId, agent: AgentId, now: 
     return known
 
 
-def check_queue(requests: Mapping[RequestId, Request], key: KeyId) -> None:
-    """Refuse a sixth pending request on one key. Source: security spec A3."""
-    waiting = sum(1 for request in requests.values() if request.key_id == key and request.state == "pending")
-    if waiting >= MAX_PENDING_PER_KEY:
+def check_queue(requests: Mapping[RequestId, Request], key: KeyId, principal: PrincipalId, owner: PrincipalId) -> None:
+    """Refuse a sixth pending request on one key, and a second by agents of one person who is not the owner's: nobody
+    fills the queue alone. Source: security spec A3, relay spec, Limits and care."""
+    waiting = [request for request in requests.values() if request.key_id == key and request.state == "pending"]
+    if len(waiting) >= MAX_PENDING_PER_KEY:
         raise Refused("too_many_pending", limit=MAX_PENDING_PER_KEY)
+    if principal != owner and any(request.principal == principal for request in waiting):
+        raise Refused("too_many_pending", "Another agent of this person waits already.", limit=1)
 
 
 def find_request(requests: Mapping[RequestId, Request], who: str) -> Request:
@@ -288,7 +291,7 @@ class Approvals(Facet[ApprovalsState]):
             if command.statement is not None:
                 self._require_shows(knock, key, joined)
             return Decision((joined,), statements=(knock,), authority=f"key:{key.id[:8]}", answer="joined")
-        check_queue(requests, key.id)
+        check_queue(requests, key.id, by.principal, self._lifecycle.owner_principal)
         event = e.JoinRequested(
             request=RequestId(ids.new("q")),
             key=key.id,
@@ -353,6 +356,14 @@ class Approvals(Facet[ApprovalsState]):
         if key.revoked:
             return Decision(answer="revoked")
         return Decision((e.KeyRevoked(key=key.id),), authority="owner", answer="revoked")
+
+    def _expel(self, command: c.Expel, by: By, now: Millis, ids: Ids) -> Decision:
+        members = [m for m in self._membership.members.values() if m.present and m.principal == command.principal]
+        owns = self._lifecycle.owner_principal == command.principal
+        keys = [key for key in self.state.keys.values() if owns and not key.revoked]
+        left: tuple[e.Event, ...] = tuple(e.MemberLeft(agent=member.agent) for member in members)
+        revoked: tuple[e.Event, ...] = tuple(e.KeyRevoked(key=key.id) for key in keys)
+        return Decision(revoked + left, authority="home")
 
     # -- becoming ------------------------------------------------------------------------------------------
 
@@ -447,7 +458,12 @@ class Approvals(Facet[ApprovalsState]):
             yield topics.decision(self._lifecycle.room, request.agent)
             yield topics.concerns(request.agent)
 
-    DECIDES = (decides(c.Knock, _knock), decides(c.DecideRequest, _decide), decides(c.RevokeKey, _revoke))
+    DECIDES = (
+        decides(c.Knock, _knock),
+        decides(c.DecideRequest, _decide),
+        decides(c.RevokeKey, _revoke),
+        decides(c.Expel, _expel),
+    )
     APPLIES = (
         applies(e.KeyMinted, _minted),
         applies(e.KeyRevoked, _revoked),

@@ -123,6 +123,13 @@ class CloseRoom(Command, frozen=True, kw_only=True):
     principal: PrincipalId | None = None
 
 
+class Expel(Command, frozen=True, kw_only=True):
+    """This home sends a person away: their agents are in the room no longer, and the keys of a room of theirs let
+    nobody in any more. Not for a caller to ask: whoever runs the home does."""
+
+    principal: PrincipalId
+
+
 class Arrive(Command, frozen=True, kw_only=True):
     """Facts of a room that lives in another home, as that home told them, for this home's mirror of the room. Whoever
     submits the command has checked signatures and proofs; the room checks that the facts can be folded.
@@ -137,7 +144,7 @@ class Arrive(Command, frozen=True, kw_only=True):
     """The ids among these messages that other messages have already; looked up like `PostMessage.is_id_taken`."""
 
 
-RoomCommand = PostMessage | OpenRoom | Knock | DecideRequest | RevokeKey | CloseRoom | Arrive
+RoomCommand = PostMessage | OpenRoom | Knock | DecideRequest | RevokeKey | CloseRoom | Expel | Arrive
 
 
 class CreateAgent(Command, frozen=True, kw_only=True):
@@ -187,4 +194,18 @@ class Activate(Command, frozen=True, kw_only=True):
     room: RoomId | None
 
 
-HomeCommand = CreateAgent | BindConversation | RenewDelegation | NameRoom | Activate
+class EnrolPerson(Command, frozen=True, kw_only=True):
+    """A person proved their key and knew the join secret: their daemon may open links from now on. `name` is what their
+    machine calls itself."""
+
+    principal: PrincipalId
+    name: str
+
+
+class KickPerson(Command, frozen=True, kw_only=True):
+    """Whoever runs this home sends a person away."""
+
+    principal: PrincipalId
+
+
+HomeCommand = CreateAgent | BindConversation | RenewDelegation | NameRoom | Activate | EnrolPerson | KickPerson

@@ -30,8 +30,8 @@ class Decision:
     answer: str = ""
     """Tells apart outcomes that leave no event, such as a repeated question about a pending request."""
     previous: bytes = b""
-    """For a message: the hash of its author's envelope before it in this room, which the new envelope signs; empty
-    before the author's first."""
+    """For a message: the hash of its author's envelope before it in the same thread, which the new envelope signs;
+    empty before the first."""
     seq: Seq = Seq(0)
     """For a message: its number for its author."""
     at: Millis | None = None

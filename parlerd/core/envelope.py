@@ -1,17 +1,21 @@
 """What an author signs: the words of a message and where they belong.
 
-The signature covers exactly these bytes under the domain tag `parler/message`. The message's id, its position and the
-time at which it was stored come from the room's home and are not in the envelope. The envelope carries the author's
-counter, the hash of the author's previous envelope in the room, and the chain digest of the page that the author was
-last shown. From these a reader can find out whether a home that stores the messages forked the room, dropped a message
-or changed the order. A room compares the other fields of an envelope that was finished elsewhere with what the room
-decides itself, and never looks at the parts. Above: `words`, which checks an envelope. Invariant: an envelope is
+The signature covers exactly these bytes under the domain tag `parler/message`. The position of a message and the time
+at which it was stored come from the room's home and are not in the envelope. From `counter`, `previous`, `shown` and
+`line` a reader can find out whether a home that stores the messages forked the room, dropped a message or changed the
+order. A room compares the other fields of an envelope that was finished elsewhere with what the room decides itself,
+and never looks at the parts.
+
+Version 2 is the only one that is written. Version 1 is still read: it signed neither the message's id nor the door, it
+counted an author's messages once for all audiences, and in place of `shown` and `line` it had `seen`.
+
+Above: `words`, which checks an envelope. Below: `public_line`, which says what a line is. Invariant: an envelope is
 encoded once; the bytes that were signed are the bytes that are stored and sent.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final, get_args
 
 import msgspec
 
@@ -37,32 +41,49 @@ class HandoffPart(msgspec.Struct, frozen=True, tag_field="type", tag="handoff", 
     target: str = ""
 
 
-Part = TextPart | DataPart | HandoffPart
+class UnknownPart(msgspec.Struct, frozen=True, tag_field="type", tag="unknown"):
+    """A part of a type that came after this version of Parler. Nobody composes one: `decode_envelope` puts it in the
+    place of what it cannot read. `packed` is the whole part, so that two such parts can be told apart."""
+
+    packed: bytes
+
+
+Part = TextPart | DataPart | HandoffPart | UnknownPart
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The signed body of a message."""
 
     v: int
-    """The version of this shape: 1."""
+    """The version of this shape: 2, or 1 for an envelope that an older Parler wrote."""
+    id: MessageId = MessageId("")
+    """The message's id, drawn by the author; empty in version 1, whose ids the room's home drew."""
     room: RoomId
     key: str
     """The idempotency key of the request that posts the message."""
     kind: str
     chain: str
-    """The name of the conversation thread: that of the message which is replied to, or a new one."""
+    """The name of the conversation: that of the message which is replied to, or `root_chain` of this message."""
     hops: int
-    """How far the message is from the first of its thread: 0 for that one."""
+    """How far the message is from the first of its conversation: 0 for that one."""
     authored_at: Millis
     """When the author composed the message, by the author's clock."""
     counter: int
-    """Counts the author's messages in the room, from 1."""
+    """Grows with each message of the author's thread. The author has a thread for everyone in the room, and one more
+    for each set of readers of its private messages, so that each reader sees whole threads and none of hidden ones.
+    Numbers may be left out. In version 1 it counts all of the author's messages in the room, from 1."""
     previous: bytes
-    """The SHA-256 of the author's envelope before this one in the room; empty in the first."""
-    seen: bytes
-    """The room's chain digest at the end of the page that the author was last shown; empty before the first page."""
+    """The SHA-256 of the author's envelope before this one in the same thread; empty in the first."""
+    shown: int = 0
+    """How many public messages of the room there were up to the end of the page that the author was last shown."""
+    line: bytes = b""
+    """The room's public line there, 32 bytes; empty in version 1."""
     nonce: bytes
     """16 random bytes, so that nobody can guess the words and confirm the guess by the envelope's hash."""
+    host: str = ""
+    """The agent host of the author's connection, by its id; empty at a command line, and in version 1."""
+    via: str = ""
+    """The door through which the author asked for the message; empty in version 1."""
     parts: tuple[Part, ...]
     """The words."""
     to: tuple[AgentId, ...] = ()
@@ -72,10 +93,20 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     visibility: tuple[AgentId, ...] | None = None
     """The only readers of the message; None for everyone in the room."""
     reply_to: MessageId | None = None
+    seen: bytes = b""
+    """In version 1 the chain digest of the room's log at the end of the page that the author was last shown."""
 
 
+def root_chain(id: MessageId) -> str:
+    """The name of the conversation that begins with this message. It follows from the id, so that nobody can put a new
+    message into a conversation that is not its own."""
+    return f"c{id.removeprefix('m')}"
+
+
+_KNOWN: Final = frozenset(str(part.__struct_config__.tag) for part in get_args(Part))
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Envelope)
+_LOOSE = msgspec.msgpack.Decoder(dict[str, Any])
 
 
 def encode_envelope(envelope: Envelope) -> bytes:
@@ -84,5 +115,21 @@ def encode_envelope(envelope: Envelope) -> bytes:
 
 
 def decode_envelope(data: bytes) -> Envelope:
-    """The envelope again. Raises `msgspec.DecodeError` for bytes that are not one."""
-    return _DECODER.decode(data)
+    """The envelope again, of either version. A part of a type that is not known reads as an `UnknownPart`.
+
+    Raises `msgspec.DecodeError` for bytes that are no envelope, and what msgspec does not wrap: `UnicodeDecodeError`
+    for text that is not UTF-8, and `RecursionError` for nesting without end.
+    """
+    try:
+        return _DECODER.decode(data)
+    except msgspec.ValidationError:
+        loose = _LOOSE.decode(data)
+        parts = loose.get("parts")
+        if not isinstance(parts, list) or not any(map(_is_unknown, parts)):
+            raise
+    known = [{"type": "unknown", "packed": _ENCODER.encode(each)} if _is_unknown(each) else each for each in parts]
+    return msgspec.convert({**loose, "parts": known}, Envelope)
+
+
+def _is_unknown(part: Any) -> bool:
+    return isinstance(part, dict) and isinstance(kind := part.get("type"), str) and kind not in _KNOWN

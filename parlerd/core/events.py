@@ -139,8 +139,9 @@ class JoinDenied(_Event, tag="join_denied", frozen=True, kw_only=True):
 
 class MessagePosted(_Event, tag="message_posted", frozen=True, kw_only=True):
     """A message. Its words are in the body; everything that a rule needs is in these fields, most of which repeat a
-    field of the envelope (`envelope.Envelope` explains those)."""
+    field of the envelope (`envelope.Envelope` explains those). At v 1 every message had an envelope of version 1."""
 
+    v: int = _version(2)
     id: MessageId
     kind: str
     to: tuple[AgentId, ...] = ()
@@ -157,6 +158,8 @@ class MessagePosted(_Event, tag="message_posted", frozen=True, kw_only=True):
     """Whether the signature was found to be its author's, which the engine fills in too."""
     opening: bool = False
     """Whether the message is the room's recap."""
+    envelope_v: int = 2
+    """The version of the envelope."""
 
 
 class MirrorPlaced(_Event, tag="mirror_placed", frozen=True, kw_only=True):
@@ -250,6 +253,19 @@ class SessionActivated(_Event, tag="session_activated", frozen=True, kw_only=Tru
     room: RoomId | None
 
 
+class PersonEnrolled(_Event, tag="person_enrolled", frozen=True, kw_only=True):
+    """A person may open links to this home. `name` is what their machine calls itself."""
+
+    principal: PrincipalId
+    name: str
+
+
+class PersonKicked(_Event, tag="person_kicked", frozen=True, kw_only=True):
+    """Whoever runs this home sent the person away: their daemon opens no links any more."""
+
+    principal: PrincipalId
+
+
 RoomEvent = (
     RoomOpened
     | MemberJoined
@@ -265,7 +281,9 @@ RoomEvent = (
     | RoomTitled
     | HomeContradicted
 )
-HomeEvent = AgentCreated | ConversationBound | DelegationIssued | RoomNamed | SessionActivated
+HomeEvent = (
+    AgentCreated | ConversationBound | DelegationIssued | RoomNamed | SessionActivated | PersonEnrolled | PersonKicked
+)
 Event = RoomEvent | HomeEvent
 
 
@@ -316,6 +334,11 @@ def _with_ref(fields: dict[str, Any]) -> dict[str, Any]:
     return {**fields, "ref": f"k_{fields['key'][:REF_CHARACTERS]}"}
 
 
+def _in_version_1(fields: dict[str, Any]) -> dict[str, Any]:
+    """Every envelope of that time was of version 1."""
+    return {**fields, "envelope_v": 1}
+
+
 def _same(fields: dict[str, Any]) -> dict[str, Any]:
     """The new fields have defaults that say what the old version meant."""
     return fields
@@ -327,6 +350,7 @@ UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
     ("room_opened", 1): _opened_at_home,
     ("key_minted", 1): _with_ref,
     ("room_named", 1): _same,
+    ("message_posted", 1): _in_version_1,
 }
 """From (type, old v) to a pure function that makes the fields of v + 1 out of those of v, except `v` itself."""
 

@@ -1,8 +1,9 @@
 """The home room: the log of one home's own facts, decided and applied as the facts of any room are.
 
 Not here: messages. Nobody posts or reads in the home room and no surface shows it as a room, so it has no reader's
-numbers and no author's envelopes. Above: the engine. Below: `identities` (agents, and what leads to them) and `naming`
-(rooms by name, active sessions), each with its state and its rules; `facets` puts them together.
+numbers and no author's envelopes. Above: the engine. Below: `identities` (agents, and what leads to them), `naming`
+(rooms by name, active sessions) and `enrolment` (who may open links), each with its state and its rules; `facets` puts
+them together.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import msgspec
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import facets
+from parlerd.core.enrolment import Enrolment, EnrolmentState, Person
 from parlerd.core.identities import AgentRecord, Identities, IdentitiesState
-from parlerd.core.model import AgentId, RoomId
+from parlerd.core.model import AgentId, PrincipalId, RoomId
 from parlerd.core.naming import Naming, NamingState
 
-FOLD_VERSION: Final = 3
+FOLD_VERSION: Final = 4
 """Raise this number when the state's shape changes, or the state that a log folds to, as the one in `room`."""
 
 
@@ -29,6 +31,7 @@ class HomeState(facets.Folded):
 
     identities: IdentitiesState = msgspec.field(default_factory=IdentitiesState)
     naming: NamingState = msgspec.field(default_factory=NamingState)
+    enrolment: EnrolmentState = msgspec.field(default_factory=EnrolmentState)
 
     @property
     def agents(self) -> Mapping[AgentId, AgentRecord]:
@@ -37,6 +40,10 @@ class HomeState(facets.Folded):
     @property
     def active(self) -> Mapping[AgentId, RoomId]:
         return self.naming.active
+
+    @property
+    def people(self) -> Mapping[PrincipalId, Person]:
+        return self.enrolment.people
 
     @property
     def room_names(self) -> Mapping[AgentId, Mapping[str, RoomId]]:
@@ -48,13 +55,13 @@ class HomeRoom(facets.Aggregate[HomeState]):
 
     fold_version: int = FOLD_VERSION
     RULES: ClassVar = facets.compose(
-        (Identities, Naming), commands=get_args(c.HomeCommand), events=get_args(e.HomeEvent)
+        (Identities, Naming, Enrolment), commands=get_args(c.HomeCommand), events=get_args(e.HomeEvent)
     )
 
     def __init__(self, state: HomeState | None = None) -> None:
         state = state or HomeState()
         self._identities: Final = Identities(state.identities)
-        super().__init__(state, self._identities, Naming(state.naming))
+        super().__init__(state, self._identities, Naming(state.naming), Enrolment(state.enrolment))
 
     @classmethod
     def restore(cls, data: bytes) -> HomeRoom:

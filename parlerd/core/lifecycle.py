@@ -12,6 +12,7 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.decision import Decision, replayed
+from parlerd.core.envelope import root_chain
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Facet, applies, decides, nobody, reads, touches
 from parlerd.core.model import (
@@ -104,9 +105,8 @@ class Lifecycle(Facet[LifecycleState]):
             ),
         ]
         if command.recap:
-            events.append(
-                e.MessagePosted(id=MessageId(ids.new("m")), kind="context", chain=ids.new("c"), counter=1, opening=True)
-            )
+            id = MessageId(ids.new("m"))
+            events.append(e.MessagePosted(id=id, kind="context", chain=root_chain(id), counter=1, opening=True))
         return Decision(
             tuple(events),
             statements=(opening, None, terms),

@@ -1,12 +1,15 @@
-"""Messages: who may say what to whom, and each author's sequence of envelopes.
+"""Messages: who may say what to whom, each author's threads of envelopes, and the room's public line.
 
 Not here: the words of a message (`words`, `envelope`), and the messages themselves. A room in memory holds none; what a
 decision needs of the message that is replied to, the engine looks up and puts into the command. Above: `room`. Below:
-`membership` (who is in), `visibility` (who may see). Invariant: an author's envelopes in a room are counted without a
-gap, and each names the one before it.
+`membership` (who is in), `visibility` (who may see), `public_line`. Invariants: in each thread of an author the
+counters grow, and each envelope names the one before it; the public line covers each public message once, in order.
 """
 
 from __future__ import annotations
+
+import hashlib
+from typing import Final
 
 import msgspec
 
@@ -14,35 +17,57 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import membership, topics, visibility
 from parlerd.core.decision import Decision, replayed
-from parlerd.core.envelope import Envelope
+from parlerd.core.envelope import Envelope, root_chain
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Facet, applies, decides, touches
 from parlerd.core.lifecycle import LifecycleState, require_open, require_sound
 from parlerd.core.membership import MembershipState
-from parlerd.core.model import AgentId, By, Ids, MessageId, Millis, Seq
+from parlerd.core.model import AgentId, By, Ids, MessageId, Millis, Seq, Shown
+from parlerd.core.public_line import first_line, next_line
 from parlerd.core.topics import Topic
 from parlerd.core.words import contradiction
 
 
-class AuthorState(msgspec.Struct):
-    """An author's sequence of envelopes in a room: how many there are (`counter`), and the hash of the newest
-    (`envelope`)."""
+class Thread(msgspec.Struct, frozen=True, array_like=True):
+    """Where a thread of an author ends: the counter and the hash of the newest envelope in it; 0 and empty before the
+    first. This is not the thread of a conversation, whose name is a message's `chain`."""
 
-    counter: int
-    envelope: bytes
+    counter: int = 0
+    envelope: bytes = b""
 
 
 class MessagesState(msgspec.Struct):
-    """`last_message_at` is when the newest message was posted, whoever may see that message."""
+    """What is folded from the messages of a room."""
 
     last_message_at: Millis = Millis(0)
-    authors: dict[AgentId, AuthorState] = {}
+    """When the newest message was posted, whoever may see that message."""
+    public: int = 0
+    """How many public messages the room has."""
+    line: bytes = b""
+    """The public line at the newest of them."""
+    threads: dict[AgentId, dict[str, Thread]] = {}
+    """Each author's threads by the `audience_key` of those who see them. Envelopes of version 1 are in none."""
+
+    @property
+    def shown(self) -> Shown:
+        """Up to where somebody was shown the room who was shown all of it."""
+        return Shown(self.public, self.line)
 
 
-def newest_envelope(state: MessagesState, author: AgentId) -> bytes:
-    """The hash of the author's newest envelope in the room, empty before the author's first."""
-    known = state.authors.get(author)
-    return b"" if known is None else known.envelope
+def audience_key(visibility: tuple[AgentId, ...] | None) -> str:
+    """The name of those who see a thread: empty for everyone in the room, else a digest of the set of readers. A
+    snapshot holds the key for each thread, and the readers' ids would take up to 3,600 bytes."""
+    if visibility is None:
+        return ""
+    return hashlib.sha256(" ".join(sorted(set(visibility))).encode()).hexdigest()[:32]
+
+
+def thread_of(state: MessagesState, author: AgentId, visibility: tuple[AgentId, ...] | None) -> Thread:
+    """The thread that the author's next message to these readers goes on."""
+    return state.threads.get(author, {}).get(audience_key(visibility), _NO_THREAD)
+
+
+_NO_THREAD: Final = Thread()
 
 
 class Messages(Facet[MessagesState]):
@@ -84,37 +109,41 @@ class Messages(Facet[MessagesState]):
         readers = visibility.audience(by.actor, named, None if target is None else target.visibility)
         if readers is not None and not set(to) <= set(readers):
             raise Refused("invalid_param", "A message cannot be addressed to someone it is hidden from.", param="to")
-        known = self.state.authors.get(by.actor)
+        thread, finished = thread_of(self.state, by.actor, readers), command.envelope
+        id = command.id or MessageId(ids.new("m"))
         event = e.MessagePosted(
-            id=command.id or MessageId(ids.new("m")),
+            id=id,
             kind=command.kind,
             to=to,
             role=role,
             visibility=readers,
             reply_to=command.reply_to,
-            chain=target.chain if target else command.envelope.chain if command.envelope else ids.new("c"),
+            chain=root_chain(id) if target is None else target.chain,
             hops=0 if target is None else target.hops + 1,
-            counter=1 if known is None else known.counter + 1,
+            counter=thread.counter + 1 if finished is None else finished.counter,
         )
-        if command.envelope is not None:
-            self._require_same(command, command.envelope, event, by.actor)
+        if finished is not None:
+            self._require_same(command, finished, event, by, thread)
         return Decision(
             (event,),
             authority="owner" if by.actor == owner else "member",
-            previous=newest_envelope(self.state, by.actor),
+            previous=thread.envelope,
             seq=Seq(membership.newest_seq(self._membership, by.actor) + 1),
         )
 
     def _require_same(
-        self, command: c.PostMessage, finished: Envelope, event: e.MessagePosted, author: AgentId
+        self, command: c.PostMessage, finished: Envelope, event: e.MessagePosted, by: By, thread: Thread
     ) -> None:
         """Refuse an envelope of an author elsewhere unless it says what this room decides itself: for whom the message
-        is, what it answers, and which message of the author it follows. The author chooses only the name of a new
-        thread."""
-        wrong = contradiction(self._lifecycle.room, command.idempotency_key or "", event, finished)
-        if wrong is None and finished.previous != newest_envelope(self.state, author):
+        is, what it answers, through which door it came, and which message of the author it follows. The author chooses
+        only the id and a counter that is greater than the one before: counters that follow from the time can be told
+        apart from those that an author lost in a crash."""
+        wrong = contradiction(self._lifecycle.room, command.idempotency_key or "", by, event, finished)
+        if wrong is None and finished.counter <= thread.counter:
+            wrong = "counter"
+        if wrong is None and finished.previous != thread.envelope:
             wrong = "previous"
-        if wrong is None and (command.id is None or command.is_id_taken):
+        if wrong is None and command.is_id_taken:
             wrong = "id"
         if wrong is not None:
             raise Refused("envelope_refused", what=wrong)
@@ -122,22 +151,31 @@ class Messages(Facet[MessagesState]):
     def _posted(self, event: e.MessagePosted, header: e.Header) -> None:
         state = self.state
         state.last_message_at = header.at
-        author = state.authors.get(header.by.actor)
-        if author is None:
-            state.authors[header.by.actor] = AuthorState(event.counter, event.envelope)
-        else:
-            author.counter, author.envelope = event.counter, event.envelope
+        if event.visibility is None:
+            state.public += 1
+            state.line = next_line(state.line, event.envelope)
+        if event.envelope_v > 1:
+            threads = state.threads.setdefault(header.by.actor, {})
+            threads[audience_key(event.visibility)] = Thread(event.counter, event.envelope)
+
+    def _opened(self, event: e.RoomOpened, header: e.Header) -> None:
+        self.state.line = first_line(event.room, event.home)
 
     def _placed(self, event: e.MirrorPlaced, header: e.Header) -> None:
         """What was left out may hold envelopes of others, so nobody can tell any more what their next one follows. The
         readers write here, and their threads are whole."""
-        writing = dict(event.before)
-        self.state.authors = {author: known for author, known in self.state.authors.items() if author in writing}
+        state, writing = self.state, dict(event.before)
+        state.threads = {author: threads for author, threads in state.threads.items() if author in writing}
+        state.public, state.line = event.public, event.line
 
     def _told(self, event: e.MessagePosted, header: e.Header) -> list[Topic]:
         room, readers = self._lifecycle.room, event.visibility
         return [topics.messages(room)] if readers is None else [topics.messages(room, reader) for reader in readers]
 
     DECIDES = (decides(c.PostMessage, _post),)
-    APPLIES = (applies(e.MessagePosted, _posted), applies(e.MirrorPlaced, _placed))
+    APPLIES = (
+        applies(e.RoomOpened, _opened),
+        applies(e.MessagePosted, _posted),
+        applies(e.MirrorPlaced, _placed),
+    )
     TOUCHES = (touches(e.MessagePosted, _told),)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Container
-from typing import Final, Literal, NewType, Protocol
+from typing import Final, Literal, NamedTuple, NewType, Protocol
 
 import msgspec
 
@@ -158,6 +158,14 @@ class By(msgspec.Struct, frozen=True, array_like=True):
     """The process on the other end of the connection, as the kernel says; 0 when the kernel cannot say."""
     program: str = ""
     """The name of that process's program. A process can choose this name, so it proves nothing."""
+
+
+class Shown(NamedTuple):
+    """Up to where somebody was shown a room's public messages: how many there are up to and with the last one, and the
+    room's public line there (see `public_line`). At 0 messages the line is the one that the room begins with."""
+
+    number: int
+    line: bytes
 
 
 class View(msgspec.Struct, frozen=True):

@@ -37,6 +37,7 @@ from parlerd.core.model import (
     RoomId,
     RoomKind,
     Seq,
+    Shown,
     View,
 )
 
@@ -83,6 +84,11 @@ class RoomState(facets.Folded):
     @property
     def owner_principal(self) -> PrincipalId:
         return self.lifecycle.owner_principal
+
+    @property
+    def shown(self) -> Shown:
+        """Up to where somebody was shown the room who was shown all of its public messages."""
+        return self.messages.shown
 
     @property
     def history(self) -> History:

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 
-from parlerd.core.envelope import DataPart, Envelope, HandoffPart, TextPart, decode_envelope
+from parlerd.core.envelope import DataPart, Envelope, HandoffPart, TextPart, UnknownPart, decode_envelope, root_chain
 from parlerd.core.errors import Refused
 from parlerd.core.events import MessagePosted
-from parlerd.core.model import MAX_LABEL, MAX_TEXT, RoomId, idempotency_key, is_agent_id, label
+from parlerd.core.model import MAX_LABEL, MAX_TEXT, By, RoomId, Via, idempotency_key, is_agent_id, label
 
 MAX_DEPTH: Final = 64
 """How many levels `data` may have. How deep a decoder can go depends on who calls it; 64 is far below all of them."""
@@ -31,10 +32,15 @@ MAX_BYTES: Final = 3 * MAX_TEXT
 everything else."""
 _KIND: Final = re.compile(r"[A-Za-z0-9._/-]{1,64}\Z")
 _ID: Final = re.compile(r"[A-Za-z0-9_]{1,64}\Z")
+_MESSAGE_ID: Final = re.compile(r"m_[A-Za-z0-9_]{1,62}\Z")
 _HASH: Final = 32
 _NONCE: Final = 16
 _REPEATED: Final = ("kind", "to", "role", "visibility", "reply_to", "chain", "hops", "counter")
 """The fields of its envelope that a message's header repeats, for the rules and the indexes."""
+_SIGNED_LATER: Final = ("host", "via")
+"""The fields of `By` that an envelope repeats from version 2 on."""
+_DOORS: Final[Mapping[str, Via]] = {door: door for door in get_args(Via) if door != "link"}
+"""The doors of an author. A link is how a home elsewhere hears of a message."""
 
 
 def check_text(text: str, param: str) -> int:
@@ -111,20 +117,28 @@ def check_body(body: bytes) -> Envelope:
 
 
 def check_envelope(envelope: Envelope) -> None:
-    """Check sizes, depth, numbers, and the forms of names, ids and parts. Raises what `check_body` raises."""
-    first = envelope.counter == 1
+    """Check sizes, depth, numbers, and the forms of names, ids and parts. Raises what `check_body` raises.
+
+    Only version 2 passes: version 1 is read where it is stored, and nobody admits one any more.
+    """
+    is_root = envelope.reply_to is None
     sound = {
-        "v": envelope.v == 1,
+        "v": envelope.v == 2,
+        "id": _MESSAGE_ID.match(envelope.id) is not None,
         "room": _ID.match(envelope.room) is not None,
         "key": _holds(idempotency_key, envelope.key),
         "kind": _KIND.match(envelope.kind) is not None,
-        "chain": _ID.match(envelope.chain) is not None,
-        "hops": (envelope.hops == 0) is (envelope.reply_to is None) and 0 <= envelope.hops < 2**53,
+        "chain": envelope.chain == root_chain(envelope.id) if is_root else _ID.match(envelope.chain) is not None,
+        "hops": (envelope.hops == 0) is is_root and 0 <= envelope.hops < 2**53,
         "authored_at": 0 <= envelope.authored_at < 2**53,
         "counter": 1 <= envelope.counter < 2**53,
-        "previous": len(envelope.previous) == (0 if first else _HASH),
-        "seen": len(envelope.seen) in (0, _HASH),
+        "previous": len(envelope.previous) in (0, _HASH),
+        "shown": 0 <= envelope.shown < 2**53,
+        "line": len(envelope.line) == _HASH,
+        "seen": envelope.seen == b"",
         "nonce": len(envelope.nonce) == _NONCE,
+        "host": envelope.host == "" or _holds(label, envelope.host),
+        "via": _holds(author_door, envelope.via),
         "to": _are_agents(envelope.to),
         "role": envelope.role == "" or _holds(label, envelope.role),
         "visibility": envelope.visibility is None or _are_agents(envelope.visibility),
@@ -146,20 +160,31 @@ def check_envelope(envelope: Envelope) -> None:
                 says_something |= check_text(next, "next") + check_text(summary, "summary") > 0
                 if len(target) > MAX_LABEL or envelope.kind != "handoff":
                     raise _refused("parts")
+            case UnknownPart():
+                # A later version knows how to check it and a reader how to show it; its size is bounded here.
+                says_something = True
     if not says_something:
         raise _refused("parts")
 
 
-def contradiction(room: RoomId, key: str | None, event: MessagePosted, envelope: Envelope) -> str | None:
+def contradiction(room: RoomId, key: str | None, by: By, event: MessagePosted, envelope: Envelope) -> str | None:
     """The first field in which a message's header differs from its envelope, or None when the two agree.
 
     `key` is the idempotency key in the header. Only the first fact of a request bears the request's key, so a header
-    without a key (None) agrees with any.
+    without a key (None) agrees with any. Of version 1 the envelope says nothing of the id, the host and the door.
     """
     if envelope.room != room:
         return "room"
     if key not in (None, envelope.key):
         return "key"
+    if envelope.v != event.envelope_v:
+        return "v"
+    if envelope.v > 1:
+        if envelope.id != event.id:
+            return "id"
+        wrong = next((name for name in _SIGNED_LATER if getattr(by, name) != getattr(envelope, name)), None)
+        if wrong is not None:
+            return wrong
     return next((name for name in _REPEATED if getattr(event, name) != getattr(envelope, name)), None)
 
 
@@ -167,9 +192,16 @@ def _are_agents(ids: tuple[str, ...]) -> bool:
     return len(ids) <= MAX_ADDRESSEES and len(set(ids)) == len(ids) and all(map(is_agent_id, ids))
 
 
-def _holds(check: Any, text: str) -> bool:
+def author_door(text: str) -> Via:
+    """`text` as a door that an author can name. Raises `Refused(envelope_refused)`."""
+    if text not in _DOORS:
+        raise _refused("via")
+    return _DOORS[text]
+
+
+def _holds(check: Any, value: Any) -> bool:
     try:
-        check(text)
+        check(value)
     except Refused:
         return False
     return True

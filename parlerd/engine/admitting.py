@@ -1,4 +1,5 @@
-"""What agents of other homes ask over a link, as the home that owns the rooms admits it: the handler of `link.post`.
+"""What agents of other homes ask over a link, as the home that owns the rooms admits it: the
+handlers of `link.open`, `link.post` and `link.close`.
 
 A local agent's words are composed and signed here, when their turn comes. An agent of another home brings what it
 signed: `authors.Admission` checks the signature and the form, and the room refuses whatever it would not have decided
@@ -11,16 +12,20 @@ nothing, and whoever may not know a room hears `no_such_room`, whatever else is 
 
 from __future__ import annotations
 
+from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, By, MessageId, RoomId, Seq
-from parlerd.engine.authors import Admission
+from parlerd.core.model import AgentId, KeyId, RoomId, Seq
+from parlerd.core.statements import KeyTerms, Opening, check, room_id_of
+from parlerd.engine.authors import Admission, Attested
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
-from parlerd.engine.reachable import require_member, require_speaker, room_within
+from parlerd.engine.quota import OPENING
+from parlerd.engine.reachable import require_attached, require_member, require_speaker, room_within, stamp
 from parlerd.engine.sending import Posting
+from parlerd.identity import codes
 from parlerd.operations import types as t
 
 
@@ -43,14 +48,66 @@ class Admitting:
         actor = self._desk.rooms.open_actor(RoomId(params.room))
         return None if actor is None else self._place(caller, agent, actor, params)
 
+    @handles("link.open")
+    async def open(self, caller: Caller, params: t.OpenRemoteRoom) -> t.OpenedRemoteRoom:
+        desk = self._desk
+        agent = require_attached(desk, caller, check(params.opening, Opening).owner)
+        desk.quotas.take(agent, bytes=len(params.recap), messages=OPENING)
+        command, words = self._admission.open(
+            stamp(caller, agent),
+            Attested(params.opening, params.opening_signature),
+            params.title,
+            Attested(params.terms, params.terms_signature),
+            home=desk.keys.id,
+            mint=await self._new_key(caller, params),
+            idempotency_key=params.idempotency_key,
+        )
+        actor = await desk.rooms.create(command.room)
+        settled = await actor.submit(command, stamp(caller, agent), words)
+        return t.OpenedRemoteRoom(room=command.room, replayed=not settled.facts)
+
+    async def _new_key(self, caller: Caller, params: t.OpenRemoteRoom) -> KeyId:
+        """This home's id of the key that the author drew for the new room. A key of another room counts as a guess:
+        whoever asked for many would learn some."""
+        desk = self._desk
+        await desk.throttle.before(caller)
+        gated = check(params.terms, KeyTerms).gated
+        try:
+            typed = codes.normalise(params.session_key)
+        except Refused:
+            typed = ""
+        if len(typed) < (codes.GATED_LENGTH if gated else codes.OPEN_LENGTH):
+            raise Refused(
+                "invalid_param", "A session key has 8 characters, or 16 where it asks nobody.", param="session_key"
+            )
+        key_id = desk.keys.key_id(typed)
+        if await desk.library.room_of_key(key_id) not in (None, room_id_of(params.opening)):
+            desk.throttle.wrong(caller)
+            raise Refused("invalid_param", "This session key cannot be used. Draw another.", param="session_key")
+        return key_id
+
+    @handles("link.close")
+    async def close(self, caller: Caller, params: t.LeaveRoom) -> t.LeftRoom:
+        desk, principal = self._desk, caller.facts.authority.principal
+        agent = AgentId("") if params.as_person else require_speaker(desk, caller, params.agent)
+        actor = await room_within(desk, caller, params.room)
+        room = await actor.quiet()
+        if params.as_person and room.state.owner_principal != principal:
+            raise Refused("no_such_room")
+        if not params.as_person:
+            require_member(room, agent, principal)
+        command = c.CloseRoom(operation="session.close", principal=principal if params.as_person else None)
+        settled = await actor.submit(command, stamp(caller, agent))
+        return t.LeftRoom(status="closed" if settled.decision.answer == "closed" else "left")
+
     def _place(self, caller: Caller, agent: AgentId, actor: RoomHandle, params: t.PostEnvelope) -> Posting[t.Posted]:
         principal = caller.facts.authority.principal
         require_member(actor.aggregate, agent, principal)
-        command, words = self._admission.take(
-            agent, params.body, params.signature, id=MessageId(params.id), operation=params.operation
-        )
+        command, words = self._admission.take(agent, params.body, params.signature, operation=params.operation)
+        if command.id != params.id:
+            raise Refused("envelope_refused", what="id")
         self._desk.quotas.take(agent, bytes=len(params.body))
-        by = By(actor=agent, principal=principal, session=caller.facts.session, host="", via=caller.facts.via)
+        by = words.by(agent, principal, session=caller.facts.session)
         submission = actor.place(command, by, words)
         return Posting(self._desk.library, agent, actor, submission, _posted)
 

@@ -49,4 +49,4 @@ def _says(room: RoomId, header: e.Header, event: e.MessagePosted, body: bytes) -
     # msgspec raises the latter two itself, for text that is not UTF-8 and for nesting without end.
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
-    return contradiction(room, header.key, event, envelope) is None
+    return contradiction(room, header.key, header.by, event, envelope) is None

@@ -35,7 +35,7 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.envelope import Envelope, HandoffPart, Part, encode_envelope
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, Millis, RoomId, Verified
+from parlerd.core.model import AgentId, By, HomeId, KeyId, Millis, PrincipalId, RoomId, Shown, Verified
 from parlerd.core.statements import (
     NONCE,
     DecisionStatement,
@@ -49,7 +49,7 @@ from parlerd.core.statements import (
     encode,
     room_id_of,
 )
-from parlerd.core.words import MAX_BYTES, check_body
+from parlerd.core.words import MAX_BYTES, author_door, check_body
 from parlerd.engine.ports import Randomness, Signers
 from parlerd.identity.proofs import signed
 from parlerd.identity.signatures import verify
@@ -57,10 +57,10 @@ from parlerd.identity.signatures import verify
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What a local author wants to say: the parts, and `seen`, the chain digest of the last page that it was shown."""
+    """What a local author wants to say: the parts, and how far it was shown the room."""
 
-    parts: tuple[Part, ...] = ()
-    seen: bytes = b""
+    parts: tuple[Part, ...]
+    shown: Shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,11 @@ class Finished:
     envelope: Envelope
     body: bytes
     signature: bytes
+
+    def by(self, author: AgentId, principal: PrincipalId, *, session: str) -> By:
+        """Who acts: at the host and through the door that the author signed. The connection that brought the envelope
+        has doors and hosts of its own, which say nothing of the author."""
+        return By(author, principal, session, self.envelope.host, author_door(self.envelope.via))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +114,12 @@ W = TypeVar("W", contravariant=True)
 
 
 class Place(NamedTuple):
-    """Where a message comes to stand: the room, the idempotency key, the hash of its author's previous envelope there
-    (empty before the first), and the room's time."""
+    """Where a message comes to stand: the room, the idempotency key, who acts, the hash of the envelope before it in
+    the same thread of its author (empty before the first), and the room's time."""
 
     room: RoomId
     key: str
-    author: AgentId
+    by: By
     previous: bytes
     at: Millis
 
@@ -165,7 +170,8 @@ class LocalAuthor:
         """Build and sign the envelope. Raises `Refused(no_such_agent)` for a lost key."""
         body = encode_envelope(
             Envelope(
-                v=1,
+                v=2,
+                id=posted.id,
                 room=place.room,
                 key=place.key,
                 kind=posted.kind,
@@ -174,8 +180,11 @@ class LocalAuthor:
                 authored_at=place.at,
                 counter=posted.counter,
                 previous=place.previous,
-                seen=words.seen,
+                shown=words.shown.number,
+                line=words.shown.line,
                 nonce=self._random.bytes(16),
+                host=place.by.host,
+                via=place.by.via,
                 parts=words.parts,
                 to=posted.to,
                 role=posted.role,
@@ -183,8 +192,9 @@ class LocalAuthor:
                 reply_to=posted.reply_to,
             )
         )
-        signature = self._keys.sign(place.author, "parler/message", body)
-        return Sealed(body, signature, self._verdict(place.author, body, signature))
+        author = place.by.actor
+        signature = self._keys.sign(author, "parler/message", body)
+        return Sealed(body, signature, self._verdict(author, body, signature))
 
     def attest(self, statement: Statement, by: By) -> Attested:
         """Fill in the nonce, where there is none, and sign. Raises `Refused(no_such_agent)` for a lost key."""
@@ -207,10 +217,10 @@ class Admission:
     """Takes in what an author signed elsewhere, as it stands. A home that admits holds no key of the author."""
 
     def take(
-        self, author: AgentId, body: bytes, signature: bytes, *, id: MessageId, operation: str = "message.send"
+        self, author: AgentId, body: bytes, signature: bytes, *, operation: str = "message.send"
     ) -> tuple[c.PostMessage, Finished]:
-        """The command that asks the room for a finished envelope, and what goes with it. `id` is the message's, drawn
-        by its author; version 1 of the envelope does not sign it.
+        """The command that asks the room for a finished envelope, and what goes with it. The room compares the host and
+        the door in the envelope with those of whoever brings the command.
 
         This looks at everything that needs no room, so that what is refused here takes no place in a line. Raises
         `Refused`: `envelope_refused` (`what` names the signature or the field), or what `core.words` raises for words.
@@ -227,7 +237,7 @@ class Admission:
             idempotency_key=envelope.key,
             input=_request_digest(envelope),
             kind=envelope.kind,
-            id=id,
+            id=envelope.id,
             to=() if gives else envelope.to,
             taker="".join((envelope.role, *envelope.to)) if gives else "",
             visibility=envelope.visibility,

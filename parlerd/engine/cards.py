@@ -22,10 +22,13 @@ from parlerd.core.approvals import KeyState, Request
 from parlerd.core.membership import Member
 from parlerd.core.model import HomeId
 from parlerd.core.room import Room
+from parlerd.core.statements import decode_opened
 from parlerd.engine.library import Library, Signed
 from parlerd.engine.reachable import Eyes
 from parlerd.operations import types as t
 
+OPENED_AT: Final = 1
+"""Where a room's opening stands in its log."""
 PIECE: Final = 100
 """Members, keys and requests in one card: what is signed about each is some hundred bytes."""
 _NOTHING: Final = Signed()
@@ -63,6 +66,15 @@ class Cards:
             moves=moves if eyes.are_inside else 0,
             asks=state.approvals.asks if eyes.owns else 0,
         )
+        opened = (await self._library.bodies(state.room, [OPENED_AT])).get(OPENED_AT, _NOTHING)
+        if opened.body:
+            opening, title = decode_opened(opened.body)
+            first = msgspec.structs.replace(
+                first,
+                opening=opening,
+                opening_signature=opened.signature,
+                title=title if eyes.are_inside else b"",
+            )
         return await self._pieces(room, eyes, first, [*(stood if eyes.are_inside else ()), *_asked(room, eyes)])
 
     async def asked(self, room: Room, eyes: Eyes, *, moves: int) -> list[t.Card]:
@@ -84,7 +96,7 @@ class Cards:
     async def _pieces(self, room: Room, eyes: Eyes, first: t.Card, entries: Sequence[Entry]) -> list[t.Card]:
         pieces = [entries[begin : begin + PIECE] for begin in range(0, len(entries), PIECE)] or [[]]
         return [
-            await self._filled(room, eyes, first if number == 0 else msgspec.structs.replace(first, whole=False), piece)
+            await self._filled(room, eyes, first if number == 0 else self._part(eyes, first.moves, first.asks), piece)
             for number, piece in enumerate(pieces)
         ]
 
@@ -95,7 +107,7 @@ class Cards:
             card,
             members=[_member_entry(room, each, bodies) for each in entries if isinstance(each, Stood)],
             keys=[_key_entry(each, eyes, bodies) for each in entries if isinstance(each, KeyState)],
-            requests=[_request_entry(each, bodies) for each in entries if isinstance(each, Request)],
+            requests=[_request_entry(room, each, bodies) for each in entries if isinstance(each, Request)],
         )
 
 
@@ -152,7 +164,7 @@ def _member_entry(room: Room, stood: Stood, bodies: Bodies) -> t.MemberEntry:
 def _key_entry(key: KeyState, eyes: Eyes, bodies: Bodies) -> t.KeyEntry:
     terms = bodies.get(key.position, _NOTHING)
     return t.KeyEntry(
-        ref=key.id,
+        ref=key.ref,
         terms=terms.body,
         terms_signature=terms.signature,
         revoked=key.revoked if eyes.owns else False,
@@ -160,12 +172,12 @@ def _key_entry(key: KeyState, eyes: Eyes, bodies: Bodies) -> t.KeyEntry:
     )
 
 
-def _request_entry(request: Request, bodies: Bodies) -> t.RequestEntry:
+def _request_entry(room: Room, request: Request, bodies: Bodies) -> t.RequestEntry:
     knock = bodies.get(request.position, _NOTHING)
     decision = bodies.get(request.decided, _NOTHING)
     return t.RequestEntry(
         request=request.id,
-        ref=request.key_id,
+        ref=room.state.keys[request.key_id].ref,
         agent=request.agent,
         principal=request.principal,
         name=request.name,

@@ -208,7 +208,7 @@ class Decider:
         if statement is not None:
             body, signature = self._attest(statement, submission)
         elif isinstance(event, e.MessagePosted) and isinstance(words, Draft | Finished):
-            place = Place(self._room, command.idempotency_key or "", by.actor, decision.previous, now)
+            place = Place(self._room, command.idempotency_key or "", by, decision.previous, now)
             body, signature, verified = self._seal(words, event, place)
             event = msgspec.structs.replace(event, envelope=hashlib.sha256(body).digest(), verified=verified)
         elif isinstance(event, e.DelegationIssued) and isinstance(words, Attested):

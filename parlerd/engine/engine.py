@@ -20,7 +20,7 @@ from parlerd.bounded import Bounded
 from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import RoomId
+from parlerd.core.model import PrincipalId, RoomId
 from parlerd.engine.actor import ActorParts
 from parlerd.engine.admitting import Admitting
 from parlerd.engine.agents import Agents
@@ -43,6 +43,7 @@ from parlerd.engine.joining import Joining
 from parlerd.engine.knocks import with_code
 from parlerd.engine.ladder import Ladder
 from parlerd.engine.leases import Leases
+from parlerd.engine.letting_in import LettingIn
 from parlerd.engine.library import Library
 from parlerd.engine.linking import Linking
 from parlerd.engine.links import Links
@@ -50,6 +51,7 @@ from parlerd.engine.notices import Notices
 from parlerd.engine.notifier import LocalNotifier
 from parlerd.engine.opening import Opening
 from parlerd.engine.overview import Overview
+from parlerd.engine.people import People
 from parlerd.engine.ports import (
     Clock,
     Frames,
@@ -106,13 +108,24 @@ class Engine:
         self._reading = Reading(desk)
         self._status = Status(desk, socket, frames)
         self._everywhere = self._handlers_over(desk)
+        self._people = People(desk.rooms, desk.library, PrincipalId(desk.keys.id))
         # Handlers for callers that there are certain rooms for, by these rooms.
         self._within: Bounded[frozenset[RoomId], Handlers] = Bounded(MAX_WITHIN)
+
+    @property
+    def desk(self) -> Desk:
+        """The engine's parts, for a program that keeps mirrors or runs a relay."""
+        return self._desk
 
     @property
     def rooms(self) -> RoomDoor:
         """The open rooms, for whoever keeps mirrors of the rooms of other homes."""
         return self._desk.rooms
+
+    @property
+    def people(self) -> People:
+        """Who may open links to this home."""
+        return self._people
 
     @property
     def handlers(self) -> Mapping[str, Handler]:
@@ -150,6 +163,7 @@ class Engine:
             Linking(desk),
             Following(desk, Cards(desk.library, desk.keys.id)),
             Pulling(desk),
+            LettingIn(desk),
             admitting,
         )
         return Handlers(desk, sending, admitting, table.calls, table.streams)

@@ -24,7 +24,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
-from parlerd.core.model import HOME_ROOM, AgentId, KeyId, MessageId, Millis, Position, RoomId, Seq, View
+from parlerd.core.model import HOME_ROOM, AgentId, KeyId, MessageId, Millis, Position, RoomId, Seq, Shown, View
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
 from parlerd.engine.audit import is_signed
@@ -82,10 +82,10 @@ class Signed(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """Up to where a reader was shown a room, and the room's chain there; no bytes before its first page."""
+    """Up to where a reader was shown a room, and the room's public messages up to there."""
 
     upto: Position
-    chain: bytes
+    shown: Shown
 
 
 class Library:
@@ -205,16 +205,16 @@ class Library:
         return await self._driver.look(look)
 
     async def seen(self, room: RoomId, reader: AgentId) -> Seen:
-        """How far the reader was shown a room, with the chain there."""
+        """How far the reader was shown a room, with the public line there."""
         return await self._driver.look(partial(_seen, room=room, reader=reader))
 
     def seen_now(self, room: RoomId, reader: AgentId) -> Seen | None:
         """The same in the call; None where the store is not at hand."""
         return self._at_once(partial(_seen, room=room, reader=reader))
 
-    async def chain_at(self, room: RoomId, position: Position) -> bytes:
-        """The room's chain digest at a position."""
-        return await self._driver.look(lambda store: store.chain_at(room, position))
+    async def shown_at(self, room: RoomId, position: Position) -> Shown:
+        """The room's public messages up to a position, with the public line there."""
+        return await self._driver.look(lambda store: store.shown_at(room, position))
 
     # -- messages ----------------------------------------------------------------------------------------------
 
@@ -372,7 +372,7 @@ class Library:
 
 def _seen(store: Store, room: RoomId, reader: AgentId) -> Seen:
     upto = store.cursor(room, reader).delivered
-    return Seen(upto, store.chain_at(room, upto) if upto else b"")
+    return Seen(upto, store.shown_at(room, upto))
 
 
 def _numbered(store: Store, room: RoomId, view: View, seq: Seq) -> MessageId | None:

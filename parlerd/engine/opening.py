@@ -27,10 +27,12 @@ from parlerd.core.model import (
     Millis,
     Position,
     RoomId,
+    Shown,
     first_free,
     is_agent_id,
     slug,
 )
+from parlerd.core.public_line import first_line
 from parlerd.core.room import Room
 from parlerd.core.scrub import scrub
 from parlerd.core.statements import NONCE, KeyTerms, Title, encode, room_id_of, title_digest
@@ -140,8 +142,10 @@ class Opening:
         )
         # Away from the loop: a long recap takes a while to look through.
         recap, removed = await desk.library.aside(lambda: scrub(params.context))
-        actor = await desk.rooms.create(naming.room, naming.home or desk.keys.id)
-        settled = await actor.submit(command, by, Draft(parts=(TextPart(recap),)))
+        home = naming.home or desk.keys.id
+        actor = await desk.rooms.create(naming.room, home)
+        nothing = Shown(0, first_line(naming.room, home))
+        settled = await actor.submit(command, by, Draft((TextPart(recap),), nothing))
         room = await actor.quiet()
         replayed = settled.decision.replay is not None or not settled.facts
         # A room that was opened before has its key from then; the settings may ask for another kind of key today.

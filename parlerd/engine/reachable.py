@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, PrincipalId, RoomId
+from parlerd.core.model import AgentId, By, PrincipalId, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
@@ -78,6 +78,20 @@ def require_speaker(desk: Desk, caller: Caller, agent: str) -> AgentId:
     if not desk.links.of(caller).speaks_for(agent, desk.clock.now()):
         raise Refused("no_such_room")
     return AgentId(agent)
+
+
+def require_attached(desk: Desk, caller: Caller, agent: str) -> AgentId:
+    """The agent, attached on this link: for what is about no room that its agents know yet. Raises
+    `Refused(not_permitted)`."""
+    if not desk.links.of(caller).speaks_for(agent, desk.clock.now()):
+        raise Refused("not_permitted", "This agent is not attached on this link.")
+    return AgentId(agent)
+
+
+def stamp(caller: Caller, agent: AgentId, host: str = "") -> By:
+    """The stamp on what comes over a link: the agent that it says, and the person who is proved."""
+    facts = caller.facts
+    return By(actor=agent, principal=facts.authority.principal, session=facts.session, host=host, via=facts.via)
 
 
 def require_member(room: Room, agent: AgentId, principal: PrincipalId) -> None:

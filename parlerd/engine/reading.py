@@ -18,11 +18,11 @@ import msgspec
 
 from parlerd.bounded import Bounded
 from parlerd.core import events as e
-from parlerd.core.envelope import DataPart, HandoffPart, TextPart, decode_envelope
+from parlerd.core.envelope import DataPart, HandoffPart, TextPart, UnknownPart, decode_envelope
 from parlerd.core.errors import ERRORS, Refused, StoreError
 from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import Member
-from parlerd.core.model import AgentId, MessageId, PeerText, Position, RoomId, Seq, Stage, View
+from parlerd.core.model import AgentId, MessageId, PeerText, Position, RoomId, Seq, Shown, Stage, View
 from parlerd.core.room import Room, RoomState
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
@@ -34,7 +34,10 @@ from parlerd.store.port import MarkDelivery, MoveCursor, Page, StoredMessage, Wr
 log = logging.getLogger(__name__)
 
 MAX_REMEMBERED: Final = 4096
-"""Readers whose newest chain head is kept at hand; anyone else's is looked up."""
+"""Readers of whom is kept at hand how far they were shown a room; anyone else's is looked up."""
+
+UNREADABLE: Final = "[This part of the message has a type that this version of Parler does not know.]"
+"""What a reader is shown in the place of an unknown part. Nothing in it was chosen by the author."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +67,9 @@ class Reading:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        # Up to where each reader was shown each room, with the chain there: what the next envelope of that reader
-        # says that it has seen. The store knows it too, but each message would ask.
-        self._seen: Bounded[tuple[RoomId, AgentId], tuple[Position, bytes]] = Bounded(MAX_REMEMBERED)
+        # Up to where each reader was shown each room, with the public line there, which the next envelope of that
+        # reader signs. The store knows it too, but each message would ask.
+        self._seen: Bounded[tuple[RoomId, AgentId], tuple[Position, Shown]] = Bounded(MAX_REMEMBERED)
 
     # -- pages ---------------------------------------------------------------------------------------------
 
@@ -107,7 +110,7 @@ class Reading:
         kept = len(rest) if fits is None else fits.newest(head, rest, you, whole=newest[0].seq == first)
         if recap and not kept:
             at = recap[0].header.position
-            page = Page(recap, at, recap[0].seq, await library.chain_at(state.room, at), more=True)
+            page = Page(recap, at, recap[0].seq, await library.shown_at(state.room, at), more=True)
             return ContextPage(head, [(Position(at - 1), at)], at, recap[0].seq, page)
         newest, rest = newest[len(newest) - kept :], rest[len(rest) - kept :]
         # Every position up to here is shown, is in the gap that is stated, or holds no message for this reader.
@@ -203,9 +206,8 @@ class Reading:
 
     # -- what a reader has seen ----------------------------------------------------------------------------
 
-    async def seen(self, room: RoomId, reader: AgentId) -> bytes:
-        """The highest chain head that this reader was shown, for the envelopes it signs; empty before its first
-        page."""
+    async def seen(self, room: RoomId, reader: AgentId) -> Shown:
+        """How far this reader was shown the room, for the envelopes that it signs."""
         known = self._seen.get((room, reader))
         if known is None:
             found = await self._desk.library.seen(room, reader)
@@ -213,7 +215,7 @@ class Reading:
             known = self._seen[room, reader] = self._seen.get((room, reader)) or found
         return known[1]
 
-    def seen_now(self, room: RoomId, reader: AgentId) -> bytes | None:
+    def seen_now(self, room: RoomId, reader: AgentId) -> Shown | None:
         """The same in the call; None where a store that is not at hand has to be asked."""
         known = self._seen.get((room, reader))
         if known is None:
@@ -226,7 +228,7 @@ class Reading:
         """A page was shown; later envelopes of this reader name its end."""
         known = self._seen.get((room, reader))
         if page.messages and (known is None or page.end >= known[0]):
-            self._seen[room, reader] = (page.end, page.chain)
+            self._seen[room, reader] = (page.end, page.shown)
 
     # -- rendering -----------------------------------------------------------------------------------------
 
@@ -304,6 +306,8 @@ def _parts(
                     for_=target,
                     to_you=is_for(room, reader, event),
                 )
+            case UnknownPart():
+                texts.append(UNREADABLE)
     return "\n".join(texts), data, handoff
 
 

@@ -89,10 +89,10 @@ class Recent:
         if (not skip_own or kind is not None or names) and (
             found[0].header.position if found else after
         ) != head.position:
-            # Such a page ends at its last message, and the chain digest is known here only for the head.
+            # Such a page ends at its last message, and the public line is known here only for the head.
             return None
         found.reverse()
-        return Page(found, head.position, newest, head.chain, more=False)
+        return Page(found, head.position, newest, room.state.shown, more=False)
 
     def after(self, after: Position, upto: Position) -> list[NewFact] | None:
         """The facts in (after, upto], or None when not all of them are here."""

@@ -21,7 +21,7 @@ from parlerd.core import events as e
 from parlerd.core.envelope import DataPart, Part, TextPart
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import AgentId, MessageId, Position, RoomId, Seq, drawn_key
+from parlerd.core.model import AgentId, MessageId, Position, RoomId, Seq, Shown, drawn_key
 from parlerd.core.words import check_data, check_text
 from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller
@@ -178,7 +178,7 @@ class Sending:
         command: c.PostMessage,
         parts: tuple[Part, ...],
         size: int,
-        seen: bytes,
+        seen: Shown,
     ) -> Posting[t.Sent]:
         """The message's id is drawn here, where the request is made, so that it is known before the room has the
         message. The key travels with a failure too, so that a retry can be the same request: its author's, or else one
@@ -189,7 +189,7 @@ class Sending:
             command = msgspec.structs.replace(command, idempotency_key=drawn_key(id), fresh=True)
         try:
             self._desk.quotas.take(me.id, bytes=size)
-            submission = actor.place(command, self._desk.by(caller, me), Draft(parts=parts, seen=seen))
+            submission = actor.place(command, self._desk.by(caller, me), Draft(parts, seen))
         except ParlerError as error:
             error.details.setdefault("key", command.idempotency_key)
             raise

@@ -3,7 +3,8 @@
 Whoever guessed wrong too often is refused for a while, under whatever names and on however many connections, so one
 process cannot spend what all others have. When the home's budget is spent every lookup is
 delayed, right keys as well: an answer that came faster for a right key would be the oracle. Source: security spec
-E18.
+E18. A person of another home who was enrolled here and proved their key has a budget of their own, and nothing of the
+home's: whoever enrolled many people would be seen to.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ class GuessThrottle:
         own = self._callers.get(self._who(caller))
         if own is not None and own.refill() < 1.0:
             raise Refused("throttled", GUESSES, retry_after_ms=int(own.seconds_until(1.0) * 1000) + 1)
+        if _has_proved(caller):
+            return
         delay = self._home.seconds_until(1.0)
         if delay > MAX_DELAY:
             raise Refused("throttled", GUESSES, retry_after_ms=int(delay * 1000))
@@ -72,11 +75,14 @@ class GuessThrottle:
         own.refill()
         own.tokens -= 1.0
         self._callers[who] = own
-        self._home.refill()
-        self._home.tokens -= 1.0
+        if not _has_proved(caller):
+            self._home.refill()
+            self._home.tokens -= 1.0
 
     @staticmethod
     def _who(caller: Caller) -> str:
+        if _has_proved(caller):
+            return f"link {caller.facts.authority.principal}"
         peer = caller.facts.peer
         if not peer.pid:
             # Who cannot be seen is told by what it says: an agent across its connections.
@@ -84,3 +90,9 @@ class GuessThrottle:
         # A window is one process. A one-shot command is a new one each time, but a loop of them is of one shell.
         process = peer.pid if caller.facts.window else peer.group or peer.pid
         return f"{caller.facts.via} {process}"
+
+
+def _has_proved(caller: Caller) -> bool:
+    """Whether a person of another home proved with a key to be behind it, who cannot be somebody new at each guess:
+    what they guess slows down nobody else. Source: relay spec, Limits and care."""
+    return "link" in caller.facts.authority.planes

@@ -11,7 +11,7 @@ import hashlib
 from typing import Final
 
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, HomeId
+from parlerd.core.model import AgentId, HomeId, PrincipalId
 
 ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 GATED_LENGTH: Final = 8
@@ -55,7 +55,7 @@ def split_home(text: str) -> tuple[str, str | None]:
     return normalise(code), host or None
 
 
-def fingerprint(id: AgentId | HomeId) -> str:
+def fingerprint(id: AgentId | HomeId | PrincipalId) -> str:
     """Twelve characters in three groups, for a person to compare: the beginning of the base32 of the id's SHA-256."""
     text = base64.b32encode(hashlib.sha256(id.encode()).digest()).decode()
     return f"{text[:4]}-{text[4:8]}-{text[8:12]}"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from parlerd.core.errors import ParlerError, StoreError
-from parlerd.store.upgrade import Schema, bring_up_to_date, newest_backup, shipped_schema
+from parlerd.store.upgrade import Schema, bring_up_to_date, copy_whole, newest_backup, shipped_schema
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +133,17 @@ class Database:
             self.writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except ERRORS as error:
             log.warning("the log could not be moved into the file: %s", self.meaning(error).code)
+
+    def copy(self, path: Path) -> None:
+        """A whole copy of what is committed, by a connection of its own, which holds up no other."""
+        try:
+            connection = self._connect()
+            try:
+                copy_whole(connection, path)
+            finally:
+                connection.close()
+        except ERRORS as error:
+            raise self.meaning(error) from error
 
     def rows(self, sql: str, parameters: Parameters = ()) -> list[Any]:
         """All rows of a read, on a reading connection."""

@@ -22,7 +22,8 @@ from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 
 from parlerd.core import events as e
 from parlerd.core.events import Header
-from parlerd.core.model import AgentId, KeyId, MessageId, Millis, Position, RoomId, drawn_key
+from parlerd.core.model import AgentId, HomeId, KeyId, MessageId, Millis, Position, RoomId, drawn_key
+from parlerd.core.public_line import first_line, next_line
 
 # -- what the rows are -------------------------------------------------------------------------------------
 
@@ -45,7 +46,7 @@ class MessageRow(NamedTuple):
 
 
 class PublicRow(NamedTuple):
-    """A message that is for everyone in the room."""
+    """A message that is for everyone in the room. `line` is the room's public line there."""
 
     room: RoomId
     position: Position
@@ -53,6 +54,19 @@ class PublicRow(NamedTuple):
     author: AgentId
     own: int
     kind: str
+    line: bytes
+
+
+class PlaceRow(NamedTuple):
+    """Where a mirror goes on after messages that it leaves out. `public` and `line` are the number and the line of the
+    room's newest public message there, by its home's count, and `counted` how many of its public messages the log
+    holds so far."""
+
+    room: RoomId
+    position: Position
+    public: int
+    counted: int
+    line: bytes
 
 
 class PrivateRow(NamedTuple):
@@ -120,11 +134,13 @@ class Counts:
     """The running counts of one room. Counting begins at nothing; a store that goes on from rows which it has already
     overrides the two `load_` methods."""
 
-    __slots__ = ("_authored", "_private", "public")
+    __slots__ = ("_authored", "_private", "line", "public")
 
-    def __init__(self, public: int = 0) -> None:
+    def __init__(self, public: int = 0, line: bytes | None = None) -> None:
         self.public = public
         """How many public messages the room has."""
+        self.line = line
+        """The room's public line; None where no opening and no message was counted yet."""
         # How many of these an author wrote, for the authors that were asked for.
         self._authored: dict[AgentId, int] = {}
         # How many private messages a reader may see, and how many of those it wrote, for the readers asked for.
@@ -137,6 +153,15 @@ class Counts:
     def load_private(self, reader: AgentId) -> tuple[int, int]:
         """How many private messages this reader may see so far, and how many of these it wrote."""
         return 0, 0
+
+    def load_line(self, room: RoomId) -> bytes:
+        """The line that the room begins with, where its opening was not counted here."""
+        return line_before(room, None)
+
+    def next_line(self, room: RoomId, envelope: bytes) -> bytes:
+        """The room's public line with one message more, whose envelope has this hash."""
+        self.line = next_line(self.load_line(room) if self.line is None else self.line, envelope)
+        return self.line
 
     def next_public(self, author: AgentId) -> tuple[int, int]:
         """Count one more public message; the new totals of the room and of the author."""
@@ -153,6 +178,11 @@ class Counts:
         counted = number + 1, owned + own
         self._private[reader] = counted
         return counted
+
+
+def line_before(room: RoomId, opening: e.Event | None) -> bytes:
+    """The line that a room begins with, by its first fact. A log that nobody opened is of no home."""
+    return first_line(room, opening.home if isinstance(opening, e.RoomOpened) else HomeId(""))
 
 
 # -- how they follow from a fact ---------------------------------------------------------------------------
@@ -175,10 +205,23 @@ def _message(rows: list[MessageRow], room: RoomId, header: Header, counts: Count
 
 def _public(rows: list[PublicRow], room: RoomId, header: Header, counts: Counts) -> None:
     event, author = header.event, header.by.actor
+    if isinstance(event, e.RoomOpened):
+        counts.line = line_before(room, event)
+        return
+    if isinstance(event, e.MirrorPlaced):
+        counts.line = event.line
+        return
     assert isinstance(event, e.MessagePosted)
     if event.visibility is None:
         number, own = counts.next_public(author)
-        rows.append(PublicRow(room, header.position, number, author, own, event.kind))
+        line = counts.next_line(room, event.envelope)
+        rows.append(PublicRow(room, header.position, number, author, own, event.kind, line))
+
+
+def _place(rows: list[PlaceRow], room: RoomId, header: Header, counts: Counts) -> None:
+    event = header.event
+    assert isinstance(event, e.MirrorPlaced)
+    rows.append(PlaceRow(room, header.position, event.public, counts.public, event.line))
 
 
 def _private(rows: list[PrivateRow], room: RoomId, header: Header, counts: Counts) -> None:
@@ -266,8 +309,8 @@ class Projection(Generic[R]):
     by_log: bool = False
     """Whether the table holds the number of the room's log in place of the room's id."""
     since: int = 1
-    """The version of the schema that made the table. In an older file the rows of older facts are filled in from this
-    projection alone, so a projection that came later must not build on the counts that another one moves."""
+    """The version of the schema that made the table as it is. In an older file the rows of older facts are filled in
+    from the projections of that version alone, so they must not build on the counts that an older one moves."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -303,8 +346,18 @@ PUBLIC: Final = Projection(
     PublicRow,
     _public,
     key=("room", "position"),
-    of=_MESSAGE,
+    of=(e.RoomOpened, e.MirrorPlaced, *_MESSAGE),
     found_by=(("room",), ("room", "author")),
+    since=6,
+)
+PLACES: Final = Projection(
+    "mirror_places",
+    PlaceRow,
+    _place,
+    key=("room", "position"),
+    of=(e.MirrorPlaced,),
+    found_by=(("room",),),
+    since=6,
 )
 PRIVATE: Final = Projection(
     "private_messages",
@@ -346,6 +399,7 @@ PROJECTIONS: Final[tuple[Projection[Any], ...]] = (
     ROOMS,
     MESSAGES,
     PUBLIC,
+    PLACES,
     PRIVATE,
     FILTERS,
     PRIORS,
@@ -353,8 +407,8 @@ PROJECTIONS: Final[tuple[Projection[Any], ...]] = (
     MEMBERSHIPS,
     DEADLINES,
 )
-"""Every index, in the order in which rows are derived from a fact. `PRIVATE` stands after `PUBLIC`, because its rows
-hold the count that `PUBLIC` moves on."""
+"""Every index, in the order in which rows are derived from a fact. `PLACES` and `PRIVATE` stand after `PUBLIC`, because
+their rows hold the count that `PUBLIC` moves on."""
 
 
 class Rows:

@@ -27,6 +27,7 @@ from parlerd.core.model import (
     Prior,
     RoomId,
     Seq,
+    Shown,
     Stage,
     View,
 )
@@ -36,6 +37,7 @@ from parlerd.store.indexing import (
     KEYS,
     MEMBERSHIPS,
     MESSAGES,
+    PLACES,
     PRIORS,
     PRIVATE,
     PROJECTIONS,
@@ -49,8 +51,9 @@ from parlerd.store.indexing import (
     RoomRow,
     Rows,
     derive,
+    line_before,
 )
-from parlerd.store.numbering import NOTHING, Numbering, Tally
+from parlerd.store.numbering import NOTHING, Numbering, Tally, line_of, shown_of
 from parlerd.store.port import (
     Append,
     Cursor,
@@ -197,6 +200,27 @@ class MemoryStore:
             facts = self._facts(room)
             return facts[position - 1].chain if 0 < position <= len(facts) else EMPTY.chain
 
+    def shown_at(self, room: RoomId, position: Position) -> Shown:
+        with self._lock:
+            public = self.index.of(PUBLIC).found(room=room)
+            places = self.index.of(PLACES).found(room=room)
+            last = public[before - 1] if (before := bisect_right(public, position, key=_POSITION)) else None
+            place = places[before - 1] if (before := bisect_right(places, position, key=_POSITION)) else None
+            return shown_of(
+                self._line_before(room),
+                None if last is None else (last.number, last.line),
+                None if place is None else (place.public, place.counted, place.line),
+            )
+
+    def line_at(self, room: RoomId, number: int) -> bytes | None:
+        with self._lock:
+            head = self.head(room).position
+            return line_of(number, head, lambda position: self.shown_at(room, position)) if head else None
+
+    def _line_before(self, room: RoomId) -> bytes:
+        first = self._facts(room)[:1]
+        return line_before(room, decode_header(first[0].header).event if first else None)
+
     def rooms(self) -> list[RoomId]:
         with self._lock:
             return [row.room for row in self.index.opened()]
@@ -257,7 +281,7 @@ class MemoryStore:
                 end = messages[-1].header.position if messages else start
             else:
                 end = head.position
-            return Page(messages, end, self.seq_at(room, view, end), self.chain_at(room, end), more)
+            return Page(messages, end, self.seq_at(room, view, end), self.shown_at(room, end), more)
 
     def tail(self, room: RoomId, view: View, *, limit: int, max_bytes: int) -> Page:
         with self._lock:
@@ -265,7 +289,7 @@ class MemoryStore:
             messages, more = self._take(room, view, newest_first, limit, max_bytes)
             messages.reverse()
             end = messages[-1].header.position if messages else self.head(room).position
-            return Page(messages, end, self.seq_at(room, view, end), self.chain_at(room, end), more)
+            return Page(messages, end, self.seq_at(room, view, end), self.shown_at(room, end), more)
 
     def seq_at(self, room: RoomId, view: View, position: Position) -> Seq:
         with self._lock:

@@ -6,6 +6,8 @@ are at the same time spans of public counts. How many public messages a reader m
 follows from the public count at that position. What a mirror leaves out (`View.gaps`) is added to the numbers of
 what follows, and is no message of the log.
 
+The numbers of the public line (`core.public_line`) are the room's own, and follow from the same counts.
+
 Not here: where the counts come from (each store), and who may see what (`core.visibility`).
 """
 
@@ -14,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from parlerd.core.model import Position, Seq, View
+from parlerd.core.model import Position, Seq, Shown, View
 
 
 class Tally(NamedTuple):
@@ -110,6 +112,33 @@ class Numbering:
         if known is None:
             known = self._known[position] = self._ask(position)
         return known
+
+
+def shown_of(before: bytes, last: tuple[int, bytes] | None, place: tuple[int, int, bytes] | None) -> Shown:
+    """The public messages of a room up to some position, and the line there.
+
+    `before` is the line that the room begins with, `last` the count and the line of the newest public message of the
+    log, and `place` the newest place of a mirror: its public number, the log's count there, its line.
+    """
+    counted, line = last or (0, before)
+    if place is None:
+        return Shown(counted, line)
+    public, then, line_then = place
+    return Shown(public, line_then) if counted == then else Shown(public + counted - then, line)
+
+
+def line_of(number: int, head: int, shown_at: Callable[[Position], Shown]) -> bytes | None:
+    """The public line at a room's public message of this number; None where the log does not know it. A binary search:
+    the number grows with the position."""
+    low, high = 0, head
+    while low < high:
+        middle = (low + high) // 2
+        if shown_at(Position(middle)).number >= number:
+            high = middle
+        else:
+            low = middle + 1
+    found = shown_at(Position(low))
+    return found.line if found.number == number else None
 
 
 def _within(spans: list[tuple[int, int]], count: int) -> int:

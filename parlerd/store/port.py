@@ -25,6 +25,7 @@ from parlerd.core.model import (
     Prior,
     RoomId,
     Seq,
+    Shown,
     Stage,
     View,
     message_of_key,
@@ -186,8 +187,8 @@ class Page(msgspec.Struct, frozen=True):
     """Where the page leaves the reader: see `Store.page` and `Store.tail`."""
     end_seq: Seq
     """How many messages up to and at `end` the reader may see."""
-    chain: bytes
-    """The room's chain digest at `end`."""
+    shown: Shown
+    """The room's public messages up to and at `end`, and the public line there."""
     more: bool
     """Whether there are further messages in the direction of the read."""
 
@@ -350,6 +351,15 @@ class Store(Protocol):
 
     def chain_at(self, room: RoomId, position: Position) -> bytes:
         """The room's chain digest at a position; 32 zero bytes where there is no fact."""
+        ...
+
+    def shown_at(self, room: RoomId, position: Position) -> Shown:
+        """The room's public messages up to and at a position, and the public line there: O(log n)."""
+        ...
+
+    def line_at(self, room: RoomId, number: int) -> bytes | None:
+        """The room's public line at its public message of this number, and at 0 before the first; None where the room
+        has no such message, or no log."""
         ...
 
     def prior(self, room: RoomId, actor: AgentId, operation: str, key: str) -> Prior | None:

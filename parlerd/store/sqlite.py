@@ -24,13 +24,29 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from parlerd.core.errors import Refused, StoreError
 from parlerd.core.events import Header, MessagePosted, decode_header
-from parlerd.core.model import AgentId, HomeId, KeyId, MessageId, Millis, Position, Prior, RoomId, Seq, Stage, View
+from parlerd.core.model import (
+    AgentId,
+    HomeId,
+    KeyId,
+    MessageId,
+    Millis,
+    Position,
+    Prior,
+    RoomId,
+    Seq,
+    Shown,
+    Stage,
+    View,
+)
+from parlerd.core.public_line import next_line
 from parlerd.store.database import BUSY_TIMEOUT_MS, ERRORS, Database, wall_clock_ms
-from parlerd.store.indexing import MEMBERSHIPS, PROJECTIONS, Counts, Rows, derive
+from parlerd.store.indexing import MEMBERSHIPS, PROJECTIONS, Counts, Rows, derive, line_before
 from parlerd.store.memo import Memo
-from parlerd.store.numbering import Numbering, Tally
+from parlerd.store.numbering import Numbering, Tally, line_of, shown_of
 from parlerd.store.port import (
     Append,
     Cursor,
@@ -112,6 +128,7 @@ class SqliteStore:
         self._put_off = 0
         # Answers that every call asks for. `_bases` leads from a room to where its rows in `facts` begin.
         self._bases = Memo(self._read_base)
+        self._lines_before = Memo(self._read_line_before)
         self._cursors = Memo(self._read_cursor)
         self._memberships = Memo(self._read_memberships)
         self._remake_index_if_asked()
@@ -136,6 +153,7 @@ class SqliteStore:
             self._put_off += batch.pages
             if batch.numbered:
                 self._bases.forget(batch.numbered)
+                self._lines_before.forget(batch.numbered)
             if batch.cursors:
                 self._cursors.forget((row[0], row[1]) for row in batch.cursors)
             if memberships := batch.index.of(MEMBERSHIPS):
@@ -162,8 +180,14 @@ class SqliteStore:
             self._put_off = 0
             self._database.checkpoint()
 
+    def copy(self, path: Path) -> None:
+        """Write a whole copy of what is committed to a new file, 0600, while others read and write. It takes as long as
+        the file is large, so call it in a thread of its own. Raises `FileExistsError`, `OSError`, `StoreError`."""
+        self._database.copy(path)
+
     def _forget(self) -> None:
         self._bases.forget()
+        self._lines_before.forget()
         self._cursors.forget()
         self._memberships.forget()
 
@@ -220,10 +244,9 @@ class SqliteStore:
             numbered = writer.execute(_NUMBER, (room,)).fetchone()
             base = 0 if numbered is None else numbered[0] * _LOG
             row = writer.execute(_HEAD, (base, base + _LOG)).fetchone()
-            last = writer.execute(
-                "SELECT number FROM public_messages WHERE room = ? ORDER BY position DESC LIMIT 1", (room,)
-            ).fetchone()
-            counts = _StoredCounts(writer, room, 0 if last is None else last[0])
+            last = writer.execute(_SHOWN, {"room": room, "position": _LAST}).fetchone()
+            line = _shown(b"", last).line or None
+            counts = _StoredCounts(writer, room, base, last[0] or 0, line)
             known = self._rooms[room] = _Room(base, EMPTY if row is None else Head(*row), counts)
         return known
 
@@ -278,6 +301,26 @@ class SqliteStore:
         row = self._database.row("SELECT chain FROM facts WHERE id = ?", (self._bases(room) + position,))
         chain: bytes = NO_CHAIN if row is None else row[0]
         return chain
+
+    def shown_at(self, room: RoomId, position: Position) -> Shown:
+        row = self._database.row(_SHOWN, {"room": room, "position": position})
+        number, line, public, counted, place = row
+        # A value of another type means damage.
+        last_is_sound = isinstance(number, int | None) and isinstance(line, bytes | None)
+        place_is_sound = isinstance(public, int | None) and isinstance(counted, int | None)
+        if not (last_is_sound and place_is_sound and isinstance(place, bytes | None)):
+            raise self._index_damage()
+        before = self._lines_before(room) if number is None else b""
+        return _shown(before, row)
+
+    def line_at(self, room: RoomId, number: int) -> bytes | None:
+        head = self.head(room).position
+        return line_of(number, head, lambda position: self.shown_at(room, position)) if head else None
+
+    def _read_line_before(self, room: RoomId) -> bytes:
+        """The line that a room begins with."""
+        row = self._database.row("SELECT header FROM facts WHERE id = ?", (self._bases(room) + 1,))
+        return line_before(room, None if row is None else self._header(row[0]).event)
 
     def rooms(self) -> list[RoomId]:
         return [room for (room,) in self._database.rows("SELECT room FROM rooms ORDER BY opened_at, room")]
@@ -345,7 +388,7 @@ class SqliteStore:
         else:
             end = head.position
         end_seq = messages[-1].seq if found and end == found[-1][0] else numbering.seq_at(end)
-        return Page(messages, end, end_seq, head.chain if end == head.position else self.chain_at(room, end), more)
+        return Page(messages, end, end_seq, self.shown_at(room, end), more)
 
     def tail(self, room: RoomId, view: View, *, limit: int, max_bytes: int) -> Page:
         head = self.head(room)
@@ -356,7 +399,7 @@ class SqliteStore:
         self._expect(numbering, found[-1][0] - 1 if more else 0, head.position, messages, skip_own=False)
         end = Position(found[0][0]) if found else head.position
         end_seq = messages[-1].seq if messages else numbering.seq_at(end)
-        return Page(messages, end, end_seq, head.chain if end == head.position else self.chain_at(room, end), more)
+        return Page(messages, end, end_seq, self.shown_at(room, end), more)
 
     def _message(self, room: RoomId, numbering: Numbering, row: _Found) -> StoredMessage:
         position, public, private, stored, body, signature, salt, digest = row
@@ -597,6 +640,7 @@ class SqliteStore:
         for sentence, query in _CHECKS:
             found += [sentence.format(*row) for row in self._database.rows(query)]
         wrong = [sentence.format(*row) for sentence, query in _INDEX_CHECKS for row in self._database.rows(query)]
+        wrong += [f"Room {room} has a wrong public line at {at}." for room, at in self._wrong_lines().items()]
         if wrong:
             self._note_index_damage()
             found += [*wrong, "The index is remade from the facts, if they are whole, by `parler daemon restart`."]
@@ -604,6 +648,26 @@ class SqliteStore:
             if hashlib.sha256(data).digest() != digest:
                 found.append(f"The snapshot of room {room} is not what was stored; the room is folded without it.")
         return found
+
+    def _wrong_lines(self) -> dict[RoomId, Position]:
+        """The rooms whose public line does not follow from their facts, each with the first place where it does not."""
+        wrong: dict[RoomId, Position] = {}
+        last, line = RoomId(""), b""
+        connection = self._database.borrow()
+        try:
+            for room, position, stored, header in connection.execute(_LINES):
+                if room != last:
+                    last, line = room, self._lines_before(room)
+                line = stored if header is None else next_line(line, _ENVELOPE.decode(header).event.envelope)
+                if stored != line:
+                    wrong.setdefault(room, position)
+        except msgspec.DecodeError as error:
+            raise self._database.found_damage() from error
+        except ERRORS as error:
+            raise self._database.meaning(error) from error
+        finally:
+            self._database.give_back(connection)
+        return wrong
 
     def rebuild_index(self) -> None:
         with self._writing, self._meanings(), self._transaction():
@@ -672,12 +736,17 @@ class _Room:
 class _StoredCounts(Counts):
     """Counts that go on from the rows of the index in the file."""
 
-    __slots__ = ("_room", "_writer")
+    __slots__ = ("_base", "_room", "_writer")
 
-    def __init__(self, writer: sqlite3.Connection, room: RoomId, public: int) -> None:
-        super().__init__(public)
+    def __init__(self, writer: sqlite3.Connection, room: RoomId, base: int, public: int, line: bytes | None) -> None:
+        super().__init__(public, line)
         self._writer = writer
         self._room = room
+        self._base = base
+
+    def load_line(self, room: RoomId) -> bytes:
+        row = self._writer.execute("SELECT header FROM facts WHERE id = ?", (self._base + 1,)).fetchone()
+        return line_before(room, None if row is None else decode_header(row[0]).event)
 
     def load_authored(self, author: AgentId) -> int:
         row = self._writer.execute(_PUBLIC_OWN, self._last(author)).fetchone()
@@ -757,6 +826,27 @@ class _Batch:
             writer.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?)", (*snapshot, digest))
 
 
+def _shown(before: bytes, row: tuple[Any, ...]) -> Shown:
+    """What a row of `_SHOWN` says of a room that begins with the line `before`."""
+    number, line, public, counted, place = row
+    return shown_of(
+        before, None if number is None else (number, line), None if public is None else (public, counted, place)
+    )
+
+
+class _Enveloped(msgspec.Struct):
+    envelope: bytes = b""
+
+
+class _Said(msgspec.Struct):
+    """What a public line needs of a header, of any version."""
+
+    event: _Enveloped
+
+
+_ENVELOPE: Final = msgspec.msgpack.Decoder(_Said)
+
+
 def _insert(writer: sqlite3.Connection, table: str, rows: Sequence[tuple[Any, ...]], conflict: str = "") -> None:
     width = len(rows[0]) if rows else 0
     for start in range(0, len(rows), _MAX_INSERT):
@@ -777,6 +867,14 @@ _LAST: Final = 2**63 - 1
 _LOG: Final = 2**32
 """How many ids each log has. The id of a fact or a body is the number of its log times this, plus its position."""
 _NUMBER: Final = "SELECT number FROM logs WHERE room = ?"
+# The newest public message up to a position and the newest place of a mirror, as far as there are any.
+_SHOWN: Final = """
+    SELECT m.number, m.line, p.public, p.counted, p.line
+      FROM (SELECT 1)
+      LEFT JOIN (SELECT number, line FROM public_messages
+                  WHERE room = :room AND position <= :position ORDER BY position DESC LIMIT 1) m
+      LEFT JOIN (SELECT public, counted, line FROM mirror_places
+                  WHERE room = :room AND position <= :position ORDER BY position DESC LIMIT 1) p"""
 _HEAD: Final = "SELECT position, at, chain FROM facts WHERE id > ? AND id < ? ORDER BY id DESC LIMIT 1"
 _PUBLIC_OWN: Final = """
     SELECT own FROM public_messages INDEXED BY public_messages_by_author
@@ -855,6 +953,12 @@ _BODIED_FACTS: Final = """
     SELECT f.header, b.body, b.signature
       FROM facts f LEFT JOIN bodies b ON b.id = f.id
      WHERE f.id > ? AND f.id < ? ORDER BY f.id"""
+_LINES: Final = """
+    SELECT m.room, m.position, m.line, f.header
+      FROM public_messages m JOIN logs l ON l.room = m.room JOIN facts f ON f.id = (l.number << 32 | m.position)
+     UNION ALL
+    SELECT room, position, line, NULL FROM mirror_places
+     ORDER BY 1, 2"""
 _WITHOUT_FACT: Final = """
     SELECT 1 FROM messages m LEFT JOIN logs l ON l.room = m.room
       LEFT JOIN facts f ON f.id = (l.number << 32 | m.position)

@@ -22,7 +22,7 @@ import parlerd
 from parlerd.core.errors import Refused, StoreError
 from parlerd.core.events import CURRENT_V, decode_header
 from parlerd.core.model import RoomId
-from parlerd.store.indexing import PROJECTIONS, Counts, Projection
+from parlerd.store.indexing import PROJECTIONS, Counts
 from parlerd.store.statements import insertion, on_conflict, stored
 
 _CHUNK: Final = 1_000
@@ -57,21 +57,17 @@ def shipped_schema() -> Schema:
 
 def _fill(connection: sqlite3.Connection, *, since: int) -> None:
     """Make the rows of every index that came with schema `since`."""
-    for projection in PROJECTIONS:
-        if projection.since == since:
-            _fill_index(connection, projection)
-
-
-def _fill_index(connection: sqlite3.Connection, projection: Projection[Any]) -> None:
-    insert = insertion(projection.table, len(projection.columns), 1, on_conflict(projection))
-    types = {str(event.__struct_config__.tag) for event in projection.of}
+    indexes = [projection for projection in PROJECTIONS if projection.since == since]
+    inserts = [insertion(each.table, len(each.columns), 1, on_conflict(each)) for each in indexes]
+    of = [{str(event.__struct_config__.tag) for event in each.of} for each in indexes]
+    types = set().union(*of) if all(of) else set()
     numbers = dict(connection.execute("SELECT room, number FROM logs"))
     counted: dict[RoomId, Counts] = {}
     facts = connection.execute(
         "SELECT l.room, f.type, f.header FROM facts f JOIN logs l ON l.number = f.log ORDER BY f.id"
     )
     while chunk := facts.fetchmany(_CHUNK):
-        rows: list[tuple[Any, ...]] = []
+        rows: list[list[tuple[Any, ...]]] = [[] for _ in indexes]
         for room, kind, fact in chunk:
             if types and kind not in types:
                 continue
@@ -79,8 +75,12 @@ def _fill_index(connection: sqlite3.Connection, projection: Projection[Any]) -> 
                 header = decode_header(fact)
             except Refused:
                 continue  # a newer Parler wrote this fact, and will make its rows
-            projection.derive(rows, room, header, counted.setdefault(room, Counts()))
-        connection.executemany(insert, stored(projection, rows, numbers))
+            counts = counted.setdefault(room, Counts())
+            for place, projection in enumerate(indexes):
+                if not of[place] or kind in of[place]:
+                    projection.derive(rows[place], room, header, counts)
+        for projection, insert, made in zip(indexes, inserts, rows, strict=True):
+            connection.executemany(insert, stored(projection, made, numbers))
 
 
 def bring_up_to_date(
@@ -116,6 +116,13 @@ def back_up(connection: sqlite3.Connection, backups: Path, schema: int, now_ms: 
     backups.mkdir(mode=0o700, parents=True, exist_ok=True)
     stamp = datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y%m%dT%H%M%S%f")[:-3]
     path = backups / f"{_BACKUP_PREFIX}{schema}-{stamp}.db"
+    copy_whole(connection, path)
+    return path
+
+
+def copy_whole(connection: sqlite3.Connection, path: Path) -> None:
+    """A whole copy of the database at `path`, 0600 and on the disk before this returns. Raises `FileExistsError` rather
+    than replace a file."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with closing(sqlite3.connect(path)) as copy:
@@ -127,12 +134,11 @@ def back_up(connection: sqlite3.Connection, backups: Path, schema: int, now_ms: 
         raise
     finally:
         os.close(descriptor)
-    directory = os.open(backups, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(directory)
     finally:
         os.close(directory)
-    return path
 
 
 def newest_backup(backups: Path) -> Path | None:

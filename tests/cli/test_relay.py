@@ -19,8 +19,8 @@ from tests.support.fake_network import FakeNetwork
 from tests.support.service_manager import FakeSystem
 
 MEMBERS = [
-    t.RelayMember(person="AANN", name="ann", fingerprint="AAAA-BBBB-CCCC", enrolled_at=1, connected=True, seen_at=2),
-    t.RelayMember(person="ABEN", name="ben", fingerprint="DDDD-EEEE-FFFF", enrolled_at=1, connected=False, seen_at=0),
+    t.RelayMember(person="AANN", name="ann", fingerprint="AAAA-BBBB-CCCC", enrolled_at=1, connected=True),
+    t.RelayMember(person="ABEN", name="ben", fingerprint="DDDD-EEEE-FFFF", enrolled_at=1, connected=False),
 ]
 KICKED = t.KickedFromRelay(person="ABEN", name="ben", links=1, memberships=2, keys=0, join_secret_file="/r/join-secret")
 

@@ -16,6 +16,7 @@ import pytest
 import trio
 
 from parlerd.core.model import AgentId, MessageId, Position, PrincipalId, RoomId, Seq, View
+from parlerd.core.public_line import first_line
 from parlerd.core.room import Room
 from parlerd.engine.driver import Driver
 from parlerd.engine.library import Library, Numbered
@@ -186,13 +187,14 @@ async def test_the_last_number_of_the_newest_page_means_all_that_was_shown_with_
 
 
 @over_every_store
-async def test_what_was_seen_ends_where_it_was_shown_with_the_chain_there(home: Home) -> None:
+async def test_what_was_seen_ends_where_it_was_shown_with_the_public_line_there(home: Home) -> None:
     library = home.library
     seen = await library.seen(home.one, home.ids["bob"])
     assert seen.upto == (await library.cursor(home.one, home.ids["bob"])).delivered
-    assert seen.chain == await library.chain_at(home.one, seen.upto)
-    assert len(seen.chain) == 32
-    assert await library.seen(home.one, home.ids["dan"]) == (0, b"")
+    assert seen.shown == await library.shown_at(home.one, seen.upto)
+    assert seen.shown.number == 1
+    nothing = await library.seen(home.one, home.ids["dan"])
+    assert nothing == (0, (0, first_line(home.one, home.room.state.home)))
 
 
 @over_every_store

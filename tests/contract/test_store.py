@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import tempfile
 import threading
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from parlerd.core import events as e
 from parlerd.core.errors import StoreError
 from parlerd.core.events import names_of
 from parlerd.core.model import (
@@ -307,12 +309,48 @@ def test_a_page_is_bounded_in_bytes_but_always_holds_one_message(store: Store) -
         assert (len(newest.messages), newest.more) == (shown, shown < 5)
 
 
-def test_a_page_carries_the_chain_digest_of_where_it_ends(store: Store) -> None:
-    (first,) = store.transact([[append(opened(), message(2))]])
-    (second,) = store.transact([[append(message(3), joined(4, BEN))]])
-    assert _read(store, everything(BEN), limit=1).chain == first.heads[ROOM].chain
-    assert _read(store, everything(BEN), skip_own=True).chain == second.heads[ROOM].chain
-    assert store.page(OTHER, everything(BEN), Position(0), limit=1, max_bytes=1, skip_own=True).chain == bytes(32)
+def _lines(*messages: NewFact) -> list[bytes]:
+    """The public line of the room before and at each of these messages."""
+    lines = [hashlib.sha256(f"{ROOM}{OWNER}".encode()).digest()]
+    for each in messages:
+        event = each.header.event
+        assert isinstance(event, e.MessagePosted)
+        lines.append(hashlib.sha256(lines[-1] + event.envelope).digest())
+    return lines
+
+
+def test_a_page_carries_the_public_line_of_where_it_ends(store: Store) -> None:
+    first, second, third = message(2), message(4), message(6)
+    lines = _lines(first, second, third)
+    _do(store, append(opened(), first, joined(3, BEN)))
+    _do(store, append(second, message(5, visible_to=(BEN,)), third, joined(7, CAT)))
+    assert _read(store, everything(BEN), limit=1).shown == (1, lines[1])
+    assert _read(store, everything(BEN), limit=3).shown == (2, lines[2])
+    assert _read(store, everything(BEN), skip_own=True).shown == (3, lines[3])
+    assert _read(store, everything(BEN), after=7, skip_own=True).shown == (3, lines[3])
+    assert store.tail(ROOM, everything(CAT), limit=1, max_bytes=99).shown == (3, lines[3])
+
+
+def test_the_public_line_of_every_place_and_of_every_number_can_be_asked_for(store: Store) -> None:
+    first, second = message(3, key="k"), message(6)
+    lines = _lines(first, second)
+    assert store.line_at(ROOM, 0) is None
+    _do(store, append(opened()))
+    assert (store.shown_at(ROOM, Position(0)), store.line_at(ROOM, 0)) == ((0, lines[0]), lines[0])
+    _do(store, append(joined(2, BEN), first, message(4, visible_to=(BEN,)), joined(5, CAT), second, left(7, CAT)))
+    numbers = [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert [store.shown_at(ROOM, Position(place)) for place in range(9)] == [(n, lines[n]) for n in numbers]
+    assert [store.line_at(ROOM, number) for number in range(-1, 4)] == [None, *lines, None]
+
+
+def test_the_public_line_goes_on_after_the_index_was_made_anew(store: Store) -> None:
+    first, second = message(2), message(3)
+    _do(store, append(opened(), first))
+    store.rebuild_index()
+    _do(store, append(second))
+    assert store.shown_at(ROOM, Position(3)) == (2, _lines(first, second)[2])
+    store.rebuild_index()
+    assert store.shown_at(ROOM, Position(3)) == (2, _lines(first, second)[2])
 
 
 def test_the_chain_digest_of_every_place_can_be_asked_for(store: Store) -> None:

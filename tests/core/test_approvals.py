@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from parlerd.core import approvals, topics
+from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.approvals import KeyState, Request
 from parlerd.core.decision import Decision
@@ -121,11 +122,22 @@ def test_a_sixth_request_on_one_key_has_to_wait_until_one_is_decided() -> None:
     assert len(crowd) == MAX_PENDING_PER_KEY
     requests = asked(*((who, "pending") for who in crowd))
     with refused("too_many_pending") as caught:
-        approvals.check_queue(requests, ONE)
+        approvals.check_queue(requests, ONE, BEN.principal, OWNER.principal)
     assert caught.value.details == {"limit": 5}
-    approvals.check_queue(requests, OTHER)
+    approvals.check_queue(requests, OTHER, BEN.principal, OWNER.principal)
     requests[RequestId("q_3")].state = "denied"
-    approvals.check_queue(requests, ONE)
+    approvals.check_queue(requests, ONE, BEN.principal, OWNER.principal)
+
+
+def test_agents_of_another_person_wait_one_at_a_time_at_a_key() -> None:
+    requests = asked((STRANGER, "pending"))
+    with refused("too_many_pending") as caught:
+        approvals.check_queue(requests, ONE, STRANGER.principal, OWNER.principal)
+    assert caught.value.details == {"limit": 1}
+    # Neither another key's queue, nor another person, nor the owner's own is held up by that.
+    approvals.check_queue(requests, OTHER, STRANGER.principal, OWNER.principal)
+    approvals.check_queue(requests, ONE, person("someone"), OWNER.principal)
+    approvals.check_queue(requests, ONE, STRANGER.principal, STRANGER.principal)
 
 
 # -- denials -----------------------------------------------------------------------------------------------
@@ -508,14 +520,15 @@ def test_a_denial_covers_the_other_agents_of_another_person_but_not_of_the_owner
 
 def test_one_who_waits_already_is_decided_on_by_itself_when_its_person_is_denied_elsewhere() -> None:
     room = opened()
+    room.mint(OTHER)
     sibling = agent("sibling", of="stranger")
     room.knock(STRANGER)
-    room.knock(sibling)
+    room.knock(sibling, OTHER)
     room.deny(STRANGER)
-    assert room.knock(sibling) == "pending"
+    assert room.knock(sibling, OTHER) == "pending"
     room.approve(sibling)
     room.leave(sibling)
-    assert room.knock(sibling) == "pending"
+    assert room.knock(sibling, OTHER) == "pending"
 
 
 # -- deciding --------------------------------------------------------------------------------------------
@@ -670,3 +683,31 @@ def test_what_time_changes_is_asked_of_the_room_and_changes_nothing_in_it() -> N
     room.aggregate.next_deadline(Millis(room.now))
     room.aggregate.expire(Millis(0), Millis(room.now + DAY))
     assert room.aggregate.snapshot() == before
+
+
+# -- a person who is sent away -----------------------------------------------------------------------------
+
+
+def expelled(room: RoomDriver, who: Agent) -> list[str]:
+    return types(room.run(c.Expel(principal=who.principal), OWNER))
+
+
+def inside(room: RoomDriver) -> set[str]:
+    return {member.handle for member in room.aggregate.state.members.values() if member.present}
+
+
+def test_the_agents_of_a_person_who_is_sent_away_are_in_no_longer_and_the_others_stay() -> None:
+    room = opened()
+    room.admit(BEN, STRANGER)
+    assert expelled(room, STRANGER) == ["MemberLeft"]
+    assert inside(room) == {"olive", "ben"}
+    assert expelled(room, STRANGER) == []
+    assert not room.aggregate.state.keys[KEY].revoked
+
+
+def test_the_keys_of_a_person_who_is_sent_away_let_nobody_in() -> None:
+    room = opened()
+    room.admit(STRANGER)
+    assert expelled(room, OWNER) == ["KeyRevoked", "MemberLeft"]
+    assert room.aggregate.state.keys[KEY].revoked
+    assert inside(room) == {"stranger"}

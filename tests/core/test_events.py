@@ -110,7 +110,8 @@ def test_every_version_of_every_type_was_saved() -> None:
 
 
 def test_the_whole_logs_hold_every_type_and_follow_on() -> None:
-    assert {fact.type for fact in recorded(*LOGS)} == set(events.CURRENT_V), "run: python -m tests.support.golden"
+    known = {(fact.type, fact.v) for fact in recorded(*LOGS)}
+    assert known >= set(events.CURRENT_V.items()), "run: python -m tests.support.golden"
     for log in LOGS:
         positions = [fact.header.position for fact in recorded(log)]
         assert positions == list(range(1, len(positions) + 1))
@@ -138,7 +139,8 @@ def test_the_log_of_a_room_of_the_first_version_still_folds_to_that_room() -> No
     assert room.view(OWNER.id).spans == ((2, None),)
     assert room.view(BEN.id).spans == ((3, 4), (7, 12), (16, None))
     assert [room.newest_seq(who.id) for who in (OWNER, BEN)] == [5, 4]
-    assert {agent: author.counter for agent, author in state.messages.authors.items()} == {OWNER.id: 3, BEN.id: 2}
+    assert state.messages.threads == {}
+    assert state.shown.number == 4
 
 
 # -- older facts -------------------------------------------------------------------------------------------

@@ -296,7 +296,7 @@ def test_the_recap_is_shown_to_everyone_who_is_admitted(history: History) -> Non
 
 def test_handles_are_numbered_in_the_order_of_coming_in_and_never_move() -> None:
     room = opened()
-    others = [agent("ben", of="stranger", key=f"other{letter}") for letter in "ab"]
+    others = [agent("ben", of=f"stranger{letter}", key=f"other{letter}") for letter in "ab"]
     for who in (others[0], BEN, others[1]):
         room.knock(who)
     for who in (BEN, others[1]):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import msgspec
 import pytest
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core.messages import newest_envelope
+from parlerd.core.envelope import root_chain
+from parlerd.core.messages import Thread, thread_of
 from parlerd.core.model import History, MessageId
 from tests.support.core import (
     BEN,
@@ -48,8 +51,46 @@ def test_only_members_post(talk: RoomDriver) -> None:
 def test_an_author_counts_its_own_messages_and_chains_them(talk: RoomDriver) -> None:
     assert [talk.post(who).counter for who in (BEN, CAT, BEN, BEN, OWNER)] == [1, 1, 2, 3, 2]
     last = talk.posted()[-2]
-    assert newest_envelope(talk.aggregate.state.messages, BEN.id) == last[1].envelope
-    assert newest_envelope(talk.aggregate.state.messages, DAN.id) == b""
+    assert thread_of(talk.aggregate.state.messages, BEN.id, None) == Thread(3, last[1].envelope)
+    assert thread_of(talk.aggregate.state.messages, DAN.id, None) == Thread(0, b"")
+
+
+def test_an_author_has_a_thread_for_each_set_of_readers_so_that_none_tells_of_a_hidden_message(
+    talk: RoomDriver,
+) -> None:
+    talk.post(BEN)
+    secret = talk.post(BEN, visible_to=("cat", "dan"))
+    assert secret.counter == 1
+    assert talk.run(c.PostMessage(kind="note"), BEN).previous == talk.posted()[-3][1].envelope
+    again = talk.run(c.PostMessage(kind="note", visibility=("dan", "ben", "cat")), BEN)
+    assert again.previous == talk.log[-3].event.envelope  # type: ignore[union-attr]
+    assert talk.posted()[-1][1].counter == 2
+    assert talk.post(BEN, visible_to=("cat",)).counter == 1
+    assert talk.post(CAT, visible_to=("ben", "dan")).counter == 1
+    assert talk.post(BEN).counter == 3
+
+
+def test_a_log_of_envelopes_of_version_1_is_in_no_thread_and_the_first_of_version_2_begins_one(
+    talk: RoomDriver,
+) -> None:
+    old = e.MessagePosted(id=MessageId("m_old"), kind="note", chain="c_old", counter=7, envelope_v=1)
+    talk.commit(old, BEN)
+    assert talk.aggregate.state.messages.last_message_at == talk.log[-1].at
+    new = talk.run(c.PostMessage(kind="note"), BEN)
+    assert (new.previous, talk.posted()[-1][1].counter) == (b"", 1)
+
+
+def test_the_public_line_covers_every_public_message_in_order_and_no_private_one(talk: RoomDriver) -> None:
+    line = hashlib.sha256(f"{talk.aggregate.state.room}{OWNER.principal}".encode()).digest()
+    assert opened(recap=False).aggregate.state.shown == (0, line)
+    talk.post(BEN, visible_to=("cat",))
+    old = e.MessagePosted(id=MessageId("m_old"), kind="note", chain="c_old", counter=7, envelope_v=1)
+    talk.commit(old, BEN)
+    talk.post(DAN)
+    public = [event for _, event in talk.posted() if event.visibility is None]
+    for event in public:
+        line = hashlib.sha256(line + event.envelope).digest()
+    assert talk.aggregate.state.shown == (len(public), line)
 
 
 def test_addresses_become_ids_once_each(talk: RoomDriver) -> None:
@@ -118,6 +159,7 @@ def test_a_reply_carries_on_the_chain_and_counts_its_hops(talk: RoomDriver) -> N
     assert {message.chain for message in (first, second, third)} == {first.chain}
     assert [message.hops for message in (first, second, third)] == [0, 1, 2]
     assert third.reply_to == second.id
+    assert first.chain == root_chain(first.id)
     assert talk.post(DAN).chain != first.chain
 
 

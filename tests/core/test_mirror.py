@@ -197,7 +197,8 @@ def test_after_a_jump_the_threads_of_those_who_write_elsewhere_are_not_known() -
     mirror.arrive(said(1))
     mirror.arrive(said(1, author=BEN), who=BEN)
     mirror.arrive(placed(8, olive=8))
-    assert set(mirror.aggregate.state.messages.authors) == {OWNER.id}
+    assert set(mirror.aggregate.state.messages.threads) == {OWNER.id}
+    assert mirror.aggregate.state.shown == (8, LINE)
 
 
 # -- a home that contradicts itself ------------------------------------------------------------------------

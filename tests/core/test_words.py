@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from parlerd.core import events as e
 from parlerd.core import words
-from parlerd.core.envelope import DataPart, Envelope, HandoffPart, TextPart, encode_envelope
+from parlerd.core.envelope import DataPart, Envelope, HandoffPart, TextPart, UnknownPart, encode_envelope
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import MAX_TEXT, AgentId, MessageId, Millis, RoomId
 from parlerd.core.words import (
@@ -25,13 +25,14 @@ from parlerd.core.words import (
     check_text,
     contradiction,
 )
-from tests.support.core import outcome
+from tests.support.core import BEN, outcome
 from tests.support.counting import calls_in
 
 ROOM = RoomId("r_1")
 AGENTS = [AgentId("U" + f"{n:055d}".translate(str.maketrans("0123456789", "ABCDEFGHIJ"))) for n in range(70)]
 SOUND = Envelope(
-    v=1,
+    v=2,
+    id=MessageId("m_1"),
     room=ROOM,
     key="k1",
     kind="text",
@@ -40,8 +41,10 @@ SOUND = Envelope(
     authored_at=Millis(5),
     counter=1,
     previous=b"",
-    seen=b"",
+    line=bytes(32),
     nonce=bytes(16),
+    host="codex",
+    via="mcp",
     parts=(TextPart("hello"),),
 )
 
@@ -85,7 +88,10 @@ def test_data_of_very_many_elements_is_not_looked_through_one_by_one(element: ob
     [
         SOUND,
         change(parts=(TextPart(""), DataPart({"a": [1, None]}))),
-        change(counter=2, previous=bytes(32), seen=bytes(32)),
+        change(counter=2, previous=bytes(32), shown=7, line=b"l" * 32),
+        change(counter=2**52),
+        change(host="", via="http"),
+        change(parts=(UnknownPart(b"later"),)),
         change(hops=4, reply_to=MessageId("m_1"), to=tuple(AGENTS[:MAX_ADDRESSEES]), visibility=(AGENTS[0],)),
         change(kind="handoff", parts=(HandoffPart(next="review", target="ben"),), role="reviewer"),
         change(parts=tuple(TextPart("x") for _ in range(MAX_PARTS))),
@@ -99,24 +105,39 @@ def test_a_sound_envelope_passes_as_it_is(envelope: Envelope) -> None:
 @pytest.mark.parametrize(
     ("what", "wrong"),
     [
-        ("v", {"v": 2}),
+        ("v", {"v": 1}),
+        ("v", {"v": 3}),
+        ("id", {"id": ""}),
+        ("id", {"id": "x_1"}),
+        ("id", {"id": "m_"}),
+        ("id", {"id": "m_a b"}),
+        ("id", {"id": "m_" + "x" * 63}),
         ("room", {"room": "r 1"}),
         ("room", {"room": ""}),
         ("key", {"key": ""}),
         ("key", {"key": "k" * 129}),
         ("kind", {"kind": "a b"}),
         ("kind", {"kind": "x" * 65}),
-        ("chain", {"chain": "c\n1"}),
-        ("chain", {"chain": "c" * 65}),
+        ("chain", {"chain": "c_2"}),
+        ("chain", {"chain": "c\n1", "reply_to": MessageId("m_0"), "hops": 1}),
+        ("chain", {"chain": "c" * 65, "reply_to": MessageId("m_0"), "hops": 1}),
         ("hops", {"hops": 1}),
         ("hops", {"hops": 0, "reply_to": MessageId("m_1")}),
         ("hops", {"hops": -1, "reply_to": MessageId("m_1")}),
         ("authored_at", {"authored_at": -1}),
         ("counter", {"counter": 0}),
         ("counter", {"counter": 2**53, "previous": bytes(32)}),
-        ("previous", {"previous": bytes(32)}),
-        ("previous", {"counter": 2}),
-        ("seen", {"seen": b"x"}),
+        ("previous", {"previous": bytes(31)}),
+        ("shown", {"shown": -1}),
+        ("shown", {"shown": 2**53}),
+        ("line", {"line": b""}),
+        ("line", {"line": bytes(33)}),
+        ("seen", {"seen": bytes(32)}),
+        ("host", {"host": "a host"}),
+        ("host", {"host": "h" * 65}),
+        ("via", {"via": ""}),
+        ("via", {"via": "pigeon"}),
+        ("via", {"via": "link"}),
         ("nonce", {"nonce": b""}),
         ("to", {"to": ("ben",)}),
         ("to", {"to": (AGENTS[0], AGENTS[0])}),
@@ -167,11 +188,15 @@ def test_an_envelope_with_a_byte_changed_is_an_envelope_or_refused(place: int, b
 
 def test_a_header_contradicts_its_envelope_in_the_field_that_differs() -> None:
     event = e.MessagePosted(id=MessageId("m_1"), kind="text", chain="c_1", counter=1)
-    assert contradiction(ROOM, "k1", event, SOUND) is None
-    assert contradiction(ROOM, None, event, SOUND) is None
-    assert contradiction(RoomId("r_2"), "k1", event, SOUND) == "room"
-    assert contradiction(ROOM, "k2", event, SOUND) == "key"
+    assert contradiction(ROOM, "k1", BEN.by, event, SOUND) is None
+    assert contradiction(ROOM, None, BEN.by, event, SOUND) is None
+    assert contradiction(RoomId("r_2"), "k1", BEN.by, event, SOUND) == "room"
+    assert contradiction(ROOM, "k2", BEN.by, event, SOUND) == "key"
     changes: dict[str, Any] = {
+        "v": 1,
+        "id": MessageId("m_2"),
+        "host": "claude-code",
+        "via": "cli",
         "kind": "note",
         "to": (AGENTS[0],),
         "role": "reviewer",
@@ -182,4 +207,10 @@ def test_a_header_contradicts_its_envelope_in_the_field_that_differs() -> None:
         "counter": 2,
     }
     for name, value in changes.items():
-        assert contradiction(ROOM, "k1", event, change(**{name: value})) == name
+        assert contradiction(ROOM, "k1", BEN.by, event, change(**{name: value})) == name
+
+
+def test_an_envelope_of_version_1_says_nothing_of_the_id_and_the_door() -> None:
+    event = e.MessagePosted(id=MessageId("m_9"), kind="text", chain="c_1", counter=1, envelope_v=1)
+    assert contradiction(ROOM, "k1", BEN.by, event, change(v=1, id="", host="", via="")) is None
+    assert contradiction(ROOM, "k1", BEN.by, event, SOUND) == "v"

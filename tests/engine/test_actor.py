@@ -17,7 +17,7 @@ from parlerd.core.model import AgentId, By, KeyId, Position, RoomId
 from parlerd.core.room import Room
 from parlerd.engine import actor as actor_module
 from parlerd.engine.actor import ActorParts, RoomActor
-from parlerd.engine.authors import Admission, Draft, LocalAuthor
+from parlerd.engine.authors import Admission, LocalAuthor
 from parlerd.engine.rooms import fold
 from parlerd.identity.signatures import Domain
 from parlerd.operations import types as t
@@ -33,6 +33,7 @@ from tests.support.engine import (
     Served,
     SlowDriver,
     World,
+    draft,
     engine_world,
     gather,
     run,
@@ -167,7 +168,7 @@ def test_a_reply_may_go_to_a_message_that_is_decided_in_the_same_batch() -> None
         async with engine_world(driver=SlowDriver) as served:
             alice, bob = await served.room("alice", "bob")
             # Ids are counted, so the id of the message that is only now being written is known.
-            coming = f"m_{served.world.random.ids + 3:020d}"
+            coming = f"m_{served.world.random.ids + 2:020d}"
             _, first, reply = await gather(
                 partial(alice.send, "at the writer", idempotency_key="k0"),
                 partial(alice.send, "first", idempotency_key="k1"),
@@ -296,7 +297,7 @@ def test_a_snapshot_is_of_what_is_stored_in_a_room_that_is_never_idle(monkeypatc
                 c.PostMessage(kind="text", operation="message.send", idempotency_key=f"k{n}", input=b"i")
                 for n in range(45)
             ]
-            await gather(*(partial(actor.submit, command, by(owner), Draft()) for command in commands))
+            await gather(*(partial(actor.submit, command, by(owner), draft()) for command in commands))
             snapshot = store.snapshot(RoomId("r_1"))
             assert snapshot is not None
             assert snapshot.position >= 40
@@ -592,7 +593,7 @@ def test_a_store_over_a_network_is_asked_once_for_a_batch_and_not_at_all_for_wor
             driver.looks = 0
             await alice.send("no key and no reply")
             assert driver.looks == 0
-            # Ids are counted: each request draws one for its message, and the first draws one for its thread too.
+            # Ids are counted, and each request draws one for its message.
             coming = f"m_{served.world.random.ids + 4:020d}"
             answers = await errors(
                 partial(bob.send, "asks on its own", idempotency_key="k0"),
@@ -682,11 +683,11 @@ def test_a_room_that_another_writer_moved_on_is_decided_over_what_that_one_wrote
             actor, owner = await one_actor(nursery, store, keys, told=told)
             other = second_actor(nursery, store, keys)
             message = c.PostMessage(kind="text", operation="message.send", idempotency_key="k1", input=b"i")
-            theirs = await other.submit(message, by(owner), Draft())
+            theirs = await other.submit(message, by(owner), draft())
             told.clear()
             # The same request, sent to both: the one that came late is a replay of the other's.
-            late = actor.place(message, by(owner), Draft())
-            new = actor.place(msgspec.structs.replace(message, idempotency_key="k2"), by(owner), Draft())
+            late = actor.place(message, by(owner), draft())
+            new = actor.place(msgspec.structs.replace(message, idempotency_key="k2"), by(owner), draft())
             async with trio.open_nursery() as callers:
                 callers.start_soon(late.result)
                 callers.start_soon(new.result)
@@ -714,7 +715,7 @@ def test_a_batch_of_which_nothing_is_left_when_it_is_decided_again_lets_the_next
             await other.submit(c.CloseRoom(operation="session.close"), by(owner))
             answers = await errors(
                 *(
-                    partial(actor.submit, c.PostMessage(kind="text", operation="message.send"), by(owner), Draft())
+                    partial(actor.submit, c.PostMessage(kind="text", operation="message.send"), by(owner), draft())
                     for _ in range(3)
                 )
             )
@@ -808,7 +809,7 @@ async def one_actor(
     room = RoomId("r_1")
     actor = RoomActor(room, Room(), context, lambda store: fold(store, room, Room, Room.restore))
     nursery.start_soon(actor.run)
-    await actor.submit(opening("r_1", owner), by(owner), Draft())
+    await actor.submit(opening("r_1", owner), by(owner), draft())
     return actor, owner
 
 
@@ -835,7 +836,7 @@ def test_closing_finishes_what_waits_keeps_a_snapshot_and_refuses_more() -> None
                 settled = await actor.submit(
                     c.PostMessage(kind="text", operation="message.send", idempotency_key=f"k{n}", input=b"i"),
                     by(owner),
-                    Draft(),
+                    draft(),
                 )
                 done.append(settled.facts[0].position)
 
@@ -846,7 +847,7 @@ def test_closing_finishes_what_waits_keeps_a_snapshot_and_refuses_more() -> None
             await gather(*(partial(post, n) for n in range(5)), close)
             assert sorted(done) == [4, 5, 6, 7, 8]
             with pytest.raises(ParlerError, match="draining"):
-                await actor.submit(c.PostMessage(kind="text"), by(owner), Draft())
+                await actor.submit(c.PostMessage(kind="text"), by(owner), draft())
         snapshot = store.snapshot(RoomId("r_1"))
         assert snapshot is not None
         assert snapshot.position == store.head(RoomId("r_1")).position
@@ -866,7 +867,7 @@ def test_a_long_room_keeps_a_snapshot_as_it_goes_and_a_failed_one_costs_nobody_a
 
             async def post(n: int) -> None:
                 command = c.PostMessage(kind="text", operation="message.send", idempotency_key=f"k{n}", input=b"i")
-                await actor.submit(command, by(owner), Draft())
+                await actor.submit(command, by(owner), draft())
 
             for n in range(12):
                 await post(n)
@@ -913,7 +914,7 @@ def test_who_waited_to_look_at_a_room_that_is_beyond_reading_is_shown_nothing_th
                     looked.append(error.code)
 
             async with trio.open_nursery() as looking:
-                looking.start_soon(errors, partial(actor.submit, never_stored, by(owner), Draft()))
+                looking.start_soon(errors, partial(actor.submit, never_stored, by(owner), draft()))
                 await settle()
                 looking.start_soon(look)
             assert looked == ["store_failed"]
@@ -928,7 +929,7 @@ def test_a_room_with_facts_of_a_newer_parler_is_read_only() -> None:
         context = context_of(MemoryStore(), keys, [])
         actor = RoomActor(RoomId("r_1"), Room(), context, lambda store: (Room(), True), frozen=True)
         with pytest.raises(ParlerError, match="newer_log"):
-            await actor.submit(opening("r_1", owner), by(owner), Draft())
+            await actor.submit(opening("r_1", owner), by(owner), draft())
         assert (await actor.quiet()).position == 0
 
     run(main)

@@ -133,3 +133,92 @@ def test_an_envelope_that_somebody_else_signed_or_that_says_too_much_is_refused(
             assert texts(await (await served.agent("alice")).recv()) == []
 
     run(main)
+
+
+# -- rooms of people elsewhere -----------------------------------------------------------------------------
+
+
+def test_a_room_that_is_opened_again_with_the_same_words_is_the_same_room() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            link = await Elsewhere("mia").link(served, "ann")
+            params, _ = link.opening("ann")
+            first = await link.ask("link.open", params, t.OpenedRemoteRoom)
+            again = await link.ask("link.open", params, t.OpenedRemoteRoom)
+            assert (first.replayed, again) == (False, msgspec.structs.replace(first, replayed=True))
+            anew = msgspec.structs.replace(params, idempotency_key="another")
+            assert await link.ask("link.open", anew, t.OpenedRemoteRoom) == again
+            assert [room for room in served.world.store.rooms() if room != "home"] == [first.room]
+            assert (await link.post("ann", first.room, "hello")).seq == 1
+
+    run(main)
+
+
+def test_an_opening_that_its_owners_person_did_not_sign_for_this_home_opens_nothing() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            link, other = [await Elsewhere(name).link(served, "ann") for name in ("mia", "zoe")]
+            before = served.world.store.rooms()
+            good, _ = link.opening("ann")
+            elsewhere, _ = link.opening("ann", home="A" + "B" * 55)
+            others, _ = other.opening("ann")
+            for params, what in (
+                (msgspec.structs.replace(good, opening_signature=bytes(64)), "signature"),
+                (msgspec.structs.replace(good, terms_signature=bytes(64)), "signature"),
+                (msgspec.structs.replace(good, title=others.title), "title"),
+                (
+                    msgspec.structs.replace(good, terms=others.terms, terms_signature=others.terms_signature),
+                    "signature",
+                ),
+                (elsewhere, "home"),
+                (msgspec.structs.replace(good, opening=b"\x80"), "format"),
+            ):
+                refused = await link.refused("link.open", params)
+                assert (refused.code, refused.details.get("what")) == ("statement_refused", what)
+            assert (await other.refused("link.open", good)).code == "not_permitted"
+            assert served.world.store.rooms() == before
+
+    run(main)
+
+
+def test_a_session_key_is_as_long_as_it_has_to_be_and_no_other_rooms() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            taken = (await alice.open()).session_key
+            link = await Elsewhere("mia").link(served, "ann")
+            for key, approval in (("ABCDEFG", True), ("ABCDEFGH", False), ("not a key!", True), (taken, True)):
+                params, _ = link.opening("ann", session_key=key, approval=approval)
+                refused = await link.refused("link.open", params)
+                assert (refused.code, refused.details["param"]) == ("invalid_param", "session_key")
+            # A key that is taken is a guess that was right: nobody guesses on.
+            refusals = [
+                (await link.refused("link.open", link.opening("ann", session_key=taken)[0])).code for _ in range(10)
+            ]
+            assert refusals[-1] == "throttled"
+
+    run(main)
+
+
+def test_a_member_leaves_the_owner_ends_and_so_does_the_owners_person() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            olga, mia = Elsewhere("olga"), Elsewhere("mia")
+            owner, guest = await olga.link(served, "olive", "otto"), await mia.link(served, "ann")
+            for how in ("owner", "person"):
+                opened = await owner.open("olive", how, approval=False)
+                await owner.knock("otto", opened)
+                await guest.knock("ann", opened)
+                as_person = t.LeaveRoom(room=opened.room, as_person=True)
+                assert (await guest.refused("link.close", as_person)).code == "no_such_room"
+                assert (await guest.leave("ann", opened.room)).status == "left"
+                assert (await guest.refused("link.close", t.LeaveRoom(room=opened.room, agent=mia.agent("ann")))).code
+                # An agent of the owner's person that leaves ends nothing.
+                assert (await owner.leave("otto", opened.room)).status == "left"
+                if how == "owner":
+                    assert (await owner.leave("olive", opened.room)).status == "closed"
+                else:
+                    assert (await owner.ask("link.close", as_person, t.LeftRoom)).status == "closed"
+                assert (await owner.refused("link.close", as_person)).code == "room_closed"
+
+    run(main)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -54,14 +53,15 @@ def _event(fact: NewFact, **change: object) -> NewFact:
     return replace(fact, header=replace(fact.header, event=event))
 
 
+def _by(fact: NewFact, **change: object) -> NewFact:
+    return replace(fact, header=replace(fact.header, by=replace(fact.header.by, **change)))
+
+
 FORGED: dict[str, Callable[[NewFact], NewFact]] = {
     "no signature": lambda fact: replace(fact, signature=None),
     "zeroes": lambda fact: replace(fact, signature=bytes(64)),
     "other words": lambda fact: replace(fact, body=(fact.body or b"").replace(b"one", b"two")),
-    "another author": lambda fact: replace(
-        fact,
-        header=replace(fact.header, by=msgspec.structs.replace(fact.header.by, actor=AgentId("UX"))),
-    ),
+    "another author": lambda fact: _by(fact, actor=AgentId("UX")),
     "another key": lambda fact: replace(fact, header=replace(fact.header, key="l")),
     "another addressee": lambda fact: _event(fact, to=(AgentId("UX"),)),
     "for all": lambda fact: _event(fact, to=()),
@@ -69,6 +69,10 @@ FORGED: dict[str, Callable[[NewFact], NewFact]] = {
     "another kind": lambda fact: _event(fact, kind="decision"),
     "another role": lambda fact: _event(fact, role="dev"),
     "an answer": lambda fact: _event(fact, reply_to=MessageId("m")),
+    "another id": lambda fact: _event(fact, id=MessageId("m_other")),
+    "another version": lambda fact: _event(fact, envelope_v=1),
+    "another host": lambda fact: _by(fact, host="elsewhere"),
+    "another door": lambda fact: _by(fact, via="http"),
     "another place": lambda fact: _event(fact, counter=99),
 }
 

@@ -9,13 +9,17 @@ import pytest
 from parlerd.core import events as e
 from parlerd.core.envelope import DataPart, TextPart, decode_envelope
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, MessageId, Millis, RoomId
+from parlerd.core.model import AgentId, By, MessageId, Millis, PrincipalId, RoomId, Shown
 from parlerd.engine.authors import Draft, LocalAuthor, Place
 from parlerd.identity.signatures import verify
 from tests.support.engine import CountedKeys, CountedRandomness
 
 ROOM = RoomId("r_1")
-WORDS = Draft((TextPart("hello"), DataPart({"n": 1})), seen=b"c" * 32)
+WORDS = Draft((TextPart("hello"), DataPart({"n": 1})), Shown(9, b"c" * 32))
+
+
+def place(author: AgentId, *, previous: bytes = b"") -> Place:
+    return Place(ROOM, "k1", By(author, PrincipalId("A"), "s", "codex", "mcp"), previous, at=Millis(5))
 
 
 def posted(author: AgentId, *, counter: int = 1) -> e.MessagePosted:
@@ -36,13 +40,14 @@ def test_a_local_author_signs_what_the_room_decided_and_what_it_says_itself() ->
     keys = CountedKeys()
     author = keys.create_agent()
     sealed = LocalAuthor(keys, CountedRandomness()).seal(
-        WORDS, posted(author, counter=7), Place(ROOM, "k1", author, previous=b"p" * 32, at=Millis(5))
+        WORDS, posted(author, counter=7), place(author, previous=b"p" * 32)
     )
     assert verify(author, "parler/message", sealed.body, sealed.signature)
     assert sealed.verified == "valid"
     said = decode_envelope(sealed.body)
-    assert (said.v, said.room, said.key, said.authored_at) == (1, ROOM, "k1", 5)
-    assert (said.counter, said.previous, said.seen) == (7, b"p" * 32, b"c" * 32)
+    assert (said.v, said.id, said.room, said.key, said.authored_at) == (2, "m_1", ROOM, "k1", 5)
+    assert (said.counter, said.previous, said.shown, said.line) == (7, b"p" * 32, 9, b"c" * 32)
+    assert (said.host, said.via, said.seen) == ("codex", "mcp", b"")
     assert (said.kind, said.to, said.role, said.visibility) == ("text", (author,), "reviewer", (author,))
     assert (said.reply_to, said.chain, said.hops) == ("m_0", "c_1", 3)
     assert said.parts == WORDS.parts
@@ -52,8 +57,7 @@ def test_equal_words_make_different_envelopes_so_that_a_hash_gives_nothing_away(
     keys = CountedKeys()
     author = keys.create_agent()
     local = LocalAuthor(keys, CountedRandomness())
-    place = Place(ROOM, "k1", author, previous=b"", at=Millis(5))
-    hashes = {hashlib.sha256(local.seal(WORDS, posted(author), place).body).digest() for _ in range(3)}
+    hashes = {hashlib.sha256(local.seal(WORDS, posted(author), place(author)).body).digest() for _ in range(3)}
     assert len(hashes) == 3
 
 
@@ -61,7 +65,6 @@ def test_an_author_whose_key_is_lost_writes_nothing() -> None:
     keys = CountedKeys()
     author = keys.create_agent()
     keys.forget(author)
-    place = Place(ROOM, "k1", author, previous=b"", at=Millis(5))
     with pytest.raises(Refused) as caught:
-        LocalAuthor(keys, CountedRandomness()).seal(WORDS, posted(author), place)
+        LocalAuthor(keys, CountedRandomness()).seal(WORDS, posted(author), place(author))
     assert caught.value.code == "no_such_agent"

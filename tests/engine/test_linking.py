@@ -23,7 +23,9 @@ def test_an_attached_agent_is_told_how_it_stands_to_the_rooms_here() -> None:
     async def main() -> None:
         async with engine_world() as served:
             alice = await served.agent("alice")
-            opened, other = await alice.open("one"), await alice.open("two")
+            opened = await alice.open("one")
+            served.world.clock.move(seconds=1)
+            other = await alice.open("two")
             mia = Elsewhere("mia")
             link = await mia.link(served, "ann")
             await link.enter("ann", opened)

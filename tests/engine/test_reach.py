@@ -238,6 +238,7 @@ REFUSED = {
     "hook": "hook_only",
     "window": "window_only",
     "link": "unknown_operation",
+    "relay": "unknown_operation",
 }
 """What a token is told of each plane but its own."""
 

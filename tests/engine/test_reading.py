@@ -14,7 +14,7 @@ from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, By, MessageId, Millis, Position, RoomId, Seq
 from parlerd.core.room import RoomState
 from parlerd.engine import reading as reading_module
-from parlerd.engine.reading import handle_of, is_for, parse_cursor, render_message
+from parlerd.engine.reading import UNREADABLE, handle_of, is_for, parse_cursor, render_message
 from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import JobOutcome, MarkDelivery, StoredMessage, Write
@@ -128,20 +128,21 @@ def test_an_author_signs_the_newest_chain_head_it_was_shown_also_after_a_restart
             store = served.world.store
             room = RoomId((await bob.rooms())[0].room)
 
-            async def seen_by_bob() -> bytes:
+            async def seen_by_bob() -> tuple[int, bytes]:
                 sent = await bob.send("x")
                 found = store.find_message(MessageId(sent.id))
                 assert found is not None
                 stored = store.body(*found)
                 assert stored is not None
-                return decode_envelope(stored[0]).seen
+                said = decode_envelope(stored[0])
+                return said.shown, said.line
 
             await alice.send("one")
             before = await seen_by_bob()
             await bob.recv()
             shown = store.cursor(room, AgentId((await bob.whoami()).id)).delivered
             after = await seen_by_bob()
-            assert after == store.chain_at(room, shown)
+            assert after == store.shown_at(room, shown)
             assert after != before
             # Only one reader is kept at hand here; the other's head is looked up, and is the same.
             await alice.send("two")
@@ -208,6 +209,16 @@ def test_an_erased_body_leaves_a_message_with_its_facts_and_no_words() -> None:
     assert (message.seq, message.at, message.text, message.via) == (3, 5, "", "mcp")
     assert message.data is msgspec.UNSET
     assert message.handoff is msgspec.UNSET
+
+
+def test_a_part_of_a_later_type_is_one_unreadable_part_and_the_rest_of_the_message_is_shown() -> None:
+    parts = [{"type": "text", "text": "before"}, {"type": "hologram", "of": "ben"}, {"type": "text", "text": "after"}]
+    said = {
+        "v": 2, "id": "m_1", "room": "r_1", "key": "k", "kind": "text", "chain": "c_1", "hops": 0, "authored_at": 5,
+        "counter": 1, "previous": b"", "line": bytes(32), "nonce": bytes(16), "via": "cli", "parts": parts,
+    }  # fmt: skip
+    message = render_message(RoomState(), BEN, replace(stored(verified="valid"), body=msgspec.msgpack.encode(said)))
+    assert message.text == f"before\n{UNREADABLE}\nafter"
 
 
 @pytest.mark.parametrize("body", [b"\xc1 no envelope", None])

@@ -90,7 +90,9 @@ def test_what_is_stored_of_a_message_is_signed_and_threaded_to_its_authors_last(
             assert (first.counter, second.counter) == (2, 3)
             assert second.previous == first_header.event.envelope  # type: ignore[union-attr]
             assert first.key == "k0"
-            assert first.seen == store.chain_at(RoomId(first.room), store.cursor(RoomId(first.room), me.id).delivered)  # type: ignore[arg-type]
+            shown = store.cursor(RoomId(first.room), me.id).delivered  # type: ignore[arg-type]
+            assert (first.shown, first.line) == store.shown_at(RoomId(first.room), shown)
+            assert (first.id, first.via, first.host) == (first_header.event.id, "cli", "shell")  # type: ignore[union-attr]
             assert first.nonce != second.nonce
 
     run(main)

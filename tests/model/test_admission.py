@@ -20,14 +20,15 @@ from hypothesis import strategies as st
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core.envelope import Envelope, HandoffPart, Part, TextPart, decode_envelope, encode_envelope
+from parlerd.core.envelope import Envelope, HandoffPart, Part, TextPart, decode_envelope, encode_envelope, root_chain
 from parlerd.core.errors import Refused
+from parlerd.core.messages import thread_of
 from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, Millis, Position, RoomId
 from parlerd.core.room import Room
 from parlerd.core.statements import decode_opened, encode, room_id_of
 from parlerd.engine.actor import ActorParts, RoomActor
 from parlerd.engine.audit import is_signed
-from parlerd.engine.authors import Admission, Attested, Draft, LocalAuthor, Place
+from parlerd.engine.authors import Admission, Attested, LocalAuthor, Place
 from parlerd.engine.driver import InlineDriver
 from parlerd.engine.ports import NoSigners, Signers
 from parlerd.engine.rooms import fold
@@ -35,7 +36,7 @@ from parlerd.engine.submissions import Settled
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import NewFact
 from tests.support.core import Agent, open_room
-from tests.support.engine import START_MS, CountedKeys, CountedRandomness, HandClock, run
+from tests.support.engine import START_MS, CountedKeys, CountedRandomness, HandClock, draft, run
 
 NAMES = ("ann", "ben", "cat")
 PERSON = CountedKeys().principal
@@ -106,8 +107,8 @@ class Home:
             knock, signed = Admission().knock(self.by(name), attested(fact), key_id=KEY, wall=Millis(START_MS))
             await self.actor.submit(knock, self.by(name), signed)
 
-    async def admit(self, name: str, body: bytes, signature: bytes, id: MessageId) -> Settled:
-        command, finished = Admission().take(self.people[name], body, signature, id=id)
+    async def admit(self, name: str, body: bytes, signature: bytes) -> Settled:
+        command, finished = Admission().take(self.people[name], body, signature)
         return await self.actor.submit(command, self.by(name), finished)
 
     def facts(self) -> list[NewFact]:
@@ -164,7 +165,7 @@ async def speak(home: Home, script: list[Said]) -> None:
             visibility=what.only,
             reply_to=target,
         )
-        submission = home.actor.place(command, home.by(what.who), Draft(parts))
+        submission = home.actor.place(command, home.by(what.who), draft(*parts))
         with suppress(Refused):
             await submission.result()
         assert submission.error is None or submission.error.code in ("no_such_message", "invalid_param")
@@ -198,12 +199,11 @@ def attested(fact: NewFact) -> Attested:
     return Attested(fact.body, fact.signature)
 
 
-def sent(fact: NewFact) -> tuple[bytes, bytes, MessageId]:
-    """What travels: the envelope, its signature, and the id beside it."""
-    assert isinstance(fact.header.event, e.MessagePosted)
+def sent(fact: NewFact) -> tuple[bytes, bytes]:
+    """What travels: the envelope and its signature."""
     assert fact.body is not None
     assert fact.signature is not None
-    return fact.body, fact.signature, fact.header.event.id
+    return fact.body, fact.signature
 
 
 @settings(max_examples=40, deadline=None)
@@ -220,7 +220,7 @@ def test_whatever_local_authors_say_another_home_admits_into_the_same_messages(s
             (fact.body, fact.signature) for fact in ours.messages()
         ]
         assert all(is_signed(ROOM, fact) for fact in there)
-        assert theirs.folded().state.messages.authors == ours.folded().state.messages.authors
+        assert theirs.folded().state.messages == ours.folded().state.messages
         assert theirs.actor.aggregate.state == theirs.folded().state
 
     in_two_homes(scenario)
@@ -228,19 +228,25 @@ def test_whatever_local_authors_say_another_home_admits_into_the_same_messages(s
 
 def written(author: AgentId, home: Home, **fields: Any) -> Envelope:
     """The envelope that this author's next message there would have, with some fields changed."""
-    known = home.actor.aggregate.state.messages.authors.get(author)
+    id = fields.get("id", MessageId("m_first"))
+    state = home.actor.aggregate.state
+    thread = thread_of(state.messages, author, fields.get("visibility"))
     envelope = Envelope(
-        v=1,
+        v=2,
+        id=id,
         room=ROOM,
         key="k",
         kind="text",
-        chain="c_elsewhere",
+        chain=root_chain(id),
         hops=0,
         authored_at=Millis(7),
-        counter=1 if known is None else known.counter + 1,
-        previous=b"" if known is None else known.envelope,
-        seen=b"",
+        counter=thread.counter + 1,
+        previous=thread.envelope,
+        shown=state.shown.number,
+        line=state.shown.line,
         nonce=bytes(16),
+        host="h",
+        via="cli",
         parts=(TextPart("from far away"),),
     )
     return msgspec.structs.replace(envelope, **fields)
@@ -248,7 +254,9 @@ def written(author: AgentId, home: Home, **fields: Any) -> Envelope:
 
 CHANGES: dict[str, Callable[[Home], dict[str, Any]]] = {
     "room": lambda home: {"room": RoomId("r_2")},
-    "counter": lambda home: {"counter": 3},
+    "host": lambda home: {"host": "claude-code"},
+    "via": lambda home: {"via": "mcp"},
+    "counter": lambda home: {"counter": 1},
     "previous": lambda home: {"previous": b"x" * 32},
     "role": lambda home: {"role": "reviewer"},
     "visibility": lambda home: {"visibility": (home.people["cat"],)},
@@ -260,30 +268,90 @@ def test_what_an_author_signed_that_the_room_would_not_have_decided_is_refused_a
     async def scenario(ours: Home, theirs: Home, keys: CountedKeys) -> None:
         ben = theirs.people["ben"]
         body = encode_envelope(written(ben, theirs))
-        await theirs.admit("ben", body, keys.sign(ben, "parler/message", body), MessageId("m_first"))
+        await theirs.admit("ben", body, keys.sign(ben, "parler/message", body))
         before = theirs.actor.aggregate.snapshot()
-        body = encode_envelope(written(ben, theirs, key="k2", **CHANGES[what](theirs)))
+        body = encode_envelope(written(ben, theirs, id=MessageId("m_second"), key="k2", **CHANGES[what](theirs)))
         with pytest.raises(Refused) as caught:
-            await theirs.admit("ben", body, keys.sign(ben, "parler/message", body), MessageId("m_second"))
+            await theirs.admit("ben", body, keys.sign(ben, "parler/message", body))
         assert (caught.value.code, caught.value.details["what"]) == ("envelope_refused", what)
         assert theirs.actor.aggregate.snapshot() == before
-        good = encode_envelope(written(ben, theirs, key="k2"))
-        assert (await theirs.admit("ben", good, keys.sign(ben, "parler/message", good), MessageId("m_second"))).facts
+        good = encode_envelope(written(ben, theirs, id=MessageId("m_second"), key="k2"))
+        assert (await theirs.admit("ben", good, keys.sign(ben, "parler/message", good))).facts
 
     in_two_homes(scenario)
 
 
-def test_a_thread_that_is_answered_keeps_its_name_and_its_length() -> None:
+def test_counters_may_leave_numbers_out_and_each_set_of_readers_has_a_thread_of_its_own() -> None:
+    async def scenario(ours: Home, theirs: Home, keys: CountedKeys) -> None:
+        ben, cat = theirs.people["ben"], theirs.people["cat"]
+        only = tuple(sorted((ben, cat)))
+
+        async def admit(n: int, counter: int, **fields: Any) -> e.MessagePosted:
+            envelope = written(ben, theirs, id=MessageId(f"m_{n}"), key=f"k{n}", counter=counter, **fields)
+            body = encode_envelope(envelope)
+            settled = await theirs.admit("ben", body, keys.sign(ben, "parler/message", body))
+            event = settled.facts[0].event
+            assert isinstance(event, e.MessagePosted)
+            return event
+
+        first = await admit(1, 1 << 40)
+        secret = await admit(2, 7, visibility=only)
+        second = await admit(3, (1 << 40) + 5)
+        assert [each.counter for each in (first, secret, second)] == [1 << 40, 7, (1 << 40) + 5]
+        said = [decode_envelope(fact.body or b"").previous for fact in theirs.messages()]
+        assert said == [b"", b"", first.envelope]
+        with pytest.raises(Refused) as caught:
+            await admit(4, (1 << 40) + 5)
+        assert caught.value.details["what"] == "counter"
+        with pytest.raises(Refused) as caught:
+            await admit(4, 8, visibility=only, previous=first.envelope)
+        assert caught.value.details["what"] == "previous"
+
+    in_two_homes(scenario)
+
+
+def test_an_envelope_of_version_1_is_no_longer_admitted() -> None:
+    async def scenario(ours: Home, theirs: Home, keys: CountedKeys) -> None:
+        ben = theirs.people["ben"]
+        old = written(ben, theirs, v=1, shown=0, line=b"", host="", via="", seen=bytes(32))
+        body = encode_envelope(msgspec.structs.replace(old, id=MessageId("")))
+        with pytest.raises(Refused) as caught:
+            await theirs.admit("ben", body, keys.sign(ben, "parler/message", body))
+        assert caught.value.details["what"] == "v"
+
+    in_two_homes(scenario)
+
+
+def test_a_part_of_a_later_type_is_admitted_as_it_is_and_told_apart_from_another() -> None:
+    async def scenario(ours: Home, theirs: Home, keys: CountedKeys) -> None:
+        ben = theirs.people["ben"]
+
+        async def admit(frames: int) -> Settled:
+            plain = msgspec.msgpack.decode(encode_envelope(written(ben, theirs)))
+            body = msgspec.msgpack.encode({**plain, "parts": [{"type": "hologram", "frames": frames}]})
+            return await theirs.admit("ben", body, keys.sign(ben, "parler/message", body))
+
+        await admit(1)
+        assert is_signed(ROOM, theirs.messages()[0])
+        assert (await admit(1)).decision.replay
+        with pytest.raises(Refused, match="idempotency_conflict"):
+            await admit(2)
+
+    in_two_homes(scenario)
+
+
+def test_a_conversation_that_is_answered_keeps_its_name_and_its_length() -> None:
     async def scenario(ours: Home, theirs: Home, keys: CountedKeys) -> None:
         ben, root = theirs.people["ben"], MessageId("m_root")
-        body = encode_envelope(written(ben, theirs))
-        await theirs.admit("ben", body, keys.sign(ben, "parler/message", body), root)
+        body = encode_envelope(written(ben, theirs, id=root))
+        await theirs.admit("ben", body, keys.sign(ben, "parler/message", body))
+        reply = {"id": MessageId("m_reply"), "key": "k2", "reply_to": root, "chain": root_chain(root)}
         for wrong in ({"chain": "c_other", "hops": 1}, {"hops": 2}):
-            body = encode_envelope(written(ben, theirs, **{"key": "k2", "reply_to": root, **wrong}))
+            body = encode_envelope(written(ben, theirs, **{**reply, **wrong}))
             with pytest.raises(Refused, match="envelope_refused"):
-                await theirs.admit("ben", body, keys.sign(ben, "parler/message", body), MessageId("m_reply"))
-        body = encode_envelope(written(ben, theirs, key="k2", reply_to=root, hops=1))
-        await theirs.admit("ben", body, keys.sign(ben, "parler/message", body), MessageId("m_reply"))
+                await theirs.admit("ben", body, keys.sign(ben, "parler/message", body))
+        body = encode_envelope(written(ben, theirs, **reply, hops=1))
+        await theirs.admit("ben", body, keys.sign(ben, "parler/message", body))
 
     in_two_homes(scenario)
 
@@ -303,9 +371,9 @@ def test_a_bad_signature_another_signer_and_a_changed_byte_take_no_place_in_the_
         ]
         for author, said, by in tries:
             with pytest.raises(Refused) as caught:
-                Admission().take(author, said, by, id=MessageId("m_1"))
+                Admission().take(author, said, by)
             assert (caught.value.code, caught.value.details["what"]) == ("envelope_refused", "signature")
-        Admission().take(ben, body, signature, id=MessageId("m_1"))
+        Admission().take(ben, body, signature)
 
     in_two_homes(scenario)
 
@@ -316,9 +384,9 @@ def test_an_id_that_is_in_use_is_refused_in_one_batch_and_later_and_its_message_
 
         async def admit(name: str, key: str) -> None:
             author = theirs.people[name]
-            body = encode_envelope(written(author, theirs, key=key))
+            body = encode_envelope(written(author, theirs, id=MessageId("m_same"), key=key))
             try:
-                await theirs.admit(name, body, keys.sign(author, "parler/message", body), MessageId("m_same"))
+                await theirs.admit(name, body, keys.sign(author, "parler/message", body))
             except Refused as error:
                 refused.append((error.code, error.details.get("what")))
 
@@ -338,7 +406,7 @@ def test_a_message_that_is_signed_again_after_a_lost_answer_is_a_replay_and_anot
 
         async def admit(**fields: Any) -> Settled:
             body = encode_envelope(written(ben, theirs, **fields))
-            return await theirs.admit("ben", body, keys.sign(ben, "parler/message", body), MessageId("m_1"))
+            return await theirs.admit("ben", body, keys.sign(ben, "parler/message", body))
 
         first = await admit()
         again = await admit(nonce=b"n" * 16, authored_at=Millis(9))
@@ -377,7 +445,7 @@ def test_a_stranger_a_closed_room_and_a_role_that_nobody_has_are_refused_as_for_
             author = theirs.people[name]
             body = encode_envelope(written(author, theirs, **fields))
             with pytest.raises(Refused) as caught:
-                await theirs.admit(name, body, keys.sign(author, "parler/message", body), MessageId("m_1"))
+                await theirs.admit(name, body, keys.sign(author, "parler/message", body))
             return caught.value.code
 
         assert await refusal("stranger") == "no_such_room"
@@ -397,16 +465,16 @@ def test_a_local_author_and_an_admitted_one_take_turns_in_one_thread_of_an_autho
     async def scenario(ours: Home, theirs: Home, keys: CountedKeys) -> None:
         ben = ours.people["ben"]
         await speak(ours, [Said("ben")])
-        body = encode_envelope(written(ben, ours, key="far"))
-        await ours.admit("ben", body, keys.sign(ben, "parler/message", body), MessageId("m_far"))
-        place = Place(ROOM, "k", ben, previous=b"", at=Millis(1))
+        body = encode_envelope(written(ben, ours, id=MessageId("m_far"), key="far"))
+        await ours.admit("ben", body, keys.sign(ben, "parler/message", body))
+        place = Place(ROOM, "k", ours.by("ben"), previous=b"", at=Millis(1))
         late = LocalAuthor(keys, CountedRandomness()).seal(
-            Draft((TextPart("late"),)),
-            e.MessagePosted(id=MessageId("m_late"), kind="text", chain="c_1", counter=1),
+            draft(TextPart("late")),
+            e.MessagePosted(id=MessageId("m_late"), kind="text", chain="c_late", counter=1),
             place,
         )
         with pytest.raises(Refused, match="envelope_refused"):
-            await ours.admit("ben", late.body, late.signature, MessageId("m_late"))
+            await ours.admit("ben", late.body, late.signature)
         await speak(ours, [Said("ann"), Said("ben")])
         counters = [
             decode_envelope(fact.body or b"").counter for fact in ours.messages() if fact.header.by.actor == ben

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from parlerd.core.events import Header
-from parlerd.core.model import HOME_ROOM, Position, RoomId
+from parlerd.core.events import Header, MirrorPlaced
+from parlerd.core.model import HOME_ROOM, Position, RoomId, Shown
+from parlerd.core.room import Room
 from parlerd.store.indexing import KEYS, MEMBERSHIPS, PRIORS, PROJECTIONS, Counts, Projection, Rows, derive
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import Append, NewFact, Store
@@ -67,6 +68,28 @@ def test_an_index_holds_what_its_declaration_derives_also_when_it_is_remade(
     raw(f"DELETE FROM {projection.table}")
     store.rebuild_index()
     assert in_file(raw, projection) == expected(projection)
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_the_index_and_the_room_in_memory_come_to_the_same_public_line_at_every_place(
+    kind: str, store: SqliteStore
+) -> None:
+    script, room, shown = scripted_room(3, 300), Room(), Shown(0, b"")
+    served: Store = store if kind == "sqlite" else MemoryStore()
+    id = script.aggregate.state.room
+    facts = [NewFact(header, body, body and SIGNATURE) for header, body in script.whole_facts()]
+    for start in range(0, len(facts), 7):
+        (outcome,) = served.transact([[Append(id, Position(start), facts[start : start + 7])]])
+        assert outcome.error is None
+    for fact in facts:
+        room.apply(fact.header, fact.body)
+        shown = room.state.shown
+        assert served.shown_at(id, fact.header.position) == shown
+        assert served.line_at(id, shown.number) == shown.line
+    assert any(isinstance(fact.header.event, MirrorPlaced) for fact in facts)
+    assert shown.number > 9
+    assert served.line_at(id, shown.number + 1) is None
+    assert served.check() == []
 
 
 @ALL

@@ -25,6 +25,7 @@ from msgspec.structs import force_setattr, replace
 from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.events import names_of
 from parlerd.core.model import AgentId, Millis, Position, Seq
+from parlerd.store.memory import MemoryStore
 from parlerd.store.port import MarkDelivery, MoveCursor, NewFact, Page, PutSnapshot, StoredMessage, Write
 from parlerd.store.sqlite import SqliteStore
 from parlerd.store.upgrade import Schema, newest_backup, shipped_schema
@@ -104,6 +105,28 @@ def test_what_was_stored_is_there_after_a_restart(path: Path, backups: Path) -> 
     assert again.unread(ROOM, everything(BEN), Position(0)) == 4
     assert again.verify_chain(ROOM) is None
     again.close()
+
+
+def test_the_public_line_goes_on_after_a_restart_before_and_after_the_first_message(path: Path, backups: Path) -> None:
+    lines: list[bytes] = []
+    for written in (opened(), message(2), message(3)):
+        store = SqliteStore(path, backups=backups)
+        (outcome,) = store.transact([[append(written)]])
+        assert outcome.error is None
+        lines.append(store.shown_at(ROOM, written.header.position).line)
+        store.close()
+    whole = MemoryStore()
+    whole.transact([[append(opened(), message(2), message(3))]])
+    assert lines == [whole.line_at(ROOM, number) for number in range(3)]
+
+
+def test_a_public_line_that_does_not_follow_from_the_facts_is_found(store: SqliteStore, raw: Raw) -> None:
+    store.transact([[append(opened(), message(2), message(3), message(4))]])
+    assert store.check() == []
+    raw("UPDATE public_messages SET line = zeroblob(32) WHERE position = 3")
+    assert store.check()[0] == f"Room {ROOM} has a wrong public line at 3."
+    store.rebuild_index()
+    assert store.check() == []
 
 
 def test_a_closed_store_says_so(path: Path, backups: Path) -> None:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import stat
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import parlerd
 from parlerd.core.errors import StoreError
-from parlerd.core.events import CURRENT_V, names_of
-from parlerd.core.model import Millis, Position
-from parlerd.store.indexing import PROJECTIONS, Counts, Rows, derive
+from parlerd.core.events import CURRENT_V, MessagePosted, names_of
+from parlerd.core.model import HomeId, Millis, Position
+from parlerd.core.public_line import first_line, next_line
+from parlerd.core.room import Room
+from parlerd.store.indexing import PROJECTIONS, PUBLIC, Counts, Rows, derive
+from parlerd.store.port import Append, NewFact
 from parlerd.store.sqlite import SqliteStore
 from parlerd.store.staging import EMPTY, Staged, stage
 from parlerd.store.statements import stored
 from parlerd.store.upgrade import Schema, newest_backup, shipped_schema
 from tests.store.conftest import Raw
-from tests.support.facts import ANN, ROOM, append, everything, message, minted, opened
+from tests.support.facts import ANN, OWNER, ROOM, append, everything, message, minted, opened
+from tests.support.golden import recorded
 
 NOW = 1_700_000_000_123
 
@@ -160,6 +167,7 @@ def test_every_older_schema_becomes_the_shipped_one_and_keeps_its_facts(
     facts.append(minted(4, "key"))
     written = stage(append(*facts), EMPTY, bytes(range(64)))
     _write_old(path, version, written)
+    line = next_line(first_line(ROOM, HomeId(OWNER)), hashlib.sha256(f"m_{ROOM}_2".encode()).digest())
     store = SqliteStore(path, backups=backups)
     assert (store.head(ROOM), len(store.facts(ROOM, Position(0), 9))) == (written.head, 4)
     assert _found(store, kind="task") == [3]
@@ -167,6 +175,7 @@ def test_every_older_schema_becomes_the_shipped_one_and_keeps_its_facts(
     assert _found(store, names=names_of(ANN, "dev")) == [2, 3]
     assert store.snapshot(ROOM) is None
     assert store.deadlines(Millis(0)) == {ROOM: 1}
+    assert store.shown_at(ROOM, Position(4)) == (1, line)
     page = store.page(ROOM, everything(ANN), Position(0), limit=9, max_bytes=999, skip_own=False)
     assert [found.body for found in page.messages] == [body.body for body in written.bodies if body.position > 1]
     assert [outcome.error for outcome in store.transact([[append(message(5))]])] == [None]
@@ -180,6 +189,31 @@ def test_every_older_schema_becomes_the_shipped_one_and_keeps_its_facts(
     new = tmp_path / "new.db"
     SqliteStore(new, backups=backups).close()
     assert _shape(path) == _shape(new)
+
+
+def test_the_public_line_of_a_log_from_before_the_line_covers_its_messages_of_version_1(
+    path: Path, backups: Path
+) -> None:
+    saved = recorded("room_v1")
+    headers = [fact.header for fact in saved]
+    room = Room()
+    for header in headers:
+        room.apply(header)
+    log = room.state.room
+    bodiless = [NewFact(msgspec.structs.replace(header, body=None)) for header in headers]
+    staged = stage(Append(log, Position(0), bodiless), EMPTY, bytes(16 * len(saved)))
+    as_saved = [row._replace(v=fact.v, header=fact.data) for row, fact in zip(staged.facts, saved, strict=True)]
+    _write_old(path, 5, replace(staged, facts=as_saved))
+    store = SqliteStore(path, backups=backups)
+    line = first_line(log, room.state.home)
+    assert store.line_at(log, 0) == line
+    posted = [each.event for each in headers if isinstance(each.event, MessagePosted)]
+    for n, event in enumerate(each for each in posted if each.visibility is None):
+        line = next_line(line, event.envelope)
+        assert store.line_at(log, n + 1) == line
+    assert store.shown_at(log, headers[-1].position) == room.state.shown
+    assert room.state.shown.number < len(posted)
+    store.close()
 
 
 def _found(store: SqliteStore, **filters: Any) -> list[int]:
@@ -218,10 +252,11 @@ def _write_old(path: Path, version: int, written: Staged) -> None:
                 for each in PROJECTIONS
                 if each.since <= version
             ),
+            ("public_messages", [row[:6] for row in index.of(PUBLIC)] if version < 6 else []),
         )
         for table, rows in tables:
             for row in rows:
-                connection.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+                connection.execute(f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * len(row))})", row)
 
 
 def _shape(path: Path) -> list[tuple[str, str]]:

@@ -25,7 +25,7 @@ from parlerd.core.errors import Refused
 from parlerd.core.facets import Aggregate
 from parlerd.core.home import HomeRoom
 from parlerd.core.membership import newest_number
-from parlerd.core.messages import newest_envelope
+from parlerd.core.messages import thread_of
 from parlerd.core.model import (
     AgentId,
     Approver,
@@ -231,7 +231,10 @@ class Driver(Generic[A]):
         finally:
             assert self.aggregate.snapshot() == before, "deciding changed the room"
         room = as_room(self.aggregate)
-        previous = None if room is None else newest_envelope(room.state.messages, who.id)
+        posts = [event for event in decision.events if isinstance(event, e.MessagePosted)]
+        previous = b""
+        if room is not None and posts:
+            previous = thread_of(room.state.messages, who.id, posts[0].visibility).envelope
         assert len(decision.statements) in (0, len(decision.events), len(decision.events) - 1)
         for n, event in enumerate(decision.events):
             statement = decision.statements[n] if n < len(decision.statements) else None
@@ -242,7 +245,6 @@ class Driver(Generic[A]):
                 authority=decision.authority,
                 body=None if statement is None else body_of(statement, command),
             )
-        posts = any(isinstance(event, e.MessagePosted) for event in decision.events)
         if room is not None and posts and not isinstance(command, c.Arrive):
             assert (decision.previous, decision.seq) == (previous, room.newest_seq(who.id))
         return decision
@@ -258,7 +260,7 @@ class Driver(Generic[A]):
     ) -> e.Header:
         """Take a fact in, sealed as the engine seals it."""
         if isinstance(event, e.MessagePosted):
-            envelope = hashlib.sha256(f"{who.id} {event.counter}".encode()).digest()
+            envelope = hashlib.sha256(event.id.encode()).digest()
             event = msgspec.structs.replace(event, envelope=envelope, verified="valid")
         header = e.Header(
             position=Position(self.aggregate.position + 1),
@@ -553,6 +555,12 @@ class HomeDriver(Driver[HomeRoom]):
 
     def activate(self, who: Agent, room: RoomId | None) -> Decision:
         return self.run(c.Activate(agent=who.id, room=room), who)
+
+    def enrol(self, who: Agent) -> Decision:
+        return self.run(c.EnrolPerson(principal=who.principal, name=who.name), who)
+
+    def kick(self, who: Agent) -> Decision:
+        return self.run(c.KickPerson(principal=who.principal), who)
 
     def verify(self) -> None:
         self.check(HomeRoom, HomeRoom.restore)

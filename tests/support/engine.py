@@ -18,8 +18,10 @@ from typing import Any, Final, TypeVar, cast
 import trio
 import trio.testing
 
+from parlerd.core.envelope import Part
 from parlerd.core.errors import ParlerError, Refused, StoreError
-from parlerd.core.model import AgentId, HomeId, KeyId, Millis, PrincipalId, RequestId, RoomId, Via
+from parlerd.core.model import AgentId, HomeId, KeyId, Millis, PrincipalId, RequestId, RoomId, Shown, Via
+from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.driver import Driver, InlineDriver, Job, Settle
 from parlerd.engine.engine import Engine, open_engine
@@ -92,6 +94,15 @@ class CountedRandomness:
     def bytes(self, count: int) -> bytes:
         self.draws += 1
         return hashlib.shake_256(f"draw {self.draws}".encode()).digest(count)
+
+
+UNSHOWN: Final = Shown(0, bytes(32))
+"""How far somebody was shown a room who was shown nothing, where no test looks at the line."""
+
+
+def draft(*parts: Part) -> Draft:
+    """What a local author wants to say who was shown nothing."""
+    return Draft(parts, UNSHOWN)
 
 
 class CountedKeys:

@@ -76,15 +76,16 @@ def message(
     input: bytes | None = None,
 ) -> NewFact:
     """A message; its body names its place unless one is given."""
+    named = MessageId(id or f"m_{room}_{position}")
     event = e.MessagePosted(
-        id=MessageId(id or f"m_{room}_{position}"),
+        id=named,
         kind=kind,
         to=to,
         role=role,
         visibility=visible_to,
         chain="c",
         counter=1,
-        envelope=bytes(32),
+        envelope=hashlib.sha256(named.encode()).digest(),
         verified="valid",
     )
     words = f"{room}:{position}".encode() if body is None else body

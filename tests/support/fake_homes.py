@@ -23,7 +23,7 @@ from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, Millis, Po
 from parlerd.core.room import Room
 from parlerd.core.statements import NONCE, KeyTerms, Opening, Title, encode, room_id_of, title_digest
 from parlerd.engine.actor import ActorParts, RoomActor
-from parlerd.engine.authors import Admission, Arrived, Draft, LocalAuthor, Words
+from parlerd.engine.authors import Admission, Arrived, LocalAuthor, Words
 from parlerd.engine.driver import InlineDriver
 from parlerd.engine.handles import MirrorRoom, RoomHandle
 from parlerd.engine.join_codes import JoinCodes
@@ -33,7 +33,7 @@ from parlerd.identity import codes
 from parlerd.identity.signatures import Domain, SigningKey
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import NewFact
-from tests.support.engine import CountedKeys, CountedRandomness, HandClock, Served, World
+from tests.support.engine import CountedKeys, CountedRandomness, HandClock, Served, World, draft
 
 FAR: Final = "team-abc123"
 AWAY_S: Final = 0.2
@@ -165,7 +165,7 @@ class FakeHomes:
             terms=terms,
             recap=True,
         )
-        await self.actor(room).submit(command, self.by, Draft(parts=(TextPart("Chose PKCE."),)))
+        await self.actor(room).submit(command, self.by, draft(TextPart("Chose PKCE.")))
         return room, session_key
 
     async def approve(self, room: RoomId, who: str) -> None:
@@ -180,7 +180,7 @@ class FakeHomes:
     async def say(self, room: RoomId, text: str) -> None:
         """The one who lives there says something, and this home hears of it."""
         command = c.PostMessage(kind="text", id=MessageId(self.random.new("m")))
-        await self.actor(room).submit(command, self.by, Draft(parts=(TextPart(text),)))
+        await self.actor(room).submit(command, self.by, draft(TextPart(text)))
         await self.bring(room)
 
 

@@ -15,11 +15,12 @@ from typing import Any, TypeVar
 
 import trio
 
-from parlerd.core import commands as c
+from parlerd.core import statements as st
 from parlerd.core.envelope import Envelope, TextPart, encode_envelope
 from parlerd.core.errors import ParlerError
-from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, PrincipalId, RoomId
+from parlerd.core.model import AgentId, MessageId, Millis, PrincipalId, RoomId
 from parlerd.engine.callers import Caller
+from parlerd.identity import codes
 from parlerd.identity.delegation import issue
 from parlerd.identity.nkeys import Kind
 from parlerd.identity.signatures import Domain, SigningKey
@@ -75,11 +76,12 @@ class Elsewhere:
         agent = self.agent(name)
         self._messages += 1
         readers = tuple(AgentId(each) for each in sorted({agent, *visible_to})) if visible_to else None
-        thread = (room, agent, None)
+        thread = (room, agent, readers)
         counter, previous = self._threads.get(thread, (0, b""))
         id = MessageId(rest.pop("id", f"m_{self.name}{self._messages:06}"))
         fields: dict[str, Any] = {
-            "v": 1,
+            "v": 2,
+            "id": id,
             "room": RoomId(room),
             "key": f"k{id[1:]}",
             "kind": "text",
@@ -88,7 +90,8 @@ class Elsewhere:
             "authored_at": Millis(0),
             "counter": counter + 1,
             "previous": previous,
-            "seen": b"",
+            "line": bytes(32),
+            "via": "mcp",
             "nonce": hashlib.sha256(id.encode()).digest()[:16],
             "parts": (TextPart(text),),
             "to": tuple(map(AgentId, to)),
@@ -146,23 +149,126 @@ class LinkParty:
 
     async def enter(self, name: str, opened: t.OpenedSession) -> None:
         """Knock with a key, and be let in by the home's person."""
-        await self.knock(name, opened)
-        await (await self.served.person()).approve(self.person.agent(name), room=opened.room)
+        if (await self.knock(name, opened)).status == "pending":
+            await (await self.served.person()).approve(self.person.agent(name), room=opened.room)
 
-    async def knock(self, name: str, opened: t.OpenedSession) -> None:
+    async def find(self, session_key: str | None) -> t.FoundKey:
+        assert session_key is not None
+        return await self.ask("link.find", t.FindKey(session_key=session_key), t.FoundKey)
+
+    async def knock(self, who: str, opened: t.OpenedSession) -> t.Knocked:
+        return await self.ask("link.knock", await self.knocking(who, opened), t.Knocked)
+
+    async def knocking(self, who: str, opened: t.OpenedSession, **said: Any) -> t.KnockAtRoom:
+        """What an agent signs that knocks with a key; `said` are fields of the statement that say something else."""
+        found = await self.find(opened.session_key)
+        agent = self.person.agent(who)
+        fields: dict[str, Any] = {
+            "home": st.check(found.opening, st.Opening).home,
+            "room": RoomId(found.room),
+            "ref": found.ref,
+            "agent": agent,
+            "principal": self.person.principal,
+            "name": who,
+            "host": "claude-code",
+            "at": self.served.world.clock.now(),
+            "nonce": bytes(st.NONCE),
+        }
+        statement = st.encode(st.KnockStatement(**(fields | said)))
         assert opened.session_key is not None
-        desk = self.served.engine._desk
-        actor = await desk.rooms.get(RoomId(opened.room))
-        key: KeyId = desk.keys.key_id(opened.session_key)
-        agent = self.person.agent(name)
-        by = By(agent, self.person.principal, self.caller.facts.session, "claude-code", "link")
-        await actor.submit(c.Knock(operation="link.knock", key_id=key, name=name, host="claude-code"), by)
+        return t.KnockAtRoom(
+            session_key=opened.session_key,
+            statement=statement,
+            signature=self.person.sign(agent, "parler/knock", statement),
+        )
 
-    async def leave(self, name: str, room: str) -> None:
-        desk = self.served.engine._desk
-        actor = await desk.rooms.get(RoomId(room))
-        by = By(self.person.agent(name), self.person.principal, self.caller.facts.session, "", "link")
-        await actor.submit(c.CloseRoom(operation="link.close"), by)
+    async def open(self, name: str, topic: str = "auth redesign", **how: Any) -> t.OpenedSession:
+        """Open a room at the other end, as a daemon does for its agent."""
+        params, key = self.opening(name, topic, **how)
+        opened = await self.ask("link.open", params, t.OpenedRemoteRoom)
+        return t.OpenedSession(
+            room=opened.room,
+            name=topic,
+            session_key=key,
+            line=None,
+            join_command=None,
+            mcp_command=None,
+            expires=0,
+            approval=True,
+            replayed=opened.replayed,
+            idempotency_key=params.idempotency_key,
+        )
+
+    def opening(self, name: str, topic: str = "auth redesign", **how: Any) -> tuple[t.OpenRemoteRoom, str]:
+        """What opens a room, and its session key. `how` says what the opening and the key are to say otherwise."""
+        person, agent = self.person, self.person.agent(name)
+        home = self.served.engine._desk.keys.id
+        gated, approver = how.pop("approval", True), how.pop("approver", "person")
+        drawn = hashlib.sha256(f"{person.name}/{name}/{topic}".encode()).digest()
+        title = st.encode(st.Title(salt=drawn[:16], name=how.pop("called", "auth-redesign"), topic=topic))
+        opening = st.Opening(
+            home=how.pop("home", home),
+            kind="session",
+            history=how.pop("history", "full"),
+            owner=agent,
+            principal=person.principal,
+            handle=name,
+            host="codex",
+            approval=gated,
+            approver=approver,
+            title=st.title_digest(title),
+            nonce=drawn[16:32],
+        )
+        body = st.encode(opening)
+        key = how.pop("session_key", None) or codes.spell(drawn, 8 if gated else 16)
+        terms = st.KeyTerms(
+            home=home,
+            room=st.room_id_of(body),
+            ref=f"k_{name}",
+            gated=gated,
+            expires_at=Millis(self.served.world.clock.now() + how.pop("ttl_ms", 86_400_000)),
+            max_uses=50,
+            preapproved=tuple(how.pop("preapproved", ())),
+            nonce=bytes(st.NONCE),
+        )
+        assert not how
+        signed = st.encode(terms)
+        params = t.OpenRemoteRoom(
+            opening=body,
+            opening_signature=person.sign(person.principal, "parler/opening", body),
+            title=title,
+            session_key=key,
+            terms=signed,
+            terms_signature=person.sign(person.principal, "parler/key", signed),
+            idempotency_key=f"open-{name}-{key}",
+        )
+        return params, key
+
+    def deciding(
+        self, room: str, card: t.Card, entry: t.RequestEntry, *, admit: bool = True, **said: Any
+    ) -> t.DecideAtRoom:
+        """A decision that this link's person signs, or with the proof `none` the owner; `said` are fields of the
+        statement that say something else."""
+        fields: dict[str, Any] = {
+            "home": card.home,
+            "room": RoomId(room),
+            "request": entry.request,
+            "agent": entry.agent,
+            "principal": entry.principal,
+            "handle": entry.name if admit else "",
+            "admit": admit,
+            "proof": "cli",
+            "at": self.served.world.clock.now(),
+            "nonce": bytes(st.NONCE),
+        }
+        by = said.pop("by", self.person.principal)
+        statement = st.encode(st.DecisionStatement(**(fields | said)))
+        return t.DecideAtRoom(
+            room=room, statement=statement, signature=self.person.sign(by, "parler/decision", statement)
+        )
+
+    async def leave(self, name: str, room: str) -> t.LeftRoom:
+        return await self.ask("link.close", t.LeaveRoom(room=room, agent=self.person.agent(name)), t.LeftRoom)
 
     @asynccontextmanager
     async def following(self, *rooms: str, newest: int = 100) -> AsyncIterator[Told]:

@@ -74,7 +74,7 @@ ROOM_SCENES: dict[type[e.RoomEvent], RoomScene] = {
     e.JoinRequested: _knock,
     e.JoinApproved: _let_in,
     e.JoinDenied: _turn_away,
-    e.MessagePosted: lambda room, who: room.post(OWNER),
+    e.MessagePosted: lambda room, who: (room.post(OWNER), room.post(OWNER, visible_to=(OWNER.id,))),
 }
 """What leaves a fact of this type in any open room, whatever happened before: it takes an agent who was never there."""
 MIRROR_SCENES: dict[type[e.RoomEvent], RoomScene] = {
@@ -90,6 +90,8 @@ HOME_SCENES: dict[type[e.HomeEvent], HomeScene] = {
     e.DelegationIssued: lambda home, who: (home.create(who), home.renew(who)),
     e.RoomNamed: lambda home, who: (home.create(who), home.name_room(who, "notes")),
     e.SessionActivated: lambda home, who: (home.create(who), home.activate(who, RoomId("r_a"))),
+    e.PersonEnrolled: lambda home, who: home.enrol(who),
+    e.PersonKicked: lambda home, who: (home.enrol(who), home.kick(who)),
 }
 """What leaves a fact of this type in any home."""
 

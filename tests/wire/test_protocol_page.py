@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import re
 from pathlib import Path
@@ -11,7 +13,13 @@ import msgpack
 import msgspec
 import pytest
 
-from parlerd.core.errors import ERRORS, ErrorBody
+from parlerd.connections.outgoing import SLOWEST
+from parlerd.connections.stream import RUN_LIMIT
+from parlerd.connections.websocket import PING_SECONDS
+from parlerd.core.errors import ERRORS, ErrorBody, ParlerError
+from parlerd.core.model import HomeId, PrincipalId
+from parlerd.identity.signatures import Domain, SigningKey
+from parlerd.identity.transcript import Transcript
 from parlerd.ipc.connection import Limits
 from parlerd.ipc.outbound import CAP, STALL_SECONDS
 from parlerd.ipc.server import DRAIN_SECONDS
@@ -19,6 +27,16 @@ from parlerd.operations import types as t
 from parlerd.wire import messages
 from parlerd.wire.calls import CREDIT, IN_FLIGHT
 from parlerd.wire.frames import FIRST_FRAME_LIMIT, FRAME_LIMIT
+from parlerd.wire.link import (
+    ASKED_LIMIT,
+    LINK_IN_FLIGHT,
+    LINK_PROTOCOL,
+    Challenge,
+    LinkHello,
+    LinkWelcome,
+    Proof,
+    close_code,
+)
 from parlerd.wire.messages import (
     HOST_PROTOCOL,
     PROTOCOL,
@@ -34,6 +52,7 @@ from parlerd.wire.messages import (
     Welcome,
 )
 from parlerd.wire.peer import ClientPeer, DaemonPeer
+from relay import door, link
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
 MESSAGES: list[type[msgspec.Struct]] = [Hello, Call, Cancel, Credit, Note, Welcome, Goodbye, Reply, Failure, Item]
@@ -130,7 +149,73 @@ def test_the_limits_are_those_of_the_code() -> None:
 
 
 def test_the_version_and_the_codes_are_those_of_the_code() -> None:
-    said = f"Protocol version: **{PROTOCOL}** of the calls, **{HOST_PROTOCOL}** of what an agent host starts."
-    assert said in PAGE
+    said = f"**{PROTOCOL}** of the calls, **{HOST_PROTOCOL}** of what an agent host starts, **{LINK_PROTOCOL}** of the"
+    assert f"Protocol version: {said} link." in PAGE
     codes = [re.findall(r"`(\w+)`", cells[0]) for cells in rows("## How a connection ends")]
     assert {code for found in codes for code in found} <= set(ERRORS)
+
+
+# -- the link --------------------------------------------------------------------------------------------------
+
+
+def test_the_limits_of_a_link_are_those_of_the_code() -> None:
+    unproven, links = door.Limits(), link.Limits()
+    assert [float(value) for _, value in rows("### The link's transport")] == [
+        unproven.unproven,
+        unproven.unproven_of_one,
+        unproven.head_seconds,
+        unproven.head_bytes,
+        links.proof_seconds,
+        FIRST_FRAME_LIMIT,
+        ASKED_LIMIT,
+        FRAME_LIMIT,
+        RUN_LIMIT,
+        LINK_IN_FLIGHT,
+        links.bytes_under_way,
+        links.outgoing_cap,
+        links.stall_seconds,
+        SLOWEST,
+        PING_SECONDS,
+        links.links,
+        links.links_of_one,
+    ]
+
+
+def test_the_table_of_a_links_messages_names_every_field_and_marks_what_may_be_left_out() -> None:
+    found = {
+        name.strip("`"): [field.strip().replace("`", "") for field in fields.split(",")]
+        for name, _, fields, _ in rows("### The link's messages")
+    }
+    assert found == {
+        str(message.__struct_config__.tag): [
+            field.encode_name + ("" if field.required else "?") for field in msgspec.structs.fields(message)
+        ]
+        for message in (LinkHello, Challenge, Proof, LinkWelcome)
+    }
+
+
+def test_the_transcript_is_what_the_page_says_to_an_independent_writer() -> None:
+    uses = [cells[0].strip("`") for cells in rows("### The proofs of a link")]
+    assert uses == ["relay", "daemon", "relay knows", "daemon knows", "channel"]
+    relay, person = SigningKey("relay", bytes(32)), SigningKey("principal", bytes(32))
+
+    class Keys:
+        def sign(self, id: str, domain: Domain, data: bytes) -> bytes:
+            return (relay if id == relay.id else person).sign(domain, data)
+
+    said = Transcript(HomeId(relay.id), PrincipalId(person.id), b"d" * 32, b"r" * 32, b"c" * 32)
+    data = {use: msgpack.packb((1, use, b"d" * 32, b"r" * 32, relay.id, person.id, b"c" * 32)) for use in uses}
+    assert said.sign("relay", Keys()) == relay.sign("parler/link", data["relay"])
+    assert said.sign("daemon", Keys()) == person.sign("parler/link", data["daemon"])
+    assert said.mac("relay", b"secret") == hmac.digest(b"secret", data["relay knows"], "sha256")
+    assert said.mac("daemon", b"secret") == hmac.digest(b"secret", data["daemon knows"], "sha256")
+    assert said.channel == hashlib.sha256(data["channel"]).digest()
+
+
+def test_the_close_codes_are_those_of_the_code() -> None:
+    told = {}
+    for numbers, codes, _ in rows("### How a link ends"):
+        for code in re.findall(r"`(\w+)`", codes):
+            told[code] = {int(number) for number in numbers.split(",")}
+    for code in ERRORS:
+        assert close_code(ParlerError(code)) in told.get(code, {1011}), code

@@ -43,6 +43,8 @@ MAX_FOLLOWED: Final = 1000
 MAX_NEWEST: Final = 500
 """How many of a room's newest messages a link begins with at most, where it has none yet."""
 
+Door = Literal["form", "cli", "terminal"]
+"""Where a person typed a code."""
 _Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
 _MaybeSignature = Annotated[bytes, Meta(max_length=64)]
 """A signature, or nothing beside bytes that are not there."""
@@ -343,10 +345,16 @@ class Posted(Result, frozen=True, kw_only=True):
 
 
 class LeaveRoom(Params, frozen=True, kw_only=True):
-    """The owner, or the owner's person by any agent of theirs, ends the room for all; another member leaves it."""
+    """The owner ends the room for all, and another member leaves it. With `as_person` the link's person ends a room
+    whose owner acts for them, and no agent is named."""
 
     room: Short
-    agent: Short
+    agent: Short = ""
+    as_person: bool = False
+
+
+class LeftRoom(Result, frozen=True, kw_only=True):
+    status: Literal["closed", "left"]
 
 
 # -- what an owner's person does ---------------------------------------------------------------------------
@@ -360,7 +368,7 @@ class DecideAtRoom(Params, frozen=True, kw_only=True):
     statement: _Statement
     signature: _Signature
     join_code: Short | None = None
-    door: Short = "cli"
+    door: Door = "cli"
 
 
 class DecidedAtRoom(Result, frozen=True, kw_only=True):
@@ -375,7 +383,7 @@ class CheckCode(Params, frozen=True, kw_only=True):
     room: Short
     request: Short
     join_code: Short
-    door: Short
+    door: Door
 
 
 class RevokeKeyOfRoom(Params, frozen=True, kw_only=True):
@@ -497,6 +505,121 @@ FAMILY: Final = Family(
             facts=("message_posted",),
             example={"room": samples.ROOM, "agent": "U", "id": "m_1", "body": b"", "signature": _KEY},
             answers=({"id": "m_1", "seq": 7, "at": samples.AT, "replayed": False},),
+        ),
+        Operation(
+            name="link.open",
+            summary="Open a room at this home, as its owner's person signed.",
+            params=OpenRemoteRoom,
+            result=OpenedRemoteRoom,
+            plane="link",
+            effect="write",
+            needs_idempotency_key=True,
+            errors=(
+                "not_permitted",
+                "statement_refused",
+                "envelope_refused",
+                "text_too_long",
+                "invalid_param",
+                "invalid_name",
+                "no_such_room",
+                "throttled",
+                *IDEMPOTENT,
+            ),
+            facts=("room_opened", "member_joined", "key_minted", "message_posted"),
+            example={
+                "opening": b"",
+                "opening_signature": _KEY,
+                "title": b"",
+                "session_key": samples.KEY,
+                "terms": b"",
+                "terms_signature": _KEY,
+                "idempotency_key": "open-1",
+            },
+            answers=({"room": samples.ROOM, "replayed": False},),
+        ),
+        Operation(
+            name="link.close",
+            summary="End a room, or leave it.",
+            params=LeaveRoom,
+            result=LeftRoom,
+            plane="link",
+            effect="destructive",
+            errors=("no_such_room", "room_closed"),
+            facts=("room_closed", "member_left"),
+            example={"room": samples.ROOM, "agent": "U"},
+            answers=({"status": "left"},),
+        ),
+        Operation(
+            name="link.find",
+            summary="Learn what a key opens: the signed opening of its room, and its terms.",
+            params=FindKey,
+            result=FoundKey,
+            plane="link",
+            effect="read",
+            errors=("unknown_key", "throttled"),
+            example={"session_key": samples.KEY},
+        ),
+        Operation(
+            name="link.knock",
+            summary="Ask to come in with a key, as an attached agent signed.",
+            params=KnockAtRoom,
+            result=Knocked,
+            plane="link",
+            effect="write",
+            errors=(
+                "unknown_key",
+                "throttled",
+                "not_permitted",
+                "statement_refused",
+                "invalid_name",
+                "too_many_pending",
+            ),
+            facts=("join_requested", "member_joined"),
+            example={"session_key": samples.KEY, "statement": b"", "signature": _KEY},
+            answers=({"status": "pending", "request": "q_1", "join_code": "7F3K", "handle": ""},),
+        ),
+        Operation(
+            name="link.check_code",
+            summary="Compare a typed code with the one that whoever knocks was shown.",
+            params=CheckCode,
+            result=Noted,
+            plane="link",
+            effect="read",
+            errors=("no_such_room", "not_owner", "no_such_request", "code_mismatch", "throttled"),
+            example={"room": samples.ROOM, "request": "q_1", "join_code": "7F3K", "door": "cli"},
+        ),
+        Operation(
+            name="link.decide",
+            summary="Let in or turn away whoever knocks, as the owner's side signed.",
+            params=DecideAtRoom,
+            result=DecidedAtRoom,
+            plane="link",
+            effect="write",
+            errors=(
+                "no_such_room",
+                "not_owner",
+                "not_permitted",
+                "statement_refused",
+                "no_such_request",
+                "already_decided",
+                "room_closed",
+                "code_mismatch",
+                "throttled",
+            ),
+            facts=("join_approved", "join_denied", "member_joined"),
+            example={"room": samples.ROOM, "statement": b"", "signature": _KEY},
+            answers=({"agent": "U", "handle": samples.BOB, "status": "approved"},),
+        ),
+        Operation(
+            name="link.revoke",
+            summary="Let nobody in any more with a key.",
+            params=RevokeKeyOfRoom,
+            result=Noted,
+            plane="link",
+            effect="destructive",
+            errors=("no_such_room", "not_owner", "unknown_key"),
+            facts=("key_revoked",),
+            example={"room": samples.ROOM, "ref": "k_1"},
         ),
         Operation(
             name="link.cursors",

@@ -36,15 +36,14 @@ class ListRelayMembers(Params, frozen=True, kw_only=True):
 
 
 class RelayMember(Result, frozen=True, kw_only=True):
-    """One person who is enrolled: their key, the name that their machine gave itself, since when, and when their daemon
-    was last there (0: never since the relay started). `fingerprint` is for people to compare."""
+    """One person who is enrolled: their key, the name that their machine gave itself, since when, and whether their
+    daemon is there now. `fingerprint` is for people to compare."""
 
     person: str
     name: str
     fingerprint: str
     enrolled_at: int
     connected: bool
-    seen_at: int
 
 
 class RelayMemberList(Result, frozen=True, kw_only=True):

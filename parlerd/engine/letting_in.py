@@ -1,0 +1,177 @@
+"""How agents of other homes come into rooms of this one, and how an owner elsewhere decides who does: the handlers of
+`link.find`, `link.knock`, `link.check_code`, `link.decide` and `link.revoke`.
+
+A knock is signed by the agent that knocks, and a decision by the owner's person or, where the room lets it, by the
+owner: this home can delay either and make up neither. The code that a person types for a knock is this home's, because
+the two who compare it are on two machines.
+
+Not here: opening rooms and speaking in them (`admitting`). Above: the engine. Below: `reachable`, `authors.Admission`,
+the rooms' own lines. Invariant: whoever has no key learns nothing of a room, at the speed that the throttle allows, and
+one person's guesses delay nobody else.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from parlerd.core import commands as c
+from parlerd.core.approvals import Request, standing_request
+from parlerd.core.errors import Refused
+from parlerd.core.model import AgentId, KeyId, RequestId
+from parlerd.core.room import Room
+from parlerd.core.statements import DecisionStatement, KnockStatement, check, decode_opened
+from parlerd.engine.authors import Admission, Attested
+from parlerd.engine.callers import Caller
+from parlerd.engine.cards import OPENED_AT
+from parlerd.engine.desk import Desk
+from parlerd.engine.handles import RoomHandle
+from parlerd.engine.handling import handles
+from parlerd.engine.library import Signed
+from parlerd.engine.reachable import eyes, require_attached, room_within, stamp
+from parlerd.engine.reading import handle_of
+from parlerd.operations import types as t
+
+NOBODY: Final = AgentId("")
+"""Who acts where a person does, and no agent of theirs."""
+
+
+class LettingIn:
+    """The handlers about keys, knocks and decisions that come over links."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._admission = Admission()
+
+    # -- coming in -------------------------------------------------------------------------------------------
+
+    @handles("link.find")
+    async def find(self, caller: Caller, params: t.FindKey) -> t.FoundKey:
+        key_id, room = await self._key(caller, params.session_key)
+        known = room.state.keys[key_id]
+        bodies = await self._desk.library.bodies(room.state.room, (OPENED_AT, known.position))
+        opened, terms = bodies.get(OPENED_AT, Signed()), bodies.get(known.position, Signed())
+        return t.FoundKey(
+            room=room.state.room,
+            opening=decode_opened(opened.body)[0] if opened.body else b"",
+            opening_signature=opened.signature,
+            ref=known.ref,
+            terms=terms.body,
+            terms_signature=terms.signature,
+        )
+
+    @handles("link.knock")
+    async def knock(self, caller: Caller, params: t.KnockAtRoom) -> t.Knocked:
+        desk = self._desk
+        statement = check(params.statement, KnockStatement)
+        agent = require_attached(desk, caller, statement.agent)
+        key_id, room = await self._key(caller, params.session_key)
+        by = stamp(caller, agent, statement.host)
+        signed = Attested(params.statement, params.signature)
+        command, words = self._admission.knock(by, signed, key_id=key_id, wall=desk.clock.now())
+        actor = await desk.rooms.get(room.state.room)
+        try:
+            settled = await actor.submit(command, by, words)
+        except Refused as error:
+            if error.code == "unknown_key":
+                desk.throttle.wrong(caller)
+            raise
+        room = await actor.quiet()
+        return self._knocked(room, agent, settled.decision.answer)
+
+    def _knocked(self, room: Room, agent: AgentId, answer: str) -> t.Knocked:
+        """What the room said to a knock, as it stands now: it may have been decided on in the same moment."""
+        member, request = room.state.members.get(agent), standing_request(room.state.requests, agent)
+        if member is not None and member.present:
+            return t.Knocked(status="joined" if answer == "joined" else "member", handle=member.handle)
+        if request is None or request.state != "pending":
+            # Also without a request of its own: a denial covers the person's other agents.
+            return t.Knocked(status="denied", request="" if request is None else request.id)
+        return t.Knocked(status="pending", request=request.id, join_code=self._desk.keys.join_code(request.id))
+
+    async def _key(self, caller: Caller, typed: str) -> tuple[KeyId, Room]:
+        """A key that is good, or that one of the link's agents came by, and its room. Raises `Refused(unknown_key)`
+        for every other text alike."""
+        desk = self._desk
+        try:
+            key_id = desk.keys.key_id(typed)
+        except Refused:
+            await desk.throttle.before(caller)
+            raise self._unknown(caller) from None
+        name = await desk.library.room_of_key(key_id)
+        room = None if name is None else (await desk.rooms.get(name)).aggregate
+        if room is None or not self._has_used(caller, room, key_id):
+            await desk.throttle.before(caller)
+            if room is None or room.state.keys[key_id].state(desk.clock.now()) != "live":
+                raise self._unknown(caller)
+        return key_id, room
+
+    def _has_used(self, caller: Caller, room: Room, key_id: KeyId) -> bool:
+        """Whether one of the link's agents is in the room, or knocked with this very key: it is no guesser."""
+        looking = eyes(self._desk, caller, room)
+        if looking.members:
+            return True
+        requests = room.state.requests
+        asked = [standing_request(requests, agent) for agent in looking.knocking]
+        return any(request is not None and request.key_id == key_id for request in asked)
+
+    def _unknown(self, caller: Caller) -> Refused:
+        self._desk.throttle.wrong(caller)
+        return Refused("unknown_key")
+
+    # -- deciding --------------------------------------------------------------------------------------------
+
+    @handles("link.check_code")
+    async def check_code(self, caller: Caller, params: t.CheckCode) -> t.Noted:
+        actor, room = await self._owned(caller, params.room)
+        request = _request(room, params.request)
+        await actor.check_code(request, params.join_code, params.door)
+        return t.Noted()
+
+    @handles("link.decide")
+    async def decide(self, caller: Caller, params: t.DecideAtRoom) -> t.DecidedAtRoom:
+        statement = check(params.statement, DecisionStatement)
+        actor, room = await self._owned(caller, params.room)
+        agent = NOBODY
+        if statement.proof == "none":
+            # The owner decides for the person, in a room that lets it.
+            agent = require_attached(self._desk, caller, room.state.owner)
+        by = stamp(caller, agent)
+        command, words = self._admission.decide(by, Attested(params.statement, params.signature))
+        request = _request(room, statement.request)
+        if params.join_code is not None:
+            await actor.check_code(request, params.join_code, params.door)
+        await actor.submit(command, by, words)
+        self._desk.codes.forget(request.id)
+        room = await actor.quiet()
+        return t.DecidedAtRoom(
+            agent=request.agent,
+            handle=handle_of(room.state, request.agent) if statement.admit else "",
+            status="approved" if statement.admit else "denied",
+        )
+
+    @handles("link.revoke")
+    async def revoke(self, caller: Caller, params: t.RevokeKeyOfRoom) -> t.Noted:
+        actor, room = await self._owned(caller, params.room)
+        key = next((key for key in room.state.keys.values() if key.ref == params.ref), None)
+        if key is None:
+            raise Refused("unknown_key")
+        by = stamp(caller, NOBODY)
+        await actor.submit(c.RevokeKey(operation="session.revoke", revoke=key.id, principal=by.principal), by)
+        return t.Noted()
+
+    async def _owned(self, caller: Caller, wanted: str) -> tuple[RoomHandle, Room]:
+        """A room whose owner acts for the link's person. Raises `Refused`: `not_owner` to who is in, `no_such_room` to
+        everybody else."""
+        actor = await room_within(self._desk, caller, wanted)
+        room = await actor.quiet()
+        looking = eyes(self._desk, caller, room)
+        if not looking.owns:
+            raise Refused("not_owner" if looking.members else "no_such_room")
+        return actor, room
+
+
+def _request(room: Room, id: str) -> Request:
+    request = room.state.requests.get(RequestId(id))
+    if request is None:
+        raise Refused("no_such_request")
+    return request

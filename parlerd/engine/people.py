@@ -1,0 +1,67 @@
+"""The people who may open links to this home: let in, listed, and sent away.
+
+A relay asks this; a person's own home has no people. Not here: the proof of a person, the join secret, and ending the
+links that are open (`relay`). Above: the relay's program. Below: the home room, and the line of every room. Invariant:
+who is sent away is known to be so before anything of theirs is taken away, so a crash in between leaves nobody who
+could come back; sending away once more takes away the rest.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from parlerd.core import commands as c
+from parlerd.core import events as e
+from parlerd.core.enrolment import Person
+from parlerd.core.errors import Refused
+from parlerd.core.model import HOME_ROOM, AgentId, By, PrincipalId
+from parlerd.engine.library import Library
+from parlerd.engine.rooms import RoomDoor, pause_among
+
+
+class TakenAway(NamedTuple):
+    """What a person had in rooms: places of their agents, and keys of rooms of theirs."""
+
+    memberships: int
+    keys: int
+
+
+class People:
+    """Everybody who was ever enrolled here."""
+
+    def __init__(self, rooms: RoomDoor, library: Library, by: PrincipalId) -> None:
+        self._rooms = rooms
+        self._library = library
+        self._by = By(actor=AgentId(""), principal=by, session=HOME_ROOM, host=HOME_ROOM, via="cli")
+        """The home itself: no agent acts here."""
+
+    def find(self, principal: PrincipalId) -> Person | None:
+        """Whoever has this key, if they were ever enrolled; also after they were sent away."""
+        return self._rooms.home.aggregate.state.people.get(principal)
+
+    def enrolled(self) -> list[Person]:
+        """Everybody who may open links, in the order in which they first came."""
+        return [person for person in self._rooms.home.aggregate.state.people.values() if not person.kicked]
+
+    async def enrol(self, principal: PrincipalId, name: str) -> None:
+        """Let a person in; on the disk when this returns. Harmless for one who is in. Raises
+        `Refused(invalid_name)`."""
+        await self._rooms.home.submit(c.EnrolPerson(principal=principal, name=name), self._by)
+
+    async def kick(self, principal: PrincipalId) -> TakenAway:
+        """Send a person away, and take away what they have in rooms. Raises `Refused(no_such_agent)` for one who was
+        never enrolled."""
+        await self._rooms.home.submit(c.KickPerson(principal=principal), self._by)
+        memberships = keys = 0
+        for number, name in enumerate(await self._library.all_rooms(), 1):
+            await pause_among(number)
+            try:
+                settled = await (await self._rooms.get(name)).submit(c.Expel(principal=principal), self._by)
+            except Refused as error:
+                if error.code != "newer_log":
+                    raise
+                continue  # a newer Parler wrote there, and will send the person away when it runs again
+            facts = [header.event for header in settled.facts]
+            memberships += sum(isinstance(event, e.MemberLeft) for event in facts)
+            keys += sum(isinstance(event, e.KeyRevoked) for event in facts)
+        return TakenAway(memberships, keys)

@@ -1,0 +1,157 @@
+"""Dials a relay: TCP, TLS, then a WebSocket, as one message stream.
+
+The name and the issuer of the relay's certificate are not looked at: a link trusts the relay's key alone, and the
+handshake (`connection`) finds out whether that key stands behind the certificate that was shown. The environment's
+proxy is not asked and no redirect is followed, because a link goes where the person said and nowhere else. Not here:
+which address to dial and when. Above: `connection` and the rest of this package. Below: `connections.websocket`, and
+the client of `websockets`. Invariant: whatever fails here is `home_unreachable`, and leaves no task and no socket.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import trio
+from websockets.client import ClientProtocol
+from websockets.exceptions import WebSocketException
+from websockets.trio.client import ClientConnection
+from websockets.uri import WebSocketURI
+
+from parlerd.connections.stream import MessageStream
+from parlerd.connections.websocket import KEEPING, QUIET, WebSocketStream
+from parlerd.core.errors import ParlerError
+from parlerd.wire.frames import FIRST_FRAME_LIMIT, PREFIX
+
+DIAL_SECONDS: Final = 10.0
+"""How long it may take until the WebSocket is open."""
+LINK_PATH: Final = "/link"
+
+
+class Dialer(Protocol):
+    """How to come to a relay. `WebSocketDialer` is the real one; tests hand out streams in memory."""
+
+    def dial(self, address: str) -> AbstractAsyncContextManager[MessageStream]:
+        """A stream to the relay at `address` (`host:port`, with or without `wss://` in front), until the block ends.
+        Raises `ParlerError` `home_unreachable`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a relay is."""
+
+    host: str
+    port: int
+    is_secure: bool = True
+
+    @property
+    def authority(self) -> str:
+        """`host:port` as a URL has it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse(text: str) -> Address:
+    """An address as it is stored and told. Raises `ParlerError` `home_unreachable`.
+
+    `ws://` is taken for an address of this machine alone: elsewhere anybody on the way would read along.
+    """
+    scheme, _, rest = text.rpartition("://")
+    host, _, port = rest.rstrip("/").rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    is_secure = scheme != "ws"
+    is_known = scheme in ("", "wss") or (scheme == "ws" and _is_loopback(host))
+    if not is_known or not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65_536:
+        raise ParlerError("home_unreachable", "That is not an address of a relay.")
+    return Address(host, int(port), is_secure)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class WebSocketDialer:
+    """Dials over the network."""
+
+    @asynccontextmanager
+    async def dial(self, address: str) -> AsyncIterator[MessageStream]:
+        """See `Dialer`."""
+        where = parse(address)
+        failure: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            try:
+                stream = await _open(nursery, where)
+                try:
+                    yield stream
+                finally:
+                    await stream.close()
+            except Exception as error:
+                # Raised again outside the nursery, which would wrap it in a group.
+                failure = error
+            finally:
+                nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+
+async def _open(nursery: trio.Nursery, where: Address) -> WebSocketStream:
+    """A WebSocket that is open, whose tasks run in `nursery`. Raises `ParlerError` `home_unreachable`."""
+    said = "The relay did not answer in time."
+    with trio.move_on_after(DIAL_SECONDS):
+        try:
+            transport: trio.abc.Stream = await trio.open_tcp_stream(where.host, where.port)
+            certificate = b""
+            try:
+                if where.is_secure:
+                    transport, certificate = await _secured(transport)
+                return await _upgraded(nursery, transport, where, certificate)
+            except BaseException:
+                await trio.aclose_forcefully(transport)
+                raise
+        except (OSError, trio.BrokenResourceError) as error:
+            # The text of such an error may hold what the other side sent; its type tells enough.
+            said = f"The relay could not be reached ({type(error).__name__})."
+        except (WebSocketException, EOFError):
+            said = "What answers at this address is no relay."
+    raise ParlerError("home_unreachable", said)
+
+
+async def _secured(transport: trio.abc.Stream) -> tuple[trio.abc.Stream, bytes]:
+    """TLS over a stream, and the digest of the certificate that was shown."""
+    secured = trio.SSLStream(transport, _context(), https_compatible=True)
+    await secured.do_handshake()
+    shown = secured.getpeercert(binary_form=True)
+    assert shown is not None  # a TLS server always shows one
+    return secured, hashlib.sha256(shown).digest()
+
+
+def _context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # The relay's key is checked, and not the name or the issuer of its certificate: see the head of this module.
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return context
+
+
+async def _upgraded(
+    nursery: trio.Nursery, transport: trio.abc.Stream, where: Address, certificate: bytes
+) -> WebSocketStream:
+    # Made by hand and not by `websockets.connect`, which follows redirects and asks the environment for a proxy.
+    protocol = ClientProtocol(
+        WebSocketURI(where.is_secure, where.host, where.port, LINK_PATH, ""),
+        max_size=FIRST_FRAME_LIMIT + PREFIX,
+        logger=QUIET,
+    )
+    connection = ClientConnection(nursery, transport, protocol, **KEEPING)
+    await connection.handshake(user_agent_header=None)
+    connection.start_keepalive()
+    return WebSocketStream(connection, certificate)

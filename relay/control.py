@@ -1,0 +1,111 @@
+"""What the person who runs a relay asks of it: the answers to the operations of the plane `relay`.
+
+Not here: the socket over which they come (`admin`), and the parts that are asked. Above: the relay's program. Below:
+`enrolment`, `expulsion`, `backup`, `link`, the engine. Invariant: somebody who is put out is unknown to the relay
+before their links end, so that none of them comes back in between.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from parlerd import __version__
+from parlerd.core.model import HomeId, Label, Millis, PrincipalId
+from parlerd.engine.engine import Engine
+from parlerd.identity import codes, join_line
+from parlerd.operations import types as t
+from parlerd.paths import Home
+from relay.backup import back_up
+from relay.enrolment import Enrolment
+from relay.expulsion import end_in_rooms
+from relay.link import Links
+
+
+@dataclass(slots=True)
+class RelayControl:
+    """The relay, as `admin.Control` has it."""
+
+    home: Home
+    """The relay's own home."""
+    id: HomeId
+    """Its key."""
+    name: Label
+    """What people call it."""
+    engine: Engine
+    enrolment: Enrolment
+    links: Links
+    copy_store: Callable[[Path], None]
+    """Writes a copy of the store to a file."""
+    addresses: Callable[[], list[str]]
+    """Where the relay listens now, each as `host:port`."""
+    begin_stop: Callable[[], None]
+    """Begins to stop, and returns at once."""
+    now: Callable[[], Millis]
+    started_at: float
+    """When the relay began, by the event loop's clock."""
+
+    async def status(self) -> t.RelayInfo:
+        addresses = self.addresses()
+        url = f"wss://{addresses[0]}" if addresses else ""
+        return t.RelayInfo(
+            running=True,
+            pid=os.getpid(),
+            version=__version__,
+            home=self.id,
+            name=self.name,
+            url=url,
+            fingerprint=join_line.fingerprint(self.id),
+            join_line=join_line.write(url, self.id) if url else "",
+            join_secret_file=str(self.enrolment.secret_file),
+            addresses=addresses,
+            rooms=len(await self.engine.desk.library.all_rooms()),
+            daemons=self.links.proven,
+            people=len(self.enrolment.members()),
+            uptime_ms=int((trio.current_time() - self.started_at) * 1000),
+        )
+
+    async def members(self) -> t.RelayMemberList:
+        await trio.lowlevel.checkpoint()
+        return t.RelayMemberList(
+            members=[
+                t.RelayMember(
+                    person=person.principal,
+                    name=person.name,
+                    fingerprint=codes.fingerprint(person.principal),
+                    enrolled_at=person.enrolled_at,
+                    connected=self.links.of(person.principal) > 0,
+                )
+                for person in self.enrolment.members()
+            ]
+        )
+
+    async def kick(self, person: str) -> t.KickedFromRelay:
+        found = self.enrolment.find(person)
+        principal: PrincipalId = found.principal
+        await self.enrolment.put_out(principal)
+        links = self.links.of(principal)
+        self.links.end(principal)
+        desk = self.engine.desk
+        ended = await end_in_rooms(desk.rooms, await desk.library.all_rooms(), principal)
+        return t.KickedFromRelay(
+            person=principal,
+            name=found.name,
+            links=links,
+            memberships=ended.memberships,
+            keys=ended.keys,
+            join_secret_file=str(self.enrolment.secret_file),
+        )
+
+    async def backup(self, file: str) -> t.RelayBackedUp:
+        size = await trio.to_thread.run_sync(back_up, self.home, self.copy_store, Path(file))
+        return t.RelayBackedUp(file=file, bytes=size)
+
+    async def stop(self) -> t.RelayStopping:
+        await trio.lowlevel.checkpoint()
+        self.begin_stop()
+        return t.RelayStopping(pid=os.getpid())

@@ -1,0 +1,194 @@
+"""Whom the relay knows: the people who are enrolled, those who were put out, and the secret that enrols.
+
+Both stand in the relay's home: `people.json`, and `join-secret` with one line that people type. Not here: the proof of
+the secret (`link`), what else ends when somebody is put out (`expulsion`). Above: `link`, the relay's program. Below:
+`identity.codes`. Invariants: what is told is on the disk first; the secret is never what lets a known key in; whoever
+was put out comes back only by a secret that was made after that.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import trio
+
+from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.model import Label, Millis, PrincipalId
+from parlerd.identity import codes
+from parlerd.paths import Home
+from relay.place import secret_of
+
+FILE: Final = "people.json"
+MAX_PEOPLE: Final = 1000
+_MAX_BYTES: Final = 1024 * 1024
+
+
+class Person(msgspec.Struct, frozen=True):
+    """Somebody who was enrolled. `kicked_at` is 0 for one who still is."""
+
+    principal: PrincipalId
+    name: str
+    """What their machine called itself when they came."""
+    enrolled_at: Millis
+    kicked_at: Millis = Millis(0)
+
+
+class _File(msgspec.Struct, frozen=True):
+    """The file as it is written."""
+
+    v: int
+    people: tuple[Person, ...] = ()
+
+
+class Enrolment:
+    """The people of the relay whose home this is; `paths.prepare(home)` comes first. A secret is made where there is
+    none. Raises `ParlerError`: `invalid_settings`, `home_unsafe`, `home_not_writable`.
+
+    Only tests pass `random_bytes`.
+    """
+
+    def __init__(
+        self, home: Home, now: Callable[[], Millis], *, random_bytes: Callable[[int], bytes] = secrets.token_bytes
+    ) -> None:
+        self._path = home.root / FILE
+        self._now = now
+        self._random_bytes = random_bytes
+        self.secret_file = secret_of(home)
+        """The file with the join secret."""
+        self._people = {person.principal: person for person in _load(self._path).people}
+        """Everybody who was ever enrolled, by key."""
+        self._secret = self._keep_secret()
+        # Held while the file is written, so that two that come at once are both in it.
+        self._writing = trio.Lock()
+
+    # -- what a link asks ----------------------------------------------------------------------------------
+
+    def is_enrolled(self, principal: PrincipalId) -> bool:
+        person = self._people.get(principal)
+        return person is not None and not person.kicked_at
+
+    def is_kicked(self, principal: PrincipalId) -> bool:
+        person = self._people.get(principal)
+        return person is not None and bool(person.kicked_at)
+
+    def secret(self) -> bytes:
+        """The secret as it is now."""
+        return self._secret
+
+    async def enrol(self, principal: PrincipalId, name: Label) -> None:
+        """Know this person from now on. Raises `Refused(busy)` where there are too many."""
+        async with self._writing:
+            if principal not in self._people and len(self._people) >= MAX_PEOPLE:
+                raise Refused("busy", "This relay knows as many people as it may.", limit=MAX_PEOPLE)
+            await self._write({**self._people, principal: Person(principal, name, self._now())})
+
+    # -- what the relay's person asks ----------------------------------------------------------------------
+
+    def members(self) -> Sequence[Person]:
+        """Who is enrolled, the first to come first."""
+        return [person for person in self._people.values() if not person.kicked_at]
+
+    def find(self, text: str) -> Person:
+        """The enrolled person of this key, fingerprint or name. Raises `Refused`: `no_such_agent`, `ambiguous_name`."""
+        found = [
+            person
+            for person in self.members()
+            if text in (person.principal, codes.fingerprint(person.principal))
+            or text.casefold() == person.name.casefold()
+        ]
+        if not found:
+            raise Refused("no_such_agent", "Nobody of this name is enrolled here.", hint="See: parler relay members")
+        if len(found) > 1:
+            candidates = [f"{codes.fingerprint(person.principal)}  {person.name}" for person in found]
+            raise Refused("ambiguous_name", hint="Give a fingerprint.", candidates=candidates)
+        return found[0]
+
+    async def put_out(self, principal: PrincipalId) -> None:
+        """Know this person no longer, and change the secret: whoever has only the old one does not come in with it."""
+        async with self._writing:
+            await trio.to_thread.run_sync(self._renew_secret)
+            person = self._people[principal]
+            gone = msgspec.structs.replace(person, kicked_at=self._now())
+            await self._write({**self._people, principal: gone})
+
+    # -- files ---------------------------------------------------------------------------------------------
+
+    async def _write(self, people: dict[PrincipalId, Person]) -> None:
+        data = msgspec.json.format(msgspec.json.encode(_File(1, tuple(people.values())))) + b"\n"
+        await trio.to_thread.run_sync(_replace, self._path, data)
+        self._people = people
+
+    def _keep_secret(self) -> bytes:
+        data = _read(self.secret_file, others=0o077)
+        if data is None:
+            return self._renew_secret()
+        try:
+            return codes.secret_bytes(data.decode("ascii", "replace"))
+        except Refused:
+            raise ParlerError(
+                "invalid_settings",
+                f"{self.secret_file} does not hold a join secret.",
+                hint="Move the file away: a new secret is made.",
+            ) from None
+
+    def _renew_secret(self) -> bytes:
+        secret = self._random_bytes(codes.SECRET_BYTES)
+        _replace(self.secret_file, codes.secret_text(secret).encode() + b"\n")
+        self._secret = secret
+        return secret
+
+
+def _load(path: Path) -> _File:
+    data = _read(path, others=0o022)
+    if data is None:
+        return _File(1)
+    try:
+        found = msgspec.json.decode(data, type=_File)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _unusable(path, "it is not what Parler wrote") from error
+    if found.v != 1:
+        raise _unusable(path, "a newer Parler wrote it")
+    return found
+
+
+def _read(path: Path, *, others: int) -> bytes | None:
+    """A file that others may do nothing of `others` with; None where there is none."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unusable(path, error.strerror or "it cannot be opened") from error
+    with open(descriptor, "rb") as file:
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode) or about.st_uid != os.geteuid() or about.st_mode & others:
+            raise ParlerError("home_unsafe", f"{path} is open to others.", hint=f"Run: chmod 600 {path}")
+        data = file.read(_MAX_BYTES + 1)
+    if len(data) > _MAX_BYTES:
+        raise _unusable(path, "it is larger than it can be")
+    return data
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file whole, 0600 and on the disk. Raises `ParlerError(home_not_writable)`."""
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        temporary.replace(path)
+    except OSError as error:
+        raise ParlerError("home_not_writable", f"{path} cannot be written: {error.strerror}.") from error
+
+
+def _unusable(path: Path, why: str) -> ParlerError:
+    return ParlerError("invalid_settings", f"{path} cannot be used: {why}.", hint="Restore it from a backup.")
