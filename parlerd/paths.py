@@ -152,14 +152,14 @@ class Home:
         return self.root / "connect"
 
     @property
-    def homes(self) -> Path:
-        """The relays that the person added."""
-        return self.root / "homes.json"
-
-    @property
     def floor(self) -> Path:
         """How strictly this home approved when it was last served."""
         return self.root / "approval.json"
+
+    @property
+    def homes(self) -> Path:
+        """The relays that the person added."""
+        return self.root / "homes.json"
 
     @property
     def settings(self) -> Path:

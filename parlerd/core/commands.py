@@ -62,6 +62,9 @@ class PostMessage(Command, frozen=True, kw_only=True):
     anything but what the room itself would have decided."""
     is_id_taken: bool = False
     """Whether another message has this `id`. Only an author elsewhere can name an id that is in use."""
+    line: bytes | None = None
+    """For `envelope`: the room's public line at the number of messages that its author says it was shown, as the engine
+    found it; None when the room has no such number."""
 
 
 class OpenRoom(Command, frozen=True, kw_only=True):

@@ -445,6 +445,32 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     ),
     # -- the link to a relay
     _E(
+        "offline",
+        "The home of this room cannot be reached from here now.",
+        "Try again when it can; messages are kept and sent then, and what is stored here can still be read.",
+        action="back_off",
+        fault="peer",
+        scope="home",
+        retryable=True,
+    ),
+    _E(
+        "outbox_full",
+        "As many messages wait for this relay as may wait; this one was not kept.",
+        "Try again with the same key once the relay can be reached.",
+        action="back_off",
+        fault="peer",
+        scope="home",
+        retryable=True,
+    ),
+    _E(
+        "key_used_elsewhere",
+        "Somebody else signs with this agent's key: the room holds a message that this home did not send.",
+        "Ask the person whether this home was copied or its keys were. Nothing is sent there under this name any more.",
+        action="ask_person",
+        fault="person",
+        scope="agent",
+    ),
+    _E(
         "home_unreachable",
         "The home of this room did not answer.",
         "Try again in a moment; what is stored here can still be read.",

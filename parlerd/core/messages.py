@@ -135,7 +135,8 @@ class Messages(Facet[MessagesState]):
         self, command: c.PostMessage, finished: Envelope, event: e.MessagePosted, by: By, thread: Thread
     ) -> None:
         """Refuse an envelope of an author elsewhere unless it says what this room decides itself: for whom the message
-        is, what it answers, through which door it came, and which message of the author it follows. The author chooses
+        is, what it answers, through which door it came, which message of the author it follows, and what the author was
+        shown. The author chooses
         only the id and a counter that is greater than the one before: counters that follow from the time can be told
         apart from those that an author lost in a crash."""
         wrong = contradiction(self._lifecycle.room, command.idempotency_key or "", by, event, finished)
@@ -143,6 +144,9 @@ class Messages(Facet[MessagesState]):
             wrong = "counter"
         if wrong is None and finished.previous != thread.envelope:
             wrong = "previous"
+        if wrong is None and finished.line != command.line:
+            # Taken in, it would make every reader suspect this home, which showed nobody such a room.
+            wrong = "line"
         if wrong is None and command.is_id_taken:
             wrong = "id"
         if wrong is not None:

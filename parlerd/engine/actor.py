@@ -225,10 +225,10 @@ class RoomActor(Generic[A]):
         """Gather what the batch's decisions need of the past, and decide it: in this call, where nothing is needed or
         the store is at hand."""
         self._batch = batch
-        keys, messages = past_wanted(batch)
-        if keys or messages:
+        keys, messages, lines = past_wanted(batch)
+        if keys or messages or lines:
             self._context.driver.ask(
-                lambda store: store.past(self.room, keys, messages), partial(self._gathered, batch)
+                lambda store: store.past(self.room, keys, messages, lines), partial(self._gathered, batch)
             )
         else:
             self._decide(batch)

@@ -73,13 +73,16 @@ class Wanted(NamedTuple):
 
     keys: list[UsedKey]
     messages: list[MessageId]
+    lines: list[int]
 
 
 def past_wanted(batch: Batch) -> Wanted:
-    """The idempotency keys that may have been used before, and the messages that are replied to or whose id was drawn
-    elsewhere. Nothing, for a batch of new messages that reply to none."""
+    """The idempotency keys that may have been used before, the messages that are replied to or whose id was drawn
+    elsewhere, and the numbers at which authors elsewhere name the public line. Nothing, for a batch of new messages
+    that were composed here and reply to none."""
     keys: list[UsedKey] = []
     messages: list[MessageId] = []
+    lines: list[int] = []
     for submission in batch.submissions:
         command = submission.command
         post = command if isinstance(command, c.PostMessage) else None
@@ -91,11 +94,28 @@ def past_wanted(batch: Batch) -> Wanted:
             messages.append(post.id)
         if isinstance(command, c.Arrive):
             messages += _posted_by(command)
-    return Wanted(keys, messages)
+        if post is not None and post.envelope is not None:
+            lines.append(post.envelope.shown)
+    return Wanted(keys, messages, lines)
 
 
 def _posted_by(command: c.Arrive) -> list[MessageId]:
     return [event.id for event in command.events if isinstance(event, e.MessagePosted)]
+
+
+def reply_target(header: e.Header | None) -> ReplyTarget | None:
+    """What a room must know of the message that is replied to, from that message's fact; None where there is none."""
+    if header is None or not isinstance(header.event, e.MessagePosted):
+        return None
+    event = header.event
+    return ReplyTarget(
+        id=event.id,
+        position=header.position,
+        author=header.by.actor,
+        visibility=event.visibility,
+        chain=event.chain,
+        hops=event.hops,
+    )
 
 
 class Decider:
@@ -137,9 +157,12 @@ class Decider:
                     command = msgspec.structs.replace(command, prior=prior)
             if isinstance(command, c.PostMessage) and command.envelope is not None and command.id is not None:
                 taken = command.id in batch.posted or command.id in batch.past.messages
-                command = msgspec.structs.replace(command, is_id_taken=taken)
+                line = batch.past.lines.get(command.envelope.shown)
+                command = msgspec.structs.replace(command, is_id_taken=taken, line=line)
             if isinstance(command, c.PostMessage) and command.reply_to is not None:
-                command = msgspec.structs.replace(command, reply=self._reply_target(command.reply_to, batch))
+                # What is replied to may stand in the same batch.
+                found = batch.posted.get(command.reply_to) or batch.past.messages.get(command.reply_to)
+                command = msgspec.structs.replace(command, reply=reply_target(found))
             if isinstance(command, c.Arrive):
                 in_use = frozenset(id for id in _posted_by(command) if id in batch.posted or id in batch.past.messages)
                 command = msgspec.structs.replace(command, taken=in_use)
@@ -174,21 +197,6 @@ class Decider:
         submission.settled = Settled(decision, tuple(headers), decision.seq)
         if command.idempotency_key is not None and headers:
             batch.done[scope] = submission.settled
-
-    def _reply_target(self, message: MessageId, batch: Batch) -> ReplyTarget | None:
-        """What the room must know of the message that is replied to; it may stand in the same batch."""
-        header = batch.posted.get(message) or batch.past.messages.get(message)
-        if header is None or not isinstance(header.event, e.MessagePosted):
-            return None
-        event = header.event
-        return ReplyTarget(
-            id=event.id,
-            position=header.position,
-            author=header.by.actor,
-            visibility=event.visibility,
-            chain=event.chain,
-            hops=event.hops,
-        )
 
     def _fact(
         self,

@@ -24,7 +24,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
-from parlerd.core.model import HOME_ROOM, AgentId, KeyId, MessageId, Millis, Position, RoomId, Seq, Shown, View
+from parlerd.core.model import HOME_ROOM, AgentId, HomeId, KeyId, MessageId, Millis, Position, RoomId, Seq, Shown, View
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
 from parlerd.engine.audit import is_signed
@@ -32,7 +32,7 @@ from parlerd.engine.driver import Driver
 from parlerd.engine.recent import Recent
 from parlerd.engine.rooms import RoomDoor
 from parlerd.engine.worker import Told
-from parlerd.store.port import Cursor, Delivery, Membership, NewFact, Page, Store, Write
+from parlerd.store.port import Cursor, Delivery, Membership, NewFact, OutboxRow, Page, Past, Store, UsedKey, Write
 
 T = TypeVar("T")
 
@@ -345,6 +345,51 @@ class Library:
         """Store marks and cursors, durably."""
         await self._driver.commit(writes)
 
+    # -- rooms of other homes ------------------------------------------------------------------------------------
+
+    async def standings_at(self, home: HomeId, agents: Iterable[AgentId]) -> list[tuple[AgentId, RoomId]]:
+        """The rooms that live in another home and that each of these agents is in or knocks at."""
+        asked = list(agents)
+        return await self._driver.look(partial(_standings_at, home=home, agents=asked))
+
+    async def rooms_at(self, home: HomeId) -> list[RoomId]:
+        """The rooms that live in another home and have a mirror here."""
+        return await self._driver.look(lambda store: [room for room in store.rooms() if _home_of(store, room) == home])
+
+    async def past(self, room: RoomId, keys: Sequence[UsedKey], messages: Sequence[MessageId]) -> Past:
+        """Which of these idempotency keys were used in a room, and which of these messages exist."""
+        return await self._driver.look(lambda store: store.past(room, keys, messages))
+
+    async def mirrored(
+        self, room: RoomId, numbers: Iterable[int], messages: Iterable[MessageId]
+    ) -> tuple[Mapping[int, bytes], frozenset[MessageId]]:
+        """What a mirror holds of its room: the public line at these numbers, and which of these messages."""
+        asked, named = sorted(numbers), list(messages)
+
+        def look(store: Store) -> tuple[Mapping[int, bytes], frozenset[MessageId]]:
+            lines = {number: line for number in asked if (line := store.line_at(room, number)) is not None}
+            return lines, frozenset(message for message in named if store.find_message(message) is not None)
+
+        return await self._driver.look(look)
+
+    async def body(self, room: RoomId, position: Position) -> bytes | None:
+        """The words of a message as they were signed; None where there are none any more."""
+        stored = await self._driver.look(lambda store: store.body(room, position))
+        return None if stored is None else stored[0]
+
+    async def numbers_read(self, room: RoomId, view: View) -> tuple[Seq, Seq]:
+        """The reader's own numbers up to which it was shown a room, and up to which it acknowledged."""
+
+        def look(store: Store) -> tuple[Seq, Seq]:
+            cursor = store.cursor(room, view.reader)
+            return store.seq_at(room, view, cursor.delivered), store.seq_at(room, view, cursor.acknowledged)
+
+        return await self._driver.look(look)
+
+    async def outbox(self, home: HomeId) -> list[OutboxRow]:
+        """What waits to leave for another home, and what was refused there."""
+        return await self._driver.look(lambda store: store.outbox(home))
+
     # -- inside --------------------------------------------------------------------------------------------------
 
     def _at_once(self, query: Callable[[Store], T | None]) -> T | None:
@@ -385,6 +430,30 @@ def _numbered(store: Store, room: RoomId, view: View, seq: Seq) -> MessageId | N
 
 def _rooms_in(store: Store, agent: AgentId) -> list[RoomId]:
     return [each.room for each in store.memberships(agent) if each.state == "member"]
+
+
+def _home_of(store: Store, room: RoomId) -> HomeId:
+    """Where a room lives; empty for the home room, and where its first fact is a newer Parler's."""
+    try:
+        facts = store.facts(room, Position(0), 1)
+    except Refused:
+        return HomeId("")
+    opened = facts[0].event if facts else None
+    return opened.home if isinstance(opened, e.RoomOpened) else HomeId("")
+
+
+def _standings_at(store: Store, home: HomeId, agents: Sequence[AgentId]) -> list[tuple[AgentId, RoomId]]:
+    lives: dict[RoomId, HomeId] = {}
+    found: list[tuple[AgentId, RoomId]] = []
+    for agent in agents:
+        for each in store.memberships(agent):
+            if each.state not in ("member", "pending"):
+                continue
+            if each.room not in lives:
+                lives[each.room] = _home_of(store, each.room)
+            if lives[each.room] == home:
+                found.append((agent, each.room))
+    return found
 
 
 def _posted(store: Store, room: RoomId, view: View, position: Position) -> Numbered | None:

@@ -178,7 +178,17 @@ ACTING: Final[frozenset[Plane]] = frozenset({"agent", "person", "window"})
 OF_AGENT: Final = ("agent_created", "conversation_bound", "delegation_issued")
 """The facts of a caller that becomes an agent."""
 IN_ROOM: Final = ("no_such_room", "no_active_session", "join_pending", "join_denied", "ambiguous_name")
-AWAY: Final = ("home_not_trusted", "home_unreachable", "relay_refused", "relay_equivocation")
+AWAY: Final = (
+    "home_not_trusted",
+    "offline",
+    "home_unreachable",
+    "not_enrolled",
+    "kicked",
+    "relay_refused",
+    "relay_failed",
+    "relay_older",
+    "relay_equivocation",
+)
 """What is answered where a room lives in another home, to whatever that home has to carry out."""
 IDEMPOTENT: Final = ("idempotency_conflict", "idempotency_expired")
 

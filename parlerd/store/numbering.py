@@ -128,9 +128,17 @@ def shown_of(before: bytes, last: tuple[int, bytes] | None, place: tuple[int, in
 
 
 def line_of(number: int, head: int, shown_at: Callable[[Position], Shown]) -> bytes | None:
-    """The public line at a room's public message of this number; None where the log does not know it. A binary search:
-    the number grows with the position."""
-    low, high = 0, head
+    """The public line at a room's public message of this number; None where the log does not know it.
+
+    A binary search, because the number grows with the position. It begins where the message is if the log leaves none
+    out: then it goes over the facts that are no public messages, and ends at once where there are few.
+    """
+    newest = shown_at(Position(head)).number
+    if not 0 < number <= newest:
+        return None if number else shown_at(Position(0)).line
+    low, high = number, head - (newest - number)
+    if low > high or shown_at(Position(low - 1)).number >= number or shown_at(Position(high)).number < number:
+        low, high = 0, head
     while low < high:
         middle = (low + high) // 2
         if shown_at(Position(middle)).number >= number:

@@ -234,6 +234,8 @@ class Past(msgspec.Struct, frozen=True):
 
     priors: Mapping[UsedKey, Prior] = msgspec.field(default_factory=dict)
     messages: Mapping[MessageId, Header | None] = msgspec.field(default_factory=dict)
+    lines: Mapping[int, bytes] = msgspec.field(default_factory=dict)
+    """The public line at each of the numbers that were asked for and that the room has."""
 
 
 class JobOutcome(msgspec.Struct, frozen=True):
@@ -366,8 +368,11 @@ class Store(Protocol):
         """The earlier use of an idempotency key."""
         ...
 
-    def past(self, room: RoomId, keys: Sequence[UsedKey], messages: Sequence[MessageId]) -> Past:
-        """Which of these idempotency keys were used in a room, and which of these messages exist. This is everything
+    def past(
+        self, room: RoomId, keys: Sequence[UsedKey], messages: Sequence[MessageId], lines: Sequence[int] = ()
+    ) -> Past:
+        """Which of these idempotency keys were used in a room, which of these messages exist, and what the public line
+        is at these numbers. This is everything
         that the decisions of a batch need of the store, in one question, so that a store over a network needs one round
         trip for a batch."""
         ...
@@ -451,7 +456,9 @@ def has_happened(store: Store, outcome: JobOutcome) -> bool:
     return all(store.chain_at(room, head.position) == head.chain for room, head in outcome.heads.items())
 
 
-def past_one_by_one(store: Store, room: RoomId, keys: Sequence[UsedKey], messages: Sequence[MessageId]) -> Past:
+def past_one_by_one(
+    store: Store, room: RoomId, keys: Sequence[UsedKey], messages: Sequence[MessageId], lines: Sequence[int]
+) -> Past:
     """`Store.past` for a store on this machine, where several questions cost no more than one."""
     priors = {key: prior for key in keys if (prior := store.prior(room, *key)) is not None}
     found: dict[MessageId, Header | None] = {}
@@ -459,7 +466,8 @@ def past_one_by_one(store: Store, room: RoomId, keys: Sequence[UsedKey], message
         place = store.find_message(message)
         if place is not None:
             found[message] = store.message(*place) if place[0] == room else None
-    return Past(priors, found)
+    named = {number: line for number in set(lines) if (line := store.line_at(room, number)) is not None}
+    return Past(priors, found, named)
 
 
 def prior_by_id(store: Store, room: RoomId, actor: AgentId, operation: str, key: str) -> Prior | None:

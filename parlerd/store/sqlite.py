@@ -565,8 +565,10 @@ class SqliteStore:
             return Prior(header.position, header.input or b"")
         return prior_by_id(self, room, actor, operation, key)
 
-    def past(self, room: RoomId, keys: Sequence[UsedKey], messages: Sequence[MessageId]) -> Past:
-        return past_one_by_one(self, room, keys, messages)
+    def past(
+        self, room: RoomId, keys: Sequence[UsedKey], messages: Sequence[MessageId], lines: Sequence[int] = ()
+    ) -> Past:
+        return past_one_by_one(self, room, keys, messages, lines)
 
     def room_of_key(self, key: KeyId) -> RoomId | None:
         row = self._database.row("SELECT room FROM room_keys WHERE key = ?", (key,))

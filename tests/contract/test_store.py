@@ -343,6 +343,13 @@ def test_the_public_line_of_every_place_and_of_every_number_can_be_asked_for(sto
     assert [store.line_at(ROOM, number) for number in range(-1, 4)] == [None, *lines, None]
 
 
+def test_the_past_holds_the_public_lines_that_were_asked_for_as_far_as_there_are_any(store: Store) -> None:
+    _do(store, append(opened(), message(2), message(3)))
+    found = store.past(ROOM, (), (), (0, 2, 2, 3, 9))
+    assert found.lines == {number: store.line_at(ROOM, number) for number in (0, 2)}
+    assert store.past(ROOM, (), ()).lines == {}
+
+
 def test_the_public_line_goes_on_after_the_index_was_made_anew(store: Store) -> None:
     first, second = message(2), message(3)
     _do(store, append(opened(), first))

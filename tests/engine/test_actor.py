@@ -168,7 +168,7 @@ def test_a_reply_may_go_to_a_message_that_is_decided_in_the_same_batch() -> None
         async with engine_world(driver=SlowDriver) as served:
             alice, bob = await served.room("alice", "bob")
             # Ids are counted, so the id of the message that is only now being written is known.
-            coming = f"m_{served.world.random.ids + 2:020d}"
+            coming = f"m_{served.world.random.ids + 4:020d}"
             _, first, reply = await gather(
                 partial(alice.send, "at the writer", idempotency_key="k0"),
                 partial(alice.send, "first", idempotency_key="k1"),
@@ -593,7 +593,7 @@ def test_a_store_over_a_network_is_asked_once_for_a_batch_and_not_at_all_for_wor
             driver.looks = 0
             await alice.send("no key and no reply")
             assert driver.looks == 0
-            # Ids are counted, and each request draws one for its message.
+            # Ids are counted: each request draws one for its message, and the first draws one for its thread too.
             coming = f"m_{served.world.random.ids + 4:020d}"
             answers = await errors(
                 partial(bob.send, "asks on its own", idempotency_key="k0"),

@@ -28,7 +28,7 @@ from parlerd.core.room import Room
 from parlerd.core.statements import decode_opened, encode, room_id_of
 from parlerd.engine.actor import ActorParts, RoomActor
 from parlerd.engine.audit import is_signed
-from parlerd.engine.authors import Admission, Attested, LocalAuthor, Place
+from parlerd.engine.authors import Admission, Attested, Draft, LocalAuthor, Place
 from parlerd.engine.driver import InlineDriver
 from parlerd.engine.ports import NoSigners, Signers
 from parlerd.engine.rooms import fold
@@ -165,7 +165,7 @@ async def speak(home: Home, script: list[Said]) -> None:
             visibility=what.only,
             reply_to=target,
         )
-        submission = home.actor.place(command, home.by(what.who), draft(*parts))
+        submission = home.actor.place(command, home.by(what.who), Draft(parts, home.actor.aggregate.state.shown))
         with suppress(Refused):
             await submission.result()
         assert submission.error is None or submission.error.code in ("no_such_message", "invalid_param")
@@ -257,6 +257,7 @@ CHANGES: dict[str, Callable[[Home], dict[str, Any]]] = {
     "host": lambda home: {"host": "claude-code"},
     "via": lambda home: {"via": "mcp"},
     "counter": lambda home: {"counter": 1},
+    "line": lambda home: {"line": bytes(32)},
     "previous": lambda home: {"previous": b"x" * 32},
     "role": lambda home: {"role": "reviewer"},
     "visibility": lambda home: {"visibility": (home.people["cat"],)},
@@ -306,6 +307,28 @@ def test_counters_may_leave_numbers_out_and_each_set_of_readers_has_a_thread_of_
         with pytest.raises(Refused) as caught:
             await admit(4, 8, visibility=only, previous=first.envelope)
         assert caught.value.details["what"] == "previous"
+
+    in_two_homes(scenario)
+
+
+def test_an_author_may_have_been_shown_any_part_of_this_room_and_nothing_of_another() -> None:
+    async def scenario(ours: Home, theirs: Home, keys: CountedKeys) -> None:
+        ben = theirs.people["ben"]
+        shown = [theirs.actor.aggregate.state.shown]
+
+        async def admit(n: int, number: int, line: bytes) -> None:
+            id = MessageId(f"m_{n}")
+            body = encode_envelope(written(ben, theirs, id=id, key=f"k{n}", shown=number, line=line))
+            await theirs.admit("ben", body, keys.sign(ben, "parler/message", body))
+
+        for n in range(5):
+            await admit(n, *shown[n // 2])
+            shown.append(theirs.actor.aggregate.state.shown)
+        assert [each.number for each in shown] == [0, 1, 2, 3, 4, 5]
+        for number, line in ((6, shown[5].line), (4, shown[5].line), (0, bytes(32))):
+            with pytest.raises(Refused) as caught:
+                await admit(9, number, line)
+            assert (caught.value.code, caught.value.details["what"]) == ("envelope_refused", "line")
 
     in_two_homes(scenario)
 

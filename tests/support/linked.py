@@ -18,7 +18,8 @@ import trio
 from parlerd.core import statements as st
 from parlerd.core.envelope import Envelope, TextPart, encode_envelope
 from parlerd.core.errors import ParlerError
-from parlerd.core.model import AgentId, MessageId, Millis, PrincipalId, RoomId
+from parlerd.core.model import AgentId, HomeId, MessageId, Millis, PrincipalId, RoomId
+from parlerd.core.public_line import first_line
 from parlerd.engine.callers import Caller
 from parlerd.identity import codes
 from parlerd.identity.delegation import issue
@@ -43,6 +44,8 @@ class Elsewhere:
         self._threads: dict[tuple[str, AgentId, tuple[AgentId, ...] | None], tuple[int, bytes]] = {}
         """The counter and the hash of the newest envelope, by room, author and readers."""
         self._messages = 0
+        self._home = HomeId("")
+        """The home that a link of this person's leads to: its key begins the public line of its rooms."""
 
     def _make(self, kind: Kind, name: str) -> str:
         key = SigningKey(kind, hashlib.sha256(f"{self.name}/{name}".encode()).digest())
@@ -90,7 +93,7 @@ class Elsewhere:
             "authored_at": Millis(0),
             "counter": counter + 1,
             "previous": previous,
-            "line": bytes(32),
+            "line": first_line(RoomId(room), self._home),
             "via": "mcp",
             "nonce": hashlib.sha256(id.encode()).digest()[:16],
             "parts": (TextPart(text),),
@@ -104,6 +107,7 @@ class Elsewhere:
 
     async def link(self, served: Served, *agents: str) -> LinkParty:
         """A link of this person's daemon to a home, with these agents attached."""
+        self._home = served.engine._desk.keys.id
         served.world.connections += 1
         session = f"link{served.world.connections}"
         channel = hashlib.sha256(session.encode()).digest()

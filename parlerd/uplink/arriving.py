@@ -1,0 +1,683 @@
+"""What a home elsewhere told of a room, judged, and turned into what the room's mirror takes in.
+
+    item of the link -> Arriving.take(item, past) -> Arrivals, in the order of the other home's log
+
+Nothing that the other home says is believed that somebody's signature can show:
+
+    who a member is    by the room's opening, by a signed decision, or by a knock with a key of signed terms. A member
+                       without a proof is left out, and so are its words.
+    who said what      by the author's signature over the envelope, which has to be for this room and in order
+    that nothing is    by the public line, which each page and each envelope states, and by each author's threads
+    missing            within the messages that this home is shown
+    whose a name is    a handle means one agent for good
+
+Where two of these contradict each other, or contradict what the mirror holds, the other home has lied: it admits a
+message only after the same checks. The room's mirror then gets one fact that says so (`HomeContradicted`), and takes
+nothing in any more. What an honest home may do is never such a contradiction: it may tell again what it told, begin
+later, leave out what was erased, tell a member's proof late, and be of a newer version.
+
+Pure: no clock, no store; what the mirror knows of the past is handed over (`Past`, asked for as `wanted` says). Above:
+`link`. Below: the core's statements, words and public line, and `identity` for what signatures prove. Invariants: of an
+honest home nothing is called a contradiction; what is taken in as a member's words bears that member's signature.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, NamedTuple, cast
+
+import msgspec
+
+from parlerd.core import commands as c
+from parlerd.core import events as e
+from parlerd.core.envelope import Envelope, HandoffPart, decode_envelope
+from parlerd.core.errors import Refused
+from parlerd.core.membership import newest_seq
+from parlerd.core.messages import Thread, audience_key
+from parlerd.core.model import (
+    AgentId,
+    By,
+    HomeId,
+    KeyId,
+    MessageId,
+    Millis,
+    PrincipalId,
+    RequestId,
+    RoomId,
+    Shown,
+    Via,
+    label,
+)
+from parlerd.core.public_line import first_line, next_line
+from parlerd.core.room import Room
+from parlerd.core.statements import (
+    Claim,
+    DecisionStatement,
+    KeyTerms,
+    KnockStatement,
+    Opening,
+    S,
+    check,
+    check_title,
+    decider,
+    encode_opened,
+    room_id_of,
+)
+from parlerd.core.words import check_envelope
+from parlerd.engine.authors import Arrived
+from parlerd.identity.proofs import Evidence, read_opening, signed, unproven
+from parlerd.identity.signatures import verify
+from parlerd.operations import types as t
+
+_MAX_MEMBERS: Final = 10_000
+"""How many agents of one room are taken in."""
+
+
+class Past(NamedTuple):
+    """What the mirror's store knows of the past: the public line at some numbers, and which ids messages have."""
+
+    lines: Mapping[int, bytes] = {}
+    known: frozenset[MessageId] = frozenset()
+
+
+class Wanted(NamedTuple):
+    """What has to be looked up before an item is judged: at which numbers of the public line, and which ids."""
+
+    numbers: frozenset[int]
+    ids: frozenset[MessageId]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One command of the mirror, who acted, and the bodies that belong to its events."""
+
+    command: c.Arrive
+    by: By
+    words: Arrived
+
+
+class _Contradiction(Exception):
+    """The other home lied about the room."""
+
+    def __init__(self, what: str, *, number: int = 0, agent: AgentId | None = None) -> None:
+        super().__init__(what)
+        self.fact = e.HomeContradicted(what=what, number=number, agent=agent)
+
+
+def wanted(item: t.LinkItem) -> Wanted:
+    """What `Arriving.take` needs of the past for this item."""
+    numbers: set[int] = set()
+    ids: set[MessageId] = set()
+    if item.page is not None:
+        numbers.update(range(item.page.public, item.page.public + len(item.page.messages) + 1))
+        for message in item.page.messages:
+            envelope = _decoded(message.body)
+            if envelope is not None:
+                numbers.add(envelope.shown)
+                ids.add(envelope.id)
+    return Wanted(frozenset(numbers), frozenset(ids))
+
+
+class Arriving:
+    """Judges the items of one room. `mirror` is the room's mirror as it is now, an empty room before the first item.
+    `opening` is what the mirror began with.
+
+    `key_of` gives the id of a session key in this home, by the key's signed terms and the person who signed them;
+    `ours` says whether an agent is one of this home.
+    """
+
+    def __init__(
+        self,
+        room: RoomId,
+        home: HomeId,
+        mirror: Room,
+        *,
+        opening: Opening | None,
+        key_of: Callable[[KeyTerms, PrincipalId], KeyId],
+        ours: Callable[[AgentId], bool],
+    ) -> None:
+        self._room = room
+        self._home = home
+        self._mirror = mirror
+        self._opening = opening
+        self._key_of = key_of
+        self._ours = ours
+
+    def take(self, item: t.LinkItem, past: Past) -> list[Arrival]:
+        """What the mirror takes in, in order. Nothing, once the home contradicted itself in this room.
+
+        Raises `Refused(relay_equivocation)` where no mirror can begin with this item: its opening is not the room's.
+        """
+        if self._mirror.state.contradicted:
+            return []
+        step = _Step(self, past)
+        try:
+            if item.card is not None:
+                step.card(item.card, item.page)
+            if item.page is not None and step.is_open:
+                step.page(item.page)
+        except _Contradiction as lie:
+            if not step.is_open:
+                raise Refused("relay_equivocation", what=lie.fact.what) from None
+            step.add((lie.fact,), step.owner, step.now)
+        return step.arrivals
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A member as the mirror has it, or will have it once what was found so far is taken in."""
+
+    principal: PrincipalId
+    handle: str
+    present: bool
+
+
+class _Step:
+    """One item over one mirror. What it finds is added to what the mirror knows, so that a later part of the item is
+    judged as if the mirror had taken in the earlier ones."""
+
+    def __init__(self, arriving: Arriving, past: Past) -> None:
+        state = arriving._mirror.state
+        self.arrivals: list[Arrival] = []
+        """What was found, in order."""
+        self.is_open = bool(state.room)
+        """Whether the mirror has begun."""
+        self.now = arriving._mirror.last_at
+        """The other home's time, as far as it told."""
+        self._about = arriving
+        self._past = past
+        self._begun = arriving._opening
+        """What the person who opened the room signed; None before the mirror has begun."""
+        self._shown: Shown = state.shown
+        """The number of the newest public message that the mirror knows of, and the line there."""
+        self._lines: dict[int, bytes] = {}
+        """The line at the public messages of this item."""
+        self._threads: dict[tuple[AgentId, str], Thread] = {}
+        """Where threads end, as far as this item says."""
+        self._is_whole = not state.membership.jumps
+        """Whether the mirror holds every public message of the room so far."""
+        self._forgot = False
+        """Whether threads that the mirror knows are not to be compared, because messages were left out meanwhile."""
+        self._ids: set[MessageId] = set()
+        """The messages of this item."""
+        self._joined: dict[AgentId, _Known] = {}
+        """Members that this item changed."""
+        self._numbers: dict[AgentId, int] = {
+            agent: newest_seq(state.membership, agent)
+            for agent, member in state.members.items()
+            if member.present and arriving._ours(agent)
+        }
+        """The own number of each reader of this home at the place where the next message stands."""
+
+    @property
+    def _opening(self) -> Opening:
+        assert self._begun is not None
+        return self._begun
+
+    @property
+    def owner(self) -> By:
+        """Who acted, where only the room's home knows who did: its owner, for the owner's person."""
+        return By(self._opening.owner, self._opening.principal, "", "", "link")
+
+    def add(
+        self,
+        events: tuple[e.RoomEvent, ...],
+        by: By,
+        at: Millis,
+        bodies: tuple[tuple[bytes, bytes] | None, ...] = (),
+        *,
+        operation: str = "",
+        key: str | None = None,
+    ) -> None:
+        """Let the mirror take in these events, with the body and the signature of each."""
+        self.now = max(self.now, at)
+        words = Arrived(bodies or (None,) * len(events))
+        command = c.Arrive(events=events, at=at, operation=operation, idempotency_key=key)
+        self.arrivals.append(Arrival(command, by, words))
+
+    # -- how the room stands -------------------------------------------------------------------------------
+
+    def card(self, card: t.Card, page: t.LinkPage | None) -> None:
+        """Take in how the room stands."""
+        if not self.is_open:
+            self._begin(card, page)
+        elif card.opening and room_id_of(card.opening) != self._about._room:
+            raise _Contradiction("opening")
+        elif card.title and not self._about._mirror.state.name:
+            self._title(card)
+        keys = self._keys(card)
+        came_by = self._requests(card, keys)
+        for entry in card.keys:
+            key = keys.get(entry.ref)
+            if key is not None:
+                came_by |= {AgentId(agent): (came_by.get(AgentId(agent), (None, key))[0], key) for agent in entry.users}
+        self._members(card, came_by)
+        if card.closed and not self._about._mirror.state.closed:
+            self.add((e.RoomClosed(),), self.owner, self.now)
+
+    def _begin(self, card: t.Card, page: t.LinkPage | None) -> None:
+        """The mirror begins, with what the person who opened the room signed."""
+        about = self._about
+        try:
+            opening = read_opening(about._room, about._home, card.opening, card.opening_signature)
+        except Refused:
+            raise _Contradiction("opening") from None
+        if card.title and not _is_title(card.title, opening):
+            raise _Contradiction("title")
+        start = first_line(about._room, about._home)
+        public, line = (0, start) if page is None else (page.public, page.line)
+        if public == 0 and line != start:
+            raise _Contradiction("line")
+        self._begun, self._shown, self._is_whole = opening, Shown(public, line), public == 0
+        opened = e.RoomOpened(
+            room=about._room,
+            home=about._home,
+            kind=opening.kind,
+            owner=opening.owner,
+            owner_principal=opening.principal,
+            history=opening.history,
+            approval=opening.approval,
+            approver=opening.approver,
+        )
+        body = (encode_opened(card.opening, card.title), card.opening_signature)
+        placed = e.MirrorPlaced(public=public, line=line)
+        self.add((opened, placed), self.owner, Millis(card.opened_at), (body, None))
+        self.is_open = True
+
+    def _title(self, card: t.Card) -> None:
+        """The room's name and topic, for a mirror that began while nobody here was in the room."""
+        opening = _sound(card.opening, Opening)
+        if opening is None:
+            return
+        if not _is_title(card.title, opening):
+            raise _Contradiction("title")
+        body = (encode_opened(card.opening, card.title), card.opening_signature)
+        self.add((e.RoomTitled(),), self.owner, self.now, (body,))
+
+    def _keys(self, card: t.Card) -> dict[str, KeyId]:
+        """Take in the session keys; gives the room's keys by their names in statements."""
+        known = {key.ref: key for key in self._about._mirror.state.keys.values()}
+        found = {ref: key.id for ref, key in known.items()}
+        for entry in card.keys:
+            if entry.ref not in found:
+                terms = self._terms(entry.terms, entry.terms_signature)
+                if terms is None or terms.ref != entry.ref:
+                    continue
+                found[terms.ref] = key = self._about._key_of(terms, self._opening.principal)
+                minted = e.KeyMinted(
+                    key=key,
+                    ref=terms.ref,
+                    gated=terms.gated,
+                    expires_at=terms.expires_at,
+                    max_uses=terms.max_uses,
+                    preapproved=terms.preapproved,
+                )
+                self.add((minted,), self.owner, self.now, ((entry.terms, entry.terms_signature),))
+            if entry.revoked and not (entry.ref in known and known[entry.ref].revoked):
+                self.add((e.KeyRevoked(key=found[entry.ref]),), self.owner, self.now)
+        return found
+
+    def _terms(self, body: bytes, signature: bytes) -> KeyTerms | None:
+        """The terms of a key of this room, if its person signed them."""
+        terms = _signed(KeyTerms, body, signature, self._opening.principal)
+        is_ours = terms is not None and (terms.home, terms.room) == (self._about._home, self._about._room)
+        return terms if is_ours else None
+
+    def _requests(
+        self, card: t.Card, keys: Mapping[str, KeyId]
+    ) -> dict[AgentId, tuple[RequestId | None, KeyId | None]]:
+        """Take in who knocked and what was decided; gives those that were let in so, each with the request and the
+        key."""
+        let_in: dict[AgentId, tuple[RequestId | None, KeyId | None]] = {}
+        known = self._about._mirror.state.requests
+        for entry in card.requests:
+            request, agent = RequestId(entry.request), AgentId(entry.agent)
+            before = known.get(request)
+            key = keys.get(entry.ref)
+            if key is None or not self._is_knock(entry.knock, entry.knock_signature, entry):
+                continue
+            by = By(agent, PrincipalId(entry.principal), "", entry.host, "link")
+            if before is None:
+                asked = e.JoinRequested(
+                    request=request,
+                    key=key,
+                    agent=agent,
+                    principal=by.principal,
+                    name=entry.name,
+                    host=entry.host,
+                )
+                self.add((asked,), by, Millis(entry.at), ((entry.knock, entry.knock_signature),))
+            state = "pending" if before is None else before.state
+            decision = self._decision(entry)
+            if decision is None:
+                continue
+            if entry.state != state:
+                decided: e.RoomEvent
+                if decision.admit:
+                    decided = e.JoinApproved(request=request, agent=agent, proof=decision.proof)
+                else:
+                    decided = e.JoinDenied(request=request, agent=agent, proof=decision.proof)
+                self.add((decided,), self.owner, self.now, ((entry.decision, entry.decision_signature),))
+            if decision.admit:
+                let_in[agent] = (request, key)
+        return let_in
+
+    def _is_knock(self, body: bytes, signature: bytes, entry: t.RequestEntry) -> bool:
+        knock = _signed(KnockStatement, body, signature, entry.agent)
+        if knock is None:
+            return False
+        said = (knock.home, knock.room, knock.ref, knock.agent, knock.principal, knock.name, knock.host)
+        told = (entry.ref, entry.agent, entry.principal, entry.name, entry.host)
+        return said == (self._about._home, self._about._room, *told)
+
+    def _decision(self, entry: t.RequestEntry) -> DecisionStatement | None:
+        """What the owner's side signed about a request, where it says how the request stands."""
+        if entry.state not in ("approved", "denied"):
+            return None
+        decision = self._signed_decision(entry.decision, entry.decision_signature)
+        if decision is None or decision.admit is not (entry.state == "approved"):
+            return None
+        said = (decision.home, decision.room, decision.request, decision.agent, decision.principal)
+        is_same = said == (self._about._home, self._about._room, entry.request, entry.agent, entry.principal)
+        return decision if is_same else None
+
+    def _signed_decision(self, body: bytes, signature: bytes) -> DecisionStatement | None:
+        decision = _sound(body, DecisionStatement)
+        who = None if decision is None else decider(self._opening, decision)
+        return None if who is None else _signed(DecisionStatement, body, signature, who)
+
+    def _members(self, card: t.Card, came_by: Mapping[AgentId, tuple[RequestId | None, KeyId | None]]) -> None:
+        """Take in who is in the room and who left it. A member whose coming nothing shows is left out, until something
+        does."""
+        if not card.members:
+            return
+        handles = {member.handle: agent for agent, member in self._about._mirror.state.members.items()}
+        for entry in card.members[:_MAX_MEMBERS]:
+            agent = AgentId(entry.agent)
+            claim = Claim(agent, PrincipalId(entry.principal), entry.handle)
+            known = self.member(agent)
+            if known is None:
+                if not self._is_proved(entry, claim):
+                    continue
+                if handles.setdefault(entry.handle, agent) != agent:
+                    raise _Contradiction("handle", agent=agent)
+            elif known.handle != claim.handle:
+                raise _Contradiction("handle", agent=agent)
+            elif known.principal != claim.principal:
+                raise _Contradiction("member", agent=agent)
+            self._move(entry, claim, known, came_by)
+        if card.whole:
+            told = {entry.agent for entry in card.members}
+            for agent, member in self._about._mirror.state.members.items():
+                if member.present and agent not in told:
+                    self._leave(agent, _Known(member.principal, member.handle, present=False))
+
+    def _move(
+        self,
+        entry: t.MemberEntry,
+        claim: Claim,
+        known: _Known | None,
+        came_by: Mapping[AgentId, tuple[RequestId | None, KeyId | None]],
+    ) -> None:
+        agent = claim.agent
+        now = _Known(claim.principal, claim.handle, entry.present)
+        if known is None or (entry.present and not known.present):
+            request, key = came_by.get(agent, (None, None))
+            joined = e.MemberJoined(
+                agent=agent,
+                principal=claim.principal,
+                handle=claim.handle,
+                host=_label_or_nothing(entry.host),
+                role=_label_or_nothing(entry.role),
+                request=request,
+                key=key,
+            )
+            by = By(agent, claim.principal, "", joined.host, "link")
+            body = (entry.knock, entry.knock_signature) if entry.knock and not entry.proof else None
+            self.add((joined,), by, Millis(entry.joined_at) if known is None else self.now, (body,))
+            self._joined[agent] = _Known(claim.principal, claim.handle, present=True)
+        if not entry.present and (known is None or known.present):
+            self._leave(agent, now)
+
+    def _leave(self, agent: AgentId, now: _Known) -> None:
+        self.add((e.MemberLeft(agent=agent),), By(agent, now.principal, "", "", "link"), self.now)
+        self._joined[agent] = now
+        self._numbers.pop(agent, None)
+
+    def member(self, agent: AgentId) -> _Known | None:
+        """The agent as a member, if it is or was one."""
+        found = self._joined.get(agent)
+        if found is None:
+            member = self._about._mirror.state.members.get(agent)
+            found = None if member is None else _Known(member.principal, member.handle, member.present)
+        return found
+
+    def _is_proved(self, entry: t.MemberEntry, claim: Claim) -> bool:
+        """Whether what was signed shows that this agent was let in under this handle."""
+        evidence = Evidence(
+            decision=entry.proof,
+            decision_signature=entry.proof_signature,
+            knock=entry.knock,
+            knock_signature=entry.knock_signature,
+            terms=entry.terms,
+            terms_signature=entry.terms_signature,
+        )
+        return unproven(self._about._room, self._opening, claim, evidence) is None
+
+    # -- what is said in it --------------------------------------------------------------------------------
+
+    def page(self, page: t.LinkPage) -> None:
+        """Take in messages."""
+        number, line = self._shown
+        before = {
+            AgentId(agent): count
+            for agent, count in page.before.items()
+            if self._about._ours(AgentId(agent)) and self._is_present(AgentId(agent))
+        }
+        if page.public > number and not page.jumped:
+            raise _Contradiction("line", number=page.public)
+        if page.public > number:
+            self._jump(page.public, page.line, before)
+        elif page.public == number:
+            if page.line != line:
+                raise _Contradiction("line", number=number)
+            if any(count > self._numbers.get(agent, -1) for agent, count in before.items()):
+                self._place(number, line, {**self._numbers, **before})
+        elif self._past.lines.get(page.public, page.line) != page.line:
+            raise _Contradiction("line", number=page.public)
+        place = Shown(page.public, page.line)
+        self._lines[place.number] = place.line
+        for message in page.messages:
+            place = self._message(message, place)
+            self._lines[place.number] = place.line
+
+    def _is_present(self, agent: AgentId) -> bool:
+        member = self.member(agent)
+        return member is not None and member.present
+
+    def _jump(self, public: int, line: bytes, before: Mapping[AgentId, int]) -> None:
+        """Messages were left out: nobody can tell what the threads of others ended with."""
+        self._is_whole, self._forgot = False, True
+        self._threads.clear()
+        self._place(public, line, {**self._numbers, **before})
+
+    def _place(self, public: int, line: bytes, numbers: Mapping[AgentId, int]) -> None:
+        """What follows comes after this public message, and each reader goes on after its own number."""
+        self._shown, self._numbers = Shown(public, line), dict(numbers)
+        placed = e.MirrorPlaced(public=public, line=line, before=tuple(sorted(numbers.items())))
+        self.add((placed,), self.owner, self.now)
+
+    def _message(self, message: t.LinkMessage, place: Shown) -> Shown:
+        """Take in one message that comes after this place; gives the place after it."""
+        if not message.body:
+            # Its words were erased. What is left tells that there was a public message, and nothing else.
+            after = Shown(place.number + 1, next_line(place.line, message.digest))
+            if self._is_new(after):
+                self._leave_out(after)
+            return after
+        agent = AgentId(message.agent)
+        envelope = _decoded(message.body)
+        if envelope is None:
+            raise _Contradiction("form", number=place.number, agent=agent)
+        digest = hashlib.sha256(message.body).digest()
+        after = place
+        if envelope.visibility is None:
+            after = Shown(place.number + 1, next_line(place.line, digest))
+            is_new = self._is_new(after)
+        else:
+            is_new = envelope.id not in self._past.known
+        if not is_new:
+            return after
+        author = self.member(agent)
+        if envelope.v != 2 or author is None:
+            # A version that this program does not check, or somebody whom nothing shows to be a member.
+            if after != place:
+                self._leave_out(after)
+            return after
+        self._require_sound(message, envelope, place, after)
+        self._post(message, envelope, digest, author, after)
+        return after
+
+    def _is_new(self, after: Shown) -> bool:
+        """Whether the mirror lacks the public message that leads to this place. Raises a contradiction for one in the
+        place of another."""
+        if after.number > self._shown.number:
+            return True
+        known = self._shown.line if after.number == self._shown.number else self._past.lines.get(after.number)
+        if known is not None and known != after.line:
+            raise _Contradiction("line", number=after.number)
+        return False
+
+    def _leave_out(self, after: Shown) -> None:
+        """Count a public message that the mirror does not take in."""
+        self._is_whole, self._forgot = False, True
+        self._threads.clear()
+        self._place(after.number, after.line, {agent: count + 1 for agent, count in self._numbers.items()})
+
+    def _require_sound(self, message: t.LinkMessage, envelope: Envelope, place: Shown, after: Shown) -> None:
+        """Raise a contradiction for what an honest home would not have admitted, and for what it left out."""
+        agent = AgentId(message.agent)
+
+        def refuse(what: str) -> _Contradiction:
+            return _Contradiction(what, number=after.number, agent=agent)
+
+        try:
+            check_envelope(envelope)
+        except Refused:
+            raise refuse("form") from None
+        if envelope.room != self._about._room:
+            raise refuse("room")
+        if not verify(agent, "parler/message", message.body, message.signature):
+            raise refuse("signature")
+        if envelope.id in self._past.known or envelope.id in self._ids:
+            raise refuse("id")
+        thread = self._thread(agent, envelope)
+        if thread is not None and (envelope.previous != thread.envelope or envelope.counter <= thread.counter):
+            raise refuse("thread")
+        # The author was shown the room by the same home: as many messages at most, and the same ones.
+        if envelope.shown > place.number:
+            raise refuse("shown")
+        known = self._line_at(envelope.shown)
+        if known is not None and known != envelope.line:
+            raise refuse("fork")
+
+    def _thread(self, agent: AgentId, envelope: Envelope) -> Thread | None:
+        """Where the author's thread ended before; None when that is not known here."""
+        audience = audience_key(envelope.visibility)
+        found = self._threads.get((agent, audience))
+        if found is not None:
+            return found
+        if not self._forgot and (self._is_whole or not self._about._ours(agent)):
+            found = self._about._mirror.state.messages.threads.get(agent, {}).get(audience)
+        if found is None and self._is_whole and envelope.visibility is None:
+            return Thread()
+        return found
+
+    def _line_at(self, number: int) -> bytes | None:
+        """The public line at a number, where it is known."""
+        if number == 0:
+            return first_line(self._about._room, self._about._home)
+        if number == self._shown.number:
+            return self._shown.line
+        return self._lines.get(number) or self._past.lines.get(number)
+
+    def _post(self, message: t.LinkMessage, envelope: Envelope, digest: bytes, author: _Known, after: Shown) -> None:
+        agent, is_public = AgentId(message.agent), envelope.visibility is None
+        posted = e.MessagePosted(
+            id=envelope.id,
+            kind=envelope.kind,
+            to=envelope.to,
+            role=envelope.role,
+            visibility=envelope.visibility,
+            reply_to=envelope.reply_to,
+            chain=envelope.chain,
+            hops=envelope.hops,
+            counter=envelope.counter,
+            envelope=digest,
+            opening=message.opening and is_public and after.number == 1 and agent == self._opening.owner,
+            envelope_v=envelope.v,
+        )
+        by = By(agent, author.principal, "", envelope.host, cast(Via, envelope.via))
+        ours = self._about._ours(agent)
+        self.add(
+            (posted,),
+            by,
+            Millis(message.at),
+            ((message.body, message.signature),),
+            operation=operation_of(envelope) if ours else "",
+            key=envelope.key if ours else None,
+        )
+        self._shown = after
+        self._ids.add(envelope.id)
+        self._threads[agent, audience_key(envelope.visibility)] = Thread(envelope.counter, digest)
+        for reader in self._numbers:
+            if is_public or reader in (envelope.visibility or ()):
+                self._numbers[reader] += 1
+
+
+def operation_of(envelope: Envelope) -> str:
+    """The operation that its author was asked for when it composed this envelope."""
+    return "handoff.give" if any(isinstance(part, HandoffPart) for part in envelope.parts) else "message.send"
+
+
+def _sound(body: bytes, kind: type[S]) -> S | None:
+    """The statement in these bytes, if there is a sound one of this version."""
+    try:
+        return check(body, kind) if body else None
+    except Refused:
+        return None
+
+
+def _signed(kind: type[S], body: bytes, signature: bytes, by: str) -> S | None:
+    """The sound statement in these bytes, if `by` signed it."""
+    try:
+        return signed(kind, body, signature, by) if body else None
+    except Refused:
+        return None
+
+
+def _is_title(title: bytes, opening: Opening) -> bool:
+    try:
+        check_title(title, opening.title)
+    except Refused:
+        return False
+    return True
+
+
+def _decoded(body: bytes) -> Envelope | None:
+    """The envelope in these bytes, of any version that can be read."""
+    try:
+        return decode_envelope(body) if body else None
+    # msgspec raises UnicodeDecodeError for text that is not UTF-8, and RecursionError for nesting without end.
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _label_or_nothing(text: str) -> str:
+    """A label that the other home told, or nothing in the place of what is none."""
+    try:
+        return label(text) if text else ""
+    except Refused:
+        return ""

@@ -1,0 +1,40 @@
+"""What was typed and told at the doors of rooms elsewhere: session keys, and the codes of those who knock.
+
+In memory alone: a key is typed again by whoever comes back, and the room's home tells the code again to an agent that
+knocks again. Above: `remote_room`, `uplinks`. Invariant: no key and no code is in a log, an error or a `repr`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from parlerd.bounded import Bounded
+from parlerd.core.model import HomeId, KeyId, RequestId
+
+MAX_KEPT: Final = 1_000
+
+
+class Doors:
+    """Keys and codes, the newest of them."""
+
+    def __init__(self) -> None:
+        self._keys: Bounded[tuple[HomeId, KeyId], str] = Bounded(MAX_KEPT)
+        self._codes: Bounded[RequestId, str] = Bounded(MAX_KEPT)
+
+    def __repr__(self) -> str:
+        return f"Doors({len(self._keys)} keys, {len(self._codes)} codes)"
+
+    def note_key(self, home: HomeId, key: KeyId, session_key: str) -> None:
+        """Somebody typed this key, which opens a room of that home."""
+        self._keys[home, key] = session_key
+
+    def session_key(self, home: HomeId, key: KeyId) -> str | None:
+        """The key as it was typed."""
+        return self._keys.get((home, key))
+
+    def note_code(self, request: RequestId, code: str) -> None:
+        """The room's home told the code of this knock."""
+        self._codes[request] = code
+
+    def code(self, request: RequestId) -> str | None:
+        return self._codes.get(request)

@@ -1,0 +1,497 @@
+"""The link to one relay: made while somebody needs it, and made again when it breaks.
+
+    idle  --needed-->  connecting  --proven-->  connected: agents attached, rooms followed  --nobody needs it-->  idle
+                          |  ^                       | broke
+                          v  | after a while        v
+                       unreachable             connecting          refused: not tried again until a person asks
+
+It is needed while an agent that is connected here is in a room there or knocks at one, while a command asks for
+something there, and while the outbox holds a message for it; and for five minutes after the last of these.
+
+On a link every agent of this home that is in a room there is attached before the rooms are followed: a private message
+to an agent that was not there would be missing in a mirror, and the thread that it belongs to would seem to have lost
+it.
+
+Not here: the proofs of both ends (`connection`), sockets (`dial`), what comes in (`mirrors`), what goes out (`lanes`).
+Above: `uplinks`. Invariants: only addresses of a relay that the person added are dialled; no local call waits for this
+task.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import trio
+
+from parlerd.core import topics
+from parlerd.core.errors import ParlerError, Refused, StoreError
+from parlerd.core.model import AgentId, HomeId, Label, Millis, RoomId
+from parlerd.engine.desk import Desk
+from parlerd.engine.ports import Signers
+from parlerd.identity.delegation import issue
+from parlerd.identity.join_line import parse_address
+from parlerd.identity.transcript import attach_bytes
+from parlerd.operations import types as t
+from parlerd.uplink.backoff import Backoff
+from parlerd.uplink.composing import Composer
+from parlerd.uplink.connection import FINAL, LinkConnection, connected
+from parlerd.uplink.homes import AddedHome, Homes
+from parlerd.uplink.lanes import Lane, Post
+from parlerd.uplink.mirrors import Mirrors
+from parlerd.uplink.outbox import Outbox, request_of
+
+if TYPE_CHECKING:
+    from parlerd.uplink.dial import Dialer
+
+log = logging.getLogger(__name__)
+
+LINGER_S: Final = 300.0
+"""How long a link stays that nobody needs. Source: relay spec, The link."""
+DIAL_S: Final = 10.0
+"""How long one address may take until the relay is proven."""
+LOOK_S: Final = 10.0
+"""How often a link looks whether it is needed, and tells how far agents have read."""
+WAIT_S: Final = 5.0
+"""How long a person's command waits for a link."""
+ATTACH_AT_ONCE: Final = 100
+FOLLOW_AT_ONCE: Final = 500
+
+State = Literal["idle", "connecting", "connected", "unreachable", "refused"]
+
+
+class Link:
+    """The link to one relay that the person added."""
+
+    def __init__(
+        self,
+        added: AddedHome,
+        *,
+        homes: Homes,
+        dialer: Dialer,
+        desk: Desk,
+        signers: Signers,
+        composer: Composer,
+        nursery: trio.Nursery,
+        called: Label,
+        secret: bytes | None = None,
+    ) -> None:
+        self.home: HomeId = added.id
+        """The relay's key."""
+        self.state: State = "idle"
+        self.reason = ""
+        """The code of the error that keeps the link from being made; empty while nothing does."""
+        self.heard_at = Millis(0)
+        """When the relay last answered."""
+        self.connection: LinkConnection | None = None
+        """The link while there is one, from when the relay is proven."""
+        self.mirrors = Mirrors(added.id, desk, signers.principal)
+        self.outbox = Outbox(added.id, desk.library)
+        self._homes = homes
+        self._dialer = dialer
+        self._desk = desk
+        self._signers = signers
+        self._composer = composer
+        self._nursery = nursery
+        self._called = called
+        """What this home calls itself to a relay."""
+        self._secret = secret
+        """The relay's join secret, while this person is not enrolled there."""
+        self._backoff = Backoff(desk.random.bytes)
+        self._lanes: dict[tuple[RoomId, AgentId], Lane] = {}
+        self._attached: set[AgentId] = set()
+        """The agents that speak over this link."""
+        self._followed: set[RoomId] = set()
+        """The rooms that this link follows."""
+        self._is_ready = False
+        """Whether agents are attached and rooms are followed."""
+        self._change = trio.Event()
+        """Set whenever state, need or connection may have changed. Made anew each time."""
+        self._asked_at = float("-inf")
+        """When a command or a connected agent last needed the link, on the loop's clock."""
+        self._is_impatient = False
+        """Whether a person asked, so that no pause between two attempts is waited for."""
+        self._is_removed = False
+        self._told: dict[tuple[RoomId, AgentId], tuple[int, int]] = {}
+        """How far agents have read, as the relay was last told on this link."""
+        self._attaching = trio.Lock()
+
+    # -- for those who use it ------------------------------------------------------------------------------
+
+    @property
+    def calls(self) -> LinkConnection | None:
+        """The connection, once agents are attached and rooms are followed over it."""
+        return self.connection if self._is_ready else None
+
+    def spawn(self, work: Callable[..., Awaitable[Any]], *args: Any) -> None:
+        """Run a task until the daemon ends. An error in it ends nothing else."""
+        self._nursery.start_soon(_guarded, work, args)
+
+    def need(self) -> None:
+        """Somebody needs the link now."""
+        self._asked_at = trio.current_time()
+        self._changed()
+
+    async def ready(self, seconds: float = WAIT_S) -> LinkConnection:
+        """The link, made at once if there is none: for a person's command. Raises `offline` where none can be made
+        within so many seconds, or what the relay refused it with."""
+        self._is_impatient = True
+        self.forgive()
+        with trio.move_on_after(seconds):
+            while (calls := self.calls) is None:
+                if self._is_refused:
+                    raise Refused(self.reason)
+                await self._change.wait()
+            return calls
+        raise Refused("offline", home=self.name)
+
+    def forgive(self) -> None:
+        """A person asks, or the relay took this person in again: a refusal of before counts no longer."""
+        if self._is_refused:
+            self._set("idle")
+        self.need()
+
+    @property
+    def _is_refused(self) -> bool:
+        return self.state == "refused"
+
+    @property
+    def name(self) -> str:
+        """What people call the relay."""
+        added = self._homes.get(self.home)
+        return self.home if added is None else added.name
+
+    def lane(self, room: RoomId, agent: AgentId) -> Lane:
+        """The messages of an agent for a room."""
+        key = room, agent
+        found = self._lanes.get(key)
+        if found is None:
+            found = self._lanes[key] = Lane(
+                room,
+                agent,
+                desk=self._desk,
+                link=self,
+                outbox=self.outbox,
+                composer=self._composer,
+                landed=self.mirrors,
+            )
+        return found
+
+    def tell_refused(self, room: RoomId, agent: AgentId) -> None:
+        """A queued message was refused for good: whoever waits as its author looks again."""
+        self._desk.notifier.publish([topics.concerns(agent)])
+
+    async def call(self, op: str, params: t.Params) -> Any:
+        """Ask the relay something for a person's command. Raises `offline`, `home_unreachable` and what it refuses."""
+        connection = await self.ready()
+        try:
+            return await connection.call(op, params, WAIT_S)
+        except ParlerError as error:
+            if error is connection.lost:
+                raise Refused("home_unreachable", home=self.name) from error
+            raise
+
+    async def attach(self, agent: AgentId) -> None:
+        """Let this agent speak over the link. Raises as `call` does."""
+        connection = await self.ready()
+        await self._attach(connection, [agent])
+
+    async def follow(self, room: RoomId) -> None:
+        """Let the link bring what happens in this room, from where its mirror stands. Raises as `call` does."""
+        resume = await self.mirrors.resume(room)
+        await self.call("link.watch", t.FollowRoom(resume=resume))
+        self._followed.add(room)
+
+    def is_following(self, room: RoomId) -> bool:
+        return self._is_ready and room in self._followed
+
+    # -- the life of the link ------------------------------------------------------------------------------
+
+    async def load(self) -> None:
+        """Put what the outbox holds in its lanes. Call this once, before `run`."""
+        await self.outbox.load()
+        for row in self.outbox:
+            if not row.refused:
+                command, by, draft = request_of(row)
+                self.lane(row.room, row.agent).restore(Post(command, by, draft, is_kept=True))
+
+    def remove(self) -> None:
+        """The person removed this relay: end the link for good."""
+        self._is_removed = True
+        self._changed()
+
+    async def run(self) -> None:
+        """Keep the link as long as the relay is among those added."""
+        self._nursery.start_soon(self._look)
+        while not self._is_removed:
+            change = self._change
+            if self._is_refused or not self._is_needed:
+                if not self._is_refused and self.state != "idle":
+                    self._set("idle")
+                    continue
+                await change.wait()
+                continue
+            try:
+                await self._once()
+            except ParlerError as error:
+                self._failed(error)
+            if self.state == "unreachable":
+                await self._pause()
+        self._set("idle")
+
+    async def _once(self) -> None:
+        """Make a link, and keep it until it breaks or nobody needs it."""
+        self._set("connecting")
+        async with self._dialled() as connection:
+            self._backoff.succeeded()
+            self.connection = connection
+            self.heard_at = self._desk.clock.now()
+            try:
+                await self._serve(connection)
+            finally:
+                self.connection, self._is_ready = None, False
+                self._attached.clear()
+                self._followed.clear()
+                self._told.clear()
+                self._set("idle" if connection.lost is None else "connecting")
+                for lane in self._lanes.values():
+                    lane.go_on()
+        if connection.lost is not None:
+            raise connection.lost
+
+    @asynccontextmanager
+    async def _dialled(self) -> AsyncIterator[LinkConnection]:
+        """A proven link, over the first address that answers."""
+        added = self._homes.get(self.home)
+        failed = ParlerError("home_unreachable")
+        for address in () if added is None else added.addresses:
+            entered = False
+            try:
+                async with (
+                    self._dialer.dial(address) as stream,
+                    connected(
+                        stream,
+                        fits=self._fits,
+                        keys=self._signers,
+                        secret=self._secret,
+                        name=self._called,
+                        now=self._desk.clock.now,
+                    ) as connection,
+                ):
+                    entered = True
+                    self._secret = None
+                    self._homes.reached(self.home, address, urls_of(connection.welcome.addresses))
+                    yield connection
+                    return
+            except ParlerError as error:
+                if entered or _is_final(error):
+                    raise
+                failed = error
+        raise failed
+
+    def _fits(self, home: HomeId) -> bool:
+        return home == self.home
+
+    async def _serve(self, connection: LinkConnection) -> None:
+        """Attach, follow, and stay until the link breaks or nobody needs it."""
+        failure: ParlerError | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_when_closed, connection, nursery.cancel_scope)
+            try:
+                self.mirrors.begin_anew()
+                standing = await self._attach(connection, await self._agents())
+                rooms = {*await self._rooms(), *(RoomId(each.room) for each in standing if each.state in _IN)}
+                await self._follow_all(nursery, connection, sorted(rooms))
+                self._is_ready, self._is_impatient = True, False
+                self._set("connected")
+                for lane in self._lanes.values():
+                    lane.go_on()
+                await self._until_unneeded()
+            except ParlerError as error:
+                failure = error
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _follow_all(self, nursery: trio.Nursery, connection: LinkConnection, rooms: list[RoomId]) -> None:
+        resumes = [await self.mirrors.resume(room) for room in rooms]
+        await nursery.start(self._listen, connection, tuple(resumes[:FOLLOW_AT_ONCE]))
+        for resume in resumes[FOLLOW_AT_ONCE:]:
+            await connection.call("link.watch", t.FollowRoom(resume=resume), WAIT_S)
+        self._followed |= set(rooms)
+
+    async def _listen(
+        self, connection: LinkConnection, resumes: tuple[t.Resume, ...], *, task_status: trio.TaskStatus[None]
+    ) -> None:
+        """Take in what comes, until the link breaks."""
+        try:
+            async with connection.stream("link.follow", t.FollowRooms(rooms=resumes)) as items:
+                task_status.started()
+                async for item in items:
+                    assert isinstance(item, t.LinkItem)
+                    self.heard_at = self._desk.clock.now()
+                    await self._take(connection, item)
+        except ParlerError as error:
+            connection.lose(error)
+        else:
+            connection.lose(ParlerError("home_unreachable"))
+
+    async def _take(self, connection: LinkConnection, item: t.LinkItem) -> None:
+        room = RoomId(item.room)
+        try:
+            goes_on = await self.mirrors.take(item)
+        except StoreError:
+            # What cannot be stored now is told again on another link.
+            raise
+        except ParlerError as error:
+            log.warning("room %s of %s: %s (%s)", room, self.name, error.code, error.details.get("what", ""))
+            goes_on = False
+        if item.gone:
+            self._followed.discard(room)
+        elif not goes_on and room in self._followed:
+            self._followed.discard(room)
+            connection.begin("link.unwatch", t.UnfollowRoom(room=room))
+
+    # -- who speaks ----------------------------------------------------------------------------------------
+
+    async def _attach(self, connection: LinkConnection, agents: Iterable[AgentId]) -> list[t.Standing]:
+        """Attach agents that are not yet attached; how they stand to rooms there."""
+        standing: list[t.Standing] = []
+        async with self._attaching:
+            new = [agent for agent in agents if agent not in self._attached]
+            for start in range(0, len(new), ATTACH_AT_ONCE):
+                part = new[start : start + ATTACH_AT_ONCE]
+                attachments = tuple(self._attachment(connection, agent) for agent in part)
+                attached = await connection.call("link.attach", t.Attach(agents=attachments), WAIT_S)
+                assert isinstance(attached, t.Attached)
+                self._attached |= set(part)
+                standing += attached.rooms
+        return standing
+
+    def _attachment(self, connection: LinkConnection, agent: AgentId) -> t.Attachment:
+        text, signature = issue(self._signers, agent, self._desk.clock.now())
+        principal = self._signers.principal
+        signed = self._signers.sign(agent, "parler/link", attach_bytes(connection.channel, agent, principal))
+        return t.Attachment(agent=agent, delegation=text, delegation_signature=signature, signature=signed)
+
+    async def _agents(self) -> list[AgentId]:
+        """The agents of this home that are in a room there, knock at one, or wrote what waits for it."""
+        standings = await self._standings()
+        return sorted({agent for agent, _ in standings} | {row.agent for row in self.outbox if not row.refused})
+
+    async def _rooms(self) -> list[RoomId]:
+        """The rooms there that agents of this home are in or knock at."""
+        return sorted({room for _, room in await self._standings()})
+
+    async def _standings(self) -> list[tuple[AgentId, RoomId]]:
+        agents = list(self._desk.rooms.home.aggregate.state.agents)
+        return await self._desk.library.standings_at(self.home, agents)
+
+    # -- whether it is needed ------------------------------------------------------------------------------
+
+    @property
+    def _is_needed(self) -> bool:
+        return bool(self.outbox.waiting) or trio.current_time() - self._asked_at < LINGER_S
+
+    async def _look(self) -> None:
+        """From time to time: is an agent connected that is in a room there, and how far has each read."""
+        while not self._is_removed:
+            with self._desk.notifier.listen(topics.seats()) as waiter:
+                waiter.clear()
+                try:
+                    if await self._is_wanted_by_agents():
+                        self.need()
+                    elif not self._is_needed:
+                        self._changed()
+                    if self.calls is not None:
+                        await self._tell_cursors(self.calls)
+                except ParlerError as error:
+                    log.warning("the link to %s: %s", self.name, error.code)
+                with trio.move_on_after(LOOK_S):
+                    await waiter.wait()
+
+    async def _is_wanted_by_agents(self) -> bool:
+        connected = {agent for caller in self._desk.connected if (agent := self._desk.seats.acts_as(caller))}
+        return bool(connected) and any(agent in connected for agent, _ in await self._standings())
+
+    async def _until_unneeded(self) -> None:
+        while self._is_needed and not self._is_removed:
+            change = self._change
+            await change.wait()
+
+    async def _tell_cursors(self, connection: LinkConnection) -> None:
+        """How far agents have read: what the relay does not know yet."""
+        news: list[t.LinkCursor] = []
+        for agent, room in await self._standings():
+            handle = self._desk.rooms.open_actor(room)
+            member = None if handle is None else handle.aggregate.state.members.get(agent)
+            if handle is None or member is None or not member.present:
+                continue
+            read, acknowledged = await self._desk.library.numbers_read(room, handle.aggregate.view(agent))
+            if self._told.get((room, agent), (0, 0)) < (read, acknowledged):
+                news.append(t.LinkCursor(room=room, agent=agent, read=read, acknowledged=acknowledged))
+        if news:
+            await connection.call("link.cursors", t.TellCursors(cursors=tuple(news)), WAIT_S)
+            self._told |= {(RoomId(each.room), AgentId(each.agent)): (each.read, each.acknowledged) for each in news}
+
+    # -- failures ------------------------------------------------------------------------------------------
+
+    def _failed(self, error: ParlerError) -> None:
+        self.reason = error.code
+        self._set("refused" if _is_final(error) else "unreachable", error.code)
+        log.info("the link to %s: %s", self.name, error.code)
+
+    async def _pause(self) -> None:
+        """Wait before the next attempt; not at all when a person asks."""
+        with trio.move_on_after(self._backoff.next()):
+            while not self._is_impatient and not self._is_removed:
+                change = self._change
+                await change.wait()
+        self._is_impatient = False
+
+    def _set(self, state: State, reason: str = "") -> None:
+        self.reason = reason or (self.reason if state in ("refused", "unreachable", "connecting") else "")
+        if state != self.state:
+            self.state = state
+        self._changed()
+
+    def _changed(self) -> None:
+        self._change.set()
+        self._change = trio.Event()
+
+
+def urls_of(addresses: Iterable[str]) -> list[str]:
+    """The addresses that a relay told (`host:port`), as far as they are some."""
+    found: list[str] = []
+    for address in addresses:
+        with suppress(Refused):
+            found.append(parse_address(f"wss://{address}"))
+    return found
+
+
+_IN: Final = ("member", "pending")
+"""How an agent stands to a room that is to be followed."""
+
+
+def _is_final(error: ParlerError) -> bool:
+    """Whether dialling again would end the same way until a person does something."""
+    return error.code in FINAL
+
+
+async def _cancel_when_closed(connection: LinkConnection, scope: trio.CancelScope) -> None:
+    await connection.closed.wait()
+    scope.cancel()
+
+
+async def _guarded(work: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> None:
+    """One task's error is said in the log, by its place and type alone, and ends no other task."""
+    try:
+        await work(*args)
+    except ParlerError as error:
+        log.warning("%s: %s", getattr(work, "__qualname__", "a task"), error.code)
+    except Exception as error:
+        place = "".join(traceback.format_tb(error.__traceback__))
+        log.error("%s: %s\n%s", getattr(work, "__qualname__", "a task"), type(error).__name__, place)

@@ -1,0 +1,243 @@
+"""The mirrors of one home's rooms: what its link brings is judged and taken in, and whoever waits for it is told.
+
+    link -> item -> Arriving judges -> the mirror's line -> stored -> `landed`, `until`, and the waiters of every room
+
+Not here: what is right (`arriving`), how items come (`link`). Above: `link`, `remote_room`, `lanes`. Below: the rooms
+and the library of the engine. Invariant: one item after the other is taken in, so each is judged over all that came
+before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+import trio
+
+from parlerd.bounded import Bounded
+from parlerd.core import commands as c
+from parlerd.core import events as e
+from parlerd.core.errors import Refused
+from parlerd.core.membership import newest_seq
+from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, Millis, Position, PrincipalId, RoomId
+from parlerd.core.room import Room
+from parlerd.core.statements import KeyTerms, Opening, check, decode_opened
+from parlerd.engine.actor import RoomActor
+from parlerd.engine.desk import Desk
+from parlerd.engine.handles import MirrorRoom
+from parlerd.engine.key_text import typed_key
+from parlerd.operations import types as t
+from parlerd.uplink.arriving import Arrival, Arriving, Past, wanted
+
+log = logging.getLogger(__name__)
+
+NEWEST: Final = 200
+"""With how many of its newest messages the mirror of a room begins."""
+MAX_OPENINGS: Final = 1_000
+MAX_LANDED: Final = 1_000
+"""Own messages that came in and that nobody asked about yet."""
+
+
+@dataclass(slots=True)
+class _Counts:
+    """What the newest card of a room counted, by which the other home knows what to tell next."""
+
+    moves: int = 0
+    asks: int = 0
+
+
+@dataclass(slots=True)
+class Presences:
+    """How present the members of a room were when its home last said so."""
+
+    at: Millis = Millis(0)
+    of: dict[AgentId, t.Present] = field(default_factory=dict)
+
+
+class Mirrors:
+    """Takes in what the home `home` tells."""
+
+    def __init__(self, home: HomeId, desk: Desk, principal: PrincipalId) -> None:
+        self._home = home
+        self._desk = desk
+        self._principal = principal
+        """The person of this home."""
+        self._counts: dict[RoomId, _Counts] = {}
+        self._key_ids: dict[tuple[RoomId, str], KeyId] = {}
+        """The ids of session keys that somebody typed here, by what statements call them."""
+        self._openings: Bounded[RoomId, Opening] = Bounded(MAX_OPENINGS)
+        """What mirrors began with, for those that were asked about."""
+        self._landed: Bounded[MessageId, e.Header] = Bounded(MAX_LANDED)
+        """Own messages that came in."""
+        self._change = trio.Event()
+        """Set when something came in. Made anew each time."""
+        self._presences: dict[RoomId, Presences] = {}
+
+    # -- what is told --------------------------------------------------------------------------------------
+
+    async def take(self, item: t.LinkItem) -> bool:
+        """Take in one item; whether the room is to be followed on. Raises `StoreError`, and `Refused` where the mirror
+        cannot take in what was told."""
+        room = RoomId(item.room)
+        try:
+            if item.gone:
+                await self._forget_members(room)
+                return False
+            actor = await self._mirror(room)
+            mirror = await actor.quiet()
+            past = Past(*await self._desk.library.mirrored(room, *wanted(item)))
+            arriving = Arriving(
+                room,
+                self._home,
+                mirror,
+                opening=await self._opening(mirror),
+                key_of=self._key_of(room),
+                ours=self.is_ours,
+            )
+            await self._take_in(actor, arriving.take(item, past))
+            if item.card is not None:
+                self._counts[room] = _Counts(item.card.moves, item.card.asks)
+            if item.presence:
+                self._note_presence(room, item.presence)
+            return not actor.aggregate.state.contradicted
+        finally:
+            self._change.set()
+            self._change = trio.Event()
+
+    async def _opening(self, mirror: Room) -> Opening | None:
+        """What a mirror began with; None for one that has not begun."""
+        room = mirror.state.room
+        if room and room not in self._openings:
+            body = await self._desk.library.body(room, Position(1))
+            self._openings[room] = check(decode_opened(body or b"")[0], Opening)
+        return self._openings.get(room)
+
+    async def _mirror(self, room: RoomId) -> RoomActor[Room]:
+        handle = await self._desk.rooms.create(room, self._home)
+        if not isinstance(handle, MirrorRoom) or handle.aggregate.state.home not in ("", self._home):
+            # It is a room of this very machine, or of a third home, which this one has nothing to say about.
+            raise Refused("relay_equivocation", what="room")
+        return handle.actor
+
+    async def _take_in(self, actor: RoomActor[Room], arrivals: list[Arrival]) -> None:
+        placed = [actor.place(arrival.command, arrival.by, arrival.words) for arrival in arrivals]
+        for submission in placed:
+            settled = await submission.result()
+            for header in settled.facts:
+                if isinstance(header.event, e.MessagePosted) and self.is_ours(header.by.actor):
+                    self._landed[header.event.id] = header
+                if isinstance(header.event, e.MemberJoined) and self.is_ours(header.event.agent):
+                    await self._activate(actor.room, header.event.agent, header.by)
+
+    async def _activate(self, room: RoomId, agent: AgentId, by: By) -> None:
+        """An agent of this home was let in: it asked to come in, so the session becomes its active one. One that has an
+        active session, and did not knock just now, keeps that."""
+        home = self._desk.rooms.home
+        if home.aggregate.state.active.get(agent) is None:
+            await home.submit(c.Activate(agent=agent, room=room), by)
+
+    async def _forget_members(self, room: RoomId) -> None:
+        """The other home tells no more of this room: none of this home's agents is in it any longer."""
+        self._counts.pop(room, None)
+        handle = self._desk.rooms.open_actor(room) or await self._known(room)
+        if not isinstance(handle, MirrorRoom):
+            return
+        state = handle.aggregate.state
+        for agent, member in list(state.members.items()):
+            if member.present and self.is_ours(agent):
+                by = By(agent, member.principal, "", "", "link")
+                await handle.actor.submit(
+                    c.Arrive(events=(e.MemberLeft(agent=agent),), at=handle.aggregate.last_at), by
+                )
+
+    async def _known(self, room: RoomId) -> object | None:
+        try:
+            return await self._desk.rooms.get(room)
+        except Refused:
+            return None
+
+    def is_ours(self, agent: AgentId) -> bool:
+        """Whether this home holds the agent's key."""
+        return agent in self._desk.rooms.home.aggregate.state.agents
+
+    def _key_of(self, room: RoomId) -> Callable[[KeyTerms, PrincipalId], KeyId]:
+        def key_of(terms: KeyTerms, principal: PrincipalId) -> KeyId:
+            typed = self._key_ids.get((room, terms.ref))
+            if typed is not None:
+                return typed
+            if principal == self._principal:
+                # The person's own daemon drew the key, and draws it again from the room's id.
+                return self._desk.keys.key_id(typed_key(self._desk, room, gated=terms.gated))
+            # Somebody else's key, which nobody typed here: an id that no typed key has.
+            return KeyId(hashlib.sha256(f"{room} {terms.ref}".encode()).hexdigest())
+
+        return key_of
+
+    def note_key(self, room: RoomId, ref: str, key: KeyId) -> None:
+        """Somebody typed a key here that opens this room."""
+        self._key_ids[room, ref] = key
+
+    def _note_presence(self, room: RoomId, presence: Iterable[t.Present]) -> None:
+        known = self._presences.setdefault(room, Presences())
+        known.at = self._desk.clock.now()
+        known.of |= {AgentId(each.agent): each for each in presence}
+
+    def presences(self, room: RoomId) -> Presences:
+        """How present the members were, as their home last told."""
+        return self._presences.get(room) or Presences()
+
+    # -- where it stands -----------------------------------------------------------------------------------
+
+    async def resume(self, room: RoomId) -> t.Resume:
+        """Where the link goes on in this room."""
+        handle = await self._desk.rooms.create(room, self._home)
+        mirror = await handle.quiet()
+        state = mirror.state
+        if not mirror.position:
+            return t.Resume(room=room, newest=NEWEST)
+        counts = self._counts.get(room, _Counts())
+        inside = [agent for agent, member in state.members.items() if member.present and self.is_ours(agent)]
+        if not inside:
+            # Nobody of this home was in the room so far, so nothing of it was told.
+            return t.Resume(room=room, asks=counts.asks, newest=NEWEST)
+        return t.Resume(
+            room=room,
+            public=state.shown.number,
+            line=state.shown.line,
+            moves=counts.moves,
+            asks=counts.asks,
+            before={agent: newest_seq(state.membership, agent) for agent in inside},
+        )
+
+    def begin_anew(self) -> None:
+        """The link is another one: the other home is to tell whole cards."""
+        self._counts.clear()
+
+    # -- waiting -------------------------------------------------------------------------------------------
+
+    async def landed(self, message: MessageId, seconds: float) -> e.Header | None:
+        """An own message as the mirror has it, once it has; None when it does not have it in time."""
+        with trio.move_on_after(seconds):
+            while True:
+                change = self._change
+                if message in self._landed:
+                    return self._landed.pop(message)
+                traced = await self._desk.library.trace(message)
+                if traced is not None:
+                    return traced.header
+                await change.wait()
+        return None
+
+    async def until(self, room: RoomId, holds: Callable[[Room], bool], seconds: float) -> bool:
+        """Whether something holds of the mirror, now or within so many seconds."""
+        with trio.move_on_after(seconds):
+            while True:
+                change = self._change
+                handle = self._desk.rooms.open_actor(room)
+                if handle is not None and holds(await handle.quiet()):
+                    return True
+                await change.wait()
+        return False

@@ -1,0 +1,299 @@
+"""A room of another home, as handlers come to it: read from its mirror, changed by its home.
+
+    command -> decided over the mirror -> signed by its author -> the room's home decides again -> the mirror hears
+            -> the caller is answered
+
+Every command takes this one way (`_Errand`); a message has a lane of its own beside it, because messages are many and
+may wait. The answer waits until the mirror holds what was done, so that the caller's next read shows it.
+
+Not here: reading (the mirror does that), messages under way (`lanes`), the link (`link`). Above: the engine's handlers.
+Below: `lanes`, `link`. Invariants: what the mirror refuses is asked of no other home; everything but a message is done
+at once or refused, and never waits for a link.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+import msgspec
+import trio
+
+from parlerd.core import commands as c
+from parlerd.core import events as e
+from parlerd.core.approvals import Request, standing_request
+from parlerd.core.decision import Decision
+from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.model import AgentId, By, KeyId, Millis, Position, RequestId
+from parlerd.core.room import Room
+from parlerd.core.statements import Statement, encode
+from parlerd.engine.actor import RoomActor
+from parlerd.engine.authors import Attested, Author, Draft, Place, Words
+from parlerd.engine.desk import Desk
+from parlerd.engine.handles import MirrorRoom
+from parlerd.engine.key_text import typed_key
+from parlerd.engine.submissions import Settled, Submission
+from parlerd.operations import types as t
+from parlerd.uplink.composing import Composer
+from parlerd.uplink.counters import Counters
+from parlerd.uplink.doors import Doors
+from parlerd.uplink.lanes import ANSWER_S, Post
+from parlerd.uplink.link import Link
+
+SHOWN_S: Final = 10.0
+"""How long an answer waits until the mirror holds what the room's home did."""
+MAX_WAITING: Final = 4096
+"""Commands that may wait for one room; more are refused with `room_busy`."""
+_FIRST_FACTS: Final = 8
+"""How many facts of a mirror hold everything that opening a room leads to."""
+
+
+class RemoteRoom(MirrorRoom):
+    """One room of the relay behind `link`. It is the line of what is asked here of the room."""
+
+    def __init__(
+        self,
+        actor: RoomActor[Room],
+        link: Link,
+        *,
+        desk: Desk,
+        author: Author,
+        composer: Composer,
+        counters: Counters,
+        doors: Doors,
+    ) -> None:
+        super().__init__(actor, link.name)
+        self._link = link
+        self._desk = desk
+        self._author = author
+        self._composer = composer
+        self._counters = counters
+        self._doors = doors
+        self._waiting: deque[Submission] = deque()
+        """What was asked and is not begun, in the order of calls."""
+        self._is_taking_in = False
+        """Whether a task takes in what waits."""
+
+    # -- the line ------------------------------------------------------------------------------------------
+
+    async def submit(self, command: c.Command, by: By, words: Words | None = None) -> Settled:
+        return await self.place(command, by, words).result()
+
+    def place(self, command: c.Command, by: By, words: Words | None = None) -> Submission:
+        if len(self._waiting) >= MAX_WAITING:
+            raise Refused("room_busy", retry_after_ms=100)
+        self.actor.used_at = trio.current_time()
+        submission = Submission(self, command, by, words)
+        self._waiting.append(submission)
+        return submission
+
+    def move(self) -> None:
+        """Begin what waits: messages one after the other, everything else by itself."""
+        if self._waiting and not self._is_taking_in:
+            self._is_taking_in = True
+            self._link.spawn(self._take_in)
+
+    def withdraw(self, submission: Submission) -> None:
+        if submission in self._waiting:
+            self._waiting.remove(submission)
+
+    async def _take_in(self) -> None:
+        try:
+            while self._waiting:
+                submission = self._waiting.popleft()
+                if isinstance(submission.command, c.PostMessage):
+                    await self._finishing(submission, self._offer)
+                else:
+                    self._link.spawn(self._finishing, submission, self._run)
+        finally:
+            self._is_taking_in = False
+
+    async def _finishing(self, submission: Submission, work: Callable[[Submission], Any]) -> None:
+        """Do something for a submission; an error is its outcome."""
+        try:
+            await work(submission)
+        except ParlerError as error:
+            submission.error = error
+            submission.finish()
+        except BaseException:
+            submission.error = ParlerError("internal")
+            submission.finish()
+            raise
+
+    # -- messages ------------------------------------------------------------------------------------------
+
+    async def _offer(self, submission: Submission) -> None:
+        """Put a message in its author's lane, once the mirror has said that it may be posted."""
+        command, by, draft = submission.command, submission.by, submission.words
+        assert isinstance(command, c.PostMessage)
+        assert isinstance(draft, Draft)
+        lane = self._link.lane(self.room, by.actor)
+        under_way = lane.find(command.idempotency_key or "", command.operation)
+        if under_way is not None:
+            if under_way.command.input != command.input:
+                raise Refused("idempotency_conflict", key=command.idempotency_key)
+            self._link.spawn(self._finishing, submission, lambda _: self._same(submission, under_way))
+            return
+        decided = await self._composer.decide(self.actor, command, by, draft)
+        if decided.replay is not None:
+            submission.settled = await self._posted(by.actor, decided.replay)
+            submission.finish()
+            return
+        self._link.need()
+        await lane.offer(Post(command, by, draft, submission))
+
+    async def _same(self, submission: Submission, under_way: Post) -> None:
+        """The same request a second time, while the first is under way: it is the first one's replay."""
+        with trio.move_on_after(ANSWER_S):
+            await under_way.done.wait()
+        submission.command = under_way.command
+        traced = await self._desk.library.trace(under_way.id)
+        if traced is None:
+            submission.settled = Settled(Decision(replay=Position(0)), queued=True)
+        else:
+            submission.settled = await self._posted(submission.by.actor, traced.header.position)
+        submission.finish()
+
+    async def _posted(self, agent: AgentId, position: Position) -> Settled:
+        """What became of a request that was made before, as the mirror has it."""
+        room = self.actor.aggregate
+        [header] = await self._desk.library.few_facts(self.room, Position(position - 1), 1)
+        seq = await self._desk.library.seq_at(room, room.view(agent), position)
+        return Settled(Decision(replay=position), (header,), seq)
+
+    # -- everything else -----------------------------------------------------------------------------------
+
+    async def _run(self, submission: Submission) -> None:
+        command, by = submission.command, submission.by
+        room = self.actor.aggregate
+        now = Millis(max(self._desk.clock.now(), room.last_at))
+        decision = room.decide(command, by=by, now=now, ids=self._desk.random)
+        if decision.events:
+            await self._link.attach(by.actor)
+            match command:
+                case c.OpenRoom():
+                    decision = await self._open(submission, command, decision, now)
+                case c.Knock():
+                    decision = await self._knock(submission, command, decision)
+                case c.DecideRequest():
+                    await self._decide(submission, command, decision)
+                case c.RevokeKey():
+                    await self._revoke(command)
+                case c.CloseRoom():
+                    await self._close(by.actor)
+                case _:
+                    raise Refused("unknown_operation")
+        facts: tuple[e.Header, ...] = ()
+        if isinstance(command, c.OpenRoom) and decision.events:
+            facts = tuple(await self._desk.library.few_facts(self.room, Position(0), _FIRST_FACTS))
+        submission.settled = Settled(decision, facts, decision.seq)
+        submission.finish()
+
+    def _attest(self, statement: Statement | None, by: By) -> Attested:
+        assert statement is not None
+        return self._author.attest(statement, by)
+
+    async def _open(self, submission: Submission, command: c.OpenRoom, decision: Decision, now: Millis) -> Decision:
+        """Open the room at its home. The answer comes when the mirror has begun."""
+        by = submission.by
+        opening, terms = self._attest(command.opening, by), self._attest(command.terms, by)
+        recap, recap_id = Attested(b"", b""), ""
+        for event in decision.events:
+            if isinstance(event, e.MessagePosted):
+                assert isinstance(submission.words, Draft)
+                event = msgspec.structs.replace(event, counter=self._counters.after(0))
+                place = Place(self.room, command.idempotency_key or "", by, b"", now)
+                sealed = self._author.seal(submission.words, event, place)
+                recap, recap_id = Attested(sealed.body, sealed.signature), event.id
+        answer = await self._link.call(
+            "link.open",
+            t.OpenRemoteRoom(
+                opening=opening.body,
+                opening_signature=opening.signature,
+                title=encode(command.title),
+                session_key=typed_key(self._desk, self.room, gated=command.terms.gated),
+                terms=terms.body,
+                terms_signature=terms.signature,
+                idempotency_key=command.idempotency_key or "",
+                recap=recap.body,
+                recap_signature=recap.signature,
+                recap_id=recap_id,
+            ),
+        )
+        assert isinstance(answer, t.OpenedRemoteRoom)
+        await self._link.follow(self.room)
+        wants = 1 if recap_id else 0
+        await self._shown(lambda room: bool(room.state.keys) and room.state.shown.number >= wants)
+        return Decision(answer="exists") if answer.replayed else decision
+
+    async def _knock(self, submission: Submission, command: c.Knock, decision: Decision) -> Decision:
+        """Knock at the room's home. The answer comes when the mirror shows how the agent stands there."""
+        by = submission.by
+        session_key = self._doors.session_key(self._link.home, command.key_id)
+        if session_key is None:
+            raise Refused("unknown_key")
+        knock = self._attest(decision.statements[0], by)
+        answer = await self._link.call(
+            "link.knock",
+            t.KnockAtRoom(session_key=session_key, statement=knock.body, signature=knock.signature),
+        )
+        assert isinstance(answer, t.Knocked)
+        if answer.request and answer.join_code:
+            self._doors.note_code(RequestId(answer.request), answer.join_code)
+        if not self._link.is_following(self.room):
+            await self._link.follow(self.room)
+        if answer.status in ("joined", "member"):
+            await self._shown(lambda room: _is_in(room, by.actor))
+        else:
+            await self._shown(lambda room: _has_knocked(room, by.actor, command.key_id))
+        return Decision(answer=answer.status)
+
+    async def _decide(self, submission: Submission, command: c.DecideRequest, decision: Decision) -> None:
+        signed = self._attest(decision.statements[0], submission.by)
+        await self._link.call(
+            "link.decide",
+            t.DecideAtRoom(room=self.room, statement=signed.body, signature=signed.signature),
+        )
+        wanted = "approved" if command.admit else "denied"
+        await self._shown(lambda room: _state_of(room, command.request) == wanted)
+
+    async def _revoke(self, command: c.RevokeKey) -> None:
+        ref = self.actor.aggregate.state.keys[command.revoke].ref
+        await self._link.call("link.revoke", t.RevokeKeyOfRoom(room=self.room, ref=ref))
+        await self._shown(lambda room: room.state.keys[command.revoke].revoked)
+
+    async def _close(self, agent: AgentId) -> None:
+        await self._link.call("link.close", t.LeaveRoom(room=self.room, agent=agent))
+        await self._shown(lambda room: room.state.closed or not _is_in(room, agent))
+
+    async def _shown(self, holds: Callable[[Room], bool]) -> None:
+        """Wait until the mirror shows what the room's home did. Raises `home_unreachable` when the mirror does not in
+        time: it was done, and asking again is answered as the repeat that it is."""
+        if not await self._link.mirrors.until(self.room, holds, SHOWN_S):
+            raise Refused("home_unreachable", home=self._link.name)
+
+    # -- the code of one who knocks ------------------------------------------------------------------------
+
+    async def check_code(self, request: Request, code: str, door: str) -> None:
+        await self._link.call(
+            "link.check_code", t.CheckCode(room=self.room, request=request.id, join_code=code, door=cast(t.Door, door))
+        )
+
+    def join_code(self, request: RequestId) -> str | None:
+        return self._doors.code(request)
+
+
+def _is_in(room: Room, agent: AgentId) -> bool:
+    member = room.state.members.get(agent)
+    return member is not None and member.present
+
+
+def _has_knocked(room: Room, agent: AgentId, key: KeyId) -> bool:
+    request = standing_request(room.state.requests, agent)
+    return request is not None and request.key_id == key
+
+
+def _state_of(room: Room, request: RequestId) -> str:
+    found = room.state.requests.get(request)
+    return "" if found is None else found.state

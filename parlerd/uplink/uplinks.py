@@ -1,0 +1,233 @@
+"""The homes elsewhere, as the engine comes to them: one link for each relay that the person added.
+
+Not here: one link (`link`), the file (`homes`). Above: the daemon, which puts this together with the engine. Below:
+`link`, `remote_room`. Invariant: a home that the person did not add is never dialled, whoever names it.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from parlerd.core.errors import Refused
+from parlerd.core.model import HomeId, KeyId, Label, RoomId
+from parlerd.core.room import Room
+from parlerd.core.statements import KeyTerms, check
+from parlerd.engine.actor import RoomActor
+from parlerd.engine.authors import LocalAuthor
+from parlerd.engine.desk import Desk
+from parlerd.engine.handles import LOCAL, ForsakenRoom, RoomHandle
+from parlerd.engine.ports import Signers
+from parlerd.identity.codes import secret_bytes
+from parlerd.identity.join_line import fingerprint, fits, home_name, parse
+from parlerd.operations import types as t
+from parlerd.uplink.composing import Composer
+from parlerd.uplink.connection import connected
+from parlerd.uplink.counters import Counters
+from parlerd.uplink.doors import Doors
+from parlerd.uplink.homes import AddedHome, Homes
+from parlerd.uplink.link import Link, urls_of
+from parlerd.uplink.remote_room import RemoteRoom
+
+if TYPE_CHECKING:
+    from parlerd.uplink.dial import Dialer
+
+
+class Uplinks:
+    """Every home elsewhere. The engine is opened with it, and `run` begins when the engine is there."""
+
+    def __init__(self, homes: Homes, dialer: Dialer, signers: Signers, *, called: Label) -> None:
+        self._homes = homes
+        self._dialer = dialer
+        self._signers = signers
+        self._called = called
+        """What this home calls itself to a relay."""
+        self._links: dict[HomeId, Link] = {}
+        self._doors = Doors()
+        self._desk: Desk
+        self._nursery: trio.Nursery
+        self._author: LocalAuthor
+        self._counters: Counters
+        self._composer: Composer
+
+    async def run(self, desk: Desk, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep the links until this is cancelled."""
+        self._desk = desk
+        self._author = LocalAuthor(self._signers, desk.random)
+        self._counters = Counters(desk.clock.now())
+        self._composer = Composer(desk, self._author, self._counters)
+        async with trio.open_nursery() as self._nursery:
+            for added in self._homes.all():
+                await self._begin(added)
+            task_status.started()
+            await trio.sleep_forever()
+
+    async def _begin(self, added: AddedHome, secret: bytes | None = None) -> Link:
+        link = Link(
+            added,
+            homes=self._homes,
+            dialer=self._dialer,
+            desk=self._desk,
+            signers=self._signers,
+            composer=self._composer,
+            nursery=self._nursery,
+            called=self._called,
+            secret=secret,
+        )
+        await link.load()
+        self._links[added.id] = link
+        self._nursery.start_soon(link.run)
+        return link
+
+    # -- as the engine asks --------------------------------------------------------------------------------
+
+    @property
+    def default(self) -> HomeId | None:
+        return self._homes.default
+
+    def named(self, name: str) -> HomeId:
+        return self._homes.named(name).id
+
+    def name_of(self, home: HomeId) -> str:
+        added = self._homes.get(home)
+        return home_name("home", home) if added is None else added.name
+
+    def join_line(self, home: HomeId) -> str | None:
+        added = self._homes.get(home)
+        return None if added is None else f"parler connect --relay {added.addresses[0]}/#{fingerprint(home)}"
+
+    def handle(self, actor: RoomActor[Room], home: HomeId) -> RoomHandle:
+        link = self._links.get(home)
+        if link is None:
+            return ForsakenRoom(actor, self.name_of(home))
+        return RemoteRoom(
+            actor,
+            link,
+            desk=self._desk,
+            author=self._author,
+            composer=self._composer,
+            counters=self._counters,
+            doors=self._doors,
+        )
+
+    async def find(self, home: HomeId, session_key: str) -> tuple[KeyId, RoomId]:
+        """What a key opens at another home. The room's mirror is there afterwards, with the key in it."""
+        link = self._links.get(home)
+        if link is None:
+            raise Refused("home_not_trusted", host=self.name_of(home))
+        found = await link.call("link.find", t.FindKey(session_key=session_key))
+        assert isinstance(found, t.FoundKey)
+        room, key = RoomId(found.room), self._desk.keys.key_id(session_key)
+        try:
+            terms = check(found.terms, KeyTerms)
+        except Refused:
+            raise Refused("relay_equivocation", what="terms") from None
+        if terms.ref != found.ref or terms.room != room:
+            raise Refused("relay_equivocation", what="terms")
+        link.mirrors.note_key(room, found.ref, key)
+        await link.mirrors.take(
+            t.LinkItem(
+                room=room,
+                card=t.Card(
+                    whole=False,
+                    home=home,
+                    opening=found.opening,
+                    opening_signature=found.opening_signature,
+                    opened_at=self._desk.clock.now(),
+                    keys=[
+                        t.KeyEntry(
+                            ref=found.ref,
+                            terms=found.terms,
+                            terms_signature=found.terms_signature,
+                            revoked=False,
+                            users=[],
+                        )
+                    ],
+                ),
+            )
+        )
+        mirror = (await self._desk.rooms.get(room)).aggregate
+        known = next((each.id for each in mirror.state.keys.values() if each.ref == found.ref), None)
+        if known is None:
+            # What the relay gave is not signed by the person who opened the room.
+            raise Refused("relay_equivocation", what="terms")
+        self._doors.note_key(home, known, session_key)
+        return known, room
+
+    # -- as the person asks --------------------------------------------------------------------------------
+
+    def listed(self) -> list[t.HomeEntry]:
+        return [self._entry(added) for added in self._homes.all()]
+
+    def _entry(self, added: AddedHome) -> t.HomeEntry:
+        link = self._links.get(added.id)
+        return t.HomeEntry(
+            name=added.name,
+            id=added.id,
+            url=f"{added.addresses[0]}/",
+            fingerprint=fingerprint(added.id),
+            state="idle" if link is None else link.state,
+            default=self._homes.default == added.id,
+            waiting=0 if link is None else link.outbox.waiting,
+            heard_at=0 if link is None else link.heard_at,
+            reason="" if link is None else link.reason,
+        )
+
+    async def add(self, line: str, secret: str) -> t.HomeAdded:
+        """Dial the relay that a line names, check its key and the secret, store it and make it the default."""
+        address, pin = parse(line)
+        proof = secret_bytes(secret) if secret.strip() else None
+        async with (
+            self._dialer.dial(address) as stream,
+            connected(
+                stream,
+                fits=partial(fits, pin),
+                keys=self._signers,
+                secret=proof,
+                name=self._called,
+                now=self._desk.clock.now,
+            ) as connection,
+        ):
+            home, welcome = connection.home, connection.welcome
+        was_there = self._homes.get(home) is not None
+        added = self._homes.add(home, welcome.name or "relay", address, pin, default=True)
+        self._homes.reached(home, address, urls_of(welcome.addresses))
+        link = self._links.get(home) or await self._begin(added)
+        link.heard_at = self._desk.clock.now()
+        link.forgive()
+        return t.HomeAdded(home=self._entry(added), status="unchanged" if was_there else "added")
+
+    async def remove(self, name: str) -> t.HomeRemoved:
+        """End the link and forget the relay, with what waits to be sent there. Its rooms stay here to be read."""
+        added = self._added(name)
+        link = self._links.get(added.id)
+        rows = [] if link is None else list(link.outbox)
+        rooms = await self._desk.library.rooms_at(added.id)
+        if link is not None:
+            link.remove()
+            del self._links[added.id]
+            for row in rows:
+                await link.outbox.drop(row.message)
+        self._homes.remove(added.id)
+        default = LOCAL if self._homes.default is None else self.name_of(self._homes.default)
+        return t.HomeRemoved(name=added.name, rooms=len(rooms), dropped=len(rows), default=default)
+
+    def choose(self, name: str) -> t.HomeEntry | None:
+        """Let new sessions open on a relay, or on this machine."""
+        if name == LOCAL:
+            self._homes.set_default(None)
+            return None
+        added = self._added(name)
+        self._homes.set_default(added.id)
+        return self._entry(added)
+
+    def _added(self, name: str) -> AddedHome:
+        found = self._homes.get(HomeId(name))
+        if found is not None:
+            return found
+        try:
+            return self._homes.named(name)
+        except Refused:
+            raise Refused("no_such_home", home=name[:64]) from None

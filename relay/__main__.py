@@ -1,0 +1,51 @@
+"""`python -m relay`: serve the relay of one home in the foreground until told to stop.
+
+The command line and the service managers start a relay this way. The exit status says why the relay ended: 0 when it
+was asked to, 75 when another one serves this home, 1 when it could not serve. In the last case its last line on stderr
+is `relay: <code>: ` with what is wrong and what to do. Not here: what a relay is made of (`program`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+import parlerd.lean  # noqa: F401  # isort: split - used by being first
+from parlerd import __version__
+from parlerd.core.errors import ParlerError
+from parlerd.hardening import harden
+from parlerd.listener import locked
+from parlerd.paths import home_from, prepare, relay_home
+
+EXIT_FAILED = 1
+EXIT_ALREADY_RUNNING = 75  # EX_TEMPFAIL of sysexits(3), as for the daemon
+
+
+def entry() -> None:
+    """The program."""
+    parser = argparse.ArgumentParser(prog="relay", description="Serve the relay of one Parler home in the foreground.")
+    parser.add_argument("--home", help="the home of whoever runs the relay (default: PARLER_HOME, else ~/.parler)")
+    parser.add_argument("--version", action="version", version=f"relay {__version__}")
+    home = home_from(os.environ, parser.parse_args().home)
+    harden()
+    try:
+        prepare(home)
+        prepare(relay_home(home))
+        with locked(relay_home(home)):
+            from relay import program
+
+            program.run(relay_home(home))
+    except ParlerError as error:
+        # `parlerd.client.launch` reads this line, which begins with the code.
+        print(f"relay: {error.code}: {error.message} {error.hint}".replace("\n", " "), file=sys.stderr)  # noqa: T201
+        sys.exit(EXIT_ALREADY_RUNNING if error.code == "already_running" else EXIT_FAILED)
+    except Exception as error:
+        hint = ParlerError("internal").hint
+        said = f"relay: internal: The relay ended by a mistake in it: {type(error).__name__}. {hint}"
+        print(said, file=sys.stderr)  # noqa: T201
+        sys.exit(EXIT_FAILED)
+
+
+if __name__ == "__main__":
+    entry()

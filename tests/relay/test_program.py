@@ -1,0 +1,200 @@
+"""A real relay: its program serves over TLS, answers its person and stops in order; a mistake is a line with a code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, TypeVar
+
+import pytest
+
+from parlerd.client import connect
+from parlerd.client.launch import last_failure
+from parlerd.core.errors import ParlerError
+from parlerd.core.model import HomeId
+from parlerd.identity import codes, join_line
+from parlerd.operations import types as t
+from parlerd.paths import Home, prepare, relay_home
+from relay import place as places
+from relay.place import Place
+from tests.support.wire_client import short_home
+
+pytestmark = pytest.mark.e2e
+
+PATIENCE_S: Final = 40.0
+T = TypeVar("T")
+
+
+def until(look: Callable[[], T | None], what: str) -> T:
+    """What `look` gives first that is not None."""
+    deadline = time.monotonic() + PATIENCE_S
+    while (found := look()) is None:
+        assert time.monotonic() < deadline, f"in {PATIENCE_S:.0f} s there was no {what}"
+        time.sleep(0.01)
+    return found
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+class Running:
+    """One relay in a process of its own, in the home of somebody."""
+
+    def __init__(self, home: Home, port: int) -> None:
+        self.home = home
+        self.relay = relay_home(home)
+        prepare(self.relay)
+        places.store(self.relay, Place(name="crew", address="127.0.0.1", port=port))
+        self.port = port
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        descriptor = os.open(self.relay.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        with open(descriptor, "ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-I", "-m", "relay", "--home", str(self.home.root)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={"HOME": str(self.home.root), "PATH": os.environ["PATH"]},
+                cwd="/",
+            )
+
+    def ask(self, op: str, params: t.Params) -> t.Result:
+        with connect(self.relay, start=False) as client:
+            return client.call(op, params)
+
+    def status(self) -> t.RelayInfo | None:
+        try:
+            found = self.ask("relay.status", t.RelayStatus())
+        except ParlerError:
+            return None
+        assert isinstance(found, t.RelayInfo)
+        return found
+
+    def up(self) -> t.RelayInfo:
+        self.start()
+        return until(self.status, "status")
+
+    def ended(self) -> int:
+        assert self.process is not None
+        return self.process.wait(PATIENCE_S)
+
+
+@pytest.fixture
+def running() -> Iterator[Running]:
+    with short_home() as home:
+        found = Running(home, free_port())
+        yield found
+        if found.process is not None:
+            found.process.kill()
+            found.process.wait(PATIENCE_S)
+
+
+def get(port: int, path: str, host: str = "127.0.0.1") -> bytes:
+    """What the relay answers to a request over TLS, whoever it is."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with (
+        socket.create_connection(("127.0.0.1", port), PATIENCE_S) as plain,
+        context.wrap_socket(plain, server_hostname=host) as sock,
+    ):
+        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        got = b""
+        while chunk := sock.recv(4096):
+            got += chunk
+        return got
+
+
+def test_a_relay_makes_what_it_needs_serves_and_is_the_same_after_a_restart(running: Running) -> None:
+    info = running.up()
+    assert info.name == str(join_line.home_name("crew", HomeId(info.home)))
+    assert info.url == f"wss://127.0.0.1:{running.port}"
+    assert info.join_line == f"{info.url}/#{info.fingerprint}"
+    assert (info.rooms, info.daemons, info.people) == (0, 0, 0)
+    assert len(codes.secret_bytes(Path(info.join_secret_file).read_text())) == 16
+    assert get(running.port, "/healthz").startswith(b"HTTP/1.1 200 ")
+    assert get(running.port, "/").startswith(b"HTTP/1.1 404 ")
+    assert get(running.port, "/healthz", host="evil.example").startswith(b"HTTP/1.1 421 ")
+    for path in running.relay.root.rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0, path
+    secret = Path(info.join_secret_file).read_text()
+    stopping = running.ask("relay.stop", t.StopRelay())
+    assert isinstance(stopping, t.RelayStopping)
+    assert stopping.pid == info.pid
+    assert running.ended() == 0
+    again = running.up()
+    assert (again.home, again.join_line) == (info.home, info.join_line)
+    assert Path(again.join_secret_file).read_text() == secret
+    assert secret.strip() not in running.relay.log.read_text()
+
+
+def test_a_relay_that_is_told_to_end_ends_in_order_and_leaves_no_socket(running: Running) -> None:
+    running.up()
+    assert running.process is not None
+    running.process.send_signal(signal.SIGTERM)
+    assert running.ended() == 0
+    assert not running.relay.socket.exists()
+
+
+def test_a_second_relay_of_one_home_leaves_the_first_alone(running: Running) -> None:
+    first = running.up()
+    process = running.process
+    running.start()
+    assert running.ended() == 75
+    running.process = process
+    found = running.status()
+    assert found is not None
+    assert found.pid == first.pid
+
+
+def test_a_port_that_another_program_has_is_the_last_line_of_the_log(running: Running) -> None:
+    with socket.create_server(("127.0.0.1", running.port)):
+        running.start()
+        assert running.ended() == 1
+    failure = last_failure(running.relay, program="relay")
+    assert failure is not None
+    assert failure.code == "port_taken"
+    assert str(running.port) in failure.message
+
+
+def test_a_relay_that_nobody_placed_or_whose_address_is_gone_says_so(running: Running) -> None:
+    places.store(running.relay, Place(address="192.0.2.77", port=running.port))
+    running.start()
+    assert running.ended() == 1
+    failure = last_failure(running.relay, program="relay")
+    assert failure is not None
+    assert failure.code == "no_address"
+    places.file_of(running.relay).unlink()
+    running.start()
+    assert running.ended() == 1
+    failure = last_failure(running.relay, program="relay")
+    assert failure is not None
+    assert failure.code == "relay_not_running"
+
+
+def test_its_person_lists_backs_up_and_is_told_who_is_unknown(running: Running) -> None:
+    info = running.up()
+    assert running.ask("relay.members", t.ListRelayMembers()) == t.RelayMemberList(members=[])
+    with pytest.raises(ParlerError) as refused:
+        running.ask("relay.kick", t.KickFromRelay(person="zoe"))
+    assert refused.value.code == "no_such_agent"
+    file = running.home.root / "b.tar"
+    done = running.ask("relay.backup", t.BackUpRelay(file=str(file)))
+    assert done == t.RelayBackedUp(file=str(file), bytes=file.stat().st_size)
+    with tarfile.open(file) as archive:
+        assert {"parler.db", "keys/relay.seed", "join-secret", "place.json", "log.id"} <= set(archive.getnames())
+    found = running.status()
+    assert found is not None
+    assert found.home == info.home

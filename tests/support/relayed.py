@@ -1,0 +1,244 @@
+"""Homes of several people and a relay between them, in one process and under virtual time, over links in memory.
+
+`Relay` and `Home` are what stays when their programs go: a store, keys, a clock. `async with relay.serving()` and
+`async with home.serving()` run them, and a second time is a restart. `Wires` stands between: it hands out streams, cuts
+them, and lets the relay be away. Verified by `tests/uplink/test_relayed.py`, where the same story is told through it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from parlerd.core.errors import ParlerError
+from parlerd.core.model import HomeId, KeyId, Label, PrincipalId, RequestId, RoomId, slug
+from parlerd.engine.driver import InlineDriver
+from parlerd.engine.engine import Engine, open_engine
+from parlerd.engine.ports import NoSigners
+from parlerd.identity import codes
+from parlerd.identity.signatures import Domain, SigningKey
+from parlerd.settings import Settings
+from parlerd.store.memory import MemoryStore
+from parlerd.store.port import Store
+from parlerd.uplink.homes import Homes
+from parlerd.uplink.uplinks import Uplinks
+from relay.link import Links
+from tests.support.engine import CountedKeys, CountedRandomness, HandClock, Served, SteppedClock, World
+from tests.support.message_streams import MemoryStream, pair
+
+SECRET: Final = b"s" * 16
+ADDRESS: Final = "wss://192.0.2.7:7777"
+CERTIFICATE: Final = hashlib.sha256(b"certificate").digest()
+
+
+class NamedKeys(CountedKeys):
+    """The keys of one of several people: no two have one key."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        super().__init__()
+
+    def _create(self, kind: Any) -> str:
+        key = SigningKey(kind, hashlib.sha256(f"{self._name} {len(self._keys)}".encode()).digest())
+        self._keys[key.id] = key
+        return key.id
+
+    def opening_secret(self, owner: Any, idempotency_key: str) -> bytes:
+        return hashlib.sha256(f"{self._name} {owner} {idempotency_key}".encode()).digest()
+
+    def session_key(self, room: RoomId, length: int) -> str:
+        return codes.spell(hashlib.sha256(f"{self._name} {length} {room}".encode()).digest(), length)
+
+    def join_code(self, request: RequestId) -> str:
+        return codes.spell(hashlib.sha256(f"{self._name} join {request}".encode()).digest(), 4)
+
+    def key_id(self, session_key: str) -> KeyId:
+        return KeyId(hashlib.sha256(f"{self._name} {codes.normalise(session_key)}".encode()).hexdigest())
+
+
+class NamedRandomness(CountedRandomness):
+    """The ids and bytes of one of several homes."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
+    def new(self, prefix: str) -> str:
+        self.ids += 1
+        return f"{prefix}_{self._name}{self.ids:08d}"
+
+    def bytes(self, count: int) -> bytes:
+        self.draws += 1
+        return hashlib.shake_256(f"{self._name} {self.draws}".encode()).digest(count)
+
+
+class RelayKeys(NamedKeys):
+    """A relay's own key and secrets; it has nobody else's."""
+
+    def __init__(self) -> None:
+        super().__init__("relay")
+        self._own = SigningKey("relay", hashlib.sha256(b"the relay").digest())
+
+    @property
+    def id(self) -> HomeId:
+        return HomeId(self._own.id)
+
+    home = id
+
+    def sign(self, id: str, domain: Domain, data: bytes) -> bytes:
+        assert id == self._own.id
+        return self._own.sign(domain, data)
+
+
+@dataclass
+class Book:
+    """Whom the relay knows."""
+
+    enrolled: set[PrincipalId] = field(default_factory=set)
+    kicked: set[PrincipalId] = field(default_factory=set)
+
+    def is_enrolled(self, principal: PrincipalId) -> bool:
+        return principal in self.enrolled
+
+    def is_kicked(self, principal: PrincipalId) -> bool:
+        return principal in self.kicked
+
+    def secret(self) -> bytes:
+        return SECRET
+
+    async def enrol(self, principal: PrincipalId, name: Label) -> None:
+        self.enrolled.add(principal)
+        self.kicked.discard(principal)
+        await trio.lowlevel.checkpoint()
+
+
+class Wires:
+    """What lies between daemons and the relay. A dialer for each home is `wires.dialer`."""
+
+    def __init__(self) -> None:
+        self.links: Links | None = None
+        """The relay's end, while the relay runs."""
+        self.nursery: trio.Nursery | None = None
+        self.open: list[tuple[MemoryStream, MemoryStream]] = []
+        """The streams that were handed out: the daemon's end, the relay's end."""
+        self.is_cut = False
+        """Whether nobody reaches the relay."""
+        self.dialled = 0
+
+    @asynccontextmanager
+    async def dial(self, address: str) -> AsyncIterator[MemoryStream]:
+        self.dialled += 1
+        await trio.lowlevel.checkpoint()
+        if self.links is None or self.nursery is None or self.is_cut:
+            raise ParlerError("home_unreachable")
+        ours, theirs = pair(CERTIFICATE)
+        both = ours, theirs
+        self.open.append(both)
+        self.nursery.start_soon(self.links.serve, theirs)
+        try:
+            yield ours
+        finally:
+            self.open.remove(both)
+            with trio.CancelScope(shield=True):
+                await ours.close()
+
+    def cut(self) -> None:
+        """The cable is cut: every link breaks off, and no new one comes about."""
+        self.is_cut = True
+        for ours, _ in list(self.open):
+            ours.cut()
+
+    def mend(self) -> None:
+        self.is_cut = False
+
+
+@dataclass
+class Relay:
+    """A relay: what stays when its program goes."""
+
+    wires: Wires
+    store: Store = field(default_factory=MemoryStore)
+    keys: RelayKeys = field(default_factory=RelayKeys)
+    random: CountedRandomness = field(default_factory=partial(NamedRandomness, "relay"))
+    clock: HandClock = field(default_factory=SteppedClock)
+    book: Book = field(default_factory=Book)
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Engine]:
+        async with (
+            open_engine(
+                driver=InlineDriver(self.store),
+                clock=self.clock,
+                random=self.random,
+                keys=self.keys,
+                signers=NoSigners(),
+                settings=Settings(),
+                user="relay",
+            ) as engine,
+            trio.open_nursery() as nursery,
+        ):
+            self.wires.links = Links(
+                engine,
+                self.book,
+                self.keys,
+                name="team",
+                log_id="log1",
+                now=self.clock.now,
+                random_bytes=self.random.bytes,
+            )
+            self.wires.nursery = nursery
+            try:
+                yield engine
+            finally:
+                links, self.wires.links, self.wires.nursery = self.wires.links, None, None
+                with trio.CancelScope(shield=True):
+                    await links.drain(1.0)
+                nursery.cancel_scope.cancel()
+
+
+class Home:
+    """The home of one person, who added the relay: what stays when the daemon goes."""
+
+    def __init__(self, name: str, relay: Relay, folder: Path) -> None:
+        self.name = name
+        self.relay = relay
+        self.world = World(keys=NamedKeys(name), random=NamedRandomness(name), clock=relay.clock, driver=InlineDriver)
+        self._file = folder / f"{name}.json"
+        relay.book.enrolled.add(self.world.keys.principal)
+        Homes(self._file).add(relay.keys.id, "team", ADDRESS, relay.keys.id, default=True)
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Served]:
+        world = self.world
+        uplinks = Uplinks(Homes(self._file), self.relay.wires, world.keys, called=slug(self.name, fallback="home"))
+        async with (
+            open_engine(
+                driver=(driver := world.driver(world.store)),
+                clock=world.clock,
+                random=world.random,
+                keys=world.keys,
+                signers=world.keys,
+                settings=world.settings,
+                user=self.name,
+                home_book=uplinks,
+                homes=uplinks,
+            ) as engine,
+            trio.open_nursery() as nursery,
+        ):
+            await nursery.start(uplinks.run, engine.desk)
+            yield Served(world, engine, driver)
+            nursery.cancel_scope.cancel()
+
+
+def homes_of(folder: Path) -> tuple[Wires, Relay, Callable[[str], Home]]:
+    """A relay, what lies before it, and a way to make homes that know it."""
+    wires = Wires()
+    relay = Relay(wires)
+    return wires, relay, lambda name: Home(name, relay, folder)

@@ -1,0 +1,520 @@
+"""What a home elsewhere told, judged: an honest home is never accused, and a lie shows or does nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from parlerd.core import events as e
+from parlerd.core.envelope import TextPart, decode_envelope
+from parlerd.core.errors import Refused
+from parlerd.core.model import By, KeyId, MessageId, PrincipalId, RequestId
+from parlerd.core.room import Room
+from parlerd.core.statements import KeyTerms, Opening, check
+from parlerd.operations import types as t
+from parlerd.uplink.arriving import Arriving, Past, wanted
+from tests.support.core import CountedIds
+from tests.support.honest_home import ANN, BEN, CAT, DAN, RELAY, Asked, HonestHome, Moved, Party
+
+
+@dataclass
+class Daemon:
+    """The mirror of one room, kept by what arrives; `agents` are those of this home."""
+
+    home: HonestHome
+    agents: tuple[Party, ...]
+    room: Room = field(default_factory=Room)
+    lines: dict[int, bytes] = field(default_factory=dict)
+    messages: list[tuple[e.Header, bytes]] = field(default_factory=list)
+
+    @property
+    def contradicted(self) -> str:
+        return self.room.state.contradicted
+
+    def hear(self, items: Sequence[t.LinkItem]) -> Daemon:
+        for item in items:
+            self._take(item)
+        return self
+
+    def _take(self, item: t.LinkItem) -> None:
+        asked = wanted(item)
+        past = Past(
+            {number: self.lines[number] for number in asked.numbers if number in self.lines},
+            frozenset(id for id in asked.ids if id in self.ids),
+        )
+        mine = {party.agent for party in self.agents}
+        opening = check(self.home.opening, Opening) if self.room.position else None
+        arriving = Arriving(
+            self.home.room, RELAY, self.room, opening=opening, key_of=_key_of, ours=lambda agent: agent in mine
+        )
+        for arrival in arriving.take(item, past):
+            decision = self.room.decide(arrival.command, by=arrival.by, now=arrival.command.at, ids=CountedIds())
+            for event, body in zip(decision.events, arrival.words.bodies, strict=True):
+                self._apply(event, arrival.by, arrival.command.at, body)
+
+    def _apply(self, event: e.Event, by: By, at: int, body: tuple[bytes, bytes] | None) -> None:
+        if isinstance(event, e.MessagePosted):
+            assert body is not None
+            event = msgspec.structs.replace(event, verified="valid")
+        header = e.Header(position=self.room.position + 1, at=at, by=by, authority="arrived", event=event)  # type: ignore[arg-type]
+        self.room.apply(header, None if body is None else body[0])
+        if isinstance(event, e.MessagePosted):
+            self.messages.append((header, body[0] if body else b""))
+            if event.visibility is None:
+                self.lines[self.room.state.shown.number] = self.room.state.shown.line
+        if isinstance(event, e.MirrorPlaced):
+            self.lines[event.public] = event.line
+
+    @property
+    def ids(self) -> set[MessageId]:
+        return {header.event.id for header, _ in self.messages if isinstance(header.event, e.MessagePosted)}
+
+    def texts(self, party: Party) -> list[str]:
+        """What this agent can read in the mirror, in order."""
+        view = self.room.view(party.agent)
+        found = []
+        for header, body in self.messages:
+            event = header.event
+            assert isinstance(event, e.MessagePosted)
+            inside = any(
+                after < header.position and (upto is None or header.position <= upto) for after, upto in view.spans
+            )
+            if party.agent in event.visibility if event.visibility is not None else inside:
+                found.append(_text(body))
+        return found
+
+    @property
+    def handles(self) -> dict[str, bool]:
+        return {member.handle: member.present for member in self.room.state.members.values()}
+
+
+def _key_of(terms: KeyTerms, principal: PrincipalId) -> KeyId:
+    return KeyId(hashlib.sha256(terms.ref.encode()).hexdigest())
+
+
+def _text(body: bytes) -> str:
+    [part] = decode_envelope(body).parts
+    assert isinstance(part, TextPart)
+    return part.text
+
+
+def _told(home: HonestHome, party: Party, upto: int | None = None) -> list[str]:
+    return [_text(each.message.body) for each in home.visible(party, upto) if each.message.body]
+
+
+def _busy() -> HonestHome:
+    """A room with everything in it: Ann opened it, Ben was let in by a person, Cat by a key; Dan comes and goes."""
+    home = HonestHome()
+    home.post(ANN, "recap")
+    request = home.request(BEN)
+    home.decide(BEN, request)
+    home.join(CAT)
+    home.post(BEN, "one")
+    home.post(ANN, "two", [BEN])
+    home.post(CAT, "three", back=1)
+    home.join(DAN)
+    home.post(DAN, "four")
+    home.post(BEN, "five", [ANN])
+    home.post(BEN, "six", [CAT, DAN])
+    home.leave(DAN)
+    home.post(CAT, "seven")
+    home.post(ANN, "eight", [BEN], back=2)
+    return home
+
+
+# -- an honest home ----------------------------------------------------------------------------------------
+
+
+def test_a_mirror_holds_who_is_in_the_room_and_what_its_agents_may_read() -> None:
+    home = _busy()
+    daemon = Daemon(home, (BEN, CAT)).hear(home.items([BEN, CAT]))
+    assert daemon.contradicted == ""
+    assert daemon.room.state.name == "plan"
+    assert daemon.room.state.topic == "what next"
+    assert daemon.room.state.home == RELAY
+    assert daemon.room.state.owner == ANN.agent
+    assert daemon.handles == {"ann": True, "ben": True, "cat": True, "dan": False}
+    for party in (BEN, CAT):
+        assert daemon.texts(party) == _told(home, party)
+        assert daemon.room.newest_seq(party.agent) == len(home.visible(party))
+    assert daemon.room.state.shown == (5, home.line[5])
+
+
+def test_a_request_and_its_decision_arrive_with_what_was_signed() -> None:
+    home = HonestHome()
+    request = home.request(BEN)
+    owner = Daemon(home, (ANN,)).hear(home.items([ANN]))
+    assert [each.name for each in owner.room.pending()] == ["ben"]
+    knocker = Daemon(home, (BEN,)).hear(home.items([BEN]))
+    assert knocker.room.state.requests[RequestId(request.request)].state == "pending"
+    assert knocker.room.state.name == ""
+    assert knocker.handles == {}
+    before = len(home.log)
+    home.decide(BEN, request)
+    for daemon, party in ((owner, ANN), (knocker, BEN)):
+        daemon.hear(home.items([party], before))
+        assert daemon.room.state.requests[RequestId(request.request)].state == "approved"
+        assert daemon.handles == {"ann": True, "ben": True}
+    assert knocker.room.state.name == "plan"
+
+
+def test_a_denial_counts_only_as_the_owners_side_signed_it() -> None:
+    home = HonestHome()
+    request = home.request(BEN)
+    home.decide(BEN, request, admit=False)
+    daemon = Daemon(home, (BEN,)).hear(home.items([BEN]))
+    assert daemon.room.state.requests[RequestId(request.request)].state == "denied"
+    forged = HonestHome()
+    asked = forged.request(BEN)
+    body, signature = forged.decision(BEN, asked.request, admit=False, by=CAT)
+    forged.log.append(
+        Asked(msgspec.structs.replace(asked, state="denied", decision=body, decision_signature=signature))
+    )
+    deceived = Daemon(forged, (BEN,)).hear(forged.items([BEN]))
+    assert deceived.room.state.requests[RequestId(asked.request)].state == "pending"
+
+
+def test_a_closed_room_is_closed_in_the_mirror_once() -> None:
+    home = _busy()
+    daemon = Daemon(home, (BEN,)).hear(home.items([BEN]))
+    home.closed = True
+    daemon.hear(home.items([BEN], len(home.log))).hear(home.items([BEN], len(home.log)))
+    assert daemon.room.state.closed
+
+
+def test_what_was_left_out_counts_in_each_readers_numbers() -> None:
+    home = _busy()
+    daemon = Daemon(home, (BEN, CAT)).hear(home.items([BEN, CAT], after=9, jumped=True))
+    assert daemon.contradicted == ""
+    for party in (BEN, CAT):
+        missed = len(home.visible(party, 9))
+        assert daemon.texts(party) == _told(home, party)[missed:]
+        assert daemon.room.newest_seq(party.agent) == len(home.visible(party))
+
+
+def test_erased_words_leave_their_number_and_accuse_nobody() -> None:
+    home = _busy()
+    erased = next(each for each in home.visible(BEN) if each.visibility is None and b"four" in each.message.body)
+    home.erase(erased)
+    daemon = Daemon(home, (BEN,)).hear(home.items([BEN]))
+    home.post(DAN, "nine")
+    home.post(BEN, "ten")
+    daemon.hear(home.items([BEN], len(home.log) - 2))
+    assert daemon.contradicted == ""
+    assert daemon.texts(BEN) == _told(home, BEN)
+    assert daemon.room.newest_seq(BEN.agent) == len(home.visible(BEN))
+
+
+def test_an_envelope_of_version_1_is_left_out_and_is_no_lie() -> None:
+    home = _busy()
+    old = home.envelope(BEN, "old", v=1, shown=0, line=b"", seen=bytes(32), host="", via="", id=MessageId(""))
+    home.admit(BEN, old)
+    home.threads.pop((BEN.agent, ""))
+    home.post(ANN, "new")
+    daemon = Daemon(home, (CAT,)).hear(home.items([CAT]))
+    assert daemon.contradicted == ""
+    assert "old" not in daemon.texts(CAT)
+    assert daemon.texts(CAT)[-1] == "new"
+
+
+def test_a_member_whose_coming_nothing_shows_is_left_out_with_its_words() -> None:
+    home = HonestHome()
+    home.post(ANN, "recap")
+    home.join(BEN)
+    home.join(CAT)
+    home.members[CAT.agent] = home._entry(CAT)
+    home.log[-1] = Moved(home._entry(CAT))
+    home.post(CAT, "who am I")
+    home.post(ANN, "hello")
+    daemon = Daemon(home, (BEN,)).hear(home.items([BEN]))
+    assert daemon.contradicted == ""
+    assert daemon.handles == {"ann": True, "ben": True}
+    assert daemon.texts(BEN) == ["recap", "hello"]
+
+
+_PARTIES = (ANN, BEN, CAT, DAN)
+_ACTS = st.lists(
+    st.tuples(
+        st.sampled_from(["post", "post", "private", "join", "leave", "erase"]),
+        st.integers(0, 3),
+        st.integers(1, 15),
+        st.integers(0, 3),
+    ),
+    max_size=40,
+)
+
+
+def _acted(acts: Sequence[tuple[str, int, int, int]]) -> HonestHome:
+    home = HonestHome()
+    home.post(ANN, "recap")
+    for number, (act, who, readers, back) in enumerate(acts):
+        party = _PARTIES[who]
+        inside = party.agent in home.members and home.members[party.agent].present
+        if act == "join" and not inside:
+            home.join(party)
+        elif act == "leave" and inside and party is not ANN:
+            home.leave(party)
+        elif act == "post" and inside:
+            home.post(party, f"t{number}", back=back)
+        elif act == "private" and inside:
+            to = [each for bit, each in enumerate(_PARTIES) if readers >> bit & 1 and each.agent in home.members]
+            home.post(party, f"t{number}", to, back=back)
+        elif act == "erase":
+            said = [each for each in home.visible(ANN) if each.visibility is None and each.message.body]
+            if said[1:]:
+                home.erase(said[1:][readers % len(said[1:])])
+    return home
+
+
+@settings(max_examples=150, deadline=None)
+@given(acts=_ACTS, cuts=st.lists(st.integers(0, 45), max_size=4), page=st.integers(1, 5), repeat=st.integers(0, 5))
+def test_an_honest_home_is_never_accused(
+    acts: list[tuple[str, int, int, int]], cuts: list[int], page: int, repeat: int
+) -> None:
+    """Whatever happens in the room, wherever the link breaks, and however much is told again after it."""
+    home = _acted(acts)
+    for eyes in ((ANN,), (BEN,), (BEN, CAT), (DAN, ANN)):
+        daemon = Daemon(home, eyes)
+        joined = [place for place, entry in enumerate(home.log, 1) if any(home._is_in(each, place) for each in eyes)]
+        if not joined:
+            continue
+        places = sorted({0, *(cut for cut in cuts if joined[0] <= cut < len(home.log)), len(home.log)})
+        for after, upto in pairwise(places):
+            daemon.hear(home.items(eyes, max(0, after - repeat), upto, page=page))
+        assert daemon.contradicted == ""
+        for party in eyes:
+            if home._is_in(party, len(home.log)):
+                assert daemon.texts(party) == _told(home, party)
+                assert daemon.room.state.shown == (len(home.line) - 1, home.line[-1])
+        _check_threads(home, daemon)
+
+
+def _check_threads(home: HonestHome, daemon: Daemon) -> None:
+    told = {MessageId(decode_envelope(each.message.body).id) for each in home.visible(ANN) if each.message.body}
+    assert len(daemon.ids) == len(daemon.messages)
+    assert {id for id in daemon.ids if id in told} <= told
+
+
+@settings(max_examples=60, deadline=None)
+@given(acts=_ACTS, start=st.integers(1, 40), page=st.integers(1, 5))
+def test_an_honest_home_that_leaves_out_a_stretch_is_never_accused(
+    acts: list[tuple[str, int, int, int]], start: int, page: int
+) -> None:
+    home = _acted(acts)
+    start = min(start, len(home.log))
+    for eyes in ((ANN,), (ANN, BEN)):
+        daemon = Daemon(home, eyes)
+        daemon.hear(home.items(eyes, 0, min(2, start), page=page))
+        daemon.hear(home.items(eyes, start, page=page, jumped=True))
+        assert daemon.contradicted == ""
+        missed = len(home.visible(ANN, start))
+        assert daemon.texts(ANN)[-1:] == _told(home, ANN)[missed:][-1:] or not _told(home, ANN)[missed:]
+        assert daemon.room.newest_seq(ANN.agent) >= len(_told(home, ANN))
+
+
+# -- lies --------------------------------------------------------------------------------------------------
+
+
+def _page_of(items: list[t.LinkItem]) -> t.LinkPage:
+    return next(item.page for item in reversed(items) if item.page is not None)
+
+
+def _drop(number: int) -> Callable[[HonestHome, list[t.LinkItem]], None]:
+    """Withhold one public message."""
+
+    def lie(home: HonestHome, items: list[t.LinkItem]) -> None:
+        for item in items:
+            if item.page is not None:
+                item.page.messages[:] = [m for m in item.page.messages if m.body != _public(home)[number]]
+
+    return lie
+
+
+def _public(home: HonestHome) -> list[bytes]:
+    return [each.message.body for each in home.visible(ANN) if each.visibility is None]
+
+
+def _swap(home: HonestHome, items: list[t.LinkItem]) -> None:
+    """Show two messages in the other order."""
+    page = _page_of(items)
+    page.messages[0], page.messages[1] = page.messages[1], page.messages[0]
+
+
+def _alter(home: HonestHome, items: list[t.LinkItem]) -> None:
+    """Put other words into a message."""
+    page = _page_of(items)
+    page.messages[-1] = msgspec.structs.replace(page.messages[-1], body=home.envelope(CAT, "forged"))
+
+
+def _attribute(home: HonestHome, items: list[t.LinkItem]) -> None:
+    """Say that a message is somebody else's."""
+    page = _page_of(items)
+    page.messages[-1] = msgspec.structs.replace(page.messages[-1], agent=ANN.agent)
+
+
+def _garble(home: HonestHome, items: list[t.LinkItem]) -> None:
+    page = _page_of(items)
+    page.messages[-1] = msgspec.structs.replace(page.messages[-1], body=b"\xc1")
+
+
+def _rename(home: HonestHome, items: list[t.LinkItem]) -> None:
+    """Give a member another handle."""
+    card = home.card([BEN], len(home.log))
+    at = next(n for n, entry in enumerate(card.members) if entry.agent == CAT.agent)
+    card.members[at] = msgspec.structs.replace(card.members[at], handle="cat-2")
+    items.append(t.LinkItem(room=home.room, card=card))
+
+
+def _restart(home: HonestHome, items: list[t.LinkItem]) -> None:
+    """Tell of a line that was never there."""
+    items.append(
+        t.LinkItem(room=home.room, page=t.LinkPage(public=1, line=bytes(32), before={}, jumped=False, messages=[]))
+    )
+
+
+def _skip(home: HonestHome, items: list[t.LinkItem]) -> None:
+    """Go on further along, without a word."""
+    items.append(
+        t.LinkItem(room=home.room, page=t.LinkPage(public=50, line=bytes(32), before={}, jumped=False, messages=[]))
+    )
+
+
+def _other_opening(home: HonestHome, items: list[t.LinkItem]) -> None:
+    items.append(t.LinkItem(room=home.room, card=msgspec.structs.replace(home.card([BEN], 3), opening=b"other")))
+
+
+LIES: dict[str, tuple[Callable[[HonestHome, list[t.LinkItem]], None], str]] = {
+    "a message withheld in the middle": (_drop(1), "thread"),
+    "the first message withheld": (_drop(0), "line"),
+    "two messages swapped": (_swap, "thread"),
+    "words that nobody signed": (_alter, "signature"),
+    "another author": (_attribute, "signature"),
+    "bytes that are no envelope": (_garble, "form"),
+    "a handle that moves": (_rename, "handle"),
+    "another line": (_restart, "line"),
+    "a stretch skipped without a word": (_skip, "line"),
+    "another opening": (_other_opening, "opening"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_lie_shows(lie: str) -> None:
+    tamper, what = LIES[lie]
+    home = HonestHome()
+    home.post(ANN, "recap")
+    home.join(BEN)
+    home.join(CAT)
+    for text in ("one", "two", "three"):
+        home.post(CAT, text)
+    items = home.items([BEN])
+    tamper(home, items)
+    daemon = Daemon(home, (BEN,)).hear(items)
+    assert daemon.contradicted == what
+
+
+def test_after_a_lie_nothing_more_is_taken_in() -> None:
+    home = _busy()
+    items = home.items([BEN])
+    _restart(home, items)
+    daemon = Daemon(home, (BEN,)).hear(items)
+    position = daemon.room.position
+    home.post(ANN, "more")
+    daemon.hear(home.items([BEN], len(home.log) - 1))
+    assert daemon.room.position == position
+
+
+def test_a_private_message_that_is_withheld_shows_at_the_next_one_of_its_thread() -> None:
+    home = HonestHome()
+    home.join(BEN)
+    home.post(ANN, "first", [BEN])
+    withheld = home.post(ANN, "second", [BEN])
+    home.post(ANN, "third", [BEN])
+    items = home.items([BEN])
+    _page_of(items).messages.remove(withheld.message)
+    daemon = Daemon(home, (BEN,)).hear(items)
+    assert daemon.contradicted == "thread"
+    assert daemon.texts(BEN) == ["first"]
+
+
+def test_a_fork_shows_at_the_first_message_that_crosses() -> None:
+    """Two sides of a room are told different messages. The envelope of one side names a line that the other never
+    had."""
+    home = HonestHome()
+    home.join(BEN)
+    home.join(CAT)
+    home.post(ANN, "for all")
+    other_line = home.line[:]
+    home.post(ANN, "for one side")
+    forked = home.envelope(CAT, "seen the other side", shown=2, line=hashlib.sha256(other_line[-1]).digest())
+    home.admit(CAT, forked)
+    daemon = Daemon(home, (BEN,)).hear(home.items([BEN]))
+    assert daemon.contradicted == "fork"
+
+
+def test_an_author_that_was_shown_more_than_there_is_shows_what_is_withheld() -> None:
+    home = HonestHome()
+    home.join(BEN)
+    home.join(CAT)
+    home.post(ANN, "one")
+    home.admit(CAT, home.envelope(CAT, "answer", shown=7))
+    daemon = Daemon(home, (BEN,)).hear(home.items([BEN]))
+    assert daemon.contradicted == "shown"
+
+
+def test_a_message_of_another_room_and_a_message_twice_are_no_messages_of_this_room() -> None:
+    home = HonestHome()
+    home.join(BEN)
+    home.admit(ANN, home.envelope(ANN, "elsewhere", room="r_other"))
+    assert Daemon(home, (BEN,)).hear(home.items([BEN])).contradicted == "room"
+    again = HonestHome()
+    again.join(BEN)
+    said = again.post(ANN, "once")
+    again.admit(ANN, said.message.body)
+    assert Daemon(again, (BEN,)).hear(again.items([BEN])).contradicted == "id"
+
+
+def test_a_decision_that_is_for_somebody_else_or_by_somebody_else_makes_nobody_a_member() -> None:
+    for by, whose in ((CAT, BEN), (ANN, DAN)):
+        home = HonestHome()
+        home.join(CAT)
+        body, signature = home.decision(whose, "q_1", by=by)
+        home._move(BEN, home._entry(BEN, proof=body, proof_signature=signature))
+        daemon = Daemon(home, (CAT,)).hear(home.items([CAT]))
+        assert daemon.handles == {"ann": True, "cat": True}
+        assert daemon.contradicted == ""
+
+
+def test_a_knock_with_a_gated_key_makes_nobody_a_member() -> None:
+    home = HonestHome()
+    home.join(CAT)
+    knock, signature = home.knock(BEN, "k_gated")
+    terms, terms_signature = home.gated
+    home._move(
+        BEN, home._entry(BEN, knock=knock, knock_signature=signature, terms=terms, terms_signature=terms_signature)
+    )
+    assert Daemon(home, (CAT,)).hear(home.items([CAT])).handles == {"ann": True, "cat": True}
+
+
+def test_a_mirror_does_not_begin_with_an_opening_that_is_not_the_rooms() -> None:
+    home = HonestHome()
+    other = HonestHome(owner=BEN)
+    card = home.card([ANN], 1)
+    wrong = [
+        msgspec.structs.replace(card, opening=other.opening, opening_signature=other.opening_signature),
+        msgspec.structs.replace(card, opening_signature=other.opening_signature),
+        msgspec.structs.replace(card, title=b"other"),
+        msgspec.structs.replace(card, opening=b""),
+    ]
+    for each in wrong:
+        daemon = Daemon(home, (ANN,))
+        with pytest.raises(Refused) as refused:
+            daemon.hear([t.LinkItem(room=home.room, card=each)])
+        assert refused.value.code == "relay_equivocation"
+        assert daemon.room.position == 0

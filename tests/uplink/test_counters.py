@@ -1,0 +1,28 @@
+"""Counters of envelopes: greater than every one before, also after a crash, a restored backup and a clock set back."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parlerd.core.model import Millis
+from parlerd.uplink.counters import Counters
+
+START = Millis(1_700_000_000_000)
+
+
+def test_a_daemon_that_started_a_second_later_uses_none_of_the_numbers_of_the_one_before() -> None:
+    before, after = Counters(START), Counters(Millis(START + 1000))
+    used = [before.after(0) for _ in range(1000)]
+    assert used == sorted(set(used))
+    assert after.after(0) > used[-1]
+    assert after.after(0) < 2**53
+
+
+@given(st.lists(st.integers(0, 2**52), max_size=20), st.integers(0, 2**40))
+def test_every_number_passes_what_was_acknowledged_and_every_number_before(seen: list[int], started: int) -> None:
+    counters, newest = Counters(Millis(started)), -1
+    for acknowledged in seen:
+        number = counters.after(acknowledged)
+        assert number > max(acknowledged, newest)
+        newest = number
