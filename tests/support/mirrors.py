@@ -71,8 +71,9 @@ class Elsewhere:
             counter=self.posted,
             previous=self.previous,
             line=LINE,
-            via="mcp",
             nonce=bytes(16),
+            host=self.by().host,
+            via=self.by().via,
             parts=(TextPart(text),),
         )
         body = encode_envelope(envelope)
