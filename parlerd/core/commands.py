@@ -79,6 +79,9 @@ class OpenRoom(Command, frozen=True, kw_only=True):
     """What this key is good for."""
     recap: bool = False
     """Whether the opening posts a message, the recap, in the same batch."""
+    envelope: Envelope | None = None
+    """The recap as an owner elsewhere signed it, and below whether another message has its id."""
+    is_id_taken: bool = False
 
 
 class Knock(Command, frozen=True, kw_only=True):
@@ -127,8 +130,8 @@ class CloseRoom(Command, frozen=True, kw_only=True):
 
 
 class Expel(Command, frozen=True, kw_only=True):
-    """This home sends a person away: their agents are in the room no longer, and the keys of a room of theirs let
-    nobody in any more. Not for a caller to ask: whoever runs the home does."""
+    """This home sends a person away: their agents are in the room no longer, but for the room's owner, and the keys of
+    a room of theirs let nobody in any more. Not for a caller to ask: whoever runs the home does."""
 
     principal: PrincipalId
 

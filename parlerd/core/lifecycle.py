@@ -32,6 +32,7 @@ from parlerd.core.model import (
 )
 from parlerd.core.statements import title_of
 from parlerd.core.topics import Topic
+from parlerd.core.words import contradiction
 
 
 class LifecycleState(msgspec.Struct):
@@ -105,14 +106,27 @@ class Lifecycle(Facet[LifecycleState]):
             ),
         ]
         if command.recap:
-            id = MessageId(ids.new("m"))
-            events.append(e.MessagePosted(id=id, kind="context", chain=root_chain(id), counter=1, opening=True))
+            events.append(self._recap(command, by, ids))
         return Decision(
             tuple(events),
             statements=(opening, None, terms),
             authority="owner",
             seq=Seq(1) if command.recap else Seq(0),
         )
+
+    def _recap(self, command: c.OpenRoom, by: By, ids: Ids) -> e.MessagePosted:
+        """The first message. An owner elsewhere chooses its id and a counter, and nothing else."""
+        finished = command.envelope
+        id = MessageId(ids.new("m")) if finished is None else finished.id
+        counter = 1 if finished is None else finished.counter
+        recap = e.MessagePosted(id=id, kind="context", chain=root_chain(id), counter=counter, opening=True)
+        if finished is not None:
+            wrong = contradiction(command.room, command.idempotency_key or "", by, recap, finished)
+            if wrong is None and (finished.previous or command.is_id_taken):
+                wrong = "previous" if finished.previous else "id"
+            if wrong is not None:
+                raise Refused("envelope_refused", what=wrong)
+        return recap
 
     def _require_own(self, command: c.OpenRoom, by: By) -> None:
         """Refuse an opening by anybody but the room's owner, and a key that is not this room's."""

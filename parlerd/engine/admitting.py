@@ -53,17 +53,23 @@ class Admitting:
         desk = self._desk
         agent = require_attached(desk, caller, check(params.opening, Opening).owner)
         desk.quotas.take(agent, bytes=len(params.recap), messages=OPENING)
+        recap = by = None
+        if params.recap:
+            _, recap = self._admission.take(agent, params.recap, params.recap_signature)
+            by = recap.by(agent, caller.facts.authority.principal, session=caller.facts.session)
+        by = by or stamp(caller, agent)
         command, words = self._admission.open(
-            stamp(caller, agent),
+            by,
             Attested(params.opening, params.opening_signature),
             params.title,
             Attested(params.terms, params.terms_signature),
             home=desk.keys.id,
             mint=await self._new_key(caller, params),
             idempotency_key=params.idempotency_key,
+            recap=recap,
         )
         actor = await desk.rooms.create(command.room)
-        settled = await actor.submit(command, stamp(caller, agent), words)
+        settled = await actor.submit(command, by, words)
         return t.OpenedRemoteRoom(room=command.room, replayed=not settled.facts)
 
     async def _new_key(self, caller: Caller, params: t.OpenRemoteRoom) -> KeyId:

@@ -256,6 +256,7 @@ class Admission:
         home: HomeId,
         mint: KeyId,
         idempotency_key: str,
+        recap: Finished | None = None,
     ) -> tuple[c.OpenRoom, Stated]:
         """The command that opens a room of this home as its owner, who is `by`, and the owner's person signed it. The
         command names the room, whose id follows from the opening. `mint` is this home's id of the room's first key.
@@ -275,8 +276,10 @@ class Admission:
             title=check_title(title, settled.title),
             mint=mint,
             terms=self._signed(terms, KeyTerms, by),
+            recap=recap is not None,
+            envelope=None if recap is None else recap.envelope,
         )
-        return command, Stated({Opening: opening, KeyTerms: terms}, title)
+        return command, Stated({Opening: opening, KeyTerms: terms}, title, recap)
 
     def knock(self, by: By, knock: Attested, *, key_id: KeyId, wall: Millis) -> tuple[c.Knock, Stated]:
         """The command by which an agent knocks that signed its knock elsewhere. `key_id` is this home's id of the key,

@@ -90,8 +90,8 @@ def past_wanted(batch: Batch) -> Wanted:
             keys.append((submission.by.actor, command.operation, command.idempotency_key))
         if post is not None and post.reply_to is not None:
             messages.append(post.reply_to)
-        if post is not None and post.envelope is not None and post.id is not None:
-            messages.append(post.id)
+        if isinstance(command, c.PostMessage | c.OpenRoom) and command.envelope is not None:
+            messages.append(command.envelope.id)
         if isinstance(command, c.Arrive):
             messages += _posted_by(command)
         if post is not None and post.envelope is not None:
@@ -155,10 +155,12 @@ class Decider:
                 prior = batch.past.priors.get(scope)
                 if prior is not None:
                     command = msgspec.structs.replace(command, prior=prior)
-            if isinstance(command, c.PostMessage) and command.envelope is not None and command.id is not None:
-                taken = command.id in batch.posted or command.id in batch.past.messages
-                line = batch.past.lines.get(command.envelope.shown)
-                command = msgspec.structs.replace(command, is_id_taken=taken, line=line)
+            if isinstance(command, c.PostMessage | c.OpenRoom) and command.envelope is not None:
+                id = command.envelope.id
+                taken = id in batch.posted or id in batch.past.messages
+                command = msgspec.structs.replace(command, is_id_taken=taken)
+            if isinstance(command, c.PostMessage) and command.envelope is not None:
+                command = msgspec.structs.replace(command, line=batch.past.lines.get(command.envelope.shown))
             if isinstance(command, c.PostMessage) and command.reply_to is not None:
                 # What is replied to may stand in the same batch.
                 found = batch.posted.get(command.reply_to) or batch.past.messages.get(command.reply_to)
@@ -212,6 +214,8 @@ class Decider:
         command, words, by = submission.command, submission.words, submission.by
         body: bytes | None = None
         signature: bytes | None = None
+        if isinstance(words, Stated) and isinstance(event, e.MessagePosted):
+            words = words.recap
         statement = decision.statements[n] if n < len(decision.statements) else None
         if statement is not None:
             body, signature = self._attest(statement, submission)

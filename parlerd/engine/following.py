@@ -28,7 +28,8 @@ import trio
 from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.errors import Refused, StoreError
-from parlerd.core.model import AgentId, Position, RoomId, Seq, View
+from parlerd.core.model import AgentId, Position, RoomId, Seq, Shown, View
+from parlerd.core.public_line import next_line
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
 from parlerd.engine.callers import Caller
@@ -56,6 +57,10 @@ MARKS_S: Final = 1.0
 """Seconds for which it may stay unrecorded that messages were sent: one record for all of them."""
 
 
+_BEFORE: Final = Shown(0, b"")
+"""What was shown of a room before the first step looked at it."""
+
+
 @dataclass(slots=True, eq=False)
 class Followed:
     """How far a link was told of a room."""
@@ -67,8 +72,8 @@ class Followed:
     """As whom it looked at the last step; None before the first."""
     at: Position = Position(0)
     """Every fact up to here was told, or may not be told."""
-    public: int = 0
-    """How many public messages there are up to there."""
+    shown: Shown = _BEFORE
+    """How many public messages there are up to there, and the public line there."""
     moves: int = 0
     asks: int = 0
     asked: Position = Position(0)
@@ -317,7 +322,7 @@ class _Walk:
                 moves, followed.at = moves + _is_move(header), header.position
         followed.moves = moves
         followed.asks, followed.asked = self._room.state.approvals.asks, self._upto
-        followed.public = await self._library.public_at(self._name, followed.at)
+        followed.shown = await self._library.shown_at(self._name, followed.at)
         followed.seqs = {}
         await self._number()
         followed.jumped = not goes_on
@@ -455,7 +460,8 @@ class _Walk:
             for agent in seers:
                 followed.seqs[agent] += 1
         if event.visibility is None:
-            followed.public += 1
+            number, line = followed.shown
+            followed.shown = Shown(number + 1, next_line(line, event.envelope))
             if not seers:
                 # None of these agents may see it: what follows does not go on from what came before.
                 await self._say()
@@ -478,8 +484,8 @@ class _Walk:
         if self._views:
             followed = self._followed
             self._page = t.LinkPage(
-                public=followed.public,
-                line=b"",
+                public=followed.shown.number,
+                line=followed.shown.line,
                 before={str(agent): seq for agent, seq in followed.seqs.items()},
                 jumped=followed.jumped,
                 messages=[],

@@ -42,9 +42,10 @@ class Pulling:
             page = await library.page(room, view, after, limit=params.limit, max_bytes=PAGE_BYTES, skip_own=False)
         found = _without_a_gap(view, page.messages, newest=params.after is None)
         begins = Position(found[0].header.position - 1) if found else page.end
+        shown = await library.shown_at(name, begins)
         return t.LinkPage(
-            public=await library.public_at(name, begins),
-            line=b"",
+            public=shown.number,
+            line=shown.line,
             before={agent: found[0].seq - 1 if found else page.end_seq},
             jumped=True,
             messages=[message_of(NewFact(each.header, each.body, each.signature)) for each in found],

@@ -212,10 +212,6 @@ class Mirrors:
             before={agent: newest_seq(state.membership, agent) for agent in inside},
         )
 
-    def begin_anew(self) -> None:
-        """The link is another one: the other home is to tell whole cards."""
-        self._counts.clear()
-
     # -- waiting -------------------------------------------------------------------------------------------
 
     async def landed(self, message: MessageId, seconds: float) -> e.Header | None:

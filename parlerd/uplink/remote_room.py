@@ -198,14 +198,14 @@ class RemoteRoom(MirrorRoom):
         """Open the room at its home. The answer comes when the mirror has begun."""
         by = submission.by
         opening, terms = self._attest(command.opening, by), self._attest(command.terms, by)
-        recap, recap_id = Attested(b"", b""), ""
+        recap = Attested(b"", b"")
         for event in decision.events:
             if isinstance(event, e.MessagePosted):
                 assert isinstance(submission.words, Draft)
                 event = msgspec.structs.replace(event, counter=self._counters.after(0))
                 place = Place(self.room, command.idempotency_key or "", by, b"", now)
                 sealed = self._author.seal(submission.words, event, place)
-                recap, recap_id = Attested(sealed.body, sealed.signature), event.id
+                recap = Attested(sealed.body, sealed.signature)
         answer = await self._link.call(
             "link.open",
             t.OpenRemoteRoom(
@@ -218,12 +218,11 @@ class RemoteRoom(MirrorRoom):
                 idempotency_key=command.idempotency_key or "",
                 recap=recap.body,
                 recap_signature=recap.signature,
-                recap_id=recap_id,
             ),
         )
         assert isinstance(answer, t.OpenedRemoteRoom)
         await self._link.follow(self.room)
-        wants = 1 if recap_id else 0
+        wants = 1 if recap.body else 0
         await self._shown(lambda room: bool(room.state.keys) and room.state.shown.number >= wants)
         return Decision(answer="exists") if answer.replayed else decision
 

@@ -7,7 +7,6 @@ Not here: one link (`link`), the file (`homes`). Above: the daemon, which puts t
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 import trio
 
@@ -26,13 +25,11 @@ from parlerd.operations import types as t
 from parlerd.uplink.composing import Composer
 from parlerd.uplink.connection import connected
 from parlerd.uplink.counters import Counters
+from parlerd.uplink.dial import Dialer
 from parlerd.uplink.doors import Doors
 from parlerd.uplink.homes import AddedHome, Homes
 from parlerd.uplink.link import Link, urls_of
 from parlerd.uplink.remote_room import RemoteRoom
-
-if TYPE_CHECKING:
-    from parlerd.uplink.dial import Dialer
 
 
 class Uplinks:

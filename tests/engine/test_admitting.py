@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from parlerd.core.model import RoomId
+from parlerd.core.statements import room_id_of
 from parlerd.engine.rooms import LocalRoom
 from parlerd.engine.sending import Posting
 from parlerd.operations import types as t
@@ -220,5 +221,37 @@ def test_a_member_leaves_the_owner_ends_and_so_does_the_owners_person() -> None:
                 else:
                     assert (await owner.ask("link.close", as_person, t.LeftRoom)).status == "closed"
                 assert (await owner.refused("link.close", as_person)).code == "room_closed"
+
+    run(main)
+
+
+def test_a_recap_is_the_rooms_first_message_as_its_owner_signed_it() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            olga = Elsewhere("olga")
+            owner = await olga.link(served, "olive")
+            params, _ = owner.opening("olive")
+            room = room_id_of(params.opening)
+            recap = olga.envelope("olive", room, "Chose PKCE.", kind="context", key=params.idempotency_key)
+            whole = msgspec.structs.replace(params, recap=recap.body, recap_signature=recap.signature)
+            for wrong, what in (
+                (olga.envelope("olive", room, "x", key=params.idempotency_key), "kind"),
+                (olga.envelope("olive", room, "x", kind="context", key="another"), "key"),
+                (olga.envelope("olive", "r_other", "x", kind="context", key=params.idempotency_key), "room"),
+            ):
+                forged = msgspec.structs.replace(params, recap=wrong.body, recap_signature=wrong.signature)
+                refused = await owner.refused("link.open", forged)
+                assert (refused.code, refused.details["what"]) == ("envelope_refused", what)
+            assert (await owner.ask("link.open", whole, t.OpenedRemoteRoom)).room == room
+            async with owner.following(room, newest=10) as told:
+                (message,) = told.messages
+                assert (message.body, message.signature, message.opening) == (recap.body, recap.signature, True)
+            # Its id is taken now, in every room.
+            second, _ = owner.opening("olive", "another")
+            other = olga.envelope(
+                "olive", room_id_of(second.opening), "x", kind="context", key=second.idempotency_key, id=recap.id
+            )
+            again = msgspec.structs.replace(second, recap=other.body, recap_signature=other.signature)
+            assert (await owner.refused("link.open", again)).details["what"] == "id"
 
     run(main)

@@ -19,7 +19,18 @@ from parlerd.core.approvals import Request
 from parlerd.core.decision import Decision
 from parlerd.core.envelope import TextPart
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, Millis, Position, PrincipalId, RequestId, RoomId
+from parlerd.core.model import (
+    AgentId,
+    By,
+    HomeId,
+    KeyId,
+    MessageId,
+    Millis,
+    Position,
+    PrincipalId,
+    RequestId,
+    RoomId,
+)
 from parlerd.core.room import Room
 from parlerd.core.statements import NONCE, KeyTerms, Opening, Title, encode, room_id_of, title_digest
 from parlerd.engine.actor import ActorParts, RoomActor

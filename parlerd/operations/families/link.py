@@ -315,7 +315,6 @@ class OpenRemoteRoom(Params, frozen=True, kw_only=True):
     idempotency_key: IdempotencyKey
     recap: _Envelope = b""
     recap_signature: _MaybeSignature = b""
-    recap_id: Short = ""
 
 
 class OpenedRemoteRoom(Result, frozen=True, kw_only=True):
