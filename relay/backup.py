@@ -1,4 +1,4 @@
-"""Everything of a relay in one file: its store, keys, certificates, people, secret and place, as a tar archive.
+"""Everything of a relay in one file: its store, keys, certificates, secret and place, as a tar archive.
 
 Whoever has the file can be the relay, so the file is 0600 and is never written over another. Not here: bringing it
 back, which is unpacking it into the relay's home while no relay runs. Above: `control`. Below: the store, which copies
@@ -17,7 +17,7 @@ from typing import Final
 from parlerd.core.errors import ParlerError
 from parlerd.paths import Home
 
-_KEPT: Final = ("keys", "tls", "people.json", "join-secret", "place.json", "log.id")
+_KEPT: Final = ("keys", "tls", "join-secret", "place.json", "log.id")
 """What stands in a relay's home beside its store. Its socket, lock, log and service are of this machine."""
 
 

@@ -1,7 +1,7 @@
 """What the person who runs a relay asks of it: the answers to the operations of the plane `relay`.
 
 Not here: the socket over which they come (`admin`), and the parts that are asked. Above: the relay's program. Below:
-`enrolment`, `expulsion`, `backup`, `link`, the engine. Invariant: somebody who is put out is unknown to the relay
+`enrolment`, `backup`, `link`, the engine. Invariant: somebody who is put out is unknown to the relay
 before their links end, so that none of them comes back in between.
 """
 
@@ -22,7 +22,6 @@ from parlerd.operations import types as t
 from parlerd.paths import Home
 from relay.backup import back_up
 from relay.enrolment import Enrolment
-from relay.expulsion import end_in_rooms
 from relay.link import Links
 
 
@@ -77,7 +76,7 @@ class RelayControl:
                     person=person.principal,
                     name=person.name,
                     fingerprint=codes.fingerprint(person.principal),
-                    enrolled_at=person.enrolled_at,
+                    enrolled_at=person.since,
                     connected=self.links.of(person.principal) > 0,
                 )
                 for person in self.enrolment.members()
@@ -90,8 +89,7 @@ class RelayControl:
         await self.enrolment.put_out(principal)
         links = self.links.of(principal)
         self.links.end(principal)
-        desk = self.engine.desk
-        ended = await end_in_rooms(desk.rooms, await desk.library.all_rooms(), principal)
+        ended = await self.engine.people.take_away(principal)
         return t.KickedFromRelay(
             person=principal,
             name=found.name,

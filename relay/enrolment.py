@@ -1,9 +1,9 @@
-"""Whom the relay knows: the people who are enrolled, those who were put out, and the secret that enrols.
+"""Whom the relay knows, and the secret by which it comes to know somebody.
 
-Both stand in the relay's home: `people.json`, and `join-secret` with one line that people type. Not here: the proof of
-the secret (`link`), what else ends when somebody is put out (`expulsion`). Above: `link`, the relay's program. Below:
-`identity.codes`. Invariants: what is told is on the disk first; the secret is never what lets a known key in; whoever
-was put out comes back only by a secret that was made after that.
+The people stand in the relay's own log (`engine.people`), and the secret in the file `join-secret` of the relay's home:
+one line that people type. Not here: the proof of the secret (`link`), what else ends when somebody is put out. Above:
+`link`, `control`. Below: `engine.people`, `identity.codes`. Invariants: what is told is on the disk first; the secret
+is never what lets a known key in; whoever was put out comes back only by a secret that was made after that.
 """
 
 from __future__ import annotations
@@ -15,35 +15,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import trio
 
+from parlerd.core.enrolment import Person
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import Label, Millis, PrincipalId
+from parlerd.core.model import Label, PrincipalId
+from parlerd.engine.people import People
 from parlerd.identity import codes
 from parlerd.paths import Home
 from relay.place import secret_of
 
-FILE: Final = "people.json"
 MAX_PEOPLE: Final = 1000
-_MAX_BYTES: Final = 1024 * 1024
-
-
-class Person(msgspec.Struct, frozen=True):
-    """Somebody who was enrolled. `kicked_at` is 0 for one who still is."""
-
-    principal: PrincipalId
-    name: str
-    """What their machine called itself when they came."""
-    enrolled_at: Millis
-    kicked_at: Millis = Millis(0)
-
-
-class _File(msgspec.Struct, frozen=True):
-    """The file as it is written."""
-
-    v: int
-    people: tuple[Person, ...] = ()
+_MAX_BYTES: Final = 4096
 
 
 class Enrolment:
@@ -54,28 +37,23 @@ class Enrolment:
     """
 
     def __init__(
-        self, home: Home, now: Callable[[], Millis], *, random_bytes: Callable[[int], bytes] = secrets.token_bytes
+        self, home: Home, people: People, *, random_bytes: Callable[[int], bytes] = secrets.token_bytes
     ) -> None:
-        self._path = home.root / FILE
-        self._now = now
+        self._people = people
         self._random_bytes = random_bytes
         self.secret_file = secret_of(home)
         """The file with the join secret."""
-        self._people = {person.principal: person for person in _load(self._path).people}
-        """Everybody who was ever enrolled, by key."""
         self._secret = self._keep_secret()
-        # Held while the file is written, so that two that come at once are both in it.
-        self._writing = trio.Lock()
 
     # -- what a link asks ----------------------------------------------------------------------------------
 
     def is_enrolled(self, principal: PrincipalId) -> bool:
-        person = self._people.get(principal)
-        return person is not None and not person.kicked_at
+        person = self._people.find(principal)
+        return person is not None and not person.kicked
 
     def is_kicked(self, principal: PrincipalId) -> bool:
-        person = self._people.get(principal)
-        return person is not None and bool(person.kicked_at)
+        person = self._people.find(principal)
+        return person is not None and person.kicked
 
     def secret(self) -> bytes:
         """The secret as it is now."""
@@ -83,24 +61,24 @@ class Enrolment:
 
     async def enrol(self, principal: PrincipalId, name: Label) -> None:
         """Know this person from now on. Raises `Refused(busy)` where there are too many."""
-        async with self._writing:
-            if principal not in self._people and len(self._people) >= MAX_PEOPLE:
-                raise Refused("busy", "This relay knows as many people as it may.", limit=MAX_PEOPLE)
-            await self._write({**self._people, principal: Person(principal, name, self._now())})
+        if self._people.find(principal) is None and len(self._people.all()) >= MAX_PEOPLE:
+            raise Refused("busy", "This relay knows as many people as it may.", limit=MAX_PEOPLE)
+        await self._people.enrol(principal, name)
 
     # -- what the relay's person asks ----------------------------------------------------------------------
 
     def members(self) -> Sequence[Person]:
         """Who is enrolled, the first to come first."""
-        return [person for person in self._people.values() if not person.kicked_at]
+        return [person for person in self._people.all() if not person.kicked]
 
     def find(self, text: str) -> Person:
-        """The enrolled person of this key, fingerprint or name. Raises `Refused`: `no_such_agent`, `ambiguous_name`."""
+        """The person of this key or fingerprint, or the enrolled one of this name. Raises `Refused`: `no_such_agent`,
+        `ambiguous_name`."""
         found = [
             person
-            for person in self.members()
+            for person in self._people.all()
             if text in (person.principal, codes.fingerprint(person.principal))
-            or text.casefold() == person.name.casefold()
+            or (not person.kicked and text.casefold() == person.name.casefold())
         ]
         if not found:
             raise Refused("no_such_agent", "Nobody of this name is enrolled here.", hint="See: parler relay members")
@@ -111,18 +89,10 @@ class Enrolment:
 
     async def put_out(self, principal: PrincipalId) -> None:
         """Know this person no longer, and change the secret: whoever has only the old one does not come in with it."""
-        async with self._writing:
-            await trio.to_thread.run_sync(self._renew_secret)
-            person = self._people[principal]
-            gone = msgspec.structs.replace(person, kicked_at=self._now())
-            await self._write({**self._people, principal: gone})
+        await trio.to_thread.run_sync(self._renew_secret)
+        await self._people.put_out(principal)
 
     # -- files ---------------------------------------------------------------------------------------------
-
-    async def _write(self, people: dict[PrincipalId, Person]) -> None:
-        data = msgspec.json.format(msgspec.json.encode(_File(1, tuple(people.values())))) + b"\n"
-        await trio.to_thread.run_sync(_replace, self._path, data)
-        self._people = people
 
     def _keep_secret(self) -> bytes:
         data = _read(self.secret_file, others=0o077)
@@ -142,19 +112,6 @@ class Enrolment:
         _replace(self.secret_file, codes.secret_text(secret).encode() + b"\n")
         self._secret = secret
         return secret
-
-
-def _load(path: Path) -> _File:
-    data = _read(path, others=0o022)
-    if data is None:
-        return _File(1)
-    try:
-        found = msgspec.json.decode(data, type=_File)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _unusable(path, "it is not what Parler wrote") from error
-    if found.v != 1:
-        raise _unusable(path, "a newer Parler wrote it")
-    return found
 
 
 def _read(path: Path, *, others: int) -> bytes | None:

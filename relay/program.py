@@ -81,7 +81,6 @@ def run(home: Home, *, network: Network | None = None) -> None:
         clock = WallClock()
         settings = load_settings(home.settings)
         keys = RelayKeys(home.keys)
-        enrolment = Enrolment(home, clock.now)
         store = SqliteStore(home.database, backups=home.backups)
 
         async def main() -> None:
@@ -98,7 +97,16 @@ def run(home: Home, *, network: Network | None = None) -> None:
                 socket=str(home.socket),
             ) as engine:
                 await _serve(
-                    Parts(home, place, keys, enrolment, engine, store, clock.now, network or SystemNetwork()),
+                    Parts(
+                        home,
+                        place,
+                        keys,
+                        Enrolment(home, engine.people),
+                        engine,
+                        store,
+                        clock.now,
+                        network or SystemNetwork(),
+                    ),
                     listener,
                     stopping,
                 )

@@ -130,8 +130,8 @@ class CloseRoom(Command, frozen=True, kw_only=True):
 
 
 class Expel(Command, frozen=True, kw_only=True):
-    """This home sends a person away: their agents are in the room no longer, and the keys of a room of theirs let
-    nobody in any more. Not for a caller to ask: whoever runs the home does."""
+    """This home sends a person away: their agents are in the room no longer, but for the room's owner, and the keys of
+    a room of theirs let nobody in any more. Not for a caller to ask: whoever runs the home does."""
 
     principal: PrincipalId
 

@@ -175,7 +175,6 @@ class Lifecycle(Facet[LifecycleState]):
     )
     READS = (reads(e.RoomOpened, _titled), reads(e.RoomTitled, _titled))
     TOUCHES = (
-        touches(e.RoomTitled, nobody),
         touches(e.RoomOpened, nobody),
         touches(e.RoomTitled, nobody),
         touches(e.RoomClosed, _over),

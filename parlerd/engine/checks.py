@@ -11,7 +11,8 @@ from typing import Final
 import trio
 
 from parlerd.core.errors import ERRORS
-from parlerd.core.model import Position
+from parlerd.core.model import HOME_ROOM, Position, RoomId
+from parlerd.engine.audit import Audited
 from parlerd.engine.budget import TURNS
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
@@ -36,6 +37,8 @@ REFUSED: Final = {
     "the relay whether its key is another now, and add it anew: parler connect --relay LINE",
 }
 """What to do about a relay that refused the link for good, by the code of the refusal."""
+FIRST: Final = 1
+"""The position of the fact that a room was opened."""
 MAX_NAMED: Final = 10
 """Facts that a check names: where there are more, the file as a whole is to be restored."""
 
@@ -112,6 +115,11 @@ class Checks:
                 checks.append(t.Check(name="clock", ok=False, detail=detail, fix=fix))
         return checks[:MAX_NAMED]
 
+    async def _audited(self, room: RoomId) -> Audited:
+        opened = (await self._desk.library.bodies(room, [FIRST])).get(FIRST)
+        state = (await (await self._desk.rooms.get(room)).quiet()).state
+        return Audited.of(state, None if opened is None else opened.body)
+
     async def _signatures(self) -> list[t.Check]:
         """Whether facts are what their authors signed: each room's newest first, as many as there is time for."""
         desk = self._desk
@@ -119,9 +127,10 @@ class Checks:
         checks: list[t.Check] = []
         looked = skipped = 0
         for room, upto in (await desk.library.logs()).items():
+            about = None if room == HOME_ROOM else await self._audited(room)
             while upto > 0 and trio.current_time() < deadline:
                 after = Position(max(0, upto - SLICE))
-                unsigned = await desk.library.unsigned(room, after, upto)
+                unsigned = await desk.library.unsigned(room, after, upto, about)
                 looked += upto - after
                 upto = after
                 checks += [

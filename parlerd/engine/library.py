@@ -27,7 +27,7 @@ from parlerd.core.errors import Refused
 from parlerd.core.model import HOME_ROOM, AgentId, HomeId, KeyId, MessageId, Millis, Position, RoomId, Seq, Shown, View
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
-from parlerd.engine.audit import is_signed
+from parlerd.engine.audit import Audited, is_signed
 from parlerd.engine.driver import Driver
 from parlerd.engine.recent import Recent
 from parlerd.engine.rooms import RoomDoor
@@ -331,9 +331,10 @@ class Library:
         """The first fact of a log that does not match its digest."""
         return await self._driver.read(lambda store: store.verify_chain(room))
 
-    async def unsigned(self, room: RoomId, after: Position, upto: Position) -> list[Position]:
-        """The facts in (after, upto] that are not what their author signed."""
-        return await self._driver.read(partial(_unsigned, room=room, after=after, upto=upto))
+    async def unsigned(self, log: RoomId, after: Position, upto: Position, about: Audited | None) -> list[Position]:
+        """The facts in (after, upto] that are not what their author signed. `about` is the room whose log it is, None
+        for the home room's."""
+        return await self._driver.read(partial(_unsigned, log=log, after=after, upto=upto, about=about))
 
     # -- what is kept beside the facts ---------------------------------------------------------------------------
 
@@ -459,12 +460,12 @@ def _posted(store: Store, room: RoomId, view: View, position: Position) -> Numbe
     return None if header is None else Numbered(header, store.seq_at(room, view, position))
 
 
-def _unsigned(store: Store, room: RoomId, after: Position, upto: Position) -> list[Position]:
+def _unsigned(store: Store, log: RoomId, after: Position, upto: Position, about: Audited | None) -> list[Position]:
     try:
-        facts = store.whole_facts(room, after, upto - after)
+        facts = store.whole_facts(log, after, upto - after)
     except Refused as error:
         if error.code != "newer_log":
             raise
         # Facts of a newer Parler: what they are signed for is not known here.
         return []
-    return [fact.header.position for fact in facts if not is_signed(room, fact)]
+    return [fact.header.position for fact in facts if not is_signed(fact, about)]

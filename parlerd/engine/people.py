@@ -2,8 +2,9 @@
 
 A relay asks this; a person's own home has no people. Not here: the proof of a person, the join secret, and ending the
 links that are open (`relay`). Above: the relay's program. Below: the home room, and the line of every room. Invariant:
-who is sent away is known to be so before anything of theirs is taken away, so a crash in between leaves nobody who
-could come back; sending away once more takes away the rest.
+each room is changed by its own rules, so every reader's mirror follows. Whoever sends somebody away puts them out
+before anything is taken from them: a crash in between leaves nobody who could come back, and taking away once more
+takes the rest.
 """
 
 from __future__ import annotations
@@ -39,19 +40,23 @@ class People:
         """Whoever has this key, if they were ever enrolled; also after they were sent away."""
         return self._rooms.home.aggregate.state.people.get(principal)
 
-    def enrolled(self) -> list[Person]:
-        """Everybody who may open links, in the order in which they first came."""
-        return [person for person in self._rooms.home.aggregate.state.people.values() if not person.kicked]
+    def all(self) -> list[Person]:
+        """Everybody who was ever enrolled, in the order in which they first came."""
+        return list(self._rooms.home.aggregate.state.people.values())
 
     async def enrol(self, principal: PrincipalId, name: str) -> None:
         """Let a person in; on the disk when this returns. Harmless for one who is in. Raises
         `Refused(invalid_name)`."""
         await self._rooms.home.submit(c.EnrolPerson(principal=principal, name=name), self._by)
 
-    async def kick(self, principal: PrincipalId) -> TakenAway:
-        """Send a person away, and take away what they have in rooms. Raises `Refused(no_such_agent)` for one who was
+    async def put_out(self, principal: PrincipalId) -> None:
+        """Let a person in no longer; on the disk when this returns. Raises `Refused(no_such_agent)` for one who was
         never enrolled."""
         await self._rooms.home.submit(c.KickPerson(principal=principal), self._by)
+
+    async def take_away(self, principal: PrincipalId) -> TakenAway:
+        """Take away what a person has in rooms. Raises `ParlerError` where a room cannot be written; what was taken
+        before stays so, and calling this again takes the rest."""
         memberships = keys = 0
         for number, name in enumerate(await self._library.all_rooms(), 1):
             await pause_among(number)

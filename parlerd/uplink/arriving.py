@@ -67,7 +67,7 @@ from parlerd.core.statements import (
 )
 from parlerd.core.words import check_envelope
 from parlerd.engine.authors import Arrived
-from parlerd.identity.proofs import Evidence, read_opening, signed, unproven
+from parlerd.identity.proofs import Evidence, encode_evidence, read_opening, signed, unproven
 from parlerd.identity.signatures import verify
 from parlerd.operations import types as t
 
@@ -431,7 +431,7 @@ class _Step:
                 key=key,
             )
             by = By(agent, claim.principal, "", joined.host, "link")
-            body = (entry.knock, entry.knock_signature) if entry.knock and not entry.proof else None
+            body = encode_evidence(_evidence(entry)), b""
             self.add((joined,), by, Millis(entry.joined_at) if known is None else self.now, (body,))
             self._joined[agent] = _Known(claim.principal, claim.handle, present=True)
         if not entry.present and (known is None or known.present):
@@ -452,15 +452,7 @@ class _Step:
 
     def _is_proved(self, entry: t.MemberEntry, claim: Claim) -> bool:
         """Whether what was signed shows that this agent was let in under this handle."""
-        evidence = Evidence(
-            decision=entry.proof,
-            decision_signature=entry.proof_signature,
-            knock=entry.knock,
-            knock_signature=entry.knock_signature,
-            terms=entry.terms,
-            terms_signature=entry.terms_signature,
-        )
-        return unproven(self._about._room, self._opening, claim, evidence) is None
+        return unproven(self._about._room, self._opening, claim, _evidence(entry)) is None
 
     # -- what is said in it --------------------------------------------------------------------------------
 
@@ -653,6 +645,18 @@ def _signed(kind: type[S], body: bytes, signature: bytes, by: str) -> S | None:
         return signed(kind, body, signature, by) if body else None
     except Refused:
         return None
+
+
+def _evidence(entry: t.MemberEntry) -> Evidence:
+    """How this member came in, as its home shows it."""
+    return Evidence(
+        decision=entry.proof,
+        decision_signature=entry.proof_signature,
+        knock=entry.knock,
+        knock_signature=entry.knock_signature,
+        terms=entry.terms,
+        terms_signature=entry.terms_signature,
+    )
 
 
 def _is_title(title: bytes, opening: Opening) -> bool:

@@ -708,6 +708,9 @@ def test_the_agents_of_a_person_who_is_sent_away_are_in_no_longer_and_the_others
 def test_the_keys_of_a_person_who_is_sent_away_let_nobody_in() -> None:
     room = opened()
     room.admit(STRANGER)
+    room.admit(BEN)
     assert expelled(room, OWNER) == ["KeyRevoked", "MemberLeft"]
     assert room.aggregate.state.keys[KEY].revoked
-    assert inside(room) == {"stranger"}
+    # The room stays the others', and its owner stays the owner.
+    assert inside(room) == {"olive", "stranger"}
+    assert expelled(room, OWNER) == []

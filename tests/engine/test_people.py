@@ -17,13 +17,11 @@ def test_whoever_is_enrolled_is_so_after_a_restart_and_one_who_was_sent_away_too
             assert people.find(mia.principal) is None
             for person in (mia, zoe, mia):
                 await people.enrol(person.principal, person.name)
-            await people.kick(zoe.principal)
+            await people.put_out(zoe.principal)
         async with world.serving() as served:
             people = served.engine.people
-            assert [person.name for person in people.enrolled()] == ["mia"]
-            known = people.find(zoe.principal)
-            assert known is not None
-            assert known.kicked
+            assert [(person.name, person.kicked) for person in people.all()] == [("mia", False), ("zoe", True)]
+            assert people.find(zoe.principal) == people.all()[1]
 
     run(main)
 
@@ -41,16 +39,18 @@ def test_one_who_is_sent_away_is_in_no_room_and_their_keys_let_nobody_in() -> No
             for name, room in (("ann", opened), ("bea", opened), ("ann", other)):
                 await link.enter(name, room)
             await other_link.enter("zed", opened)
-            assert await people.kick(mia.principal) == (3, 0)
+            await people.put_out(mia.principal)
+            assert await people.take_away(mia.principal) == (3, 0)
             assert (await link.refused("link.post", mia.envelope("ann", opened.room, "x"))).code == "no_such_room"
             await other_link.post("zed", opened.room, "still here")
-            assert await people.kick(mia.principal) == (0, 0)
-            # The person whose rooms these are, with the key of each.
-            home = served.world.keys.principal
-            await people.enrol(home, "home")
-            assert await people.kick(home) == (2, 2)
-            assert (await zoe.link(served, "new")) is not None
+            assert await people.take_away(mia.principal) == (0, 0)
+            # The person whose rooms these are: the key of each, and an agent that owns neither.
+            bob = await served.agent("bob")
+            await served.admit(opened, bob)
+            assert await people.take_away(served.world.keys.principal) == (1, 2)
             await other_link.post("zed", opened.room, "alone")
+            roster = await alice.roster(opened.room)
+            assert {name for name, member in roster.items() if member.state == "member"} == {"alice", "zed"}
 
     run(main)
 
@@ -59,6 +59,6 @@ def test_nobody_is_sent_away_who_was_never_here() -> None:
     async def main() -> None:
         async with engine_world() as served:
             with pytest.raises(Refused, match="Nobody with this key"):
-                await served.engine.people.kick(Elsewhere("mia").principal)
+                await served.engine.people.put_out(Elsewhere("mia").principal)
 
     run(main)

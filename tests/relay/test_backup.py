@@ -20,7 +20,6 @@ def home(tmp_path: Path) -> Home:
     found = Home(tmp_path / "relay", explicit=True)
     prepare(found)
     (found.keys / "relay.seed").write_text("seed")
-    (found.root / "people.json").write_text("{}")
     (found.root / "service.json").write_text("{}")
     return found
 
@@ -37,7 +36,6 @@ def test_a_backup_holds_the_store_as_it_is_and_what_cannot_be_made_again(home: H
         assert {member.name for member in archive if member.isfile()} == {
             "parler.db",
             "keys/relay.seed",
-            "people.json",
         }
         archive.extractall(tmp_path / "out", filter="data")
     with closing(sqlite3.connect(tmp_path / "out/parler.db")) as copied:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-import trio
 
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import Label, Millis, PrincipalId
+from parlerd.core.model import Label, PrincipalId
 from parlerd.identity import codes
 from parlerd.paths import Home, prepare
 from relay import enrolment as module
-from relay.enrolment import Enrolment, Person
+from relay.enrolment import Enrolment
+from tests.support.engine import Served, World, engine_world, gather, run
 
 ANN, BEN = PrincipalId("AANN"), PrincipalId("ABEN")
 
@@ -25,92 +24,79 @@ def home(tmp_path: Path) -> Home:
     return found
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.at = 1_000
-
-    def now(self) -> Millis:
-        return Millis(self.at)
-
-
-def opened(home: Home) -> Enrolment:
-    return Enrolment(home, Clock().now)
-
-
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    trio.run(main)
+def opened(home: Home, served: Served) -> Enrolment:
+    return Enrolment(home, served.engine.people)
 
 
 def test_a_secret_of_128_bits_is_made_once_and_kept_private(home: Home) -> None:
-    first = opened(home)
-    assert len(first.secret()) == 16
-    assert first.secret_file.stat().st_mode & 0o777 == 0o600
-    assert codes.secret_bytes(first.secret_file.read_text()) == first.secret()
-    assert opened(home).secret() == first.secret()
-
-
-def test_somebody_who_is_enrolled_is_known_after_a_restart_too(home: Home) -> None:
     async def main() -> None:
-        people = opened(home)
-        assert not people.is_enrolled(ANN)
-        await people.enrol(ANN, Label("ann"))
-        await people.enrol(BEN, Label("ben"))
-        for each in (people, opened(home)):
-            assert (each.is_enrolled(ANN), each.is_kicked(ANN)) == (True, False)
-            assert [person.name for person in each.members()] == ["ann", "ben"]
+        async with engine_world() as served:
+            first = opened(home, served)
+            assert len(first.secret()) == 16
+            assert first.secret_file.stat().st_mode & 0o777 == 0o600
+            assert codes.secret_bytes(first.secret_file.read_text()) == first.secret()
+            assert opened(home, served).secret() == first.secret()
 
     run(main)
 
 
-def test_two_who_come_at_once_are_both_kept(home: Home) -> None:
+def test_somebody_who_is_enrolled_is_known_after_a_restart_too(home: Home) -> None:
     async def main() -> None:
-        people = opened(home)
-        async with trio.open_nursery() as nursery:
-            for number in range(20):
-                nursery.start_soon(people.enrol, PrincipalId(f"A{number}"), Label("x"))
-        assert len(opened(home).members()) == 20
+        world = World()
+        async with world.serving() as served:
+            people = opened(home, served)
+            assert not people.is_enrolled(ANN)
+            await gather(lambda: people.enrol(ANN, Label("ann")), lambda: people.enrol(BEN, Label("ben")))
+        async with world.serving() as served:
+            people = opened(home, served)
+            assert (people.is_enrolled(ANN), people.is_kicked(ANN)) == (True, False)
+            assert [person.name for person in people.members()] == ["ann", "ben"]
 
     run(main)
 
 
 def test_whoever_is_put_out_is_known_as_such_and_the_secret_is_another(home: Home) -> None:
     async def main() -> None:
-        people = opened(home)
-        await people.enrol(ANN, Label("ann"))
-        await people.enrol(BEN, Label("ben"))
-        before = people.secret()
-        await people.put_out(BEN)
-        for each in (people, opened(home)):
-            assert (each.is_enrolled(BEN), each.is_kicked(BEN)) == (False, True)
-            assert [person.name for person in each.members()] == ["ann"]
-            assert each.secret() != before
-        assert codes.secret_bytes(people.secret_file.read_text()) == people.secret()
-        await people.enrol(BEN, Label("ben"))
-        assert (people.is_enrolled(BEN), people.is_kicked(BEN)) == (True, False)
+        async with engine_world() as served:
+            people = opened(home, served)
+            await people.enrol(ANN, Label("ann"))
+            await people.enrol(BEN, Label("ben"))
+            before = people.secret()
+            await people.put_out(BEN)
+            for each in (people, opened(home, served)):
+                assert (each.is_enrolled(BEN), each.is_kicked(BEN)) == (False, True)
+                assert [person.name for person in each.members()] == ["ann"]
+                assert each.secret() != before
+            assert codes.secret_bytes(people.secret_file.read_text()) == people.secret()
+            await people.enrol(BEN, Label("ben"))
+            assert (people.is_enrolled(BEN), people.is_kicked(BEN)) == (True, False)
 
     run(main)
 
 
 def test_a_person_is_found_by_key_fingerprint_or_a_name_that_nobody_else_has(home: Home) -> None:
     async def main() -> None:
-        people = opened(home)
-        await people.enrol(ANN, Label("Ann"))
-        await people.enrol(BEN, Label("ann"))
-        assert people.find("AANN").principal == ANN
-        assert people.find(codes.fingerprint(BEN)).principal == BEN
-        with pytest.raises(Refused) as refused:
-            people.find("ANN")
-        assert refused.value.code == "ambiguous_name"
-        assert [line.split()[0] for line in refused.value.details["candidates"]] == [
-            codes.fingerprint(ANN),
-            codes.fingerprint(BEN),
-        ]
-        await people.put_out(ANN)
-        assert people.find("ann") == Person(BEN, "ann", Millis(1_000))
-        for gone in ("AANN", "zoe", ""):
+        async with engine_world() as served:
+            people = opened(home, served)
+            await people.enrol(ANN, Label("Ann"))
+            await people.enrol(BEN, Label("ann"))
+            assert people.find("AANN").principal == ANN
+            assert people.find(codes.fingerprint(BEN)).principal == BEN
             with pytest.raises(Refused) as refused:
-                people.find(gone)
-            assert refused.value.code == "no_such_agent"
+                people.find("ANN")
+            assert refused.value.code == "ambiguous_name"
+            assert [line.split()[0] for line in refused.value.details["candidates"]] == [
+                codes.fingerprint(ANN),
+                codes.fingerprint(BEN),
+            ]
+            await people.put_out(ANN)
+            assert people.find("ann").principal == BEN
+            # Whoever was put out is found by key: what is left of theirs in rooms can still be taken away.
+            assert people.find("AANN").kicked
+            for gone in ("zoe", ""):
+                with pytest.raises(Refused) as refused:
+                    people.find(gone)
+                assert refused.value.code == "no_such_agent"
 
     run(main)
 
@@ -119,51 +105,59 @@ def test_a_relay_knows_a_bounded_number_of_people(home: Home, monkeypatch: pytes
     monkeypatch.setattr(module, "MAX_PEOPLE", 1)
 
     async def main() -> None:
-        people = opened(home)
-        await people.enrol(ANN, Label("ann"))
-        with pytest.raises(Refused) as refused:
-            await people.enrol(BEN, Label("ben"))
-        assert refused.value.code == "busy"
-        await people.enrol(ANN, Label("ann"))
+        async with engine_world() as served:
+            people = opened(home, served)
+            await people.enrol(ANN, Label("ann"))
+            with pytest.raises(Refused) as refused:
+                await people.enrol(BEN, Label("ben"))
+            assert refused.value.code == "busy"
+            await people.enrol(ANN, Label("ann"))
 
     run(main)
 
 
-@pytest.mark.parametrize("name", ["people.json", "join-secret"])
 @pytest.mark.parametrize(("text", "mode", "code"), [("{", 0o600, "invalid_settings"), ("", 0o666, "home_unsafe")])
-def test_a_file_that_is_damaged_or_open_to_others_is_named(
-    home: Home, name: str, text: str, mode: int, code: str
-) -> None:
-    opened(home)
-    path = home.root / name
-    path.write_text(text)
-    path.chmod(mode)
-    with pytest.raises(ParlerError) as failed:
-        opened(home)
-    assert failed.value.code == code
-    assert str(path) in failed.value.message
-
-
-def test_what_cannot_be_written_is_not_told_as_done(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_that_is_damaged_or_open_to_others_is_named(home: Home, text: str, mode: int, code: str) -> None:
     async def main() -> None:
-        people = opened(home)
+        async with engine_world() as served:
+            path = opened(home, served).secret_file
+            path.write_text(text)
+            path.chmod(mode)
+            with pytest.raises(ParlerError) as failed:
+                opened(home, served)
+            assert failed.value.code == code
+            assert str(path) in failed.value.message
 
-        def full(*_: object) -> None:
-            raise ParlerError("home_not_writable")
+    run(main)
 
-        monkeypatch.setattr(module, "_replace", full)
-        with pytest.raises(ParlerError):
+
+def test_nobody_is_put_out_while_the_secret_cannot_be_changed(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            people = opened(home, served)
             await people.enrol(ANN, Label("ann"))
-        assert not people.is_enrolled(ANN)
+            before = people.secret()
+
+            def full(*_: object) -> None:
+                raise ParlerError("home_not_writable")
+
+            monkeypatch.setattr(module, "_replace", full)
+            with pytest.raises(ParlerError):
+                await people.put_out(ANN)
+            assert (people.is_enrolled(ANN), people.secret()) == (True, before)
 
     run(main)
 
 
 def test_the_secret_is_in_no_error_and_no_repr(home: Home) -> None:
-    people = opened(home)
-    text = people.secret_file.read_text().strip()
-    assert text not in repr(people) + str(vars(people).keys())
-    people.secret_file.write_text(text[:-4] + "UUUU")
-    with pytest.raises(ParlerError) as failed:
-        opened(home)
-    assert text[:10] not in str(failed.value.body())
+    async def main() -> None:
+        async with engine_world() as served:
+            people = opened(home, served)
+            text = people.secret_file.read_text().strip()
+            assert text not in repr(people) + str(vars(people).keys())
+            people.secret_file.write_text(text[:-4] + "UUUU")
+            with pytest.raises(ParlerError) as failed:
+                opened(home, served)
+            assert text[:10] not in str(failed.value.body())
+
+    run(main)

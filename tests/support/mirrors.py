@@ -12,7 +12,7 @@ from typing import Final
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core.envelope import Envelope, TextPart, encode_envelope
+from parlerd.core.envelope import Envelope, TextPart, encode_envelope, root_chain
 from parlerd.core.model import AgentId, By, HomeId, MessageId, Millis, PrincipalId, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.actor import RoomActor
@@ -60,17 +60,20 @@ class Elsewhere:
         self.posted += 1
         name = MessageId(id or f"m_elsewhere{self.posted}")
         envelope = Envelope(
-            v=1,
+            v=2,
+            id=name,
             room=self.room,
             key=f"k{self.posted}",
             kind="text",
-            chain=f"c{self.posted}",
+            chain=root_chain(name),
             hops=0,
             authored_at=Millis(self.at),
             counter=self.posted,
             previous=self.previous,
-            seen=b"",
+            line=LINE,
             nonce=bytes(16),
+            host=self.by().host,
+            via=self.by().via,
             parts=(TextPart(text),),
         )
         body = encode_envelope(envelope)
