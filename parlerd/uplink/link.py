@@ -42,7 +42,7 @@ from parlerd.uplink.connection import FINAL, LinkConnection, connected
 from parlerd.uplink.counters import Counters
 from parlerd.uplink.dial import Dialer
 from parlerd.uplink.homes import AddedHome, Homes
-from parlerd.uplink.lanes import Lane, Post
+from parlerd.uplink.lanes import Lane, Post, refused
 from parlerd.uplink.mirrors import Mirrors
 from parlerd.uplink.outbox import Outbox, request_of
 
@@ -114,7 +114,8 @@ class Link:
         """When a command or a connected agent last needed the link, on the loop's clock."""
         self._is_impatient = False
         """Whether a person asked, so that no pause between two attempts is waited for."""
-        self._is_removed = False
+        self.is_removed = False
+        """Whether the person forgot this relay: nothing is asked of it any more."""
         self._told: dict[tuple[RoomId, AgentId], tuple[int, int]] = {}
         """How far agents have read, as the relay was last told on this link."""
         self._attaching = trio.Lock()
@@ -185,14 +186,15 @@ class Link:
         self._desk.notifier.publish([topics.concerns(agent)])
 
     async def call(self, op: str, params: t.Params) -> Any:
-        """Ask the relay something for a person's command. Raises `offline`, `home_unreachable` and what it refuses."""
+        """Ask the relay something for a person's command. Raises `Refused`: `offline`, `home_unreachable` and what it
+        refuses."""
         connection = await self.ready()
         try:
             return await connection.call(op, params, WAIT_S)
         except ParlerError as error:
             if error is connection.lost:
                 raise Refused("home_unreachable", home=self.name) from error
-            raise
+            raise refused(error) from error
 
     async def attach(self, agent: AgentId) -> None:
         """Let this agent speak over the link. Raises as `call` does."""
@@ -220,13 +222,13 @@ class Link:
 
     def remove(self) -> None:
         """The person removed this relay: end the link for good."""
-        self._is_removed = True
+        self.is_removed = True
         self._changed()
 
     async def run(self) -> None:
         """Keep the link as long as the relay is among those added."""
         self._nursery.start_soon(self._look)
-        while not self._is_removed:
+        while not self.is_removed:
             change = self._change
             if self._is_refused or not self._is_needed:
                 if not self._is_refused and self.state != "idle":
@@ -397,7 +399,7 @@ class Link:
 
     async def _look(self) -> None:
         """From time to time: is an agent connected that is in a room there, and how far has each read."""
-        while not self._is_removed:
+        while not self.is_removed:
             with self._desk.notifier.listen(topics.seats()) as waiter:
                 waiter.clear()
                 try:
@@ -417,7 +419,7 @@ class Link:
         return bool(connected) and any(agent in connected for agent, _ in await self._standings())
 
     async def _until_unneeded(self) -> None:
-        while self._is_needed and not self._is_removed:
+        while self._is_needed and not self.is_removed:
             change = self._change
             await change.wait()
 
@@ -446,7 +448,7 @@ class Link:
     async def _pause(self) -> None:
         """Wait before the next attempt; not at all when a person asks."""
         with trio.move_on_after(self._backoff.next()):
-            while not self._is_impatient and not self._is_removed:
+            while not self._is_impatient and not self.is_removed:
                 change = self._change
                 await change.wait()
         self._is_impatient = False

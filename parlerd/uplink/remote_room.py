@@ -26,7 +26,7 @@ from parlerd.core import events as e
 from parlerd.core.approvals import Request, standing_request
 from parlerd.core.decision import Decision
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import AgentId, By, KeyId, Millis, Position, RequestId
+from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, RequestId
 from parlerd.core.room import Room
 from parlerd.core.statements import Statement, encode
 from parlerd.engine.actor import RoomActor
@@ -82,6 +82,8 @@ class RemoteRoom(MirrorRoom):
         return await self.place(command, by, words).result()
 
     def place(self, command: c.Command, by: By, words: Words | None = None) -> Submission:
+        if self._link.is_removed:
+            raise Refused("home_not_trusted", host=self.home_name)
         if len(self._waiting) >= MAX_WAITING:
             raise Refused("room_busy", retry_after_ms=100)
         self.actor.used_at = trio.current_time()
@@ -138,6 +140,8 @@ class RemoteRoom(MirrorRoom):
                 raise Refused("idempotency_conflict", key=command.idempotency_key)
             self._link.spawn(self._finishing, submission, lambda _: self._same(submission, under_way))
             return
+        if command.id is None:
+            command = msgspec.structs.replace(command, id=MessageId(self._desk.random.new("m")))
         decided = await self._composer.decide(self.actor, command, by, draft)
         if decided.replay is not None:
             submission.settled = await self._posted(by.actor, decided.replay)
