@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, Protocol
 from parlerd.core import commands as c
 from parlerd.core.approvals import Request
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, RequestId, RoomId
+from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, Millis, RequestId, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.armed import Armed
@@ -87,6 +87,18 @@ class RoomHandle(Protocol):
         """The code of a request that an agent of this home made; None where the room's home made the code and this home
         was not told."""
         ...
+
+    def presence(self, agent: AgentId) -> Present | None:
+        """How present an agent of another home is, as the room's home last told; None where nothing was told, and for
+        the agents of this home, of whom this home knows better."""
+        ...
+
+
+class Present(NamedTuple):
+    """How present an agent is, in one word, and since when."""
+
+    presence: str
+    since: Millis
 
 
 class Undelivered(NamedTuple):
@@ -157,6 +169,9 @@ class MirrorRoom:
 
     def arm(self, armed: Armed) -> AbstractContextManager[None]:
         return self.actor.arm(armed)
+
+    def presence(self, agent: AgentId) -> Present | None:
+        return None
 
 
 class ForsakenRoom(MirrorRoom):
