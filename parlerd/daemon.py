@@ -27,6 +27,7 @@ from configs.watch import HostFiles, Watcher
 from mcp_server.stdio import COPIES
 from parlerd import __version__, floor, process
 from parlerd.core.errors import ParlerError
+from parlerd.core.model import slug
 from parlerd.engine.callers import Caller
 from parlerd.engine.driver import ThreadDriver
 from parlerd.engine.engine import Engine, open_engine
@@ -42,10 +43,13 @@ from parlerd.logs import logging_to
 from parlerd.paths import Home, home_from
 from parlerd.settings import Era, Settings, load_settings
 from parlerd.store.sqlite import SqliteStore
+from parlerd.uplink.homes import Homes
+from parlerd.uplink.uplinks import Uplinks
 from parlerd.wire.messages import Hello
 
 if TYPE_CHECKING:
     from mcp_server.session import McpHost
+    from parlerd.connections.stream import MessageStream
 
 log = logging.getLogger("parlerd")
 
@@ -75,6 +79,8 @@ def run(home: Home, *, below_agent: bool = False) -> None:
         _refresh_shim(home, settings.mcp_era)
         watcher = Watcher(HostFiles(home))
         recorder = Recorder()
+        user = _user()
+        uplinks = Uplinks(Homes(home.homes), _LateDialer(), keys, called=slug(user, fallback="someone"))
 
         async def main() -> None:
             stopping = trio.Event()
@@ -86,13 +92,15 @@ def run(home: Home, *, below_agent: bool = False) -> None:
                 signers=keys,
                 settings=settings,
                 settings_now=lambda: load_settings(home.settings),
-                user=_user(),
+                user=user,
                 home_path=str(home.root),
                 default_home=home.root == home_from({"HOME": str(Path.home())}).root,
                 socket=str(home.socket),
                 inspect=credentials.inspector(hosts),
                 host_files=watcher,
                 frames=recorder,
+                home_book=uplinks,
+                homes=uplinks,
                 stop=stopping.set,
             ) as engine:
                 host = _LateHost(engine, settings, home)
@@ -104,6 +112,8 @@ def run(home: Home, *, below_agent: bool = False) -> None:
 
                 server = Server(engine, host, principal=keys.principal, hosts=hosts, recorder=recorder)
                 async with trio.open_nursery() as nursery:
+                    # A handler that means a room elsewhere finds its link.
+                    await nursery.start(uplinks.run, engine.desk)
                     nursery.start_soon(_stop_on_signal, stopping)
                     nursery.start_soon(_leave_when_lost, home, stopping)
                     nursery.start_soon(server.serve, listener)
@@ -135,6 +145,16 @@ def _coded(error: Exception) -> Exception:
     """What went wrong, out of the nurseries that it passed: with a code it is an answer, and not a crash."""
     found = unwrapped(error)
     return found if isinstance(found, ParlerError) else error
+
+
+class _LateDialer:
+    """Dials relays. The WebSocket library is imported for the first one, in a thread: most homes know no relay."""
+
+    @contextlib.asynccontextmanager
+    async def dial(self, address: str) -> AsyncIterator[MessageStream]:
+        dial = await trio.to_thread.run_sync(importlib.import_module, "parlerd.uplink.dial")
+        async with dial.WebSocketDialer().dial(address) as stream:
+            yield stream
 
 
 class _LateHost:

@@ -5,6 +5,7 @@
     service      the relay as a service of the system, or as a process that stays by itself
     door         the one port: who is let in, and where a request belongs
     certificate  the certificate that is served there
+    standing     the address, the certificate and the door while the relay runs
     link         the links of other daemons: who they are, and what is answered
     enrolment    whom the relay knows, and the secret that enrols
     backup       everything of a relay in one file

@@ -1,6 +1,6 @@
 """The relay's one port: takes connections in, a few at a time, and leads each to where its request belongs.
 
-    accepted   counted at once, before TLS: at most 64 that are not proven, 8 of one address
+    accepted   counted at once, before TLS: at most 64 that are not proven, 8 of one address, and so many a second
     TLS        within 5 seconds from here
     head       one request of at most 16 KiB, within the same 5 seconds
     /link      becomes a WebSocket, and `links` serves it: 5 seconds more to its proof
@@ -34,6 +34,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.trio.server import Server, ServerConnection
 
+from parlerd.bounded import Bounded
 from parlerd.connections.stream import MessageStream
 from parlerd.connections.websocket import KEEPING, QUIET, WebSocketStream
 from parlerd.core.errors import ParlerError
@@ -43,6 +44,8 @@ log = logging.getLogger("relay.door")
 
 LINK_PATH: Final = "/link"
 _CHUNK: Final = 16 * 1024
+_BRAKES: Final = 4096
+"""How many addresses are remembered; the brake for all of them together holds beyond that."""
 _END_OF_HEAD: Final = b"\r\n\r\n"
 
 
@@ -75,6 +78,13 @@ class Limits:
     """How many there may be."""
     unproven_of_one: int = 8
     """How many of them one address may have: an IPv4 address, or the /64 of an IPv6 address."""
+    rate: float = 50.0
+    """How many may come in a second, after `burst` at once: a TLS greeting takes 2 to 3 ms of the one processor that
+    all links share."""
+    burst: int = 128
+    rate_of_one: float = 10.0
+    """How many of one address, after `burst_of_one` at once."""
+    burst_of_one: int = 32
     head_seconds: float = 5.0
     """How long TLS and the head of the request may take together."""
     head_bytes: int = 16 * 1024
@@ -106,6 +116,9 @@ class Door:
         # The connections that are not proven, and how many of them each address has.
         self._unproven: set[_Visit] = set()
         self._of_one: Counter[str] = Counter()
+        # How fast further ones may come: in all, and for each address that came lately.
+        self._brake = _Brake(self._limits.rate, self._limits.burst)
+        self._brakes: Bounded[str, _Brake] = Bounded(_BRAKES)
         # Cancelled by `drain`: no further connection is accepted.
         self._accepting = trio.CancelScope()
         # What the library asks whether it may still begin a connection.
@@ -167,6 +180,12 @@ class Door:
             return None
         limits = self._limits
         if len(self._unproven) >= limits.unproven or self._of_one[address] >= limits.unproven_of_one:
+            return None
+        brake = self._brakes.get(address)
+        if brake is None:
+            brake = self._brakes[address] = _Brake(limits.rate_of_one, limits.burst_of_one)
+        # Its own brake first, so that who comes too often takes nothing from the others.
+        if not brake.admits() or not self._brake.admits():
             return None
         visit = _Visit(address)
         self._unproven.add(visit)
@@ -250,6 +269,30 @@ class Door:
                 connection.start_keepalive()
                 await self._links.serve(WebSocketStream(connection, digest), lambda: self._forget(visit))
             nursery.cancel_scope.cancel()
+
+
+class _Brake:
+    """How often something may happen: `burst` times at once, then `rate` times a second."""
+
+    __slots__ = ("_burst", "_left", "_rate", "_since")
+
+    def __init__(self, rate: float, burst: int) -> None:
+        self._rate = rate
+        self._burst = burst
+        # How often it may happen at once, as of `_since` on the event loop's clock.
+        self._left = float(burst)
+        self._since: float | None = None
+
+    def admits(self) -> bool:
+        """Whether it may happen now; if so, it does."""
+        now = trio.current_time()
+        if self._since is not None:
+            self._left = min(self._burst, self._left + (now - self._since) * self._rate)
+        self._since = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
 
 
 class _Visit:

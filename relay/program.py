@@ -1,14 +1,12 @@
 """The relay's program: builds the parts of one relay, puts them together, and takes them down in order. No rules here.
 
-On the way up, the key, the people and the store are opened before anybody can connect. While it runs, it looks whether
-its address is still this machine's and whether its certificate is due; a new address gets a new door over the same
-links. On the way down nobody is let in any more, every daemon is told to come back, the rooms keep their snapshots and
-the store is closed. Above: `relay.__main__`, which prepared the home and holds its lock. Below: every part.
+On the way up, the key, the people and the store are opened before anybody can connect. On the way down nobody is let in
+any more, every daemon is told to come back, the rooms keep their snapshots and the store is closed. Above:
+`relay.__main__`, which prepared the home and holds its lock. Below: every part.
 """
 
 from __future__ import annotations
 
-import errno
 import gc
 import logging
 import os
@@ -40,20 +38,17 @@ from parlerd.logs import logging_to
 from parlerd.paths import Home
 from parlerd.settings import load_settings
 from parlerd.store.sqlite import SqliteStore
-from relay import certificate as certificates
 from relay import place as places
 from relay.admin import Admin
 from relay.control import RelayControl
-from relay.door import Door, Secured
 from relay.enrolment import Enrolment
 from relay.link import Links
-from relay.network import Network, SystemNetwork, spelled
+from relay.network import Network, SystemNetwork
 from relay.place import Place
+from relay.standing import Standing
 
 log = logging.getLogger("relay")
 
-LOOK_S: Final = 30.0
-"""How often the relay looks whether its address is still there and its certificate due."""
 SWITCH_INTERVAL: Final = 0.001
 """As for the daemon: how many seconds a thread may keep the interpreter while another asks for it."""
 
@@ -140,12 +135,13 @@ class Parts:
 
 async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) -> None:
     name = join_line.home_name(parts.place.name, parts.keys.id)
-    standing = _Standing(parts)
+    standing = Standing(parts.home, parts.place, parts.network, parts.now)
     links = Links(
         parts.engine,
         parts.enrolment,
         Identity(parts.keys),
-        name=name,
+        # Each home makes its own name of this label and of the key that was proved.
+        name=parts.place.name,
         log_id=_log_id(parts.home.root / "log.id"),
         addresses=standing.urls,
         now=parts.now,
@@ -175,84 +171,6 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
         await parts.engine.drain()
         await standing.drain(links)
         nursery.cancel_scope.cancel()
-
-
-class _Standing:
-    """Where the relay stands now: its address, its certificate and its door, which change while it runs."""
-
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self._address = ""
-        """The address that the relay listens at; empty while this machine has none for it."""
-        self._listeners: list[trio.SocketListener] = []
-        self._certificate: certificates.Certificate | None = None
-        self._secured: Secured | None = None
-        self._door: Door | None = None
-        """Takes connections in at the address; None while there is none."""
-
-    def addresses(self) -> list[str]:
-        return [spelled(self._address, self._parts.place.port)] if self._address else []
-
-    def urls(self) -> list[str]:
-        return [f"wss://{address}" for address in self.addresses()]
-
-    async def open(self) -> None:
-        """Listen at the address of this moment. Raises `ParlerError`: `no_address`, `port_taken`."""
-        address = places.resolve(self._parts.network, self._parts.place)
-        self._certify(address)
-        self._listeners = await _listen(address, self._parts.place.port)
-        self._address = address
-
-    async def serve(self, links: Links) -> None:
-        """Serve at the address, and at another one when it changes, until cancelled or drained."""
-        while True:
-            self._door = Door(links, secured=lambda: self._secured)
-            with trio.CancelScope() as moved:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._watch, moved)
-                    await self._door.serve(self._listeners)
-                    return  # drained
-            log.warning("the address is another one now")
-            self._address, self._door = "", None
-            while not self._address:
-                await trio.sleep(LOOK_S)
-                with suppress(ParlerError):
-                    await self.open()
-
-    async def drain(self, links: Links) -> None:
-        if self._door is not None:
-            await self._door.drain()
-        else:
-            await links.drain()
-
-    async def _watch(self, moved: trio.CancelScope) -> None:
-        while True:
-            await trio.sleep(LOOK_S)
-            try:
-                now = places.resolve(self._parts.network, self._parts.place)
-            except ParlerError:
-                now = ""
-            if now != self._address:
-                moved.cancel()
-                return
-            if self._certificate is not None and self._parts.now() >= self._certificate.renew_at:
-                self._certify(now)
-
-    def _certify(self, address: str) -> None:
-        made = certificates.keep(self._parts.home.root / "tls", {address, "127.0.0.1"}, self._parts.now())
-        self._certificate = made
-        self._secured = Secured(made.context(), made.digest)
-
-
-async def _listen(address: str, port: int) -> list[trio.SocketListener]:
-    try:
-        return await trio.open_tcp_listeners(port, host=address)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise ParlerError("port_taken", f"Another program has the port {spelled(address, port)}.") from None
-        if error.errno == errno.EACCES:
-            raise ParlerError("port_taken", f"This user may not listen on port {port}.") from None
-        raise ParlerError("no_address", f"{address} cannot be used: {error.strerror}.") from error
 
 
 def _log_id(path: Path) -> str:

@@ -249,7 +249,7 @@ def _plain(name: str) -> str:
 
 def _received(page: t.Received, scribe: Scribe, asked: _Asked) -> str:
     if not page.messages:
-        return "Nothing new."
+        return " ".join(("Nothing new.", page.notice)).rstrip()
     where = scribe.name(page.name or page.room)
     lines = [f"{len(page.messages)} {'new ' if page.acknowledges else ''}in {where}:"]
     if page.room not in scribe.met:
@@ -257,6 +257,8 @@ def _received(page: t.Received, scribe: Scribe, asked: _Asked) -> str:
         lines.insert(0, f"You are {scribe.name(page.you)} in {where}.")
     lines += _lay_out(page.messages, page.you, scribe, asked)
     lines += _gap(page, asked)
+    if page.notice:
+        lines.append(page.notice)
     if asked.cut is None:
         if page.acknowledges and page.unread:
             lines.append(f"{page.unread} more: {asked.recv()}")
@@ -280,6 +282,8 @@ def _opened(result: t.OpenedSession, scribe: Scribe, asked: _Asked) -> str:
     lines = [f"You are {scribe.name(result.you)} in {scribe.name(result.name)}, your active session now."]
     if result.line:
         lines += ["Give your user this line for the other agent:", result.line]
+    if result.connect_command:
+        lines += ["On a machine that does not know this relay yet, its user runs this first:", result.connect_command]
     if result.mcp_command:
         lines += ["If no agent on this machine has Parler yet, this adds it to Claude Code:", result.mcp_command]
     if result.warning is not msgspec.UNSET:

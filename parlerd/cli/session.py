@@ -79,6 +79,10 @@ def _open_arguments(parser: Parser) -> None:
         default="full",
         help="how much a joiner may read (default: full)",
     )
+    # Not --home: everywhere in this program that is a folder of this machine.
+    parser.add_argument(
+        "--at", default="", metavar="NAME", help="where it opens: local, or a relay (default: see `parler homes`)"
+    )
     parser.add_argument("--key", type=unicode_text, metavar="KEY", help="idempotency key (default: random)")
 
 
@@ -104,6 +108,7 @@ def _open(ctx: Context, args: Namespace) -> int:
         ttl_ms=args.ttl,
         max_uses=args.max_uses,
         history=args.history,
+        home=args.at,
         idempotency_key=args.key or new_key(),
     )
     opened = ctx.call_again("session.open", params, t.OpenedSession)
@@ -132,6 +137,9 @@ def _open(ctx: Context, args: Namespace) -> int:
     elif opened.line:
         out.say("Say this to the agent that is to join:")
         out.paste(opened.line)
+    if opened.connect_command:
+        out.say("On a machine that does not know this relay yet, its person runs this first:")
+        out.paste(opened.connect_command)
     if opened.approval:
         out.say("Then see who knocks, and decide: parler approvals")
     return DONE

@@ -188,7 +188,7 @@ def find_request(requests: Mapping[RequestId, Request], who: str) -> Request:
 # -- what is signed ----------------------------------------------------------------------------------------
 
 
-def terms_of(room: LifecycleState, key: KeyState) -> KeyTerms:
+def terms_of(room: LifecycleState, key: KeyState | e.KeyMinted) -> KeyTerms:
     """What the owner's person signs of a key, but for the nonce."""
     return KeyTerms(
         home=room.home,
@@ -203,18 +203,25 @@ def terms_of(room: LifecycleState, key: KeyState) -> KeyTerms:
 
 
 def knock_of(
-    room: LifecycleState, key: KeyState, event: e.JoinRequested | e.MemberJoined, name: str, at: Millis
+    room: LifecycleState,
+    key: KeyState,
+    *,
+    agent: AgentId,
+    principal: PrincipalId,
+    name: str,
+    host: str,
+    at: Millis,
 ) -> KnockStatement:
-    """What an agent signs that knocks with this key, but for the nonce: it came to wait, or was let in. `name` is what
-    it says that it is called, and `at` its time."""
+    """What an agent signs that knocks with this key, but for the nonce. `name` is what it says that it is called, and
+    `at` its time."""
     return KnockStatement(
         home=room.home,
         room=room.room,
         ref=key.ref,
-        agent=event.agent,
-        principal=event.principal,
+        agent=agent,
+        principal=principal,
         name=name,
-        host=event.host,
+        host=host,
         at=at,
         nonce=b"",
     )
@@ -278,6 +285,15 @@ class Approvals(Facet[ApprovalsState]):
             return Decision(answer="denied")
         if request is not None and request.state == "pending":
             return Decision(answer="pending")
+        expected = knock_of(
+            self._lifecycle,
+            key,
+            agent=by.actor,
+            principal=by.principal,
+            name=name,
+            host=command.host,
+            at=command.wall or now,
+        )
         if not key.gated or by.actor in key.preapproved:
             joined = membership.joining(
                 self._membership.members,
@@ -287,11 +303,12 @@ class Approvals(Facet[ApprovalsState]):
                 host=command.host,
                 key=key.id,
             )
-            knock = _require_same(knock_of(self._lifecycle, key, joined, name, command.wall or now), command.statement)
+            knock = _require_same(expected, command.statement)
             if command.statement is not None:
                 self._require_shows(knock, key, joined)
             return Decision((joined,), statements=(knock,), authority=f"key:{key.id[:8]}", answer="joined")
         check_queue(requests, key.id, by.principal, self._lifecycle.owner_principal)
+        knock = _require_same(expected, command.statement)
         event = e.JoinRequested(
             request=RequestId(ids.new("q")),
             key=key.id,
@@ -300,7 +317,6 @@ class Approvals(Facet[ApprovalsState]):
             name=name,
             host=command.host,
         )
-        knock = _require_same(knock_of(self._lifecycle, key, event, name, command.wall or now), command.statement)
         return Decision((event,), statements=(knock,), authority=f"key:{key.id[:8]}", answer="pending")
 
     def _require_shows(self, knock: KnockStatement, key: KeyState, joined: e.MemberJoined) -> None:

@@ -175,8 +175,8 @@ class MirrorPlaced(_Event, tag="mirror_placed", frozen=True, kw_only=True):
 
 
 class RoomTitled(_Event, tag="room_titled", frozen=True, kw_only=True):
-    """Only in a mirror: what the room is called, which its home tells only those who are in. Where an agent of this
-    home knocked first, this comes after the opening. The body is that of the opening, with the title."""
+    """Only in a mirror: the room's home told the title, which it told nobody who only knocked. The body is that of
+    `RoomOpened` with the title in it."""
 
 
 class HomeContradicted(_Event, tag="home_contradicted", frozen=True, kw_only=True):

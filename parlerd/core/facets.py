@@ -111,8 +111,8 @@ def compose(
     """The rules of these facets, for every one of the commands and events.
 
     Facets apply an event in the order in which they are listed. Raises `TypeError` if a command is decided by no facet
-    or by two, if an event is applied by none, if none says what it touches (`nobody` is an answer), or if a facet names
-    a command or an event that is not among those given.
+    or by two, if none applies an event or reads its body, if none says what it touches (`nobody` is an answer), or if a
+    facet names a command or an event that is not among those given.
     """
     decided: dict[type[Command], tuple[int, Callable[..., Decision]]] = {}
     applied: dict[type[Any], list[tuple[int, Callable[..., None]]]] = {}
@@ -131,7 +131,7 @@ def compose(
             touched.setdefault(event, []).append((place, touch))
     sides: tuple[tuple[str, set[Any], set[Any]], ...] = (
         ("decided", set(decided), set(commands)),
-        ("applied", {*applied, *read}, set(events)),
+        ("applied", set(applied) | set(read), set(events)),
         ("said whom to wake for", set(touched), set(events)),
     )
     for what, found, wanted in sides:

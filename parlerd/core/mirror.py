@@ -5,7 +5,7 @@
 A mirror is folded by the facets of every room, so whoever reads or waits here need not know where the room lives. What
 is asked of such a room is decided over its mirror and carried out by the room's home; the mirror changes when that home
 tells that it was done. A mirror may begin in the middle of its room and leave out what came while nobody listened: the
-fact `MirrorPlaced` says so, and `membership` keeps each reader's numbers right.
+fact `MirrorPlaced` says so; `membership` keeps each reader's numbers right, and `messages` the public line.
 
 Not here: whether a signature, a line or a thread is right, which is checked before a fact arrives. Above: `room`.
 Below: the states of the other facets. Invariant: `Arrive` changes no room that lives here, and it leads to no fact that
@@ -28,12 +28,9 @@ from parlerd.core.model import By, Ids, Millis
 
 
 class MirrorState(msgspec.Struct):
-    """`is_mirror` says whether this log is one. `line` is the public line where the newest stretch of it begins, and
-    `public` the number of the message there."""
+    """`is_mirror` says whether this log is one."""
 
     is_mirror: bool = False
-    public: int = 0
-    line: bytes = b""
 
 
 class Mirror(Facet[MirrorState]):
@@ -70,7 +67,6 @@ class Mirror(Facet[MirrorState]):
 
     def _placed(self, event: e.MirrorPlaced, header: e.Header) -> None:
         self.state.is_mirror = True
-        self.state.public, self.state.line = event.public, event.line
 
     DECIDES = (decides(c.Arrive, _arrive),)
     APPLIES = (applies(e.MirrorPlaced, _placed),)

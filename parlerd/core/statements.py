@@ -53,6 +53,7 @@ NONCE: Final = 16
 _DIGEST: Final = 32
 _ID_CHARACTERS: Final = 32
 """Characters of a room's id that are its opening's hash: 160 bits, so that nobody finds another opening for an id."""
+_HASHED: Final = re.compile(rf"r_[a-z2-7]{{{_ID_CHARACTERS}}}\Z")
 _ID: Final = re.compile(r"[A-Za-z0-9_]{1,64}\Z")
 _SUFFIX: Final = re.compile(r"(?s)(.*)(-(?:[2-9]|[1-9][0-9]+))\Z")
 
@@ -164,6 +165,12 @@ _OPENED: Final = msgspec.msgpack.Decoder(tuple[bytes, bytes])
 def encode(statement: Statement | Title) -> bytes:
     """The bytes that are signed, stored and sent. Keep them: nobody encodes the same statement a second time."""
     return _ENCODER.encode(statement)
+
+
+def is_opening_hash(room: RoomId) -> bool:
+    """Whether a room's id has the form of its opening's hash. The rooms of older homes have ids of another length, and
+    nothing was signed when they were opened."""
+    return _HASHED.match(room) is not None
 
 
 def room_id_of(opening: bytes) -> RoomId:
@@ -278,11 +285,16 @@ def decides(opening: Opening, room: RoomId, decision: DecisionStatement, claim: 
 
 
 def decider(opening: Opening, decision: DecisionStatement) -> PrincipalId | AgentId | None:
-    """Who must have signed a decision: the person who opened the room, or its owner where the owner may decide without
-    the person. None for a decision that nobody could have made."""
-    if decision.proof != "none":
-        return opening.principal
-    return opening.owner if opening.approver == "agent" else None
+    """Who must have signed a decision in a room of this opening; None for a decision that nobody could have made."""
+    return who_decides(opening.principal, opening.owner, opening.approver, decision.proof)
+
+
+def who_decides(person: PrincipalId, owner: AgentId, approver: Approver, proof: Proof) -> PrincipalId | AgentId | None:
+    """Who signs a decision with this proof in a room that `person` opened: the person, or the room's owner where the
+    owner may decide without the person; None where nobody may decide so."""
+    if proof != "none":
+        return person
+    return owner if approver == "agent" else None
 
 
 def lets_in(home: HomeId, room: RoomId, terms: KeyTerms, knock: KnockStatement, claim: Claim) -> str | None:

@@ -10,7 +10,9 @@ from typing import Final
 
 import trio
 
-from parlerd.core.model import Position
+from parlerd.core.errors import ERRORS
+from parlerd.core.model import HOME_ROOM, Position, RoomId
+from parlerd.engine.audit import Audited
 from parlerd.engine.budget import TURNS
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
@@ -35,6 +37,8 @@ REFUSED: Final = {
     "the relay whether its key is another now, and add it anew: parler connect --relay LINE",
 }
 """What to do about a relay that refused the link for good, by the code of the refusal."""
+FIRST: Final = 1
+"""The position of the fact that a room was opened."""
 MAX_NAMED: Final = 10
 """Facts that a check names: where there are more, the file as a whole is to be restored."""
 
@@ -73,7 +77,7 @@ class Checks:
         if len(checks) == 1:
             checks.append(t.Check(name="chain", ok=True, detail="every room's digests match", fix=""))
         checks += await self._signatures()
-        checks += await self._ahead()
+        checks += await self._rooms()
         if desk.budget.spent:
             checks.append(
                 t.Check(
@@ -88,20 +92,33 @@ class Checks:
             checks.append(t.Check(name="host files", ok=False, detail=detail, fix=fix))
         return t.CheckList(checks=checks)
 
-    async def _ahead(self) -> list[t.Check]:
-        """Open rooms whose newest fact is dated later than now: the clock stood ahead, and was set back. The home room
-        is none of them, for nobody is shown when something in it was."""
+    async def _rooms(self) -> list[t.Check]:
+        """Open rooms of this home whose newest fact is dated later than now: the clock stood ahead, and was set back.
+        The home room is none of them, for nobody is shown when something in it was. And rooms of other homes that
+        contradict themselves; when something was there is their home's to say."""
         desk = self._desk
         now = desk.clock.now()
         checks: list[t.Check] = []
         for name in await desk.library.all_rooms():
-            room = (await desk.rooms.get(name)).aggregate
+            handle = await desk.rooms.get(name)
+            room = handle.aggregate
+            if room.state.contradicted:
+                detail = f"room {name}: {handle.home_name} contradicts itself ({room.state.contradicted})"
+                fix = ERRORS["relay_equivocation"].hint
+                checks.append(t.Check(name="relay", ok=False, detail=detail, fix=fix))
+            if not desk.rooms.is_here(room):
+                continue
             ahead = room.last_at - now
             if ahead > AHEAD_MS and not room.state.closed:
                 detail = f"room {name}: messages are dated up to {ahead / 86_400_000:.1f} days ahead of the clock"
                 fix = f"{AHEAD_FIX} parler session close --room {name}"
                 checks.append(t.Check(name="clock", ok=False, detail=detail, fix=fix))
         return checks[:MAX_NAMED]
+
+    async def _audited(self, room: RoomId) -> Audited:
+        opened = (await self._desk.library.bodies(room, [FIRST])).get(FIRST)
+        state = (await (await self._desk.rooms.get(room)).quiet()).state
+        return Audited.of(state, None if opened is None else opened.body)
 
     async def _signatures(self) -> list[t.Check]:
         """Whether facts are what their authors signed: each room's newest first, as many as there is time for."""
@@ -110,9 +127,10 @@ class Checks:
         checks: list[t.Check] = []
         looked = skipped = 0
         for room, upto in (await desk.library.logs()).items():
+            about = None if room == HOME_ROOM else await self._audited(room)
             while upto > 0 and trio.current_time() < deadline:
                 after = Position(max(0, upto - SLICE))
-                unsigned = await desk.library.unsigned(room, after, upto)
+                unsigned = await desk.library.unsigned(room, after, upto, about)
                 looked += upto - after
                 upto = after
                 checks += [

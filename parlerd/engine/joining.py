@@ -18,7 +18,7 @@ from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.knocks import WITHHELD, knock_at, shows_code
-from parlerd.engine.reading import Reading, handle_of
+from parlerd.engine.reading import Reading, alarm_of, handle_of
 from parlerd.engine.session_keys import SessionKeys
 from parlerd.engine.waits import Wait
 from parlerd.operations import types as t
@@ -134,6 +134,7 @@ class Joining:
         if found.truncated:
             first, last = found.first_unshown, found.last_unshown
             hint = f"{last - first + 1} messages before these are not shown: {first} to {last}."
+        hint = alarm_of(room.state) or hint
         return t.JoinedSession(
             room=actor.room,
             name=room.state.name,

@@ -27,7 +27,7 @@ from parlerd.core.errors import Refused
 from parlerd.core.model import HOME_ROOM, AgentId, HomeId, KeyId, MessageId, Millis, Position, RoomId, Seq, Shown, View
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
-from parlerd.engine.audit import is_signed
+from parlerd.engine.audit import Audited, is_signed
 from parlerd.engine.driver import Driver
 from parlerd.engine.recent import Recent
 from parlerd.engine.rooms import RoomDoor
@@ -331,9 +331,10 @@ class Library:
         """The first fact of a log that does not match its digest."""
         return await self._driver.read(lambda store: store.verify_chain(room))
 
-    async def unsigned(self, room: RoomId, after: Position, upto: Position) -> list[Position]:
-        """The facts in (after, upto] that are not what their author signed."""
-        return await self._driver.read(partial(_unsigned, room=room, after=after, upto=upto))
+    async def unsigned(self, log: RoomId, after: Position, upto: Position, about: Audited | None) -> list[Position]:
+        """The facts in (after, upto] that are not what their author signed. `about` is the room whose log it is, None
+        for the home room's."""
+        return await self._driver.read(partial(_unsigned, log=log, after=after, upto=upto, about=about))
 
     # -- what is kept beside the facts ---------------------------------------------------------------------------
 
@@ -358,13 +359,15 @@ class Library:
 
     async def mirrored(
         self, room: RoomId, numbers: Iterable[int], messages: Iterable[MessageId]
-    ) -> tuple[Mapping[int, bytes], frozenset[MessageId]]:
-        """What a mirror holds of its room: the public line at these numbers, and which of these messages."""
+    ) -> tuple[Mapping[int, bytes], Mapping[MessageId, bool]]:
+        """What a mirror holds of its room: the public line at these numbers, and which of these messages there are,
+        each with whether it is of this room."""
         asked, named = sorted(numbers), list(messages)
 
-        def look(store: Store) -> tuple[Mapping[int, bytes], frozenset[MessageId]]:
+        def look(store: Store) -> tuple[Mapping[int, bytes], Mapping[MessageId, bool]]:
             lines = {number: line for number in asked if (line := store.line_at(room, number)) is not None}
-            return lines, frozenset(message for message in named if store.find_message(message) is not None)
+            places = {message: place for message in named if (place := store.find_message(message)) is not None}
+            return lines, {message: place[0] == room for message, place in places.items()}
 
         return await self._driver.look(look)
 
@@ -457,12 +460,12 @@ def _posted(store: Store, room: RoomId, view: View, position: Position) -> Numbe
     return None if header is None else Numbered(header, store.seq_at(room, view, position))
 
 
-def _unsigned(store: Store, room: RoomId, after: Position, upto: Position) -> list[Position]:
+def _unsigned(store: Store, log: RoomId, after: Position, upto: Position, about: Audited | None) -> list[Position]:
     try:
-        facts = store.whole_facts(room, after, upto - after)
+        facts = store.whole_facts(log, after, upto - after)
     except Refused as error:
         if error.code != "newer_log":
             raise
         # Facts of a newer Parler: what they are signed for is not known here.
         return []
-    return [fact.header.position for fact in facts if not is_signed(room, fact)]
+    return [fact.header.position for fact in facts if not is_signed(fact, about)]

@@ -22,6 +22,7 @@ from parlerd.core.model import (
     MAX_TOPIC,
     AgentId,
     By,
+    HomeId,
     KeyId,
     Millis,
     Position,
@@ -40,10 +41,10 @@ from parlerd.core.words import check_text
 from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
-from parlerd.engine.handles import RoomHandle
+from parlerd.engine.handles import LOCAL, RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
-from parlerd.engine.key_text import typed_key, typed_key_of
+from parlerd.engine.key_text import typed_key, typed_key_of, with_home
 from parlerd.engine.lookup import active_room, room_of
 from parlerd.engine.observers import observed_room
 from parlerd.engine.person import is_person, require_person
@@ -110,9 +111,8 @@ class Opening:
         digest = input_digest(params)
         by = desk.by(caller, me)
         planned = self._planner(caller, me, params, idempotency_key, approval=approval)
-        plan, naming = await self._name(
-            me, by, planned, slug(params.topic, fallback="session"), idempotency_key, digest
-        )
+        wanted, where = slug(params.topic, fallback="session"), self._where(params.home)
+        plan, naming = await self._name(me, by, planned, wanted, where, idempotency_key, digest)
         if plan.room != naming.room and not await self._is_open(naming.room):
             # This request took a name before, and the daemon ended before the room was opened. The settings changed
             # since, so that the request no longer leads to the room that has the name.
@@ -141,8 +141,9 @@ class Opening:
         )
         # Away from the loop: a long recap takes a while to look through.
         recap, removed = await desk.library.aside(lambda: scrub(params.context))
-        actor = await desk.rooms.create(naming.room)
-        nothing = Shown(0, first_line(naming.room, plan.opening.home))
+        home = naming.home or desk.keys.id
+        actor = await desk.rooms.create(naming.room, home)
+        nothing = Shown(0, first_line(naming.room, home))
         settled = await actor.submit(command, by, Draft((TextPart(recap),), nothing))
         room = await actor.quiet()
         replayed = settled.decision.replay is not None or not settled.facts
@@ -159,18 +160,31 @@ class Opening:
             removed={} if replayed else removed,
         )
 
+    def _where(self, wanted: str) -> HomeId:
+        """The home that a session opens in, by its name. Raises `Refused(home_not_trusted)`."""
+        desk = self._desk
+        if wanted == LOCAL:
+            return desk.keys.id
+        return desk.homes.named(wanted) if wanted else desk.homes.default or desk.keys.id
+
     def _planner(
-        self, caller: Caller, me: AgentRecord, params: t.OpenSession, idempotency_key: str, *, approval: bool
-    ) -> Callable[[str], Plan]:
-        """Gives the room that this request opens under a name. The same request under the same name is the same room,
+        self,
+        caller: Caller,
+        me: AgentRecord,
+        params: t.OpenSession,
+        idempotency_key: str,
+        *,
+        approval: bool,
+    ) -> Callable[[str, HomeId], Plan]:
+        """Gives the room that this request opens under a name in a home. The same request is the same room there,
         because nothing in its opening is drawn: the nonce and the salt follow from the idempotency key."""
         secret = self._desk.keys.opening_secret(me.id, idempotency_key)
         nonce, salt = secret[:NONCE], secret[NONCE : 2 * NONCE]
 
-        def planned(name: str) -> Plan:
+        def planned(name: str, home: HomeId) -> Plan:
             title = Title(salt=salt, name=name, topic=params.topic)
             opening = SignedOpening(
-                home=self._desk.keys.id,
+                home=home,
                 kind="session",
                 history=params.history,
                 owner=me.id,
@@ -190,16 +204,17 @@ class Opening:
         self,
         me: AgentRecord,
         by: By,
-        planned: Callable[[str], Plan],
+        planned: Callable[[str, HomeId], Plan],
         wanted: str,
+        where: HomeId,
         idempotency_key: str,
         digest: bytes,
     ) -> tuple[Plan, e.RoomNamed]:
-        """The room that is opened, under the name that this request took now or when it was first made: the first free
-        of `wanted`, `wanted-2` and so on."""
-        home = self._desk.rooms.home
+        """The room that is opened, under the name and in the home that this request took now or when it was first made:
+        the first free name of `wanted`, `wanted-2` and so on, and the home `where`."""
+        home, here = self._desk.rooms.home, self._desk.keys.id
         while True:
-            plan = planned(first_free(wanted, home.aggregate.state.room_names.get(me.id, {})))
+            plan = planned(first_free(wanted, home.aggregate.state.room_names.get(me.id, {})), where)
             named = await home.submit(
                 c.NameRoom(
                     operation="session.open",
@@ -208,13 +223,14 @@ class Opening:
                     owner=me.id,
                     room=plan.room,
                     name=plan.title.name,
+                    home=HomeId("") if where == here else where,
                 ),
                 by,
             )
             if named.decision.answer == "taken":
                 continue  # another opening of this owner took the name in the same moment
             naming = await self._naming(named.facts[0] if named.facts else None, named.decision.replay)
-            return plan if naming.name == plan.title.name else planned(naming.name), naming
+            return (plan if named.facts else planned(naming.name, naming.home or here)), naming
 
     async def _is_open(self, room: RoomId) -> bool:
         try:
@@ -242,7 +258,9 @@ class Opening:
         replayed: bool,
         removed: dict[str, int],
     ) -> t.OpenedSession:
-        session_key, gated = typed_key_of(self._desk, actor.room, opened), opened.gated
+        typed, gated = typed_key_of(self._desk, actor.room, opened), opened.gated
+        session_key = None if typed is None else with_home(typed, actor.home_name)
+        is_here = self._desk.rooms.is_here(room)
         warnings = []
         state = opened.state(self._desk.clock.now())
         if state != "live":
@@ -259,6 +277,7 @@ class Opening:
             line=None if session_key is None else f"Join the Parler session {session_key}.",
             join_command=None if session_key is None else f"parler session join {session_key}",
             mcp_command=self._mcp_command(session_key) if session_key and gated else None,
+            connect_command=None if is_here else self._desk.homes.join_line(room.state.home),
             expires=opened.expires_at,
             approval=gated,
             replayed=replayed,

@@ -19,7 +19,7 @@ import msgspec
 from parlerd.bounded import Bounded
 from parlerd.core import events as e
 from parlerd.core.envelope import DataPart, HandoffPart, TextPart, UnknownPart, decode_envelope
-from parlerd.core.errors import Refused, StoreError
+from parlerd.core.errors import ERRORS, Refused, StoreError
 from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import Member
 from parlerd.core.model import AgentId, MessageId, PeerText, Position, RoomId, Seq, Shown, Stage, View
@@ -309,6 +309,12 @@ def _parts(
             case UnknownPart():
                 texts.append(UNREADABLE)
     return "\n".join(texts), data, handoff
+
+
+def alarm_of(room: RoomState) -> str:
+    """What is said beside whatever is shown of a room whose home contradicted itself; nothing of any other room."""
+    found = ERRORS["relay_equivocation"]
+    return f"{found.message} {found.hint}" if room.contradicted else ""
 
 
 def is_for(room: RoomState, reader: AgentId, event: e.MessagePosted) -> bool:

@@ -27,7 +27,7 @@ from parlerd.engine.handling import handles
 from parlerd.engine.knocks import knocks_of
 from parlerd.engine.lookup import is_active, member_room, room_of
 from parlerd.engine.notices import Notices
-from parlerd.engine.reading import Reading, handle_of, names_in, parse_cursor
+from parlerd.engine.reading import Reading, alarm_of, handle_of, names_in, parse_cursor
 from parlerd.engine.waits import Wait
 from parlerd.operations import types as t
 from parlerd.store.port import Page
@@ -218,9 +218,10 @@ class Receiving:
         if page.more or lookback or filtered:
             # Else the page is everything that is left; asking would cost as much as the page.
             unread = (await library.unread(room, view, max(end, cursor.acknowledged))).number
-        notice = ""
+        notice = alarm_of(room.state)
         if held and not params.take and not lookback and not params.peek:
-            notice = "A live window holds this agent, so this read acknowledged nothing. Use --take to move its cursor."
+            said = "A live window holds this agent, so this read acknowledged nothing. Use --take to move its cursor."
+            notice = f"{notice} {said}".lstrip()
         received = t.Received(
             room=actor.room,
             name=room.state.name,
@@ -263,6 +264,7 @@ class Receiving:
             cursor=str(found.end_seq),
             more=unread > 0,
             unread=unread,
+            notice=alarm_of(room.state),
             you=handle_of(room.state, me.id),
             truncated=found.truncated,
             first_unshown=found.first_unshown,

@@ -13,7 +13,9 @@ Not here: the statements (`core.statements`). Above: the engine, and whoever fol
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Final
+
+import msgspec
 
 from parlerd.core.errors import Refused
 from parlerd.core.model import HomeId, RoomId
@@ -53,10 +55,10 @@ def read_opening(room: RoomId, home: HomeId, body: bytes, signature: bytes) -> O
     return signed(Opening, body, signature, opening.principal)
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(msgspec.Struct, frozen=True, array_like=True):
     """How a member came in, as bytes and signatures: by a decision, or by a knock and the terms of its key. The owner
-    needs neither, for the opening names it."""
+    needs neither, for the opening names it. In the mirror of a room the evidence is the body of the fact that the agent
+    joined."""
 
     decision: bytes = b""
     decision_signature: bytes = b""
@@ -64,6 +66,22 @@ class Evidence:
     knock_signature: bytes = b""
     terms: bytes = b""
     terms_signature: bytes = b""
+
+
+_EVIDENCE: Final = msgspec.msgpack.Decoder(Evidence)
+
+
+def encode_evidence(evidence: Evidence) -> bytes:
+    """The evidence as it is stored."""
+    return msgspec.msgpack.encode(evidence)
+
+
+def decode_evidence(body: bytes) -> Evidence:
+    """The evidence again. Raises `Refused(statement_refused)`."""
+    try:
+        return _EVIDENCE.decode(body)
+    except msgspec.DecodeError:
+        raise Refused("statement_refused", what="format") from None
 
 
 def unproven(room: RoomId, opening: Opening, claim: Claim, evidence: Evidence) -> str | None:

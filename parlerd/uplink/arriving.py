@@ -67,7 +67,7 @@ from parlerd.core.statements import (
 )
 from parlerd.core.words import check_envelope
 from parlerd.engine.authors import Arrived
-from parlerd.identity.proofs import Evidence, read_opening, signed, unproven
+from parlerd.identity.proofs import Evidence, encode_evidence, read_opening, signed, unproven
 from parlerd.identity.signatures import verify
 from parlerd.operations import types as t
 
@@ -76,10 +76,11 @@ _MAX_MEMBERS: Final = 10_000
 
 
 class Past(NamedTuple):
-    """What the mirror's store knows of the past: the public line at some numbers, and which ids messages have."""
+    """What the mirror's store knows of the past: the public line at some numbers, and the messages with some ids, each
+    with whether it is of this room."""
 
     lines: Mapping[int, bytes] = {}
-    known: frozenset[MessageId] = frozenset()
+    known: Mapping[MessageId, bool] = {}
 
 
 class Wanted(NamedTuple):
@@ -226,7 +227,7 @@ class _Step:
         events: tuple[e.RoomEvent, ...],
         by: By,
         at: Millis,
-        bodies: tuple[tuple[bytes, bytes] | None, ...] = (),
+        bodies: tuple[tuple[bytes, bytes | None] | None, ...] = (),
         *,
         operation: str = "",
         key: str | None = None,
@@ -390,7 +391,7 @@ class _Step:
 
     def _members(self, card: t.Card, came_by: Mapping[AgentId, tuple[RequestId | None, KeyId | None]]) -> None:
         """Take in who is in the room and who left it. A member whose coming nothing shows is left out, until something
-        does."""
+        does. Whoever is on no card has not come yet, where the card says how the room stood earlier."""
         if not card.members:
             return
         handles = {member.handle: agent for agent, member in self._about._mirror.state.members.items()}
@@ -408,11 +409,6 @@ class _Step:
             elif known.principal != claim.principal:
                 raise _Contradiction("member", agent=agent)
             self._move(entry, claim, known, came_by)
-        if card.whole:
-            told = {entry.agent for entry in card.members}
-            for agent, member in self._about._mirror.state.members.items():
-                if member.present and agent not in told:
-                    self._leave(agent, _Known(member.principal, member.handle, present=False))
 
     def _move(
         self,
@@ -435,7 +431,7 @@ class _Step:
                 key=key,
             )
             by = By(agent, claim.principal, "", joined.host, "link")
-            body = (entry.knock, entry.knock_signature) if entry.knock and not entry.proof else None
+            body = encode_evidence(_evidence(entry)), None
             self.add((joined,), by, Millis(entry.joined_at) if known is None else self.now, (body,))
             self._joined[agent] = _Known(claim.principal, claim.handle, present=True)
         if not entry.present and (known is None or known.present):
@@ -456,15 +452,7 @@ class _Step:
 
     def _is_proved(self, entry: t.MemberEntry, claim: Claim) -> bool:
         """Whether what was signed shows that this agent was let in under this handle."""
-        evidence = Evidence(
-            decision=entry.proof,
-            decision_signature=entry.proof_signature,
-            knock=entry.knock,
-            knock_signature=entry.knock_signature,
-            terms=entry.terms,
-            terms_signature=entry.terms_signature,
-        )
-        return unproven(self._about._room, self._opening, claim, evidence) is None
+        return unproven(self._about._room, self._opening, claim, _evidence(entry)) is None
 
     # -- what is said in it --------------------------------------------------------------------------------
 
@@ -527,12 +515,13 @@ class _Step:
             after = Shown(place.number + 1, next_line(place.line, digest))
             is_new = self._is_new(after)
         else:
-            is_new = envelope.id not in self._past.known
+            is_new = not self._past.known.get(envelope.id, False)
         if not is_new:
             return after
         author = self.member(agent)
-        if envelope.v != 2 or author is None:
-            # A version that this program does not check, or somebody whom nothing shows to be a member.
+        if envelope.v != 2 or author is None or self._past.known.get(envelope.id) is False:
+            # A version that this program does not check, somebody whom nothing shows to be a member, or an id that a
+            # message of another room has here, which the room's home cannot know.
             if after != place:
                 self._leave_out(after)
             return after
@@ -571,7 +560,7 @@ class _Step:
             raise refuse("room")
         if not verify(agent, "parler/message", message.body, message.signature):
             raise refuse("signature")
-        if envelope.id in self._past.known or envelope.id in self._ids:
+        if self._past.known.get(envelope.id) or envelope.id in self._ids:
             raise refuse("id")
         thread = self._thread(agent, envelope)
         if thread is not None and (envelope.previous != thread.envelope or envelope.counter <= thread.counter):
@@ -656,6 +645,18 @@ def _signed(kind: type[S], body: bytes, signature: bytes, by: str) -> S | None:
         return signed(kind, body, signature, by) if body else None
     except Refused:
         return None
+
+
+def _evidence(entry: t.MemberEntry) -> Evidence:
+    """How this member came in, as its home shows it."""
+    return Evidence(
+        decision=entry.proof,
+        decision_signature=entry.proof_signature,
+        knock=entry.knock,
+        knock_signature=entry.knock_signature,
+        terms=entry.terms,
+        terms_signature=entry.terms_signature,
+    )
 
 
 def _is_title(title: bytes, opening: Opening) -> bool:

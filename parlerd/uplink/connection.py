@@ -119,11 +119,6 @@ class LinkConnection:
         # Set when a call was answered. Whoever waits for a place among the calls under way makes a new event.
         self._answered = trio.Event()
 
-    @property
-    def is_final(self) -> bool:
-        """Whether the link ended for a reason that dialling again does not mend."""
-        return self.lost is not None and self.lost.code in FINAL
-
     # -- asking --------------------------------------------------------------------------------------------
 
     def begin(self, op: str, params: t.Params) -> Pending:

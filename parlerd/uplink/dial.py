@@ -3,19 +3,19 @@
 The name and the issuer of the relay's certificate are not looked at: a link trusts the relay's key alone, and the
 handshake (`connection`) finds out whether that key stands behind the certificate that was shown. The environment's
 proxy is not asked and no redirect is followed, because a link goes where the person said and nowhere else. Not here:
-which address to dial and when. Above: `connection` and the rest of this package. Below: `connections.websocket`, and
-the client of `websockets`. Invariant: whatever fails here is `home_unreachable`, and leaves no task and no socket.
+which address to dial and when. Above: `connection` and the rest of this package. Below: `identity.join_line` for the
+spelling of an address, `connections.websocket`, and the client of `websockets`. Invariant: whatever fails here is
+`home_unreachable`, and leaves no task and no socket.
 """
 
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
+from urllib.parse import urlsplit
 
 import trio
 from websockets.client import ClientProtocol
@@ -25,7 +25,8 @@ from websockets.uri import WebSocketURI
 
 from parlerd.connections.stream import MessageStream
 from parlerd.connections.websocket import KEEPING, QUIET, WebSocketStream
-from parlerd.core.errors import ParlerError
+from parlerd.core.errors import ParlerError, Refused
+from parlerd.identity import join_line
 from parlerd.wire.frames import FIRST_FRAME_LIMIT, PREFIX
 
 DIAL_SECONDS: Final = 10.0
@@ -42,40 +43,23 @@ class Dialer(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """Where a relay is."""
 
     host: str
     port: int
-    is_secure: bool = True
-
-    @property
-    def authority(self) -> str:
-        """`host:port` as a URL has it."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+    is_secure: bool
 
 
 def parse(text: str) -> Address:
-    """An address as it is stored and told. Raises `ParlerError` `home_unreachable`.
-
-    `ws://` is taken for an address of this machine alone: elsewhere anybody on the way would read along.
-    """
-    scheme, _, rest = text.rpartition("://")
-    host, _, port = rest.rstrip("/").rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    is_secure = scheme != "ws"
-    is_known = scheme in ("", "wss") or (scheme == "ws" and _is_loopback(host))
-    if not is_known or not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65_536:
-        raise ParlerError("home_unreachable", "That is not an address of a relay.")
-    return Address(host, int(port), is_secure)
-
-
-def _is_loopback(host: str) -> bool:
+    """An address as it is stored and told. Raises `ParlerError` `home_unreachable` for what is none."""
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+        parts = urlsplit(join_line.parse_address(text if "://" in text else f"wss://{text}"))
+    except Refused:
+        raise ParlerError("home_unreachable", "That is not an address of a relay.") from None
+    assert parts.hostname is not None
+    assert parts.port is not None
+    return Address(parts.hostname, parts.port, parts.scheme == "wss")
 
 
 class WebSocketDialer:

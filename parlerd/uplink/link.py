@@ -23,7 +23,7 @@ import logging
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import trio
 
@@ -39,13 +39,12 @@ from parlerd.operations import types as t
 from parlerd.uplink.backoff import Backoff
 from parlerd.uplink.composing import Composer
 from parlerd.uplink.connection import FINAL, LinkConnection, connected
+from parlerd.uplink.counters import Counters
+from parlerd.uplink.dial import Dialer
 from parlerd.uplink.homes import AddedHome, Homes
 from parlerd.uplink.lanes import Lane, Post
 from parlerd.uplink.mirrors import Mirrors
 from parlerd.uplink.outbox import Outbox, request_of
-
-if TYPE_CHECKING:
-    from parlerd.uplink.dial import Dialer
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +74,7 @@ class Link:
         desk: Desk,
         signers: Signers,
         composer: Composer,
+        counters: Counters,
         nursery: trio.Nursery,
         called: Label,
         secret: bytes | None = None,
@@ -88,7 +88,7 @@ class Link:
         """When the relay last answered."""
         self.connection: LinkConnection | None = None
         """The link while there is one, from when the relay is proven."""
-        self.mirrors = Mirrors(added.id, desk, signers.principal)
+        self.mirrors = Mirrors(added.id, desk, signers.principal, counters)
         self.outbox = Outbox(added.id, desk.library)
         self._homes = homes
         self._dialer = dialer
@@ -301,7 +301,6 @@ class Link:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_when_closed, connection, nursery.cancel_scope)
             try:
-                self.mirrors.begin_anew()
                 standing = await self._attach(connection, await self._agents())
                 rooms = {*await self._rooms(), *(RoomId(each.room) for each in standing if each.state in _IN)}
                 await self._follow_all(nursery, connection, sorted(rooms))

@@ -20,6 +20,10 @@ FOLDERS: Final = {
     "mcp_server", "mcp_server/stdio", "mcp_server/tools", "configs", "configs/hosts", "relay",
 }  # fmt: skip
 ELSEWHERE: Final = {
+    "parlerd/uplink/composing": "uplink/test_relayed",
+    "parlerd/uplink/doors": "uplink/test_relayed",
+    "parlerd/uplink/mirrors": "uplink/test_relayed",
+    "parlerd/uplink/remote_room": "uplink/test_relayed",
     "parlerd/__main__": "client/test_launch",
     "parlerd/bounded": "plain/test_bounded",
     "parlerd/groups": "plain/test_groups",

@@ -149,7 +149,8 @@ def test_every_fact_is_left_by_an_operation_or_by_a_window_that_becomes_an_agent
 ):
     by_operations = {fact for operation in OPERATIONS.values() for fact in operation.facts}
     of_agents = {"agent_created", "conversation_bound", "delegation_issued"}
-    of_mirrors, of_relays = {"mirror_placed", "home_contradicted", "room_titled"}, {"person_enrolled", "person_kicked"}
+    of_mirrors = {"mirror_placed", "room_titled", "home_contradicted"}
+    of_relays = {"person_enrolled", "person_kicked"}
     assert set(events.CURRENT_V) - by_operations == of_agents | of_mirrors | of_relays
 
 

@@ -7,7 +7,9 @@ import pytest
 
 from parlerd.core import events as e
 from parlerd.core.model import AgentId, HomeId, KeyId, MessageId, Millis, RequestId
+from parlerd.core.statements import encode_opened
 from tests.support.core import BEN, CAT, DAY, KEY, OWNER, ROOM, Agent, RoomDriver, opened, refused
+from tests.support.scripts import TITLE
 
 LINE = bytes(range(32))
 
@@ -132,6 +134,14 @@ def test_where_a_mirror_goes_on_is_not_told_after_a_message_of_the_same_arrival(
     mirror = mirrored()
     with refused("relay_equivocation"):
         mirror.arrive(said(1), placed(5))
+
+
+def test_the_title_may_come_when_an_agent_is_in() -> None:
+    mirror = mirrored()
+    assert mirror.aggregate.state.name != "told-later"
+    mirror.commit(e.RoomTitled(), OWNER, body=encode_opened(b"", TITLE))
+    assert (mirror.aggregate.state.name, mirror.aggregate.state.topic) == ("told-later", "Told later")
+    mirror.verify()
 
 
 # -- what is left out --------------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ from parlerd.core.statements import (
     encode,
     encode_opened,
     is_handle_of,
+    is_opening_hash,
     lets_in,
     opens,
     room_id_of,
@@ -144,6 +145,9 @@ def test_a_rooms_id_follows_from_every_byte_of_its_opening() -> None:
     assert len(ROOM) == 34
     assert ROOM[2:].isalnum()
     assert ROOM[2:] == ROOM[2:].lower()
+    assert is_opening_hash(ROOM)
+    for other in ("home", "r_room", "r_018bcfe568000123456789ab", ROOM[:-1], f"{ROOM}a", ROOM.upper(), f"{ROOM}\n"):
+        assert not is_opening_hash(RoomId(other))
     changed = {room_id_of(body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :]) for place in range(len(body))}
     assert len(changed | {ROOM}) == len(body) + 1
 

@@ -3,49 +3,107 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple
 
 import pytest
 from msgspec.structs import replace
 
 from parlerd.core import events as e
-from parlerd.core.model import HOME_ROOM, AgentId, MessageId, Position, RoomId
-from parlerd.engine.audit import is_signed
-from parlerd.store.port import NewFact
+from parlerd.core.model import HOME_ROOM, AgentId, HomeId, MessageId, Millis, Position, PrincipalId, RequestId, RoomId
+from parlerd.core.room import Room
+from parlerd.core.statements import decode_opened, encode_opened
+from parlerd.engine.audit import Audited, is_signed
+from parlerd.engine.rooms import fold
+from parlerd.store.memory import MemoryStore
+from parlerd.store.port import Append, NewFact, Store
 from tests.support.engine import engine_world, run
+from tests.support.golden import recorded
 
 
-def stored_facts() -> tuple[RoomId, list[NewFact], list[NewFact]]:
-    """A room, its facts and those of the home, as a real engine wrote them."""
+class Written(NamedTuple):
+    """Two rooms with their facts, one that asks a person and one whose key lets everybody in, and the facts of the
+    home, as a real engine wrote them."""
 
-    async def main() -> tuple[RoomId, list[NewFact], list[NewFact]]:
+    about: Audited
+    facts: list[NewFact]
+    open_about: Audited
+    open_facts: list[NewFact]
+    home: list[NewFact]
+
+
+def audited(store: Store, room: RoomId) -> Audited:
+    folded, _ = fold(store, room, Room, Room.restore)
+    opened = store.body(room, Position(1))
+    return Audited.of(folded.state, None if opened is None else opened[0])
+
+
+@cache
+def written() -> Written:
+    async def main() -> Written:
         async with engine_world() as served:
-            alice, bob = await served.room("alice", "bob")
+            person = await served.person()
+            alice, bob, carol, dave, erin = [await served.agent(name) for name in NAMES]
+            gated = await alice.open("gated")
+            for who in (bob, carol, dave, erin):
+                await who.join(gated.session_key)
+            await person.approve("bob")
+            await person.deny("carol")
+            await person.approve((await carol.whoami()).id)
+            await person.deny("dave")
             sent = await alice.send("one", idempotency_key="k", to=((await bob.whoami()).id,))
-            await bob.recv()
+            await bob.join(gated.session_key)
             await bob.send("two", reply_to=sent.id)
             await alice.handoff("look", to="bob", summary="s")
             await bob.handoff("review", to="owner")
-            room = RoomId(sent.room)
+            unasked = await person.open("open", approval=False)
+            for who in (alice, bob):
+                await who.join(unasked.session_key)
+            await bob.close(unasked.room)
+            await bob.join(unasked.session_key)
             store = served.world.store
-            return (
-                room,
-                store.whole_facts(room, Position(0), 99),
-                store.whole_facts(HOME_ROOM, Position(0), 99),
-            )
+            rooms = [RoomId(opened.room) for opened in (gated, unasked)]
+            (about, facts), (open_about, open_facts) = [
+                (audited(store, room), store.whole_facts(room, Position(0), 99)) for room in rooms
+            ]
+            home = store.whole_facts(HOME_ROOM, Position(0), 99)
+            return Written(about, facts, open_about, open_facts, home)
 
     return run(main)
 
 
-def _message(facts: list[NewFact]) -> NewFact:
-    return next(fact for fact in facts if isinstance(fact.header.event, e.MessagePosted) and fact.header.key == "k")
+NAMES = ("alice", "bob", "carol", "dave", "erin")
+
+
+def first(facts: list[NewFact], kind: type[e.Event], **about: object) -> NewFact:
+    """The first fact of this type whose event has these values."""
+    for fact in facts:
+        event = fact.header.event
+        if isinstance(event, kind) and all(getattr(event, name) == value for name, value in about.items()):
+            return fact
+    raise LookupError(f"no {kind.__name__} with {about}")
+
+
+def message() -> NewFact:
+    return next(fact for fact in written().facts if fact.header.key == "k")
 
 
 def test_what_an_engine_writes_is_signed() -> None:
-    room, facts, home = stored_facts()
+    about, facts, open_about, open_facts, home = written()
     assert sum(isinstance(fact.header.event, e.MessagePosted) for fact in facts) == 5
-    assert sum(isinstance(fact.header.event, e.DelegationIssued) for fact in home) == 3
-    assert all(is_signed(room, fact) for fact in facts)
-    assert all(is_signed(HOME_ROOM, fact) for fact in home)
+    assert sum(isinstance(fact.header.event, e.DelegationIssued) for fact in home) == 6
+    assert {type(fact.header.event) for fact in [*facts, *open_facts] if fact.signature is not None} == {
+        e.RoomOpened,
+        e.KeyMinted,
+        e.JoinRequested,
+        e.JoinApproved,
+        e.JoinDenied,
+        e.MemberJoined,
+        e.MessagePosted,
+    }
+    assert all(is_signed(fact, about) for fact in facts)
+    assert all(is_signed(fact, open_about) for fact in open_facts)
+    assert all(is_signed(fact, None) for fact in home)
 
 
 def _event(fact: NewFact, **change: object) -> NewFact:
@@ -79,29 +137,150 @@ FORGED: dict[str, Callable[[NewFact], NewFact]] = {
 
 @pytest.mark.parametrize("forged", FORGED)
 def test_a_message_that_is_not_what_its_author_signed_is_found(forged: str) -> None:
-    room, facts, _ = stored_facts()
-    good = _message(facts)
-    assert is_signed(room, good)
-    assert not is_signed(room, FORGED[forged](good))
+    assert is_signed(message(), written().about)
+    assert not is_signed(FORGED[forged](message()), written().about)
 
 
 def test_a_message_that_was_moved_to_another_room_is_found() -> None:
-    _, facts, _ = stored_facts()
-    assert not is_signed(RoomId("r_other"), _message(facts))
+    assert not is_signed(message(), written().open_about)
+
+
+OTHER = AgentId("U" + "X" * 55)
+CHANGED: dict[type[e.Event], list[dict[str, object]]] = {
+    e.RoomOpened: [
+        {"room": RoomId("r_" + "a" * 32)},
+        {"home": HomeId("N" + "A" * 55)},
+        {"kind": "channel"},
+        {"owner": OTHER},
+        {"owner_principal": PrincipalId("A" * 56)},
+        {"history": "none"},
+        {"approval": False},
+        {"approver": "agent"},
+    ],
+    e.KeyMinted: [
+        {"ref": "k_other"},
+        {"gated": False},
+        {"expires_at": Millis(2**50)},
+        {"max_uses": 9_999},
+        {"preapproved": (OTHER,)},
+    ],
+    e.JoinRequested: [
+        {"key": "none"},
+        {"agent": OTHER},
+        {"principal": PrincipalId("A" * 56)},
+        {"name": "alice"},
+        {"host": "claude-code"},
+    ],
+    e.JoinApproved: [
+        {"request": RequestId("q_none")},
+        {"agent": OTHER},
+        {"proof": "terminal"},
+        {"proof": "none"},
+    ],
+    e.JoinDenied: [{"request": RequestId("q_none")}, {"agent": OTHER}, {"proof": "sealed"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [(kind, change) for kind, changes in CHANGED.items() for change in changes],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "-".join(value),
+)
+def test_a_fact_that_says_anything_but_what_was_signed_is_found(kind: type[e.Event], change: dict[str, object]) -> None:
+    fact = first(written().facts, kind)
+    assert is_signed(fact, written().about)
+    assert not is_signed(_event(fact, **change), written().about)
+
+
+@pytest.mark.parametrize("kind", [*CHANGED, e.MemberJoined], ids=lambda kind: kind.__name__)
+def test_a_statement_without_its_signature_its_bytes_or_its_room_is_found(kind: type[e.Event]) -> None:
+    about, facts, open_about, open_facts, _ = written()
+    of_open = kind is e.MemberJoined
+    fact = next(
+        fact for fact in (open_facts if of_open else facts) if isinstance(fact.header.event, kind) and fact.signature
+    )
+    here, there = (open_about, about) if of_open else (about, open_about)
+    assert is_signed(fact, here)
+    assert not is_signed(replace(fact, signature=None), here)
+    assert not is_signed(replace(fact, signature=bytes(64)), here)
+    assert not is_signed(replace(fact, body=b"\xc1"), here)
+    assert not is_signed(replace(fact, body=None, signature=None), here)
+    bare = replace(fact, header=replace(fact.header, body=None), body=None, signature=None)
+    assert not is_signed(bare, here), "a statement and every trace of it were taken away"
+    if kind is not e.RoomOpened:
+        assert not is_signed(fact, there)
+
+
+def test_a_title_that_is_not_the_one_whose_hash_was_signed_is_found() -> None:
+    about, facts, _, open_facts, _ = written()
+    opening, _ = decode_opened(facts[0].body or b"")
+    _, title = decode_opened(open_facts[0].body or b"")
+    assert not is_signed(replace(facts[0], body=encode_opened(opening, title)), about)
+    assert is_signed(replace(facts[0], body=encode_opened(opening, b"")), about), "a title may have been erased"
+
+
+def test_a_member_that_nobody_let_in_is_found() -> None:
+    about, facts, *_ = written()
+    owner = first(facts, e.MemberJoined, agent=about.room.owner)
+    approved = first(facts, e.MemberJoined, handle="bob")
+    for fact in (owner, approved):
+        assert is_signed(fact, about)
+        assert not is_signed(_event(fact, agent=OTHER), about)
+        assert not is_signed(_event(fact, principal=PrincipalId("A" * 56)), about)
+    assert not is_signed(_event(owner, handle="other"), about)
+    waiting = first(facts, e.JoinRequested, name="erin").header.event
+    denied = first(facts, e.JoinRequested, name="dave").header.event
+    for asked in (waiting, denied):
+        assert isinstance(asked, e.JoinRequested)
+        forged = _event(approved, agent=asked.agent, handle=asked.name, request=asked.request)
+        assert not is_signed(forged, about), "the request was not approved"
+    assert not is_signed(_event(approved, request=RequestId("q_none")), about)
+
+
+def test_a_member_whom_a_key_let_in_is_the_one_who_knocked_with_it() -> None:
+    _, _, about, facts, _ = written()
+    came = first(facts, e.MemberJoined, handle="bob")
+    assert is_signed(came, about)
+    assert not is_signed(_event(came, agent=OTHER), about)
+    assert not is_signed(_event(came, principal=PrincipalId("A" * 56)), about)
+    assert not is_signed(_event(came, handle="alice"), about)
+    assert not is_signed(_event(came, host="elsewhere"), about)
+    assert not is_signed(_event(came, key=None), about)
+    assert not is_signed(_event(came, key="none"), about)
+    gated = {id: replace(key, gated=True) for id, key in about.keys.items()}
+    assert not is_signed(came, about._replace(keys=gated))
+    expired = {id: replace(key, expires_at=Millis(1)) for id, key in about.keys.items()}
+    assert not is_signed(came, about._replace(keys=expired))
+
+
+def test_a_decision_names_the_handle_that_the_agent_has() -> None:
+    about, facts, *_ = written()
+    approved = first(facts, e.JoinApproved)
+    assert isinstance(approved.header.event, e.JoinApproved)
+    handles = {**about.handles, approved.header.event.agent: "bob-2"}
+    assert not is_signed(approved, about._replace(handles=handles))
+
+
+def test_the_facts_of_a_room_of_an_older_version_need_no_statement() -> None:
+    """Nothing was signed in such a room but messages. Its log is the recorded one, whose bodies were not kept."""
+    store, facts = MemoryStore(), [NewFact(fact.header) for fact in recorded("room_v1")]
+    (outcome,) = store.transact([[Append(RoomId("r_room"), Position(0), facts)]])
+    assert outcome.error is None
+    about = audited(store, RoomId("r_room"))
+    assert about.opening is None
+    assert all(is_signed(fact, about) for fact in facts)
 
 
 def test_a_delegation_that_was_changed_is_found() -> None:
-    _, _, home = stored_facts()
-    good = next(fact for fact in home if isinstance(fact.header.event, e.DelegationIssued))
-    assert is_signed(HOME_ROOM, good)
-    assert not is_signed(HOME_ROOM, replace(good, signature=bytes(64)))
-    assert not is_signed(HOME_ROOM, replace(good, body=b"\xc1"))
-    assert not is_signed(HOME_ROOM, _event(good, expires_at=2**50))
+    good = first(written().home, e.DelegationIssued)
+    assert is_signed(good, None)
+    assert not is_signed(replace(good, signature=bytes(64)), None)
+    assert not is_signed(replace(good, body=b"\xc1"), None)
+    assert not is_signed(_event(good, expires_at=2**50), None)
 
 
 def test_what_says_it_is_not_signed_has_nothing_to_show_and_what_lost_its_words_has() -> None:
-    room, facts, _ = stored_facts()
-    good = _message(facts)
-    assert is_signed(room, replace(_event(good, verified="unsigned"), signature=None))
-    assert not is_signed(room, replace(good, body=None, signature=None))
-    assert not is_signed(room, replace(good, body=b"\xc1"))
+    good, about = message(), written().about
+    assert is_signed(replace(_event(good, verified="unsigned"), signature=None), about)
+    assert not is_signed(replace(good, body=None, signature=None), about)
+    assert not is_signed(replace(good, body=b"\xc1"), about)

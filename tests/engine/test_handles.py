@@ -8,16 +8,18 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
+from parlerd.core import commands as c
+from parlerd.core import events as e
 from parlerd.core.errors import ERRORS, Refused
-from parlerd.core.model import AgentId, By, HomeId, PrincipalId, RoomId
+from parlerd.core.model import AgentId, By, HomeId, MessageId, Millis, PrincipalId, RoomId
 from parlerd.core.statements import NONCE, KnockStatement, encode
 from parlerd.engine.authors import Admission, Attested
-from parlerd.engine.handles import ForsakenRoom, NoHomes
+from parlerd.engine.handles import ForsakenRoom, MirrorRoom, NoHomes
 from parlerd.engine.rooms import LocalRoom
 from parlerd.identity.signatures import SigningKey
 from parlerd.operations import types as t
 from tests.support.engine import Party, Served, engine_world, run, settle, texts
-from tests.support.fake_homes import FAR, PATIENCE_S, FakeHomes, beside
+from tests.support.fake_homes import FAR, JOIN_LINE, PATIENCE_S, FakeHomes, beside
 from tests.support.mirrors import Elsewhere, elsewhere
 
 
@@ -377,5 +379,156 @@ def test_a_newcomer_that_is_no_agent_of_this_home_is_not_seated_here() -> None:
             assert (await (await served.person()).approve("guest")).status == "approved"
             assert guest.actor not in served.engine.rooms.home.aggregate.state.active
             assert "guest" in await alice.roster(opened.room)
+
+    run(main)
+
+
+# -- a session that opens elsewhere ------------------------------------------------------------------------
+
+
+def test_a_session_opens_where_its_opener_says_and_else_where_the_person_chose() -> None:
+    async def main() -> None:
+        async with beside() as (served, homes):
+            alice = await served.agent("alice")
+            here = await alice.open("one")
+            assert "@" not in str(here.session_key)
+            assert here.connect_command is None
+            there = await alice.open("two", home=FAR)
+            homes.default = homes.home
+            chosen = await alice.open("three")
+            back = await alice.open("four", home="local")
+            for opened in (there, chosen):
+                assert str(opened.session_key).endswith(f"@{FAR}")
+                assert opened.line == f"Join the Parler session {opened.session_key}."
+                assert opened.join_command == f"parler session join {opened.session_key}"
+                assert opened.connect_command == JOIN_LINE
+                assert homes.actor(RoomId(opened.room)).aggregate.state.home == homes.home
+            assert (back.connect_command, str(back.session_key).find("@")) == (None, -1)
+            assert {room.name: room.home for room in await alice.rooms()} == {
+                "one": "local",
+                "two": FAR,
+                "three": FAR,
+                "four": "local",
+            }
+            assert (await alice.whoami()).active == back.room
+            assert texts(await alice.recv(room="two", all=True)) == ["Chose PKCE."]
+
+    run(main)
+
+
+def test_an_opening_that_is_repeated_is_one_room_also_when_new_sessions_open_elsewhere_since() -> None:
+    async def main() -> None:
+        async with beside() as (served, homes):
+            alice = await served.agent("alice")
+            homes.default = homes.home
+            first = await alice.open("work", idempotency_key="k1")
+            again = await alice.open("work", idempotency_key="k1")
+            homes.default = None
+            later = await alice.open("work", idempotency_key="k1")
+            assert [(each.room, each.session_key, each.replayed) for each in (again, later)] == [
+                (first.room, first.session_key, True)
+            ] * 2
+            params = t.OpenSession(topic="work", context="Chose PKCE.", idempotency_key="k1", home="local")
+            assert (await alice.refused("session.open", params)).code == "idempotency_conflict"
+
+    run(main)
+
+
+def test_an_opening_at_a_home_that_is_unknown_or_silent_is_refused_with_its_key() -> None:
+    async def main() -> None:
+        async with beside() as (served, homes):
+            alice = await served.agent("alice")
+            unknown = await alice.refused("session.open", t.OpenSession(home="nobody", idempotency_key="k1"))
+            assert (unknown.code, unknown.details["key"]) == ("home_not_trusted", "k1")
+            homes.mood = "silent"
+            silent = await alice.refused("session.open", t.OpenSession(topic="x", home=FAR, idempotency_key="k2"))
+            assert (silent.code, silent.details["key"]) == ("home_unreachable", "k2")
+            homes.mood = "answers"
+            opened = await alice.open("x", context="", home=FAR, idempotency_key="k2")
+            assert (opened.name, opened.replayed) == ("x", False)
+
+    run(main)
+
+
+def test_whoever_owns_a_room_elsewhere_sees_who_knocks_decides_lists_its_key_and_ends_it() -> None:
+    async def main() -> None:
+        async with beside() as (served, homes):
+            alice, bob, carol = [await served.agent(name) for name in ("alice", "bob", "carol")]
+            opened = await alice.open("work", home=FAR)
+            key = str(opened.session_key)
+            code = (await bob.join(key)).join_code
+            assert (await carol.join(key)).status == "pending"
+            person = await served.person()
+            found = await person.ask("approvals.list", t.ListApprovals(), t.RequestList)
+            assert [(each.name, each.home) for each in found.requests] == [("bob", FAR), ("carol", FAR)]
+            wrong = t.DecideJoin(agent="bob", join_code="0000" if code != "0000" else "1111")
+            assert (await person.refused("session.approve", wrong)).code == "code_mismatch"
+            assert (await person.approve("bob", join_code=code)).status == "approved"
+            assert (await bob.whoami()).active == opened.room
+            assert (await person.deny("carol")).status == "denied"
+            assert (await carol.join(key)).status == "denied"
+            [listed] = (await person.ask("session.list", t.ListSessions(), t.SessionList)).sessions
+            assert [each.session_key for each in listed.keys] == [key]
+            # Without the home behind it a key is one of this machine, also to its owner.
+            bare = t.RevokeSessionKey(session_key=key.partition("@")[0])
+            assert (await alice.refused("session.revoke", bare)).code == "unknown_key"
+            revoked = await alice.ask("session.revoke", t.RevokeSessionKey(session_key=key), t.RevokedKey)
+            assert (revoked.room, revoked.status) == (opened.room, "revoked")
+            assert await alice.close() == "closed"
+            assert homes.actor(RoomId(opened.room)).aggregate.state.closed
+
+    run(main)
+
+
+# -- a home that contradicts itself, and what is checked of a mirror ---------------------------------------
+
+
+def test_a_home_that_contradicts_itself_is_said_with_every_read_and_is_sent_nothing_more() -> None:
+    async def main() -> None:
+        async with inside() as (served, there, bob):
+            await there.say("one")
+            person = await served.person()
+            assert (await bob.recv(room=there.room)).notice == ""
+            await there.arrive(e.HomeContradicted(what="line", number=1))
+            page = await bob.recv(room=there.room)
+            assert texts(page) == ["one"]
+            assert page.notice.startswith(ERRORS["relay_equivocation"].message)
+            checks = (await person.ask("daemon.check", t.CheckStore(), t.CheckList)).checks
+            [found] = [check for check in checks if not check.ok]
+            assert (found.name, "line" in found.detail, there.room in found.detail) == ("relay", True, True)
+
+    run(main)
+
+
+def test_where_a_home_contradicted_itself_its_room_refuses_what_is_said_there() -> None:
+    async def main() -> None:
+        async with beside() as (served, homes):
+            room, session_key = await homes.open()
+            bob = await served.agent("bob")
+            await let_in(homes, bob, room, session_key)
+            mirror = await served.engine.rooms.get(room)
+            assert isinstance(mirror, MirrorRoom)
+            alarm = c.Arrive(events=(e.HomeContradicted(what="thread"),), at=served.world.clock.now())
+            await mirror.actor.submit(alarm, homes.by)
+            post = c.PostMessage(kind="text", id=MessageId("m_1"))
+            by = served.engine._desk.by(bob.caller, await served.engine._desk.me(bob.caller))
+            with pytest.raises(Refused, match="relay_equivocation"):
+                mirror.aggregate.decide(post, by=by, now=Millis(0), ids=served.world.random)
+
+    run(main)
+
+
+def test_a_check_of_the_store_verifies_what_came_from_elsewhere_and_leaves_its_times_alone() -> None:
+    async def main() -> None:
+        async with inside() as (served, there, _):
+            there.at = served.world.clock.ms + 10 * 86_400_000
+            await there.say("from the future")
+            person = await served.person()
+            checks = (await person.ask("daemon.check", t.CheckStore(), t.CheckList)).checks
+            assert all(check.ok for check in checks), checks
+            await there.say("forged", forged=True)
+            checks = (await person.ask("daemon.check", t.CheckStore(), t.CheckList)).checks
+            [found] = [check for check in checks if not check.ok]
+            assert (found.name, there.room in found.detail) == ("signatures", True)
 
     run(main)

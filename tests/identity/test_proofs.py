@@ -24,7 +24,7 @@ from parlerd.core.statements import (
     encode,
     room_id_of,
 )
-from parlerd.identity.proofs import Evidence, read_opening, signed, unproven
+from parlerd.identity.proofs import Evidence, decode_evidence, encode_evidence, read_opening, signed, unproven
 from parlerd.identity.signatures import SigningKey
 
 PERSON = SigningKey("principal", b"\x01" * 32)
@@ -283,6 +283,16 @@ LIES: dict[str, tuple[Claim, Shown, str]] = {
 def test_a_lie_is_not_believed(lie: str) -> None:
     claim, shown, what = LIES[lie]
     assert HERE.why_not(claim, **shown) == what
+
+
+def test_evidence_reads_back_as_it_was_stored() -> None:
+    evidence = Evidence(*HERE.decision(), *HERE.knock(), *HERE.terms())
+    assert decode_evidence(encode_evidence(evidence)) == evidence
+    assert decode_evidence(encode_evidence(Evidence())) == Evidence()
+    for body in (b"", b"\xc1", b"\xc0", b"\x91\x01"):
+        with pytest.raises(Refused) as caught:
+            decode_evidence(body)
+        assert caught.value.details == {"what": "format"}
 
 
 def test_each_byte_of_a_decision_counts() -> None:

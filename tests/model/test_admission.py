@@ -27,7 +27,7 @@ from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, Millis, Po
 from parlerd.core.room import Room
 from parlerd.core.statements import decode_opened, encode, room_id_of
 from parlerd.engine.actor import ActorParts, RoomActor
-from parlerd.engine.audit import is_signed
+from parlerd.engine.audit import Audited, is_signed
 from parlerd.engine.authors import Admission, Attested, Draft, LocalAuthor, Place
 from parlerd.engine.driver import InlineDriver
 from parlerd.engine.ports import NoSigners, Signers
@@ -219,7 +219,8 @@ def test_whatever_local_authors_say_another_home_admits_into_the_same_messages(s
         assert [(fact.body, fact.signature) for fact in there] == [
             (fact.body, fact.signature) for fact in ours.messages()
         ]
-        assert all(is_signed(ROOM, fact) for fact in there)
+        about = Audited.of(theirs.folded().state, theirs.facts()[0].body)
+        assert all(is_signed(fact, about) for fact in theirs.facts())
         assert theirs.folded().state.messages == ours.folded().state.messages
         assert theirs.actor.aggregate.state == theirs.folded().state
 
@@ -355,7 +356,8 @@ def test_a_part_of_a_later_type_is_admitted_as_it_is_and_told_apart_from_another
             return await theirs.admit("ben", body, keys.sign(ben, "parler/message", body))
 
         await admit(1)
-        assert is_signed(ROOM, theirs.messages()[0])
+        about = Audited.of(theirs.folded().state, theirs.facts()[0].body)
+        assert is_signed(theirs.messages()[0], about)
         assert (await admit(1)).decision.replay
         with pytest.raises(Refused, match="idempotency_conflict"):
             await admit(2)

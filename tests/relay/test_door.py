@@ -17,10 +17,10 @@ from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
 from parlerd.uplink.dial import WebSocketDialer
 from parlerd.wire.frames import FIRST_FRAME_LIMIT, PREFIX
-from relay.door import Door, Limits, Secured
+from relay.door import Door, Limits, Secured, _Brake, _counted_as
 from tests.support.doors import Handed, certificate, everything, open_door, run_over_the_network, until, upgrade
 from tests.support.fake_engine import FakeEngine
-from tests.support.links import SECRET, Book, dialled, links_of
+from tests.support.links import SECRET, Book, dialled, links_of, run
 
 GET: Final = b"GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
@@ -348,6 +348,21 @@ def test_one_address_has_eight_places_and_keeps_nobody_else_out() -> None:
     run_over_the_network(main)
 
 
+@pytest.mark.parametrize(
+    ("address", "counted"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff:ffff:ffff:ffff", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+    ],
+)
+def test_who_has_one_address_of_a_network_has_all_of_it(address: str, counted: str) -> None:
+    assert _counted_as(address) == counted
+
+
 def test_a_flood_from_many_addresses_is_held_to_sixty_four() -> None:
     async def main() -> None:
         async with open_door(Handed(), tls=False) as door:
@@ -361,6 +376,44 @@ def test_a_flood_from_many_addresses_is_held_to_sixty_four() -> None:
             assert status(await door.ask(GET % b"/healthz")) == 200
 
     run_over_the_network(main)
+
+
+def test_who_comes_again_and_again_is_let_in_ten_times_a_second_and_slows_nobody_else() -> None:
+    async def main() -> None:
+        async with open_door(Handed(), tls=False) as door:
+
+            async def answered(source: str) -> bool:
+                stream = await door.connect(source=source)
+                try:
+                    await stream.send_all(GET % b"/healthz")
+                    return bool(await everything(stream))
+                except trio.BrokenResourceError:
+                    return False
+                finally:
+                    await stream.aclose()
+
+            limits = Limits()
+            at_once = [await answered("127.0.0.1") for _ in range(200)]
+            # The clock may go on by a few hundredths between two of them.
+            assert limits.burst_of_one <= sum(at_once) <= limits.burst_of_one + 40
+            assert await answered("127.0.0.2")
+            await trio.sleep(1)
+            later = [await answered("127.0.0.1") for _ in range(100)]
+            assert limits.rate_of_one <= sum(later) <= limits.rate_of_one + 30
+
+    run_over_the_network(main)
+
+
+def test_a_brake_lets_so_many_through_at_once_and_then_so_many_a_second() -> None:
+    async def main() -> None:
+        brake = _Brake(10.0, 5)
+        assert [brake.admits() for _ in range(7)] == [True] * 5 + [False] * 2
+        await trio.sleep(0.25)
+        assert [brake.admits() for _ in range(4)] == [True] * 2 + [False] * 2
+        await trio.sleep(3_600)
+        assert [brake.admits() for _ in range(7)] == [True] * 5 + [False] * 2
+
+    run(main)
 
 
 def test_a_flood_does_not_reach_those_who_are_proven() -> None:
@@ -639,7 +692,9 @@ def test_no_frame_is_in_the_log_whatever_is_logged(caplog: pytest.LogCaptureFixt
 
     with caplog.at_level(logging.DEBUG):
         run_over_the_network(main)
-    assert "canary" not in caplog.text
+    # The library shows the bytes of a frame in hexadecimal.
+    assert b"canary-text".hex(" ") not in caplog.text
+    assert "BINARY" not in caplog.text
 
 
 # -- where it may listen -----------------------------------------------------------------------------------------

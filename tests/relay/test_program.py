@@ -10,21 +10,26 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
 import pytest
+import trio
 
 from parlerd.client import connect
 from parlerd.client.launch import last_failure
 from parlerd.core.errors import ParlerError
-from parlerd.core.model import HomeId
+from parlerd.core.model import HomeId, Label, Millis, PrincipalId
 from parlerd.identity import codes, join_line
 from parlerd.operations import types as t
 from parlerd.paths import Home, prepare, relay_home
+from parlerd.uplink.connection import LinkConnection, connected
+from parlerd.uplink.dial import WebSocketDialer
 from relay import place as places
 from relay.place import Place
+from tests.support.links import PERSON, OneKey
 from tests.support.wire_client import short_home
 
 pytestmark = pytest.mark.e2e
@@ -198,3 +203,63 @@ def test_its_person_lists_backs_up_and_is_told_who_is_unknown(running: Running) 
     found = running.status()
     assert found is not None
     assert found.home == info.home
+
+
+def test_somebody_comes_by_the_secret_logs_in_by_key_and_is_put_out_for_good(running: Running) -> None:
+    info = running.up()
+    secret = codes.secret_bytes(Path(info.join_secret_file).read_text())
+
+    async def linked(secret: bytes | None, then: Callable[[LinkConnection], Awaitable[None]]) -> str:
+        """Dial once; the code of the error that refused the link, or nothing."""
+        try:
+            async with (
+                WebSocketDialer().dial(info.url) as stream,
+                connected(
+                    stream,
+                    fits=partial(join_line.fits, info.fingerprint.upper()),
+                    keys=OneKey(PERSON),
+                    secret=secret,
+                    name=Label("ben"),
+                    now=lambda: Millis(int(time.time() * 1000)),
+                ) as link,
+            ):
+                await then(link)
+        except ParlerError as error:
+            return error.code
+        return ""
+
+    async def nothing(link: LinkConnection) -> None:
+        assert link.welcome.name == "crew"
+        assert info.url in link.welcome.addresses
+
+    async def is_put_out(link: LinkConnection) -> None:
+        members = await trio.to_thread.run_sync(running.ask, "relay.members", t.ListRelayMembers())
+        assert isinstance(members, t.RelayMemberList)
+        (member,) = members.members
+        assert (member.person, member.name, member.connected) == (PERSON.id, "ben", True)
+        assert member.fingerprint == codes.fingerprint(PrincipalId(PERSON.id))
+        kicked = await trio.to_thread.run_sync(running.ask, "relay.kick", t.KickFromRelay(person="ben"))
+        assert isinstance(kicked, t.KickedFromRelay)
+        assert (kicked.person, kicked.links) == (PERSON.id, 1)
+        with trio.fail_after(PATIENCE_S):
+            await link.closed.wait()
+        assert link.lost is not None
+        assert link.lost.code == "kicked"
+
+    async def main() -> list[str]:
+        return [
+            await linked(None, nothing),
+            await linked(bytes(16), nothing),
+            await linked(secret, nothing),
+            await linked(None, is_put_out),
+            await linked(None, nothing),
+            await linked(secret, nothing),
+        ]
+
+    assert trio.run(main) == ["not_enrolled", "wrong_secret", "", "", "kicked", "wrong_secret"]
+    renewed = codes.secret_bytes(Path(info.join_secret_file).read_text())
+    assert renewed != secret
+    assert trio.run(linked, renewed, nothing) == ""
+    log = running.relay.log.read_text()
+    assert codes.secret_text(secret) not in log
+    assert secret.hex() not in log

@@ -12,7 +12,7 @@ from typing import Final
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core.envelope import Envelope, TextPart, encode_envelope
+from parlerd.core.envelope import Envelope, TextPart, encode_envelope, root_chain
 from parlerd.core.model import AgentId, By, HomeId, MessageId, Millis, PrincipalId, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.actor import RoomActor
@@ -53,22 +53,27 @@ class Elsewhere:
         joined = e.MemberJoined(agent=agent, principal=principal, handle=name, host="shell")
         await self.arrive(joined, by=self.by(agent, principal))
 
-    async def say(self, text: str, *, id: str = "", erased: bool = False, proved: bool = True) -> None:
-        """The owner says something there."""
+    async def say(
+        self, text: str, *, id: str = "", erased: bool = False, proved: bool = True, forged: bool = False
+    ) -> None:
+        """The owner says something there. `forged`: somebody else signed it, and whoever checked did not look."""
         self.posted += 1
         name = MessageId(id or f"m_elsewhere{self.posted}")
         envelope = Envelope(
-            v=1,
+            v=2,
+            id=name,
             room=self.room,
             key=f"k{self.posted}",
             kind="text",
-            chain=f"c{self.posted}",
+            chain=root_chain(name),
             hops=0,
             authored_at=Millis(self.at),
             counter=self.posted,
             previous=self.previous,
-            seen=b"",
+            line=LINE,
             nonce=bytes(16),
+            host=self.by().host,
+            via=self.by().via,
             parts=(TextPart(text),),
         )
         body = encode_envelope(envelope)
@@ -76,7 +81,8 @@ class Elsewhere:
         event = e.MessagePosted(
             id=name, kind="text", chain=envelope.chain, counter=envelope.counter, envelope=self.previous
         )
-        words = Arrived(((body, self.owner_key.sign("parler/message", body)),), "valid" if proved else "invalid")
+        key = SigningKey("agent", bytes(32)) if forged else self.owner_key
+        words = Arrived(((body, key.sign("parler/message", body)),), "valid" if proved else "invalid")
         if erased:
             words = Arrived((None,), "invalid")
         await self.arrive(event, words=words)

@@ -15,6 +15,7 @@ from typing import TypeVar
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
 from parlerd.core.model import History, KeyId, Position, RoomId
+from parlerd.core.statements import NONCE, Title, encode, encode_opened
 from tests.support.core import (
     BEN,
     CAT,
@@ -31,6 +32,7 @@ from tests.support.core import (
     opened,
 )
 
+TITLE = encode(Title(salt=bytes(NONCE), name="told-later", topic="Told later"))
 RoomScene = Callable[[RoomDriver, Agent], object]
 HomeScene = Callable[[HomeDriver, Agent], object]
 
@@ -77,7 +79,7 @@ ROOM_SCENES: dict[type[e.RoomEvent], RoomScene] = {
 """What leaves a fact of this type in any open room, whatever happened before: it takes an agent who was never there."""
 MIRROR_SCENES: dict[type[e.RoomEvent], RoomScene] = {
     e.MirrorPlaced: lambda room, who: room.leave_out(3, OWNER),
-    e.RoomTitled: lambda room, who: room.commit(e.RoomTitled(), OWNER),
+    e.RoomTitled: lambda room, who: room.commit(e.RoomTitled(), OWNER, body=encode_opened(b"", TITLE)),
     e.HomeContradicted: lambda room, who: room.commit(e.HomeContradicted(what="line", number=2), OWNER),
 }
 """What leaves a fact of this type in the log of a room: facts that only mirrors hold. Their order matters, because

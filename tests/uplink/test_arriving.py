@@ -11,14 +11,17 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from parlerd.core import events as e
 from parlerd.core.envelope import TextPart, decode_envelope
 from parlerd.core.errors import Refused
-from parlerd.core.model import By, KeyId, MessageId, PrincipalId, RequestId
+from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, PrincipalId, RequestId
 from parlerd.core.room import Room
 from parlerd.core.statements import KeyTerms, Opening, check
+from parlerd.engine.audit import Audited, is_signed
 from parlerd.operations import types as t
+from parlerd.store.port import NewFact
 from parlerd.uplink.arriving import Arriving, Past, wanted
 from tests.support.core import CountedIds
 from tests.support.honest_home import ANN, BEN, CAT, DAN, RELAY, Asked, HonestHome, Moved, Party
@@ -33,6 +36,9 @@ class Daemon:
     room: Room = field(default_factory=Room)
     lines: dict[int, bytes] = field(default_factory=dict)
     messages: list[tuple[e.Header, bytes]] = field(default_factory=list)
+    facts: list[NewFact] = field(default_factory=list)
+    elsewhere: set[MessageId] = field(default_factory=set)
+    """The ids of messages of other rooms that this home has."""
 
     @property
     def contradicted(self) -> str:
@@ -47,7 +53,7 @@ class Daemon:
         asked = wanted(item)
         past = Past(
             {number: self.lines[number] for number in asked.numbers if number in self.lines},
-            frozenset(id for id in asked.ids if id in self.ids),
+            {id: id in self.ids for id in asked.ids if id in self.ids or id in self.elsewhere},
         )
         mine = {party.agent for party in self.agents}
         opening = check(self.home.opening, Opening) if self.room.position else None
@@ -59,12 +65,21 @@ class Daemon:
             for event, body in zip(decision.events, arrival.words.bodies, strict=True):
                 self._apply(event, arrival.by, arrival.command.at, body)
 
-    def _apply(self, event: e.Event, by: By, at: int, body: tuple[bytes, bytes] | None) -> None:
+    def _apply(self, event: e.Event, by: By, at: int, body: tuple[bytes, bytes | None] | None) -> None:
         if isinstance(event, e.MessagePosted):
             assert body is not None
             event = msgspec.structs.replace(event, verified="valid")
-        header = e.Header(position=self.room.position + 1, at=at, by=by, authority="arrived", event=event)  # type: ignore[arg-type]
-        self.room.apply(header, None if body is None else body[0])
+        header = e.Header(
+            position=Position(self.room.position + 1),
+            at=Millis(at),
+            by=by,
+            authority="arrived",
+            event=event,
+            body=None if body is None else hashlib.sha256(body[0]).digest(),
+        )
+        fact = NewFact(header) if body is None else NewFact(header, *body)
+        self.room.apply(header, fact.body)
+        self.facts.append(fact)
         if isinstance(event, e.MessagePosted):
             self.messages.append((header, body[0] if body else b""))
             if event.visibility is None:
@@ -162,7 +177,33 @@ def test_a_request_and_its_decision_arrive_with_what_was_signed() -> None:
         daemon.hear(home.items([party], before))
         assert daemon.room.state.requests[RequestId(request.request)].state == "approved"
         assert daemon.handles == {"ann": True, "ben": True}
+        about = Audited.of(daemon.room.state, daemon.facts[0].body)
+        assert all(is_signed(fact, about) for fact in daemon.facts)
+    [titled] = [fact for fact in knocker.facts if isinstance(fact.header.event, e.RoomTitled)]
+    about = Audited.of(knocker.room.state, knocker.facts[0].body)
+    assert not is_signed(replace(titled, body=(titled.body or b"").replace(b"plan", b"plot")), about)
     assert knocker.room.state.name == "plan"
+
+
+def test_what_arrived_passes_the_check_of_what_is_stored_and_a_member_that_was_made_up_later_does_not() -> None:
+    home = _busy()
+    request = home.request(DAN)
+    for agents in ((ANN,), (BEN, CAT), (DAN,)):
+        daemon = Daemon(home, agents).hear(home.items(list(agents)))
+        about = Audited.of(daemon.room.state, daemon.facts[0].body)
+        assert about.is_mirror
+        assert all(is_signed(fact, about) for fact in daemon.facts)
+        joined = [fact for fact in daemon.facts if isinstance(fact.header.event, e.MemberJoined)]
+        assert (len(joined) == 0) is (agents == (DAN,) and not daemon.handles)
+        for fact in joined:
+            came = fact.header.event
+            assert isinstance(came, e.MemberJoined)
+            made_up = replace(came, agent=AgentId("U" + "X" * 55))
+            assert not is_signed(replace(fact, header=replace(fact.header, event=made_up)), about)
+            bare = replace(fact, header=replace(fact.header, body=None), body=None, signature=None)
+            # The opening shows the owner, and a decision that arrived whom it admits; nothing else shows the others.
+            assert is_signed(bare, about) is (came.agent == ANN.agent or came.request is not None)
+    assert request.state == "pending"
 
 
 def test_a_denial_counts_only_as_the_owners_side_signed_it() -> None:
@@ -222,6 +263,16 @@ def test_an_envelope_of_version_1_is_left_out_and_is_no_lie() -> None:
     assert daemon.contradicted == ""
     assert "old" not in daemon.texts(CAT)
     assert daemon.texts(CAT)[-1] == "new"
+
+
+def test_an_id_that_a_message_of_another_room_has_here_is_its_authors_fault_and_no_lie_of_the_home() -> None:
+    home = _busy()
+    taken = home.post(CAT, "taken")
+    home.post(CAT, "after")
+    daemon = Daemon(home, (BEN,), elsewhere={decode_envelope(taken.message.body).id}).hear(home.items([BEN]))
+    assert daemon.contradicted == ""
+    assert daemon.texts(BEN) == [text for text in _told(home, BEN) if text != "taken"]
+    assert daemon.room.newest_seq(BEN.agent) == len(home.visible(BEN))
 
 
 def test_a_member_whose_coming_nothing_shows_is_left_out_with_its_words() -> None:

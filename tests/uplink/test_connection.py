@@ -12,7 +12,7 @@ from parlerd.core.errors import ParlerError
 from parlerd.core.model import HomeId, Label, PrincipalId
 from parlerd.identity.transcript import Transcript
 from parlerd.operations import types as t
-from parlerd.uplink.connection import PROOF_SECONDS
+from parlerd.uplink.connection import FINAL, PROOF_SECONDS
 from parlerd.wire.link import LINK_IN_FLIGHT, LINK_PROTOCOL, Challenge, LinkHello, LinkWelcome, Proof, RelayPeer
 from relay.link import Limits
 from tests.support.fake_engine import FakeEngine
@@ -504,7 +504,7 @@ def test_a_link_that_is_cut_ends_every_call_and_stream_with_one_reason() -> None
             stream.cut()
             await link.closed.wait()
             assert link.lost is not None
-            assert not link.is_final
+            assert link.lost.code not in FINAL
             with pytest.raises(ParlerError, match="home_unreachable"):
                 link.begin("message.send", SEND)
         assert ended == ["home_unreachable"] * 2
@@ -524,7 +524,7 @@ def test_a_person_who_is_kicked_is_told_and_their_links_end_and_nobody_elses() -
             await link.closed.wait()
             assert link.lost is not None
             assert link.lost.code == "kicked"
-            assert link.is_final
+            assert link.lost.code in FINAL
             await trio.testing.wait_all_tasks_blocked()
             assert stream.close_code == 4003
             assert isinstance(await other.call("message.send", SEND), t.Sent)
@@ -555,7 +555,7 @@ def test_a_relay_that_stops_answers_what_waits_finishes_the_rest_and_says_to_com
             await link.closed.wait()
             assert link.lost is not None
             assert link.lost.code == "draining"
-            assert not link.is_final
+            assert link.lost.code not in FINAL
             await trio.testing.wait_all_tasks_blocked()
             assert stream.close_code == 1012
             ours, theirs = pair(CERTIFICATE)

@@ -15,34 +15,22 @@ from tests.support.doors import Handed, Open, everything, open_door, run_over_th
 @pytest.mark.parametrize(
     ("text", "address"),
     [
-        ("192.0.2.1:7777", Address("192.0.2.1", 7777)),
-        ("wss://192.0.2.1:7777", Address("192.0.2.1", 7777)),
-        ("wss://192.0.2.1:7777/", Address("192.0.2.1", 7777)),
-        ("[2001:db8::1]:7777", Address("2001:db8::1", 7777)),
-        ("relay.example:443", Address("relay.example", 443)),
-        ("ws://127.0.0.1:1", Address("127.0.0.1", 1, is_secure=False)),
-        ("ws://[::1]:1", Address("::1", 1, is_secure=False)),
+        ("192.0.2.1:7777", Address("192.0.2.1", 7777, True)),
+        ("wss://192.0.2.1:7777", Address("192.0.2.1", 7777, True)),
+        ("[2001:db8::1]:7777", Address("2001:db8::1", 7777, True)),
+        ("relay.example:443", Address("relay.example", 443, True)),
+        ("ws://127.0.0.1:1", Address("127.0.0.1", 1, False)),
+        ("ws://[::1]:1", Address("::1", 1, False)),
     ],
 )
 def test_an_address_has_a_host_and_a_port_and_is_secured(text: str, address: Address) -> None:
     assert parse(text) == address
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("", ":", "host", "host:", "host:0", "host:65536", "host:x", "host:\u0663", ":7777"),
-        *("http://a:1", "ftp://a:1", "ws://192.0.2.1:7777", "ws://localhost:7777", "ws://relay.example:7777"),
-    ],
-)
+@pytest.mark.parametrize("text", ["", ":", "host:0", "host:65536", "http://a:1", "ws://192.0.2.1:7777"])
 def test_what_is_no_address_or_would_be_read_on_the_way_is_not_dialled(text: str) -> None:
     with pytest.raises(ParlerError, match="home_unreachable"):
         parse(text)
-
-
-def test_an_ipv6_address_is_asked_for_in_brackets() -> None:
-    assert Address("2001:db8::1", 7777).authority == "[2001:db8::1]:7777"
-    assert Address("192.0.2.1", 7777).authority == "192.0.2.1:7777"
 
 
 @pytest.mark.parametrize("tls", [True, False])

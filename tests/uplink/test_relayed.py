@@ -2,20 +2,353 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.support.engine import run
-from tests.support.relayed import homes_of
+import trio
+
+from parlerd.operations import types as t
+from tests.support.engine import Party, Served, run, texts
+from tests.support.relayed import Home, Relay, Wires, homes_of
 
 
-def test_two_people_meet_on_a_relay_and_talk(tmp_path: Path) -> None:
+class Meeting:
+    """Alice, of Ann's home, has a session on the relay, and Bob, of Ben's home, is in it."""
+
+    def __init__(self, wires: Wires, relay: Relay, ann: Home, ben: Home) -> None:
+        self.wires, self.relay, self.ann, self.ben = wires, relay, ann, ben
+        self.alice: Party
+        self.bob: Party
+        self.opened: t.OpenedSession
+
+    async def meet(self, ann: Served, ben: Served) -> None:
+        self.alice, self.bob = await ann.agent("alice"), await ben.agent("bob")
+        self.opened = await self.alice.open("auth redesign", "Chose PKCE.")
+        waits = await self.bob.join(self.opened.session_key)
+        assert waits.status == "pending"
+        await (await ann.person()).approve("bob", join_code=waits.join_code)
+        await self.bob.come_in(self.opened.session_key)
+
+    async def again(self, ann: Served, ben: Served) -> None:
+        """Both are connected anew, after a restart."""
+        self.alice, self.bob = await ann.agent("alice"), await ben.agent("bob")
+
+
+def meeting_in(folder: Path) -> Meeting:
+    wires, relay, home = homes_of(folder)
+    return Meeting(wires, relay, home("ann"), home("ben"))
+
+
+@asynccontextmanager
+async def met(folder: Path) -> AsyncIterator[Meeting]:
+    """The meeting, with everything running."""
+    meeting = meeting_in(folder)
+    async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+        await meeting.meet(ann, ben)
+        yield meeting
+
+
+def test_a_session_is_opened_on_a_relay_and_a_person_lets_somebody_in_from_another_machine(tmp_path: Path) -> None:
     async def main() -> None:
-        _, relay, home = homes_of(tmp_path)
-        async with relay.serving(), home("ann").serving() as ann, home("ben").serving() as ben:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
             alice, bob = await ann.agent("alice"), await ben.agent("bob")
             opened = await alice.open("auth redesign", "Chose PKCE.")
             assert opened.session_key is not None
-            waits = await bob.join(f"{opened.session_key}")
-            assert waits.status == "pending"
+            key, _, name = opened.session_key.partition("@")
+            assert name.startswith("team-")
+            assert (await bob.refused("session.join", t.JoinSession(session_key=key))).code == "unknown_key"
+            waits = await bob.join(opened.session_key)
+            assert (waits.status, waits.room) == ("pending", opened.room)
+            person = await ann.person()
+            [request] = await person.requests()
+            assert (request.name, request.home, request.room) == ("bob", name, opened.room)
+            refused = await person.refused("session.approve", t.DecideJoin(agent="bob", join_code="0000"))
+            assert refused.code == "code_mismatch"
+            decided = await person.approve("bob", join_code=waits.join_code)
+            assert (decided.status, decided.name) == ("approved", "bob")
+            landed = await bob.join(opened.session_key)
+            assert (landed.status, landed.name, texts(landed)) == ("joined", "auth-redesign", ["Chose PKCE."])
+            assert [member.name for member in (await alice.roster()).values()] == ["alice", "bob"]
+            assert [member.name for member in (await bob.roster()).values()] == ["alice", "bob"]
+
+    run(main)
+
+
+def test_words_go_both_ways_and_whoever_waits_is_woken(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice, bob = meeting.alice, meeting.bob
+            async with trio.open_nursery() as nursery:
+                heard: list[str] = []
+
+                async def wait() -> None:
+                    heard.extend(await bob.read(wait=60))
+
+                nursery.start_soon(wait)
+                await trio.sleep(1)
+                sent = await alice.send("take token rotation, please")
+            assert heard == ["take token rotation, please"]
+            assert (sent.seq, sent.replayed) == (2, False)
+            answer = await bob.send("on it", reply_to=sent.id)
+            [message] = (await alice.recv()).messages
+            assert (message.text, message.author.name, message.verified, message.seq) == ("on it", "bob", "valid", 3)
+            assert message.reply_to == sent.id
+            assert (answer.seq, answer.room) == (3, meeting.opened.room)
+
+    run(main)
+
+
+def test_a_turn_is_handed_over_to_another_machine(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            given = await meeting.alice.handoff("rotate the tokens", to="bob")
+            [message] = (await meeting.bob.recv()).messages
+            assert (message.id, message.kind) == (given.id, "handoff")
+
+    run(main)
+
+
+def test_a_private_message_is_seen_by_those_it_names_alone(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice, bob = meeting.alice, meeting.bob
+            await alice.send("for bob", visible_to=("bob",))
+            await alice.send("for me", visible_to=("alice",))
+            await alice.send("for all")
+            assert await bob.read() == ["for bob", "for all"]
+            await bob.send("back", visible_to=("alice",))
+            assert await alice.read() == ["back"]
+
+    run(main)
+
+
+def test_the_same_request_twice_is_one_message(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice, bob = meeting.alice, meeting.bob
+            first = await alice.send("once", idempotency_key="k1")
+            again = await alice.send("once", idempotency_key="k1")
+            assert (again.id, again.seq, again.replayed) == (first.id, first.seq, True)
+            other = await alice.refused("message.send", t.Send(text="twice", idempotency_key="k1"))
+            assert other.code == "idempotency_conflict"
+            assert await bob.read() == ["once"]
+
+    run(main)
+
+
+def test_what_is_said_at_once_by_many_stands_in_each_authors_order(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice, bob = meeting.alice, meeting.bob
+
+            async def say(party: Party, name: str) -> None:
+                for number in range(20):
+                    await party.send(f"{name}{number}")
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(say, alice, "a")
+                nursery.start_soon(say, bob, "b")
+            assert await alice.read(limit=100) == [f"b{number}" for number in range(20)]
+            assert await bob.read(limit=100) == [f"a{number}" for number in range(20)]
+
+    run(main)
+
+
+def test_while_the_cable_is_cut_messages_wait_and_go_out_in_order_after(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice, bob, wires = meeting.alice, meeting.bob, meeting.wires
+            await alice.send("before")
+            wires.cut()
+            queued = [await alice.send(f"offline {number}") for number in range(3)]
+            assert all(sent.queued for sent in queued)
+            assert await bob.read() == ["before"]
+            wires.mend()
+            async with trio.open_nursery() as nursery:
+
+                async def hear() -> None:
+                    heard: list[str] = []
+                    while len(heard) < 3:
+                        heard += await bob.read(wait=120)
+                    assert heard == ["offline 0", "offline 1", "offline 2"]
+
+                nursery.start_soon(hear)
+            after = await alice.send("after")
+            assert not after.queued
+            assert await bob.read() == ["after"]
+
+    run(main)
+
+
+def test_a_message_whose_answer_was_lost_is_there_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice, bob, wires = meeting.alice, meeting.bob, meeting.wires
+            for _, theirs in wires.open:
+                theirs.hold()
+            sent = await alice.send("did this arrive?")
+            assert sent.queued
+            wires.cut()
+            wires.mend()
+            heard = await bob.read(wait=120)
+            assert heard == ["did this arrive?"]
+            await trio.sleep(200)
+            assert await bob.read() == []
+            assert not (await alice.send("yes")).queued
+            assert await bob.read() == ["yes"]
+
+    run(main)
+
+
+def test_each_of_the_three_may_be_restarted(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving():
+            async with meeting.ann.serving() as ann:
+                async with meeting.ben.serving() as ben:
+                    await meeting.meet(ann, ben)
+                    await meeting.alice.send("while ben is here")
+                await meeting.alice.send("while ben is away")
+            async with meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+                await meeting.again(ann, ben)
+                await meeting.alice.send("after both came back")
+                heard = await meeting.bob.read(wait=60)
+                if len(heard) < 3:
+                    heard += await meeting.bob.read(wait=60)
+                assert heard == ["while ben is here", "while ben is away", "after both came back"]
+        async with meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.again(ann, ben)
+            assert (await meeting.alice.send("while the relay is away")).queued
+        async with meeting.relay.serving(), meeting.ann.serving(), meeting.ben.serving() as ben:
+            bob = await ben.agent("bob")
+            assert await bob.read(wait=120) == ["while the relay is away"]
+
+    run(main)
+
+
+def test_a_member_leaves_a_session_on_another_machine(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice, bob = meeting.alice, meeting.bob
+            assert await bob.close(meeting.opened.room) == "left"
+            await trio.sleep(1)
+            assert list(await alice.roster()) == ["alice"]
+            await alice.send("nobody hears this")
+            refused = await bob.refused("message.recv", t.Recv(room=meeting.opened.room))
+            assert refused.code == "no_such_room"
+
+    run(main)
+
+
+def test_an_owner_ends_a_session_for_everybody(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice, bob = meeting.alice, meeting.bob
+            await alice.send("the last word")
+            assert await alice.close(meeting.opened.room) == "closed"
+            await trio.sleep(1)
+            refused = await bob.refused("message.send", t.Send(text="late", room=meeting.opened.room))
+            assert refused.code == "room_closed"
+            assert await bob.read() == ["the last word"]
+
+    run(main)
+
+
+def test_a_key_that_its_owner_ended_lets_nobody_knock(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            alice, bob = await ann.agent("alice"), await ben.agent("bob")
+            opened = await alice.open()
+            assert opened.session_key is not None
+            await alice.ask("session.revoke", t.RevokeSessionKey(session_key=opened.session_key), t.RevokedKey)
+            refused = await bob.refused("session.join", t.JoinSession(session_key=opened.session_key))
+            assert refused.code == "unknown_key"
+
+    run(main)
+
+
+def test_a_denial_reaches_the_one_who_knocked_and_lifting_it_does_too(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            alice, bob = await ann.agent("alice"), await ben.agent("bob")
+            opened = await alice.open()
+            person = await ann.person()
+            waits = await bob.join(opened.session_key)
+            await person.deny("bob")
+            assert (await bob.join(opened.session_key)).status == "denied"
+            await person.approve("bob", join_code=waits.join_code)
+            assert (await bob.join(opened.session_key)).status == "joined"
+
+    run(main)
+
+
+def test_what_only_a_relay_can_do_is_refused_while_it_cannot_be_reached(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice, bob, opened = meeting.alice, meeting.bob, meeting.opened
+            meeting.wires.cut()
+            for party, op, params in (
+                (alice, "session.open", t.OpenSession(topic="another")),
+                (alice, "session.close", t.CloseSession(room=opened.room)),
+                (bob, "session.join", t.JoinSession(session_key="ABCDEFGH" + (opened.session_key or "")[8:])),
+            ):
+                refused = await party.refused(op, params)
+                assert refused.code in ("offline", "home_unreachable"), (op, refused)
+            assert await bob.read(room=opened.room) == []
+            assert list(await bob.roster(opened.room)) == ["alice", "bob"]
+
+    run(main)
+
+
+def test_an_outsider_on_the_same_relay_sees_nothing_of_a_room(tmp_path: Path) -> None:
+    async def main() -> None:
+        wires, relay, home = homes_of(tmp_path)
+        meeting = Meeting(wires, relay, home("ann"), home("ben"))
+        async with (
+            relay.serving(),
+            meeting.ann.serving() as ann,
+            meeting.ben.serving() as ben,
+            home("eve").serving() as eve,
+        ):
+            await meeting.meet(ann, ben)
+            mallory = await eve.agent("mallory")
+            await mallory.open("of her own")
+            await meeting.alice.send("between us")
+            await trio.sleep(5)
+            assert [room.name for room in await mallory.rooms()] == ["of-her-own"]
+            refused = await mallory.refused("message.recv", t.Recv(room=meeting.opened.room))
+            assert refused.code == "no_such_room"
+
+    run(main)
+
+
+def test_three_people_of_whom_one_comes_late_have_one_room(tmp_path: Path) -> None:
+    async def main() -> None:
+        wires, relay, home = homes_of(tmp_path)
+        meeting = Meeting(wires, relay, home("ann"), home("ben"))
+        async with (
+            relay.serving(),
+            meeting.ann.serving() as ann,
+            meeting.ben.serving() as ben,
+            home("cat").serving() as cat,
+        ):
+            await meeting.meet(ann, ben)
+            await meeting.alice.send("one")
+            await meeting.bob.send("two")
+            await meeting.bob.send("not for cara", visible_to=("alice",))
+            cara = await cat.agent("cara")
+            waits = await cara.join(meeting.opened.session_key)
+            await (await ann.person()).approve("cara", join_code=waits.join_code)
+            landed = await cara.come_in(meeting.opened.session_key)
+            assert texts(landed) == ["Chose PKCE.", "one", "two"]
+            await cara.send("three")
+            assert await meeting.alice.read() == ["two", "not for cara", "three"]
+            assert await meeting.bob.read() == ["one", "three"]
+            [room] = await cara.rooms()
+            assert (room.name, room.room) == ("auth-redesign", meeting.opened.room)
 
     run(main)

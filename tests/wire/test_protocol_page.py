@@ -163,6 +163,10 @@ def test_the_limits_of_a_link_are_those_of_the_code() -> None:
     assert [float(value) for _, value in rows("### The link's transport")] == [
         unproven.unproven,
         unproven.unproven_of_one,
+        unproven.rate,
+        unproven.burst,
+        unproven.rate_of_one,
+        unproven.burst_of_one,
         unproven.head_seconds,
         unproven.head_bytes,
         links.proof_seconds,

@@ -45,6 +45,9 @@ class AskApproval(Params, frozen=True, kw_only=True):
 
 
 class OpenSession(Params, frozen=True, kw_only=True):
+    """`home` is where the session opens, by name: `local` for this machine. Empty means what the person chose for new
+    sessions."""
+
     context: str = ""
     topic: str = ""
     approval: bool | None = None
@@ -53,13 +56,15 @@ class OpenSession(Params, frozen=True, kw_only=True):
     ttl_ms: Annotated[int, Meta(ge=MIN_TTL_MS, le=MAX_TTL_MS)] | None = None
     max_uses: Annotated[int, Meta(ge=1, le=10_000)] | None = None
     history: History = "full"
+    home: Short = ""
     idempotency_key: IdempotencyKey | None = None
 
 
 class OpenedSession(Result, frozen=True, kw_only=True):
     """`line` is what a person says to an agent in any connected host. `join_command` is for a shell, and `mcp_command`
     for a machine on which no agent host is connected. A retry is given the same key again; all four are null for a key
-    of an earlier version, of which nothing was kept. `you` is the handle of whoever opened it."""
+    of an earlier version, of which nothing was kept. `connect_command` adds the relay that the session lives on, on a
+    machine that does not know it; null for a session of this machine. `you` is the handle of whoever opened it."""
 
     room: str
     name: str
@@ -67,6 +72,7 @@ class OpenedSession(Result, frozen=True, kw_only=True):
     line: str | None = None
     join_command: str | None
     mcp_command: str | None
+    connect_command: str | None = None
     expires: int
     approval: bool
     replayed: bool = False

@@ -1,0 +1,113 @@
+"""Where a relay stands while it runs: its address, its certificate and its door.
+
+A machine that gets its address from the network may get another one. The relay then takes the new address, with a
+certificate for it and another door over the same links; while the machine has none, it waits. Not here: which address a
+place means (`place`), and links. Above: the relay's program. Below: `door`, `certificate`. Invariant: what is told as
+an address is one that the relay listens at.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import trio
+
+from parlerd.core.errors import ParlerError
+from parlerd.core.model import Millis
+from parlerd.paths import Home
+from relay import certificate as certificates
+from relay import place as places
+from relay.door import Door, Secured, Serves
+from relay.network import Network, spelled
+from relay.place import Place
+
+log = logging.getLogger("relay")
+
+LOOK_S: Final = 30.0
+"""How often the relay looks whether its address is still there and its certificate due."""
+
+
+class Standing:
+    """Where the relay stands now: its address, its certificate and its door, which change while it runs."""
+
+    def __init__(self, home: Home, place: Place, network: Network, now: Callable[[], Millis]) -> None:
+        self._home = home
+        self._place = place
+        self._network = network
+        self._now = now
+        self._address = ""
+        """The address that the relay listens at; empty while this machine has none for it."""
+        self._listeners: list[trio.SocketListener] = []
+        self._certificate: certificates.Certificate | None = None
+        self._secured: Secured | None = None
+        self._door: Door | None = None
+        """Takes connections in at the address; None while there is none."""
+
+    def addresses(self) -> list[str]:
+        return [spelled(self._address, self._place.port)] if self._address else []
+
+    def urls(self) -> list[str]:
+        return [f"wss://{address}" for address in self.addresses()]
+
+    async def open(self) -> None:
+        """Listen at the address of this moment. Raises `ParlerError`: `no_address`, `port_taken`."""
+        address = places.resolve(self._network, self._place)
+        self._certify(address)
+        self._listeners = await _listen(address, self._place.port)
+        self._address = address
+
+    async def serve(self, links: Serves) -> None:
+        """Serve at the address, and at another one when it changes, until cancelled or drained."""
+        while True:
+            self._door = Door(links, secured=lambda: self._secured)
+            with trio.CancelScope() as moved:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._watch, moved)
+                    await self._door.serve(self._listeners)
+                    nursery.cancel_scope.cancel()
+                    return  # drained
+            log.warning("the address is another one now")
+            self._address, self._door = "", None
+            while not self._address:
+                await trio.sleep(LOOK_S)
+                with suppress(ParlerError):
+                    await self.open()
+
+    async def drain(self, links: Serves) -> None:
+        if self._door is not None:
+            await self._door.drain()
+        else:
+            await links.drain()
+
+    async def _watch(self, moved: trio.CancelScope) -> None:
+        while True:
+            await trio.sleep(LOOK_S)
+            try:
+                now = places.resolve(self._network, self._place)
+            except ParlerError:
+                now = ""
+            if now != self._address:
+                moved.cancel()
+                return
+            if self._certificate is not None and self._now() >= self._certificate.renew_at:
+                self._certify(now)
+
+    def _certify(self, address: str) -> None:
+        made = certificates.keep(self._home.root / "tls", {address, "127.0.0.1"}, self._now())
+        self._certificate = made
+        self._secured = Secured(made.context(), made.digest)
+
+
+async def _listen(address: str, port: int) -> list[trio.SocketListener]:
+    try:
+        return await trio.open_tcp_listeners(port, host=address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise ParlerError("port_taken", f"Another program has the port {spelled(address, port)}.") from None
+        if error.errno == errno.EACCES:
+            raise ParlerError("port_taken", f"This user may not listen on port {port}.") from None
+        raise ParlerError("no_address", f"{address} cannot be used: {error.strerror}.") from error

@@ -1,0 +1,159 @@
+"""Where a relay stands: it follows its interface to another address, and waits while there is none."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from parlerd.connections.stream import MessageStream
+from parlerd.core.errors import ParlerError
+from parlerd.core.model import Millis
+from parlerd.paths import Home, prepare
+from relay import certificate, standing
+from relay.place import Place
+from relay.standing import Standing
+from tests.support.fake_network import FakeNetwork
+
+DAY_MS = 86_400_000
+BEGIN = 1_795_860_000_000
+
+
+class NoLinks:
+    """Nobody is linked."""
+
+    def __init__(self) -> None:
+        self.drained = 0
+
+    async def serve(self, stream: MessageStream, proven: Callable[[], None]) -> None:
+        raise AssertionError("nobody came")
+
+    async def drain(self) -> None:
+        self.drained += 1
+        await trio.lowlevel.checkpoint()
+
+
+class Machine:
+    """A relay on an interface, in virtual time. Every address of the loopback is this machine's."""
+
+    def __init__(self, home: Home) -> None:
+        self.network = FakeNetwork(usual="127.0.0.1", addresses={"eth0": ["127.0.0.1"]})
+        self.clock = BEGIN
+        self.links = NoLinks()
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            self.port = int(sock.getsockname()[1])
+        self.home = home
+        self.standing = Standing(home, Place(interface="eth0", port=self.port), self.network, self.now)
+
+    def now(self) -> Millis:
+        return Millis(self.clock)
+
+    def has(self, *addresses: str) -> None:
+        self.network.addresses["eth0"] = list(addresses)
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        await self.standing.open()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.standing.serve, self.links)
+            await trio.testing.wait_all_tasks_blocked()
+            yield
+            nursery.cancel_scope.cancel()
+
+    async def answers(self, address: str) -> bool:
+        try:
+            stream = await trio.open_tcp_stream(address, self.port)
+        except OSError:
+            return False
+        await stream.aclose()
+        return True
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    home = Home(tmp_path / "relay", explicit=True)
+    prepare(home)
+    return Machine(home)
+
+
+def run(main: Callable[[], object]) -> None:
+    trio.run(main, clock=MockClock(autojump_threshold=0.01))  # type: ignore[arg-type]
+
+
+def test_a_relay_follows_its_interface_to_another_address(machine: Machine) -> None:
+    async def main() -> None:
+        async with machine.serving():
+            assert machine.standing.urls() == [f"wss://127.0.0.1:{machine.port}"]
+            assert await machine.answers("127.0.0.1")
+            machine.has("127.0.0.2")
+            await trio.sleep(3 * standing.LOOK_S)
+            assert machine.standing.addresses() == [f"127.0.0.2:{machine.port}"]
+            assert (await machine.answers("127.0.0.1"), await machine.answers("127.0.0.2")) == (False, True)
+
+    run(main)
+
+
+def test_while_the_machine_has_no_address_none_is_told_and_the_relay_comes_back_with_one(machine: Machine) -> None:
+    async def main() -> None:
+        async with machine.serving():
+            machine.has()
+            await trio.sleep(2 * standing.LOOK_S)
+            assert machine.standing.addresses() == []
+            assert not await machine.answers("127.0.0.1")
+            await machine.standing.drain(machine.links)
+            assert machine.links.drained == 1
+            machine.has("127.0.0.1")
+            await trio.sleep(2 * standing.LOOK_S)
+            assert machine.standing.addresses() == [f"127.0.0.1:{machine.port}"]
+            assert await machine.answers("127.0.0.1")
+
+    run(main)
+
+
+def test_a_certificate_is_made_anew_before_it_ends_while_the_relay_runs(machine: Machine) -> None:
+    async def main() -> None:
+        async with machine.serving():
+            path = machine.home.root / "tls" / "certificate.pem"
+            first = path.read_bytes()
+            machine.clock += (certificate.DAYS - certificate.RENEWED_AT - 1) * DAY_MS
+            await trio.sleep(2 * standing.LOOK_S)
+            assert path.read_bytes() == first
+            machine.clock += 2 * DAY_MS
+            await trio.sleep(2 * standing.LOOK_S)
+            assert path.read_bytes() != first
+            assert machine.standing.addresses() == [f"127.0.0.1:{machine.port}"]
+
+    run(main)
+
+
+def test_draining_ends_the_door_and_every_link(machine: Machine) -> None:
+    async def main() -> None:
+        await machine.standing.open()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(machine.standing.serve, machine.links)
+            await trio.testing.wait_all_tasks_blocked()
+            await machine.standing.drain(machine.links)
+        assert machine.links.drained == 1
+        assert not await machine.answers("127.0.0.1")
+
+    run(main)
+
+
+def test_an_address_that_is_not_there_or_taken_at_the_start_is_an_error(machine: Machine) -> None:
+    async def main() -> None:
+        machine.has()
+        with pytest.raises(ParlerError) as failed:
+            await machine.standing.open()
+        assert failed.value.code == "no_address"
+        machine.has("127.0.0.1")
+        with socket.create_server(("127.0.0.1", machine.port)), pytest.raises(ParlerError) as failed:
+            await machine.standing.open()
+        assert failed.value.code == "port_taken"
+        assert machine.standing.addresses() == []
+
+    run(main)
