@@ -1,10 +1,13 @@
-"""What every handle of a room does, wherever the room lives: one of this home, and one of another home that answers."""
+"""What every handle of a room does, wherever the room lives: in this home, in a home that tests play, or on a relay
+behind a link in memory."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import trio
@@ -12,13 +15,15 @@ import trio
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.envelope import TextPart
-from parlerd.core.errors import Refused
+from parlerd.core.errors import ParlerError
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import By, MessageId, RoomId
 from parlerd.engine.armed import Armed
+from parlerd.engine.authors import Draft
 from parlerd.engine.handles import RoomHandle
-from tests.support.engine import Served, draft, engine_world, run
+from tests.support.engine import Served, engine_world, run
 from tests.support.fake_homes import FAR, beside
+from tests.support.relayed import homes_of
 
 
 @dataclass
@@ -35,23 +40,30 @@ class Inside:
     def by(self, agent: AgentRecord) -> By:
         return By(agent.id, agent.principal, "s", "shell", "cli")
 
+    @property
+    def draft(self) -> Draft:
+        """Words of somebody who has seen all of the room."""
+        return Draft((TextPart("hello"),), self.handle.aggregate.state.shown)
+
     def post(self, **more: object) -> c.PostMessage:
         id = MessageId(self.served.world.random.new("m"))
         return c.PostMessage(operation="message.send", kind="text", id=id, idempotency_key=f"k{id[1:]}", **more)  # type: ignore[arg-type]
 
 
-DRAFT = draft(TextPart("hello"))
+async def opened_by_ann(served: Served) -> tuple[str, list[AgentRecord]]:
+    """Ann opens a session where new ones open, ben is let in, and cat knocks: the room, and who they are."""
+    ann, ben, cat = [await served.agent(name) for name in ("ann", "ben", "cat")]
+    opened = await ann.open()
+    await served.admit(opened, ben)
+    await cat.join(opened.session_key)
+    return opened.room, [await served.engine.desk.me(party.caller) for party in (ann, ben, cat)]
 
 
 @asynccontextmanager
 async def here() -> AsyncIterator[Inside]:
     async with engine_world() as served:
-        ann, ben, cat = [await served.agent(name) for name in ("ann", "ben", "cat")]
-        opened = await ann.open()
-        await served.admit(opened, ben)
-        await cat.join(opened.session_key)
-        records = [await served.engine._desk.me(party.caller) for party in (ann, ben, cat)]
-        yield Inside(served, await served.engine.rooms.get(RoomId(opened.room)), "local", *records)
+        room, records = await opened_by_ann(served)
+        yield Inside(served, await served.engine.rooms.get(RoomId(room)), "local", *records)
 
 
 @asynccontextmanager
@@ -64,12 +76,22 @@ async def there() -> AsyncIterator[Inside]:
             assert (await party.join(f"{session_key}@{FAR}")).status == "pending"
             if name:
                 await homes.approve(room, name)
-        records = [await served.engine._desk.me(party.caller) for party in parties]
+        records = [await served.engine.desk.me(party.caller) for party in parties]
         yield Inside(served, await served.engine.rooms.get(room), FAR, *records)
 
 
+@asynccontextmanager
+async def on_a_relay() -> AsyncIterator[Inside]:
+    with tempfile.TemporaryDirectory() as folder:
+        _, relay, home = homes_of(Path(folder))
+        async with relay.serving(), home("ann").serving() as served:
+            room, records = await opened_by_ann(served)
+            handle = await served.engine.rooms.get(RoomId(room))
+            yield Inside(served, handle, served.engine.desk.homes.name_of(relay.keys.id), *records)
+
+
 Place = Callable[[], AbstractAsyncContextManager[Inside]]
-everywhere = pytest.mark.parametrize("place", [here, there])
+everywhere = pytest.mark.parametrize("place", [here, there, on_a_relay])
 
 
 @everywhere
@@ -89,7 +111,7 @@ def test_what_was_submitted_is_in_the_room_with_its_authors_number_before_the_an
         async with place() as inside:
             command = inside.post()
             before = (await inside.handle.quiet()).newest_seq(inside.ann.id)
-            settled = await inside.handle.submit(command, inside.by(inside.ann), DRAFT)
+            settled = await inside.handle.submit(command, inside.by(inside.ann), inside.draft)
             [header] = settled.facts
             assert isinstance(header.event, e.MessagePosted)
             assert (header.event.id, header.by.actor, settled.queued) == (command.id, inside.ann.id, False)
@@ -106,9 +128,17 @@ def test_what_was_submitted_is_in_the_room_with_its_authors_number_before_the_an
 def test_a_request_that_was_made_before_gets_its_answer_again(place: Place) -> None:
     async def main() -> None:
         async with place() as inside:
-            command = c.PostMessage(operation="message.send", kind="text", idempotency_key="k1", input=b"i")
-            first = await inside.handle.submit(command, inside.by(inside.ann), DRAFT)
-            again = await inside.handle.submit(command, inside.by(inside.ann), DRAFT)
+            said = inside.draft
+            first, again = [
+                await inside.handle.submit(
+                    c.PostMessage(
+                        operation="message.send", kind="text", id=MessageId(id), idempotency_key="k1", input=b"i"
+                    ),
+                    inside.by(inside.ann),
+                    said,
+                )
+                for id in ("m_1", "m_2")
+            ]
             assert again.decision.replay is not None
             where = again.facts[0].position if again.facts else again.decision.replay
             assert where == first.facts[0].position
@@ -117,15 +147,18 @@ def test_a_request_that_was_made_before_gets_its_answer_again(place: Place) -> N
 
 
 @everywhere
-def test_commands_keep_the_order_in_which_they_were_placed_and_wait_until_somebody_asks(place: Place) -> None:
+def test_what_one_agent_asks_keeps_the_order_in_which_it_was_placed_and_waits_until_somebody_asks(place: Place) -> None:
     async def main() -> None:
         async with place() as inside:
             stood = (await inside.handle.quiet()).position
-            placed = [inside.handle.place(inside.post(), inside.by(who), DRAFT) for who in (inside.ann, inside.ben) * 3]
+            said, authors = inside.draft, (inside.ann, inside.ben) * 3
+            placed = [inside.handle.place(inside.post(), inside.by(who), said) for who in authors]
             await trio.sleep(60)
             assert inside.handle.aggregate.position == stood
             positions = [(await each.result()).facts[0].position for each in placed]
-            assert positions == sorted(set(positions))
+            assert len(set(positions)) == len(positions)
+            for of_one in (positions[::2], positions[1::2]):
+                assert of_one == sorted(of_one)
 
     run(main)
 
@@ -139,8 +172,8 @@ def test_a_refusal_is_the_rooms_own_and_changes_nothing(place: Place) -> None:
                 (inside.post(to=("nobody",)), inside.ann, "no_such_agent"),
                 (inside.post(), inside.cat, "no_such_room"),
             ):
-                with pytest.raises(Refused, match=code):
-                    await inside.handle.submit(command, inside.by(who), DRAFT)
+                with pytest.raises(ParlerError, match=code):
+                    await inside.handle.submit(command, inside.by(who), inside.draft)
             assert (await inside.handle.quiet()).position == stood
 
     run(main)
@@ -157,9 +190,9 @@ def test_the_code_of_a_request_is_known_to_its_agent_and_a_wrong_one_is_refused_
             await inside.handle.check_code(request, code, "cli")
             wrong = "0000" if code != "0000" else "1111"
             for _ in range(5):
-                with pytest.raises(Refused, match="code_mismatch"):
+                with pytest.raises(ParlerError, match="code_mismatch"):
                     await inside.handle.check_code(request, wrong, "cli")
-            with pytest.raises(Refused, match="throttled"):
+            with pytest.raises(ParlerError, match="throttled"):
                 await inside.handle.check_code(request, code, "cli")
             await inside.handle.check_code(request, code, "form")
 
@@ -173,7 +206,7 @@ def test_a_reader_that_waits_is_armed_for_the_next_commit(place: Place) -> None:
             after = (await inside.handle.quiet()).position
             armed = Armed(inside.ben.id, "read", after, 50, 1_000_000, lambda header: True)
             with inside.handle.arm(armed):
-                settled = await inside.handle.submit(inside.post(), inside.by(inside.ann), DRAFT)
+                settled = await inside.handle.submit(inside.post(), inside.by(inside.ann), inside.draft)
             assert armed.covers([settled.facts[0].position])
 
     run(main)
@@ -183,7 +216,7 @@ def test_a_reader_that_waits_is_armed_for_the_next_commit(place: Place) -> None:
 def test_the_newest_facts_are_at_hand_when_nothing_is_under_way(place: Place) -> None:
     async def main() -> None:
         async with place() as inside:
-            settled = await inside.handle.submit(inside.post(), inside.by(inside.ann), DRAFT)
+            settled = await inside.handle.submit(inside.post(), inside.by(inside.ann), inside.draft)
             room = await inside.handle.quiet()
             recent = inside.handle.recent
             assert recent is not None
