@@ -94,7 +94,7 @@ class Arrived:
     a member.
     """
 
-    bodies: tuple[tuple[bytes, bytes] | None, ...]
+    bodies: tuple[tuple[bytes, bytes | None] | None, ...]
     verified: Verified = "valid"
 
 

@@ -19,6 +19,8 @@ from parlerd.core.model import Millis, Position, RoomId
 from parlerd.store.port import Append, Head
 
 SALT_LENGTH: Final = 16
+SIGNATURE_LENGTH: Final = 64
+"""Bytes of a signature. A body that nobody signed has none."""
 NO_CHAIN: Final = bytes(32)
 """The chain digest before the first fact of a room."""
 EMPTY: Final = Head(Position(0), Millis(0), NO_CHAIN)
@@ -64,7 +66,8 @@ def stage(append: Append, head: Head, salts: bytes) -> Staged:
     """The rows of `append` after `head`; `salts` holds 16 fresh random bytes for each of its facts.
 
     Raises `StoreError`: `stale_position` when the log does not end where the append expects, and `internal` when a fact
-    contradicts itself (its position, time or body digest). The latter is a mistake in Parler, which must not be stored.
+    contradicts itself (its position, time, body digest or signature). The latter is a mistake in Parler, which must not
+    be stored.
     """
     if append.expected != head.position:
         raise StoreError("stale_position", room=append.room, expected=append.expected, head=head.position)
@@ -81,6 +84,8 @@ def stage(append: Append, head: Head, salts: bytes) -> Staged:
         if body is not None:
             if hashlib.sha256(body).digest() != header.body:
                 raise _contradicts(append.room, header, "body")
+            if new.signature is not None and len(new.signature) != SIGNATURE_LENGTH:
+                raise _contradicts(append.room, header, "signature")
             bodies.append(BodyRow(header.position, body, new.signature))
         position, at = header.position, header.at
         encoded = encode_header(header)

@@ -227,7 +227,7 @@ class _Step:
         events: tuple[e.RoomEvent, ...],
         by: By,
         at: Millis,
-        bodies: tuple[tuple[bytes, bytes] | None, ...] = (),
+        bodies: tuple[tuple[bytes, bytes | None] | None, ...] = (),
         *,
         operation: str = "",
         key: str | None = None,
@@ -431,7 +431,7 @@ class _Step:
                 key=key,
             )
             by = By(agent, claim.principal, "", joined.host, "link")
-            body = encode_evidence(_evidence(entry)), b""
+            body = encode_evidence(_evidence(entry)), None
             self.add((joined,), by, Millis(entry.joined_at) if known is None else self.now, (body,))
             self._joined[agent] = _Known(claim.principal, claim.handle, present=True)
         if not entry.present and (known is None or known.present):

@@ -228,6 +228,7 @@ def test_a_job_sees_what_earlier_jobs_and_its_own_earlier_writes_did(store: Stor
         pytest.param([opened(at=9), message(2, at=8)], id="time going back"),
         pytest.param([NewFact(message(1).header, b"other words", SIGNATURE)], id="a body that is not the header's"),
         pytest.param([NewFact(message(1).header)], id="a missing body"),
+        pytest.param([NewFact(message(1).header, message(1).body, b"")], id="a signature that is none"),
         pytest.param([NewFact(opened().header, b"words")], id="a body the header does not know"),
     ],
 )

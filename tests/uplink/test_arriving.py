@@ -65,7 +65,7 @@ class Daemon:
             for event, body in zip(decision.events, arrival.words.bodies, strict=True):
                 self._apply(event, arrival.by, arrival.command.at, body)
 
-    def _apply(self, event: e.Event, by: By, at: int, body: tuple[bytes, bytes] | None) -> None:
+    def _apply(self, event: e.Event, by: By, at: int, body: tuple[bytes, bytes | None] | None) -> None:
         if isinstance(event, e.MessagePosted):
             assert body is not None
             event = msgspec.structs.replace(event, verified="valid")

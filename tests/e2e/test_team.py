@@ -1,0 +1,164 @@
+"""A team on several machines, by the command line alone: three homes, and a relay that one of them runs."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.hosts import recognised
+from parlerd import process
+from parlerd.paths import relay_home
+from tests.support.processes import Somebody, kill, somebody, until
+
+pytestmark = pytest.mark.e2e
+
+CONTEXT = "Chose PKCE. Left: token rotation."
+
+
+def skip_below_an_agent_host() -> None:
+    """Skip where what only a person may do is refused: a test that runs below an agent host is nobody's person."""
+    if host := process.surroundings_of(os.getpid(), recognised()).agent_host:
+        pytest.skip(f"these tests run below {host}: use a terminal outside of it")
+
+
+class Team:
+    """Ann, who runs a relay on the loopback, and two others."""
+
+    def __init__(self, ann: Somebody, ben: Somebody, cara: Somebody) -> None:
+        self.ann, self.ben, self.cara = ann, ben, cara
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            self.port = str(sock.getsockname()[1])
+        words = ("connect", "--team", "--bind", "127.0.0.1", "--port", self.port)
+        self.relay: dict[str, Any] = ann.asks(*words)["relay"]
+
+    def joins(self, one: Somebody) -> Any:
+        file = self.relay["join_secret_file"]
+        return one.asks("connect", "--relay", self.relay["join_line"], "--join-secret-file", file)
+
+    def relay_pid(self) -> int:
+        return int(self.ann.asks("relay", "status")["pid"])
+
+
+@pytest.fixture
+def team(monkeypatch: pytest.MonkeyPatch) -> Iterator[Team]:
+    skip_below_an_agent_host()
+    with ExitStack() as stack:
+        yield Team(*(stack.enter_context(somebody(monkeypatch)) for _ in range(3)))
+
+
+def texts(page: Any) -> list[str]:
+    return [message["text"] for message in page["messages"]]
+
+
+def enters(team: Team, one: Somebody, name: str, opened: Any) -> None:
+    """Knock from another machine, and be let in by Ann, who types the code."""
+    waits = one.asks("--as", name, "session", "join", opened["key"], "--no-wait", expect=4)
+    assert waits["status"] == "pending"
+    assert waits["messages"] == []
+    team.ann.asks("session", "approve", name, "--code", waits["code"])
+
+
+def test_three_people_on_three_machines_meet_talk_and_hand_over(team: Team) -> None:
+    for one in (team.ben, team.cara):
+        joined = team.joins(one)
+        assert joined["home"] == team.relay["name"]
+        assert joined["relay"]["status"] == "added"
+    opened = team.ann.asks("--as", "alice", "session", "open", "--topic", "auth", "--context", CONTEXT)
+    assert opened["key"].endswith(f"@{team.relay['name']}")
+    assert team.relay["join_line"] in opened["connect_command"]
+    for one, name in ((team.ben, "bob"), (team.cara, "carol")):
+        enters(team, one, name, opened)
+        recap = one.asks("--as", name, "recv", "--wait", "20")["messages"][0]
+        assert (recap["text"], recap["verified"]) == (CONTEXT, "valid")
+    team.ben.asks("--as", "bob", "send", "from bob")
+    assert texts(team.ann.asks("--as", "alice", "recv", "--wait", "20")) == ["from bob"]
+    assert texts(team.cara.asks("--as", "carol", "recv", "--wait", "20")) == ["from bob"]
+    team.cara.asks("--as", "carol", "handoff", "--next", "rotate the tokens", "--for", "bob")
+    handed = team.ben.asks("--as", "bob", "recv", "--wait", "20")
+    assert [message["kind"] for message in handed["messages"]] == ["handoff"]
+    status = team.ann.asks("relay", "status")
+    assert (status["people"], status["rooms"]) == (3, 1)
+    assert {home["state"] for home in team.ben.asks("homes")["homes"]} == {"local", "connected"}
+
+
+def test_what_is_said_while_the_relay_is_dead_arrives_once_and_in_order(team: Team) -> None:
+    team.joins(team.ben)
+    opened = team.ann.asks("--as", "alice", "session", "open", "--topic", "auth")
+    enters(team, team.ben, "bob", opened)
+    until(lambda: team.ben.asks("--as", "bob", "rooms")["rooms"], "room")
+    team.ben.asks("--as", "bob", "send", "one")
+    kill(team.relay_pid())
+    for text in ("two", "three"):
+        sent = team.ben.asks("--as", "bob", "send", text)
+        assert (sent["queued"], sent["seq"]) == (True, None)
+    waiting = until(lambda: team.ben.asks("homes")["homes"][1]["waiting"], "messages that wait")
+    assert waiting == 2
+    refused = team.ben.fails("homes", "remove", team.relay["name"], code="needs_yes")
+    assert "--yes" in refused["hint"]
+    team.ann.asks("relay", "start")
+    got: list[str] = []
+    while got != ["one", "two", "three"]:
+        got += texts(until(lambda: team.ann.asks("--as", "alice", "recv", "--wait", "10"), "page"))
+        assert got == ["one", "two", "three"][: len(got)]
+    assert team.ben.asks("homes")["homes"][1]["waiting"] == 0
+
+
+def test_a_line_of_another_relay_and_a_wrong_secret_are_two_errors_and_nothing_is_stored(
+    team: Team, tmp_path: Path
+) -> None:
+    line, file = team.relay["join_line"], team.relay["join_secret_file"]
+    wrong = line.partition("#")[0] + "#" + "a" * 32
+    team.ben.fails("connect", "--relay", wrong, "--join-secret-file", file, code="wrong_relay")
+    other = tmp_path / "secret"
+    other.write_text("A3KE7-DJRQ2-9FHT4-WXC6M-0BNV50\n")
+    other.chmod(0o600)
+    team.ben.fails("connect", "--relay", line, "--join-secret-file", str(other), code="wrong_secret")
+    team.ben.fails("connect", "--relay", line, code="not_enrolled")
+    team.ben.fails("connect", "--relay", "wss://127.0.0.1:1/", code="invalid_param")
+    nobody = line.replace(f":{team.port}/", ":1/")
+    team.ben.fails("connect", "--relay", nobody, "--join-secret-file", file, code="home_unreachable", expect=3)
+    assert not (team.ben.home.root / "homes.json").exists()
+    assert [home["name"] for home in team.ben.asks("homes")["homes"]] == ["local"]
+    refused = team.ben.fails(
+        "--as", "bob", "session", "join", f"A3KE7DJR@{team.relay['name']}", code="home_not_trusted"
+    )
+    assert "parler connect --relay" in refused["hint"]
+
+
+def test_whoever_is_put_out_is_told_and_comes_back_only_by_the_new_secret(team: Team) -> None:
+    team.joins(team.ben)
+    file = Path(team.relay["join_secret_file"])
+    before = file.read_text()
+    (member,) = [each for each in team.ann.asks("relay", "members")["members"] if each["person"] != ""][1:]
+    kicked = team.ann.asks("relay", "kick", member["fingerprint"], "--yes")
+    assert kicked["person"] == member["person"]
+    assert file.read_text() != before
+    until(lambda: team.ben.asks("homes")["homes"][1]["reason"] == "kicked" or None, "word that ben is out")
+    old = team.ben.user / "old"
+    old.write_text(before)
+    old.chmod(0o600)
+    line = team.relay["join_line"]
+    team.ben.fails("connect", "--relay", line, "--join-secret-file", str(old), code="wrong_secret")
+    assert team.joins(team.ben)["relay"]["status"] == "unchanged"
+
+
+def test_a_relay_is_stopped_started_and_taken_out_and_its_rooms_stay(team: Team) -> None:
+    again = team.ann.asks("connect", "--team")["relay"]
+    assert (again["status"], again["join_line"]) == ("unchanged", team.relay["join_line"])
+    pid = team.relay_pid()
+    assert team.ann.asks("relay", "stop")["stopped"] == pid
+    assert team.ann.asks("relay", "status", expect=3) == {"running": False, "pid": None}
+    assert team.ann.asks("relay", "stop")["stopped"] is None
+    started = team.ann.asks("relay", "start")
+    assert started["join_line"] == team.relay["join_line"]
+    removed = team.ann.asks("connect", "--remove")
+    assert removed["service"]["status"] == "removed"
+    assert not process.is_alive(started["pid"])
+    assert (relay_home(team.ann.home).root / "parler.db").exists()
+    assert not (relay_home(team.ann.home).root / "service.json").exists()
