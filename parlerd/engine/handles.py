@@ -66,8 +66,9 @@ class RoomHandle(Protocol):
         ...
 
     def place(self, command: c.Command, by: By, words: Words | None = None) -> Submission:
-        """Give a command its place in the room's line, in the order of calls. Nothing happens until somebody asks the
-        submission for its outcome. Raises `Refused`."""
+        """Give a command its place in the room's line. What one agent asks keeps the order of calls; a room of this
+        home keeps the order of all. Nothing happens until somebody asks a submission for its outcome. Raises
+        `Refused`."""
         ...
 
     async def quiet(self) -> Room:
