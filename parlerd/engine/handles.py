@@ -14,13 +14,14 @@ the desk, the handlers. Below: the actor, which is the line of a local room and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from parlerd.core import commands as c
 from parlerd.core.approvals import Request
 from parlerd.core.errors import Refused
-from parlerd.core.model import By, HomeId, KeyId, RequestId, RoomId
+from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, RequestId, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.armed import Armed
@@ -88,6 +89,14 @@ class RoomHandle(Protocol):
         ...
 
 
+class Undelivered(NamedTuple):
+    """A message that its author was told is queued, and that the room's home refused for good with this code."""
+
+    id: MessageId
+    room: RoomId
+    code: str
+
+
 class Homes(Protocol):
     """The other homes that the person added. None but these is ever asked anything. Source: security spec D12."""
 
@@ -111,6 +120,10 @@ class Homes(Protocol):
     async def find(self, home: HomeId, session_key: str) -> tuple[KeyId, RoomId]:
         """What a key opens at another home. The room's mirror is there afterwards, with the key in it, so that an agent
         can knock. Raises `Refused(unknown_key)`, or `offline` or `home_unreachable` where the home does not answer."""
+        ...
+
+    def undelivered(self, agent: AgentId) -> Sequence[Undelivered]:
+        """Queued messages of this agent that will never be in their rooms, the oldest first."""
         ...
 
     def handle(self, actor: RoomActor[Room], home: HomeId) -> RoomHandle:
@@ -181,6 +194,9 @@ class NoHomes:
 
     async def find(self, home: HomeId, session_key: str) -> tuple[KeyId, RoomId]:
         raise Refused("home_not_trusted", host=self.name_of(home))
+
+    def undelivered(self, agent: AgentId) -> Sequence[Undelivered]:
+        return ()
 
     def handle(self, actor: RoomActor[Room], home: HomeId) -> RoomHandle:
         return ForsakenRoom(actor, self.name_of(home))

@@ -76,7 +76,7 @@ class Notices:
         home = self._desk.rooms.home.aggregate.state
         me, active = home.agents[caller.agent], home.active.get(caller.agent)
         told = caller.reader.told.copy()
-        found: list[tuple[t.News, str, str]] = []
+        found: list[tuple[t.News, str, str]] = await self._of_refused(told, me)
         standings = await self._desk.library.standings(me.id)
         standings.sort(key=lambda each: each[0].room != active)
         for number, (membership, stands) in enumerate(standings, 1):
@@ -99,6 +99,21 @@ class Notices:
             found += [(kind, str(membership.room), line) for kind, line in news]
         told.begun = True
         return found, told
+
+    async def _of_refused(self, told: Told, me: AgentRecord) -> list[tuple[t.News, str, str]]:
+        """Which messages of this agent were queued here and then refused by their room's home."""
+        found: list[tuple[t.News, str, str]] = []
+        for message in self._desk.homes.undelivered(me.id):
+            if message.id in told.undelivered:
+                continue
+            told.undelivered.add(message.id)
+            try:
+                name = (await self._desk.rooms.get(message.room)).aggregate.state.name
+            except Refused:
+                continue
+            line = f"your queued message {message.id} was refused in {_quoted(name)} ({message.code})"
+            found.append(("refused", message.room, line))
+        return found
 
     def _of_hosts(self, caller: Caller) -> str:
         """That a host dropped our entry: the agents of the others can pass it on."""

@@ -110,10 +110,9 @@ class Opening:
         desk = self._desk
         digest = input_digest(params)
         by = desk.by(caller, me)
-        planned = self._planner(caller, me, params, idempotency_key, self._where(params.home), approval=approval)
-        plan, naming = await self._name(
-            me, by, planned, slug(params.topic, fallback="session"), idempotency_key, digest
-        )
+        planned = self._planner(caller, me, params, idempotency_key, approval=approval)
+        wanted, where = slug(params.topic, fallback="session"), self._where(params.home)
+        plan, naming = await self._name(me, by, planned, wanted, where, idempotency_key, digest)
         if plan.room != naming.room and not await self._is_open(naming.room):
             # This request took a name before, and the daemon ended before the room was opened. The settings changed
             # since, so that the request no longer leads to the room that has the name.
@@ -174,16 +173,15 @@ class Opening:
         me: AgentRecord,
         params: t.OpenSession,
         idempotency_key: str,
-        home: HomeId,
         *,
         approval: bool,
-    ) -> Callable[[str], Plan]:
-        """Gives the room that this request opens under a name. The same request under the same name is the same room,
+    ) -> Callable[[str, HomeId], Plan]:
+        """Gives the room that this request opens under a name in a home. The same request is the same room there,
         because nothing in its opening is drawn: the nonce and the salt follow from the idempotency key."""
         secret = self._desk.keys.opening_secret(me.id, idempotency_key)
         nonce, salt = secret[:NONCE], secret[NONCE : 2 * NONCE]
 
-        def planned(name: str) -> Plan:
+        def planned(name: str, home: HomeId) -> Plan:
             title = Title(salt=salt, name=name, topic=params.topic)
             opening = SignedOpening(
                 home=home,
@@ -206,16 +204,17 @@ class Opening:
         self,
         me: AgentRecord,
         by: By,
-        planned: Callable[[str], Plan],
+        planned: Callable[[str, HomeId], Plan],
         wanted: str,
+        where: HomeId,
         idempotency_key: str,
         digest: bytes,
     ) -> tuple[Plan, e.RoomNamed]:
-        """The room that is opened, under the name that this request took now or when it was first made: the first free
-        of `wanted`, `wanted-2` and so on."""
-        home = self._desk.rooms.home
+        """The room that is opened, under the name and in the home that this request took now or when it was first made:
+        the first free name of `wanted`, `wanted-2` and so on, and the home `where`."""
+        home, here = self._desk.rooms.home, self._desk.keys.id
         while True:
-            plan = planned(first_free(wanted, home.aggregate.state.room_names.get(me.id, {})))
+            plan = planned(first_free(wanted, home.aggregate.state.room_names.get(me.id, {})), where)
             named = await home.submit(
                 c.NameRoom(
                     operation="session.open",
@@ -224,14 +223,14 @@ class Opening:
                     owner=me.id,
                     room=plan.room,
                     name=plan.title.name,
-                    home=HomeId("") if plan.opening.home == self._desk.keys.id else plan.opening.home,
+                    home=HomeId("") if where == here else where,
                 ),
                 by,
             )
             if named.decision.answer == "taken":
                 continue  # another opening of this owner took the name in the same moment
             naming = await self._naming(named.facts[0] if named.facts else None, named.decision.replay)
-            return plan if naming.name == plan.title.name else planned(naming.name), naming
+            return (plan if named.facts else planned(naming.name, naming.home or here)), naming
 
     async def _is_open(self, room: RoomId) -> bool:
         try:

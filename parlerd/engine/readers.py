@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
-from parlerd.core.model import AgentId, Position, RequestId, RoomId
+from parlerd.core.model import AgentId, MessageId, Position, RequestId, RoomId
 from parlerd.operations import types as t
 
 Acknowledging = Literal["commit", "next_call"]
@@ -69,8 +69,8 @@ class Fitting(Protocol):
 class Told:
     """What the notices of one window said already. `unread` holds up to where in each room; `members` and `requests`
     who was in and who knocked then; `doors` what was said of each room that the agent asked to come into; `hosts` the
-    last word about agent hosts' files. `looked` is how far each room had come when it was looked at last. `begun` is
-    false until the first notice took stock."""
+    last word about agent hosts' files; `undelivered` the queued messages that were named as refused. `looked` is how
+    far each room had come when it was looked at last. `begun` is false until the first notice took stock."""
 
     begun: bool = False
     unread: dict[RoomId, Position] = field(default_factory=dict)
@@ -78,6 +78,7 @@ class Told:
     requests: set[RequestId] = field(default_factory=set)
     doors: dict[RoomId, str] = field(default_factory=dict)
     hosts: str = ""
+    undelivered: set[MessageId] = field(default_factory=set)
     looked: dict[RoomId, Position] = field(default_factory=dict)
 
     def copy(self) -> Told:
@@ -89,6 +90,7 @@ class Told:
             requests=set(self.requests),
             doors=dict(self.doors),
             hosts=self.hosts,
+            undelivered=set(self.undelivered),
             looked=dict(self.looked),
         )
 

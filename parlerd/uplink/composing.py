@@ -106,6 +106,7 @@ class Composer:
         place = Place(actor.room, command.idempotency_key or "", by, thread.envelope, self._now(actor))
         sealed = self._author.seal(draft, event, place)
         digest = hashlib.sha256(sealed.body).digest()
+        self._counters.note(event.counter, digest)
         return Composed(event.id, sealed.body, sealed.signature, event.visibility, Thread(event.counter, digest))
 
     def _now(self, actor: RoomActor[Room]) -> Millis:

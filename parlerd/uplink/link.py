@@ -39,6 +39,7 @@ from parlerd.operations import types as t
 from parlerd.uplink.backoff import Backoff
 from parlerd.uplink.composing import Composer
 from parlerd.uplink.connection import FINAL, LinkConnection, connected
+from parlerd.uplink.counters import Counters
 from parlerd.uplink.dial import Dialer
 from parlerd.uplink.homes import AddedHome, Homes
 from parlerd.uplink.lanes import Lane, Post
@@ -73,6 +74,7 @@ class Link:
         desk: Desk,
         signers: Signers,
         composer: Composer,
+        counters: Counters,
         nursery: trio.Nursery,
         called: Label,
         secret: bytes | None = None,
@@ -86,7 +88,7 @@ class Link:
         """When the relay last answered."""
         self.connection: LinkConnection | None = None
         """The link while there is one, from when the relay is proven."""
-        self.mirrors = Mirrors(added.id, desk, signers.principal)
+        self.mirrors = Mirrors(added.id, desk, signers.principal, counters)
         self.outbox = Outbox(added.id, desk.library)
         self._homes = homes
         self._dialer = dialer

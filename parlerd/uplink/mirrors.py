@@ -31,6 +31,7 @@ from parlerd.engine.handles import MirrorRoom
 from parlerd.engine.key_text import typed_key
 from parlerd.operations import types as t
 from parlerd.uplink.arriving import Arrival, Arriving, Past, wanted
+from parlerd.uplink.counters import Counters
 
 log = logging.getLogger(__name__)
 
@@ -60,11 +61,14 @@ class Presences:
 class Mirrors:
     """Takes in what the home `home` tells."""
 
-    def __init__(self, home: HomeId, desk: Desk, principal: PrincipalId) -> None:
+    def __init__(self, home: HomeId, desk: Desk, principal: PrincipalId, counters: Counters) -> None:
+        self.copied: set[AgentId] = set()
+        """Agents of this home in whose name somebody else signs."""
         self._home = home
         self._desk = desk
         self._principal = principal
         """The person of this home."""
+        self._counters = counters
         self._counts: dict[RoomId, _Counts] = {}
         self._key_ids: dict[tuple[RoomId, str], KeyId] = {}
         """The ids of session keys that somebody typed here, by what statements call them."""
@@ -128,9 +132,17 @@ class Mirrors:
             settled = await submission.result()
             for header in settled.facts:
                 if isinstance(header.event, e.MessagePosted) and self.is_ours(header.by.actor):
-                    self._landed[header.event.id] = header
+                    self._note_own(header, header.event)
                 if isinstance(header.event, e.MemberJoined) and self.is_ours(header.event.agent):
                     await self._activate(actor.room, header.event.agent, header.by)
+
+    def _note_own(self, header: e.Header, event: e.MessagePosted) -> None:
+        """A message of an agent of this home came in."""
+        self._landed[event.id] = header
+        agent = header.by.actor
+        if self._counters.is_foreign(event.counter, event.envelope) and agent not in self.copied:
+            self.copied.add(agent)
+            log.warning("somebody else signs with the key of agent %s", agent)
 
     async def _activate(self, room: RoomId, agent: AgentId, by: By) -> None:
         """An agent of this home was let in: it asked to come in, so the session becomes its active one. One that has an

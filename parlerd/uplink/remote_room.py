@@ -13,6 +13,7 @@ at once or refused, and never waits for a link.
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, cast
@@ -128,6 +129,8 @@ class RemoteRoom(MirrorRoom):
         command, by, draft = submission.command, submission.by, submission.words
         assert isinstance(command, c.PostMessage)
         assert isinstance(draft, Draft)
+        if by.actor in self._link.mirrors.copied:
+            raise Refused("key_used_elsewhere", agent=by.actor)
         lane = self._link.lane(self.room, by.actor)
         under_way = lane.find(command.idempotency_key or "", command.operation)
         if under_way is not None:
@@ -205,6 +208,7 @@ class RemoteRoom(MirrorRoom):
                 event = msgspec.structs.replace(event, counter=self._counters.after(0))
                 place = Place(self.room, command.idempotency_key or "", by, b"", now)
                 sealed = self._author.seal(submission.words, event, place)
+                self._counters.note(event.counter, hashlib.sha256(sealed.body).digest())
                 recap = Attested(sealed.body, sealed.signature)
         answer = await self._link.call(
             "link.open",

@@ -6,18 +6,19 @@ Not here: one link (`link`), the file (`homes`). Above: the daemon, which puts t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import trio
 
 from parlerd.core.errors import Refused
-from parlerd.core.model import HomeId, KeyId, Label, RoomId
+from parlerd.core.model import AgentId, HomeId, KeyId, Label, RoomId
 from parlerd.core.room import Room
 from parlerd.core.statements import KeyTerms, check
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import LocalAuthor
 from parlerd.engine.desk import Desk
-from parlerd.engine.handles import LOCAL, ForsakenRoom, RoomHandle
+from parlerd.engine.handles import LOCAL, ForsakenRoom, RoomHandle, Undelivered
 from parlerd.engine.ports import Signers
 from parlerd.identity.codes import secret_bytes
 from parlerd.identity.join_line import fingerprint, fits, home_name, parse
@@ -69,6 +70,7 @@ class Uplinks:
             desk=self._desk,
             signers=self._signers,
             composer=self._composer,
+            counters=self._counters,
             nursery=self._nursery,
             called=self._called,
             secret=secret,
@@ -108,6 +110,10 @@ class Uplinks:
             counters=self._counters,
             doors=self._doors,
         )
+
+    def undelivered(self, agent: AgentId) -> Sequence[Undelivered]:
+        rows = (row for link in self._links.values() for row in link.outbox if row.agent == agent and row.refused)
+        return [Undelivered(row.message, row.room, row.refused) for row in rows]
 
     async def find(self, home: HomeId, session_key: str) -> tuple[KeyId, RoomId]:
         """What a key opens at another home. The room's mirror is there afterwards, with the key in it."""

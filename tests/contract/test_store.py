@@ -482,6 +482,20 @@ def test_numbers_and_positions_are_each_others_inverse(store: Store) -> None:
     assert [store.seq_at(ROOM, cat, Position(position)) for position in range(8)] == [0, 0, 1, 1, 2, 3, 3, 3]
 
 
+def test_what_a_mirror_leaves_out_has_numbers_and_is_counted_by_nothing_else(store: Store) -> None:
+    _do(store, append(opened(), message(2), fact(3, e.MirrorPlaced(public=9, line=bytes(32))), message(4)))
+    view = msgspec.structs.replace(everything(BEN), gaps=((3, 5),))
+    assert [(found.seq, found.header.position) for found in _read(store, view).messages] == [(1, 2), (7, 4)]
+    assert [store.seq_at(ROOM, view, Position(position)) for position in range(6)] == [0, 0, 1, 6, 7, 7]
+    # A number that is left out stands where the log leaves it out: what follows it follows that place.
+    assert [store.position_of(ROOM, view, Seq(seq)) for seq in range(9)] == [0, 2, 3, 3, 3, 3, 3, 4, 4]
+    assert (store.unread(ROOM, view, Position(0)), store.unread(ROOM, view, Position(2))) == (2, 1)
+    tail = store.tail(ROOM, view, limit=1, max_bytes=9)
+    assert ([found.seq for found in tail.messages], tail.end_seq, tail.more) == ([7], 7, True)
+    at_the_end = msgspec.structs.replace(view, gaps=((3, 5), (4, 2)))
+    assert (store.seq_at(ROOM, at_the_end, Position(4)), store.position_of(ROOM, at_the_end, Seq(9))) == (9, 4)
+
+
 def test_an_erased_body_leaves_its_place_and_number(store: Store) -> None:
     # No port operation erases yet; a body that is missing is what one will leave behind.
     _do(store, append(opened(), message(2), message(3)))
@@ -584,7 +598,9 @@ def _views(draw: st.DrawFn, length: int) -> View:
     spans: list[tuple[int, int | None]] = list(zip(edges[::2], edges[1::2], strict=False))
     if len(edges) % 2:
         spans.append((edges[-1], None))
-    return View(reader=draw(_agents), spans=tuple(spans))
+    places = sorted(draw(st.lists(st.integers(1, length + 1), unique=True, max_size=3)))
+    gaps = tuple((place, draw(st.integers(1, 40))) for place in places)
+    return View(reader=draw(_agents), spans=tuple(spans), gaps=gaps)
 
 
 @pytest.mark.parametrize("maker", MAKERS, ids=lambda maker: maker.__name__.strip("_"))
@@ -648,12 +664,20 @@ def test_what_a_reader_sees_is_what_a_plain_filter_would_show(maker: Maker, data
 def _compare(store: Store, script: list[_Said], view: View, after: int, limit: int, *, skip_own: bool) -> None:
     head = len(script)
     visible = [position for position, said in enumerate(script, start=1) if said.visible(position, view)]
-    number = {position: seq for seq, position in enumerate(visible, start=1)}
+    # What a mirror leaves out at a position comes before a message there could. So each number stands at a position:
+    # first those left out, then the message.
+    numbered: list[int] = []
+    number: dict[int, int] = {}
+    for position in range(1, head + 1):
+        numbered += [position for place, count in view.gaps if place == position for _ in range(count)]
+        if position in visible:
+            numbered.append(position)
+            number[position] = len(numbered)
     own = {position for position in visible if script[position - 1].author == view.reader}
 
     for position in range(head + 1):
-        assert store.seq_at(ROOM, view, Position(position)) == sum(1 for seen in visible if seen <= position)
-    assert [store.position_of(ROOM, view, Seq(seq)) for seq in range(len(visible) + 2)] == [0, *visible, head]
+        assert store.seq_at(ROOM, view, Position(position)) == sum(1 for at in numbered if at <= position)
+    assert [store.position_of(ROOM, view, Seq(seq)) for seq in range(len(numbered) + 2)] == [0, *numbered, head]
     assert store.unread(ROOM, view, Position(after)) == sum(1 for seen in visible if seen > after and seen not in own)
 
     wanted = [seen for seen in visible if seen > after and not (skip_own and seen in own)]
@@ -666,7 +690,7 @@ def _compare(store: Store, script: list[_Said], view: View, after: int, limit: i
         assert page.end == head
     else:
         assert page.end == (shown[-1][1] if shown else after)
-    assert page.end_seq == sum(1 for seen in visible if seen <= page.end)
+    assert page.end_seq == sum(1 for at in numbered if at <= page.end)
 
     tail = store.tail(ROOM, view, limit=limit, max_bytes=1_000_000)
     assert [(found.seq, found.header.position) for found in tail.messages] == [

@@ -10,10 +10,13 @@ import pytest
 import trio
 
 from parlerd.core import events as e
-from parlerd.core.model import MAX_TEXT, MAX_TOPIC, Position, RoomId
+from parlerd.core.model import MAX_TEXT, MAX_TOPIC, AgentId, By, Millis, Position, RoomId
+from parlerd.core.statements import KeyTerms, check_title, decode_opened, is_opening_hash
 from parlerd.engine.ports import NoHostFiles
+from parlerd.identity.proofs import read_opening, signed
 from parlerd.operations import types as t
 from parlerd.settings import Settings
+from parlerd.store.port import Append, NewFact
 from tests.support.engine import (
     PlugDriver,
     SlowDriver,
@@ -207,6 +210,122 @@ def test_a_crash_in_the_middle_of_opening_is_made_good_by_the_same_request(commi
             assert [room.room for room in await alice.rooms()] == [again.room]
             assert texts(await alice.recv(all=True)) == ["recap"]
             assert (await bob.join(again.session_key)).status == "pending"
+
+    run(main)
+
+
+def test_two_sessions_of_one_topic_that_are_opened_in_the_same_moment_get_two_names() -> None:
+    async def main() -> None:
+        async with engine_world(driver=SlowDriver) as served:
+            alice = await served.agent("alice")
+            await alice.whoami()
+            opened = await gather(*(partial(alice.open, "x", idempotency_key=f"k{n}") for n in range(4)))
+            assert sorted(each.name for each in opened) == ["x", "x-2", "x-3", "x-4"]
+            assert len({each.room for each in opened}) == 4
+            assert {room.name: room.room for room in await alice.rooms()} == {each.name: each.room for each in opened}
+
+    run(main)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_retried_open_is_refused_only_where_the_settings_would_now_open_another_room(stored: bool) -> None:
+    """The id of a room is the hash of what was signed at its opening: under other settings it is another room."""
+
+    async def main() -> None:
+        world = World()
+        killed = trio.CancelScope()
+        plugs: list[PlugDriver] = []
+
+        def plug(store: Any) -> PlugDriver:
+            plugs.append(PlugDriver(store, killed.cancel))
+            return plugs[-1]
+
+        world.driver = plug
+        with killed:
+            async with world.serving() as served:
+                alice = await served.agent("alice")
+                await alice.whoami()
+                plugs[0].cut = (plugs[0].commits + 1, stored)
+                await alice.open("x", "recap", idempotency_key="k1")
+        world.driver, world.settings = PlugDriver, Settings(approval_default=False)
+        async with world.serving() as served:
+            alice = await served.agent("alice")
+            if stored:
+                again = await alice.open("x", "recap", idempotency_key="k1")
+                assert (again.replayed, again.approval) == (True, True)
+            else:
+                params = t.OpenSession(topic="x", context="recap", idempotency_key="k1")
+                assert (await alice.refused("session.open", params)).code == "idempotency_conflict"
+                assert await alice.rooms() == []
+                assert (await alice.open("x", "recap", idempotency_key="k2")).name == "x-2"
+
+    run(main)
+
+
+def test_a_session_is_opened_with_what_its_person_signs_and_its_id_is_the_hash_of_that() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            me = await alice.whoami()
+            opened = await alice.open("Auth redesign")
+            room, store, person = RoomId(opened.room), served.world.store, served.world.keys.principal
+            first, _, minted, *_ = store.whole_facts(room, Position(0), 9)
+            body, title = decode_opened(first.body or b"")
+            opening = read_opening(room, served.world.keys.id, body, first.signature or b"")
+            assert (opening.owner, opening.principal, opening.handle) == (me.id, person, "alice")
+            assert check_title(title, opening.title).topic == "Auth redesign"
+            terms = signed(KeyTerms, minted.body or b"", minted.signature or b"", person)
+            assert (terms.room, terms.home, terms.gated) == (room, served.world.keys.id, True)
+            assert is_opening_hash(room)
+            for header in store.facts(room, Position(0), 9):
+                assert b"edesign" not in e.encode_header(header), "the name stands where it can be erased"
+
+    run(main)
+
+
+def test_a_session_of_an_older_version_goes_on_although_nothing_of_its_opening_was_signed() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, bob, person = await served.agent("alice"), await served.agent("bob"), await served.person()
+            me, keys = await alice.whoami(), served.world.keys
+            room, owner = RoomId("r_018bcfe568000123456789ab"), AgentId(me.id)
+            typed = keys.session_key(room, 8)
+            old: list[e.RoomEvent] = [
+                e.RoomOpened(
+                    room=room,
+                    home=keys.id,
+                    kind="session",
+                    owner=owner,
+                    owner_principal=keys.principal,
+                    history="full",
+                    approval=True,
+                    approver="person",
+                    name="auth",
+                    topic="Auth redesign",
+                ),
+                e.MemberJoined(agent=owner, principal=keys.principal, handle="alice", host=""),
+                e.KeyMinted(
+                    key=keys.key_id(typed),
+                    ref=f"k_{keys.key_id(typed)[:24]}",
+                    gated=True,
+                    expires_at=Millis(2**50),
+                    max_uses=5,
+                ),
+            ]
+            by = By(owner, keys.principal, "s", "", "cli")
+            facts = [
+                NewFact(e.Header(position=Position(n), at=Millis(n), by=by, authority="owner", event=event))
+                for n, event in enumerate(old, 1)
+            ]
+            (outcome,) = served.world.store.transact([[Append(room, Position(0), facts)]])
+            assert outcome.error is None
+            assert (await bob.join(typed)).status == "pending"
+            await person.approve("bob")
+            assert (await bob.join(typed)).name == "auth"
+            await alice.send("welcome", room=room)
+            assert texts(await bob.recv()) == ["welcome"]
+            checks = (await person.ask("daemon.check", t.CheckStore(), t.CheckList)).checks
+            assert [each.name for each in checks if not each.ok] == []
 
     run(main)
 

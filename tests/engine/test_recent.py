@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parlerd.core import events as e
-from parlerd.core.membership import view_of
+from parlerd.core.membership import newest_number, view_of
 from parlerd.core.model import AgentId, History, Position, Seq
 from parlerd.core.room import Room
 from parlerd.engine import recent as recent_module
@@ -24,10 +24,12 @@ Step = tuple[str, AgentId, tuple[AgentId, ...] | None, int]
 
 
 def steps() -> st.SearchStrategy[list[list[Step]]]:
-    """Commits: messages of several authors, some private, comings and goings between them."""
+    """Commits: messages of several authors, some private, comings and goings between them, and places where a mirror
+    leaves messages out."""
     agent = st.sampled_from(READERS)
     readers = st.none() | st.lists(agent, min_size=1, max_size=3, unique=True).map(tuple)
-    step = st.tuples(st.sampled_from(("say", "say", "say", "leave", "join")), agent, readers, st.integers(0, 40))
+    acts = st.sampled_from(("say", "say", "say", "leave", "join", "jump"))
+    step = st.tuples(acts, agent, readers, st.integers(0, 40))
     return st.lists(st.lists(step, min_size=1, max_size=4), min_size=1, max_size=12)
 
 
@@ -47,6 +49,17 @@ class Played:
 
     def play(self, commit: Sequence[Step]) -> None:
         facts: list[NewFact] = []
+        if any(what == "jump" for what, *_ in commit):
+            # A fact of its own: how far the numbers of the room go is known between two commits.
+            public = newest_number(self.room.state.membership) + commit[0][3]
+            before = tuple(
+                (agent, self.room.newest_seq(agent) + commit[0][3])
+                for agent, member in self.room.state.members.items()
+                if member.present and agent != commit[0][1]
+            )
+            placed = e.MirrorPlaced(public=public, line=bytes(32), before=before)
+            self.commit([f.fact(self.room.position + 1, placed)])
+            return
         present = {agent: member.present for agent, member in self.room.state.members.items()}
         for what, agent, readers, size in commit:
             position = self.room.position + len(facts) + 1

@@ -7,7 +7,7 @@ would bring it. Verified by `tests/contract/test_room_handle.py`, which asks the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Literal, cast
 
@@ -36,7 +36,7 @@ from parlerd.core.statements import NONCE, KeyTerms, Opening, Title, encode, roo
 from parlerd.engine.actor import ActorParts, RoomActor
 from parlerd.engine.authors import Admission, Arrived, LocalAuthor, Words
 from parlerd.engine.driver import InlineDriver
-from parlerd.engine.handles import MirrorRoom, RoomHandle
+from parlerd.engine.handles import MirrorRoom, RoomHandle, Undelivered
 from parlerd.engine.join_codes import JoinCodes
 from parlerd.engine.rooms import RoomDoor, fold
 from parlerd.engine.submissions import Settled, Submission
@@ -66,6 +66,8 @@ class FakeHomes:
         self.asked: list[str] = []
         """What was asked of it, by the names of commands and methods, also what it did not answer."""
         self.default: HomeId | None = None
+        self.refused: list[tuple[AgentId, Undelivered]] = []
+        """Queued messages that it refused for good."""
         self.keys, self.random, self.clock = keys, random, clock
         self.person = _key("principal", "far person")
         self.owner = _key("agent", "far owner")
@@ -97,6 +99,9 @@ class FakeHomes:
             raise Refused("unknown_key")
         await self.bring(room)
         return key, room
+
+    def undelivered(self, agent: AgentId) -> Sequence[Undelivered]:
+        return [message for author, message in self.refused if author == agent]
 
     def handle(self, actor: RoomActor[Room], home: HomeId) -> RoomHandle:
         return FakeRoom(actor, self)

@@ -210,6 +210,8 @@ class Home:
         self.name = name
         self.relay = relay
         self.world = World(keys=NamedKeys(name), random=NamedRandomness(name), clock=relay.clock, driver=InlineDriver)
+        self.uplinks: Uplinks
+        """The links of the daemon that runs."""
         self._file = folder / f"{name}.json"
         relay.book.enrolled.add(self.world.keys.principal)
         Homes(self._file).add(relay.keys.id, "team", ADDRESS, relay.keys.id, default=True)
@@ -217,7 +219,9 @@ class Home:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Served]:
         world = self.world
-        uplinks = Uplinks(Homes(self._file), self.relay.wires, world.keys, called=slug(self.name, fallback="home"))
+        self.uplinks = uplinks = Uplinks(
+            Homes(self._file), self.relay.wires, world.keys, called=slug(self.name, fallback="home")
+        )
         async with (
             open_engine(
                 driver=(driver := world.driver(world.store)),
@@ -232,6 +236,7 @@ class Home:
             ) as engine,
             trio.open_nursery() as nursery,
         ):
+            world.home_book = uplinks
             await nursery.start(uplinks.run, engine.desk)
             yield Served(world, engine, driver)
             nursery.cancel_scope.cancel()

@@ -26,3 +26,15 @@ def test_every_number_passes_what_was_acknowledged_and_every_number_before(seen:
         number = counters.after(acknowledged)
         assert number > max(acknowledged, newest)
         newest = number
+
+
+def test_an_envelope_that_only_somebody_else_can_have_signed_is_known() -> None:
+    counters = Counters(START)
+    mine = counters.after(0)
+    counters.note(mine, b"mine")
+    assert not counters.is_foreign(mine, b"mine")
+    assert counters.is_foreign(mine, b"another")
+    assert counters.is_foreign(mine + 1, b"later than any of mine")
+    assert counters.is_foreign(Counters(Millis(START + 5000)).after(0), b"a copy that was started later")
+    before = Counters(Millis(START - 5000)).after(0)
+    assert not counters.is_foreign(before, b"of the daemon before this one")

@@ -1,0 +1,136 @@
+"""The link to a relay: there while somebody needs it, back after it broke, and quiet where it was sent away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import trio
+
+from parlerd.core.model import AgentId, RoomId
+from parlerd.operations import types as t
+from tests.support.engine import Served, run
+from tests.support.relayed import homes_of
+from tests.uplink.test_relayed import meeting_in, met
+
+
+def _entry(served: Served) -> t.HomeEntry:
+    [entry] = served.world.home_book.listed()
+    return entry
+
+
+def test_a_relay_that_nobody_needs_is_not_dialled(tmp_path: Path) -> None:
+    async def main() -> None:
+        wires, relay, home = homes_of(tmp_path)
+        async with relay.serving(), home("ann").serving() as ann:
+            alice = await ann.agent("alice")
+            await alice.open(home="local")
+            await trio.sleep(3600)
+            assert wires.dialled == 0
+            assert _entry(ann).state == "idle"
+
+    run(main)
+
+
+def test_a_link_ends_five_minutes_after_the_last_who_needed_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            await trio.sleep(3600)
+            assert len(meeting.wires.open) == 2
+            assert _entry(ann).state == "connected"
+            for caller in list(ann.engine.desk.connected):
+                await ann.engine.disconnect(caller)
+            await trio.sleep(250)
+            assert len(meeting.wires.open) == 2
+            await trio.sleep(100)
+            assert len(meeting.wires.open) == 1
+            assert _entry(ann).state == "idle"
+            dialled = meeting.wires.dialled
+            alice = await ann.agent("alice")
+            await alice.send("back")
+            assert meeting.wires.dialled == dialled + 1
+            assert await meeting.bob.read(wait=60) == ["back"]
+
+    run(main)
+
+
+def test_a_relay_that_is_away_is_tried_now_and_then_and_at_once_when_a_person_asks(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            meeting.wires.cut()
+            before = meeting.wires.dialled
+            await trio.sleep(600)
+            tries = meeting.wires.dialled - before
+            # Two daemons, and up to a minute between two tries of one.
+            assert 2 * 8 <= tries <= 2 * 60
+            meeting.wires.mend()
+            opened = await meeting.alice.open("at once")
+            assert opened.room
+
+    run(main)
+
+
+def test_an_agent_that_comes_into_a_room_later_is_attached_before_anybody_writes_to_it(tmp_path: Path) -> None:
+    """A private message to an agent that is not attached would be missing in the mirror, and its thread would seem to
+    have lost it."""
+
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            bea = await ben.agent("bea")
+            waits = await bea.join(meeting.opened.session_key)
+            await meeting.alice.send("for bob", visible_to=("bob",))
+            await (await ann.person()).approve("bea", join_code=waits.join_code)
+            await bea.come_in(meeting.opened.session_key)
+            for number in range(3):
+                await meeting.alice.send(f"for bea {number}", visible_to=("bea",))
+                await meeting.alice.send(f"for both {number}", visible_to=("bea", "bob"))
+            await trio.sleep(1)
+            assert await bea.read() == [f"for {who} {n}" for n in range(3) for who in ("bea", "both")]
+            assert await meeting.bob.read() == ["for bob", *(f"for both {number}" for number in range(3))]
+
+    run(main)
+
+
+def test_a_relay_is_told_how_far_agents_have_read(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving() as relay, meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            await meeting.alice.send("one")
+            await meeting.alice.send("two")
+            assert await meeting.bob.read() == ["one", "two"]
+            await trio.sleep(15)
+            room = RoomId(meeting.opened.room)
+            bob = next(
+                member.agent
+                for member in (await relay.desk.rooms.get(room)).aggregate.state.members.values()
+                if member.handle == "bob"
+            )
+            view = (await relay.desk.rooms.get(room)).aggregate.view(AgentId(bob))
+            assert await relay.desk.library.numbers_read(room, view) == (3, 3)
+
+    run(main)
+
+
+def test_a_person_that_was_put_out_is_not_tried_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            principal = ben.world.keys.principal
+            meeting.relay.book.enrolled.discard(principal)
+            meeting.relay.book.kicked.add(principal)
+            assert meeting.wires.links is not None
+            meeting.wires.links.end(principal)
+            await trio.sleep(1)
+            assert (_entry(ben).state, _entry(ben).reason) == ("refused", "kicked")
+            dialled = meeting.wires.dialled
+            await trio.sleep(3600)
+            assert meeting.wires.dialled == dialled
+            assert (await meeting.bob.refused("session.open", t.OpenSession(topic="x"))).code == "kicked"
+            assert await meeting.bob.read(room=meeting.opened.room) == []
+
+    run(main)
