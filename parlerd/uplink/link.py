@@ -88,6 +88,8 @@ class Link:
         """The code of the error that keeps the link from being made; empty while nothing does."""
         self.heard_at = Millis(0)
         """When the relay last answered."""
+        self.clock_ahead_ms = 0
+        """How far the relay's clock was ahead of this machine's at the last link."""
         self.connection: LinkConnection | None = None
         """The link while there is one, from when the relay is proven."""
         self.mirrors = Mirrors(added.id, desk, signers.principal, counters)
@@ -304,7 +306,7 @@ class Link:
                 ):
                     entered = True
                     self._secret = None
-                    self._homes.reached(self.home, address, urls_of(connection.welcome.addresses))
+                    await self.met(connection, address)
                     yield connection
                     return
             except ParlerError as error:
@@ -312,6 +314,16 @@ class Link:
                     raise
                 failed = error
         raise failed
+
+    async def met(self, connection: LinkConnection, address: str) -> None:
+        """The relay was proven at this address. Where it keeps another log than before, the rooms that were known of it
+        are archives from now on, before anything else is asked of it."""
+        welcome, known = connection.welcome, self._homes.get(self.home)
+        self.clock_ahead_ms = connection.clock_ahead_ms
+        if known is not None and known.log not in ("", welcome.log):
+            count = await self.mirrors.archive()
+            log.warning("%s keeps another log than before: %d rooms are archives now", self.name, count)
+        self._homes.reached(self.home, address, urls_of(welcome.addresses), log=welcome.log)
 
     def _fits(self, home: HomeId) -> bool:
         return home == self.home
@@ -323,7 +335,8 @@ class Link:
             nursery.start_soon(_cancel_when_closed, connection, nursery.cancel_scope)
             try:
                 standing = await self._attach(connection, await self._agents())
-                rooms = {*await self._rooms(), *(RoomId(each.room) for each in standing if each.state in _IN)}
+                told = {RoomId(each.room) for each in standing if each.state in _IN}
+                rooms = {*await self._rooms(), *[room for room in sorted(told) if await self.mirrors.is_sound(room)]}
                 await self._follow_all(nursery, connection, sorted(rooms))
                 self._is_ready, self._is_impatient = True, False
                 self._set("connected")
@@ -407,8 +420,11 @@ class Link:
         return sorted({room for _, room in await self._standings()})
 
     async def _standings(self) -> list[tuple[AgentId, RoomId]]:
+        """How agents of this home stand to the rooms there whose home did not contradict itself."""
         agents = list(self._desk.rooms.home.aggregate.state.agents)
-        return await self._desk.library.standings_at(self.home, agents)
+        standings = await self._desk.library.standings_at(self.home, agents)
+        sound = {room for room in sorted({room for _, room in standings}) if await self.mirrors.is_sound(room)}
+        return [(agent, room) for agent, room in standings if room in sound]
 
     # -- whether it is needed ------------------------------------------------------------------------------
 

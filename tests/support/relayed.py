@@ -196,6 +196,11 @@ class Relay:
     random: CountedRandomness = field(default_factory=partial(NamedRandomness, "relay"))
     clock: HandClock = field(default_factory=SteppedClock)
     book: Book = field(default_factory=Book)
+    log_id: str = "log1"
+
+    def begin_anew(self) -> None:
+        """The disk is lost, and the relay keeps another log under its old key."""
+        self.store, self.log_id = MemoryStore(), "log2"
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Engine]:
@@ -216,7 +221,7 @@ class Relay:
                 self.book,
                 self.keys,
                 name="team",
-                log_id="log1",
+                log_id=self.log_id,
                 now=self.clock.now,
                 random_bytes=self.random.bytes,
             )
