@@ -143,6 +143,6 @@ class Agent:
         return True
 
     async def read_everything(self) -> None:
-        """Read until nothing more comes."""
-        while await self.read():
+        """Read until nothing has come for a while: a daemon that was just started reaches its relay first."""
+        while await self.read(wait_s=60.0):
             pass
