@@ -28,12 +28,12 @@ from typing import Any, Final, Literal, cast
 import msgspec
 import trio
 
+from parlerd.connections.calls import coded
 from parlerd.core import topics
 from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.model import AgentId, HomeId, Label, Millis, RoomId
 from parlerd.engine.desk import Desk
 from parlerd.engine.ports import Signers
-from parlerd.groups import unwrapped
 from parlerd.identity.delegation import issue
 from parlerd.identity.join_line import parse_address
 from parlerd.identity.transcript import attach_bytes
@@ -252,13 +252,10 @@ class Link:
                 continue
             try:
                 await self._once()
-            except ParlerError as error:
-                self._failed(error)
-            except Exception as error:
-                # A mistake of ours with one relay ends the link to this relay, and nothing else.
-                place = "".join(traceback.format_tb(unwrapped(error).__traceback__))
-                log.error("the link to %s: %s\n%s", self.name, type(unwrapped(error)).__name__, place)
-                self._failed(ParlerError("internal"))
+            # A mistake of ours in one link must end neither the daemon nor another link. `except*` lets a cancellation
+            # pass that comes in the same group.
+            except* Exception as errors:
+                self._failed(coded(errors, "a link"))
             if self.state == "unreachable":
                 await self._pause()
         self._set("idle")
@@ -359,16 +356,21 @@ class Link:
     async def _listen(
         self, connection: LinkConnection, resumes: tuple[t.Resume, ...], *, task_status: trio.TaskStatus[None]
     ) -> None:
-        """Take in what comes, until the link breaks."""
+        """Take in what comes, until the link breaks. A link that breaks before there is a stream is the starter's
+        error."""
+        is_following = False
         try:
             async with connection.stream("link.follow", t.FollowRooms(rooms=resumes)) as items:
                 task_status.started()
+                is_following = True
                 async for item in items:
                     assert isinstance(item, t.LinkItem)
                     self.heard_at = self._desk.clock.now()
                     await self._take(connection, item)
         except ParlerError as error:
             connection.lose(error)
+            if not is_following:
+                raise
         else:
             connection.lose(ParlerError("home_unreachable"))
 
