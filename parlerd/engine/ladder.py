@@ -6,13 +6,15 @@ told that there is none; a reader sees its own ladder, the author everyone's, th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 import msgspec
 
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, MessageId
+from parlerd.core.model import AgentId, MessageId, Millis, Stage
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
 from parlerd.engine.callers import Caller
@@ -24,7 +26,7 @@ from parlerd.engine.reading import Reading, handle_of, number_of
 from parlerd.operations import types as t
 from parlerd.store.port import Delivery
 
-_STAGES: Final = ("stored", "pushed", "read", "acknowledged", "acted")
+_STAGES: Final[tuple[Stage, ...]] = ("stored", "pushed", "read", "acknowledged", "acted")
 
 
 class Ladder:
@@ -60,24 +62,11 @@ class Ladder:
         }
         if not mine:
             raise Refused("no_such_message")
-        readers = []
-        for member in room.state.members.values():
-            if member.agent == header.by.actor or not member.present:
-                continue
-            if mine.isdisjoint((header.by.actor, member.agent)):
-                continue
-            if not can_see(room.view(member.agent), position=position, visibility=visibility):
-                continue
-            readers.append(self._ladder(room, member.agent, header, marks))
+        readers = [self._ladder(room, reader, header, marks) for reader in readers_of(room, header, mine)]
         return t.WhyResult(id=id, room=room_id, readers=readers)
 
     def _ladder(self, room: Room, reader: AgentId, header: e.Header, marks: list[Delivery]) -> t.ReaderLadder:
-        reached = {"stored": int(header.at)}
-        for mark in marks:
-            if mark.reader == reader:
-                reached[mark.stage] = min(reached.get(mark.stage, mark.at), mark.at)
-        if "acknowledged" in reached and "read" not in reached:
-            del reached["acknowledged"]
+        reached = stages_of(reader, header, marks)
         stopped: str | msgspec.UnsetType = msgspec.UNSET
         stopped_since = 0
         if "acknowledged" not in reached and "acted" not in reached:
@@ -87,7 +76,33 @@ class Ladder:
         return t.ReaderLadder(
             agent=reader,
             name=handle_of(room.state, reader),
-            stages=[t.StageReached(stage=stage, at=reached[stage]) for stage in _STAGES if stage in reached],
+            stages=[t.StageReached(stage=stage, at=at) for stage, at in reached.items()],
             stopped=stopped,
             stopped_since=stopped_since,
         )
+
+
+def readers_of(room: Room, header: e.Header, asking: AbstractSet[AgentId]) -> list[AgentId]:
+    """The members of whom these agents may know where a message got to with them: for its author all who may see it but
+    itself, for a reader the reader alone."""
+    event = header.event
+    assert isinstance(event, e.MessagePosted)
+    return [
+        member.agent
+        for member in room.state.members.values()
+        if member.present
+        and member.agent != header.by.actor
+        and not asking.isdisjoint((header.by.actor, member.agent))
+        and can_see(room.view(member.agent), position=header.position, visibility=event.visibility)
+    ]
+
+
+def stages_of(reader: AgentId, header: e.Header, marks: Sequence[Delivery]) -> dict[Stage, Millis]:
+    """When a message reached each stage for a reader, in the order of the stages."""
+    reached: dict[Stage, Millis] = {"stored": header.at}
+    for mark in marks:
+        if mark.reader == reader:
+            reached[mark.stage] = min(reached.get(mark.stage, mark.at), mark.at)
+    if "acknowledged" in reached and "read" not in reached:
+        del reached["acknowledged"]
+    return {stage: reached[stage] for stage in _STAGES if stage in reached}
