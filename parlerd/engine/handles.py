@@ -5,7 +5,7 @@
 
 What is read is read from this home's log in both cases. What is asked goes to the room's own line, or by way of the
 handle to the room's home, whose answer comes back as facts of the mirror. No handler knows the difference: a result
-that names the room's home names it as the handle does.
+that names the room's home names it as the handle does. Somebody who reads lets the log catch up first (`catch_up`).
 
 Not here: which handle a room gets (`rooms`), how another home is reached (whoever implements `Homes`). Above: `rooms`,
 the desk, the handlers. Below: the actor, which is the line of a local room and the log of a mirror. Invariant: `quiet`,
@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, Protocol
 from parlerd.core import commands as c
 from parlerd.core.approvals import Request
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, RequestId, RoomId
+from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, Millis, RequestId, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.armed import Armed
@@ -72,6 +72,17 @@ class RoomHandle(Protocol):
 
     async def quiet(self) -> Room:
         """The room when nothing of it is ahead of the store: what a read may show. Raises `StoreError`."""
+        ...
+
+    async def catch_up(self) -> bool:
+        """Let this home's log of the room come up to where the room is, for somebody who is about to read; whether that
+        took a wait, in which the room may have changed. Waits only while a link to the room's home is being made, and a
+        few seconds at most: never for a room of this home, nor for a home that was just found out of reach."""
+        ...
+
+    def silent_since(self) -> Millis | None:
+        """When the room's home was last heard from, where this home's log of the room may lack what is new there; 0
+        where nothing was heard since this daemon started. None for a log that lacks nothing."""
         ...
 
     def arm(self, armed: Armed) -> AbstractContextManager[None]:
@@ -173,6 +184,12 @@ class ForsakenRoom(MirrorRoom):
 
     def join_code(self, request: RequestId) -> str | None:
         return None
+
+    async def catch_up(self) -> bool:
+        return False
+
+    def silent_since(self) -> Millis | None:
+        return Millis(0)
 
     def _refused(self) -> Refused:
         return Refused("home_not_trusted", host=self.home_name)

@@ -8,6 +8,7 @@ import trio
 
 from parlerd.core.model import AgentId, RoomId
 from parlerd.operations import types as t
+from parlerd.uplink.link import CATCH_UP_S
 from tests.support.engine import Served, run
 from tests.support.relayed import homes_of
 from tests.uplink.test_relayed import meeting_in, met
@@ -132,5 +133,65 @@ def test_a_person_that_was_put_out_is_not_tried_again(tmp_path: Path) -> None:
             assert meeting.wires.dialled == dialled
             assert (await meeting.bob.refused("session.open", t.OpenSession(topic="x"))).code == "kicked"
             assert await meeting.bob.read(room=meeting.opened.room) == []
+
+    run(main)
+
+
+async def _leave(served: Served) -> None:
+    """Every window and command of a home ends."""
+    for caller in list(served.engine.desk.connected):
+        await served.engine.disconnect(caller)
+
+
+def test_a_read_that_does_not_wait_shows_what_came_while_nobody_needed_the_link(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            await _leave(ann)
+            await trio.sleep(3600)
+            await meeting.bob.send("are you there?")
+            page = await (await ann.agent("alice")).recv()
+            assert [message.text for message in page.messages] == ["are you there?"]
+            assert page.notice == ""
+
+    run(main)
+
+
+def test_a_message_that_nobody_needed_the_link_for_before_is_not_said_to_be_queued(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            await _leave(ann)
+            await trio.sleep(3600)
+            sent = await (await ann.agent("alice")).send("back")
+            assert (sent.queued, sent.seq) == (False, 2)
+
+    run(main)
+
+
+def test_a_relay_that_accepts_and_is_silent_costs_one_short_wait_and_nothing_in_a_room_of_this_machine(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            room = meeting.opened.room
+            await _leave(ann)
+            await trio.sleep(3600)
+            meeting.wires.is_silent = True
+            alice, carol = await ann.agent("alice"), await ann.agent("carol")
+            began = trio.current_time()
+            page = await alice.recv(room=room)
+            assert trio.current_time() - began == CATCH_UP_S
+            name = _entry(ann).name
+            assert page.notice.startswith(f"Nothing was heard from {name} for 5")
+            assert [(await alice.send(text, room=room)).queued for text in ("one", "two")] == [True, True]
+            await carol.open("here", home="local")
+            await carol.send("of this machine")
+            assert (await carol.recv(all=True)).notice == ""
+            assert trio.current_time() - began == CATCH_UP_S
 
     run(main)
