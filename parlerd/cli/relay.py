@@ -147,9 +147,17 @@ def _kick(ctx: Context, args: Namespace) -> int:
             for member in _listed(ctx).members
             if args.person in (member.person, member.fingerprint) or args.person.casefold() == member.name.casefold()
         ]
-        who = "; ".join(f"{member.name}, fingerprint {member.fingerprint}" for member in named) or args.person
+        if not named:
+            raise ParlerError(
+                "no_such_agent", "Nobody of this name is enrolled here.", hint="Look who is: parler relay members"
+            )
+        if len(named) > 1:
+            candidates = [f"{member.fingerprint}  {member.name}" for member in named]
+            raise ParlerError("ambiguous_name", hint="Give a fingerprint.", candidates=candidates)
+        (member,) = named
         ctx.agree(
-            f"This ends the links, memberships and session keys of {who}, and changes the join secret.",
+            f"This ends the links, memberships and session keys of {member.name}, fingerprint {member.fingerprint}. "
+            "It also changes the join secret.",
             command=f"parler relay kick {args.person} --yes",
         )
     done = team.ask(ctx, "relay.kick", t.KickFromRelay(person=args.person))

@@ -40,7 +40,8 @@ _STDIN: Final = "-"
 
 
 class Team(NamedTuple):
-    """The relay that runs on this machine. `is_new` says that this command made it."""
+    """The relay that runs on this machine. `is_new` says that nobody was enrolled there yet, so that the secret was
+    never shown."""
 
     info: t.RelayInfo
     home: t.HomeEntry
@@ -179,7 +180,6 @@ def make_team(ctx: Context, args: Namespace, *, network: Network | None = None, 
     home, service = relay_of(ctx), service_of(ctx, runner)
     known, wanted = keep_place(ctx, args, network)
     running = status(ctx)
-    is_new = known is None
     if running is None or wanted != known:
         address = places.resolve(network, wanted)
         if running is None or spelled(address, wanted.port) not in running.addresses:
@@ -199,6 +199,7 @@ def make_team(ctx: Context, args: Namespace, *, network: Network | None = None, 
             elif wanted != known:
                 places.store(home, known)
             raise
+    is_new = running.people == 0
     secret = places.secret_of(home).read_text(encoding="ascii").strip()
     added = add(ctx, running.join_line, secret)
     return Team(running, added.home, is_new, service.lingers())

@@ -276,7 +276,7 @@ class Receiving:
 
     def _said_of(self, handle: RoomHandle, room: Room) -> str:
         """What a reader is told of the home that the room lives in, when there is something to tell."""
-        return f"{alarm_of(room.state)} {silence_of(handle, self._desk.clock.now())}".strip()
+        return alarm_of(room.state) or silence_of(handle, self._desk.clock.now())
 
     async def _page(self, room: Room, view: View, after: Position, params: t.Recv, *, skip_own: bool) -> Page:
         return await self._desk.library.page(

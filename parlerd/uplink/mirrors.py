@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import trio
@@ -21,13 +21,14 @@ from parlerd.bounded import Bounded
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
+from parlerd.core.lifecycle import NEW_LOG
 from parlerd.core.membership import newest_seq
 from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, Millis, Position, PrincipalId, RoomId
 from parlerd.core.room import Room
 from parlerd.core.statements import KeyTerms, Opening, check, decode_opened
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.desk import Desk
-from parlerd.engine.handles import MirrorRoom
+from parlerd.engine.handles import MirrorRoom, Present
 from parlerd.engine.key_text import typed_key
 from parlerd.operations import types as t
 from parlerd.uplink.arriving import Arrival, Arriving, Past, wanted
@@ -50,14 +51,6 @@ class _Counts:
     asks: int = 0
 
 
-@dataclass(slots=True)
-class Presences:
-    """How present the members of a room were when its home last said so."""
-
-    at: Millis = Millis(0)
-    of: dict[AgentId, t.Present] = field(default_factory=dict)
-
-
 class Mirrors:
     """Takes in what the home `home` tells."""
 
@@ -74,11 +67,14 @@ class Mirrors:
         """The ids of session keys that somebody typed here, by what statements call them."""
         self._openings: Bounded[RoomId, Opening] = Bounded(MAX_OPENINGS)
         """What mirrors began with, for those that were asked about."""
+        self._unsound: set[RoomId] = set()
+        """Rooms of which a mirror said that their home contradicted itself, or has them no more."""
         self._landed: Bounded[MessageId, e.Header] = Bounded(MAX_LANDED)
         """Own messages that came in."""
         self._change = trio.Event()
         """Set when something came in. Made anew each time."""
-        self._presences: dict[RoomId, Presences] = {}
+        self._presences: dict[RoomId, dict[AgentId, Present]] = {}
+        """How present members are, as the other home last told."""
 
     # -- what is told --------------------------------------------------------------------------------------
 
@@ -105,7 +101,8 @@ class Mirrors:
             if item.card is not None:
                 self._counts[room] = _Counts(item.card.moves, item.card.asks)
             if item.presence:
-                self._note_presence(room, item.presence)
+                told = self._presences.setdefault(room, {})
+                told |= {AgentId(each.agent): Present(each.presence, Millis(each.since)) for each in item.presence}
             return not actor.aggregate.state.contradicted
         finally:
             self._change.set()
@@ -134,7 +131,7 @@ class Mirrors:
                 if isinstance(header.event, e.MessagePosted) and self.is_ours(header.by.actor):
                     self._note_own(header, header.event)
                 if isinstance(header.event, e.MemberJoined) and self.is_ours(header.event.agent):
-                    await self._activate(actor.room, header.event.agent, header.by)
+                    await self._activate(actor.room, header.event, header.by)
 
     def _note_own(self, header: e.Header, event: e.MessagePosted) -> None:
         """A message of an agent of this home came in."""
@@ -144,12 +141,12 @@ class Mirrors:
             self.copied.add(agent)
             log.warning("somebody else signs with the key of agent %s", agent)
 
-    async def _activate(self, room: RoomId, agent: AgentId, by: By) -> None:
-        """An agent of this home was let in: it asked to come in, so the session becomes its active one. One that has an
-        active session, and did not knock just now, keeps that."""
+    async def _activate(self, room: RoomId, event: e.MemberJoined, by: By) -> None:
+        """An agent of this home was let in. Where it knocked, it asked to come in, so the session becomes its active
+        one; and it does where the agent has none."""
         home = self._desk.rooms.home
-        if home.aggregate.state.active.get(agent) is None:
-            await home.submit(c.Activate(agent=agent, room=room), by)
+        if event.request is not None or home.aggregate.state.active.get(event.agent) is None:
+            await home.submit(c.Activate(agent=event.agent, room=room), by)
 
     async def _forget_members(self, room: RoomId) -> None:
         """The other home tells no more of this room: none of this home's agents is in it any longer."""
@@ -164,6 +161,32 @@ class Mirrors:
                 await handle.actor.submit(
                     c.Arrive(events=(e.MemberLeft(agent=agent),), at=handle.aggregate.last_at), by
                 )
+
+    async def archive(self) -> int:
+        """The other home has none of the rooms that are known of it any more: their mirrors say so. Gives how many were
+        not closed before. Doing it again changes nothing."""
+        count = 0
+        for room in await self._desk.library.rooms_at(self._home):
+            handle = await self._desk.rooms.get(room)
+            if not isinstance(handle, MirrorRoom):
+                continue
+            mirror = await handle.actor.quiet()
+            state = mirror.state
+            if state.closed or state.contradicted:
+                continue
+            by = By(state.owner, state.owner_principal, "", "", "link")
+            alarm = c.Arrive(events=(e.HomeContradicted(what=NEW_LOG),), at=mirror.last_at)
+            await handle.actor.submit(alarm, by)
+            count += 1
+        return count
+
+    async def is_sound(self, room: RoomId) -> bool:
+        """Whether this room goes on to be followed and spoken in."""
+        if room not in self._unsound and await self._known(room) is not None:
+            handle = await self._desk.rooms.get(room)
+            if handle.aggregate.state.contradicted:
+                self._unsound.add(room)
+        return room not in self._unsound
 
     async def _known(self, room: RoomId) -> object | None:
         try:
@@ -192,14 +215,13 @@ class Mirrors:
         """Somebody typed a key here that opens this room."""
         self._key_ids[room, ref] = key
 
-    def _note_presence(self, room: RoomId, presence: Iterable[t.Present]) -> None:
-        known = self._presences.setdefault(room, Presences())
-        known.at = self._desk.clock.now()
-        known.of |= {AgentId(each.agent): each for each in presence}
+    def presence(self, room: RoomId, agent: AgentId) -> Present | None:
+        """How present an agent is in a room there; None where that was not told on this link."""
+        return self._presences.get(room, {}).get(agent)
 
-    def presences(self, room: RoomId) -> Presences:
-        """How present the members were, as their home last told."""
-        return self._presences.get(room) or Presences()
+    def forget_presence(self) -> None:
+        """The link is over: who is present elsewhere is not known any more."""
+        self._presences.clear()
 
     # -- where it stands -----------------------------------------------------------------------------------
 

@@ -42,7 +42,9 @@ def test_homes_are_listed_with_how_each_is_and_what_waits(shell: Shell) -> None:
         assert "not reached" in lines[2]
         assert lines[2].split()[-1] == "wss://192.168.1.20:7777"
         assert " 3 " in lines[2]
-        assert "ended your membership" in ran.stdout.replace("\n", " ")
+        told = ran.stdout.replace("\n", " ")
+        assert "team-7f3k2q does not answer. What is sent there waits here" in told
+        assert "ended your membership" in told
 
 
 def test_a_script_gets_each_home_whole(shell: Shell) -> None:
@@ -97,3 +99,11 @@ def test_the_names_of_relays_complete(shell: Shell) -> None:
     assert shell.run("completion", "--words", "homes").stdout == "crew-aaaaaa\nteam-7f3k2q\n"
     script = shell.run("completion", "bash").stdout
     assert "_parler_homes" in script
+
+
+@pytest.mark.parametrize(("ahead", "said"), [(3_600_000, "60 minutes ahead of"), (-120_000, "2 minutes behind")])
+def test_a_relay_whose_clock_differs_is_said_to(shell: Shell, ahead: int, said: str) -> None:
+    knows(shell, entry(clock_ahead_ms=ahead), entry("crew-aaaaaa", clock_ahead_ms=59_000))
+    told = " ".join(shell.run("homes").stdout.split())
+    assert f"team-7f3k2q: its clock is {said} this machine's." in told
+    assert "crew-aaaaaa: " not in told

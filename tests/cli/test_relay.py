@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from parlerd.cli import team
@@ -120,6 +121,20 @@ def test_somebody_is_put_out_only_after_a_yes_to_their_fingerprint(shell: Shell,
     assert "/r/join-secret" in ran.stdout
     assert shell.run("relay", "kick", word, "--yes", "--json").document["memberships"] == 2
     assert running.params_of("relay.kick") == [t.KickFromRelay(person=word)] * 2
+
+
+def test_a_name_of_two_or_of_nobody_is_said_before_anything_is_asked(shell: Shell, running: Machine) -> None:
+    running._answers.pop("relay.members")
+    twins = [msgspec.structs.replace(member, name="root") for member in MEMBERS]
+    running.answers("relay.members", t.RelayMemberList(members=twins))
+    ran = shell.run("relay", "kick", "root", terminal=True, stdin=b"y\n")
+    assert ran.code == 1
+    assert "AAAA-BBBB-CCCC  root" in ran.stderr
+    assert "DDDD-EEEE-FFFF  root" in ran.stderr
+    assert "Go on?" not in ran.stderr
+    ran = shell.run("relay", "kick", "zoe", "--json")
+    assert ran.document["error"]["code"] == "no_such_agent"
+    assert running.params_of("relay.kick") == []
 
 
 def test_a_backup_goes_where_the_person_says(shell: Shell, running: Machine, tmp_path: Path) -> None:

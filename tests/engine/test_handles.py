@@ -493,9 +493,7 @@ def test_a_home_that_contradicts_itself_is_said_with_every_read_and_is_sent_noth
             await there.arrive(e.HomeContradicted(what="line", number=1))
             page = await bob.recv(room=there.room)
             assert texts(page) == ["one"]
-            assert page.notice == " ".join(
-                (ERRORS["relay_equivocation"].message, ERRORS["relay_equivocation"].hint, before)
-            )
+            assert page.notice.startswith(ERRORS["relay_equivocation"].message)
             checks = (await person.ask("daemon.check", t.CheckStore(), t.CheckList)).checks
             [found] = [check for check in checks if not check.ok]
             assert (found.name, "line" in found.detail, there.room in found.detail) == ("relay", True, True)
