@@ -5,7 +5,7 @@
 
 What is read is read from this home's log in both cases. What is asked goes to the room's own line, or by way of the
 handle to the room's home, whose answer comes back as facts of the mirror. No handler knows the difference: a result
-that names the room's home names it as the handle does.
+that names the room's home names it as the handle does. Somebody who reads lets the log catch up first (`catch_up`).
 
 Not here: which handle a room gets (`rooms`), how another home is reached (whoever implements `Homes`). Above: `rooms`,
 the desk, the handlers. Below: the actor, which is the line of a local room and the log of a mirror. Invariant: `quiet`,
@@ -74,6 +74,17 @@ class RoomHandle(Protocol):
 
     async def quiet(self) -> Room:
         """The room when nothing of it is ahead of the store: what a read may show. Raises `StoreError`."""
+        ...
+
+    async def catch_up(self) -> bool:
+        """Let this home's log of the room come up to where the room is, for somebody who is about to read; whether that
+        took a wait, in which the room may have changed. Waits only while a link to the room's home is being made, and a
+        few seconds at most: never for a room of this home, nor for a home that was just found out of reach."""
+        ...
+
+    def silent_since(self) -> Millis | None:
+        """When the room's home was last heard from, where this home's log of the room may lack what is new there; 0
+        where nothing was heard since this daemon started. None for a log that lacks nothing."""
         ...
 
     def arm(self, armed: Armed) -> AbstractContextManager[None]:
@@ -198,6 +209,12 @@ class ForsakenRoom(MirrorRoom):
 
     def join_code(self, request: RequestId) -> str | None:
         return None
+
+    async def catch_up(self) -> bool:
+        return False
+
+    def silent_since(self) -> Millis | None:
+        return Millis(0)
 
     def _refused(self) -> Refused:
         return Refused("home_not_trusted", host=self.home_name)

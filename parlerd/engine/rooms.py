@@ -18,7 +18,7 @@ import trio
 from parlerd.core.approvals import Request
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.home import HomeRoom
-from parlerd.core.model import HOME_ROOM, AgentId, HomeId, MessageId, RequestId, RoomId
+from parlerd.core.model import HOME_ROOM, AgentId, HomeId, MessageId, Millis, RequestId, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.actor import ActorParts, RoomActor
 from parlerd.engine.deciding import Aggregate
@@ -61,6 +61,12 @@ class LocalRoom(RoomActor[Room]):
         super().__init__(room, aggregate, context, load, frozen=frozen)
         self._codes = codes
         """The codes that a person types for newcomers."""
+
+    async def catch_up(self) -> bool:
+        return False
+
+    def silent_since(self) -> Millis | None:
+        return None
 
     async def check_code(self, request: Request, code: str, door: str) -> None:
         self._codes.check(request, code, door=door)

@@ -58,6 +58,9 @@ LOOK_S: Final = 10.0
 """How often a link looks whether it is needed, and tells how far agents have read."""
 WAIT_S: Final = 5.0
 """How long a person's command waits for a link."""
+CATCH_UP_S: Final = 2.0
+"""How long reads and messages wait for a link that is made for them. Less than a command: without a link there is the
+mirror to read, and the outbox."""
 ATTACH_AT_ONCE: Final = 100
 FOLLOW_AT_ONCE: Final = 500
 
@@ -110,12 +113,17 @@ class Link:
         """The agents that speak over this link."""
         self._followed: set[RoomId] = set()
         """The rooms that this link follows."""
+        self._level: set[RoomId] = set()
+        """Those among them whose mirror holds all that was there when the link began to follow."""
         self._is_ready = False
         """Whether agents are attached and rooms are followed."""
         self._change = trio.Event()
         """Set whenever state, need or connection may have changed. Made anew each time."""
         self._asked_at = float("-inf")
         """When a command or a connected agent last needed the link, on the loop's clock."""
+        self._hope = float("-inf")
+        """Until when reads and messages wait for the link, on the loop's clock. One attempt is waited for once, however
+        many ask meanwhile: a relay that accepts and is silent costs no more."""
         self._is_impatient = False
         """Whether a person asked, so that no pause between two attempts is waited for."""
         self.is_removed = False
@@ -140,6 +148,8 @@ class Link:
     def need(self) -> None:
         """Somebody needs the link now."""
         self._asked_at = trio.current_time()
+        if self.state == "idle":
+            self._hope = self._asked_at + CATCH_UP_S
         self._changed()
 
     async def ready(self, seconds: float = WAIT_S) -> LinkConnection:
@@ -216,6 +226,27 @@ class Link:
     def is_following(self, room: RoomId) -> bool:
         return self._is_ready and room in self._followed
 
+    def is_level(self, room: RoomId) -> bool:
+        """Whether the mirror of a room holds what is there, as far as a link can bring it."""
+        return self._is_ready and room in self._level
+
+    async def catch_up(self, room: RoomId) -> bool:
+        """Wait until the mirror of a room holds what is there, if a link is being made for the first time since nobody
+        needed one; whether that took a wait. Ends as soon as the link cannot be made, and after `CATCH_UP_S`."""
+        self.need()
+        if self.is_level(room) or not self._is_coming(room):
+            return False
+        with trio.move_on_at(self._hope):
+            while not self.is_level(room) and self._is_coming(room):
+                await self._change.wait()
+        return True
+
+    def _is_coming(self, room: RoomId) -> bool:
+        """Whether the link is about to tell what is new in a room, as far as anybody here knows."""
+        if trio.current_time() >= self._hope or self.is_removed:
+            return False
+        return room in self._followed if self._is_ready else self.state in ("idle", "connecting")
+
     # -- the life of the link ------------------------------------------------------------------------------
 
     async def load(self) -> None:
@@ -273,6 +304,7 @@ class Link:
                 self.connection, self._is_ready = None, False
                 self._attached.clear()
                 self._followed.clear()
+                self._level.clear()
                 self._told.clear()
                 self._told_presence.clear()
                 self.mirrors.forget_presence()
@@ -384,11 +416,20 @@ class Link:
         except ParlerError as error:
             log.warning("room %s of %s: %s (%s)", room, self.name, error.code, error.details.get("what", ""))
             goes_on = False
+        if item.level:
+            self._level.add(room)
+            self._changed()
         if item.gone:
-            self._followed.discard(room)
+            self._ended(room)
         elif not goes_on and room in self._followed:
-            self._followed.discard(room)
+            self._ended(room)
             connection.begin("link.unwatch", t.UnfollowRoom(room=room))
+
+    def _ended(self, room: RoomId) -> None:
+        """The link follows a room no longer."""
+        self._followed.discard(room)
+        self._level.discard(room)
+        self._changed()
 
     # -- who speaks ----------------------------------------------------------------------------------------
 

@@ -131,6 +131,12 @@ class RemoteRoom(MirrorRoom):
             submission.finish()
             raise
 
+    async def catch_up(self) -> bool:
+        return await self._link.catch_up(self.room)
+
+    def silent_since(self) -> Millis | None:
+        return None if self._link.is_level(self.room) else self._link.heard_at
+
     # -- messages ------------------------------------------------------------------------------------------
 
     async def _offer(self, submission: Submission) -> None:
@@ -138,6 +144,7 @@ class RemoteRoom(MirrorRoom):
         command, by, draft = submission.command, submission.by, submission.words
         assert isinstance(command, c.PostMessage)
         assert isinstance(draft, Draft)
+        await self._link.catch_up(self.room)
         if by.actor in self._link.mirrors.copied:
             raise Refused("key_used_elsewhere", agent=by.actor)
         lane = self._link.lane(self.room, by.actor)
@@ -154,7 +161,6 @@ class RemoteRoom(MirrorRoom):
             submission.settled = await self._posted(by.actor, decided.replay)
             submission.finish()
             return
-        self._link.need()
         await lane.offer(Post(command, by, draft, submission))
 
     async def _same(self, submission: Submission, under_way: Post) -> None:

@@ -130,6 +130,8 @@ class Wires:
         """The streams that were handed out: the daemon's end, the relay's end."""
         self.is_cut = False
         """Whether nobody reaches the relay."""
+        self.is_silent = False
+        """Whether whoever dials is accepted by somebody who says nothing."""
         self.away: set[str] = set()
         """The homes that do not reach it."""
         self.dialled = 0
@@ -146,7 +148,8 @@ class Wires:
         both = ours, theirs
         self.open.append(both)
         self._of[ours] = home
-        self.nursery.start_soon(self.links.serve, theirs)
+        if not self.is_silent:
+            self.nursery.start_soon(self.links.serve, theirs)
         try:
             yield ours
         finally:
