@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, Protocol
 from parlerd.core import commands as c
 from parlerd.core.approvals import Request
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, RequestId, RoomId
+from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, Millis, RequestId, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.armed import Armed
@@ -66,8 +66,9 @@ class RoomHandle(Protocol):
         ...
 
     def place(self, command: c.Command, by: By, words: Words | None = None) -> Submission:
-        """Give a command its place in the room's line, in the order of calls. Nothing happens until somebody asks the
-        submission for its outcome. Raises `Refused`."""
+        """Give a command its place in the room's line. What one agent asks keeps the order of calls; a room of this
+        home keeps the order of all. Nothing happens until somebody asks a submission for its outcome. Raises
+        `Refused`."""
         ...
 
     async def quiet(self) -> Room:
@@ -87,6 +88,18 @@ class RoomHandle(Protocol):
         """The code of a request that an agent of this home made; None where the room's home made the code and this home
         was not told."""
         ...
+
+    def presence(self, agent: AgentId) -> Present | None:
+        """How present an agent of another home is, as the room's home last told; None where nothing was told, and for
+        the agents of this home, of whom this home knows better."""
+        ...
+
+
+class Present(NamedTuple):
+    """How present an agent is, in one word, and since when."""
+
+    presence: str
+    since: Millis
 
 
 class Undelivered(NamedTuple):
@@ -157,6 +170,9 @@ class MirrorRoom:
 
     def arm(self, armed: Armed) -> AbstractContextManager[None]:
         return self.actor.arm(armed)
+
+    def presence(self, agent: AgentId) -> Present | None:
+        return None
 
 
 class ForsakenRoom(MirrorRoom):

@@ -18,11 +18,11 @@ import trio
 from parlerd.core.approvals import Request
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.home import HomeRoom
-from parlerd.core.model import HOME_ROOM, HomeId, RequestId, RoomId
+from parlerd.core.model import HOME_ROOM, AgentId, HomeId, RequestId, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.actor import ActorParts, RoomActor
 from parlerd.engine.deciding import Aggregate
-from parlerd.engine.handles import LOCAL, Homes, RoomHandle
+from parlerd.engine.handles import LOCAL, Homes, Present, RoomHandle
 from parlerd.engine.join_codes import JoinCodes
 from parlerd.store.port import Store
 
@@ -66,6 +66,9 @@ class LocalRoom(RoomActor[Room]):
 
     def join_code(self, request: RequestId) -> str | None:
         return self._codes.code(request)
+
+    def presence(self, agent: AgentId) -> Present | None:
+        return None
 
 
 class _Open(NamedTuple):

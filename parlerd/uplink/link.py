@@ -23,8 +23,9 @@ import logging
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
+import msgspec
 import trio
 
 from parlerd.core import topics
@@ -32,6 +33,7 @@ from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.model import AgentId, HomeId, Label, Millis, RoomId
 from parlerd.engine.desk import Desk
 from parlerd.engine.ports import Signers
+from parlerd.groups import unwrapped
 from parlerd.identity.delegation import issue
 from parlerd.identity.join_line import parse_address
 from parlerd.identity.transcript import attach_bytes
@@ -42,7 +44,7 @@ from parlerd.uplink.connection import FINAL, LinkConnection, connected
 from parlerd.uplink.counters import Counters
 from parlerd.uplink.dial import Dialer
 from parlerd.uplink.homes import AddedHome, Homes
-from parlerd.uplink.lanes import Lane, Post
+from parlerd.uplink.lanes import Lane, Post, refused
 from parlerd.uplink.mirrors import Mirrors
 from parlerd.uplink.outbox import Outbox, request_of
 
@@ -50,8 +52,8 @@ log = logging.getLogger(__name__)
 
 LINGER_S: Final = 300.0
 """How long a link stays that nobody needs. Source: relay spec, The link."""
-DIAL_S: Final = 10.0
-"""How long one address may take until the relay is proven."""
+REFUSED_KEPT_MS: Final = 7 * 24 * 3600 * 1000
+"""How long a message that the relay refused for good is kept after its author asked for it."""
 LOOK_S: Final = 10.0
 """How often a link looks whether it is needed, and tells how far agents have read."""
 WAIT_S: Final = 5.0
@@ -114,9 +116,12 @@ class Link:
         """When a command or a connected agent last needed the link, on the loop's clock."""
         self._is_impatient = False
         """Whether a person asked, so that no pause between two attempts is waited for."""
-        self._is_removed = False
+        self.is_removed = False
+        """Whether the person forgot this relay: nothing is asked of it any more."""
         self._told: dict[tuple[RoomId, AgentId], tuple[int, int]] = {}
         """How far agents have read, as the relay was last told on this link."""
+        self._told_presence: dict[AgentId, str] = {}
+        """How present this home's agents are, as the relay was last told on this link."""
         self._attaching = trio.Lock()
 
     # -- for those who use it ------------------------------------------------------------------------------
@@ -185,14 +190,15 @@ class Link:
         self._desk.notifier.publish([topics.concerns(agent)])
 
     async def call(self, op: str, params: t.Params) -> Any:
-        """Ask the relay something for a person's command. Raises `offline`, `home_unreachable` and what it refuses."""
+        """Ask the relay something for a person's command. Raises `Refused`: `offline`, `home_unreachable` and what it
+        refuses."""
         connection = await self.ready()
         try:
             return await connection.call(op, params, WAIT_S)
         except ParlerError as error:
             if error is connection.lost:
                 raise Refused("home_unreachable", home=self.name) from error
-            raise
+            raise refused(error) from error
 
     async def attach(self, agent: AgentId) -> None:
         """Let this agent speak over the link. Raises as `call` does."""
@@ -214,19 +220,27 @@ class Link:
         """Put what the outbox holds in its lanes. Call this once, before `run`."""
         await self.outbox.load()
         for row in self.outbox:
-            if not row.refused:
+            if row.refused and self._desk.clock.now() - row.at > REFUSED_KEPT_MS:
+                await self.outbox.drop(row.message)
+            if row.refused:
+                continue
+            try:
                 command, by, draft = request_of(row)
-                self.lane(row.room, row.agent).restore(Post(command, by, draft, is_kept=True))
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                # A newer Parler kept it, and that one will send it.
+                log.warning("message %s for %s cannot be read here", row.message, self.name)
+                continue
+            self.lane(row.room, row.agent).restore(Post(command, by, draft, is_kept=True))
 
     def remove(self) -> None:
         """The person removed this relay: end the link for good."""
-        self._is_removed = True
+        self.is_removed = True
         self._changed()
 
     async def run(self) -> None:
         """Keep the link as long as the relay is among those added."""
         self._nursery.start_soon(self._look)
-        while not self._is_removed:
+        while not self.is_removed:
             change = self._change
             if self._is_refused or not self._is_needed:
                 if not self._is_refused and self.state != "idle":
@@ -238,6 +252,11 @@ class Link:
                 await self._once()
             except ParlerError as error:
                 self._failed(error)
+            except Exception as error:
+                # A mistake of ours with one relay ends the link to this relay, and nothing else.
+                place = "".join(traceback.format_tb(unwrapped(error).__traceback__))
+                log.error("the link to %s: %s\n%s", self.name, type(unwrapped(error)).__name__, place)
+                self._failed(ParlerError("internal"))
             if self.state == "unreachable":
                 await self._pause()
         self._set("idle")
@@ -256,6 +275,8 @@ class Link:
                 self._attached.clear()
                 self._followed.clear()
                 self._told.clear()
+                self._told_presence.clear()
+                self.mirrors.forget_presence()
                 self._set("idle" if connection.lost is None else "connecting")
                 for lane in self._lanes.values():
                     lane.go_on()
@@ -397,7 +418,7 @@ class Link:
 
     async def _look(self) -> None:
         """From time to time: is an agent connected that is in a room there, and how far has each read."""
-        while not self._is_removed:
+        while not self.is_removed:
             with self._desk.notifier.listen(topics.seats()) as waiter:
                 waiter.clear()
                 try:
@@ -417,24 +438,31 @@ class Link:
         return bool(connected) and any(agent in connected for agent, _ in await self._standings())
 
     async def _until_unneeded(self) -> None:
-        while self._is_needed and not self._is_removed:
+        while self._is_needed and not self.is_removed:
             change = self._change
             await change.wait()
 
     async def _tell_cursors(self, connection: LinkConnection) -> None:
-        """How far agents have read: what the relay does not know yet."""
+        """How far agents have read, and how present they are: what the relay does not know yet."""
         news: list[t.LinkCursor] = []
+        present: dict[AgentId, str] = {}
         for agent, room in await self._standings():
             handle = self._desk.rooms.open_actor(room)
             member = None if handle is None else handle.aggregate.state.members.get(agent)
             if handle is None or member is None or not member.present:
                 continue
+            present[agent] = self._desk.presence.of(agent)[0]
             read, acknowledged = await self._desk.library.numbers_read(room, handle.aggregate.view(agent))
             if self._told.get((room, agent), (0, 0)) < (read, acknowledged):
                 news.append(t.LinkCursor(room=room, agent=agent, read=read, acknowledged=acknowledged))
-        if news:
-            await connection.call("link.cursors", t.TellCursors(cursors=tuple(news)), WAIT_S)
-            self._told |= {(RoomId(each.room), AgentId(each.agent)): (each.read, each.acknowledged) for each in news}
+        moved = {agent: word for agent, word in present.items() if self._told_presence.get(agent) != word}
+        told = tuple(t.TellPresence(agent=agent, presence=cast(Any, word)) for agent, word in moved.items())
+        if news or told:
+            cursors = tuple(news[: t.MAX_FOLLOWED])
+            told = told[: t.MAX_ATTACHED]
+            await connection.call("link.cursors", t.TellCursors(cursors=cursors, presence=told), WAIT_S)
+            self._told |= {(RoomId(each.room), AgentId(each.agent)): (each.read, each.acknowledged) for each in cursors}
+            self._told_presence |= {AgentId(each.agent): each.presence for each in told}
 
     # -- failures ------------------------------------------------------------------------------------------
 
@@ -446,7 +474,7 @@ class Link:
     async def _pause(self) -> None:
         """Wait before the next attempt; not at all when a person asks."""
         with trio.move_on_after(self._backoff.next()):
-            while not self._is_impatient and not self._is_removed:
+            while not self._is_impatient and not self.is_removed:
                 change = self._change
                 await change.wait()
         self._is_impatient = False

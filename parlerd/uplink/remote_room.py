@@ -26,13 +26,13 @@ from parlerd.core import events as e
 from parlerd.core.approvals import Request, standing_request
 from parlerd.core.decision import Decision
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import AgentId, By, KeyId, Millis, Position, RequestId
+from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, RequestId
 from parlerd.core.room import Room
 from parlerd.core.statements import Statement, encode
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Attested, Author, Draft, Place, Words
 from parlerd.engine.desk import Desk
-from parlerd.engine.handles import MirrorRoom
+from parlerd.engine.handles import MirrorRoom, Present
 from parlerd.engine.key_text import typed_key
 from parlerd.engine.submissions import Settled, Submission
 from parlerd.operations import types as t
@@ -44,6 +44,8 @@ from parlerd.uplink.link import Link
 
 SHOWN_S: Final = 10.0
 """How long an answer waits until the mirror holds what the room's home did."""
+DECIDE_TRIES: Final = 3
+DECIDE_PAUSE_S: Final = 0.5
 MAX_WAITING: Final = 4096
 """Commands that may wait for one room; more are refused with `room_busy`."""
 _FIRST_FACTS: Final = 8
@@ -82,6 +84,8 @@ class RemoteRoom(MirrorRoom):
         return await self.place(command, by, words).result()
 
     def place(self, command: c.Command, by: By, words: Words | None = None) -> Submission:
+        if self._link.is_removed:
+            raise Refused("home_not_trusted", host=self.home_name)
         if len(self._waiting) >= MAX_WAITING:
             raise Refused("room_busy", retry_after_ms=100)
         self.actor.used_at = trio.current_time()
@@ -138,6 +142,8 @@ class RemoteRoom(MirrorRoom):
                 raise Refused("idempotency_conflict", key=command.idempotency_key)
             self._link.spawn(self._finishing, submission, lambda _: self._same(submission, under_way))
             return
+        if command.id is None:
+            command = msgspec.structs.replace(command, id=MessageId(self._desk.random.new("m")))
         decided = await self._composer.decide(self.actor, command, by, draft)
         if decided.replay is not None:
             submission.settled = await self._posted(by.actor, decided.replay)
@@ -180,7 +186,7 @@ class RemoteRoom(MirrorRoom):
                 case c.Knock():
                     decision = await self._knock(submission, command, decision)
                 case c.DecideRequest():
-                    await self._decide(submission, command, decision)
+                    await self._decide(submission, command)
                 case c.RevokeKey():
                     await self._revoke(command)
                 case c.CloseRoom():
@@ -252,12 +258,24 @@ class RemoteRoom(MirrorRoom):
             await self._shown(lambda room: _has_knocked(room, by.actor, command.key_id))
         return Decision(answer=answer.status)
 
-    async def _decide(self, submission: Submission, command: c.DecideRequest, decision: Decision) -> None:
-        signed = self._attest(decision.statements[0], submission.by)
-        await self._link.call(
-            "link.decide",
-            t.DecideAtRoom(room=self.room, statement=signed.body, signature=signed.signature),
-        )
+    async def _decide(self, submission: Submission, command: c.DecideRequest) -> None:
+        """Decide at the room's home. Another newcomer may have taken the name meanwhile, of which the mirror hears in a
+        moment: the decision then names another handle, and is signed again."""
+        for left in reversed(range(DECIDE_TRIES)):
+            room = self.actor.aggregate
+            now = Millis(max(self._desk.clock.now(), room.last_at))
+            decision = room.decide(command, by=submission.by, now=now, ids=self._desk.random)
+            signed = self._attest(decision.statements[0], submission.by)
+            try:
+                await self._link.call(
+                    "link.decide",
+                    t.DecideAtRoom(room=self.room, statement=signed.body, signature=signed.signature),
+                )
+                break
+            except Refused as error:
+                if error.code != "statement_refused" or not left:
+                    raise
+            await trio.sleep(DECIDE_PAUSE_S)
         wanted = "approved" if command.admit else "denied"
         await self._shown(lambda room: _state_of(room, command.request) == wanted)
 
@@ -282,6 +300,9 @@ class RemoteRoom(MirrorRoom):
         await self._link.call(
             "link.check_code", t.CheckCode(room=self.room, request=request.id, join_code=code, door=cast(t.Door, door))
         )
+
+    def presence(self, agent: AgentId) -> Present | None:
+        return None if self._link.mirrors.is_ours(agent) else self._link.mirrors.presence(self.room, agent)
 
     def join_code(self, request: RequestId) -> str | None:
         return self._doors.code(request)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -130,22 +130,28 @@ class Wires:
         """The streams that were handed out: the daemon's end, the relay's end."""
         self.is_cut = False
         """Whether nobody reaches the relay."""
+        self.away: set[str] = set()
+        """The homes that do not reach it."""
         self.dialled = 0
+        self._of: dict[MemoryStream, str] = {}
+        """Whose end a stream is."""
 
     @asynccontextmanager
-    async def dial(self, address: str) -> AsyncIterator[MemoryStream]:
+    async def dial(self, address: str, home: str = "") -> AsyncIterator[MemoryStream]:
         self.dialled += 1
         await trio.lowlevel.checkpoint()
-        if self.links is None or self.nursery is None or self.is_cut:
+        if self.links is None or self.nursery is None or self.is_cut or home in self.away:
             raise ParlerError("home_unreachable")
         ours, theirs = pair(CERTIFICATE)
         both = ours, theirs
         self.open.append(both)
+        self._of[ours] = home
         self.nursery.start_soon(self.links.serve, theirs)
         try:
             yield ours
         finally:
             self.open.remove(both)
+            del self._of[ours]
             with trio.CancelScope(shield=True):
                 await ours.close()
 
@@ -157,6 +163,27 @@ class Wires:
 
     def mend(self) -> None:
         self.is_cut = False
+
+    def cut_off(self, home: str) -> None:
+        """One home's cable is cut."""
+        self.away.add(home)
+        for ours, _ in list(self.open):
+            if self._of[ours] == home:
+                ours.cut()
+
+    def bring_back(self, home: str) -> None:
+        self.away.discard(home)
+
+
+@dataclass
+class Wire:
+    """The way of one home to the relay."""
+
+    wires: Wires
+    home: str
+
+    def dial(self, address: str) -> AbstractAsyncContextManager[MemoryStream]:
+        return self.wires.dial(address, self.home)
 
 
 @dataclass
@@ -220,7 +247,7 @@ class Home:
     async def serving(self) -> AsyncIterator[Served]:
         world = self.world
         self.uplinks = uplinks = Uplinks(
-            Homes(self._file), self.relay.wires, world.keys, called=slug(self.name, fallback="home")
+            Homes(self._file), Wire(self.relay.wires, self.name), world.keys, called=slug(self.name, fallback="home")
         )
         async with (
             open_engine(

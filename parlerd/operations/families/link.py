@@ -222,8 +222,9 @@ class LinkPage(Result, frozen=True, kw_only=True):
     """Messages of a room, one after the other: no public message between two of them is left out.
 
     `public` and `line` are the number of public messages before the first of them, and the public line there; `before`
-    is each attached member's own number there. With `jumped` the page does not go on where the one before it ended:
-    what lies between is asked for with `link.pull`.
+    is the own number there of each attached agent that is a member now. One that comes in later, by a card that
+    follows, sees none of these messages: a page follows that card, with the number that it goes on from. With `jumped`
+    the page does not go on where the one before it ended: what lies between is asked for with `link.pull`.
     """
 
     public: int
@@ -242,9 +243,9 @@ class Present(Result, frozen=True, kw_only=True):
 
 
 class LinkItem(Result, frozen=True, kw_only=True):
-    """One step of a room: first its card, then its page. With `gone` the room is followed no longer, because none of
-    the attached agents may know it any more, and nothing else is in the item. `level` says that all is told which was
-    there when the step was made."""
+    """One step of a room: a card or a page. With `gone` the room is followed no longer, because none of the attached
+    agents may know it any more, and nothing else is in the item. Whoever follows it again says how far it was told of
+    it. `level` says that all is told which was there when the step was made."""
 
     room: str
     card: Card | None = None

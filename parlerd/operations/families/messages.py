@@ -10,11 +10,11 @@ from msgspec import Meta
 from parlerd.core.model import Stage
 from parlerd.operations import samples
 from parlerd.operations.entry import (
-    AWAY,
     IDEMPOTENCY_ARGUMENT,
     IDEMPOTENT,
     IN_ROOM,
     ROOM_ARGUMENT,
+    SENDS_AWAY,
     WAIT_ARGUMENT,
     Agents,
     Argument,
@@ -159,7 +159,7 @@ FAMILY: Final = Family(
                 "no_such_message",
                 "room_closed",
                 "throttled",
-                *AWAY,
+                *SENDS_AWAY,
                 *IDEMPOTENT,
             ),
             facts=("message_posted",),
