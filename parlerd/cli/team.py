@@ -108,6 +108,8 @@ def start(ctx: Context, service: Service, *, again: bool = False) -> t.RelayInfo
     where it could not."""
     from parlerd.client.launch import last_failure
 
+    # A home that was brought back from a backup has no folder for the log yet.
+    prepare(relay_of(ctx))
     log = relay_of(ctx).log
     before = _size_of(log)
     service.start(again=again)
