@@ -81,6 +81,7 @@ def run(home: Home, *, network: Network | None = None) -> None:
         clock = WallClock()
         settings = load_settings(home.settings)
         keys = RelayKeys(home.keys)
+        log_id = _log_id(home.root / "log.id", is_new=not home.database.exists())
         store = SqliteStore(home.database, backups=home.backups)
 
         async def main() -> None:
@@ -106,6 +107,7 @@ def run(home: Home, *, network: Network | None = None) -> None:
                         store,
                         clock.now,
                         network or SystemNetwork(),
+                        log_id,
                     ),
                     listener,
                     stopping,
@@ -131,6 +133,7 @@ class Parts:
     store: SqliteStore
     now: Callable[[], Millis]
     network: Network
+    log_id: str
 
 
 async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) -> None:
@@ -142,8 +145,8 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
         Identity(parts.keys),
         # Each home makes its own name of this label and of the key that was proved.
         name=parts.place.name,
-        log_id=_log_id(parts.home.root / "log.id"),
-        addresses=standing.urls,
+        log_id=parts.log_id,
+        addresses=standing.addresses,
         now=parts.now,
     )
     control = RelayControl(
@@ -173,8 +176,11 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
         nursery.cancel_scope.cancel()
 
 
-def _log_id(path: Path) -> str:
-    """Which log this relay keeps: drawn once, and another one in a home that was made anew."""
+def _log_id(path: Path, *, is_new: bool) -> str:
+    """Which log this relay keeps: drawn once, and another one where there is no store from before, so that daemons know
+    that their rooms are not there any more."""
+    if is_new:
+        path.unlink(missing_ok=True)
     with suppress(FileExistsError):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(descriptor, "w", encoding="ascii") as file:

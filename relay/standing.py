@@ -50,9 +50,6 @@ class Standing:
     def addresses(self) -> list[str]:
         return [spelled(self._address, self._place.port)] if self._address else []
 
-    def urls(self) -> list[str]:
-        return [f"wss://{address}" for address in self.addresses()]
-
     async def open(self) -> None:
         """Listen at the address of this moment. Raises `ParlerError`: `no_address`, `port_taken`."""
         address = places.resolve(self._network, self._place)

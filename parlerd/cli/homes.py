@@ -30,6 +30,9 @@ _STATES: Final[dict[str, tuple[str, Style]]] = {
 }
 """How a home is, in a word or two. A link is idle while nothing here needs it."""
 
+CLOCKS_APART_MS: Final = 60_000
+"""Two clocks that differ by more than this are said to: what other machines said bears the relay's time."""
+
 
 def _homes(ctx: Context, _args: Namespace) -> int:
     listed = ctx.call_again("homes.list", t.ListHomes(), t.HomeList)
@@ -53,6 +56,10 @@ def _homes(ctx: Context, _args: Namespace) -> int:
             out.say((home.name, "name"), " does not answer. What is sent there waits here until it does.")
         elif home.state == "refused" and home.reason in ERRORS:
             out.say((home.name, "name"), f": {ERRORS[home.reason].message} {ERRORS[home.reason].hint}")
+        if abs(home.clock_ahead_ms) > CLOCKS_APART_MS:
+            way = "ahead of" if home.clock_ahead_ms > 0 else "behind"
+            away = counted(round(abs(home.clock_ahead_ms) / 60_000), "minute")
+            out.say((home.name, "name"), (f": its clock is {away} {way} this machine's.", "warn"))
     if len(listed.homes) == 1:
         out.say("Sessions live on this machine. To share them with other machines: parler help connect")
     else:

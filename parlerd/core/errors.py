@@ -82,6 +82,15 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         scope="room",
     ),
     _E(
+        "room_archived",
+        "The relay of this room began anew and holds the room no more: what is here is an archive.",
+        "Read it here. To go on, open a new session.",
+        tool_hint='It can be read: parler_recv {"since":0}. To go on, open a new session with parler_open_session.',
+        action="stop",
+        fault="peer",
+        scope="room",
+    ),
+    _E(
         "attach_refused",
         "An agent cannot speak over this link as it was put.",
         "Attach it again: `what` names what does not fit, and `now` is this home's clock.",

@@ -184,7 +184,8 @@ class HomeContradicted(_Event, tag="home_contradicted", frozen=True, kw_only=Tru
     is posted from here."""
 
     what: str
-    """What does not agree: a word that the one who compared chose, such as `line` or `thread`."""
+    """What does not agree: a word that the one who compared chose, such as `line` or `thread`; `log` where the
+    home keeps another log than before, and has this room no more."""
     number: int = 0
     """The public message that it was found at; 0 where it belongs to none."""
     agent: AgentId | None = None

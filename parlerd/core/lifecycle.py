@@ -6,6 +6,8 @@ was settled at the opening never changes, and a room that is closed stays closed
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from parlerd.core import commands as c
@@ -62,11 +64,25 @@ def require_open(room: LifecycleState) -> None:
         raise Refused("room_closed")
 
 
+NEW_LOG: Final = "log"
+"""In what a home contradicted itself that keeps another log than before: it has none of its rooms any more. That is no
+lie: its disk was lost, or its person began anew. So a room of the old log is called an archive, and nobody is
+accused."""
+
+
+def alarm(room: LifecycleState) -> str | None:
+    """The code of the error that says why nothing more is said or decided in this room, though it was not closed; None
+    where nothing is wrong."""
+    if not room.contradicted:
+        return None
+    return "room_archived" if room.contradicted == NEW_LOG else "relay_equivocation"
+
+
 def require_sound(room: LifecycleState) -> None:
-    """Raise `Refused(relay_equivocation)` if the room's home contradicted itself: nothing more is said or decided
-    there, because nobody knows who would hear it."""
-    if room.contradicted:
-        raise Refused("relay_equivocation", what=room.contradicted)
+    """Raise `Refused`, `relay_equivocation` or `room_archived`, if the room's home contradicted itself: nothing more is
+    said or decided there, because nobody knows who would hear it."""
+    if (code := alarm(room)) is not None:
+        raise Refused(code, what=room.contradicted)
 
 
 class Lifecycle(Facet[LifecycleState]):

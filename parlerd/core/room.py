@@ -20,7 +20,7 @@ from parlerd.core import approvals, facets, membership
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.approvals import Approvals, ApprovalsState, KeyState, Request
-from parlerd.core.lifecycle import Lifecycle, LifecycleState
+from parlerd.core.lifecycle import Lifecycle, LifecycleState, alarm
 from parlerd.core.membership import Member, Membership, MembershipState
 from parlerd.core.messages import Messages, MessagesState
 from parlerd.core.mirror import Mirror, MirrorState
@@ -105,6 +105,11 @@ class RoomState(facets.Folded):
     @property
     def closed(self) -> bool:
         return self.lifecycle.closed
+
+    @property
+    def alarm(self) -> str | None:
+        """The code of the error that says why nothing more is said here; see `lifecycle.alarm`."""
+        return alarm(self.lifecycle)
 
     @property
     def contradicted(self) -> str:

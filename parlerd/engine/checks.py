@@ -102,7 +102,7 @@ class Checks:
         for name in await desk.library.all_rooms():
             handle = await desk.rooms.get(name)
             room = handle.aggregate
-            if room.state.contradicted:
+            if room.state.alarm == "relay_equivocation":
                 detail = f"room {name}: {handle.home_name} contradicts itself ({room.state.contradicted})"
                 fix = ERRORS["relay_equivocation"].hint
                 checks.append(t.Check(name="relay", ok=False, detail=detail, fix=fix))
@@ -171,4 +171,9 @@ def _home(home: t.HomeEntry) -> t.Check:
                 fix="look whether that machine is on and in the same network; its own person asks: parler relay status",
             )
         case _:
-            return t.Check(name=name, ok=True, detail=f"{home.state}: {home.url}{waits}", fix="")
+            detail = f"{home.state}: {home.url}{waits}"
+    if abs(home.clock_ahead_ms) > AHEAD_MS:
+        way = "ahead of" if home.clock_ahead_ms > 0 else "behind"
+        apart = f"its clock is {abs(home.clock_ahead_ms) / 60_000:.0f} minutes {way} this machine's"
+        return t.Check(name=name, ok=False, detail=f"{detail}; {apart}", fix="set the clock that is wrong")
+    return t.Check(name=name, ok=True, detail=detail, fix="")

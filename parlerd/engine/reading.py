@@ -312,9 +312,12 @@ def _parts(
 
 
 def alarm_of(room: RoomState) -> str:
-    """What is said beside whatever is shown of a room whose home contradicted itself; nothing of any other room."""
-    found = ERRORS["relay_equivocation"]
-    return f"{found.message} {found.hint}" if room.contradicted else ""
+    """What is said beside whatever is shown of a room whose home contradicted itself or has it no more; nothing of any
+    other room."""
+    if room.alarm is None:
+        return ""
+    found = ERRORS[room.alarm]
+    return f"{found.message} {found.hint}"
 
 
 def is_for(room: RoomState, reader: AgentId, event: e.MessagePosted) -> bool:

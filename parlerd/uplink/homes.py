@@ -39,6 +39,9 @@ class AddedHome(msgspec.Struct, frozen=True):
     """Where it was reached (`wss://host:port`), the best first."""
     pin: str
     """What stood behind `#` in the line that the person typed."""
+    log: str = ""
+    """Which log the relay kept when it was last reached; empty before that. Another one under the same key has none of
+    the rooms that were known."""
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -98,14 +101,15 @@ class Homes:
         self._write({**self._homes, id: added}, id if default else self._default)
         return added
 
-    def reached(self, id: HomeId, address: str, others: Sequence[str] = ()) -> None:
-        """The relay answered at `address`, and names `others` where it can be reached, too."""
+    def reached(self, id: HomeId, address: str, others: Sequence[str] = (), *, log: str = "") -> None:
+        """The relay answered at `address`, keeps the log `log`, and names `others` where it can be reached, too."""
         known = self._homes.get(id)
         if known is None:
             return
         addresses = _best_first(address, (*others, *known.addresses))
-        if addresses != known.addresses:
-            self._write({**self._homes, id: msgspec.structs.replace(known, addresses=addresses)}, self._default)
+        found = msgspec.structs.replace(known, addresses=addresses, log=log or known.log)
+        if found != known:
+            self._write({**self._homes, id: found}, self._default)
 
     def remove(self, id: HomeId) -> None:
         """Forget a relay. Nothing happens to one that is not there."""

@@ -28,12 +28,12 @@ from typing import Any, Final, Literal, cast
 import msgspec
 import trio
 
+from parlerd.connections.calls import coded
 from parlerd.core import topics
 from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.model import AgentId, HomeId, Label, Millis, RoomId
 from parlerd.engine.desk import Desk
 from parlerd.engine.ports import Signers
-from parlerd.groups import unwrapped
 from parlerd.identity.delegation import issue
 from parlerd.identity.join_line import parse_address
 from parlerd.identity.transcript import attach_bytes
@@ -88,6 +88,8 @@ class Link:
         """The code of the error that keeps the link from being made; empty while nothing does."""
         self.heard_at = Millis(0)
         """When the relay last answered."""
+        self.clock_ahead_ms = 0
+        """How far the relay's clock was ahead of this machine's at the last link."""
         self.connection: LinkConnection | None = None
         """The link while there is one, from when the relay is proven."""
         self.mirrors = Mirrors(added.id, desk, signers.principal, counters)
@@ -250,13 +252,10 @@ class Link:
                 continue
             try:
                 await self._once()
-            except ParlerError as error:
-                self._failed(error)
-            except Exception as error:
-                # A mistake of ours with one relay ends the link to this relay, and nothing else.
-                place = "".join(traceback.format_tb(unwrapped(error).__traceback__))
-                log.error("the link to %s: %s\n%s", self.name, type(unwrapped(error)).__name__, place)
-                self._failed(ParlerError("internal"))
+            # A mistake of ours in one link must end neither the daemon nor another link. `except*` lets a cancellation
+            # pass that comes in the same group.
+            except* Exception as errors:
+                self._failed(coded(errors, "a link"))
             if self.state == "unreachable":
                 await self._pause()
         self._set("idle")
@@ -304,7 +303,7 @@ class Link:
                 ):
                     entered = True
                     self._secret = None
-                    self._homes.reached(self.home, address, urls_of(connection.welcome.addresses))
+                    await self.met(connection, address)
                     yield connection
                     return
             except ParlerError as error:
@@ -312,6 +311,16 @@ class Link:
                     raise
                 failed = error
         raise failed
+
+    async def met(self, connection: LinkConnection, address: str) -> None:
+        """The relay was proven at this address. Where it keeps another log than before, the rooms that were known of it
+        are archives from now on, before anything else is asked of it."""
+        welcome, known = connection.welcome, self._homes.get(self.home)
+        self.clock_ahead_ms = connection.clock_ahead_ms
+        if known is not None and known.log not in ("", welcome.log):
+            count = await self.mirrors.archive()
+            log.warning("%s keeps another log than before: %d rooms are archives now", self.name, count)
+        self._homes.reached(self.home, address, urls_of(welcome.addresses), log=welcome.log)
 
     def _fits(self, home: HomeId) -> bool:
         return home == self.home
@@ -323,7 +332,8 @@ class Link:
             nursery.start_soon(_cancel_when_closed, connection, nursery.cancel_scope)
             try:
                 standing = await self._attach(connection, await self._agents())
-                rooms = {*await self._rooms(), *(RoomId(each.room) for each in standing if each.state in _IN)}
+                told = {RoomId(each.room) for each in standing if each.state in _IN}
+                rooms = {*await self._rooms(), *[room for room in sorted(told) if await self.mirrors.is_sound(room)]}
                 await self._follow_all(nursery, connection, sorted(rooms))
                 self._is_ready, self._is_impatient = True, False
                 self._set("connected")
@@ -346,16 +356,21 @@ class Link:
     async def _listen(
         self, connection: LinkConnection, resumes: tuple[t.Resume, ...], *, task_status: trio.TaskStatus[None]
     ) -> None:
-        """Take in what comes, until the link breaks."""
+        """Take in what comes, until the link breaks. A link that breaks before there is a stream is the starter's
+        error."""
+        is_following = False
         try:
             async with connection.stream("link.follow", t.FollowRooms(rooms=resumes)) as items:
                 task_status.started()
+                is_following = True
                 async for item in items:
                     assert isinstance(item, t.LinkItem)
                     self.heard_at = self._desk.clock.now()
                     await self._take(connection, item)
         except ParlerError as error:
             connection.lose(error)
+            if not is_following:
+                raise
         else:
             connection.lose(ParlerError("home_unreachable"))
 
@@ -407,8 +422,11 @@ class Link:
         return sorted({room for _, room in await self._standings()})
 
     async def _standings(self) -> list[tuple[AgentId, RoomId]]:
+        """How agents of this home stand to the rooms there whose home did not contradict itself."""
         agents = list(self._desk.rooms.home.aggregate.state.agents)
-        return await self._desk.library.standings_at(self.home, agents)
+        standings = await self._desk.library.standings_at(self.home, agents)
+        sound = {room for room in sorted({room for _, room in standings}) if await self.mirrors.is_sound(room)}
+        return [(agent, room) for agent, room in standings if room in sound]
 
     # -- whether it is needed ------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from parlerd.bounded import Bounded
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
+from parlerd.core.lifecycle import NEW_LOG
 from parlerd.core.membership import newest_seq
 from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, Millis, Position, PrincipalId, RoomId
 from parlerd.core.room import Room
@@ -66,6 +67,8 @@ class Mirrors:
         """The ids of session keys that somebody typed here, by what statements call them."""
         self._openings: Bounded[RoomId, Opening] = Bounded(MAX_OPENINGS)
         """What mirrors began with, for those that were asked about."""
+        self._unsound: set[RoomId] = set()
+        """Rooms of which a mirror said that their home contradicted itself, or has them no more."""
         self._landed: Bounded[MessageId, e.Header] = Bounded(MAX_LANDED)
         """Own messages that came in."""
         self._change = trio.Event()
@@ -158,6 +161,32 @@ class Mirrors:
                 await handle.actor.submit(
                     c.Arrive(events=(e.MemberLeft(agent=agent),), at=handle.aggregate.last_at), by
                 )
+
+    async def archive(self) -> int:
+        """The other home has none of the rooms that are known of it any more: their mirrors say so. Gives how many were
+        not closed before. Doing it again changes nothing."""
+        count = 0
+        for room in await self._desk.library.rooms_at(self._home):
+            handle = await self._desk.rooms.get(room)
+            if not isinstance(handle, MirrorRoom):
+                continue
+            mirror = await handle.actor.quiet()
+            state = mirror.state
+            if state.closed or state.contradicted:
+                continue
+            by = By(state.owner, state.owner_principal, "", "", "link")
+            alarm = c.Arrive(events=(e.HomeContradicted(what=NEW_LOG),), at=mirror.last_at)
+            await handle.actor.submit(alarm, by)
+            count += 1
+        return count
+
+    async def is_sound(self, room: RoomId) -> bool:
+        """Whether this room goes on to be followed and spoken in."""
+        if room not in self._unsound and await self._known(room) is not None:
+            handle = await self._desk.rooms.get(room)
+            if handle.aggregate.state.contradicted:
+                self._unsound.add(room)
+        return room not in self._unsound
 
     async def _known(self, room: RoomId) -> object | None:
         try:

@@ -29,7 +29,7 @@ from parlerd.uplink.counters import Counters
 from parlerd.uplink.dial import Dialer
 from parlerd.uplink.doors import Doors
 from parlerd.uplink.homes import AddedHome, Homes
-from parlerd.uplink.link import Link, urls_of
+from parlerd.uplink.link import Link
 from parlerd.uplink.remote_room import RemoteRoom
 
 
@@ -176,6 +176,7 @@ class Uplinks:
             waiting=0 if link is None else link.outbox.waiting,
             heard_at=0 if link is None else link.heard_at,
             reason="" if link is None else link.reason,
+            clock_ahead_ms=0 if link is None else link.clock_ahead_ms,
         )
 
     async def add(self, line: str, secret: str) -> t.HomeAdded:
@@ -196,8 +197,8 @@ class Uplinks:
             home, welcome = connection.home, connection.welcome
         was_there = self._homes.get(home) is not None
         added = self._homes.add(home, welcome.name or "relay", address, pin, default=True)
-        self._homes.reached(home, address, urls_of(welcome.addresses))
         link = self._links.get(home) or await self._begin(added)
+        await link.met(connection, address)
         link.heard_at = self._desk.clock.now()
         link.forgive()
         return t.HomeAdded(home=self._entry(added), status="unchanged" if was_there else "added")

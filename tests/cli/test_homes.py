@@ -99,3 +99,11 @@ def test_the_names_of_relays_complete(shell: Shell) -> None:
     assert shell.run("completion", "--words", "homes").stdout == "crew-aaaaaa\nteam-7f3k2q\n"
     script = shell.run("completion", "bash").stdout
     assert "_parler_homes" in script
+
+
+@pytest.mark.parametrize(("ahead", "said"), [(3_600_000, "60 minutes ahead of"), (-120_000, "2 minutes behind")])
+def test_a_relay_whose_clock_differs_is_said_to(shell: Shell, ahead: int, said: str) -> None:
+    knows(shell, entry(clock_ahead_ms=ahead), entry("crew-aaaaaa", clock_ahead_ms=59_000))
+    told = " ".join(shell.run("homes").stdout.split())
+    assert f"team-7f3k2q: its clock is {said} this machine's." in told
+    assert "crew-aaaaaa: " not in told

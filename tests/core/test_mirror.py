@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from parlerd.core import events as e
+from parlerd.core.lifecycle import NEW_LOG
 from parlerd.core.model import AgentId, HomeId, KeyId, MessageId, Millis, RequestId
 from parlerd.core.statements import encode_opened
 from tests.support.core import BEN, CAT, DAY, KEY, OWNER, ROOM, Agent, RoomDriver, opened, refused
@@ -219,4 +220,15 @@ def test_where_the_home_contradicted_itself_nothing_more_is_said_or_decided() ->
     with refused("relay_equivocation"):
         mirror.approve(BEN)
     mirror.leave(OWNER)
+    mirror.verify()
+
+
+def test_a_room_whose_home_began_anew_is_an_archive_and_accuses_nobody() -> None:
+    mirror = mirrored()
+    alarms = [mirror.aggregate.state.alarm]
+    mirror.arrive(e.HomeContradicted(what=NEW_LOG))
+    alarms.append(mirror.aggregate.state.alarm)
+    assert alarms == [None, "room_archived"]
+    with refused("room_archived"):
+        mirror.post(OWNER)
     mirror.verify()

@@ -230,7 +230,7 @@ def test_somebody_comes_by_the_secret_logs_in_by_key_and_is_put_out_for_good(run
 
     async def nothing(link: LinkConnection) -> None:
         assert link.welcome.name == "crew"
-        assert info.url.rstrip("/") in link.welcome.addresses
+        assert link.welcome.addresses == (info.url.removeprefix("wss://"),)
 
     async def is_put_out(link: LinkConnection) -> None:
         members = await trio.to_thread.run_sync(running.ask, "relay.members", t.ListRelayMembers())
@@ -263,3 +263,17 @@ def test_somebody_comes_by_the_secret_logs_in_by_key_and_is_put_out_for_good(run
     log = running.relay.log.read_text()
     assert codes.secret_text(secret) not in log
     assert secret.hex() not in log
+
+
+def test_a_relay_keeps_the_name_of_its_log_until_its_store_is_gone(running: Running) -> None:
+    def restarted() -> str:
+        running.up()
+        running.ask("relay.stop", t.StopRelay())
+        assert running.ended() == 0
+        return (running.relay.root / "log.id").read_text()
+
+    first = restarted()
+    assert restarted() == first
+    for file in running.relay.root.glob("parler.db*"):
+        file.unlink()
+    assert restarted() != first

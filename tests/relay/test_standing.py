@@ -88,7 +88,7 @@ def run(main: Callable[[], object]) -> None:
 def test_a_relay_follows_its_interface_to_another_address(machine: Machine) -> None:
     async def main() -> None:
         async with machine.serving():
-            assert machine.standing.urls() == [f"wss://127.0.0.1:{machine.port}"]
+            assert machine.standing.addresses() == [f"127.0.0.1:{machine.port}"]
             assert await machine.answers("127.0.0.1")
             machine.has("127.0.0.2")
             await trio.sleep(3 * standing.LOOK_S)

@@ -19,7 +19,7 @@ import trio
 
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import HomeId, KeyId, Label, PrincipalId, RequestId, RoomId, slug
-from parlerd.engine.driver import InlineDriver
+from parlerd.engine.driver import Driver, InlineDriver
 from parlerd.engine.engine import Engine, open_engine
 from parlerd.engine.ports import NoSigners
 from parlerd.identity import codes
@@ -196,12 +196,18 @@ class Relay:
     random: CountedRandomness = field(default_factory=partial(NamedRandomness, "relay"))
     clock: HandClock = field(default_factory=SteppedClock)
     book: Book = field(default_factory=Book)
+    driver: Callable[[Store], Driver] = InlineDriver
+    log_id: str = "log1"
+
+    def begin_anew(self) -> None:
+        """The disk is lost, and the relay keeps another log under its old key."""
+        self.store, self.log_id = MemoryStore(), "log2"
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Engine]:
         async with (
             open_engine(
-                driver=InlineDriver(self.store),
+                driver=self.driver(self.store),
                 clock=self.clock,
                 random=self.random,
                 keys=self.keys,
@@ -216,7 +222,7 @@ class Relay:
                 self.book,
                 self.keys,
                 name="team",
-                log_id="log1",
+                log_id=self.log_id,
                 now=self.clock.now,
                 random_bytes=self.random.bytes,
             )

@@ -151,3 +151,12 @@ def test_what_cannot_be_written_changes_nothing(tmp_path: Path) -> None:
         homes.add(TEAM, "team", "wss://a:1", TEAM)
     assert error.value.code == "home_not_writable"
     assert list(homes.all()) == []
+
+
+def test_which_log_a_relay_keeps_is_kept_and_a_file_from_before_has_none(path: Path) -> None:
+    homes = Homes(path)
+    homes.add(TEAM, "team", "wss://192.0.2.7:7777", TEAM)
+    assert homes.all()[0].log == ""
+    homes.reached(TEAM, "wss://192.0.2.7:7777", log="log1")
+    homes.reached(TEAM, "wss://192.0.2.8:7777")
+    assert Homes(path).all()[0].log == "log1"

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import trio
 
+from parlerd.core.errors import ERRORS
 from parlerd.core.model import AgentId, RoomId
 from parlerd.operations import types as t
-from tests.support.engine import Served, run
+from tests.support.engine import HandClock, Served, run
 from tests.support.relayed import homes_of
 from tests.uplink.test_relayed import meeting_in, met
 
@@ -132,5 +133,89 @@ def test_a_person_that_was_put_out_is_not_tried_again(tmp_path: Path) -> None:
             assert meeting.wires.dialled == dialled
             assert (await meeting.bob.refused("session.open", t.OpenSession(topic="x"))).code == "kicked"
             assert await meeting.bob.read(room=meeting.opened.room) == []
+
+    run(main)
+
+
+def test_a_relay_that_began_anew_leaves_archives_that_can_be_read_and_accuses_nobody(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            async with meeting.relay.serving():
+                await meeting.meet(ann, ben)
+                await meeting.alice.send("before")
+                assert await meeting.bob.read() == ["before"]
+            waits = await meeting.bob.send("never arrives")
+            assert waits.queued
+            meeting.relay.begin_anew()
+            async with meeting.relay.serving():
+                await trio.sleep(120)
+                room = meeting.opened.room
+                refused = await meeting.alice.refused("message.send", t.Send(text="after", room=room))
+                assert (refused.code, refused.spec.retryable) == ("room_archived", False)
+                got = await meeting.bob.recv(room=room, since=0)
+                assert [message.text for message in got.messages] == ["Chose PKCE.", "before"]
+                assert got.notice.startswith(ERRORS["room_archived"].message)
+                # What waited for the old room is given up, and its author is told.
+                listed = ben.engine.desk.homes.undelivered(AgentId((await meeting.bob.whoami()).id))
+                assert [(each.room, each.code) for each in listed] == [(room, "room_archived")]
+                assert all(
+                    check.ok
+                    for check in (await (await ann.person()).ask("daemon.check", t.CheckStore(), t.CheckList)).checks
+                    if check.name == "relay"
+                )
+                # The new log is as good as the first.
+                again = await meeting.alice.open("a new beginning")
+                assert (await meeting.bob.join(again.session_key)).status == "pending"
+
+    run(main)
+
+
+def test_a_relay_that_only_restarts_keeps_its_rooms(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            async with meeting.relay.serving():
+                await meeting.meet(ann, ben)
+            async with meeting.relay.serving():
+                await trio.sleep(120)
+                await meeting.alice.send("after")
+                assert await meeting.bob.read(wait=60) == ["after"]
+
+    run(main)
+
+
+def test_a_relay_that_began_anew_while_nobody_was_here_is_known_after_a_restart(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+        meeting.relay.begin_anew()
+        async with meeting.relay.serving(), meeting.ann.serving() as ann:
+            alice, room = await ann.agent("alice"), meeting.opened.room
+            # Nothing was known yet, so it waits, and is given up once the relay is reached.
+            assert (await alice.send("after", room=room)).queued
+            await trio.sleep(10)
+            asked = t.Send(text="again", room=room)
+            assert (await alice.refused("message.send", asked)).code == "room_archived"
+
+    run(main)
+
+
+def test_how_far_the_clocks_are_apart_is_told_with_the_home(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        meeting.relay.clock = HandClock()
+        meeting.relay.clock.move(seconds=3600)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            assert 3_590_000 < _entry(ann).clock_ahead_ms < 3_610_000
+            [check] = [
+                each
+                for each in (await (await ann.person()).ask("daemon.check", t.CheckStore(), t.CheckList)).checks
+                if each.name == f"home {_entry(ann).name}"
+            ]
+            assert not check.ok
+            assert "its clock is 60 minutes ahead of this machine's" in check.detail
 
     run(main)
