@@ -230,7 +230,7 @@ def test_somebody_comes_by_the_secret_logs_in_by_key_and_is_put_out_for_good(run
 
     async def nothing(link: LinkConnection) -> None:
         assert link.welcome.name == "crew"
-        assert link.welcome.addresses == tuple(info.addresses)
+        assert link.welcome.addresses == (info.url.removeprefix("wss://").rstrip("/"),)
 
     async def is_put_out(link: LinkConnection) -> None:
         members = await trio.to_thread.run_sync(running.ask, "relay.members", t.ListRelayMembers())

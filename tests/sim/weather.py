@@ -34,7 +34,7 @@ class Weather(Wires):
         """How often a link was broken off."""
 
     @asynccontextmanager
-    async def dial(self, address: str) -> AsyncIterator[MemoryStream]:
+    async def dial(self, address: str, home: str = "") -> AsyncIterator[MemoryStream]:
         await trio.sleep(self._latency())
         if self.links is None or self.nursery is None or self.is_cut or (not self.calm and self._random.random() < 0.2):
             raise ParlerError("home_unreachable")
