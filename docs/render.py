@@ -43,6 +43,7 @@ NAMED: Final[dict[type, str]] = {t.Message: "message", t.RequestInfo: "request",
 """Shapes that several answers hold. Each is written once, and the answers name it."""
 
 _STATUS: Final = "as `parler daemon status`"
+_RELAY_STATUS: Final = "as `parler relay status`"
 OTHER_DOCUMENTS: Final[dict[str, str]] = {
     "recv": '`page`; with `--all-rooms` `{"rooms":[page]}`; with `--watch` one page a line',
     "approvals": '`{"room","requests":[request]}`',
@@ -51,7 +52,14 @@ OTHER_DOCUMENTS: Final[dict[str, str]] = {
     "`--list` `connected`, `not_connected` or `not_detected`. A row may also have `reason`, `hint`, `snippet` (to "
     "paste by hand), `backup` and `notes`, with `--dry-run` `diff`, with `--verify` `seen` and `seen_at` or `why`. "
     "`hooks` has the same rows for `--wake`, `allowed` for `--allow`; a connected host also has `consent`: `allowed`, "
-    '`asks`, `runs` or `by_hand`. With `--print` `{"hosts":[{"host","path","format","snippet"}]}`',
+    '`asks`, `runs` or `by_hand`. With `--print` `{"hosts":[{"host","path","format","snippet"}]}`. `home` is where new '
+    'sessions open; with `--team` `relay` has `{"name","status","url","fingerprint","join_line","join_secret_file"}`, '
+    'with `--relay` the first four of these; with `--remove` `service` has `{"kind","status"}` where a relay had one',
+    "relay": "none: it becomes the relay",
+    "relay start": _RELAY_STATUS,
+    "relay status": '{shape}; when none runs `{"running":false,"pid":null}` and exit 3',
+    "relay stop": '`{"running":false,"pid":null,"stopped"}`: `stopped` is the pid of the relay that ended, or null',
+    "relay logs": '`{"path","lines":[...]}`; with `--follow` `{"line"}` a line',
     "daemon start": _STATUS,
     "daemon restart": _STATUS,
     "daemon status": '{shape}; when none runs `{"running":false,"pid":null}` and exit 3',
@@ -79,7 +87,7 @@ object a line. Diagnostics go to stderr. Colour is left out when stdout is no te
 | 0 | done |
 | 1 | refused or failed; with `--json` stdout holds `{"error":{"code","message","hint",...}}` ([codes](errors.md)) |
 | 2 | the command line is not valid |
-| 3 | the daemon could not be reached |
+| 3 | the daemon or a relay could not be reached |
 | 4 | waiting for a person: a join that is still pending |
 | 130 | interrupted |
 
@@ -209,9 +217,11 @@ def cli_page() -> str:
     parts = [MADE, CLI_HEAD, OF_EVERY_COMMAND.format(codes=_codes(t.OF_PLANE["agent"]))]
     group = ""
     for command in COMMANDS:
-        if len(command.path) > 1 and command.path[0] != group:
+        if command.path[0] in GROUP_SUMMARY and command.path[0] != group:
             group = command.path[0]
-            parts.append(f"## parler {group}\n\n{GROUP_SUMMARY[group]}\n")
+            if len(command.path) > 1:
+                # A group whose name is a command by itself has that command's heading.
+                parts.append(f"## parler {group}\n\n{GROUP_SUMMARY[group]}\n")
         parts.append("\n".join(_command(command)))
     parts.append("## Shapes\n")
     rows = [(f"`{name}`", f"`{shape(kind)}`") for kind, name in NAMED.items()]
@@ -226,6 +236,9 @@ def _command(command: Command) -> Iterator[str]:
     own = [action for action in parser._actions if id(action) not in common]
     yield f"{'#' * (len(command.path) + 1)} parler {name}"
     yield ""
+    if name in GROUP_SUMMARY:
+        yield GROUP_SUMMARY[name]
+        yield ""
     yield summary(command)
     yield ""
     yield "```text"

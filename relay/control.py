@@ -50,7 +50,7 @@ class RelayControl:
 
     async def status(self) -> t.RelayInfo:
         addresses = self.addresses()
-        url = f"wss://{addresses[0]}" if addresses else ""
+        url = f"wss://{addresses[0]}/" if addresses else ""
         return t.RelayInfo(
             running=True,
             pid=os.getpid(),

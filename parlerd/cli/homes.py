@@ -52,7 +52,9 @@ def _homes(ctx: Context, _args: Namespace) -> int:
     ]
     out.listing(("home", "how it is", "to send", "last heard", "where"), rows, cut=(0, 4), spare=(3,))
     for home in listed.homes:
-        if home.reason in ERRORS:
+        if home.state == "unreachable":
+            out.say((home.name, "name"), " does not answer. What is sent there waits here until it does.")
+        elif home.state == "refused" and home.reason in ERRORS:
             out.say((home.name, "name"), f": {ERRORS[home.reason].message} {ERRORS[home.reason].hint}")
         if abs(home.clock_ahead_ms) > CLOCKS_APART_MS:
             way = "ahead of" if home.clock_ahead_ms > 0 else "behind"

@@ -30,6 +30,7 @@ MAKE_ONE: Final = "parler connect --team"
 def _foreground(ctx: Context, args: Namespace) -> int:
     from relay import place as places
 
+    team.require_person()
     known, wanted = team.keep_place(ctx, args)
     if wanted != known:
         prepare(ctx.home)
@@ -47,6 +48,7 @@ def _start(ctx: Context, _args: Namespace) -> int:
         raise ParlerError("relay_not_running", "No relay was made in this home.", hint=f"Make one: {MAKE_ONE}")
     info = team.status(ctx)
     if info is None:
+        team.require_person()
         service = team.service_of(ctx)
         service.make()
         info = team.start(ctx, service)
@@ -147,9 +149,17 @@ def _kick(ctx: Context, args: Namespace) -> int:
             for member in _listed(ctx).members
             if args.person in (member.person, member.fingerprint) or args.person.casefold() == member.name.casefold()
         ]
-        who = "; ".join(f"{member.name}, fingerprint {member.fingerprint}" for member in named) or args.person
+        if not named:
+            raise ParlerError(
+                "no_such_agent", "Nobody of this name is enrolled here.", hint="Look who is: parler relay members"
+            )
+        if len(named) > 1:
+            candidates = [f"{member.fingerprint}  {member.name}" for member in named]
+            raise ParlerError("ambiguous_name", hint="Give a fingerprint.", candidates=candidates)
+        (member,) = named
         ctx.agree(
-            f"This ends the links, memberships and session keys of {who}, and changes the join secret.",
+            f"This ends the links, memberships and session keys of {member.name}, fingerprint {member.fingerprint}. "
+            "It also changes the join secret.",
             command=f"parler relay kick {args.person} --yes",
         )
     done = team.ask(ctx, "relay.kick", t.KickFromRelay(person=args.person))

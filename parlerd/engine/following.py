@@ -216,7 +216,7 @@ class Following:
         is_far_behind = walk.is_far_behind()
         if followed.eyes is None or (looking.members and not followed.eyes.members) or is_far_behind:
             await walk.begin(anew=is_far_behind)
-        elif looking != followed.eyes:
+        elif looking.members != followed.eyes.members:
             await walk.look_as_others()
         followed.eyes = looking
         await walk.go_on()
@@ -293,6 +293,8 @@ class _Walk:
         """Changes of the card that are not said yet."""
         self._page: t.LinkPage | None = None
         """The page that messages are put into."""
+        self._came = False
+        """Whether one of these agents came in, and no page said yet which number it goes on from."""
         self._told = self._size = 0
         """How many messages were told in this step, and their bytes."""
 
@@ -325,7 +327,9 @@ class _Walk:
         followed.shown = await self._library.shown_at(self._name, followed.at)
         followed.seqs = {}
         await self._number()
-        followed.jumped = not goes_on
+        # The asker may have been told of nothing in between but that somebody came or went, because none of its agents
+        # could see what was said meanwhile.
+        followed.jumped = not goes_on or followed.shown.number != resume.public
         followed.is_level = False
         if goes_on and moves == resume.moves:
             await self._tell_asks(resume)
@@ -401,6 +405,9 @@ class _Walk:
                 is_full = not await self._take(fact)
                 if is_full:
                     break
+        if self._came:
+            await self._say()
+            self._open_page()
         await self._say()
         if self._views and followed.at > begun_at and any(item.page is not None for item in self.items):
             self.marks = [
@@ -427,6 +434,7 @@ class _Walk:
                 followed.moves += 1
                 if self._eyes.are_inside:
                     await self._change(Stood(self._room.state.members[agent], isinstance(event, e.MemberJoined)))
+                    self._came = self._came or agent in self._views
             case e.JoinRequested(request=id) | e.JoinApproved(request=id) | e.JoinDenied(request=id):
                 request = self._room.state.requests[id]
                 await self._ask(header, request, may_know=self._eyes.owns or self._eyes.has(request.agent))
@@ -490,7 +498,7 @@ class _Walk:
                 jumped=followed.jumped,
                 messages=[],
             )
-            followed.jumped = False
+            followed.jumped = self._came = False
 
     async def _say(self) -> None:
         """Give out what was put together: the changes of the card, or the page."""

@@ -5,7 +5,7 @@
 
 What is read is read from this home's log in both cases. What is asked goes to the room's own line, or by way of the
 handle to the room's home, whose answer comes back as facts of the mirror. No handler knows the difference: a result
-that names the room's home names it as the handle does.
+that names the room's home names it as the handle does. Somebody who reads lets the log catch up first (`catch_up`).
 
 Not here: which handle a room gets (`rooms`), how another home is reached (whoever implements `Homes`). Above: `rooms`,
 the desk, the handlers. Below: the actor, which is the line of a local room and the log of a mirror. Invariant: `quiet`,
@@ -14,20 +14,21 @@ the desk, the handlers. Below: the actor, which is the line of a local room and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, NamedTuple, Protocol
 
 from parlerd.core import commands as c
 from parlerd.core.approvals import Request
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, RequestId, RoomId
+from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, Millis, RequestId, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.armed import Armed
 from parlerd.engine.authors import Words
 from parlerd.engine.recent import Recent
 from parlerd.engine.submissions import Settled, Submission
+from parlerd.operations import types as t
 
 LOCAL: Final = "local"
 """The name of this machine's home, which no other home gets."""
@@ -66,12 +67,24 @@ class RoomHandle(Protocol):
         ...
 
     def place(self, command: c.Command, by: By, words: Words | None = None) -> Submission:
-        """Give a command its place in the room's line, in the order of calls. Nothing happens until somebody asks the
-        submission for its outcome. Raises `Refused`."""
+        """Give a command its place in the room's line. What one agent asks keeps the order of calls; a room of this
+        home keeps the order of all. Nothing happens until somebody asks a submission for its outcome. Raises
+        `Refused`."""
         ...
 
     async def quiet(self) -> Room:
         """The room when nothing of it is ahead of the store: what a read may show. Raises `StoreError`."""
+        ...
+
+    async def catch_up(self) -> bool:
+        """Let this home's log of the room come up to where the room is, for somebody who is about to read; whether that
+        took a wait, in which the room may have changed. Waits only while a link to the room's home is being made, and a
+        few seconds at most: never for a room of this home, nor for a home that was just found out of reach."""
+        ...
+
+    def silent_since(self) -> Millis | None:
+        """When the room's home was last heard from, where this home's log of the room may lack what is new there; 0
+        where nothing was heard since this daemon started. None for a log that lacks nothing."""
         ...
 
     def arm(self, armed: Armed) -> AbstractContextManager[None]:
@@ -87,6 +100,23 @@ class RoomHandle(Protocol):
         """The code of a request that an agent of this home made; None where the room's home made the code and this home
         was not told."""
         ...
+
+    async def ladders(self, agent: AgentId, message: MessageId) -> Mapping[AgentId, t.LadderAtRoom]:
+        """How far a message got with readers of other homes, as far as this agent may know it: what the room's home
+        tells. Nothing of a room that lives here, and where that home does not answer."""
+        ...
+
+    def presence(self, agent: AgentId) -> Present | None:
+        """How present an agent of another home is, as the room's home last told; None where nothing was told, and for
+        the agents of this home, of whom this home knows better."""
+        ...
+
+
+class Present(NamedTuple):
+    """How present an agent is, in one word, and since when."""
+
+    presence: str
+    since: Millis
 
 
 class Undelivered(NamedTuple):
@@ -158,6 +188,12 @@ class MirrorRoom:
     def arm(self, armed: Armed) -> AbstractContextManager[None]:
         return self.actor.arm(armed)
 
+    def presence(self, agent: AgentId) -> Present | None:
+        return None
+
+    async def ladders(self, agent: AgentId, message: MessageId) -> Mapping[AgentId, t.LadderAtRoom]:
+        return {}
+
 
 class ForsakenRoom(MirrorRoom):
     """A room whose home is not among those added, or was removed: it can be read as far as it is here."""
@@ -173,6 +209,12 @@ class ForsakenRoom(MirrorRoom):
 
     def join_code(self, request: RequestId) -> str | None:
         return None
+
+    async def catch_up(self) -> bool:
+        return False
+
+    def silent_since(self) -> Millis | None:
+        return Millis(0)
 
     def _refused(self) -> Refused:
         return Refused("home_not_trusted", host=self.home_name)

@@ -10,7 +10,7 @@ import trio
 
 from parlerd.core import commands as c
 from parlerd.core import topics
-from parlerd.core.errors import Refused
+from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, By, KeyId, Millis, Position, RoomId
 from parlerd.engine.callers import Caller
@@ -74,7 +74,7 @@ class Joining:
         )
         try:
             settled = await actor.submit(knock, self._desk.by(caller, me))
-        except Refused as error:
+        except ParlerError as error:
             if error.code == "unknown_key":
                 raise self._keys.unknown(caller) from error
             raise

@@ -80,13 +80,13 @@ class Overview:
     async def roster(self, caller: Caller, params: t.Roster) -> t.RosterResult:
         desk = self._desk
         me = await desk.me(caller)
-        _, room, _ = await observed_room(desk, caller, me, params.room)
+        handle, room, _ = await observed_room(desk, caller, me, params.room)
         state = room.state
         members = []
         for member in state.members.values():
             if not member.present:
                 continue
-            presence, since = desk.presence.of(member.agent)
+            presence, since = handle.presence(member.agent) or desk.presence.of(member.agent)
             members.append(
                 t.RosterMember(
                     id=member.agent,

@@ -22,10 +22,11 @@ from parlerd.core.envelope import DataPart, HandoffPart, TextPart, UnknownPart, 
 from parlerd.core.errors import ERRORS, Refused, StoreError
 from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import Member
-from parlerd.core.model import AgentId, MessageId, PeerText, Position, RoomId, Seq, Shown, Stage, View
+from parlerd.core.model import AgentId, MessageId, Millis, PeerText, Position, RoomId, Seq, Shown, Stage, View
 from parlerd.core.room import Room, RoomState
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.handles import RoomHandle
 from parlerd.engine.library import PAGE_BYTES
 from parlerd.engine.readers import Fitting
 from parlerd.operations import types as t
@@ -318,6 +319,17 @@ def alarm_of(room: RoomState) -> str:
         return ""
     found = ERRORS[room.alarm]
     return f"{found.message} {found.hint}"
+
+
+def silence_of(handle: RoomHandle, now: Millis) -> str:
+    """What is said beside whatever is shown of a room whose home does not answer; nothing of any other room."""
+    since = handle.silent_since()
+    if since is None:
+        return ""
+    seconds = max(0, now - since) // 1000
+    time = f"{seconds} s" if seconds < 60 else f"{seconds // 60} min" if seconds < 3600 else f"{seconds // 3600} h"
+    heard = f"Nothing was heard from {handle.home_name} " + (f"for {time}" if since else "yet")
+    return f"{heard}: newer messages of this session may be missing here."
 
 
 def is_for(room: RoomState, reader: AgentId, event: e.MessagePosted) -> bool:

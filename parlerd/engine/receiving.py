@@ -27,7 +27,7 @@ from parlerd.engine.handling import handles
 from parlerd.engine.knocks import knocks_of
 from parlerd.engine.lookup import is_active, member_room, room_of
 from parlerd.engine.notices import Notices
-from parlerd.engine.reading import Reading, alarm_of, handle_of, names_in, parse_cursor
+from parlerd.engine.reading import Reading, alarm_of, handle_of, names_in, parse_cursor, silence_of
 from parlerd.engine.waits import Wait
 from parlerd.operations import types as t
 from parlerd.store.port import Page
@@ -75,6 +75,8 @@ class Receiving:
             await self._admission(caller, me, deadline)
         found_at = await room_of(self._desk, me, params.room)
         name = found_at[0].room
+        if await found_at[0].catch_up():
+            found_at = await member_room(self._desk, me, name)
         # Where the first look looks, for no other task runs until then.
         at: _At | None = found_at
         wanted = [topics.messages(name), topics.messages(name, me.id), topics.life(name)]
@@ -218,7 +220,7 @@ class Receiving:
         if page.more or lookback or filtered:
             # Else the page is everything that is left; asking would cost as much as the page.
             unread = (await library.unread(room, view, max(end, cursor.acknowledged))).number
-        notice = alarm_of(room.state)
+        notice = self._said_of(actor, room)
         if held and not params.take and not lookback and not params.peek:
             said = "A live window holds this agent, so this read acknowledged nothing. Use --take to move its cursor."
             notice = f"{notice} {said}".lstrip()
@@ -264,13 +266,17 @@ class Receiving:
             cursor=str(found.end_seq),
             more=unread > 0,
             unread=unread,
-            notice=alarm_of(room.state),
+            notice=self._said_of(actor, room),
             you=handle_of(room.state, me.id),
             truncated=found.truncated,
             first_unshown=found.first_unshown,
             last_unshown=found.last_unshown,
         )
         return _Look(received, found.end, found.end, actor, room.state.closed)
+
+    def _said_of(self, handle: RoomHandle, room: Room) -> str:
+        """What a reader is told of the home that the room lives in, when there is something to tell."""
+        return alarm_of(room.state) or silence_of(handle, self._desk.clock.now())
 
     async def _page(self, room: Room, view: View, after: Position, params: t.Recv, *, skip_own: bool) -> Page:
         return await self._desk.library.page(

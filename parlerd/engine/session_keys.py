@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from parlerd.core import commands as c
 from parlerd.core.approvals import KeyState, standing_request
-from parlerd.core.errors import ERRORS, Refused
+from parlerd.core.errors import ERRORS, ParlerError, Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import HomeId, KeyId, Millis, PeerText, RoomId
 from parlerd.engine.callers import Caller
@@ -83,7 +83,7 @@ class SessionKeys:
             await actor.submit(
                 c.RevokeKey(operation="session.revoke", revoke=key_id, principal=principal), desk.by(caller, me)
             )
-        except Refused as error:
+        except ParlerError as error:
             if error.code == "unknown_key":
                 raise self.unknown(caller) from error
             raise
@@ -112,7 +112,7 @@ class SessionKeys:
         if home is not None:
             try:
                 return await desk.homes.find(home, session_key)
-            except Refused as error:
+            except ParlerError as error:
                 if error.code == "unknown_key":
                     raise self.unknown(caller) from error
                 if room is None or not is_known or not error.spec.retryable:

@@ -191,6 +191,8 @@ AWAY: Final = (
     "room_archived",
 )
 """What is answered where a room lives in another home, to whatever that home has to carry out."""
+SENDS_AWAY: Final = (*AWAY, "outbox_full", "key_used_elsewhere")
+"""The same for messages, which wait here while that home cannot be reached."""
 IDEMPOTENT: Final = ("idempotency_conflict", "idempotency_expired")
 
 ROOM_ARGUMENT: Final = Argument(name="room", help="id or name; default: the active session")

@@ -1,6 +1,6 @@
 """Counters for envelopes that leave for another home: numbers that no crash and no restored backup gives out twice.
 
-    (seconds at which this daemon started) << 20 | k
+    (milliseconds at which this daemon started) << 10 | k
 
 An envelope of an agent of this home that bears a number of this daemon, and that this daemon did not sign, was signed
 by somebody else who has the agent's key: a copy of this home, say. Of a number from before this daemon started nobody
@@ -19,15 +19,16 @@ from parlerd.core.model import Millis
 
 MAX_SIGNED: Final = 10_000
 """Envelopes whose hashes are remembered. An older one is taken for this daemon's own."""
-_BITS: Final = 20
-"""A daemon that sends more than a million envelopes uses numbers of the seconds after its start."""
+_BITS: Final = 10
+"""A daemon uses numbers of the milliseconds after its start too, and cannot sign a thousand envelopes in one. A daemon
+that is killed is back within a second, so seconds would not do. The numbers last until the year 2248."""
 
 
 class Counters:
     """The counters of one daemon. `started` is when it started, by the wall clock."""
 
     def __init__(self, started: Millis) -> None:
-        self._first = self._newest = (started // 1000) << _BITS
+        self._first = self._newest = started << _BITS
         self._signed: Bounded[int, bytes] = Bounded(MAX_SIGNED)
         """The hashes of the newest envelopes that were signed, by their counters."""
 

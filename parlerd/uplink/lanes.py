@@ -57,7 +57,7 @@ TRIES: Final = 4
 """How often an envelope is composed anew that the home refuses although nothing before it is under way."""
 PAUSE_S: Final = 1.0
 """How long a lane waits after a refusal that may pass, where the home does not say."""
-COMPOSE_AGAIN: Final = frozenset({"previous", "counter", "line", "shown"})
+COMPOSE_AGAIN: Final = frozenset({"previous", "counter"})
 """What of an envelope does not fit when another came or did not come before it."""
 
 
@@ -172,6 +172,8 @@ class Lane:
         """Whether nothing is sent until everything under way was answered."""
         self._wake = trio.Event()
         """Wakes the lane's task: something was offered or answered, or the link went."""
+        self._turn = trio.Lock()
+        """Held by whoever sends or takes out messages."""
         self._is_running = False
         self._not_before = 0.0
         """When the next attempt may begin, after a refusal that may pass; on the loop's clock."""
@@ -193,13 +195,25 @@ class Lane:
     async def offer(self, post: Post) -> None:
         """Take a message in: it is sent straight when nothing of this agent waits, and else kept. Called in the order
         in which messages were asked for, one after the other. Raises `Refused(outbox_full)` and `StoreError`."""
-        straight = self._link.calls is not None and not any(each.is_kept for each in self._posts)
-        if not straight:
-            await self._keep(post)
-        self._posts.append(post)
-        if straight:
-            self._link.spawn(self._keep_unanswered, post)
+        async with self._turn:
+            calls = self._link.calls
+            straight = calls is not None and not any(each.is_kept for each in self._posts)
+            if not straight:
+                await self._keep(post)
+            self._posts.append(post)
+            if straight:
+                self._link.spawn(self._keep_unanswered, post)
+            if calls is not None and straight and self._may_send:
+                # At once, so that what several agents of this home say stands in the room in the order of asking.
+                await self._send(calls, post)
         self.go_on()
+
+    @property
+    def _may_send(self) -> bool:
+        """Whether the newest message may be sent: nothing before it still has to be."""
+        *before, _ = self._posts
+        is_first = all(each.is_under_way for each in before)
+        return is_first and not self._is_held and self._not_before <= trio.current_time() and len(before) < WINDOW
 
     async def _keep(self, post: Post) -> None:
         """Keep a message in the outbox, and tell whoever waits that it is queued."""
@@ -239,27 +253,35 @@ class Lane:
             while self._posts and self._link.calls is not None:
                 self._wake = trio.Event()
                 try:
-                    await self._step()
+                    async with self._turn:
+                        await self._step()
                 except ParlerError as error:
                     log.warning("messages for %s wait: %s", self.room, error.code)
                     self._pause(error)
                 with trio.move_on_at(self._not_before if self._not_before > trio.current_time() else float("inf")):
                     await self._wake.wait()
+        except Exception:
+            # A mistake of ours: whoever waits hears so, and what is kept is sent when something is offered next.
+            for post in [post for post in self._posts if not post.is_kept]:
+                self._remove(post)
+                self._fail(post, ParlerError("internal"))
+            raise
         finally:
             self._is_running = False
         await self._link_went()
 
     async def _link_went(self) -> None:
         """Nothing is under way any more. What was sent straight and has no answer waits in the outbox from now on."""
-        self._ends, self._is_held = dict(self._acknowledged), False
-        for post in list(self._posts):
-            post.again()
-            if not post.is_kept:
-                try:
-                    await self._keep(post)
-                except ParlerError as error:
-                    self._remove(post)
-                    self._fail(post, error)
+        async with self._turn:
+            self._ends, self._is_held = dict(self._acknowledged), False
+            for post in list(self._posts):
+                post.again()
+                if not post.is_kept:
+                    try:
+                        await self._keep(post)
+                    except ParlerError as error:
+                        self._remove(post)
+                        self._fail(post, error)
         self.go_on()
 
     async def _step(self) -> None:
@@ -334,7 +356,7 @@ class Lane:
             answer = await pending.result()
         except ParlerError as error:
             if post.sent is composed:
-                post.error = error
+                post.error = refused(error)
         else:
             if post.sent is composed:
                 post.answer = answer
@@ -417,6 +439,13 @@ class Lane:
         if submission is not None:
             submission.error = error
             submission.finish()
+
+
+def refused(error: ParlerError) -> Refused:
+    """What a relay answered, as a refusal: to whoever asks it is a rule of the room, wherever the room lives."""
+    found = Refused(error.code, error.message, hint=error.hint, retry_after_ms=error.retry_after_ms)
+    found.details = error.details
+    return found
 
 
 async def mirror_of(desk: Desk, room: RoomId) -> RoomActor[Room]:

@@ -23,10 +23,12 @@ import logging
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
+import msgspec
 import trio
 
+from parlerd.connections.calls import coded
 from parlerd.core import topics
 from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.model import AgentId, HomeId, Label, Millis, RoomId
@@ -42,7 +44,7 @@ from parlerd.uplink.connection import FINAL, LinkConnection, connected
 from parlerd.uplink.counters import Counters
 from parlerd.uplink.dial import Dialer
 from parlerd.uplink.homes import AddedHome, Homes
-from parlerd.uplink.lanes import Lane, Post
+from parlerd.uplink.lanes import Lane, Post, refused
 from parlerd.uplink.mirrors import Mirrors
 from parlerd.uplink.outbox import Outbox, request_of
 
@@ -50,12 +52,15 @@ log = logging.getLogger(__name__)
 
 LINGER_S: Final = 300.0
 """How long a link stays that nobody needs. Source: relay spec, The link."""
-DIAL_S: Final = 10.0
-"""How long one address may take until the relay is proven."""
+REFUSED_KEPT_MS: Final = 7 * 24 * 3600 * 1000
+"""How long a message that the relay refused for good is kept after its author asked for it."""
 LOOK_S: Final = 10.0
 """How often a link looks whether it is needed, and tells how far agents have read."""
 WAIT_S: Final = 5.0
 """How long a person's command waits for a link."""
+CATCH_UP_S: Final = 2.0
+"""How long reads and messages wait for a link that is made for them. Less than a command: without a link there is the
+mirror to read, and the outbox."""
 ATTACH_AT_ONCE: Final = 100
 FOLLOW_AT_ONCE: Final = 500
 
@@ -108,17 +113,25 @@ class Link:
         """The agents that speak over this link."""
         self._followed: set[RoomId] = set()
         """The rooms that this link follows."""
+        self._level: set[RoomId] = set()
+        """Those among them whose mirror holds all that was there when the link began to follow."""
         self._is_ready = False
         """Whether agents are attached and rooms are followed."""
         self._change = trio.Event()
         """Set whenever state, need or connection may have changed. Made anew each time."""
         self._asked_at = float("-inf")
         """When a command or a connected agent last needed the link, on the loop's clock."""
+        self._hope = float("-inf")
+        """Until when reads and messages wait for the link, on the loop's clock. One attempt is waited for once, however
+        many ask meanwhile: a relay that accepts and is silent costs no more."""
         self._is_impatient = False
         """Whether a person asked, so that no pause between two attempts is waited for."""
-        self._is_removed = False
+        self.is_removed = False
+        """Whether the person forgot this relay: nothing is asked of it any more."""
         self._told: dict[tuple[RoomId, AgentId], tuple[int, int]] = {}
         """How far agents have read, as the relay was last told on this link."""
+        self._told_presence: dict[AgentId, str] = {}
+        """How present this home's agents are, as the relay was last told on this link."""
         self._attaching = trio.Lock()
 
     # -- for those who use it ------------------------------------------------------------------------------
@@ -135,6 +148,8 @@ class Link:
     def need(self) -> None:
         """Somebody needs the link now."""
         self._asked_at = trio.current_time()
+        if self.state == "idle":
+            self._hope = self._asked_at + CATCH_UP_S
         self._changed()
 
     async def ready(self, seconds: float = WAIT_S) -> LinkConnection:
@@ -187,14 +202,15 @@ class Link:
         self._desk.notifier.publish([topics.concerns(agent)])
 
     async def call(self, op: str, params: t.Params) -> Any:
-        """Ask the relay something for a person's command. Raises `offline`, `home_unreachable` and what it refuses."""
+        """Ask the relay something for a person's command. Raises `Refused`: `offline`, `home_unreachable` and what it
+        refuses."""
         connection = await self.ready()
         try:
             return await connection.call(op, params, WAIT_S)
         except ParlerError as error:
             if error is connection.lost:
                 raise Refused("home_unreachable", home=self.name) from error
-            raise
+            raise refused(error) from error
 
     async def attach(self, agent: AgentId) -> None:
         """Let this agent speak over the link. Raises as `call` does."""
@@ -210,25 +226,54 @@ class Link:
     def is_following(self, room: RoomId) -> bool:
         return self._is_ready and room in self._followed
 
+    def is_level(self, room: RoomId) -> bool:
+        """Whether the mirror of a room holds what is there, as far as a link can bring it."""
+        return self._is_ready and room in self._level
+
+    async def catch_up(self, room: RoomId) -> bool:
+        """Wait until the mirror of a room holds what is there, if a link is being made for the first time since nobody
+        needed one; whether that took a wait. Ends as soon as the link cannot be made, and after `CATCH_UP_S`."""
+        self.need()
+        if self.is_level(room) or not self._is_coming(room):
+            return False
+        with trio.move_on_at(self._hope):
+            while not self.is_level(room) and self._is_coming(room):
+                await self._change.wait()
+        return True
+
+    def _is_coming(self, room: RoomId) -> bool:
+        """Whether the link is about to tell what is new in a room, as far as anybody here knows."""
+        if trio.current_time() >= self._hope or self.is_removed:
+            return False
+        return room in self._followed if self._is_ready else self.state in ("idle", "connecting")
+
     # -- the life of the link ------------------------------------------------------------------------------
 
     async def load(self) -> None:
         """Put what the outbox holds in its lanes. Call this once, before `run`."""
         await self.outbox.load()
         for row in self.outbox:
-            if not row.refused:
+            if row.refused and self._desk.clock.now() - row.at > REFUSED_KEPT_MS:
+                await self.outbox.drop(row.message)
+            if row.refused:
+                continue
+            try:
                 command, by, draft = request_of(row)
-                self.lane(row.room, row.agent).restore(Post(command, by, draft, is_kept=True))
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                # A newer Parler kept it, and that one will send it.
+                log.warning("message %s for %s cannot be read here", row.message, self.name)
+                continue
+            self.lane(row.room, row.agent).restore(Post(command, by, draft, is_kept=True))
 
     def remove(self) -> None:
         """The person removed this relay: end the link for good."""
-        self._is_removed = True
+        self.is_removed = True
         self._changed()
 
     async def run(self) -> None:
         """Keep the link as long as the relay is among those added."""
         self._nursery.start_soon(self._look)
-        while not self._is_removed:
+        while not self.is_removed:
             change = self._change
             if self._is_refused or not self._is_needed:
                 if not self._is_refused and self.state != "idle":
@@ -238,8 +283,10 @@ class Link:
                 continue
             try:
                 await self._once()
-            except ParlerError as error:
-                self._failed(error)
+            # A mistake of ours in one link must end neither the daemon nor another link. `except*` lets a cancellation
+            # pass that comes in the same group.
+            except* Exception as errors:
+                self._failed(coded(errors, "a link"))
             if self.state == "unreachable":
                 await self._pause()
         self._set("idle")
@@ -257,7 +304,10 @@ class Link:
                 self.connection, self._is_ready = None, False
                 self._attached.clear()
                 self._followed.clear()
+                self._level.clear()
                 self._told.clear()
+                self._told_presence.clear()
+                self.mirrors.forget_presence()
                 self._set("idle" if connection.lost is None else "connecting")
                 for lane in self._lanes.values():
                     lane.go_on()
@@ -338,16 +388,21 @@ class Link:
     async def _listen(
         self, connection: LinkConnection, resumes: tuple[t.Resume, ...], *, task_status: trio.TaskStatus[None]
     ) -> None:
-        """Take in what comes, until the link breaks."""
+        """Take in what comes, until the link breaks. A link that breaks before there is a stream is the starter's
+        error."""
+        is_following = False
         try:
             async with connection.stream("link.follow", t.FollowRooms(rooms=resumes)) as items:
                 task_status.started()
+                is_following = True
                 async for item in items:
                     assert isinstance(item, t.LinkItem)
                     self.heard_at = self._desk.clock.now()
                     await self._take(connection, item)
         except ParlerError as error:
             connection.lose(error)
+            if not is_following:
+                raise
         else:
             connection.lose(ParlerError("home_unreachable"))
 
@@ -361,11 +416,20 @@ class Link:
         except ParlerError as error:
             log.warning("room %s of %s: %s (%s)", room, self.name, error.code, error.details.get("what", ""))
             goes_on = False
+        if item.level:
+            self._level.add(room)
+            self._changed()
         if item.gone:
-            self._followed.discard(room)
+            self._ended(room)
         elif not goes_on and room in self._followed:
-            self._followed.discard(room)
+            self._ended(room)
             connection.begin("link.unwatch", t.UnfollowRoom(room=room))
+
+    def _ended(self, room: RoomId) -> None:
+        """The link follows a room no longer."""
+        self._followed.discard(room)
+        self._level.discard(room)
+        self._changed()
 
     # -- who speaks ----------------------------------------------------------------------------------------
 
@@ -413,7 +477,7 @@ class Link:
 
     async def _look(self) -> None:
         """From time to time: is an agent connected that is in a room there, and how far has each read."""
-        while not self._is_removed:
+        while not self.is_removed:
             with self._desk.notifier.listen(topics.seats()) as waiter:
                 waiter.clear()
                 try:
@@ -433,24 +497,31 @@ class Link:
         return bool(connected) and any(agent in connected for agent, _ in await self._standings())
 
     async def _until_unneeded(self) -> None:
-        while self._is_needed and not self._is_removed:
+        while self._is_needed and not self.is_removed:
             change = self._change
             await change.wait()
 
     async def _tell_cursors(self, connection: LinkConnection) -> None:
-        """How far agents have read: what the relay does not know yet."""
+        """How far agents have read, and how present they are: what the relay does not know yet."""
         news: list[t.LinkCursor] = []
+        present: dict[AgentId, str] = {}
         for agent, room in await self._standings():
             handle = self._desk.rooms.open_actor(room)
             member = None if handle is None else handle.aggregate.state.members.get(agent)
             if handle is None or member is None or not member.present:
                 continue
+            present[agent] = self._desk.presence.of(agent)[0]
             read, acknowledged = await self._desk.library.numbers_read(room, handle.aggregate.view(agent))
             if self._told.get((room, agent), (0, 0)) < (read, acknowledged):
                 news.append(t.LinkCursor(room=room, agent=agent, read=read, acknowledged=acknowledged))
-        if news:
-            await connection.call("link.cursors", t.TellCursors(cursors=tuple(news)), WAIT_S)
-            self._told |= {(RoomId(each.room), AgentId(each.agent)): (each.read, each.acknowledged) for each in news}
+        moved = {agent: word for agent, word in present.items() if self._told_presence.get(agent) != word}
+        told = tuple(t.TellPresence(agent=agent, presence=cast(Any, word)) for agent, word in moved.items())
+        if news or told:
+            cursors = tuple(news[: t.MAX_FOLLOWED])
+            told = told[: t.MAX_ATTACHED]
+            await connection.call("link.cursors", t.TellCursors(cursors=cursors, presence=told), WAIT_S)
+            self._told |= {(RoomId(each.room), AgentId(each.agent)): (each.read, each.acknowledged) for each in cursors}
+            self._told_presence |= {AgentId(each.agent): each.presence for each in told}
 
     # -- failures ------------------------------------------------------------------------------------------
 
@@ -462,7 +533,7 @@ class Link:
     async def _pause(self) -> None:
         """Wait before the next attempt; not at all when a person asks."""
         with trio.move_on_after(self._backoff.next()):
-            while not self._is_impatient and not self._is_removed:
+            while not self._is_impatient and not self.is_removed:
                 change = self._change
                 await change.wait()
         self._is_impatient = False

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import trio
@@ -28,7 +28,7 @@ from parlerd.core.room import Room
 from parlerd.core.statements import KeyTerms, Opening, check, decode_opened
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.desk import Desk
-from parlerd.engine.handles import MirrorRoom
+from parlerd.engine.handles import MirrorRoom, Present
 from parlerd.engine.key_text import typed_key
 from parlerd.operations import types as t
 from parlerd.uplink.arriving import Arrival, Arriving, Past, wanted
@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 NEWEST: Final = 200
 """With how many of its newest messages the mirror of a room begins."""
+_PRESENCES: Final = frozenset({"active", "waiting", "idle", "offline"})
 MAX_OPENINGS: Final = 1_000
 MAX_LANDED: Final = 1_000
 """Own messages that came in and that nobody asked about yet."""
@@ -49,14 +50,6 @@ class _Counts:
 
     moves: int = 0
     asks: int = 0
-
-
-@dataclass(slots=True)
-class Presences:
-    """How present the members of a room were when its home last said so."""
-
-    at: Millis = Millis(0)
-    of: dict[AgentId, t.Present] = field(default_factory=dict)
 
 
 class Mirrors:
@@ -81,7 +74,8 @@ class Mirrors:
         """Own messages that came in."""
         self._change = trio.Event()
         """Set when something came in. Made anew each time."""
-        self._presences: dict[RoomId, Presences] = {}
+        self._presences: dict[RoomId, dict[AgentId, Present]] = {}
+        """How present members are, as the other home last told."""
 
     # -- what is told --------------------------------------------------------------------------------------
 
@@ -108,7 +102,8 @@ class Mirrors:
             if item.card is not None:
                 self._counts[room] = _Counts(item.card.moves, item.card.asks)
             if item.presence:
-                self._note_presence(room, item.presence)
+                told = self._presences.setdefault(room, {})
+                told |= {AgentId(each.agent): present_of(each.presence, each.since) for each in item.presence}
             return not actor.aggregate.state.contradicted
         finally:
             self._change.set()
@@ -137,7 +132,7 @@ class Mirrors:
                 if isinstance(header.event, e.MessagePosted) and self.is_ours(header.by.actor):
                     self._note_own(header, header.event)
                 if isinstance(header.event, e.MemberJoined) and self.is_ours(header.event.agent):
-                    await self._activate(actor.room, header.event.agent, header.by)
+                    await self._activate(actor.room, header.event, header.by)
 
     def _note_own(self, header: e.Header, event: e.MessagePosted) -> None:
         """A message of an agent of this home came in."""
@@ -147,12 +142,12 @@ class Mirrors:
             self.copied.add(agent)
             log.warning("somebody else signs with the key of agent %s", agent)
 
-    async def _activate(self, room: RoomId, agent: AgentId, by: By) -> None:
-        """An agent of this home was let in: it asked to come in, so the session becomes its active one. One that has an
-        active session, and did not knock just now, keeps that."""
+    async def _activate(self, room: RoomId, event: e.MemberJoined, by: By) -> None:
+        """An agent of this home was let in. Where it knocked, it asked to come in, so the session becomes its active
+        one; and it does where the agent has none."""
         home = self._desk.rooms.home
-        if home.aggregate.state.active.get(agent) is None:
-            await home.submit(c.Activate(agent=agent, room=room), by)
+        if event.request is not None or home.aggregate.state.active.get(event.agent) is None:
+            await home.submit(c.Activate(agent=event.agent, room=room), by)
 
     async def _forget_members(self, room: RoomId) -> None:
         """The other home tells no more of this room: none of this home's agents is in it any longer."""
@@ -221,14 +216,13 @@ class Mirrors:
         """Somebody typed a key here that opens this room."""
         self._key_ids[room, ref] = key
 
-    def _note_presence(self, room: RoomId, presence: Iterable[t.Present]) -> None:
-        known = self._presences.setdefault(room, Presences())
-        known.at = self._desk.clock.now()
-        known.of |= {AgentId(each.agent): each for each in presence}
+    def presence(self, room: RoomId, agent: AgentId) -> Present | None:
+        """How present an agent is in a room there; None where that was not told on this link."""
+        return self._presences.get(room, {}).get(agent)
 
-    def presences(self, room: RoomId) -> Presences:
-        """How present the members were, as their home last told."""
-        return self._presences.get(room) or Presences()
+    def forget_presence(self) -> None:
+        """The link is over: who is present elsewhere is not known any more."""
+        self._presences.clear()
 
     # -- where it stands -----------------------------------------------------------------------------------
 
@@ -278,3 +272,8 @@ class Mirrors:
                     return True
                 await change.wait()
         return False
+
+
+def present_of(word: str, since: int) -> Present:
+    """How present somebody is said to be. Another word than ours is nobody's to say: it would be shown as it is."""
+    return Present(word if word in _PRESENCES else "offline", Millis(since))

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final, cast
 
 import msgspec
@@ -26,24 +27,30 @@ from parlerd.core import events as e
 from parlerd.core.approvals import Request, standing_request
 from parlerd.core.decision import Decision
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import AgentId, By, KeyId, Millis, Position, RequestId
+from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, RequestId
 from parlerd.core.room import Room
 from parlerd.core.statements import Statement, encode
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Attested, Author, Draft, Place, Words
 from parlerd.engine.desk import Desk
-from parlerd.engine.handles import MirrorRoom
+from parlerd.engine.handles import MirrorRoom, Present
 from parlerd.engine.key_text import typed_key
 from parlerd.engine.submissions import Settled, Submission
+from parlerd.identity import codes
 from parlerd.operations import types as t
 from parlerd.uplink.composing import Composer
 from parlerd.uplink.counters import Counters
 from parlerd.uplink.doors import Doors
 from parlerd.uplink.lanes import ANSWER_S, Post
 from parlerd.uplink.link import Link
+from parlerd.uplink.mirrors import present_of
 
 SHOWN_S: Final = 10.0
 """How long an answer waits until the mirror holds what the room's home did."""
+DECIDE_TRIES: Final = 3
+DECIDE_PAUSE_S: Final = 0.5
+MAX_CODE: Final = 8
+"""Characters of a code at most, whatever a relay says: the code is shown as it is."""
 MAX_WAITING: Final = 4096
 """Commands that may wait for one room; more are refused with `room_busy`."""
 _FIRST_FACTS: Final = 8
@@ -82,6 +89,8 @@ class RemoteRoom(MirrorRoom):
         return await self.place(command, by, words).result()
 
     def place(self, command: c.Command, by: By, words: Words | None = None) -> Submission:
+        if self._link.is_removed:
+            raise Refused("home_not_trusted", host=self.home_name)
         if len(self._waiting) >= MAX_WAITING:
             raise Refused("room_busy", retry_after_ms=100)
         self.actor.used_at = trio.current_time()
@@ -122,6 +131,12 @@ class RemoteRoom(MirrorRoom):
             submission.finish()
             raise
 
+    async def catch_up(self) -> bool:
+        return await self._link.catch_up(self.room)
+
+    def silent_since(self) -> Millis | None:
+        return None if self._link.is_level(self.room) else self._link.heard_at
+
     # -- messages ------------------------------------------------------------------------------------------
 
     async def _offer(self, submission: Submission) -> None:
@@ -129,6 +144,7 @@ class RemoteRoom(MirrorRoom):
         command, by, draft = submission.command, submission.by, submission.words
         assert isinstance(command, c.PostMessage)
         assert isinstance(draft, Draft)
+        await self._link.catch_up(self.room)
         if by.actor in self._link.mirrors.copied:
             raise Refused("key_used_elsewhere", agent=by.actor)
         lane = self._link.lane(self.room, by.actor)
@@ -138,12 +154,13 @@ class RemoteRoom(MirrorRoom):
                 raise Refused("idempotency_conflict", key=command.idempotency_key)
             self._link.spawn(self._finishing, submission, lambda _: self._same(submission, under_way))
             return
+        if command.id is None:
+            command = msgspec.structs.replace(command, id=MessageId(self._desk.random.new("m")))
         decided = await self._composer.decide(self.actor, command, by, draft)
         if decided.replay is not None:
             submission.settled = await self._posted(by.actor, decided.replay)
             submission.finish()
             return
-        self._link.need()
         await lane.offer(Post(command, by, draft, submission))
 
     async def _same(self, submission: Submission, under_way: Post) -> None:
@@ -180,7 +197,7 @@ class RemoteRoom(MirrorRoom):
                 case c.Knock():
                     decision = await self._knock(submission, command, decision)
                 case c.DecideRequest():
-                    await self._decide(submission, command, decision)
+                    await self._decide(submission, command)
                 case c.RevokeKey():
                     await self._revoke(command)
                 case c.CloseRoom():
@@ -243,7 +260,9 @@ class RemoteRoom(MirrorRoom):
         )
         assert isinstance(answer, t.Knocked)
         if answer.request and answer.join_code:
-            self._doors.note_code(RequestId(answer.request), answer.join_code)
+            with suppress(Refused):
+                # What is no code is not shown.
+                self._doors.note_code(RequestId(answer.request), codes.normalise(answer.join_code)[:MAX_CODE])
         if not self._link.is_following(self.room):
             await self._link.follow(self.room)
         if answer.status in ("joined", "member"):
@@ -252,12 +271,24 @@ class RemoteRoom(MirrorRoom):
             await self._shown(lambda room: _has_knocked(room, by.actor, command.key_id))
         return Decision(answer=answer.status)
 
-    async def _decide(self, submission: Submission, command: c.DecideRequest, decision: Decision) -> None:
-        signed = self._attest(decision.statements[0], submission.by)
-        await self._link.call(
-            "link.decide",
-            t.DecideAtRoom(room=self.room, statement=signed.body, signature=signed.signature),
-        )
+    async def _decide(self, submission: Submission, command: c.DecideRequest) -> None:
+        """Decide at the room's home. Another newcomer may have taken the name meanwhile, of which the mirror hears in a
+        moment: the decision then names another handle, and is signed again."""
+        for left in reversed(range(DECIDE_TRIES)):
+            room = self.actor.aggregate
+            now = Millis(max(self._desk.clock.now(), room.last_at))
+            decision = room.decide(command, by=submission.by, now=now, ids=self._desk.random)
+            signed = self._attest(decision.statements[0], submission.by)
+            try:
+                await self._link.call(
+                    "link.decide",
+                    t.DecideAtRoom(room=self.room, statement=signed.body, signature=signed.signature),
+                )
+                break
+            except Refused as error:
+                if error.code != "statement_refused" or not left:
+                    raise
+            await trio.sleep(DECIDE_PAUSE_S)
         wanted = "approved" if command.admit else "denied"
         await self._shown(lambda room: _state_of(room, command.request) == wanted)
 
@@ -282,6 +313,22 @@ class RemoteRoom(MirrorRoom):
         await self._link.call(
             "link.check_code", t.CheckCode(room=self.room, request=request.id, join_code=code, door=cast(t.Door, door))
         )
+
+    def presence(self, agent: AgentId) -> Present | None:
+        return None if self._link.mirrors.is_ours(agent) else self._link.mirrors.presence(self.room, agent)
+
+    async def ladders(self, agent: AgentId, message: MessageId) -> Mapping[AgentId, t.LadderAtRoom]:
+        try:
+            await self._link.attach(agent)
+            answer = await self._link.call("link.why", t.WhyAtRoom(room=self.room, agent=agent, id=message))
+        except Refused:
+            # Where nobody can be asked, what is known here is said.
+            return {}
+        assert isinstance(answer, t.LaddersAtRoom)
+        return {
+            AgentId(each.agent): msgspec.structs.replace(each, presence=present_of(each.presence, each.since).presence)
+            for each in answer.readers
+        }
 
     def join_code(self, request: RequestId) -> str | None:
         return self._doors.code(request)

@@ -42,7 +42,9 @@ def test_homes_are_listed_with_how_each_is_and_what_waits(shell: Shell) -> None:
         assert "not reached" in lines[2]
         assert lines[2].split()[-1] == "wss://192.168.1.20:7777"
         assert " 3 " in lines[2]
-        assert "ended your membership" in ran.stdout.replace("\n", " ")
+        told = ran.stdout.replace("\n", " ")
+        assert "team-7f3k2q does not answer. What is sent there waits here" in told
+        assert "ended your membership" in told
 
 
 def test_a_script_gets_each_home_whole(shell: Shell) -> None:

@@ -38,6 +38,8 @@ class Machine(FakeDaemon):
     dies: str = ""
     """What a relay that cannot serve writes into its log before it ends."""
     stopped: bool = False
+    refused: list[t.Params] = field(default_factory=list)
+    """What the daemon was asked and could not do."""
 
     @property
     def runs(self) -> bool:
@@ -64,13 +66,21 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(team, "SystemRunner", lambda env: system)
     monkeypatch.setattr(team, "SystemNetwork", FakeNetwork)
     monkeypatch.setattr(team, "POLL_S", 0)
+    monkeypatch.setattr(team, "agent_host_above", lambda: "")
     # What is bound here is the loopback: the addresses of the fake network are not this machine's.
     monkeypatch.setattr(team, "refuse_taken_port", lambda address, port: None)
     monkeypatch.setattr("configs.connect.connect", lambda *_args, **_how: iter(()))
     monkeypatch.setattr("configs.remove.remove", lambda *_args, **_how: iter(()))
     found.answers("hosts.seen", t.SeenHostList(hosts=[]))
     found.answers(
-        "relay.status", lambda _params: relay_info(pid=NO_PROCESS, join_secret_file=str(places.secret_of(home)))
+        "relay.status",
+        lambda _params: relay_info(
+            pid=NO_PROCESS,
+            join_secret_file=str(places.secret_of(home)),
+            people=len(
+                [asked for asked in found.asked if asked.op == "homes.add" and asked.params not in found.refused]
+            ),
+        ),
     )
     found.answers("homes.add", lambda _params: t.HomeAdded(home=entry(default=True), status="added"))
     return found
@@ -112,6 +122,18 @@ def test_run_again_it_changes_nothing_shows_the_line_and_not_the_secret(shell: S
     assert SECRET not in ran.stdout
 
 
+def test_the_secret_is_shown_once_it_let_somebody_in_and_not_lost_to_a_first_try_that_failed(
+    shell: Shell, machine: Machine
+) -> None:
+    params = t.AddHome(line=LINE, secret=SECRET)
+    machine.refused = [params]
+    machine._answers.pop("homes.add")
+    machine.answers("homes.add", ParlerError("connection_lost"), t.HomeAdded(home=entry(), status="added"))
+    assert shell.run("connect", "--team", terminal=True).code == 3
+    ran = shell.run("connect", "--team", terminal=True)
+    assert f"\n{SECRET}\n" in ran.stdout
+
+
 def test_the_secret_is_never_shown_where_no_person_looks(shell: Shell, machine: Machine) -> None:
     ran = shell.run("connect", "--team")
     assert SECRET not in ran.stdout + ran.stderr
@@ -122,7 +144,7 @@ def test_a_script_gets_the_relay_and_the_file_of_the_secret(shell: Shell, machin
     document = shell.run("connect", "--team", "--json").document
     assert document["home"] == "team-7f3k2q"
     relay = document["relay"]
-    assert relay["join_line"] == f"{relay['url']}/#{relay['fingerprint']}" == LINE
+    assert relay["join_line"] == f"{relay['url']}#{relay['fingerprint']}" == LINE
     assert relay["status"] == "added"
     assert Path(relay["join_secret_file"]).read_text() == SECRET + "\n"
     assert shell.run("connect", "--team", "--json").document["relay"]["status"] == "unchanged"
@@ -184,6 +206,14 @@ def test_a_move_that_fails_leaves_the_place_as_it_was(shell: Shell, machine: Mac
     ran = shell.run("connect", "--team", "--port", "9000", "--json")
     assert (ran.code, ran.document["error"]["code"]) == (3, "relay_not_running")
     assert places.load(machine.home) == Place(interface="eth0")
+
+
+def test_no_agent_makes_a_relay(shell: Shell, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(team, "agent_host_above", lambda: "codex")
+    ran = shell.run("connect", "--team", "--json")
+    assert (ran.code, ran.document["error"]["code"]) == (1, "needs_person")
+    assert not machine.home.root.exists()
+    assert machine.system.asked == []
 
 
 def test_a_person_whose_relay_ends_with_the_session_gets_the_command(shell: Shell, machine: Machine) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import trio
@@ -16,9 +18,11 @@ from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import By, MessageId, RoomId
 from parlerd.engine.armed import Armed
+from parlerd.engine.authors import Draft
 from parlerd.engine.handles import RoomHandle
-from tests.support.engine import Served, draft, engine_world, run
+from tests.support.engine import Served, engine_world, run
 from tests.support.fake_homes import FAR, beside
+from tests.support.relayed import homes_of
 
 
 @dataclass
@@ -31,6 +35,13 @@ class Inside:
     ann: AgentRecord
     ben: AgentRecord
     cat: AgentRecord
+    owners: RoomHandle | None = None
+    """The same room as its owner comes to it, where the owner is of another home."""
+
+    @property
+    def draft(self) -> Draft:
+        """Words of somebody who was shown all of the room."""
+        return Draft((TextPart("hello"),), self.handle.aggregate.state.shown)
 
     def by(self, agent: AgentRecord) -> By:
         return By(agent.id, agent.principal, "s", "shell", "cli")
@@ -40,7 +51,9 @@ class Inside:
         return c.PostMessage(operation="message.send", kind="text", id=id, idempotency_key=f"k{id[1:]}", **more)  # type: ignore[arg-type]
 
 
-DRAFT = draft(TextPart("hello"))
+def _three(records: list[AgentRecord]) -> tuple[AgentRecord, AgentRecord, AgentRecord]:
+    ann, ben, cat = records
+    return ann, ben, cat
 
 
 @asynccontextmanager
@@ -51,7 +64,7 @@ async def here() -> AsyncIterator[Inside]:
         await served.admit(opened, ben)
         await cat.join(opened.session_key)
         records = [await served.engine._desk.me(party.caller) for party in (ann, ben, cat)]
-        yield Inside(served, await served.engine.rooms.get(RoomId(opened.room)), "local", *records)
+        yield Inside(served, await served.engine.rooms.get(RoomId(opened.room)), "local", *_three(records))
 
 
 @asynccontextmanager
@@ -65,11 +78,32 @@ async def there() -> AsyncIterator[Inside]:
             if name:
                 await homes.approve(room, name)
         records = [await served.engine._desk.me(party.caller) for party in parties]
-        yield Inside(served, await served.engine.rooms.get(room), FAR, *records)
+        yield Inside(served, await served.engine.rooms.get(room), FAR, *_three(records))
+
+
+@asynccontextmanager
+async def over_a_link() -> AsyncIterator[Inside]:
+    with tempfile.TemporaryDirectory() as folder:
+        _, relay, home = homes_of(Path(folder))
+        async with relay.serving(), home("olive").serving() as olive, home("sam").serving() as served:
+            opened = await (await olive.agent("olive")).open()
+            parties = [await served.agent(name) for name in ("ann", "ben", "cat")]
+            for party, name in zip(parties, ("ann", "ben", ""), strict=True):
+                # Of one person one agent waits at a time.
+                assert (await party.join(opened.session_key)).status == "pending"
+                if name:
+                    await (await olive.person()).approve(name)
+            await trio.sleep(1)
+            records = [await served.engine._desk.me(party.caller) for party in parties]
+            handle = await served.engine.rooms.get(RoomId(opened.room))
+            owners = await olive.engine.rooms.get(RoomId(opened.room))
+            inside = Inside(served, handle, handle.home_name, *_three(records))
+            inside.owners = owners
+            yield inside
 
 
 Place = Callable[[], AbstractAsyncContextManager[Inside]]
-everywhere = pytest.mark.parametrize("place", [here, there])
+everywhere = pytest.mark.parametrize("place", [here, there, over_a_link])
 
 
 @everywhere
@@ -89,7 +123,7 @@ def test_what_was_submitted_is_in_the_room_with_its_authors_number_before_the_an
         async with place() as inside:
             command = inside.post()
             before = (await inside.handle.quiet()).newest_seq(inside.ann.id)
-            settled = await inside.handle.submit(command, inside.by(inside.ann), DRAFT)
+            settled = await inside.handle.submit(command, inside.by(inside.ann), inside.draft)
             [header] = settled.facts
             assert isinstance(header.event, e.MessagePosted)
             assert (header.event.id, header.by.actor, settled.queued) == (command.id, inside.ann.id, False)
@@ -107,8 +141,8 @@ def test_a_request_that_was_made_before_gets_its_answer_again(place: Place) -> N
     async def main() -> None:
         async with place() as inside:
             command = c.PostMessage(operation="message.send", kind="text", idempotency_key="k1", input=b"i")
-            first = await inside.handle.submit(command, inside.by(inside.ann), DRAFT)
-            again = await inside.handle.submit(command, inside.by(inside.ann), DRAFT)
+            first = await inside.handle.submit(command, inside.by(inside.ann), inside.draft)
+            again = await inside.handle.submit(command, inside.by(inside.ann), inside.draft)
             assert again.decision.replay is not None
             where = again.facts[0].position if again.facts else again.decision.replay
             assert where == first.facts[0].position
@@ -121,7 +155,9 @@ def test_commands_keep_the_order_in_which_they_were_placed_and_wait_until_somebo
     async def main() -> None:
         async with place() as inside:
             stood = (await inside.handle.quiet()).position
-            placed = [inside.handle.place(inside.post(), inside.by(who), DRAFT) for who in (inside.ann, inside.ben) * 3]
+            placed = [
+                inside.handle.place(inside.post(), inside.by(who), inside.draft) for who in (inside.ann, inside.ben) * 3
+            ]
             await trio.sleep(60)
             assert inside.handle.aggregate.position == stood
             positions = [(await each.result()).facts[0].position for each in placed]
@@ -140,7 +176,7 @@ def test_a_refusal_is_the_rooms_own_and_changes_nothing(place: Place) -> None:
                 (inside.post(), inside.cat, "no_such_room"),
             ):
                 with pytest.raises(Refused, match=code):
-                    await inside.handle.submit(command, inside.by(who), DRAFT)
+                    await inside.handle.submit(command, inside.by(who), inside.draft)
             assert (await inside.handle.quiet()).position == stood
 
     run(main)
@@ -154,14 +190,15 @@ def test_the_code_of_a_request_is_known_to_its_agent_and_a_wrong_one_is_refused_
             assert request.agent == inside.cat.id
             code = inside.handle.join_code(request.id)
             assert code is not None
-            await inside.handle.check_code(request, code, "cli")
+            owners = inside.owners or inside.handle
+            await owners.check_code(request, code, "cli")
             wrong = "0000" if code != "0000" else "1111"
             for _ in range(5):
                 with pytest.raises(Refused, match="code_mismatch"):
-                    await inside.handle.check_code(request, wrong, "cli")
+                    await owners.check_code(request, wrong, "cli")
             with pytest.raises(Refused, match="throttled"):
-                await inside.handle.check_code(request, code, "cli")
-            await inside.handle.check_code(request, code, "form")
+                await owners.check_code(request, code, "cli")
+            await owners.check_code(request, code, "form")
 
     run(main)
 
@@ -173,7 +210,7 @@ def test_a_reader_that_waits_is_armed_for_the_next_commit(place: Place) -> None:
             after = (await inside.handle.quiet()).position
             armed = Armed(inside.ben.id, "read", after, 50, 1_000_000, lambda header: True)
             with inside.handle.arm(armed):
-                settled = await inside.handle.submit(inside.post(), inside.by(inside.ann), DRAFT)
+                settled = await inside.handle.submit(inside.post(), inside.by(inside.ann), inside.draft)
             assert armed.covers([settled.facts[0].position])
 
     run(main)
@@ -183,7 +220,7 @@ def test_a_reader_that_waits_is_armed_for_the_next_commit(place: Place) -> None:
 def test_the_newest_facts_are_at_hand_when_nothing_is_under_way(place: Place) -> None:
     async def main() -> None:
         async with place() as inside:
-            settled = await inside.handle.submit(inside.post(), inside.by(inside.ann), DRAFT)
+            settled = await inside.handle.submit(inside.post(), inside.by(inside.ann), inside.draft)
             room = await inside.handle.quiet()
             recent = inside.handle.recent
             assert recent is not None

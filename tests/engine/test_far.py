@@ -14,16 +14,22 @@ import tests.support.engine
 from tests.support.engine import FarDriver
 
 MODULES = (
+    "test_admitting",
     "test_approving",
     "test_checks",
+    "test_following",
     "test_handoffs",
     "test_joining",
     "test_ladder",
+    "test_letting_in",
+    "test_linking",
     "test_lookup",
     "test_notices",
     "test_observers",
     "test_opening",
     "test_overview",
+    "test_people",
+    "test_pulling",
     "test_quota",
     "test_reading",
     "test_receiving",
@@ -47,6 +53,7 @@ AT_A_MOMENT = frozenset(
         "test_draining_answers_waits_at_once_and_refuses_new_calls",
         "test_every_room_with_something_new_is_shown_and_a_new_room_counts",
         "test_one_message_wakes_every_reader_who_waits",
+        "test_one_persons_guesses_are_slowed_down_and_delay_nobody_else",
         "test_the_daemon_says_how_it_is_without_making_the_caller_an_agent",
         "test_who_waits_sees_nothing_learns_nothing_and_is_woken_by_the_decision",
     }

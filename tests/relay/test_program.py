@@ -125,8 +125,8 @@ def get(port: int, path: str, host: str = "127.0.0.1") -> bytes:
 def test_a_relay_makes_what_it_needs_serves_and_is_the_same_after_a_restart(running: Running) -> None:
     info = running.up()
     assert info.name == str(join_line.home_name("crew", HomeId(info.home)))
-    assert info.url == f"wss://127.0.0.1:{running.port}"
-    assert info.join_line == f"{info.url}/#{info.fingerprint}"
+    assert info.url == f"wss://127.0.0.1:{running.port}/"
+    assert info.join_line == f"{info.url}#{info.fingerprint}"
     assert (info.rooms, info.daemons, info.people) == (0, 0, 0)
     assert len(codes.secret_bytes(Path(info.join_secret_file).read_text())) == 16
     assert get(running.port, "/healthz").startswith(b"HTTP/1.1 200 ")
@@ -230,7 +230,7 @@ def test_somebody_comes_by_the_secret_logs_in_by_key_and_is_put_out_for_good(run
 
     async def nothing(link: LinkConnection) -> None:
         assert link.welcome.name == "crew"
-        assert link.welcome.addresses == (info.url.removeprefix("wss://"),)
+        assert link.welcome.addresses == (info.url.removeprefix("wss://").rstrip("/"),)
 
     async def is_put_out(link: LinkConnection) -> None:
         members = await trio.to_thread.run_sync(running.ask, "relay.members", t.ListRelayMembers())

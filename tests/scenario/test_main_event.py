@@ -174,6 +174,60 @@ def test_who_joins_a_long_session_gets_the_recap_and_the_newest_and_may_page_the
     home.play(story)
 
 
+def test_who_joins_where_history_begins_with_joining_sees_the_recap_and_what_is_said_from_then_on(home: Home) -> None:
+    async def story(place: Place) -> None:
+        alice, bob, carol = [await place.agent(name) for name in ("alice", "bob", "carol")]
+        opened = await alice.open("auth redesign", RECAP, history="from-join")
+        await alice.send("before bob")
+        await let_in(place, opened, bob)
+        await bob.send("before carol")
+        await let_in(place, opened, carol)
+        hidden = await alice.send("not for carol", visible_to=("bob",))
+        await alice.send("for all")
+        seen = {
+            party: [(message.seq, str(message.text)) for message in (await party.recv(all=True)).messages]
+            for party in (bob, carol)
+        }
+        assert seen[bob] == [(1, RECAP), (2, "before carol"), (3, "not for carol"), (4, "for all")]
+        assert seen[carol] == [(1, RECAP), (2, "for all")]
+        assert (await carol.refused("message.why", t.Why(id=hidden.id))).code == "no_such_message"
+
+    home.play(story)
+
+
+def test_who_leaves_hears_no_more_until_a_person_lets_them_in_again(home: Home) -> None:
+    async def story(place: Place) -> None:
+        alice, bob = await place.agent("alice"), await place.agent("bob")
+        opened = await alice.open("auth redesign", RECAP)
+        await let_in(place, opened, bob)
+        assert await bob.close(opened.room) == "left"
+        await alice.send("while bob is away")
+        assert list(await alice.roster()) == ["alice"]
+        assert (await bob.refused("message.recv", t.Recv(room=opened.room))).code == "no_such_room"
+        await let_in(place, opened, bob)
+        await alice.send("bob is back")
+        assert await bob.read() == ["bob is back"]
+        assert set(await alice.roster()) == {"alice", "bob"}
+
+    home.play(story)
+
+
+def test_a_turn_goes_from_one_to_the_next_and_each_sees_whose_it_is(home: Home) -> None:
+    async def story(place: Place) -> None:
+        alice, bob, carol = [await place.agent(name) for name in ("alice", "bob", "carol")]
+        opened = await alice.open("auth redesign", RECAP)
+        await let_in(place, opened, bob, carol)
+        await alice.handoff("wire the login UI", to="bob", summary="PKCE is done")
+        await bob.handoff("review it", to="carol", summary="the UI is wired")
+        for party, mine in ((bob, ["wire the login UI"]), (carol, ["review it"])):
+            found = (await party.recv(all=True)).messages
+            offers = [message.handoff for message in found if isinstance(message.handoff, t.Handoff)]
+            assert [offer.next for offer in offers] == ["wire the login UI", "review it"]
+            assert [offer.next for offer in offers if offer.to_you] == mine
+
+    home.play(story)
+
+
 def test_nothing_is_lost_or_doubled_when_the_daemon_is_restarted_in_the_middle(home: Home) -> None:
     kept: dict[str, str] = {}
 

@@ -113,7 +113,7 @@ def relay_info(**more: Any) -> t.RelayInfo:
         "version": "0.0.0",
         "home": "N" + "A" * 55,
         "name": "team-7f3k2q",
-        "url": "wss://192.168.1.20:7777",
+        "url": "wss://192.168.1.20:7777/",
         "fingerprint": "7f3k2qabcdefghijklmnopqrstuvwxyz",
         "join_line": "wss://192.168.1.20:7777/#7f3k2qabcdefghijklmnopqrstuvwxyz",
         "join_secret_file": "/home/a/.parler/relay/join-secret",

@@ -220,6 +220,12 @@ class FakeRoom(MirrorRoom):
         self._waiting.append(submission)
         return submission
 
+    async def catch_up(self) -> bool:
+        return False
+
+    def silent_since(self) -> Millis | None:
+        return None
+
     async def check_code(self, request: Request, code: str, door: str) -> None:
         await self._homes.reach("check_code")
         self._homes.codes.check(request, code, door=door)

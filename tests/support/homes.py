@@ -1,14 +1,14 @@
-"""Homes that scenarios run in: the same story in memory under virtual time, and over a real file with real threads.
+"""Homes that scenarios run in: the same story in memory, over a real file with real threads, and through a relay.
 
 A `Home` is played in acts; between two acts its daemon ends and another starts over what it left. A `Place` is a home
-that is served: whoever takes part connects to it and then only calls operations, so a home elsewhere (a relay) needs no
-more than another `Place`.
+that is served: whoever takes part connects to it and then only calls operations. So the agents of a story need not be
+of one home: behind a `RelayedPlace` each has a daemon of its own, and their room is on a relay between them.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -23,8 +23,9 @@ from parlerd.operations import types as t
 from parlerd.settings import Settings
 from parlerd.store.port import Store
 from parlerd.store.sqlite import SqliteStore
+from tests.support import relayed
 from tests.support.callers import caller_of
-from tests.support.engine import USER, Party, PlugDriver, World, run
+from tests.support.engine import USER, Party, PlugDriver, World, run, settle
 
 LONGEST_ACT = 30.0
 """Seconds of an act over a real clock, where a wait that nobody ends would hang."""
@@ -58,10 +59,11 @@ class Home(Protocol):
 
 
 class EnginePlace:
-    """Connections straight to an engine."""
+    """Connections straight to an engine. `before` is awaited before each call."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, before: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint) -> None:
         self._engine = engine
+        self._before = before
         self._connections = 0
 
     async def person(self) -> Party:
@@ -90,6 +92,7 @@ class EnginePlace:
         await engine.connect(caller)
 
         async def call(op: str, params: t.Params) -> t.Result:
+            await self._before()
             if via == "mcp":
                 await engine.call("window.acknowledge", t.AcknowledgeShown(), caller)
             return await engine.call(op, params, caller)
@@ -145,3 +148,60 @@ class FileHome:
                 yield engine
 
         return serving()
+
+
+class RelayedHome:
+    """The agents of a story have homes of their own, or share so many homes in turns, and their rooms are on a relay.
+    The person is the one of the home of the agent who is named first: who opens the session. Between two acts the relay
+    restarts too.
+    """
+
+    def __init__(self, folder: Path, *, homes: int | None = None) -> None:
+        _, self._relay, self._home = relayed.homes_of(folder)
+        self._limit = homes
+        self._homes: dict[str, relayed.Home] = {}
+        """The home of each agent, in the order in which they were named."""
+
+    def play(self, *acts: Act) -> None:
+        async def main() -> None:
+            for act in acts:
+                async with self._relay.serving(), AsyncExitStack() as daemons:
+                    await act(RelayedPlace(self._of, daemons))
+
+        run(main)
+
+    def _of(self, name: str) -> relayed.Home:
+        """The home of the agent `name`; of whom was named first, where it is empty."""
+        name = name or next(iter(self._homes))
+        if name not in self._homes:
+            there = list(self._homes.values())
+            is_shared = self._limit is not None and len(there) >= self._limit
+            self._homes[name] = there[len(there) % (self._limit or 1)] if is_shared else self._home(name)
+        return self._homes[name]
+
+
+class RelayedPlace:
+    """Connections to the daemons of several homes; a daemon is started when it is first needed. Before each call the
+    links come to rest: what was told to one home has reached the others.
+    """
+
+    def __init__(self, home: Callable[[str], relayed.Home], daemons: AsyncExitStack) -> None:
+        self._home = home
+        self._daemons = daemons
+        self._places: dict[str, EnginePlace] = {}
+
+    async def person(self) -> Party:
+        return await (await self._at("")).person()
+
+    async def agent(self, name: str) -> Party:
+        return await (await self._at(name)).agent(name)
+
+    async def window(self, name: str, workspace: str = "") -> Party:
+        return await (await self._at(name)).window(name, workspace)
+
+    async def _at(self, name: str) -> EnginePlace:
+        home = self._home(name)
+        if home.name not in self._places:
+            served = await self._daemons.enter_async_context(home.serving())
+            self._places[home.name] = EnginePlace(served.engine, settle)
+        return self._places[home.name]

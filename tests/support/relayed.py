@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,8 +19,9 @@ import trio
 
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import HomeId, KeyId, Label, PrincipalId, RequestId, RoomId, slug
-from parlerd.engine.driver import InlineDriver
+from parlerd.engine.driver import Driver, InlineDriver
 from parlerd.engine.engine import Engine, open_engine
+from parlerd.engine.face import EngineFace
 from parlerd.engine.ports import NoSigners
 from parlerd.identity import codes
 from parlerd.identity.signatures import Domain, SigningKey
@@ -130,22 +131,31 @@ class Wires:
         """The streams that were handed out: the daemon's end, the relay's end."""
         self.is_cut = False
         """Whether nobody reaches the relay."""
+        self.is_silent = False
+        """Whether whoever dials is accepted by somebody who says nothing."""
+        self.away: set[str] = set()
+        """The homes that do not reach it."""
         self.dialled = 0
+        self._of: dict[MemoryStream, str] = {}
+        """Whose end a stream is."""
 
     @asynccontextmanager
-    async def dial(self, address: str) -> AsyncIterator[MemoryStream]:
+    async def dial(self, address: str, home: str = "") -> AsyncIterator[MemoryStream]:
         self.dialled += 1
         await trio.lowlevel.checkpoint()
-        if self.links is None or self.nursery is None or self.is_cut:
+        if self.links is None or self.nursery is None or self.is_cut or home in self.away:
             raise ParlerError("home_unreachable")
         ours, theirs = pair(CERTIFICATE)
         both = ours, theirs
         self.open.append(both)
-        self.nursery.start_soon(self.links.serve, theirs)
+        self._of[ours] = home
+        if not self.is_silent:
+            self.nursery.start_soon(self.links.serve, theirs)
         try:
             yield ours
         finally:
             self.open.remove(both)
+            del self._of[ours]
             with trio.CancelScope(shield=True):
                 await ours.close()
 
@@ -158,6 +168,27 @@ class Wires:
     def mend(self) -> None:
         self.is_cut = False
 
+    def cut_off(self, home: str) -> None:
+        """One home's cable is cut."""
+        self.away.add(home)
+        for ours, _ in list(self.open):
+            if self._of[ours] == home:
+                ours.cut()
+
+    def bring_back(self, home: str) -> None:
+        self.away.discard(home)
+
+
+@dataclass
+class Wire:
+    """The way of one home to the relay."""
+
+    wires: Wires
+    home: str
+
+    def dial(self, address: str) -> AbstractAsyncContextManager[MemoryStream]:
+        return self.wires.dial(address, self.home)
+
 
 @dataclass
 class Relay:
@@ -169,7 +200,10 @@ class Relay:
     random: CountedRandomness = field(default_factory=partial(NamedRandomness, "relay"))
     clock: HandClock = field(default_factory=SteppedClock)
     book: Book = field(default_factory=Book)
+    driver: Callable[[Store], Driver] = InlineDriver
     log_id: str = "log1"
+    face: Callable[[Engine], EngineFace] = lambda engine: engine
+    """What the links come to: the engine, or somebody who stands before it."""
 
     def begin_anew(self) -> None:
         """The disk is lost, and the relay keeps another log under its old key."""
@@ -179,7 +213,7 @@ class Relay:
     async def serving(self) -> AsyncIterator[Engine]:
         async with (
             open_engine(
-                driver=InlineDriver(self.store),
+                driver=self.driver(self.store),
                 clock=self.clock,
                 random=self.random,
                 keys=self.keys,
@@ -190,7 +224,7 @@ class Relay:
             trio.open_nursery() as nursery,
         ):
             self.wires.links = Links(
-                engine,
+                self.face(engine),
                 self.book,
                 self.keys,
                 name="team",
@@ -225,7 +259,7 @@ class Home:
     async def serving(self) -> AsyncIterator[Served]:
         world = self.world
         self.uplinks = uplinks = Uplinks(
-            Homes(self._file), self.relay.wires, world.keys, called=slug(self.name, fallback="home")
+            Homes(self._file), Wire(self.relay.wires, self.name), world.keys, called=slug(self.name, fallback="home")
         )
         async with (
             open_engine(

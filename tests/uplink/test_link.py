@@ -9,6 +9,7 @@ import trio
 from parlerd.core.errors import ERRORS
 from parlerd.core.model import AgentId, RoomId
 from parlerd.operations import types as t
+from parlerd.uplink.link import CATCH_UP_S
 from tests.support.engine import HandClock, Served, run
 from tests.support.relayed import homes_of
 from tests.uplink.test_relayed import meeting_in, met
@@ -193,10 +194,8 @@ def test_a_relay_that_began_anew_while_nobody_was_here_is_known_after_a_restart(
         meeting.relay.begin_anew()
         async with meeting.relay.serving(), meeting.ann.serving() as ann:
             alice, room = await ann.agent("alice"), meeting.opened.room
-            # Nothing was known yet, so it waits, and is given up once the relay is reached.
-            assert (await alice.send("after", room=room)).queued
-            await trio.sleep(10)
-            asked = t.Send(text="again", room=room)
+            # The link is made before the message is judged, so it is not promised to anybody.
+            asked = t.Send(text="after", room=room)
             assert (await alice.refused("message.send", asked)).code == "room_archived"
 
     run(main)
@@ -217,5 +216,65 @@ def test_how_far_the_clocks_are_apart_is_told_with_the_home(tmp_path: Path) -> N
             ]
             assert not check.ok
             assert "its clock is 60 minutes ahead of this machine's" in check.detail
+
+    run(main)
+
+
+async def _leave(served: Served) -> None:
+    """Every window and command of a home ends."""
+    for caller in list(served.engine.desk.connected):
+        await served.engine.disconnect(caller)
+
+
+def test_a_read_that_does_not_wait_shows_what_came_while_nobody_needed_the_link(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            await _leave(ann)
+            await trio.sleep(3600)
+            await meeting.bob.send("are you there?")
+            page = await (await ann.agent("alice")).recv()
+            assert [message.text for message in page.messages] == ["are you there?"]
+            assert page.notice == ""
+
+    run(main)
+
+
+def test_a_message_that_nobody_needed_the_link_for_before_is_not_said_to_be_queued(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            await _leave(ann)
+            await trio.sleep(3600)
+            sent = await (await ann.agent("alice")).send("back")
+            assert (sent.queued, sent.seq) == (False, 2)
+
+    run(main)
+
+
+def test_a_relay_that_accepts_and_is_silent_costs_one_short_wait_and_nothing_in_a_room_of_this_machine(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            room = meeting.opened.room
+            await _leave(ann)
+            await trio.sleep(3600)
+            meeting.wires.is_silent = True
+            alice, carol = await ann.agent("alice"), await ann.agent("carol")
+            began = trio.current_time()
+            page = await alice.recv(room=room)
+            assert trio.current_time() - began == CATCH_UP_S
+            name = _entry(ann).name
+            assert page.notice.startswith(f"Nothing was heard from {name} for 5")
+            assert [(await alice.send(text, room=room)).queued for text in ("one", "two")] == [True, True]
+            await carol.open("here", home="local")
+            await carol.send("of this machine")
+            assert (await carol.recv(all=True)).notice == ""
+            assert trio.current_time() - began == CATCH_UP_S
 
     run(main)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 import trio
 
 from parlerd.operations import types as t
@@ -350,5 +351,87 @@ def test_three_people_of_whom_one_comes_late_have_one_room(tmp_path: Path) -> No
             assert await meeting.bob.read() == ["one", "three"]
             [room] = await cara.rooms()
             assert (room.name, room.room) == ("auth-redesign", meeting.opened.room)
+
+    run(main)
+
+
+def test_each_side_is_told_how_present_the_other_is(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            await trio.sleep(30)
+            assert (await meeting.alice.roster())["bob"].presence == "active"
+            await ben.engine.disconnect(meeting.bob.caller)
+            await trio.sleep(30)
+            assert (await meeting.alice.roster())["bob"].presence == "offline"
+            assert (await meeting.alice.roster())["alice"].presence == "active"
+
+    run(main)
+
+
+def test_a_newcomer_sees_of_the_past_what_the_session_shows_newcomers(tmp_path: Path) -> None:
+    async def main() -> None:
+        wires, relay, home = homes_of(tmp_path)
+        meeting = Meeting(wires, relay, home("ann"), home("ben"))
+        async with relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            alice, bob = await ann.agent("alice"), await ben.agent("bob")
+            opened = await alice.open("auth redesign", "Chose PKCE.", history="from-join")
+            await alice.send("before bob")
+            waits = await bob.join(opened.session_key)
+            await (await ann.person()).approve("bob", join_code=waits.join_code)
+            landed = await bob.come_in(opened.session_key)
+            assert texts(landed) == ["Chose PKCE."]
+            sent = await alice.send("after bob came")
+            [message] = (await bob.recv()).messages
+            assert (message.text, message.seq) == ("after bob came", 2)
+            assert (await bob.send("hello", reply_to=sent.id)).seq == 3
+
+    run(main)
+
+
+def test_a_daemon_that_was_away_for_long_goes_on_with_the_newest_and_counts_what_it_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        monkeypatch.setattr("parlerd.engine.following.CATCH_UP", 20)
+        monkeypatch.setattr("parlerd.engine.following.NEWEST", 5)
+        monkeypatch.setattr("parlerd.uplink.mirrors.NEWEST", 5)
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann:
+            async with meeting.ben.serving() as ben:
+                await meeting.meet(ann, ben)
+                await meeting.bob.send("before")
+            for number in range(40):
+                await meeting.alice.send(f"n{number}")
+            async with meeting.ben.serving() as ben:
+                bob = await ben.agent("bob")
+                await trio.sleep(60)
+                page = await bob.recv(wait=60)
+                assert texts(page) == [f"n{number}" for number in range(35, 40)]
+                assert page.messages[-1].seq == 42
+                assert (await bob.send("after")).seq == 43
+                assert (await bob.send("for alice", visible_to=("alice",))).seq == 44
+                assert (await meeting.alice.read())[-2:] == ["after", "for alice"]
+
+    run(main)
+
+
+def test_an_author_learns_how_far_its_message_got_on_another_machine(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice, bob = meeting.alice, meeting.bob
+            sent = await alice.send("did you see this?")
+            await trio.sleep(5)
+            assert await alice.why(sent.id) == {"bob": ["stored", "pushed"]}
+            page = await bob.recv()
+            await trio.sleep(15)
+            assert await alice.why(sent.id) == {"bob": ["stored", "pushed", "read"]}
+            await bob.commit(page)
+            await trio.sleep(15)
+            assert await alice.why(sent.id) == {"bob": ["stored", "pushed", "read", "acknowledged"]}
+            assert list(await bob.why(sent.id)) == ["bob"]
+            meeting.wires.cut()
+            assert await alice.why(sent.id) == {"bob": ["stored"]}
 
     run(main)

@@ -9,11 +9,11 @@ from msgspec import Meta
 
 from parlerd.operations import samples
 from parlerd.operations.entry import (
-    AWAY,
     IDEMPOTENCY_ARGUMENT,
     IDEMPOTENT,
     IN_ROOM,
     ROOM_ARGUMENT,
+    SENDS_AWAY,
     Argument,
     Family,
     IdempotencyKey,
@@ -66,7 +66,7 @@ FAMILY: Final = Family(
                 "invalid_param",
                 "room_closed",
                 "throttled",
-                *AWAY,
+                *SENDS_AWAY,
                 *IDEMPOTENT,
             ),
             facts=("message_posted",),

@@ -111,6 +111,7 @@ FAMILY: Final = Family(
                 "wrong_secret",
                 "not_enrolled",
                 "kicked",
+                "home_unreachable",
             ),
             example={"line": samples.JOIN_LINE, "secret": "EXAMPLE"},
             command="parler connect --relay",

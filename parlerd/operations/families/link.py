@@ -2,7 +2,7 @@
 
     link.attach, link.detach               which of a person's agents speak over this link
     link.follow, link.watch, link.unwatch  how rooms stand and what is said in them, in the order of their logs
-    link.pull                              what was said before
+    link.pull, link.why                    what was said before, and where it got to
     link.find, link.knock                  coming in with a key
     link.open, link.post, link.close       what an agent does
     link.decide, link.check_code, link.revoke   what an owner's person does
@@ -34,7 +34,7 @@ from parlerd.operations.entry import (
     Result,
     Short,
 )
-from parlerd.operations.shared import Noted
+from parlerd.operations.shared import Noted, StageReached
 
 MAX_ATTACHED: Final = 500
 """Agents that one call attaches or detaches. More are attached by further calls."""
@@ -222,8 +222,9 @@ class LinkPage(Result, frozen=True, kw_only=True):
     """Messages of a room, one after the other: no public message between two of them is left out.
 
     `public` and `line` are the number of public messages before the first of them, and the public line there; `before`
-    is each attached member's own number there. With `jumped` the page does not go on where the one before it ended:
-    what lies between is asked for with `link.pull`.
+    is the own number there of each attached agent that is a member now. One that comes in later, by a card that
+    follows, sees none of these messages: a page follows that card, with the number that it goes on from. With `jumped`
+    the page does not go on where the one before it ended: what lies between is asked for with `link.pull`.
     """
 
     public: int
@@ -242,9 +243,9 @@ class Present(Result, frozen=True, kw_only=True):
 
 
 class LinkItem(Result, frozen=True, kw_only=True):
-    """One step of a room: first its card, then its page. With `gone` the room is followed no longer, because none of
-    the attached agents may know it any more, and nothing else is in the item. `level` says that all is told which was
-    there when the step was made."""
+    """One step of a room: a card or a page. With `gone` the room is followed no longer, because none of the attached
+    agents may know it any more, and nothing else is in the item. Whoever follows it again says how far it was told of
+    it. `level` says that all is told which was there when the step was made."""
 
     room: str
     card: Card | None = None
@@ -262,6 +263,28 @@ class PullHistory(Params, frozen=True, kw_only=True):
     agent: Short
     after: _Count | None = None
     limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = 100
+
+
+class WhyAtRoom(Params, frozen=True, kw_only=True):
+    """Where a message got to, as an attached agent may know: for its author every other member that may see it, for a
+    reader the reader alone."""
+
+    room: Short
+    agent: Short
+    id: Short
+
+
+class LadderAtRoom(Result, frozen=True, kw_only=True):
+    """The stages that the message reached for one reader, and how present that reader is."""
+
+    agent: str
+    stages: list[StageReached]
+    presence: str
+    since: int
+
+
+class LaddersAtRoom(Result, frozen=True, kw_only=True):
+    readers: list[LadderAtRoom]
 
 
 # -- coming in ---------------------------------------------------------------------------------------------
@@ -492,6 +515,16 @@ FAMILY: Final = Family(
             effect="read",
             errors=("no_such_room",),
             example={"room": samples.ROOM, "agent": "U", "after": 40, "limit": 20},
+        ),
+        Operation(
+            name="link.why",
+            summary="Learn where a message got to, reader by reader.",
+            params=WhyAtRoom,
+            result=LaddersAtRoom,
+            plane="link",
+            effect="read",
+            errors=("no_such_room", "no_such_message"),
+            example={"room": samples.ROOM, "agent": "U", "id": "m_1"},
         ),
         Operation(
             name="link.post",

@@ -7,14 +7,13 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-from parlerd.core.model import Stage
 from parlerd.operations import samples
 from parlerd.operations.entry import (
-    AWAY,
     IDEMPOTENCY_ARGUMENT,
     IDEMPOTENT,
     IN_ROOM,
     ROOM_ARGUMENT,
+    SENDS_AWAY,
     WAIT_ARGUMENT,
     Agents,
     Argument,
@@ -28,7 +27,7 @@ from parlerd.operations.entry import (
     ToolEntry,
     Wait,
 )
-from parlerd.operations.shared import Message
+from parlerd.operations.shared import Message, StageReached
 
 TOOL_PAGE: Final = 100
 """Messages in one tool result at most; a larger limit means this. The size limit of a result is usually reached
@@ -122,11 +121,6 @@ class Why(Params, frozen=True, kw_only=True):
     room: Short | None = None
 
 
-class StageReached(Result, frozen=True, kw_only=True):
-    stage: Stage
-    at: int
-
-
 class ReaderLadder(Result, frozen=True, kw_only=True):
     agent: str
     name: str
@@ -159,7 +153,7 @@ FAMILY: Final = Family(
                 "no_such_message",
                 "room_closed",
                 "throttled",
-                *AWAY,
+                *SENDS_AWAY,
                 *IDEMPOTENT,
             ),
             facts=("message_posted",),

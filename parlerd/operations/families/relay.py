@@ -13,7 +13,8 @@ class RelayStatus(Params, frozen=True, kw_only=True):
 
 class RelayInfo(Result, frozen=True, kw_only=True):
     """`home` is the relay's key and `name` what people call it. `url` is the first of its addresses, and
-    `fingerprint` what stands behind `#` in `join_line`. `daemons` links are open now; `people` are enrolled."""
+    `fingerprint` what stands behind `#` in `join_line`, which is the two together. `daemons` links are open now, and
+    `people` are enrolled."""
 
     running: bool
     pid: int

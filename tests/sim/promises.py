@@ -1,0 +1,73 @@
+"""What must hold at the end of every simulation, whatever happened on the way. Source: the relay's promises in
+docs/relay.md.
+
+Each check names what is wrong in one sentence, so that a seed that fails says why.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from parlerd.core.envelope import decode_envelope
+from parlerd.core.messages import audience_key
+from tests.sim.people import Record
+
+ALARMS = frozenset({"relay_equivocation", "key_used_elsewhere", "statement_refused", "relay_refused"})
+"""Codes that accuse somebody: in a simulation in which nobody lies nobody hears one."""
+
+
+class Broken(AssertionError):
+    """A promise that does not hold."""
+
+
+def nothing_is_lost_or_doubled(record: Record, members: Iterable[str]) -> None:
+    """What was acknowledged was shown once to everyone who may read it, and to nobody else."""
+    refused = {(author, text) for author, text, _ in record.refused}
+    for reader in members:
+        shown = [each for each in record.shown[reader] if " says " in each[1]]
+        if len(set(shown)) != len(shown):
+            twice = sorted({each for each in shown if shown.count(each) > 1})
+            raise Broken(f"{reader} was shown {twice} more than once")
+        expected = {
+            (said.author, said.text)
+            for said in record.said
+            if said.author != reader and (said.readers is None or reader in said.readers)
+        }
+        if lost := expected - set(shown):
+            raise Broken(f"{reader} was never shown {sorted(lost)}")
+        if leaked := set(shown) - expected - refused:
+            raise Broken(f"{reader} was shown {sorted(leaked)}, which nobody was acknowledged for this reader")
+
+
+def order_is_kept(record: Record, members: Iterable[str]) -> None:
+    """Each reader sees an author's messages of one audience in the order in which the author was answered."""
+    place = {(said.author, said.text): (number, said.readers) for number, said in enumerate(record.said)}
+    for reader in members:
+        last: dict[tuple[str, frozenset[str] | None], int] = {}
+        for each in record.shown[reader]:
+            if each not in place:
+                continue
+            number, readers = place[each]
+            if number < last.get((each[0], readers), -1):
+                raise Broken(f"{reader} was shown {each[1]!r} after a later one of the same author and audience")
+            last[each[0], readers] = number
+
+
+def nobody_is_accused(record: Record, contradicted: Iterable[str]) -> None:
+    """An honest relay is never accused of anything."""
+    if wrong := record.codes & ALARMS:
+        raise Broken(f"an honest relay was accused: {sorted(wrong)}")
+    if rooms := sorted(contradicted):
+        raise Broken(f"the mirrors of {rooms} say that an honest relay contradicted itself")
+
+
+def no_counter_is_used_twice(signed: Mapping[str, set[bytes]]) -> None:
+    """No author signs two envelopes with one room, audience and counter."""
+    for author, bodies in signed.items():
+        seen: dict[tuple[str, str, int], set[bytes]] = defaultdict(set)
+        for body in bodies:
+            envelope = decode_envelope(body)
+            seen[envelope.room, audience_key(envelope.visibility), envelope.counter].add(body)
+        if doubled := [key for key, found in seen.items() if len(found) > 1]:
+            raise Broken(f"{author} signed two envelopes for each of {doubled}")

@@ -1,0 +1,265 @@
+"""The messages of one agent for one room elsewhere: in order and once, whatever the relay refuses in the middle."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from parlerd.core import commands as c
+from parlerd.core.envelope import TextPart
+from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.model import AgentId, By, MessageId, Millis, RoomId
+from parlerd.engine.authors import Draft, LocalAuthor
+from parlerd.operations import types as t
+from parlerd.uplink import outbox as outbox_module
+from parlerd.uplink.composing import Composed, Composer
+from parlerd.uplink.connection import LinkConnection, Pending
+from parlerd.uplink.counters import Counters
+from parlerd.uplink.lanes import mirror_of
+from parlerd.uplink.link import Link
+from tests.support.engine import run, settle
+from tests.support.relayed import Home, NamedRandomness
+from tests.uplink.test_relayed import meeting_in, met
+
+Answer = Callable[[t.PostEnvelope], ParlerError | None]
+
+
+class RefusingPending:
+    """A call that the relay refuses."""
+
+    def __init__(self, error: ParlerError) -> None:
+        self._error = error
+
+    async def result(self, seconds: float | None = None) -> Any:
+        await trio.lowlevel.checkpoint()
+        raise self._error
+
+
+@pytest.fixture
+def refusing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], None]:
+    """Lets a test refuse posts on their way to the relay, in the relay's place."""
+
+    def begin_with(answer: Answer) -> None:
+        begin = LinkConnection.begin
+
+        def chosen(self: LinkConnection, op: str, params: t.Params) -> Pending | RefusingPending:
+            error = answer(params) if isinstance(params, t.PostEnvelope) else None
+            return begin(self, op, params) if error is None else RefusingPending(error)
+
+        monkeypatch.setattr(LinkConnection, "begin", chosen)
+
+    return begin_with
+
+
+def _link(home: Home) -> Link:
+    [link] = home.uplinks._links.values()
+    return link
+
+
+async def _all(*calls: Callable[[], Awaitable[t.Sent]]) -> list[t.Sent | ParlerError]:
+    """What each of these calls answers; they are begun in this order."""
+    found: list[t.Sent | ParlerError | None] = [None] * len(calls)
+
+    async def one(number: int, call: Callable[[], Awaitable[t.Sent]]) -> None:
+        try:
+            found[number] = await call()
+        except ParlerError as error:
+            found[number] = error
+
+    async with trio.open_nursery() as nursery:
+        for number, call in enumerate(calls):
+            nursery.start_soon(one, number, call)
+            await settle()
+    return [each for each in found if each is not None]
+
+
+def _codes(answers: list[t.Sent | ParlerError]) -> list[str]:
+    return [each.code if isinstance(each, ParlerError) else "queued" if each.queued else "sent" for each in answers]
+
+
+def test_a_refusal_in_the_middle_costs_the_others_nothing(tmp_path: Path, refusing: Callable[[Answer], None]) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice, bob = meeting.alice, meeting.bob
+            refusing(lambda post: Refused("text_too_long") if b"too long" in post.body else None)
+            answers = await _all(*(partial(alice.send, text) for text in ("one", "two", "too long", "four", "five")))
+            assert _codes(answers) == ["sent", "sent", "text_too_long", "sent", "sent"]
+            assert await bob.read() == ["one", "two", "four", "five"]
+
+    run(main)
+
+
+def test_a_refusal_that_may_pass_stops_the_others_and_then_all_go_out_in_order(
+    tmp_path: Path, refusing: Callable[[Answer], None]
+) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice, bob = meeting.alice, meeting.bob
+            left = [3]
+
+            def busy(post: t.PostEnvelope) -> ParlerError | None:
+                left[0] -= 1
+                return Refused("room_busy", retry_after_ms=400) if left[0] >= 0 else None
+
+            refusing(busy)
+            answers = await _all(*(partial(alice.send, text) for text in ("one", "two", "three")))
+            assert _codes(answers) == ["sent", "sent", "sent"]
+            assert await bob.read() == ["one", "two", "three"]
+
+    run(main)
+
+
+def test_a_message_that_a_relay_keeps_refusing_for_now_waits_in_the_outbox(
+    tmp_path: Path, refusing: Callable[[Answer], None]
+) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice, bob = meeting.alice, meeting.bob
+            until = trio.current_time() + 60
+
+            def full(post: t.PostEnvelope) -> ParlerError | None:
+                return Refused("relay_failed") if trio.current_time() < until else None
+
+            refusing(full)
+            answers = await _all(partial(alice.send, "one"), partial(alice.send, "two"))
+            assert _codes(answers) == ["queued", "queued"]
+            assert (await alice.send("three")).queued
+            heard: list[str] = []
+            while len(heard) < 3:
+                heard += await bob.read(wait=300)
+            assert heard == ["one", "two", "three"]
+            await trio.sleep(1)
+            assert list(_link(meeting.ann).outbox) == []
+
+    run(main)
+
+
+def test_an_author_hears_of_a_queued_message_that_was_refused_for_good(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            window = await ben.connect("mcp", window="w1", as_name="bob", host="codex")
+            alice, room = meeting.alice, meeting.opened.room
+            meeting.wires.cut_off("ben")
+            sent = await window.send("too late", room=room)
+            assert sent.queued
+            await alice.close(room)
+            meeting.wires.bring_back("ben")
+            await trio.sleep(200)
+            [row] = list(_link(meeting.ben).outbox)
+            assert (row.message, row.refused) == (sent.id, "room_closed")
+            [entry] = ben.world.home_book.listed()
+            assert entry.waiting == 0
+            notice = await window.ask("window.notice", t.AskNotice(), t.Notice)
+            assert f"your queued message {sent.id} was refused in 'auth-redesign' (room_closed)" in notice.line
+            again = await window.ask("window.notice", t.AskNotice(), t.Notice)
+            assert "refused" not in again.line
+
+    run(main)
+
+
+def test_a_full_outbox_is_said_and_nothing_is_half_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            monkeypatch.setattr(outbox_module, "MAX_MESSAGES", 2)
+            meeting.wires.cut()
+            assert (await meeting.alice.send("one")).queued
+            assert (await meeting.alice.send("two")).queued
+            refused = await meeting.alice.refused("message.send", t.Send(text="three"))
+            assert refused.code == "outbox_full"
+            meeting.wires.mend()
+            heard: list[str] = []
+            while len(heard) < 2:
+                heard += await meeting.bob.read(wait=300)
+            assert heard == ["one", "two"]
+
+    run(main)
+
+
+def test_what_the_room_itself_would_refuse_is_refused_here_also_while_nobody_is_reached(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            meeting.wires.cut()
+            refused = await meeting.alice.refused("message.send", t.Send(text="hello", to=("nobody",)))
+            assert refused.code == "no_such_agent"
+            assert _link(meeting.ann).outbox.waiting == 0
+
+    run(main)
+
+
+def test_a_queued_message_asked_for_again_is_the_same_one(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice, bob = meeting.alice, meeting.bob
+            meeting.wires.cut()
+            first = await alice.send("once", idempotency_key="k1")
+            again = await alice.send("once", idempotency_key="k1")
+            assert first.queued
+            assert (again.queued, again.id, again.replayed) == (True, first.id, True)
+            other = await alice.refused("message.send", t.Send(text="other", idempotency_key="k1"))
+            assert other.code == "idempotency_conflict"
+            meeting.wires.mend()
+            assert await bob.read(wait=300) == ["once"]
+            await trio.sleep(300)
+            assert await bob.read() == []
+
+    run(main)
+
+
+def test_a_thread_whose_end_was_forgotten_is_found_again_at_the_relay(tmp_path: Path) -> None:
+    """The daemon lost its mirror, as a restored backup does: the relay knows a newer message of its agent."""
+
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice, bob = meeting.alice, meeting.bob
+            await alice.send("one")
+            lane = _link(meeting.ann).lane(RoomId(meeting.opened.room), AgentId((await alice.whoami()).id))
+            actor = await mirror_of(meeting.ann.uplinks._desk, lane.room)
+            actor.aggregate.state.messages.threads.clear()
+            lane._acknowledged.clear()
+            lane._ends.clear()
+            assert not (await alice.send("two")).queued
+            assert await bob.read() == ["one", "two"]
+
+    run(main)
+
+
+def test_somebody_elsewhere_who_signs_with_an_agents_key_is_found_out(tmp_path: Path) -> None:
+    """A copy of a home writes under the same key. The home itself cannot have signed what it is told."""
+
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice = meeting.alice
+            link = _link(meeting.ann)
+            room, agent = RoomId(meeting.opened.room), AgentId((await alice.whoami()).id)
+            connection = link.connection
+            assert connection is not None
+            actor = await mirror_of(meeting.ann.uplinks._desk, room)
+            copy = Composer(
+                meeting.ann.uplinks._desk,
+                LocalAuthor(meeting.ann.world.keys, NamedRandomness("copy")),
+                Counters(Millis(meeting.ann.world.clock.now() + 60_000)),
+            )
+            by = By(agent, meeting.ann.world.keys.principal, "", "shell", "cli")
+            command = c.PostMessage(kind="text", id=MessageId("m_copy"), idempotency_key="k_copy", fresh=True)
+            words = Draft((TextPart("not from here"),), actor.aggregate.state.shown)
+            composed = await copy.compose(actor, command, by, words, {})
+            assert isinstance(composed, Composed)
+            await connection.call(
+                "link.post",
+                t.PostEnvelope(
+                    room=room, agent=agent, id=composed.id, body=composed.body, signature=composed.signature
+                ),
+            )
+            await trio.sleep(1)
+            refused = await alice.refused("message.send", t.Send(text="is this me?"))
+            assert refused.code == "key_used_elsewhere"
+            assert not (await meeting.bob.send("bob may still write")).queued
+
+    run(main)
