@@ -26,6 +26,7 @@ from typing import Final, Protocol, TypeVar
 import trio
 
 import parlerd
+from parlerd.bounded import Bounded
 from parlerd.connections.calls import Calls, coded
 from parlerd.connections.outgoing import CAP, STALL_SECONDS, Outgoing
 from parlerd.connections.stream import MessageStream
@@ -34,6 +35,7 @@ from parlerd.core.model import HomeId, Label, Millis, PrincipalId, slug
 from parlerd.engine import authority
 from parlerd.engine.callers import Caller, Facts
 from parlerd.engine.face import EngineFace
+from parlerd.engine.throttle import Bucket
 from parlerd.identity import nkeys
 from parlerd.identity.transcript import Signs, Transcript
 from parlerd.operations import types as t
@@ -58,6 +60,9 @@ E = TypeVar("E")
 
 DRAIN_SECONDS: Final = 2.0
 """How long calls that do not wait may take to finish when the relay stops."""
+
+
+MAX_PACES: Final = 4096
 
 
 OFFERED: Final = frozenset(name for name, operation in OPERATIONS.items() if operation.plane == "link")
@@ -105,6 +110,10 @@ class Limits:
     """How long a link that ends may take to send what waits, and the engine to let go of the caller."""
     bytes_under_way: int = 8 * 1024 * 1024
     """How many bytes of parameters may be under way on one link before the relay reads no further."""
+    calls_a_second: float = 2_000.0
+    """How many calls of one person are taken in a second, over all of their links, after a second's worth at once.
+    Beyond that the relay reads their links no faster, so that one person's calls do not take the processor that all
+    share."""
     outgoing_cap: int = CAP
     stall_seconds: float = STALL_SECONDS
 
@@ -151,6 +160,8 @@ class Links:
         """Where nonces come from."""
         # The links whose proof was accepted, the oldest first.
         self._proven: list[Link] = []
+        # How many calls each person may make now. Who was forgotten begins anew, and made none for a long time.
+        self._paces: Bounded[PrincipalId, Bucket] = Bounded(MAX_PACES)
         self.accepted = 0
         """How many links were ever accepted."""
         self.refused = 0
@@ -172,6 +183,13 @@ class Links:
     def bytes_under_way(self) -> int:
         """The bytes of the parameters of all calls that are not answered yet."""
         return sum(link.bytes_under_way for link in self._proven)
+
+    def pace_of(self, principal: PrincipalId) -> Bucket:
+        """How many calls this person may make now."""
+        pace = self._paces.get(principal)
+        if pace is None:
+            pace = self._paces[principal] = Bucket(self.limits.calls_a_second, self.limits.calls_a_second)
+        return pace
 
     def of(self, principal: PrincipalId) -> int:
         """How many links this principal has."""
@@ -402,7 +420,14 @@ class Link:
 
     async def _next(self) -> list[FromUplink]:
         await self._calls.below(self._links.limits.bytes_under_way)
-        return await self._read()
+        assert self.principal is not None
+        pace = self._links.pace_of(self.principal)
+        if (debt := pace.seconds_until(0.0)) > 0:
+            await trio.sleep(debt)
+        events = await self._read()
+        pace.refill()
+        pace.tokens -= len(events)
+        return events
 
     def _admit(self, operation: t.Operation) -> None:
         if operation.name not in self._links.offered:

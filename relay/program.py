@@ -172,6 +172,7 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
             links=settings.relay_links,
             links_of_one=settings.relay_links_per_person,
             bytes_under_way=settings.relay_bytes_under_way,
+            calls_a_second=settings.relay_calls_per_second,
         ),
     )
     started_at = trio.current_time()

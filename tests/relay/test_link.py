@@ -18,6 +18,7 @@ from parlerd.identity.signatures import SigningKey
 from parlerd.identity.transcript import Transcript
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
+from parlerd.uplink.connection import LinkConnection
 from parlerd.wire import codec
 from parlerd.wire.frames import frame
 from parlerd.wire.link import (
@@ -441,6 +442,34 @@ def test_the_bytes_of_calls_under_way_on_one_link_are_bounded_and_all_calls_are_
         assert len(answered) == 40
         # One run of frames may come on top of the bound before the reader stops.
         assert engine.most <= 1024 * 1024 + 2 * 256 * 1024
+
+    run(main)
+
+
+def test_a_person_who_calls_without_end_is_read_no_faster_over_all_links_and_nobody_else_waits() -> None:
+    async def main() -> None:
+        engine = FakeEngine()
+        links = links_of(engine, Book(PERSON, OTHER_PERSON), limits=Limits(calls_a_second=50))
+        async with (
+            linked(engine, links) as (_, first, _),
+            linked(engine, links) as (_, second, _),
+            linked(engine, links, key=OTHER_PERSON) as (_, other, _),
+        ):
+            begun = trio.current_time()
+            async with trio.open_nursery() as nursery:
+
+                async def flood(link: LinkConnection) -> None:
+                    for _ in range(100):
+                        await link.call("agent.whoami", t.WhoAmI())
+
+                nursery.start_soon(flood, first)
+                nursery.start_soon(flood, second)
+                await trio.testing.wait_all_tasks_blocked()
+                asked = trio.current_time()
+                await other.call("agent.whoami", t.WhoAmI())
+                assert trio.current_time() == asked
+            # 50 at once, and the other 150 at 50 a second.
+            assert 2.9 < trio.current_time() - begun < 3.2
 
     run(main)
 
