@@ -175,11 +175,16 @@ class Mirrors:
             state = mirror.state
             if state.closed or state.contradicted:
                 continue
-            by = By(state.owner, state.owner_principal, "", "", "link")
-            alarm = c.Arrive(events=(e.HomeContradicted(what=NEW_LOG),), at=mirror.last_at)
-            await handle.actor.submit(alarm, by)
+            await self.contradict(room, NEW_LOG)
             count += 1
         return count
+
+    async def contradict(self, room: RoomId, what: str) -> None:
+        """The other home contradicted itself about a room outside of what it told of the room."""
+        actor = await self._mirror(room)
+        mirror = await actor.quiet()
+        by = By(mirror.state.owner, mirror.state.owner_principal, "", "", "link")
+        await actor.submit(c.Arrive(events=(e.HomeContradicted(what=what),), at=mirror.last_at), by)
 
     async def is_sound(self, room: RoomId) -> bool:
         """Whether this room goes on to be followed and spoken in."""

@@ -263,3 +263,34 @@ def test_somebody_elsewhere_who_signs_with_an_agents_key_is_found_out(tmp_path: 
             assert not (await meeting.bob.send("bob may still write")).queued
 
     run(main)
+
+
+def test_a_relay_that_denies_the_line_that_it_showed_us_is_found_out(
+    tmp_path: Path, refusing: Callable[[Answer], None]
+) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            refusing(lambda post: Refused("envelope_refused", what="line"))
+            [answer] = await _all(partial(meeting.alice.send, "one"))
+            assert _codes([answer]) == ["relay_equivocation"]
+            refused = await meeting.alice.refused("message.send", t.Send(text="two"))
+            assert refused.code == "relay_equivocation"
+            assert await meeting.alice.read() == []
+
+    run(main)
+
+
+def test_what_a_relay_refuses_of_an_envelope_again_and_again_reaches_its_author_as_the_relays_refusal(
+    tmp_path: Path, refusing: Callable[[Answer], None]
+) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            refused = [""]
+            refusing(lambda post: Refused("envelope_refused", what=refused[0]))
+            for what in ("previous", "via"):
+                refused[0] = what
+                [answer] = await _all(partial(meeting.alice.send, "one"))
+                assert isinstance(answer, ParlerError)
+                assert (answer.code, answer.details["what"]) == ("relay_refused", what)
+
+    run(main)
