@@ -555,6 +555,7 @@ FAMILY: Final = Family(
                 "invalid_name",
                 "no_such_room",
                 "throttled",
+                "too_many_rooms",
                 *IDEMPOTENT,
             ),
             facts=("room_opened", "member_joined", "key_minted", "message_posted"),
