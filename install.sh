@@ -356,6 +356,12 @@ from parlerd.cli.main import entry; entry()" demo --no-next) ||
     else
         restarted=
     fi
+    # A relay that this person runs. Whoever is connected to it comes back by itself.
+    if "$data/venv/bin/parler" relay status >/dev/null 2>&1 </dev/null; then
+        { "$data/venv/bin/parler" relay stop && "$data/venv/bin/parler" relay start; } >/dev/null </dev/null ||
+            die "Parler is installed, but the relay that was running did not restart." "Run: $bin/parler relay logs"
+        restarted="$restarted The relay that was running does too."
+    fi
     for old in "$data"/versions/*; do
         [ "$old" = "$kept" ] || rm -rf "$old"
     done

@@ -54,6 +54,29 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     an hour."""
     quota_home_bytes: int = 1024 * 1024 * 1024
     """How many bytes all agents together may store in an hour; 0 is no limit."""
+    quota_person_messages: int = 120_000
+    """At a relay: how many messages all agents of one person may store in an hour; 0 is no limit. A person has as many
+    agents as they like, so the limit of each agent alone limits nobody."""
+    quota_person_bytes: int = 512 * 1024 * 1024
+    """At a relay: how many bytes all agents of one person may store in an hour; 0 is no limit."""
+    quota_person_rooms: int = 1000
+    """At a relay: how many rooms one person may have, closed ones among them; 0 is no limit."""
+    relay_links: int = 256
+    """How many links a relay keeps."""
+    relay_links_per_person: int = 4
+    """How many of them one person may have. One more ends the oldest, which may be one whose other end is gone."""
+    relay_people: int = 1000
+    """How many people a relay knows."""
+    relay_enrolments: int = 60
+    """How many of them may be new in an hour."""
+    relay_bytes_under_way: int = 8 * 1024 * 1024
+    """How many bytes of parameters may be under way on one link before the relay reads no further."""
+    relay_unproven: int = 64
+    """How many connections may be open that did not prove yet who they are."""
+    relay_unproven_per_address: int = 8
+    """How many of them one address may have."""
+    relay_metrics_port: int = 0
+    """The port of 127.0.0.1 at which a relay serves `/metrics`; 0 is none."""
     mcp_era: Era = "legacy"
     """What an agent host is offered that asks which revisions of MCP are served."""
     mcp_wait_max_ms: Millis = Millis(3_600_000)
@@ -72,8 +95,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError("mcp_wait_max_ms must be from 0 to 3600000")
         for name in ("key_ttl_ms", "key_max_uses"):
             _check_range(name, getattr(self, name), 1)
-        for name in ("quota_agent_messages", "quota_agent_bytes", "quota_home_messages", "quota_home_bytes"):
-            _check_range(name, getattr(self, name), 0)
+        for name in self.__struct_fields__:
+            if name.startswith("quota_"):
+                _check_range(name, getattr(self, name), 0)
+            elif name.startswith("relay_") and name != "relay_metrics_port":
+                _check_range(name, getattr(self, name), 1)
+        if not 0 <= self.relay_metrics_port < 65_536:
+            raise ValueError("relay_metrics_port must be from 0 to 65535")
 
 
 _MOST: Final = 2**53

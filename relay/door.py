@@ -4,7 +4,7 @@
     TLS        within 5 seconds from here
     head       one request of at most 16 KiB, within the same 5 seconds
     /link      becomes a WebSocket, and `links` serves it: 5 seconds more to its proof
-    /healthz, /readyz
+    /healthz, /readyz, and what pages this door has
                are answered, and the connection is closed
     the rest   404
 
@@ -21,10 +21,11 @@ import ipaddress
 import logging
 import ssl
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Final, Protocol
 
 import trio
@@ -98,13 +99,15 @@ class Door:
 
     def __init__(
         self,
-        links: Serves,
+        links: Serves | None,
         *,
         secured: Callable[[], Secured | None],
         names: Callable[[], Collection[str]] = tuple,
         is_ready: Callable[[], bool] = lambda: True,
+        pages: Mapping[str, Callable[[], Awaitable[str]]] = MappingProxyType({}),
         limits: Limits | None = None,
     ) -> None:
+        # What links are led to; None for a door that has none.
         self._links = links
         # The certificate that a new connection is served now; None for a relay without TLS, which only this machine
         # reaches.
@@ -112,6 +115,8 @@ class Door:
         # The names under which this relay may be asked, beside every IP address.
         self._names = names
         self._is_ready = is_ready
+        # Further pages that are answered, by path.
+        self._pages = pages
         self._limits = limits or Limits()
         # The connections that are not proven, and how many of them each address has.
         self._unproven: set[_Visit] = set()
@@ -150,7 +155,8 @@ class Door:
         self._server.closing = True
         for visit in list(self._unproven):
             visit.scope.cancel()
-        await self._links.drain()
+        if self._links is not None:
+            await self._links.drain()
 
     # -- one connection ------------------------------------------------------------------------------------
 
@@ -221,7 +227,11 @@ class Door:
             await self._link(visit, _Replayed(transport, data), digest)
             return
         with trio.move_on_after(self._limits.answer_seconds):
-            await transport.send_all(_answer(status, is_short=request is not None and request.method == "HEAD"))
+            text = f"{status.phrase}\n"
+            if request is not None and status is HTTPStatus.OK and request.path in self._pages:
+                text = await self._pages[request.path]()
+            is_short = request is not None and request.method == "HEAD"
+            await transport.send_all(_answer(status, text, is_short=is_short))
             await transport.aclose()
 
     async def _head(self, transport: trio.abc.Stream) -> bytes | None:
@@ -247,18 +257,20 @@ class Door:
         if not _is_ours(hosts[0], self._names()):
             return HTTPStatus.MISDIRECTED_REQUEST
         match request.path:
-            case "/link":
+            case "/link" if self._links is not None:
                 return HTTPStatus.FORBIDDEN if "Origin" in request.headers else HTTPStatus.SWITCHING_PROTOCOLS
-            case "/healthz" | "/readyz" if request.method not in ("GET", "HEAD"):
+            case path if path not in ("/healthz", "/readyz", *self._pages):
+                return HTTPStatus.NOT_FOUND
+            case _ if request.method not in ("GET", "HEAD"):
                 return HTTPStatus.METHOD_NOT_ALLOWED
-            case "/healthz":
-                return HTTPStatus.OK
             case "/readyz":
                 is_ready = self._is_ready() and not self._server.closing
                 return HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE
-        return HTTPStatus.NOT_FOUND
+            case _:
+                return HTTPStatus.OK
 
     async def _link(self, visit: _Visit, transport: trio.abc.Stream, digest: bytes) -> None:
+        assert self._links is not None
         async with trio.open_nursery() as nursery:
             protocol = ServerProtocol(max_size=FIRST_FRAME_LIMIT + PREFIX, logger=QUIET)
             connection = ServerConnection(nursery, transport, protocol, self._server, **KEEPING)
@@ -343,8 +355,8 @@ def _parsed(head: bytes) -> Request | None:
     return events[0] if events and isinstance(events[0], Request) else None
 
 
-def _answer(status: HTTPStatus, *, is_short: bool) -> bytes:
-    body = f"{status.phrase}\n".encode()
+def _answer(status: HTTPStatus, text: str, *, is_short: bool) -> bytes:
+    body = text.encode()
     allow = "Allow: GET, HEAD\r\n" if status is HTTPStatus.METHOD_NOT_ALLOWED else ""
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\n{allow}"

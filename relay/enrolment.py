@@ -21,11 +21,12 @@ from parlerd.core.enrolment import Person
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import Label, PrincipalId
 from parlerd.engine.people import People
+from parlerd.engine.throttle import Bucket
 from parlerd.identity import codes
 from parlerd.paths import Home
+from parlerd.settings import Settings
 from relay.place import secret_of
 
-MAX_PEOPLE: Final = 1000
 _MAX_BYTES: Final = 4096
 
 
@@ -37,9 +38,18 @@ class Enrolment:
     """
 
     def __init__(
-        self, home: Home, people: People, *, random_bytes: Callable[[int], bytes] = secrets.token_bytes
+        self,
+        home: Home,
+        people: People,
+        settings: Settings,
+        *,
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self._people = people
+        self._most = settings.relay_people
+        # How many may be new: each brings a budget of wrong guesses of its own, so whoever has the secret would buy
+        # guesses with new keys.
+        self._new = Bucket(settings.relay_enrolments / 3600, settings.relay_enrolments)
         self._random_bytes = random_bytes
         self.secret_file = secret_of(home)
         """The file with the join secret."""
@@ -60,9 +70,15 @@ class Enrolment:
         return self._secret
 
     async def enrol(self, principal: PrincipalId, name: Label) -> None:
-        """Know this person from now on. Raises `Refused(busy)` where there are too many."""
-        if self._people.find(principal) is None and len(self._people.all()) >= MAX_PEOPLE:
-            raise Refused("busy", "This relay knows as many people as it may.", limit=MAX_PEOPLE)
+        """Know this person from now on. Raises `Refused`: `busy` where there are too many, `throttled` where too many
+        came within an hour."""
+        if self._people.find(principal) is None:
+            if len(self._people.all()) >= self._most:
+                raise Refused("busy", "This relay knows as many people as it may.", limit=self._most)
+            if self._new.refill() < 1.0:
+                wait = int(self._new.seconds_until(1.0) * 1000) + 1
+                raise Refused("throttled", "Too many people came within an hour.", retry_after_ms=wait)
+            self._new.tokens -= 1.0
         await self._people.enrol(principal, name)
 
     # -- what the relay's person asks ----------------------------------------------------------------------

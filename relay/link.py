@@ -151,13 +151,27 @@ class Links:
         """Where nonces come from."""
         # The links whose proof was accepted, the oldest first.
         self._proven: list[Link] = []
-        # Whether no link is begun any more.
-        self._draining = False
+        self.accepted = 0
+        """How many links were ever accepted."""
+        self.refused = 0
+        """How many were refused for their hello or their proof."""
+        self.is_draining = False
+        """Whether no link is begun any more."""
 
     @property
     def proven(self) -> int:
         """How many links there are."""
         return len(self._proven)
+
+    @property
+    def calls_under_way(self) -> int:
+        """Calls and streams of all links that are not answered yet."""
+        return sum(link.calls_under_way for link in self._proven)
+
+    @property
+    def bytes_under_way(self) -> int:
+        """The bytes of the parameters of all calls that are not answered yet."""
+        return sum(link.bytes_under_way for link in self._proven)
 
     def of(self, principal: PrincipalId) -> int:
         """How many links this principal has."""
@@ -175,7 +189,7 @@ class Links:
 
     def admit(self, link: Link) -> None:
         """Take a link whose proof is good. Raises `busy` when there are as many as there may be, and `draining`."""
-        if self._draining:
+        if self.is_draining:
             raise ParlerError("draining")
         own = [other for other in self._proven if other.principal == link.principal]
         if len(own) >= self.limits.links_of_one:
@@ -184,6 +198,7 @@ class Links:
         elif len(self._proven) >= self.limits.links:
             raise ParlerError("busy")
         self._proven.append(link)
+        self.accepted += 1
 
     def end(self, principal: PrincipalId) -> None:
         """End the links of a principal that was kicked."""
@@ -195,7 +210,7 @@ class Links:
         """Begin no more links and no more calls, answer with `draining` the calls that only wait and the streams, let
         the others finish, and say to everyone to come back. This takes at most `seconds`, and the time for the
         goodbyes. Do not call it from the task of a link."""
-        self._draining = True
+        self.is_draining = True
         for link in self._proven:
             link.drain()
         with trio.move_on_after(seconds):
@@ -222,6 +237,14 @@ class Link:
         self._farewell: ParlerError | None = None
         self.principal: PrincipalId | None = None
         """Whose link it is; None until the proof."""
+
+    @property
+    def calls_under_way(self) -> int:
+        return self._calls.under_way
+
+    @property
+    def bytes_under_way(self) -> int:
+        return self._calls.bytes_under_way
 
     async def idle(self) -> None:
         """Wait until no call is under way."""
@@ -251,6 +274,7 @@ class Link:
                 # `except*` lets a cancellation pass that comes in the same group.
                 except* Exception as errors:
                     self._farewell = coded(errors, "link")
+                    self._links.refused += self.principal is None
                 if self._farewell is not None:
                     code = close_code(self._farewell)
                     self._out.send(self._peer.goodbye(self._farewell))

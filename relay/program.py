@@ -26,7 +26,6 @@ from configs.hosts import recognised
 from parlerd import __version__
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import HomeId, Millis
-from parlerd.engine.driver import ThreadDriver
 from parlerd.engine.engine import Engine, open_engine
 from parlerd.engine.ports import NoSigners, SystemRandomness, WallClock
 from parlerd.groups import unwrapped
@@ -36,16 +35,19 @@ from parlerd.identity.signatures import Domain
 from parlerd.listener import listening
 from parlerd.logs import logging_to
 from parlerd.paths import Home
-from parlerd.settings import load_settings
+from parlerd.settings import Settings, load_settings
 from parlerd.store.sqlite import SqliteStore
+from relay import door, link
 from relay import place as places
 from relay.admin import Admin
 from relay.control import RelayControl
+from relay.door import Door
 from relay.enrolment import Enrolment
 from relay.link import Links
+from relay.metrics import CountingDriver, Metrics
 from relay.network import Network, SystemNetwork
 from relay.place import Place
-from relay.standing import Standing
+from relay.standing import Standing, listen
 
 log = logging.getLogger("relay")
 
@@ -86,8 +88,9 @@ def run(home: Home, *, network: Network | None = None) -> None:
 
         async def main() -> None:
             stopping = trio.Event()
+            driver = CountingDriver(store)
             async with open_engine(
-                driver=ThreadDriver(store),
+                driver=driver,
                 clock=clock,
                 random=SystemRandomness(),
                 keys=keys,
@@ -102,8 +105,10 @@ def run(home: Home, *, network: Network | None = None) -> None:
                         home,
                         place,
                         keys,
-                        Enrolment(home, engine.people),
+                        Enrolment(home, engine.people, settings),
                         engine,
+                        driver,
+                        settings,
                         store,
                         clock.now,
                         network or SystemNetwork(),
@@ -130,6 +135,8 @@ class Parts:
     keys: RelayKeys
     enrolment: Enrolment
     engine: Engine
+    driver: CountingDriver
+    settings: Settings
     store: SqliteStore
     now: Callable[[], Millis]
     network: Network
@@ -138,7 +145,15 @@ class Parts:
 
 async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) -> None:
     name = join_line.home_name(parts.place.name, parts.keys.id)
-    standing = Standing(parts.home, parts.place, parts.network, parts.now)
+    settings = parts.settings
+    standing = Standing(
+        parts.home,
+        parts.place,
+        parts.network,
+        parts.now,
+        limits=door.Limits(unproven=settings.relay_unproven, unproven_of_one=settings.relay_unproven_per_address),
+        is_ready=lambda: metrics.is_ready(),
+    )
     links = Links(
         parts.engine,
         parts.enrolment,
@@ -148,6 +163,21 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
         log_id=parts.log_id,
         addresses=standing.addresses,
         now=parts.now,
+        limits=link.Limits(
+            links=settings.relay_links,
+            links_of_one=settings.relay_links_per_person,
+            bytes_under_way=settings.relay_bytes_under_way,
+        ),
+    )
+    started_at = trio.current_time()
+    metrics = Metrics(
+        driver=parts.driver,
+        links=links,
+        enrolment=parts.enrolment,
+        engine=parts.engine,
+        unproven=lambda: standing.unproven,
+        has_address=lambda: bool(standing.addresses()),
+        started_at=started_at,
     )
     control = RelayControl(
         home=parts.home,
@@ -160,13 +190,19 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
         addresses=standing.addresses,
         begin_stop=stopping.set,
         now=parts.now,
-        started_at=trio.current_time(),
+        started_at=started_at,
     )
     # What keeps the relay from serving at all shows here, before anybody is told that it runs.
     await standing.open()
+    port = settings.relay_metrics_port
+    # A door of its own: the page is for this machine alone, and whoever reads it speaks no TLS.
+    page = Door(None, secured=lambda: None, pages={"/metrics": metrics.page}, is_ready=metrics.is_ready)
+    listeners = await listen("127.0.0.1", port) if port else []
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_stop_on_signal, stopping)
         nursery.start_soon(standing.serve, links)
+        if listeners:
+            nursery.start_soon(page.serve, listeners)
         nursery.start_soon(Admin(control, recognised()).serve, listener)
         log.info("serving %s, version %s, pid %d", parts.home.root, __version__, os.getpid())
         await stopping.wait()

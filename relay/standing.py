@@ -21,7 +21,7 @@ from parlerd.core.model import Millis
 from parlerd.paths import Home
 from relay import certificate as certificates
 from relay import place as places
-from relay.door import Door, Secured, Serves
+from relay.door import Door, Limits, Secured, Serves
 from relay.network import Network, spelled
 from relay.place import Place
 
@@ -34,7 +34,16 @@ LOOK_S: Final = 30.0
 class Standing:
     """Where the relay stands now: its address, its certificate and its door, which change while it runs."""
 
-    def __init__(self, home: Home, place: Place, network: Network, now: Callable[[], Millis]) -> None:
+    def __init__(
+        self,
+        home: Home,
+        place: Place,
+        network: Network,
+        now: Callable[[], Millis],
+        *,
+        limits: Limits | None = None,
+        is_ready: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._home = home
         self._place = place
         self._network = network
@@ -44,23 +53,30 @@ class Standing:
         self._listeners: list[trio.SocketListener] = []
         self._certificate: certificates.Certificate | None = None
         self._secured: Secured | None = None
+        self._limits = limits
+        self._is_ready = is_ready
         self._door: Door | None = None
         """Takes connections in at the address; None while there is none."""
 
     def addresses(self) -> list[str]:
         return [spelled(self._address, self._place.port)] if self._address else []
 
+    @property
+    def unproven(self) -> int:
+        """How many connections are not proven yet."""
+        return 0 if self._door is None else self._door.unproven
+
     async def open(self) -> None:
         """Listen at the address of this moment. Raises `ParlerError`: `no_address`, `port_taken`."""
         address = places.resolve(self._network, self._place)
         self._certify(address)
-        self._listeners = await _listen(address, self._place.port)
+        self._listeners = await listen(address, self._place.port)
         self._address = address
 
     async def serve(self, links: Serves) -> None:
         """Serve at the address, and at another one when it changes, until cancelled or drained."""
         while True:
-            self._door = Door(links, secured=lambda: self._secured)
+            self._door = Door(links, secured=lambda: self._secured, is_ready=self._is_ready, limits=self._limits)
             with trio.CancelScope() as moved:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._watch, moved)
@@ -99,7 +115,8 @@ class Standing:
         self._secured = Secured(made.context(), made.digest)
 
 
-async def _listen(address: str, port: int) -> list[trio.SocketListener]:
+async def listen(address: str, port: int) -> list[trio.SocketListener]:
+    """Listen at an address. Raises `ParlerError`: `port_taken`, `no_address`."""
     try:
         return await trio.open_tcp_listeners(port, host=address)
     except OSError as error:

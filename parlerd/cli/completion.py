@@ -43,6 +43,7 @@ _BY_ARGUMENT: Final = {
     "session_key": "keys",
     "agent": "knocks",
     "added": "homes",
+    "at": "homes",
 }
 """The kind of words that completes an argument, by the argument's name in the parser."""
 _TOPIC: Final = "COMMAND|CODE"

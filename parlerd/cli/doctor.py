@@ -77,9 +77,23 @@ def checkup(ctx: Context) -> Iterator[t.Check]:
         return
     yield _disk(ctx.home)
     yield from _daemon(ctx)
+    yield from _relay(ctx)
     yield _backups(ctx.home)
     yield _shim(ctx.home)
     yield from host_checks(ctx)
+
+
+def _relay(ctx: Context) -> Iterator[t.Check]:
+    """Whether the relay runs that this person made, where they made one."""
+    from parlerd.cli import team
+
+    if team.service_of(ctx).record is None:
+        return
+    info = team.status(ctx)
+    detail = "it does not run, and nobody reaches its sessions" if info is None else f"{info.name} at {info.url}"
+    yield _check(
+        "relay", info is not None, detail, "parler relay start; or take it out for good: parler connect --remove"
+    )
 
 
 def _check(name: str, ok: bool, detail: str, fix: str = "") -> t.Check:

@@ -30,6 +30,7 @@ MAKE_ONE: Final = "parler connect --team"
 def _foreground(ctx: Context, args: Namespace) -> int:
     from relay import place as places
 
+    team.require_person()
     known, wanted = team.keep_place(ctx, args)
     if wanted != known:
         prepare(ctx.home)
@@ -47,6 +48,7 @@ def _start(ctx: Context, _args: Namespace) -> int:
         raise ParlerError("relay_not_running", "No relay was made in this home.", hint=f"Make one: {MAKE_ONE}")
     info = team.status(ctx)
     if info is None:
+        team.require_person()
         service = team.service_of(ctx)
         service.make()
         info = team.start(ctx, service)

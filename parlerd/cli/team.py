@@ -74,6 +74,23 @@ def ask(ctx: Context, op: str, params: t.Params) -> t.Result:
         client.close()
 
 
+def agent_host_above() -> str:
+    """The agent host that started this command, or nothing."""
+    import os
+
+    from configs.hosts import recognised
+    from parlerd.process import surroundings_of
+
+    return surroundings_of(os.getpid(), recognised()).agent_host
+
+
+def require_person() -> None:
+    """To open a port of this machine to others is the person's. Raises `ParlerError(needs_person)` for a command that
+    an agent host started: a speed bump, as for the daemon's own decisions."""
+    if host := agent_host_above():
+        raise ParlerError("needs_person", f"This was started by an agent host ({host}).")
+
+
 def status(ctx: Context) -> t.RelayInfo | None:
     """How the relay is; None when none runs."""
     try:
@@ -91,6 +108,8 @@ def start(ctx: Context, service: Service, *, again: bool = False) -> t.RelayInfo
     where it could not."""
     from parlerd.client.launch import last_failure
 
+    # A home that was brought back from a backup has no folder for the log yet.
+    prepare(relay_of(ctx))
     log = relay_of(ctx).log
     before = _size_of(log)
     service.start(again=again)
@@ -176,6 +195,7 @@ def refuse_taken_port(address: str, port: int) -> None:
 
 def make_team(ctx: Context, args: Namespace, *, network: Network | None = None, runner: Runner | None = None) -> Team:
     """Set the relay up, or leave one that is as it is asked for alone; add it here and make it the default."""
+    require_person()
     network = network or SystemNetwork()
     home, service = relay_of(ctx), service_of(ctx, runner)
     known, wanted = keep_place(ctx, args, network)

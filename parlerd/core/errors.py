@@ -336,6 +336,14 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         retryable=True,
     ),
     _E(
+        "too_many_rooms",
+        "You have as many rooms at this relay as one person may.",
+        "Open the session on this machine, or ask whoever runs the relay to raise `[quota] person_rooms`.",
+        tool_hint='Open the session on this machine, with {"home":"local"}, or ask the person.',
+        action="ask_person",
+        fault="person",
+    ),
+    _E(
         "no_such_request",
         "Nobody by that id or name is waiting.",
         "Run `parler session requests` to see who is waiting.",

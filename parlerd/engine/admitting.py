@@ -15,7 +15,7 @@ from __future__ import annotations
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, KeyId, RoomId, Seq
+from parlerd.core.model import AgentId, KeyId, PrincipalId, RoomId, Seq
 from parlerd.core.statements import KeyTerms, Opening, check, room_id_of
 from parlerd.engine.authors import Admission, Attested
 from parlerd.engine.callers import Caller
@@ -52,11 +52,13 @@ class Admitting:
     async def open(self, caller: Caller, params: t.OpenRemoteRoom) -> t.OpenedRemoteRoom:
         desk = self._desk
         agent = require_attached(desk, caller, check(params.opening, Opening).owner)
-        desk.quotas.take(agent, bytes=len(params.recap), messages=OPENING)
+        principal = caller.facts.authority.principal
+        await self._require_room_for(principal, room_id_of(params.opening))
+        desk.quotas.take(agent, bytes=len(params.recap), messages=OPENING, person=principal)
         recap = by = None
         if params.recap:
             _, recap = self._admission.take(agent, params.recap, params.recap_signature)
-            by = recap.by(agent, caller.facts.authority.principal, session=caller.facts.session)
+            by = recap.by(agent, principal, session=caller.facts.session)
         by = by or stamp(caller, agent)
         command, words = self._admission.open(
             by,
@@ -71,6 +73,14 @@ class Admitting:
         actor = await desk.rooms.create(command.room)
         settled = await actor.submit(command, by, words)
         return t.OpenedRemoteRoom(room=command.room, replayed=not settled.facts)
+
+    async def _require_room_for(self, principal: PrincipalId, room: RoomId) -> None:
+        """Raise `Refused(too_many_rooms)` where this person has as many rooms here as one may, and this is none of
+        them."""
+        limit = self._desk.settings.quota_person_rooms
+        owned = await self._desk.library.owned(principal)
+        if limit and len(owned) >= limit and room not in owned:
+            raise Refused("too_many_rooms", limit=limit)
 
     async def _new_key(self, caller: Caller, params: t.OpenRemoteRoom) -> KeyId:
         """This home's id of the key that the author drew for the new room. A key of another room counts as a guess:
@@ -112,7 +122,7 @@ class Admitting:
         command, words = self._admission.take(agent, params.body, params.signature, operation=params.operation)
         if command.id != params.id:
             raise Refused("envelope_refused", what="id")
-        self._desk.quotas.take(agent, bytes=len(params.body))
+        self._desk.quotas.take(agent, bytes=len(params.body), person=principal)
         by = words.by(agent, principal, session=caller.facts.session)
         submission = actor.place(command, by, words)
         return Posting(self._desk.library, agent, actor, submission, _posted)

@@ -14,7 +14,7 @@ the desk, the handlers. Below: the actor, which is the line of a local room and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, NamedTuple, Protocol
 
@@ -28,6 +28,7 @@ from parlerd.engine.armed import Armed
 from parlerd.engine.authors import Words
 from parlerd.engine.recent import Recent
 from parlerd.engine.submissions import Settled, Submission
+from parlerd.operations import types as t
 
 LOCAL: Final = "local"
 """The name of this machine's home, which no other home gets."""
@@ -98,6 +99,11 @@ class RoomHandle(Protocol):
     def join_code(self, request: RequestId) -> str | None:
         """The code of a request that an agent of this home made; None where the room's home made the code and this home
         was not told."""
+        ...
+
+    async def ladders(self, agent: AgentId, message: MessageId) -> Mapping[AgentId, t.LadderAtRoom]:
+        """How far a message got with readers of other homes, as far as this agent may know it: what the room's home
+        tells. Nothing of a room that lives here, and where that home does not answer."""
         ...
 
     def presence(self, agent: AgentId) -> Present | None:
@@ -184,6 +190,9 @@ class MirrorRoom:
 
     def presence(self, agent: AgentId) -> Present | None:
         return None
+
+    async def ladders(self, agent: AgentId, message: MessageId) -> Mapping[AgentId, t.LadderAtRoom]:
+        return {}
 
 
 class ForsakenRoom(MirrorRoom):

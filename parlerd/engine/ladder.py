@@ -6,17 +6,20 @@ told that there is none; a reader sees its own ladder, the author everyone's, th
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 import msgspec
 
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, MessageId
+from parlerd.core.model import AgentId, MessageId, Millis, Stage
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.lookup import room_of
 from parlerd.engine.observers import observers
@@ -24,7 +27,7 @@ from parlerd.engine.reading import Reading, handle_of, number_of
 from parlerd.operations import types as t
 from parlerd.store.port import Delivery
 
-_STAGES: Final = ("stored", "pushed", "read", "acknowledged", "acted")
+_STAGES: Final[tuple[Stage, ...]] = ("stored", "pushed", "read", "acknowledged", "acted")
 
 
 class Ladder:
@@ -48,7 +51,8 @@ class Ladder:
             raise Refused("no_such_message")
         room_id, header, marks = found
         position = header.position
-        room = await (await self._desk.rooms.get(room_id)).quiet()
+        handle = await self._desk.rooms.get(room_id)
+        room = await handle.quiet()
         assert isinstance(header.event, e.MessagePosted)
         visibility = header.event.visibility
         mine = {
@@ -60,34 +64,66 @@ class Ladder:
         }
         if not mine:
             raise Refused("no_such_message")
-        readers = []
-        for member in room.state.members.values():
-            if member.agent == header.by.actor or not member.present:
-                continue
-            if mine.isdisjoint((header.by.actor, member.agent)):
-                continue
-            if not can_see(room.view(member.agent), position=position, visibility=visibility):
-                continue
-            readers.append(self._ladder(room, member.agent, header, marks))
+        told = await self._told(handle, header, mine)
+        room = await handle.quiet()
+        readers = [
+            self._ladder(room, reader, header, marks, told.get(reader)) for reader in readers_of(room, header, mine)
+        ]
         return t.WhyResult(id=id, room=room_id, readers=readers)
 
-    def _ladder(self, room: Room, reader: AgentId, header: e.Header, marks: list[Delivery]) -> t.ReaderLadder:
-        reached = {"stored": int(header.at)}
-        for mark in marks:
-            if mark.reader == reader:
-                reached[mark.stage] = min(reached.get(mark.stage, mark.at), mark.at)
-        if "acknowledged" in reached and "read" not in reached:
-            del reached["acknowledged"]
+    async def _told(
+        self, handle: RoomHandle, header: e.Header, mine: AbstractSet[AgentId]
+    ) -> Mapping[AgentId, t.LadderAtRoom]:
+        """How far the message got with those of other homes, asked by one of these agents: its author if it is one."""
+        asking = header.by.actor if header.by.actor in mine else min(mine)
+        assert isinstance(header.event, e.MessagePosted)
+        told = await handle.ladders(asking, header.event.id)
+        here = self._desk.rooms.home.aggregate.state.agents
+        return {reader: ladder for reader, ladder in told.items() if reader not in here}
+
+    def _ladder(
+        self, room: Room, reader: AgentId, header: e.Header, marks: list[Delivery], told: t.LadderAtRoom | None
+    ) -> t.ReaderLadder:
+        """`told` is what the room's home says of a reader of another home."""
+        reached = stages_of(reader, header, marks)
+        if told is not None:
+            reached = {each.stage: Millis(each.at) for each in told.stages}
         stopped: str | msgspec.UnsetType = msgspec.UNSET
         stopped_since = 0
         if "acknowledged" not in reached and "acted" not in reached:
-            state, since = self._desk.presence.of(reader)
+            state, since = self._desk.presence.of(reader) if told is None else (told.presence, Millis(told.since))
             where = "read, not acknowledged" if "read" in reached else "not read"
             stopped, stopped_since = f"{where}; the agent is {state}", int(since)
         return t.ReaderLadder(
             agent=reader,
             name=handle_of(room.state, reader),
-            stages=[t.StageReached(stage=stage, at=reached[stage]) for stage in _STAGES if stage in reached],
+            stages=[t.StageReached(stage=stage, at=at) for stage, at in reached.items()],
             stopped=stopped,
             stopped_since=stopped_since,
         )
+
+
+def readers_of(room: Room, header: e.Header, asking: AbstractSet[AgentId]) -> list[AgentId]:
+    """The members of whom these agents may know where a message got to with them: for its author all who may see it but
+    itself, for a reader the reader alone."""
+    event = header.event
+    assert isinstance(event, e.MessagePosted)
+    return [
+        member.agent
+        for member in room.state.members.values()
+        if member.present
+        and member.agent != header.by.actor
+        and not asking.isdisjoint((header.by.actor, member.agent))
+        and can_see(room.view(member.agent), position=header.position, visibility=event.visibility)
+    ]
+
+
+def stages_of(reader: AgentId, header: e.Header, marks: Sequence[Delivery]) -> dict[Stage, Millis]:
+    """When a message reached each stage for a reader, in the order of the stages."""
+    reached: dict[Stage, Millis] = {"stored": header.at}
+    for mark in marks:
+        if mark.reader == reader:
+            reached[mark.stage] = min(reached.get(mark.stage, mark.at), mark.at)
+    if "acknowledged" in reached and "read" not in reached:
+        del reached["acknowledged"]
+    return {stage: reached[stage] for stage in _STAGES if stage in reached}

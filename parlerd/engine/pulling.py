@@ -1,8 +1,8 @@
 """What a link asks about a room beside the stream: messages from before, and how far each agent has read.
 
-Here are the handlers of `link.pull` and `link.cursors`. Not here: what goes on in a room (`following`). Above: the
-engine. Below: `reachable`, the library. Invariant: an agent's reading place never moves back, and never past the newest
-message that it may see.
+Here are the handlers of `link.pull`, `link.why` and `link.cursors`. Not here: what goes on in a room (`following`).
+Above: the engine. Below: `reachable`, the library. Invariant: an agent's reading place never moves back, and never past
+the newest message that it may see.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from itertools import takewhile
 from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, Position, Seq, View
+from parlerd.core.model import AgentId, MessageId, Position, Seq, View
+from parlerd.core.visibility import can_see
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.following import PAGE_BYTES, message_of
 from parlerd.engine.handling import handles
+from parlerd.engine.ladder import readers_of, stages_of
 from parlerd.engine.reachable import require_member, require_speaker, room_within
 from parlerd.operations import types as t
 from parlerd.store.port import MarkDelivery, MoveCursor, NewFact, StoredMessage, Write
@@ -50,6 +52,26 @@ class Pulling:
             jumped=True,
             messages=[message_of(NewFact(each.header, each.body, each.signature)) for each in found],
         )
+
+    @handles("link.why")
+    async def why(self, caller: Caller, params: t.WhyAtRoom) -> t.LaddersAtRoom:
+        agent = require_speaker(self._desk, caller, params.agent)
+        room = await (await room_within(self._desk, caller, params.room)).quiet()
+        require_member(room, agent, caller.facts.authority.principal)
+        found = await self._desk.library.trace(MessageId(params.id))
+        if found is None or found.room != room.state.room:
+            raise Refused("no_such_message")
+        header = found.header
+        assert isinstance(header.event, e.MessagePosted)
+        if not can_see(room.view(agent), position=header.position, visibility=header.event.visibility):
+            raise Refused("no_such_message")
+        ladders = []
+        for reader in readers_of(room, header, {agent}):
+            presence, since = self._desk.presence.of(reader)
+            reached = stages_of(reader, header, found.marks)
+            stages = [t.StageReached(stage=stage, at=at) for stage, at in reached.items()]
+            ladders.append(t.LadderAtRoom(agent=reader, stages=stages, presence=presence, since=since))
+        return t.LaddersAtRoom(readers=ladders)
 
     @handles("link.cursors")
     async def cursors(self, caller: Caller, params: t.TellCursors) -> t.Noted:

@@ -5,8 +5,9 @@ comes back steadily lets it have its burst and then slows it down; what it asks 
 `throttled` and the time after which it is worth trying again. Reading is never counted.
 
 The home's budget is for all of its agents together, and only holds back those that used up a tenth of their own: many
-that go wrong do not silence the one that has something to say. Kept in memory: a restart begins anew. Time is trio's
-clock. Above: the handlers that post.
+that go wrong do not silence the one that has something to say. A person of another home, who may bring as many agents
+as they like, has a budget for all of them that nobody else draws on. Kept in memory: a restart begins anew. Time is
+trio's clock. Above: the handlers that post.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import trio
 
 from parlerd.bounded import Bounded
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId
+from parlerd.core.model import AgentId, PrincipalId
 from parlerd.settings import Settings
 
 HOUR_S: Final = 3600.0
@@ -81,21 +82,35 @@ class Quotas:
         self._settings = settings
         self._home = _Budget(settings.quota_home_messages, settings.quota_home_bytes, trio.current_time())
         self._agents: Bounded[AgentId, _Budget] = Bounded(MAX_AGENTS)
+        self._people: Bounded[PrincipalId, _Budget] = Bounded(MAX_AGENTS)
 
-    def take(self, agent: AgentId, *, bytes: int, messages: int = 1) -> None:
-        """Count what `agent` is about to store. Raises `Refused(throttled)`, and then nothing was counted."""
-        now = trio.current_time()
+    def take(self, agent: AgentId, *, bytes: int, messages: int = 1, person: PrincipalId | None = None) -> None:
+        """Count what `agent` is about to store; `person` is who it is of, for an agent of another home. Raises
+        `Refused(throttled)`, and then nothing was counted."""
+        now, settings = trio.current_time(), self._settings
         own = self._agents.get(agent)
         if own is None:
-            own = _Budget(self._settings.quota_agent_messages, self._settings.quota_agent_bytes, now)
+            own = _Budget(settings.quota_agent_messages, settings.quota_agent_bytes, now)
         self._agents[agent] = own
         own.refill(now)
         self._home.refill(now)
         _require(own, "agent", messages, bytes)
         if not own.is_light:
             _require(self._home, "home", messages, bytes)
+        if person is not None:
+            self._take_of(person, now, messages, bytes)
         own.take(messages, bytes)
         self._home.take(messages, bytes)
+
+    def _take_of(self, person: PrincipalId, now: float, messages: int, bytes: int) -> None:
+        settings = self._settings
+        budget = self._people.get(person)
+        if budget is None:
+            budget = _Budget(settings.quota_person_messages, settings.quota_person_bytes, now)
+        self._people[person] = budget
+        budget.refill(now)
+        _require(budget, "person", messages, bytes)
+        budget.take(messages, bytes)
 
 
 def _require(budget: _Budget, whose: str, messages: int, bytes: int) -> None:

@@ -9,7 +9,7 @@ time.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -18,12 +18,13 @@ import trio
 from parlerd.core.approvals import Request
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.home import HomeRoom
-from parlerd.core.model import HOME_ROOM, AgentId, HomeId, Millis, RequestId, RoomId
+from parlerd.core.model import HOME_ROOM, AgentId, HomeId, MessageId, Millis, RequestId, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.actor import ActorParts, RoomActor
 from parlerd.engine.deciding import Aggregate
 from parlerd.engine.handles import LOCAL, Homes, Present, RoomHandle
 from parlerd.engine.join_codes import JoinCodes
+from parlerd.operations import types as t
 from parlerd.store.port import Store
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,9 @@ class LocalRoom(RoomActor[Room]):
 
     def presence(self, agent: AgentId) -> Present | None:
         return None
+
+    async def ladders(self, agent: AgentId, message: MessageId) -> Mapping[AgentId, t.LadderAtRoom]:
+        return {}
 
 
 class _Open(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from parlerd.core.model import PeerText, Verified
+from parlerd.core.model import PeerText, Stage, Verified
 from parlerd.operations.entry import AWAY, Params, Result, Short
 
 
@@ -54,6 +54,11 @@ class Message(Result, frozen=True, kw_only=True):
     handoff: Handoff | msgspec.UnsetType = msgspec.UNSET
     private: bool | msgspec.UnsetType = msgspec.UNSET
     opening: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class StageReached(Result, frozen=True, kw_only=True):
+    stage: Stage
+    at: int
 
 
 class RequestInfo(Result, frozen=True, kw_only=True):

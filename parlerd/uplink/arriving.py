@@ -24,6 +24,7 @@ honest home nothing is called a contradiction; what is taken in as a member's wo
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple, cast
@@ -71,6 +72,7 @@ from parlerd.identity.proofs import Evidence, encode_evidence, read_opening, sig
 from parlerd.identity.signatures import verify
 from parlerd.operations import types as t
 
+_REQUEST: Final = re.compile(r"[A-Za-z0-9_]{1,64}\Z")
 _MAX_MEMBERS: Final = 10_000
 """How many agents of one room are taken in."""
 
@@ -337,7 +339,8 @@ class _Step:
             request, agent = RequestId(entry.request), AgentId(entry.agent)
             before = known.get(request)
             key = keys.get(entry.ref)
-            if key is None or not self._is_knock(entry.knock, entry.knock_signature, entry):
+            is_id = _REQUEST.match(request) is not None
+            if key is None or not is_id or not self._is_knock(entry.knock, entry.knock_signature, entry):
                 continue
             by = By(agent, PrincipalId(entry.principal), "", entry.host, "link")
             if before is None:

@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 NEWEST: Final = 200
 """With how many of its newest messages the mirror of a room begins."""
+_PRESENCES: Final = frozenset({"active", "waiting", "idle", "offline"})
 MAX_OPENINGS: Final = 1_000
 MAX_LANDED: Final = 1_000
 """Own messages that came in and that nobody asked about yet."""
@@ -102,7 +103,7 @@ class Mirrors:
                 self._counts[room] = _Counts(item.card.moves, item.card.asks)
             if item.presence:
                 told = self._presences.setdefault(room, {})
-                told |= {AgentId(each.agent): Present(each.presence, Millis(each.since)) for each in item.presence}
+                told |= {AgentId(each.agent): present_of(each.presence, each.since) for each in item.presence}
             return not actor.aggregate.state.contradicted
         finally:
             self._change.set()
@@ -271,3 +272,8 @@ class Mirrors:
                     return True
                 await change.wait()
         return False
+
+
+def present_of(word: str, since: int) -> Present:
+    """How present somebody is said to be. Another word than ours is nobody's to say: it would be shown as it is."""
+    return Present(word if word in _PRESENCES else "offline", Millis(since))

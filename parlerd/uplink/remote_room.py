@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final, cast
 
 import msgspec
@@ -35,17 +36,21 @@ from parlerd.engine.desk import Desk
 from parlerd.engine.handles import MirrorRoom, Present
 from parlerd.engine.key_text import typed_key
 from parlerd.engine.submissions import Settled, Submission
+from parlerd.identity import codes
 from parlerd.operations import types as t
 from parlerd.uplink.composing import Composer
 from parlerd.uplink.counters import Counters
 from parlerd.uplink.doors import Doors
 from parlerd.uplink.lanes import ANSWER_S, Post
 from parlerd.uplink.link import Link
+from parlerd.uplink.mirrors import present_of
 
 SHOWN_S: Final = 10.0
 """How long an answer waits until the mirror holds what the room's home did."""
 DECIDE_TRIES: Final = 3
 DECIDE_PAUSE_S: Final = 0.5
+MAX_CODE: Final = 8
+"""Characters of a code at most, whatever a relay says: the code is shown as it is."""
 MAX_WAITING: Final = 4096
 """Commands that may wait for one room; more are refused with `room_busy`."""
 _FIRST_FACTS: Final = 8
@@ -255,7 +260,9 @@ class RemoteRoom(MirrorRoom):
         )
         assert isinstance(answer, t.Knocked)
         if answer.request and answer.join_code:
-            self._doors.note_code(RequestId(answer.request), answer.join_code)
+            with suppress(Refused):
+                # What is no code is not shown.
+                self._doors.note_code(RequestId(answer.request), codes.normalise(answer.join_code)[:MAX_CODE])
         if not self._link.is_following(self.room):
             await self._link.follow(self.room)
         if answer.status in ("joined", "member"):
@@ -309,6 +316,19 @@ class RemoteRoom(MirrorRoom):
 
     def presence(self, agent: AgentId) -> Present | None:
         return None if self._link.mirrors.is_ours(agent) else self._link.mirrors.presence(self.room, agent)
+
+    async def ladders(self, agent: AgentId, message: MessageId) -> Mapping[AgentId, t.LadderAtRoom]:
+        try:
+            await self._link.attach(agent)
+            answer = await self._link.call("link.why", t.WhyAtRoom(room=self.room, agent=agent, id=message))
+        except Refused:
+            # Where nobody can be asked, what is known here is said.
+            return {}
+        assert isinstance(answer, t.LaddersAtRoom)
+        return {
+            AgentId(each.agent): msgspec.structs.replace(each, presence=present_of(each.presence, each.since).presence)
+            for each in answer.readers
+        }
 
     def join_code(self, request: RequestId) -> str | None:
         return self._doors.code(request)

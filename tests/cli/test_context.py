@@ -1,9 +1,12 @@
-"""Waiting through a daemon that goes away."""
+"""What a command is given: waiting through a daemon that goes away, a secret that is typed, a yes."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import os
+import termios
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +18,9 @@ from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
 from parlerd.paths import Home
 from tests.support.answers import message, page
+from tests.support.cli import Keyboard, Terminal
 from tests.support.fake_client import FakeDaemon
+from tests.support.processes import PATIENCE_S, until
 
 
 class Clock:
@@ -134,3 +139,34 @@ def test_every_call_says_that_it_is_under_way_while_it_is() -> None:
     ctx.call("rooms.list", t.ListRooms(), t.RoomList)
     assert seen == ["Waiting for the daemon's answer"]
     assert out.told == ["Starting the daemon", "Waiting for the daemon's answer"]
+
+
+def test_a_terminal_does_not_show_a_secret_that_is_typed_and_shows_the_next_words_again(tmp_path: Path) -> None:
+    master, slave = os.openpty()
+    shown = termios.tcgetattr(slave)[3] & termios.ECHO
+    assert shown
+    typed: list[str] = []
+    with open(slave, "rb", buffering=0, closefd=False) as stdin:
+        errors = io.StringIO()
+        ctx = Context(Output(io.StringIO(), errors), Home(tmp_path), {}, FakeDaemon().connect, stdin=stdin)
+        reader = threading.Thread(target=lambda: typed.append(ctx.read_secret("Secret: ")))
+        reader.start()
+        # What is typed before the terminal hides it is thrown away, so the hand waits for that.
+        until(lambda: not termios.tcgetattr(slave)[3] & termios.ECHO, "terminal that hides what is typed")
+        os.write(master, b"A3KE7-DJRQ2\n")
+        reader.join(PATIENCE_S)
+    assert typed == ["A3KE7-DJRQ2"]
+    assert termios.tcgetattr(slave)[3] & termios.ECHO == shown
+    assert errors.getvalue() == "Secret: \n"
+    os.close(slave)
+    os.close(master)
+
+
+def test_an_answer_that_is_no_yes_changes_nothing(tmp_path: Path) -> None:
+    for answer in (b"", b"\n", b"n\n", b"yess\n"):
+        ctx = Context(Output(Terminal(), Terminal()), Home(tmp_path), {}, FakeDaemon().connect, stdin=Keyboard(answer))
+        with pytest.raises(ParlerError) as refused:
+            ctx.agree("This ends it.", command="parler end --yes")
+        assert refused.value.code == "needs_yes"
+    ctx = Context(Output(Terminal(), Terminal()), Home(tmp_path), {}, FakeDaemon().connect, stdin=Keyboard(b"Y\n"))
+    ctx.agree("This ends it.", command="parler end --yes")

@@ -14,7 +14,7 @@ from parlerd.paths import Home, prepare, relay_home
 from relay import place as places
 from relay.place import Place
 from tests.cli.test_team import NO_PROCESS, Machine
-from tests.support.answers import relay_info
+from tests.support.answers import daemon_info, relay_info
 from tests.support.cli import Shell
 from tests.support.fake_network import FakeNetwork
 from tests.support.service_manager import FakeSystem
@@ -36,6 +36,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(team, "SystemRunner", lambda env: system)
     monkeypatch.setattr(team, "SystemNetwork", FakeNetwork)
     monkeypatch.setattr(team, "POLL_S", 0)
+    monkeypatch.setattr(team, "agent_host_above", lambda: "")
     found.answers("relay.status", relay_info(pid=NO_PROCESS))
     found.answers("relay.members", t.RelayMemberList(members=MEMBERS))
     return found
@@ -82,6 +83,36 @@ def test_a_relay_that_was_made_is_started_again(shell: Shell, machine: Machine) 
     starts = machine.system.starts
     assert shell.run("relay", "start").code == 0
     assert machine.system.starts == starts
+
+
+@pytest.mark.parametrize("words", [["start"], []])
+def test_no_agent_starts_a_relay(
+    shell: Shell, machine: Machine, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    places.store(machine.home, Place(interface="eth0"))
+    monkeypatch.setattr(team, "agent_host_above", lambda: "codex")
+    ran = shell.run("relay", *words, "--json")
+    assert (ran.code, ran.document["error"]["code"]) == (1, "needs_person")
+    assert machine.system.asked == []
+
+
+def test_the_checkup_says_whether_a_relay_that_was_made_runs(shell: Shell, machine: Machine) -> None:
+    def check() -> list[dict[str, object]]:
+        checks = shell.run("doctor", "--json").document["checks"]
+        return [each for each in checks if each["name"] == "relay"]
+
+    machine.answers("daemon.check", t.CheckList(checks=[]))
+    machine.answers("daemon.status", daemon_info())
+    machine.answers("hosts.seen", t.SeenHostList(hosts=[]))
+    assert check() == []
+    places.store(machine.home, Place(interface="eth0"))
+    shell.run("relay", "start")
+    (running,) = check()
+    assert (running["ok"], running["detail"]) == (True, "team-7f3k2q at wss://192.168.1.20:7777/")
+    machine.system.running.clear()
+    (stopped,) = check()
+    assert stopped["ok"] is False
+    assert "parler relay start" in str(stopped["fix"])
 
 
 def test_stopping_works_where_nothing_runs_and_names_what_ended(shell: Shell, machine: Machine) -> None:

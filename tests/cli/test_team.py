@@ -66,6 +66,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(team, "SystemRunner", lambda env: system)
     monkeypatch.setattr(team, "SystemNetwork", FakeNetwork)
     monkeypatch.setattr(team, "POLL_S", 0)
+    monkeypatch.setattr(team, "agent_host_above", lambda: "")
     # What is bound here is the loopback: the addresses of the fake network are not this machine's.
     monkeypatch.setattr(team, "refuse_taken_port", lambda address, port: None)
     monkeypatch.setattr("configs.connect.connect", lambda *_args, **_how: iter(()))
@@ -205,6 +206,14 @@ def test_a_move_that_fails_leaves_the_place_as_it_was(shell: Shell, machine: Mac
     ran = shell.run("connect", "--team", "--port", "9000", "--json")
     assert (ran.code, ran.document["error"]["code"]) == (3, "relay_not_running")
     assert places.load(machine.home) == Place(interface="eth0")
+
+
+def test_no_agent_makes_a_relay(shell: Shell, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(team, "agent_host_above", lambda: "codex")
+    ran = shell.run("connect", "--team", "--json")
+    assert (ran.code, ran.document["error"]["code"]) == (1, "needs_person")
+    assert not machine.home.root.exists()
+    assert machine.system.asked == []
 
 
 def test_a_person_whose_relay_ends_with_the_session_gets_the_command(shell: Shell, machine: Machine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,21 @@ def test_whoever_is_put_out_is_told_and_comes_back_only_by_the_new_secret(team: 
     line = team.relay["join_line"]
     team.ben.fails("connect", "--relay", line, "--join-secret-file", str(old), code="wrong_secret")
     assert team.joins(team.ben)["relay"]["status"] == "unchanged"
+
+
+def test_a_relay_comes_back_from_a_backup_in_an_empty_folder(team: Team) -> None:
+    team.joins(team.ben)
+    folder, file = relay_home(team.ann.home).root, team.ann.user / "relay.tar"
+    team.ann.asks("relay", "backup", str(file))
+    assert file.stat().st_mode & 0o777 == 0o600
+    team.ann.asks("relay", "stop")
+    folder.rename(folder.with_name("lost"))
+    folder.mkdir(mode=0o700)
+    with tarfile.open(file) as archive:
+        archive.extractall(folder, filter="tar")
+    assert team.ann.asks("relay", "start")["join_line"] == team.relay["join_line"]
+    assert len(team.ann.asks("relay", "members")["members"]) == 2
+    until(lambda: team.ben.asks("homes")["homes"][1]["state"] == "connected" or None, "link that is back")
 
 
 def test_a_relay_is_stopped_started_and_taken_out_and_its_rooms_stay(team: Team) -> None:

@@ -7,9 +7,11 @@ import pytest
 
 from parlerd.core.model import RoomId
 from parlerd.core.statements import room_id_of
+from parlerd.engine.quota import OPENING
 from parlerd.engine.rooms import LocalRoom
 from parlerd.engine.sending import Posting
 from parlerd.operations import types as t
+from parlerd.settings import Settings
 from tests.support.engine import Served, engine_world, run, settle, texts
 from tests.support.linked import Elsewhere, LinkParty
 
@@ -253,5 +255,37 @@ def test_a_recap_is_the_rooms_first_message_as_its_owner_signed_it() -> None:
             )
             again = msgspec.structs.replace(second, recap=other.body, recap_signature=other.signature)
             assert (await owner.refused("link.open", again)).details["what"] == "id"
+
+    run(main)
+
+
+def test_a_person_has_a_bounded_number_of_rooms_here_and_may_ask_again_for_each() -> None:
+    async def main() -> None:
+        async with engine_world(settings=Settings(quota_person_rooms=2)) as served:
+            mia = await Elsewhere("mia").link(served, "ann", "bea")
+            await mia.open("ann", "one")
+            params, _ = mia.opening("bea", "two")
+            await mia.call("link.open", params)
+            third, _ = mia.opening("ann", "three")
+            assert (await mia.refused("link.open", third)).code == "too_many_rooms"
+            assert (await mia.ask("link.open", params, t.OpenedRemoteRoom)).replayed
+            olga = await Elsewhere("olga").link(served, "olive")
+            await olga.open("olive", "one")
+
+    run(main)
+
+
+def test_what_all_agents_of_a_person_post_is_one_budget() -> None:
+    async def main() -> None:
+        async with engine_world(settings=Settings(quota_person_messages=OPENING + 2)) as served:
+            mia = await Elsewhere("mia").link(served, "ann", "bea")
+            opened = await mia.open("ann", approval=False)
+            await mia.knock("bea", opened)
+            await mia.post("ann", opened.room, "one")
+            await mia.post("bea", opened.room, "two")
+            refused = await mia.refused("link.post", mia.person.envelope("bea", opened.room, "three"))
+            assert refused.code == "throttled"
+            assert refused.retry_after_ms is not None
+            assert refused.retry_after_ms > 0
 
     run(main)

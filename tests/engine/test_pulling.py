@@ -122,3 +122,38 @@ def test_a_place_in_a_room_that_an_agent_may_not_know_is_passed_over_without_a_w
             assert not (await library.cursor(RoomId(other.room), me)).acknowledged
 
     run(main)
+
+
+def test_an_author_elsewhere_learns_where_its_message_got_to_and_a_reader_of_itself_alone() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            opened = await alice.open(context="")
+            link = await ann(served, opened)
+            bob = await served.agent("bob")
+            await served.admit(opened, bob)
+            me, bobs = link.person.agent("ann"), (await bob.whoami()).id
+            posted = await link.post("ann", opened.room, "hello")
+            await bob.read(room=opened.room)
+            others = await alice.send("between us", room=opened.room, visible_to=(bobs,))
+            public = await alice.send("for all", room=opened.room)
+
+            async def why(id: str) -> dict[str, list[str]]:
+                params = t.WhyAtRoom(room=opened.room, agent=me, id=id)
+                answer = await link.ask("link.why", params, t.LaddersAtRoom)
+                return {each.agent: [reached.stage for reached in each.stages] for each in answer.readers}
+
+            assert await why(posted.id) == {
+                (await alice.whoami()).id: ["stored"],
+                bobs: ["stored", "read", "acknowledged"],
+            }
+            assert await why(public.id) == {me: ["stored"]}
+            elsewhere = (await alice.open("other")).room
+            hidden = await alice.send("elsewhere", room=elsewhere)
+            for id in (others.id, hidden.id, "m_none"):
+                params = t.WhyAtRoom(room=opened.room, agent=me, id=id)
+                assert (await link.refused("link.why", params)).code == "no_such_message"
+            nowhere = t.WhyAtRoom(room=elsewhere, agent=me, id=hidden.id)
+            assert (await link.refused("link.why", nowhere)).code == "no_such_room"
+
+    run(main)

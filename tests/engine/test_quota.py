@@ -8,46 +8,49 @@ import pytest
 import trio
 
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import AgentId
+from parlerd.core.model import AgentId, PrincipalId
 from parlerd.engine import quota
 from parlerd.engine.quota import HOUR_S, Quotas
 from parlerd.operations import types as t
 from parlerd.settings import Settings
 from tests.support.engine import engine_world, run, texts
 
+MIA = PrincipalId("AMIA")
 ANN, BEN, CAT = AgentId("UANN"), AgentId("UBEN"), AgentId("UCAT")
 
 
 def quotas(**limits: Any) -> Quotas:
     """Without a limit that is not named."""
-    none: dict[str, Any] = dict.fromkeys(("agent_messages", "agent_bytes", "home_messages", "home_bytes"), 0)
+    none: dict[str, Any] = dict.fromkeys(
+        [f"{whose}_{what}" for whose in ("agent", "person", "home") for what in ("messages", "bytes")], 0
+    )
     return Quotas(Settings(**{f"quota_{name}": limit for name, limit in (none | limits).items()}))
 
 
-def refusal(of: Quotas, agent: AgentId, **what: int) -> ParlerError:
+def refusal(of: Quotas, agent: AgentId, **what: Any) -> ParlerError:
     with pytest.raises(Refused) as refused:
-        of.take(agent, **{"bytes": 0, **what})
+        of.take(agent, **({"bytes": 0} | what))
     assert refused.value.code == "throttled"
     return refused.value
 
 
 @pytest.mark.parametrize(("limits", "one"), [({"agent_messages": 60}, {}), ({"agent_bytes": 6_000}, {"bytes": 100})])
 def test_an_agent_has_a_burst_of_an_hours_worth_which_comes_back_steadily(
-    limits: dict[str, int], one: dict[str, int]
+    limits: dict[str, int], one: dict[str, Any]
 ) -> None:
     async def main() -> None:
         budget = quotas(**limits)
         for _ in range(60):
-            budget.take(ANN, **{"bytes": 0, **one})
+            budget.take(ANN, **({"bytes": 0} | one))
         error = refusal(budget, ANN, **one)
         assert error.retry_after_ms == 60_001
-        budget.take(BEN, **{"bytes": 0, **one})
+        budget.take(BEN, **({"bytes": 0} | one))
         await trio.sleep(60.001)
-        budget.take(ANN, **{"bytes": 0, **one})
+        budget.take(ANN, **({"bytes": 0} | one))
         refusal(budget, ANN, **one)
         await trio.sleep(10 * HOUR_S)
         for _ in range(60):
-            budget.take(ANN, **{"bytes": 0, **one})
+            budget.take(ANN, **({"bytes": 0} | one))
         refusal(budget, ANN, **one)
 
     run(main)
@@ -155,5 +158,24 @@ def test_a_pipelined_send_is_counted_too_and_its_refusal_carries_its_key() -> No
                 begin("message.send", t.Send(text="x", idempotency_key="mine"), alice.caller)
             assert (refused.value.code, refused.value.details["key"]) == ("throttled", "mine")
             assert texts(await alice.recv(all=True)) == ["x"]
+
+    run(main)
+
+
+@pytest.mark.parametrize("limits", [{"person_messages": 4}, {"person_bytes": 40}])
+def test_a_person_elsewhere_has_one_budget_for_however_many_agents_and_nobody_else_draws_on_it(
+    limits: dict[str, int],
+) -> None:
+    async def main() -> None:
+        budget = quotas(**limits)
+        for number in range(4):
+            budget.take(AgentId(f"U{number}"), bytes=10, person=MIA)
+        error = refusal(budget, AgentId("U9"), bytes=10, person=MIA)
+        assert error.retry_after_ms == 900_001
+        # Neither another person nor an agent of this home is held back.
+        budget.take(ANN, bytes=10, person=PrincipalId("AOLGA"))
+        budget.take(BEN, bytes=10)
+        await trio.sleep(900.001)
+        budget.take(AgentId("U9"), bytes=10, person=MIA)
 
     run(main)

@@ -100,6 +100,27 @@ def test_health_and_readiness_are_answered_and_everything_else_is_not_there(tls:
     run_over_the_network(main)
 
 
+def test_a_page_is_answered_by_a_door_that_has_it_and_links_by_one_that_has_links() -> None:
+    async def main() -> None:
+        async def page() -> str:
+            await trio.lowlevel.checkpoint()
+            return "links 3\n"
+
+        async with open_door(None, tls=False, pages={"/metrics": page}) as door:
+            answer = await door.ask(GET % b"/metrics")
+            assert status(answer) == 200
+            assert answer.endswith(b"\r\n\r\nlinks 3\n")
+            assert (await door.ask((GET % b"/metrics").replace(b"GET", b"HEAD"))).endswith(b"\r\n\r\n")
+            assert status(await door.ask((GET % b"/metrics").replace(b"GET", b"POST"))) == 405
+            assert status(await door.ask(GET % b"/metrics/x")) == 404
+            assert status(await door.ask(b"GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n")) == 421
+            assert status(await door.ask(upgrade(door.port))) == 404
+        async with open_door(Handed(), tls=False) as door:
+            assert status(await door.ask(GET % b"/metrics")) == 404
+
+    run_over_the_network(main)
+
+
 @pytest.mark.parametrize(
     ("host", "code"),
     [

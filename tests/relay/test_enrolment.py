@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import trio
 
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import Label, PrincipalId
 from parlerd.identity import codes
 from parlerd.paths import Home, prepare
+from parlerd.settings import Settings
 from relay import enrolment as module
 from relay.enrolment import Enrolment
 from tests.support.engine import Served, World, engine_world, gather, run
@@ -24,8 +26,8 @@ def home(tmp_path: Path) -> Home:
     return found
 
 
-def opened(home: Home, served: Served) -> Enrolment:
-    return Enrolment(home, served.engine.people)
+def opened(home: Home, served: Served, settings: Settings | None = None) -> Enrolment:
+    return Enrolment(home, served.engine.people, settings or Settings())
 
 
 def test_a_secret_of_128_bits_is_made_once_and_kept_private(home: Home) -> None:
@@ -101,17 +103,35 @@ def test_a_person_is_found_by_key_fingerprint_or_a_name_that_nobody_else_has(hom
     run(main)
 
 
-def test_a_relay_knows_a_bounded_number_of_people(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_PEOPLE", 1)
-
+def test_a_relay_knows_a_bounded_number_of_people(home: Home) -> None:
     async def main() -> None:
         async with engine_world() as served:
-            people = opened(home, served)
+            people = opened(home, served, Settings(relay_people=1))
             await people.enrol(ANN, Label("ann"))
             with pytest.raises(Refused) as refused:
                 await people.enrol(BEN, Label("ben"))
             assert refused.value.code == "busy"
             await people.enrol(ANN, Label("ann"))
+
+    run(main)
+
+
+def test_new_people_come_at_a_bounded_rate_and_those_who_are_known_at_any(home: Home) -> None:
+    """Each new key brings wrong guesses of its own, and whoever has the secret makes keys at will."""
+
+    async def main() -> None:
+        async with engine_world() as served:
+            people = opened(home, served, Settings(relay_enrolments=2))
+            for name in ("a", "b"):
+                await people.enrol(PrincipalId(f"A{name}"), Label(name))
+            with pytest.raises(Refused) as refused:
+                await people.enrol(PrincipalId("Ac"), Label("c"))
+            assert (refused.value.code, people.is_enrolled(PrincipalId("Ac"))) == ("throttled", False)
+            await people.put_out(PrincipalId("Aa"))
+            await people.enrol(PrincipalId("Aa"), Label("a"))
+            assert refused.value.retry_after_ms is not None
+            await trio.sleep(refused.value.retry_after_ms / 1000)
+            await people.enrol(PrincipalId("Ac"), Label("c"))
 
     run(main)
 

@@ -277,3 +277,23 @@ def test_a_relay_keeps_the_name_of_its_log_until_its_store_is_gone(running: Runn
     for file in running.relay.root.glob("parler.db*"):
         file.unlink()
     assert restarted() != first
+
+
+def test_numbers_are_told_on_this_machine_alone_and_name_nobody(running: Running) -> None:
+    port = free_port()
+    running.relay.settings.write_text(f"[relay]\nmetrics_port = {port}\n")
+    info = running.up()
+    with socket.create_connection(("127.0.0.1", port), PATIENCE_S) as sock:
+        sock.sendall(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        page = sock.makefile("rb").read().decode()
+    lines = page.partition("\r\n\r\n")[2].splitlines()
+    numbers = {name: float(value) for name, value in (line.split() for line in lines if not line.startswith("#"))}
+    assert numbers["parler_relay_ready"] == 1
+    assert numbers["parler_relay_links"] == 0
+    assert numbers["parler_relay_commits_failed_total"] == 0
+    assert numbers["parler_relay_people"] == 0
+    assert {f"# TYPE {name} gauge" in lines or f"# TYPE {name} counter" in lines for name in numbers} == {True}
+    for secret in (info.home, info.fingerprint, info.name, "crew", str(running.home.root)):
+        assert secret not in page
+    assert get(running.port, "/metrics").startswith(b"HTTP/1.1 404 ")
+    assert get(running.port, "/readyz").startswith(b"HTTP/1.1 200 ")

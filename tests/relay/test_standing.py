@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -64,6 +65,15 @@ class Machine:
             await trio.testing.wait_all_tasks_blocked()
             yield
             nursery.cancel_scope.cancel()
+
+    async def status(self, path: str) -> int:
+        """The status with which the relay answers for a path."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        tcp = await trio.open_tcp_stream("127.0.0.1", self.port)
+        async with trio.SSLStream(tcp, context, https_compatible=True) as stream:
+            await stream.send_all(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+            return int((await stream.receive_some(64)).split()[1])
 
     async def answers(self, address: str) -> bool:
         try:
@@ -155,5 +165,24 @@ def test_an_address_that_is_not_there_or_taken_at_the_start_is_an_error(machine:
             await machine.standing.open()
         assert failed.value.code == "port_taken"
         assert machine.standing.addresses() == []
+
+    run(main)
+
+
+def test_whoever_asks_whether_the_relay_is_ready_hears_what_it_says_of_itself(machine: Machine) -> None:
+    async def main() -> None:
+        ready = [True]
+        machine.standing = Standing(
+            machine.home,
+            Place(interface="eth0", port=machine.port),
+            machine.network,
+            machine.now,
+            is_ready=lambda: ready[0],
+        )
+        async with machine.serving():
+            assert await machine.status("/readyz") == 200
+            ready[0] = False
+            assert await machine.status("/readyz") == 503
+            assert await machine.status("/healthz") == 200
 
     run(main)

@@ -61,6 +61,23 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
         "engine/test_waking.py::test_the_budget_is_one_for_all_agents_of_a_person",
     ),
     "E19": ("engine/test_sending.py::test_a_replay_is_authorised_first",),
+    "F23": (
+        "relay/test_link.py::test_a_proof_that_was_given_elsewhere_is_refused",
+        "relay/test_link.py::test_the_relays_own_proof_sent_back_is_refused",
+        "relay/test_link.py::test_who_does_not_show_the_secret_is_not_enrolled",
+        "relay/test_link.py::test_whatever_comes_before_the_proof_reaches_no_engine",
+        "relay/test_door.py::test_one_address_has_eight_places_and_keeps_nobody_else_out",
+        "relay/test_door.py::test_a_page_in_a_browser_has_no_business_at_the_link",
+        "relay/test_enrolment.py::test_new_people_come_at_a_bounded_rate_and_those_who_are_known_at_any",
+        "engine/test_linking.py::test_nobody_is_attached_without_the_persons_word_and_its_own_for_this_very_link",
+        "engine/test_letting_in.py::test_a_decision_of_anybody_but_the_owners_side_lets_nobody_in",
+        "engine/test_letting_in.py::test_one_persons_guesses_are_slowed_down_and_delay_nobody_else",
+        "engine/test_admitting.py::test_whoever_may_not_know_a_room_hears_that_there_is_none",
+        "engine/test_admitting.py::test_what_all_agents_of_a_person_post_is_one_budget",
+        "uplink/test_connection.py::test_a_relay_that_cannot_prove_the_key_we_know_is_told_nothing",
+        "uplink/test_connection.py::test_a_relay_that_stands_between_us_and_the_real_one_gets_nowhere",
+        "uplink/test_arriving.py::test_a_lie_shows",
+    ),
 }
 """What keeps each line beside the tests of this folder, whose names begin with the line."""
 

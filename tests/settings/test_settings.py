@@ -150,7 +150,7 @@ def test_a_server_elsewhere_or_with_more_in_its_address_is_refused(path: Path, s
     [
         ('[approval]\nminimun = "form"\n', "there is no setting 'minimun' in [approval]; did you mean minimum?"),
         ('[aproval]\nminimum = "form"\n', "there is no table [aproval]; did you mean [approval]?"),
-        ("[dance]\n", "there is no table [dance]; known: [approval], [key], [mcp], [quota], [wake]"),
+        ("[dance]\n", "there is no table [dance]; known: [approval], [key], [mcp], [quota], [relay], [wake]"),
         ("[key]\nzzz = 1\n", "there is no setting 'zzz' in [key]; known: ttl_ms, max_uses"),
         ('approval_minimum = "form"\n', "'approval_minimum' is written as minimum below a line [approval]"),
         ("approval = true\n", "[approval] must be a table: write [approval] on a line, and its settings below"),
@@ -159,6 +159,9 @@ def test_a_server_elsewhere_or_with_more_in_its_address_is_refused(path: Path, s
         ('[key]\nmax_uses = "5"\n', "[key] max_uses must be a whole number"),
         ("[key]\nmax_uses = 18446744073709551616\n", f"[key] max_uses must be at most {2**53}"),
         ("[key]\nmax_uses = 0\n", "[key] max_uses must be at least 1"),
+        ("[quota]\nperson_rooms = -1\n", "[quota] person_rooms must be at least 0"),
+        ("[relay]\nlinks = 0\n", "[relay] links must be at least 1"),
+        ("[relay]\nmetrics_port = 65536\n", "[relay] metrics_port must be from 0 to 65535"),
         ("[wake]\ncodex_program = 1\n", "[wake] codex_program must be text in quotes"),
     ],
 )

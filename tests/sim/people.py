@@ -101,11 +101,11 @@ class Agent:
             else:
                 await self.read(wait_s=self._random.choice((0.0, 0.0, 5.0)))
 
-    async def say(self) -> None:
+    async def say(self, *, in_public: bool = False) -> None:
         self._count += 1
         text, key = f"{self.name} says {self._count}", f"{self.name}-{self._count}"
         readers: frozenset[str] | None = None
-        if self.others and self._random.random() < 0.3:
+        if self.others and not in_public and self._random.random() < 0.3:
             readers = frozenset({self._random.choice(self.others)})
         params = t.Send(
             text=text, room=self.room, idempotency_key=key, visible_to=tuple(sorted(readers)) if readers else ()
@@ -144,5 +144,5 @@ class Agent:
 
     async def read_everything(self) -> None:
         """Read until nothing has come for a while: a daemon that was just started reaches its relay first."""
-        while await self.read(wait_s=60.0):
+        while await self.read(wait_s=30.0):
             pass

@@ -38,7 +38,7 @@ R = TypeVar("R")
 
 LOCAL_S: Final = 1.0
 """Virtual seconds that a call about rooms of this machine may take, however it is with the relay."""
-FAIR_S: Final = 600.0
+FAIR_S: Final = 120.0
 """Virtual seconds of calm weather after which everything has to have arrived."""
 
 
@@ -136,7 +136,7 @@ class Simulation:
             return run(partial(self._play, Path(folder)))
 
     async def _play(self, folder: Path) -> Report:
-        relay = Relay(self.weather)
+        relay = self._relay()
         homes = [Home(f"home{number}", relay, folder) for number in range(self.plan.homes)]
         for home in homes:
             self._listen(home)
@@ -154,6 +154,7 @@ class Simulation:
                 nursery.start_soon(program.keep, Random(self.random.random()))
                 await program.up.wait()
             await self._meet(agents)
+            self._met(homes)
             async with trio.open_nursery() as storm:
                 self.weather.calm = not self.plan.storm
                 for agent in agents:
@@ -177,6 +178,12 @@ class Simulation:
             breaks=self.weather.breaks,
             codes=self.record.codes,
         )
+
+    def _relay(self) -> Relay:
+        return Relay(self.weather)
+
+    def _met(self, homes: list[Home]) -> None:
+        """Everybody is in the room, and the story begins."""
 
     def _listen(self, home: Home) -> None:
         """Note every envelope that the home's keys sign."""

@@ -144,7 +144,7 @@ async def until(stream: trio.abc.Stream, mark: bytes) -> bytes:
 
 @asynccontextmanager
 async def open_door(
-    links: Serves, *, tls: bool = True, served: Secured | None = None, **more: Any
+    links: Serves | None, *, tls: bool = True, served: Secured | None = None, **more: Any
 ) -> AsyncIterator[Open]:
     """A door on a free port of the loopback, until the block ends."""
     with certificate() as made:

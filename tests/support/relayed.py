@@ -21,6 +21,7 @@ from parlerd.core.errors import ParlerError
 from parlerd.core.model import HomeId, KeyId, Label, PrincipalId, RequestId, RoomId, slug
 from parlerd.engine.driver import Driver, InlineDriver
 from parlerd.engine.engine import Engine, open_engine
+from parlerd.engine.face import EngineFace
 from parlerd.engine.ports import NoSigners
 from parlerd.identity import codes
 from parlerd.identity.signatures import Domain, SigningKey
@@ -201,6 +202,8 @@ class Relay:
     book: Book = field(default_factory=Book)
     driver: Callable[[Store], Driver] = InlineDriver
     log_id: str = "log1"
+    face: Callable[[Engine], EngineFace] = lambda engine: engine
+    """What the links come to: the engine, or somebody who stands before it."""
 
     def begin_anew(self) -> None:
         """The disk is lost, and the relay keeps another log under its old key."""
@@ -221,7 +224,7 @@ class Relay:
             trio.open_nursery() as nursery,
         ):
             self.wires.links = Links(
-                engine,
+                self.face(engine),
                 self.book,
                 self.keys,
                 name="team",

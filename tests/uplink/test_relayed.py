@@ -415,3 +415,23 @@ def test_a_daemon_that_was_away_for_long_goes_on_with_the_newest_and_counts_what
                 assert (await meeting.alice.read())[-2:] == ["after", "for alice"]
 
     run(main)
+
+
+def test_an_author_learns_how_far_its_message_got_on_another_machine(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice, bob = meeting.alice, meeting.bob
+            sent = await alice.send("did you see this?")
+            await trio.sleep(5)
+            assert await alice.why(sent.id) == {"bob": ["stored", "pushed"]}
+            page = await bob.recv()
+            await trio.sleep(15)
+            assert await alice.why(sent.id) == {"bob": ["stored", "pushed", "read"]}
+            await bob.commit(page)
+            await trio.sleep(15)
+            assert await alice.why(sent.id) == {"bob": ["stored", "pushed", "read", "acknowledged"]}
+            assert list(await bob.why(sent.id)) == ["bob"]
+            meeting.wires.cut()
+            assert await alice.why(sent.id) == {"bob": ["stored"]}
+
+    run(main)

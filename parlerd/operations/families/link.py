@@ -2,7 +2,7 @@
 
     link.attach, link.detach               which of a person's agents speak over this link
     link.follow, link.watch, link.unwatch  how rooms stand and what is said in them, in the order of their logs
-    link.pull                              what was said before
+    link.pull, link.why                    what was said before, and where it got to
     link.find, link.knock                  coming in with a key
     link.open, link.post, link.close       what an agent does
     link.decide, link.check_code, link.revoke   what an owner's person does
@@ -34,7 +34,7 @@ from parlerd.operations.entry import (
     Result,
     Short,
 )
-from parlerd.operations.shared import Noted
+from parlerd.operations.shared import Noted, StageReached
 
 MAX_ATTACHED: Final = 500
 """Agents that one call attaches or detaches. More are attached by further calls."""
@@ -263,6 +263,28 @@ class PullHistory(Params, frozen=True, kw_only=True):
     agent: Short
     after: _Count | None = None
     limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = 100
+
+
+class WhyAtRoom(Params, frozen=True, kw_only=True):
+    """Where a message got to, as an attached agent may know: for its author every other member that may see it, for a
+    reader the reader alone."""
+
+    room: Short
+    agent: Short
+    id: Short
+
+
+class LadderAtRoom(Result, frozen=True, kw_only=True):
+    """The stages that the message reached for one reader, and how present that reader is."""
+
+    agent: str
+    stages: list[StageReached]
+    presence: str
+    since: int
+
+
+class LaddersAtRoom(Result, frozen=True, kw_only=True):
+    readers: list[LadderAtRoom]
 
 
 # -- coming in ---------------------------------------------------------------------------------------------
@@ -495,6 +517,16 @@ FAMILY: Final = Family(
             example={"room": samples.ROOM, "agent": "U", "after": 40, "limit": 20},
         ),
         Operation(
+            name="link.why",
+            summary="Learn where a message got to, reader by reader.",
+            params=WhyAtRoom,
+            result=LaddersAtRoom,
+            plane="link",
+            effect="read",
+            errors=("no_such_room", "no_such_message"),
+            example={"room": samples.ROOM, "agent": "U", "id": "m_1"},
+        ),
+        Operation(
             name="link.post",
             summary="Post a message that an attached agent signed.",
             params=PostEnvelope,
@@ -523,6 +555,7 @@ FAMILY: Final = Family(
                 "invalid_name",
                 "no_such_room",
                 "throttled",
+                "too_many_rooms",
                 *IDEMPOTENT,
             ),
             facts=("room_opened", "member_joined", "key_minted", "message_posted"),

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-from parlerd.core.model import Stage
 from parlerd.operations import samples
 from parlerd.operations.entry import (
     IDEMPOTENCY_ARGUMENT,
@@ -28,7 +27,7 @@ from parlerd.operations.entry import (
     ToolEntry,
     Wait,
 )
-from parlerd.operations.shared import Message
+from parlerd.operations.shared import Message, StageReached
 
 TOOL_PAGE: Final = 100
 """Messages in one tool result at most; a larger limit means this. The size limit of a result is usually reached
@@ -120,11 +119,6 @@ class Why(Params, frozen=True, kw_only=True):
 
     id: Annotated[str, Meta(min_length=1, max_length=64)]
     room: Short | None = None
-
-
-class StageReached(Result, frozen=True, kw_only=True):
-    stage: Stage
-    at: int
 
 
 class ReaderLadder(Result, frozen=True, kw_only=True):

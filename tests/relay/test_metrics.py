@@ -1,0 +1,44 @@
+"""How a relay is, in numbers, and whether it is ready: true for its store, and without a name or an id."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from parlerd.core.errors import StoreError
+from parlerd.core.model import Position, RoomId
+from parlerd.store.port import MoveCursor
+from relay.metrics import CountingDriver, Sample, rendered
+from tests.support.facts import ANN
+from tests.support.faulty_store import FaultyStore
+
+
+def test_a_relay_is_ready_while_its_store_takes_what_is_written() -> None:
+    async def main() -> None:
+        store = FaultyStore()
+        driver = CountingDriver(store)
+        try:
+            states = [driver.is_sound]
+            await driver.commit([MoveCursor(RoomId("r_1"), ANN, Position(0))])
+            states.append(driver.is_sound)
+            store.fail_next_commit("store_full")
+            with pytest.raises(StoreError, match="store_full"):
+                await driver.commit([MoveCursor(RoomId("r_2"), ANN, Position(0))])
+            states.append(driver.is_sound)
+            await driver.commit([MoveCursor(RoomId("r_3"), ANN, Position(0))])
+            states.append(driver.is_sound)
+            assert states == [True, True, False, True]
+            assert (driver.commits, driver.failed) == (2, 1)
+        finally:
+            await driver.close()
+
+    trio.run(main)
+
+
+def test_a_page_says_of_each_number_what_it_is() -> None:
+    page = rendered([Sample("links", "gauge", "Links.", 3), Sample("commits_total", "counter", "Jobs.", 12_345_678.0)])
+    assert page == (
+        "# HELP parler_relay_links Links.\n# TYPE parler_relay_links gauge\nparler_relay_links 3\n"
+        "# HELP parler_relay_commits_total Jobs.\n# TYPE parler_relay_commits_total counter\n"
+        "parler_relay_commits_total 12345678\n"
+    )

@@ -1,0 +1,304 @@
+"""Section F of the security spec: a daemon that lies to a relay, and what a relay gives away.
+
+The proofs of both ends stand in `relay/test_link.py` and `uplink/test_connection.py`, and a relay that lies in
+`uplink/test_arriving.py`; here is who signed things for one purpose and finds them used for another.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+
+from parlerd.core.errors import ParlerError
+from parlerd.core.model import MAX_PENDING_PER_KEY, MAX_TEXT, RoomId
+from parlerd.engine.throttle import CALLER_BURST, HOME_BURST
+from parlerd.operations import types as t
+from parlerd.operations.registry import OPERATIONS
+from parlerd.wire import codec
+from tests.support.engine import Served, engine_world, run, texts
+from tests.support.linked import Elsewhere, LinkParty
+from tests.support.relayed import SECRET, homes_of
+from tests.uplink.test_relayed import met
+
+
+async def olga_and_ann(served: Served, **how: Any) -> tuple[LinkParty, LinkParty, t.OpenedSession]:
+    """Olga, of one home, opened a room at this one; ann and bea, of another, have its key."""
+    olga = await Elsewhere("olga").link(served, "olive")
+    ann = await Elsewhere("mia").link(served, "ann", "bea")
+    return olga, ann, await olga.open("olive", **how)
+
+
+async def pending(link: LinkParty, room: str) -> tuple[t.Card, list[t.RequestEntry]]:
+    async with link.following(room) as told:
+        card = told.cards[0]
+        return card, [request for request in card.requests if request.state == "pending"]
+
+
+# -- what was signed for one purpose, used for another ---------------------------------------------------------
+
+
+def test_f23_a_decision_counts_for_one_request_in_one_room_and_once() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            olga, ann, first = await olga_and_ann(served, topic="one")
+            second = await olga.open("olive", "two", called="second")
+            zed = await Elsewhere("zoe").link(served, "zed")
+            for room in (first, second):
+                await ann.knock("ann", room)
+            await zed.knock("zed", first)
+            card, requests = await pending(olga, first.room)
+            mine = next(each for each in requests if each.name == "ann")
+            decision = olga.deciding(first.room, card, mine)
+            # In the owner's other room, where the same agent knocks.
+            moved = msgspec.structs.replace(decision, room=second.room)
+            assert (await olga.refused("link.decide", moved)).code in ("statement_refused", "no_such_request")
+            await olga.call("link.decide", decision)
+            assert (await olga.refused("link.decide", decision)).code == "already_decided"
+            # The words that let ann in do not let anybody else in, whatever else of the call is changed.
+            assert (await zed.knock("zed", first)).status == "pending"
+            assert (await ann.knock("ann", second)).status == "pending"
+            # Ann leaves: the decision of before does not bring her back.
+            await ann.leave("ann", first.room)
+            assert (await olga.refused("link.decide", decision)).code == "already_decided"
+            assert (await ann.refused("link.post", ann.person.envelope("ann", first.room, "x"))).code == "no_such_room"
+
+    run(main)
+
+
+def test_f23_a_signed_knock_is_no_use_to_anybody_else_and_in_no_other_room() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            olga, ann, first = await olga_and_ann(served, topic="one", approval=False)
+            second = await olga.open("olive", "two", called="second", approval=False)
+            knock = await ann.knocking("ann", first)
+            eve = await Elsewhere("eve").link(served, "eve")
+            assert (await eve.refused("link.knock", knock)).code == "not_permitted"
+            moved = msgspec.structs.replace(knock, session_key=str(second.session_key))
+            refused = await ann.refused("link.knock", moved)
+            assert (refused.code, refused.details["what"]) == ("statement_refused", "room")
+            for room in (first, second):
+                assert {member.handle for member in await roster(olga, room.room)} == {"olive"}
+
+    run(main)
+
+
+async def roster(link: LinkParty, room: str) -> list[t.MemberEntry]:
+    async with link.following(room) as told:
+        return told.cards[0].members
+
+
+def test_f23_a_signed_message_stands_in_one_room_once_and_in_its_authors_name() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            olga, ann, first = await olga_and_ann(served, topic="one", approval=False)
+            second = await olga.open("olive", "two", called="second", approval=False)
+            for room in (first, second):
+                for who in ("ann", "bea"):
+                    await ann.knock(who, room)
+            post = ann.person.envelope("ann", first.room, "x")
+            for change, what in (
+                ({"room": second.room}, "room"),
+                ({"agent": ann.person.agent("bea")}, "signature"),
+                ({"id": "m_other"}, "id"),
+                ({"body": post.body + b"\x00"}, None),
+                ({"body": ann.person.envelope("ann", first.room, "y").body}, "signature"),
+            ):
+                error = await ann.refused("link.post", msgspec.structs.replace(post, **change))
+                assert error.code == "envelope_refused", change
+                assert what is None or error.details["what"] == what
+            assert not (await ann.ask("link.post", post, t.Posted)).replayed
+            assert (await ann.ask("link.post", post, t.Posted)).replayed
+            page = await olga.ask(
+                "link.pull", t.PullHistory(room=first.room, agent=olga.person.agent("olive"), after=0), t.LinkPage
+            )
+            assert [message.body for message in page.messages] == [post.body]
+
+    run(main)
+
+
+def test_f23_nobody_ends_the_room_of_another_person() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            olga, ann, opened = await olga_and_ann(served, approval=False)
+            await ann.knock("ann", opened)
+            as_person = t.LeaveRoom(room=opened.room, as_person=True)
+            assert (await ann.refused("link.close", as_person)).code == "no_such_room"
+            stolen = t.LeaveRoom(room=opened.room, agent=olga.person.agent("olive"))
+            assert (await ann.refused("link.close", stolen)).code == "no_such_room"
+            assert (await olga.post("olive", opened.room, "still here")).seq
+
+    run(main)
+
+
+# -- guesses ---------------------------------------------------------------------------------------------------
+
+
+def test_f23_guesses_are_counted_alike_wherever_a_key_can_be_tried() -> None:
+    """`link.find`, `link.knock` and `link.open` draw on one budget: the last would tell which keys are in use."""
+
+    async def main() -> None:
+        async with engine_world() as served:
+            _, ann, opened = await olga_and_ann(served)
+            eve = await Elsewhere("eve").link(served, "eve")
+            knock = await ann.knocking("ann", opened)
+            own = msgspec.structs.replace(knock, session_key="ZZZZZZZZ")
+            heard = []
+            for number in range(int(CALLER_BURST) + 2):
+                params, _ = eve.opening("eve", f"topic {number}", session_key=str(opened.session_key))
+                tries: list[tuple[str, t.Params]] = [
+                    ("link.find", t.FindKey(session_key=f"ZZZZZ{number:03}")),
+                    ("link.open", params),
+                ]
+                heard.append((await eve.refused(*tries[number % 2])).code)
+            assert set(heard[: int(CALLER_BURST)]) == {"unknown_key", "invalid_param"}
+            assert set(heard[int(CALLER_BURST) :]) == {"throttled"}
+            # Ann is another person, and knocks with a wrong key as she likes.
+            assert (await ann.refused("link.knock", own)).code == "unknown_key"
+            refused = await eve.refused("link.find", t.FindKey(session_key="ZZZZZZZZ"))
+            assert refused.retry_after_ms is not None
+            await trio.sleep(refused.retry_after_ms / 1000)
+            assert (await eve.find(opened.session_key)).room == opened.room
+
+    run(main)
+
+
+def test_f23_guesses_of_many_people_delay_neither_each_other_nor_the_home() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            _, ann, opened = await olga_and_ann(served)
+            here = await (await served.agent("alice")).open("local")
+            for number in range(int(HOME_BURST / CALLER_BURST) + 2):
+                eve = await Elsewhere(f"eve{number}").link(served, "eve")
+                for guess in range(int(CALLER_BURST) + 1):
+                    await eve.refused("link.find", t.FindKey(session_key=f"ZZZ{number:02}{guess:03}"))
+            before = trio.current_time()
+            assert (await ann.find(opened.session_key)).room == opened.room
+            assert (await (await served.agent("bob")).join(here.session_key)).status == "pending"
+            assert trio.current_time() == before
+
+    run(main)
+
+
+def test_f23_one_person_has_one_place_in_a_keys_queue_however_many_agents_they_bring() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            olga, ann, opened = await olga_and_ann(served)
+            eve = await Elsewhere("eve").link(served, *(f"eve{number}" for number in range(MAX_PENDING_PER_KEY + 1)))
+            await eve.knock("eve0", opened)
+            for number in range(1, MAX_PENDING_PER_KEY + 1):
+                knock = await eve.knocking(f"eve{number}", opened)
+                assert (await eve.refused("link.knock", knock)).code == "too_many_pending"
+            assert (await ann.knock("ann", opened)).status == "pending"
+            _, requests = await pending(olga, opened.room)
+            assert [request.name for request in requests] == ["eve0", "ann"]
+
+    run(main)
+
+
+# -- numbers and sizes that nobody means -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("huge", [2**31, 2**53, 2**63 - 1])
+def test_f23_a_place_that_does_not_exist_breaks_nothing(huge: int) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            olga, ann, opened = await olga_and_ann(served, approval=False)
+            await ann.knock("ann", opened)
+            me = ann.person.agent("ann")
+            asked: list[tuple[str, dict[str, Any]]] = [
+                ("link.pull", {"room": opened.room, "agent": me, "after": huge}),
+                ("link.watch", {"resume": {"room": opened.room, "public": huge, "line": bytes(32), "moves": huge}}),
+                ("link.watch", {"resume": {"room": opened.room, "asks": huge, "before": {me: huge, "U": huge}}}),
+                ("link.cursors", {"cursors": [[opened.room, me, huge, huge]]}),
+                (
+                    "link.cursors",
+                    {"cursors": [{"room": opened.room, "agent": me, "read": huge, "acknowledged": huge}]},
+                ),
+            ]
+            async with ann.following(opened.room):
+                for op, fields in asked:
+                    try:
+                        await ann.call(op, msgspec.convert(fields, OPERATIONS[op].params))
+                    except (ParlerError, msgspec.ValidationError) as error:
+                        code = error.code if isinstance(error, ParlerError) else "invalid_param"
+                        assert code != "internal", op
+                sent = await olga.post("olive", opened.room, "still here")
+            async with ann.following(opened.room) as told:
+                assert [message.body != b"" for message in told.messages] == [True]
+            room = await (await served.engine.desk.rooms.get(RoomId(opened.room))).quiet()
+            cursor = await served.engine.desk.library.cursor(RoomId(opened.room), me)
+            assert sent.seq == 1
+            assert cursor.acknowledged <= room.position
+            # Whoever said to have read what is not there yet is shown it all the same.
+            page = await ann.ask("link.pull", t.PullHistory(room=opened.room, agent=me, after=0), t.LinkPage)
+            assert len(page.messages) == 1
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("op", "fields"),
+    [
+        ("link.cursors", {"cursors": [{"room": "r", "agent": "a", "read": -1, "acknowledged": 0}]}),
+        ("link.cursors", {"cursors": [{"room": "r", "agent": "a", "read": 0, "acknowledged": 0}] * 100_000}),
+        ("link.attach", {"agents": [{"agent": "U" * 100_000}]}),
+        ("link.detach", {"agents": ["U"] * 100_000}),
+        ("link.follow", {"rooms": [{"room": "r"}] * 100_000}),
+        ("link.follow", {"rooms": [{"room": "r", "newest": 10**9}]}),
+        ("link.pull", {"room": "r", "agent": "a", "after": -1}),
+        ("link.find", {"session_key": "Z" * 100_000}),
+        ("link.post", {"room": "r", "agent": "a", "id": "m", "body": bytes(4 * MAX_TEXT), "signature": bytes(64)}),
+        ("link.post", {"room": "r", "agent": "a", "id": "m", "body": b"", "signature": bytes(65)}),
+        ("link.knock", {"session_key": "Z", "statement": bytes(2**20), "signature": bytes(64)}),
+    ],
+)
+def test_f23_what_is_larger_than_it_can_be_is_refused_before_it_is_acted_on(op: str, fields: dict[str, Any]) -> None:
+    with pytest.raises(ParlerError, match="invalid_param"):
+        codec.Shape(OPERATIONS[op].params, "invalid_param").decode(codec.encode(fields))
+
+
+# -- secrets ---------------------------------------------------------------------------------------------------
+
+
+def test_f23_no_secret_and_no_word_is_in_a_log_of_a_relay_or_a_daemon(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    words = ["a-word-that-nobody-logs", "a-recap-that-nobody-logs"]
+
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            opened = await meeting.alice.open("another", words[1])
+            await meeting.alice.send(words[0], room=opened.room)
+            waits = await meeting.bob.join(opened.session_key)
+            words.extend(str(each) for each in (opened.session_key, meeting.opened.session_key, waits.join_code))
+            meeting.wires.cut()
+            await meeting.bob.send(words[0], room=meeting.opened.room)
+            meeting.wires.mend()
+            await trio.sleep(120)
+            assert texts(await meeting.alice.recv(room=meeting.opened.room)) == [words[0]]
+            await meeting.bob.refused("session.join", t.JoinSession(session_key="ZZZZZZZZ@nowhere"))
+
+    run(main)
+    assert caplog.records
+    told = "\n".join(f"{record.getMessage()} {record.exc_text or ''} {record.args!r}" for record in caplog.records)
+    for word in (*words, *(word.partition("@")[0] for word in words), SECRET.hex(), repr(SECRET)):
+        assert word not in told
+
+
+def test_f23_the_join_secret_is_in_no_repr_of_what_holds_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        _, relay, home = homes_of(tmp_path)
+        async with relay.serving(), home("ann").serving() as ann:
+            links = relay.wires.links
+            assert links is not None
+            for holder in (links, links.enrolment, ann.engine, *ann.world.home_book.listed()):
+                assert repr(SECRET) not in repr(holder)
+            assert relay.book.secret() == SECRET
+
+    run(main)
