@@ -461,3 +461,22 @@ def test_a_message_that_was_answered_and_is_not_told_of_in_time_waits_in_no_outb
             assert await meeting.bob.read() == ["answered, and not told of"]
 
     run(main)
+
+
+def test_who_waits_at_the_door_of_another_machine_is_shown_the_session_when_let_in(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            alice, bob = await ann.agent("alice"), await ben.agent("bob")
+            opened = await alice.open("auth redesign", "Chose PKCE.")
+            waits = await bob.join(opened.session_key)
+            async with trio.open_nursery() as nursery:
+
+                async def wait() -> None:
+                    assert texts(await bob.recv(wait=60)) == ["Chose PKCE."]
+
+                nursery.start_soon(wait)
+                await trio.sleep(1)
+                await (await ann.person()).approve("bob", join_code=waits.join_code)
+
+    run(main)
