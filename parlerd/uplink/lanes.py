@@ -124,6 +124,8 @@ class Post:
     answer: t.Posted | None = None
     error: ParlerError | None = None
     """What the home answered to the envelope under way."""
+    is_taken: bool = False
+    """Whether the home has the message, as far as is known here. The mirror may hear of it later."""
     tries: int = 0
     done: trio.Event = field(default_factory=trio.Event)
 
@@ -231,7 +233,7 @@ class Lane:
         waits for it."""
         with trio.move_on_after(ANSWER_S):
             await post.done.wait()
-        if post.done.is_set() or post.is_kept:
+        if post.done.is_set() or post.is_taken or post.is_kept:
             return
         try:
             await self._keep(post)
@@ -239,7 +241,7 @@ class Lane:
             # It cannot be kept, so its author goes on waiting for the answer, or hears that the link broke.
             log.warning("a message for %s could not be kept: %s", self.room, error.code)
         else:
-            if post.done.is_set():
+            if post.done.is_set() or post.is_taken:
                 # It was answered while it was being kept.
                 await self._outbox.drop(post.id)
 
@@ -324,6 +326,7 @@ class Lane:
             composed = await self._composer.compose(actor, post.command, post.by, post.draft, self._ends)
             if not isinstance(composed, Composed):
                 # It was made before: the mirror has it already.
+                post.is_taken = True
                 self._remove(post)
                 await self._outbox.drop(post.id)
                 self._link.spawn(self._accepted, post, await self._known(actor, composed.replay or Position(0)))
@@ -372,6 +375,7 @@ class Lane:
         """Whether this answer ends the message's way. Otherwise it is sent again."""
         error, sent = post.error, post.sent
         if post.answer is not None:
+            post.is_taken = True
             if sent is not None and not post.answer.replayed:
                 self._acknowledged[sent.audience] = sent.thread
             await self._outbox.drop(post.id)
