@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from parlerd.core.approvals import standing_request
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import RoomId
@@ -41,6 +42,17 @@ async def knocks_of(desk: Desk, agent: AgentRecord) -> list[t.Knocking]:
     return [knock for room in doors if (knock := await knock_at(desk, agent, room)) is not None]
 
 
+async def waits_at(desk: Desk, agent: AgentRecord) -> set[RoomId]:
+    """The rooms at whose door an agent still waits: for a person, or, where a home elsewhere let it in, until this home
+    hears that it is inside, a moment after it hears of the decision."""
+    found: set[RoomId] = set()
+    for room in await desk.library.doors(agent.id):
+        request = standing_request((await desk.rooms.get(room)).aggregate.state.requests, agent.id)
+        if request is not None and request.state in ("pending", "approved"):
+            found.add(room)
+    return found
+
+
 def shows_code(desk: Desk, caller: Caller) -> bool:
     """Whether this door may show an agent the code that a person types for it: the agent's own window, or a command
     of the person's. What an agent host runs in a shell may belong to the very side that approves. Source: security
@@ -66,10 +78,10 @@ async def with_code(desk: Desk, caller: Caller, error: Refused) -> Refused:
 
 async def nowhere(desk: Desk, agent: AgentRecord) -> Refused:
     """Why there is no active session: what became of the agent's knocks is part of the answer."""
-    knocks = await knocks_of(desk, agent)
-    if knocks:
+    doors = await waits_at(desk, agent)
+    if doors:
         # The code is added by `with_code`, for callers that may see it.
-        return Refused("join_pending", hint=WITHHELD, tool_hint=WITHHELD, door=knocks[0].room)
+        return Refused("join_pending", hint=WITHHELD, tool_hint=WITHHELD, door=min(doors))
     memberships = await desk.library.memberships(agent.id)
     if memberships and all(membership.state == "denied" for membership in memberships):
         # Only where every membership was denied: an agent that had a session besides lost that one otherwise.

@@ -24,7 +24,7 @@ from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
-from parlerd.engine.knocks import knocks_of
+from parlerd.engine.knocks import waits_at
 from parlerd.engine.lookup import is_active, member_room, room_of
 from parlerd.engine.notices import Notices
 from parlerd.engine.reading import Reading, alarm_of, handle_of, names_in, parse_cursor, silence_of
@@ -125,7 +125,7 @@ class Receiving:
         async def look(wait: Wait) -> set[RoomId] | None:
             nonlocal asked
             wait.on(topics.concerns(me.id))
-            unanswered = {RoomId(knock.room) for knock in await knocks_of(desk, me)}
+            unanswered = await waits_at(desk, me)
             if asked is None:
                 asked = unanswered
             return asked if wait.over or is_active(desk, me) or not asked or asked - unanswered else None

@@ -80,6 +80,10 @@ class Calls(Protocol):
 class Landed(Protocol):
     """Where own messages come in again."""
 
+    async def contradict(self, room: RoomId, what: str) -> None:
+        """The room's home contradicted itself."""
+        ...
+
     async def landed(self, message: MessageId, seconds: float) -> e.Header | None:
         """The message as the mirror has it, once it has; None when it does not have it in time."""
         ...
@@ -120,6 +124,8 @@ class Post:
     answer: t.Posted | None = None
     error: ParlerError | None = None
     """What the home answered to the envelope under way."""
+    is_taken: bool = False
+    """Whether the home has the message, as far as is known here. The mirror may hear of it later."""
     tries: int = 0
     done: trio.Event = field(default_factory=trio.Event)
 
@@ -227,7 +233,7 @@ class Lane:
         waits for it."""
         with trio.move_on_after(ANSWER_S):
             await post.done.wait()
-        if post.done.is_set() or post.is_kept:
+        if post.done.is_set() or post.is_taken or post.is_kept:
             return
         try:
             await self._keep(post)
@@ -235,7 +241,7 @@ class Lane:
             # It cannot be kept, so its author goes on waiting for the answer, or hears that the link broke.
             log.warning("a message for %s could not be kept: %s", self.room, error.code)
         else:
-            if post.done.is_set():
+            if post.done.is_set() or post.is_taken:
                 # It was answered while it was being kept.
                 await self._outbox.drop(post.id)
 
@@ -320,6 +326,7 @@ class Lane:
             composed = await self._composer.compose(actor, post.command, post.by, post.draft, self._ends)
             if not isinstance(composed, Composed):
                 # It was made before: the mirror has it already.
+                post.is_taken = True
                 self._remove(post)
                 await self._outbox.drop(post.id)
                 self._link.spawn(self._accepted, post, await self._known(actor, composed.replay or Position(0)))
@@ -368,6 +375,7 @@ class Lane:
         """Whether this answer ends the message's way. Otherwise it is sent again."""
         error, sent = post.error, post.sent
         if post.answer is not None:
+            post.is_taken = True
             if sent is not None and not post.answer.replayed:
                 self._acknowledged[sent.audience] = sent.thread
             await self._outbox.drop(post.id)
@@ -384,6 +392,8 @@ class Lane:
             post.again()
             self._is_held = True
             return False
+        if error.code == "envelope_refused":
+            error = await self._meaning(error)
         if error.spec.retryable:
             post.again()
             self._is_held = True
@@ -394,6 +404,15 @@ class Lane:
             self._link.tell_refused(self.room, self.agent)
         self._fail(post, error)
         return True
+
+    async def _meaning(self, error: ParlerError) -> Refused:
+        """What it means that the home refuses an envelope which was composed as the home's own rules say: that it
+        denies the line that it showed us itself, or that its rules are others."""
+        what = error.details.get("what", "")
+        if what == "line":
+            await self._landed.contradict(self.room, "line")
+            return Refused("relay_equivocation", what="line")
+        return Refused("relay_refused", what=what)
 
     async def _find_ends(self) -> None:
         """The home knows a newer message of this agent than this home does. Only the agent itself can have sent it, so

@@ -23,6 +23,7 @@ from parlerd.operations import types as t
 from parlerd.settings import Settings
 from parlerd.store.port import Store
 from parlerd.store.sqlite import SqliteStore
+from parlerd.uplink.link import LOOK_S
 from tests.support import relayed
 from tests.support.callers import caller_of
 from tests.support.engine import USER, Party, PlugDriver, World, run, settle
@@ -59,9 +60,9 @@ class Home(Protocol):
 
 
 class EnginePlace:
-    """Connections straight to an engine. `before` is awaited before each call."""
+    """Connections straight to an engine. `before` is awaited before each call, with the name of what is called."""
 
-    def __init__(self, engine: Engine, before: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint) -> None:
+    def __init__(self, engine: Engine, before: Callable[[str], Awaitable[None]] | None = None) -> None:
         self._engine = engine
         self._before = before
         self._connections = 0
@@ -92,7 +93,8 @@ class EnginePlace:
         await engine.connect(caller)
 
         async def call(op: str, params: t.Params) -> t.Result:
-            await self._before()
+            if self._before is not None:
+                await self._before(op)
             if via == "mcp":
                 await engine.call("window.acknowledge", t.AcknowledgeShown(), caller)
             return await engine.call(op, params, caller)
@@ -182,7 +184,7 @@ class RelayedHome:
 
 class RelayedPlace:
     """Connections to the daemons of several homes; a daemon is started when it is first needed. Before each call the
-    links come to rest: what was told to one home has reached the others.
+    links come to rest: what was said in one home has reached the others.
     """
 
     def __init__(self, home: Callable[[str], relayed.Home], daemons: AsyncExitStack) -> None:
@@ -203,5 +205,13 @@ class RelayedPlace:
         home = self._home(name)
         if home.name not in self._places:
             served = await self._daemons.enter_async_context(home.serving())
-            self._places[home.name] = EnginePlace(served.engine, settle)
+            self._places[home.name] = EnginePlace(served.engine, _rest)
         return self._places[home.name]
+
+
+async def _rest(op: str) -> None:
+    """Let the links come to rest. How far agents have read is told now and then and not at once, so who asks that asks
+    a little later."""
+    if op == "message.why":
+        await trio.sleep(LOOK_S)
+    await settle()

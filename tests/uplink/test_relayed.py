@@ -435,3 +435,48 @@ def test_an_author_learns_how_far_its_message_got_on_another_machine(tmp_path: P
             assert await alice.why(sent.id) == {"bob": ["stored"]}
 
     run(main)
+
+
+def test_a_message_that_was_answered_and_is_not_told_of_in_time_waits_in_no_outbox(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            [link] = meeting.ann.uplinks._links.values()
+            await link.call("link.unwatch", t.UnfollowRoom(room=meeting.opened.room))
+            for _, theirs in meeting.wires.open:
+                theirs.hold()
+            sent: list[t.Sent] = []
+            async with trio.open_nursery() as nursery:
+
+                async def say() -> None:
+                    sent.append(await meeting.alice.send("answered, and not told of"))
+
+                nursery.start_soon(say)
+                await trio.sleep(1)
+                for _, theirs in meeting.wires.open:
+                    theirs.release()
+            await trio.sleep(60)
+            assert [(each.queued, each.seq) for each in sent] == [(False, 2)]
+            [entry] = meeting.ann.uplinks.listed()
+            assert entry.waiting == 0
+            assert await meeting.bob.read() == ["answered, and not told of"]
+
+    run(main)
+
+
+def test_who_waits_at_the_door_of_another_machine_is_shown_the_session_when_let_in(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            alice, bob = await ann.agent("alice"), await ben.agent("bob")
+            opened = await alice.open("auth redesign", "Chose PKCE.")
+            waits = await bob.join(opened.session_key)
+            async with trio.open_nursery() as nursery:
+
+                async def wait() -> None:
+                    assert texts(await bob.recv(wait=60)) == ["Chose PKCE."]
+
+                nursery.start_soon(wait)
+                await trio.sleep(1)
+                await (await ann.person()).approve("bob", join_code=waits.join_code)
+
+    run(main)

@@ -19,6 +19,7 @@ from tests.e2e.hosts.seat import LIMIT_S, Seat, Talk, seated
 from tests.support.dialects.blocks import Block, calls
 from tests.support.processes import Somebody
 from tests.support.reader import key_in, named_calls
+from tests.support.team import Team
 
 pytestmark = pytest.mark.e2e
 
@@ -105,20 +106,35 @@ def joins(table: Table) -> Talk:
 def test_two_hosts_meet_by_a_key_and_a_persons_word_and_the_turn_is_handed_over_without_a_wasted_call(
     somebody: Somebody, opener: Driver, joiner: Driver
 ) -> None:
+    meet((somebody, opener), (somebody, joiner))
+
+
+def test_the_hosts_of_two_people_meet_over_a_relay_and_the_turn_is_handed_over_without_a_wasted_call(
+    team: Team,
+) -> None:
+    by_program = {driver.program: driver for driver in DRIVERS}
+    team.joins(team.ben)
+    key = meet((team.ann, by_program["claude"]), (team.ben, by_program["codex"]))
+    assert key.endswith(f"@{team.relay['name']}")
+
+
+def meet(opener: tuple[Somebody, Driver], joiner: tuple[Somebody, Driver]) -> str:
+    """Two hosts meet, and the first one's person lets the second in. Returns the key that was carried over."""
     table = Table()
     with (
-        seated(somebody, opener) as one,
-        seated(somebody, joiner) as two,
+        seated(*opener) as one,
+        seated(*joiner) as two,
         one.runs(opens(table)) as opening,
         two.runs(joins(table)) as joining,
     ):
         code = joining.gets(table.codes)
-        (request,) = somebody.asks("approvals")["requests"]
-        somebody.asks("session", "approve", request["agent"], "--code", code)
+        (request,) = opener[0].asks("approvals")["requests"]
+        opener[0].asks("session", "approve", request["agent"], "--code", code)
         joining.ends()
         opening.ends()
     assert_nothing_was_wasted(one)
     assert_nothing_was_wasted(two)
+    return next(str(each.call.arguments["key"]) for each in two.heard if each.call.tool == "parler_join_session")
 
 
 def assert_nothing_was_wasted(seat: Seat) -> None:
