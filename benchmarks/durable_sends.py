@@ -7,7 +7,6 @@ its share of a processor is printed beside the rate, so that nobody takes its li
 
 from __future__ import annotations
 
-import os
 import selectors
 import statistics
 import time
@@ -68,13 +67,13 @@ def measure(
                 room = common.room_of(made, *names)
                 connections += [(common.RawConnection(made, as_name=name), room) for name in names]
             for _ in range(runs):
-                daemon_before, own_before, begun = _cpu(pid), time.process_time(), time.perf_counter()
+                daemon_before, own_before, begun = common.cpu_seconds(pid), time.process_time(), time.perf_counter()
                 latencies, taken = send_for(seconds, connections, depth)
                 spent = time.perf_counter() - begun
                 found.append(len(latencies) / taken)
                 waits += latencies
                 shares.append((time.process_time() - own_before) / spent)
-                busy.append((_cpu(pid) - daemon_before) / spent)
+                busy.append((common.cpu_seconds(pid) - daemon_before) / spent)
         finally:
             for connection, _ in connections:
                 connection.sock.close()
@@ -117,15 +116,6 @@ def send_for(
 
 def _send(connection: common.RawConnection, room: str) -> bytes:
     return connection.pack("message.send", t.Send(text=common.TEXT, room=room))
-
-
-def _cpu(pid: int) -> float:
-    """Seconds of CPU that a process has used; 0 where the system does not say."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

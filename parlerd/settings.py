@@ -75,6 +75,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How many connections may be open that did not prove yet who they are."""
     relay_unproven_per_address: int = 8
     """How many of them one address may have."""
+    relay_rate: int = 50
+    """How many connections a relay takes in a second, after a burst."""
+    relay_rate_per_address: int = 10
+    """How many of one address."""
     relay_metrics_port: int = 0
     """The port of 127.0.0.1 at which a relay serves `/metrics`; 0 is none."""
     mcp_era: Era = "legacy"

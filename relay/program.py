@@ -151,7 +151,12 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
         parts.place,
         parts.network,
         parts.now,
-        limits=door.Limits(unproven=settings.relay_unproven, unproven_of_one=settings.relay_unproven_per_address),
+        limits=door.Limits(
+            unproven=settings.relay_unproven,
+            unproven_of_one=settings.relay_unproven_per_address,
+            rate=settings.relay_rate,
+            rate_of_one=settings.relay_rate_per_address,
+        ),
         is_ready=lambda: metrics.is_ready(),
     )
     links = Links(

@@ -8,8 +8,9 @@ network takes a round trip, and then everything may have changed when the answer
 somebody else was told. So whoever asks takes what it knows of a room after the answer and not before, or looks once
 more whether that still holds. Questions that belong together are one question, because each is a round trip.
 
-Nothing is remembered here. The stores that can say when a commit changed an answer remember it themselves
-(`store.memo`): a second memory above them would not hear of what another process stored.
+Nothing is remembered here but where a room lives, which its first fact says for good. The stores that can say when a
+commit changed an answer remember it themselves (`store.memo`): a second memory above them would not hear of what
+another process stored.
 
 Not here: facts (the rooms' actors append them), leases and deadlines, which have no caller. Above: `reading` and the
 handlers. Below: `driver`, and the open rooms for what memory knows. Invariant: an answer is what was stored at one
@@ -22,6 +23,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
+from parlerd.bounded import Bounded
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
 from parlerd.core.model import HOME_ROOM, AgentId, HomeId, KeyId, MessageId, Millis, Position, RoomId, Seq, Shown, View
@@ -36,6 +38,8 @@ from parlerd.store.port import Cursor, Delivery, Membership, NewFact, OutboxRow,
 
 T = TypeVar("T")
 
+MAX_LIVES: Final = 4_096
+"""Rooms of which it is remembered where they live."""
 PAGE_BYTES: Final = 1024 * 1024
 """Bodies in a page that nobody bounds otherwise: past this the middle of a join's page is left out and said so."""
 PUBLIC: Final = View(reader=AgentId(""), spans=((0, None),))
@@ -95,6 +99,8 @@ class Library:
         self._driver = driver
         self._rooms = rooms
         """The open rooms, for what memory knows of them."""
+        self._lives: Bounded[RoomId, HomeId] = Bounded(MAX_LIVES)
+        """Where rooms live, of those that were asked about: what a room's first fact says never changes."""
 
     def over(self, narrowed: Callable[[Driver], Driver], rooms: RoomDoor) -> Library:
         """The same library for whoever there are only these rooms for."""
@@ -347,7 +353,7 @@ class Library:
     async def standings_at(self, home: HomeId, agents: Iterable[AgentId]) -> list[tuple[AgentId, RoomId]]:
         """The rooms that live in another home and that each of these agents is in or knocks at."""
         asked = list(agents)
-        return await self._driver.look(partial(_standings_at, home=home, agents=asked))
+        return await self._driver.look(partial(_standings_at, home=home, agents=asked, lives=self._lives))
 
     async def rooms_at(self, home: HomeId) -> list[RoomId]:
         """The rooms that live in another home and have a mirror here."""
@@ -441,16 +447,18 @@ def _home_of(store: Store, room: RoomId) -> HomeId:
     return opened.home if isinstance(opened, e.RoomOpened) else HomeId("")
 
 
-def _standings_at(store: Store, home: HomeId, agents: Sequence[AgentId]) -> list[tuple[AgentId, RoomId]]:
-    lives: dict[RoomId, HomeId] = {}
+def _standings_at(
+    store: Store, home: HomeId, agents: Sequence[AgentId], lives: dict[RoomId, HomeId]
+) -> list[tuple[AgentId, RoomId]]:
     found: list[tuple[AgentId, RoomId]] = []
     for agent in agents:
         for each in store.memberships(agent):
             if each.state not in ("member", "pending"):
                 continue
-            if each.room not in lives:
-                lives[each.room] = _home_of(store, each.room)
-            if lives[each.room] == home:
+            where = lives.get(each.room)
+            if where is None:
+                where = lives[each.room] = _home_of(store, each.room)
+            if where == home:
                 found.append((agent, each.room))
     return found
 

@@ -80,6 +80,10 @@ class Calls(Protocol):
 class Landed(Protocol):
     """Where own messages come in again."""
 
+    async def contradict(self, room: RoomId, what: str) -> None:
+        """The room's home contradicted itself."""
+        ...
+
     async def landed(self, message: MessageId, seconds: float) -> e.Header | None:
         """The message as the mirror has it, once it has; None when it does not have it in time."""
         ...
@@ -388,6 +392,8 @@ class Lane:
             post.again()
             self._is_held = True
             return False
+        if error.code == "envelope_refused":
+            error = await self._meaning(error)
         if error.spec.retryable:
             post.again()
             self._is_held = True
@@ -398,6 +404,15 @@ class Lane:
             self._link.tell_refused(self.room, self.agent)
         self._fail(post, error)
         return True
+
+    async def _meaning(self, error: ParlerError) -> Refused:
+        """What it means that the home refuses an envelope which was composed as the home's own rules say: that it
+        denies the line that it showed us itself, or that its rules are others."""
+        what = error.details.get("what", "")
+        if what == "line":
+            await self._landed.contradict(self.room, "line")
+            return Refused("relay_equivocation", what="line")
+        return Refused("relay_refused", what=what)
 
     async def _find_ends(self) -> None:
         """The home knows a newer message of this agent than this home does. Only the agent itself can have sent it, so

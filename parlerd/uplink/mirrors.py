@@ -63,6 +63,8 @@ class Mirrors:
         self._principal = principal
         """The person of this home."""
         self._counters = counters
+        self._caught_up: set[RoomId] = set()
+        """Rooms of which this daemon was told everything that was there before it began to listen."""
         self._counts: dict[RoomId, _Counts] = {}
         self._key_ids: dict[tuple[RoomId, str], KeyId] = {}
         """The ids of session keys that somebody typed here, by what statements call them."""
@@ -101,6 +103,8 @@ class Mirrors:
             await self._take_in(actor, arriving.take(item, past))
             if item.card is not None:
                 self._counts[room] = _Counts(item.card.moves, item.card.asks)
+            if item.level:
+                self._caught_up.add(room)
             if item.presence:
                 told = self._presences.setdefault(room, {})
                 told |= {AgentId(each.agent): present_of(each.presence, each.since) for each in item.presence}
@@ -130,14 +134,17 @@ class Mirrors:
             settled = await submission.result()
             for header in settled.facts:
                 if isinstance(header.event, e.MessagePosted) and self.is_ours(header.by.actor):
-                    self._note_own(header, header.event)
+                    self._note_own(actor.room, header, header.event)
                 if isinstance(header.event, e.MemberJoined) and self.is_ours(header.event.agent):
                     await self._activate(actor.room, header.event, header.by)
 
-    def _note_own(self, header: e.Header, event: e.MessagePosted) -> None:
-        """A message of an agent of this home came in."""
+    def _note_own(self, room: RoomId, header: e.Header, event: e.MessagePosted) -> None:
+        """A message of an agent of this home came in. One that was there before may be of a daemon before this one,
+        which died before it heard of its message; if its clock was ahead, its counter is greater than all of ours."""
         self._landed[event.id] = header
         agent = header.by.actor
+        if room not in self._caught_up:
+            return
         if self._counters.is_foreign(event.counter, event.envelope) and agent not in self.copied:
             self.copied.add(agent)
             log.warning("somebody else signs with the key of agent %s", agent)
@@ -175,11 +182,16 @@ class Mirrors:
             state = mirror.state
             if state.closed or state.contradicted:
                 continue
-            by = By(state.owner, state.owner_principal, "", "", "link")
-            alarm = c.Arrive(events=(e.HomeContradicted(what=NEW_LOG),), at=mirror.last_at)
-            await handle.actor.submit(alarm, by)
+            await self.contradict(room, NEW_LOG)
             count += 1
         return count
+
+    async def contradict(self, room: RoomId, what: str) -> None:
+        """The other home contradicted itself about a room outside of what it told of the room."""
+        actor = await self._mirror(room)
+        mirror = await actor.quiet()
+        by = By(mirror.state.owner, mirror.state.owner_principal, "", "", "link")
+        await actor.submit(c.Arrive(events=(e.HomeContradicted(what=what),), at=mirror.last_at), by)
 
     async def is_sound(self, room: RoomId) -> bool:
         """Whether this room goes on to be followed and spoken in."""

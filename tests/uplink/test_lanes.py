@@ -14,7 +14,7 @@ from parlerd.core import commands as c
 from parlerd.core.envelope import TextPart
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import AgentId, By, MessageId, Millis, RoomId
-from parlerd.engine.authors import Draft, LocalAuthor
+from parlerd.engine.authors import Admission, Draft, LocalAuthor
 from parlerd.operations import types as t
 from parlerd.uplink import outbox as outbox_module
 from parlerd.uplink.composing import Composed, Composer
@@ -230,36 +230,85 @@ def test_a_thread_whose_end_was_forgotten_is_found_again_at_the_relay(tmp_path: 
     run(main)
 
 
+async def _signed(home: Home, room: str, agent: AgentId, *, ahead_ms: int) -> t.PostEnvelope:
+    """What a daemon of this home signs whose clock is ahead, or a copy of the home that was started later."""
+    actor = await mirror_of(home.uplinks._desk, RoomId(room))
+    counters = Counters(Millis(home.world.clock.now() + ahead_ms))
+    other = Composer(home.uplinks._desk, LocalAuthor(home.world.keys, NamedRandomness("other")), counters)
+    command = c.PostMessage(kind="text", id=MessageId("m_other"), idempotency_key="k_other", fresh=True)
+    words = Draft((TextPart("not from here"),), actor.aggregate.state.shown)
+    composed = await other.compose(actor, command, By(agent, home.world.keys.principal, "", "shell", "cli"), words, {})
+    assert isinstance(composed, Composed)
+    return t.PostEnvelope(room=room, agent=agent, id=composed.id, body=composed.body, signature=composed.signature)
+
+
 def test_somebody_elsewhere_who_signs_with_an_agents_key_is_found_out(tmp_path: Path) -> None:
     """A copy of a home writes under the same key. The home itself cannot have signed what it is told."""
 
     async def main() -> None:
         async with met(tmp_path) as meeting:
             alice = meeting.alice
-            link = _link(meeting.ann)
-            room, agent = RoomId(meeting.opened.room), AgentId((await alice.whoami()).id)
-            connection = link.connection
+            agent = AgentId((await alice.whoami()).id)
+            post = await _signed(meeting.ann, meeting.opened.room, agent, ahead_ms=60_000)
+            connection = _link(meeting.ann).connection
             assert connection is not None
-            actor = await mirror_of(meeting.ann.uplinks._desk, room)
-            copy = Composer(
-                meeting.ann.uplinks._desk,
-                LocalAuthor(meeting.ann.world.keys, NamedRandomness("copy")),
-                Counters(Millis(meeting.ann.world.clock.now() + 60_000)),
-            )
-            by = By(agent, meeting.ann.world.keys.principal, "", "shell", "cli")
-            command = c.PostMessage(kind="text", id=MessageId("m_copy"), idempotency_key="k_copy", fresh=True)
-            words = Draft((TextPart("not from here"),), actor.aggregate.state.shown)
-            composed = await copy.compose(actor, command, by, words, {})
-            assert isinstance(composed, Composed)
-            await connection.call(
-                "link.post",
-                t.PostEnvelope(
-                    room=room, agent=agent, id=composed.id, body=composed.body, signature=composed.signature
-                ),
-            )
+            await connection.call("link.post", post)
             await trio.sleep(1)
             refused = await alice.refused("message.send", t.Send(text="is this me?"))
             assert refused.code == "key_used_elsewhere"
             assert not (await meeting.bob.send("bob may still write")).queued
+
+    run(main)
+
+
+def test_what_a_daemon_before_this_one_sent_is_not_taken_for_somebody_elses(tmp_path: Path) -> None:
+    """Its clock was ahead, and it died before it heard of its message."""
+
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving() as relay, meeting.ben.serving() as ben:
+            async with meeting.ann.serving() as ann:
+                await meeting.meet(ann, ben)
+                agent = AgentId((await meeting.alice.whoami()).id)
+                post = await _signed(meeting.ann, meeting.opened.room, agent, ahead_ms=3_600_000)
+            command, words = Admission().take(agent, post.body, post.signature)
+            by = By(agent, meeting.ann.world.keys.principal, "", "shell", "cli")
+            await (await relay.rooms.get(RoomId(post.room))).submit(command, by, words)
+            async with meeting.ann.serving() as ann:
+                alice = await ann.agent("alice")
+                await trio.sleep(10)
+                assert not (await alice.send("still me")).queued
+                assert await meeting.bob.read() == ["not from here", "still me"]
+
+    run(main)
+
+
+def test_a_relay_that_denies_the_line_that_it_showed_us_is_found_out(
+    tmp_path: Path, refusing: Callable[[Answer], None]
+) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            refusing(lambda post: Refused("envelope_refused", what="line"))
+            [answer] = await _all(partial(meeting.alice.send, "one"))
+            assert _codes([answer]) == ["relay_equivocation"]
+            refused = await meeting.alice.refused("message.send", t.Send(text="two"))
+            assert refused.code == "relay_equivocation"
+            assert await meeting.alice.read() == []
+
+    run(main)
+
+
+def test_what_a_relay_refuses_of_an_envelope_again_and_again_reaches_its_author_as_the_relays_refusal(
+    tmp_path: Path, refusing: Callable[[Answer], None]
+) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            refused = [""]
+            refusing(lambda post: Refused("envelope_refused", what=refused[0]))
+            for what in ("previous", "via"):
+                refused[0] = what
+                [answer] = await _all(partial(meeting.alice.send, "one"))
+                assert isinstance(answer, ParlerError)
+                assert (answer.code, answer.details["what"]) == ("relay_refused", what)
 
     run(main)
