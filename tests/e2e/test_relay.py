@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import socket
@@ -179,11 +180,24 @@ def test_nothing_is_lost_or_doubled_when_a_daemon_is_killed_in_the_middle_and_wh
     all_that(team.ben, "bob", alice)
 
 
+def silence(port: int) -> socket.socket:
+    """Somebody who accepts on this port and says nothing, as soon as a process that was killed has let go of it."""
+
+    def listens() -> socket.socket | None:
+        with contextlib.suppress(OSError):
+            return socket.create_server(("127.0.0.1", port))
+        return None
+
+    found = until(listens, f"free port {port}")
+    assert found is not None
+    return found
+
+
 def test_a_relay_that_accepts_and_says_nothing_keeps_nobody_from_the_rooms_of_their_own_machine(team: Team) -> None:
     opened = met(team)
     ben = team.ben
     kill(team.relay_pid())
-    with socket.create_server(("127.0.0.1", int(team.port))):
+    with silence(int(team.port)):
         here = ben.asks("--as", "bea", "session", "open", "--topic", "here", "--at", "local")
         ben.asks("--as", "bea", "send", "of this machine")
         assert texts(ben.asks("--as", "bea", "recv", "--all"))[-1] == "of this machine"
