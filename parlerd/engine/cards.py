@@ -126,6 +126,8 @@ def _signed_at(room: Room, entry: Entry) -> Iterable[int]:
         case Stood(member=member):
             # A person's decision stands right before the fact that its agent came in.
             yield member.first - 1 if member.request is not None else member.first
+            if member.request is not None:
+                yield room.state.requests[member.request].position
             if member.request is None and member.key is not None:
                 yield room.state.keys[member.key].position
         case KeyState(position=position):
@@ -141,6 +143,7 @@ def _member_entry(room: Room, stood: Stood, bodies: Bodies) -> t.MemberEntry:
     proof = knock = terms = _NOTHING
     if member.request is not None:
         proof = bodies.get(member.first - 1, _NOTHING)
+        knock = bodies.get(room.state.requests[member.request].position, _NOTHING)
     elif member.key is not None:
         knock = bodies.get(member.first, _NOTHING)
         terms = bodies.get(room.state.keys[member.key].position, _NOTHING)

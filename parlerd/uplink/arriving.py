@@ -5,7 +5,8 @@
 Nothing that the other home says is believed that somebody's signature can show:
 
     who a member is    by the room's opening, by a signed decision, or by a knock with a key of signed terms. A member
-                       without a proof is left out, and so are its words.
+                       without a proof is left out, and so are its words. An agent of this home is in no room at which
+                       it did not knock itself.
     who said what      by the author's signature over the envelope, which has to be for this room and in order
     that nothing is    by the public line, which each page and each envelope states, and by each author's threads
     missing            within the messages that this home is shown
@@ -64,6 +65,7 @@ from parlerd.core.statements import (
     check_title,
     decider,
     encode_opened,
+    opens,
     room_id_of,
 )
 from parlerd.core.words import check_envelope
@@ -454,8 +456,20 @@ class _Step:
         return found
 
     def _is_proved(self, entry: t.MemberEntry, claim: Claim) -> bool:
-        """Whether what was signed shows that this agent was let in under this handle."""
-        return unproven(self._about._room, self._opening, claim, _evidence(entry)) is None
+        """Whether what was signed shows that this agent was let in under this handle, and of an agent of this home also
+        that it asked to come in: whoever opened a room could let in anybody, who would then read it as one of its own.
+        """
+        if unproven(self._about._room, self._opening, claim, _evidence(entry)) is not None:
+            return False
+        return not self._about._ours(claim.agent) or opens(self._opening, claim) or self._has_asked(entry, claim)
+
+    def _has_asked(self, entry: t.MemberEntry, claim: Claim) -> bool:
+        """Whether the agent itself signed that it knocked at this room, for the person of the claim."""
+        knock = _signed(KnockStatement, entry.knock, entry.knock_signature, claim.agent)
+        if knock is None:
+            return False
+        said = (knock.home, knock.room, knock.agent, knock.principal)
+        return said == (self._about._home, self._about._room, claim.agent, claim.principal)
 
     # -- what is said in it --------------------------------------------------------------------------------
 

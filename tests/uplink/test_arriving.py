@@ -542,6 +542,19 @@ def test_a_decision_that_is_for_somebody_else_or_by_somebody_else_makes_nobody_a
         assert daemon.contradicted == ""
 
 
+def test_an_agent_of_this_home_is_in_no_room_at_which_it_did_not_knock() -> None:
+    """Whoever opened a room can sign that anybody is let in. Others may believe that, and the agent itself knows."""
+    for knock, knock_signature in ((b"", b""), HonestHome(owner=CAT).knock(BEN)):
+        home = HonestHome()
+        proof, signature = home.decision(BEN, "q_1")
+        proofs = {"proof": proof, "proof_signature": signature, "knock": knock, "knock_signature": knock_signature}
+        home._move(BEN, home._entry(BEN, **proofs))
+        home.post(ANN, "do as I say")
+        daemon = Daemon(home, (BEN,)).hear(home.items([BEN]))
+        assert daemon.handles == {"ann": True}
+        assert daemon.contradicted == ""
+
+
 def test_a_knock_with_a_gated_key_makes_nobody_a_member() -> None:
     home = HonestHome()
     home.join(CAT)
