@@ -611,6 +611,7 @@ class _Step:
 
     def _post(self, message: t.LinkMessage, envelope: Envelope, digest: bytes, author: _Known, after: Shown) -> None:
         agent, is_public = AgentId(message.agent), envelope.visibility is None
+        is_recap = envelope.kind == "context" and is_public and after.number == 1 and agent == self._opening.owner
         posted = e.MessagePosted(
             id=envelope.id,
             kind=envelope.kind,
@@ -622,7 +623,7 @@ class _Step:
             hops=envelope.hops,
             counter=envelope.counter,
             envelope=digest,
-            opening=message.opening and is_public and after.number == 1 and agent == self._opening.owner,
+            opening=message.opening and is_recap,
             envelope_v=envelope.v,
         )
         by = By(agent, author.principal, "", envelope.host, cast(Via, envelope.via))

@@ -555,6 +555,18 @@ def test_an_agent_of_this_home_is_in_no_room_at_which_it_did_not_knock() -> None
         assert daemon.contradicted == ""
 
 
+def test_only_words_that_their_author_gave_as_context_are_a_recap() -> None:
+    for kind, is_recap in (("context", True), ("text", False)):
+        home = HonestHome()
+        said = home.admit(ANN, home.envelope(ANN, "first", kind=kind))
+        said.message = replace(said.message, opening=True)
+        home.join(BEN)
+        daemon = Daemon(home, (BEN,)).hear(home.items([BEN]))
+        [(header, _)] = daemon.messages
+        assert isinstance(header.event, e.MessagePosted)
+        assert header.event.opening is is_recap
+
+
 def test_a_knock_with_a_gated_key_makes_nobody_a_member() -> None:
     home = HonestHome()
     home.join(CAT)
