@@ -167,6 +167,8 @@ class RemoteRoom(MirrorRoom):
         """The same request a second time, while the first is under way: it is the first one's replay."""
         with trio.move_on_after(ANSWER_S):
             await under_way.done.wait()
+        if under_way.done.is_set() and under_way.error is not None:
+            raise under_way.error
         submission.command = under_way.command
         traced = await self._desk.library.trace(under_way.id)
         if traced is None:
