@@ -108,7 +108,12 @@ class Mirrors:
                 self._caught_up.add(room)
             if item.presence:
                 told = self._presences.setdefault(room, {})
-                told |= {AgentId(each.agent): present_of(each.presence, each.since) for each in item.presence}
+                members = actor.aggregate.state.members
+                told |= {
+                    agent: present_of(each.presence, each.since)
+                    for each in item.presence
+                    if (agent := AgentId(each.agent)) in members
+                }
             return not actor.aggregate.state.contradicted
         finally:
             self._change.set()

@@ -318,6 +318,23 @@ def test_what_a_relay_tells_of_a_room_that_nobody_asked_about_is_not_taken_in(tm
     run(main)
 
 
+def test_a_relay_tells_how_present_members_are_and_nobody_else(tmp_path: Path) -> None:
+    """Whoever is made up would stay in memory as long as the link."""
+
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            mirrors, room = _link(ben).mirrors, RoomId(meeting.opened.room)
+            alice = (await ben.engine.rooms.get(room)).aggregate.state.owner
+            told = [t.Present(agent=agent, presence="active", since=7) for agent in (alice, "U" + "X" * 55)]
+            await mirrors.take(t.LinkItem(room=room, presence=told))
+            assert mirrors.presence(room, alice) == ("active", 7)
+            assert mirrors.presence(room, AgentId("U" + "X" * 55)) is None
+
+    run(main)
+
+
 def test_a_relay_is_told_nothing_of_a_room_that_lives_elsewhere(tmp_path: Path) -> None:
     """It says itself in which rooms an agent is, when the agent is attached."""
 
