@@ -142,6 +142,9 @@ class Receiving:
         """Every room with something new; waits for the first of them when none has."""
         me = await self._desk.me(caller)
         deadline = trio.current_time() + params.wait_ms / 1000
+        for name in await self._desk.library.my_rooms(me.id):
+            # One after the other, as all rooms of a home elsewhere wait for the same link.
+            await (await self._desk.rooms.get(name)).catch_up()
 
         async def look(wait: Wait) -> list[_Look] | None:
             wait.on(topics.memberships(me.id))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import trio
 
 from parlerd.core.errors import ERRORS
@@ -226,7 +227,8 @@ async def _leave(served: Served) -> None:
         await served.engine.disconnect(caller)
 
 
-def test_a_read_that_does_not_wait_shows_what_came_while_nobody_needed_the_link(tmp_path: Path) -> None:
+@pytest.mark.parametrize("over_all", [False, True])
+def test_a_read_that_does_not_wait_shows_what_came_while_nobody_needed_the_link(tmp_path: Path, over_all: bool) -> None:
     async def main() -> None:
         meeting = meeting_in(tmp_path)
         async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
@@ -234,7 +236,11 @@ def test_a_read_that_does_not_wait_shows_what_came_while_nobody_needed_the_link(
             await _leave(ann)
             await trio.sleep(3600)
             await meeting.bob.send("are you there?")
-            page = await (await ann.agent("alice")).recv()
+            alice = await ann.agent("alice")
+            if over_all:
+                [page] = (await alice.ask("message.recv_all", t.Recv(), t.ReceivedAll)).rooms
+            else:
+                page = await alice.recv()
             assert [message.text for message in page.messages] == ["are you there?"]
             assert page.notice == ""
 
