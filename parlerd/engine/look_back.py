@@ -8,8 +8,8 @@ Each page lies in the log or in one gap, so a reader that goes on from page to p
 is shown and neither stored nor marked as read: the log has no place for it. Where the room's home does not tell it, the
 page goes on behind the gap, and a sentence beside the page names the numbers that are missing.
 
-Not here: how another home is asked (`handles`, and whoever implements it). Above: `receiving`. Below: the library.
-Invariant: no number of a reader is passed over without a word.
+Not here: how another home is asked (`handles`, and whoever implements it). Above: `receiving`, `joining`. Below: the
+library. Invariant: no number of a reader is passed over without a word.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ from parlerd.store.port import Page, StoredMessage
 
 ASKING_S: Final = 5.0
 """How long one page asks the room's home, however much of a gap its filter passes over."""
+
+RECAP_S: Final = 2.0
+"""How long somebody who comes in waits for the recap."""
 
 ReadLog = Callable[[Position], Awaitable[Page]]
 """Reads a page of the log after a position, as the reader asked for it."""
@@ -86,6 +89,23 @@ async def look_back(
             page = Page(found, Position(gap.place), found[-1].seq, shown, more=found[-1].seq < newest)
             return LookedBack(page, None, " ".join(said))
         since = gap.high
+
+
+async def told_recap(library: Library, handle: RoomHandle, aggregate: Room, view: View) -> StoredMessage | None:
+    """The recap of a room whose log here begins after it, if the room's home tells it at once."""
+    gaps = await _gaps(library, aggregate, view)
+    if not gaps or gaps[0].low:
+        return None
+    with trio.move_on_after(RECAP_S):
+        try:
+            told = await handle.earlier(view.reader, Seq(0), 1)
+        except Refused:
+            return None
+        for stored in told.messages:
+            event = stored.header.event
+            if isinstance(event, e.MessagePosted) and event.opening:
+                return stored
+    return None
 
 
 async def _gaps(library: Library, room: Room, view: View) -> list[_Gap]:

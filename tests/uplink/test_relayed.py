@@ -444,11 +444,17 @@ def test_a_late_joiner_reads_everything_from_the_first_message(tmp_path: Path) -
         async with relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
             alice, bob = await ann.agent("alice"), await ben.agent("bob")
             opened = await alice.open("auth redesign", "Chose PKCE.")
-            for number in range(2, 1_001):
+            second = await alice.send("n2")
+            await alice.send("n3", reply_to=second.id)
+            for number in range(4, 1_001):
                 await alice.send(f"n{number}")
             waits = await bob.join(opened.session_key)
             await (await ann.person()).approve("bob", join_code=waits.join_code)
-            await bob.come_in(opened.session_key)
+            landed = await bob.come_in(opened.session_key)
+            assert [message.seq for message in landed.messages] == [1, *range(1_002 - len(landed.messages), 1_001)]
+            assert (landed.messages[0].text, landed.messages[0].opening) == ("Chose PKCE.", True)
+            assert (landed.first_unshown, landed.last_unshown) == (2, landed.messages[1].seq - 1)
+            assert texts(await bob.recv()) == []
             stored = (await ben.engine.rooms.get(RoomId(opened.room))).aggregate.position
             assert stored < 300
             found, said = await look_back(bob)
@@ -458,9 +464,29 @@ def test_a_late_joiner_reads_everything_from_the_first_message(tmp_path: Path) -
             assert {message.verified for message in found} == {"valid"}
             assert {message.author.name for message in found} == {"alice"}
             assert [message.seq for message in found if message.opening is True] == [1]
+            assert found[2].reply_seq == 2
             some, _ = await look_back(bob, since=640, limit=7)
             assert [message.text for message in some] == [f"n{n}" for n in range(641, 1_001)]
             assert (await ben.engine.rooms.get(RoomId(opened.room))).aggregate.position == stored
+
+    run(main)
+
+
+def test_a_newcomer_whose_window_has_space_for_the_recap_alone_is_shown_the_newest(tmp_path: Path) -> None:
+    async def main() -> None:
+        wires, relay, home = homes_of(tmp_path)
+        meeting = Meeting(wires, relay, home("ann"), home("ben"))
+        async with relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            alice, bob = await ann.agent("alice"), await ben.agent("bob")
+            opened = await alice.open("auth redesign", "Chose PKCE.")
+            for number in range(2, 301):
+                await alice.send(f"n{number}")
+            waits = await bob.join(opened.session_key)
+            await (await ann.person()).approve("bob", join_code=waits.join_code)
+            bob.caller.reader.fits = Either()
+            landed = await bob.come_in(opened.session_key)
+            assert [message.seq for message in landed.messages] == [299, 300]
+            assert (landed.first_unshown, landed.last_unshown, landed.unread) == (1, 298, 0)
 
     run(main)
 
@@ -511,6 +537,13 @@ class Three:
 
     def newest(self, recap: Sequence[t.Message], tail: Sequence[t.Message], you: str, *, whole: bool) -> int:
         return min(3, len(tail))
+
+
+class Either(Three):
+    """A surface that shows the recap alone, or two messages without it."""
+
+    def newest(self, recap: Sequence[t.Message], tail: Sequence[t.Message], you: str, *, whole: bool) -> int:
+        return 0 if recap else 2
 
 
 def test_a_window_looks_back_through_what_a_mirror_leaves_out_in_pages_that_it_can_show(
