@@ -118,7 +118,7 @@ def wanted(item: t.LinkItem) -> Wanted:
     if item.page is not None:
         numbers.update(range(item.page.public, item.page.public + len(item.page.messages) + 1))
         for message in item.page.messages:
-            envelope = _decoded(message.body)
+            envelope = decoded(message.body)
             if envelope is not None:
                 numbers.add(envelope.shown)
                 ids.add(envelope.id)
@@ -523,7 +523,7 @@ class _Step:
                 self._leave_out(after)
             return after
         agent = AgentId(message.agent)
-        envelope = _decoded(message.body)
+        envelope = decoded(message.body)
         if envelope is None:
             raise _Contradiction("form", number=place.number, agent=agent)
         digest = hashlib.sha256(message.body).digest()
@@ -685,7 +685,7 @@ def _is_title(title: bytes, opening: Opening) -> bool:
     return True
 
 
-def _decoded(body: bytes) -> Envelope | None:
+def decoded(body: bytes) -> Envelope | None:
     """The envelope in these bytes, of any version that can be read."""
     try:
         return decode_envelope(body) if body else None
