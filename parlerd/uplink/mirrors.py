@@ -92,7 +92,7 @@ class Mirrors:
                 return False
             actor = await self._mirror(room)
             mirror = await actor.quiet()
-            past = Past(*await self._desk.library.mirrored(room, *wanted(item)))
+            past = Past(*await self._desk.library.mirrored(room, *wanted(item, mirror.state.shown)))
             arriving = Arriving(
                 room,
                 self._home,
