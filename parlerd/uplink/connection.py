@@ -27,7 +27,7 @@ from parlerd.identity.transcript import Signs, Transcript
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from parlerd.wire import codec
-from parlerd.wire.calls import Ended
+from parlerd.wire.calls import CREDIT, Ended
 from parlerd.wire.frames import FRAME_LIMIT, PREFIX
 from parlerd.wire.link import (
     KICKED,
@@ -87,7 +87,8 @@ class Pending:
                 answer = await self._link.next_of(self._id)
                 if isinstance(answer, Failure):
                     raise heard(answer.error)
-                assert isinstance(answer, Reply)
+                if not isinstance(answer, Reply):
+                    raise ParlerError("relay_failed", "The relay's answer is not one to this question.", op=self._op)
                 result: t.Result = _decoded(self._op, answer.result)
                 return result
             raise ParlerError("home_unreachable", op=self._op)
@@ -206,6 +207,9 @@ class LinkConnection:
             self.lose(event.error)
         elif isinstance(event, Reply | Failure | Item):
             if event.id in self._inbox:
+                if isinstance(event, Item) and len(self._inbox[event.id]) >= CREDIT:
+                    self.lose(ParlerError("bad_frame", "The relay sent more than it was given credit for."))
+                    return
                 self._inbox[event.id].append(event)
                 self._news[event.id].set()
             if not isinstance(event, Item):

@@ -93,6 +93,13 @@ class Links(Protocol):
     """The link that a lane sends over."""
 
     home: HomeId
+    is_removed: bool
+    """Whether the person forgot this relay."""
+
+    @property
+    def name(self) -> str:
+        """What people call the relay."""
+        ...
 
     @property
     def calls(self) -> Calls | None:
@@ -223,6 +230,9 @@ class Lane:
 
     async def _keep(self, post: Post) -> None:
         """Keep a message in the outbox, and tell whoever waits that it is queued."""
+        if self._link.is_removed:
+            # It would leave when the relay is added again.
+            raise Refused("home_not_trusted", host=self._link.name)
         now = self._desk.clock.now()
         await self._outbox.put(row_of(self._link.home, self.room, post.command, post.by, post.draft, now))
         post.is_kept = True

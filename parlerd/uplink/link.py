@@ -279,7 +279,7 @@ class Link:
 
     async def run(self) -> None:
         """Keep the link as long as the relay is among those added."""
-        self._nursery.start_soon(self._look)
+        self.spawn(self._look)
         while not self.is_removed:
             change = self._change
             if self._is_refused or not self._is_needed:

@@ -16,7 +16,9 @@ from parlerd.operations import types as t
 from parlerd.uplink import connection
 from parlerd.uplink.connection import FINAL, PROOF_SECONDS
 from parlerd.wire import codec
+from parlerd.wire.calls import CREDIT
 from parlerd.wire.link import LINK_IN_FLIGHT, LINK_PROTOCOL, Challenge, LinkHello, LinkWelcome, Proof, RelayPeer
+from parlerd.wire.messages import Item
 from relay.link import Limits
 from tests.support.fake_engine import FakeEngine
 from tests.support.links import (
@@ -433,7 +435,33 @@ def test_an_answer_that_is_no_answer_to_the_question_is_trouble_of_the_relay() -
     run(main)
 
 
+def test_an_item_in_answer_to_a_call_is_trouble_of_the_relay() -> None:
+    async def main() -> None:
+        async with linked(FakeEngine()) as (_, link, _):
+            pending = link.begin("message.recv", t.Recv(wait_ms=60_000))
+            link.take(Item(id=0, item=msgspec.Raw(b"\xc0")))
+            with pytest.raises(ParlerError) as caught:
+                await pending.result()
+            assert caught.value.code == "relay_failed"
+
+    run(main)
+
+
 # -- streams ---------------------------------------------------------------------------------------------------
+
+
+def test_a_relay_that_sends_more_than_it_was_given_credit_for_loses_its_link() -> None:
+    async def main() -> None:
+        async with linked(FakeEngine()) as (_, link, _), link.stream("room.watch", t.WatchRoom()):
+            for _ in range(CREDIT):
+                link.take(Item(id=0, item=msgspec.Raw(b"\xc0")))
+            assert not link.closed.is_set()
+            link.take(Item(id=0, item=msgspec.Raw(b"\xc0")))
+            assert link.closed.is_set()
+            assert link.lost is not None
+            assert link.lost.code == "bad_frame"
+
+    run(main)
 
 
 @pytest.mark.parametrize("number", [-1, 1 << 53, (1 << 64) - 1])

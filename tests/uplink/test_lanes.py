@@ -104,6 +104,29 @@ def test_the_same_request_twice_at_once_is_refused_twice(tmp_path: Path, refusin
     run(main)
 
 
+def test_a_message_under_way_to_a_relay_that_is_removed_waits_nowhere(
+    tmp_path: Path, refusing: Callable[[Answer], None]
+) -> None:
+    """It would go out when the person adds the relay again, after its author was told that there is none."""
+
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            refusing(lambda post: Refused("room_busy", retry_after_ms=60_000))
+            link, answers = _link(meeting.ann), []
+
+            async def send() -> None:
+                answers.extend(await _all(partial(meeting.alice.send, "never mind")))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(send)
+                await trio.sleep(1)
+                await meeting.ann.uplinks.remove(link.name)
+            assert _codes(answers) == ["home_not_trusted"]
+            assert await link._desk.library.outbox(link.home) == []
+
+    run(main)
+
+
 def test_a_refusal_that_may_pass_stops_the_others_and_then_all_go_out_in_order(
     tmp_path: Path, refusing: Callable[[Answer], None]
 ) -> None:
