@@ -454,6 +454,8 @@ class Lane:
 
     def _fail(self, post: Post, error: ParlerError) -> None:
         submission, post.submission = post.submission, None
+        # Who asks for the same while this is under way hears the same.
+        post.error = error
         post.done.set()
         if submission is not None:
             submission.error = error

@@ -220,8 +220,15 @@ class Link:
     async def follow(self, room: RoomId) -> None:
         """Let the link bring what happens in this room, from where its mirror stands. Raises as `call` does."""
         resume = await self.mirrors.resume(room)
-        await self.call("link.watch", t.FollowRoom(resume=resume))
+        was_followed = room in self._followed
+        # From now on, because the first that is told may come before the answer.
         self._followed.add(room)
+        try:
+            await self.call("link.watch", t.FollowRoom(resume=resume))
+        except BaseException:
+            if not was_followed:
+                self._followed.discard(room)
+            raise
 
     def is_following(self, room: RoomId) -> bool:
         return self._is_ready and room in self._followed
@@ -380,10 +387,10 @@ class Link:
 
     async def _follow_all(self, nursery: trio.Nursery, connection: LinkConnection, rooms: list[RoomId]) -> None:
         resumes = [await self.mirrors.resume(room) for room in rooms]
+        self._followed |= set(rooms)
         await nursery.start(self._listen, connection, tuple(resumes[:FOLLOW_AT_ONCE]))
         for resume in resumes[FOLLOW_AT_ONCE:]:
             await connection.call("link.watch", t.FollowRoom(resume=resume), WAIT_S)
-        self._followed |= set(rooms)
 
     async def _listen(
         self, connection: LinkConnection, resumes: tuple[t.Resume, ...], *, task_status: trio.TaskStatus[None]
@@ -408,6 +415,9 @@ class Link:
 
     async def _take(self, connection: LinkConnection, item: t.LinkItem) -> None:
         room = RoomId(item.room)
+        if room not in self._followed:
+            # It was on its way when this home stopped to follow the room, or nobody ever asked about the room.
+            return
         try:
             goes_on = await self.mirrors.take(item)
         except StoreError:

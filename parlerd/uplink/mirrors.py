@@ -71,7 +71,8 @@ class Mirrors:
         self._openings: Bounded[RoomId, Opening] = Bounded(MAX_OPENINGS)
         """What mirrors began with, for those that were asked about."""
         self._unsound: set[RoomId] = set()
-        """Rooms of which a mirror said that their home contradicted itself, or has them no more."""
+        """Rooms of which a mirror said that their home contradicted itself, or has them no more, and rooms of other
+        homes."""
         self._landed: Bounded[MessageId, e.Header] = Bounded(MAX_LANDED)
         """Own messages that came in."""
         self._change = trio.Event()
@@ -91,7 +92,7 @@ class Mirrors:
                 return False
             actor = await self._mirror(room)
             mirror = await actor.quiet()
-            past = Past(*await self._desk.library.mirrored(room, *wanted(item)))
+            past = Past(*await self._desk.library.mirrored(room, *wanted(item, mirror.state.shown)))
             arriving = Arriving(
                 room,
                 self._home,
@@ -194,10 +195,14 @@ class Mirrors:
         await actor.submit(c.Arrive(events=(e.HomeContradicted(what=what),), at=mirror.last_at), by)
 
     async def is_sound(self, room: RoomId) -> bool:
-        """Whether this room goes on to be followed and spoken in."""
+        """Whether this room goes on to be followed and spoken in: one of another home never was, whatever the home
+        says here."""
         if room not in self._unsound and await self._known(room) is not None:
             handle = await self._desk.rooms.get(room)
-            if handle.aggregate.state.contradicted:
+            state = handle.aggregate.state
+            # The log of a newer Parler has no mirror's handle either.
+            is_of_it = isinstance(handle, MirrorRoom) and state.home in ("", self._home)
+            if state.contradicted or not is_of_it:
                 self._unsound.add(room)
         return room not in self._unsound
 
@@ -239,9 +244,9 @@ class Mirrors:
     # -- where it stands -----------------------------------------------------------------------------------
 
     async def resume(self, room: RoomId) -> t.Resume:
-        """Where the link goes on in this room."""
-        handle = await self._desk.rooms.create(room, self._home)
-        mirror = await handle.quiet()
+        """Where the link goes on in this room. Raises `Refused(relay_equivocation)` for a room of another home, of
+        which this one is told nothing."""
+        mirror = await (await self._mirror(room)).quiet()
         state = mirror.state
         if not mirror.position:
             return t.Resume(room=room, newest=NEWEST)

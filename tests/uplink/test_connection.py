@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -12,7 +13,9 @@ from parlerd.core.errors import ParlerError
 from parlerd.core.model import HomeId, Label, PrincipalId
 from parlerd.identity.transcript import Transcript
 from parlerd.operations import types as t
+from parlerd.uplink import connection
 from parlerd.uplink.connection import FINAL, PROOF_SECONDS
+from parlerd.wire import codec
 from parlerd.wire.link import LINK_IN_FLIGHT, LINK_PROTOCOL, Challenge, LinkHello, LinkWelcome, Proof, RelayPeer
 from relay.link import Limits
 from tests.support.fake_engine import FakeEngine
@@ -431,6 +434,34 @@ def test_an_answer_that_is_no_answer_to_the_question_is_trouble_of_the_relay() -
 
 
 # -- streams ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [-1, 1 << 53, (1 << 64) - 1])
+def test_a_number_that_no_store_and_no_clock_takes_is_no_answer(number: int) -> None:
+    """Such a number would fail where it is stored or shown, with what others store or read in the same moment."""
+    message = t.LinkMessage(at=1, agent="U", principal="A", body=b"x", signature=b"")
+    page = t.LinkPage(public=1, line=b"", before={"U": 1}, jumped=False, messages=[message])
+    card = t.Card(whole=False, home="N")
+    good = t.LinkItem(room="r_1", card=card, page=page, presence=[t.Present(agent="U", presence="idle", since=1)])
+    told = msgspec.to_builtins(good, builtin_types=(bytes,))
+    assert connection._decoded("link.follow", codec.encode(told)) == good
+    for path in (
+        ("page", "public"),
+        ("page", "before", "U"),
+        ("page", "messages", 0, "at"),
+        ("presence", 0, "since"),
+        ("card", "opened_at"),
+        ("card", "moves"),
+        ("card", "asks"),
+    ):
+        wrong = msgspec.to_builtins(good, builtin_types=(bytes,))
+        place = wrong
+        for step in path[:-1]:
+            place = place[step]
+        place[path[-1]] = number
+        with pytest.raises(ParlerError) as refused:
+            connection._decoded("link.follow", codec.encode(wrong))
+        assert refused.value.code == "relay_failed", path
 
 
 def test_a_stream_gives_its_items_and_ends() -> None:

@@ -30,13 +30,13 @@ Answer = Callable[[t.PostEnvelope], ParlerError | None]
 
 
 class RefusingPending:
-    """A call that the relay refuses."""
+    """A call that the relay refuses after a moment."""
 
     def __init__(self, error: ParlerError) -> None:
         self._error = error
 
     async def result(self, seconds: float | None = None) -> Any:
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(0.1)
         raise self._error
 
 
@@ -90,6 +90,16 @@ def test_a_refusal_in_the_middle_costs_the_others_nothing(tmp_path: Path, refusi
             answers = await _all(*(partial(alice.send, text) for text in ("one", "two", "too long", "four", "five")))
             assert _codes(answers) == ["sent", "sent", "text_too_long", "sent", "sent"]
             assert await bob.read() == ["one", "two", "four", "five"]
+
+    run(main)
+
+
+def test_the_same_request_twice_at_once_is_refused_twice(tmp_path: Path, refusing: Callable[[Answer], None]) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            refusing(lambda post: Refused("text_too_long"))
+            send = partial(meeting.alice.send, "too long", idempotency_key="once")
+            assert _codes(await _all(send, send)) == ["text_too_long", "text_too_long"]
 
     run(main)
 
