@@ -111,17 +111,20 @@ class _Contradiction(Exception):
         self.fact = e.HomeContradicted(what=what, number=number, agent=agent)
 
 
-def wanted(item: t.LinkItem) -> Wanted:
-    """What `Arriving.take` needs of the past for this item."""
+def wanted(item: t.LinkItem, shown: Shown) -> Wanted:
+    """What `Arriving.take` needs of the past for this item; `shown` is how far the mirror goes. Nothing is asked that
+    the mirror says itself: the store is asked for each number, and an item that goes on from the newest names none."""
     numbers: set[int] = set()
     ids: set[MessageId] = set()
     if item.page is not None:
-        numbers.update(range(item.page.public, item.page.public + len(item.page.messages) + 1))
+        behind = min(shown.number, item.page.public + len(item.page.messages) + 1)
+        numbers.update(range(item.page.public, behind))
         for message in item.page.messages:
-            envelope = _decoded(message.body)
+            envelope = decoded(message.body)
             if envelope is not None:
-                numbers.add(envelope.shown)
                 ids.add(envelope.id)
+                if 0 < envelope.shown < shown.number:
+                    numbers.add(envelope.shown)
     return Wanted(frozenset(numbers), frozenset(ids))
 
 
@@ -197,8 +200,8 @@ class _Step:
         """What the person who opened the room signed; None before the mirror has begun."""
         self._shown: Shown = state.shown
         """The number of the newest public message that the mirror knows of, and the line there."""
-        self._lines: dict[int, bytes] = {}
-        """The line at the public messages of this item."""
+        self._lines: dict[int, bytes] = {state.shown.number: state.shown.line}
+        """The line where the mirror ends, and at the public messages of this item."""
         self._threads: dict[tuple[AgentId, str], Thread] = {}
         """Where threads end, as far as this item says."""
         self._is_whole = not state.membership.jumps
@@ -523,7 +526,7 @@ class _Step:
                 self._leave_out(after)
             return after
         agent = AgentId(message.agent)
-        envelope = _decoded(message.body)
+        envelope = decoded(message.body)
         if envelope is None:
             raise _Contradiction("form", number=place.number, agent=agent)
         digest = hashlib.sha256(message.body).digest()
@@ -685,7 +688,7 @@ def _is_title(title: bytes, opening: Opening) -> bool:
     return True
 
 
-def _decoded(body: bytes) -> Envelope | None:
+def decoded(body: bytes) -> Envelope | None:
     """The envelope in these bytes, of any version that can be read."""
     try:
         return decode_envelope(body) if body else None

@@ -138,8 +138,9 @@ class Link:
 
     @property
     def calls(self) -> LinkConnection | None:
-        """The connection, once agents are attached and rooms are followed over it."""
-        return self.connection if self._is_ready else None
+        """The connection, once agents are attached and rooms are followed over it, until it is lost."""
+        connection = self.connection
+        return connection if self._is_ready and connection is not None and connection.lost is None else None
 
     def spawn(self, work: Callable[..., Awaitable[Any]], *args: Any) -> None:
         """Run a task until the daemon ends. An error in it ends nothing else."""
@@ -150,7 +151,9 @@ class Link:
         self._asked_at = trio.current_time()
         if self.state == "idle":
             self._hope = self._asked_at + CATCH_UP_S
-        self._changed()
+        if self.state != "connected":
+            # Who keeps a link that is there looks at the need again when it may end.
+            self._changed()
 
     async def ready(self, seconds: float = WAIT_S) -> LinkConnection:
         """The link, made at once if there is none: for a person's command. Raises `offline` where none can be made
@@ -426,7 +429,7 @@ class Link:
         except ParlerError as error:
             log.warning("room %s of %s: %s (%s)", room, self.name, error.code, error.details.get("what", ""))
             goes_on = False
-        if item.level:
+        if item.level and room not in self._level:
             self._level.add(room)
             self._changed()
         if item.gone:

@@ -75,6 +75,8 @@ class Mirrors:
         homes."""
         self._landed: Bounded[MessageId, e.Header] = Bounded(MAX_LANDED)
         """Own messages that came in."""
+        self._landing: dict[MessageId, trio.Event] = {}
+        """Set when an own message comes in that somebody waits for."""
         self._change = trio.Event()
         """Set when something came in. Made anew each time."""
         self._presences: dict[RoomId, dict[AgentId, Present]] = {}
@@ -92,7 +94,7 @@ class Mirrors:
                 return False
             actor = await self._mirror(room)
             mirror = await actor.quiet()
-            past = Past(*await self._desk.library.mirrored(room, *wanted(item)))
+            past = Past(*await self._desk.library.mirrored(room, *wanted(item, mirror.state.shown)))
             arriving = Arriving(
                 room,
                 self._home,
@@ -148,6 +150,8 @@ class Mirrors:
         """A message of an agent of this home came in. One that was there before may be of a daemon before this one,
         which died before it heard of its message; if its clock was ahead, its counter is greater than all of ours."""
         self._landed[event.id] = header
+        if event.id in self._landing:
+            self._landing[event.id].set()
         agent = header.by.actor
         if room not in self._caught_up:
             return
@@ -273,16 +277,17 @@ class Mirrors:
 
     async def landed(self, message: MessageId, seconds: float) -> e.Header | None:
         """An own message as the mirror has it, once it has; None when it does not have it in time."""
-        with trio.move_on_after(seconds):
-            while True:
-                change = self._change
-                if message in self._landed:
-                    return self._landed.pop(message)
+        if message not in self._landed:
+            news = self._landing.setdefault(message, trio.Event())
+            try:
                 traced = await self._desk.library.trace(message)
                 if traced is not None:
                     return traced.header
-                await change.wait()
-        return None
+                with trio.move_on_after(seconds):
+                    await news.wait()
+            finally:
+                self._landing.pop(message, None)
+        return self._landed.pop(message, None)
 
     async def until(self, room: RoomId, holds: Callable[[Room], bool], seconds: float) -> bool:
         """Whether something holds of the mirror, now or within so many seconds."""

@@ -50,7 +50,7 @@ class Daemon:
         return self
 
     def _take(self, item: t.LinkItem) -> None:
-        asked = wanted(item)
+        asked = wanted(item, self.room.state.shown)
         past = Past(
             {number: self.lines[number] for number in asked.numbers if number in self.lines},
             {id: id in self.ids for id in asked.ids if id in self.ids or id in self.elsewhere},

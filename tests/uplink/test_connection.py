@@ -360,6 +360,32 @@ def test_what_was_begun_in_an_order_is_heard_in_this_order() -> None:
     run(main)
 
 
+def test_a_call_for_which_no_task_waits_is_told_its_answer_once_or_why_there_is_none() -> None:
+    async def main() -> None:
+        engine = FakeEngine()
+        heard: list[int | str | None] = []
+
+        def told(answer: t.Result | None, error: ParlerError | None) -> None:
+            assert (answer is None) is not (error is None)
+            heard.append(answer.seq if isinstance(answer, t.Sent) else error.code if error is not None else "")
+
+        async with linked(engine) as (_, link, stream):
+            link.begin("message.send", SEND).when_done(told)
+            await trio.sleep(1)
+            engine.failing["message.send"] = ParlerError("room_closed")
+            link.begin("message.send", SEND).when_done(told)
+            await trio.sleep(1)
+            assert heard == [4, "room_closed"]
+            engine.endless = True
+            link.begin("message.recv", t.Recv(wait_ms=60_000)).when_done(told)
+            await trio.sleep(1)
+            stream.cut()
+            await link.closed.wait()
+            assert heard == [4, "room_closed", "home_unreachable"]
+
+    run(main)
+
+
 def test_a_call_that_takes_too_long_is_withdrawn_and_said_to_be_unreachable() -> None:
     async def main() -> None:
         engine = FakeEngine()

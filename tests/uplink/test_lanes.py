@@ -39,6 +39,9 @@ class RefusingPending:
         await trio.sleep(0.1)
         raise self._error
 
+    def when_done(self, then: Callable[[t.Result | None, ParlerError | None], None]) -> None:
+        trio.lowlevel.current_trio_token().run_sync_soon(then, None, self._error)
+
 
 @pytest.fixture
 def refusing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], None]:
