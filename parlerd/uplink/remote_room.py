@@ -174,6 +174,8 @@ class RemoteRoom(MirrorRoom):
         """The same request a second time, while the first is under way: it is the first one's replay."""
         with trio.move_on_after(ANSWER_S):
             await under_way.done.wait()
+        if under_way.done.is_set() and under_way.error is not None:
+            raise under_way.error
         submission.command = under_way.command
         traced = await self._desk.library.trace(under_way.id)
         if traced is None:
@@ -345,11 +347,12 @@ class RemoteRoom(MirrorRoom):
         limit = min(limit, t.MAX_PAGE)
         page = await link.call("link.pull", t.PullHistory(room=self.room, agent=agent, after=after, limit=limit))
         assert isinstance(page, t.LinkPage)
-        asked = wanted(t.LinkItem(room=self.room, page=page))
         mirror = await self.quiet()
+        shown = mirror.state.shown
+        asked = wanted(t.LinkItem(room=self.room, page=page), shown)
         lines, _ = await self._desk.library.mirrored(self.room, asked.numbers, ())
         try:
-            judged = judge(page, mirror.state, agent, after, {**self._ends, **lines})
+            judged = judge(page, mirror.state, agent, after, {**self._ends, **lines, shown.number: shown.line})
         except Contradicted as lie:
             await link.mirrors.contradict(self.room, lie.what)
             raise Refused("relay_equivocation", what=lie.what) from None

@@ -72,6 +72,7 @@ ELSEWHERE: Final = {
     "parlerd/cli/completion": "cli/test_programs",
     "parlerd/cli/connect_view": "cli/test_connect",
     "parlerd/cli/demo_story": "e2e/test_demo",
+    "parlerd/cli/demo_team": "e2e/test_demo",
     "parlerd/cli/doctor": "cli/test_daemon",
     "parlerd/cli/handlers": "cli/test_main",
     "parlerd/cli/hook": "e2e/test_hooks",
