@@ -98,9 +98,17 @@ def test_an_honest_page_may_begin_and_end_anywhere(after: int, limit: int) -> No
 
 def test_erased_words_take_a_number_and_nothing_else() -> None:
     past = Past()
-    past.home.erase(past.said[1])
+    # Its author spoke before it and after it, and what follows names it.
+    past.home.erase(past.said[4])
     judged = past.judge(past.page())
-    assert [number for number, _ in words(judged)] == [1, 3, 4, 5, 6]
+    assert [number for number, _ in words(judged)] == [1, 2, 3, 5, 6]
+    assert judged.earlier.upto == 6
+
+
+def test_a_message_of_a_version_that_is_not_checked_here_is_neither_shown_nor_a_lie() -> None:
+    past = Past()
+    judged = past.judge(_replaced(past.page(), 4, _signed(past, ANN, [CAT], v=3)))
+    assert [number for number, _ in words(judged)] == [1, 2, 3, 4, 6]
     assert judged.earlier.upto == 6
 
 
