@@ -81,6 +81,9 @@ class Outgoing:
                     return
                 self._work = trio.Event()
                 await self._work.wait()
+                # Whatever else this turn of the loop brings leaves in the same message: an answer, say, and the items
+                # that tell of the same commit. A message costs more than a turn.
+                await trio.lowlevel.checkpoint()
                 continue
             message = self._run_of_frames()
             sent = False
