@@ -256,6 +256,11 @@ class Heard:
         return int(self._find(r"^Sent #(\d+) ") or 0)
 
     @property
+    def is_queued(self) -> bool:
+        """Whether what was sent waits on its own machine for a relay that does not answer."""
+        return self._find(r"^(Not sent yet) to ") != ""
+
+    @property
     def is_replay(self) -> bool:
         """Whether a write had been done before, so that this one changed nothing."""
         return self._find(r"^(?:Sent|The turn is offered) .*( before; this repeats that request)\.") != ""

@@ -26,7 +26,7 @@ _STOP_SECONDS: Final = 5.0
 """How long a daemon that was asked to stop may take; it drains for 2 s at most."""
 _KILL_SECONDS: Final = 2.0
 _LOOK_SECONDS: Final = 0.02
-_LOG_LINES: Final = 5
+LOG_LINES: Final = 5
 
 
 class DemoHome:
@@ -58,7 +58,7 @@ class DemoHome:
     def log_tail(self) -> list[str]:
         """The last lines of the daemon's log: ids and codes, no content."""
         try:
-            return self.home.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
+            return self.home.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
         except OSError:
             return []
 
@@ -75,19 +75,22 @@ class DemoHome:
                 self._ask_to_stop()
             time.sleep(_LOOK_SECONDS)
         if not keep:
-            self._remove()
+            remove(self.directory, self.home)
 
     def _ask_to_stop(self) -> None:
         with contextlib.suppress(ParlerError), connect(self.home, start=False) as client:
             client.call("daemon.stop", t.StopDaemon(reason="demo"), timeout=_STOP_SECONDS)
 
-    def _remove(self) -> None:
-        shutil.rmtree(self.directory)
-        elsewhere = self.home.socket.parent
-        if elsewhere != self.home.run:
-            shutil.rmtree(elsewhere, ignore_errors=True)
-            with contextlib.suppress(OSError):
-                elsewhere.parent.rmdir()  # empty only if no other home has its socket there
+
+def remove(directory: Path, home: Home) -> None:
+    """Remove a throw-away directory with the home in it, and the home's socket where that stands elsewhere. Raises
+    `OSError`."""
+    shutil.rmtree(directory)
+    elsewhere = home.socket.parent
+    if elsewhere != home.run:
+        shutil.rmtree(elsewhere, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            elsewhere.parent.rmdir()  # empty only if no other home has its socket there
 
 
 def _kill(pids: list[int]) -> None:

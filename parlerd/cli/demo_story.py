@@ -75,6 +75,10 @@ class Step:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
+Act = tuple[str, str, Callable[[Step], Awaitable[None]]]
+"""The name of a step, what is done in it, in a person's words, and what plays it."""
+
+
 class Teller(Protocol):
     """Who shows the story while it happens."""
 
@@ -106,6 +110,10 @@ class Story:
         self._teller = teller
         # Whether the home stays after the run.
         self._keep = keep
+        # How long one step may take.
+        self._step_seconds = STEP_SECONDS
+        # The home in which the joiner's window stands.
+        self._joiner_home = home
         # What was sent, and what was found again.
         self._texts = Texts(self.recap.text)
         # What the person will type into the next forms.
@@ -123,23 +131,10 @@ class Story:
 
     async def play(self) -> None:
         """Play all steps, or up to the first that breaks."""
-        steps: tuple[tuple[str, str, Callable[[Step], Awaitable[None]]], ...] = (
-            ("daemon", "Starting a daemon in a throw-away home", self._daemon),
-            ("windows", "Opening two agent windows", self._windows),
-            ("open", "One opens a session", self._open),
-            ("knock", "The other knocks", self._knock),
-            ("blind", "It looks around from outside", self._blind),
-            ("approve", "The person decides", self._approve),
-            ("landed", "It comes in", self._landed),
-            ("talk", "They talk", self._talk),
-            ("kill", "The daemon is killed", self._kill),
-            ("count", "Counting what each side has", self._count),
-            ("handoff", "The turn is handed over", self._handoff),
-        )
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                for name, doing, act in steps:
+                for name, doing, act in self._acts():
                     if not await self._step(name, doing, act):
                         break
                 self._close_windows(nursery)
@@ -151,6 +146,26 @@ class Story:
         finally:
             with trio.CancelScope(shield=True):
                 await self._step("tidy", "Cleaning up", self._tidy)
+
+    def _acts(self) -> tuple[Act, ...]:
+        return (
+            ("daemon", "Starting a daemon in a throw-away home", self._daemon),
+            ("windows", "Opening two agent windows", self._windows),
+            *self._meeting(),
+            ("kill", "The daemon is killed", self._kill),
+            ("count", "Counting what each side has", self._count),
+            ("handoff", "The turn is handed over", self._handoff),
+        )
+
+    def _meeting(self) -> tuple[Act, ...]:
+        return (
+            ("open", "One opens a session", self._open),
+            ("knock", "The other knocks", self._knock),
+            ("blind", "It looks around from outside", self._blind),
+            ("approve", "The person decides", self._approve),
+            ("landed", "It comes in", self._landed),
+            ("talk", "They talk", self._talk),
+        )
 
     @property
     def held(self) -> bool:
@@ -167,11 +182,11 @@ class Story:
         self.steps.append(step)
         begun = trio.current_time()
         try:
-            with self._teller.doing(doing), trio.fail_after(STEP_SECONDS):
+            with self._teller.doing(doing), trio.fail_after(self._step_seconds):
                 await act(step)
             step.ok = True
         except* trio.TooSlowError:
-            step.detail = f"This took longer than {STEP_SECONDS:.0f} s."
+            step.detail = f"This took longer than {self._step_seconds:.0f} s."
         except* (Broken, ParlerError, OSError) as group:
             step.detail = str(unwrapped(group, first_of_several=True))
         except* Exception as group:
@@ -187,24 +202,24 @@ class Story:
     async def _daemon(self, step: Step) -> None:
         async with trio.open_nursery() as nursery:
             # The import takes most of a second, which passes while the daemon starts.
-            nursery.start_soon(_import, "mcp_server.demo_client")
+            nursery.start_soon(import_meanwhile, "mcp_server.demo_client")
             begun = trio.current_time()
             self._pid = await trio.to_thread.run_sync(self.home.start)
-            step.facts = {"pid": self._pid, "answered_ms": _ms(begun)}
+            step.facts = {"pid": self._pid, "answered_ms": ms_since(begun)}
         step.detail = f"it answered after {step.facts['answered_ms']:.0f} ms, in a throw-away home (pid {self._pid})"
 
     async def _windows(self, step: Step) -> None:
-        elsewhere = self.home.directory / "worktree"
+        elsewhere = self._joiner_home.directory / "worktree"
         (elsewhere / ".git").mkdir(parents=True)
-        self._opener = self._window("claude-code", self._directory)
-        self._joiner = self._window("codex", elsewhere)
+        self._opener = self._window("claude-code", self._directory, self.home)
+        self._joiner = self._window("codex", elsewhere, self._joiner_home)
         ready: list[float] = []
 
         async def start(window: AgentWindow) -> None:
             begun = trio.current_time()
             await self._nursery.start(window.run)
             tools = await window.tools()
-            ready.append(_ms(begun))
+            ready.append(ms_since(begun))
             expect(set(tools) >= TOOLS, f"The tools are {', '.join(tools)}.")
             step.facts["tools"] = len(tools)
 
@@ -217,11 +232,11 @@ class Story:
             f" {step.facts['tools']} tools listed after {max(ready):.0f} ms"
         )
 
-    def _window(self, host: str, directory: Path) -> AgentWindow:
+    def _window(self, host: str, directory: Path, home: DemoHome) -> AgentWindow:
         from mcp_server.demo_client import AgentWindow, ToolError
 
         self._tool_error = ToolError
-        window = AgentWindow(self.home.shim_command(host), name=host, directory=directory, person=self._person)
+        window = AgentWindow(home.shim_command(host), name=host, directory=directory, person=self._person)
         self._open_windows.append(window)
         return window
 
@@ -402,7 +417,7 @@ class Story:
         replayed = 0
         for text in (*answered, *lost):
             again = await self._opener.call("parler_send", text=text, key=keys[text])
-            step.facts.setdefault("back_after_ms", _ms(killed))
+            step.facts.setdefault("back_after_ms", ms_since(killed))
             if text in answered:
                 expect(again.is_replay, "A send that was repeated became another message.")
                 expect(again.sent == self._texts.number_of(text), "A send that was repeated was given another number.")
@@ -440,11 +455,8 @@ class Story:
         return repeated
 
     async def _count(self, step: Step) -> None:
-        mine, theirs = [await self._read_all(window) for window in (self._opener, self._joiner)]
-        expect(mine == theirs, "The two sides do not read the same.")
-        self._texts.found(mine)
+        await self._count_texts()
         counts = self.counts
-        expect(counts["lost"] == counts["doubled"] == 0, f"{counts['lost']} lost, {counts['doubled']} doubled.")
         why = await self._opener.call("parler_rooms", action="why", id=str(self._texts.number_of(_TALK[1])))
         reader = why.entry(self._names[self._joiner])
         stages = list(reader.words) if reader is not None else ["nowhere"]
@@ -454,6 +466,15 @@ class Story:
             f"{counts['sent']} sent, {counts['stored']} stored, none lost, none doubled;"
             " both sides read the same in the same order"
         )
+
+    async def _count_texts(self) -> list[tuple[int, str, str]]:
+        """What both sides read, which is the same and holds each text once. Raises `Broken` otherwise."""
+        mine, theirs = [await self._read_all(window) for window in (self._opener, self._joiner)]
+        expect(mine == theirs, "The two sides do not read the same.")
+        self._texts.found(mine)
+        counts = self.counts
+        expect(counts["lost"] == counts["doubled"] == 0, f"{counts['lost']} lost, {counts['doubled']} doubled.")
+        return mine
 
     async def _read_all(self, window: AgentWindow) -> list[tuple[int, str, str]]:
         """(number, author, text) of every message this window may see, looked back at without marking anything as
@@ -505,7 +526,7 @@ class Story:
         step.detail = f"windows closed, daemon stopped, home {f'kept in {kept}' if kept else 'removed'}"
 
 
-async def _import(module: str) -> None:
+async def import_meanwhile(module: str) -> None:
     await trio.to_thread.run_sync(importlib.import_module, module)
 
 
@@ -527,5 +548,5 @@ def _in_json(line: str) -> str:
     return json.dumps(line, ensure_ascii=False)[1:-1]
 
 
-def _ms(since: float) -> float:
+def ms_since(since: float) -> float:
     return round((trio.current_time() - since) * 1000, 1)

@@ -63,6 +63,9 @@ def _demo_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--context-file", metavar="FILE", help="the recap to open with (default: this repository's own)"
     )
+    parser.add_argument(
+        "--team", action="store_true", help="the second act: two people on two homes, and a relay between them"
+    )
     parser.add_argument("--keep", action="store_true", help="leave the throw-away home for a look")
     parser.add_argument("--no-next", action="store_true", help="do not say what to do next: the installer does")
 
@@ -80,7 +83,7 @@ HANDLERS: Final = {
         section="Begin",
         rank=20,
         summary="Show the main job, end to end, in a throw-away home.",
-        examples=("parler demo",),
+        examples=("parler demo", "parler demo --team"),
     ),
     "version": Handler(
         no_arguments,

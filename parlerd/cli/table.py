@@ -126,6 +126,7 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
     )),
     (('demo',), 'parlerd.cli.program', '', 'Show the main job, end to end, in a throw-away home.', (
         'parler demo',
+        'parler demo --team',
     )),
     (('version',), 'parlerd.cli.program', '', 'Show the version of this install and of the daemon.', (
         'parler version --json',

@@ -54,9 +54,12 @@ class Cards:
         self._library = library
         self._home = home
 
-    async def whole(self, room: Room, eyes: Eyes, stood: Sequence[Stood], *, moves: int, closed: bool) -> list[t.Card]:
+    async def whole(
+        self, room: Room, eyes: Eyes, stood: Sequence[Stood], *, moves: int, asks: int, closed: bool
+    ) -> list[t.Card]:
         """A room with its members as they stood when there had been so many `moves`, and whether it was `closed` then;
-        keys and requests as they are now. Of a large room it comes in pieces, of which the first is the `whole`."""
+        keys and requests as they are now, and at least as they were after so many `asks`. Of a large room it comes in
+        pieces, of which the first is the `whole`."""
         state = room.state
         first = t.Card(
             whole=True,
@@ -64,7 +67,7 @@ class Cards:
             opened_at=state.opened_at,
             closed=closed,
             moves=moves if eyes.are_inside else 0,
-            asks=state.approvals.asks if eyes.owns else 0,
+            asks=asks if eyes.owns else 0,
         )
         opened = (await self._library.bodies(state.room, [OPENED_AT])).get(OPENED_AT, _NOTHING)
         if opened.body:
@@ -77,9 +80,10 @@ class Cards:
             )
         return await self._pieces(room, eyes, first, [*(stood if eyes.are_inside else ()), *_asked(room, eyes)])
 
-    async def asked(self, room: Room, eyes: Eyes, *, moves: int) -> list[t.Card]:
-        """All that these eyes may know of keys and requests, as they are now."""
-        return await self._pieces(room, eyes, self._part(eyes, moves, room.state.approvals.asks), _asked(room, eyes))
+    async def asked(self, room: Room, eyes: Eyes, *, moves: int, asks: int) -> list[t.Card]:
+        """All that these eyes may know of keys and requests, as they are now, and at least as they were after so many
+        `asks`."""
+        return await self._pieces(room, eyes, self._part(eyes, moves, asks), _asked(room, eyes))
 
     async def part(self, room: Room, eyes: Eyes, entries: Sequence[Entry], *, moves: int, asks: int) -> t.Card:
         """What changed on a card, when there had been so many `moves` and `asks`."""
@@ -126,6 +130,8 @@ def _signed_at(room: Room, entry: Entry) -> Iterable[int]:
         case Stood(member=member):
             # A person's decision stands right before the fact that its agent came in.
             yield member.first - 1 if member.request is not None else member.first
+            if member.request is not None:
+                yield room.state.requests[member.request].position
             if member.request is None and member.key is not None:
                 yield room.state.keys[member.key].position
         case KeyState(position=position):
@@ -141,6 +147,7 @@ def _member_entry(room: Room, stood: Stood, bodies: Bodies) -> t.MemberEntry:
     proof = knock = terms = _NOTHING
     if member.request is not None:
         proof = bodies.get(member.first - 1, _NOTHING)
+        knock = bodies.get(room.state.requests[member.request].position, _NOTHING)
     elif member.key is not None:
         knock = bodies.get(member.first, _NOTHING)
         terms = bodies.get(room.state.keys[member.key].position, _NOTHING)

@@ -283,8 +283,10 @@ class _Walk:
         self._name = room.state.room
         self._eyes = eyes
         self._followed = followed
-        # Where the room stands is taken now: it may go on while this reads.
+        # Where the room stands is taken now: it may go on while this reads. What came since is told at a later step,
+        # which counts it.
         self._upto = room.position
+        self._moves, self._asks = room.state.membership.moves, room.state.approvals.asks
         self._views: Mapping[AgentId, View] = {agent: room.view(agent) for agent in eyes.members}
         self._newest: Mapping[AgentId, Seq] = {agent: room.newest_seq(agent) for agent in eyes.members}
         self.items: list[t.LinkItem] = []
@@ -314,7 +316,7 @@ class _Walk:
             self._resumed(resume) if goes_on else self._among_newest(resume, had=has_something or anew)
         )
         facts = await self._headers(followed.at) if self._eyes.are_inside else []
-        moves = self._room.state.membership.moves - sum(map(_is_move, facts))
+        moves = self._moves - sum(map(_is_move, facts))
         if goes_on:
             # The newest that was told may be that somebody came or went, which no number of a message says.
             for header in list(facts):
@@ -323,7 +325,7 @@ class _Walk:
                 facts.remove(header)
                 moves, followed.at = moves + _is_move(header), header.position
         followed.moves = moves
-        followed.asks, followed.asked = self._room.state.approvals.asks, self._upto
+        followed.asks, followed.asked = self._asks, self._upto
         followed.shown = await self._library.shown_at(self._name, followed.at)
         followed.seqs = {}
         await self._number()
@@ -334,9 +336,10 @@ class _Walk:
         if goes_on and moves == resume.moves:
             await self._tell_asks(resume)
         else:
-            stood = _stood(self._room, facts)
+            stood = _stood(self._room, facts, self._upto)
             closed = self._room.state.closed and not any(isinstance(fact.event, e.RoomClosed) for fact in facts)
-            for card in await self._cards.whole(self._room, self._eyes, stood, moves=moves, closed=closed):
+            whole = self._cards.whole(self._room, self._eyes, stood, moves=moves, asks=followed.asks, closed=closed)
+            for card in await whole:
                 self.items.append(t.LinkItem(room=self._name, card=card))
         self._open_page()
 
@@ -378,7 +381,7 @@ class _Walk:
         asks = self._followed.asks
         if (self._eyes.owns and asks == resume.asks) or not (self._eyes.owns or self._eyes.knocking):
             return
-        for card in await self._cards.asked(self._room, self._eyes, moves=self._followed.moves):
+        for card in await self._cards.asked(self._room, self._eyes, moves=self._followed.moves, asks=asks):
             self.items.append(t.LinkItem(room=self._name, card=card))
 
     async def look_as_others(self) -> None:
@@ -540,14 +543,14 @@ def _is_move(header: e.Header) -> bool:
     return isinstance(header.event, e.MemberJoined | e.MemberLeft)
 
 
-def _stood(room: Room, since: Sequence[e.Header]) -> list[Stood]:
-    """The members as they were before these facts, which are the newest of the room."""
+def _stood(room: Room, since: Sequence[e.Header], upto: Position) -> list[Stood]:
+    """The members as they were before these facts, which are the newest of the room up to there."""
     was_in: dict[AgentId, bool] = {}
     for header in since:
         event = header.event
         if isinstance(event, e.MemberJoined | e.MemberLeft):
             was_in.setdefault(event.agent, isinstance(event, e.MemberLeft))
-    begun = since[0].position if since else room.position + 1
+    begun = since[0].position if since else upto + 1
     return [
         Stood(member, was_in.get(member.agent, member.present))
         for member in room.state.members.values()

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, Protocol
 from parlerd.core import commands as c
 from parlerd.core.approvals import Request
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, Millis, RequestId, RoomId
+from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, Millis, RequestId, RoomId, Seq
 from parlerd.core.room import Room
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.armed import Armed
@@ -29,6 +29,7 @@ from parlerd.engine.authors import Words
 from parlerd.engine.recent import Recent
 from parlerd.engine.submissions import Settled, Submission
 from parlerd.operations import types as t
+from parlerd.store.port import StoredMessage
 
 LOCAL: Final = "local"
 """The name of this machine's home, which no other home gets."""
@@ -106,10 +107,25 @@ class RoomHandle(Protocol):
         tells. Nothing of a room that lives here, and where that home does not answer."""
         ...
 
+    async def earlier(self, agent: AgentId, after: Seq, limit: int) -> Earlier:
+        """This reader's messages after its own number `after`, for a place where this home's log leaves some out: what
+        the room's home tells, checked and not stored, at most `limit`. A room that lives here leaves nothing out, and
+        tells nothing. Raises `Refused`: `home_unreachable` at once where no link to the room's home is up."""
+        ...
+
     def presence(self, agent: AgentId) -> Present | None:
         """How present an agent of another home is, as the room's home last told; None where nothing was told, and for
         the agents of this home, of whom this home knows better."""
         ...
+
+
+class Earlier(NamedTuple):
+    """Messages that a log here leaves out, each with the reader's own number. All up to and at number `upto` were told;
+    of those that are not in `messages` nothing can be shown: their words were erased, or nothing proves whose they
+    are."""
+
+    messages: tuple[StoredMessage, ...]
+    upto: Seq
 
 
 class Present(NamedTuple):
@@ -212,6 +228,9 @@ class ForsakenRoom(MirrorRoom):
 
     async def catch_up(self) -> bool:
         return False
+
+    async def earlier(self, agent: AgentId, after: Seq, limit: int) -> Earlier:
+        raise self._refused()
 
     def silent_since(self) -> Millis | None:
         return Millis(0)

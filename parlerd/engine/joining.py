@@ -18,6 +18,7 @@ from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.knocks import WITHHELD, knock_at, shows_code
+from parlerd.engine.look_back import told_recap
 from parlerd.engine.reading import Reading, alarm_of, handle_of
 from parlerd.engine.session_keys import SessionKeys
 from parlerd.engine.waits import Wait
@@ -112,7 +113,10 @@ class Joining:
             )
         limit = max(1, min(params.limit, t.MAX_PAGE))
         view = room.view(me.id)
-        found = await self._reading.context(room, me.id, Position(0), stood=stood, limit=limit, fits=caller.reader.fits)
+        recap = await told_recap(desk.library, actor, room, view)
+        found = await self._reading.context(
+            room, me.id, Position(0), stood=stood, limit=limit, fits=caller.reader.fits, told=recap
+        )
         if room.view(me.id) != view:
             # It left the room or came back while the page was read, which may hold too much or too little now.
             return await self._land(caller, me, await desk.rooms.get(actor.room), params)

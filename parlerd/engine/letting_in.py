@@ -68,6 +68,8 @@ class LettingIn:
         by = stamp(caller, agent, statement.host)
         signed = Attested(params.statement, params.signature)
         command, words = self._admission.knock(by, signed, key_id=key_id, wall=desk.clock.now())
+        # Whoever came in may leave and knock again: that is stored, and told to everybody there, each time.
+        desk.quotas.take(agent, bytes=len(params.statement), person=by.principal)
         actor = await desk.rooms.get(room.state.room)
         try:
             settled = await actor.submit(command, by, words)

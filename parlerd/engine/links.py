@@ -14,11 +14,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from parlerd.bounded import Bounded
 from parlerd.core.model import AgentId, Millis, PrincipalId
 from parlerd.engine.callers import Caller
 
 MAX_AGENTS: Final = 4096
 """Agents that one link may have attached."""
+MAX_GONE: Final = 65_536
+"""Agents of which it is remembered when they went: anybody can make agents, and attach one after the other."""
 
 
 @dataclass(slots=True, eq=False)
@@ -60,7 +63,7 @@ class Links:
 
     def __init__(self) -> None:
         self._links: dict[Caller, Link] = {}
-        self._gone: dict[AgentId, Millis] = {}
+        self._gone: Bounded[AgentId, Millis] = Bounded(MAX_GONE)
         """When each agent's last link ended or let go of it; for this process's life alone."""
 
     def of(self, caller: Caller) -> Link:

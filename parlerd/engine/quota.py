@@ -7,7 +7,7 @@ comes back steadily lets it have its burst and then slows it down; what it asks 
 The home's budget is for all of its agents together, and only holds back those that used up a tenth of their own: many
 that go wrong do not silence the one that has something to say. A person of another home, who may bring as many agents
 as they like, has a budget for all of them that nobody else draws on. Kept in memory: a restart begins anew. Time is
-trio's clock. Above: the handlers that post.
+trio's clock. Above: the handlers that post, and the one that takes knocks from elsewhere.
 """
 
 from __future__ import annotations

@@ -84,9 +84,11 @@ class Reading:
         limit: int,
         fits: Fitting | None,
         skip_own: bool = False,
+        told: StoredMessage | None = None,
     ) -> ContextPage:
         """The recap, if it follows `after`, and the newest messages, as many as `limit` and the surface allow. `stood`
-        is where the room was when nothing of it was on its way to the store."""
+        is where the room was when nothing of it was on its way to the store. `told` is the recap where the log leaves
+        it out and the room's home told it; it is shown where there is space, and not marked as read."""
         state = room.state
         view, you, library = room.view(reader), handle_of(state, reader), self._desk.library
         tail = await library.tail(state.room, view, limit=limit, max_bytes=PAGE_BYTES)
@@ -97,7 +99,10 @@ class Reading:
         if newest and after < state.opening < newest[0].header.position and not recap:
             opening = Position(state.opening - 1)
             recap = (await library.page(room, view, opening, limit=1, max_bytes=1024, skip_own=False)).messages
-        first = recap[0].seq + 1 if recap else await library.seq_at(room, view, after) + 1
+        told = None if recap else told
+        recap = recap if told is None or not newest else [told]
+        begins = await library.seq_at(room, view, after) + 1
+        first = recap[0].seq + 1 if recap else begins
         if not newest:
             return ContextPage(
                 await self.render(state, view, recap),
@@ -109,6 +114,10 @@ class Reading:
         shown = await self.render(state, view, [*recap, *newest])
         head, rest = shown[: len(recap)], shown[len(recap) :]
         kept = len(rest) if fits is None else fits.newest(head, rest, you, whole=newest[0].seq == first)
+        if told is not None and not kept:
+            # Alone it would leave the reader where it was.
+            recap, head, first = [], [], begins
+            kept = len(rest) if fits is None else fits.newest([], rest, you, whole=False)
         if recap and not kept:
             at = recap[0].header.position
             page = Page(recap, at, recap[0].seq, await library.shown_at(state.room, at), more=True)
@@ -119,7 +128,7 @@ class Reading:
         gap = newest[0].seq - first
         spans = [(after, end)]
         if gap > 0:
-            spans = [(Position(m.header.position - 1), m.header.position) for m in recap]
+            spans = [(Position(m.header.position - 1), m.header.position) for m in recap if m is not told]
             spans.append((Position(newest[0].header.position - 1), end))
         return ContextPage(
             [*head, *rest],
@@ -240,7 +249,10 @@ class Reading:
         replied_to = {MessageId(each.reply_to) for each in shown if each.reply_to is not msgspec.UNSET}
         if not replied_to:
             return shown
-        numbers = await self._desk.library.replied_to(room.room, view, replied_to)
+        # A message of the same page may be in no log here.
+        numbers = {MessageId(each.id): Seq(each.seq) for each in shown if each.id in replied_to}
+        if len(numbers) < len(replied_to):
+            numbers |= await self._desk.library.replied_to(room.room, view, replied_to - numbers.keys())
         return [
             msgspec.structs.replace(each, reply_seq=numbers[MessageId(each.reply_to)])
             if each.reply_to is not msgspec.UNSET and each.reply_to in numbers

@@ -25,6 +25,7 @@ from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.knocks import waits_at
+from parlerd.engine.look_back import LookedBack, look_back
 from parlerd.engine.lookup import is_active, member_room, room_of
 from parlerd.engine.notices import Notices
 from parlerd.engine.reading import Reading, alarm_of, handle_of, names_in, parse_cursor, silence_of
@@ -141,6 +142,9 @@ class Receiving:
         """Every room with something new; waits for the first of them when none has."""
         me = await self._desk.me(caller)
         deadline = trio.current_time() + params.wait_ms / 1000
+        for name in await self._desk.library.my_rooms(me.id):
+            # One after the other, as all rooms of a home elsewhere wait for the same link.
+            await (await self._desk.rooms.get(name)).catch_up()
 
         async def look(wait: Wait) -> list[_Look] | None:
             wait.on(topics.memberships(me.id))
@@ -181,23 +185,33 @@ class Receiving:
         stood, newest, view, closed = room.position, room.newest_seq(me.id), room.view(me.id), room.state.closed
         cursor = await library.cursor(name, me.id)
         after = cursor.acknowledged
-        if params.all:
-            after = Position(0)
-        elif params.since is not None:
-            after = await library.position_of(name, view, Seq(params.since))
         # A filtered read shows a part of what is new, so acknowledging it would lose the rest.
         filtered = params.kind is not None or params.mentions
         fits = caller.reader.fits
         held = self._reading.is_beside_window(caller, me)
         acknowledges = not (lookback or params.peek or filtered or (held and not params.take))
-        page = await self._page(room, view, after, params, skip_own=not lookback)
+        looked: LookedBack | None = None
+        if lookback:
+            looked = await self._look_back(actor, room, view, params, newest)
+            page, after = looked.page, cursor.acknowledged if looked.after is None else looked.after
+        else:
+            page = await self._page(room, view, after, params, skip_own=True)
+        is_told = looked is not None and looked.after is None
         you = handle_of(room.state, me.id)
         messages = await self._reading.render(room.state, view, page.messages)
         if fits is not None and messages:
             if page.more and acknowledges and (await library.unread(room, view, after)).number > LONG_BACKLOG:
                 return await self._caught_up(caller, me, actor, room, params, after, stood)
             count = fits.front(messages, you)
-            if count < len(messages):
+            if is_told:
+                page = msgspec.structs.replace(
+                    page,
+                    messages=page.messages[:count],
+                    end_seq=page.messages[count - 1].seq,
+                    more=page.more or count < len(messages),
+                )
+                messages = messages[:count]
+            elif count < len(messages):
                 # Read again, and not cut: where a page ends and what it acknowledges is the store's to say.
                 fewer = msgspec.structs.replace(params, limit=count)
                 page = await self._page(room, view, after, fewer, skip_own=not lookback)
@@ -206,8 +220,10 @@ class Receiving:
             # It left the room or came back while the page was read, which may hold too much or too little now.
             at = await member_room(self._desk, me, name)
             return await self._recv_now(caller, me, at, params, lookback=lookback, armed=armed)
-        if page.messages:
-            if armed is None or not armed.covers([stored.header.position for stored in page.messages]):
+        if page.messages and not is_told:
+            # A page ends behind its last message where facts follow that show this reader nothing, and a later commit
+            # than the one that ended the wait may have written them: what will be acknowledged is up to there.
+            if armed is None or not armed.covers([*(stored.header.position for stored in page.messages), page.end]):
                 # (after, end] joins what was delivered before; a look at something farther on is marked as just that.
                 spans = _shown(page, after, filtered=filtered)
                 await self._reading.mark(actor.room, me.id, spans, needed=acknowledges)
@@ -221,6 +237,8 @@ class Receiving:
             # Else the page is everything that is left; asking would cost as much as the page.
             unread = (await library.unread(room, view, max(end, cursor.acknowledged))).number
         notice = self._said_of(actor, room)
+        if looked is not None and looked.said:
+            notice = f"{notice} {looked.said}".lstrip()
         if held and not params.take and not lookback and not params.peek:
             said = "A live window holds this agent, so this read acknowledged nothing. Use --take to move its cursor."
             notice = f"{notice} {said}".lstrip()
@@ -277,6 +295,13 @@ class Receiving:
     def _said_of(self, handle: RoomHandle, room: Room) -> str:
         """What a reader is told of the home that the room lives in, when there is something to tell."""
         return alarm_of(room.state) or silence_of(handle, self._desk.clock.now())
+
+    async def _look_back(self, handle: RoomHandle, room: Room, view: View, params: t.Recv, newest: Seq) -> LookedBack:
+        async def read(after: Position) -> Page:
+            return await self._page(room, view, after, params, skip_own=False)
+
+        names = names_in(room.state, view.reader) if params.mentions else ()
+        return await look_back(self._desk.library, handle, room, view, params, newest=newest, names=names, read=read)
 
     async def _page(self, room: Room, view: View, after: Position, params: t.Recv, *, skip_own: bool) -> Page:
         return await self._desk.library.page(

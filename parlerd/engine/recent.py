@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Final
 
 from parlerd.core import events as e
@@ -99,7 +100,8 @@ class Recent:
         head = self._head
         if head is None or upto > head.position or after < head.position - len(self._facts):
             return None
-        return [fact for fact in self._facts if after < fact.header.position <= upto]
+        first = after + len(self._facts) - head.position
+        return list(islice(self._facts, first, first + max(0, upto - after)))
 
     def seq_at(self, room: Room, view: View, position: Position) -> Seq | None:
         """How many messages up to a position this reader may see, or None when that is not known here."""

@@ -18,11 +18,11 @@ import trio
 from parlerd.core.approvals import Request
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.home import HomeRoom
-from parlerd.core.model import HOME_ROOM, AgentId, HomeId, MessageId, Millis, RequestId, RoomId
+from parlerd.core.model import HOME_ROOM, AgentId, HomeId, MessageId, Millis, RequestId, RoomId, Seq
 from parlerd.core.room import Room
 from parlerd.engine.actor import ActorParts, RoomActor
 from parlerd.engine.deciding import Aggregate
-from parlerd.engine.handles import LOCAL, Homes, Present, RoomHandle
+from parlerd.engine.handles import LOCAL, Earlier, Homes, Present, RoomHandle
 from parlerd.engine.join_codes import JoinCodes
 from parlerd.operations import types as t
 from parlerd.store.port import Store
@@ -79,6 +79,9 @@ class LocalRoom(RoomActor[Room]):
 
     async def ladders(self, agent: AgentId, message: MessageId) -> Mapping[AgentId, t.LadderAtRoom]:
         return {}
+
+    async def earlier(self, agent: AgentId, after: Seq, limit: int) -> Earlier:
+        return Earlier((), after)
 
 
 class _Open(NamedTuple):

@@ -133,8 +133,10 @@ def line_of(number: int, head: int, shown_at: Callable[[Position], Shown]) -> by
     A binary search, because the number grows with the position. It begins where the message is if the log leaves none
     out: then it goes over the facts that are no public messages, and ends at once where there are few.
     """
-    newest = shown_at(Position(head)).number
-    if not 0 < number <= newest:
+    newest, line = shown_at(Position(head))
+    if number == newest:
+        return line
+    if not 0 < number < newest:
         return None if number else shown_at(Position(0)).line
     low, high = number, head - (newest - number)
     if low > high or shown_at(Position(low - 1)).number >= number or shown_at(Position(high)).number < number:

@@ -5,7 +5,8 @@
 Nothing that the other home says is believed that somebody's signature can show:
 
     who a member is    by the room's opening, by a signed decision, or by a knock with a key of signed terms. A member
-                       without a proof is left out, and so are its words.
+                       without a proof is left out, and so are its words. An agent of this home is in no room at which
+                       it did not knock itself.
     who said what      by the author's signature over the envelope, which has to be for this room and in order
     that nothing is    by the public line, which each page and each envelope states, and by each author's threads
     missing            within the messages that this home is shown
@@ -65,6 +66,7 @@ from parlerd.core.statements import (
     check_title,
     decider,
     encode_opened,
+    opens,
     room_id_of,
 )
 from parlerd.core.words import check_envelope
@@ -110,17 +112,20 @@ class _Contradiction(Exception):
         self.fact = e.HomeContradicted(what=what, number=number, agent=agent)
 
 
-def wanted(item: t.LinkItem) -> Wanted:
-    """What `Arriving.take` needs of the past for this item."""
+def wanted(item: t.LinkItem, shown: Shown) -> Wanted:
+    """What `Arriving.take` needs of the past for this item; `shown` is how far the mirror goes. Nothing is asked that
+    the mirror says itself: the store is asked for each number, and an item that goes on from the newest names none."""
     numbers: set[int] = set()
     ids: set[MessageId] = set()
     if item.page is not None:
-        numbers.update(range(item.page.public, item.page.public + len(item.page.messages) + 1))
+        behind = min(shown.number, item.page.public + len(item.page.messages) + 1)
+        numbers.update(range(item.page.public, behind))
         for message in item.page.messages:
-            envelope = _decoded(message.body)
+            envelope = decoded(message.body)
             if envelope is not None:
-                numbers.add(envelope.shown)
                 ids.add(envelope.id)
+                if 0 < envelope.shown < shown.number:
+                    numbers.add(envelope.shown)
     return Wanted(frozenset(numbers), frozenset(ids))
 
 
@@ -198,8 +203,8 @@ class _Step:
         """What the person who opened the room signed; None before the mirror has begun."""
         self._shown: Shown = state.shown
         """The number of the newest public message that the mirror knows of, and the line there."""
-        self._lines: dict[int, bytes] = {}
-        """The line at the public messages of this item."""
+        self._lines: dict[int, bytes] = {state.shown.number: state.shown.line}
+        """The line where the mirror ends, and at the public messages of this item."""
         self._threads: dict[tuple[AgentId, str], Thread] = {}
         """Where threads end, as far as this item says."""
         self._is_whole = not state.membership.jumps
@@ -457,8 +462,20 @@ class _Step:
         return found
 
     def _is_proved(self, entry: t.MemberEntry, claim: Claim) -> bool:
-        """Whether what was signed shows that this agent was let in under this handle."""
-        return unproven(self._about._room, self._opening, claim, _evidence(entry)) is None
+        """Whether what was signed shows that this agent was let in under this handle, and of an agent of this home also
+        that it asked to come in: whoever opened a room could let in anybody, who would then read it as one of its own.
+        """
+        if unproven(self._about._room, self._opening, claim, _evidence(entry)) is not None:
+            return False
+        return not self._about._ours(claim.agent) or opens(self._opening, claim) or self._has_asked(entry, claim)
+
+    def _has_asked(self, entry: t.MemberEntry, claim: Claim) -> bool:
+        """Whether the agent itself signed that it knocked at this room, for the person of the claim."""
+        knock = _signed(KnockStatement, entry.knock, entry.knock_signature, claim.agent)
+        if knock is None:
+            return False
+        said = (knock.home, knock.room, knock.agent, knock.principal)
+        return said == (self._about._home, self._about._room, claim.agent, claim.principal)
 
     # -- what is said in it --------------------------------------------------------------------------------
 
@@ -521,7 +538,7 @@ class _Step:
                 self._leave_out(after)
             return after
         agent = AgentId(message.agent)
-        envelope = _decoded(message.body)
+        envelope = decoded(message.body)
         if envelope is None:
             raise _Contradiction("form", number=place.number, agent=agent)
         digest = hashlib.sha256(message.body).digest()
@@ -609,6 +626,7 @@ class _Step:
 
     def _post(self, message: t.LinkMessage, envelope: Envelope, digest: bytes, author: _Known, after: Shown) -> None:
         agent, is_public = AgentId(message.agent), envelope.visibility is None
+        is_recap = envelope.kind == "context" and is_public and after.number == 1 and agent == self._opening.owner
         posted = e.MessagePosted(
             id=envelope.id,
             kind=envelope.kind,
@@ -620,7 +638,7 @@ class _Step:
             hops=envelope.hops,
             counter=envelope.counter,
             envelope=digest,
-            opening=message.opening and is_public and after.number == 1 and agent == self._opening.owner,
+            opening=message.opening and is_recap,
             envelope_v=envelope.v,
         )
         by = By(agent, author.principal, "", envelope.host, cast(Via, envelope.via))
@@ -682,7 +700,7 @@ def _is_title(title: bytes, opening: Opening) -> bool:
     return True
 
 
-def _decoded(body: bytes) -> Envelope | None:
+def decoded(body: bytes) -> Envelope | None:
     """The envelope in these bytes, of any version that can be read."""
     try:
         return decode_envelope(body) if body else None

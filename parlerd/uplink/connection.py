@@ -13,7 +13,7 @@ import os
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final, Protocol, TypeVar
 
 import trio
@@ -27,7 +27,7 @@ from parlerd.identity.transcript import Signs, Transcript
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from parlerd.wire import codec
-from parlerd.wire.calls import Ended
+from parlerd.wire.calls import CREDIT, Ended
 from parlerd.wire.frames import FRAME_LIMIT, PREFIX
 from parlerd.wire.link import (
     KICKED,
@@ -72,7 +72,7 @@ class Keys(Signs, Protocol):
 
 
 class Pending:
-    """A call whose place among what is sent is taken. Ask for its `result` once."""
+    """A call whose place among what is sent is taken. Ask for its `result`, or let it be told, once."""
 
     def __init__(self, link: LinkConnection, op: str, id: int) -> None:
         self._link = link
@@ -84,15 +84,35 @@ class Pending:
         call. Raises `ParlerError`."""
         try:
             with trio.move_on_after(float("inf") if seconds is None else seconds):
-                answer = await self._link.next_of(self._id)
-                if isinstance(answer, Failure):
-                    raise heard(answer.error)
-                assert isinstance(answer, Reply)
-                result: t.Result = _decoded(self._op, answer.result)
-                return result
+                return self._result_of(await self._link.next_of(self._id))
             raise ParlerError("home_unreachable", op=self._op)
         finally:
             self._link.forget(self._id)
+
+    def when_done(self, then: Callable[[t.Result | None, ParlerError | None], None]) -> None:
+        """`result` without a task that waits: `then`, which must not raise, is called once, with the answer or with why
+        there is none. Ask before the answer can come: in the turn of the loop that began the call."""
+        self._link.tell(self._id, partial(self._answered, then))
+
+    def _answered(
+        self, then: Callable[[t.Result | None, ParlerError | None], None], answer: Reply | Failure | ParlerError
+    ) -> None:
+        try:
+            if isinstance(answer, ParlerError):
+                raise answer
+            result = self._result_of(answer)
+        except ParlerError as error:
+            then(None, error)
+        else:
+            then(result, None)
+
+    def _result_of(self, answer: Reply | Failure | Item) -> t.Result:
+        if isinstance(answer, Failure):
+            raise heard(answer.error)
+        if not isinstance(answer, Reply):
+            raise ParlerError("relay_failed", "The relay's answer is not one to this question.", op=self._op)
+        result: t.Result = _decoded(self._op, answer.result)
+        return result
 
 
 class LinkConnection:
@@ -116,6 +136,8 @@ class LinkConnection:
         # For each call that somebody waits for: the answers that came and were not taken yet, and what wakes who waits.
         self._inbox: dict[int, deque[Reply | Failure | Item]] = {}
         self._news: dict[int, trio.Event] = {}
+        # The calls for which nobody waits, and who is told their answer.
+        self._told: dict[int, Callable[[Reply | Failure | ParlerError], None]] = {}
         # Set when a call was answered. Whoever waits for a place among the calls under way makes a new event.
         self._answered = trio.Event()
 
@@ -189,6 +211,15 @@ class LinkConnection:
             await self._news[id].wait()
         return inbox.popleft()
 
+    def tell(self, id: int, told: Callable[[Reply | Failure | ParlerError], None]) -> None:
+        """Nobody waits for this call: `told` hears its answer, or why the link was over before."""
+        self._inbox.pop(id, None)
+        self._news.pop(id, None)
+        if self.lost is None:
+            self._told[id] = told
+        else:
+            told(self.lost)
+
     def forget(self, id: int) -> None:
         """Nobody waits for this call any more. It is withdrawn if it is not answered."""
         self._inbox.pop(id, None)
@@ -206,10 +237,15 @@ class LinkConnection:
             self.lose(event.error)
         elif isinstance(event, Reply | Failure | Item):
             if event.id in self._inbox:
+                if isinstance(event, Item) and len(self._inbox[event.id]) >= CREDIT:
+                    self.lose(ParlerError("bad_frame", "The relay sent more than it was given credit for."))
+                    return
                 self._inbox[event.id].append(event)
                 self._news[event.id].set()
             if not isinstance(event, Item):
                 self._answered.set()
+                if (told := self._told.pop(event.id, None)) is not None:
+                    told(event)
 
     def lose(self, error: ParlerError) -> None:
         """The link is over. The first reason counts."""
@@ -220,6 +256,9 @@ class LinkConnection:
         for news in self._news.values():
             news.set()
         self._answered.set()
+        unanswered, self._told = self._told, {}
+        for told in unanswered.values():
+            told(error)
 
 
 @asynccontextmanager

@@ -22,6 +22,8 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from math import inf
 from typing import Any, Final, Protocol
 
 import trio
@@ -68,6 +70,10 @@ class Pending(Protocol):
         """Its answer. Raises `ParlerError`."""
         ...
 
+    def when_done(self, then: Callable[[Any, ParlerError | None], None]) -> None:
+        """Call `then` with its answer, or with why there is none."""
+        ...
+
 
 class Calls(Protocol):
     """A link's connection, as far as a lane uses it."""
@@ -93,6 +99,13 @@ class Links(Protocol):
     """The link that a lane sends over."""
 
     home: HomeId
+    is_removed: bool
+    """Whether the person forgot this relay."""
+
+    @property
+    def name(self) -> str:
+        """What people call the relay."""
+        ...
 
     @property
     def calls(self) -> Calls | None:
@@ -130,6 +143,8 @@ class Post:
     """What the home answered to the envelope under way."""
     is_taken: bool = False
     """Whether the home has the message, as far as is known here. The mirror may hear of it later."""
+    late_at: float = inf
+    """When it is kept if no answer came, on the loop's clock; `inf` for one that was kept or looked at already."""
     tries: int = 0
     done: trio.Event = field(default_factory=trio.Event)
 
@@ -185,6 +200,8 @@ class Lane:
         self._turn = trio.Lock()
         """Held by whoever sends or takes out messages."""
         self._is_running = False
+        self._is_watching = False
+        """Whether a task looks for messages that are not answered in time."""
         self._not_before = 0.0
         """When the next attempt may begin, after a refusal that may pass; on the loop's clock."""
 
@@ -212,7 +229,10 @@ class Lane:
                 await self._keep(post)
             self._posts.append(post)
             if straight:
-                self._link.spawn(self._keep_unanswered, post)
+                post.late_at = trio.current_time() + ANSWER_S
+                if not self._is_watching:
+                    self._is_watching = True
+                    self._link.spawn(self._watch)
             if calls is not None and straight and self._may_send:
                 # At once, so that what several agents of this home say stands in the room in the order of asking.
                 await self._send(calls, post)
@@ -227,16 +247,29 @@ class Lane:
 
     async def _keep(self, post: Post) -> None:
         """Keep a message in the outbox, and tell whoever waits that it is queued."""
+        if self._link.is_removed:
+            # It would leave when the relay is added again.
+            raise Refused("home_not_trusted", host=self._link.name)
         now = self._desk.clock.now()
         await self._outbox.put(row_of(self._link.home, self.room, post.command, post.by, post.draft, now))
         post.is_kept = True
         self._answer(post, Settled(Decision(), queued=True))
 
+    async def _watch(self) -> None:
+        """Keep what is late, until nothing is under way that is not kept. One task does this for all messages."""
+        try:
+            while watched := [post for post in self._posts if not post.is_kept and post.late_at < inf]:
+                await trio.sleep_until(min(post.late_at for post in watched))
+                for post in watched:
+                    if post.late_at <= trio.current_time():
+                        post.late_at = inf
+                        await self._keep_unanswered(post)
+        finally:
+            self._is_watching = False
+
     async def _keep_unanswered(self, post: Post) -> None:
         """A message that was sent straight and is not answered in time waits in the outbox, and its author no longer
         waits for it."""
-        with trio.move_on_after(ANSWER_S):
-            await post.done.wait()
         if post.done.is_set() or post.is_taken or post.is_kept:
             return
         try:
@@ -268,7 +301,7 @@ class Lane:
                 except ParlerError as error:
                     log.warning("messages for %s wait: %s", self.room, error.code)
                     self._pause(error)
-                with trio.move_on_at(self._not_before if self._not_before > trio.current_time() else float("inf")):
+                with trio.move_on_at(self._not_before if self._not_before > trio.current_time() else inf):
                     await self._wake.wait()
         except Exception:
             # A mistake of ours: whoever waits hears so, and what is kept is sent when something is offered next.
@@ -351,7 +384,7 @@ class Lane:
             return
         post.sent = composed
         self._ends[composed.audience] = composed.thread
-        self._link.spawn(self._hear, post, composed, pending)
+        pending.when_done(partial(self._hear, post, composed))
 
     async def _known(self, actor: RoomActor[Room], position: Position) -> t.Posted:
         """What the room's home would answer to a message that the mirror has."""
@@ -361,16 +394,10 @@ class Lane:
         seq = await library.seq_at(room, room.view(self.agent), position)
         return t.Posted(id=header.event.id, seq=seq, at=header.at, replayed=True)
 
-    async def _hear(self, post: Post, composed: Composed, pending: Pending) -> None:
-        """Wait for the answer to one envelope."""
-        try:
-            answer = await pending.result()
-        except ParlerError as error:
-            if post.sent is composed:
-                post.error = refused(error)
-        else:
-            if post.sent is composed:
-                post.answer = answer
+    def _hear(self, post: Post, composed: Composed, answer: t.Posted | None, error: ParlerError | None) -> None:
+        """The answer to one envelope came, or none will."""
+        if post.sent is composed:
+            post.answer, post.error = answer, None if error is None else refused(error)
         self._wake.set()
 
     # -- answers -------------------------------------------------------------------------------------------
@@ -462,6 +489,8 @@ class Lane:
 
     def _fail(self, post: Post, error: ParlerError) -> None:
         submission, post.submission = post.submission, None
+        # Who asks for the same while this is under way hears the same.
+        post.error = error
         post.done.set()
         if submission is not None:
             submission.error = error

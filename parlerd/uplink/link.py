@@ -138,8 +138,9 @@ class Link:
 
     @property
     def calls(self) -> LinkConnection | None:
-        """The connection, once agents are attached and rooms are followed over it."""
-        return self.connection if self._is_ready else None
+        """The connection, once agents are attached and rooms are followed over it, until it is lost."""
+        connection = self.connection
+        return connection if self._is_ready and connection is not None and connection.lost is None else None
 
     def spawn(self, work: Callable[..., Awaitable[Any]], *args: Any) -> None:
         """Run a task until the daemon ends. An error in it ends nothing else."""
@@ -150,7 +151,9 @@ class Link:
         self._asked_at = trio.current_time()
         if self.state == "idle":
             self._hope = self._asked_at + CATCH_UP_S
-        self._changed()
+        if self.state != "connected":
+            # Who keeps a link that is there looks at the need again when it may end.
+            self._changed()
 
     async def ready(self, seconds: float = WAIT_S) -> LinkConnection:
         """The link, made at once if there is none: for a person's command. Raises `offline` where none can be made
@@ -220,8 +223,15 @@ class Link:
     async def follow(self, room: RoomId) -> None:
         """Let the link bring what happens in this room, from where its mirror stands. Raises as `call` does."""
         resume = await self.mirrors.resume(room)
-        await self.call("link.watch", t.FollowRoom(resume=resume))
+        was_followed = room in self._followed
+        # From now on, because the first that is told may come before the answer.
         self._followed.add(room)
+        try:
+            await self.call("link.watch", t.FollowRoom(resume=resume))
+        except BaseException:
+            if not was_followed:
+                self._followed.discard(room)
+            raise
 
     def is_following(self, room: RoomId) -> bool:
         return self._is_ready and room in self._followed
@@ -278,7 +288,7 @@ class Link:
 
     async def run(self) -> None:
         """Keep the link as long as the relay is among those added."""
-        self._nursery.start_soon(self._look)
+        self.spawn(self._look)
         while not self.is_removed:
             change = self._change
             if self._is_refused or not self._is_needed:
@@ -390,10 +400,10 @@ class Link:
 
     async def _follow_all(self, nursery: trio.Nursery, connection: LinkConnection, rooms: list[RoomId]) -> None:
         resumes = [await self.mirrors.resume(room) for room in rooms]
+        self._followed |= set(rooms)
         await nursery.start(self._listen, connection, tuple(resumes[:FOLLOW_AT_ONCE]))
         for resume in resumes[FOLLOW_AT_ONCE:]:
             await connection.call("link.watch", t.FollowRoom(resume=resume), WAIT_S)
-        self._followed |= set(rooms)
 
     async def _listen(
         self, connection: LinkConnection, resumes: tuple[t.Resume, ...], *, task_status: trio.TaskStatus[None]
@@ -418,6 +428,9 @@ class Link:
 
     async def _take(self, connection: LinkConnection, item: t.LinkItem) -> None:
         room = RoomId(item.room)
+        if room not in self._followed:
+            # It was on its way when this home stopped to follow the room, or nobody ever asked about the room.
+            return
         try:
             goes_on = await self.mirrors.take(item)
         except StoreError:
@@ -426,7 +439,7 @@ class Link:
         except ParlerError as error:
             log.warning("room %s of %s: %s (%s)", room, self.name, error.code, error.details.get("what", ""))
             goes_on = False
-        if item.level:
+        if item.level and room not in self._level:
             self._level.add(room)
             self._changed()
         if item.gone:

@@ -71,9 +71,12 @@ class Mirrors:
         self._openings: Bounded[RoomId, Opening] = Bounded(MAX_OPENINGS)
         """What mirrors began with, for those that were asked about."""
         self._unsound: set[RoomId] = set()
-        """Rooms of which a mirror said that their home contradicted itself, or has them no more."""
+        """Rooms of which a mirror said that their home contradicted itself, or has them no more, and rooms of other
+        homes."""
         self._landed: Bounded[MessageId, e.Header] = Bounded(MAX_LANDED)
         """Own messages that came in."""
+        self._landing: dict[MessageId, trio.Event] = {}
+        """Set when an own message comes in that somebody waits for."""
         self._change = trio.Event()
         """Set when something came in. Made anew each time."""
         self._presences: dict[RoomId, dict[AgentId, Present]] = {}
@@ -91,7 +94,7 @@ class Mirrors:
                 return False
             actor = await self._mirror(room)
             mirror = await actor.quiet()
-            past = Past(*await self._desk.library.mirrored(room, *wanted(item)))
+            past = Past(*await self._desk.library.mirrored(room, *wanted(item, mirror.state.shown)))
             arriving = Arriving(
                 room,
                 self._home,
@@ -142,6 +145,8 @@ class Mirrors:
         """A message of an agent of this home came in. One that was there before may be of a daemon before this one,
         which died before it heard of its message; if its clock was ahead, its counter is greater than all of ours."""
         self._landed[event.id] = header
+        if event.id in self._landing:
+            self._landing[event.id].set()
         agent = header.by.actor
         if room not in self._caught_up:
             return
@@ -218,10 +223,14 @@ class Mirrors:
         await actor.submit(c.Arrive(events=(e.HomeContradicted(what=what),), at=mirror.last_at), by)
 
     async def is_sound(self, room: RoomId) -> bool:
-        """Whether this room goes on to be followed and spoken in."""
+        """Whether this room goes on to be followed and spoken in: one of another home never was, whatever the home
+        says here."""
         if room not in self._unsound and await self._known(room) is not None:
             handle = await self._desk.rooms.get(room)
-            if handle.aggregate.state.contradicted:
+            state = handle.aggregate.state
+            # The log of a newer Parler has no mirror's handle either.
+            is_of_it = isinstance(handle, MirrorRoom) and state.home in ("", self._home)
+            if state.contradicted or not is_of_it:
                 self._unsound.add(room)
         return room not in self._unsound
 
@@ -263,9 +272,9 @@ class Mirrors:
     # -- where it stands -----------------------------------------------------------------------------------
 
     async def resume(self, room: RoomId) -> t.Resume:
-        """Where the link goes on in this room."""
-        handle = await self._desk.rooms.create(room, self._home)
-        mirror = await handle.quiet()
+        """Where the link goes on in this room. Raises `Refused(relay_equivocation)` for a room of another home, of
+        which this one is told nothing."""
+        mirror = await (await self._mirror(room)).quiet()
         state = mirror.state
         if not mirror.position:
             return t.Resume(room=room, newest=NEWEST)
@@ -287,16 +296,17 @@ class Mirrors:
 
     async def landed(self, message: MessageId, seconds: float) -> e.Header | None:
         """An own message as the mirror has it, once it has; None when it does not have it in time."""
-        with trio.move_on_after(seconds):
-            while True:
-                change = self._change
-                if message in self._landed:
-                    return self._landed.pop(message)
+        if message not in self._landed:
+            news = self._landing.setdefault(message, trio.Event())
+            try:
                 traced = await self._desk.library.trace(message)
                 if traced is not None:
                     return traced.header
-                await change.wait()
-        return None
+                with trio.move_on_after(seconds):
+                    await news.wait()
+            finally:
+                self._landing.pop(message, None)
+        return self._landed.pop(message, None)
 
     async def until(self, room: RoomId, holds: Callable[[Room], bool], seconds: float) -> bool:
         """Whether something holds of the mirror, now or within so many seconds."""

@@ -4,7 +4,7 @@ An envelope names the author's message before it, so it is composed and signed w
 home refuses for good stays, with the code, until its author was told.
 
 Not here: sending (`lanes`). Above: `lanes`, `link`. Below: the store's rows, by way of the library. Invariant: what is
-in memory is what is stored; a request that was answered `queued` is in both.
+in memory is what is stored or being stored; a request that was answered `queued` is in both.
 """
 
 from __future__ import annotations
@@ -125,12 +125,22 @@ class Outbox:
     async def put(self, row: OutboxRow) -> None:
         """Keep a request, durably. Raises `Refused(outbox_full)` and `StoreError`."""
         known = self._rows.get(row.message)
-        size = self._bytes + len(row.request) - (0 if known is None else len(known.request))
-        if known is None and (len(self._rows) >= MAX_MESSAGES or size > MAX_BYTES):
+        more = len(row.request) - (0 if known is None else len(known.request))
+        if known is None and (len(self._rows) >= MAX_MESSAGES or self._bytes + more > MAX_BYTES):
             raise Refused("outbox_full", limit=MAX_MESSAGES)
-        await self._library.record([PutOutbox(row)])
+        # Counted before it is stored, because others are put meanwhile.
         self._rows[row.message] = row
-        self._bytes = size
+        self._bytes += more
+        try:
+            await self._library.record([PutOutbox(row)])
+        except BaseException:
+            if self._rows.get(row.message) is row:
+                self._bytes -= more
+                if known is None:
+                    del self._rows[row.message]
+                else:
+                    self._rows[row.message] = known
+            raise
 
     async def refuse(self, message: MessageId, code: str) -> None:
         """The other home refused this request for good."""

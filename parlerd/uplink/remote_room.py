@@ -22,25 +22,28 @@ from typing import Any, Final, cast
 import msgspec
 import trio
 
+from parlerd.bounded import Bounded
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.approvals import Request, standing_request
 from parlerd.core.decision import Decision
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, RequestId
+from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, RequestId, Seq
 from parlerd.core.room import Room
 from parlerd.core.statements import Statement, encode
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Attested, Author, Draft, Place, Words
 from parlerd.engine.desk import Desk
-from parlerd.engine.handles import MirrorRoom, Present
+from parlerd.engine.handles import Earlier, MirrorRoom, Present
 from parlerd.engine.key_text import typed_key
 from parlerd.engine.submissions import Settled, Submission
 from parlerd.identity import codes
 from parlerd.operations import types as t
+from parlerd.uplink.arriving import wanted
 from parlerd.uplink.composing import Composer
 from parlerd.uplink.counters import Counters
 from parlerd.uplink.doors import Doors
+from parlerd.uplink.history import Contradicted, judge
 from parlerd.uplink.lanes import ANSWER_S, Post
 from parlerd.uplink.link import Link
 from parlerd.uplink.mirrors import present_of
@@ -53,6 +56,8 @@ MAX_CODE: Final = 8
 """Characters of a code at most, whatever a relay says: the code is shown as it is."""
 MAX_WAITING: Final = 4096
 """Commands that may wait for one room; more are refused with `room_busy`."""
+MAX_ENDS: Final = 256
+"""Of how many pages of the past the line at their end is kept."""
 _FIRST_FACTS: Final = 8
 """How many facts of a mirror hold everything that opening a room leads to."""
 
@@ -80,6 +85,8 @@ class RemoteRoom(MirrorRoom):
         self._doors = doors
         self._waiting: deque[Submission] = deque()
         """What was asked and is not begun, in the order of calls."""
+        self._ends: Bounded[int, bytes] = Bounded(MAX_ENDS)
+        """The public line where pages of the past ended, by numbers of the room: a later page goes on from there."""
         self._is_taking_in = False
         """Whether a task takes in what waits."""
 
@@ -167,6 +174,8 @@ class RemoteRoom(MirrorRoom):
         """The same request a second time, while the first is under way: it is the first one's replay."""
         with trio.move_on_after(ANSWER_S):
             await under_way.done.wait()
+        if under_way.done.is_set() and under_way.error is not None:
+            raise under_way.error
         submission.command = under_way.command
         traced = await self._desk.library.trace(under_way.id)
         if traced is None:
@@ -329,6 +338,26 @@ class RemoteRoom(MirrorRoom):
             AgentId(each.agent): msgspec.structs.replace(each, presence=present_of(each.presence, each.since).presence)
             for each in answer.readers
         }
+
+    async def earlier(self, agent: AgentId, after: Seq, limit: int) -> Earlier:
+        link = self._link
+        if link.calls is None:
+            raise Refused("home_unreachable", home=self.home_name)
+        await link.attach(agent)
+        limit = min(limit, t.MAX_PAGE)
+        page = await link.call("link.pull", t.PullHistory(room=self.room, agent=agent, after=after, limit=limit))
+        assert isinstance(page, t.LinkPage)
+        mirror = await self.quiet()
+        shown = mirror.state.shown
+        asked = wanted(t.LinkItem(room=self.room, page=page), shown)
+        lines, _ = await self._desk.library.mirrored(self.room, asked.numbers, ())
+        try:
+            judged = judge(page, mirror.state, agent, after, {**self._ends, **lines, shown.number: shown.line})
+        except Contradicted as lie:
+            await link.mirrors.contradict(self.room, lie.what)
+            raise Refused("relay_equivocation", what=lie.what) from None
+        self._ends[judged.end.number] = judged.end.line
+        return judged.earlier
 
     def join_code(self, request: RequestId) -> str | None:
         return self._doors.code(request)

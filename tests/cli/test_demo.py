@@ -9,10 +9,12 @@ from typing import cast
 import pytest
 import trio
 
-from parlerd.cli import demo
+from parlerd.cli import demo, team
 from parlerd.cli.demo_home import DemoHome
 from parlerd.cli.demo_recap import Recap
+from parlerd.cli.demo_relay import DemoRelay
 from parlerd.cli.demo_story import Story, Teller
+from parlerd.cli.demo_team import TeamStory
 from parlerd.core.errors import ParlerError
 from parlerd.paths import Home
 from tests.support.cli import Ran, Shell
@@ -50,7 +52,8 @@ def run_with(
 ) -> Ran:
     """`parler demo` in `home`."""
 
-    def play(recap: Recap, directory: Path, teller: Teller, *, keep: bool) -> tuple[Story, bool]:
+    def play(recap: Recap, directory: Path, teller: Teller, *, keep: bool, team: bool) -> tuple[Story, bool]:
+        assert not team
         story = Story(cast(DemoHome, home), recap, directory, teller, keep=keep)
         trio.run(story.play)
         return story, interrupted
@@ -116,7 +119,8 @@ def test_a_reader_that_goes_away_does_not_keep_the_demo_from_cleaning_up(
 def test_the_next_line_to_type_stands_last_unless_the_installer_has_one_of_its_own(
     home: BrokenHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def play(recap: Recap, directory: Path, teller: Teller, *, keep: bool) -> tuple[Story, bool]:
+    def play(recap: Recap, directory: Path, teller: Teller, *, keep: bool, team: bool) -> tuple[Story, bool]:
+        assert not team
         return Story(cast(DemoHome, home), recap, directory, teller, keep=keep), False
 
     monkeypatch.setattr(demo, "_play", play)
@@ -126,3 +130,79 @@ def test_the_next_line_to_type_stands_last_unless_the_installer_has_one_of_its_o
     told = shell.run("demo", "--no-next").stdout
     assert demo.NEXT not in told
     assert "steps held" in told.splitlines()[-1]
+
+
+# -- the second act ----------------------------------------------------------------------------------------
+
+
+def run_team_with(
+    first: BrokenHome, second: BrokenHome, monkeypatch: pytest.MonkeyPatch, *words: str, holds: bool = False
+) -> Ran:
+    """`parler demo --team` in two homes, with a relay that was never started."""
+    monkeypatch.setattr(team, "agent_host_above", lambda: "")
+
+    def play(recap: Recap, directory: Path, teller: Teller, *, keep: bool, team: bool) -> tuple[Story, bool]:
+        assert team
+        one, two = cast(DemoHome, first), cast(DemoHome, second)
+        story = TeamStory(one, two, DemoRelay(first.directory), recap, directory, teller, keep=keep)
+        if not holds:
+            trio.run(story.play)
+        return story, False
+
+    monkeypatch.setattr(demo, "_play", play)
+    monkeypatch.setattr(TeamStory, "held", property(lambda _story: holds))
+    return Shell(first.directory).run("demo", "--team", *words)
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> BrokenHome:
+    place = tmp_path / "other"
+    place.mkdir()
+    return BrokenHome(place)
+
+
+def test_a_second_act_that_breaks_ends_both_homes_and_the_relay(
+    home: BrokenHome, other: BrokenHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = run_team_with(home, other, monkeypatch, "--json")
+    told = ran.document
+    assert ran.code == 1
+    assert [(step["step"], step["ok"]) for step in told["steps"]] == [("homes", False), ("tidy", True)]
+    assert told["log"] == ["ERROR parlerd: store_full"] * 2
+    assert home.ended == other.ended == [False]
+    assert list(home.directory.glob("parler-demo-*")) == []
+
+
+def test_a_home_that_cannot_be_ended_keeps_nothing_else_of_the_second_act_from_ending(
+    home: BrokenHome, other: BrokenHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*, keep: bool) -> None:
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(other, "end", fails)
+    told = run_team_with(home, other, monkeypatch, "--json").document
+    assert (told["steps"][-1]["ok"], told["steps"][-1]["detail"]) == (False, "the disk is gone")
+    assert home.ended == [False]
+    assert list(home.directory.glob("parler-demo-*")) == []
+
+
+def test_the_second_act_says_which_command_plays_it_for_a_look(
+    home: BrokenHome, other: BrokenHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "`parler demo --team --keep`" in run_team_with(home, other, monkeypatch).stderr
+
+
+def test_the_second_act_ends_with_the_line_that_makes_a_real_relay(
+    home: BrokenHome, other: BrokenHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = run_team_with(home, other, monkeypatch, holds=True)
+    assert ran.code == 0
+    assert ran.stdout.splitlines()[-1] == "parler connect --team"
+
+
+def test_an_agent_does_not_play_the_second_act_because_only_a_person_adds_a_relay(
+    home: BrokenHome, other: BrokenHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(team, "agent_host_above", lambda: "codex")
+    ran = Shell(home.directory).run("demo", "--team", "--json")
+    assert (ran.code, ran.document["error"]["code"]) == (1, "needs_person")

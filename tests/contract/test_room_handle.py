@@ -16,10 +16,10 @@ from parlerd.core import events as e
 from parlerd.core.envelope import TextPart
 from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import By, MessageId, RoomId
+from parlerd.core.model import By, MessageId, Position, RoomId, Seq
 from parlerd.engine.armed import Armed
 from parlerd.engine.authors import Draft
-from parlerd.engine.handles import RoomHandle
+from parlerd.engine.handles import Earlier, RoomHandle
 from tests.support.engine import Served, engine_world, run
 from tests.support.fake_homes import FAR, beside
 from tests.support.relayed import homes_of
@@ -226,5 +226,28 @@ def test_the_newest_facts_are_at_hand_when_nothing_is_under_way(place: Place) ->
             assert recent is not None
             found = recent.seq_at(room, room.view(inside.ann.id), settled.facts[0].position)
             assert found == settled.seq
+
+    run(main)
+
+
+@everywhere
+def test_what_a_log_leaves_out_is_told_with_the_numbers_of_the_reader_and_a_local_log_leaves_nothing_out(
+    place: Place,
+) -> None:
+    async def main() -> None:
+        async with place() as inside:
+            for _ in range(3):
+                await inside.handle.submit(inside.post(), inside.by(inside.ann), inside.draft)
+            room, ben = await inside.handle.quiet(), inside.ben.id
+            page = await inside.served.engine._desk.library.page(
+                room, room.view(ben), Position(0), limit=50, max_bytes=1_000_000, skip_own=False
+            )
+            held = [(m.seq, m.header.event, m.header.by.actor, m.body, m.signature) for m in page.messages]
+            assert len(held) == 4
+            told = await inside.handle.earlier(ben, Seq(1), 2)
+            shown = [(m.seq, m.header.event, m.header.by.actor, m.body, m.signature) for m in told.messages]
+            assert (shown, told.upto) == (([], 1) if place is here else (held[1:3], 3))
+            beyond = await inside.handle.earlier(ben, Seq(4), 2)
+            assert beyond == Earlier((), Seq(4))
 
     run(main)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from parlerd import process
+from tests.support.team import skip_below_an_agent_host
 
 pytestmark = pytest.mark.e2e
 
@@ -30,6 +31,23 @@ STEPS = [
     "landed",
     "talk",
     "kill",
+    "count",
+    "handoff",
+    "tidy",
+]
+STEPS_OF_TEAM = [
+    "homes",
+    "relay",
+    "add",
+    "windows",
+    "open",
+    "knock",
+    "blind",
+    "approve",
+    "landed",
+    "talk",
+    "crash",
+    "back",
     "count",
     "handoff",
     "tidy",
@@ -142,6 +160,45 @@ def test_an_interrupted_demo_leaves_no_process_and_no_file(newcomer: Newcomer) -
     assert demo.returncode == 130
     assert pid
     assert not process.is_alive(pid)
+    assert newcomer.nothing_is_left()
+
+
+def test_every_step_of_the_second_act_holds_and_nothing_is_left_of_it(newcomer: Newcomer) -> None:
+    skip_below_an_agent_host()
+    told = newcomer.runs("--team")
+    assert [(step["step"], step["ok"]) for step in told["steps"]] == [(name, True) for name in STEPS_OF_TEAM], told
+    steps = {step["step"]: step for step in told["steps"]}
+    assert steps["open"]["context"] == "the last commit and README.md of shop"
+    assert steps["relay"]["line"].startswith("wss://127.0.0.1:")
+    assert steps["add"]["refused_without_secret"] is True
+    assert steps["approve"]["proof"] == "form"
+    assert steps["crash"]["queued"] >= 2
+    assert steps["crash"]["answered"] + steps["crash"]["queued"] == 12
+    assert steps["back"]["pid"] != steps["relay"]["pid"]
+    messages = told["messages"]
+    assert messages["sent"] == messages["stored"] == 19
+    assert messages["lost"] == messages["doubled"] == 0
+    assert told["next"] == "parler connect --team"
+    started = [*steps["homes"]["pids"], steps["relay"]["pid"], steps["back"]["pid"]]
+    assert [pid for pid in started if process.is_alive(pid)] == []
+    assert newcomer.nothing_is_left()
+
+
+def test_an_interrupted_second_act_leaves_no_process_and_no_file(newcomer: Newcomer) -> None:
+    skip_below_an_agent_host()
+    started: list[int] = []
+    with newcomer.starts("--team") as demo:
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if found := re.search(r"\(pids? (\d+)(?: and (\d+))?\)", line):
+                started += [int(pid) for pid in found.groups() if pid]
+            if "Two windows open" in line:
+                break
+        demo.send_signal(signal.SIGINT)
+        demo.communicate(timeout=PATIENCE_S)
+    assert demo.returncode == 130
+    assert len(started) == 3
+    assert [pid for pid in started if process.is_alive(pid)] == []
     assert newcomer.nothing_is_left()
 
 

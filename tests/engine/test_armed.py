@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 import trio
@@ -10,7 +11,7 @@ import trio
 from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import Append, JobOutcome, MarkDelivery, Write
-from tests.support.engine import Party, Served, engine_world, run, settle, texts
+from tests.support.engine import Party, Served, SlowDriver, engine_world, gather, run, settle, texts
 from tests.support.faulty_store import FaultyStore
 
 
@@ -57,6 +58,27 @@ def test_the_range_of_a_waiting_reader_is_written_in_the_commit_of_the_message_a
             assert reads(store.jobs) == [mark]
             assert texts(got[0]) == ["wake up"]
             assert (await alice.why(sent.id))["bob"] == ["stored", "read"]
+
+    run(main)
+
+
+def test_a_page_that_ends_behind_the_range_of_the_commit_can_be_acknowledged() -> None:
+    async def main() -> None:
+        got: list[t.Received] = []
+        async with engine_world(driver=SlowDriver) as served:
+            alice, window = await served.agent("alice"), await served.window("w")
+            opened = await alice.open()
+            await window.join(opened.session_key)
+            await alice.approve((await window.whoami()).id)
+            await window.join(opened.session_key)
+            await served.acknowledge(window)
+            async with trio.open_nursery() as nursery:
+                await waiting(served, nursery, window, got)
+                # The commit that ends the wait is followed at once by the one of what the reader itself says.
+                await gather(partial(alice.send, "wake up"), partial(window.send, "meanwhile"))
+            assert texts(got[0]) == ["wake up"]
+            await served.acknowledge(window)
+            assert texts(await window.recv()) == []
 
     run(main)
 

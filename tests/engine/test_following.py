@@ -14,6 +14,8 @@ from parlerd.core.errors import Refused
 from parlerd.core.model import RoomId
 from parlerd.core.public_line import first_line, next_line
 from parlerd.engine import following
+from parlerd.engine.cards import Cards
+from parlerd.engine.reachable import eyes
 from parlerd.operations import types as t
 from tests.support.engine import Party, Served, SteppedClock, engine_world, run, settle
 from tests.support.linked import Elsewhere, LinkParty, Told
@@ -126,6 +128,32 @@ def test_who_comes_and_goes_is_told_in_its_place_among_the_messages() -> None:
                         steps.append("closed" if item.card.closed else members(item.card))
                 assert steps == ["before", {"bob": True}, "hello", {"bob": False}, "after", "closed"]
                 assert [card.moves for card in told.cards] == [2, 3, 4, 4]
+
+    run(main)
+
+
+def test_somebody_who_comes_while_a_link_begins_to_look_is_told_and_counted_once() -> None:
+    """What is counted twice would be taken for told when the link comes back, and whatever came meanwhile with it."""
+
+    async def main() -> None:
+        async with engine_world() as served:
+            _, link, opened = await room_with_ann(served)
+            desk, name = served.engine.desk, RoomId(opened.room)
+            room = await (await desk.rooms.get(name)).quiet()
+            cards = Cards(desk.library, desk.keys.id)
+            followed = following.Followed(name, t.Resume(room=name, newest=10))
+            walk = following._Walk(desk, cards, room, eyes(desk, link.caller, room), followed)
+            await served.admit(opened, await served.agent("bob"))
+            await walk.begin(anew=False)
+            await walk.go_on()
+            first = [item.card for item in walk.items if item.card is not None]
+            assert [(members(card), card.moves) for card in first] == [({"alice": True, "ann": True}, 2)]
+            walk = following._Walk(desk, cards, room, eyes(desk, link.caller, room), followed)
+            await walk.go_on()
+            [card] = [item.card for item in walk.items if item.card is not None]
+            assert (members(card), card.moves) == ({"bob": True}, 3)
+            assert followed.moves == room.state.membership.moves
+            assert followed.asks == room.state.approvals.asks
 
     run(main)
 

@@ -75,7 +75,14 @@ def test_a_mirror_that_leaves_messages_out_keeps_the_numbers_that_its_home_gave(
             assert (page.unread, page.cursor) == (0, "104")
             await bob.commit(page)
             assert [message.seq for message in (await bob.recv(room=there.room, since=50)).messages] == [104]
-            assert [message.seq for message in (await bob.recv(room=there.room, since=43)).messages] == [44, 104]
+            # A look back ends where messages are left out, and names them where the home does not tell them.
+            before = await bob.recv(room=there.room, since=43)
+            assert ([message.seq for message in before.messages], before.more, before.cursor) == ([44], True, "44")
+            assert "not on this machine" not in before.notice
+            behind = await bob.recv(room=there.room, since=44)
+            assert ([message.seq for message in behind.messages], behind.more) == ([104], False)
+            assert "Messages 45 to 103 are not on this machine" in behind.notice
+            assert "(home_not_trusted)" in behind.notice
 
     run(main)
 

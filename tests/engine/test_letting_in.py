@@ -10,9 +10,11 @@ import trio
 
 from parlerd.core import statements as st
 from parlerd.core.model import HomeId, PrincipalId, RoomId
+from parlerd.engine.quota import OPENING
 from parlerd.engine.throttle import CALLER_BURST
 from parlerd.identity.proofs import Evidence, read_opening, unproven
 from parlerd.operations import types as t
+from parlerd.settings import Settings
 from tests.support.engine import Served, engine_world, run, settle
 from tests.support.linked import Elsewhere, LinkParty, Told
 
@@ -61,6 +63,21 @@ def test_a_key_tells_the_signed_opening_and_its_terms_and_neither_name_nor_membe
             assert (found.room, opening.handle) == (opened.room, "olive")
             assert st.check(found.terms, st.KeyTerms).ref == found.ref
             assert b"secret" not in msgspec.msgpack.encode(found)
+
+    run(main)
+
+
+def test_an_agent_that_comes_and_goes_in_a_loop_is_held_back() -> None:
+    """Each time is two facts in the log, of which everybody in the room is told."""
+
+    async def main() -> None:
+        async with engine_world(settings=Settings(quota_agent_messages=OPENING + 1)) as served:
+            _, ann, opened = await olga_and_ann(served, approval=False)
+            knock = await ann.knocking("ann", opened)
+            for _ in range(OPENING + 1):
+                await ann.call("link.knock", knock)
+                await ann.call("link.close", t.LeaveRoom(room=opened.room, agent=ann.person.agent("ann")))
+            assert (await ann.refused("link.knock", knock)).code == "throttled"
 
     run(main)
 

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from parlerd.core.errors import Refused
+from parlerd.engine import links
 from parlerd.engine.callers import Caller
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
@@ -180,6 +181,24 @@ def test_an_agent_elsewhere_is_as_present_as_its_daemon_says_and_offline_once_th
             await look()
             start = served.world.clock.now() - 10_000
             assert seen == [("idle", start), ("waiting", start + 5_000), ("offline", start + 10_000)]
+
+    run(main)
+
+
+def test_of_the_agents_that_were_attached_once_the_newest_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person makes as many agents as they like, and attaches one after the other."""
+
+    async def main() -> None:
+        monkeypatch.setattr(links, "MAX_GONE", 2)
+        async with engine_world() as served:
+            mia = Elsewhere("mia")
+            link = await mia.link(served)
+            for name in ("ann", "bea", "cat"):
+                await link.attach(name)
+                await link.call("link.detach", t.Detach(agents=(mia.agent(name),)))
+            now = served.world.clock.now()
+            seen = [served.engine.desk.links.presence_of(mia.agent(name), now) for name in ("ann", "bea", "cat")]
+            assert seen == [None, ("offline", now), ("offline", now)]
 
     run(main)
 

@@ -107,6 +107,8 @@ def test_a_write_is_heard_with_where_it_went_and_whether_it_was_done_before() ->
     assert (sent.sent, sent.room, sent.is_replay) == (7, "v1.2", False)
     again = heard(answers.sent(name="v1.2", replayed=True))
     assert (again.sent, again.room, again.is_replay) == (7, "v1.2", True)
+    waits = heard(answers.sent(name="v1.2", queued=True))
+    assert (waits.sent, waits.is_queued, sent.is_queued) == (0, True, False)
     for replayed in (False, True):
         given = heard(t.GivenHandoff(id="m", room="r", for_="bob", replayed=replayed, name="auth"))
         assert given.said.startswith("The turn is offered to bob in ")

@@ -30,13 +30,14 @@ from parlerd.core.model import (
     PrincipalId,
     RequestId,
     RoomId,
+    Seq,
 )
 from parlerd.core.room import Room
 from parlerd.core.statements import NONCE, KeyTerms, Opening, Title, encode, room_id_of, title_digest
 from parlerd.engine.actor import ActorParts, RoomActor
 from parlerd.engine.authors import Admission, Arrived, LocalAuthor, Words
 from parlerd.engine.driver import InlineDriver
-from parlerd.engine.handles import MirrorRoom, RoomHandle, Undelivered
+from parlerd.engine.handles import Earlier, MirrorRoom, RoomHandle, Undelivered
 from parlerd.engine.join_codes import JoinCodes
 from parlerd.engine.rooms import RoomDoor, fold
 from parlerd.engine.submissions import Settled, Submission
@@ -222,6 +223,13 @@ class FakeRoom(MirrorRoom):
 
     async def catch_up(self) -> bool:
         return False
+
+    async def earlier(self, agent: AgentId, after: Seq, limit: int) -> Earlier:
+        await self._homes.reach("earlier")
+        store, view = self._homes.store, self._homes.actor(self.room).aggregate.view(agent)
+        begins = store.position_of(self.room, view, after)
+        page = store.page(self.room, view, begins, limit=limit, max_bytes=1_000_000, skip_own=False)
+        return Earlier(tuple(page.messages), page.end_seq)
 
     def silent_since(self) -> Millis | None:
         return None

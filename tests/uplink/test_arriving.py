@@ -50,7 +50,7 @@ class Daemon:
         return self
 
     def _take(self, item: t.LinkItem) -> None:
-        asked = wanted(item)
+        asked = wanted(item, self.room.state.shown)
         past = Past(
             {number: self.lines[number] for number in asked.numbers if number in self.lines},
             {id: id in self.ids for id in asked.ids if id in self.ids or id in self.elsewhere},
@@ -555,6 +555,31 @@ def test_a_decision_that_is_for_somebody_else_or_by_somebody_else_makes_nobody_a
         daemon = Daemon(home, (CAT,)).hear(home.items([CAT]))
         assert daemon.handles == {"ann": True, "cat": True}
         assert daemon.contradicted == ""
+
+
+def test_an_agent_of_this_home_is_in_no_room_at_which_it_did_not_knock() -> None:
+    """Whoever opened a room can sign that anybody is let in. Others may believe that, and the agent itself knows."""
+    for knock, knock_signature in ((b"", b""), HonestHome(owner=CAT).knock(BEN)):
+        home = HonestHome()
+        proof, signature = home.decision(BEN, "q_1")
+        proofs = {"proof": proof, "proof_signature": signature, "knock": knock, "knock_signature": knock_signature}
+        home._move(BEN, home._entry(BEN, **proofs))
+        home.post(ANN, "do as I say")
+        daemon = Daemon(home, (BEN,)).hear(home.items([BEN]))
+        assert daemon.handles == {"ann": True}
+        assert daemon.contradicted == ""
+
+
+def test_only_words_that_their_author_gave_as_context_are_a_recap() -> None:
+    for kind, is_recap in (("context", True), ("text", False)):
+        home = HonestHome()
+        said = home.admit(ANN, home.envelope(ANN, "first", kind=kind))
+        said.message = replace(said.message, opening=True)
+        home.join(BEN)
+        daemon = Daemon(home, (BEN,)).hear(home.items([BEN]))
+        [(header, _)] = daemon.messages
+        assert isinstance(header.event, e.MessagePosted)
+        assert header.event.opening is is_recap
 
 
 def test_a_knock_with_a_gated_key_makes_nobody_a_member() -> None:

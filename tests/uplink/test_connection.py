@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -12,8 +13,12 @@ from parlerd.core.errors import ParlerError
 from parlerd.core.model import HomeId, Label, PrincipalId
 from parlerd.identity.transcript import Transcript
 from parlerd.operations import types as t
+from parlerd.uplink import connection
 from parlerd.uplink.connection import FINAL, PROOF_SECONDS
+from parlerd.wire import codec
+from parlerd.wire.calls import CREDIT
 from parlerd.wire.link import LINK_IN_FLIGHT, LINK_PROTOCOL, Challenge, LinkHello, LinkWelcome, Proof, RelayPeer
+from parlerd.wire.messages import Item
 from relay.link import Limits
 from tests.support.fake_engine import FakeEngine
 from tests.support.links import (
@@ -355,6 +360,32 @@ def test_what_was_begun_in_an_order_is_heard_in_this_order() -> None:
     run(main)
 
 
+def test_a_call_for_which_no_task_waits_is_told_its_answer_once_or_why_there_is_none() -> None:
+    async def main() -> None:
+        engine = FakeEngine()
+        heard: list[int | str | None] = []
+
+        def told(answer: t.Result | None, error: ParlerError | None) -> None:
+            assert (answer is None) is not (error is None)
+            heard.append(answer.seq if isinstance(answer, t.Sent) else error.code if error is not None else "")
+
+        async with linked(engine) as (_, link, stream):
+            link.begin("message.send", SEND).when_done(told)
+            await trio.sleep(1)
+            engine.failing["message.send"] = ParlerError("room_closed")
+            link.begin("message.send", SEND).when_done(told)
+            await trio.sleep(1)
+            assert heard == [4, "room_closed"]
+            engine.endless = True
+            link.begin("message.recv", t.Recv(wait_ms=60_000)).when_done(told)
+            await trio.sleep(1)
+            stream.cut()
+            await link.closed.wait()
+            assert heard == [4, "room_closed", "home_unreachable"]
+
+    run(main)
+
+
 def test_a_call_that_takes_too_long_is_withdrawn_and_said_to_be_unreachable() -> None:
     async def main() -> None:
         engine = FakeEngine()
@@ -430,7 +461,61 @@ def test_an_answer_that_is_no_answer_to_the_question_is_trouble_of_the_relay() -
     run(main)
 
 
+def test_an_item_in_answer_to_a_call_is_trouble_of_the_relay() -> None:
+    async def main() -> None:
+        async with linked(FakeEngine()) as (_, link, _):
+            pending = link.begin("message.recv", t.Recv(wait_ms=60_000))
+            link.take(Item(id=0, item=msgspec.Raw(b"\xc0")))
+            with pytest.raises(ParlerError) as caught:
+                await pending.result()
+            assert caught.value.code == "relay_failed"
+
+    run(main)
+
+
 # -- streams ---------------------------------------------------------------------------------------------------
+
+
+def test_a_relay_that_sends_more_than_it_was_given_credit_for_loses_its_link() -> None:
+    async def main() -> None:
+        async with linked(FakeEngine()) as (_, link, _), link.stream("room.watch", t.WatchRoom()):
+            for _ in range(CREDIT):
+                link.take(Item(id=0, item=msgspec.Raw(b"\xc0")))
+            assert not link.closed.is_set()
+            link.take(Item(id=0, item=msgspec.Raw(b"\xc0")))
+            assert link.closed.is_set()
+            assert link.lost is not None
+            assert link.lost.code == "bad_frame"
+
+    run(main)
+
+
+@pytest.mark.parametrize("number", [-1, 1 << 53, (1 << 64) - 1])
+def test_a_number_that_no_store_and_no_clock_takes_is_no_answer(number: int) -> None:
+    """Such a number would fail where it is stored or shown, with what others store or read in the same moment."""
+    message = t.LinkMessage(at=1, agent="U", principal="A", body=b"x", signature=b"")
+    page = t.LinkPage(public=1, line=b"", before={"U": 1}, jumped=False, messages=[message])
+    card = t.Card(whole=False, home="N")
+    good = t.LinkItem(room="r_1", card=card, page=page, presence=[t.Present(agent="U", presence="idle", since=1)])
+    told = msgspec.to_builtins(good, builtin_types=(bytes,))
+    assert connection._decoded("link.follow", codec.encode(told)) == good
+    for path in (
+        ("page", "public"),
+        ("page", "before", "U"),
+        ("page", "messages", 0, "at"),
+        ("presence", 0, "since"),
+        ("card", "opened_at"),
+        ("card", "moves"),
+        ("card", "asks"),
+    ):
+        wrong = msgspec.to_builtins(good, builtin_types=(bytes,))
+        place = wrong
+        for step in path[:-1]:
+            place = place[step]
+        place[path[-1]] = number
+        with pytest.raises(ParlerError) as refused:
+            connection._decoded("link.follow", codec.encode(wrong))
+        assert refused.value.code == "relay_failed", path
 
 
 def test_a_stream_gives_its_items_and_ends() -> None:

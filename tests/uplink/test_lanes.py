@@ -30,14 +30,17 @@ Answer = Callable[[t.PostEnvelope], ParlerError | None]
 
 
 class RefusingPending:
-    """A call that the relay refuses."""
+    """A call that the relay refuses after a moment."""
 
     def __init__(self, error: ParlerError) -> None:
         self._error = error
 
     async def result(self, seconds: float | None = None) -> Any:
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(0.1)
         raise self._error
+
+    def when_done(self, then: Callable[[t.Result | None, ParlerError | None], None]) -> None:
+        trio.lowlevel.current_trio_token().run_sync_soon(then, None, self._error)
 
 
 @pytest.fixture
@@ -90,6 +93,39 @@ def test_a_refusal_in_the_middle_costs_the_others_nothing(tmp_path: Path, refusi
             answers = await _all(*(partial(alice.send, text) for text in ("one", "two", "too long", "four", "five")))
             assert _codes(answers) == ["sent", "sent", "text_too_long", "sent", "sent"]
             assert await bob.read() == ["one", "two", "four", "five"]
+
+    run(main)
+
+
+def test_the_same_request_twice_at_once_is_refused_twice(tmp_path: Path, refusing: Callable[[Answer], None]) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            refusing(lambda post: Refused("text_too_long"))
+            send = partial(meeting.alice.send, "too long", idempotency_key="once")
+            assert _codes(await _all(send, send)) == ["text_too_long", "text_too_long"]
+
+    run(main)
+
+
+def test_a_message_under_way_to_a_relay_that_is_removed_waits_nowhere(
+    tmp_path: Path, refusing: Callable[[Answer], None]
+) -> None:
+    """It would go out when the person adds the relay again, after its author was told that there is none."""
+
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            refusing(lambda post: Refused("room_busy", retry_after_ms=60_000))
+            link, answers = _link(meeting.ann), []
+
+            async def send() -> None:
+                answers.extend(await _all(partial(meeting.alice.send, "never mind")))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(send)
+                await trio.sleep(1)
+                await meeting.ann.uplinks.remove(link.name)
+            assert _codes(answers) == ["home_not_trusted"]
+            assert await link._desk.library.outbox(link.home) == []
 
     run(main)
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import trio
 
-from parlerd.core.errors import ERRORS
+from parlerd.core.errors import ERRORS, Refused
 from parlerd.core.model import AgentId, RoomId
+from parlerd.core.statements import Opening, encode, room_id_of
 from parlerd.operations import types as t
-from parlerd.uplink.link import CATCH_UP_S
+from parlerd.uplink.link import CATCH_UP_S, Link
+from parlerd.uplink.uplinks import Uplinks
 from tests.support.engine import HandClock, Served, run
+from tests.support.linked import Elsewhere
 from tests.support.relayed import homes_of
 from tests.uplink.test_relayed import meeting_in, met
 
@@ -226,7 +230,8 @@ async def _leave(served: Served) -> None:
         await served.engine.disconnect(caller)
 
 
-def test_a_read_that_does_not_wait_shows_what_came_while_nobody_needed_the_link(tmp_path: Path) -> None:
+@pytest.mark.parametrize("over_all", [False, True])
+def test_a_read_that_does_not_wait_shows_what_came_while_nobody_needed_the_link(tmp_path: Path, over_all: bool) -> None:
     async def main() -> None:
         meeting = meeting_in(tmp_path)
         async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
@@ -234,7 +239,11 @@ def test_a_read_that_does_not_wait_shows_what_came_while_nobody_needed_the_link(
             await _leave(ann)
             await trio.sleep(3600)
             await meeting.bob.send("are you there?")
-            page = await (await ann.agent("alice")).recv()
+            alice = await ann.agent("alice")
+            if over_all:
+                [page] = (await alice.ask("message.recv_all", t.Recv(), t.ReceivedAll)).rooms
+            else:
+                page = await alice.recv()
             assert [message.text for message in page.messages] == ["are you there?"]
             assert page.notice == ""
 
@@ -278,3 +287,57 @@ def test_a_relay_that_accepts_and_is_silent_costs_one_short_wait_and_nothing_in_
             assert trio.current_time() - began == CATCH_UP_S
 
     run(main)
+
+
+def test_what_a_relay_tells_of_a_room_that_nobody_asked_about_is_not_taken_in(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            link, eve = _link(ben), Elsewhere("eve")
+            opening = Opening(
+                home=link.home,
+                kind="session",
+                history="full",
+                owner=eve.agent("eva"),
+                principal=eve.principal,
+                handle="eva",
+                host="codex",
+                approval=True,
+                approver="person",
+                title=bytes(32),
+                nonce=bytes(16),
+            )
+            body = encode(opening)
+            signature = eve.sign(eve.principal, "parler/opening", body)
+            card = t.Card(whole=True, home=link.home, opening=body, opening_signature=signature)
+            assert link.connection is not None
+            await link._take(link.connection, t.LinkItem(room=room_id_of(body), card=card))
+            assert await ben.engine.desk.library.rooms_at(link.home) == [meeting.opened.room]
+
+    run(main)
+
+
+def test_a_relay_is_told_nothing_of_a_room_that_lives_elsewhere(tmp_path: Path) -> None:
+    """It says itself in which rooms an agent is, when the agent is attached."""
+
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            here = RoomId((await meeting.bob.open("ours alone", home="local")).room)
+            mirrors = _link(ben).mirrors
+            assert await mirrors.is_sound(RoomId(meeting.opened.room))
+            assert not await mirrors.is_sound(here)
+            with pytest.raises(Refused) as refused:
+                await mirrors.resume(here)
+            assert refused.value.code == "relay_equivocation"
+
+    run(main)
+
+
+def _link(served: Served) -> Link:
+    book = served.world.home_book
+    assert isinstance(book, Uplinks)
+    [link] = book._links.values()
+    return link

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+import trio
 
 from parlerd.core import commands as c
 from parlerd.core.envelope import DataPart, HandoffPart, TextPart
@@ -91,5 +92,30 @@ def test_an_outbox_is_bounded_in_messages_and_in_bytes(monkeypatch: pytest.Monke
             with pytest.raises(Refused):
                 await outbox.put(row_of(TEAM, ROOM, _command("m_4"), ANN, _draft("x" * 200), Millis(1)))
             assert [row.message for row in outbox] == ["m_2", "m_3"]
+
+    run(main)
+
+
+def test_the_bounds_hold_for_what_is_put_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        monkeypatch.setattr(module, "MAX_MESSAGES", 2)
+        async with _outbox(World()) as outbox:
+            refused: list[str] = []
+
+            async def put(id: str) -> None:
+                try:
+                    await outbox.put(row_of(TEAM, ROOM, _command(id), ANN, _draft(), Millis(1)))
+                except Refused as error:
+                    refused.append(error.code)
+
+            async with trio.open_nursery() as nursery:
+                for id in ("m_1", "m_2", "m_3"):
+                    nursery.start_soon(put, id)
+            assert refused == ["outbox_full"]
+            kept = list(outbox)
+            assert outbox._bytes == sum(len(row.request) for row in kept)
+            for row in kept:
+                await outbox.drop(row.message)
+            assert outbox._bytes == 0
 
     run(main)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
+from parlerd.core.model import RoomId
+from parlerd.engine.callers import Caller
+from parlerd.engine.engine import Engine
+from parlerd.engine.face import EngineFace, Pending
 from parlerd.operations import types as t
 from tests.support.engine import Party, Served, run, texts
 from tests.support.relayed import Home, Relay, Wires, homes_of
@@ -415,6 +420,207 @@ def test_a_daemon_that_was_away_for_long_goes_on_with_the_newest_and_counts_what
                 assert (await meeting.alice.read())[-2:] == ["after", "for alice"]
 
     run(main)
+
+
+async def look_back(reader: Party, *, since: int = 0, limit: int = 100, **more: bool) -> tuple[list[t.Message], str]:
+    """Everything after a number, page after page as a command line asks for it, and what was said beside the pages."""
+    found: list[t.Message] = []
+    said: list[str] = []
+    while True:
+        page = await reader.recv(wait=0, since=since, limit=limit, **more)
+        found += page.messages
+        said += [page.notice] if page.notice else []
+        if not page.more:
+            return found, " ".join(said)
+        assert page.messages
+        assert page.cursor == str(page.messages[-1].seq)
+        since = page.messages[-1].seq
+
+
+def test_a_late_joiner_reads_everything_from_the_first_message(tmp_path: Path) -> None:
+    async def main() -> None:
+        wires, relay, home = homes_of(tmp_path)
+        meeting = Meeting(wires, relay, home("ann"), home("ben"))
+        async with relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            alice, bob = await ann.agent("alice"), await ben.agent("bob")
+            opened = await alice.open("auth redesign", "Chose PKCE.")
+            second = await alice.send("n2")
+            await alice.send("n3", reply_to=second.id)
+            for number in range(4, 1_001):
+                await alice.send(f"n{number}")
+            waits = await bob.join(opened.session_key)
+            await (await ann.person()).approve("bob", join_code=waits.join_code)
+            landed = await bob.come_in(opened.session_key)
+            assert [message.seq for message in landed.messages] == [1, *range(1_002 - len(landed.messages), 1_001)]
+            assert (landed.messages[0].text, landed.messages[0].opening) == ("Chose PKCE.", True)
+            assert (landed.first_unshown, landed.last_unshown) == (2, landed.messages[1].seq - 1)
+            assert texts(await bob.recv()) == []
+            stored = (await ben.engine.rooms.get(RoomId(opened.room))).aggregate.position
+            assert stored < 300
+            found, said = await look_back(bob)
+            assert said == ""
+            assert [message.seq for message in found] == list(range(1, 1_001))
+            assert [message.text for message in found] == ["Chose PKCE.", *(f"n{n}" for n in range(2, 1_001))]
+            assert {message.verified for message in found} == {"valid"}
+            assert {message.author.name for message in found} == {"alice"}
+            assert [message.seq for message in found if message.opening is True] == [1]
+            assert found[2].reply_seq == 2
+            some, _ = await look_back(bob, since=640, limit=7)
+            assert [message.text for message in some] == [f"n{n}" for n in range(641, 1_001)]
+            assert (await ben.engine.rooms.get(RoomId(opened.room))).aggregate.position == stored
+
+    run(main)
+
+
+def test_a_newcomer_whose_window_has_space_for_the_recap_alone_is_shown_the_newest(tmp_path: Path) -> None:
+    async def main() -> None:
+        wires, relay, home = homes_of(tmp_path)
+        meeting = Meeting(wires, relay, home("ann"), home("ben"))
+        async with relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            alice, bob = await ann.agent("alice"), await ben.agent("bob")
+            opened = await alice.open("auth redesign", "Chose PKCE.")
+            for number in range(2, 301):
+                await alice.send(f"n{number}")
+            waits = await bob.join(opened.session_key)
+            await (await ann.person()).approve("bob", join_code=waits.join_code)
+            bob.caller.reader.fits = Either()
+            landed = await bob.come_in(opened.session_key)
+            assert [message.seq for message in landed.messages] == [299, 300]
+            assert (landed.first_unshown, landed.last_unshown, landed.unread) == (1, 298, 0)
+
+    run(main)
+
+
+def test_a_look_back_names_what_it_cannot_show_while_the_relay_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.ben.serving() as ben:
+            async with meeting.relay.serving(), meeting.ann.serving() as ann:
+                await jumped(meeting, ann, ben, monkeypatch)
+                everything, said = await look_back(meeting.bob)
+                assert said == ""
+                assert [message.seq for message in everything] == list(range(1, 43))
+            bob = meeting.bob
+            found, said = await look_back(bob)
+            assert [message.seq for message in found] == [1, 2, *range(38, 43)]
+            relay = (await ben.engine.rooms.get(RoomId(meeting.opened.room))).home_name
+            assert f"Messages 3 to 37 are not on this machine, and {relay} does not answer now." in said
+            assert "read what follows message 2 again later" in said
+            found, said = await look_back(bob, since=20)
+            assert [message.seq for message in found] == list(range(38, 43))
+            assert "Messages 21 to 37 are not on this machine" in said
+            assert (await look_back(bob, since=40))[0] == everything[40:]
+            assert "not on this machine" not in (await look_back(bob, since=40))[1]
+
+    run(main)
+
+
+def test_a_filtered_look_back_finds_what_a_mirror_leaves_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.ben.serving() as ben, meeting.relay.serving(), meeting.ann.serving() as ann:
+            await jumped(meeting, ann, ben, monkeypatch)
+            found, said = await look_back(meeting.bob, limit=3, mentions=True)
+            assert [message.text for message in found] == [f"n{n}" for n in range(0, 40, 10)]
+            assert "cannot be shown" not in said
+
+    run(main)
+
+
+class Three:
+    """A surface that shows three messages at once."""
+
+    def front(self, messages: Sequence[t.Message], you: str) -> int:
+        return min(3, len(messages))
+
+    def newest(self, recap: Sequence[t.Message], tail: Sequence[t.Message], you: str, *, whole: bool) -> int:
+        return min(3, len(tail))
+
+
+class Either(Three):
+    """A surface that shows the recap alone, or two messages without it."""
+
+    def newest(self, recap: Sequence[t.Message], tail: Sequence[t.Message], you: str, *, whole: bool) -> int:
+        return 0 if recap else 2
+
+
+def test_a_window_looks_back_through_what_a_mirror_leaves_out_in_pages_that_it_can_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.ben.serving() as ben, meeting.relay.serving(), meeting.ann.serving() as ann:
+            await jumped(meeting, ann, ben, monkeypatch)
+            meeting.bob.caller.reader.fits = Three()
+            page = await meeting.bob.recv(since=0)
+            assert ([message.seq for message in page.messages], page.more, page.following) == ([1, 2], True, 40)
+            page = await meeting.bob.recv(since=2)
+            assert ([message.seq for message in page.messages], page.more, page.following) == ([3, 4, 5], True, 37)
+            found, said = await look_back(meeting.bob)
+            assert ([message.seq for message in found], said) == (list(range(1, 43)), "")
+
+    run(main)
+
+
+class Forger(EngineFace):
+    """Stands before a relay's engine, and tells of the past what was not said."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result:
+        result = await self._engine.call(op, params, caller)
+        if isinstance(result, t.LinkPage):
+            forged = [msgspec.structs.replace(each, signature=bytes(64)) for each in result.messages]
+            return msgspec.structs.replace(result, messages=forged)
+        return result
+
+    def begin(self, op: str, params: t.Params, caller: Caller) -> Pending | None:
+        return self._engine.begin(op, params, caller)
+
+    def stream(self, op: str, params: t.Params, caller: Caller) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
+        return self._engine.stream(op, params, caller)
+
+    async def connect(self, caller: Caller) -> None:
+        await self._engine.connect(caller)
+
+    async def disconnect(self, caller: Caller) -> None:
+        await self._engine.disconnect(caller)
+
+
+def test_a_relay_that_forges_the_past_is_found_out_and_nothing_of_it_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        meeting.relay.face = Forger
+        async with meeting.ben.serving() as ben, meeting.relay.serving(), meeting.ann.serving() as ann:
+            await jumped(meeting, ann, ben, monkeypatch)
+            found, said = await look_back(meeting.bob)
+            assert [message.seq for message in found] == [1, 2, *range(38, 43)]
+            assert "Messages 3 to 37 are not on this machine" in said
+            assert "relay_equivocation" in said
+            room = await ben.engine.rooms.get(RoomId(meeting.opened.room))
+            assert room.aggregate.state.contradicted == "signature"
+
+    run(main)
+
+
+async def jumped(meeting: Meeting, ann: Served, ben: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bob's mirror holds messages 1, 2 and 38 to 42 of the session; every tenth was for bob."""
+    monkeypatch.setattr("parlerd.engine.following.CATCH_UP", 20)
+    monkeypatch.setattr("parlerd.engine.following.NEWEST", 5)
+    monkeypatch.setattr("parlerd.uplink.mirrors.NEWEST", 5)
+    await meeting.meet(ann, ben)
+    await meeting.bob.send("before")
+    meeting.wires.cut_off("ben")
+    for number in range(40):
+        await meeting.alice.send(f"n{number}", to=("bob",) if number % 10 == 0 else ())
+    meeting.wires.bring_back("ben")
+    await trio.sleep(120)
+    await meeting.bob.recv(wait=60)
 
 
 def test_an_author_learns_how_far_its_message_got_on_another_machine(tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ on how many there may be."""
 _Hash = Annotated[bytes, Meta(max_length=32)]
 """32 bytes, or none."""
 _Count = Annotated[int, Meta(ge=0, lt=2**53)]
+"""A number or a moment, also in what a home tells: whoever hears it stores it and shows it."""
 
 
 # -- who speaks over this link -----------------------------------------------------------------------------
@@ -90,7 +91,7 @@ class Attached(Result, frozen=True, kw_only=True):
     """How every agent of this call stands to rooms here. `now` is this home's clock, in epoch milliseconds."""
 
     rooms: list[Standing]
-    now: int
+    now: _Count
 
 
 class Detach(Params, frozen=True, kw_only=True):
@@ -144,7 +145,7 @@ class MemberEntry(Result, frozen=True, kw_only=True):
     host: str
     role: str
     present: bool
-    joined_at: int
+    joined_at: _Count
     knock: bytes = b""
     knock_signature: bytes = b""
     proof: bytes = b""
@@ -174,7 +175,7 @@ class RequestEntry(Result, frozen=True, kw_only=True):
     principal: str
     name: str
     host: str
-    at: int
+    at: _Count
     state: str
     knock: bytes
     knock_signature: bytes
@@ -196,10 +197,10 @@ class Card(Result, frozen=True, kw_only=True):
     opening: bytes = b""
     opening_signature: bytes = b""
     title: bytes = b""
-    opened_at: int = 0
+    opened_at: _Count = 0
     closed: bool = False
-    moves: int = 0
-    asks: int = 0
+    moves: _Count = 0
+    asks: _Count = 0
     members: list[MemberEntry] = []
     keys: list[KeyEntry] = []
     requests: list[RequestEntry] = []
@@ -209,7 +210,7 @@ class LinkMessage(Result, frozen=True, kw_only=True):
     """A message that at least one attached agent may see. Where its words were erased, `body` is empty and `digest` is
     the SHA-256 that the envelope had."""
 
-    at: int
+    at: _Count
     agent: str
     principal: str
     body: bytes
@@ -227,9 +228,9 @@ class LinkPage(Result, frozen=True, kw_only=True):
     the page does not go on where the one before it ended: what lies between is asked for with `link.pull`.
     """
 
-    public: int
+    public: _Count
     line: bytes
-    before: dict[str, int]
+    before: dict[str, _Count]
     jumped: bool
     messages: list[LinkMessage]
 
@@ -239,7 +240,7 @@ class Present(Result, frozen=True, kw_only=True):
 
     agent: str
     presence: str
-    since: int
+    since: _Count
 
 
 class LinkItem(Result, frozen=True, kw_only=True):
@@ -280,7 +281,7 @@ class LadderAtRoom(Result, frozen=True, kw_only=True):
     agent: str
     stages: list[StageReached]
     presence: str
-    since: int
+    since: _Count
 
 
 class LaddersAtRoom(Result, frozen=True, kw_only=True):
@@ -361,8 +362,8 @@ class Posted(Result, frozen=True, kw_only=True):
     """`seq` is the author's own number of the message. `id` is that of the first time, where it was `replayed`."""
 
     id: str
-    seq: int
-    at: int
+    seq: _Count
+    at: _Count
     replayed: bool
 
 

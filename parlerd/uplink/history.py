@@ -1,0 +1,146 @@
+"""Old messages of a room elsewhere that its mirror leaves out, as its home told them to one reader, judged.
+
+    a page of link.pull, and what the mirror holds  ->  judge  ->  messages to show, each with the reader's own number
+
+The same is believed as of what arrives (`arriving`): words bear their author's signature for this room, and nothing
+contradicts the public line, an author's thread, or what this home was told before. A page that comes to a place whose
+line is known has to come there by that line; between two such places a page is as good as its home's word that nothing
+is missing. What is told here is shown and never stored, because a log grows at its end alone.
+
+Not here: asking for pages (`remote_room`). Above: `remote_room`. Below: `arriving`, the core's words and public line.
+Pure. Invariant: of an honest home nothing is called a contradiction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import NamedTuple, cast
+
+from parlerd.core import events as e
+from parlerd.core.envelope import Envelope
+from parlerd.core.errors import Refused
+from parlerd.core.messages import audience_key
+from parlerd.core.model import AgentId, By, Millis, Position, Seq, Shown, Via
+from parlerd.core.public_line import first_line, next_line
+from parlerd.core.room import RoomState
+from parlerd.core.words import check_envelope
+from parlerd.engine.handles import Earlier
+from parlerd.identity.signatures import verify
+from parlerd.operations import types as t
+from parlerd.store.port import StoredMessage
+from parlerd.uplink.arriving import decoded
+
+
+class Contradicted(Exception):
+    """The other home lied about the room."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+
+class Judged(NamedTuple):
+    """What can be shown, and where the page ends: the number of public messages there, and the public line."""
+
+    earlier: Earlier
+    end: Shown
+
+
+def judge(page: t.LinkPage, mirror: RoomState, reader: AgentId, after: Seq, known: Mapping[int, bytes]) -> Judged:
+    """The messages of a page that follows this reader's number `after`. `known` are the lines at numbers of the room
+    that this home knows of. Raises `Contradicted`, and `Refused(relay_refused)` for a page that answers something else
+    than was asked."""
+    if page.messages and page.before.get(reader) != after:
+        raise Refused("relay_refused", what="before")
+    lines = {**known, 0: first_line(mirror.room, mirror.home)}
+    place = Shown(page.public, page.line)
+    _require_line(lines, place)
+    threads: dict[tuple[AgentId, str], bytes] = {}
+    ids: set[str] = set()
+    found: list[StoredMessage] = []
+    number = after
+    for message in page.messages:
+        number = Seq(number + 1)
+        agent = AgentId(message.agent)
+        if not message.body:
+            # Its words were erased, and with them whose thread went on.
+            place = Shown(place.number + 1, next_line(place.line, message.digest))
+            _require_line(lines, place)
+            threads.clear()
+            continue
+        envelope = decoded(message.body)
+        if envelope is None:
+            raise Contradicted("form")
+        digest, before = hashlib.sha256(message.body).digest(), place
+        if envelope.visibility is None:
+            place = Shown(place.number + 1, next_line(place.line, digest))
+            _require_line(lines, place)
+        author = mirror.members.get(agent)
+        if envelope.v != 2 or author is None:
+            # A version that this program does not check, or somebody whom nothing shows to have been a member.
+            continue
+        thread = agent, audience_key(envelope.visibility)
+        _require_sound(message, envelope, mirror, before, lines, threads.get(thread))
+        if envelope.id in ids:
+            raise Contradicted("id")
+        if envelope.visibility is not None and reader not in envelope.visibility:
+            raise Contradicted("reader")
+        ids.add(envelope.id)
+        threads[thread] = digest
+        by = By(agent, author.principal, "", envelope.host, cast(Via, envelope.via))
+        header = _header(message, envelope, digest, by, is_opening=place.number == 1 and agent == mirror.owner)
+        found.append(StoredMessage(mirror.room, number, header, message.body, message.signature))
+    return Judged(Earlier(tuple(found), number), place)
+
+
+def _require_line(lines: dict[int, bytes], place: Shown) -> None:
+    """Raise a contradiction where another line is known at this place; keep the line otherwise."""
+    if lines.setdefault(place.number, place.line) != place.line:
+        raise Contradicted("line")
+
+
+def _require_sound(
+    message: t.LinkMessage,
+    envelope: Envelope,
+    mirror: RoomState,
+    place: Shown,
+    lines: Mapping[int, bytes],
+    previous: bytes | None,
+) -> None:
+    """Raise a contradiction for what an honest home would not have admitted. `place` is where the message stands, and
+    `previous` the envelope before it in its thread, as far as the page holds that."""
+    try:
+        check_envelope(envelope)
+    except Refused:
+        raise Contradicted("form") from None
+    if envelope.room != mirror.room:
+        raise Contradicted("room")
+    if not verify(message.agent, "parler/message", message.body, message.signature):
+        raise Contradicted("signature")
+    if previous is not None and envelope.previous != previous:
+        raise Contradicted("thread")
+    if envelope.shown > place.number:
+        raise Contradicted("shown")
+    if lines.get(envelope.shown, envelope.line) != envelope.line:
+        raise Contradicted("fork")
+
+
+def _header(message: t.LinkMessage, envelope: Envelope, digest: bytes, by: By, *, is_opening: bool) -> e.Header:
+    """The fact that the mirror would hold of the message. Position 0 is no fact's: the message is in no log here."""
+    event = e.MessagePosted(
+        id=envelope.id,
+        kind=envelope.kind,
+        to=envelope.to,
+        role=envelope.role,
+        visibility=envelope.visibility,
+        reply_to=envelope.reply_to,
+        chain=envelope.chain,
+        hops=envelope.hops,
+        counter=envelope.counter,
+        envelope=digest,
+        verified="valid",
+        opening=message.opening and envelope.visibility is None and is_opening,
+        envelope_v=envelope.v,
+    )
+    return e.Header(position=Position(0), at=Millis(message.at), by=by, authority="arrived", event=event, body=digest)
