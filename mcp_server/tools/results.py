@@ -374,6 +374,8 @@ def _rooms(result: t.RoomList, scribe: Scribe, asked: _Asked) -> str:
             facts.append(scribe.name(room.state))
         if room.home != "local":
             facts.append(f"home {scribe.name(room.home)}")
+        if room.alarm:
+            facts.append(f"nothing can be sent there any more ({scribe.name(room.alarm)})")
         if room.last_at:
             facts.append(f"last {_clock(room.last_at)}")
         block = f"{scribe.name(room.name)}: {', '.join(facts)}"

@@ -9,6 +9,7 @@ from parlerd.cli.handlers import Handler, list_arguments, room_argument, wide_ar
 from parlerd.cli.output import DONE, Cell
 from parlerd.cli.parsing import Parser
 from parlerd.cli.render import agents_in, clock, day_or_time, first_of, say_hidden, unsaid
+from parlerd.core.errors import ERRORS
 from parlerd.operations import types as t
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ def _rooms(ctx: Context, args: Namespace) -> int:
     if rows:
         headers = (*GLANCE, "your agents", "members", "topic", "kind", "state", "id")
         out.listing(headers, rows, cut=(0, 2, 4, 6), spare=() if args.wide else (4,))
+    for room in rooms:
+        if (spec := ERRORS.get(room.alarm)) is not None:
+            out.say((room.name, "name"), f": {spec.message} {spec.hint}")
     say_hidden(out, len(listed.rooms) - len(rooms))
     return DONE
 

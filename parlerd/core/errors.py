@@ -76,7 +76,8 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     _E(
         "relay_equivocation",
         "The relay of this room contradicts itself: what it shows cannot all be what the members said.",
-        "Compare with the others who are in it, and go on in a new session elsewhere. Nothing is sent there any more.",
+        "Ask whoever runs it whether an older copy of it was restored, which looks the same. Compare with the others "
+        "who are in the room, and go on in a new session. Nothing is sent there any more.",
         action="stop",
         fault="peer",
         scope="room",
@@ -86,6 +87,17 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "The relay of this room began anew and holds the room no more: what is here is an archive.",
         "Read it here. To go on, open a new session.",
         tool_hint='It can be read: parler_recv {"since":0}. To go on, open a new session with parler_open_session.',
+        action="stop",
+        fault="peer",
+        scope="room",
+    ),
+    _E(
+        "relay_rolled_back",
+        "The relay of this room holds less than it told before: what was said last is here and not there any more.",
+        "All of it can be read here. Ask whoever runs the relay whether an older copy of it was restored, and go on in "
+        "a new session. Nothing is sent there any more.",
+        tool_hint='All of it can be read: parler_recv {"since":0}. Tell the person that an older copy of the relay may '
+        "have been restored. To go on, open a new session with parler_open_session.",
         action="stop",
         fault="peer",
         scope="room",

@@ -185,7 +185,7 @@ class HomeContradicted(_Event, tag="home_contradicted", frozen=True, kw_only=Tru
 
     what: str
     """What does not agree: a word that the one who compared chose, such as `line` or `thread`; `log` where the
-    home keeps another log than before, and has this room no more."""
+    home keeps another log than before, and has this room no more; `behind` where it holds less than it told."""
     number: int = 0
     """The public message that it was found at; 0 where it belongs to none."""
     agent: AgentId | None = None

@@ -70,17 +70,26 @@ lie: its disk was lost, or its person began anew. So a room of the old log is ca
 accused."""
 
 
+OLDER_COPY: Final = "behind"
+"""In what a home contradicted itself that holds less of a room than it told of it. An older copy of its store was put
+in place, or it hides what it has: nobody can tell from outside, so the state says what is missing, and accuses
+nobody."""
+
+_CODES: Final = {NEW_LOG: "room_archived", OLDER_COPY: "relay_rolled_back"}
+"""The codes of the errors that mean something else than a lie."""
+
+
 def alarm(room: LifecycleState) -> str | None:
     """The code of the error that says why nothing more is said or decided in this room, though it was not closed; None
     where nothing is wrong."""
     if not room.contradicted:
         return None
-    return "room_archived" if room.contradicted == NEW_LOG else "relay_equivocation"
+    return _CODES.get(room.contradicted, "relay_equivocation")
 
 
 def require_sound(room: LifecycleState) -> None:
-    """Raise `Refused`, `relay_equivocation` or `room_archived`, if the room's home contradicted itself: nothing more is
-    said or decided there, because nobody knows who would hear it."""
+    """Raise `Refused`, with the code that `alarm` gives, if the room's home contradicted itself: nothing more is said
+    or decided there, because nobody knows who would hear it."""
     if (code := alarm(room)) is not None:
         raise Refused(code, what=room.contradicted)
 

@@ -37,6 +37,11 @@ REFUSED: Final = {
     "the relay whether its key is another now, and add it anew: parler connect --relay LINE",
 }
 """What to do about a relay that refused the link for good, by the code of the refusal."""
+_CONTRADICTS: Final = {
+    "relay_equivocation": "contradicts itself",
+    "relay_rolled_back": "holds less than it told before",
+}
+"""What is the matter with a room's home, by the code of the room's alarm. About an archive there is nothing to do."""
 FIRST: Final = 1
 """The position of the fact that a room was opened."""
 MAX_NAMED: Final = 10
@@ -102,9 +107,10 @@ class Checks:
         for name in await desk.library.all_rooms():
             handle = await desk.rooms.get(name)
             room = handle.aggregate
-            if room.state.alarm == "relay_equivocation":
-                detail = f"room {name}: {handle.home_name} contradicts itself ({room.state.contradicted})"
-                fix = ERRORS["relay_equivocation"].hint
+            alarm = room.state.alarm or ""
+            if alarm in _CONTRADICTS:
+                detail = f"room {name}: {handle.home_name} {_CONTRADICTS[alarm]} ({room.state.contradicted})"
+                fix = ERRORS[alarm].hint
                 checks.append(t.Check(name="relay", ok=False, detail=detail, fix=fix))
             if not desk.rooms.is_here(room):
                 continue

@@ -418,6 +418,10 @@ class _Walk:
                 for agent in self._views
             ]
         if followed.at == self._upto and not is_full:
+            if not followed.is_level and not self._ends_with_place():
+                # Where the room ends shows the asker whether this home has all that it told before.
+                self._open_page()
+                await self._say()
             if self.items:
                 self.items[-1] = msgspec.structs.replace(self.items[-1], level=True)
             elif not followed.is_level:
@@ -425,6 +429,11 @@ class _Walk:
             followed.is_level = True
         else:
             followed.is_level = False
+
+    def _ends_with_place(self) -> bool:
+        """Whether the newest item is a page without messages, which says where the room stands."""
+        page = self.items[-1].page if self.items else None
+        return page is not None and not page.messages
 
     async def _take(self, fact: NewFact) -> bool:
         """Tell one fact, as far as these eyes may know it. False, and nothing is told, where the page is full."""

@@ -69,6 +69,7 @@ class Overview:
                     active=state.room == active,
                     state="closed" if state.closed else "open",
                     pending=len(room.pending()) if owns and not state.closed else 0,
+                    alarm=state.alarm or "",
                 )
             )
         waits = await knocks_of(desk, me)

@@ -189,6 +189,7 @@ AWAY: Final = (
     "relay_older",
     "relay_equivocation",
     "room_archived",
+    "relay_rolled_back",
 )
 """What is answered where a room lives in another home, to whatever that home has to carry out."""
 SENDS_AWAY: Final = (*AWAY, "outbox_full", "key_used_elsewhere")

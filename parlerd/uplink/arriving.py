@@ -36,6 +36,7 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.envelope import Envelope, HandoffPart, decode_envelope
 from parlerd.core.errors import Refused
+from parlerd.core.lifecycle import OLDER_COPY
 from parlerd.core.membership import newest_seq
 from parlerd.core.messages import Thread, audience_key
 from parlerd.core.model import (
@@ -166,6 +167,8 @@ class Arriving:
                 step.card(item.card, item.page)
             if item.page is not None and step.is_open:
                 step.page(item.page)
+                if item.level and not item.page.messages:
+                    step.require_all(item.page)
         except _Contradiction as lie:
             if not step.is_open:
                 raise Refused("relay_equivocation", what=lie.fact.what) from None
@@ -500,6 +503,15 @@ class _Step:
         for message in page.messages:
             place = self._message(message, place)
             self._lines[place.number] = place.line
+
+    def require_all(self, page: t.LinkPage) -> None:
+        """Raise a contradiction where the home holds less than it told: the room ends at this place there, and goes on
+        after it in the mirror."""
+        if page.public < self._shown.number:
+            raise _Contradiction(OLDER_COPY, number=page.public)
+        for reader, newest in self._numbers.items():
+            if page.before.get(reader, newest) < newest:
+                raise _Contradiction(OLDER_COPY, number=page.public, agent=reader)
 
     def _is_present(self, agent: AgentId) -> bool:
         member = self.member(agent)

@@ -112,6 +112,10 @@ class Links(Protocol):
         """The connection, while there is one over which rooms are followed."""
         ...
 
+    async def told_all(self, room: RoomId) -> None:
+        """Wait until this link told all that is there of a room, for a moment at most."""
+        ...
+
     def spawn(self, work: Callable[..., Any], *args: Any) -> None:
         """Run a task until the daemon ends."""
         ...
@@ -436,6 +440,10 @@ class Lane:
         """What it means that the home refuses an envelope which was composed as the home's own rules say: that it
         denies the line that it showed us itself, or that its rules are others."""
         what = error.details.get("what", "")
+        await self._link.told_all(self.room)
+        state = (await mirror_of(self._desk, self.room)).aggregate.state
+        if state.alarm is not None:
+            return Refused(state.alarm, what=state.contradicted)
         if what == "line":
             await self._landed.contradict(self.room, "line")
             return Refused("relay_equivocation", what="line")

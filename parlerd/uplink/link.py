@@ -251,6 +251,12 @@ class Link:
                 await self._change.wait()
         return True
 
+    async def told_all(self, room: RoomId) -> None:
+        """Wait until this link told all that is there of a room, for `CATCH_UP_S` at most."""
+        with trio.move_on_after(CATCH_UP_S):
+            while self._is_ready and room in self._followed and room not in self._level:
+                await self._change.wait()
+
     def _is_coming(self, room: RoomId) -> bool:
         """Whether the link is about to tell what is new in a room, as far as anybody here knows."""
         if trio.current_time() >= self._hope or self.is_removed:
@@ -373,7 +379,11 @@ class Link:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_when_closed, connection, nursery.cancel_scope)
             try:
-                standing = await self._attach(connection, await self._agents())
+                agents = await self._agents()
+                standing = await self._attach(connection, agents)
+                states = {(RoomId(each.room), AgentId(each.agent)): each.state for each in standing}
+                for room in await self._rooms():
+                    await self.mirrors.compare(room, agents, states)
                 told = {RoomId(each.room) for each in standing if each.state in _IN}
                 rooms = {*await self._rooms(), *[room for room in sorted(told) if await self.mirrors.is_sound(room)]}
                 await self._follow_all(nursery, connection, sorted(rooms))

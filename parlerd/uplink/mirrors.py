@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,7 +21,7 @@ from parlerd.bounded import Bounded
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
-from parlerd.core.lifecycle import NEW_LOG
+from parlerd.core.lifecycle import NEW_LOG, OLDER_COPY
 from parlerd.core.membership import newest_seq
 from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, Millis, Position, PrincipalId, RoomId
 from parlerd.core.room import Room
@@ -172,13 +172,37 @@ class Mirrors:
         handle = self._desk.rooms.open_actor(room) or await self._known(room)
         if not isinstance(handle, MirrorRoom):
             return
-        state = handle.aggregate.state
-        for agent, member in list(state.members.items()):
-            if member.present and self.is_ours(agent):
-                by = By(agent, member.principal, "", "", "link")
-                await handle.actor.submit(
-                    c.Arrive(events=(e.MemberLeft(agent=agent),), at=handle.aggregate.last_at), by
-                )
+        for agent in [agent for agent in handle.aggregate.state.members if self.is_ours(agent)]:
+            await self.forget_member(room, agent)
+
+    async def forget_member(self, room: RoomId, agent: AgentId) -> None:
+        """The other home says that this agent of ours is not in the room, so it has to come in again."""
+        actor = await self._mirror(room)
+        mirror = await actor.quiet()
+        member = mirror.state.members.get(agent)
+        if member is not None and member.present:
+            by = By(agent, member.principal, "", "", "link")
+            await actor.submit(c.Arrive(events=(e.MemberLeft(agent=agent),), at=mirror.last_at), by)
+
+    async def compare(
+        self, room: RoomId, agents: Collection[AgentId], states: Mapping[tuple[RoomId, AgentId], str]
+    ) -> None:
+        """Compare how these agents of ours stand to a room, as the other home says, with what the mirror holds.
+
+        Where the other home forgot that an agent came in, an older copy of its store was put in place, and the agent
+        has to come in again. Where it forgot all of ours it will tell nothing more of the room, so the mirror says what
+        happened."""
+        mirror = await (await self._mirror(room)).quiet()
+        present = {member.agent for member in mirror.state.members.values() if member.present}
+        inside = {agent: states.get((room, agent), "") for agent in agents if agent in present}
+        if mirror.state.closed or not inside:
+            return
+        if not any(inside.values()):
+            await self.contradict(room, OLDER_COPY)
+            return
+        for agent, state in inside.items():
+            if state != "member":
+                await self.forget_member(room, agent)
 
     async def archive(self) -> int:
         """The other home has none of the rooms that are known of it any more: their mirrors say so. Gives how many were

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from parlerd.core.errors import ParlerError
+from parlerd.core.errors import ERRORS, ParlerError
 from parlerd.core.model import PeerText
 from parlerd.operations import types as t
 from tests.support.answers import ALICE, ROOM, message, request
@@ -47,6 +47,16 @@ def test_rooms_prints_every_room_with_what_is_unread(shell: Shell) -> None:
         ran = shell.run("rooms", terminal=terminal)
         assert "* auth-redesign" in ran.stdout
         assert "bob +1" in ran.stdout
+
+
+def test_rooms_says_of_a_room_to_which_nothing_can_be_sent_why_and_what_to_do(shell: Shell) -> None:
+    listed = t.RoomList(rooms=[room(alarm="relay_rolled_back"), room("other"), room("newer", alarm="made_up_later")])
+    shell.daemon.answers("rooms.list", listed)
+    said = shell.run("rooms").stdout
+    spec = ERRORS["relay_rolled_back"]
+    assert f"auth-redesign: {spec.message} {spec.hint}" in said
+    assert "\nother: " not in said
+    assert "\nnewer: " not in said
 
 
 def test_rooms_says_which_of_ones_agents_is_in_each_where_that_differs(shell: Shell) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from parlerd.core import events as e
-from parlerd.core.lifecycle import NEW_LOG
+from parlerd.core.lifecycle import NEW_LOG, OLDER_COPY
 from parlerd.core.model import AgentId, HomeId, KeyId, MessageId, Millis, RequestId
 from parlerd.core.statements import encode_opened
 from tests.support.core import BEN, CAT, DAY, KEY, OWNER, ROOM, Agent, RoomDriver, opened, refused
@@ -220,6 +220,15 @@ def test_where_the_home_contradicted_itself_nothing_more_is_said_or_decided() ->
     with refused("relay_equivocation"):
         mirror.approve(BEN)
     mirror.leave(OWNER)
+    mirror.verify()
+
+
+def test_a_room_of_which_less_is_there_than_was_told_takes_nothing_more_and_accuses_nobody() -> None:
+    mirror = mirrored()
+    mirror.arrive(e.HomeContradicted(what=OLDER_COPY))
+    assert mirror.aggregate.state.alarm == "relay_rolled_back"
+    with refused("relay_rolled_back"):
+        mirror.post(OWNER)
     mirror.verify()
 
 

@@ -61,8 +61,8 @@ def test_a_link_begins_with_a_whole_card_and_the_newest_messages_and_goes_on_as_
                 await link.post("ann", opened.room, "mine")
                 await settle()
                 assert said(told.messages)[3:] == ["new", "mine"]
-                assert [page.jumped for page in told.pages] == [True, False, False]
-                assert [page.public for page in told.pages] == [2, 5, 6]
+                assert [page.jumped for page in told.pages] == [True, False, False, False]
+                assert [page.public for page in told.pages] == [2, 5, 5, 6]
 
     run(main)
 
@@ -283,6 +283,28 @@ def test_a_link_that_comes_back_goes_on_where_it_was_with_nothing_twice_and_noth
             async with link.resuming(place(again, opened.room)) as level:
                 assert (level.cards, level.messages) == ([], [])
                 assert level.of(opened.room)[-1].level
+
+    run(main)
+
+
+def test_once_everything_was_told_the_place_where_the_room_ends_is_told_too() -> None:
+    """By it a daemon sees whether the home has all that it told before."""
+
+    async def main() -> None:
+        async with engine_world() as served:
+            alice, link, opened = await room_with_ann(served)
+            async with link.following(opened.room) as told:
+                await alice.send("one")
+                await settle()
+            await alice.send("two", visible_to=(link.person.agent("ann"),))
+            await served.admit(opened, await served.agent("bob"))
+            async with link.resuming(place(told, opened.room)) as again:
+                await settle()
+                last = again.of(opened.room)[-1]
+                assert last.level
+                assert last.page is not None
+                assert (last.page.public, last.page.messages) == (1, [])
+                assert last.page.before == {link.person.agent("ann"): 2}
 
     run(main)
 

@@ -427,6 +427,13 @@ def test_rooms_say_who_one_is_and_where_one_waits() -> None:
     assert "K7QD" in text
 
 
+def test_rooms_say_to_which_nothing_can_be_sent() -> None:
+    sound = msgspec.structs.replace(filled(t.RoomInfo), alarm="")
+    stopped = msgspec.structs.replace(sound, alarm="relay_rolled_back")
+    assert "nothing can be sent" not in shown(t.RoomList(rooms=[sound]))
+    assert "nothing can be sent there any more (relay_rolled_back)" in shown(t.RoomList(rooms=[stopped]))
+
+
 def test_names_are_shown_and_not_ids() -> None:
     for shape in SHOWN:
         text = shown(filled(shape))

@@ -13,7 +13,9 @@ from parlerd.core.envelope import decode_envelope
 from parlerd.core.messages import audience_key
 from tests.sim.people import Record
 
-ALARMS = frozenset({"relay_equivocation", "key_used_elsewhere", "statement_refused", "relay_refused"})
+ALARMS = frozenset(
+    {"relay_equivocation", "relay_rolled_back", "key_used_elsewhere", "statement_refused", "relay_refused"}
+)
 """Codes that accuse somebody: in a simulation in which nobody lies nobody hears one."""
 
 

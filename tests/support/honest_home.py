@@ -379,6 +379,11 @@ class HonestHome:
                 found.append(t.LinkItem(room=self.room, card=self.card(eyes, place + 1, owner=owner)))
                 start = (public, self.numbers(eyes, place + 1))
         flush(public, upto)
+        if upto == len(self.log) and any(self._is_in(party, upto) for party in eyes):
+            end = t.LinkPage(
+                public=public, line=self.line[public], before=self.numbers(eyes, upto), jumped=False, messages=[]
+            )
+            found.append(t.LinkItem(room=self.room, page=end, level=True))
         return found
 
 

@@ -7,7 +7,9 @@ them, and lets the relay be away. Verified by `tests/uplink/test_relayed.py`, wh
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -26,6 +28,7 @@ from parlerd.engine.ports import NoSigners
 from parlerd.identity import codes
 from parlerd.identity.signatures import Domain, SigningKey
 from parlerd.settings import Settings
+from parlerd.store.indexing import PROJECTIONS
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import Store
 from parlerd.uplink.homes import Homes
@@ -204,6 +207,12 @@ class Relay:
     log_id: str = "log1"
     face: Callable[[Engine], EngineFace] = lambda engine: engine
     """What the links come to: the engine, or somebody who stands before it."""
+
+    def copied(self) -> MemoryStore:
+        """A copy of the store as it is now, as a backup holds it."""
+        assert isinstance(self.store, MemoryStore)
+        kept = {id(projection): projection for projection in PROJECTIONS}
+        return copy.deepcopy(self.store, {id(self.store._lock): threading.RLock(), **kept})
 
     def begin_anew(self) -> None:
         """The disk is lost, and the relay keeps another log under its old key."""

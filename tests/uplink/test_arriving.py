@@ -374,7 +374,8 @@ def test_an_honest_home_that_leaves_out_a_stretch_is_never_accused(
 
 
 def _page_of(items: list[t.LinkItem]) -> t.LinkPage:
-    return next(item.page for item in reversed(items) if item.page is not None)
+    """The last page that has a message."""
+    return [item.page for item in items if item.page is not None and item.page.messages][-1]
 
 
 def _drop(number: int) -> Callable[[HonestHome, list[t.LinkItem]], None]:
@@ -468,6 +469,20 @@ def test_a_lie_shows(lie: str) -> None:
     tamper(home, items)
     daemon = Daemon(home, (BEN,)).hear(items)
     assert daemon.contradicted == what
+
+
+@pytest.mark.parametrize("to", [None, [BEN]], ids=["public", "private"])
+def test_a_home_that_holds_less_than_it_told_is_found_out_once_it_told_all(to: list[Party] | None) -> None:
+    """An older copy of it was put in place. A link that breaks before everything was told says nothing of that."""
+    home = HonestHome()
+    home.join(BEN)
+    home.post(ANN, "kept")
+    items = home.items([BEN])
+    home.post(ANN, "lost", to)
+    daemon = Daemon(home, (BEN,)).hear(home.items([BEN]))
+    assert daemon.hear(items[:-1]).contradicted == ""
+    assert daemon.hear(items[-1:]).contradicted == "behind"
+    assert daemon.texts(BEN) == ["kept", "lost"]
 
 
 def test_after_a_lie_nothing_more_is_taken_in() -> None:

@@ -40,7 +40,9 @@ class ListRooms(Params, frozen=True, kw_only=True):
 
 class RoomInfo(Result, frozen=True, kw_only=True):
     """`agents` are the caller's that are in it, by name: a person has several. `unread` and `last_at` are of the first
-    of them, which is the acting agent wherever that is in; `active` says that it is the acting agent's session."""
+    of them, which is the acting agent wherever that is in; `active` says that it is the acting agent's session.
+    `alarm` is the code of the error that says why nothing is sent to a room that was not closed; it is empty where
+    nothing is wrong."""
 
     room: str
     name: str
@@ -56,6 +58,7 @@ class RoomInfo(Result, frozen=True, kw_only=True):
     active: bool
     state: str
     pending: int = 0
+    alarm: str = ""
 
 
 class RoomList(Result, frozen=True, kw_only=True):
