@@ -311,12 +311,16 @@ class Lane:
             raise
         finally:
             self._is_running = False
-        await self._link_went()
+        if self._posts:
+            await self._link_went()
+        else:
+            # At once: a message that is offered while this waits for its turn is under way on a link that is there.
+            self._begin_anew()
 
     async def _link_went(self) -> None:
         """Nothing is under way any more. What was sent straight and has no answer waits in the outbox from now on."""
         async with self._turn:
-            self._ends, self._is_held = dict(self._acknowledged), False
+            self._begin_anew()
             for post in list(self._posts):
                 post.again()
                 if not post.is_kept:
@@ -327,6 +331,10 @@ class Lane:
                         self._fail(post, error)
         self.go_on()
 
+    def _begin_anew(self) -> None:
+        """Nothing is under way: the next envelope follows the newest that was acknowledged."""
+        self._ends, self._is_held = dict(self._acknowledged), False
+
     async def _step(self) -> None:
         """Deal with what was answered, and send what may be sent."""
         for post in list(self._posts):
@@ -335,7 +343,7 @@ class Lane:
         if self._is_held and self._under_way:
             return
         if self._is_held:
-            self._ends, self._is_held = dict(self._acknowledged), False
+            self._begin_anew()
         if self._not_before > trio.current_time():
             return
         for post in list(self._posts):

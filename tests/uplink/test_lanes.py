@@ -348,3 +348,26 @@ def test_what_a_relay_refuses_of_an_envelope_again_and_again_reaches_its_author_
                 assert (answer.code, answer.details["what"]) == ("relay_refused", what)
 
     run(main)
+
+
+def test_a_message_that_is_sent_as_its_lane_comes_to_rest_is_not_said_to_be_queued(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            await meeting.alice.send("one")
+            [lane] = _link(meeting.ann)._lanes.values()
+            found: list[t.Sent] = []
+
+            async def send() -> None:
+                found.append(await meeting.alice.send("two"))
+
+            async with trio.open_nursery() as nursery:
+                await lane._turn.acquire()
+                nursery.start_soon(send)
+                await settle()
+                # The second message waits for its turn, and the lane finds that it has nothing to do.
+                lane.go_on()
+                await settle()
+                lane._turn.release()
+            assert not found[0].queued
+
+    run(main)
