@@ -126,9 +126,12 @@ def test_a_window_that_is_open_goes_on_when_the_calls_of_clients_change(somebody
 def test_a_database_of_a_newer_schema_is_refused_and_left_alone(somebody: Somebody) -> None:
     somebody.runs("session", "open", "--topic", "auth")
     somebody.leaves_one_file()
-    with closing(sqlite3.connect(somebody.home.database)) as database, database:
-        database.execute("UPDATE meta SET value = '7' WHERE key = 'schema'")
-        database.execute("UPDATE meta SET value = ? WHERE key = 'written_by'", (NEWER,))
+    with closing(sqlite3.connect(somebody.home.database)) as database:
+        with database:
+            database.execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'schema'")
+            database.execute("UPDATE meta SET value = ? WHERE key = 'written_by'", (NEWER,))
+        # A killed daemon may take a moment to let go of the file, and then closing it moves nothing into it.
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     before = somebody.home.database.read_bytes()
 
     error = somebody.fails("rooms", code="newer_store")

@@ -277,7 +277,8 @@ def test_a_person_has_a_bounded_number_of_rooms_here_and_may_ask_again_for_each(
 
 def test_what_all_agents_of_a_person_post_is_one_budget() -> None:
     async def main() -> None:
-        async with engine_world(settings=Settings(quota_person_messages=OPENING + 2)) as served:
+        # The opening, the knock, and two messages.
+        async with engine_world(settings=Settings(quota_person_messages=OPENING + 3)) as served:
             mia = await Elsewhere("mia").link(served, "ann", "bea")
             opened = await mia.open("ann", approval=False)
             await mia.knock("bea", opened)
