@@ -24,7 +24,7 @@ from tests.support.fake_client import FakeDaemon
 
 EXITS: Final = {0, 1, 2, 3, 4}
 """Source: the head of `parlerd.cli.main`; 130 takes a signal."""
-PROGRAMS: Final = {"connect", "demo", "doctor", "hook", "mcp", "start", "stop", "restart"}
+PROGRAMS: Final = {"connect", "demo", "doctor", "hook", "mcp", "relay", "start", "stop", "restart"}
 """Commands that start programs or write files: of these the arguments alone are read."""
 ODD: Final = (
     "",
