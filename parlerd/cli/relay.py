@@ -183,7 +183,13 @@ def _backup_arguments(parser: Parser) -> None:
 
 
 def _backup(ctx: Context, args: Namespace) -> int:
-    done = team.ask(ctx, "relay.backup", t.BackUpRelay(file=os.path.abspath(args.file)))
+    path = os.path.abspath(args.file)
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        # The relay writes the file, and is told the path as text.
+        raise ParlerError("invalid_param", "The path of this file is not UTF-8 text.", param="file") from error
+    done = team.ask(ctx, "relay.backup", t.BackUpRelay(file=path))
     assert isinstance(done, t.RelayBackedUp)
     if ctx.out.json:
         ctx.out.document(done)
