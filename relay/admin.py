@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 import trio
 
 from parlerd import __version__, process
+from parlerd.connections.calls import coded
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
@@ -103,8 +104,8 @@ class Admin:
                     await _send(stream, peer.goodbye(error))
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             pass  # the other side is gone, or does not read
-        except Exception:
-            log.exception("a connection of the relay's own socket failed")
+        except Exception as error:
+            coded(error, "a connection of the relay's own socket")
         finally:
             self._open -= 1
 
@@ -143,11 +144,8 @@ class Admin:
             if operation.effect != "read":
                 self._require_person(pid)
             return peer.reply(call.id, codec.encode(await answer(params)))
-        except ParlerError as error:
-            return peer.fail(call.id, error.body())
-        except Exception:
-            log.exception("%s failed", call.op[:64])
-            return peer.fail(call.id, ParlerError("internal").body())
+        except Exception as error:
+            return peer.fail(call.id, coded(error, call.op[:64]).body())
 
     def _require_person(self, pid: int) -> None:
         """Raises `ParlerError(needs_person)` for a program that an agent host started: a speed bump, as for the

@@ -20,7 +20,6 @@ task.
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, Literal, cast
@@ -599,8 +598,6 @@ async def _guarded(work: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -
     """One task's error is said in the log, by its place and type alone, and ends no other task."""
     try:
         await work(*args)
-    except ParlerError as error:
-        log.warning("%s: %s", getattr(work, "__qualname__", "a task"), error.code)
     except Exception as error:
-        place = "".join(traceback.format_tb(error.__traceback__))
-        log.error("%s: %s\n%s", getattr(work, "__qualname__", "a task"), type(error).__name__, place)
+        name = getattr(work, "__qualname__", "a task")
+        log.warning("%s: %s", name, coded(error, name).code)
