@@ -96,7 +96,10 @@ class Door:
             self.use(who, key)
             self.come(who)
             return "joined"
-        if len([asked for asked in self.asked if asked.key == key and asked.answer == "pending"]) == 5:
+        waiting = [asked for asked in self.asked if asked.key == key and asked.answer == "pending"]
+        if len(waiting) == 5:
+            return "too_many_pending"
+        if who.principal != OWNER.principal and who.principal in [asked.who.principal for asked in waiting]:
             return "too_many_pending"
         self.asked.append(Asked(key, who))
         return "pending"
