@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 
+from tests.sim.broken import Broken
 from tests.sim.world import Simulation
 
 
@@ -33,7 +34,8 @@ def main() -> int:
             if isinstance(error, KeyboardInterrupt):
                 raise
             failed += 1
-            print(f"seed {seed}: {type(error).__name__}: {error}")
+            step = f" ({error.step})" if isinstance(error, Broken) else ""
+            print(f"seed {seed}: {type(error).__name__}: {error}{step}")
             if args.seed is not None:
                 traceback.print_exception(error)
         else:

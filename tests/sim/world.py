@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 
 import trio
 
-from parlerd.core.model import RoomId
+from parlerd.core.model import AgentId, MessageId, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.driver import Driver
 from parlerd.engine.engine import Engine
@@ -29,17 +29,18 @@ from parlerd.engine.rooms import fold
 from parlerd.operations import types as t
 from parlerd.store.port import Store
 from tests.sim import promises
-from tests.sim.people import Agent, Gone, Record
+from tests.sim.broken import Broken, first_broken
+from tests.sim.people import Agent, Gone, Record, Refused
 from tests.sim.weather import Weather
 from tests.support.engine import Party, PlugDriver, Served, run
 from tests.support.relayed import Home, Relay
 
 R = TypeVar("R")
 
-LOCAL_S: Final = 1.0
-"""Virtual seconds that a call about rooms of this machine may take, however it is with the relay."""
 FAIR_S: Final = 120.0
 """Virtual seconds of calm weather after which everything has to have arrived."""
+SOON_S: Final = 30.0
+"""Virtual seconds of calm weather in which whoever waits has to hear what was said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +126,28 @@ class Simulation:
         self.record = Record()
         self.weather = Weather(Random(self.random.random()))
         self.signed: dict[str, set[bytes]] = defaultdict(set)
+        self.step = "the beginning"
+        """What happens now, in a few words."""
 
     def run(self) -> Report:
-        """Play it. Raises `promises.Broken`."""
+        """Play it. Raises `Broken`."""
         # Which of several tasks goes first is drawn by the loop. A seed has to replay, so the loop draws from it too.
         scheduling: Any = trio._core._run
         scheduling._ALLOW_DETERMINISTIC_SCHEDULING = True
         scheduling._r.seed(self.seed)
         with tempfile.TemporaryDirectory() as folder:
-            return run(partial(self._play, Path(folder)))
+            try:
+                return run(partial(self._play, Path(folder)))
+            except BaseException as error:
+                broken = first_broken(error)
+                if broken is None:
+                    raise
+                broken.step = self._where()
+                raise broken from None
+
+    def _where(self) -> str:
+        shown = sum(map(len, self.record.shown.values()))
+        return f"{self.step}, after {len(self.record.said)} messages were said and {shown} shown"
 
     async def _play(self, folder: Path) -> Report:
         relay = self._relay()
@@ -153,21 +167,27 @@ class Simulation:
             for program in programs.values():
                 nursery.start_soon(program.keep, Random(self.random.random()))
                 await program.up.wait()
+            self.step = "the meeting"
             await self._meet(agents)
             self._met(homes)
+            self.step = "the storm"
             async with trio.open_nursery() as storm:
                 self.weather.calm = not self.plan.storm
                 for agent in agents:
                     storm.start_soon(agent.live, self.plan.things)
                 storm.start_soon(self._kill, list(programs.values()))
+            self.step = "the calm"
             self.weather.calm = True
             for program in programs.values():
                 await program.up.wait()
                 assert program.driver is not None
                 program.driver.cut = None
             await self._settle(agents)
+            await self._reunite([agent for agent in agents if agent.name not in self.record.left])
             contradicted = self._contradicted(homes)
+            self._hear_refusals(homes)
             nursery.cancel_scope.cancel()
+        self.step = "the end"
         self._check(agents, contradicted)
         return Report(
             self.seed,
@@ -212,6 +232,8 @@ class Simulation:
         for agent in agents:
             agent.room = opened.room
             agent.others = [other.name for other in agents if other is not agent]
+        if len(agents) > 2 and self.plan.storm and self.random.random() < 0.5:
+            agents[-1].leaves_after = self.random.randrange(self.plan.things)
 
     async def _kill(self, programs: list[Program]) -> None:
         for _ in range(self.plan.kills):
@@ -222,7 +244,45 @@ class Simulation:
         """After a fair time of calm weather everybody reads what there is."""
         await trio.sleep(FAIR_S)
         for agent in agents:
-            await agent.read_everything()
+            if agent.name not in self.record.left:
+                await agent.read_everything()
+
+    async def _reunite(self, agents: list[Agent]) -> None:
+        """Everybody waits, the cable is cut and mended, and one says something: every wait goes on and ends soon."""
+        if not self.plan.storm:
+            return
+        self.step = "the reunion"
+        speaker, *others = agents
+        waiting, heard = {agent.name for agent in others}, trio.Event()
+
+        async def wait(agent: Agent) -> None:
+            while not await agent.read(wait_s=1_000.0):
+                pass
+            waiting.discard(agent.name)
+            if not waiting:
+                heard.set()
+
+        async with trio.open_nursery() as nursery:
+            for agent in others:
+                nursery.start_soon(wait, agent)
+            await trio.sleep(1.0)
+            self.weather.cut()
+            await trio.sleep(5.0)
+            self.weather.mend()
+            await trio.sleep(FAIR_S)
+            await speaker.say(in_public=True)
+            with trio.move_on_after(SOON_S if waiting else 0.0):
+                await heard.wait()
+            if waiting:
+                raise Broken(f"{sorted(waiting)} still wait, {SOON_S:.0f} s after somebody said something")
+
+    def _hear_refusals(self, homes: list[Home]) -> None:
+        """What daemons keep for their agents: that messages which were queued will never be in the room."""
+        agents = [(home, AgentId(id)) for home in homes for id in home.world.keys.ids]
+        codes = {each.id: each.code for home, agent in agents for each in home.uplinks.undelivered(agent)}
+        for said in [said for said in self.record.said if said.id in codes]:
+            self.record.refused.append(Refused(said.author, said.text, said.readers, codes[MessageId(said.id)]))
+            self.record.said.remove(said)
 
     def _contradicted(self, homes: list[Home]) -> list[RoomId]:
         found = []
@@ -236,8 +296,9 @@ class Simulation:
         names = [agent.name for agent in agents]
         promises.nobody_is_accused(self.record, contradicted)
         promises.nothing_is_lost_or_doubled(self.record, names)
+        promises.nothing_is_refused_without_a_reason(self.record)
         promises.order_is_kept(self.record, names)
-        promises.no_counter_is_used_twice(self.signed)
+        promises.no_counter_is_used_twice(self.signed, agents[0].room)
 
 
 async def _commit(page: t.JoinedSession, party: Party) -> None:
@@ -253,17 +314,19 @@ class _Place:
 
     def __init__(self, program: Program) -> None:
         self._program = program
-        self._parties: dict[str, tuple[Served, Party]] = {}
+        self._parties: dict[tuple[str, bool], tuple[Served, Party]] = {}
 
-    async def ask(self, name: str, call: Callable[[Party], Awaitable[R]]) -> R:
+    async def ask(self, name: str, call: Callable[[Party], Awaitable[R]], *, in_window: bool = False) -> R:
         """Ask the daemon that runs, or the next one. Raises what it answers, and `Gone` when it dies meanwhile."""
         while not self._program.up.is_set():
             await self._program.up.wait()
         served: Served = self._program.now
         with self._program.life():
-            known = self._parties.get(name)
+            who = name, in_window
+            known = self._parties.get(who)
             if known is None or known[0] is not served:
-                known = self._parties[name] = (served, await served.agent(name))
+                connect = served.window(f"window-{name}", as_name=name) if in_window else served.agent(name)
+                known = self._parties[who] = (served, await connect)
             answer: R = await call(known[1])
             return answer
         raise Gone
