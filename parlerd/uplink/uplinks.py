@@ -21,7 +21,7 @@ from parlerd.engine.desk import Desk
 from parlerd.engine.handles import LOCAL, ForsakenRoom, RoomHandle, Undelivered
 from parlerd.engine.ports import Signers
 from parlerd.identity.codes import secret_bytes
-from parlerd.identity.join_line import fingerprint, fits, home_name, parse
+from parlerd.identity.join_line import fingerprint, fits, home_name, is_loopback, parse
 from parlerd.operations import types as t
 from parlerd.uplink.composing import Composer
 from parlerd.uplink.connection import connected
@@ -95,7 +95,11 @@ class Uplinks:
 
     def join_line(self, home: HomeId) -> str | None:
         added = self._homes.get(home)
-        return None if added is None else f"parler connect --relay {added.addresses[0]}/#{fingerprint(home)}"
+        if added is None:
+            return None
+        # The machine of the relay itself may reach it at an address that is of no use to others.
+        address = next((each for each in added.addresses if not is_loopback(each)), added.addresses[0])
+        return f"parler connect --relay {address}/#{fingerprint(home)}"
 
     def handle(self, actor: RoomActor[Room], home: HomeId) -> RoomHandle:
         link = self._links.get(home)
