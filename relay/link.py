@@ -247,7 +247,12 @@ class Link:
         self._on_proven = proven
         # What may be said when, as a state machine; the frames that wait to be sent; the calls under way.
         self._peer = RelayPeer()
-        self._out = Outgoing(stream, cap=links.limits.outgoing_cap, stall_seconds=links.limits.stall_seconds)
+        self._out = Outgoing(
+            stream,
+            cap=links.limits.outgoing_cap,
+            stall_seconds=links.limits.stall_seconds,
+            broken=lambda: self._scope.cancel(),
+        )
         self._calls = Calls(self._peer, self._out, links.engine, self._admit, told)
         # Cancelled to end the conversation. Whoever cancels it sets `_farewell` first, if there is something to say.
         self._scope = trio.CancelScope()
@@ -282,9 +287,7 @@ class Link:
         """Serve until either side ends it. Raises nothing but cancellation."""
         code = 1001
         try:
-            async with trio.open_nursery() as sending:
-                sending.start_soon(self._out.run)
-                sending.start_soon(self._end_when_broken)
+            async with self._out.sending():
                 try:
                     with self._scope:
                         await self._converse()
@@ -296,18 +299,12 @@ class Link:
                 if self._farewell is not None:
                     code = close_code(self._farewell)
                     self._out.send(self._peer.goodbye(self._farewell))
-                self._out.finish()
                 with trio.move_on_after(self._links.limits.farewell_seconds):
                     await self._out.drained(below=1)
-                sending.cancel_scope.cancel()
         finally:
             # Bounded by itself.
             with trio.CancelScope(shield=True):
                 await self._stream.close(code)
-
-    async def _end_when_broken(self) -> None:
-        await self._out.broken.wait()
-        self._scope.cancel()
 
     async def _read(self) -> list[FromUplink]:
         """The next events; none when the other side is gone."""

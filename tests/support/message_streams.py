@@ -10,12 +10,12 @@ from typing import Final
 
 import trio
 
-from parlerd.connections.stream import StreamEnded
+from parlerd.connections.stream import MessageStream, StreamEnded
 
 NO_CODE: Final = 1006
 TOO_BIG: Final = 1009
 WINDOW: Final = 4
-"""How many messages are on their way before a send waits."""
+"""How many messages are on their way before the network takes no more."""
 
 
 class MemoryStream:
@@ -31,6 +31,8 @@ class MemoryStream:
         self._code: int | None = None
         # What the other end sent and this end did not receive.
         self._inbox: deque[bytes] = deque()
+        # What this end sent and is not on its way yet.
+        self._late: deque[bytes] = deque()
         # Whether what this end sends stays on its way.
         self._held = False
         # Set when anything changes that a send or a receive of this end may wait for.
@@ -40,15 +42,25 @@ class MemoryStream:
     def close_code(self) -> int | None:
         return self._code
 
-    async def send(self, message: bytes) -> None:
-        await trio.lowlevel.checkpoint()
-        while self._code is None and len(self.other._inbox) >= WINDOW:
-            await self._changed()
+    def put(self, message: bytes) -> bool:
         if self._code is not None:
             raise StreamEnded
         self.sent.append(message)
-        self.other._inbox.append(message)
-        self.other._change.set()
+        self._late.append(message)
+        return self._deliver()
+
+    async def flushed(self) -> None:
+        await trio.lowlevel.checkpoint()
+        while self._code is None and self._late:
+            await self._changed()
+        if self._code is not None:
+            raise StreamEnded
+
+    async def send(self, message: bytes) -> None:
+        """Put a message and wait until it is on its way."""
+        await trio.lowlevel.checkpoint()
+        if not self.put(message):
+            await self.flushed()
 
     async def receive(self) -> bytes | None:
         await trio.lowlevel.checkpoint()
@@ -57,11 +69,19 @@ class MemoryStream:
                 return None
             await self._changed()
         message = self._inbox.popleft()
-        self.other._change.set()
+        self.other._deliver()
         if len(message) > self.limit:
             await self.close(TOO_BIG)
             return None
         return message
+
+    def _deliver(self) -> bool:
+        """Let on their way go what may. Whether that is everything."""
+        while self._late and len(self.other._inbox) < WINDOW and self._code is None:
+            self.other._inbox.append(self._late.popleft())
+            self.other._change.set()
+            self._change.set()
+        return not self._late
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         await trio.lowlevel.checkpoint()
@@ -102,3 +122,9 @@ def pair(certificate: bytes = b"", limit: int = 1 << 16) -> tuple[MemoryStream, 
     one, two = MemoryStream(certificate, limit), MemoryStream(certificate, limit)
     one.other, two.other = two, one
     return one, two
+
+
+async def send(stream: MessageStream, message: bytes) -> None:
+    """Send one message over any stream, and wait until the network took it. Raises `StreamEnded`."""
+    if not stream.put(message):
+        await stream.flushed()
