@@ -53,6 +53,8 @@ class Record:
     """For each agent the (author, text) of the pages that it acknowledged."""
     codes: set[str] = field(default_factory=set)
     """Every code that anybody heard."""
+    repeats: int = 0
+    """How often somebody asked again who was not answered."""
 
 
 class Place(Protocol):
@@ -90,6 +92,7 @@ class Agent:
                     self._record.codes.add(error.code)
                     if error.code not in DEAD:
                         raise
+                self._record.repeats += 1
                 await trio.sleep(0.5)
 
     async def live(self, things: int) -> None:
@@ -144,5 +147,5 @@ class Agent:
 
     async def read_everything(self) -> None:
         """Read until nothing has come for a while: a daemon that was just started reaches its relay first."""
-        while await self.read(wait_s=30.0):
+        while await self.read(wait_s=10.0):
             pass
