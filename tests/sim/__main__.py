@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Final, NamedTuple
 
+from tests.sim.broken import Broken
 from tests.sim.world import Simulation
 
 CHUNK: Final = 50
@@ -91,7 +92,8 @@ def _said(error: BaseException) -> str:
     """What went wrong, in one line; what several tasks raised, after each other."""
     if isinstance(error, BaseExceptionGroup):
         return "; ".join(map(_said, error.exceptions))
-    return f"{type(error).__name__}: {error}"
+    step = f" ({error.step})" if isinstance(error, Broken) else ""
+    return f"{type(error).__name__}: {error}{step}"
 
 
 if __name__ == "__main__":

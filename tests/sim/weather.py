@@ -170,6 +170,11 @@ class Weather(Wires):
             self._ways.remove(way)
             way.ours.cut()
 
+    def cut(self) -> None:
+        self.is_cut = True
+        for way in list(self._ways):
+            way.ours.cut()
+
     def cut_off(self, home: str) -> None:
         self.away.add(home)
         for way in list(self._ways):

@@ -21,33 +21,35 @@ from typing import Any, Final, TypeVar
 
 import trio
 
-from parlerd.core.model import RoomId
+from parlerd.core.model import AgentId, MessageId, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.driver import Driver
 from parlerd.engine.engine import Engine
 from parlerd.engine.rooms import fold
 from parlerd.store.port import Store
 from tests.sim import promises
+from tests.sim.broken import Broken, first_broken
 from tests.sim.loop import play
 from tests.sim.meeting import agents_of, come_together, meeting
-from tests.sim.people import Agent, Gone, Record
+from tests.sim.people import Agent, Gone, Record, Refused
 from tests.sim.weather import Weather
 from tests.support.engine import Party, PlugDriver, Served
 from tests.support.relayed import Home, Relay
 
 R = TypeVar("R")
 
-LOCAL_S: Final = 1.0
-"""Virtual seconds that a call about rooms of this machine may take, however it is with the relay."""
 LOOK_S: Final = 5.0
 FAIR_S: Final = 120.0
 """Virtual seconds of calm weather after which everything has to have arrived."""
+SOON_S: Final = 30.0
+"""Virtual seconds of calm weather in which whoever waits has to hear what was said."""
 
 
 TROUBLE: Final = (
     "messages",
     "private messages",
     "messages that waited here",
+    "messages refused",
     "messages shown",
     "questions asked again",
     "kills before a commit",
@@ -59,6 +61,9 @@ TROUBLE: Final = (
     "dials refused",
     "homes cut off",
     "silences of the relay",
+    "reunions",
+    "agents that left",
+    "calls of this machine",
 )
 """What happens in these stories, as the reports count it."""
 
@@ -76,6 +81,8 @@ class Plan:
     storm: bool = True
     spells: int = 1
     """How often a home is cut off for a while, or the relay silent."""
+    reunions: float = 0.25
+    """In how many of the seeds everybody waits while the cable is cut at the end."""
     meets: bool = False
     """Whether everybody meets in this story. Otherwise they have met (`meeting`)."""
 
@@ -159,14 +166,27 @@ class Simulation:
         self.counts = self.weather.counts
         self.signed: dict[str, set[bytes]] = defaultdict(set)
         self.homes: list[Home] = []
+        self.step = "the beginning"
+        """What happens now, in a few words."""
 
     def run(self) -> Report:
-        """Play it. Raises `promises.Broken`."""
+        """Play it. Raises `Broken`."""
         crowd = tuple(self.random.choice((1, 1, 2)) for _ in range(self.random.choice(self.plan.homes)))
         if not self.plan.meets:
             meeting(crowd)
         with tempfile.TemporaryDirectory(dir=_QUICK) as folder:
-            return play(self.seed, partial(self._play, crowd, Path(folder)))
+            try:
+                return play(self.seed, partial(self._play, crowd, Path(folder)))
+            except BaseException as error:
+                broken = first_broken(error)
+                if broken is None:
+                    raise
+                broken.step = self._where()
+                raise broken from None
+
+    def _where(self) -> str:
+        shown = sum(map(len, self.record.shown.values()))
+        return f"{self.step}, after {len(self.record.said)} messages were said and {shown} shown"
 
     async def _play(self, crowd: tuple[int, ...], folder: Path) -> Report:
         relay, homes = self._begin(crowd, folder)
@@ -184,8 +204,10 @@ class Simulation:
             for program in programs.values():
                 nursery.start_soon(program.keep, Random(self.random.random()))
                 await program.up.wait()
+            self.step = "the meeting"
             await self._meet(agents, [programs[home].now for home, _ in agents_of(crowd)], crowd)
             self._met(homes)
+            self.step = "the storm"
             async with trio.open_nursery() as storm:
                 if self.random.random() < 0.7:
                     # Otherwise the links are made in the storm.
@@ -197,14 +219,18 @@ class Simulation:
                     storm.start_soon(agent.live, self.plan.things)
                 storm.start_soon(self._kill, list(programs.values()))
                 storm.start_soon(self._blow, homes)
+            self.step = "the calm"
             self.weather.clear()
             for program in programs.values():
                 await program.up.wait()
                 assert program.driver is not None
                 program.driver.cut = None
             await self._settle(agents)
+            await self._reunite([agent for agent in agents if agent.name not in self.record.left])
             contradicted = self._contradicted(homes)
+            self._hear_refusals(homes)
             nursery.cancel_scope.cancel()
+        self.step = "the end"
         self._check(agents, contradicted)
         said = self.record.said
         self.counts["messages"] = len(said)
@@ -213,6 +239,8 @@ class Simulation:
         self.counts["messages shown"] = sum(map(len, self.record.shown.values()))
         self.counts["questions asked again"] = self.record.repeats
         self.counts["messages refused"] = len(self.record.refused)
+        self.counts["agents that left"] = len(self.record.left)
+        self.counts["calls of this machine"] = self.record.local_calls
         return Report(self.seed, self.counts, self.record.codes)
 
     def _begin(self, crowd: tuple[int, ...], folder: Path) -> tuple[Relay, list[Home]]:
@@ -233,6 +261,8 @@ class Simulation:
         for agent in agents:
             agent.room = room
             agent.others = [other.name for other in agents if other is not agent]
+        if len(agents) > 2 and self.plan.storm and self.random.random() < 0.5:
+            agents[-1].leaves_after = self.random.randrange(self.plan.things)
 
     def _stand_before(self, relay: Relay) -> None:
         """Whoever lies stands before the relay."""
@@ -275,13 +305,56 @@ class Simulation:
 
     async def _settle(self, agents: list[Agent]) -> None:
         """After a fair time of calm weather everybody reads what there is."""
+        await self._quiet()
+        async with trio.open_nursery() as reading:
+            for agent in agents:
+                if agent.name not in self.record.left:
+                    reading.start_soon(agent.read_everything)
+
+    async def _quiet(self) -> None:
+        """Wait until nothing is under way any more, at most for a fair time."""
         for _ in range(int(FAIR_S / LOOK_S)):
             if not self.weather.is_disturbed and not any(_waits(home) for home in self.homes):
                 break
             await trio.sleep(LOOK_S)
-        async with trio.open_nursery() as reading:
-            for agent in agents:
-                reading.start_soon(agent.read_everything)
+
+    async def _reunite(self, agents: list[Agent]) -> None:
+        """Everybody waits, the cable is cut and mended, and one says something: every wait goes on and ends soon."""
+        if self.random.random() >= self.plan.reunions:
+            return
+        self.counts["reunions"] += 1
+        self.step = "the reunion"
+        speaker, *others = agents
+        waiting, heard = {agent.name for agent in others}, trio.Event()
+
+        async def wait(agent: Agent) -> None:
+            while not await agent.read(wait_s=1_000.0):
+                pass
+            waiting.discard(agent.name)
+            if not waiting:
+                heard.set()
+
+        async with trio.open_nursery() as nursery:
+            for agent in others:
+                nursery.start_soon(wait, agent)
+            await trio.sleep(1.0)
+            self.weather.cut()
+            await trio.sleep(5.0)
+            self.weather.mend()
+            await self._quiet()
+            await speaker.say(in_public=True)
+            with trio.move_on_after(SOON_S if waiting else 0.0):
+                await heard.wait()
+            if waiting:
+                raise Broken(f"{sorted(waiting)} still wait, {SOON_S:.0f} s after somebody said something")
+
+    def _hear_refusals(self, homes: list[Home]) -> None:
+        """What daemons keep for their agents: that messages which were queued will never be in the room."""
+        agents = [(home, AgentId(id)) for home in homes for id in home.world.keys.ids]
+        codes = {each.id: each.code for home, agent in agents for each in home.uplinks.undelivered(agent)}
+        for said in [said for said in self.record.said if said.id in codes]:
+            self.record.refused.append(Refused(said.author, said.text, said.readers, codes[MessageId(said.id)]))
+            self.record.said.remove(said)
 
     def _contradicted(self, homes: list[Home]) -> list[RoomId]:
         found = []
@@ -295,8 +368,9 @@ class Simulation:
         names = [agent.name for agent in agents]
         promises.nobody_is_accused(self.record, contradicted)
         promises.nothing_is_lost_or_doubled(self.record, names)
+        promises.nothing_is_refused_without_a_reason(self.record)
         promises.order_is_kept(self.record, names)
-        promises.no_counter_is_used_twice(self.signed)
+        promises.no_counter_is_used_twice(self.signed, agents[0].room)
 
 
 def _waits(home: Home) -> bool:
@@ -309,17 +383,19 @@ class _Place:
 
     def __init__(self, program: Program) -> None:
         self._program = program
-        self._parties: dict[str, tuple[Served, Party]] = {}
+        self._parties: dict[tuple[str, bool], tuple[Served, Party]] = {}
 
-    async def ask(self, name: str, call: Callable[[Party], Awaitable[R]]) -> R:
+    async def ask(self, name: str, call: Callable[[Party], Awaitable[R]], *, in_window: bool = False) -> R:
         """Ask the daemon that runs, or the next one. Raises what it answers, and `Gone` when it dies meanwhile."""
         while not self._program.up.is_set():
             await self._program.up.wait()
         served: Served = self._program.now
         with self._program.life():
-            known = self._parties.get(name)
+            who = name, in_window
+            known = self._parties.get(who)
             if known is None or known[0] is not served:
-                known = self._parties[name] = (served, await served.agent(name))
+                connect = served.window(f"window-{name}", as_name=name) if in_window else served.agent(name)
+                known = self._parties[who] = (served, await connect)
             answer: R = await call(known[1])
             return answer
         raise Gone
