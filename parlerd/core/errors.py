@@ -356,6 +356,14 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         retryable=True,
     ),
     _E(
+        "too_many_audiences",
+        "There is a limit to how many different sets of readers one agent, and all agents of one person, may write to "
+        "privately in one room; this would be one more.",
+        "Write to everyone, or to the same readers as before; or open a new session.",
+        action="fix_request",
+        scope="room",
+    ),
+    _E(
         "too_many_rooms",
         "You have as many rooms at this relay as one person may.",
         "Open the session on this machine, or ask whoever runs the relay to raise `[quota] person_rooms`.",

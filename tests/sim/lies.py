@@ -31,7 +31,7 @@ from tests.sim.people import Agent
 from tests.sim.world import Plan, Simulation
 from tests.support.relayed import Home, Relay
 
-STORY = Plan(homes=3, things=6, kills=0, storm=False)
+STORY = Plan(homes=(3,), things=6, kills=0, storm=False, spells=0, reunions=0)
 
 
 class Liar:
@@ -252,10 +252,8 @@ class Lied(Simulation):
         self.liar = liar
         self.contradicted: list[RoomId] = []
 
-    def _relay(self) -> Relay:
-        relay = super()._relay()
+    def _stand_before(self, relay: Relay) -> None:
         relay.face = lambda engine: _Between(engine, self.liar)
-        return relay
 
     def _met(self, homes: list[Home]) -> None:
         self.liar.victim = homes[-1].world.keys.principal

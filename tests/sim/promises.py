@@ -69,8 +69,8 @@ def nobody_is_accused(record: Record, contradicted: Iterable[str]) -> None:
 
 
 def no_counter_is_used_twice(signed: Mapping[str, set[bytes]], room: str) -> None:
-    """No author signs two envelopes for this room of a relay with one audience and counter. In a room of its own machine
-    an author may: nobody has seen what was signed there and not stored."""
+    """No author signs two envelopes for this room of a relay with one audience and counter. In a room of its own
+    machine an author may: nobody has seen what was signed there and not stored."""
     for author, bodies in signed.items():
         seen: dict[tuple[str, str, int], set[bytes]] = defaultdict(set)
         for body in bodies:

@@ -45,7 +45,6 @@ class MemoryStream:
     def put(self, message: bytes) -> bool:
         if self._code is not None:
             raise StreamEnded
-        self.sent.append(message)
         self._late.append(message)
         return self._deliver()
 
@@ -70,31 +69,38 @@ class MemoryStream:
             await self._changed()
         message = self._inbox.popleft()
         self.other._deliver()
+        return await self._within_limit(message)
+
+    def _deliver(self) -> bool:
+        """Send on its way what may leave now. Whether that is everything."""
+        while self._late and len(self.other._inbox) < WINDOW and self._code is None:
+            self._put(self._late.popleft())
+            self._change.set()
+        return not self._late
+
+    def _put(self, message: bytes) -> None:
+        self.sent.append(message)
+        self.other._inbox.append(message)
+        self.other._change.set()
+
+    async def _within_limit(self, message: bytes) -> bytes | None:
         if len(message) > self.limit:
             await self.close(TOO_BIG)
             return None
         return message
-
-    def _deliver(self) -> bool:
-        """Let on their way go what may. Whether that is everything."""
-        while self._late and len(self.other._inbox) < WINDOW and self._code is None:
-            self.other._inbox.append(self._late.popleft())
-            self.other._change.set()
-            self._change.set()
-        return not self._late
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         await trio.lowlevel.checkpoint()
         if self._code is None:
             self._end(code)
             self.other._end(code)
-        self._inbox.clear()
+        self._forget()
 
     def cut(self) -> None:
         """Both ends break off without a word, and what was on its way is lost."""
         for end in (self, self.other):
             end._held = False
-            end._inbox.clear()
+            end._forget()
             end._end(NO_CODE)
 
     def hold(self) -> None:
@@ -105,6 +111,11 @@ class MemoryStream:
         """Let it arrive."""
         self._held = False
         self.other._change.set()
+
+    def _forget(self) -> None:
+        """What the other end sent is lost."""
+        self._inbox.clear()
+        self.other._late.clear()
 
     def _end(self, code: int) -> None:
         if self._code is None:
