@@ -115,7 +115,7 @@ def apart(patch: pytest.MonkeyPatch) -> Iterator[Apart]:
         yield Apart(Team(*persons), *places)
 
 
-TELLS_NO_ADDRESS: Final = Change(
+NO_ADDRESS: Final = Change(
     "relay/standing.py", "return [spelled(self._address, self._place.port)] if self._address else []", "return []"
 )
 """A relay that does not know where others reach it. Daemons would go past a wire to an address that they were told."""
@@ -129,7 +129,7 @@ def wired(patch: pytest.MonkeyPatch, folder: Path) -> Iterator[Team]:
     with contextlib.ExitStack() as stack:
         ann, ben, cara = (stack.enter_context(somebody(patch)) for _ in range(3))
         port = free_port()
-        release = Release(folder / "release", TELLS_NO_ADDRESS)
+        release = Release(folder / "release", NO_ADDRESS)
         ann.starts("relay", "--bind", "127.0.0.1", "--port", str(port), program=release.parler)
         until(lambda: ann.asks("relay", "status", expect=None)["running"], "relay")
         team = Team(ann, ben, cara)
