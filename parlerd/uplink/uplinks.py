@@ -119,7 +119,7 @@ class Uplinks:
         rows = (row for link in self._links.values() for row in link.outbox if row.agent == agent and row.refused)
         return [Undelivered(row.message, row.room, row.refused) for row in rows]
 
-    async def find(self, home: HomeId, session_key: str) -> tuple[KeyId, RoomId]:
+    async def find(self, home: HomeId, session_key: str, binding: str) -> tuple[KeyId, RoomId]:
         """What a key opens at another home. The room's mirror is there afterwards, with the key in it."""
         link = self._links.get(home)
         if link is None:
@@ -133,6 +133,9 @@ class Uplinks:
             raise Refused("relay_equivocation", what="terms") from None
         if terms.ref != found.ref or terms.room != room:
             raise Refused("relay_equivocation", what="terms")
+        if await self._desk.bindings.of(room, session_key) != binding:
+            # Nothing that anybody signed says which room a key is for: only what was typed does.
+            raise Refused("wrong_room")
         link.mirrors.note_key(room, found.ref, key)
         await link.mirrors.take(
             t.LinkItem(

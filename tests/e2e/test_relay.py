@@ -168,7 +168,9 @@ def test_keys_and_the_join_secret_stand_in_no_file_but_their_own_and_in_no_comma
     other.write_text("A3KE7-DJRQ2-9FHT4-WXC6M-0BNV50\n")
     other.chmod(0o600)
     refused = team.cara.fails("connect", "--relay", line, "--join-secret-file", str(other), code="wrong_secret")
-    unknown = team.ben.fails("--as", "bob", "session", "join", f"9J7T4K2M@{team.relay['name']}", code="unknown_key")
+    unknown = team.ben.fails(
+        "--as", "bob", "session", "join", f"9J7T4K2M-4MWX2B9Q@{team.relay['name']}", code="unknown_key"
+    )
     team.ben.asks("--as", "bob", "send", "a word")
     assert texts(team.ann.asks("--as", "alice", "recv", "--wait", "20")) == ["a word"]
 
