@@ -18,6 +18,7 @@ import pytest
 
 from configs.hosts import recognised
 from parlerd import process
+from parlerd.identity import codes
 from tests.support import machines
 from tests.support.machines import Machine
 from tests.support.processes import Somebody, somebody, until
@@ -67,6 +68,12 @@ def free_port(address: str = "127.0.0.1") -> int:
 
 def texts(page: Any) -> list[str]:
     return [message["text"] for message in page["messages"]]
+
+
+def spellings(code: str) -> set[bytes]:
+    """Every way a key may be written down."""
+    plain = codes.normalise(code)
+    return {each.encode() for text in (code, plain) for each in (text, text.lower())}
 
 
 def enters(team: Team, one: Somebody, name: str, opened: Any) -> None:
