@@ -25,12 +25,14 @@ from parlerd.core.model import AgentId, MessageId, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.driver import Driver
 from parlerd.engine.engine import Engine
+from parlerd.engine.face import EngineFace
 from parlerd.engine.rooms import fold
 from parlerd.operations import types as t
 from parlerd.store.port import Store
 from tests.sim import promises
 from tests.sim.broken import Broken, first_broken
 from tests.sim.people import Agent, Gone, Record, Refused
+from tests.sim.watching import Watched, Watching
 from tests.sim.weather import Weather
 from tests.support.engine import Party, PlugDriver, Served, run
 from tests.support.relayed import Home, Relay
@@ -126,6 +128,7 @@ class Simulation:
         self.record = Record()
         self.weather = Weather(Random(self.random.random()))
         self.signed: dict[str, set[bytes]] = defaultdict(set)
+        self.watched = Watched()
         self.step = "the beginning"
         """What happens now, in a few words."""
 
@@ -155,6 +158,8 @@ class Simulation:
         for home in homes:
             self._listen(home)
         programs = {home.name: Program(partial(_served, home)) for home in homes}
+        relay.face = lambda engine: self._before(Watching(engine, self.watched, relay.clock.now))
+        self.watched.mirrors = {home.world.keys.principal: home.world.store for home in homes}
         programs["relay"] = Program(partial(_relayed, relay))
         agents: list[Agent] = []
         for home in homes:
@@ -201,6 +206,10 @@ class Simulation:
 
     def _relay(self) -> Relay:
         return Relay(self.weather)
+
+    def _before(self, face: EngineFace) -> EngineFace:
+        """Who stands before the relay's engine, between that and its links."""
+        return face
 
     def _met(self, homes: list[Home]) -> None:
         """Everybody is in the room, and the story begins."""
@@ -294,6 +303,7 @@ class Simulation:
 
     def _check(self, agents: list[Agent], contradicted: list[RoomId]) -> None:
         names = [agent.name for agent in agents]
+        promises.nothing_went_wrong_on_the_way(self.watched.wrong)
         promises.nobody_is_accused(self.record, contradicted)
         promises.nothing_is_lost_or_doubled(self.record, names)
         promises.nothing_is_refused_without_a_reason(self.record)
