@@ -83,11 +83,14 @@ def fault(
 
 def catch(fault: Fault, seeds: Iterable[int]) -> Caught | None:
     """Play seeds with this fault until a promise breaks; None where all of them hold."""
+    # The meetings from before are sound, and this fault is about what comes after them.
     for seed in seeds:
+        story = fault.story(seed)
+        story.meet()
         with pytest.MonkeyPatch.context() as patch:
             fault.put_in(patch)
             try:
-                fault.story(seed).run()
+                story.run()
             except Broken as broken:
                 return Caught(seed, broken)
     return None

@@ -71,6 +71,10 @@ class Record:
     """Who left the room."""
     codes: set[str] = field(default_factory=set)
     """Every code that anybody heard."""
+    repeats: int = 0
+    """How often somebody asked again who was not answered."""
+    local_calls: int = 0
+    """How often somebody did something of their own machine."""
     sentences: list[tuple[str, str]] = field(default_factory=list)
     """Who was told what in words of nobody in the room: of errors, hints and notices."""
 
@@ -123,6 +127,7 @@ class Agent:
                     self._heard(error.message, error.hint, *map(str, error.details.values()))
                     if error.code not in DEAD:
                         raise
+                self._record.repeats += 1
                 await trio.sleep(0.5)
         raise Broken(f"{self.name} waited {PATIENCE_S:.0f} s for an answer")
 
@@ -248,13 +253,14 @@ class Agent:
 
     async def read_everything(self) -> None:
         """Read until nothing has come for a while: a daemon that was just started reaches its relay first."""
-        while await self.read(wait_s=30.0):
+        while await self.read(wait_s=10.0):
             pass
 
     # -- on this machine -----------------------------------------------------------------------------------
 
     async def stay_here(self) -> None:
         """Do something that is nobody's business but this machine's, which no relay may delay."""
+        self._record.local_calls += 1
         if not self._own_room:
             opened = await self._here(
                 lambda party: party.open("at home", "Mine.", home="local", idempotency_key=f"{self.name}-here")

@@ -18,7 +18,7 @@ OTHER = HomeId(SigningKey("relay", bytes(32)).id)
 
 def _stranger(home: Home) -> Home:
     """A home that knows no relay, and that the relay does not know."""
-    Homes(home._file).remove(home.relay.keys.id)
+    Homes(home.file).remove(home.relay.keys.id)
     home.relay.book.enrolled.clear()
     return home
 
@@ -39,7 +39,7 @@ def test_a_relay_is_added_with_its_line_and_the_secret_that_enrols_once(tmp_path
             opened = await (await served.agent("mallory")).open()
             assert opened.session_key is not None
             assert opened.session_key.endswith(f"@{added.home.name}")
-        assert [each.id for each in Homes(eve._file).all()] == [relay.keys.id]
+        assert [each.id for each in Homes(eve.file).all()] == [relay.keys.id]
 
     run(main)
 
@@ -64,7 +64,7 @@ def test_nothing_is_stored_where_the_key_or_the_secret_is_wrong_or_nobody_answer
             refused = await person.refused("homes.add", t.AddHome(line=line, secret=secret_text(SECRET)))
             assert refused.code == "home_unreachable"
             assert served.world.home_book.listed() == []
-        assert list(Homes(eve._file).all()) == []
+        assert list(Homes(eve.file).all()) == []
         assert relay.book.enrolled == set()
 
     run(main)
