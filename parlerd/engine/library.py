@@ -476,4 +476,7 @@ def _unsigned(store: Store, log: RoomId, after: Position, upto: Position, about:
             raise
         # Facts of a newer Parler: what they are signed for is not known here.
         return []
-    return [fact.header.position for fact in facts if not is_signed(fact, about)]
+    erased = store.erased(log, after, upto) if any(fact.body is None for fact in facts) else ()
+    return [
+        position for fact in facts if not is_signed(fact, about, is_erased=(position := fact.header.position) in erased)
+    ]

@@ -34,7 +34,7 @@ from parlerd.core.model import AgentId, HomeId, Label, Millis, RoomId
 from parlerd.engine.desk import Desk
 from parlerd.engine.ports import Signers
 from parlerd.identity.delegation import DELEGATION_TTL_MS, issue
-from parlerd.identity.join_line import parse_address
+from parlerd.identity.join_line import is_loopback, parse_address
 from parlerd.identity.transcript import attach_bytes
 from parlerd.operations import types as t
 from parlerd.uplink.backoff import Backoff
@@ -332,10 +332,11 @@ class Link:
 
     @asynccontextmanager
     async def _dialled(self) -> AsyncIterator[LinkConnection]:
-        """A proven link, over the first address that answers."""
+        """A proven link, over the first address that answers. The loopback comes first: no network can take such a link
+        away, and where nobody listens there, that shows at once."""
         added = self._homes.get(self.home)
         failed = ParlerError("home_unreachable")
-        for address in () if added is None else added.addresses:
+        for address in () if added is None else sorted(added.addresses, key=lambda each: not is_loopback(each)):
             entered = False
             try:
                 async with (

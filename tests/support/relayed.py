@@ -167,12 +167,15 @@ class Wires:
         self.away: set[str] = set()
         """The homes that do not reach it."""
         self.dialled = 0
+        self.addresses: list[str] = []
+        """The addresses that were dialled, in order."""
         self._of: dict[MemoryStream, str] = {}
         """Whose end a stream is."""
 
     @asynccontextmanager
     async def dial(self, address: str, home: str = "") -> AsyncIterator[MemoryStream]:
         self.dialled += 1
+        self.addresses.append(address)
         await trio.lowlevel.checkpoint()
         if self.links is None or self.nursery is None or self.is_cut or home in self.away:
             raise ParlerError("home_unreachable")

@@ -110,3 +110,22 @@ def test_a_person_chooses_where_sessions_open(tmp_path: Path) -> None:
             assert "@" in there.session_key
 
     run(main)
+
+
+def test_the_loopback_is_dialled_first_and_left_out_of_the_line_for_others(tmp_path: Path) -> None:
+    async def main() -> None:
+        wires, relay, home = homes_of(tmp_path)
+        ann = home("ann")
+        here = "wss://127.0.0.1:7777"
+        Homes(ann._file).reached(relay.keys.id, ADDRESS, [here])
+        async with relay.serving(), ann.serving() as served:
+            for _ in range(2):
+                opened = await (await served.agent("alice")).open()
+                assert opened.connect_command == f"parler connect --relay {write(ADDRESS, relay.keys.id)}"
+                wires.cut()
+                wires.mend()
+        # What was reached last is the best address to tell, and the loopback is still the first to dial.
+        assert set(wires.addresses) == {here}
+        assert Homes(ann._file).all()[0].addresses == (here, ADDRESS)
+
+    run(main)
