@@ -95,6 +95,9 @@ def _show(ctx: Context, info: t.RelayInfo) -> int:
     for address in info.addresses:
         out.say(("address ", "dim"), address)
     out.say(("secret  ", "dim"), info.join_secret_file)
+    if not info.join_line:
+        out.say(("This machine has no address in a network now, so nobody else reaches the relay.", "warn"))
+        return DONE
     out.say("Whoever joins runs this, and types the secret:")
     out.paste(f"parler connect --relay {info.join_line}")
     return DONE

@@ -22,7 +22,7 @@ from parlerd.operations import types as t
 from parlerd.paths import Home, prepare, relay_home
 from parlerd.process import is_alive
 from relay import place as places
-from relay.network import Network, SystemNetwork, spelled
+from relay.network import HERE, Network, SystemNetwork, spelled
 from relay.service import Runner, Service, SystemRunner
 
 if TYPE_CHECKING:
@@ -220,9 +220,25 @@ def make_team(ctx: Context, args: Namespace, *, network: Network | None = None, 
                 places.store(home, known)
             raise
     is_new = running.people == 0
-    secret = places.secret_of(home).read_text(encoding="ascii").strip()
-    added = add(ctx, running.join_line, secret)
+    added = _add_own(ctx, running, wanted.port, places.secret_of(home).read_text(encoding="ascii").strip())
     return Team(running, added.home, is_new, service.lingers())
+
+
+def _add_own(ctx: Context, running: t.RelayInfo, port: int, secret: str) -> t.HomeAdded:
+    """Add the relay of this machine: at the address by which others reach it, and at the loopback, where the agents of
+    this machine find it whatever becomes of the network."""
+    here = f"wss://{spelled(HERE, port)}/#{running.fingerprint}"
+    try:
+        # First, because the daemon makes its link as soon as it knows an address.
+        added = add(ctx, here, secret)
+    except ParlerError as error:
+        # Another program has that port of the loopback.
+        if error.code not in ("home_unreachable", "wrong_relay") or running.join_line in ("", here):
+            raise
+    else:
+        if running.join_line in ("", here):
+            return added
+    return add(ctx, running.join_line, secret)
 
 
 def join_relay(ctx: Context, args: Namespace) -> t.HomeAdded:

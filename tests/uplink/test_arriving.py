@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from parlerd.core import events as e
+from parlerd.core import messages
 from parlerd.core.envelope import TextPart, decode_envelope
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, PrincipalId, RequestId
@@ -394,6 +395,33 @@ def test_an_honest_home_that_leaves_out_a_stretch_is_never_accused(
         missed = len(home.visible(ANN, start))
         assert daemon.texts(ANN)[-1:] == _told(home, ANN)[missed:][-1:] or not _told(home, ANN)[missed:]
         assert daemon.room.newest_seq(ANN.agent) >= len(_told(home, ANN))
+
+
+@settings(max_examples=80, deadline=None)
+@given(acts=_ACTS, cuts=st.lists(st.integers(0, 45), max_size=4), kept=st.integers(1, 3))
+def test_an_honest_home_that_keeps_more_threads_than_the_mirror_is_never_accused(
+    acts: list[tuple[str, int, int, int]], cuts: list[int], kept: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(messages, "KEPT_AUDIENCES", kept)
+        test_an_honest_home_is_never_accused.hypothesis.inner_test(acts, cuts, 3, 1)  # type: ignore[attr-defined]
+
+
+def test_a_mirror_that_forgot_a_thread_still_finds_out_what_is_withheld_in_those_that_it_keeps() -> None:
+    home = HonestHome()
+    for party in (BEN, CAT, DAN):
+        home.join(party)
+    home.post(BEN, "first", [CAT])
+    home.post(BEN, "first", [DAN])
+    withheld = home.post(BEN, "second", [DAN])
+    home.post(BEN, "third", [DAN])
+    items = home.items([CAT, DAN], 0)
+    _page_of(items).messages.remove(withheld.message)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(messages, "KEPT_AUDIENCES", 1)
+        daemon = Daemon(home, (CAT, DAN)).hear(items)
+    assert daemon.contradicted == "thread"
+    assert len(daemon.room.state.messages.threads[BEN.agent]) == 1
 
 
 # -- lies --------------------------------------------------------------------------------------------------
