@@ -11,6 +11,7 @@ Invariant: nothing that is said of a room before it passed here depends on the r
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, By, PrincipalId, RoomId
@@ -73,6 +74,17 @@ async def room_within(desk: Desk, caller: Caller, room: str) -> RoomHandle:
     return await desk.rooms.get(wanted)
 
 
+async def owned_within(desk: Desk, caller: Caller, wanted: str) -> tuple[RoomHandle, Room]:
+    """A room whose owner acts for the link's person. Raises `Refused`: `not_owner` to who is in, `no_such_room` to
+    everybody else."""
+    actor = await room_within(desk, caller, wanted)
+    room = await actor.quiet()
+    looking = eyes(desk, caller, room)
+    if not looking.owns:
+        raise Refused("not_owner" if looking.members else "no_such_room")
+    return actor, room
+
+
 def require_speaker(desk: Desk, caller: Caller, agent: str) -> AgentId:
     """The agent, attached on this link. Raises `Refused(no_such_room)`: there is no room for anybody else."""
     if not desk.links.of(caller).speaks_for(agent, desk.clock.now()):
@@ -98,6 +110,10 @@ def require_member(room: Room, agent: AgentId, principal: PrincipalId) -> None:
     """Raise `Refused(no_such_room)` unless the agent is in the room, as one of this person's."""
     if not _is_in(room, agent, principal):
         raise Refused("no_such_room")
+
+
+NOBODY: Final = AgentId("")
+"""Who acts where a person does, and no agent of theirs."""
 
 
 def _is_in(room: Room, agent: AgentId, principal: PrincipalId) -> bool:

@@ -28,7 +28,7 @@ from parlerd.engine.knocks import waits_at
 from parlerd.engine.look_back import LookedBack, look_back
 from parlerd.engine.lookup import is_active, member_room, room_of
 from parlerd.engine.notices import Notices
-from parlerd.engine.reading import Reading, alarm_of, handle_of, names_in, parse_cursor, silence_of
+from parlerd.engine.reading import Reading, alarm_of, handle_of, lost_of, names_in, parse_cursor, silence_of
 from parlerd.engine.waits import Wait
 from parlerd.operations import types as t
 from parlerd.store.port import Page
@@ -236,7 +236,7 @@ class Receiving:
         if page.more or lookback or filtered:
             # Else the page is everything that is left; asking would cost as much as the page.
             unread = (await library.unread(room, view, max(end, cursor.acknowledged))).number
-        notice = self._said_of(actor, room)
+        notice = f"{self._said_of(actor, room)} {lost_of(room.state, cursor.acknowledged)}".strip()
         if looked is not None and looked.said:
             notice = f"{notice} {looked.said}".lstrip()
         if held and not params.take and not lookback and not params.peek:
@@ -284,7 +284,7 @@ class Receiving:
             cursor=str(found.end_seq),
             more=unread > 0,
             unread=unread,
-            notice=self._said_of(actor, room),
+            notice=f"{self._said_of(actor, room)} {lost_of(room.state, after)}".strip(),
             you=handle_of(room.state, me.id),
             truncated=found.truncated,
             first_unshown=found.first_unshown,
