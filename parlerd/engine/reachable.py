@@ -20,6 +20,9 @@ from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 
+NOBODY: Final = AgentId("")
+"""Who acts where a person does, and no agent of theirs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Eyes:
@@ -112,8 +115,13 @@ def require_member(room: Room, agent: AgentId, principal: PrincipalId) -> None:
         raise Refused("no_such_room")
 
 
-NOBODY: Final = AgentId("")
-"""Who acts where a person does, and no agent of theirs."""
+def came_under(room: Room, agent: AgentId, principal: PrincipalId) -> bool:
+    """Whether the agent was ever in the room, or knocked there, as one of this person's."""
+    member = room.state.members.get(agent)
+    if member is not None and member.principal == principal:
+        return True
+    requests = room.state.requests.values()
+    return any(request.agent == agent and request.principal == principal for request in requests)
 
 
 def _is_in(room: Room, agent: AgentId, principal: PrincipalId) -> bool:
