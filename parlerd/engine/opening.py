@@ -34,7 +34,7 @@ from parlerd.core.model import (
 )
 from parlerd.core.public_line import first_line
 from parlerd.core.room import Room
-from parlerd.core.scrub import scrub
+from parlerd.core.scrub import listed, scrub
 from parlerd.core.statements import NONCE, KeyTerms, Title, encode, room_id_of, title_digest
 from parlerd.core.statements import Opening as SignedOpening
 from parlerd.core.words import check_text
@@ -268,8 +268,7 @@ class Opening:
         if not gated:
             warnings.append("Whoever has this key comes in without being asked about. Do not paste it in public.")
         if removed:
-            listed = ", ".join(f"{name} ({count})" for name, count in removed.items())
-            warnings.append(f"Taken out of the recap: {listed}. Only what is recognised is; look through the rest.")
+            warnings.append(f"Taken out of the recap: {listed(removed)}")
         return t.OpenedSession(
             room=actor.room,
             name=room.state.name,
