@@ -38,6 +38,7 @@ from parlerd.identity.join_line import is_loopback, parse_address
 from parlerd.identity.transcript import attach_bytes
 from parlerd.operations import types as t
 from parlerd.uplink.backoff import Backoff
+from parlerd.uplink.bounds import Bounds
 from parlerd.uplink.composing import Composer
 from parlerd.uplink.connection import FINAL, LinkConnection, connected
 from parlerd.uplink.counters import Counters
@@ -79,6 +80,7 @@ class Link:
         signers: Signers,
         composer: Composer,
         counters: Counters,
+        bounds: Bounds,
         nursery: trio.Nursery,
         called: Label,
         secret: bytes | None = None,
@@ -94,7 +96,7 @@ class Link:
         """How far the relay's clock was ahead of this machine's at the last link."""
         self.connection: LinkConnection | None = None
         """The link while there is one, from when the relay is proven."""
-        self.mirrors = Mirrors(added.id, desk, signers.principal, counters)
+        self.mirrors = Mirrors(added.id, desk, signers.principal, counters, bounds)
         self.outbox = Outbox(added.id, desk.library)
         self._homes = homes
         self._dialer = dialer

@@ -23,6 +23,7 @@ from parlerd.engine.ports import Signers
 from parlerd.identity.codes import secret_bytes
 from parlerd.identity.join_line import fingerprint, fits, home_name, is_loopback, parse
 from parlerd.operations import types as t
+from parlerd.uplink.bounds import Bounds
 from parlerd.uplink.composing import Composer
 from parlerd.uplink.connection import connected
 from parlerd.uplink.counters import Counters
@@ -49,6 +50,7 @@ class Uplinks:
         self._author: LocalAuthor
         self._counters: Counters
         self._composer: Composer
+        self._bounds: Bounds
 
     async def run(self, desk: Desk, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the links until this is cancelled."""
@@ -56,7 +58,9 @@ class Uplinks:
         self._author = LocalAuthor(self._signers, desk.random)
         self._counters = Counters(desk.clock.now())
         self._composer = Composer(desk, self._author, self._counters)
+        self._bounds = Bounds(desk.library, desk.settings, HomeId(self._signers.principal))
         async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._bounds.run)
             for added in self._homes.all():
                 await self._begin(added)
             task_status.started()
@@ -71,6 +75,7 @@ class Uplinks:
             signers=self._signers,
             composer=self._composer,
             counters=self._counters,
+            bounds=self._bounds,
             nursery=self._nursery,
             called=self._called,
             secret=secret,
