@@ -170,7 +170,7 @@ class Link:
                     raise Refused(self.reason)
                 await self._change.wait()
             return calls
-        raise Refused("offline", home=self.name)
+        raise Refused("offline", f"The relay {self.name} cannot be reached from here now.", home=self.name)
 
     def forgive(self) -> None:
         """A person asks, or the relay took this person in again: a refusal of before counts no longer."""
@@ -216,7 +216,7 @@ class Link:
             return await connection.call(op, params, WAIT_S)
         except ParlerError as error:
             if error is connection.lost:
-                raise Refused("home_unreachable", home=self.name) from error
+                raise Refused("home_unreachable", f"The relay {self.name} did not answer.", home=self.name) from error
             raise refused(error) from error
 
     async def attach(self, agent: AgentId) -> None:
