@@ -432,6 +432,7 @@ def _request_line(request: t.RequestInfo, scribe: Scribe) -> str:
 
 
 def _why(result: t.WhyResult, scribe: Scribe, asked: _Asked) -> str:
+    rung = [_queued(result.queued, scribe)] if isinstance(result.queued, t.QueuedHere) else []
     lines = []
     for reader in result.readers:
         stages = _stages(reader.stages) or "not yet"
@@ -439,7 +440,17 @@ def _why(result: t.WhyResult, scribe: Scribe, asked: _Asked) -> str:
         if stopped and reader.stopped_since:
             stopped += f" since {_clock(reader.stopped_since)}"
         lines.append(f"{scribe.name(reader.name)}: {stages}{stopped}")
-    return "\n".join(["Where it got to:", *_bounded(lines, scribe)])
+    if rung and not lines:
+        return rung[0]
+    return "\n".join([*rung, "Where it got to:", *_bounded(lines, scribe)])
+
+
+def _queued(queued: t.QueuedHere, scribe: Scribe) -> str:
+    """The first rung of a message for a room elsewhere."""
+    home, since = scribe.name(queued.home), f"queued here since {_clock(queued.since)}"
+    if queued.refused:
+        return f"Refused by {home} ({scribe.name(queued.refused)}), and not sent again: {since}."
+    return f"{since[0].upper()}{since[1:]}, goes out when the link to {home} is up."
 
 
 def _stages(stages: Sequence[t.StageReached]) -> str:

@@ -143,6 +143,20 @@ class Undelivered(NamedTuple):
     code: str
 
 
+class Queued(NamedTuple):
+    """A message that waits on this machine to leave for its room's home."""
+
+    room: RoomId
+    agent: AgentId
+    """Its author."""
+    home: str
+    """The name of the home that it is for."""
+    at: Millis
+    """When its author asked."""
+    code: str
+    """The code with which that home refused it for good; empty while it waits."""
+
+
 class Homes(Protocol):
     """The other homes that the person added. None but these is ever asked anything. Source: security spec D12."""
 
@@ -172,6 +186,10 @@ class Homes(Protocol):
 
     def undelivered(self, agent: AgentId) -> Sequence[Undelivered]:
         """Queued messages of this agent that will never be in their rooms, the oldest first."""
+        ...
+
+    def queued(self, message: MessageId) -> Queued | None:
+        """The message of this id, if it waits here or was refused after it waited."""
         ...
 
     def handle(self, actor: RoomActor[Room], home: HomeId) -> RoomHandle:
@@ -260,6 +278,9 @@ class NoHomes:
 
     def undelivered(self, agent: AgentId) -> Sequence[Undelivered]:
         return ()
+
+    def queued(self, message: MessageId) -> Queued | None:
+        return None
 
     def handle(self, actor: RoomActor[Room], home: HomeId) -> RoomHandle:
         return ForsakenRoom(actor, self.name_of(home))

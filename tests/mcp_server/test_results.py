@@ -344,6 +344,15 @@ def test_a_long_list_is_cut_and_says_how_much_is_left(host: Host, shape: type[t.
 LISTS = {"rooms", "members", "requests", "readers"}
 
 
+def test_a_message_that_waits_here_has_one_rung_and_no_readers() -> None:
+    queued = t.QueuedHere(home="team-7f3k2q", since=1_763_690_102_000)
+    text = shown(t.WhyResult(id="m_1", room=ROOM, readers=[], queued=queued))
+    assert text == "Queued here since 2025-11-21 01:55Z, goes out when the link to team-7f3k2q is up.\n"
+    refused = msgspec.structs.replace(queued, refused="room_closed")
+    text = shown(t.WhyResult(id="m_1", room=ROOM, readers=[], queued=refused))
+    assert text.startswith("Refused by team-7f3k2q (room_closed), and not sent again: queued here since 2025-11-21")
+
+
 # -- the other results -------------------------------------------------------------------------------------------------
 
 

@@ -27,8 +27,10 @@ class Meeting:
         self.alice: Party
         self.bob: Party
         self.opened: t.OpenedSession
+        self.ann_served: Served
 
     async def meet(self, ann: Served, ben: Served) -> None:
+        self.ann_served = ann
         self.alice, self.bob = await ann.agent("alice"), await ben.agent("bob")
         self.opened = await self.alice.open("auth redesign", "Chose PKCE.")
         waits = await self.bob.join(self.opened.session_key)
@@ -230,6 +232,50 @@ def test_each_of_the_three_may_be_restarted(tmp_path: Path) -> None:
         async with meeting.relay.serving(), meeting.ann.serving(), meeting.ben.serving() as ben:
             bob = await ben.agent("bob")
             assert await bob.read(wait=120) == ["while the relay is away"]
+
+    run(main)
+
+
+def test_a_message_that_waits_here_is_the_first_rung_for_its_author_alone(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice = meeting.alice
+            meeting.wires.cut()
+            await trio.sleep(60)
+            sent = await alice.send("while the relay is away")
+            assert sent.queued
+            at = meeting.ann.world.clock.now()
+            found = await alice.ask("message.why", t.Why(id=sent.id), t.WhyResult)
+            name = (await alice.rooms())[0].home
+            assert (found.room, found.readers) == (meeting.opened.room, [])
+            assert found.queued == t.QueuedHere(home=name, since=at)
+            person = await meeting.ann_served.person()
+            assert (await person.ask("message.why", t.Why(id=sent.id), t.WhyResult)).queued == found.queued
+            andy = await meeting.ann_served.agent("andy")
+            for nobody in (andy, meeting.bob):
+                assert (await nobody.refused("message.why", t.Why(id=sent.id))).code == "no_such_message"
+            meeting.wires.mend()
+            await trio.sleep(120)
+            found = await alice.ask("message.why", t.Why(id=sent.id), t.WhyResult)
+            assert found.queued is msgspec.UNSET
+            assert [reader.name for reader in found.readers] == ["bob"]
+
+    run(main)
+
+
+def test_of_a_message_that_was_refused_after_it_waited_its_author_can_ask_why(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            meeting.wires.cut_off("ben")
+            await trio.sleep(60)
+            sent = await meeting.bob.send("too late")
+            assert sent.queued
+            assert await meeting.alice.close(meeting.opened.room) == "closed"
+            meeting.wires.bring_back("ben")
+            await trio.sleep(120)
+            found = await meeting.bob.ask("message.why", t.Why(id=sent.id), t.WhyResult)
+            assert isinstance(found.queued, t.QueuedHere)
+            assert found.queued.refused == "room_closed"
 
     run(main)
 
