@@ -382,7 +382,8 @@ def _rooms(result: t.RoomList, scribe: Scribe, asked: _Asked) -> str:
         if room.topic and room.topic != room.name:
             block += "\n" + scribe.fencer.wrap(room.topic, "topic")
         blocks.append(block)
-    return "\n".join([*lines, *_bounded(blocks, scribe, taken=lines)])
+    notice = [result.notice] if result.notice else []
+    return "\n".join([*lines, *_bounded(blocks, scribe, taken=[*lines, *notice]), *notice])
 
 
 def _bounded(blocks: Sequence[str], scribe: Scribe, taken: Sequence[str] = ()) -> list[str]:
@@ -404,13 +405,18 @@ def _roster(result: t.RosterResult, scribe: Scribe, asked: _Asked) -> str:
             facts.append("owner")
         who = f"{scribe.name(member.name)}{' (you)' if member.name == result.you else ''}"
         lines.append(f"{who}: {', '.join(facts)}, since {_clock(member.since)}")
-    return "\n".join([f"In {scribe.name(result.name or result.room)}:", *_bounded(lines, scribe)])
+    notice = [result.notice] if result.notice else []
+    return "\n".join(
+        [f"In {scribe.name(result.name or result.room)}:", *_bounded(lines, scribe, taken=notice), *notice]
+    )
 
 
 def _requests(result: t.RequestList, scribe: Scribe, asked: _Asked) -> str:
     if not result.requests:
-        return "Nobody is knocking."
-    lines = _bounded([_request_line(request, scribe) for request in result.requests], scribe)
+        return " ".join(("Nobody is knocking.", result.notice)).rstrip()
+    notice = [result.notice] if result.notice else []
+    lines = _bounded([_request_line(request, scribe) for request in result.requests], scribe, taken=notice)
+    lines += notice
     lines.append(f"A person decides; this asks the one at this host: {approve_call(result.requests[0])}")
     return "\n".join(lines)
 

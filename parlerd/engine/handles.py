@@ -83,6 +83,10 @@ class RoomHandle(Protocol):
         few seconds at most: never for a room of this home, nor for a home that was just found out of reach."""
         ...
 
+    def begin_to_catch_up(self) -> None:
+        """Begin what `catch_up` waits for, for a look that answers at once."""
+        ...
+
     def silent_since(self) -> Millis | None:
         """When the room's home was last heard from, where this home's log of the room may lack what is new there; 0
         where nothing was heard since this daemon started. None for a log that lacks nothing."""
@@ -248,6 +252,9 @@ class ForsakenRoom(MirrorRoom):
 
     async def catch_up(self) -> bool:
         return False
+
+    def begin_to_catch_up(self) -> None:
+        """Its home is asked nothing."""
 
     async def earlier(self, agent: AgentId, after: Seq, limit: int) -> Earlier:
         raise self._refused()

@@ -242,6 +242,9 @@ class FakeRoom(MirrorRoom):
         page = store.page(self.room, view, begins, limit=limit, max_bytes=1_000_000, skip_own=False)
         return Earlier(tuple(page.messages), page.end_seq)
 
+    def begin_to_catch_up(self) -> None:
+        self._homes.asked.append("begin_to_catch_up")
+
     def silent_since(self) -> Millis | None:
         return None
 
