@@ -81,7 +81,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     relay_calls_per_second: int = 2_000
     """How many calls of one person a relay takes in a second, over all of their links; it reads no faster."""
     relay_unproven: int = 64
-    """How many connections may be open that did not prove yet who they are."""
+    """How many connections of strangers may be open that did not prove yet who they are, and as many from known
+    addresses."""
     relay_unproven_per_address: int = 8
     """How many of them one address may have."""
     relay_rate: int = 50

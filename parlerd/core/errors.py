@@ -444,8 +444,9 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     _E(
         "unsupported_version",
         "The two sides speak different protocol versions.",
-        "Run `parler daemon restart` with the newer install, or upgrade the older one.",
-        tool_hint="Ask the person to run `parler daemon restart` with the newer install, or to upgrade the older one.",
+        "Run `parler daemon restart` with the newer install, or upgrade the older one, here or where the relay runs.",
+        tool_hint="Ask the person to run `parler daemon restart` with the newer install, or to upgrade the older one, "
+        "here or where the relay runs.",
         action="stop",
         scope="connection",
         fault="home",

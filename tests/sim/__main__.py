@@ -4,6 +4,7 @@ python -m tests.sim 2000              seeds 0 to 1999
 python -m tests.sim 2000 --jobs 2     the same in two processes
 python -m tests.sim 500 --from 10000  seeds 10000 to 10499
 python -m tests.sim --seed 17         one seed, with what happened in it
+python -m tests.sim --fault NAME      where a planted fault is caught; --fault all: where each of them is
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from tests.sim.broken import Broken
+from tests.sim.faults import FAULTS, SEEDS, catch
 from tests.sim.world import Simulation
 
 CHUNK: Final = 50
@@ -38,9 +40,12 @@ def main() -> int:
     parser.add_argument("--from", dest="first", type=int, default=0)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--fault", choices=[*FAULTS, "all"])
     args = parser.parse_args()
     # What dies in a simulation says so in the log, again and again.
     logging.disable()
+    if args.fault is not None:
+        return _catch(list(FAULTS) if args.fault == "all" else [args.fault], args.first)
     if args.seed is not None:
         return _one(args.seed)
     began = time.perf_counter()
@@ -94,6 +99,22 @@ def _said(error: BaseException) -> str:
         return "; ".join(map(_said, error.exceptions))
     step = f" ({error.step})" if isinstance(error, Broken) else ""
     return f"{type(error).__name__}: {error}{step}"
+
+
+def _catch(names: list[str], first: int) -> int:
+    """Play faults until each is caught. Whether one never was."""
+    escaped = 0
+    for name in names:
+        began = time.perf_counter()
+        caught = catch(FAULTS[name], range(first, first + SEEDS))
+        print(f"{name}: {FAULTS[name].what}")
+        if caught is None:
+            escaped += 1
+            print(f"  not caught in {SEEDS} seeds")
+        else:
+            print(f"  caught in seed {caught.seed}, at {caught.broken.step}: {caught.broken}")
+        print(f"  {time.perf_counter() - began:.1f} s", flush=True)
+    return 1 if escaped else 0
 
 
 if __name__ == "__main__":

@@ -22,14 +22,13 @@ from parlerd.core.envelope import Envelope, TextPart, decode_envelope, encode_en
 from parlerd.core.model import PrincipalId, RoomId, Shown
 from parlerd.core.public_line import next_line
 from parlerd.engine.callers import Caller
-from parlerd.engine.engine import Engine
 from parlerd.engine.face import EngineFace, Pending
 from parlerd.identity.signatures import SigningKey
 from parlerd.operations import types as t
 from tests.sim.broken import Broken
 from tests.sim.people import Agent
 from tests.sim.world import Plan, Simulation
-from tests.support.relayed import Home, Relay
+from tests.support.relayed import Home
 
 STORY = Plan(homes=(3,), things=6, kills=0, storm=False, spells=0, reunions=0)
 
@@ -209,7 +208,7 @@ class Outcome:
 class _Between(EngineFace):
     """Stands before the relay's engine."""
 
-    def __init__(self, engine: Engine, liar: Liar) -> None:
+    def __init__(self, engine: EngineFace, liar: Liar) -> None:
         self._engine = engine
         self._liar = liar
 
@@ -252,8 +251,8 @@ class Lied(Simulation):
         self.liar = liar
         self.contradicted: list[RoomId] = []
 
-    def _stand_before(self, relay: Relay) -> None:
-        relay.face = lambda engine: _Between(engine, self.liar)
+    def _before(self, face: EngineFace) -> EngineFace:
+        return _Between(face, self.liar)
 
     def _met(self, homes: list[Home]) -> None:
         self.liar.victim = homes[-1].world.keys.principal

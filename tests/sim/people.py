@@ -276,4 +276,7 @@ class Agent:
                 return await call(party)
             raise Broken(f"{self.name} waited more than {LOCAL_S:.0f} s for something of its own machine")
 
-        return await self.ask(in_time)
+        try:
+            return await self.ask(in_time)
+        except ParlerError as error:
+            raise Broken(f"{self.name} was refused something of its own machine: {error.code}") from error

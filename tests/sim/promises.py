@@ -7,7 +7,7 @@ Each check names what is wrong in one sentence, so that a seed that fails says w
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from parlerd.core.envelope import decode_envelope
 from parlerd.core.messages import audience_key
@@ -80,3 +80,9 @@ def no_counter_is_used_twice(signed: Mapping[str, set[bytes]], room: str) -> Non
             seen[envelope.room, audience_key(envelope.visibility), envelope.counter].add(body)
         if doubled := [key for key, found in seen.items() if len(found) > 1]:
             raise Broken(f"{author} signed two envelopes for each of {doubled}")
+
+
+def nothing_went_wrong_on_the_way(wrong: Sequence[str]) -> None:
+    """What was seen between the links and the relay is as it has to be."""
+    if wrong:
+        raise Broken(f"{wrong[0]} ({len(wrong)} times)")

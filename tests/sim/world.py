@@ -25,6 +25,7 @@ from parlerd.core.model import AgentId, MessageId, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.driver import Driver
 from parlerd.engine.engine import Engine
+from parlerd.engine.face import EngineFace
 from parlerd.engine.rooms import fold
 from parlerd.store.port import Store
 from tests.sim import promises
@@ -32,6 +33,7 @@ from tests.sim.broken import Broken, first_broken
 from tests.sim.loop import play
 from tests.sim.meeting import agents_of, come_together, meeting
 from tests.sim.people import Agent, Gone, Record, Refused
+from tests.sim.watching import Watched, Watching
 from tests.sim.weather import Weather
 from tests.support.engine import Party, PlugDriver, Served
 from tests.support.relayed import Home, Relay
@@ -161,22 +163,28 @@ class Simulation:
         self.seed = seed
         self.plan = plan or Plan()
         self.random = Random(seed)
+        self.crowd = tuple(self.random.choice((1, 1, 2)) for _ in range(self.random.choice(self.plan.homes)))
+        """How many agents each home has."""
         self.record = Record()
         self.weather = Weather(seed)
         self.counts = self.weather.counts
         self.signed: dict[str, set[bytes]] = defaultdict(set)
+        self.watched = Watched()
         self.homes: list[Home] = []
         self.step = "the beginning"
         """What happens now, in a few words."""
 
+    def meet(self) -> None:
+        """Play the meeting that this story begins with, if nobody did before."""
+        if not self.plan.meets:
+            meeting(self.crowd)
+
     def run(self) -> Report:
         """Play it. Raises `Broken`."""
-        crowd = tuple(self.random.choice((1, 1, 2)) for _ in range(self.random.choice(self.plan.homes)))
-        if not self.plan.meets:
-            meeting(crowd)
+        self.meet()
         with tempfile.TemporaryDirectory(dir=_QUICK) as folder:
             try:
-                return play(self.seed, partial(self._play, crowd, Path(folder)))
+                return play(self.seed, partial(self._play, self.crowd, Path(folder)))
             except BaseException as error:
                 broken = first_broken(error)
                 if broken is None:
@@ -193,6 +201,8 @@ class Simulation:
         self.homes = homes
         for home in homes:
             self._listen(home)
+        relay.face = lambda engine: self._before(Watching(engine, self.watched, relay.clock.now))
+        self.watched.mirrors = {home.world.keys.principal: home.world.store for home in homes}
         programs = {home.name: Program(partial(_served, home), self.counts) for home in homes}
         programs["relay"] = Program(partial(_relayed, relay), self.counts)
         places = {home.name: _Place(programs[home.name]) for home in homes}
@@ -249,7 +259,6 @@ class Simulation:
             homes = [Home(name, relay, folder) for name in dict(agents_of(crowd))]
         else:
             relay, homes = meeting(crowd).again(self.weather, folder)
-        self._stand_before(relay)
         return relay, homes
 
     async def _meet(self, agents: list[Agent], served: list[Served], crowd: tuple[int, ...]) -> None:
@@ -264,8 +273,9 @@ class Simulation:
         if len(agents) > 2 and self.plan.storm and self.random.random() < 0.5:
             agents[-1].leaves_after = self.random.randrange(self.plan.things)
 
-    def _stand_before(self, relay: Relay) -> None:
-        """Whoever lies stands before the relay."""
+    def _before(self, face: EngineFace) -> EngineFace:
+        """Who stands before the relay's engine, between that and its links."""
+        return face
 
     def _met(self, homes: list[Home]) -> None:
         """Everybody is in the room, and the storm begins."""
@@ -366,6 +376,7 @@ class Simulation:
 
     def _check(self, agents: list[Agent], contradicted: list[RoomId]) -> None:
         names = [agent.name for agent in agents]
+        promises.nothing_went_wrong_on_the_way(self.watched.wrong)
         promises.nobody_is_accused(self.record, contradicted)
         promises.nothing_is_lost_or_doubled(self.record, names)
         promises.nothing_is_refused_without_a_reason(self.record)
