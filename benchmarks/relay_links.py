@@ -1,9 +1,13 @@
-"""What links cost a relay: the memory of an idle one over TLS, and the processor time of one message to many.
+"""What links cost a relay: the memory of idle ones over TLS, and the processor time of one message to many.
 
 An idle link is one whose person is proven, whose agent is attached and which follows its rooms, as a daemon does that
 nobody uses. This process holds the other ends. The relay's private memory is read before and after; the bodies of its
 data do not grow with links. Then members on so many links follow one room, and the relay's processor time for one
-message is compared with that for the same room where the author's link alone follows it.
+message is compared with that for the same room where the author's link alone follows it. At the end the same is looked
+at while links, rooms and readers grow by tens.
+
+A thousand links need three thousand open files between the two processes, so the soft limit is raised as far as the
+hard one allows; the relay's own bounds of links are wide (`relays.WIDE`).
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import os
 import resource
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -29,33 +34,53 @@ from parlerd.uplink.connection import LinkConnection
 SUBSCRIBERS = 50
 
 
+LINKS_STEPS = (1, 10, 100)
+ROOMS_STEPS = (1, 10, 100)
+READERS_STEPS = (1, 10, 100)
+GROWTH_LINKS = 5
+"""Links that follow the rooms while rooms grow."""
+AT_ONCE = 8
+"""Links that are opened at the same time."""
+
+
 @dataclass
 class Person:
-    """Somebody elsewhere, with one agent."""
+    """Somebody elsewhere, with one agent or several."""
 
+    count: int = 1
     key: SigningKey = field(default_factory=lambda: SigningKey("principal", os.urandom(32)))
-    agent: SigningKey = field(default_factory=lambda: SigningKey("agent", os.urandom(32)))
+    keys: dict[str, SigningKey] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for _ in range(self.count):
+            agent = SigningKey("agent", os.urandom(32))
+            self.keys[agent.id] = agent
 
     @property
     def principal(self) -> PrincipalId:
         return PrincipalId(self.key.id)
 
     def sign(self, id: str, domain: Domain, data: bytes) -> bytes:
-        return (self.key if id == self.key.id else self.agent).sign(domain, data)
+        return (self.key if id == self.key.id else self.keys[id]).sign(domain, data)
 
     async def attach(self, link: LinkConnection) -> None:
-        agent = AgentId(self.agent.id)
-        delegation, signed = issue(self, agent, relays.now())
-        attachment = t.Attachment(
-            agent=agent,
-            delegation=delegation,
-            delegation_signature=signed,
-            signature=self.sign(agent, "parler/link", attach_bytes(link.channel, agent, self.principal)),
-        )
-        await link.call("link.attach", t.Attach(agents=(attachment,)))
+        attachments = []
+        for agent in map(AgentId, self.keys):
+            delegation, signed = issue(self, agent, relays.now())
+            signature = self.sign(agent, "parler/link", attach_bytes(link.channel, agent, self.principal))
+            attachments.append(
+                t.Attachment(agent=agent, delegation=delegation, delegation_signature=signed, signature=signature)
+            )
+        await link.call("link.attach", t.Attach(agents=tuple(attachments)))
 
     async def come_in(self, link: LinkConnection, session_key: str) -> str:
-        """Join with a key that asks nobody. Gives the room."""
+        """All agents join with a key that asks nobody. Gives the room."""
+        room = ""
+        for agent in map(AgentId, self.keys):
+            room = await self._join(link, session_key, agent)
+        return room
+
+    async def _join(self, link: LinkConnection, session_key: str, agent: AgentId) -> str:
         found = await link.call("link.find", t.FindKey(session_key=session_key))
         assert isinstance(found, t.FoundKey)
         statement = st.encode(
@@ -63,7 +88,7 @@ class Person:
                 home=HomeId(link.home),
                 room=RoomId(found.room),
                 ref=found.ref,
-                agent=AgentId(self.agent.id),
+                agent=agent,
                 principal=self.principal,
                 name="sub",
                 host="bench",
@@ -71,7 +96,7 @@ class Person:
                 nonce=os.urandom(st.NONCE),
             )
         )
-        signature = self.sign(self.agent.id, st.KnockStatement.TAG, statement)
+        signature = self.sign(agent, st.KnockStatement.TAG, statement)
         knock = t.KnockAtRoom(session_key=session_key, statement=statement, signature=signature)
         knocked = await link.call("link.knock", knock)
         assert isinstance(knocked, t.Knocked)
@@ -81,7 +106,7 @@ class Person:
 
 def main() -> None:
     """Measure and print."""
-    given = common.arguments(__doc__, links=100, messages=200, runs=3)
+    given = common.arguments(__doc__, links=1_000, messages=100, runs=3)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 3 * given.links + 200)), hard))
     report = common.Report("relay_links", given.place)
@@ -89,60 +114,113 @@ def main() -> None:
         trio.run(idle, report, relay, given.links)
     with relays.running(given.place) as relay, relays.home(relay, given.place) as made:
         trio.run(fan_out, report, relay, made, given.messages, given.runs)
+        trio.run(grow, report, relay, made, given.messages // 2)
     report.print()
 
 
 async def idle(report: common.Report, relay: relays.Relay, count: int) -> None:
     """Memory of links that do nothing."""
+    each: dict[str, float] = {}
     async with trio.open_nursery() as nursery:
         # The first links load code and fill tables that all of them share.
         await open_links(nursery, relay, 10)
         before = common.memory(relay.pid)["private"]
-        await open_links(nursery, relay, count)
-        after = common.memory(relay.pid)["private"]
-        each = (after - before) * 1024 / count
+        opened = 0
+        for step in (10, 100, count):
+            if opened < step <= count:
+                await open_links(nursery, relay, step - opened)
+                opened = step
+                grown = common.memory(relay.pid)["private"] - before
+                each[f"{step} links"] = round(grown * 1024 / step, 1)
         name = f"private memory of the relay for an idle link over TLS, {count} links"
-        report.add(common.Figure(name, "KB", round(each, 1), count, floor=60.0))
+        report.add(common.Figure(name, "KB", each[f"{count} links"], count, floor=60.0))
+        report.growth.append({"what": "KB of the relay for each idle link", **each})
         nursery.cancel_scope.cancel()
 
 
-async def open_links(nursery: trio.Nursery, relay: relays.Relay, count: int, session_key: str | None = None) -> None:
+async def open_links(
+    nursery: trio.Nursery, relay: relays.Relay, count: int, *session_keys: str, agents: int = 1
+) -> None:
     """Open so many links, and keep them until the nursery ends."""
-    for _ in range(count):
-        await nursery.start(keep, relay, session_key)
+    places = trio.Semaphore(AT_ONCE)
+
+    async def open_one() -> None:
+        async with places:
+            await nursery.start(keep, relay, session_keys, agents)
+
+    async with trio.open_nursery() as opening:
+        for _ in range(count):
+            opening.start_soon(open_one)
 
 
 async def keep(
-    relay: relays.Relay, session_key: str | None, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    relay: relays.Relay,
+    session_keys: Sequence[str],
+    agents: int,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """One link of somebody new, which follows the room that a key leads to, or none."""
-    person = Person()
+    """One link of somebody new, which follows the rooms that keys lead to."""
+    person = Person(agents)
     async with relay.link(person, enrol=True) as link:
         await person.attach(link)
-        rooms: tuple[t.Resume, ...] = ()
-        if session_key is not None:
-            rooms = (t.Resume(room=await person.come_in(link, session_key)),)
+        rooms = tuple([t.Resume(room=await person.come_in(link, key)) for key in session_keys])
         async with link.stream("link.follow", t.FollowRooms(rooms=rooms)) as items:
             task_status.started()
             async for _ in items:
                 pass
 
 
+def opened_room(ann: common.RawConnection) -> tuple[str, str]:
+    """A new room at the relay and the key to it, as a link says it."""
+    opened = ann.call("session.open", t.OpenSession(context="benchmark", topic="bench", max_uses=1_000))
+    return opened.room, codes.read_key(opened.session_key).key
+
+
 async def fan_out(report: common.Report, relay: relays.Relay, made: DemoHome, messages: int, runs: int) -> None:
     """Processor time of the relay for one message to many links."""
     with common.RawConnection(made, as_name="ann") as ann:
-        opened = ann.call("session.open", t.OpenSession(context="benchmark", topic="bench", max_uses=1_000))
-        alone = [await cost(relay, ann, opened.room, messages) for _ in range(runs)]
-        session_key = codes.read_key(opened.session_key).key
+        room, session_key = opened_room(ann)
+        alone = [await cost(relay, ann, room, messages) for _ in range(runs)]
         async with trio.open_nursery() as nursery:
             await open_links(nursery, relay, SUBSCRIBERS, session_key)
-            await cost(relay, ann, opened.room, 20)
-            many = [await cost(relay, ann, opened.room, messages) for _ in range(runs)]
+            await cost(relay, ann, room, 20)
+            many = [await cost(relay, ann, room, messages) for _ in range(runs)]
             nursery.cancel_scope.cancel()
     base = statistics.median(alone)
     name = f"processor time of the relay for one message, each of {SUBSCRIBERS} links that follow the room"
     note = f"{base:.0f} us with the author's link alone, {statistics.median(many):.0f} us with all"
     report.add(common.spread(name, "us", [(found - base) / SUBSCRIBERS for found in many], floor=20.0, note=note))
+
+
+async def grow(report: common.Report, relay: relays.Relay, made: DemoHome, messages: int) -> None:
+    """The relay's processor time for one message, while links, rooms and readers grow."""
+    with common.RawConnection(made, as_name="ann") as ann:
+        grown: dict[str, float] = {}
+        for links in LINKS_STEPS:
+            room, session_key = opened_room(ann)
+            async with trio.open_nursery() as nursery:
+                await open_links(nursery, relay, links, session_key)
+                grown[f"{links} links"] = await cost(relay, ann, room, messages)
+                nursery.cancel_scope.cancel()
+        report.growth.append({"what": "us a message, by links that follow its room", **grown})
+
+        grown, opened = {}, [opened_room(ann) for _ in range(ROOMS_STEPS[-1])]
+        for rooms in ROOMS_STEPS:
+            async with trio.open_nursery() as nursery:
+                await open_links(nursery, relay, GROWTH_LINKS, *[key for _, key in opened[:rooms]])
+                grown[f"{rooms} rooms"] = await cost(relay, ann, opened[0][0], messages)
+                nursery.cancel_scope.cancel()
+        report.growth.append({"what": f"us a message in one room, by rooms that {GROWTH_LINKS} links follow", **grown})
+
+        grown = {}
+        for readers in READERS_STEPS:
+            room, session_key = opened_room(ann)
+            async with trio.open_nursery() as nursery:
+                await open_links(nursery, relay, 1, session_key, agents=readers)
+                grown[f"{readers} readers"] = await cost(relay, ann, room, messages)
+                nursery.cancel_scope.cancel()
+        report.growth.append({"what": "us a message, by readers on one link", **grown})
 
 
 async def cost(relay: relays.Relay, ann: common.RawConnection, room: str, messages: int) -> float:
@@ -155,7 +233,7 @@ async def cost(relay: relays.Relay, ann: common.RawConnection, room: str, messag
 
     await trio.to_thread.run_sync(send)
     await trio.sleep(0.5)
-    return (common.cpu_seconds(relay.pid) - before) * 1_000_000 / messages
+    return round((common.cpu_seconds(relay.pid) - before) * 1_000_000 / messages, 1)
 
 
 if __name__ == "__main__":

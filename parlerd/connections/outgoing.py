@@ -164,6 +164,8 @@ class Outgoing:
     def _run_of_frames(self) -> bytes:
         """The next message: as many of the waiting frames as one may hold."""
         waiting = self._waiting
+        if len(waiting) == 1:
+            return waiting.popleft()
         frames = [waiting.popleft()]
         size = len(frames[0])
         while waiting and size + len(waiting[0]) <= RUN_LIMIT:

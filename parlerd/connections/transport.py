@@ -86,8 +86,13 @@ class Transport:
     def write(self, data: bytes) -> bool:
         """Send `data` after what waits. True where nothing waits any more. Raises `OSError` where the other side is
         gone."""
-        self._waiting.append(data)
-        return len(self._waiting) == 1 and self._push()
+        if self._waiting:
+            self._waiting.append(data)
+            return False
+        rest = self._try(data)
+        if rest is not None:
+            self._waiting.append(rest)
+        return rest is None
 
     async def flushed(self) -> None:
         """Wait until nothing waits to be sent. Raises `OSError` where the other side is gone, and
@@ -118,20 +123,27 @@ class Transport:
         """Hand over what the kernel takes now. Whether nothing waits any more."""
         waiting = self._waiting
         while waiting:
-            data = waiting[0]
-            try:
-                sent = self._sock.send(data)
-            except _NOT_NOW:
+            rest = self._try(waiting[0])
+            if rest is not None:
+                waiting[0] = rest
                 return False
-            if sent < len(data):
-                waiting[0] = memoryview(data)[sent:]
-            else:
-                waiting.popleft()
+            waiting.popleft()
         if self._is_ending and not self.is_closed:
             self._is_ending = False
             # The method of the socket below TLS: that of TLS forgets the keys, and with them what still comes.
             socket.socket.shutdown(self._sock, socket.SHUT_WR)
         return True
+
+    def _try(self, data: bytes | memoryview) -> bytes | memoryview | None:
+        """Hand over what the kernel takes now. What it did not take; None where it took all."""
+        while True:
+            try:
+                sent = self._sock.send(data)
+            except _NOT_NOW:
+                return data
+            if sent == len(data):
+                return None
+            data = memoryview(data)[sent:]
 
     def _tell(self) -> None:
         if self._progress is not None:

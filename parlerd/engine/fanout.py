@@ -144,7 +144,8 @@ class News:
         """Send a link its page, and say which of its agents were sent something. The link has everything up to
         `after`, and its agents are those of the last step."""
         assert followed.eyes is not None
-        before = {str(agent): seq for agent, seq in followed.seqs.items()}
+        seqs, shown = followed.seqs, followed.shown
+        before = dict(seqs)
         page: list[msgspec.Raw] = []
         for visibility, encoded in self._messages:
             # A member that is in sees every public message, and a private one by its id alone.
@@ -154,16 +155,16 @@ class News:
             if seers:
                 page.append(encoded)
                 for agent in seers:
-                    followed.seqs[agent] += 1
-        followed.at, shown = self.upto, followed.shown
-        followed.shown = self._shown_after
-        followed.asks += sum(position > followed.asked for position in self._asks)
+                    seqs[agent] += 1
+        followed.at, followed.shown = self.upto, self._shown_after
+        if self._asks:
+            followed.asks += sum(position > followed.asked for position in self._asks)
         if not page:
             return []
         told = t.LinkPage(
             public=shown.number,
             line=shown.line,
-            before=before,
+            before=cast(dict[str, int], before),
             jumped=followed.jumped,
             # Encoded already, once for all links.
             messages=cast(list[t.LinkMessage], page),

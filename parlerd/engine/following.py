@@ -31,7 +31,7 @@ import trio
 from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.errors import Refused, StoreError
-from parlerd.core.model import AgentId, Position, RoomId, Seq, Shown, View
+from parlerd.core.model import AgentId, Millis, Position, RoomId, Seq, Shown, View
 from parlerd.core.public_line import epoch_of, next_line
 from parlerd.core.rewinds import Rewound
 from parlerd.core.room import Room
@@ -161,9 +161,10 @@ class Following:
         """Facts of a room were stored: tell all links at once that have everything before, and wake the tasks of the
         others. Raises nothing: whoever stored the facts calls this."""
         news: News | None = None
+        now = self._desk.clock.now()
         for followed, stream in self._followers[room].items():
             try:
-                if self._has_all_before(stream, followed):
+                if self._has_all_before(stream, followed, now):
                     news = news or self._news(room, followed)
                     if news is not None and news.after == followed.at and not news.shows_card(stream, followed):
                         assert stream.outlet is not None
@@ -174,7 +175,8 @@ class Following:
                 followed.is_level = False
             stream.waiter.wake()
 
-    def _has_all_before(self, stream: LinkStream, followed: Followed) -> bool:
+    @staticmethod
+    def _has_all_before(stream: LinkStream, followed: Followed, now: Millis) -> bool:
         """Whether a link has everything of a room that it may know, but for what was just stored, and takes more."""
         return (
             stream.is_waiting
@@ -183,7 +185,7 @@ class Following:
             and bool(followed.eyes.members)
             and stream.outlet is not None
             and stream.outlet.is_ready
-            and tuple(stream.link.speaking(self._desk.clock.now())) == stream.speaking
+            and tuple(stream.link.speaking(now)) == stream.speaking
         )
 
     def _news(self, room: RoomId, followed: Followed) -> News | None:

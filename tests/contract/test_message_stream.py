@@ -46,6 +46,8 @@ def test_messages_arrive_whole_and_in_order_both_ways(between: Between) -> None:
         async with between() as (ours, theirs):
             for sender, receiver in ((ours, theirs), (theirs, ours)):
                 said = [bytes([n]) * (n * 3_000 + 1) for n in range(12)]
+                # Where the length of a message is written in another way.
+                said += [b"x" * size for size in (125, 126, 65_535, 65_536)]
 
                 async def say(sender: MessageStream = sender, said: list[bytes] = said) -> None:
                     for message in said:
