@@ -18,12 +18,13 @@ import trio
 
 from parlerd.core import events as e
 from parlerd.core.errors import ParlerError
-from parlerd.core.model import MAX_PENDING_PER_KEY, MAX_TEXT, Position, RoomId
+from parlerd.core.model import MAX_PENDING_PER_KEY, MAX_TEXT, AgentId, Position, RoomId
 from parlerd.engine.callers import Caller
 from parlerd.engine.engine import Engine
 from parlerd.engine.face import EngineFace, Pending
 from parlerd.engine.join_codes import CODE_PAUSE_S, CODE_TRIES
 from parlerd.engine.throttle import CALLER_BURST, HOME_BURST
+from parlerd.identity.codes import fingerprint
 from parlerd.identity.signatures import SigningKey
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
@@ -473,6 +474,20 @@ def test_f23_a_place_that_does_not_exist_breaks_nothing(huge: int) -> None:
 def test_f23_what_is_larger_than_it_can_be_is_refused_before_it_is_acted_on(op: str, fields: dict[str, Any]) -> None:
     with pytest.raises(ParlerError, match="invalid_param"):
         codec.Shape(OPERATIONS[op].params, "invalid_param").decode(codec.encode(fields))
+
+
+def test_f23_a_newcomer_and_the_person_who_decides_are_shown_one_fingerprint_to_compare(tmp_path: Path) -> None:
+    """The relay makes the code of a knock, so the code alone does not say whose knock it is."""
+
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            opened = await meeting.alice.open("payroll")
+            assert (await meeting.bob.join(opened.session_key)).status == "pending"
+            [request] = await meeting.alice.requests(opened.room)
+            me = await meeting.bob.whoami()
+            assert request.fingerprint == me.fingerprint == fingerprint(AgentId(me.id))
+
+    run(main)
 
 
 # -- what leaves this machine ----------------------------------------------------------------------------------
