@@ -209,6 +209,8 @@ def _segments(message: t.Message, you: str, offset: int = 0) -> list[tuple[str, 
         facts.append(_plain(message.kind))
     if message.private is True:
         facts.append("private")
+    if message.lost is True:
+        facts.append("lost by the relay")
     if message.reply_seq is not msgspec.UNSET:
         facts.append(f"reply to #{message.reply_seq}")
     handoff = message.handoff
