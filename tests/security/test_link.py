@@ -32,7 +32,7 @@ from parlerd.store.port import Store
 from parlerd.wire import codec
 from relay import turnstile
 from relay.turnstile import Turnstile
-from tests.support.engine import PlugDriver, Served, World, engine_world, run, texts
+from tests.support.engine import FarDriver, PlugDriver, Served, World, engine_world, run, texts
 from tests.support.fake_engine import FakeEngine
 from tests.support.linked import Elsewhere, LinkParty
 from tests.support.links import CERTIFICATE, OTHER_PERSON, PERSON, Book, dialled, links_of
@@ -267,6 +267,36 @@ def test_f23_guesses_are_counted_alike_wherever_a_key_can_be_tried() -> None:
             assert refused.retry_after_ms is not None
             await trio.sleep(refused.retry_after_ms / 1000)
             assert (await eve.find(opened.session_key)).room == opened.room
+
+    run(main)
+
+
+@pytest.mark.parametrize("op", ["link.find", "link.open", "link.knock"])
+def test_f23_guesses_that_are_made_at_the_same_time_are_no_more(op: str) -> None:
+    async def main() -> None:
+        # A store over a network: every question lets others ask meanwhile.
+        async with engine_world(driver=FarDriver) as served:
+            _, ann, opened = await olga_and_ann(served)
+            eve = Elsewhere("eve")
+            links = [await eve.link(served, "eve") for _ in range(3)]
+            knock = await ann.knocking("ann", opened)
+            mine = msgspec.structs.replace(await links[0].knocking("eve", opened), session_key="ZZZZZZZZ")
+            assert knock.statement != mine.statement
+            heard: list[str] = []
+
+            async def guess(link: LinkParty, number: int) -> None:
+                tries: dict[str, t.Params] = {
+                    "link.find": t.FindKey(session_key=f"ZZZZZ{number:03}"),
+                    "link.knock": mine,
+                    "link.open": link.opening("eve", f"topic {number}", session_key=str(opened.session_key))[0],
+                }
+                heard.append((await link.refused(op, tries[op])).code)
+
+            async with trio.open_nursery() as nursery:
+                for number in range(60):
+                    nursery.start_soon(guess, links[number % 3], number)
+            assert heard.count("throttled") == 60 - CALLER_BURST
+            assert set(heard) <= {"throttled", "unknown_key", "invalid_param"}
 
     run(main)
 
