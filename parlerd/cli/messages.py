@@ -274,6 +274,9 @@ def _why(ctx: Context, args: Namespace) -> int:
     if out.json:
         out.document(found)
         return DONE
+    if isinstance(found.queued, t.QueuedHere):
+        _say_queued(ctx, found.queued)
+        return DONE
     if not found.readers:
         out.say("Nobody but its author may see this message.")
         return DONE
@@ -285,6 +288,14 @@ def _why(ctx: Context, args: Namespace) -> int:
         if args.wide:
             out.say(("  id ", "dim"), reader.agent)
     return DONE
+
+
+def _say_queued(ctx: Context, queued: t.QueuedHere) -> None:
+    since = f"queued here since {to_the_second(queued.since, ctx.now())}"
+    if queued.refused:
+        ctx.out.say((f"Refused by {queued.home}", "bad"), f" ({queued.refused}), and not sent again: {since}.")
+    else:
+        ctx.out.say((since[0].upper() + since[1:], "warn"), f", goes out when the link to {queued.home} is up.")
 
 
 def _ladder(stages: Sequence[t.StageReached], now: float) -> str:

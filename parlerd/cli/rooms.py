@@ -54,6 +54,8 @@ def _rooms(ctx: Context, args: Namespace) -> int:
         if (spec := ERRORS.get(room.alarm)) is not None:
             out.say((room.name, "name"), f": {spec.message} {spec.hint}")
     say_hidden(out, len(listed.rooms) - len(rooms))
+    if listed.notice:
+        out.note(listed.notice)
     return DONE
 
 
@@ -100,6 +102,8 @@ def _roster(ctx: Context, args: Namespace) -> int:
         id = member.id if args.wide else ""
         rows.append(((member.name, "name"), member.host, role, f"{member.presence}{since}{state}", id))
     out.listing(("agent", "says it is on", "role", "presence", "id"), rows, cut=(0, 2))
+    if found.notice:
+        out.note(found.notice)
     return DONE
 
 

@@ -83,6 +83,10 @@ class RoomHandle(Protocol):
         few seconds at most: never for a room of this home, nor for a home that was just found out of reach."""
         ...
 
+    def begin_to_catch_up(self) -> None:
+        """Begin what `catch_up` waits for, for a look that answers at once."""
+        ...
+
     def silent_since(self) -> Millis | None:
         """When the room's home was last heard from, where this home's log of the room may lack what is new there; 0
         where nothing was heard since this daemon started. None for a log that lacks nothing."""
@@ -149,6 +153,20 @@ class Undelivered(NamedTuple):
     code: str
 
 
+class Queued(NamedTuple):
+    """A message that waits on this machine to leave for its room's home."""
+
+    room: RoomId
+    agent: AgentId
+    """Its author."""
+    home: str
+    """The name of the home that it is for."""
+    at: Millis
+    """When its author asked."""
+    code: str
+    """The code with which that home refused it for good; empty while it waits."""
+
+
 class Homes(Protocol):
     """The other homes that the person added. None but these is ever asked anything. Source: security spec D12."""
 
@@ -178,6 +196,10 @@ class Homes(Protocol):
 
     def undelivered(self, agent: AgentId) -> Sequence[Undelivered]:
         """Queued messages of this agent that will never be in their rooms, the oldest first."""
+        ...
+
+    def queued(self, message: MessageId) -> Queued | None:
+        """The message of this id, if it waits here or was refused after it waited."""
         ...
 
     def handle(self, actor: RoomActor[Room], home: HomeId) -> RoomHandle:
@@ -237,6 +259,9 @@ class ForsakenRoom(MirrorRoom):
     async def catch_up(self) -> bool:
         return False
 
+    def begin_to_catch_up(self) -> None:
+        """Its home is asked nothing."""
+
     async def earlier(self, agent: AgentId, after: Seq, limit: int) -> Earlier:
         raise self._refused()
 
@@ -269,6 +294,9 @@ class NoHomes:
 
     def undelivered(self, agent: AgentId) -> Sequence[Undelivered]:
         return ()
+
+    def queued(self, message: MessageId) -> Queued | None:
+        return None
 
     def handle(self, actor: RoomActor[Room], home: HomeId) -> RoomHandle:
         return ForsakenRoom(actor, self.name_of(home))

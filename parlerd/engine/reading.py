@@ -358,15 +358,22 @@ def lost_of(room: RoomState, acknowledged: Position) -> str:
     )
 
 
-def silence_of(handle: RoomHandle, now: Millis) -> str:
-    """What is said beside whatever is shown of a room whose home does not answer; nothing of any other room."""
+def silence_of(handle: RoomHandle, now: Millis, lacking: str) -> str:
+    """What is said beside whatever is shown of a room whose home does not answer; nothing of any other room. `lacking`
+    says what may be missing."""
     since = handle.silent_since()
     if since is None:
         return ""
     seconds = max(0, now - since) // 1000
     time = f"{seconds} s" if seconds < 60 else f"{seconds // 60} min" if seconds < 3600 else f"{seconds // 3600} h"
     heard = f"Nothing was heard from {handle.home_name} " + (f"for {time}" if since else "yet")
-    return f"{heard}: newer messages of this session may be missing here."
+    return f"{heard}: {lacking}"
+
+
+def as_of(handle: RoomHandle) -> Millis | msgspec.UnsetType:
+    """When a room's home was last heard from, where what is shown of the room is as of then."""
+    since = handle.silent_since()
+    return msgspec.UNSET if since is None else since
 
 
 def is_for(room: RoomState, reader: AgentId, event: e.MessagePosted) -> bool:

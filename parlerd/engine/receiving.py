@@ -298,7 +298,8 @@ class Receiving:
 
     def _said_of(self, handle: RoomHandle, room: Room) -> str:
         """What a reader is told of the home that the room lives in, when there is something to tell."""
-        return alarm_of(room.state) or silence_of(handle, self._desk.clock.now())
+        lacking = "newer messages of this session may be missing here."
+        return alarm_of(room.state) or silence_of(handle, self._desk.clock.now(), lacking)
 
     async def _look_back(self, handle: RoomHandle, room: Room, view: View, params: t.Recv, newest: Seq) -> LookedBack:
         async def read(after: Position) -> Page:

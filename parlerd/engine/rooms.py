@@ -65,6 +65,9 @@ class LocalRoom(RoomActor[Room]):
     async def catch_up(self) -> bool:
         return False
 
+    def begin_to_catch_up(self) -> None:
+        """Nothing to begin: this log is the room's own."""
+
     def silent_since(self) -> Millis | None:
         return None
 

@@ -84,8 +84,11 @@ class SessionRequests(Params, frozen=True, kw_only=True):
 
 
 class RequestList(Result, frozen=True, kw_only=True):
+    """`notice` says which homes were not heard from, so that newer requests there may be missing."""
+
     room: str | None
     requests: list[RequestInfo]
+    notice: str = ""
 
 
 class Decided(Result, frozen=True, kw_only=True):

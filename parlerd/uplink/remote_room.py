@@ -146,6 +146,9 @@ class RemoteRoom(MirrorRoom):
     async def catch_up(self) -> bool:
         return await self._link.catch_up(self.room)
 
+    def begin_to_catch_up(self) -> None:
+        self._link.need()
+
     def silent_since(self) -> Millis | None:
         return None if self._link.is_level(self.room) else self._link.heard_at
 

@@ -59,6 +59,31 @@ def test_rooms_says_of_a_room_to_which_nothing_can_be_sent_why_and_what_to_do(sh
     assert "\nnewer: " not in said
 
 
+SILENT = "Nothing was heard from team-7f3k2q for 5 min: its sessions may look different by now."
+
+
+def test_a_list_says_which_homes_were_not_heard_from(shell: Shell) -> None:
+    shell.daemon.answers("rooms.list", t.RoomList(rooms=[room(silent_since=7)], notice=SILENT))
+    assert " ".join(shell.run("rooms").stderr.split()) == SILENT
+    document = shell.run("rooms", "--json").document
+    assert (document["notice"], document["rooms"][0]["silent_since"]) == (SILENT, 7)
+    roster = t.RosterResult(room=ROOM, name="auth-redesign", members=[], silent_since=0, notice=SILENT)
+    shell.daemon.answers("rooms.roster", roster)
+    assert " ".join(shell.run("roster").stderr.split()) == SILENT
+    assert shell.run("roster", "--json").document["silent_since"] == 0
+    asked = t.RequestList(room=None, requests=[], notice=SILENT)
+    shell.daemon.answers("approvals.list", asked)
+    assert " ".join(shell.run("approvals", "--once").stderr.split()) == SILENT
+    shell.daemon.answers("session.requests", asked)
+    assert " ".join(shell.run("session", "requests").stderr.split()) == SILENT
+
+
+def test_a_list_of_homes_that_are_heard_from_says_nothing_of_it(shell: Shell) -> None:
+    shell.daemon.answers("rooms.list", t.RoomList(rooms=[room()]))
+    assert shell.run("rooms").stderr == ""
+    assert "silent_since" not in shell.run("rooms", "--json").document["rooms"][0]
+
+
 def test_rooms_says_which_of_ones_agents_is_in_each_where_that_differs(shell: Shell) -> None:
     shell.daemon.answers(
         "rooms.list", t.RoomList(rooms=[room(agents=["sam"]), room("b", agents=["codex@repo", "bob"])])

@@ -131,10 +131,22 @@ class ReaderLadder(Result, frozen=True, kw_only=True):
     stopped_since: int = 0
 
 
+class QueuedHere(Result, frozen=True, kw_only=True):
+    """A message waits on its author's machine since then, and goes out when the link to `home` is up. `refused` is the
+    code with which that home refused the message for good; it is empty while the message waits."""
+
+    home: str
+    since: int
+    refused: str = ""
+
+
 class WhyResult(Result, frozen=True, kw_only=True):
+    """A message that is `queued` has reached nobody, so there are no readers."""
+
     id: str
     room: str
     readers: list[ReaderLadder]
+    queued: QueuedHere | msgspec.UnsetType = msgspec.UNSET
 
 
 FAMILY: Final = Family(
@@ -262,6 +274,12 @@ FAMILY: Final = Family(
                             "stages": [{"stage": "stored", "at": samples.AT}, {"stage": "read", "at": samples.AT}],
                         }
                     ],
+                },
+                {
+                    "id": "m_5",
+                    "room": samples.ROOM,
+                    "readers": [],
+                    "queued": {"home": samples.RELAY, "since": samples.AT},
                 },
             ),
             tool=Offer(

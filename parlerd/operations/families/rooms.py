@@ -43,7 +43,8 @@ class RoomInfo(Result, frozen=True, kw_only=True):
     """`agents` are the caller's that are in it, by name: a person has several. `unread` and `last_at` are of the first
     of them, which is the acting agent wherever that is in; `active` says that it is the acting agent's session.
     `alarm` is the code of the error that says why nothing is sent to a room that was not closed; it is empty where
-    nothing is wrong."""
+    nothing is wrong. With `silent_since` the room is shown as of then, when its home was last heard from; 0 is not
+    since this daemon started."""
 
     room: str
     name: str
@@ -60,14 +61,17 @@ class RoomInfo(Result, frozen=True, kw_only=True):
     state: str
     pending: int = 0
     alarm: str = ""
+    silent_since: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class RoomList(Result, frozen=True, kw_only=True):
-    """`you` is the name of the agent that asks; `waits` are the sessions whose door it waits at."""
+    """`you` is the name of the agent that asks; `waits` are the sessions whose door it waits at. `notice` says which
+    homes were not heard from, so that their rooms are shown as of then."""
 
     rooms: list[RoomInfo]
     you: str = ""
     waits: list[Knocking] = []
+    notice: str = ""
 
 
 class Roster(Params, frozen=True, kw_only=True):
@@ -86,10 +90,15 @@ class RosterMember(Result, frozen=True, kw_only=True):
 
 
 class RosterResult(Result, frozen=True, kw_only=True):
+    """With `silent_since` the members are those as of then, when the room's home was last heard from; 0 is not since
+    this daemon started. `notice` says so."""
+
     room: str
     name: str
     members: list[RosterMember]
     you: str = ""
+    silent_since: int | msgspec.UnsetType = msgspec.UNSET
+    notice: str = ""
 
 
 class WatchRoom(Params, frozen=True, kw_only=True):
