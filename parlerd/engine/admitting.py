@@ -107,7 +107,6 @@ class Admitting:
         """This home's id of the key that the author drew for the new room. A key of another room counts as a guess:
         whoever asked for many would learn some."""
         desk = self._desk
-        await desk.throttle.before(caller)
         gated = check(params.terms, KeyTerms).gated
         try:
             typed = codes.normalise(params.session_key)
@@ -118,7 +117,11 @@ class Admitting:
                 "invalid_param", "A session key has 8 characters, or 16 where it asks nobody.", param="session_key"
             )
         key_id = desk.keys.key_id(typed)
-        if await desk.library.room_of_key(key_id) not in (None, room_id_of(params.opening)):
+        is_taken = await desk.library.room_of_key(key_id) not in (None, room_id_of(params.opening))
+        # After the lookup, so that nothing is awaited between asking and counting: guesses that are made at the same
+        # time are counted one after the other.
+        await desk.throttle.before(caller)
+        if is_taken:
             desk.throttle.wrong(caller)
             raise Refused("invalid_param", "This session key cannot be used. Draw another.", param="session_key")
         return key_id
