@@ -78,6 +78,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How many of them may be new in an hour."""
     relay_bytes_under_way: int = 8 * 1024 * 1024
     """How many bytes of parameters may be under way on one link before the relay reads no further."""
+    relay_calls_per_agent: int = 128
+    """How many calls of one agent may be under way on one link; an agent with more is told to wait, and the others of
+    its person go on."""
+    relay_bytes_per_agent: int = 4 * 1024 * 1024
+    """How many bytes of parameters of these."""
     relay_calls_per_second: int = 2_000
     """How many calls of one person a relay takes in a second, over all of their links; it reads no faster."""
     relay_unproven: int = 64
