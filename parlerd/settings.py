@@ -61,6 +61,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """At a relay: how many bytes all agents of one person may store in an hour; 0 is no limit."""
     quota_person_rooms: int = 1000
     """At a relay: how many rooms one person may have, closed ones among them; 0 is no limit."""
+    quota_person_kept_bytes: int = 4 * 1024 * 1024 * 1024
+    """At a relay: how many bytes all agents of one person may keep there in total; 0 is no limit."""
     mirror_room_messages: int = 10_000
     """Of how many messages of a room elsewhere, the newest, the words are kept on this machine; 0 is no limit. Those of
     older ones are asked for at the room's home when somebody reads them."""

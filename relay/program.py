@@ -209,6 +209,7 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_stop_on_signal, stopping)
         nursery.start_soon(standing.serve, links)
+        nursery.start_soon(parts.engine.count_kept)
         if listeners:
             nursery.start_soon(page.serve, listeners)
         nursery.start_soon(Admin(control, recognised()).serve, listener)
