@@ -209,6 +209,8 @@ def _segments(message: t.Message, you: str, offset: int = 0) -> list[tuple[str, 
         facts.append(_plain(message.kind))
     if message.private is True:
         facts.append("private")
+    if message.lost is True:
+        facts.append("lost by the relay")
     if message.reply_seq is not msgspec.UNSET:
         facts.append(f"reply to #{message.reply_seq}")
     handoff = message.handoff
@@ -328,9 +330,14 @@ def _sent(result: t.Sent, scribe: Scribe, asked: _Asked) -> str:
     if result.readers is not None:
         alone = " and ".join(scribe.name(who) for who in result.readers) or "nobody else"
         where = f"{where}, for {alone} alone"
+    warned = _warned(result.warning)
     if result.queued:
-        return f"Not sent yet to {where}{repeated}. {_QUEUED}"
-    return f"Sent #{result.seq} to {where}{repeated}."
+        return f"Not sent yet to {where}{repeated}. {_QUEUED}{warned}"
+    return f"Sent #{result.seq} to {where}{repeated}.{warned}"
+
+
+def _warned(warning: str | msgspec.UnsetType) -> str:
+    return f" {warning}" if isinstance(warning, str) else ""
 
 
 def _handed(result: t.GivenHandoff, scribe: Scribe, asked: _Asked) -> str:
@@ -338,7 +345,9 @@ def _handed(result: t.GivenHandoff, scribe: Scribe, asked: _Asked) -> str:
     to = scribe.name(result.for_) if result.for_ else "anyone"
     where = scribe.name(result.name or result.room)
     queued = f" {_QUEUED}" if result.queued else ""
-    return f"The turn is offered to {to} in {where}{repeated}.{queued} Then wait: {scribe.wait}"
+    return (
+        f"The turn is offered to {to} in {where}{repeated}.{queued}{_warned(result.warning)} Then wait: {scribe.wait}"
+    )
 
 
 def _rooms(result: t.RoomList, scribe: Scribe, asked: _Asked) -> str:

@@ -70,7 +70,13 @@ def _send(ctx: Context, args: Namespace) -> int:
     else:
         again = " before, and not again," if sent.replayed else ""
         ctx.out.say((f"Sent{again}", "good"), f" as #{sent.seq} to ", (f"'{sent.name or sent.room}'", "name"), ".")
+    _say_warning(ctx, sent.warning)
     return DONE
+
+
+def _say_warning(ctx: Context, warning: object) -> None:
+    if isinstance(warning, str) and not ctx.out.json:
+        ctx.out.say((warning, "warn"))
 
 
 # -- recv --------------------------------------------------------------------------------------------------
@@ -244,6 +250,7 @@ def _handoff(ctx: Context, args: Namespace) -> int:
             ctx.out.say(("The turn is not yet with ", "warn"), (whom, "name"), f" in '{room}'. {QUEUED}")
         else:
             ctx.out.say(("The turn is with ", "good"), (whom, "name"), f" in '{room}', as #{given.seq}.")
+        _say_warning(ctx, given.warning)
         if not given.others:
             ctx.out.say(
                 ("Nobody else is in it yet: ", "warn"),

@@ -117,6 +117,12 @@ class RoomHandle(Protocol):
         tells nothing. Raises `Refused`: `home_unreachable` at once where no link to the room's home is up."""
         ...
 
+    async def rewind(self, by: By, *, confirmed: bool) -> t.RewoundRoom:
+        """Let the room go on from where it stands at its home, which lost a part of it, as `by`'s person, whose agent
+        opened the room; unless `confirmed`, only say what would be lost. Raises `Refused`: `room_is_here` for a room of
+        this home, and `rewind_refused` where what the home holds is no beginning of what is here."""
+        ...
+
     def presence(self, agent: AgentId) -> Present | None:
         """How present an agent of another home is, as the room's home last told; None where nothing was told, and for
         the agents of this home, of whom this home knows better."""
@@ -257,6 +263,9 @@ class ForsakenRoom(MirrorRoom):
         """Its home is asked nothing."""
 
     async def earlier(self, agent: AgentId, after: Seq, limit: int) -> Earlier:
+        raise self._refused()
+
+    async def rewind(self, by: By, *, confirmed: bool) -> t.RewoundRoom:
         raise self._refused()
 
     def silent_since(self) -> Millis | None:

@@ -292,6 +292,7 @@ def render_message(room: RoomState, reader: AgentId, stored: StoredMessage) -> t
         handoff=handoff,
         private=True if event.visibility is not None else msgspec.UNSET,
         opening=True if event.opening else msgspec.UNSET,
+        lost=True if room.rewinds.is_lost(header.position) else msgspec.UNSET,
     )
 
 
@@ -343,6 +344,18 @@ def alarm_of(room: RoomState) -> str:
         return ""
     found = ERRORS[room.alarm]
     return f"{found.message} {found.hint}"
+
+
+def lost_of(room: RoomState, acknowledged: Position) -> str:
+    """What is said beside what is shown of a room that was rewound, to a reader who has not acknowledged anything from
+    after that; nothing where this home held nothing that was lost."""
+    newest = room.rewinds.rewound[-1] if room.rewinds.rewound else None
+    if newest is None or acknowledged >= newest.position or newest.upto == newest.position - 1:
+        return ""
+    return (
+        "The relay of this session was restored from an older copy. The person who opened the session let it go on "
+        "without the messages that are marked as lost by the relay: nobody who came in later sees those."
+    )
 
 
 def silence_of(handle: RoomHandle, now: Millis, lacking: str) -> str:

@@ -302,3 +302,49 @@ def test_watch_that_is_interrupted_exits_130(shell: Shell) -> None:
     ran = shell.run("watch", "--json")
     assert ran.code == 130
     assert len(ran.items) == 1
+
+
+REWOUND = t.RewoundRoom(
+    room=ROOM,
+    name="auth-redesign",
+    home="team-7f3k2q",
+    status="asked",
+    lost=[t.LostWords(author="ann", messages=2), t.LostWords(author="bob", messages=1)],
+    newest="bob",
+    newest_at=1_700_000_000_000,
+)
+
+
+def test_a_room_is_rewound_only_after_a_person_saw_what_is_lost_and_said_yes(shell: Shell) -> None:
+    shell.daemon.answers("room.rewind", REWOUND)
+    ran = shell.run("room", "rewind", "auth-redesign", "--json")
+    assert (ran.code, ran.document["error"]["code"]) == (1, "needs_yes")
+    assert "parler room rewind auth-redesign --yes" in ran.document["error"]["hint"]
+    ran = shell.run("room", "rewind", "auth-redesign", terminal=True, stdin=b"n\n")
+    assert ran.code == 1
+    said = " ".join(ran.stderr.split())
+    assert "2 messages of ann, 1 message of bob" in said
+    assert "The newest that stays is bob's" in said
+    look = t.RewindRoom(room="auth-redesign")
+    assert shell.daemon.params_of("room.rewind") == [look, look]
+    ran = shell.run("room", "rewind", "auth-redesign", terminal=True, stdin=b"y\n")
+    assert ran.code == 0
+    assert "3 messages stay here as lost" in ran.stdout
+    assert shell.daemon.params_of("room.rewind")[2:] == [look, t.RewindRoom(room="auth-redesign", confirmed=True)]
+
+
+def test_a_room_of_which_this_machine_misses_nothing_is_rewound_for_others(shell: Shell) -> None:
+    shell.daemon.answers("room.rewind", msgspec.structs.replace(REWOUND, lost=[]))
+    ran = shell.run("room", "rewind", "auth-redesign", terminal=True, stdin=b"y\n")
+    assert "Where other machines were told more" in " ".join(ran.stderr.split())
+    assert "lost" not in ran.stdout
+
+
+def test_a_script_rewinds_with_yes_and_a_second_time_changes_nothing(shell: Shell) -> None:
+    done = msgspec.structs.replace(REWOUND, status="nothing", lost=[])
+    shell.daemon.answers("room.rewind", done)
+    assert shell.run("room", "rewind", "auth-redesign", "--yes", "--json").document == msgspec.to_builtins(done)
+    assert shell.daemon.params_of("room.rewind") == [t.RewindRoom(room="auth-redesign", confirmed=True)]
+    ran = shell.run("room", "rewind", "auth-redesign")
+    assert ran.code == 0
+    assert "There is nothing to do" in ran.stdout

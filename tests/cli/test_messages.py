@@ -512,3 +512,14 @@ def test_the_head_of_a_message_says_what_is_unusual(shell: Shell, more: dict[str
 def test_a_person_is_told_the_number_and_the_room_of_what_they_sent(shell: Shell) -> None:
     shell.daemon.answers("message.send", sent(name="auth-redesign"))
     assert shell.run("send", "hi").stdout == "Sent as #7 to 'auth-redesign'.\n"
+
+
+@pytest.mark.parametrize("op", ["send", "handoff"])
+def test_what_was_taken_out_before_it_left_this_machine_is_said(shell: Shell, op: str) -> None:
+    warning = "Taken out before it left this machine: GitHub token (1)."
+    sent = t.Sent(room=ROOM, id="m_1", seq=8, at=0, replayed=False, idempotency_key="k", name="auth", warning=warning)
+    given = t.GivenHandoff(id="m_1", room=ROOM, name="auth", for_="webdev", seq=8, others=1, warning=warning)
+    shell.daemon.answers("message.send", sent)
+    shell.daemon.answers("handoff.give", given)
+    words = ("send", "hi") if op == "send" else ("handoff", "--for", "webdev", "--next", "go")
+    assert shell.run(*words).stdout.splitlines()[1:] == [warning]

@@ -414,6 +414,8 @@ def test_a_pending_join_shows_the_code_who_decides_where_and_how_to_wait() -> No
 def test_a_send_costs_130_bytes_at_most_and_names_the_room() -> None:
     sent = t.Sent(room=ROOM, id="m_1", seq=5, at=1, replayed=False, idempotency_key="k", name="auth")
     assert shown(sent) == "Sent #5 to auth.\n"
+    warned = msgspec.structs.replace(sent, warning="Taken out: GitHub token (1).")
+    assert shown(warned) == "Sent #5 to auth. Taken out: GitHub token (1).\n"
     assert "repeats" in shown(msgspec.structs.replace(sent, replayed=True))
 
 

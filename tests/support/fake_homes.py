@@ -43,6 +43,7 @@ from parlerd.engine.rooms import RoomDoor, fold
 from parlerd.engine.submissions import Settled, Submission
 from parlerd.identity import codes
 from parlerd.identity.signatures import Domain, SigningKey
+from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import NewFact
 from tests.support.engine import CountedKeys, CountedRandomness, HandClock, Served, World, draft
@@ -241,6 +242,10 @@ class FakeRoom(MirrorRoom):
         begins = store.position_of(self.room, view, after)
         page = store.page(self.room, view, begins, limit=limit, max_bytes=1_000_000, skip_own=False)
         return Earlier(tuple(page.messages), page.end_seq)
+
+    async def rewind(self, by: By, *, confirmed: bool) -> t.RewoundRoom:
+        await self._homes.reach("rewind")
+        raise Refused("rewind_refused")
 
     def begin_to_catch_up(self) -> None:
         self._homes.asked.append("begin_to_catch_up")

@@ -50,7 +50,8 @@ class Send(Params, frozen=True, kw_only=True):
 class Sent(Result, frozen=True, kw_only=True):
     """`readers` are those others who alone may ever see it, by handle; null when all may. A message that is `queued` is
     stored on this machine, and goes out when the relay of its room answers: its id is fixed, and `seq` and `at` are
-    null until then."""
+    null until then. `warning` names recognised credentials that were taken out of the words before they left for the
+    relay of its room."""
 
     room: str
     id: str
@@ -61,6 +62,7 @@ class Sent(Result, frozen=True, kw_only=True):
     readers: list[str] | None = None
     name: str = ""
     queued: bool = False
+    warning: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Recv(Params, frozen=True, kw_only=True):

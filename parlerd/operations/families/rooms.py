@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -10,6 +10,7 @@ from msgspec import Meta
 from parlerd.core.model import PeerText
 from parlerd.operations import samples
 from parlerd.operations.entry import (
+    AWAY,
     IN_ROOM,
     MAX_PAGE,
     ROOM_ARGUMENT,
@@ -122,6 +123,35 @@ class WatchItem(Result, frozen=True, kw_only=True):
     at: int = 0
 
 
+class RewindRoom(Params, frozen=True, kw_only=True):
+    """Let a room go on that its relay holds less of than it told. Without `confirmed` nothing is done, and the answer
+    says what would be lost."""
+
+    room: Short
+    confirmed: bool = False
+
+
+class LostWords(Result, frozen=True, kw_only=True):
+    """How many messages of one author the relay has no more, of those that this machine holds."""
+
+    author: str
+    messages: int
+
+
+class RewoundRoom(Result, frozen=True, kw_only=True):
+    """`status`: `asked` where nothing was done yet, `rewound`, or `nothing` where the room was rewound and nothing came
+    after that. `newest` is the newest message that stays, by its author's name and its time; empty and 0 without
+    one."""
+
+    room: str
+    name: str
+    home: str
+    status: Literal["asked", "rewound", "nothing"]
+    lost: list[LostWords] = []
+    newest: str = ""
+    newest_at: int = 0
+
+
 FAMILY: Final = Family(
     operations=(
         Operation(
@@ -205,6 +235,37 @@ FAMILY: Final = Family(
                 },
             ),
             tool=Offer(tool="parler_rooms", verb="requests"),
+        ),
+        Operation(
+            name="room.rewind",
+            summary="Let a room go on of which its relay, restored from an older copy, lost the newest messages.",
+            params=RewindRoom,
+            result=RewoundRoom,
+            plane="person",
+            effect="destructive",
+            errors=(
+                "no_such_room",
+                "ambiguous_name",
+                "not_owner",
+                "room_closed",
+                "room_is_here",
+                "rewind_refused",
+                "statement_refused",
+                *AWAY,
+            ),
+            example={"room": "auth-redesign"},
+            answers=(
+                {
+                    "room": samples.ROOM,
+                    "name": samples.NAME,
+                    "home": "team-7f3k2q",
+                    "status": "asked",
+                    "lost": [{"author": samples.ANN, "messages": 2}, {"author": samples.BOB, "messages": 1}],
+                    "newest": samples.BOB,
+                    "newest_at": samples.AT,
+                },
+            ),
+            command="parler room rewind",
         ),
         Operation(
             name="room.watch",
