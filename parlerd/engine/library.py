@@ -26,7 +26,20 @@ from typing import Final, NamedTuple, TypeVar
 from parlerd.bounded import Bounded
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
-from parlerd.core.model import HOME_ROOM, AgentId, HomeId, KeyId, MessageId, Millis, Position, RoomId, Seq, Shown, View
+from parlerd.core.model import (
+    HOME_ROOM,
+    AgentId,
+    HomeId,
+    KeyId,
+    MessageId,
+    Millis,
+    Position,
+    PrincipalId,
+    RoomId,
+    Seq,
+    Shown,
+    View,
+)
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
 from parlerd.engine.audit import Audited, is_signed
@@ -332,6 +345,10 @@ class Library:
     async def logs(self) -> dict[RoomId, Position]:
         """Every log, the home room's included, and how far it goes."""
         return await self._driver.look(lambda store: {room: store.head(room).position for room in store.rooms()})
+
+    async def written(self, room: RoomId, after: Position, upto: Position) -> dict[PrincipalId, int]:
+        """The bytes of the bodies in (after, upto], by the person whose agent acted."""
+        return await self._driver.read(lambda store: store.written(room, after, upto))
 
     async def first_broken(self, room: RoomId) -> Position | None:
         """The first fact of a log that does not match its digest."""

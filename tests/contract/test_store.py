@@ -27,6 +27,7 @@ from parlerd.core.model import (
     MessageId,
     Millis,
     Position,
+    PrincipalId,
     Prior,
     RoomId,
     Seq,
@@ -69,6 +70,7 @@ from tests.support.facts import (
     ROOM,
     SIGNATURE,
     append,
+    by,
     denied,
     everything,
     fact,
@@ -576,6 +578,25 @@ def test_what_a_room_holds_is_counted_in_messages_and_bytes_and_the_oldest_come_
     assert store.oldest_bodies(ROOM, 9) == [(4, 1), (5, 0)]
     assert store.held(OTHER) == Held()
     assert store.oldest_bodies(OTHER, 9) == []
+
+
+def test_what_each_person_wrote_is_summed_over_a_range(store: Store) -> None:
+    other = msgspec.structs.replace(message(4, body=b"1234567"))
+    header = msgspec.structs.replace(other.header, by=msgspec.structs.replace(by(BEN), principal=PrincipalId("AOTHER")))
+    _do(store, append(opened(), message(2, body=b"123"), joined(3, BEN), msgspec.structs.replace(other, header=header)))
+    first = len(opened().body or b"")
+    assert store.written(ROOM, Position(0), Position(9)) == {OWNER: first + 3, "AOTHER": 7}
+    assert store.written(ROOM, Position(1), Position(2)) == {OWNER: 3}
+    assert store.written(ROOM, Position(2), Position(3)) == {}
+    assert store.written(OTHER, Position(0), Position(9)) == {}
+
+
+@pytest.mark.parametrize("log", LOGS)
+def test_who_wrote_a_log_of_any_version_can_be_said(store: Store, log: str) -> None:
+    facts = [NewFact(saved.header, saved.body, saved.body and SIGNATURE) for saved in recorded(log)]
+    _do(store, Append(ROOM, Position(0), facts))
+    sizes = sum(len(each.body or b"") for each in facts)
+    assert sum(store.written(ROOM, Position(0), Position(999)).values()) == sizes
 
 
 def test_the_index_is_made_anew_over_messages_that_were_erased(store: Store) -> None:

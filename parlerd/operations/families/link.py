@@ -487,6 +487,7 @@ _POSTING: Final = (
     "no_such_message",
     "no_such_agent",
     "too_many_audiences",
+    "too_many_bytes",
     "throttled",
     *IDEMPOTENT,
 )
@@ -593,6 +594,7 @@ FAMILY: Final = Family(
                 "invalid_name",
                 "no_such_room",
                 "throttled",
+                "too_many_bytes",
                 "too_many_rooms",
                 *IDEMPOTENT,
             ),
