@@ -37,9 +37,10 @@ from parlerd.logs import logging_to
 from parlerd.paths import Home
 from parlerd.settings import Settings, load_settings
 from parlerd.store.sqlite import SqliteStore
-from relay import door, link
+from relay import link, turnstile
 from relay import place as places
 from relay.admin import Admin
+from relay.backup import forget_unfinished
 from relay.control import RelayControl
 from relay.door import Door
 from relay.enrolment import Enrolment
@@ -80,6 +81,7 @@ def run(home: Home, *, network: Network | None = None) -> None:
         place = places.load(home)
         if place is None:
             raise ParlerError("relay_not_running", "Nobody said where this relay listens.")
+        forget_unfinished(home)
         clock = WallClock()
         settings = load_settings(home.settings)
         keys = RelayKeys(home.keys)
@@ -151,7 +153,7 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
         parts.place,
         parts.network,
         parts.now,
-        limits=door.Limits(
+        limits=turnstile.Limits(
             unproven=settings.relay_unproven,
             unproven_of_one=settings.relay_unproven_per_address,
             rate=settings.relay_rate,

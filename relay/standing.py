@@ -21,9 +21,10 @@ from parlerd.core.model import Millis
 from parlerd.paths import Home
 from relay import certificate as certificates
 from relay import place as places
-from relay.door import Door, Limits, Secured, Serves
+from relay.door import Door, Secured, Serves
 from relay.network import HERE, Network, spelled
 from relay.place import Place
+from relay.turnstile import Limits
 
 log = logging.getLogger("relay")
 

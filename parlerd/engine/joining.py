@@ -37,7 +37,8 @@ class Joining:
     async def join(self, caller: Caller, params: t.JoinSession) -> t.JoinedSession:
         desk = self._desk
         known = desk.seats.existing(caller)
-        key_id, room_id = await self._keys.find(caller, known, params.session_key)
+        # A join that asks for no page comes from the environment of a window (see `_land`).
+        key_id, room_id = await self._keys.find(caller, known, params.session_key, is_typed=params.limit > 0)
         if known is None:
             await self._would_knock(caller, key_id, room_id)
         me = await desk.me(caller)
@@ -115,7 +116,7 @@ class Joining:
         view = room.view(me.id)
         recap = await told_recap(desk.library, actor, room, view)
         found = await self._reading.context(
-            room, me.id, Position(0), stood=stood, limit=limit, fits=caller.reader.fits, told=recap
+            actor, room, me.id, Position(0), stood=stood, limit=limit, fits=caller.reader.fits, told=recap
         )
         if room.view(me.id) != view:
             # It left the room or came back while the page was read, which may hold too much or too little now.
@@ -138,7 +139,7 @@ class Joining:
         if found.truncated:
             first, last = found.first_unshown, found.last_unshown
             hint = f"{last - first + 1} messages before these are not shown: {first} to {last}."
-        hint = alarm_of(room.state) or hint
+        hint = alarm_of(room.state) or f"{hint} {found.said}".strip()
         return t.JoinedSession(
             room=actor.room,
             name=room.state.name,

@@ -34,7 +34,7 @@ from parlerd.engine.driver import Driver
 from parlerd.engine.recent import Recent
 from parlerd.engine.rooms import RoomDoor
 from parlerd.engine.worker import Told
-from parlerd.store.port import Cursor, Delivery, Membership, NewFact, OutboxRow, Page, Past, Store, UsedKey, Write
+from parlerd.store.port import Cursor, Delivery, Held, Membership, NewFact, OutboxRow, Page, Past, Store, UsedKey, Write
 
 T = TypeVar("T")
 
@@ -358,6 +358,27 @@ class Library:
     async def rooms_at(self, home: HomeId) -> list[RoomId]:
         """The rooms that live in another home and have a mirror here."""
         return await self._driver.look(lambda store: [room for room in store.rooms() if _home_of(store, room) == home])
+
+    async def rooms_elsewhere(self, own: HomeId) -> list[RoomId]:
+        """The rooms that have a mirror here: those of every home but this one."""
+        return await self._driver.read(
+            lambda store: [room for room in store.rooms() if _home_of(store, room) not in ("", own)]
+        )
+
+    async def held(self, room: RoomId) -> Held:
+        """The messages of a room whose words are here."""
+        return await self._driver.read(lambda store: store.held(room))
+
+    async def oldest_bodies(self, room: RoomId, limit: int) -> list[tuple[Position, int]]:
+        """The oldest messages of a room whose words are here, each with the size of its body."""
+        return await self._driver.read(lambda store: store.oldest_bodies(room, limit))
+
+    async def public_positions(self, room: RoomId, numbers: Iterable[int]) -> list[Position]:
+        """Where the public messages with these numbers of the room stand, as far as its log has them."""
+        asked = sorted(numbers)
+        return await self._driver.look(
+            lambda store: [at for number in asked if (at := store.public_position(room, number)) is not None]
+        )
 
     async def past(self, room: RoomId, keys: Sequence[UsedKey], messages: Sequence[MessageId]) -> Past:
         """Which of these idempotency keys were used in a room, and which of these messages exist."""

@@ -53,7 +53,7 @@ from parlerd.store.indexing import (
     derive,
     line_before,
 )
-from parlerd.store.numbering import NOTHING, Numbering, Tally, line_of, shown_of
+from parlerd.store.numbering import NOTHING, Numbering, Tally, line_of, public_place, shown_of
 from parlerd.store.port import (
     Append,
     Cursor,
@@ -226,6 +226,11 @@ class MemoryStore:
         with self._lock:
             head = self.head(room).position
             return line_of(number, head, lambda position: self.shown_at(room, position)) if head else None
+
+    def public_position(self, room: RoomId, number: int) -> Position | None:
+        with self._lock:
+            place = public_place(number, self.head(room).position, lambda position: self.shown_at(room, position))
+            return None if place is None or self.message(room, place) is None else place
 
     def _line_before(self, room: RoomId) -> bytes:
         first = self._facts(room)[:1]

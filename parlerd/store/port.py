@@ -395,6 +395,10 @@ class Store(Protocol):
         has no such message, or no log."""
         ...
 
+    def public_position(self, room: RoomId, number: int) -> Position | None:
+        """Where the room's public message of this number stands; None where the log does not hold it."""
+        ...
+
     def prior(self, room: RoomId, actor: AgentId, operation: str, key: str) -> Prior | None:
         """The earlier use of an idempotency key."""
         ...

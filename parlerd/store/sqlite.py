@@ -46,7 +46,7 @@ from parlerd.core.public_line import next_line
 from parlerd.store.database import BUSY_TIMEOUT_MS, ERRORS, Database, wall_clock_ms
 from parlerd.store.indexing import MEMBERSHIPS, PROJECTIONS, Counts, Rows, derive, line_before
 from parlerd.store.memo import Memo
-from parlerd.store.numbering import Numbering, Tally, line_of, shown_of
+from parlerd.store.numbering import Numbering, Tally, line_of, public_place, shown_of
 from parlerd.store.port import (
     Append,
     Cursor,
@@ -331,6 +331,10 @@ class SqliteStore:
     def line_at(self, room: RoomId, number: int) -> bytes | None:
         head = self.head(room).position
         return line_of(number, head, lambda position: self.shown_at(room, position)) if head else None
+
+    def public_position(self, room: RoomId, number: int) -> Position | None:
+        place = public_place(number, self.head(room).position, lambda position: self.shown_at(room, position))
+        return None if place is None or self.message(room, place) is None else place
 
     def _read_line_before(self, room: RoomId) -> bytes:
         """The line that a room begins with."""

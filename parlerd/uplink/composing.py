@@ -11,7 +11,7 @@ nothing is signed that the mirror's rules refuse.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -53,6 +53,8 @@ class Composed:
     visibility: tuple[AgentId, ...] | None
     """Its only readers, or None for everyone in the room."""
     thread: Thread
+    epoch: int
+    """The epoch of the room over which it was decided (`core.rewinds`)."""
 
     @property
     def audience(self) -> str:
@@ -102,12 +104,16 @@ class Composer:
         ahead = ends.get(audience_key(event.visibility))
         if ahead is not None and ahead.counter > thread.counter:
             thread = ahead
+        state = actor.aggregate.state
+        # What the home lost since, it would not know as something that it showed the author.
+        draft = replace(draft, shown=state.rewinds.still_shown(draft.shown))
         event = msgspec.structs.replace(event, counter=self._counters.after(thread.counter))
         place = Place(actor.room, command.idempotency_key or "", by, thread.envelope, self._now(actor))
         sealed = self._author.seal(draft, event, place)
         digest = hashlib.sha256(sealed.body).digest()
         self._counters.note(event.counter, digest)
-        return Composed(event.id, sealed.body, sealed.signature, event.visibility, Thread(event.counter, digest))
+        thread = Thread(event.counter, digest)
+        return Composed(event.id, sealed.body, sealed.signature, event.visibility, thread, state.epoch)
 
     def _now(self, actor: RoomActor[Room]) -> Millis:
         return max(self._desk.clock.now(), actor.aggregate.last_at)

@@ -193,6 +193,8 @@ class Lane:
         """Where threads of this agent end that are ahead of the mirror: what is under way or was acknowledged."""
         self._acknowledged: dict[str, Thread] = {}
         """The same without what is under way."""
+        self._epoch = 0
+        """The epoch of the room that these ends are of: after a rewind the room's threads end elsewhere."""
         self._is_held = False
         """Whether nothing is sent until everything under way was answered."""
         self._wake = trio.Event()
@@ -377,6 +379,10 @@ class Lane:
     async def _send(self, calls: Calls, post: Post) -> None:
         try:
             actor = await mirror_of(self._desk, self.room)
+            if self._epoch != (epoch := actor.aggregate.state.epoch):
+                self._epoch = epoch
+                self._ends.clear()
+                self._acknowledged.clear()
             composed = await self._composer.compose(actor, post.command, post.by, post.draft, self._ends)
             if not isinstance(composed, Composed):
                 # It was made before: the mirror has it already.
@@ -440,6 +446,10 @@ class Lane:
             post.again()
             self._is_held = True
             return False
+        if error.code == "envelope_refused" and sent is not None and await self._is_rewound_since(sent):
+            post.again()
+            self._is_held = True
+            return False
         if error.code == "envelope_refused":
             error = await self._meaning(error)
         if error.spec.retryable:
@@ -453,11 +463,16 @@ class Lane:
         self._fail(post, error)
         return True
 
+    async def _is_rewound_since(self, sent: Composed) -> bool:
+        """Whether the room was rewound after an envelope was composed, which speaks of what the home lost."""
+        await self._link.told_all(self.room)
+        state = (await mirror_of(self._desk, self.room)).aggregate.state
+        return state.alarm is None and state.epoch > sent.epoch
+
     async def _meaning(self, error: ParlerError) -> Refused:
         """What it means that the home refuses an envelope which was composed as the home's own rules say: that it
         denies the line that it showed us itself, or that its rules are others."""
         what = error.details.get("what", "")
-        await self._link.told_all(self.room)
         state = (await mirror_of(self._desk, self.room)).aggregate.state
         if state.alarm is not None:
             return Refused(state.alarm, what=state.contradicted)
@@ -493,7 +508,18 @@ class Lane:
             return
         header = await self._landed.landed(MessageId(posted.id), LAND_S) or _told(post, posted, post.sent)
         replay = header.position if posted.replayed else None
-        self._answer(post, Settled(Decision(replay=replay), (header,), Seq(posted.seq)))
+        self._answer(post, Settled(Decision(replay=replay), (header,), await self._number_here(posted, header)))
+
+    async def _number_here(self, posted: t.Posted, header: e.Header) -> Seq:
+        """The author's own number of a message that its home answered with the home's. They differ once the room was
+        rewound."""
+        room = (await mirror_of(self._desk, self.room)).aggregate
+        member = room.state.members.get(self.agent)
+        if member is None or not member.shifts:
+            return Seq(posted.seq)
+        if not header.position:
+            return Seq(posted.seq + member.shifts[-1][1])
+        return await self._desk.library.seq_at(room, room.view(self.agent), header.position)
 
     def _answer(self, post: Post, settled: Settled) -> None:
         submission, post.submission = post.submission, None

@@ -12,17 +12,18 @@ from functools import partial
 import trio
 
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, HomeId, KeyId, Label, RoomId
+from parlerd.core.model import AgentId, HomeId, KeyId, Label, MessageId, RoomId
 from parlerd.core.room import Room
 from parlerd.core.statements import KeyTerms, check
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import LocalAuthor
 from parlerd.engine.desk import Desk
-from parlerd.engine.handles import LOCAL, ForsakenRoom, RoomHandle, Undelivered
+from parlerd.engine.handles import LOCAL, ForsakenRoom, Queued, RoomHandle, Undelivered
 from parlerd.engine.ports import Signers
 from parlerd.identity.codes import secret_bytes
 from parlerd.identity.join_line import fingerprint, fits, home_name, is_loopback, parse
 from parlerd.operations import types as t
+from parlerd.uplink.bounds import Bounds
 from parlerd.uplink.composing import Composer
 from parlerd.uplink.connection import connected
 from parlerd.uplink.counters import Counters
@@ -49,6 +50,7 @@ class Uplinks:
         self._author: LocalAuthor
         self._counters: Counters
         self._composer: Composer
+        self._bounds: Bounds
 
     async def run(self, desk: Desk, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the links until this is cancelled."""
@@ -56,7 +58,9 @@ class Uplinks:
         self._author = LocalAuthor(self._signers, desk.random)
         self._counters = Counters(desk.clock.now())
         self._composer = Composer(desk, self._author, self._counters)
+        self._bounds = Bounds(desk.library, desk.settings, HomeId(self._signers.principal))
         async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._bounds.run)
             for added in self._homes.all():
                 await self._begin(added)
             task_status.started()
@@ -71,6 +75,7 @@ class Uplinks:
             signers=self._signers,
             composer=self._composer,
             counters=self._counters,
+            bounds=self._bounds,
             nursery=self._nursery,
             called=self._called,
             secret=secret,
@@ -118,6 +123,13 @@ class Uplinks:
     def undelivered(self, agent: AgentId) -> Sequence[Undelivered]:
         rows = (row for link in self._links.values() for row in link.outbox if row.agent == agent and row.refused)
         return [Undelivered(row.message, row.room, row.refused) for row in rows]
+
+    def queued(self, message: MessageId) -> Queued | None:
+        for link in self._links.values():
+            row = link.outbox.get(message)
+            if row is not None:
+                return Queued(row.room, row.agent, link.name, row.at, row.refused)
+        return None
 
     async def find(self, home: HomeId, session_key: str, binding: str) -> tuple[KeyId, RoomId]:
         """What a key opens at another home. The room's mirror is there afterwards, with the key in it."""

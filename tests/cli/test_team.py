@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import parlerd
 from configs.outcome import Outcome
 from mcp_server.stdio import COPIES
 from parlerd.cli import team
@@ -140,6 +141,21 @@ def test_a_relay_whose_machine_is_in_no_network_is_added_here_and_gives_no_line(
     shown = shell.run("relay", "status", terminal=True)
     assert "nobody else reaches the relay" in shown.stdout
     assert "connect --relay" not in shown.stdout
+
+
+def test_run_again_after_an_upgrade_it_begins_the_relay_anew_where_it_is(shell: Shell, machine: Machine) -> None:
+    shell.run("connect", "--team")
+    place = places.load(machine.home)
+    secret = str(places.secret_of(machine.home))
+    machine._answers.pop("relay.status")
+    # The first relay is older, and the network is away just now.
+    older = relay_info(version="0.0.1", pid=NO_PROCESS, join_secret_file=secret, addresses=[], url="", join_line="")
+    machine.answers("relay.status", older, older, relay_info(join_secret_file=secret))
+    shown = shell.run("relay", "status", terminal=True)
+    assert f"version 0.0.1. To put {parlerd.__version__} in its place: parler connect --team" in shown.stdout
+    ran = shell.run("connect", "--team", terminal=True)
+    assert ran.code == 0, ran.stderr
+    assert (machine.system.starts, places.load(machine.home)) == (2, place)
 
 
 def test_run_again_it_changes_nothing_shows_the_line_and_not_the_secret(shell: Shell, machine: Machine) -> None:
@@ -368,6 +384,14 @@ def test_a_relay_that_is_not_the_right_one_ends_the_command_before_a_host_is_tou
     ran = shell.run("connect", "--relay", LINE, "--join-secret-file", str(tmp_path / "secret"), "--json")
     assert (ran.code, ran.document["error"]["code"], touched) == (exit_code, code, [])
     assert len(machine.params_of("homes.add")) == 1
+
+
+def test_a_relay_that_nobody_reaches_is_said_with_what_to_look_at(shell: Shell, machine: Machine) -> None:
+    machine._answers.pop("homes.add")
+    machine.answers("homes.add", ParlerError("home_unreachable", "No machine answers at this address."))
+    error = shell.run("connect", "--relay", LINE, "--json").document["error"]
+    assert (error["code"], error["message"]) == ("home_unreachable", "No machine answers at this address.")
+    assert error["hint"].startswith("Nothing was stored. Look whether the relay runs")
 
 
 def test_a_file_that_is_not_there_is_a_usage_error(shell: Shell) -> None:

@@ -344,6 +344,19 @@ def test_the_public_line_of_every_place_and_of_every_number_can_be_asked_for(sto
     numbers = [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert [store.shown_at(ROOM, Position(place)) for place in range(9)] == [(n, lines[n]) for n in numbers]
     assert [store.line_at(ROOM, number) for number in range(-1, 4)] == [None, *lines, None]
+    assert [store.public_position(ROOM, number) for number in range(-1, 4)] == [None, None, 3, 6, None]
+    assert store.public_position(OTHER, 1) is None
+
+
+def test_a_public_message_that_a_mirror_leaves_out_stands_nowhere(store: Store) -> None:
+    placed = e.MirrorPlaced(public=5, line=bytes(32))
+    _do(
+        store,
+        append(opened(), fact(2, placed), message(3), fact(4, e.MirrorPlaced(public=9, line=b"l" * 32)), message(5)),
+    )
+    assert [store.public_position(ROOM, number) for number in range(4, 12)] == [
+        None, None, 3, None, None, None, 5, None,
+    ]  # fmt: skip
 
 
 def test_the_past_holds_the_public_lines_that_were_asked_for_as_far_as_there_are_any(store: Store) -> None:

@@ -16,7 +16,7 @@ from tests.support.mcp_windows import Agent, window
 from tests.support.mcp_windows import texts as heard_texts
 from tests.support.processes import kill, listens, until
 from tests.support.senders import CONTEXT, Sender, all_that, met
-from tests.support.team import Team, texts
+from tests.support.team import Team, spellings, texts
 
 pytestmark = pytest.mark.e2e
 
@@ -150,12 +150,6 @@ def test_only_the_relay_listens_on_a_port_and_no_daemon_does(team: Team) -> None
     assert [home["name"] for home in opened] == ["local"]
 
 
-def forms(code: str) -> set[bytes]:
-    """Every way a key may be written down."""
-    plain = codes.normalise(code)
-    return {each.encode() for text in (code, plain) for each in (text, text.lower())}
-
-
 def test_keys_and_the_join_secret_stand_in_no_file_but_their_own_and_in_no_command_line(
     team: Team, tmp_path: Path
 ) -> None:
@@ -175,8 +169,8 @@ def test_keys_and_the_join_secret_stand_in_no_file_but_their_own_and_in_no_comma
     assert texts(team.ann.asks("--as", "alice", "recv", "--wait", "20")) == ["a word"]
 
     key = opened["key"].partition("@")[0]
-    secret = forms(file.read_text().strip())
-    secrets = secret | forms(other.read_text().strip()) | forms(key) | forms("9J7T4K2M")
+    secret = spellings(file.read_text().strip())
+    secrets = secret | spellings(other.read_text().strip()) | spellings(key) | spellings("9J7T4K2M")
     secrets |= {codes.secret_bytes(file.read_text()), codes.secret_bytes(file.read_text()).hex().encode()}
     kept = [relay_home(team.ann.home).keys, *(one.home.keys for one in (team.ann, team.ben))]
     seeds = {path.read_bytes().strip() for folder in kept for path in folder.rglob("*") if path.is_file()}

@@ -19,6 +19,7 @@ from parlerd.paths import Home, prepare
 from relay import certificate, standing
 from relay.place import Place
 from relay.standing import Standing
+from relay.turnstile import Visitor
 from tests.support.fake_network import FakeNetwork
 
 DAY_MS = 86_400_000
@@ -31,7 +32,7 @@ class NoLinks:
     def __init__(self) -> None:
         self.drained = 0
 
-    async def serve(self, stream: MessageStream, proven: Callable[[], None]) -> None:
+    async def serve(self, stream: MessageStream, visitor: Visitor) -> None:
         raise AssertionError("nobody came")
 
     async def drain(self) -> None:

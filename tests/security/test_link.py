@@ -16,17 +16,27 @@ import msgspec
 import pytest
 import trio
 
+from parlerd.core import events as e
 from parlerd.core.errors import ParlerError
-from parlerd.core.model import MAX_PENDING_PER_KEY, MAX_TEXT, RoomId
+from parlerd.core.model import MAX_PENDING_PER_KEY, MAX_TEXT, Position, RoomId
 from parlerd.engine.callers import Caller
 from parlerd.engine.engine import Engine
 from parlerd.engine.face import EngineFace, Pending
+from parlerd.engine.join_codes import CODE_PAUSE_S, CODE_TRIES
 from parlerd.engine.throttle import CALLER_BURST, HOME_BURST
+from parlerd.identity.signatures import SigningKey
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
+from parlerd.store.port import Store
 from parlerd.wire import codec
+from relay import turnstile
+from relay.turnstile import Turnstile
 from tests.support.engine import PlugDriver, Served, World, engine_world, run, texts
+from tests.support.fake_engine import FakeEngine
 from tests.support.linked import Elsewhere, LinkParty
+from tests.support.links import CERTIFICATE, OTHER_PERSON, PERSON, Book, dialled, links_of
+from tests.support.links import SECRET as JOIN_SECRET
+from tests.support.message_streams import pair
 from tests.support.relayed import SECRET, homes_of
 from tests.uplink.test_relayed import meeting_in, met
 
@@ -277,6 +287,82 @@ def test_f23_guesses_of_many_people_delay_neither_each_other_nor_the_home() -> N
     run(main)
 
 
+def test_f23_guesses_of_the_join_secret_are_counted_by_address_and_hold_back_no_other_and_no_login() -> None:
+    async def main() -> None:
+        book, door = Book(PERSON), Turnstile(turnstile.Limits(unproven=1_000))
+        links = links_of(FakeEngine(), book)
+
+        async def come(address: str, key: SigningKey, secret: bytes | None) -> str:
+            """How a daemon fares that comes from this address; empty where it gets its link."""
+            visit = door.admit(address)
+            assert visit is not None
+            ours, theirs = pair(CERTIFICATE)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(links.serve, theirs, visit)
+                try:
+                    async with dialled(ours, key=key, secret=secret):
+                        return ""
+                except ParlerError as error:
+                    return error.code
+                finally:
+                    door.leave(visit)
+
+        wrong, eve = bytes(16), OTHER_PERSON
+        heard = [await come("192.0.2.9", eve, wrong) for _ in range(int(CALLER_BURST) + 3)]
+        assert heard == ["wrong_secret"] * int(CALLER_BURST) + ["throttled"] * 3
+        # From there not with the right secret either; but whoever is enrolled logs in from there, as from anywhere.
+        assert await come("192.0.2.9", eve, JOIN_SECRET) == "throttled"
+        assert await come("192.0.2.9", PERSON, None) == ""
+        # From many addresses: strangers together have a budget, of which those who were here before need nothing.
+        assert await come("203.0.113.5", PERSON, None) == ""
+        many = [await come(f"198.51.100.{number}", eve, wrong) for number in range(1, 30)]
+        assert set(many) == {"wrong_secret", "throttled"}
+        assert many.count("wrong_secret") <= HOME_BURST
+        newcomer = SigningKey("principal", b"\7" * 32)
+        assert await come("198.51.100.99", newcomer, JOIN_SECRET) == "throttled"
+        assert await come("203.0.113.5", newcomer, JOIN_SECRET) == ""
+        assert await come("198.51.100.1", PERSON, None) == ""
+        # Strangers are let in again as their budget comes back.
+        await trio.sleep(60)
+        assert await come("198.51.100.99", SigningKey("principal", b"\x08" * 32), JOIN_SECRET) == ""
+
+    run(main)
+
+
+def test_f23_wrong_codes_count_for_one_request_wherever_they_are_typed_and_for_no_other() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            olga, ann, opened = await olga_and_ann(served)
+            zed = await Elsewhere("zoe").link(served, "zed")
+            knocks = {"ann": await ann.knock("ann", opened), "zed": await zed.knock("zed", opened)}
+            card, requests = await pending(olga, opened.room)
+            asked = {request.name: request for request in requests}
+
+            async def type_code(name: str, code: str, *, decide: bool) -> str:
+                request = asked[name]
+                params: t.Params = t.CheckCode(room=opened.room, request=request.request, join_code=code, door="form")
+                if decide:
+                    params = msgspec.structs.replace(
+                        olga.deciding(opened.room, card, request), join_code=code, door="form"
+                    )
+                try:
+                    await olga.call("link.decide" if decide else "link.check_code", params)
+                except ParlerError as error:
+                    return error.code
+                return ""
+
+            wrong = "0000" if knocks["ann"].join_code != "0000" else "1111"
+            heard = [await type_code("ann", wrong, decide=bool(number % 2)) for number in range(CODE_TRIES + 1)]
+            assert heard == ["code_mismatch"] * CODE_TRIES + ["throttled"]
+            # The right code waits as long as a wrong one, and the other's request is decided meanwhile.
+            assert await type_code("ann", str(knocks["ann"].join_code), decide=True) == "throttled"
+            assert await type_code("zed", str(knocks["zed"].join_code), decide=True) == ""
+            await trio.sleep(CODE_PAUSE_S)
+            assert await type_code("ann", str(knocks["ann"].join_code), decide=True) == ""
+
+    run(main)
+
+
 def test_f23_one_person_has_one_place_in_a_keys_queue_however_many_agents_they_bring() -> None:
     async def main() -> None:
         async with engine_world() as served:
@@ -387,6 +473,53 @@ def test_f23_a_place_that_does_not_exist_breaks_nothing(huge: int) -> None:
 def test_f23_what_is_larger_than_it_can_be_is_refused_before_it_is_acted_on(op: str, fields: dict[str, Any]) -> None:
     with pytest.raises(ParlerError, match="invalid_param"):
         codec.Shape(OPERATIONS[op].params, "invalid_param").decode(codec.encode(fields))
+
+
+# -- what leaves this machine ----------------------------------------------------------------------------------
+
+
+TAKEN_OUT = "this machine: GitHub token (2). Only what is recognised is; look through the rest."
+
+
+def test_d16_what_leaves_for_a_relay_holds_no_recognised_credential_and_its_author_is_told(tmp_path: Path) -> None:
+    token, gone = "ghp_" + "a1B2" * 9, "[removed: GitHub token]"
+
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice, bob, room = meeting.alice, meeting.bob, meeting.opened.room
+            sent = await alice.send(f"use {token}", room=room, data={"env": {"T": token}}, idempotency_key="k1")
+            assert str(sent.warning).endswith(TAKEN_OUT)
+            given = await alice.handoff(f"push with {token}", room=room, summary=f"{token} works")
+            assert str(given.warning).endswith(TAKEN_OUT)
+            meeting.wires.cut()
+            queued = await alice.send(f"later {token}", room=room)
+            assert queued.queued
+            assert queued.warning
+            meeting.wires.mend()
+            await trio.sleep(120)
+            page = await bob.recv(room=room)
+            assert len(page.messages) == 3
+            assert page.messages[0].text == f"use {gone}"
+            assert page.messages[-1].text == f"later {gone}"
+            stores = (meeting.relay.store, meeting.ann.world.store, meeting.ben.world.store)
+            assert not any(token.encode() in msgspec.msgpack.encode(bodies(store, room)) for store in stores)
+            # A retry is the same request, and words of this machine's own rooms stay as they were written.
+            again = await alice.send(f"use {token}", room=room, data={"env": {"T": token}}, idempotency_key="k1")
+            assert (again.replayed, again.id) == (True, sent.id)
+            await alice.open("here", home="local")
+            here = await alice.send(f"use {token}")
+            assert here.warning is msgspec.UNSET
+            assert (await alice.recv(since=0)).messages[-1].text == f"use {token}"
+            assert (await alice.send("nothing to hide", room=room)).warning is msgspec.UNSET
+
+    run(main)
+
+
+def bodies(store: Store, room: str) -> list[bytes]:
+    """All bodies of a room's log."""
+    facts = store.whole_facts(RoomId(room), Position(0), 1_000)
+    assert any(isinstance(fact.header.event, e.MessagePosted) for fact in facts)
+    return [fact.body or b"" for fact in facts]
 
 
 # -- secrets ---------------------------------------------------------------------------------------------------

@@ -48,6 +48,12 @@ class Release:
             assert text.count(change.old) == 1, f"{change.old!r} stands {text.count(change.old)} times in {change.file}"
             file.write_text(text.replace(change.old, change.new), encoding="utf-8")
 
+    def adds(self, file: str, text: str) -> None:
+        """One more file of its code."""
+        path = self.code / file
+        assert not path.exists()
+        path.write_text(text, encoding="utf-8")
+
     @property
     def parler(self) -> Sequence[str]:
         """The start of a command line of `parler`."""

@@ -18,6 +18,7 @@ import pytest
 
 from configs.hosts import recognised
 from parlerd import process
+from parlerd.identity import codes
 from tests.support import machines
 from tests.support.machines import Machine
 from tests.support.processes import Somebody, somebody, until
@@ -69,6 +70,12 @@ def texts(page: Any) -> list[str]:
     return [message["text"] for message in page["messages"]]
 
 
+def spellings(code: str) -> set[bytes]:
+    """Every way a key may be written down."""
+    plain = codes.normalise(code)
+    return {each.encode() for text in (code, plain) for each in (text, text.lower())}
+
+
 def enters(team: Team, one: Somebody, name: str, opened: Any) -> None:
     """Knock from another machine, and be let in by Ann, who types the code."""
     waits = one.asks("--as", name, "session", "join", opened["key"], "--no-wait", expect=4)
@@ -115,7 +122,7 @@ def apart(patch: pytest.MonkeyPatch) -> Iterator[Apart]:
         yield Apart(Team(*persons), *places)
 
 
-TELLS_NO_ADDRESS: Final = Change(
+NO_ADDRESS: Final = Change(
     "relay/standing.py", "return [spelled(self._address, self._place.port)] if self._address else []", "return []"
 )
 """A relay that does not know where others reach it. Daemons would go past a wire to an address that they were told."""
@@ -129,7 +136,7 @@ def wired(patch: pytest.MonkeyPatch, folder: Path) -> Iterator[Team]:
     with contextlib.ExitStack() as stack:
         ann, ben, cara = (stack.enter_context(somebody(patch)) for _ in range(3))
         port = free_port()
-        release = Release(folder / "release", TELLS_NO_ADDRESS)
+        release = Release(folder / "release", NO_ADDRESS)
         ann.starts("relay", "--bind", "127.0.0.1", "--port", str(port), program=release.parler)
         until(lambda: ann.asks("relay", "status", expect=None)["running"], "relay")
         team = Team(ann, ben, cara)

@@ -37,6 +37,8 @@ class Daemon:
     room: Room = field(default_factory=Room)
     lines: dict[int, bytes] = field(default_factory=dict)
     messages: list[tuple[e.Header, bytes]] = field(default_factory=list)
+    erased: list[int] = field(default_factory=list)
+    """The public messages that were known and whose words were then told to be erased."""
     facts: list[NewFact] = field(default_factory=list)
     elsewhere: set[MessageId] = field(default_factory=set)
     """The ids of messages of other rooms that this home has."""
@@ -65,6 +67,7 @@ class Daemon:
             decision = self.room.decide(arrival.command, by=arrival.by, now=arrival.command.at, ids=CountedIds())
             for event, body in zip(decision.events, arrival.words.bodies, strict=True):
                 self._apply(event, arrival.by, arrival.command.at, body)
+        self.erased += arriving.erased
 
     def _apply(self, event: e.Event, by: By, at: int, body: tuple[bytes, bytes | None] | None) -> None:
         if isinstance(event, e.MessagePosted):
@@ -252,6 +255,29 @@ def test_erased_words_leave_their_number_and_accuse_nobody() -> None:
     assert daemon.contradicted == ""
     assert daemon.texts(BEN) == _told(home, BEN)
     assert daemon.room.newest_seq(BEN.agent) == len(home.visible(BEN))
+
+
+def test_of_a_message_that_is_known_it_is_said_that_its_words_were_erased_and_no_number_changes() -> None:
+    home = _busy()
+    daemon = Daemon(home, (BEN,)).hear(home.items([BEN]))
+    assert daemon.erased == []
+    public = [each for each in home.visible(BEN) if each.visibility is None]
+    number = next(n for n, each in enumerate(public, 1) if b"four" in each.message.body)
+    texts = daemon.texts(BEN)
+    home.erase(public[number - 1])
+    daemon.hear(home.items([BEN]))
+    assert (daemon.erased, daemon.contradicted) == ([number], "")
+    assert daemon.texts(BEN) == texts
+    assert daemon.room.newest_seq(BEN.agent) == len(home.visible(BEN))
+
+
+def test_a_home_that_says_of_other_words_that_they_were_erased_lies_and_nothing_is_erased() -> None:
+    home = _busy()
+    daemon = Daemon(home, (BEN,)).hear(home.items([BEN]))
+    said = next(each for each in home.visible(BEN) if each.visibility is None and b"four" in each.message.body)
+    said.message = msgspec.structs.replace(said.message, body=b"", signature=b"", digest=bytes(32))
+    daemon.hear(home.items([BEN]))
+    assert (daemon.erased, daemon.contradicted) == ([], "line")
 
 
 def test_an_envelope_of_version_1_is_left_out_and_is_no_lie() -> None:
@@ -444,6 +470,12 @@ def _garble(home: HonestHome, items: list[t.LinkItem]) -> None:
     page.messages[-1] = msgspec.structs.replace(page.messages[-1], body=b"\xc1")
 
 
+def _swap_for_digest(home: HonestHome, items: list[t.LinkItem]) -> None:
+    """Say that the words were erased, and name the digest of other words."""
+    page = _page_of(items)
+    page.messages[1] = msgspec.structs.replace(page.messages[1], body=b"", signature=b"", digest=bytes(32))
+
+
 def _rename(home: HonestHome, items: list[t.LinkItem]) -> None:
     """Give a member another handle."""
     card = home.card([BEN], len(home.log))
@@ -477,6 +509,7 @@ LIES: dict[str, tuple[Callable[[HonestHome, list[t.LinkItem]], None], str]] = {
     "words that nobody signed": (_alter, "signature"),
     "another author": (_attribute, "signature"),
     "bytes that are no envelope": (_garble, "form"),
+    "a body swapped for the digest of another": (_swap_for_digest, "fork"),
     "a handle that moves": (_rename, "handle"),
     "another line": (_restart, "line"),
     "a stretch skipped without a word": (_skip, "line"),

@@ -117,7 +117,7 @@ def test_the_loopback_is_dialled_first_and_left_out_of_the_line_for_others(tmp_p
         wires, relay, home = homes_of(tmp_path)
         ann = home("ann")
         here = "wss://127.0.0.1:7777"
-        Homes(ann._file).reached(relay.keys.id, ADDRESS, [here])
+        Homes(ann.file).reached(relay.keys.id, ADDRESS, [here])
         async with relay.serving(), ann.serving() as served:
             for _ in range(2):
                 opened = await (await served.agent("alice")).open()
@@ -126,6 +126,6 @@ def test_the_loopback_is_dialled_first_and_left_out_of_the_line_for_others(tmp_p
                 wires.mend()
         # What was reached last is the best address to tell, and the loopback is still the first to dial.
         assert set(wires.addresses) == {here}
-        assert Homes(ann._file).all()[0].addresses == (here, ADDRESS)
+        assert Homes(ann.file).all()[0].addresses == (here, ADDRESS)
 
     run(main)
