@@ -13,6 +13,7 @@ at once or refused, and never waits for a link.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -30,7 +31,7 @@ from parlerd.core.decision import Decision
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.lifecycle import OLDER_COPY, require_open, require_sound
 from parlerd.core.membership import last_at_home, number_at_home, shift_after
-from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, RequestId, Seq, Shown
+from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, RequestId, RoomId, Seq, Shown
 from parlerd.core.public_line import epoch_of, first_number
 from parlerd.core.room import Room
 from parlerd.core.statements import Rewind, Statement, encode
@@ -106,6 +107,8 @@ class RemoteRoom(MirrorRoom):
         if len(self._waiting) >= MAX_WAITING:
             raise Refused("room_busy", retry_after_ms=100)
         self.actor.used_at = trio.current_time()
+        if isinstance(command, c.PostMessage) and command.idempotency_key is not None and not command.fresh:
+            command = msgspec.structs.replace(command, id=_id_of(self.room, by.actor, command))
         submission = Submission(self, command, by, words)
         self._waiting.append(submission)
         return submission
@@ -461,6 +464,13 @@ class RemoteRoom(MirrorRoom):
 
     def join_code(self, request: RequestId) -> str | None:
         return self._doors.code(request)
+
+
+def _id_of(room: RoomId, agent: AgentId, command: c.PostMessage) -> MessageId:
+    """The id of a message that its author may ask for again. A daemon that was killed may have sent the message, and
+    the one after it does not know that: both tell the author the same id."""
+    asked = msgspec.msgpack.encode((room, agent, command.operation, command.idempotency_key))
+    return MessageId(f"m_{base64.b32encode(hashlib.sha256(asked).digest()).decode().lower()[:26]}")
 
 
 def _is_in(room: Room, agent: AgentId) -> bool:

@@ -30,7 +30,7 @@ from tests.sim.people import Agent
 from tests.sim.world import Plan, Simulation
 from tests.support.relayed import Home
 
-STORY = Plan(homes=(3,), things=6, kills=0, storm=False, spells=0, reunions=0)
+STORY = Plan(homes=(3,), things=6, kills=0, storm=False, spells=0, reunions=0, partings=0)
 
 
 class Liar:

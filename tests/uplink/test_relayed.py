@@ -210,6 +210,32 @@ def test_a_message_whose_answer_was_lost_is_there_once(tmp_path: Path) -> None:
     run(main)
 
 
+def test_a_message_has_one_id_however_often_it_was_asked_for(tmp_path: Path) -> None:
+    """Also when the daemon that first asked the relay is gone, and the next one does not know of it."""
+
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ben.serving() as ben:
+            async with meeting.ann.serving() as ann:
+                await meeting.meet(ann, ben)
+                for _, theirs in meeting.wires.open:
+                    theirs.hold()
+                with trio.move_on_after(1):
+                    await meeting.alice.send("did this arrive?", idempotency_key="once")
+            meeting.wires.cut()
+            async with meeting.ann.serving() as ann:
+                alice = await ann.agent("alice")
+                sent = await alice.send("did this arrive?", idempotency_key="once")
+                assert sent.queued
+                meeting.wires.mend()
+                await trio.sleep(120)
+                [message] = (await meeting.bob.recv()).messages
+                assert (message.text, message.id) == ("did this arrive?", sent.id)
+                assert await alice.why(sent.id)
+
+    run(main)
+
+
 def test_each_of_the_three_may_be_restarted(tmp_path: Path) -> None:
     async def main() -> None:
         meeting = meeting_in(tmp_path)
