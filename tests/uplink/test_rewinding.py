@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
+from parlerd.core import events as e
 from parlerd.core.errors import ERRORS
-from parlerd.core.model import MessageId
+from parlerd.core.model import MessageId, Position, RoomId
 from parlerd.operations import types as t
 from tests.engine.test_notices import notice
 from tests.support.engine import Party, Served, run, texts
@@ -476,5 +478,34 @@ def test_whatever_copies_are_put_in_place_what_is_marked_as_lost_is_what_the_rel
                 if draw.random() < 0.7:
                     relay.store = draw.choice(copies)
                     relay.store = relay.copied()
+
+    run(main)
+
+
+def test_an_old_rewind_that_is_shown_again_changes_nothing_and_a_forged_one_is_a_lie(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as (meeting, ann, _ben), meeting.relay.serving():
+            await trio.sleep(120)
+            room = meeting.opened.room
+            assert (await rewind(ann, room)).status == "rewound"
+            await talk(meeting, "one", "two")
+            told = await history(meeting.bob, room)
+            [place] = [
+                each.header.position
+                for each in meeting.relay.store.whole_facts(RoomId(room), Position(0), 100)
+                if isinstance(each.header.event, e.RoomRewound)
+            ]
+            body, signature = meeting.relay.store.body(RoomId(room), place) or (b"", b"")
+            [mirrors] = [link.mirrors for link in meeting.ben.uplinks._links.values()]
+            again = t.RewindEntry(statement=body, signature=signature or b"", before={})
+            assert await mirrors.take(t.LinkItem(room=room, rewound=again))
+            assert await history(meeting.bob, room) == told
+            await talk(meeting, "three")
+            forged = msgspec.structs.replace(again, statement=body.replace(b"epoch\x01", b"epoch\x09"))
+            assert forged != again
+            assert not await mirrors.take(t.LinkItem(room=room, rewound=forged))
+            refused = await meeting.bob.refused("message.send", t.Send(text="no", room=room))
+            assert refused.code == "relay_equivocation"
+            assert [text for _, text, is_lost in await history(meeting.bob, room) if is_lost] == []
 
     run(main)
