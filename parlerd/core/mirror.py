@@ -87,6 +87,7 @@ class _Known:
     def __init__(self, membership: MembershipState, approvals: ApprovalsState, rewinds: RewindsState) -> None:
         self._membership = membership
         self._epoch = rewinds.epoch
+        self._epochs = {each.epoch for each in rewinds.rewound}
         self._members = set(membership.members)
         self._keys = set(approvals.keys)
         self._requests = set(approvals.requests)
@@ -135,6 +136,8 @@ class _Known:
     def _misrewound(self, event: e.RoomRewound) -> str | None:
         """Each rewind begins an epoch after all before it, and goes back in the log that is there."""
         if not self._is_counted or not self._epoch < event.epoch <= MAX_EPOCH:
+            return "epoch"
+        if not set(event.holds) <= self._epochs:
             return "epoch"
         if not 0 <= event.public < first_number(event.epoch):
             return "public"

@@ -33,6 +33,7 @@ from parlerd.core import events as e
 from parlerd.core.decision import Decision
 from parlerd.core.envelope import Envelope, root_chain
 from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.membership import shift_after, shifts_of
 from parlerd.core.messages import Thread, audience_key
 from parlerd.core.model import AgentId, By, HomeId, MessageId, Millis, Position, RoomId, Seq
 from parlerd.core.room import Room
@@ -514,11 +515,11 @@ class Lane:
         """The author's own number of a message that its home answered with the home's. They differ once the room was
         rewound."""
         room = (await mirror_of(self._desk, self.room)).aggregate
-        member = room.state.members.get(self.agent)
-        if member is None or not member.shifts:
+        if self.agent not in room.state.members or not room.state.epoch:
             return Seq(posted.seq)
         if not header.position:
-            return Seq(posted.seq + member.shifts[-1][1])
+            shifts = shifts_of(room.state.membership, self.agent)
+            return Seq(posted.seq + shift_after(shifts, room.newest_seq(self.agent)))
         return await self._desk.library.seq_at(room, room.view(self.agent), header.position)
 
     def _answer(self, post: Post, settled: Settled) -> None:

@@ -30,7 +30,7 @@ import trio
 from parlerd.connections.calls import coded
 from parlerd.core import topics
 from parlerd.core.errors import ParlerError, Refused, StoreError
-from parlerd.core.membership import number_at_home
+from parlerd.core.membership import number_at_home, shifts_of
 from parlerd.core.model import AgentId, HomeId, Label, Millis, RoomId
 from parlerd.engine.desk import Desk
 from parlerd.engine.ports import Signers
@@ -547,7 +547,8 @@ class Link:
                 continue
             present[agent] = self._desk.presence.of(agent)[0]
             here = await self._desk.library.numbers_read(room, handle.aggregate.view(agent))
-            read, acknowledged = (number_at_home(member.shifts, number) for number in here)
+            shifts = shifts_of(handle.aggregate.state.membership, agent)
+            read, acknowledged = (number_at_home(shifts, number) for number in here)
             upto = handle.aggregate.state.epoch, read, acknowledged
             if self._told.get((room, agent), (0, 0, 0)) < upto and len(news) < t.MAX_FOLLOWED:
                 news.append(t.LinkCursor(room=room, agent=agent, read=read, acknowledged=acknowledged))

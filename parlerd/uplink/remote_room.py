@@ -30,7 +30,7 @@ from parlerd.core.approvals import Request, standing_request
 from parlerd.core.decision import Decision
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.lifecycle import OLDER_COPY, require_open, require_sound
-from parlerd.core.membership import last_at_home, number_at_home, shift_after
+from parlerd.core.membership import last_at_home, number_at_home, shift_after, shifts_of
 from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, RequestId, RoomId, Seq, Shown
 from parlerd.core.public_line import epoch_of, first_number
 from parlerd.core.room import Room
@@ -355,7 +355,7 @@ class RemoteRoom(MirrorRoom):
         }
 
     async def earlier(self, agent: AgentId, after: Seq, limit: int) -> Earlier:
-        link, shifts = self._link, self.aggregate.state.members[agent].shifts
+        link, shifts = self._link, shifts_of(self.aggregate.state.membership, agent)
         there, shift = Seq(number_at_home(shifts, after)), shift_after(shifts, after)
         # What follows in the home's log was said after the room was rewound, and is here under other numbers.
         limit = min(limit, t.MAX_PAGE, last_at_home(shifts, after) - there)

@@ -35,6 +35,7 @@ from parlerd.core.model import (
     View,
     drawn_key,
 )
+from parlerd.core.public_line import first_number, line_after_rewind, next_line
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import (
     Append,
@@ -359,6 +360,25 @@ def test_a_public_message_that_a_mirror_leaves_out_stands_nowhere(store: Store) 
     assert [store.public_position(ROOM, number) for number in range(4, 12)] == [
         None, None, 3, None, None, None, 5, None,
     ]  # fmt: skip
+
+
+def test_after_a_rewind_public_messages_have_the_numbers_of_their_epoch(store: Store) -> None:
+    """Those that the home lost keep theirs, in the log of a mirror."""
+    first, lost, after = message(2), message(3), message(5)
+    lines, epoch = _lines(first, lost), first_number(1)
+    rewound = fact(4, e.RoomRewound(epoch=1, public=1, line=lines[1], upto=Position(2)), body=b"the signed rewind")
+    begins = line_after_rewind(lines[1], hashlib.sha256(b"the signed rewind").digest())
+    _do(store, append(opened(), first, lost, rewound))
+    _do(store, append(after))
+    assert isinstance(after.header.event, e.MessagePosted)
+    shown = [(0, lines[0]), (1, lines[1]), (2, lines[2]), (epoch, begins)]
+    shown.append((epoch + 1, next_line(begins, after.header.event.envelope)))
+    for _ in range(2):
+        assert [store.shown_at(ROOM, Position(place)) for place in range(1, 6)] == shown
+        assert [store.line_at(ROOM, number) for number, _ in shown] == [line for _, line in shown]
+        assert [store.line_at(ROOM, number) for number in (3, epoch - 1, epoch + 2)] == [None, None, None]
+        assert [store.public_position(ROOM, number) for number in (1, 2, 3, epoch, epoch + 1)] == [2, 3, None, None, 5]
+        store.rebuild_index()
 
 
 def test_the_past_holds_the_public_lines_that_were_asked_for_as_far_as_there_are_any(store: Store) -> None:
