@@ -18,6 +18,7 @@ import trio
 
 from parlerd import process
 from parlerd.paths import relay_home
+from tests.support import machines
 from tests.support.managers import Managers
 from tests.support.mcp_windows import window
 from tests.support.processes import Somebody, kill, listens, somebody, until
@@ -54,6 +55,28 @@ def test_two_commands_that_make_the_relay_at_once_make_one(ann: Somebody) -> Non
     assert len({relay["join_line"] for relay in made}) == 1
     assert len(ann.processes("relay")) == 1
     assert ann.asks("relay", "status")["people"] == 1
+
+
+@pytest.mark.parametrize("file", ["place.json", "keys/relay.seed", "parler.db", "tls/certificate.pem"])
+def test_a_command_that_is_killed_while_it_makes_the_relay_is_just_run_again(
+    file: str, ann: Somebody, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = here()
+    killed = ann.starts("connect", "--team", *words)
+    path = relay_home(ann.home).root / file
+    until(lambda: path.exists() or killed.poll() is not None, file)
+    killed.kill()
+    for pid in ann.processes():
+        kill(pid)
+    ann.ends(killed, None)
+
+    ann.asks("connect", "--team", *words)
+    relay = ann.asks("relay", "status")
+    assert relay["people"] == 1
+    assert len(ann.processes("relay")) == 1
+    with somebody(monkeypatch) as ben:
+        assert Team(ann, ben, ben).joins(ben)["relay"]["status"] == "added"
+    assert ann.asks("connect", "--team", *words)["relay"]["join_line"] == relay["join_line"]
 
 
 def test_after_a_restart_of_the_machine_the_relay_is_the_same_one(team: Team) -> None:
@@ -184,6 +207,44 @@ def test_a_laptop_that_slept_is_told_everything_once(monkeypatch: pytest.MonkeyP
             heard += texts(team.ben.asks("--as", "bob", "recv", "--room", room, "--wait", "20"))
         assert heard == said
         assert team.ben.status().pid == daemon
+
+
+def test_a_relay_whose_disk_is_full_says_so_and_everything_arrives_once_there_is_space(
+    ann: Somebody, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if reason := machines.missing():
+        pytest.skip(reason)
+    folder = relay_home(ann.home).root
+    folder.mkdir(parents=True)
+    ann.home.root.chmod(0o700)
+    with somebody(monkeypatch) as ben, machines.small_disk(folder, 3) as disk:
+        ann.machine = disk.words
+        disk.fill()
+        words = here()
+        full = ann.runs("connect", "--team", *words, "--json", expect=1)
+        assert "No space left on device" in full.error["message"]
+        disk.free()
+        ann.asks("connect", "--team", *words)
+        team = Team(ann, ben, ben)
+        secret = ben.user / "secret"
+        secret.write_text(disk.reads(Path(team.relay["join_secret_file"])))
+        secret.chmod(0o600)
+        team.relay["join_secret_file"] = str(secret)
+        room = met(team)["room"]
+
+        disk.fill()
+        said = [f"{number} {'x' * 20_000}" for number in range(3)]
+        for text in said:
+            assert ben.asks("--as", "bob", "send", text, "--room", room)["queued"] is True
+        refused = ben.fails("--as", "bob", "session", "open", "--topic", "new", code="relay_failed")
+        assert refused["details"]["said"] == "store_full"
+        ann.fails("relay", "backup", str(ann.user / "b.tar"), code="store_full")
+        disk.free()
+        heard: list[str] = []
+        while len(heard) < len(said):
+            heard += texts(ann.asks("--as", "alice", "recv", "--room", room, "--wait", "20"))
+        assert heard == said
+        until(lambda: ben.asks("homes")["homes"][1]["waiting"] == 0, "empty outbox")
 
 
 @pytest.mark.parametrize("days", [3, -3])
