@@ -150,6 +150,8 @@ class Opening:
         settled = await actor.submit(command, by, Draft((TextPart(recap),), nothing))
         room = await actor.quiet()
         replayed = settled.decision.replay is not None or not settled.facts
+        if naming.home and (not replayed or desk.rooms.home.aggregate.state.active.get(me.id) is None):
+            await desk.rooms.home.submit(c.Activate(agent=me.id, room=actor.room), by)
         # A room that was opened before has its key from then; the settings may ask for another kind of key today.
         facts: Sequence[e.Header] = settled.facts
         if not facts:
