@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import re
 import secrets
 import signal
 import socket
@@ -52,6 +53,7 @@ from relay.standing import Standing, listen
 
 log = logging.getLogger("relay")
 
+_LOG_ID: Final = re.compile(rb"[0-9a-f]{32}\Z")
 SWITCH_INTERVAL: Final = 0.001
 """As for the daemon: how many seconds a thread may keep the interpreter while another asks for it."""
 
@@ -234,7 +236,15 @@ def _log_id(path: Path, *, is_new: bool) -> str:
             file.write(secrets.token_hex(16))
             file.flush()
             os.fsync(descriptor)
-    return path.read_text(encoding="ascii").strip()
+    found = path.read_bytes()
+    if _LOG_ID.match(found) is None:
+        raise ParlerError(
+            "invalid_settings",
+            f"{path} does not hold the name of this relay's log.",
+            hint="Bring it back from a backup. Without it the relay takes a new name, and on the machines of all its "
+            "people its rooms become archives.",
+        )
+    return found.decode("ascii")
 
 
 async def _stop_on_signal(stopping: trio.Event) -> None:

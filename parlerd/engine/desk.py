@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from parlerd.core.identities import AgentRecord
-from parlerd.core.model import By
+from parlerd.core.model import By, HomeId, Millis
 from parlerd.engine.bindings import Bindings
 from parlerd.engine.budget import TurnBudget
 from parlerd.engine.callers import Caller, PeerProcess
@@ -91,6 +91,11 @@ class Desk:
     def draining(self) -> bool:
         """Whether the daemon is about to stop: no new calls, and nobody waits any longer."""
         return self.waits.draining
+
+    def now_at(self, home: HomeId) -> Millis:
+        """The time by the clock of the home of a room: until when a key is good is counted by that one."""
+        ahead = 0 if home == self.keys.id else self.homes.ahead_ms(home)
+        return Millis(self.clock.now() + ahead)
 
     async def me(self, caller: Caller) -> AgentRecord:
         """The agent this caller acts as, leased or created on first use."""

@@ -187,6 +187,14 @@ class Homes(Protocol):
         """The command that adds this home on another machine; None where nobody needs one."""
         ...
 
+    def ahead_ms(self, home: HomeId) -> int:
+        """How many milliseconds the clock of this home is ahead of ours, as far as it was ever asked."""
+        ...
+
+    async def meet(self, home: HomeId) -> None:
+        """See to it that this home can be asked now. Raises `Refused` as `find` does, `offline` first of all."""
+        ...
+
     async def find(self, home: HomeId, session_key: str, binding: str) -> tuple[KeyId, RoomId]:
         """What a key opens at another home. The room's mirror is there afterwards, with the key in it, so that an agent
         can knock. Raises `Refused`: `unknown_key`, `wrong_room` where the home tells a room to which `binding` does not
@@ -288,6 +296,12 @@ class NoHomes:
 
     def join_line(self, home: HomeId) -> str | None:
         return None
+
+    def ahead_ms(self, home: HomeId) -> int:
+        return 0
+
+    async def meet(self, home: HomeId) -> None:
+        raise Refused("home_not_trusted", host=self.name_of(home))
 
     async def find(self, home: HomeId, session_key: str, binding: str) -> tuple[KeyId, RoomId]:
         raise Refused("home_not_trusted", host=self.name_of(home))

@@ -207,7 +207,7 @@ class RemoteRoom(MirrorRoom):
     async def _run(self, submission: Submission) -> None:
         command, by = submission.command, submission.by
         room = self.actor.aggregate
-        now = Millis(max(self._desk.clock.now(), room.last_at))
+        now = Millis(max(self._desk.now_at(self._link.home), room.last_at))
         decision = room.decide(command, by=by, now=now, ids=self._desk.random)
         if decision.events:
             await self._link.attach(by.actor)
@@ -296,7 +296,7 @@ class RemoteRoom(MirrorRoom):
         moment: the decision then names another handle, and is signed again."""
         for left in reversed(range(DECIDE_TRIES)):
             room = self.actor.aggregate
-            now = Millis(max(self._desk.clock.now(), room.last_at))
+            now = Millis(max(self._desk.now_at(self._link.home), room.last_at))
             decision = room.decide(command, by=submission.by, now=now, ids=self._desk.random)
             signed = self._attest(decision.statements[0], submission.by)
             try:

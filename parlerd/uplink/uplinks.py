@@ -131,6 +131,16 @@ class Uplinks:
                 return Queued(row.room, row.agent, link.name, row.at, row.refused)
         return None
 
+    def ahead_ms(self, home: HomeId) -> int:
+        link = self._links.get(home)
+        return 0 if link is None else link.clock_ahead_ms
+
+    async def meet(self, home: HomeId) -> None:
+        link = self._links.get(home)
+        if link is None:
+            raise Refused("home_not_trusted", host=self.name_of(home))
+        await link.ready()
+
     async def find(self, home: HomeId, session_key: str, binding: str) -> tuple[KeyId, RoomId]:
         """What a key opens at another home. The room's mirror is there afterwards, with the key in it."""
         link = self._links.get(home)

@@ -501,6 +501,22 @@ def test_what_only_a_relay_can_do_is_refused_while_it_cannot_be_reached(tmp_path
     run(main)
 
 
+def test_a_session_that_could_not_be_opened_leaves_its_owner_in_the_one_before(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice = meeting.alice
+            meeting.wires.cut()
+            another = t.OpenSession(topic="another", idempotency_key="k")
+            assert (await alice.refused("session.open", another)).code in ("offline", "home_unreachable")
+            assert (await alice.ask("message.send", t.Send(text="still here"), t.Sent)).room == meeting.opened.room
+            meeting.wires.mend()
+            opened = await alice.ask("session.open", another, t.OpenedSession)
+            assert opened.name == "another"
+            assert (await alice.ask("message.send", t.Send(text="there"), t.Sent)).room == opened.room
+
+    run(main)
+
+
 def test_an_outsider_on_the_same_relay_sees_nothing_of_a_room(tmp_path: Path) -> None:
     async def main() -> None:
         wires, relay, home = homes_of(tmp_path)
