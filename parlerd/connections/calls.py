@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import trio
 
@@ -36,8 +36,17 @@ from parlerd.wire.peer import UPGRADE_OPERATION
 log = logging.getLogger(__name__)
 
 
+MOST_WAITING: Final = 64 * 1024
+"""Bytes that may wait to be sent where an item is given past the task of its stream."""
+
+
 class Sending(Protocol):
     """Where the bytes of answers go."""
+
+    @property
+    def pending(self) -> int:
+        """How many bytes wait to be sent."""
+        ...
 
     def send(self, data: bytes, *, soon: bool = False) -> None:
         """Send bytes without waiting. With `soon` they may wait for the end of this turn of the loop."""
@@ -74,6 +83,24 @@ class _Posted(NamedTuple):
     size: int
     agent: str
     pending: Pending
+
+
+class _Outlet:
+    """Where the engine gives items of a stream past the stream's task: see `face.Outlet`."""
+
+    __slots__ = ("_id", "_out", "_peer")
+
+    def __init__(self, peer: Answering, out: Sending, id: int) -> None:
+        self._peer = peer
+        self._out = out
+        self._id = id
+
+    @property
+    def is_ready(self) -> bool:
+        return self._peer.credit(self._id) > 0 and self._out.pending < MOST_WAITING
+
+    def give(self, item: bytes) -> None:
+        self._out.send(self._peer.item(self._id, item), soon=True)
 
 
 class Calls:
@@ -271,7 +298,8 @@ class Calls:
             self._idle.set()
 
     async def _follow(self, id: int, running: _Running, params: t.Params, caller: Caller) -> None:
-        async with self._engine.stream(running.operation.name, params, caller) as items:
+        outlet = _Outlet(self._peer, self._out, id)
+        async with self._engine.stream(running.operation.name, params, caller, outlet) as items:
             async for item in items:
                 data = codec.encode(item)
                 while not self._peer.credit(id):

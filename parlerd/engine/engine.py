@@ -34,6 +34,7 @@ from parlerd.engine.connected import Connected
 from parlerd.engine.deadlines import IdleAgents, RoomDeadlines
 from parlerd.engine.desk import Desk
 from parlerd.engine.driver import Driver
+from parlerd.engine.face import Outlet
 from parlerd.engine.following import Following
 from parlerd.engine.handles import Homes, NoHomes
 from parlerd.engine.handling import Handler, StreamHandler, handles, table_of
@@ -222,13 +223,17 @@ class Engine:
             case _:
                 return None
 
-    def stream(self, op: str, params: t.Params, caller: Caller) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
+    def stream(
+        self, op: str, params: t.Params, caller: Caller, outlet: Outlet | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
         """Run a stream in the task that iterates it. Cancelling that ends it, and so does leaving the context."""
         handler = self._handlers_for(caller).streams.get(op)
         if handler is None:
             raise Refused("unknown_operation", operation=op[:64])
         self._admit(op, caller)
-        return aclosing(handler(caller, params))
+        # The one stream of which items may go past its task.
+        more = (outlet,) if op == "link.follow" else ()
+        return aclosing(handler(caller, params, *more))
 
     def _admit(self, op: str, caller: Caller) -> None:
         operation = OPERATIONS[op]

@@ -332,6 +332,12 @@ class Library:
         name, limit = room.state.room, min(limit, upto - after)
         return await self._driver.read(lambda store: store.whole_facts(name, after, limit))
 
+    def newest_facts(self, room: Room, after: Position) -> list[NewFact] | None:
+        """The facts of a room after a position with their bodies, without waiting; None where memory does not hold all
+        of them, or is ahead of the store."""
+        recent = self._recent(room)
+        return None if recent is None else recent.after(after, room.position)
+
     async def aside(self, work: Callable[[], T]) -> T:
         """Run what takes a while and asks the store nothing, away from the loop."""
         return await self._driver.read(lambda _: work())

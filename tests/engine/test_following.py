@@ -16,6 +16,7 @@ from parlerd.core.model import Position, RoomId, View
 from parlerd.core.public_line import first_line, next_line
 from parlerd.engine import following
 from parlerd.engine.cards import Cards
+from parlerd.engine.fanout import Followed
 from parlerd.engine.reachable import eyes
 from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
@@ -144,7 +145,7 @@ def test_somebody_who_comes_while_a_link_begins_to_look_is_told_and_counted_once
             desk, name = served.engine.desk, RoomId(opened.room)
             room = await (await desk.rooms.get(name)).quiet()
             cards = Cards(desk.library, desk.keys.id)
-            followed = following.Followed(name, t.Resume(room=name, newest=10))
+            followed = Followed(name, t.Resume(room=name, newest=10))
             walk = following._Walk(desk, cards, room, eyes(desk, link.caller, room), followed)
             await served.admit(opened, await served.agent("bob"))
             await walk.begin(anew=False)

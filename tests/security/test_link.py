@@ -21,7 +21,7 @@ from parlerd.core.errors import ParlerError
 from parlerd.core.model import MAX_PENDING_PER_KEY, MAX_TEXT, AgentId, Position, RoomId
 from parlerd.engine.callers import Caller
 from parlerd.engine.engine import Engine
-from parlerd.engine.face import EngineFace, Pending
+from parlerd.engine.face import EngineFace, Outlet, Pending
 from parlerd.engine.join_codes import CODE_PAUSE_S, CODE_TRIES
 from parlerd.engine.throttle import CALLER_BURST, HOME_BURST
 from parlerd.identity.codes import fingerprint
@@ -166,8 +166,10 @@ class Swapping(EngineFace):
     def begin(self, op: str, params: t.Params, caller: Caller) -> Pending | None:
         return self._engine.begin(op, params, caller)
 
-    def stream(self, op: str, params: t.Params, caller: Caller) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
-        return self._engine.stream(op, params, caller)
+    def stream(
+        self, op: str, params: t.Params, caller: Caller, outlet: Outlet | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
+        return self._engine.stream(op, params, caller, outlet)
 
     async def connect(self, caller: Caller) -> None:
         await self._engine.connect(caller)

@@ -22,7 +22,7 @@ from parlerd.core.envelope import Envelope, TextPart, decode_envelope, encode_en
 from parlerd.core.model import PrincipalId, RoomId, Shown
 from parlerd.core.public_line import next_line
 from parlerd.engine.callers import Caller
-from parlerd.engine.face import EngineFace, Pending
+from parlerd.engine.face import EngineFace, Outlet, Pending
 from parlerd.identity.signatures import SigningKey
 from parlerd.operations import types as t
 from tests.sim.broken import Broken
@@ -218,7 +218,10 @@ class _Between(EngineFace):
     def begin(self, op: str, params: t.Params, caller: Caller) -> Pending | None:
         return self._engine.begin(op, params, caller)
 
-    def stream(self, op: str, params: t.Params, caller: Caller) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
+    def stream(
+        self, op: str, params: t.Params, caller: Caller, outlet: Outlet | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
+        # Without an outlet every item comes past here.
         items = self._engine.stream(op, params, caller)
         return self._told(items, caller) if op == "link.follow" else items
 

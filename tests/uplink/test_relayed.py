@@ -13,7 +13,7 @@ import trio
 from parlerd.core.model import AgentId, RoomId
 from parlerd.engine.callers import Caller
 from parlerd.engine.engine import Engine
-from parlerd.engine.face import EngineFace, Pending
+from parlerd.engine.face import EngineFace, Outlet, Pending
 from parlerd.operations import types as t
 from tests.support.engine import Party, PlugDriver, Served, run, texts
 from tests.support.relayed import Home, Relay, Wires, homes_of
@@ -787,8 +787,10 @@ class Forger(EngineFace):
     def begin(self, op: str, params: t.Params, caller: Caller) -> Pending | None:
         return self._engine.begin(op, params, caller)
 
-    def stream(self, op: str, params: t.Params, caller: Caller) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
-        return self._engine.stream(op, params, caller)
+    def stream(
+        self, op: str, params: t.Params, caller: Caller, outlet: Outlet | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
+        return self._engine.stream(op, params, caller, outlet)
 
     async def connect(self, caller: Caller) -> None:
         await self._engine.connect(caller)
