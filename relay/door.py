@@ -21,7 +21,7 @@ import ipaddress
 import logging
 import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -167,12 +167,14 @@ class Door:
             if visit is not None:
                 with visit.scope:
                     await self._converse(visit, stream)
-        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+        # An error may come alone, in a group, or in a group with a cancellation, which `except*` lets pass.
+        except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the other side is gone, which is an end like any other
-        except Exception as error:
+        except* Exception as errors:
             # This is the boundary of a connection. What went wrong may hold what the other side sent, so its type is
             # all that is kept.
-            log.error("a connection failed with %s", type(error).__name__)
+            for error in _single(errors):
+                log.error("a connection failed with %s", type(error).__name__)
         finally:
             if visit is not None:
                 self._forget(visit)
@@ -281,6 +283,15 @@ class Door:
                 connection.start_keepalive()
                 await self._links.serve(WebSocketStream(connection, digest), lambda: self._forget(visit))
             nursery.cancel_scope.cancel()
+
+
+def _single(group: ExceptionGroup[Exception]) -> Iterator[Exception]:
+    """The errors of a group and of the groups in it."""
+    for error in group.exceptions:
+        if isinstance(error, ExceptionGroup):
+            yield from _single(error)
+        else:
+            yield error
 
 
 class _Brake:

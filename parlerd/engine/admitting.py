@@ -12,6 +12,9 @@ nothing, and whoever may not know a room hears `no_such_room`, whatever else is 
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
@@ -35,6 +38,8 @@ class Admitting:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._admission = Admission()
+        self._opening: dict[PrincipalId, list[RoomId]] = {}
+        """The rooms that each person opens at this moment, in the order in which they were asked for."""
 
     @handles("link.post")
     async def post(self, caller: Caller, params: t.PostEnvelope) -> t.Posted:
@@ -53,8 +58,12 @@ class Admitting:
         desk = self._desk
         agent = require_attached(desk, caller, check(params.opening, Opening).owner)
         principal = caller.facts.authority.principal
-        await self._require_room_for(principal, room_id_of(params.opening))
-        desk.quotas.take(agent, bytes=len(params.recap), messages=OPENING, person=principal)
+        async with self._place_for(principal, room_id_of(params.opening)):
+            desk.quotas.take(agent, bytes=len(params.recap), messages=OPENING, person=principal)
+            return await self._open(caller, agent, params)
+
+    async def _open(self, caller: Caller, agent: AgentId, params: t.OpenRemoteRoom) -> t.OpenedRemoteRoom:
+        desk, principal = self._desk, caller.facts.authority.principal
         recap = by = None
         if params.recap:
             _, recap = self._admission.take(agent, params.recap, params.recap_signature)
@@ -74,13 +83,25 @@ class Admitting:
         settled = await actor.submit(command, by, words)
         return t.OpenedRemoteRoom(room=command.room, replayed=not settled.facts)
 
-    async def _require_room_for(self, principal: PrincipalId, room: RoomId) -> None:
-        """Raise `Refused(too_many_rooms)` where this person has as many rooms here as one may, and this is none of
+    @asynccontextmanager
+    async def _place_for(self, principal: PrincipalId, room: RoomId) -> AsyncIterator[None]:
+        """One of the places for this person's rooms, held until the room is stored or not opened. Raises
+        `Refused(too_many_rooms)` where this person has or opens as many rooms here as one may, and this is none of
         them."""
         limit = self._desk.settings.quota_person_rooms
-        owned = await self._desk.library.owned(principal)
-        if limit and len(owned) >= limit and room not in owned:
-            raise Refused("too_many_rooms", limit=limit)
+        opening = self._opening.setdefault(principal, [])
+        opening.append(room)
+        try:
+            owned = {*await self._desk.library.owned(principal)}
+            # Of those that are opened at the same time the first to ask come first. What is opened again is one room.
+            ahead = owned.union(opening[: opening.index(room)])
+            if limit and room not in owned and len(ahead) >= limit:
+                raise Refused("too_many_rooms", limit=limit)
+            yield
+        finally:
+            opening.remove(room)
+            if not opening:
+                del self._opening[principal]
 
     async def _new_key(self, caller: Caller, params: t.OpenRemoteRoom) -> KeyId:
         """This home's id of the key that the author drew for the new room. A key of another room counts as a guess:

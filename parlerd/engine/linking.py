@@ -6,8 +6,8 @@ over the link's name). So neither the person's daemon without the agent's key, n
 this one, speaks for an agent.
 
 Not here: how the person proves who they are (`parlerd.wire.link`), what is asked afterwards. Above: the engine. Below:
-`links`, and `identity` for the two proofs. Invariant: an attachment is refused with all that came in the same call, or
-taken with all of them.
+`links`, `reachable`, and `identity` for the two proofs. Invariant: an attachment is refused with all that came in the
+same call, or taken with all of them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handling import handles
 from parlerd.engine.links import MAX_AGENTS, Attached
+from parlerd.engine.reachable import came_under
+from parlerd.engine.rooms import pause_among
 from parlerd.identity.delegation import read
 from parlerd.identity.signatures import verify
 from parlerd.identity.transcript import attach_bytes
@@ -51,19 +53,27 @@ class Linking:
             attached = link.agents.setdefault(agent, Attached(end, since=now))
             attached.until = end
         desk.notifier.publish([topics.link(facts.session), *map(topics.presence, until)])
-        rooms = [
-            t.Standing(room=each.room, agent=agent, state=each.state)
-            for agent in until
-            for each in await desk.library.memberships(agent)
-        ]
+        rooms = [standing for agent in until for standing in await self._standings(agent, link.principal)]
         return t.Attached(rooms=rooms, now=now)
+
+    async def _standings(self, agent: AgentId, principal: PrincipalId) -> list[t.Standing]:
+        """How the agent stands to the rooms that it came to as one of this person's."""
+        desk = self._desk
+        found = []
+        for number, each in enumerate(await desk.library.memberships(agent), start=1):
+            await pause_among(number)
+            # The index knows agents alone, and the room under whom each of them came.
+            room = (await desk.rooms.get(each.room)).aggregate
+            if came_under(room, agent, principal):
+                found.append(t.Standing(room=each.room, agent=agent, state=each.state))
+        return found
 
     @handles("link.detach")
     async def detach(self, caller: Caller, params: t.Detach) -> t.Noted:
         desk = self._desk
-        for agent in params.agents:
-            desk.links.let_go(caller, AgentId(agent), desk.clock.now())
-        desk.notifier.publish([topics.link(caller.facts.session), *map(topics.presence, params.agents)])
+        now = desk.clock.now()
+        gone = [AgentId(agent) for agent in params.agents if desk.links.let_go(caller, AgentId(agent), now)]
+        desk.notifier.publish([topics.link(caller.facts.session), *map(topics.presence, gone)])
         return t.Noted()
 
 

@@ -81,10 +81,12 @@ class Links:
             self._gone[agent] = now
         return agents
 
-    def let_go(self, caller: Caller, agent: AgentId, now: Millis) -> None:
-        """The agent does not speak over this link any more."""
-        if self.of(caller).agents.pop(agent, None) is not None:
-            self._gone[agent] = now
+    def let_go(self, caller: Caller, agent: AgentId, now: Millis) -> bool:
+        """The agent does not speak over this link any more; whether it did."""
+        if self.of(caller).agents.pop(agent, None) is None:
+            return False
+        self._gone[agent] = now
+        return True
 
     def presence_of(self, agent: AgentId, now: Millis) -> tuple[str, Millis] | None:
         """How present an agent is that came over a link, and since when; None for one that never did."""

@@ -100,6 +100,15 @@ def require_member(room: Room, agent: AgentId, principal: PrincipalId) -> None:
         raise Refused("no_such_room")
 
 
+def came_under(room: Room, agent: AgentId, principal: PrincipalId) -> bool:
+    """Whether the agent was ever in the room, or knocked there, as one of this person's."""
+    member = room.state.members.get(agent)
+    if member is not None and member.principal == principal:
+        return True
+    requests = room.state.requests.values()
+    return any(request.agent == agent and request.principal == principal for request in requests)
+
+
 def _is_in(room: Room, agent: AgentId, principal: PrincipalId) -> bool:
     member = room.state.members.get(agent)
     return member is not None and member.present and member.principal == principal

@@ -33,7 +33,7 @@ from parlerd.core.errors import ParlerError, Refused, StoreError
 from parlerd.core.model import AgentId, HomeId, Label, Millis, RoomId
 from parlerd.engine.desk import Desk
 from parlerd.engine.ports import Signers
-from parlerd.identity.delegation import issue
+from parlerd.identity.delegation import DELEGATION_TTL_MS, issue
 from parlerd.identity.join_line import parse_address
 from parlerd.identity.transcript import attach_bytes
 from parlerd.operations import types as t
@@ -108,8 +108,9 @@ class Link:
         """The relay's join secret, while this person is not enrolled there."""
         self._backoff = Backoff(desk.random.bytes)
         self._lanes: dict[tuple[RoomId, AgentId], Lane] = {}
-        self._attached: set[AgentId] = set()
-        """The agents that speak over this link."""
+        self._attached: dict[AgentId, Millis] = {}
+        """The agents that speak over this link, and when each is attached anew, by this home's clock: what lets an
+        agent speak for its person ends, and a link may last longer."""
         self._followed: set[RoomId] = set()
         """The rooms that this link follows."""
         self._level: set[RoomId] = set()
@@ -461,16 +462,21 @@ class Link:
     # -- who speaks ----------------------------------------------------------------------------------------
 
     async def _attach(self, connection: LinkConnection, agents: Iterable[AgentId]) -> list[t.Standing]:
-        """Attach agents that are not yet attached; how they stand to rooms there."""
+        """Attach agents that are not yet attached, or were so long ago that it is time again; how these stand to rooms
+        there."""
         standing: list[t.Standing] = []
         async with self._attaching:
-            new = [agent for agent in agents if agent not in self._attached]
+            now = self._desk.clock.now()
+            new = [agent for agent in agents if now >= self._attached.get(agent, now)]
             for start in range(0, len(new), ATTACH_AT_ONCE):
                 part = new[start : start + ATTACH_AT_ONCE]
                 attachments = tuple(self._attachment(connection, agent) for agent in part)
                 attached = await connection.call("link.attach", t.Attach(agents=attachments), WAIT_S)
                 assert isinstance(attached, t.Attached)
-                self._attached |= set(part)
+                if connection is self.connection:
+                    # The relay counts by its own clock, which may be ahead of ours.
+                    lasts = DELEGATION_TTL_MS - max(0, attached.now - now)
+                    self._attached |= dict.fromkeys(part, Millis(now + lasts // 2))
                 standing += attached.rooms
         return standing
 
@@ -512,8 +518,9 @@ class Link:
                         self.need()
                     elif not self._is_needed:
                         self._changed()
-                    if self.calls is not None:
-                        await self._tell_cursors(self.calls)
+                    if (calls := self.calls) is not None:
+                        await self._attach(calls, tuple(self._attached))
+                        await self._tell_cursors(calls)
                 except ParlerError as error:
                     log.warning("the link to %s: %s", self.name, error.code)
                 with trio.move_on_after(LOOK_S):

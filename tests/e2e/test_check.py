@@ -16,7 +16,7 @@ STARTED = {
     "format": "ruff format --check .",
     "types": "mypy",
     "contracts": "lint-imports --no-logo",
-    "tests": "python -m pytest",
+    "tests": "python -m pytest -n logical --maxprocesses 4 --dist worksteal",
 }
 
 
@@ -73,7 +73,7 @@ def test_a_check_that_is_named_runs_alone(checkout: Checkout, name: str) -> None
 
 def test_what_follows_tests_goes_to_pytest(checkout: Checkout) -> None:
     checkout.run("types", "tests", "tests/core", "-q")
-    assert checkout.started == ["mypy", "python -m pytest tests/core -q"]
+    assert checkout.started == ["mypy", f"{STARTED['tests']} tests/core -q"]
 
 
 @pytest.mark.parametrize("name", STARTED)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+import trio
 
+from parlerd.core.errors import ParlerError
 from parlerd.core.model import RoomId
 from parlerd.core.statements import room_id_of
 from parlerd.engine.quota import OPENING
@@ -115,8 +117,7 @@ def test_an_agents_key_under_another_person_is_a_stranger() -> None:
         async with engine_world() as served:
             link, opened = await ann_in_a_room(served)
             eve = Elsewhere("eve")
-            eve._keys |= link.person._keys
-            eve._named["ann"] = link.person.agent("ann")
+            eve.adopt("ann", link.person)
             stolen = await eve.link(served, "ann")
             assert (await stolen.refused("link.post", eve.envelope("ann", opened.room, "x"))).code == "no_such_room"
 
@@ -271,6 +272,49 @@ def test_a_person_has_a_bounded_number_of_rooms_here_and_may_ask_again_for_each(
             assert (await mia.ask("link.open", params, t.OpenedRemoteRoom)).replayed
             olga = await Elsewhere("olga").link(served, "olive")
             await olga.open("olive", "one")
+
+    run(main)
+
+
+def test_a_person_who_opens_rooms_at_the_same_time_has_no_more_of_them() -> None:
+    async def main() -> None:
+        async with engine_world(settings=Settings(quota_person_rooms=3)) as served:
+            mia = Elsewhere("mia")
+            first, second = await mia.link(served, "ann"), await mia.link(served, "bea")
+            wanted = [
+                (link, link.opening(who, f"topic {number}")[0])
+                for number in range(4)
+                for who, link in (("ann", first), ("bea", second))
+            ]
+            # One of them twice at once: it is one room.
+            wanted.append(wanted[0])
+            heard: list[str] = []
+
+            async def ask(link: LinkParty, params: t.OpenRemoteRoom) -> None:
+                try:
+                    heard.append((await link.ask("link.open", params, t.OpenedRemoteRoom)).room)
+                except ParlerError as error:
+                    heard.append(error.code)
+
+            async with trio.open_nursery() as nursery:
+                for link, params in wanted:
+                    nursery.start_soon(ask, link, params)
+            owned = await served.engine.desk.library.owned(mia.principal)
+            assert len(owned) == 3
+            assert set(heard) == {*owned, "too_many_rooms"}
+            # What was refused or failed holds no place.
+            assert (await first.refused("link.open", first.opening("ann", "late")[0])).code == "too_many_rooms"
+
+    run(main)
+
+
+def test_an_opening_that_was_refused_leaves_its_place_to_another() -> None:
+    async def main() -> None:
+        async with engine_world(settings=Settings(quota_person_rooms=1)) as served:
+            mia = await Elsewhere("mia").link(served, "ann")
+            bad, _ = mia.opening("ann", "one", session_key="ZZZ")
+            assert (await mia.refused("link.open", bad)).code == "invalid_param"
+            await mia.open("ann", "two")
 
     run(main)
 

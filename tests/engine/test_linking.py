@@ -8,7 +8,9 @@ from typing import Any
 
 import msgspec
 import pytest
+import trio
 
+from parlerd.core import topics
 from parlerd.core.errors import Refused
 from parlerd.engine import links
 from parlerd.engine.callers import Caller
@@ -37,6 +39,29 @@ def test_an_attached_agent_is_told_how_it_stands_to_the_rooms_here() -> None:
                 t.Standing(room=other.room, agent=mia.agent("ann"), state="pending"),
             ]
             assert attached.now == served.world.clock.now()
+
+    run(main)
+
+
+def test_an_agents_key_under_another_person_is_told_of_none_of_the_rooms_it_came_into_before() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            alice = await served.agent("alice")
+            opened, other, left = [await alice.open(topic) for topic in ("one", "two", "three")]
+            mia, eve = Elsewhere("mia"), Elsewhere("eve")
+            link = await mia.link(served, "ann")
+            for room in (opened, left):
+                await link.enter("ann", room)
+            await link.leave("ann", left.room)
+            await link.knock("ann", other)
+            eve.adopt("ann", mia)
+            strange = await eve.link(served)
+            assert (await strange.attach("ann")).rooms == []
+            # The room in which the key is one of hers is told, and mia is told of her own.
+            hers = await alice.open("four")
+            await strange.knock("ann", hers)
+            assert [each.room for each in (await strange.attach("ann")).rooms] == [hers.room]
+            assert {each.state for each in (await link.attach("ann")).rooms} == {"member", "left", "pending"}
 
     run(main)
 
@@ -225,5 +250,24 @@ def test_the_operations_of_a_link_are_there_for_no_local_door_and_a_link_reaches
                     assert await answer(asked, name, params, caller) == "unknown_operation", name
                     assert await answer(served.engine.begin, name, params, caller) in ("unknown_operation", None), name
             assert not any(door.caller.agent for door in doors)
+
+    run(main)
+
+
+def test_a_link_that_lets_go_of_agents_that_are_not_its_own_wakes_nobody() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            mia = await Elsewhere("mia").link(served, "ann")
+            eve = await Elsewhere("eve").link(served, "eve")
+            heard = served.engine.desk.notifier
+            ann, gone = mia.person.agent("ann"), eve.person.agent("eve")
+            with heard.listen(topics.presence(ann)) as anns, heard.listen(topics.presence(gone)) as eves:
+                await eve.ask("link.detach", t.Detach(agents=(ann, gone)), t.Noted)
+                with trio.move_on_after(1):
+                    await eves.wait()
+                    with trio.move_on_after(0.5) as waited:
+                        await anns.wait()
+                    assert waited.cancelled_caught
+            assert served.engine.desk.presence.of(ann)[0] == "idle"
 
     run(main)

@@ -701,6 +701,52 @@ def test_an_error_inside_a_link_ends_it_and_says_no_words_in_the_log(caplog: pyt
     assert "someone wrote" not in caplog.text
 
 
+def test_an_error_in_a_link_while_the_relay_ends_is_logged_and_ends_nothing_else(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Failing(Handed):
+        async def serve(self, stream: object, proven: object) -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.sleep_forever)
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    raise RuntimeError("someone wrote this")
+
+    async def main() -> None:
+        door = Door(Failing(), secured=lambda: None)
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        port = listeners[0].socket.getsockname()[1]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(door.serve, listeners)
+            stream = await trio.open_tcp_stream("127.0.0.1", port)
+            await stream.send_all(upgrade(port))
+            await until(stream, b"\r\n\r\n")
+            await trio.testing.wait_all_tasks_blocked()
+            # The program ends while the link is there: what fails in it then goes no further either.
+            nursery.cancel_scope.cancel()
+        await stream.aclose()
+
+    with caplog.at_level(logging.DEBUG):
+        run_over_the_network(main)
+    assert "a connection failed with RuntimeError" in caplog.text
+    assert "someone wrote" not in caplog.text
+
+
+def test_a_peer_that_hangs_up_inside_a_link_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    class Gone(Handed):
+        async def serve(self, stream: object, proven: object) -> None:
+            raise trio.BrokenResourceError
+
+    async def main() -> None:
+        async with open_door(Gone()) as door:
+            await everything(await door.upgraded())
+
+    with caplog.at_level(logging.DEBUG):
+        run_over_the_network(main)
+    assert "a connection failed" not in caplog.text
+
+
 def test_no_frame_is_in_the_log_whatever_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         engine = FakeEngine()

@@ -20,7 +20,7 @@ from parlerd.engine.throttle import CALLER_BURST, HOME_BURST
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from parlerd.wire import codec
-from tests.support.engine import Served, engine_world, run, texts
+from tests.support.engine import Served, World, engine_world, run, texts
 from tests.support.linked import Elsewhere, LinkParty
 from tests.support.relayed import SECRET, homes_of
 from tests.uplink.test_relayed import met
@@ -196,6 +196,40 @@ def test_f23_one_person_has_one_place_in_a_keys_queue_however_many_agents_they_b
             assert (await ann.knock("ann", opened)).status == "pending"
             _, requests = await pending(olga, opened.room)
             assert [request.name for request in requests] == ["eve0", "ann"]
+
+    run(main)
+
+
+def test_f23_a_persons_place_in_a_queue_is_one_also_at_the_same_time_and_after_a_restart() -> None:
+    async def main() -> None:
+        world, heard = World(), list[str]()
+        names = [f"eve{number}" for number in range(4)]
+
+        async def knock(link: LinkParty, params: t.KnockAtRoom) -> None:
+            try:
+                heard.append((await link.ask("link.knock", params, t.Knocked)).status)
+            except ParlerError as error:
+                heard.append(error.code)
+
+        async with world.serving() as served:
+            _, _, opened = await olga_and_ann(served)
+            eve = Elsewhere("eve")
+            links = [await eve.link(served, *names), await eve.link(served, *names)]
+            knocks = [(links[n % 2], await links[n % 2].knocking(name, opened)) for n, name in enumerate(names)]
+            async with trio.open_nursery() as nursery:
+                for each in knocks:
+                    nursery.start_soon(knock, *each)
+            assert sorted(heard) == ["pending", *["too_many_pending"] * 3]
+        async with world.serving() as served:
+            link = await eve.link(served, *names)
+            heard.clear()
+            for name in names:
+                await knock(link, await link.knocking(name, opened))
+            # The one that waits hears again that it waits.
+            assert sorted(heard) == ["pending", *["too_many_pending"] * 3]
+            olga = await Elsewhere("olga").link(served, "olive")
+            _, requests = await pending(olga, opened.room)
+            assert len(requests) == 1
 
     run(main)
 

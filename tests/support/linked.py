@@ -61,6 +61,11 @@ class Elsewhere:
             self._named[name] = AgentId(self._make("agent", name))
         return self._named[name]
 
+    def adopt(self, name: str, other: Elsewhere) -> None:
+        """Hold the key of another person's agent too: its holder lets two persons delegate to it."""
+        self._named[name] = other.agent(name)
+        self._keys[other.agent(name)] = other._keys[other.agent(name)]
+
     def attachment(self, name: str, channel: bytes, now: int, *, days: float = 30) -> t.Attachment:
         """What attaches an agent to a link."""
         agent = self.agent(name)

@@ -13,7 +13,7 @@ from parlerd.core.statements import Opening, encode, room_id_of
 from parlerd.operations import types as t
 from parlerd.uplink.link import CATCH_UP_S, Link
 from parlerd.uplink.uplinks import Uplinks
-from tests.support.engine import HandClock, Served, run
+from tests.support.engine import HandClock, Served, SteppedClock, run
 from tests.support.linked import Elsewhere
 from tests.support.relayed import homes_of
 from tests.uplink.test_relayed import meeting_in, met
@@ -96,6 +96,43 @@ def test_an_agent_that_comes_into_a_room_later_is_attached_before_anybody_writes
             await trio.sleep(1)
             assert await bea.read() == [f"for {who} {n}" for n in range(3) for who in ("bea", "both")]
             assert await meeting.bob.read() == ["for bob", *(f"for both {number}" for number in range(3))]
+
+    run(main)
+
+
+def test_an_agent_speaks_over_a_link_for_as_long_as_the_link_lasts(tmp_path: Path) -> None:
+    """What lets an agent speak for its person ends after a month, and a link may last longer."""
+
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            dialled = meeting.wires.dialled
+            for day in range(0, 60, 10):
+                meeting.relay.clock.move(seconds=10 * 86_400)
+                await trio.sleep(60)
+                await meeting.alice.send(f"after {day + 10} days")
+                assert await meeting.bob.read() == [f"after {day + 10} days"]
+            assert meeting.wires.dialled == dialled
+
+    run(main)
+
+
+def test_an_agent_whose_machine_is_weeks_behind_the_relay_speaks_for_as_long(tmp_path: Path) -> None:
+    """By the relay's clock what lets the agent speak ends sooner than its own machine would say."""
+
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        meeting.ben.world.clock = behind = SteppedClock()
+        behind.ms -= 20 * 86_400_000
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            dialled = meeting.wires.dialled
+            for day in range(0, 40, 4):
+                for clock in (meeting.relay.clock, behind):
+                    clock.move(seconds=4 * 86_400)
+                await trio.sleep(60)
+                await meeting.bob.send(f"after {day + 4} days")
+                assert await meeting.alice.read() == [f"after {day + 4} days"]
+            assert meeting.wires.dialled == dialled
 
     run(main)
 
