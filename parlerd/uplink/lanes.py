@@ -172,7 +172,7 @@ class Post:
 
     @property
     def is_under_way(self) -> bool:
-        return self.sent is not None and not self.is_answered
+        return self.sent is not None and self.answer is None and self.error is None
 
     @property
     def is_to_be_kept(self) -> bool:
@@ -330,10 +330,11 @@ class Lane:
         """Whether there is more to do than to wait for answers."""
         if self._link.calls is None:
             return any(not post.is_kept or post.sent is not None or post.is_answered for post in self._posts)
-        is_full = self._under_way >= WINDOW or (self._is_held and self._under_way > 0)
-        return any(
-            post.is_answered or post.is_to_be_kept or (not is_full and not post.is_under_way) for post in self._posts
-        )
+        others = [post for post in self._posts if not post.is_under_way]
+        if any(post.is_answered or post.is_to_be_kept for post in others):
+            return True
+        under_way = len(self._posts) - len(others)
+        return bool(others) and under_way < (1 if self._is_held else WINDOW)
 
     async def _run(self) -> None:
         try:
