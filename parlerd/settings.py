@@ -61,6 +61,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """At a relay: how many bytes all agents of one person may store in an hour; 0 is no limit."""
     quota_person_rooms: int = 1000
     """At a relay: how many rooms one person may have, closed ones among them; 0 is no limit."""
+    mirror_room_messages: int = 10_000
+    """Of how many messages of a room elsewhere, the newest, the words are kept on this machine; 0 is no limit. Those of
+    older ones are asked for at the room's home when somebody reads them."""
+    mirror_room_bytes: int = 64 * 1024 * 1024
+    """How many bytes of words of one room elsewhere are kept; 0 is no limit."""
+    mirror_total_bytes: int = 1024 * 1024 * 1024
+    """How many bytes of words of all rooms elsewhere are kept; 0 is no limit. The largest of them give first."""
     relay_links: int = 256
     """How many links a relay keeps."""
     relay_links_per_person: int = 4
@@ -74,7 +81,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     relay_calls_per_second: int = 2_000
     """How many calls of one person a relay takes in a second, over all of their links; it reads no faster."""
     relay_unproven: int = 64
-    """How many connections may be open that did not prove yet who they are."""
+    """How many connections of strangers may be open that did not prove yet who they are, and as many from known
+    addresses."""
     relay_unproven_per_address: int = 8
     """How many of them one address may have."""
     relay_rate: int = 50
@@ -102,7 +110,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         for name in ("key_ttl_ms", "key_max_uses"):
             _check_range(name, getattr(self, name), 1)
         for name in self.__struct_fields__:
-            if name.startswith("quota_"):
+            if name.startswith(("quota_", "mirror_")):
                 _check_range(name, getattr(self, name), 0)
             elif name.startswith("relay_") and name != "relay_metrics_port":
                 _check_range(name, getattr(self, name), 1)

@@ -1,10 +1,11 @@
 """The relay's own socket: how the person who runs it looks at it, kicks somebody, backs it up and stops it.
 
 It is a Unix socket in the relay's home, which speaks the client's side of the socket protocol, so that the same client
-library reaches a daemon and a relay. It carries the operations of the plane `relay` and nothing else: no message, no
-room. Not here: what the operations do (`Control`), and how the socket comes to be (`parlerd.listener`). Above: the
-relay's program. Below: `wire.peer`. Invariants: another user is turned away before a byte of theirs is read; what
-changes something is refused to a program that an agent host started; an error of one connection ends no other.
+library reaches a daemon and a relay. It carries the operations of the plane `relay`, the one by which a newer release
+ends an older, and nothing else: no message, no room. Not here: what the operations do (`Control`), and how the socket
+comes to be (`parlerd.listener`). Above: the relay's program. Below: `wire.peer`. Invariants: another user is turned
+away before a byte of theirs is read; what changes something is refused to a program that an agent host started; an
+error of one connection ends no other.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from parlerd.operations.registry import OPERATIONS
 from parlerd.wire import codec
 from parlerd.wire.calls import Ended, Overflow
 from parlerd.wire.messages import Call, Hello
-from parlerd.wire.peer import DaemonPeer
+from parlerd.wire.peer import UPGRADE_OPERATION, DaemonPeer
 
 log = logging.getLogger("relay.admin")
 
@@ -69,6 +70,8 @@ class Admin:
             "relay.kick": lambda params: control.kick(params.person),
             "relay.backup": lambda params: control.backup(params.file),
             "relay.stop": lambda params: control.stop(),
+            # All that a command of a newer protocol may ask.
+            UPGRADE_OPERATION: lambda params: control.stop(),
         }
 
     @property

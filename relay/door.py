@@ -1,6 +1,6 @@
 """The relay's one port: takes connections in, a few at a time, and leads each to where its request belongs.
 
-    accepted   counted at once, before TLS: at most 64 that are not proven, 8 of one address, and so many a second
+    accepted   counted at once, before TLS (`turnstile`): so many that are not proven, and so many a second
     TLS        within 5 seconds from here
     head       one request of at most 16 KiB, within the same 5 seconds
     /link      becomes a WebSocket, and `links` serves it: 5 seconds more to its proof
@@ -10,7 +10,8 @@
 
 A request must name this relay as its `Host`: an IP address, or a name that the relay is configured with, so that no
 page that a browser was led to by another name reaches it. On /link any `Origin` is refused, because no browser has
-business there. Not here: what is said over a link (`link`), certificates (`certificate`). Above: the relay's program.
+business there. Not here: who may come next (`turnstile`), what is said over a link (`link`), certificates
+(`certificate`). Above: the relay's program.
 Below: `connections.websocket`, and the server of `websockets`, which reads the head again as we read it. Invariants:
 who is not proven costs a bounded amount of memory and time; what fails in one connection ends that connection alone.
 """
@@ -20,7 +21,6 @@ from __future__ import annotations
 import ipaddress
 import logging
 import ssl
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,26 +35,24 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.trio.server import Server, ServerConnection
 
-from parlerd.bounded import Bounded
 from parlerd.connections.stream import MessageStream
 from parlerd.connections.websocket import KEEPING, QUIET, WebSocketStream
 from parlerd.core.errors import ParlerError
 from parlerd.wire.frames import FIRST_FRAME_LIMIT, PREFIX
+from relay.turnstile import Limits, Turnstile, Visit, Visitor
 
 log = logging.getLogger("relay.door")
 
 LINK_PATH: Final = "/link"
 _CHUNK: Final = 16 * 1024
-_BRAKES: Final = 4096
-"""How many addresses are remembered; the brake for all of them together holds beyond that."""
 _END_OF_HEAD: Final = b"\r\n\r\n"
 
 
 class Serves(Protocol):
     """What a link is led to. `relay.link.Links` is the real one."""
 
-    async def serve(self, stream: MessageStream, proven: Callable[[], None]) -> None:
-        """Serve a link until it ends, and close its stream. `proven` is called once its proof is accepted."""
+    async def serve(self, stream: MessageStream, visitor: Visitor) -> None:
+        """Serve a link until it ends, and close its stream. `visitor` is told what the link learns of whoever came."""
         ...
 
     async def drain(self) -> None:
@@ -69,29 +67,6 @@ class Secured:
     context: ssl.SSLContext
     digest: bytes
     """SHA-256 of the certificate in DER."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The bounds of those who are not proven. Seconds are on the event loop's clock."""
-
-    unproven: int = 64
-    """How many there may be."""
-    unproven_of_one: int = 8
-    """How many of them one address may have: an IPv4 address, or the /64 of an IPv6 address."""
-    rate: float = 50.0
-    """How many may come in a second, after `burst` at once: a TLS greeting takes 2 to 3 ms of the one processor that
-    all links share."""
-    burst: int = 128
-    rate_of_one: float = 10.0
-    """How many of one address, after `burst_of_one` at once."""
-    burst_of_one: int = 32
-    head_seconds: float = 5.0
-    """How long TLS and the head of the request may take together."""
-    head_bytes: int = 16 * 1024
-    """How many bytes the head may have."""
-    answer_seconds: float = 2.0
-    """How long it may take to send an answer that is no link."""
 
 
 class Door:
@@ -118,12 +93,8 @@ class Door:
         # Further pages that are answered, by path.
         self._pages = pages
         self._limits = limits or Limits()
-        # The connections that are not proven, and how many of them each address has.
-        self._unproven: set[_Visit] = set()
-        self._of_one: Counter[str] = Counter()
-        # How fast further ones may come: in all, and for each address that came lately.
-        self._brake = _Brake(self._limits.rate, self._limits.burst)
-        self._brakes: Bounded[str, _Brake] = Bounded(_BRAKES)
+        # Who may come, of those who are not proven.
+        self._turnstile = Turnstile(self._limits)
         # Cancelled by `drain`: no further connection is accepted.
         self._accepting = trio.CancelScope()
         # What the library asks whether it may still begin a connection.
@@ -132,7 +103,7 @@ class Door:
     @property
     def unproven(self) -> int:
         """How many connections are not proven yet."""
-        return len(self._unproven)
+        return self._turnstile.unproven
 
     async def serve(self, listeners: Sequence[trio.SocketListener]) -> None:
         """Take connections in until cancelled or drained, then close the listeners.
@@ -153,7 +124,7 @@ class Door:
         """Take nobody in any more, send away who is not proven, and see every link out."""
         self._accepting.cancel()
         self._server.closing = True
-        for visit in list(self._unproven):
+        for visit in self._turnstile.visits():
             visit.scope.cancel()
         if self._links is not None:
             await self._links.drain()
@@ -177,38 +148,18 @@ class Door:
                 log.error("a connection failed with %s", type(error).__name__)
         finally:
             if visit is not None:
-                self._forget(visit)
+                self._turnstile.leave(visit)
             await trio.aclose_forcefully(stream)
 
-    def _admit(self, stream: trio.SocketStream) -> _Visit | None:
+    def _admit(self, stream: trio.SocketStream) -> Visit | None:
         """A place among those who are not proven; None when there is none."""
         try:
-            address = _counted_as(stream.socket.getpeername()[0])
+            address = stream.socket.getpeername()[0]
         except OSError:
             return None
-        limits = self._limits
-        if len(self._unproven) >= limits.unproven or self._of_one[address] >= limits.unproven_of_one:
-            return None
-        brake = self._brakes.get(address)
-        if brake is None:
-            brake = self._brakes[address] = _Brake(limits.rate_of_one, limits.burst_of_one)
-        # Its own brake first, so that who comes too often takes nothing from the others.
-        if not brake.admits() or not self._brake.admits():
-            return None
-        visit = _Visit(address)
-        self._unproven.add(visit)
-        self._of_one[address] += 1
-        return visit
+        return self._turnstile.admit(address)
 
-    def _forget(self, visit: _Visit) -> None:
-        """The connection is proven, or over."""
-        if visit in self._unproven:
-            self._unproven.remove(visit)
-            self._of_one[visit.address] -= 1
-            if not self._of_one[visit.address]:
-                del self._of_one[visit.address]
-
-    async def _converse(self, visit: _Visit, stream: trio.SocketStream) -> None:
+    async def _converse(self, visit: Visit, stream: trio.SocketStream) -> None:
         transport: trio.abc.Stream = stream
         digest = b""
         with trio.move_on_after(self._limits.head_seconds) as limit:
@@ -271,7 +222,7 @@ class Door:
             case _:
                 return HTTPStatus.OK
 
-    async def _link(self, visit: _Visit, transport: trio.abc.Stream, digest: bytes) -> None:
+    async def _link(self, visit: Visit, transport: trio.abc.Stream, digest: bytes) -> None:
         assert self._links is not None
         async with trio.open_nursery() as nursery:
             protocol = ServerProtocol(max_size=FIRST_FRAME_LIMIT + PREFIX, logger=QUIET)
@@ -281,7 +232,7 @@ class Door:
                 await connection.handshake(server_header=None)
             if connection.state is State.OPEN:
                 connection.start_keepalive()
-                await self._links.serve(WebSocketStream(connection, digest), lambda: self._forget(visit))
+                await self._links.serve(WebSocketStream(connection, digest), visit)
             nursery.cancel_scope.cancel()
 
 
@@ -292,42 +243,6 @@ def _single(group: ExceptionGroup[Exception]) -> Iterator[Exception]:
             yield from _single(error)
         else:
             yield error
-
-
-class _Brake:
-    """How often something may happen: `burst` times at once, then `rate` times a second."""
-
-    __slots__ = ("_burst", "_left", "_rate", "_since")
-
-    def __init__(self, rate: float, burst: int) -> None:
-        self._rate = rate
-        self._burst = burst
-        # How often it may happen at once, as of `_since` on the event loop's clock.
-        self._left = float(burst)
-        self._since: float | None = None
-
-    def admits(self) -> bool:
-        """Whether it may happen now; if so, it does."""
-        now = trio.current_time()
-        if self._since is not None:
-            self._left = min(self._burst, self._left + (now - self._since) * self._rate)
-        self._since = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
-
-
-class _Visit:
-    """One connection that is not proven."""
-
-    __slots__ = ("address", "scope")
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        """As what it is counted."""
-        self.scope = trio.CancelScope()
-        """Cancelled to end it."""
 
 
 class _Replayed(trio.abc.Stream):
@@ -397,17 +312,6 @@ def _is_address(text: str, version: int) -> bool:
         return ipaddress.ip_address(text).version == version
     except ValueError:
         return False
-
-
-def _counted_as(address: str) -> str:
-    """As what an address is counted: whoever has one IPv6 address has the whole /64."""
-    # A zone names an interface of this machine, and is no part of the address.
-    found = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(found, ipaddress.IPv4Address):
-        return str(found)
-    if found.ipv4_mapped is not None:
-        return str(found.ipv4_mapped)
-    return str(ipaddress.ip_network((found, 64), strict=False))
 
 
 def _is_of_this_machine(listener: trio.SocketListener) -> bool:

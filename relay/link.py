@@ -55,6 +55,7 @@ from parlerd.wire.link import (
     close_code,
     told,
 )
+from relay.turnstile import Anybody, Visitor
 
 E = TypeVar("E")
 
@@ -195,10 +196,10 @@ class Links:
         """How many links this principal has."""
         return sum(link.principal == principal for link in self._proven)
 
-    async def serve(self, stream: MessageStream, proven: Callable[[], None] = lambda: None) -> None:
-        """Serve one link until either side ends it, and close its stream. `proven` is called once the proof is
-        accepted. Raises nothing but cancellation."""
-        link = Link(self, stream, proven)
+    async def serve(self, stream: MessageStream, visitor: Visitor | None = None) -> None:
+        """Serve one link until either side ends it, and close its stream. `visitor` is told of the proof and of wrong
+        secrets. Raises nothing but cancellation."""
+        link = Link(self, stream, visitor or Anybody())
         try:
             await link.run()
         finally:
@@ -241,10 +242,11 @@ class Links:
 class Link:
     """One stream, from its hello to its end."""
 
-    def __init__(self, links: Links, stream: MessageStream, proven: Callable[[], None]) -> None:
+    def __init__(self, links: Links, stream: MessageStream, visitor: Visitor) -> None:
         self._links = links
         self._stream = stream
-        self._on_proven = proven
+        # Who came, as the door counts them.
+        self._visitor = visitor
         # What may be said when, as a state machine; the frames that wait to be sent; the calls under way.
         self._peer = RelayPeer()
         self._out = Outgoing(stream, cap=links.limits.outgoing_cap, stall_seconds=links.limits.stall_seconds)
@@ -329,7 +331,7 @@ class Link:
         links, principal = self._links, transcript.principal
         self.principal = principal
         links.admit(self)
-        self._on_proven()
+        self._visitor.proven()
         self._stream.limit = PREFIX + ASKED_LIMIT
         facts = Facts(
             session=secrets.token_hex(10),
@@ -358,6 +360,9 @@ class Link:
         transcript = Transcript(
             links.keys.home, hello.principal, hello.nonce, links.random_bytes(NONCE), self._stream.certificate
         )
+        if hello.enrol:
+            # Before the relay's own proof, with which a guess can be compared as well.
+            self._visitor.before_secret()
         secret = links.enrolment.secret() if hello.enrol else b""
         challenge = Challenge(
             home=transcript.home,
@@ -382,6 +387,7 @@ class Link:
             # A kick may have changed the secret while the proof was on its way.
             if not transcript.knows("daemon", secret, proof.mac) or secret != enrolment.secret():
                 raise ParlerError("wrong_secret")
+            self._visitor.right_secret()
             if not enrolment.is_enrolled(principal):
                 # Who waits for the disk no longer waits for the other side.
                 with trio.CancelScope(shield=True):

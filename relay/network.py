@@ -12,6 +12,8 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
+HERE: Final = "127.0.0.1"
+"""The address at which a machine reaches itself."""
 NOWHERE: Final = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 """Addresses for documentation, beyond every local network: the way to them is the default route. Sources: RFC 5737,
 RFC 3849."""

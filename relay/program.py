@@ -37,7 +37,7 @@ from parlerd.logs import logging_to
 from parlerd.paths import Home
 from parlerd.settings import Settings, load_settings
 from parlerd.store.sqlite import SqliteStore
-from relay import door, link
+from relay import link, turnstile
 from relay import place as places
 from relay.admin import Admin
 from relay.control import RelayControl
@@ -151,7 +151,7 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
         parts.place,
         parts.network,
         parts.now,
-        limits=door.Limits(
+        limits=turnstile.Limits(
             unproven=settings.relay_unproven,
             unproven_of_one=settings.relay_unproven_per_address,
             rate=settings.relay_rate,

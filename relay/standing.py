@@ -1,9 +1,10 @@
 """Where a relay stands while it runs: its address, its certificate and its door.
 
 A machine that gets its address from the network may get another one. The relay then takes the new address, with a
-certificate for it and another door over the same links; while the machine has none, it waits. Not here: which address a
-place means (`place`), and links. Above: the relay's program. Below: `door`, `certificate`. Invariant: what is told as
-an address is one that the relay listens at.
+certificate for it and another door over the same links. It also listens at the loopback, where the daemons of its own
+machine find it whatever becomes of the network. Not here: which address a place means (`place`), and links. Above: the
+relay's program. Below: `door`, `certificate`. Invariant: what is told as an address is one that the relay listens at
+and that is not of this machine alone.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final
 
 import trio
@@ -21,14 +21,16 @@ from parlerd.core.model import Millis
 from parlerd.paths import Home
 from relay import certificate as certificates
 from relay import place as places
-from relay.door import Door, Limits, Secured, Serves
-from relay.network import Network, spelled
+from relay.door import Door, Secured, Serves
+from relay.network import HERE, Network, spelled
 from relay.place import Place
+from relay.turnstile import Limits
 
 log = logging.getLogger("relay")
 
-LOOK_S: Final = 30.0
-"""How often the relay looks whether its address is still there and its certificate due."""
+LOOK_S: Final = 10.0
+"""How often the relay looks whether its address is still there and its certificate due. A look takes under a
+millisecond."""
 
 
 class Standing:
@@ -72,6 +74,16 @@ class Standing:
         self._certify(address)
         self._listeners = await listen(address, self._place.port)
         self._address = address
+        if address != HERE:
+            self._listeners += await self._listen_here()
+
+    async def _listen_here(self) -> list[trio.SocketListener]:
+        """Listen for this machine alone; nothing where another program has that port of the loopback."""
+        try:
+            return await listen(HERE, self._place.port)
+        except ParlerError as error:
+            log.warning("the loopback: %s", error.code)
+            return []
 
     async def serve(self, links: Serves) -> None:
         """Serve at the address, and at another one when it changes, until cancelled or drained."""
@@ -85,10 +97,19 @@ class Standing:
                     return  # drained
             log.warning("the address is another one now")
             self._address, self._door = "", None
-            while not self._address:
-                await trio.sleep(LOOK_S)
-                with suppress(ParlerError):
-                    await self.open()
+            await self._open_somewhere()
+
+    async def _open_somewhere(self) -> None:
+        """Listen at the address of this moment, or else for this machine alone; wait while neither can be."""
+        while True:
+            try:
+                return await self.open()
+            except ParlerError as error:
+                log.warning("no address now: %s", error.code)
+            if listeners := await self._listen_here():
+                self._listeners = listeners
+                return None
+            await trio.sleep(LOOK_S)
 
     async def drain(self, links: Serves) -> None:
         if self._door is not None:
@@ -107,10 +128,10 @@ class Standing:
                 moved.cancel()
                 return
             if self._certificate is not None and self._now() >= self._certificate.renew_at:
-                self._certify(now)
+                self._certify(now or HERE)
 
     def _certify(self, address: str) -> None:
-        made = certificates.keep(self._home.root / "tls", {address, "127.0.0.1"}, self._now())
+        made = certificates.keep(self._home.root / "tls", {address, HERE}, self._now())
         self._certificate = made
         self._secured = Secured(made.context(), made.digest)
 

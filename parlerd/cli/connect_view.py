@@ -231,7 +231,8 @@ def sessions_live(ctx: Context, sessions: Sessions) -> None:
 def _team(ctx: Context, team: Team) -> None:
     out, info = ctx.out, team.info
     out.say()
-    out.say("The relay ", (info.name, "name"), f" runs on this machine, at {', '.join(info.addresses)}.")
+    where = f"at {', '.join(info.addresses)}" if info.addresses else "which has no address in a network now"
+    out.say("The relay ", (info.name, "name"), f" runs on this machine, {where}.")
     out.say("New sessions live there.")
     if not team.lingers:
         out.say(("The relay ends when you log out. To let it go on:", "warn"))
@@ -241,6 +242,9 @@ def _team(ctx: Context, team: Team) -> None:
         out.paste(_path(info).read_text(encoding="ascii").strip())
     else:
         out.say(f"The join secret is in {short(_path(info), ctx)}.")
+    if not info.join_line:
+        out.say("Once it has one, `parler relay status` shows the line that each of your team runs.")
+        return
     out.say("Give the secret to your team apart from this line, which each of them runs:")
     out.paste(f"parler connect --relay {info.join_line}")
 

@@ -28,6 +28,7 @@ from parlerd.cli.program import PACKAGED_SHIM
 from parlerd.cli.render import moment, show_checks, size_of, span_of
 from parlerd.client.launch import last_failure
 from parlerd.client.link import FORBIDDEN
+from parlerd.client.versions import is_older
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
 from parlerd.paths import SHORTER, as_text, is_text
@@ -89,11 +90,19 @@ def _relay(ctx: Context) -> Iterator[t.Check]:
 
     if team.service_of(ctx).record is None:
         return
-    info = team.status(ctx)
-    detail = "it does not run, and nobody reaches its sessions" if info is None else f"{info.name} at {info.url}"
-    yield _check(
-        "relay", info is not None, detail, "parler relay start; or take it out for good: parler connect --remove"
-    )
+    try:
+        info = team.status(ctx)
+    except ParlerError as error:
+        yield _check("relay", False, error.message, error.hint)
+        return
+    if info is None:
+        fix = "parler relay start; or take it out for good: parler connect --remove"
+        yield _check("relay", False, "it does not run, and nobody reaches its sessions", fix)
+        return
+    outdated = is_older(info.version, __version__)
+    which = f", version {info.version}, older than this command" if outdated else ""
+    where = f"at {info.url}" if info.url else "without an address in a network"
+    yield _check("relay", not outdated, f"{info.name} {where}{which}", f"Put this release in its place: {team.MAKE}")
 
 
 def _check(name: str, ok: bool, detail: str, fix: str = "") -> t.Check:

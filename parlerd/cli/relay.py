@@ -10,6 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final
 
+from parlerd import __version__
 from parlerd.cli import team
 from parlerd.cli.context import Context
 from parlerd.cli.daemon import NOT_RUNNING, log_arguments, show_log
@@ -17,14 +18,13 @@ from parlerd.cli.handlers import Handler, no_arguments, place_arguments
 from parlerd.cli.output import DONE, UNREACHABLE, Cell
 from parlerd.cli.parsing import Parser
 from parlerd.cli.render import counted, day_or_time, span_of
+from parlerd.client.versions import is_older
 from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
 from parlerd.paths import prepare
 
 if TYPE_CHECKING:
     from argparse import Namespace
-
-MAKE_ONE: Final = "parler connect --team"
 
 
 def _foreground(ctx: Context, args: Namespace) -> int:
@@ -45,7 +45,7 @@ def _start(ctx: Context, _args: Namespace) -> int:
     from relay import place as places
 
     if places.load(team.relay_of(ctx)) is None:
-        raise ParlerError("relay_not_running", "No relay was made in this home.", hint=f"Make one: {MAKE_ONE}")
+        raise ParlerError("relay_not_running", "No relay was made in this home.", hint=f"Make one: {team.MAKE}")
     info = team.status(ctx)
     if info is None:
         team.require_person()
@@ -90,11 +90,16 @@ def _show(ctx: Context, info: t.RelayInfo) -> int:
         return DONE
     up = span_of(info.uptime_ms / 1000)
     out.say("The relay ", (info.name, "name"), " has been ", ("running", "good"), f" for {up}: pid {info.pid}")
+    if is_older(info.version, __version__):
+        out.say((f"It is version {info.version}. To put {__version__} in its place: {team.MAKE}", "warn"))
     counts = (counted(info.people, "person is", "people are") + " enrolled", f"{info.daemons} connected now")
     out.say(f"{', '.join(counts)}, {counted(info.rooms, 'room')}")
     for address in info.addresses:
         out.say(("address ", "dim"), address)
     out.say(("secret  ", "dim"), info.join_secret_file)
+    if not info.join_line:
+        out.say(("This machine has no address in a network now, so nobody else reaches the relay.", "warn"))
+        return DONE
     out.say("Whoever joins runs this, and types the secret:")
     out.paste(f"parler connect --relay {info.join_line}")
     return DONE
@@ -105,7 +110,7 @@ def _logs(ctx: Context, args: Namespace) -> int:
         ctx,
         team.relay_of(ctx).log,
         args,
-        ParlerError("relay_not_running", "No relay ever ran in this home.", hint=f"Make one: {MAKE_ONE}"),
+        ParlerError("relay_not_running", "No relay ever ran in this home.", hint=f"Make one: {team.MAKE}"),
     )
 
 

@@ -14,21 +14,26 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from parlerd import __version__
 from parlerd.cli.context import MAX_SECRET, Context, decode_text, unreachable
 from parlerd.cli.parsing import UsageError
+from parlerd.client.versions import is_older
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import LOCAL_HOME
 from parlerd.operations import types as t
 from parlerd.paths import Home, prepare, relay_home
 from parlerd.process import is_alive
+from parlerd.wire.messages import PROTOCOL
 from relay import place as places
-from relay.network import Network, SystemNetwork, spelled
+from relay.network import HERE, Network, SystemNetwork, spelled
 from relay.service import Runner, Service, SystemRunner
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from pathlib import Path
 
+MAKE: Final = "parler connect --team"
+"""Makes the relay, and puts this release in the place of an older one that runs."""
 START_S: Final = 20.0
 """How long a relay may take to answer after it was started: its program imports an engine and makes a certificate."""
 STOP_S: Final = 15.0
@@ -63,15 +68,32 @@ def service_of(ctx: Context, runner: Runner | None = None) -> Service:
 
 
 def ask(ctx: Context, op: str, params: t.Params) -> t.Result:
-    """Run an operation of the relay. Raises `ParlerError`: `relay_not_running` where none answers."""
+    """Run an operation of the relay. Raises `ParlerError`: `relay_not_running` where none answers, and
+    `unsupported_version`, which says whether the relay or this command is the older one."""
     try:
         client = ctx.open_client(relay_of(ctx), as_name="", host="cli", start=False)
+        try:
+            return client.call(op, params)
+        finally:
+            client.close()
     except ParlerError as error:
+        if error.code == "unsupported_version":
+            raise _other_release(error) from None
         raise (ParlerError("relay_not_running") if unreachable(error) else error) from None
-    try:
-        return client.call(op, params)
-    finally:
-        client.close()
+
+
+def _other_release(error: ParlerError) -> ParlerError:
+    """What a person does about a relay that does not take the calls of this release."""
+    if _is_outdated(error):
+        said, hint = "The relay that runs here is older than this command.", f"Put this release in its place: {MAKE}"
+    else:
+        said, hint = "The relay that runs here is newer than this command.", "Use the newer install, or upgrade this."
+    return ParlerError(error.code, said, hint=hint, **error.details)
+
+
+def _is_outdated(error: ParlerError) -> bool:
+    """Whether a relay that does not take the calls of this release came before it."""
+    return error.code == "unsupported_version" and error.details.get("daemon", PROTOCOL) < PROTOCOL
 
 
 def agent_host_above() -> str:
@@ -150,7 +172,12 @@ def wait_until_it_ended(ctx: Context, pid: int) -> None:
 
 def stop(ctx: Context, service: Service) -> int | None:
     """Stop the relay and wait for its end; its pid, or None where none ran."""
-    running = status(ctx)
+    try:
+        running = status(ctx)
+    except ParlerError as error:
+        if not _is_outdated(error):
+            raise
+        return _stop_outdated(ctx, service)
     service.stop()
     if running is None:
         return None
@@ -162,6 +189,15 @@ def stop(ctx: Context, service: Service) -> int | None:
                 raise
         wait_until_it_ended(ctx, running.pid)
     return running.pid
+
+
+def _stop_outdated(ctx: Context, service: Service) -> int:
+    """Stop a relay that takes no other call of this release, and wait for its end; its pid."""
+    stopping = ask(ctx, "daemon.stop", t.StopDaemon(reason="upgrade"))
+    assert isinstance(stopping, t.Stopping)
+    service.stop()
+    wait_until_it_ended(ctx, stopping.pid)
+    return stopping.pid
 
 
 def keep_place(
@@ -194,16 +230,24 @@ def refuse_taken_port(address: str, port: int) -> None:
 
 
 def make_team(ctx: Context, args: Namespace, *, network: Network | None = None, runner: Runner | None = None) -> Team:
-    """Set the relay up, or leave one that is as it is asked for alone; add it here and make it the default."""
+    """Set the relay up, or leave one that is as it is asked for alone; add it here and make it the default. A relay
+    that is older than this program is ended, and this one begun in its place."""
     require_person()
     network = network or SystemNetwork()
     home, service = relay_of(ctx), service_of(ctx, runner)
     known, wanted = keep_place(ctx, args, network)
-    running = status(ctx)
-    if running is None or wanted != known:
-        address = places.resolve(network, wanted)
-        if running is None or spelled(address, wanted.port) not in running.addresses:
-            refuse_taken_port(address, wanted.port)
+    try:
+        running = status(ctx)
+    except ParlerError as error:
+        if not _is_outdated(error):
+            raise
+        stop(ctx, service)
+        running = None
+    if running is None or wanted != known or is_older(running.version, __version__):
+        if running is None or wanted != known:
+            address = places.resolve(network, wanted)
+            if running is None or spelled(address, wanted.port) not in running.addresses:
+                refuse_taken_port(address, wanted.port)
         prepare(ctx.home)
         prepare(home)
         places.store(home, wanted)
@@ -220,9 +264,25 @@ def make_team(ctx: Context, args: Namespace, *, network: Network | None = None, 
                 places.store(home, known)
             raise
     is_new = running.people == 0
-    secret = places.secret_of(home).read_text(encoding="ascii").strip()
-    added = add(ctx, running.join_line, secret)
+    added = _add_own(ctx, running, wanted.port, places.secret_of(home).read_text(encoding="ascii").strip())
     return Team(running, added.home, is_new, service.lingers())
+
+
+def _add_own(ctx: Context, running: t.RelayInfo, port: int, secret: str) -> t.HomeAdded:
+    """Add the relay of this machine: at the address by which others reach it, and at the loopback, where the agents of
+    this machine find it whatever becomes of the network."""
+    here = f"wss://{spelled(HERE, port)}/#{running.fingerprint}"
+    try:
+        # First, because the daemon makes its link as soon as it knows an address.
+        added = add(ctx, here, secret)
+    except ParlerError as error:
+        # Another program has that port of the loopback.
+        if error.code not in ("home_unreachable", "wrong_relay") or running.join_line in ("", here):
+            raise
+    else:
+        if running.join_line in ("", here):
+            return added
+    return add(ctx, running.join_line, secret)
 
 
 def join_relay(ctx: Context, args: Namespace) -> t.HomeAdded:

@@ -229,8 +229,16 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         "unknown_key",
         "No session answers to this key.",
         "Check the key with whoever gave it; it may be mistyped, expired, used up or revoked. "
-        "A key of a relay is typed KEY@NAME, with the relay's name behind it.",
+        "A key of a relay is typed whole, up to and with the relay's name: KEY@NAME.",
         scope="room",
+    ),
+    _E(
+        "wrong_room",
+        "The room that the relay named is not the one that this key was made for. Nothing was sent to that room.",
+        "Compare all of the key with whoever gave it: it may be mistyped. If it is not, the relay answers with a room "
+        "of somebody else.",
+        action="ask_person",
+        scope="home",
     ),
     _E(
         "home_not_trusted",
@@ -348,6 +356,14 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
         retryable=True,
     ),
     _E(
+        "too_many_audiences",
+        "There is a limit to how many different sets of readers one agent, and all agents of one person, may write to "
+        "privately in one room; this would be one more.",
+        "Write to everyone, or to the same readers as before; or open a new session.",
+        action="fix_request",
+        scope="room",
+    ),
+    _E(
         "too_many_rooms",
         "You have as many rooms at this relay as one person may.",
         "Open the session on this machine, or ask whoever runs the relay to raise `[quota] person_rooms`.",
@@ -428,8 +444,9 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     _E(
         "unsupported_version",
         "The two sides speak different protocol versions.",
-        "Run `parler daemon restart` with the newer install, or upgrade the older one.",
-        tool_hint="Ask the person to run `parler daemon restart` with the newer install, or to upgrade the older one.",
+        "Run `parler daemon restart` with the newer install, or upgrade the older one, here or where the relay runs.",
+        tool_hint="Ask the person to run `parler daemon restart` with the newer install, or to upgrade the older one, "
+        "here or where the relay runs.",
         action="stop",
         scope="connection",
         fault="home",

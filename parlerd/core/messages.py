@@ -3,7 +3,8 @@
 Not here: the words of a message (`words`, `envelope`), and the messages themselves. A room in memory holds none; what a
 decision needs of the message that is replied to, the engine looks up and puts into the command. Above: `room`. Below:
 `membership` (who is in), `visibility` (who may see), `public_line`. Invariants: in each thread of an author the
-counters grow, and each envelope names the one before it; the public line covers each public message once, in order.
+counters grow, and each envelope names the one before it; the public line covers each public message once, in order;
+what is kept of one author's threads is bounded.
 """
 
 from __future__ import annotations
@@ -26,6 +27,18 @@ from parlerd.core.model import AgentId, By, Ids, MessageId, Millis, Seq, Shown
 from parlerd.core.public_line import first_line, next_line
 from parlerd.core.topics import Topic
 from parlerd.core.words import contradiction
+
+MAX_AUDIENCES: Final = 256
+"""Sets of readers to which one agent may write privately in one room. Each is a thread, which is 80 bytes of every
+snapshot for as long as the room lives: where a thread that may go on were forgotten, its author would begin it anew,
+and whatever was left out before that would show to nobody. Twenty agents who write to each other in pairs have 19
+each."""
+MAX_AUDIENCES_OF_PERSON: Final = 2_048
+"""The same for all agents of one person together, who makes as many agents as they like: 160 KiB of a room."""
+KEPT_AUDIENCES: Final = 4 * MAX_AUDIENCES
+"""Threads of one author that a room remembers: more than a home of this version lets an author have, because a mirror
+may be of a room whose home allows more. Where one is forgotten, that home is not accused, and the thread's next message
+is compared with nothing."""
 
 
 class Thread(msgspec.Struct, frozen=True, array_like=True):
@@ -65,6 +78,12 @@ def audience_key(visibility: tuple[AgentId, ...] | None) -> str:
 def thread_of(state: MessagesState, author: AgentId, visibility: tuple[AgentId, ...] | None) -> Thread:
     """The thread that the author's next message to these readers goes on."""
     return state.threads.get(author, {}).get(audience_key(visibility), _NO_THREAD)
+
+
+def _audiences(state: MessagesState, author: AgentId) -> int:
+    """To how many sets of readers this author wrote privately."""
+    threads = state.threads.get(author, {})
+    return len(threads) - ("" in threads)
 
 
 _NO_THREAD: Final = Thread()
@@ -110,6 +129,8 @@ class Messages(Facet[MessagesState]):
         if readers is not None and not set(to) <= set(readers):
             raise Refused("invalid_param", "A message cannot be addressed to someone it is hidden from.", param="to")
         thread, finished = thread_of(self.state, by.actor, readers), command.envelope
+        if readers is not None and thread == _NO_THREAD:
+            self._require_room_for_audience(author)
         id = command.id or MessageId(ids.new("m"))
         event = e.MessagePosted(
             id=id,
@@ -130,6 +151,15 @@ class Messages(Facet[MessagesState]):
             previous=thread.envelope,
             seq=Seq(membership.newest_seq(self._membership, by.actor) + 1),
         )
+
+    def _require_room_for_audience(self, author: membership.Member) -> None:
+        """Refuse a set of readers that is new where the author, or its person, wrote to as many as they may."""
+        own = _audiences(self.state, author.agent)
+        agents = (each.agent for each in self._membership.members.values() if each.principal == author.principal)
+        if own >= MAX_AUDIENCES:
+            raise Refused("too_many_audiences", limit=MAX_AUDIENCES)
+        if sum(_audiences(self.state, agent) for agent in agents) >= MAX_AUDIENCES_OF_PERSON:
+            raise Refused("too_many_audiences", limit=MAX_AUDIENCES_OF_PERSON)
 
     def _require_same(
         self, command: c.PostMessage, finished: Envelope, event: e.MessagePosted, by: By, thread: Thread
@@ -161,6 +191,9 @@ class Messages(Facet[MessagesState]):
         if event.envelope_v > 1:
             threads = state.threads.setdefault(header.by.actor, {})
             threads[audience_key(event.visibility)] = Thread(event.counter, event.envelope)
+            if len(threads) > KEPT_AUDIENCES:
+                # The private one that was begun first.
+                del threads[next(audience for audience in threads if audience)]
 
     def _opened(self, event: e.RoomOpened, header: e.Header) -> None:
         self.state.line = first_line(event.room, event.home)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import By
+from parlerd.engine.bindings import Bindings
 from parlerd.engine.budget import TurnBudget
 from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.connected import Connected
@@ -72,11 +73,14 @@ class Desk:
     """The turns that may begin without a person."""
     quotas: Quotas = field(init=False)
     """How much each agent may still write."""
+    bindings: Bindings = field(init=False)
+    """What binds keys to rooms on relays."""
     waits: Waits = field(init=False)
     """Everyone who waits for a change."""
 
     def __post_init__(self) -> None:
         self.quotas = Quotas(self.settings)
+        self.bindings = Bindings(self.keys, self.library.aside)
         self.waits = Waits(self.notifier)
 
     @property

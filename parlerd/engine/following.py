@@ -311,10 +311,12 @@ class _Walk:
         """Find where to begin, and say how the room stood there: where the asker was, or `anew` with the newest."""
         followed, resume = self._followed, self._followed.resume
         has_something = bool(resume.public or resume.before or resume.moves or resume.asks)
-        goes_on = has_something and not anew and not self._is_beyond(resume)
-        followed.at = await (
-            self._resumed(resume) if goes_on else self._among_newest(resume, had=has_something or anew)
-        )
+        goes_on = has_something and not anew
+        if goes_on:
+            followed.at = await self._resumed(resume)
+            goes_on = not await self._is_beyond(followed.at)
+        if not goes_on:
+            followed.at = await self._among_newest(resume, had=has_something or anew)
         facts = await self._headers(followed.at) if self._eyes.are_inside else []
         moves = self._moves - sum(map(_is_move, facts))
         if goes_on:
@@ -343,10 +345,13 @@ class _Walk:
                 self.items.append(t.LinkItem(room=self._name, card=card))
         self._open_page()
 
-    def _is_beyond(self, resume: t.Resume) -> bool:
-        """Whether the asker is so far behind that it begins anew."""
-        behind = [newest - resume.before.get(agent, newest) for agent, newest in self._newest.items()]
-        return max(behind, default=0) > CATCH_UP
+    async def _is_beyond(self, position: Position) -> bool:
+        """Whether so much follows a place that the asker begins anew. It is counted here, whatever numbers the asker
+        names: all facts after the place where it goes on are read."""
+        for agent, view in self._views.items():
+            if self._newest[agent] - await self._library.seq_at(self._room, view, position) > CATCH_UP:
+                return True
+        return False
 
     async def _resumed(self, resume: t.Resume) -> Position:
         """Up to where the asker has everything: what it has came in the order of the log."""

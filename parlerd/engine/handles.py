@@ -163,9 +163,11 @@ class Homes(Protocol):
         """The command that adds this home on another machine; None where nobody needs one."""
         ...
 
-    async def find(self, home: HomeId, session_key: str) -> tuple[KeyId, RoomId]:
+    async def find(self, home: HomeId, session_key: str, binding: str) -> tuple[KeyId, RoomId]:
         """What a key opens at another home. The room's mirror is there afterwards, with the key in it, so that an agent
-        can knock. Raises `Refused(unknown_key)`, or `offline` or `home_unreachable` where the home does not answer."""
+        can knock. Raises `Refused`: `unknown_key`, `wrong_room` where the home tells a room to which `binding` does not
+        bind the key (nothing of that room is kept), or `offline` or `home_unreachable` where the home does not
+        answer."""
         ...
 
     def undelivered(self, agent: AgentId) -> Sequence[Undelivered]:
@@ -253,7 +255,7 @@ class NoHomes:
     def join_line(self, home: HomeId) -> str | None:
         return None
 
-    async def find(self, home: HomeId, session_key: str) -> tuple[KeyId, RoomId]:
+    async def find(self, home: HomeId, session_key: str, binding: str) -> tuple[KeyId, RoomId]:
         raise Refused("home_not_trusted", host=self.name_of(home))
 
     def undelivered(self, agent: AgentId) -> Sequence[Undelivered]:

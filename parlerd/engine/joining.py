@@ -115,7 +115,7 @@ class Joining:
         view = room.view(me.id)
         recap = await told_recap(desk.library, actor, room, view)
         found = await self._reading.context(
-            room, me.id, Position(0), stood=stood, limit=limit, fits=caller.reader.fits, told=recap
+            actor, room, me.id, Position(0), stood=stood, limit=limit, fits=caller.reader.fits, told=recap
         )
         if room.view(me.id) != view:
             # It left the room or came back while the page was read, which may hold too much or too little now.
@@ -138,7 +138,7 @@ class Joining:
         if found.truncated:
             first, last = found.first_unshown, found.last_unshown
             hint = f"{last - first + 1} messages before these are not shown: {first} to {last}."
-        hint = alarm_of(room.state) or hint
+        hint = alarm_of(room.state) or f"{hint} {found.said}".strip()
         return t.JoinedSession(
             room=actor.room,
             name=room.state.name,

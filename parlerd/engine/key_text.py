@@ -11,7 +11,7 @@ from typing import Final
 from parlerd.core.approvals import KeyState
 from parlerd.core.model import RoomId
 from parlerd.engine.desk import Desk
-from parlerd.engine.handles import LOCAL
+from parlerd.engine.handles import LOCAL, RoomHandle
 from parlerd.identity import codes
 
 BEGINS: Final = 4
@@ -32,6 +32,9 @@ def typed_key_of(desk: Desk, room: RoomId, key: KeyState) -> str | None:
     return session_key if desk.keys.key_id(session_key) == key.id else None
 
 
-def with_home(session_key: str, home_name: str) -> str:
-    """A key as it is handed on: with the name of its home, where that is not this machine."""
-    return session_key if home_name == LOCAL else f"{session_key}@{home_name}"
+async def handed_on(desk: Desk, handle: RoomHandle, session_key: str) -> str:
+    """A key of a room as it is handed on: where the room does not live on this machine, with what binds the key to the
+    room, and the name of the room's home."""
+    if handle.home_name == LOCAL:
+        return session_key
+    return codes.write_key(session_key, await desk.bindings.of(handle.room, session_key), handle.home_name)

@@ -47,7 +47,7 @@ from parlerd.engine.driver import Driver
 from parlerd.engine.recent import Recent
 from parlerd.engine.rooms import RoomDoor
 from parlerd.engine.worker import Told
-from parlerd.store.port import Cursor, Delivery, Membership, NewFact, OutboxRow, Page, Store, UsedKey, Write
+from parlerd.store.port import Cursor, Delivery, Held, Membership, NewFact, OutboxRow, Page, Store, UsedKey, Write
 
 T = TypeVar("T")
 
@@ -388,6 +388,27 @@ class Library:
         message that it replies to. `told` is called once, as `Driver.ask` does."""
         self._driver.ask(partial(_before, room=room, key=key, reply_to=reply_to), told)
 
+    async def rooms_elsewhere(self, own: HomeId) -> list[RoomId]:
+        """The rooms that have a mirror here: those of every home but this one."""
+        return await self._driver.read(
+            lambda store: [room for room in store.rooms() if _home_of(store, room) not in ("", own)]
+        )
+
+    async def held(self, room: RoomId) -> Held:
+        """The messages of a room whose words are here."""
+        return await self._driver.read(lambda store: store.held(room))
+
+    async def oldest_bodies(self, room: RoomId, limit: int) -> list[tuple[Position, int]]:
+        """The oldest messages of a room whose words are here, each with the size of its body."""
+        return await self._driver.read(lambda store: store.oldest_bodies(room, limit))
+
+    async def public_positions(self, room: RoomId, numbers: Iterable[int]) -> list[Position]:
+        """Where the public messages with these numbers of the room stand, as far as its log has them."""
+        asked = sorted(numbers)
+        return await self._driver.look(
+            lambda store: [at for number in asked if (at := store.public_position(room, number)) is not None]
+        )
+
     async def mirrored(
         self, room: RoomId, numbers: Iterable[int], messages: Iterable[MessageId]
     ) -> tuple[Mapping[int, bytes], Mapping[MessageId, bool]]:
@@ -509,4 +530,7 @@ def _unsigned(store: Store, log: RoomId, after: Position, upto: Position, about:
             raise
         # Facts of a newer Parler: what they are signed for is not known here.
         return []
-    return [fact.header.position for fact in facts if not is_signed(fact, about)]
+    erased = store.erased(log, after, upto) if any(fact.body is None for fact in facts) else ()
+    return [
+        position for fact in facts if not is_signed(fact, about, is_erased=(position := fact.header.position) in erased)
+    ]

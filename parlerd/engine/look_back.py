@@ -24,13 +24,11 @@ from parlerd.core import events as e
 from parlerd.core.errors import Refused
 from parlerd.core.model import Position, RoomId, Seq, View
 from parlerd.core.room import Room
+from parlerd.engine.absent import ASKING_S, unproven, untold, within
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.library import Library
 from parlerd.operations import types as t
 from parlerd.store.port import Page, StoredMessage
-
-ASKING_S: Final = 5.0
-"""How long one page asks the room's home, however much of a gap its filter passes over."""
 
 RECAP_S: Final = 2.0
 """How long somebody who comes in waits for the recap."""
@@ -80,7 +78,7 @@ async def look_back(
             if gap is None or (page.more and len(held) == len(page.messages)):
                 return LookedBack(page, after, " ".join(said))
             if held:
-                return LookedBack(await _cut(library, room, page, held), after, " ".join(said))
+                return LookedBack(await cut(library, room, page, held), after, " ".join(said))
             since = gap.low
         found, upto, code = await _ask(handle, view, since, gap, params, names)
         said += _unshown(handle.home_name, found, since, upto, gap, code, is_whole=params.kind is None and not names)
@@ -120,8 +118,8 @@ async def _gaps(library: Library, room: Room, view: View) -> list[_Gap]:
     return gaps
 
 
-async def _cut(library: Library, room: RoomId, page: Page, held: list[StoredMessage]) -> Page:
-    """A page that ends before a gap."""
+async def cut(library: Library, room: RoomId, page: Page, held: list[StoredMessage]) -> Page:
+    """A page of the log that ends earlier, with only the first of its messages."""
     end = held[-1].header.position
     shown = await library.shown_at(room, end)
     return msgspec.structs.replace(page, messages=held, end=end, end_seq=held[-1].seq, shown=shown, more=True)
@@ -145,7 +143,7 @@ async def _ask(
             upto = min(told.upto, gap.high)
             found = [each for each in told.messages if each.seq <= upto and _is_wanted(each, params.kind, wanted)]
             if found:
-                return _within(found, params.max_bytes), upto, ""
+                return within(found, params.max_bytes), upto, ""
         return [], upto, ""
     return [], upto, "home_unreachable"
 
@@ -154,16 +152,6 @@ def _is_wanted(stored: StoredMessage, kind: str | None, names: set[str]) -> bool
     event = stored.header.event
     assert isinstance(event, e.MessagePosted)
     return (kind is None or event.kind == kind) and not (names and names.isdisjoint(e.addressees(event)))
-
-
-def _within(messages: list[StoredMessage], max_bytes: int) -> list[StoredMessage]:
-    """The first of these messages, as many as fit, but always one."""
-    size = 0
-    for number, stored in enumerate(messages):
-        size += len(stored.body or b"")
-        if number and size > max_bytes:
-            return messages[:number]
-    return messages
 
 
 def _unshown(
@@ -181,28 +169,9 @@ def _unshown(
     end = found[-1].seq if found else upto
     shown = {each.seq for each in found}
     # A filter leaves messages out that could be shown, so nothing follows from what is not there.
-    unproven = [number for number in range(since + 1, end + 1) if number not in shown] if is_whole else []
-    if unproven:
-        which = _numbers(unproven[0], unproven[-1], len(unproven))
-        said.append(
-            f"{which} cannot be shown: the words were erased, or {home} did not prove that their author was a member."
-        )
+    unshown = [number for number in range(since + 1, end + 1) if number not in shown] if is_whole else []
+    if unshown:
+        said.append(unproven(home, unshown))
     if not found and upto < gap.high:
-        why = f"{home} does not answer now" if code == "home_unreachable" else f"{home} did not tell them"
-        why = f"{why} ({code})" if code not in ("", "home_unreachable") else why
-        missing = _numbers(upto + 1, gap.high, gap.high - upto)
-        one = gap.high - upto == 1
-        said.append(
-            f"{missing} {'is' if one else 'are'} not on this machine, and {why}. To see "
-            f"{'it' if one else 'them'}, read what follows message {upto} again later."
-        )
+        said.append(untold(home, range(upto + 1, gap.high + 1), code))
     return said
-
-
-def _numbers(first: int, last: int, count: int) -> str:
-    """Which messages are meant: so many of those from the first to the last."""
-    if count == 1:
-        return f"Message {first}"
-    if count == last - first + 1:
-        return f"Messages {first} to {last}"
-    return f"{count} of the messages {first} to {last}"

@@ -44,7 +44,7 @@ from parlerd.engine.desk import Desk
 from parlerd.engine.handles import LOCAL, RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
-from parlerd.engine.key_text import typed_key, typed_key_of, with_home
+from parlerd.engine.key_text import handed_on, typed_key, typed_key_of
 from parlerd.engine.lookup import active_room, room_of
 from parlerd.engine.observers import observed_room
 from parlerd.engine.person import is_person, require_person
@@ -151,7 +151,7 @@ class Opening:
         facts: Sequence[e.Header] = settled.facts
         if not facts:
             facts = await desk.library.few_facts(actor.room, Position(0), OPENING_FACTS)
-        return self._opened(
+        return await self._opened(
             actor,
             room,
             room.state.keys[_minted(facts)],
@@ -248,7 +248,7 @@ class Opening:
             raise Refused("idempotency_expired")
         return header.event
 
-    def _opened(
+    async def _opened(
         self,
         actor: RoomHandle,
         room: Room,
@@ -259,7 +259,7 @@ class Opening:
         removed: dict[str, int],
     ) -> t.OpenedSession:
         typed, gated = typed_key_of(self._desk, actor.room, opened), opened.gated
-        session_key = None if typed is None else with_home(typed, actor.home_name)
+        session_key = None if typed is None else await handed_on(self._desk, actor, typed)
         is_here = self._desk.rooms.is_here(room)
         warnings = []
         state = opened.state(self._desk.clock.now())

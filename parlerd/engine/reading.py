@@ -24,6 +24,7 @@ from parlerd.core.identities import AgentRecord
 from parlerd.core.membership import Member
 from parlerd.core.model import AgentId, MessageId, Millis, PeerText, Position, RoomId, Seq, Shown, Stage, View
 from parlerd.core.room import Room, RoomState
+from parlerd.engine.absent import is_absent, refill
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 MAX_REMEMBERED: Final = 4096
 """Readers of whom is kept at hand how far they were shown a room; anyone else's is looked up."""
 
+ABSENT: Final = "[The words of this message are not on this machine.]"
+"""What a reader is shown in the place of words that were erased here and that the room's home does not tell now."""
 UNREADABLE: Final = "[This part of the message has a type that this version of Parler does not know.]"
 """What a reader is shown in the place of an unknown part. Nothing in it was chosen by the author."""
 
@@ -47,6 +50,7 @@ class ContextPage:
 
     `spans` are the (after, upto] positions that are shown, `end` is where acknowledging it leaves the reader: past the
     gap from `first_unshown` to `last_unshown`, which is stated. With the recap alone, all that follows stays new.
+    `said` is what a reader is told of words that are not here.
     """
 
     messages: list[t.Message]
@@ -56,6 +60,7 @@ class ContextPage:
     newest: Page
     first_unshown: int = 0
     last_unshown: int = 0
+    said: str = ""
 
     @property
     def truncated(self) -> bool:
@@ -76,6 +81,7 @@ class Reading:
 
     async def context(
         self,
+        handle: RoomHandle,
         room: Room,
         reader: AgentId,
         after: Position,
@@ -101,6 +107,8 @@ class Reading:
             recap = (await library.page(room, view, opening, limit=1, max_bytes=1024, skip_own=False)).messages
         told = None if recap else told
         recap = recap if told is None or not newest else [told]
+        refilled = await refill(handle, state, reader, [*recap, *newest])
+        recap, newest = refilled.messages[: len(recap)], refilled.messages[len(recap) :]
         begins = await library.seq_at(room, view, after) + 1
         first = recap[0].seq + 1 if recap else begins
         if not newest:
@@ -110,6 +118,7 @@ class Reading:
                 max(tail.end, stood),
                 tail.end_seq,
                 tail,
+                said=refilled.said,
             )
         shown = await self.render(state, view, [*recap, *newest])
         head, rest = shown[: len(recap)], shown[len(recap) :]
@@ -121,7 +130,7 @@ class Reading:
         if recap and not kept:
             at = recap[0].header.position
             page = Page(recap, at, recap[0].seq, await library.shown_at(state.room, at), more=True)
-            return ContextPage(head, [(Position(at - 1), at)], at, recap[0].seq, page)
+            return ContextPage(head, [(Position(at - 1), at)], at, recap[0].seq, page, said=refilled.said)
         newest, rest = newest[len(newest) - kept :], rest[len(rest) - kept :]
         # Every position up to here is shown, is in the gap that is stated, or holds no message for this reader.
         end = max(tail.end, stood)
@@ -138,6 +147,7 @@ class Reading:
             tail,
             first_unshown=first if gap > 0 else 0,
             last_unshown=newest[0].seq - 1 if gap > 0 else 0,
+            said=refilled.said,
         )
 
     # -- marking and acknowledging -------------------------------------------------------------------------
@@ -272,7 +282,7 @@ def render_message(room: RoomState, reader: AgentId, stored: StoredMessage) -> t
         seq=stored.seq,
         at=header.at,
         author=author_of(room, header.by.actor, header.by.host),
-        verified=event.verified if _is_whole(stored) else "invalid",
+        verified=event.verified if _is_whole(room, stored) else "invalid",
         via=header.by.via,
         kind=event.kind,
         text=PeerText(text),
@@ -285,17 +295,19 @@ def render_message(room: RoomState, reader: AgentId, stored: StoredMessage) -> t
     )
 
 
-def _is_whole(stored: StoredMessage) -> bool:
-    """Whether these are the words that were stored. Nothing erases any yet: a body that is gone was taken away."""
-    return stored.unaltered and (stored.body is not None or stored.header.body is None)
+def _is_whole(room: RoomState, stored: StoredMessage) -> bool:
+    """Whether these are the words that were stored, or were erased on purpose: else a body that is gone was taken
+    away."""
+    is_there = stored.body is not None or stored.header.body is None
+    return stored.unaltered and (is_there or is_absent(room, stored))
 
 
 def _parts(
     room: RoomState, reader: AgentId, event: e.MessagePosted, stored: StoredMessage
 ) -> tuple[str, object, t.Handoff | msgspec.UnsetType]:
-    """(text, data, handoff) of a body; an erased one has none, nor one that was altered beyond reading."""
+    """(text, data, handoff) of a body; one that is gone has none, nor one that was altered beyond reading."""
     if stored.body is None:
-        return "", msgspec.UNSET, msgspec.UNSET
+        return ABSENT if is_absent(room, stored) else "", msgspec.UNSET, msgspec.UNSET
     texts: list[str] = []
     data: object = msgspec.UNSET
     handoff: t.Handoff | msgspec.UnsetType = msgspec.UNSET

@@ -19,13 +19,14 @@ from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, Position, RoomId, Seq, View
 from parlerd.core.room import Room
+from parlerd.engine.absent import refill
 from parlerd.engine.armed import Armed
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.knocks import waits_at
-from parlerd.engine.look_back import LookedBack, look_back
+from parlerd.engine.look_back import LookedBack, cut, look_back
 from parlerd.engine.lookup import is_active, member_room, room_of
 from parlerd.engine.notices import Notices
 from parlerd.engine.reading import Reading, alarm_of, handle_of, names_in, parse_cursor, silence_of
@@ -197,6 +198,7 @@ class Receiving:
         else:
             page = await self._page(room, view, after, params, skip_own=True)
         is_told = looked is not None and looked.after is None
+        page, absent = await self._refilled(actor, room, view, page, params.max_bytes)
         you = handle_of(room.state, me.id)
         messages = await self._reading.render(room.state, view, page.messages)
         if fits is not None and messages:
@@ -239,6 +241,8 @@ class Receiving:
         notice = self._said_of(actor, room)
         if looked is not None and looked.said:
             notice = f"{notice} {looked.said}".lstrip()
+        if absent:
+            notice = f"{notice} {absent}".lstrip()
         if held and not params.take and not lookback and not params.peek:
             said = "A live window holds this agent, so this read acknowledged nothing. Use --take to move its cursor."
             notice = f"{notice} {said}".lstrip()
@@ -269,7 +273,7 @@ class Receiving:
         """Of a long backlog the recap, if it is new, and the newest, with what stands between left out and said so."""
         view = room.view(me.id)
         found = await self._reading.context(
-            room, me.id, after, stood=stood, limit=TAIL, fits=caller.reader.fits, skip_own=True
+            actor, room, me.id, after, stood=stood, limit=TAIL, fits=caller.reader.fits, skip_own=True
         )
         if room.view(me.id) != view:
             at = await member_room(self._desk, me, actor.room)
@@ -284,7 +288,7 @@ class Receiving:
             cursor=str(found.end_seq),
             more=unread > 0,
             unread=unread,
-            notice=self._said_of(actor, room),
+            notice=f"{self._said_of(actor, room)} {found.said}".strip(),
             you=handle_of(room.state, me.id),
             truncated=found.truncated,
             first_unshown=found.first_unshown,
@@ -302,6 +306,15 @@ class Receiving:
 
         names = names_in(room.state, view.reader) if params.mentions else ()
         return await look_back(self._desk.library, handle, room, view, params, newest=newest, names=names, read=read)
+
+    async def _refilled(
+        self, handle: RoomHandle, room: Room, view: View, page: Page, max_bytes: int
+    ) -> tuple[Page, str]:
+        """A page with the words that were erased here, and what is said of those that the room's home does not tell."""
+        refilled = await refill(handle, room.state, view.reader, page.messages, max_bytes=max_bytes)
+        if len(refilled.messages) < len(page.messages):
+            page = await cut(self._desk.library, handle.room, page, refilled.messages)
+        return msgspec.structs.replace(page, messages=refilled.messages), refilled.said
 
     async def _page(self, room: Room, view: View, after: Position, params: t.Recv, *, skip_own: bool) -> Page:
         return await self._desk.library.page(

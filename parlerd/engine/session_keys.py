@@ -14,9 +14,9 @@ from parlerd.core.identities import AgentRecord
 from parlerd.core.model import HomeId, KeyId, Millis, PeerText, RoomId
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
-from parlerd.engine.handles import RoomHandle
+from parlerd.engine.handles import LOCAL, RoomHandle
 from parlerd.engine.handling import handles
-from parlerd.engine.key_text import BEGINS, SHORT_ID, typed_key_of, with_home
+from parlerd.engine.key_text import BEGINS, SHORT_ID, handed_on, typed_key_of
 from parlerd.engine.lookup import active_room, owned_rooms
 from parlerd.engine.observers import observed_rooms
 from parlerd.engine.person import is_person
@@ -48,7 +48,7 @@ class SessionKeys:
             if not inside:
                 continue  # the last of the caller's agents left meanwhile
             owns = state.owner == me.id or (is_person(caller) and state.owner_principal == me.principal)
-            keys = [self._key_info(handle, key, now, whole=whole) for key in state.keys.values()] if owns else []
+            keys = [await self._key_info(handle, key, now, whole=whole) for key in state.keys.values()] if owns else []
             sessions.append(
                 t.SessionInfo(
                     room=state.room,
@@ -99,22 +99,29 @@ class SessionKeys:
         this key before is no guesser, and waits for none."""
         desk = self._desk
         try:
-            session_key, name = codes.split_home(text)
+            typed = codes.read_key(text)
+            home = None if typed.home is None else desk.homes.named(typed.home)
+            if home is not None and not typed.binding:
+                # Whatever room the home told could be another than the key was made for.
+                raise Refused("unknown_key")
         except Refused as error:
+            if error.code != "unknown_key":
+                raise
             await desk.throttle.before(caller)
             raise self.unknown(caller) from error
-        home = None if name is None else desk.homes.named(name)
-        key_id = desk.keys.key_id(session_key)
+        key_id = desk.keys.key_id(typed.key)
         room = await self._room_of(key_id, home)
         is_known = room is not None and me is not None and await self._has_used(me, key_id, room)
         if not is_known:
             await desk.throttle.before(caller)
         if home is not None:
             try:
-                return await desk.homes.find(home, session_key)
+                return await desk.homes.find(home, typed.key, typed.binding)
             except ParlerError as error:
                 if error.code == "unknown_key":
                     raise self.unknown(caller) from error
+                if error.code == "wrong_room":
+                    desk.throttle.wrong(caller)
                 if room is None or not is_known or not error.spec.retryable:
                     raise
                 # The home does not answer now. What it told this agent before is here.
@@ -161,20 +168,20 @@ class SessionKeys:
         """
         rooms = await owned_rooms(self._desk, me, None, person=is_person(caller))
         try:
-            session_key, at = codes.split_home(typed)
+            read = codes.read_key(typed)
         except Refused:
             return None
-        home = None if at is None else self._desk.homes.named(at)
-        whole = self._desk.keys.key_id(session_key)
+        home = None if read.home is None else self._desk.homes.named(read.home)
+        whole = self._desk.keys.key_id(read.key)
         room = await self._room_of(whole, home)
         if room in rooms:
             return room, whole
         found: list[tuple[RoomId, KeyState, str]] = []
         for name in rooms:
             state = (await (await self._desk.rooms.get(name)).quiet()).state
-            is_meant = len(session_key) >= BEGINS and await self._lives_in(name, home)
+            is_meant = len(read.code) >= BEGINS and await self._lives_in(name, home)
             for key in state.keys.values():
-                begins = is_meant and (typed_key_of(self._desk, name, key) or "").startswith(session_key)
+                begins = is_meant and (typed_key_of(self._desk, name, key) or "").startswith(read.code)
                 if begins or typed.strip().lower() == key.id[:SHORT_ID]:
                     found.append((name, key, state.name))
         # Who revokes a key hardly means one that is revoked already.
@@ -184,11 +191,15 @@ class SessionKeys:
             raise Refused("ambiguous_name", "More than one of your keys begins so.", candidates=candidates)
         return (found[0][0], found[0][1].id) if found else None
 
-    def _key_info(self, handle: RoomHandle, key: KeyState, now: Millis, *, whole: bool) -> t.SessionKey:
+    async def _key_info(self, handle: RoomHandle, key: KeyState, now: Millis, *, whole: bool) -> t.SessionKey:
         session_key = typed_key_of(self._desk, handle.room, key) or ""
+        is_shown = whole and bool(session_key)
+        if handle.home_name != LOCAL and key.state(now) != "live":
+            # Nobody hands on a key that is dead, and to spell one of another home takes a while.
+            is_shown = False
         return t.SessionKey(
             key_ref=key.id[:SHORT_ID],
-            session_key=with_home(session_key, handle.home_name) if whole and session_key else "",
+            session_key=await handed_on(self._desk, handle, session_key) if is_shown else "",
             begins=session_key[:BEGINS],
             approval=key.gated,
             expires=key.expires_at,

@@ -21,10 +21,12 @@ from parlerd.core.errors import Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, Position, RoomId, Seq
 from parlerd.core.room import Room
+from parlerd.engine.absent import refill
 from parlerd.engine.approving import Approving
 from parlerd.engine.armed import Armed
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
+from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.library import PAGE_BYTES
 from parlerd.engine.observers import observed_room, observers
@@ -90,7 +92,7 @@ class Streams:
             if _is_in(room, agent):
                 view = room.view(agent.id)
                 tail = await self._desk.library.tail(room.state.room, view, limit=params.tail, max_bytes=PAGE_BYTES)
-                first.update(_upto(tail, following.at))
+                first.update(await self._upto(actor, room, agent.id, tail, following.at))
         items = await self._items(me, room, first, params.tail, following)
         number = 0
         for item in items:
@@ -118,18 +120,18 @@ class Streams:
         # Where the room stands is taken now: it may go on while pages are read and items are given out.
         upto = end = room.position
         closed = room.state.closed
-        pages: list[Page] = []
+        pages: dict[AgentId, Page] = {}
         for agent in inside:
             if _is_in(room, agent):
                 view = room.view(agent.id)
-                pages.append(await desk.library.page(room, view, following.at, limit=WATCH_PAGE, skip_own=False))
-        for page in pages:
+                pages[agent.id] = await desk.library.page(room, view, following.at, limit=WATCH_PAGE, skip_own=False)
+        for page in pages.values():
             if page.more:
                 upto = min(upto, page.end)
                 wait.again()
         found: dict[Position, StoredMessage] = {}
-        for page in pages:
-            found.update(_upto(page, upto))
+        for reader, page in pages.items():
+            found.update(await self._upto(actor, room, reader, page, upto))
         life = await self._life(room, following.at, upto, owns=owns)
         following.at = upto
         items = await self._items(me, room, found, len(found), following, life)
@@ -141,6 +143,14 @@ class Streams:
         following.armed = self._armed(me, inside, upto)
         wait.meanwhile(actor.arm(following.armed))
         return items
+
+    async def _upto(
+        self, handle: RoomHandle, room: Room, reader: AgentId, page: Page, end: Position
+    ) -> dict[Position, StoredMessage]:
+        """A page's messages by position, without those past `end`."""
+        within = [stored for stored in page.messages if stored.header.position <= end]
+        refilled = await refill(handle, room.state, reader, within)
+        return {stored.header.position: stored for stored in refilled.messages}
 
     async def _life(self, room: Room, after: Position, upto: Position, *, owns: bool) -> dict[Position, t.WatchItem]:
         """What happened to a room in (after, upto], beside its messages: who came and went, which every member may
@@ -237,11 +247,6 @@ class Streams:
             if room.state.members[agent].present:
                 found[name] = room.newest_seq(agent)
         return found
-
-
-def _upto(page: Page, end: Position) -> dict[Position, StoredMessage]:
-    """A page's messages by position, without those past `end`."""
-    return {stored.header.position: stored for stored in page.messages if stored.header.position <= end}
 
 
 def _topics(room: Room, inside: list[AgentRecord], *, owns: bool) -> list[topics.Topic]:

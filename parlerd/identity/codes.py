@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from typing import Final
+from typing import Final, NamedTuple
 
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, HomeId, PrincipalId
@@ -18,6 +18,9 @@ GATED_LENGTH: Final = 8
 """Characters of a session key that only lets an agent knock. Source: rooms spec, Rooms."""
 OPEN_LENGTH: Final = 16
 """Characters of a session key that lets an agent in without a person, and so is a secret. Source: security spec E18."""
+BINDING_LENGTH: Final = 8
+"""Characters that bind a key to its room on a relay. They are 40 bits, each try at which is made slow (`key_binding`);
+with six of them somebody who rents a thousand graphics cards would find another room within minutes."""
 MAX_TYPED: Final = 64
 """A typed key with more characters is refused unread."""
 
@@ -46,13 +49,35 @@ def normalise(text: str) -> str:
     return code
 
 
-def split_home(text: str) -> tuple[str, str | None]:
-    """`KEY` or `KEY@HOST` as the normalised code and the host of the home, which is None for this home. Raises
-    `Refused(unknown_key)`."""
-    code, at, host = text.strip().partition("@")
-    if at and not host:
+class TypedKey(NamedTuple):
+    """A session key as somebody typed it, normalised."""
+
+    key: str
+    """What opens a room at its home."""
+    binding: str
+    """What binds the key to its room, of a key of another home; empty where it is missing."""
+    home: str | None
+    """The name of the home that stands behind the key; None for this home."""
+
+    @property
+    def code(self) -> str:
+        """All that was typed before the home's name."""
+        return self.key + self.binding
+
+
+def read_key(text: str) -> TypedKey:
+    """`KEY`, or `KEY-BINDING@HOME`; the dash is not needed. Raises `Refused(unknown_key)`."""
+    typed, at, home = text.strip().partition("@")
+    if at and not home:
         raise Refused("unknown_key")
-    return normalise(code), host or None
+    code = normalise(typed)
+    bound = len(code) - BINDING_LENGTH if home else 0
+    return TypedKey(code[:bound], code[bound:], home) if bound > 0 else TypedKey(code, "", home or None)
+
+
+def write_key(key: str, binding: str, home: str) -> str:
+    """A key of another home as it is handed on."""
+    return f"{key}-{binding}@{home}"
 
 
 def fingerprint(id: AgentId | HomeId | PrincipalId) -> str:

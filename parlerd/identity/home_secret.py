@@ -1,8 +1,8 @@
 """The secret of one home, from which its codes follow, and the ids under which it keeps session keys.
 
 What follows from a secret needs no place to be stored: a code is spelled again when it is needed. Not here: keys that
-sign (`keyring`, `relay_keys`). Above: those two. Below: `codes`, `keyfiles`. Invariant: what is derived for one purpose
-is no use for another.
+sign (`keyring`, `relay_keys`). Above: those two. Below: `codes`, `key_binding`, `keyfiles`. Invariant: what is derived
+for one purpose is no use for another.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Final
 
 from parlerd.core.model import AgentId, KeyId, RequestId, RoomId
 from parlerd.identity import codes
+from parlerd.identity.key_binding import key_binding
 from parlerd.identity.keyfiles import damaged, read_private, write_private
 
 _CODES: Final = "codes.secret"
@@ -52,6 +53,11 @@ class HomeSecret:
         told again without being stored: a retried opening gives the key that a lost answer held.
         """
         return codes.spell(self._hmac(b"session", f"{length} {room}".encode()), length)
+
+    def binding(self, room: RoomId, session_key: str) -> str:
+        """What binds a session key of a room on a relay to that room. No secret goes into it: whoever has the key
+        computes the same. Slow on purpose, so call it away from an event loop."""
+        return key_binding(room, codes.normalise(session_key))
 
     def join_code(self, request: RequestId) -> str:
         """The four characters that a joiner is shown and the person types back. They follow from the request's id."""

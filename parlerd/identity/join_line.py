@@ -70,6 +70,11 @@ def parse_address(text: str) -> str:
     return _spelled(parts, f"[{host}]" if ":" in host else host, port)
 
 
+def is_loopback(address: str) -> bool:
+    """Whether an address as `parse_address` spells it leads to the machine itself."""
+    return _is_loopback(urlsplit(address).hostname or "")
+
+
 def write(address: str, home: HomeId) -> str:
     """The line for a relay. Raises `Refused(invalid_param)` for an address that `parse_address` refuses."""
     return f"{parse_address(address)}/#{fingerprint(home)}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from functools import lru_cache
 from typing import Final, Literal
 
 from parlerd.core.errors import Refused
@@ -22,6 +23,8 @@ _KIND: Final[dict[int, Kind]] = {value: kind for kind, value in _PREFIX.items()}
 _SEED: Final = 18 << 3
 _PUBLIC_LENGTH: Final = 56
 _SEED_LENGTH: Final = 58
+_PUBLIC_KEPT: Final = 4096
+"""How many public keys are kept decoded: a relay reads the id of each author with each message."""
 
 
 def encode_public(kind: Kind, key: bytes) -> str:
@@ -35,6 +38,7 @@ def encode_seed(kind: Kind, seed: bytes) -> str:
     return _encode(bytes([_SEED | prefix >> 5, (prefix & 31) << 3]) + _thirty_two(seed))
 
 
+@lru_cache(_PUBLIC_KEPT)
 def decode_public(text: str) -> tuple[Kind, bytes]:
     """The kind and the public key that an id names. Raises `Refused(invalid_param)`."""
     raw = _decode(text, _PUBLIC_LENGTH)

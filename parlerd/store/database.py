@@ -100,6 +100,8 @@ class Database:
             # WAL lets readers go on while the writer commits. FULL puts each commit on the disk before COMMIT returns.
             self.writer.execute("PRAGMA journal_mode = WAL")
             self.writer.execute("PRAGMA synchronous = FULL")
+            # What is erased is not left in pages that are free; not every build of SQLite does so unasked.
+            self.writer.execute("PRAGMA secure_delete = ON")
             self.writer.execute(f"PRAGMA wal_autocheckpoint = {_OWN_CHECKPOINT_PAGES}")
             bring_up_to_date(self.writer, schema or shipped_schema(), backups, now_ms)
             if max_pages is not None:

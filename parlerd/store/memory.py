@@ -53,14 +53,16 @@ from parlerd.store.indexing import (
     derive,
     line_before,
 )
-from parlerd.store.numbering import NOTHING, Numbering, Tally, line_of, shown_of
+from parlerd.store.numbering import NOTHING, Numbering, Tally, line_of, public_place, shown_of
 from parlerd.store.port import (
     Append,
     Cursor,
     Delivery,
     DropLease,
     DropOutbox,
+    EraseBodies,
     Head,
+    Held,
     JobOutcome,
     Lease,
     MarkDelivery,
@@ -79,7 +81,7 @@ from parlerd.store.port import (
     past_one_by_one,
     prior_by_id,
 )
-from parlerd.store.staging import EMPTY, NO_CHAIN, SALT_LENGTH, FactRow, Staged, is_intact, is_unaltered, stage
+from parlerd.store.staging import EMPTY, MESSAGE, NO_CHAIN, SALT_LENGTH, FactRow, Staged, is_intact, is_unaltered, stage
 
 _LADDER: Final[tuple[Stage, ...]] = ("stored", "pushed", "read", "acknowledged", "acted")
 _POSITION: Final = attrgetter("position")
@@ -178,8 +180,16 @@ class MemoryStore:
             self._outbox[write.row.message] = write.row
         elif isinstance(write, DropOutbox):
             self._outbox.pop(write.message, None)
+        elif isinstance(write, EraseBodies):
+            self._erase(write)
         elif not isinstance(write, Append):
             self._snapshots[write.room] = Snapshot(write.fold_version, write.position, write.data)
+
+    def _erase(self, write: EraseBodies) -> None:
+        held = {position for position, _ in self._bodies_of_messages(write.room)}
+        for position in held.intersection(write.positions):
+            del self._logs[write.room].bodies[position]
+            self._logs[write.room].erased.add(position)
 
     def _advance(self, room: RoomId, reader: AgentId, delivered: Position, acknowledged: Position) -> None:
         known = self._cursors.get((room, reader), Cursor())
@@ -217,6 +227,11 @@ class MemoryStore:
             head = self.head(room).position
             return line_of(number, head, lambda position: self.shown_at(room, position)) if head else None
 
+    def public_position(self, room: RoomId, number: int) -> Position | None:
+        with self._lock:
+            place = public_place(number, self.head(room).position, lambda position: self.shown_at(room, position))
+            return None if place is None or self.message(room, place) is None else place
+
     def _line_before(self, room: RoomId) -> bytes:
         first = self._facts(room)[:1]
         return line_before(room, decode_header(first[0].header).event if first else None)
@@ -241,6 +256,28 @@ class MemoryStore:
             return [
                 NewFact(decode_header(row.header), *(self.body(room, row.position) or (None, None))) for row in rows
             ]
+
+    def erased(self, room: RoomId, after: Position, upto: Position) -> set[Position]:
+        with self._lock:
+            log = self._logs.get(room, _Log())
+            return {position for position in log.erased if after < position <= upto}
+
+    def held(self, room: RoomId) -> Held:
+        with self._lock:
+            sizes = [size for _, size in self._bodies_of_messages(room)]
+            return Held(len(sizes), sum(sizes))
+
+    def oldest_bodies(self, room: RoomId, limit: int) -> list[tuple[Position, int]]:
+        with self._lock:
+            return self._bodies_of_messages(room)[:limit]
+
+    def _bodies_of_messages(self, room: RoomId) -> list[tuple[Position, int]]:
+        log = self._logs.get(room, _Log())
+        return [
+            (position, len(body))
+            for position, (body, _) in sorted(log.bodies.items())
+            if log.facts[position - 1].type == MESSAGE
+        ]
 
     def snapshot(self, room: RoomId) -> Snapshot | None:
         with self._lock:
@@ -344,7 +381,15 @@ class MemoryStore:
             header = decode_header(fact.header)
             unaltered = is_unaltered(fact.salt, fact.header, fact.digest, header, body)
             messages.append(
-                StoredMessage(room, numbering.seq_at(row.position), header, body, signature, unaltered=unaltered)
+                StoredMessage(
+                    room,
+                    numbering.seq_at(row.position),
+                    header,
+                    body,
+                    signature,
+                    unaltered=unaltered,
+                    is_erased=row.position in self._logs[room].erased,
+                )
             )
         return messages, False
 
@@ -462,6 +507,8 @@ class MemoryStore:
 class _Log:
     facts: list[FactRow] = field(default_factory=list)
     bodies: dict[Position, tuple[bytes, bytes | None]] = field(default_factory=dict)
+    erased: set[Position] = field(default_factory=set)
+    """The messages whose bodies were erased on purpose."""
     counts: Counts = field(default_factory=Counts)
 
 

@@ -128,17 +128,23 @@ def shown_of(before: bytes, last: tuple[int, bytes] | None, place: tuple[int, in
 
 
 def line_of(number: int, head: int, shown_at: Callable[[Position], Shown]) -> bytes | None:
-    """The public line at a room's public message of this number; None where the log does not know it.
-
-    A binary search, because the number grows with the position. It begins where the message is if the log leaves none
-    out: then it goes over the facts that are no public messages, and ends at once where there are few.
-    """
+    """The public line at a room's public message of this number; None where the log does not know it."""
     newest, line = shown_at(Position(head))
     if number == newest:
         return line
     if not 0 < number < newest:
         return None if number else shown_at(Position(0)).line
-    low, high = number, head - (newest - number)
+    found = shown_at(place_of(number, head, shown_at))
+    return found.line if found.number == number else None
+
+
+def place_of(number: int, head: int, shown_at: Callable[[Position], Shown]) -> Position:
+    """The first position at which a room has so many public messages; the head where it never has.
+
+    A binary search, because the number grows with the position. It begins where the message is if the log leaves none
+    out: then it goes over the facts that are no public messages, and ends at once where there are few.
+    """
+    low, high = number, head - (shown_at(Position(head)).number - number)
     if low > high or shown_at(Position(low - 1)).number >= number or shown_at(Position(high)).number < number:
         low, high = 0, head
     while low < high:
@@ -147,8 +153,14 @@ def line_of(number: int, head: int, shown_at: Callable[[Position], Shown]) -> by
             high = middle
         else:
             low = middle + 1
-    found = shown_at(Position(low))
-    return found.line if found.number == number else None
+    return Position(low)
+
+
+def public_place(number: int, head: int, shown_at: Callable[[Position], Shown]) -> Position | None:
+    """Where a room's public message of this number stands. A log may know that there was one and leave it out: then the
+    fact at that place is no message, and whoever asks looks."""
+    place = place_of(number, head, shown_at)
+    return place if number > 0 and place > 0 and shown_at(place).number == number else None
 
 
 def _within(spans: list[tuple[int, int]], count: int) -> int:

@@ -143,7 +143,16 @@ class DropOutbox(msgspec.Struct, frozen=True):
     message: MessageId
 
 
-Write = Append | MoveCursor | MarkDelivery | PutLease | DropLease | PutSnapshot | PutOutbox | DropOutbox
+class EraseBodies(msgspec.Struct, frozen=True):
+    """Take away the bodies of the messages at these positions for good, with a mark that this was meant. What else is
+    known of the messages stays, and so does the chain of the log. Other facts keep their bodies, and a body that is
+    gone already stays as it is."""
+
+    room: RoomId
+    positions: Sequence[Position]
+
+
+Write = Append | MoveCursor | MarkDelivery | PutLease | DropLease | PutSnapshot | PutOutbox | DropOutbox | EraseBodies
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -164,7 +173,8 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class StoredMessage(msgspec.Struct, frozen=True):
-    """A message as one reader sees it. `body` is None when the body was erased.
+    """A message as one reader sees it. `body` is None when the body is gone; `is_erased` says that it was erased by
+    `EraseBodies`, and was not taken out of the file by somebody.
 
     `unaltered` says whether header and body still have the digests that they were stored with. Where it is False,
     somebody changed the file, and the message must never be shown as its author's words.
@@ -176,6 +186,7 @@ class StoredMessage(msgspec.Struct, frozen=True):
     body: bytes | None
     signature: bytes | None
     unaltered: bool = True
+    is_erased: bool = False
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -209,6 +220,13 @@ class Delivery(msgspec.Struct, frozen=True):
     stage: Stage
     upto: Position
     at: Millis
+
+
+class Held(msgspec.Struct, frozen=True):
+    """The messages of a room whose bodies are there, and the bytes of these bodies."""
+
+    messages: int = 0
+    bytes: int = 0
 
 
 class Membership(msgspec.Struct, frozen=True):
@@ -292,6 +310,19 @@ class Store(Protocol):
         this, in a thread of their own. Raises what `facts` raises."""
         ...
 
+    def erased(self, room: RoomId, after: Position, upto: Position) -> set[Position]:
+        """The messages in (after, upto] whose bodies `EraseBodies` took away."""
+        ...
+
+    def held(self, room: RoomId) -> Held:
+        """How many messages of a room have a body, and how large these are. This looks at each of them."""
+        ...
+
+    def oldest_bodies(self, room: RoomId, limit: int) -> list[tuple[Position, int]]:
+        """The oldest messages of a room that have a body, at most `limit`, each with the size of its body. The cost
+        depends on `limit` alone."""
+        ...
+
     def snapshot(self, room: RoomId) -> Snapshot | None:
         """The snapshot of a room; None when there is none, or when it is damaged."""
         ...
@@ -362,6 +393,10 @@ class Store(Protocol):
     def line_at(self, room: RoomId, number: int) -> bytes | None:
         """The room's public line at its public message of this number, and at 0 before the first; None where the room
         has no such message, or no log."""
+        ...
+
+    def public_position(self, room: RoomId, number: int) -> Position | None:
+        """Where the room's public message of this number stands; None where the log does not hold it."""
         ...
 
     def prior(self, room: RoomId, actor: AgentId, operation: str, key: str) -> Prior | None:

@@ -46,14 +46,16 @@ from parlerd.core.public_line import next_line
 from parlerd.store.database import BUSY_TIMEOUT_MS, ERRORS, Database, wall_clock_ms
 from parlerd.store.indexing import MEMBERSHIPS, PROJECTIONS, Counts, Rows, derive, line_before
 from parlerd.store.memo import Memo
-from parlerd.store.numbering import Numbering, Tally, line_of, shown_of
+from parlerd.store.numbering import Numbering, Tally, line_of, public_place, shown_of
 from parlerd.store.port import (
     Append,
     Cursor,
     Delivery,
     DropLease,
     DropOutbox,
+    EraseBodies,
     Head,
+    Held,
     JobOutcome,
     Lease,
     MarkDelivery,
@@ -73,7 +75,17 @@ from parlerd.store.port import (
     past_one_by_one,
     prior_by_id,
 )
-from parlerd.store.staging import EMPTY, NO_CHAIN, SALT_LENGTH, Staged, fact_digest, is_intact, is_unaltered, stage
+from parlerd.store.staging import (
+    EMPTY,
+    MESSAGE,
+    NO_CHAIN,
+    SALT_LENGTH,
+    Staged,
+    fact_digest,
+    is_intact,
+    is_unaltered,
+    stage,
+)
 from parlerd.store.statements import insertion, on_conflict, stored
 from parlerd.store.upgrade import Schema
 
@@ -233,7 +245,10 @@ class SqliteStore:
             batch.facts += [(room.base + fact.position, *fact[1:]) for fact in part.facts]
             batch.bodies += [(room.base + body.position, body.body, body.signature) for body in part.bodies]
         for write in job:
-            if not isinstance(write, Append):
+            if isinstance(write, EraseBodies):
+                base = self._room(write.room).base
+                batch.erased += [(base + position, MESSAGE) for position in write.positions if base]
+            elif not isinstance(write, Append):
                 batch.add(write)
         return JobOutcome(heads=heads)
 
@@ -317,6 +332,10 @@ class SqliteStore:
         head = self.head(room).position
         return line_of(number, head, lambda position: self.shown_at(room, position)) if head else None
 
+    def public_position(self, room: RoomId, number: int) -> Position | None:
+        place = public_place(number, self.head(room).position, lambda position: self.shown_at(room, position))
+        return None if place is None or self.message(room, place) is None else place
+
     def _read_line_before(self, room: RoomId) -> bytes:
         """The line that a room begins with."""
         row = self._database.row("SELECT header FROM facts WHERE id = ?", (self._bases(room) + 1,))
@@ -346,6 +365,25 @@ class SqliteStore:
     def body(self, room: RoomId, position: Position) -> tuple[bytes, bytes | None] | None:
         row = self._database.row("SELECT body, signature FROM bodies WHERE id = ?", (self._bases(room) + position,))
         return None if row is None else (row[0], row[1])
+
+    def erased(self, room: RoomId, after: Position, upto: Position) -> set[Position]:
+        base = self._bases(room)
+        rows = self._database.rows(
+            "SELECT position FROM erased_bodies WHERE id > ? AND id <= ?", (base + after, base + upto)
+        )
+        return {Position(position) for (position,) in rows}
+
+    def held(self, room: RoomId) -> Held:
+        base = self._bases(room)
+        row = self._database.row(_HELD, (base, base + _LOG, MESSAGE))
+        return Held(*row)
+
+    def oldest_bodies(self, room: RoomId, limit: int) -> list[tuple[Position, int]]:
+        base = self._bases(room)
+        return [
+            (Position(position), size)
+            for position, size in self._database.rows(_OLDEST_BODIES, (base, base + _LOG, MESSAGE, limit))
+        ]
 
     def snapshot(self, room: RoomId) -> Snapshot | None:
         row = self._database.row("SELECT fold_version, position, data, digest FROM snapshots WHERE room = ?", (room,))
@@ -380,7 +418,7 @@ class SqliteStore:
             if is_filtered:
                 scans = self._filtered(room, view, numbering, start, limit, names, kind or "", skip_own=skip_own)
             found, more = self._gather(scans, limit, max_bytes, newest_first=False)
-        messages = [self._message(room, numbering, row) for row in found]
+        messages = self._messages(room, numbering, found)
         if not is_filtered:
             self._expect(numbering, start, found[-1][0] if more else head.position, messages, skip_own=skip_own)
         if more or not skip_own or is_filtered:
@@ -395,11 +433,21 @@ class SqliteStore:
         numbering = self._numbering(room, view, head.position)
         scans = self._scans(room, view, numbering, Position(0), limit, skip_own=False, newest_first=True)
         found, more = self._gather(scans, limit, max_bytes, newest_first=True)
-        messages = [self._message(room, numbering, row) for row in reversed(found)]
+        messages = self._messages(room, numbering, found[::-1])
         self._expect(numbering, found[-1][0] - 1 if more else 0, head.position, messages, skip_own=False)
         end = Position(found[0][0]) if found else head.position
         end_seq = messages[-1].seq if messages else numbering.seq_at(end)
         return Page(messages, end, end_seq, self.shown_at(room, end), more)
+
+    def _messages(self, room: RoomId, numbering: Numbering, rows: Sequence[_Found]) -> list[StoredMessage]:
+        messages = [self._message(room, numbering, row) for row in rows]
+        if all(message.body is not None for message in messages):
+            return messages
+        erased = self.erased(room, Position(rows[0][0] - 1), Position(rows[-1][0]))
+        return [
+            msgspec.structs.replace(message, is_erased=True) if message.header.position in erased else message
+            for message in messages
+        ]
 
     def _message(self, room: RoomId, numbering: Numbering, row: _Found) -> StoredMessage:
         position, public, private, stored, body, signature, salt, digest = row
@@ -778,12 +826,15 @@ class _Batch:
     kept: list[PutLease | DropLease | PutOutbox | DropOutbox] = field(default_factory=list)
     """Changes of rows that come and go, each a statement of its own: there are few."""
     snapshots: list[tuple[RoomId, int, Position, bytes]] = field(default_factory=list)
+    erased: list[tuple[int, str]] = field(default_factory=list)
+    """The ids of bodies to erase, each with the type that its fact must have."""
 
     @property
     def pages(self) -> int:
         """About how many pages a commit of this batch adds to SQLite's log: eight for the tables that a message
         touches, three for each four facts (measured), and what long bodies take."""
-        return 8 + len(self.facts) * 3 // 4 + sum(len(body) for _, body, _ in self.bodies) // 4096
+        facts = len(self.facts) + len(self.erased)
+        return 8 + facts * 3 // 4 + sum(len(body) for _, body, _ in self.bodies) // 4096
 
     def add(self, write: Write) -> None:
         if isinstance(write, MoveCursor):
@@ -796,7 +847,7 @@ class _Batch:
             self.cursors.append((write.room, write.reader, delivered, Position(0)))
         elif isinstance(write, PutSnapshot):
             self.snapshots.append((write.room, write.fold_version, write.position, write.data))
-        elif not isinstance(write, Append):
+        elif not isinstance(write, Append | EraseBodies):
             self.kept.append(write)
 
     def write(self, writer: sqlite3.Connection) -> None:
@@ -826,6 +877,9 @@ class _Batch:
         for snapshot in self.snapshots:
             digest = hashlib.sha256(snapshot[3]).digest()
             writer.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?)", (*snapshot, digest))
+        if self.erased:
+            writer.executemany(_MARK_ERASED, self.erased)
+            writer.executemany(_ERASE, [(id,) for id, _ in self.erased])
 
 
 def _shown(before: bytes, row: tuple[Any, ...]) -> Shown:
@@ -903,6 +957,20 @@ _PUT_OUTBOX: Final = (
     " ON CONFLICT (message) DO UPDATE SET home = excluded.home, room = excluded.room, agent = excluded.agent,"
     " key = excluded.key, at = excluded.at, request = excluded.request, refused = excluded.refused"
 )
+# Only a message whose body is there is marked, and a body goes only where the mark is.
+_MARK_ERASED: Final = (
+    "INSERT INTO erased_bodies (id) SELECT f.id FROM bodies b JOIN facts f ON f.id = b.id WHERE b.id = ? AND f.type = ?"
+)
+_ERASE: Final = "DELETE FROM bodies WHERE id = ? AND id IN (SELECT id FROM erased_bodies)"
+# The length of a body that takes many pages is read from the first of them.
+_HELD: Final = """
+    SELECT count(*), coalesce(sum(length(b.body)), 0)
+      FROM bodies b CROSS JOIN facts f ON f.id = b.id
+     WHERE b.id > ? AND b.id < ? AND f.type = ?"""
+_OLDEST_BODIES: Final = """
+    SELECT b.position, length(b.body)
+      FROM bodies b CROSS JOIN facts f ON f.id = b.id
+     WHERE b.id > ? AND b.id < ? AND f.type = ? ORDER BY b.id LIMIT ?"""
 # With LEFT JOIN SQLite can only start at the few index rows of the page, and an index row without its fact shows.
 _PUBLIC_PAGE: Final = """
     SELECT m.position, m.number,
@@ -984,6 +1052,10 @@ _CHECKS: Final = (
         "Room {0} has a body at {1} without its fact.",
         "SELECT coalesce(l.room, b.log), b.position FROM bodies b LEFT JOIN facts f ON f.id = b.id"
         " LEFT JOIN logs l ON l.number = b.log WHERE f.id IS NULL",
+    ),
+    (
+        "Room {0} has a body at {1} that was erased.",
+        "SELECT l.room, x.position FROM erased_bodies x JOIN bodies b ON b.id = x.id JOIN logs l ON l.number = x.log",
     ),
 )
 _INDEX_CHECKS: Final = (

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, get_args
 import msgspec
 
 from parlerd.core.errors import StoreError
-from parlerd.core.events import Header, HomeEvent, RoomEvent, encode_header
+from parlerd.core.events import Header, HomeEvent, MessagePosted, RoomEvent, encode_header
 from parlerd.core.model import Millis, Position, RoomId
 from parlerd.store.port import Append, Head
 
@@ -29,6 +29,8 @@ EMPTY: Final = Head(Position(0), Millis(0), NO_CHAIN)
 _TYPES: Final[dict[type, str]] = {
     cls: str(cls.__struct_config__.tag) for cls in (*get_args(RoomEvent), *get_args(HomeEvent))
 }
+MESSAGE: Final = _TYPES[MessagePosted]
+"""The type of the facts that are messages, as their rows have it."""
 
 
 class FactRow(NamedTuple):

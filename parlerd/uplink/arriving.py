@@ -157,6 +157,9 @@ class Arriving:
         self._key_of = key_of
         self._ours = ours
         self._own = own
+        self.erased: tuple[int, ...] = ()
+        """The public messages, by their numbers in the room, of which the item said that their words were erased, and
+        that the mirror knows."""
 
     def take(self, item: t.LinkItem, past: Past) -> list[Arrival]:
         """What the mirror takes in, in order. Nothing, once the home contradicted itself in this room.
@@ -177,6 +180,8 @@ class Arriving:
             if not step.is_open:
                 raise Refused("relay_equivocation", what=lie.fact.what) from None
             step.add((lie.fact,), step.owner, step.now)
+        else:
+            self.erased = tuple(step.erased)
         return step.arrivals
 
 
@@ -197,6 +202,8 @@ class _Step:
         state = arriving._mirror.state
         self.arrivals: list[Arrival] = []
         """What was found, in order."""
+        self.erased: list[int] = []
+        """The numbers of public messages that the mirror knows and whose words are gone."""
         self.is_open = bool(state.room)
         """Whether the mirror has begun."""
         self.now = arriving._mirror.last_at
@@ -540,6 +547,8 @@ class _Step:
             after = Shown(place.number + 1, next_line(place.line, message.digest))
             if self._is_new(after):
                 self._leave_out(after)
+            else:
+                self.erased.append(after.number)
             return after
         agent = AgentId(message.agent)
         envelope = decoded(message.body)

@@ -232,6 +232,15 @@ class Lane:
         found = (post for post in self._posts if post.command.idempotency_key == key)
         return next((post for post in found if post.command.operation == operation), None)
 
+    async def emptied(self, seconds: float) -> bool:
+        """Whether everything that was offered so far is in the room or was refused for good, now or within so many
+        seconds."""
+        with trio.move_on_after(seconds):
+            for post in list(self._posts):
+                await post.done.wait()
+            return True
+        return False
+
     def restore(self, post: Post) -> None:
         """Put a row of the outbox in its place, after a restart."""
         self._posts.append(post)

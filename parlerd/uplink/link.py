@@ -34,10 +34,11 @@ from parlerd.core.model import AgentId, HomeId, Label, Millis, RoomId
 from parlerd.engine.desk import Desk
 from parlerd.engine.ports import Signers
 from parlerd.identity.delegation import DELEGATION_TTL_MS, issue
-from parlerd.identity.join_line import parse_address
+from parlerd.identity.join_line import is_loopback, parse_address
 from parlerd.identity.transcript import attach_bytes
 from parlerd.operations import types as t
 from parlerd.uplink.backoff import Backoff
+from parlerd.uplink.bounds import Bounds
 from parlerd.uplink.composing import Composer
 from parlerd.uplink.connection import FINAL, LinkConnection, connected
 from parlerd.uplink.counters import Counters
@@ -79,6 +80,7 @@ class Link:
         signers: Signers,
         composer: Composer,
         counters: Counters,
+        bounds: Bounds,
         nursery: trio.Nursery,
         called: Label,
         secret: bytes | None = None,
@@ -94,7 +96,7 @@ class Link:
         """How far the relay's clock was ahead of this machine's at the last link."""
         self.connection: LinkConnection | None = None
         """The link while there is one, from when the relay is proven."""
-        self.mirrors = Mirrors(added.id, desk, signers.principal, counters)
+        self.mirrors = Mirrors(added.id, desk, signers.principal, counters, bounds)
         self.outbox = Outbox(added.id, desk.library)
         self._homes = homes
         self._dialer = dialer
@@ -337,10 +339,11 @@ class Link:
 
     @asynccontextmanager
     async def _dialled(self) -> AsyncIterator[LinkConnection]:
-        """A proven link, over the first address that answers."""
+        """A proven link, over the first address that answers. The loopback comes first: no network can take such a link
+        away, and where nobody listens there, that shows at once."""
         added = self._homes.get(self.home)
         failed = ParlerError("home_unreachable")
-        for address in () if added is None else added.addresses:
+        for address in () if added is None else sorted(added.addresses, key=lambda each: not is_loopback(each)):
             entered = False
             try:
                 async with (

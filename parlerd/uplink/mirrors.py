@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -33,7 +33,9 @@ from parlerd.engine.handles import MirrorRoom, Present
 from parlerd.engine.key_text import typed_key
 from parlerd.engine.submissions import Submission
 from parlerd.operations import types as t
+from parlerd.store.port import EraseBodies
 from parlerd.uplink.arriving import Arrival, Arriving, Past, wanted
+from parlerd.uplink.bounds import Bounds
 from parlerd.uplink.counters import Counters
 
 log = logging.getLogger(__name__)
@@ -57,7 +59,7 @@ class _Counts:
 class Mirrors:
     """Takes in what the home `home` tells."""
 
-    def __init__(self, home: HomeId, desk: Desk, principal: PrincipalId, counters: Counters) -> None:
+    def __init__(self, home: HomeId, desk: Desk, principal: PrincipalId, counters: Counters, bounds: Bounds) -> None:
         self.copied: set[AgentId] = set()
         """Agents of this home in whose name somebody else signs."""
         self._home = home
@@ -65,6 +67,8 @@ class Mirrors:
         self._principal = principal
         """The person of this home."""
         self._counters = counters
+        self._bounds = bounds
+        """Is told what came in, and erases what is too much."""
         self._caught_up: set[RoomId] = set()
         """Rooms of which this daemon was told everything that was there before it began to listen."""
         self._counts: dict[RoomId, _Counts] = {}
@@ -107,6 +111,8 @@ class Mirrors:
                 own=self._counters.is_own,
             )
             await self._take_in(actor, arriving.take(item, past))
+            if arriving.erased:
+                await self._erase(actor, arriving.erased)
             if item.card is not None:
                 self._counts[room] = _Counts(item.card.moves, item.card.asks)
             if item.level:
@@ -143,11 +149,23 @@ class Mirrors:
         placed = [actor.place(arrival.command, arrival.by, arrival.words) for arrival in arrivals]
         for submission in placed:
             submission.when_done(partial(self._note_own, actor.room, submission))
-        for submission in placed:
+        for arrival, submission in zip(arrivals, placed, strict=True):
             settled = await submission.result()
+            for event, body in zip(arrival.command.events, arrival.words.bodies, strict=True):
+                if isinstance(event, e.MessagePosted) and body is not None:
+                    self._bounds.note(actor.room, len(body[0]))
             for header in settled.facts:
                 if isinstance(header.event, e.MemberJoined) and self.is_ours(header.event.agent):
                     await self._activate(actor.room, header.event, header.by)
+
+    async def _erase(self, actor: RoomActor[Room], numbers: Sequence[int]) -> None:
+        """The other home erased the words of these public messages, so they are erased here too."""
+        positions = await self._desk.library.public_positions(actor.room, numbers)
+        await self._desk.library.record([EraseBodies(actor.room, positions)])
+        await actor.quiet()
+        if actor.recent is not None:
+            # Memory has the newest words as well.
+            actor.recent.clear()
 
     def _note_own(self, room: RoomId, submission: Submission) -> None:
         """Something came in, in the call that stored it: messages of agents of this home may be waited for. One that

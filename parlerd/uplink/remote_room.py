@@ -336,6 +336,10 @@ class RemoteRoom(MirrorRoom):
         await self._shown(lambda room: room.state.keys[command.revoke].revoked)
 
     async def _close(self, agent: AgentId) -> None:
+        """End the room, or leave it. What the agent said before goes first: afterwards the room takes nothing of it."""
+        await self._link.ready()
+        if not await self._link.lane(self.room, agent).emptied(SHOWN_S):
+            raise Refused("home_unreachable", home=self._link.name)
         await self._link.call("link.close", t.LeaveRoom(room=self.room, agent=agent))
         await self._shown(lambda room: room.state.closed or not _is_in(room, agent))
 

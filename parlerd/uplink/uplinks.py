@@ -21,8 +21,9 @@ from parlerd.engine.desk import Desk
 from parlerd.engine.handles import LOCAL, ForsakenRoom, RoomHandle, Undelivered
 from parlerd.engine.ports import Signers
 from parlerd.identity.codes import secret_bytes
-from parlerd.identity.join_line import fingerprint, fits, home_name, parse
+from parlerd.identity.join_line import fingerprint, fits, home_name, is_loopback, parse
 from parlerd.operations import types as t
+from parlerd.uplink.bounds import Bounds
 from parlerd.uplink.composing import Composer
 from parlerd.uplink.connection import connected
 from parlerd.uplink.counters import Counters
@@ -49,6 +50,7 @@ class Uplinks:
         self._author: LocalAuthor
         self._counters: Counters
         self._composer: Composer
+        self._bounds: Bounds
 
     async def run(self, desk: Desk, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the links until this is cancelled."""
@@ -56,7 +58,9 @@ class Uplinks:
         self._author = LocalAuthor(self._signers, desk.random)
         self._counters = Counters(desk.clock.now())
         self._composer = Composer(desk, self._author, self._counters)
+        self._bounds = Bounds(desk.library, desk.settings, HomeId(self._signers.principal))
         async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._bounds.run)
             for added in self._homes.all():
                 await self._begin(added)
             task_status.started()
@@ -71,6 +75,7 @@ class Uplinks:
             signers=self._signers,
             composer=self._composer,
             counters=self._counters,
+            bounds=self._bounds,
             nursery=self._nursery,
             called=self._called,
             secret=secret,
@@ -95,7 +100,11 @@ class Uplinks:
 
     def join_line(self, home: HomeId) -> str | None:
         added = self._homes.get(home)
-        return None if added is None else f"parler connect --relay {added.addresses[0]}/#{fingerprint(home)}"
+        if added is None:
+            return None
+        # The machine of the relay itself may reach it at an address that is of no use to others.
+        address = next((each for each in added.addresses if not is_loopback(each)), added.addresses[0])
+        return f"parler connect --relay {address}/#{fingerprint(home)}"
 
     def handle(self, actor: RoomActor[Room], home: HomeId) -> RoomHandle:
         link = self._links.get(home)
@@ -115,7 +124,7 @@ class Uplinks:
         rows = (row for link in self._links.values() for row in link.outbox if row.agent == agent and row.refused)
         return [Undelivered(row.message, row.room, row.refused) for row in rows]
 
-    async def find(self, home: HomeId, session_key: str) -> tuple[KeyId, RoomId]:
+    async def find(self, home: HomeId, session_key: str, binding: str) -> tuple[KeyId, RoomId]:
         """What a key opens at another home. The room's mirror is there afterwards, with the key in it."""
         link = self._links.get(home)
         if link is None:
@@ -129,6 +138,9 @@ class Uplinks:
             raise Refused("relay_equivocation", what="terms") from None
         if terms.ref != found.ref or terms.room != room:
             raise Refused("relay_equivocation", what="terms")
+        if await self._desk.bindings.of(room, session_key) != binding:
+            # Nothing that anybody signed says which room a key is for: only what was typed does.
+            raise Refused("wrong_room")
         link.mirrors.note_key(room, found.ref, key)
         await link.mirrors.take(
             t.LinkItem(

@@ -60,10 +60,10 @@ def test_open_says_in_five_lines_of_80_columns_what_to_do_with_the_key(
 
 def test_open_on_a_relay_prints_the_line_that_adds_the_relay_alone_on_its_line(shell: Shell) -> None:
     command = "parler connect --relay wss://192.0.2.7:7777/#abc"
-    answer = opened(session_key="A3KE7DJR@team-abc123", mcp_command=None, connect_command=command)
+    answer = opened(session_key="A3KE7DJR-4MWX2B9Q@team-abc123", mcp_command=None, connect_command=command)
     shell.daemon.answers("session.open", answer)
     ran = shell.run("session", "open", "--at", "team-abc123")
-    assert ran.stdout.splitlines()[0] == "KEY: A3KE7DJR@team-abc123"
+    assert ran.stdout.splitlines()[0] == "KEY: A3KE7DJR-4MWX2B9Q@team-abc123"
     assert command in ran.stdout.splitlines()
     (params,) = shell.daemon.params_of("session.open")
     assert isinstance(params, t.OpenSession)

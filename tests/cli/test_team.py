@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import parlerd
 from configs.outcome import Outcome
 from mcp_server.stdio import COPIES
 from parlerd.cli import team
@@ -25,6 +26,8 @@ from tests.support.fake_home_book import LINE, SECRET, entry
 from tests.support.fake_network import FakeNetwork
 from tests.support.service_manager import FakeSystem
 
+HERE = LINE.replace("192.168.1.20", "127.0.0.1")
+"""The line by which the relay's own machine reaches it."""
 NO_PROCESS = 4_100_000
 """No system gives a process this number."""
 
@@ -105,10 +108,54 @@ def test_a_team_relay_is_made_added_and_named_with_its_line_alone(shell: Shell, 
     assert ran.code == 0, ran.stderr
     assert places.load(machine.home) == Place(interface="eth0")
     assert machine.system.running == {"parler-relay.service"}
-    assert machine.params_of("homes.add") == [t.AddHome(line=LINE, secret=SECRET)]
+    assert machine.params_of("homes.add") == [t.AddHome(line=line, secret=SECRET) for line in (HERE, LINE)]
     assert f"\nparler connect --relay {LINE}\n" in ran.stdout
     assert ran.stdout.rstrip().splitlines()[-1] == f"parler connect --relay {LINE}"
     assert f"\n{SECRET}\n" in ran.stdout
+
+
+@pytest.mark.parametrize("code", ["home_unreachable", "wrong_relay"])
+def test_a_relay_whose_port_of_the_loopback_is_another_programs_is_added_by_its_address_alone(
+    code: str, shell: Shell, machine: Machine
+) -> None:
+    machine.refused = [t.AddHome(line=HERE, secret=SECRET)]
+    machine._answers.pop("homes.add")
+    machine.answers("homes.add", ParlerError(code), t.HomeAdded(home=entry(default=True), status="added"))
+    ran = shell.run("connect", "--team", terminal=True)
+    assert ran.code == 0, ran.stderr
+    assert ran.stdout.rstrip().splitlines()[-1] == f"parler connect --relay {LINE}"
+
+
+def test_a_relay_whose_machine_is_in_no_network_is_added_here_and_gives_no_line(shell: Shell, machine: Machine) -> None:
+    shell.run("connect", "--team")
+    info = relay_info(addresses=[], url="", join_line="", join_secret_file=str(places.secret_of(machine.home)))
+    machine._answers.pop("relay.status")
+    machine.answers("relay.status", lambda _params: info)
+    machine.asked.clear()
+    ran = shell.run("connect", "--team", terminal=True)
+    assert ran.code == 0, ran.stderr
+    assert machine.params_of("homes.add") == [t.AddHome(line=HERE, secret=SECRET)]
+    assert "which has no address in a network now" in ran.stdout
+    assert "parler relay status" in ran.stdout
+    assert "connect --relay" not in ran.stdout
+    shown = shell.run("relay", "status", terminal=True)
+    assert "nobody else reaches the relay" in shown.stdout
+    assert "connect --relay" not in shown.stdout
+
+
+def test_run_again_after_an_upgrade_it_begins_the_relay_anew_where_it_is(shell: Shell, machine: Machine) -> None:
+    shell.run("connect", "--team")
+    place = places.load(machine.home)
+    secret = str(places.secret_of(machine.home))
+    machine._answers.pop("relay.status")
+    # The first relay is older, and the network is away just now.
+    older = relay_info(version="0.0.1", pid=NO_PROCESS, join_secret_file=secret, addresses=[], url="", join_line="")
+    machine.answers("relay.status", older, older, relay_info(join_secret_file=secret))
+    shown = shell.run("relay", "status", terminal=True)
+    assert f"version 0.0.1. To put {parlerd.__version__} in its place: parler connect --team" in shown.stdout
+    ran = shell.run("connect", "--team", terminal=True)
+    assert ran.code == 0, ran.stderr
+    assert (machine.system.starts, places.load(machine.home)) == (2, place)
 
 
 def test_run_again_it_changes_nothing_shows_the_line_and_not_the_secret(shell: Shell, machine: Machine) -> None:
@@ -125,7 +172,7 @@ def test_run_again_it_changes_nothing_shows_the_line_and_not_the_secret(shell: S
 def test_the_secret_is_shown_once_it_let_somebody_in_and_not_lost_to_a_first_try_that_failed(
     shell: Shell, machine: Machine
 ) -> None:
-    params = t.AddHome(line=LINE, secret=SECRET)
+    params = t.AddHome(line=HERE, secret=SECRET)
     machine.refused = [params]
     machine._answers.pop("homes.add")
     machine.answers("homes.add", ParlerError("connection_lost"), t.HomeAdded(home=entry(), status="added"))

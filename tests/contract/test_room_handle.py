@@ -74,7 +74,7 @@ async def there() -> AsyncIterator[Inside]:
         parties = [await served.agent(name) for name in ("ann", "ben", "cat")]
         for party, name in zip(parties, ("ann", "ben", ""), strict=True):
             # One agent of a person may wait there at a time, so the first two are let in before the next knocks.
-            assert (await party.join(f"{session_key}@{FAR}")).status == "pending"
+            assert (await party.join(homes.handed_on(room, session_key))).status == "pending"
             if name:
                 await homes.approve(room, name)
         records = [await served.engine._desk.me(party.caller) for party in parties]

@@ -41,6 +41,8 @@ from parlerd.store.port import (
     Delivery,
     DropLease,
     DropOutbox,
+    EraseBodies,
+    Held,
     Lease,
     MarkDelivery,
     Membership,
@@ -342,6 +344,19 @@ def test_the_public_line_of_every_place_and_of_every_number_can_be_asked_for(sto
     numbers = [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert [store.shown_at(ROOM, Position(place)) for place in range(9)] == [(n, lines[n]) for n in numbers]
     assert [store.line_at(ROOM, number) for number in range(-1, 4)] == [None, *lines, None]
+    assert [store.public_position(ROOM, number) for number in range(-1, 4)] == [None, None, 3, 6, None]
+    assert store.public_position(OTHER, 1) is None
+
+
+def test_a_public_message_that_a_mirror_leaves_out_stands_nowhere(store: Store) -> None:
+    placed = e.MirrorPlaced(public=5, line=bytes(32))
+    _do(
+        store,
+        append(opened(), fact(2, placed), message(3), fact(4, e.MirrorPlaced(public=9, line=b"l" * 32)), message(5)),
+    )
+    assert [store.public_position(ROOM, number) for number in range(4, 12)] == [
+        None, None, 3, None, None, None, 5, None,
+    ]  # fmt: skip
 
 
 def test_the_past_holds_the_public_lines_that_were_asked_for_as_far_as_there_are_any(store: Store) -> None:
@@ -496,17 +511,81 @@ def test_what_a_mirror_leaves_out_has_numbers_and_is_counted_by_nothing_else(sto
     assert (store.seq_at(ROOM, at_the_end, Position(4)), store.position_of(ROOM, at_the_end, Seq(9))) == (9, 4)
 
 
-def test_an_erased_body_leaves_its_place_and_number(store: Store) -> None:
-    # No port operation erases yet; a body that is missing is what one will leave behind.
+def test_an_erased_body_leaves_its_place_and_number_and_a_mark_that_it_was_meant(store: Store) -> None:
     _do(store, append(opened(), message(2), message(3)))
-    _erase(store, 2)
-    page = _read(store, everything(BEN))
-    assert [(found.seq, found.body, found.signature) for found in page.messages] == [
-        (1, None, None),
-        (2, b"r_one:3", SIGNATURE),
-    ]
+    _do(store, EraseBodies(ROOM, [Position(2)]))
+    pages = [_read(store, everything(BEN)), store.tail(ROOM, everything(BEN), limit=9, max_bytes=999)]
+    for page in pages:
+        assert [(found.seq, found.body, found.signature, found.is_erased) for found in page.messages] == [
+            (1, None, None, True),
+            (2, b"r_one:3", SIGNATURE, False),
+        ]
+        assert all(found.unaltered for found in page.messages)
     assert store.body(ROOM, Position(2)) is None
     assert store.verify_chain(ROOM) is None
+    assert store.check() == []
+
+
+def test_a_body_that_somebody_took_out_of_the_store_is_not_one_that_was_erased(store: Store) -> None:
+    _do(store, append(opened(), message(2), message(3)), EraseBodies(ROOM, [Position(3)]))
+    _take_out(store, 2)
+    page = _read(store, everything(BEN))
+    assert [(found.body, found.is_erased) for found in page.messages] == [(None, False), (None, True)]
+    assert store.erased(ROOM, Position(0), Position(9)) == {3}
+
+
+def test_only_messages_are_erased_and_each_once(store: Store) -> None:
+    _do(store, append(opened(), message(2), joined(3, BEN), message(4)), append(message(1, room=OTHER), room=OTHER))
+    everywhere = [Position(position) for position in range(1, 9)]
+    _do(store, EraseBodies(ROOM, everywhere), EraseBodies(RoomId("r_none"), everywhere))
+    _do(store, EraseBodies(ROOM, everywhere))
+    assert store.erased(ROOM, Position(0), Position(9)) == {2, 4}
+    assert store.body(ROOM, Position(1)) is not None
+    assert store.body(OTHER, Position(1)) is not None
+    assert store.erased(OTHER, Position(0), Position(9)) == set()
+    assert store.whole_facts(ROOM, Position(1), 1)[0].body is None
+
+
+def test_which_bodies_were_erased_can_be_asked_of_a_range(store: Store) -> None:
+    _do(store, append(*(message(position) for position in range(1, 8))))
+    _do(store, EraseBodies(ROOM, [Position(2), Position(4), Position(6)]))
+    assert store.erased(ROOM, Position(2), Position(6)) == {4, 6}
+    assert store.erased(ROOM, Position(6), Position(9)) == set()
+    assert store.erased(OTHER, Position(0), Position(9)) == set()
+
+
+def test_a_message_may_be_erased_by_the_job_that_appends_it(store: Store) -> None:
+    _do(store, append(message(1)), EraseBodies(ROOM, [Position(1)]))
+    assert store.erased(ROOM, Position(0), Position(9)) == {1}
+    assert store.held(ROOM) == Held()
+
+
+def test_a_refused_job_erases_nothing(store: Store) -> None:
+    _do(store, append(message(1)))
+    (outcome,) = store.transact([[EraseBodies(ROOM, [Position(1)]), append(message(5), expected=4)]])
+    assert _code(outcome.error) == "stale_position"
+    assert store.held(ROOM) == Held(1, len(b"r_one:1"))
+
+
+def test_what_a_room_holds_is_counted_in_messages_and_bytes_and_the_oldest_come_first(store: Store) -> None:
+    _do(store, append(opened(), message(2, body=b"12345"), joined(3, BEN), message(4, body=b"1"), message(5, body=b"")))
+    assert store.held(ROOM) == Held(3, 6)
+    assert store.oldest_bodies(ROOM, 2) == [(2, 5), (4, 1)]
+    _do(store, EraseBodies(ROOM, [Position(2)]))
+    assert store.held(ROOM) == Held(2, 1)
+    assert store.oldest_bodies(ROOM, 9) == [(4, 1), (5, 0)]
+    assert store.held(OTHER) == Held()
+    assert store.oldest_bodies(OTHER, 9) == []
+
+
+def test_the_index_is_made_anew_over_messages_that_were_erased(store: Store) -> None:
+    _do(store, append(opened(), message(2), message(3, visible_to=(BEN,)), message(4)))
+    _do(store, EraseBodies(ROOM, [Position(2), Position(3)]))
+    before = _read(store, everything(BEN))
+    store.rebuild_index()
+    assert _read(store, everything(BEN)) == before
+    _do(store, append(message(5), expected=4))
+    assert [found.is_erased for found in _read(store, everything(BEN)).messages] == [True, True, False, False]
 
 
 def test_words_that_were_changed_behind_its_back_are_marked(store: Store) -> None:
@@ -538,7 +617,7 @@ def _overwrite(store: Store, position: int, body: bytes) -> None:
         store._logs[ROOM].bodies[Position(position)] = body, SIGNATURE
 
 
-def _erase(store: Store, position: int) -> None:
+def _take_out(store: Store, position: int) -> None:
     if isinstance(store, SqliteStore):
         store._database.writer.execute("DELETE FROM bodies WHERE position = ?", (position,))
     else:

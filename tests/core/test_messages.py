@@ -6,12 +6,15 @@ import hashlib
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
+from parlerd.core import messages
 from parlerd.core.envelope import root_chain
 from parlerd.core.messages import Thread, thread_of
-from parlerd.core.model import History, MessageId
+from parlerd.core.model import AgentId, History, MessageId
 from tests.support.core import (
     BEN,
     CAT,
@@ -20,6 +23,7 @@ from tests.support.core import (
     OWNER,
     STRANGER,
     RoomDriver,
+    agent,
     opened,
     refused,
 )
@@ -245,3 +249,88 @@ def test_a_refused_request_does_not_consume_its_key(talk: RoomDriver) -> None:
     with refused("no_such_agent"):
         talk.post(BEN, key="k", to=("nobody",))
     assert talk.post(BEN, key="k", input=b"corrected").counter == 1
+
+
+# -- how many threads an author may have ---------------------------------------------------------------------
+
+ZOE, ZED = agent("zoe", of="zoe"), agent("zed", of="zoe")
+SPEAKERS = (OWNER, BEN, CAT, ZOE, ZED)
+POSTS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 31), st.booleans()), max_size=60)
+
+
+@given(posts=POSTS)
+def test_threads_are_bounded_for_each_author_and_each_person_and_none_that_may_go_on_is_forgotten(
+    posts: list[tuple[int, int, bool]],
+) -> None:
+    room = opened(approval=False)
+    room.admit(BEN, CAT, ZOE, ZED)
+    recap = room.posted()[0][1]
+    ends: dict[tuple[str, frozenset[AgentId] | None], Thread] = {(OWNER.id, None): Thread(1, recap.envelope)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(messages, "MAX_AUDIENCES", 3)
+        patch.setattr(messages, "MAX_AUDIENCES_OF_PERSON", 5)
+        patch.setattr(messages, "KEPT_AUDIENCES", 4)
+        for number, bits, is_public in posts:
+            who = SPEAKERS[number]
+            named = tuple(each.id for bit, each in enumerate(SPEAKERS) if bits >> bit & 1)
+            readers = None if is_public else frozenset((*named, who.id))
+            thread = who.id, readers
+            own = [each for each in ends if each[0] == who.id and each[1] is not None]
+            others = {each.id for each in SPEAKERS if each.principal == who.principal}
+            of_person = [each for each in ends if each[0] in others and each[1] is not None]
+            is_new = readers is not None and thread not in ends
+            head = room.aggregate.position
+            if is_new and (len(own) >= 3 or len(of_person) >= 5):
+                with refused("too_many_audiences") as error:
+                    room.post(who, visible_to=named)
+                assert error.value.details["limit"] == (3 if len(own) >= 3 else 5)
+                assert room.aggregate.position == head
+                continue
+            posted = room.post(who, visible_to=None if is_public else named)
+            # The author goes on where this thread of its own ended, however many others there are.
+            assert posted.counter == ends.get(thread, Thread()).counter + 1
+            ends[thread] = Thread(posted.counter, posted.envelope)
+    state = room.aggregate.state.messages
+    for (author, readers), end in ends.items():
+        assert thread_of(state, AgentId(author), None if readers is None else tuple(map(AgentId, readers))) == end
+    assert sum(map(len, state.threads.values())) == len(ends)
+
+
+def test_an_author_at_its_bound_still_answers_those_who_wrote_to_it(
+    talk: RoomDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(messages, "MAX_AUDIENCES", 1)
+    talk.post(BEN, visible_to=(CAT.id,))
+    asked = talk.post(CAT, visible_to=(BEN.id,))
+    talk.post(BEN, reply_to=asked.id)
+    talk.post(BEN)
+    with refused("too_many_audiences"):
+        talk.post(BEN, visible_to=(DAN.id,))
+    # A bound on one author is none on another of another person, nor on its own earlier requests.
+    assert talk.post(DAN, visible_to=(BEN.id,)).counter == 1
+
+
+def test_a_request_that_was_made_before_is_answered_at_the_bound_too(
+    talk: RoomDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = talk.post(BEN, visible_to=(CAT.id,), key="k1")
+    monkeypatch.setattr(messages, "MAX_AUDIENCES", 0)
+    assert talk.post(BEN, visible_to=(CAT.id,), key="k1").id == first.id
+    assert talk.post(BEN, visible_to=(CAT.id,)).counter == 2
+
+
+def test_a_mirror_of_a_room_whose_home_allows_more_keeps_the_newest_threads_of_an_author_and_its_public_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(messages, "KEPT_AUDIENCES", 3)
+    room = opened(approval=False)
+    room.admit(BEN, CAT, DAN, EVE)
+    others = [CAT.id, DAN.id, EVE.id, OWNER.id]
+    room.post(BEN)
+    for other in others:
+        room.post(BEN, visible_to=(other,))
+    state = room.aggregate.state.messages
+    ends = [thread_of(state, BEN.id, (BEN.id, other)).counter for other in others]
+    assert ends == [0, 0, 1, 1]
+    assert thread_of(state, BEN.id, None).counter == 1
+    room.verify()

@@ -3,54 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import socket
-import sys
-import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
 
-from parlerd.core.errors import ParlerError
 from parlerd.identity import codes
-from parlerd.operations import types as t
 from parlerd.paths import relay_home
 from tests.support.mcp_windows import Agent, window
 from tests.support.mcp_windows import texts as heard_texts
-from tests.support.processes import Somebody, kill, until
-from tests.support.team import Team, enters, texts
+from tests.support.processes import kill, listens, until
+from tests.support.senders import CONTEXT, Sender, all_that, met
+from tests.support.team import Team, spellings, texts
 
 pytestmark = pytest.mark.e2e
-
-linux = pytest.mark.skipif(sys.platform != "linux", reason="what a process has open is looked at in /proc")
-
-CONTEXT = "Chose PKCE. Left: token rotation."
-PACE_S = 0.05
-"""Between two messages of one sender: a relay takes so many from each agent, and this test is not about that."""
-SPOKEN = 3
-"""How many messages each sender gets through in each part of a story."""
-
-
-def met(team: Team) -> Any:
-    """Ann's alice opened a session on the relay, and Ben's bob is in it."""
-    team.joins(team.ben)
-    opened = team.ann.asks("--as", "alice", "session", "open", "--topic", "auth", "--context", CONTEXT)
-    enters(team, team.ben, "bob", opened)
-    assert texts(team.ben.asks("--as", "bob", "recv", "--wait", "20")) == [CONTEXT]
-    return opened
-
-
-def all_that(one: Somebody, name: str, sender: Sender) -> None:
-    """In the end an agent is shown exactly what another said, in this order."""
-
-    def said() -> list[str]:
-        return [str(message.text) for message in one.reads(name) if str(message.text).startswith(f"{sender.name} says")]
-
-    until(lambda: len(said()) >= len(sender.texts), f"everything that {sender.name} said")
-    assert said() == sender.texts
 
 
 async def heard_by(agent: Agent) -> list[str]:
@@ -59,50 +27,6 @@ async def heard_by(agent: Agent) -> list[str]:
         heard = await agent.call("parler_recv", wait_secs=20)
         if said := heard_texts(heard):
             return said
-
-
-class Sender:
-    """One agent that goes on talking from a thread of its own, and repeats each message until it has an answer."""
-
-    def __init__(self, one: Somebody, name: str, room: str) -> None:
-        self.name = name
-        self.sent: list[t.Sent] = []
-        self.failed: list[BaseException] = []
-        self._one = one
-        self._room = room
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    @property
-    def texts(self) -> list[str]:
-        return [f"{self.name} says {number}" for number in range(len(self.sent))]
-
-    def goes_on(self) -> None:
-        """Wait until some more messages are answered."""
-        wanted = len(self.sent) + SPOKEN
-        until(lambda: self.failed or len(self.sent) >= wanted, f"more of {self.name}")
-        assert self.failed == []
-
-    def stops(self) -> None:
-        self._stopping.set()
-        self._thread.join()
-        assert self.failed == []
-
-    def _run(self) -> None:
-        try:
-            while not self._stopping.wait(PACE_S):
-                self.sent.append(self._say(f"{self.name} says {len(self.sent)}"))
-        except BaseException as error:
-            self.failed.append(error)
-
-    def _say(self, text: str) -> t.Sent:
-        while True:
-            try:
-                return self._one.sends(self.name, text, room=self._room, idempotency_key=text.replace(" ", "-"))
-            except ParlerError as error:
-                if not error.spec.retryable:
-                    raise
 
 
 def test_the_windows_of_two_people_talk_over_a_relay(team: Team) -> None:
@@ -215,34 +139,15 @@ def test_a_relay_that_accepts_and_says_nothing_keeps_nobody_from_the_rooms_of_th
     assert texts(team.ann.asks("--as", "alice", "recv", "--wait", "60")) == ["into the silence"]
 
 
-def ports(pid: int) -> list[str]:
-    """The addresses and ports on which a process accepts connections over a network, as the system writes them."""
-    opened = {os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir() if each.is_symlink()}
-    found = []
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == "0A" and f"socket:[{fields[9]}]" in opened:
-                found.append(fields[1])
-    return found
-
-
-@linux
 def test_only_the_relay_listens_on_a_port_and_no_daemon_does(team: Team) -> None:
     met(team)
     team.cara.asks("connect", "--local")
     team.cara.asks("session", "open", "--topic", "here")
-    assert ports(team.relay_pid()) == [f"0100007F:{int(team.port):04X}"]
+    assert listens(team.relay_pid()) == {("127.0.0.1", int(team.port))}
     for one in (team.ann, team.ben, team.cara):
-        assert ports(one.status().pid) == []
+        assert listens(one.status().pid) == set()
     opened = team.cara.asks("homes")["homes"]
     assert [home["name"] for home in opened] == ["local"]
-
-
-def forms(code: str) -> set[bytes]:
-    """Every way a key may be written down."""
-    plain = codes.normalise(code)
-    return {each.encode() for text in (code, plain) for each in (text, text.lower())}
 
 
 def test_keys_and_the_join_secret_stand_in_no_file_but_their_own_and_in_no_command_line(
@@ -257,13 +162,15 @@ def test_keys_and_the_join_secret_stand_in_no_file_but_their_own_and_in_no_comma
     other.write_text("A3KE7-DJRQ2-9FHT4-WXC6M-0BNV50\n")
     other.chmod(0o600)
     refused = team.cara.fails("connect", "--relay", line, "--join-secret-file", str(other), code="wrong_secret")
-    unknown = team.ben.fails("--as", "bob", "session", "join", f"9J7T4K2M@{team.relay['name']}", code="unknown_key")
+    unknown = team.ben.fails(
+        "--as", "bob", "session", "join", f"9J7T4K2M-4MWX2B9Q@{team.relay['name']}", code="unknown_key"
+    )
     team.ben.asks("--as", "bob", "send", "a word")
     assert texts(team.ann.asks("--as", "alice", "recv", "--wait", "20")) == ["a word"]
 
     key = opened["key"].partition("@")[0]
-    secret = forms(file.read_text().strip())
-    secrets = secret | forms(other.read_text().strip()) | forms(key) | forms("9J7T4K2M")
+    secret = spellings(file.read_text().strip())
+    secrets = secret | spellings(other.read_text().strip()) | spellings(key) | spellings("9J7T4K2M")
     secrets |= {codes.secret_bytes(file.read_text()), codes.secret_bytes(file.read_text()).hex().encode()}
     kept = [relay_home(team.ann.home).keys, *(one.home.keys for one in (team.ann, team.ben))]
     seeds = {path.read_bytes().strip() for folder in kept for path in folder.rglob("*") if path.is_file()}

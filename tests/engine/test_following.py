@@ -11,12 +11,15 @@ import trio
 
 from parlerd.core.envelope import TextPart, decode_envelope
 from parlerd.core.errors import Refused
-from parlerd.core.model import RoomId
+from parlerd.core.events import Header
+from parlerd.core.model import Position, RoomId
 from parlerd.core.public_line import first_line, next_line
 from parlerd.engine import following
 from parlerd.engine.cards import Cards
 from parlerd.engine.reachable import eyes
 from parlerd.operations import types as t
+from parlerd.store.memory import MemoryStore
+from parlerd.store.port import NewFact
 from tests.support.engine import Party, Served, SteppedClock, engine_world, run, settle
 from tests.support.linked import Elsewhere, LinkParty, Told
 
@@ -341,6 +344,55 @@ def test_a_link_that_is_far_behind_begins_anew_with_the_newest_and_says_so(monke
                 assert again.cards[0].whole
                 assert again.pages[0].jumped
                 assert (again.pages[0].public, again.pages[0].before) == (9, {link.person.agent("ann"): 9})
+
+    run(main)
+
+
+class Counting(MemoryStore):
+    """Counts the headers and the whole facts that are read of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.headers = 0
+
+    def facts(self, room: RoomId, after: Position, limit: int) -> list[Header]:
+        found = super().facts(room, after, limit)
+        self.headers += len(found)
+        return found
+
+    def whole_facts(self, room: RoomId, after: Position, limit: int) -> list[NewFact]:
+        found = super().whole_facts(room, after, limit)
+        self.headers += len(found)
+        return found
+
+
+@pytest.mark.parametrize("visible_to", [(), ("ann",)])
+@pytest.mark.parametrize("names_its_numbers", [True, False])
+def test_a_place_long_ago_costs_no_more_than_to_begin_anew_whatever_the_asker_leaves_out(
+    monkeypatch: pytest.MonkeyPatch, visible_to: tuple[str, ...], names_its_numbers: bool
+) -> None:
+    monkeypatch.setattr(following, "CATCH_UP", 20)
+    monkeypatch.setattr(following, "NEWEST", 5)
+
+    async def main() -> None:
+        store = Counting()
+        async with engine_world(store=store) as served:
+            alice, link, opened = await room_with_ann(served)
+            async with link.following(opened.room) as told:
+                await alice.send("seen")
+                await settle()
+                resume = place(told, opened.room)
+            for n in range(300):
+                await alice.send(f"missed {n}", visible_to=visible_to)
+            if not names_its_numbers:
+                resume = msgspec.structs.replace(resume, before={})
+            store.headers = 0
+            async with link.resuming(resume) as again:
+                assert said(again.messages) == [f"missed {n}" for n in range(295, 300)]
+                assert again.pages[0].jumped
+                assert again.pages[0].before == {link.person.agent("ann"): 296}
+            # Its own newest messages, once as headers and once whole, and nothing before them.
+            assert store.headers <= 12
 
     run(main)
 

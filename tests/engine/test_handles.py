@@ -16,6 +16,7 @@ from parlerd.core.statements import NONCE, KnockStatement, encode
 from parlerd.engine.authors import Admission, Attested
 from parlerd.engine.handles import ForsakenRoom, MirrorRoom, NoHomes
 from parlerd.engine.rooms import LocalRoom
+from parlerd.identity import codes
 from parlerd.identity.signatures import SigningKey
 from parlerd.operations import types as t
 from tests.support.engine import Party, Served, engine_world, run, settle, texts
@@ -149,7 +150,7 @@ def test_no_homes_know_none() -> None:
         with pytest.raises(Refused, match="home_not_trusted"):
             homes.named("team")
         with pytest.raises(Refused, match="home_not_trusted"):
-            await homes.find(HomeId("N"), "A3KE7DJR")
+            await homes.find(HomeId("N"), "A3KE7DJR", "4MWX2B9Q")
 
     run(main)
 
@@ -159,7 +160,7 @@ def test_no_homes_know_none() -> None:
 
 async def let_in(homes: FakeHomes, party: Party, room: RoomId, session_key: str) -> None:
     """The whole way of an agent of this home into a room of the other."""
-    key = f"{session_key}@{FAR}"
+    key = homes.handed_on(room, session_key)
     assert (await party.join(key)).status == "pending"
     await homes.approve(room, (await party.whoami()).name)
     assert (await party.join(key)).status == "joined"
@@ -170,11 +171,11 @@ def test_an_agent_knocks_comes_in_speaks_and_leaves_elsewhere_as_at_home() -> No
         async with beside() as (served, homes):
             room, session_key = await homes.open()
             bob = await served.agent("bob")
-            knocked = await bob.join(f"{session_key}@{FAR}")
+            knocked = await bob.join(homes.handed_on(room, session_key))
             assert (knocked.status, knocked.room) == ("pending", room)
             assert knocked.join_code == homes.keys.join_code(homes.actor(room).aggregate.pending()[0].id)
             await homes.approve(room, "bob")
-            joined = await bob.join(f"{session_key}@{FAR}")
+            joined = await bob.join(homes.handed_on(room, session_key))
             assert (joined.status, texts(joined), joined.name) == ("joined", ["Chose PKCE."], "far-work")
             assert (await bob.whoami()).active == room
             await bob.commit(joined)
@@ -240,7 +241,7 @@ def test_no_look_waits_for_a_home_that_is_silent() -> None:
             room, session_key = await homes.open()
             bob, carol = await served.agent("bob"), await served.agent("carol")
             await let_in(homes, bob, room, session_key)
-            assert (await carol.join(f"{session_key}@{FAR}")).status == "pending"
+            assert (await carol.join(homes.handed_on(room, session_key))).status == "pending"
             opened = await bob.open("here")
             await carol.join(opened.session_key)
             window = await served.window("w", workspace="/repo", as_name="bob")
@@ -291,10 +292,10 @@ def test_a_member_is_shown_a_room_again_although_its_home_does_not_answer() -> N
             await let_in(homes, bob, room, session_key)
             await bob.read()
             homes.mood = "silent"
-            again = await bob.join(f"{session_key}@{FAR}")
+            again = await bob.join(homes.handed_on(room, session_key))
             assert (again.status, texts(again)) == ("already_member", ["Chose PKCE."])
             # Who is not in hears that the home is silent, and not whether the key is one.
-            key = t.JoinSession(session_key=f"{session_key}@{FAR}")
+            key = t.JoinSession(session_key=homes.handed_on(room, session_key))
             assert (await carol.refused("session.join", key)).code == "home_unreachable"
 
     run(main)
@@ -311,7 +312,12 @@ def test_a_key_opens_rooms_of_its_own_home_alone() -> None:
             opened = await bob.open("here")
             await let_in(homes, bob, room, session_key)
             carol = await served.agent("carol")
-            for key in (session_key, f"{opened.session_key}@{FAR}", f"WRNGKEY1@{FAR}", "WRNGKEY1"):
+            for key in (
+                session_key,
+                homes.handed_on(room, str(opened.session_key)),
+                homes.handed_on(room, "WRNGKEY1"),
+                "WRNGKEY1",
+            ):
                 refused = await carol.refused("session.join", t.JoinSession(session_key=key))
                 assert refused.code == "unknown_key", key
             assert "KEY@NAME" in ERRORS["unknown_key"].hint
@@ -393,6 +399,26 @@ def test_a_newcomer_that_is_no_agent_of_this_home_is_not_seated_here() -> None:
 # -- a session that opens elsewhere ------------------------------------------------------------------------
 
 
+def test_a_key_of_another_home_is_shown_to_its_owners_person_whole_for_as_long_as_it_lives() -> None:
+    async def main() -> None:
+        async with beside() as (served, _):
+            alice = await served.agent("alice")
+            opened = await alice.open("two", home=FAR)
+            person = await served.person()
+
+            async def shown() -> tuple[str, str, str]:
+                listed = await person.ask("session.list", t.ListSessions(), t.SessionList)
+                [key] = listed.sessions[0].keys
+                return key.session_key, key.begins, key.state
+
+            whole = str(opened.session_key)
+            assert await shown() == (whole, whole[:4], "live")
+            served.world.clock.move(seconds=2 * 86_400)
+            assert await shown() == ("", whole[:4], "expired")
+
+    run(main)
+
+
 def test_a_session_opens_where_its_opener_says_and_else_where_the_person_chose() -> None:
     async def main() -> None:
         async with beside() as (served, homes):
@@ -405,7 +431,8 @@ def test_a_session_opens_where_its_opener_says_and_else_where_the_person_chose()
             chosen = await alice.open("three")
             back = await alice.open("four", home="local")
             for opened in (there, chosen):
-                assert str(opened.session_key).endswith(f"@{FAR}")
+                key = codes.read_key(str(opened.session_key))
+                assert opened.session_key == homes.handed_on(RoomId(opened.room), key.key)
                 assert opened.line == f"Join the Parler session {opened.session_key}."
                 assert opened.join_command == f"parler session join {opened.session_key}"
                 assert opened.connect_command == JOIN_LINE

@@ -64,19 +64,33 @@ def test_what_cannot_be_a_code_gets_the_answer_of_an_unknown_one(typed: str) -> 
 @pytest.mark.parametrize(
     ("typed", "expected"),
     [
-        ("k7m2-9qxd", ("K7M29QXD", None)),
-        (" K7M29QXD@relay.example:7443 ", ("K7M29QXD", "relay.example:7443")),
-        ("k7m29qxd@[::1]:80", ("K7M29QXD", "[::1]:80")),
+        ("k7m2-9qxd", ("K7M29QXD", "", None)),
+        (" K7M29QXD-4MWX2B9Q@relay.example:7443 ", ("K7M29QXD", "4MWX2B9Q", "relay.example:7443")),
+        ("k7m29qxd 4mwx 2b9q@team-7f3k2q", ("K7M29QXD", "4MWX2B9Q", "team-7f3k2q")),
+        ("k7m29qxdk7m29qxd4mwx2b9q@[::1]:80", ("K7M29QXDK7M29QXD", "4MWX2B9Q", "[::1]:80")),
+        # Without what binds it to a room it is no whole key of another home.
+        ("k7m29qxd@team-7f3k2q", ("K7M29QXD", "", "team-7f3k2q")),
+        ("K7M2@team-7f3k2q", ("K7M2", "", "team-7f3k2q")),
     ],
 )
-def test_a_key_may_carry_its_home(typed: str, expected: tuple[str, str | None]) -> None:
-    assert codes.split_home(typed) == expected
+def test_a_key_may_carry_its_home_and_what_binds_it_to_a_room_there(
+    typed: str, expected: tuple[str, str, str | None]
+) -> None:
+    read = codes.read_key(typed)
+    assert read == expected
+    assert read.code == expected[0] + expected[1]
+
+
+def test_a_key_is_read_as_it_was_written() -> None:
+    written = codes.write_key("K7M29QXD", "4MWX2B9Q", "team-7f3k2q")
+    assert written == "K7M29QXD-4MWX2B9Q@team-7f3k2q"
+    assert codes.read_key(written) == ("K7M29QXD", "4MWX2B9Q", "team-7f3k2q")
 
 
 @pytest.mark.parametrize("typed", ["@host", "K7M29QXD@", "@", "UUUU@host"])
 def test_half_a_key_is_an_unknown_one(typed: str) -> None:
     with pytest.raises(Refused) as caught:
-        codes.split_home(typed)
+        codes.read_key(typed)
     assert caught.value.code == "unknown_key"
 
 

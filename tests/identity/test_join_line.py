@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from parlerd.core.errors import Refused
 from parlerd.core.model import MAX_LABEL, HomeId
 from parlerd.identity import codes
-from parlerd.identity.join_line import JoinLine, fingerprint, fits, home_name, parse, parse_address, write
+from parlerd.identity.join_line import (
+    JoinLine,
+    fingerprint,
+    fits,
+    home_name,
+    is_loopback,
+    parse,
+    parse_address,
+    write,
+)
 
 RELAY = HomeId("N" + "A" * 55)
 OTHER = HomeId("N" + "B" * 55)
@@ -104,3 +113,17 @@ def test_any_text_is_a_line_or_refused(text: str) -> None:
         with contextlib.suppress(Refused):
             parsed = parse(line)
         assert parsed is None or parse(f"{parsed.address}/#{parsed.pin}") == parsed
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("wss://127.0.0.1:7777", True),
+        ("wss://[::1]:7777", True),
+        ("ws://localhost:7777", True),
+        ("wss://192.168.1.20:7777", False),
+        ("wss://relay.example.org:7777", False),
+    ],
+)
+def test_an_address_that_leads_to_the_machine_itself_is_known(address: str, expected: bool) -> None:
+    assert is_loopback(parse_address(address)) is expected

@@ -14,7 +14,7 @@ def test_every_listed_prompt_can_be_got() -> None:
         assert "parler_" in prompts.get(listed["name"], arguments)
 
 
-@pytest.mark.parametrize("key", ["A3KE7DJR", "a3ke-7djr", "A3KE7DJR@host.example:8443", " A3KE 7DJR "])
+@pytest.mark.parametrize("key", ["A3KE7DJR", "a3ke-7djr", "A3KE7DJR-4MWX2B9Q@host.example:8443", " A3KE 7DJR "])
 def test_a_key_is_put_in(key: str) -> None:
     assert key.strip() in prompts.get("join", {"key": key})
 

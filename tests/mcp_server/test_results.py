@@ -374,8 +374,8 @@ def test_a_session_shows_the_line_to_hand_over_alone_on_its_line_and_how_to_go_o
 
 def test_a_session_on_a_relay_shows_the_line_that_adds_the_relay_alone_on_its_line() -> None:
     command = "parler connect --relay wss://192.0.2.7:7777/#abc"
-    heard = hear(shown(opened(line="Join the Parler session A3KE7DJR@team-abc123.", connect_command=command)))
-    assert heard.session_key == "A3KE7DJR@team-abc123"
+    heard = hear(shown(opened(line="Join the Parler session A3KE7DJR-4MWX2B9Q@team-abc123.", connect_command=command)))
+    assert heard.session_key == "A3KE7DJR-4MWX2B9Q@team-abc123"
     assert command in heard.said.splitlines()
     assert "parler connect" not in shown(opened())
 

@@ -13,7 +13,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from parlerd.client import connect
+from parlerd.client import Client, connect, launch
 from parlerd.core.errors import ParlerError
 from parlerd.listener import listening
 from parlerd.operations import types as t
@@ -22,7 +22,7 @@ from parlerd.paths import Home
 from parlerd.process import Hosts
 from parlerd.wire.frames import frame
 from parlerd.wire.messages import HOST_PROTOCOL, PROTOCOL, Hello
-from parlerd.wire.peer import ClientPeer
+from parlerd.wire.peer import UPGRADE_OPERATION, ClientPeer
 from relay import admin
 from relay.admin import Admin
 from tests.support.answers import relay_info
@@ -89,12 +89,34 @@ async def refused(home: Home, op: str, params: t.Params) -> str:
 
 def test_it_answers_every_operation_of_its_plane_and_no_other(home: Home) -> None:
     of_relay = {name for name, operation in OPERATIONS.items() if operation.plane == "relay"}
-    assert Admin(Scripted(), Hosts()).answers == of_relay
+    assert Admin(Scripted(), Hosts()).answers == of_relay | {UPGRADE_OPERATION}
 
     async def main() -> None:
         async with serving(home, Scripted()):
-            for op in ("daemon.stop", "message.recv", "homes.list"):
+            for op in ("daemon.status", "message.recv", "homes.list"):
                 assert await refused(home, op, OPERATIONS[op].params()) == "unknown_operation"
+
+    trio.run(main)
+
+
+def test_a_command_of_a_newer_protocol_may_end_it_and_nothing_else(home: Home) -> None:
+    newer = Hello(protocol=PROTOCOL + 1, version="99.0.0", role="client", pid=os.getpid())
+    control = Scripted()
+
+    def asks(op: str, params: t.Params) -> t.Result:
+        with Client(home, newer, start=False, hello_s=5, spawn=launch.spawn) as client:
+            return client.call(op, params)
+
+    async def main() -> None:
+        async with serving(home, control):
+            for op in ("relay.status", "relay.stop"):
+                with pytest.raises(ParlerError) as error:
+                    await trio.to_thread.run_sync(asks, op, OPERATIONS[op].params())
+                assert error.value.code == "unsupported_version"
+            assert control.asked == []
+            stopping = await trio.to_thread.run_sync(asks, UPGRADE_OPERATION, t.StopDaemon(reason="upgrade"))
+            assert stopping == t.Stopping(pid=os.getpid())
+            assert control.asked == [("stop", "")]
 
     trio.run(main)
 

@@ -17,10 +17,11 @@ from parlerd.core.errors import ParlerError
 from parlerd.operations import types as t
 from parlerd.uplink.dial import WebSocketDialer
 from parlerd.wire.frames import FIRST_FRAME_LIMIT, PREFIX
-from relay.door import Door, Limits, Secured, _Brake, _counted_as
+from relay.door import Door, Secured
+from relay.turnstile import Limits, counted_as
 from tests.support.doors import Handed, certificate, everything, open_door, run_over_the_network, until, upgrade
 from tests.support.fake_engine import FakeEngine
-from tests.support.links import SECRET, Book, dialled, links_of, run
+from tests.support.links import SECRET, Book, dialled, links_of
 
 GET: Final = b"GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
@@ -381,7 +382,7 @@ def test_one_address_has_eight_places_and_keeps_nobody_else_out() -> None:
     ],
 )
 def test_who_has_one_address_of_a_network_has_all_of_it(address: str, counted: str) -> None:
-    assert _counted_as(address) == counted
+    assert counted_as(address) == counted
 
 
 def test_a_flood_from_many_addresses_is_held_to_sixty_four() -> None:
@@ -423,18 +424,6 @@ def test_who_comes_again_and_again_is_let_in_ten_times_a_second_and_slows_nobody
             assert limits.rate_of_one <= sum(later) <= limits.rate_of_one + 30
 
     run_over_the_network(main)
-
-
-def test_a_brake_lets_so_many_through_at_once_and_then_so_many_a_second() -> None:
-    async def main() -> None:
-        brake = _Brake(10.0, 5)
-        assert [brake.admits() for _ in range(7)] == [True] * 5 + [False] * 2
-        await trio.sleep(0.25)
-        assert [brake.admits() for _ in range(4)] == [True] * 2 + [False] * 2
-        await trio.sleep(3_600)
-        assert [brake.admits() for _ in range(7)] == [True] * 5 + [False] * 2
-
-    run(main)
 
 
 def test_a_flood_does_not_reach_those_who_are_proven() -> None:
@@ -686,7 +675,7 @@ def test_a_door_that_is_drained_sends_the_unproven_away_and_says_to_links_to_com
 
 def test_an_error_inside_a_link_ends_it_and_says_no_words_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     class Failing(Handed):
-        async def serve(self, stream: object, proven: object) -> None:
+        async def serve(self, stream: object, visitor: object) -> None:
             raise RuntimeError("someone wrote this")
 
     async def main() -> None:
@@ -705,7 +694,7 @@ def test_an_error_in_a_link_while_the_relay_ends_is_logged_and_ends_nothing_else
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Failing(Handed):
-        async def serve(self, stream: object, proven: object) -> None:
+        async def serve(self, stream: object, visitor: object) -> None:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(trio.sleep_forever)
                 try:
@@ -735,7 +724,7 @@ def test_an_error_in_a_link_while_the_relay_ends_is_logged_and_ends_nothing_else
 
 def test_a_peer_that_hangs_up_inside_a_link_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
     class Gone(Handed):
-        async def serve(self, stream: object, proven: object) -> None:
+        async def serve(self, stream: object, visitor: object) -> None:
             raise trio.BrokenResourceError
 
     async def main() -> None:

@@ -11,7 +11,7 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parlerd.core.errors import ParlerError
+from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import HomeId, Millis, PrincipalId
 from parlerd.engine.callers import Caller
 from parlerd.identity.signatures import SigningKey
@@ -33,6 +33,7 @@ from parlerd.wire.link import (
 )
 from parlerd.wire.messages import Call, Failure, Goodbye, Reply
 from relay.link import OFFERED, Limits, Links
+from relay.turnstile import Anybody
 from tests.support.fake_engine import FakeEngine
 from tests.support.links import CERTIFICATE, OTHER_PERSON, PERSON, RELAY, SECRET, Book, OneKey, linked, links_of, run
 from tests.support.message_streams import MemoryStream, pair
@@ -308,19 +309,78 @@ def test_a_message_is_small_until_the_proof_and_larger_after_it() -> None:
     run(main)
 
 
+class Told(Anybody):
+    """Notes what the door is told."""
+
+    def __init__(self) -> None:
+        self.of: list[str] = []
+
+    def proven(self) -> None:
+        self.of.append("proven")
+
+    def before_secret(self) -> None:
+        self.of.append("before")
+
+    def right_secret(self) -> None:
+        self.of.append("right")
+
+
 def test_the_door_is_told_of_a_proof_and_of_nothing_less() -> None:
     async def main() -> None:
-        told = []
+        told = Told()
         ours, theirs = pair(CERTIFICATE)
         dialler = Dialler(ours)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(links_of(FakeEngine()).serve, theirs, lambda: told.append(1))
+            nursery.start_soon(links_of(FakeEngine()).serve, theirs, told)
             _, about = await dialler.challenged(hello())
-            assert told == []
+            assert told.of == []
             await ours.send(dialler.peer.proof(Proof(signature=about.sign("daemon", OneKey(PERSON)))))
             assert isinstance(await dialler.hear(), LinkWelcome)
-            assert told == [1]
+            assert told.of == ["proven"]
             await ours.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize(("secret", "told_of"), [(SECRET, ["before", "right", "proven"]), (bytes(16), ["before"])])
+def test_the_door_is_asked_before_a_secret_is_looked_at_and_told_of_a_right_one(
+    secret: bytes, told_of: list[str]
+) -> None:
+    async def main() -> None:
+        told = Told()
+        ours, theirs = pair(CERTIFICATE)
+        dialler = Dialler(ours)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(links_of(FakeEngine(), Book()).serve, theirs, told)
+            _, about = await dialler.challenged(hello(enrol=True))
+            assert told.of == ["before"]
+            proof = Proof(signature=about.sign("daemon", OneKey(PERSON)), mac=about.mac("daemon", secret))
+            await ours.send(dialler.peer.proof(proof))
+            assert await dialler.hear() is not None
+            assert told.of == told_of
+            await ours.close()
+
+    run(main)
+
+
+def test_whom_the_door_holds_back_is_shown_no_proof_and_told_when_to_come_back() -> None:
+    class Held(Told):
+        def before_secret(self) -> None:
+            raise Refused("throttled", retry_after_ms=4_000)
+
+    async def main() -> None:
+        told = Held()
+        ours, theirs = pair(CERTIFICATE)
+        dialler = Dialler(ours)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(links_of(FakeEngine(), Book()).serve, theirs, told)
+            await ours.send(dialler.peer.hello(hello(enrol=True)))
+            goodbye = await dialler.hear()
+            assert isinstance(goodbye, Goodbye)
+            assert (goodbye.error.code, goodbye.error.retry_after_ms) == ("throttled", 4_000)
+            assert told.of == []
+            assert await dialler.hear() is None
+            assert ours.close_code == 1013
 
     run(main)
 

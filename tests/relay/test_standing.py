@@ -19,6 +19,7 @@ from parlerd.paths import Home, prepare
 from relay import certificate, standing
 from relay.place import Place
 from relay.standing import Standing
+from relay.turnstile import Visitor
 from tests.support.fake_network import FakeNetwork
 
 DAY_MS = 86_400_000
@@ -31,7 +32,7 @@ class NoLinks:
     def __init__(self) -> None:
         self.drained = 0
 
-    async def serve(self, stream: MessageStream, proven: Callable[[], None]) -> None:
+    async def serve(self, stream: MessageStream, visitor: Visitor) -> None:
         raise AssertionError("nobody came")
 
     async def drain(self) -> None:
@@ -43,7 +44,7 @@ class Machine:
     """A relay on an interface, in virtual time. Every address of the loopback is this machine's."""
 
     def __init__(self, home: Home) -> None:
-        self.network = FakeNetwork(usual="127.0.0.1", addresses={"eth0": ["127.0.0.1"]})
+        self.network = FakeNetwork(usual="127.0.0.2", addresses={"eth0": ["127.0.0.2"]})
         self.clock = BEGIN
         self.links = NoLinks()
         with socket.create_server(("127.0.0.1", 0)) as sock:
@@ -98,12 +99,13 @@ def run(main: Callable[[], object]) -> None:
 def test_a_relay_follows_its_interface_to_another_address(machine: Machine) -> None:
     async def main() -> None:
         async with machine.serving():
-            assert machine.standing.addresses() == [f"127.0.0.1:{machine.port}"]
-            assert await machine.answers("127.0.0.1")
-            machine.has("127.0.0.2")
-            await trio.sleep(3 * standing.LOOK_S)
             assert machine.standing.addresses() == [f"127.0.0.2:{machine.port}"]
-            assert (await machine.answers("127.0.0.1"), await machine.answers("127.0.0.2")) == (False, True)
+            assert await machine.answers("127.0.0.2")
+            machine.has("127.0.0.3")
+            await trio.sleep(1.5 * standing.LOOK_S)
+            assert machine.standing.addresses() == [f"127.0.0.3:{machine.port}"]
+            assert (await machine.answers("127.0.0.2"), await machine.answers("127.0.0.3")) == (False, True)
+            assert machine.links.drained == 0
 
     run(main)
 
@@ -112,15 +114,58 @@ def test_while_the_machine_has_no_address_none_is_told_and_the_relay_comes_back_
     async def main() -> None:
         async with machine.serving():
             machine.has()
-            await trio.sleep(2 * standing.LOOK_S)
+            await trio.sleep(1.5 * standing.LOOK_S)
             assert machine.standing.addresses() == []
-            assert not await machine.answers("127.0.0.1")
-            await machine.standing.drain(machine.links)
-            assert machine.links.drained == 1
-            machine.has("127.0.0.1")
-            await trio.sleep(2 * standing.LOOK_S)
-            assert machine.standing.addresses() == [f"127.0.0.1:{machine.port}"]
-            assert await machine.answers("127.0.0.1")
+            assert not await machine.answers("127.0.0.2")
+            machine.has("127.0.0.3")
+            await trio.sleep(standing.LOOK_S)
+            assert machine.standing.addresses() == [f"127.0.0.3:{machine.port}"]
+            assert await machine.answers("127.0.0.3")
+
+    run(main)
+
+
+def test_the_relays_own_machine_finds_it_at_the_loopback_whatever_becomes_of_the_network(machine: Machine) -> None:
+    async def main() -> None:
+        async with machine.serving():
+            for addresses in (["127.0.0.2"], [], ["127.0.0.3"]):
+                machine.has(*addresses)
+                await trio.sleep(1.5 * standing.LOOK_S)
+                assert await machine.answers("127.0.0.1"), addresses
+                told = [f"{address}:{machine.port}" for address in addresses]
+                assert machine.standing.addresses() == told, "others are told no address that is theirs alone"
+
+    run(main)
+
+
+def test_a_relay_whose_port_of_the_loopback_is_another_programs_serves_without_it(machine: Machine) -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", machine.port)):
+            async with machine.serving():
+                assert await machine.answers("127.0.0.2")
+                machine.has()
+                await trio.sleep(1.5 * standing.LOOK_S)
+                assert not await machine.answers("127.0.0.2")
+                machine.has("127.0.0.2")
+                await trio.sleep(standing.LOOK_S)
+                assert await machine.answers("127.0.0.2")
+                assert machine.standing.addresses() == [f"127.0.0.2:{machine.port}"]
+
+    run(main)
+
+
+def test_a_certificate_that_is_due_while_the_machine_has_no_address_is_for_the_machine_itself(machine: Machine) -> None:
+    async def main() -> None:
+        async with machine.serving():
+            path = machine.home.root / "tls" / "certificate.pem"
+            machine.has()
+            await trio.sleep(1.5 * standing.LOOK_S)
+            first = path.read_bytes()
+            machine.clock += (certificate.DAYS - certificate.RENEWED_AT + 1) * DAY_MS
+            await trio.sleep(standing.LOOK_S)
+            assert path.read_bytes() != first
+            made = certificate.keep(path.parent, {"127.0.0.1"}, Millis(machine.clock))
+            assert made.names == frozenset({"127.0.0.1"})
 
     run(main)
 
@@ -136,7 +181,7 @@ def test_a_certificate_is_made_anew_before_it_ends_while_the_relay_runs(machine:
             machine.clock += 2 * DAY_MS
             await trio.sleep(2 * standing.LOOK_S)
             assert path.read_bytes() != first
-            assert machine.standing.addresses() == [f"127.0.0.1:{machine.port}"]
+            assert machine.standing.addresses() == [f"127.0.0.2:{machine.port}"]
 
     run(main)
 
@@ -149,7 +194,8 @@ def test_draining_ends_the_door_and_every_link(machine: Machine) -> None:
             await trio.testing.wait_all_tasks_blocked()
             await machine.standing.drain(machine.links)
         assert machine.links.drained == 1
-        assert not await machine.answers("127.0.0.1")
+        for address in ("127.0.0.1", "127.0.0.2"):
+            assert not await machine.answers(address)
 
     run(main)
 
@@ -160,8 +206,8 @@ def test_an_address_that_is_not_there_or_taken_at_the_start_is_an_error(machine:
         with pytest.raises(ParlerError) as failed:
             await machine.standing.open()
         assert failed.value.code == "no_address"
-        machine.has("127.0.0.1")
-        with socket.create_server(("127.0.0.1", machine.port)), pytest.raises(ParlerError) as failed:
+        machine.has("127.0.0.2")
+        with socket.create_server(("127.0.0.2", machine.port)), pytest.raises(ParlerError) as failed:
             await machine.standing.open()
         assert failed.value.code == "port_taken"
         assert machine.standing.addresses() == []

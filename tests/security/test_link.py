@@ -7,6 +7,8 @@ The proofs of both ends stand in `relay/test_link.py` and `uplink/test_connectio
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +18,25 @@ import trio
 
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import MAX_PENDING_PER_KEY, MAX_TEXT, RoomId
+from parlerd.engine.callers import Caller
+from parlerd.engine.engine import Engine
+from parlerd.engine.face import EngineFace, Pending
+from parlerd.engine.join_codes import CODE_PAUSE_S, CODE_TRIES
 from parlerd.engine.throttle import CALLER_BURST, HOME_BURST
+from parlerd.identity.signatures import SigningKey
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 from parlerd.wire import codec
-from tests.support.engine import Served, World, engine_world, run, texts
+from relay import turnstile
+from relay.turnstile import Turnstile
+from tests.support.engine import PlugDriver, Served, World, engine_world, run, texts
+from tests.support.fake_engine import FakeEngine
 from tests.support.linked import Elsewhere, LinkParty
+from tests.support.links import CERTIFICATE, OTHER_PERSON, PERSON, Book, dialled, links_of
+from tests.support.links import SECRET as JOIN_SECRET
+from tests.support.message_streams import pair
 from tests.support.relayed import SECRET, homes_of
-from tests.uplink.test_relayed import met
+from tests.uplink.test_relayed import meeting_in, met
 
 
 async def olga_and_ann(served: Served, **how: Any) -> tuple[LinkParty, LinkParty, t.OpenedSession]:
@@ -135,6 +148,94 @@ def test_f23_nobody_ends_the_room_of_another_person() -> None:
     run(main)
 
 
+class Swapping(EngineFace):
+    """Stands before a relay's engine and answers every key with the room of an accomplice, who was told the key."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.swapped: t.FoundKey | None = None
+
+    async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result:
+        if op == "link.find" and self.swapped is not None:
+            return self.swapped
+        return await self._engine.call(op, params, caller)
+
+    def begin(self, op: str, params: t.Params, caller: Caller) -> Pending | None:
+        return self._engine.begin(op, params, caller)
+
+    def stream(self, op: str, params: t.Params, caller: Caller) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
+        return self._engine.stream(op, params, caller)
+
+    async def connect(self, caller: Caller) -> None:
+        await self._engine.connect(caller)
+
+    async def disconnect(self, caller: Caller) -> None:
+        await self._engine.disconnect(caller)
+
+
+def test_f23_a_relay_that_answers_a_key_with_another_room_is_found_out_before_anybody_knocks(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        faces: list[Swapping] = []
+
+        def between(engine: Engine) -> Swapping:
+            faces.append(Swapping(engine))
+            return faces[0]
+
+        meeting.relay.face = between
+        async with meeting.relay.serving() as relay, meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            opened = await meeting.alice.open("payroll")
+            assert opened.session_key is not None
+            # Eve's room is signed by Eve as it should be, under the name of Alice's, and lets everybody in.
+            at_relay = Served(World(clock=meeting.relay.clock), relay, PlugDriver(meeting.relay.store))
+            eve = await Elsewhere("eve").link(at_relay, "alice")
+            trap = await eve.open("alice", "payroll", called="payroll", approval=False)
+            faces[0].swapped = await eve.find(trap.session_key)
+            cara = await ben.agent("cara")
+            refused = await cara.refused("session.join", t.JoinSession(session_key=opened.session_key))
+            assert refused.code == "wrong_room"
+            assert await ben.engine.desk.library.room_of_key(ben.world.keys.key_id(opened.session_key[:8])) is None
+            assert RoomId(trap.room) not in await ben.engine.desk.library.all_rooms()
+            # The same key, from a relay that tells the truth, and one that was mistyped: nobody is accused.
+            faces[0].swapped = None
+            key, binding = opened.session_key[:8], opened.session_key[9:17]
+            typo = ("B" if binding[0] == "A" else "A") + binding[1:]
+            mistyped = t.JoinSession(session_key=opened.session_key.replace(binding, typo))
+            assert (await cara.refused("session.join", mistyped)).code == "wrong_room"
+            assert (await cara.join(opened.session_key)).status == "pending"
+            room = (await ben.engine.desk.rooms.get(RoomId(opened.room))).aggregate
+            assert not room.state.contradicted
+            # A key of a relay that does not say its room is none.
+            name = opened.session_key.partition("@")[2]
+            assert (
+                await cara.refused("session.join", t.JoinSession(session_key=f"{key}@{name}"))
+            ).code == "unknown_key"
+
+    run(main)
+
+
+def test_f23_no_relay_is_told_what_binds_a_key_to_its_room(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    class Listening(Swapping):
+        async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result:
+            told.append(repr(params))
+            return await super().call(op, params, caller)
+
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        meeting.relay.face = Listening
+        async with meeting.relay.serving(), meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            assert meeting.opened.session_key is not None
+            key, binding = meeting.opened.session_key.partition("@")[0].split("-")
+            assert any(key in each for each in told)
+            assert not any(binding in each for each in told)
+
+    run(main)
+
+
 # -- guesses ---------------------------------------------------------------------------------------------------
 
 
@@ -180,6 +281,82 @@ def test_f23_guesses_of_many_people_delay_neither_each_other_nor_the_home() -> N
             assert (await ann.find(opened.session_key)).room == opened.room
             assert (await (await served.agent("bob")).join(here.session_key)).status == "pending"
             assert trio.current_time() == before
+
+    run(main)
+
+
+def test_f23_guesses_of_the_join_secret_are_counted_by_address_and_hold_back_no_other_and_no_login() -> None:
+    async def main() -> None:
+        book, door = Book(PERSON), Turnstile(turnstile.Limits(unproven=1_000))
+        links = links_of(FakeEngine(), book)
+
+        async def come(address: str, key: SigningKey, secret: bytes | None) -> str:
+            """How a daemon fares that comes from this address; empty where it gets its link."""
+            visit = door.admit(address)
+            assert visit is not None
+            ours, theirs = pair(CERTIFICATE)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(links.serve, theirs, visit)
+                try:
+                    async with dialled(ours, key=key, secret=secret):
+                        return ""
+                except ParlerError as error:
+                    return error.code
+                finally:
+                    door.leave(visit)
+
+        wrong, eve = bytes(16), OTHER_PERSON
+        heard = [await come("192.0.2.9", eve, wrong) for _ in range(int(CALLER_BURST) + 3)]
+        assert heard == ["wrong_secret"] * int(CALLER_BURST) + ["throttled"] * 3
+        # From there not with the right secret either; but whoever is enrolled logs in from there, as from anywhere.
+        assert await come("192.0.2.9", eve, JOIN_SECRET) == "throttled"
+        assert await come("192.0.2.9", PERSON, None) == ""
+        # From many addresses: strangers together have a budget, of which those who were here before need nothing.
+        assert await come("203.0.113.5", PERSON, None) == ""
+        many = [await come(f"198.51.100.{number}", eve, wrong) for number in range(1, 30)]
+        assert set(many) == {"wrong_secret", "throttled"}
+        assert many.count("wrong_secret") <= HOME_BURST
+        newcomer = SigningKey("principal", b"\7" * 32)
+        assert await come("198.51.100.99", newcomer, JOIN_SECRET) == "throttled"
+        assert await come("203.0.113.5", newcomer, JOIN_SECRET) == ""
+        assert await come("198.51.100.1", PERSON, None) == ""
+        # Strangers are let in again as their budget comes back.
+        await trio.sleep(60)
+        assert await come("198.51.100.99", SigningKey("principal", b"\x08" * 32), JOIN_SECRET) == ""
+
+    run(main)
+
+
+def test_f23_wrong_codes_count_for_one_request_wherever_they_are_typed_and_for_no_other() -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            olga, ann, opened = await olga_and_ann(served)
+            zed = await Elsewhere("zoe").link(served, "zed")
+            knocks = {"ann": await ann.knock("ann", opened), "zed": await zed.knock("zed", opened)}
+            card, requests = await pending(olga, opened.room)
+            asked = {request.name: request for request in requests}
+
+            async def type_code(name: str, code: str, *, decide: bool) -> str:
+                request = asked[name]
+                params: t.Params = t.CheckCode(room=opened.room, request=request.request, join_code=code, door="form")
+                if decide:
+                    params = msgspec.structs.replace(
+                        olga.deciding(opened.room, card, request), join_code=code, door="form"
+                    )
+                try:
+                    await olga.call("link.decide" if decide else "link.check_code", params)
+                except ParlerError as error:
+                    return error.code
+                return ""
+
+            wrong = "0000" if knocks["ann"].join_code != "0000" else "1111"
+            heard = [await type_code("ann", wrong, decide=bool(number % 2)) for number in range(CODE_TRIES + 1)]
+            assert heard == ["code_mismatch"] * CODE_TRIES + ["throttled"]
+            # The right code waits as long as a wrong one, and the other's request is decided meanwhile.
+            assert await type_code("ann", str(knocks["ann"].join_code), decide=True) == "throttled"
+            assert await type_code("zed", str(knocks["zed"].join_code), decide=True) == ""
+            await trio.sleep(CODE_PAUSE_S)
+            assert await type_code("ann", str(knocks["ann"].join_code), decide=True) == ""
 
     run(main)
 

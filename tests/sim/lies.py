@@ -22,16 +22,15 @@ from parlerd.core.envelope import Envelope, TextPart, decode_envelope, encode_en
 from parlerd.core.model import PrincipalId, RoomId, Shown
 from parlerd.core.public_line import next_line
 from parlerd.engine.callers import Caller
-from parlerd.engine.engine import Engine
 from parlerd.engine.face import EngineFace, Pending
 from parlerd.identity.signatures import SigningKey
 from parlerd.operations import types as t
-from tests.sim import promises
+from tests.sim.broken import Broken
 from tests.sim.people import Agent
 from tests.sim.world import Plan, Simulation
-from tests.support.relayed import Home, Relay
+from tests.support.relayed import Home
 
-STORY = Plan(homes=3, things=6, kills=0, storm=False)
+STORY = Plan(homes=(3,), things=6, kills=0, storm=False, spells=0, reunions=0)
 
 
 class Liar:
@@ -209,7 +208,7 @@ class Outcome:
 class _Between(EngineFace):
     """Stands before the relay's engine."""
 
-    def __init__(self, engine: Engine, liar: Liar) -> None:
+    def __init__(self, engine: EngineFace, liar: Liar) -> None:
         self._engine = engine
         self._liar = liar
 
@@ -252,10 +251,8 @@ class Lied(Simulation):
         self.liar = liar
         self.contradicted: list[RoomId] = []
 
-    def _relay(self) -> Relay:
-        relay = super()._relay()
-        relay.face = lambda engine: _Between(engine, self.liar)
-        return relay
+    def _before(self, face: EngineFace) -> EngineFace:
+        return _Between(face, self.liar)
 
     def _met(self, homes: list[Home]) -> None:
         self.liar.victim = homes[-1].world.keys.principal
@@ -274,17 +271,17 @@ class Lied(Simulation):
         said = {(said.author, said.text) for said in self.record.said}
         for reader, shown in self.record.shown.items():
             if invented := {each for each in shown if " says " in each[1] or each[1] in _INVENTED} - said:
-                raise promises.Broken(f"{reader} was shown {sorted(invented)}, which nobody said")
+                raise Broken(f"{reader} was shown {sorted(invented)}, which nobody said")
             mine = [each for each in shown if " says " in each[1]]
             if len(set(mine)) < len(mine):
-                raise promises.Broken(f"{reader} was shown something twice")
+                raise Broken(f"{reader} was shown something twice")
 
 
 _INVENTED = ("something else", "an order")
 
 
 def lie(seed: int, make: Callable[[], Liar]) -> Outcome:
-    """Let a relay lie once, and see what becomes of it. Raises `promises.Broken` where somebody was shown what nobody
+    """Let a relay lie once, and see what becomes of it. Raises `Broken` where somebody was shown what nobody
     said."""
     story = Lied(seed, make())
     story.run()

@@ -1,8 +1,9 @@
 """Who takes part in a simulation: agents that say and read things on their own, over whatever their daemon answers.
 
 An agent says one thing after the other: it goes on when the last was acknowledged, and asks again with the same
-idempotency key until then. It reads as a command does: it takes a page, and acknowledges it. What an agent was
-acknowledged, and which pages it acknowledged, is what the promises are about (`promises`).
+idempotency key until then. It reads as a command does, which takes a page and acknowledges it, or as a window does,
+whose page is acknowledged by its next call and may get lost on its way to the window. What an agent was acknowledged,
+and which pages reached it, is what the promises are about (`promises`).
 """
 
 from __future__ import annotations
@@ -15,13 +16,17 @@ from typing import Final, Protocol, TypeVar
 import trio
 
 from parlerd.core.errors import ParlerError
+from parlerd.core.model import RoomId
 from parlerd.operations import types as t
+from tests.sim.broken import Broken
 from tests.support.engine import Party
 
 R = TypeVar("R")
 
 PATIENCE_S: Final = 3_600.0
 """Virtual seconds after which an agent that is never answered is a fault: each wait ends."""
+LOCAL_S: Final = 1.0
+"""Virtual seconds that a call about what is on this machine may take, however it is with the relay."""
 DEAD: Final = frozenset({"store_failed", "draining"})
 """What somebody hears of a daemon that dies meanwhile."""
 
@@ -40,6 +45,17 @@ class Said:
     """The only agents that may read it, by name; None for everyone in the room."""
     queued: bool
     """Whether the daemon had it, and not yet the relay."""
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Something that an agent was told nobody will ever read."""
+
+    author: str
+    text: str
+    readers: frozenset[str] | None
+    code: str
 
 
 @dataclass
@@ -47,20 +63,28 @@ class Record:
     """What everyone was told, in the order in which it happened."""
 
     said: list[Said] = field(default_factory=list)
-    refused: list[tuple[str, str, str]] = field(default_factory=list)
-    """Author, text and code of what was refused for good."""
+    refused: list[Refused] = field(default_factory=list)
+    """What was refused for good."""
     shown: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
-    """For each agent the (author, text) of the pages that it acknowledged."""
+    """For each agent the (author, text) of the pages that reached it."""
+    left: set[str] = field(default_factory=set)
+    """Who left the room."""
     codes: set[str] = field(default_factory=set)
     """Every code that anybody heard."""
+    repeats: int = 0
+    """How often somebody asked again who was not answered."""
+    local_calls: int = 0
+    """How often somebody did something of their own machine."""
+    sentences: list[tuple[str, str]] = field(default_factory=list)
+    """Who was told what in words of nobody in the room: of errors, hints and notices."""
 
 
 class Place(Protocol):
     """The daemon of an agent, while it runs."""
 
-    async def ask(self, name: str, call: Callable[[Party], Awaitable[R]]) -> R:
-        """Ask the daemon that runs, or the next one, as this agent. Raises what it answers, and `Gone` when it dies
-        meanwhile."""
+    async def ask(self, name: str, call: Callable[[Party], Awaitable[R]], *, in_window: bool = False) -> R:
+        """Ask the daemon that runs, or the next one, as this agent: by a command, or in the agent's window. Raises what
+        it answers, and `Gone` when it dies meanwhile."""
         ...
 
 
@@ -72,34 +96,60 @@ class Agent:
         self.room = ""
         self.others: list[str] = []
         """The other agents of the room, by name."""
+        self.leaves_after: int | None = None
+        """After how many things it leaves the room; None for one that stays."""
+        self.has_window = random.random() < 0.3
+        """Whether it reads in a window."""
         self._place = place
         self._record = record
         self._random = random
         self._count = 0
+        self._answers = 0
+        """How many calls its window made."""
+        self._unsure: set[tuple[str, str]] = set()
+        """What its window was shown that no later call has acknowledged: shown again where the daemon dies."""
+        self._written: tuple[Party | None, set[tuple[str, str]]] = None, set()
+        """What of that the next call on the same connection acknowledges."""
+        self._own_room = ""
+        """A room of its own on this machine, once it has one."""
         record.shown[name] = []
 
-    async def ask(self, call: Callable[[Party], Awaitable[R]]) -> R:
+    async def ask(self, call: Callable[[Party], Awaitable[R]], *, in_window: bool = False) -> R:
         """Ask until the daemon answers with anything but that it is not there. Raises what it answers."""
-        with trio.fail_after(PATIENCE_S):
+        with trio.move_on_after(PATIENCE_S):
             while True:
                 try:
-                    return await self._place.ask(self.name, call)
+                    return await self._place.ask(self.name, call, in_window=in_window)
                 except Gone:
                     pass
                 except ParlerError as error:
                     self._record.codes.add(error.code)
+                    self._heard(error.message, error.hint, *map(str, error.details.values()))
                     if error.code not in DEAD:
                         raise
+                self._record.repeats += 1
                 await trio.sleep(0.5)
+        raise Broken(f"{self.name} waited {PATIENCE_S:.0f} s for an answer")
+
+    def _heard(self, *sentences: str) -> None:
+        self._record.sentences += [(self.name, each) for each in sentences if each]
 
     async def live(self, things: int) -> None:
         """Say and read so many things, with pauses."""
-        for _ in range(things):
+        for number in range(things):
             await trio.sleep(self._random.expovariate(1.0))
-            if self._random.random() < 0.6:
+            if number == self.leaves_after:
+                await self.leave()
+                return
+            what = self._random.random()
+            if what < 0.55:
                 await self.say()
-            else:
+            elif what < 0.9:
                 await self.read(wait_s=self._random.choice((0.0, 0.0, 5.0)))
+            else:
+                await self.stay_here()
+
+    # -- saying --------------------------------------------------------------------------------------------
 
     async def say(self, *, in_public: bool = False) -> None:
         self._count += 1
@@ -110,39 +160,123 @@ class Agent:
         params = t.Send(
             text=text, room=self.room, idempotency_key=key, visible_to=tuple(sorted(readers)) if readers else ()
         )
+        seen_by = None if readers is None else readers | {self.name}
         while True:
             try:
                 sent = await self.ask(lambda party: party.ask("message.send", params, t.Sent))
             except ParlerError as error:
                 if not error.spec.retryable:
-                    self._record.refused.append((self.name, text, error.code))
+                    self._record.refused.append(Refused(self.name, text, seen_by, error.code))
                     return
                 await trio.sleep(1.0)
                 continue
-            seen_by = None if readers is None else readers | {self.name}
-            self._record.said.append(Said(self.name, text, seen_by, sent.queued))
+            self._record.said.append(Said(self.name, text, seen_by, sent.queued, sent.id))
             return
 
+    async def leave(self) -> None:
+        """Leave the room, as soon as its home can be asked."""
+        while True:
+            try:
+                await self.ask(lambda party: party.close(self.room))
+            except ParlerError as error:
+                if error.code == "no_such_room":
+                    break  # it left before, and the answer was lost
+                if not error.spec.retryable:
+                    raise Broken(f"{self.name} could not leave: {error.code}") from error
+                await trio.sleep(1.0)
+            else:
+                break
+        self._record.left.add(self.name)
+
+    # -- reading -------------------------------------------------------------------------------------------
+
     async def read(self, *, wait_s: float = 0.0) -> bool:
-        """Take a page and acknowledge it. Whether there was anything."""
-
-        async def take(party: Party) -> t.Received:
-            return await party.recv(room=self.room, wait=wait_s, limit=7)
-
+        """Take a page. Whether there was anything."""
         try:
-            page = await self.ask(take)
+            page = await self._in_window(wait_s) if self.has_window else await self._by_command(wait_s)
+            while page is None:
+                page = await self._in_window(0.0)
         except ParlerError as error:
             if not error.spec.retryable:
+                raise Broken(f"{self.name} could not read: {error.code}") from error
+            return False
+        self._heard(page.notice)
+        return bool(page.messages)
+
+    def _take(self, room: str, wait_s: float) -> t.Recv:
+        return t.Recv(room=room, wait_ms=int(wait_s * 1000), limit=7)
+
+    async def _by_command(self, wait_s: float) -> t.Received:
+        params = self._take(self.room, wait_s)
+        page = await self.ask(lambda party: party.ask("message.recv", params, t.Received))
+        if page.messages:
+            # The page counts once it is acknowledged; who is not answered asks again: a cursor never moves back.
+            await self.ask(lambda party: party.commit(page))
+            self._show(page)
+        return page
+
+    async def _in_window(self, wait_s: float) -> t.Received | None:
+        """A window's next call acknowledges what it was shown before. None for an answer that never reached it."""
+
+        async def look(party: Party) -> t.Received | None:
+            await party.call("window.acknowledge", t.AcknowledgeShown())
+            by, written = self._written
+            self._unsure -= written if by is party else set()
+            self._written = party, set()
+            self._answers += 1
+            shown, number = party.caller.reader.shown, self._answers
+            answer = shown.begin(number, lambda: None)
+            try:
+                page = await party.ask("message.recv", self._take(self.room, wait_s), t.Received)
+            except BaseException:
+                shown.failed(number)
                 raise
-            return False
-        if not page.messages:
-            return False
-        # The page counts once it is acknowledged; who is not answered asks again, because a cursor never moves back.
-        await self.ask(lambda party: party.commit(page))
-        self._record.shown[self.name] += [(each.author.name, str(each.text)) for each in page.messages]
-        return True
+            answer.shows(RoomId(self.room), shown.laid_out(RoomId(self.room)))
+            notice = await party.ask("window.notice", t.AskNotice(), t.Notice)
+            self._heard(notice.line)
+            shown.ended(number)
+            if page.messages and self._random.random() < 0.25:
+                shown.withdrawn(number, even_written=False)
+                return None
+            shown.written(number)
+            self._written[1].update(self._show(page))
+            return page
+
+        return await self.ask(look, in_window=True)
+
+    def _show(self, page: t.Received) -> list[tuple[str, str]]:
+        found = [(each.author.name, str(each.text)) for each in page.messages]
+        self._record.shown[self.name] += [each for each in found if each not in self._unsure]
+        if self.has_window:
+            self._unsure.update(found)
+        return found
 
     async def read_everything(self) -> None:
         """Read until nothing has come for a while: a daemon that was just started reaches its relay first."""
-        while await self.read(wait_s=30.0):
+        while await self.read(wait_s=10.0):
             pass
+
+    # -- on this machine -----------------------------------------------------------------------------------
+
+    async def stay_here(self) -> None:
+        """Do something that is nobody's business but this machine's, which no relay may delay."""
+        self._record.local_calls += 1
+        if not self._own_room:
+            opened = await self._here(
+                lambda party: party.open("at home", "Mine.", home="local", idempotency_key=f"{self.name}-here")
+            )
+            self._own_room = opened.room
+        await self._here(lambda party: party.rooms())
+        await self._here(lambda party: party.send("a note", room=self._own_room))
+        await self._here(lambda party: party.recv(room=self._own_room))
+
+    async def _here(self, call: Callable[[Party], Awaitable[R]]) -> R:
+        async def in_time(party: Party) -> R:
+            with trio.move_on_after(LOCAL_S):
+                return await call(party)
+            raise Broken(f"{self.name} waited more than {LOCAL_S:.0f} s for something of its own machine")
+
+        try:
+            return await self.ask(in_time)
+        except ParlerError as error:
+            raise Broken(f"{self.name} was refused something of its own machine: {error.code}") from error

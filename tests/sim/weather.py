@@ -1,87 +1,198 @@
 """What happens on the way between daemons and a relay: a link that is slow, breaks off, or carries nothing for a while.
 
-A carrier stands in the middle of each stream. Messages arrive in the order in which they were sent, as over TCP, each
-after a time of its own. From time to time a link breaks off, at once or after it has been silent for as long as it
-takes to find out. The relay then hears nothing of a message that was sent, or the daemon nothing of an answer.
+Messages arrive in the order in which they were sent, as over TCP, each after a time of its own. From time to time a
+link breaks off, at once or after it has been silent for as long as it takes to find out. The relay then hears nothing
+of a message that was sent, or the daemon nothing of an answer. A home may be cut off for a while, and so may a relay
+fall silent: who dials is let in, and nobody answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Final
 
 import trio
 
-from parlerd.connections.stream import StreamEnded
 from parlerd.core.errors import ParlerError
-from tests.support.message_streams import MemoryStream, pair
+from tests.support.message_streams import MemoryStream
 from tests.support.relayed import CERTIFICATE, Wires
 
 SILENCE_S: Final = 30.0
 """How long it takes until both ends know that the other is gone: a ping and its time."""
+LATENCIES_S: Final = (0.001, 0.02, 0.02, 0.2, 0.2, 1.0)
+LATE_S: Final = 6.0
+"""What a message takes now and then: whoever waits for an answer has given up by then."""
+SLOW_S: Final = 0.2
+"""From here on a message counts as delayed."""
+CALM_S: Final = 0.005
+
+
+class TimedStream(MemoryStream):
+    """One end of a stream on which each message takes its time. It holds to what its parent does otherwise."""
+
+    def __init__(self, way: Way) -> None:
+        super().__init__(CERTIFICATE, 1 << 16)
+        self._way = way
+        # When each message of the inbox is here, on the loop's clock.
+        self._due: deque[float] = deque()
+        # When the last message that was sent to this end arrives: none overtakes another.
+        self._last = 0.0
+
+    def _put(self, message: bytes) -> None:
+        self.sent.append(message)
+        delay = self._way.fate(message)
+        if delay is not None:
+            other = self.other
+            assert isinstance(other, TimedStream)
+            other._last = max(other._last, trio.current_time()) + delay
+            other._inbox.append(message)
+            other._due.append(other._last)
+            other._change.set()
+
+    async def receive(self) -> bytes | None:
+        await trio.lowlevel.checkpoint()
+        while True:
+            if self._inbox:
+                due = self._due[0]
+                if due <= trio.current_time():
+                    break
+                with trio.move_on_at(due):
+                    await self._changed()
+            elif self._code is not None:
+                return None
+            else:
+                await self._changed()
+        message = self._inbox.popleft()
+        self._due.popleft()
+        self.other._change.set()
+        return await self._within_limit(message)
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._due.clear()
+
+
+class Way:
+    """What one link goes through. It draws from a generator of its own, so that what happens on one link changes
+    nothing on another."""
+
+    def __init__(self, weather: Weather, random: Random, home: str) -> None:
+        self.home = home
+        self.ours, self.theirs = TimedStream(self), TimedStream(self)
+        self.ours.other, self.theirs.other = self.theirs, self.ours
+        self.is_silent = False
+        """Whether what is sent arrives nowhere."""
+        self._weather = weather
+        self._random = random
+        # How many messages pass before this link breaks off, if the weather is bad then.
+        self._left = random.randrange(2, 25)
+
+    def fate(self, message: bytes) -> float | None:
+        """How long this message is under way; None if it never arrives."""
+        weather = self._weather
+        if self.is_silent:
+            return None
+        if weather.calm:
+            return CALM_S
+        self._left -= 1
+        if self._left < 0:
+            fate = self._random.random()
+            if fate < 0.3:
+                weather.counts["links gone silent"] += 1
+                self.fall_silent()
+                return None
+            if fate < 0.6:
+                weather.counts["cuts after a message"] += 1
+                weather.soon(self.ours.cut, CALM_S)
+                return 0.0
+            weather.counts["cuts before a message"] += 1
+            weather.soon(self.ours.cut, 0.0)
+            return None
+        latency = LATE_S if self._random.random() < 0.02 else self._random.choice(LATENCIES_S)
+        weather.counts["delays"] += latency >= SLOW_S
+        return latency
+
+    def fall_silent(self) -> None:
+        """Nothing arrives any more, and after a while both ends find out."""
+        if not self.is_silent:
+            self.is_silent = True
+            self._weather.soon(self.ours.cut, SILENCE_S)
 
 
 class Weather(Wires):
     """The wires of a simulation. While it is `calm`, everything arrives."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, seed: int) -> None:
         super().__init__()
-        self._random = random
+        self.seed = seed
+        self._of_home: dict[str, Random] = {}
+        """What the links of each home draw from."""
+        self._ways: list[Way] = []
+        """The links that there are."""
         self.calm = True
-        self.breaks = 0
-        """How often a link was broken off."""
+        self.counts: Counter[str] = Counter()
+        """How often what happened."""
+        self.clocks: trio.Nursery | None = None
+        """Where what happens later waits."""
+
+    def soon(self, happens: Callable[[], None], seconds: float) -> None:
+        async def later() -> None:
+            await trio.sleep(seconds)
+            happens()
+
+        assert self.clocks is not None
+        self.clocks.start_soon(later)
 
     @asynccontextmanager
     async def dial(self, address: str, home: str = "") -> AsyncIterator[MemoryStream]:
-        await trio.sleep(self._latency())
-        if self.links is None or self.nursery is None or self.is_cut or (not self.calm and self._random.random() < 0.2):
+        self.dialled += 1
+        random = self._of_home.get(home)
+        if random is None:
+            random = self._of_home[home] = Random(f"{self.seed} {home}")
+        await trio.sleep(CALM_S if self.calm else random.choice(LATENCIES_S))
+        if self.links is None or self.nursery is None or self.is_cut or home in self.away:
             raise ParlerError("home_unreachable")
-        ours, near = pair(CERTIFICATE)
-        far, theirs = pair(CERTIFICATE)
-        both = ours, theirs
-        self.open.append(both)
-        self.nursery.start_soon(self.links.serve, theirs)
-        # How many messages pass before this link breaks off, if the weather is bad then.
-        left = [self._random.randrange(2, 60)]
-        for source, target in ((near, far), (far, near)):
-            self.nursery.start_soon(self._carry, source, target, left)
+        if not self.calm and random.random() < 0.2:
+            self.counts["dials refused"] += 1
+            raise ParlerError("home_unreachable")
+        way = Way(self, random, home)
+        self._ways.append(way)
+        if self.is_silent:
+            way.fall_silent()
+        else:
+            self.nursery.start_soon(self.links.serve, way.theirs)
         try:
-            yield ours
+            yield way.ours
         finally:
-            self.open.remove(both)
-            for end in (ours, far):
-                end.cut()
+            self._ways.remove(way)
+            way.ours.cut()
 
-    async def _carry(self, source: MemoryStream, target: MemoryStream, left: list[int]) -> None:
-        try:
-            while (message := await source.receive()) is not None:
-                await trio.sleep(self._latency())
-                left[0] -= 1
-                if left[0] < 0 and not self.calm:
-                    self.breaks += 1
-                    fate = self._random.random()
-                    if fate < 0.3:
-                        await trio.sleep(SILENCE_S)
-                    elif fate < 0.6:
-                        await self._pass_on(target, message)
-                    break
-                if not await self._pass_on(target, message):
-                    break
-        finally:
-            # The relay's program is gone where this task is cancelled.
-            code = source.close_code or 1006
-            with trio.CancelScope(shield=True):
-                await target.close(code)
-                await source.close(code)
+    def cut(self) -> None:
+        self.is_cut = True
+        for way in list(self._ways):
+            way.ours.cut()
 
-    async def _pass_on(self, target: MemoryStream, message: bytes) -> bool:
-        try:
-            await target.send(message)
-        except StreamEnded:
-            return False
-        return True
+    def cut_off(self, home: str) -> None:
+        self.away.add(home)
+        for way in list(self._ways):
+            if way.home == home:
+                way.ours.cut()
 
-    def _latency(self) -> float:
-        return 0.005 if self.calm else self._random.choice((0.001, 0.02, 0.2, 2.0))
+    def silence(self) -> None:
+        """The relay's machine hangs: nobody answers on any link, and whoever dials is let in and told nothing."""
+        self.is_silent = True
+        for way in self._ways:
+            way.fall_silent()
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether some link carries nothing, and its ends did not find out yet."""
+        return any(way.is_silent for way in self._ways)
+
+    def clear(self) -> None:
+        """The sun comes out."""
+        self.calm, self.is_silent = True, False
+        self.away.clear()

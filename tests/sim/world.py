@@ -10,10 +10,10 @@ weather clears, everybody reads what there is, and the promises are checked.
 from __future__ import annotations
 
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -21,37 +21,72 @@ from typing import Any, Final, TypeVar
 
 import trio
 
-from parlerd.core.model import RoomId
+from parlerd.core.model import AgentId, MessageId, RoomId
 from parlerd.core.room import Room
 from parlerd.engine.driver import Driver
 from parlerd.engine.engine import Engine
+from parlerd.engine.face import EngineFace
 from parlerd.engine.rooms import fold
-from parlerd.operations import types as t
 from parlerd.store.port import Store
 from tests.sim import promises
-from tests.sim.people import Agent, Gone, Record
+from tests.sim.broken import Broken, first_broken
+from tests.sim.loop import play
+from tests.sim.meeting import agents_of, come_together, meeting
+from tests.sim.people import Agent, Gone, Record, Refused
+from tests.sim.watching import Watched, Watching
 from tests.sim.weather import Weather
-from tests.support.engine import Party, PlugDriver, Served, run
+from tests.support.engine import Party, PlugDriver, Served
 from tests.support.relayed import Home, Relay
 
 R = TypeVar("R")
 
-LOCAL_S: Final = 1.0
-"""Virtual seconds that a call about rooms of this machine may take, however it is with the relay."""
+LOOK_S: Final = 5.0
 FAIR_S: Final = 120.0
 """Virtual seconds of calm weather after which everything has to have arrived."""
+SOON_S: Final = 30.0
+"""Virtual seconds of calm weather in which whoever waits has to hear what was said."""
+
+
+TROUBLE: Final = (
+    "messages",
+    "private messages",
+    "messages that waited here",
+    "messages refused",
+    "messages shown",
+    "questions asked again",
+    "kills before a commit",
+    "kills after a commit",
+    "delays",
+    "cuts before a message",
+    "cuts after a message",
+    "links gone silent",
+    "dials refused",
+    "homes cut off",
+    "silences of the relay",
+    "reunions",
+    "agents that left",
+    "calls of this machine",
+)
+"""What happens in these stories, as the reports count it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a seed may do. A plan without kills and with calm weather is a plain story."""
 
-    homes: int = 3
-    things: int = 8
+    homes: tuple[int, ...] = (2, 2, 3)
+    """How many homes there are: one of these."""
+    things: int = 5
     """What each agent says or reads in the storm."""
-    kills: int = 3
+    kills: int = 2
     """How often a program is killed in all."""
     storm: bool = True
+    spells: int = 1
+    """How often a home is cut off for a while, or the relay silent."""
+    reunions: float = 0.25
+    """In how many of the seeds everybody waits while the cable is cut at the end."""
+    meets: bool = False
+    """Whether everybody meets in this story. Otherwise they have met (`meeting`)."""
 
 
 @dataclass
@@ -59,23 +94,27 @@ class Report:
     """What happened, for whoever reads a seed."""
 
     seed: int
-    said: int = 0
-    queued: int = 0
-    shown: int = 0
-    kills: int = 0
-    breaks: int = 0
-    codes: set[str] = field(default_factory=set)
+    counts: Counter[str]
+    """How often what happened."""
+    codes: set[str]
+    """Every code that anybody heard."""
+
+
+# Where files cost least: each home keeps which relays it knows, and a disk would be asked to flush it in every seed.
+_QUICK: Final = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
 class Program:
     """A program that is killed and started again. `serving` runs it once over what it left."""
 
-    def __init__(self, serving: Callable[[Callable[[Store], Driver]], AbstractAsyncContextManager[Any]]) -> None:
+    def __init__(
+        self, serving: Callable[[Callable[[Store], Driver]], AbstractAsyncContextManager[Any]], counts: Counter[str]
+    ) -> None:
         self._serving = serving
+        self._counts = counts
         self.up = trio.Event()
         self.now: Any = None
         """What is served, while it is up."""
-        self.kills = 0
         self.driver: PlugDriver | None = None
         self._died = trio.Event()
         self._calls: set[trio.CancelScope] = set()
@@ -109,7 +148,9 @@ class Program:
                 self.up.set()
                 await self._died.wait()
                 self.up = trio.Event()
-                self.kills += 1
+                assert self.driver is not None
+                assert self.driver.cut is not None
+                self._counts[f"kills {'after' if self.driver.cut[1] else 'before'} a commit"] += 1
                 for call in self._calls:
                     call.cancel()
             await trio.sleep(random.expovariate(0.5))
@@ -122,68 +163,122 @@ class Simulation:
         self.seed = seed
         self.plan = plan or Plan()
         self.random = Random(seed)
+        self.crowd = tuple(self.random.choice((1, 1, 2)) for _ in range(self.random.choice(self.plan.homes)))
+        """How many agents each home has."""
         self.record = Record()
-        self.weather = Weather(Random(self.random.random()))
+        self.weather = Weather(seed)
+        self.counts = self.weather.counts
         self.signed: dict[str, set[bytes]] = defaultdict(set)
+        self.watched = Watched()
+        self.homes: list[Home] = []
+        self.step = "the beginning"
+        """What happens now, in a few words."""
+
+    def meet(self) -> None:
+        """Play the meeting that this story begins with, if nobody did before."""
+        if not self.plan.meets:
+            meeting(self.crowd)
 
     def run(self) -> Report:
-        """Play it. Raises `promises.Broken`."""
-        # Which of several tasks goes first is drawn by the loop. A seed has to replay, so the loop draws from it too.
-        scheduling: Any = trio._core._run
-        scheduling._ALLOW_DETERMINISTIC_SCHEDULING = True
-        scheduling._r.seed(self.seed)
-        with tempfile.TemporaryDirectory() as folder:
-            return run(partial(self._play, Path(folder)))
+        """Play it. Raises `Broken`."""
+        self.meet()
+        with tempfile.TemporaryDirectory(dir=_QUICK) as folder:
+            try:
+                return play(self.seed, partial(self._play, self.crowd, Path(folder)))
+            except BaseException as error:
+                broken = first_broken(error)
+                if broken is None:
+                    raise
+                broken.step = self._where()
+                raise broken from None
 
-    async def _play(self, folder: Path) -> Report:
-        relay = self._relay()
-        homes = [Home(f"home{number}", relay, folder) for number in range(self.plan.homes)]
+    def _where(self) -> str:
+        shown = sum(map(len, self.record.shown.values()))
+        return f"{self.step}, after {len(self.record.said)} messages were said and {shown} shown"
+
+    async def _play(self, crowd: tuple[int, ...], folder: Path) -> Report:
+        relay, homes = self._begin(crowd, folder)
+        self.homes = homes
         for home in homes:
             self._listen(home)
-        programs = {home.name: Program(partial(_served, home)) for home in homes}
-        programs["relay"] = Program(partial(_relayed, relay))
-        agents: list[Agent] = []
-        for home in homes:
-            place = _Place(programs[home.name])
-            agents += [
-                Agent(f"{home.name}-{n}", place, self.record, Random(self.random.random()))
-                for n in range(self.random.choice((1, 1, 2)))
-            ]
+        relay.face = lambda engine: self._before(Watching(engine, self.watched, relay.clock.now))
+        self.watched.mirrors = {home.world.keys.principal: home.world.store for home in homes}
+        programs = {home.name: Program(partial(_served, home), self.counts) for home in homes}
+        programs["relay"] = Program(partial(_relayed, relay), self.counts)
+        places = {home.name: _Place(programs[home.name]) for home in homes}
+        agents = [
+            Agent(name, places[home], self.record, Random(self.random.random())) for home, name in agents_of(crowd)
+        ]
         async with trio.open_nursery() as nursery:
+            self.weather.clocks = nursery
             for program in programs.values():
                 nursery.start_soon(program.keep, Random(self.random.random()))
                 await program.up.wait()
-            await self._meet(agents)
+            self.step = "the meeting"
+            await self._meet(agents, [programs[home].now for home, _ in agents_of(crowd)], crowd)
             self._met(homes)
+            self.step = "the storm"
             async with trio.open_nursery() as storm:
+                if self.random.random() < 0.7:
+                    # Otherwise the links are made in the storm.
+                    async with trio.open_nursery() as reading:
+                        for agent in agents:
+                            reading.start_soon(agent.read)
                 self.weather.calm = not self.plan.storm
                 for agent in agents:
                     storm.start_soon(agent.live, self.plan.things)
                 storm.start_soon(self._kill, list(programs.values()))
-            self.weather.calm = True
+                storm.start_soon(self._blow, homes)
+            self.step = "the calm"
+            self.weather.clear()
             for program in programs.values():
                 await program.up.wait()
                 assert program.driver is not None
                 program.driver.cut = None
             await self._settle(agents)
+            await self._reunite([agent for agent in agents if agent.name not in self.record.left])
             contradicted = self._contradicted(homes)
+            self._hear_refusals(homes)
             nursery.cancel_scope.cancel()
+        self.step = "the end"
         self._check(agents, contradicted)
-        return Report(
-            self.seed,
-            said=len(self.record.said),
-            queued=sum(said.queued for said in self.record.said),
-            shown=sum(map(len, self.record.shown.values())),
-            kills=sum(program.kills for program in programs.values()),
-            breaks=self.weather.breaks,
-            codes=self.record.codes,
-        )
+        said = self.record.said
+        self.counts["messages"] = len(said)
+        self.counts["private messages"] = sum(each.readers is not None for each in said)
+        self.counts["messages that waited here"] = sum(each.queued for each in said)
+        self.counts["messages shown"] = sum(map(len, self.record.shown.values()))
+        self.counts["questions asked again"] = self.record.repeats
+        self.counts["messages refused"] = len(self.record.refused)
+        self.counts["agents that left"] = len(self.record.left)
+        self.counts["calls of this machine"] = self.record.local_calls
+        return Report(self.seed, self.counts, self.record.codes)
 
-    def _relay(self) -> Relay:
-        return Relay(self.weather)
+    def _begin(self, crowd: tuple[int, ...], folder: Path) -> tuple[Relay, list[Home]]:
+        if self.plan.meets:
+            relay = Relay(self.weather)
+            homes = [Home(name, relay, folder) for name in dict(agents_of(crowd))]
+        else:
+            relay, homes = meeting(crowd).again(self.weather, folder)
+        return relay, homes
+
+    async def _meet(self, agents: list[Agent], served: list[Served], crowd: tuple[int, ...]) -> None:
+        if self.plan.meets:
+            parties = [await at.agent(agent.name) for agent, at in zip(agents, served, strict=True)]
+            room = (await come_together(parties)).room
+        else:
+            room = meeting(crowd).room
+        for agent in agents:
+            agent.room = room
+            agent.others = [other.name for other in agents if other is not agent]
+        if len(agents) > 2 and self.plan.storm and self.random.random() < 0.5:
+            agents[-1].leaves_after = self.random.randrange(self.plan.things)
+
+    def _before(self, face: EngineFace) -> EngineFace:
+        """Who stands before the relay's engine, between that and its links."""
+        return face
 
     def _met(self, homes: list[Home]) -> None:
-        """Everybody is in the room, and the story begins."""
+        """Everybody is in the room, and the storm begins."""
 
     def _listen(self, home: Home) -> None:
         """Note every envelope that the home's keys sign."""
@@ -197,32 +292,79 @@ class Simulation:
 
         keys.sign = noting  # type: ignore[method-assign]
 
-    async def _meet(self, agents: list[Agent]) -> None:
-        """One opens a session on the relay, and the others come in."""
-        owner, *others = agents
-        opened = await owner.ask(lambda party: party.open("auth redesign", "Chose PKCE."))
-        for agent in others:
-            joined = await agent.ask(lambda party: party.join(opened.session_key))
-            if joined.status == "pending":
-                me = await agent.ask(lambda party: party.whoami())
-                await owner.ask(partial(_approve, me.id, opened.room))
-                joined = await agent.ask(lambda party: party.join(opened.session_key, wait=30))
-            assert joined.status == "joined", joined
-            await agent.ask(partial(_commit, joined))
-        for agent in agents:
-            agent.room = opened.room
-            agent.others = [other.name for other in agents if other is not agent]
-
     async def _kill(self, programs: list[Program]) -> None:
         for _ in range(self.plan.kills):
             await trio.sleep(self.random.expovariate(0.3))
             self.random.choice(programs).kill(self.random)
 
+    async def _blow(self, homes: list[Home]) -> None:
+        """Spells of worse weather than that of single links."""
+        for _ in range(self.plan.spells):
+            await trio.sleep(self.random.expovariate(0.3))
+            if self.random.random() < 0.5:
+                home = self.random.choice(homes).name
+                self.counts["homes cut off"] += 1
+                self.weather.cut_off(home)
+                await trio.sleep(self.random.expovariate(0.2))
+                self.weather.bring_back(home)
+            else:
+                self.counts["silences of the relay"] += 1
+                self.weather.silence()
+                await trio.sleep(self.random.expovariate(0.2))
+                self.weather.is_silent = False
+
     async def _settle(self, agents: list[Agent]) -> None:
         """After a fair time of calm weather everybody reads what there is."""
-        await trio.sleep(FAIR_S)
-        for agent in agents:
-            await agent.read_everything()
+        await self._quiet()
+        async with trio.open_nursery() as reading:
+            for agent in agents:
+                if agent.name not in self.record.left:
+                    reading.start_soon(agent.read_everything)
+
+    async def _quiet(self) -> None:
+        """Wait until nothing is under way any more, at most for a fair time."""
+        for _ in range(int(FAIR_S / LOOK_S)):
+            if not self.weather.is_disturbed and not any(_waits(home) for home in self.homes):
+                break
+            await trio.sleep(LOOK_S)
+
+    async def _reunite(self, agents: list[Agent]) -> None:
+        """Everybody waits, the cable is cut and mended, and one says something: every wait goes on and ends soon."""
+        if self.random.random() >= self.plan.reunions:
+            return
+        self.counts["reunions"] += 1
+        self.step = "the reunion"
+        speaker, *others = agents
+        waiting, heard = {agent.name for agent in others}, trio.Event()
+
+        async def wait(agent: Agent) -> None:
+            while not await agent.read(wait_s=1_000.0):
+                pass
+            waiting.discard(agent.name)
+            if not waiting:
+                heard.set()
+
+        async with trio.open_nursery() as nursery:
+            for agent in others:
+                nursery.start_soon(wait, agent)
+            await trio.sleep(1.0)
+            self.weather.cut()
+            await trio.sleep(5.0)
+            self.weather.mend()
+            await self._quiet()
+            await speaker.say(in_public=True)
+            with trio.move_on_after(SOON_S if waiting else 0.0):
+                await heard.wait()
+            if waiting:
+                raise Broken(f"{sorted(waiting)} still wait, {SOON_S:.0f} s after somebody said something")
+
+    def _hear_refusals(self, homes: list[Home]) -> None:
+        """What daemons keep for their agents: that messages which were queued will never be in the room."""
+        agents = [(home, AgentId(id)) for home in homes for id in home.world.keys.ids]
+        codes = {each.id: each.code for home, agent in agents for each in home.uplinks.undelivered(agent)}
+        for said in [said for said in self.record.said if said.id in codes]:
+            self.record.refused.append(Refused(said.author, said.text, said.readers, codes[MessageId(said.id)]))
+            self.record.said.remove(said)
 
     def _contradicted(self, homes: list[Home]) -> list[RoomId]:
         found = []
@@ -234,18 +376,17 @@ class Simulation:
 
     def _check(self, agents: list[Agent], contradicted: list[RoomId]) -> None:
         names = [agent.name for agent in agents]
+        promises.nothing_went_wrong_on_the_way(self.watched.wrong)
         promises.nobody_is_accused(self.record, contradicted)
         promises.nothing_is_lost_or_doubled(self.record, names)
+        promises.nothing_is_refused_without_a_reason(self.record)
         promises.order_is_kept(self.record, names)
-        promises.no_counter_is_used_twice(self.signed)
+        promises.no_counter_is_used_twice(self.signed, agents[0].room)
 
 
-async def _commit(page: t.JoinedSession, party: Party) -> None:
-    await party.commit(page)
-
-
-async def _approve(agent: str, room: str, party: Party) -> None:
-    await party.approve(agent, room=room)
+def _waits(home: Home) -> bool:
+    """Whether the home has no link, or something that waits for one."""
+    return any(entry.state != "connected" or entry.waiting for entry in home.uplinks.listed())
 
 
 class _Place:
@@ -253,17 +394,19 @@ class _Place:
 
     def __init__(self, program: Program) -> None:
         self._program = program
-        self._parties: dict[str, tuple[Served, Party]] = {}
+        self._parties: dict[tuple[str, bool], tuple[Served, Party]] = {}
 
-    async def ask(self, name: str, call: Callable[[Party], Awaitable[R]]) -> R:
+    async def ask(self, name: str, call: Callable[[Party], Awaitable[R]], *, in_window: bool = False) -> R:
         """Ask the daemon that runs, or the next one. Raises what it answers, and `Gone` when it dies meanwhile."""
         while not self._program.up.is_set():
             await self._program.up.wait()
         served: Served = self._program.now
         with self._program.life():
-            known = self._parties.get(name)
+            who = name, in_window
+            known = self._parties.get(who)
             if known is None or known[0] is not served:
-                known = self._parties[name] = (served, await served.agent(name))
+                connect = served.window(f"window-{name}", as_name=name) if in_window else served.agent(name)
+                known = self._parties[who] = (served, await connect)
             answer: R = await call(known[1])
             return answer
         raise Gone

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import parlerd
 from parlerd.core.model import PeerText
 from parlerd.operations import types as t
 
@@ -110,7 +111,7 @@ def relay_info(**more: Any) -> t.RelayInfo:
     fields: dict[str, Any] = {
         "running": True,
         "pid": 4343,
-        "version": "0.0.0",
+        "version": parlerd.__version__,
         "home": "N" + "A" * 55,
         "name": "team-7f3k2q",
         "url": "wss://192.168.1.20:7777/",

@@ -17,6 +17,7 @@ from parlerd.connections.stream import MessageStream
 from parlerd.core.model import Millis
 from relay.certificate import Certificate, keep
 from relay.door import Door, Secured, Serves
+from relay.turnstile import Visitor
 
 NOW = Millis(1_790_000_000_000)
 
@@ -46,9 +47,9 @@ class Handed:
         self.proves = False
         """Whether each stream counts as proven at once."""
 
-    async def serve(self, stream: MessageStream, proven: Callable[[], None]) -> None:
+    async def serve(self, stream: MessageStream, visitor: Visitor) -> None:
         if self.proves:
-            proven()
+            visitor.proven()
         await self._send.send(stream)
         await self._drained.wait()
 

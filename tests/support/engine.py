@@ -127,6 +127,9 @@ class CountedKeys:
     def session_key(self, room: RoomId, length: int) -> str:
         return codes.spell(hashlib.sha256(f"session {length} {room}".encode()).digest(), length)
 
+    def binding(self, room: RoomId, session_key: str) -> str:
+        return codes.spell(hashlib.sha256(f"binding {room} {codes.normalise(session_key)}".encode()).digest(), 8)
+
     def join_code(self, request: RequestId) -> str:
         return codes.spell(hashlib.sha256(b"join" + request.encode()).digest(), 4)
 

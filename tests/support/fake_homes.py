@@ -92,12 +92,14 @@ class FakeHomes:
     def join_line(self, home: HomeId) -> str | None:
         return JOIN_LINE
 
-    async def find(self, home: HomeId, session_key: str) -> tuple[KeyId, RoomId]:
+    async def find(self, home: HomeId, session_key: str, binding: str) -> tuple[KeyId, RoomId]:
         await self.reach("find")
         key = self.keys.key_id(session_key)
         room = self.store.room_of_key(key)
         if room is None:
             raise Refused("unknown_key")
+        if self.keys.binding(room, session_key) != binding:
+            raise Refused("wrong_room")
         await self.bring(room)
         return key, room
 
@@ -122,6 +124,10 @@ class FakeHomes:
         handle = await self.rooms.create(room, self.home)
         assert isinstance(handle, FakeRoom)
         await handle.bring()
+
+    def handed_on(self, room: RoomId, session_key: str) -> str:
+        """A key of this home as its owner hands it on."""
+        return codes.write_key(session_key, self.keys.binding(room, session_key), FAR)
 
     # -- what happens there ------------------------------------------------------------------------------------
 

@@ -46,9 +46,7 @@ class MemoryStream:
             await self._changed()
         if self._code is not None:
             raise StreamEnded
-        self.sent.append(message)
-        self.other._inbox.append(message)
-        self.other._change.set()
+        self._put(message)
 
     async def receive(self) -> bytes | None:
         await trio.lowlevel.checkpoint()
@@ -58,6 +56,14 @@ class MemoryStream:
             await self._changed()
         message = self._inbox.popleft()
         self.other._change.set()
+        return await self._within_limit(message)
+
+    def _put(self, message: bytes) -> None:
+        self.sent.append(message)
+        self.other._inbox.append(message)
+        self.other._change.set()
+
+    async def _within_limit(self, message: bytes) -> bytes | None:
         if len(message) > self.limit:
             await self.close(TOO_BIG)
             return None
@@ -68,13 +74,13 @@ class MemoryStream:
         if self._code is None:
             self._end(code)
             self.other._end(code)
-        self._inbox.clear()
+        self._forget()
 
     def cut(self) -> None:
         """Both ends break off without a word, and what was on its way is lost."""
         for end in (self, self.other):
             end._held = False
-            end._inbox.clear()
+            end._forget()
             end._end(NO_CODE)
 
     def hold(self) -> None:
@@ -85,6 +91,10 @@ class MemoryStream:
         """Let it arrive."""
         self._held = False
         self.other._change.set()
+
+    def _forget(self) -> None:
+        """What the other end sent is lost."""
+        self._inbox.clear()
 
     def _end(self, code: int) -> None:
         if self._code is None:

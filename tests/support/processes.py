@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import ipaddress
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import psutil
 import pytest
 
 from configs.hosts import recognised
@@ -128,6 +130,10 @@ class Somebody:
         self.user = user
         self.home = home
         self.children: list[subprocess.Popen[Any]] = []
+        self.machine: list[str] = []
+        """What stands in front of every command line, where this person has a machine of their own (`machines`)."""
+        self.program: Sequence[str] = PARLER
+        """The release of `parler` that this person has installed."""
 
     # -- what a person does ------------------------------------------------------------------------------------
 
@@ -141,13 +147,13 @@ class Somebody:
         self,
         *words: str,
         preexec: Callable[[], None] | None = None,
-        program: Sequence[str] = PARLER,
+        program: Sequence[str] | None = None,
         variables: Variables = NONE,
     ) -> subprocess.Popen[str]:
         """Begin a command."""
         skip_where_nobody_may_decide([] if variables else words)
         child = subprocess.Popen(
-            [*program, *words],
+            [*self.machine, *(self.program if program is None else program), *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -162,7 +168,9 @@ class Somebody:
         """What a command did, when it has."""
         stdout, stderr = child.communicate(timeout=2 * PATIENCE_S)
         assert isinstance(child.args, list)
-        ran = Ran([str(word) for word in child.args[len(PARLER) :]], child.returncode, stdout, stderr)
+        ran = Ran(
+            [str(word) for word in child.args[len(self.machine) + len(PARLER) :]], child.returncode, stdout, stderr
+        )
         assert expect is None or ran.code == expect, ran
         return ran
 
@@ -171,7 +179,7 @@ class Somebody:
         *words: str,
         expect: int | None = 0,
         preexec: Callable[[], None] | None = None,
-        program: Sequence[str] = PARLER,
+        program: Sequence[str] | None = None,
         variables: Variables = NONE,
     ) -> Ran:
         """Run `parler` with these words."""
@@ -396,3 +404,26 @@ def environment_of(pid: int) -> Mapping[str, str] | None:
         return None
     entries = (entry.partition(b"=") for entry in data.split(b"\0") if entry)
     return {os.fsdecode(name): os.fsdecode(value) for name, _, value in entries}
+
+
+def listens(pid: int) -> set[tuple[str, int]]:
+    """The addresses and ports at which a process can be reached over a network: TCP that listens, and any UDP."""
+    if sys.platform != "linux":
+        found = psutil.Process(pid).net_connections("inet")
+        is_open = (psutil.CONN_LISTEN, psutil.CONN_NONE)
+        return {(each.laddr.ip, each.laddr.port) for each in found if each.laddr and each.status in is_open}
+    # What psutil says is of the network of this process, and the other one may be in another.
+    opened = set()
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            opened.add(os.readlink(each))
+    ends = set()
+    for table, wanted in (("tcp", "0A"), ("tcp6", "0A"), ("udp", ""), ("udp6", "")):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            _, local, _, state, *rest = line.split()
+            if f"socket:[{rest[5]}]" in opened and wanted in ("", state):
+                address, port = local.split(":")
+                words = [address[start : start + 8] for start in range(0, len(address), 8)]
+                data = b"".join(int(word, 16).to_bytes(4, sys.byteorder) for word in words)
+                ends.add((str(ipaddress.ip_address(data)), int(port, 16)))
+    return ends

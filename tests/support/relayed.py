@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -28,7 +27,6 @@ from parlerd.engine.ports import NoSigners
 from parlerd.identity import codes
 from parlerd.identity.signatures import Domain, SigningKey
 from parlerd.settings import Settings
-from parlerd.store.indexing import PROJECTIONS
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import Store
 from parlerd.uplink.homes import Homes
@@ -36,10 +34,34 @@ from parlerd.uplink.uplinks import Uplinks
 from relay.link import Links
 from tests.support.engine import CountedKeys, CountedRandomness, HandClock, Served, SteppedClock, World
 from tests.support.message_streams import MemoryStream, pair
+from tests.support.signatures import key_of
 
 SECRET: Final = b"s" * 16
 ADDRESS: Final = "wss://192.0.2.7:7777"
 CERTIFICATE: Final = hashlib.sha256(b"certificate").digest()
+
+
+def copied(store: Store) -> MemoryStore:
+    """A copy of a store in memory as it is now. Facts and rows never change, so both hold the same ones."""
+    assert isinstance(store, MemoryStore)
+    copy_of = MemoryStore(random_bytes=store._random)
+    copy_of._logs = {
+        room: replace(log, facts=list(log.facts), bodies=dict(log.bodies), counts=copy.deepcopy(log.counts))
+        for room, log in store._logs.items()
+    }
+    for projection, table in copy_of.index._tables.items():
+        source = store.index._tables[projection]
+        table.rows = dict(source.rows)
+        table._together = {
+            columns: {values: list(rows) for values, rows in found.items()}
+            for columns, found in source._together.items()
+        }
+    copy_of._marks = {key: list(marks) for key, marks in store._marks.items()}
+    copy_of._cursors = dict(store._cursors)
+    copy_of._leases = dict(store._leases)
+    copy_of._outbox = dict(store._outbox)
+    copy_of._snapshots = dict(store._snapshots)
+    return copy_of
 
 
 class NamedKeys(CountedKeys):
@@ -50,9 +72,15 @@ class NamedKeys(CountedKeys):
         super().__init__()
 
     def _create(self, kind: Any) -> str:
-        key = SigningKey(kind, hashlib.sha256(f"{self._name} {len(self._keys)}".encode()).digest())
+        key = key_of(kind, f"{self._name} {len(self._keys)}")
         self._keys[key.id] = key
         return key.id
+
+    def copied(self) -> NamedKeys:
+        """The same keys, in a ring that gets others from now on."""
+        copied = copy.copy(self)
+        copied._keys = dict(self._keys)
+        return copied
 
     def opening_secret(self, owner: Any, idempotency_key: str) -> bytes:
         return hashlib.sha256(f"{self._name} {owner} {idempotency_key}".encode()).digest()
@@ -139,12 +167,15 @@ class Wires:
         self.away: set[str] = set()
         """The homes that do not reach it."""
         self.dialled = 0
+        self.addresses: list[str] = []
+        """The addresses that were dialled, in order."""
         self._of: dict[MemoryStream, str] = {}
         """Whose end a stream is."""
 
     @asynccontextmanager
     async def dial(self, address: str, home: str = "") -> AsyncIterator[MemoryStream]:
         self.dialled += 1
+        self.addresses.append(address)
         await trio.lowlevel.checkpoint()
         if self.links is None or self.nursery is None or self.is_cut or home in self.away:
             raise ParlerError("home_unreachable")
@@ -210,9 +241,7 @@ class Relay:
 
     def copied(self) -> MemoryStore:
         """A copy of the store as it is now, as a backup holds it."""
-        assert isinstance(self.store, MemoryStore)
-        kept = {id(projection): projection for projection in PROJECTIONS}
-        return copy.deepcopy(self.store, {id(self.store._lock): threading.RLock(), **kept})
+        return copied(self.store)
 
     def begin_anew(self) -> None:
         """The disk is lost, and the relay keeps another log under its old key."""
@@ -254,21 +283,23 @@ class Relay:
 class Home:
     """The home of one person, who added the relay: what stays when the daemon goes."""
 
-    def __init__(self, name: str, relay: Relay, folder: Path) -> None:
+    def __init__(self, name: str, relay: Relay, folder: Path, keys: NamedKeys | None = None) -> None:
         self.name = name
         self.relay = relay
-        self.world = World(keys=NamedKeys(name), random=NamedRandomness(name), clock=relay.clock, driver=InlineDriver)
+        self.keys = keys or NamedKeys(name)
+        self.world = World(keys=self.keys, random=NamedRandomness(name), clock=relay.clock, driver=InlineDriver)
         self.uplinks: Uplinks
         """The links of the daemon that runs."""
-        self._file = folder / f"{name}.json"
+        self.file = folder / f"{name}.json"
+        """Which relays it knows."""
         relay.book.enrolled.add(self.world.keys.principal)
-        Homes(self._file).add(relay.keys.id, "team", ADDRESS, relay.keys.id, default=True)
+        Homes(self.file).add(relay.keys.id, "team", ADDRESS, relay.keys.id, default=True)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Served]:
         world = self.world
         self.uplinks = uplinks = Uplinks(
-            Homes(self._file), Wire(self.relay.wires, self.name), world.keys, called=slug(self.name, fallback="home")
+            Homes(self.file), Wire(self.relay.wires, self.name), world.keys, called=slug(self.name, fallback="home")
         )
         async with (
             open_engine(

@@ -1,7 +1,7 @@
-"""A team of several people, each with a machine of their own: empty HOMEs, and a relay that the first of them runs.
+"""A team of several people: empty HOMEs, and a relay that the first of them runs.
 
-Everything is real and on the loopback. Not here: one person's home and its processes (`processes`), windows of agent
-hosts (`mcp_windows`).
+Everything is real: on the loopback (`people`), there with a wire of its own for each (`wired`), or on machines of their
+own (`apart`). Not here: one person's home and its processes (`processes`), windows of agent hosts (`mcp_windows`).
 """
 
 from __future__ import annotations
@@ -9,14 +9,21 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 import pytest
 
 from configs.hosts import recognised
 from parlerd import process
-from tests.support.processes import Somebody, somebody
+from parlerd.identity import codes
+from tests.support import machines
+from tests.support.machines import Machine
+from tests.support.processes import Somebody, somebody, until
+from tests.support.releases import Change, Release
+from tests.support.wires import Wire
 
 
 def skip_below_an_agent_host() -> None:
@@ -26,25 +33,47 @@ def skip_below_an_agent_host() -> None:
 
 
 class Team:
-    """Ann, who runs a relay on the loopback, and two others."""
+    """Ann, whose relay runs, and two others."""
 
     def __init__(self, ann: Somebody, ben: Somebody, cara: Somebody) -> None:
         self.ann, self.ben, self.cara = ann, ben, cara
-        with socket.create_server(("127.0.0.1", 0)) as sock:
-            self.port = str(sock.getsockname()[1])
-        words = ("connect", "--team", "--bind", "127.0.0.1", "--port", self.port)
-        self.relay: dict[str, Any] = ann.asks(*words)["relay"]
+        self.relay: dict[str, Any] = ann.asks("relay", "status")
+        """How the relay is, as its status says it."""
+        self.wires: dict[Somebody, Wire] = {}
+        """The wire by which somebody's daemon comes to the relay, for those who have one."""
+
+    @property
+    def port(self) -> str:
+        return str(self.relay["addresses"][0].rpartition(":")[2])
+
+    def line(self, one: Somebody) -> str:
+        """The line by which somebody adds the relay."""
+        if (wire := self.wires.get(one)) is not None:
+            return f"{wire.url}#{self.relay['fingerprint']}"
+        return str(self.relay["join_line"])
 
     def joins(self, one: Somebody) -> Any:
         file = self.relay["join_secret_file"]
-        return one.asks("connect", "--relay", self.relay["join_line"], "--join-secret-file", file)
+        return one.asks("connect", "--relay", self.line(one), "--join-secret-file", file)
 
     def relay_pid(self) -> int:
         return int(self.ann.asks("relay", "status")["pid"])
 
 
+def free_port(address: str = "127.0.0.1") -> int:
+    """A port of the loopback that nobody listens on now."""
+    with socket.create_server((address, 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
 def texts(page: Any) -> list[str]:
     return [message["text"] for message in page["messages"]]
+
+
+def spellings(code: str) -> set[bytes]:
+    """Every way a key may be written down."""
+    plain = codes.normalise(code)
+    return {each.encode() for text in (code, plain) for each in (text, text.lower())}
 
 
 def enters(team: Team, one: Somebody, name: str, opened: Any) -> None:
@@ -57,7 +86,62 @@ def enters(team: Team, one: Somebody, name: str, opened: Any) -> None:
 
 @contextlib.contextmanager
 def people(patch: pytest.MonkeyPatch) -> Iterator[Team]:
-    """The team, with its relay running. Whatever any of them started is ended afterwards."""
+    """The team on one machine, with its relay running. Whatever any of them started is ended afterwards."""
     skip_below_an_agent_host()
     with contextlib.ExitStack() as stack:
-        yield Team(*(stack.enter_context(somebody(patch)) for _ in range(3)))
+        ann, ben, cara = (stack.enter_context(somebody(patch)) for _ in range(3))
+        words = ("--bind", "127.0.0.1", "--port", str(free_port()))
+        ann.asks("connect", "--team", *words)
+        yield Team(ann, ben, cara)
+
+
+class Apart(NamedTuple):
+    """The team on machines of their own, which a network connects."""
+
+    team: Team
+    ann: Machine
+    ben: Machine
+    cara: Machine
+
+
+@contextlib.contextmanager
+def apart(patch: pytest.MonkeyPatch) -> Iterator[Apart]:
+    """The team, each with a machine; Ann's has a second interface, and she says nothing of addresses when she makes the
+    relay. The test is skipped where there can be no such machines."""
+    skip_below_an_agent_host()
+    if reason := machines.missing():
+        pytest.skip(reason)
+    with contextlib.ExitStack() as stack:
+        network = stack.enter_context(machines.network())
+        persons = [stack.enter_context(somebody(patch)) for _ in range(3)]
+        places = [network.machine(name, number) for number, name in enumerate(("ann", "ben", "cara"), 1)]
+        for person, place in zip(persons, places, strict=True):
+            person.machine = place.words
+        places[0].has_another_interface("10.178.0.1")
+        persons[0].asks("connect", "--team")
+        yield Apart(Team(*persons), *places)
+
+
+NO_ADDRESS: Final = Change(
+    "relay/standing.py", "return [spelled(self._address, self._place.port)] if self._address else []", "return []"
+)
+"""A relay that does not know where others reach it. Daemons would go past a wire to an address that they were told."""
+
+
+@contextlib.contextmanager
+def wired(patch: pytest.MonkeyPatch, folder: Path) -> Iterator[Team]:
+    """The team on one machine, where each daemon comes to the relay by a wire and an address of its own. `folder` is
+    for the relay's program."""
+    skip_below_an_agent_host()
+    with contextlib.ExitStack() as stack:
+        ann, ben, cara = (stack.enter_context(somebody(patch)) for _ in range(3))
+        port = free_port()
+        release = Release(folder / "release", NO_ADDRESS)
+        ann.starts("relay", "--bind", "127.0.0.1", "--port", str(port), program=release.parler)
+        until(lambda: ann.asks("relay", "status", expect=None)["running"], "relay")
+        team = Team(ann, ben, cara)
+        for number, one in enumerate((ann, ben, cara), 2):
+            address = f"127.0.0.{number}" if sys.platform == "linux" else "127.0.0.1"
+            team.wires[one] = stack.enter_context(Wire(address, ("127.0.0.1", port)))
+        team.joins(ann)
+        yield team

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from parlerd.core import events as e
+from parlerd.core import messages
 from parlerd.core.envelope import TextPart, decode_envelope
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, PrincipalId, RequestId
@@ -37,6 +38,8 @@ class Daemon:
     room: Room = field(default_factory=Room)
     lines: dict[int, bytes] = field(default_factory=dict)
     messages: list[tuple[e.Header, bytes]] = field(default_factory=list)
+    erased: list[int] = field(default_factory=list)
+    """The public messages that were known and whose words were then told to be erased."""
     facts: list[NewFact] = field(default_factory=list)
     signed: set[Signed] = field(default_factory=set)
     """What this daemon signed itself."""
@@ -73,6 +76,7 @@ class Daemon:
             decision = self.room.decide(arrival.command, by=arrival.by, now=arrival.command.at, ids=CountedIds())
             for event, body in zip(decision.events, arrival.words.bodies, strict=True):
                 self._apply(event, arrival.by, arrival.command.at, body)
+        self.erased += arriving.erased
 
     def _apply(self, event: e.Event, by: By, at: int, body: tuple[bytes, bytes | None] | None) -> None:
         if isinstance(event, e.MessagePosted):
@@ -262,6 +266,29 @@ def test_erased_words_leave_their_number_and_accuse_nobody() -> None:
     assert daemon.room.newest_seq(BEN.agent) == len(home.visible(BEN))
 
 
+def test_of_a_message_that_is_known_it_is_said_that_its_words_were_erased_and_no_number_changes() -> None:
+    home = _busy()
+    daemon = Daemon(home, (BEN,)).hear(home.items([BEN]))
+    assert daemon.erased == []
+    public = [each for each in home.visible(BEN) if each.visibility is None]
+    number = next(n for n, each in enumerate(public, 1) if b"four" in each.message.body)
+    texts = daemon.texts(BEN)
+    home.erase(public[number - 1])
+    daemon.hear(home.items([BEN]))
+    assert (daemon.erased, daemon.contradicted) == ([number], "")
+    assert daemon.texts(BEN) == texts
+    assert daemon.room.newest_seq(BEN.agent) == len(home.visible(BEN))
+
+
+def test_a_home_that_says_of_other_words_that_they_were_erased_lies_and_nothing_is_erased() -> None:
+    home = _busy()
+    daemon = Daemon(home, (BEN,)).hear(home.items([BEN]))
+    said = next(each for each in home.visible(BEN) if each.visibility is None and b"four" in each.message.body)
+    said.message = msgspec.structs.replace(said.message, body=b"", signature=b"", digest=bytes(32))
+    daemon.hear(home.items([BEN]))
+    assert (daemon.erased, daemon.contradicted) == ([], "line")
+
+
 def test_an_envelope_of_version_1_is_left_out_and_is_no_lie() -> None:
     home = _busy()
     old = home.envelope(BEN, "old", v=1, shown=0, line=b"", seen=bytes(32), host="", via="", id=MessageId(""))
@@ -377,6 +404,33 @@ def test_an_honest_home_that_leaves_out_a_stretch_is_never_accused(
         missed = len(home.visible(ANN, start))
         assert daemon.texts(ANN)[-1:] == _told(home, ANN)[missed:][-1:] or not _told(home, ANN)[missed:]
         assert daemon.room.newest_seq(ANN.agent) >= len(_told(home, ANN))
+
+
+@settings(max_examples=80, deadline=None)
+@given(acts=_ACTS, cuts=st.lists(st.integers(0, 45), max_size=4), kept=st.integers(1, 3))
+def test_an_honest_home_that_keeps_more_threads_than_the_mirror_is_never_accused(
+    acts: list[tuple[str, int, int, int]], cuts: list[int], kept: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(messages, "KEPT_AUDIENCES", kept)
+        test_an_honest_home_is_never_accused.hypothesis.inner_test(acts, cuts, 3, 1)  # type: ignore[attr-defined]
+
+
+def test_a_mirror_that_forgot_a_thread_still_finds_out_what_is_withheld_in_those_that_it_keeps() -> None:
+    home = HonestHome()
+    for party in (BEN, CAT, DAN):
+        home.join(party)
+    home.post(BEN, "first", [CAT])
+    home.post(BEN, "first", [DAN])
+    withheld = home.post(BEN, "second", [DAN])
+    home.post(BEN, "third", [DAN])
+    items = home.items([CAT, DAN], 0)
+    _page_of(items).messages.remove(withheld.message)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(messages, "KEPT_AUDIENCES", 1)
+        daemon = Daemon(home, (CAT, DAN)).hear(items)
+    assert daemon.contradicted == "thread"
+    assert len(daemon.room.state.messages.threads[BEN.agent]) == 1
 
 
 # -- lies --------------------------------------------------------------------------------------------------

@@ -10,12 +10,12 @@ import msgspec
 import pytest
 import trio
 
-from parlerd.core.model import RoomId
+from parlerd.core.model import AgentId, RoomId
 from parlerd.engine.callers import Caller
 from parlerd.engine.engine import Engine
 from parlerd.engine.face import EngineFace, Pending
 from parlerd.operations import types as t
-from tests.support.engine import Party, Served, run, texts
+from tests.support.engine import Party, PlugDriver, Served, run, texts
 from tests.support.relayed import Home, Relay, Wires, homes_of
 
 
@@ -244,6 +244,46 @@ def test_a_member_leaves_a_session_on_another_machine(tmp_path: Path) -> None:
             await alice.send("nobody hears this")
             refused = await bob.refused("message.recv", t.Recv(room=meeting.opened.room))
             assert refused.code == "no_such_room"
+
+    run(main)
+
+
+@pytest.mark.parametrize("who", ["bob", "alice"])
+def test_what_an_agent_said_before_it_left_or_ended_a_session_is_there(tmp_path: Path, who: str) -> None:
+    """Also what still waited: its author was told that it is queued."""
+
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            leaver, reader = getattr(meeting, who), meeting.alice if who == "bob" else meeting.bob
+            meeting.wires.cut()
+            said = [f"before I go {number}" for number in range(40)]
+            for text in said:
+                assert (await leaver.send(text)).queued
+            meeting.wires.mend()
+            assert await leaver.close(meeting.opened.room) == ("left" if who == "bob" else "closed")
+            await trio.sleep(60)
+            assert await reader.read() == said
+            assert meeting.ann.uplinks.undelivered(AgentId((await meeting.alice.whoami()).id)) == []
+            assert meeting.ben.uplinks.undelivered(AgentId((await meeting.bob.whoami()).id)) == []
+
+    run(main)
+
+
+def test_while_something_waits_that_a_relay_does_not_take_its_author_does_not_leave(tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        meeting.relay.driver = PlugDriver
+        async with meeting.relay.serving() as relay, meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.meet(ann, ben)
+            disk = relay.desk.library._driver
+            assert isinstance(disk, PlugDriver)
+            disk.dead = True
+            assert (await meeting.bob.send("before I go")).queued
+            refused = await meeting.bob.refused("session.close", t.CloseSession(room=meeting.opened.room))
+            assert refused.code == "home_unreachable"
+            disk.dead = False
+            assert await meeting.bob.close(meeting.opened.room) == "left"
+            assert await meeting.alice.read() == ["before I go"]
 
     run(main)
 

@@ -18,7 +18,7 @@ OTHER = HomeId(SigningKey("relay", bytes(32)).id)
 
 def _stranger(home: Home) -> Home:
     """A home that knows no relay, and that the relay does not know."""
-    Homes(home._file).remove(home.relay.keys.id)
+    Homes(home.file).remove(home.relay.keys.id)
     home.relay.book.enrolled.clear()
     return home
 
@@ -39,7 +39,7 @@ def test_a_relay_is_added_with_its_line_and_the_secret_that_enrols_once(tmp_path
             opened = await (await served.agent("mallory")).open()
             assert opened.session_key is not None
             assert opened.session_key.endswith(f"@{added.home.name}")
-        assert [each.id for each in Homes(eve._file).all()] == [relay.keys.id]
+        assert [each.id for each in Homes(eve.file).all()] == [relay.keys.id]
 
     run(main)
 
@@ -64,7 +64,7 @@ def test_nothing_is_stored_where_the_key_or_the_secret_is_wrong_or_nobody_answer
             refused = await person.refused("homes.add", t.AddHome(line=line, secret=secret_text(SECRET)))
             assert refused.code == "home_unreachable"
             assert served.world.home_book.listed() == []
-        assert list(Homes(eve._file).all()) == []
+        assert list(Homes(eve.file).all()) == []
         assert relay.book.enrolled == set()
 
     run(main)
@@ -108,5 +108,24 @@ def test_a_person_chooses_where_sessions_open(tmp_path: Path) -> None:
             there = await alice.open("there")
             assert there.session_key is not None
             assert "@" in there.session_key
+
+    run(main)
+
+
+def test_the_loopback_is_dialled_first_and_left_out_of_the_line_for_others(tmp_path: Path) -> None:
+    async def main() -> None:
+        wires, relay, home = homes_of(tmp_path)
+        ann = home("ann")
+        here = "wss://127.0.0.1:7777"
+        Homes(ann.file).reached(relay.keys.id, ADDRESS, [here])
+        async with relay.serving(), ann.serving() as served:
+            for _ in range(2):
+                opened = await (await served.agent("alice")).open()
+                assert opened.connect_command == f"parler connect --relay {write(ADDRESS, relay.keys.id)}"
+                wires.cut()
+                wires.mend()
+        # What was reached last is the best address to tell, and the loopback is still the first to dial.
+        assert set(wires.addresses) == {here}
+        assert Homes(ann.file).all()[0].addresses == (here, ADDRESS)
 
     run(main)

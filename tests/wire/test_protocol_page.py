@@ -52,7 +52,7 @@ from parlerd.wire.messages import (
     Welcome,
 )
 from parlerd.wire.peer import ClientPeer, DaemonPeer
-from relay import door, link
+from relay import link, turnstile
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
 MESSAGES: list[type[msgspec.Struct]] = [Hello, Call, Cancel, Credit, Note, Welcome, Goodbye, Reply, Failure, Item]
@@ -159,7 +159,7 @@ def test_the_version_and_the_codes_are_those_of_the_code() -> None:
 
 
 def test_the_limits_of_a_link_are_those_of_the_code() -> None:
-    unproven, links = door.Limits(), link.Limits()
+    unproven, links = turnstile.Limits(), link.Limits()
     assert [float(value) for _, value in rows("### The link's transport")] == [
         unproven.unproven,
         unproven.unproven_of_one,

@@ -450,6 +450,7 @@ _POSTING: Final = (
     "invalid_param",
     "no_such_message",
     "no_such_agent",
+    "too_many_audiences",
     "throttled",
     *IDEMPOTENT,
 )

@@ -151,6 +151,7 @@ FAMILY: Final = Family(
                 "text_too_long",
                 "no_such_agent",
                 "no_such_message",
+                "too_many_audiences",
                 "room_closed",
                 "throttled",
                 *SENDS_AWAY,

@@ -66,6 +66,11 @@ class Seat:
         self._numbers = itertools.count(1)
         self.finished = False
 
+    @property
+    def settings(self) -> Path:
+        """The host's own file in which Parler stands."""
+        return self._sandbox.file
+
     @contextmanager
     def runs(self, talk: Talk, *, again: bool = False) -> Iterator[Run]:
         """The host with a first prompt, and a model that says `talk`; with `again`, the conversation of the run before

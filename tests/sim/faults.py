@@ -1,0 +1,316 @@
+"""Planted faults: mistakes that the product might make one day, each put into it for the length of a run, and caught.
+
+A fault replaces one function of the product. It is played over seeds until a promise of the simulation breaks: a fault
+that none breaks on shows that the simulation does not prove what it says. Without the fault the same seeds hold
+(`test_simulation`).
+
+    python -m tests.sim --fault NAME      says at which seed and step the fault was caught
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+import pytest
+import trio
+
+from parlerd.core import commands as c
+from parlerd.core import events as e
+from parlerd.core import messages
+from parlerd.core.envelope import Envelope, encode_envelope
+from parlerd.core.errors import ParlerError
+from parlerd.core.model import AgentId, MessageId, RoomId
+from parlerd.engine import authors, notifier, readers
+from parlerd.engine.actor import RoomActor
+from parlerd.engine.overview import Overview
+from parlerd.engine.ports import NoSigners
+from parlerd.engine.rooms import LocalRoom
+from parlerd.operations import types as t
+from parlerd.store.port import MarkDelivery, MoveCursor, OutboxRow, PutOutbox
+from parlerd.uplink import arriving
+from parlerd.uplink.composing import Decided
+from parlerd.uplink.counters import Counters
+from parlerd.uplink.lanes import Lane, Post
+from parlerd.uplink.mirrors import Mirrors
+from parlerd.uplink.outbox import Outbox
+from parlerd.uplink.uplinks import Uplinks
+from tests.sim.broken import Broken
+from tests.sim.world import Simulation
+
+Patch = pytest.MonkeyPatch
+
+SEEDS: Final = 200
+"""How many seeds a fault may take to be caught: no more than are played with every change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A mistake, and the story in which it shows."""
+
+    name: str
+    what: str
+    """What is wrong, in a few words."""
+    put_in: Callable[[Patch], None]
+    story: Callable[[int], Simulation] = Simulation
+
+
+@dataclass(frozen=True, slots=True)
+class Caught:
+    """Where a fault showed, and which promise broke."""
+
+    seed: int
+    broken: Broken
+
+
+FAULTS: Final[dict[str, Fault]] = {}
+
+
+def fault(
+    name: str, what: str, story: Callable[[int], Simulation] = Simulation
+) -> Callable[[Callable[[Patch], None]], None]:
+    """Enter a fault in the list."""
+
+    def enter(put_in: Callable[[Patch], None]) -> None:
+        FAULTS[name] = Fault(name, what, put_in, story)
+
+    return enter
+
+
+def catch(fault: Fault, seeds: Iterable[int]) -> Caught | None:
+    """Play seeds with this fault until a promise breaks; None where all of them hold."""
+    # The meetings from before are sound, and this fault is about what comes after them.
+    for seed in seeds:
+        story = fault.story(seed)
+        story.meet()
+        with pytest.MonkeyPatch.context() as patch:
+            fault.put_in(patch)
+            try:
+                story.run()
+            except Broken as broken:
+                return Caught(seed, broken)
+    return None
+
+
+# -- what is answered and stored ---------------------------------------------------------------------------
+
+
+@fault("daemon-answers-before-it-stores", "a queued message is answered before it is on the disk")
+def _(patch: Patch) -> None:
+    async def put(self: Outbox, row: OutboxRow) -> None:
+        async def later() -> None:
+            await trio.sleep(1.0)
+            if self._rows.get(row.message) is row:
+                with suppress(ParlerError):
+                    await self._library.record([PutOutbox(row)])
+
+        self._rows[row.message] = row
+        trio.lowlevel.spawn_system_task(later)
+        await trio.lowlevel.checkpoint()
+
+    patch.setattr(Outbox, "put", put)
+
+
+@fault("relay-answers-before-it-stores", "a relay answers a message whether or not it could be stored")
+def _(patch: Patch) -> None:
+    failed = RoomActor._failed
+
+    def answered(self: RoomActor[Any], failure: Any) -> None:
+        author = self._context.author
+        is_relay = isinstance(author, authors.LocalAuthor) and isinstance(author._keys, NoSigners)
+        if (
+            is_relay
+            and isinstance(self, LocalRoom)
+            and failure.error.code == "store_failed"
+            and self._batch is not None
+        ):
+            self._conclude(self._batch)
+        else:
+            failed(self, failure)
+
+    patch.setattr(RoomActor, "_failed", answered)
+
+
+@fault("repeats-are-forgotten", "a request that was made before is not known again")
+def _(patch: Patch) -> None:
+    patch.setattr(messages, "replayed", lambda command: None)
+
+
+@fault("digest-over-the-envelope", "a message that is signed again is taken for another request")
+def _(patch: Patch) -> None:
+    def digest(envelope: Envelope) -> bytes:
+        return hashlib.sha256(encode_envelope(envelope)).digest()
+
+    patch.setattr(authors, "_request_digest", digest)
+
+
+@fault("row-goes-before-its-answer", "a queued message is forgotten when it is sent, and not when it is answered")
+def _(patch: Patch) -> None:
+    send = Lane._send
+
+    def forgetting(self: Lane, calls: Any, post: Post, decided: Decided) -> None:
+        send(self, calls, post, decided)
+        if post.is_kept and post.sent is not None:
+            self._link.spawn(self._outbox.drop, post.id)
+
+    patch.setattr(Lane, "_send", forgetting)
+
+
+@fault("overtaking", "what is said while the link is there is sent before what waits")
+def _(patch: Patch) -> None:
+    def offer(self: Lane, post: Post, decided: Decided) -> None:
+        calls = self._link.calls
+        if calls is None:
+            self._posts.append(post)
+        else:
+            post.is_straight = True
+            self._posts.appendleft(post)
+            self._send(calls, post, decided)
+        self.go_on()
+
+    patch.setattr(Lane, "offer", offer)
+
+
+@fault("refused-is-dropped", "a queued message that was refused is forgotten without a word")
+def _(patch: Patch) -> None:
+    async def refuse(self: Outbox, message: MessageId, code: str) -> None:
+        await self.drop(message)
+
+    patch.setattr(Outbox, "refuse", refuse)
+
+
+@fault("refusal-stops-the-rest", "what waits behind a message that was refused stays there")
+def _(patch: Patch) -> None:
+    dealt_with = Lane._dealt_with
+
+    async def stopping(self: Lane, post: Post) -> bool:
+        is_done = await dealt_with(self, post)
+        if is_done and post.error is not None:
+            self._not_before = math.inf
+        return is_done
+
+    patch.setattr(Lane, "_dealt_with", stopping)
+
+
+@fault("counter-used-again", "a counter goes on from the newest that was acknowledged, as if nothing was under way")
+def _(patch: Patch) -> None:
+    patch.setattr(Counters, "after", lambda self, acknowledged: acknowledged + 1)
+
+
+# -- what is read ------------------------------------------------------------------------------------------
+
+
+@fault("resubscribed-from-now", "after a break a room is followed from where it is now")
+def _(patch: Patch) -> None:
+    resume = Mirrors.resume
+
+    async def from_now(self: Mirrors, room: RoomId) -> t.Resume:
+        found = await resume(self, room)
+        return t.Resume(room=room) if found.before else found
+
+    patch.setattr(Mirrors, "resume", from_now)
+
+
+@fault("resubscribed-from-the-beginning", "after a break a room is told again from its first message")
+def _(patch: Patch) -> None:
+    resume = Mirrors.resume
+
+    async def from_the_beginning(self: Mirrors, room: RoomId) -> t.Resume:
+        found = await resume(self, room)
+        return t.Resume(room=room, newest=t.MAX_NEWEST) if found.before else found
+
+    patch.setattr(Mirrors, "resume", from_the_beginning)
+
+
+@fault("cursor-of-the-relay", "what the relay has sent counts as read")
+def _(patch: Patch) -> None:
+    take = Mirrors.take
+
+    async def reading(self: Mirrors, item: t.LinkItem) -> bool:
+        goes_on = await take(self, item)
+        room = RoomId(item.room)
+        actor = self._desk.rooms.open_actor(room)
+        if item.page is not None and actor is not None:
+            now, upto = self._desk.clock.now(), actor.aggregate.position
+            for agent in [agent for agent in actor.aggregate.state.members if self.is_ours(agent)]:
+                after = (await self._desk.library.cursor(room, agent)).delivered
+                read = MarkDelivery(room, agent, "read", upto=upto, at=now, after=after)
+                await self._desk.library.record([read, MoveCursor(room, agent, upto)])
+        return goes_on
+
+    patch.setattr(Mirrors, "take", reading)
+
+
+@fault("wait-lost", "whoever waits when a link breaks is not woken by what comes over the next one")
+def _(patch: Patch) -> None:
+    deaf: list[object] = []
+    forget, wake = Mirrors.forget_presence, notifier._Waiter.wake
+
+    def losing(self: Mirrors) -> None:
+        forget(self)
+        everybody = self._desk.notifier
+        assert isinstance(everybody, notifier.LocalNotifier)
+        deaf.extend(waiter for waiters in everybody.waiters.values() for waiter in waiters)
+
+    def waking(self: notifier._Waiter) -> None:
+        if self not in deaf:
+            wake(self)
+
+    patch.setattr(Mirrors, "forget_presence", losing)
+    patch.setattr(notifier._Waiter, "wake", waking)
+
+
+@fault("read-before-it-is-written", "a window's page counts as read although the window never had it")
+def _(patch: Patch) -> None:
+    shows = readers.PendingAnswer.shows
+
+    def counting(self: readers.PendingAnswer, room: RoomId, upto: Any) -> None:
+        shows(self, room, upto)
+        self.state = "written"
+
+    patch.setattr(readers.PendingAnswer, "shows", counting)
+    patch.setattr(readers.Shown, "withdrawn", lambda self, request, *, even_written: None)
+
+
+@fault("neighbour-reads-along", "what is for one agent of a home is shown to the home's other agents")
+def _(patch: Patch) -> None:
+    take = arriving.Arriving.take
+
+    def open_to_all(self: arriving.Arriving, item: t.LinkItem, past: arriving.Past) -> list[arriving.Arrival]:
+        ours = [agent for agent in self._mirror.state.members if self._ours(agent)]
+        found = take(self, item, past)
+        return [arriving.Arrival(_for_all(each.command, ours), each.by, each.words) for each in found]
+
+    patch.setattr(arriving.Arriving, "take", open_to_all)
+
+
+def _for_all(command: c.Arrive, ours: list[AgentId]) -> c.Arrive:
+    """The same, with every private message of theirs shown to all of these agents."""
+    return msgspec.structs.replace(command, events=tuple(_shown_to(event, ours) for event in command.events))
+
+
+def _shown_to(event: e.RoomEvent, ours: list[AgentId]) -> e.RoomEvent:
+    if not isinstance(event, e.MessagePosted) or event.visibility is None or not set(ours) & set(event.visibility):
+        return event
+    return msgspec.structs.replace(event, visibility=tuple(sorted({*event.visibility, *ours})))
+
+
+@fault("local-call-waits-for-the-relay", "a list of this machine's rooms waits for a link")
+def _(patch: Patch) -> None:
+    rooms = Overview.rooms
+
+    async def waiting(self: Overview, caller: Any, params: t.ListRooms) -> t.RoomList:
+        homes = self._desk.homes
+        assert isinstance(homes, Uplinks)
+        for link in homes._links.values():
+            with suppress(ParlerError):
+                await link.ready()
+        return await rooms(self, caller, params)
+
+    vars(waiting).update(vars(rooms))
+    patch.setattr(Overview, "rooms", waiting)

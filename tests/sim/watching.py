@@ -1,0 +1,120 @@
+"""Somebody who stands before a relay's engine and watches what goes through, and what is wrong with it.
+
+    A home that comes back is told nothing that it holds already.
+    Only what an agent lets it do for its person, and for as long, is done over a link and told to it.
+
+What is seen here is noted and said at the end (`wrong`): an error in the middle of a link would be taken for one of the
+link's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+
+from parlerd.core.model import Millis, PrincipalId, RoomId
+from parlerd.engine.callers import Caller
+from parlerd.engine.engine import Engine
+from parlerd.engine.face import EngineFace, Pending
+from parlerd.identity.delegation import read
+from parlerd.operations import types as t
+from parlerd.store.port import Store
+from parlerd.uplink.arriving import decoded
+
+
+@dataclass
+class Watched:
+    """What was seen of one relay, over all of its lives."""
+
+    mirrors: dict[PrincipalId, Store] = field(default_factory=dict)
+    """The store of each home, by its person."""
+    wrong: list[str] = field(default_factory=list)
+    """What should not have happened, in one sentence each."""
+
+
+class Watching(EngineFace):
+    """Passes everything on."""
+
+    def __init__(self, engine: Engine, watched: Watched, now: Callable[[], Millis]) -> None:
+        self._engine = engine
+        self._watched = watched
+        self._now = now
+        self._held: dict[tuple[Caller, RoomId], int] = {}
+        """How far the mirror of a room went when its home asked to follow the room."""
+        self._until: dict[Caller, int] = {}
+        """Until when the last of a link's agents may speak for its person."""
+
+    async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result:
+        answer = await self._engine.call(op, params, caller)
+        if isinstance(params, t.Attach):
+            self._note_attached(caller, params)
+        if isinstance(params, t.FollowRoom):
+            self._note_held(caller, params.resume)
+        return answer
+
+    def begin(self, op: str, params: t.Params, caller: Caller) -> Pending | None:
+        if isinstance(params, t.PostEnvelope):
+            self._require_agents(caller, "said something")
+        return self._engine.begin(op, params, caller)
+
+    def stream(self, op: str, params: t.Params, caller: Caller) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
+        items = self._engine.stream(op, params, caller)
+        if isinstance(params, t.FollowRooms):
+            for resume in params.rooms:
+                self._note_held(caller, resume)
+            return self._told(items, caller)
+        return items
+
+    @asynccontextmanager
+    async def _told(
+        self, items: AbstractAsyncContextManager[AsyncIterator[t.Result]], caller: Caller
+    ) -> AsyncIterator[AsyncIterator[t.Result]]:
+        async def watched(items: AsyncIterator[t.Result]) -> AsyncIterator[t.Result]:
+            async for item in items:
+                assert isinstance(item, t.LinkItem)
+                self._look_at(item, caller)
+                yield item
+
+        async with items as honest:
+            yield watched(honest)
+
+    async def connect(self, caller: Caller) -> None:
+        await self._engine.connect(caller)
+
+    async def disconnect(self, caller: Caller) -> None:
+        await self._engine.disconnect(caller)
+
+    # -- what is seen --------------------------------------------------------------------------------------
+
+    def _store(self, caller: Caller) -> Store | None:
+        return self._watched.mirrors.get(caller.facts.authority.principal)
+
+    def _note_held(self, caller: Caller, resume: t.Resume) -> None:
+        store, room = self._store(caller), RoomId(resume.room)
+        if store is not None:
+            self._held[caller, room] = store.head(room).position
+
+    def _note_attached(self, caller: Caller, params: t.Attach) -> None:
+        for attachment in params.agents:
+            delegation = read(attachment.delegation, attachment.delegation_signature)
+            if delegation is not None:
+                self._until[caller] = max(self._until.get(caller, 0), delegation.expires_at)
+
+    def _require_agents(self, caller: Caller, what: str) -> None:
+        if self._now() >= self._until.get(caller, 0):
+            self._watched.wrong.append(f"a link {what} after what lets its agents speak had ended")
+
+    def _look_at(self, item: t.LinkItem, caller: Caller) -> None:
+        store, room = self._store(caller), RoomId(item.room)
+        if item.page is None:
+            return
+        if item.page.messages:
+            self._require_agents(caller, "was told what is said")
+        if store is None:
+            return
+        for message in item.page.messages:
+            envelope = decoded(message.body)
+            place = None if envelope is None else store.find_message(envelope.id)
+            if place is not None and place[0] == room and place[1] <= self._held.get((caller, room), 0):
+                self._watched.wrong.append(f"a home was told {place[1]} of its mirror again, which it held before")
