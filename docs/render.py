@@ -167,7 +167,8 @@ that was cut short says so, and a call that waits holds up no other call. `[mcp]
 also when the host resumes it later. Elsewhere the first window in a workspace is its first agent, and a second window
 that is open at the same time is its second agent. `PARLER_AGENT` in the server's environment names the agent to act as.
 With `PARLER_SESSION_KEY` a window knocks with that key when it opens, or with the first call where calls name their
-conversation. Parler ignores both variables where one server process serves several windows whose calls do not tell them
+conversation; with a key of a relay it does so only once somebody joined there, because whoever set the variable chose
+the session. Parler ignores both variables where one server process serves several windows whose calls do not tell them
 apart, because all these windows have the environment of the first one.
 """
 

@@ -47,3 +47,5 @@ class Knock:
                     # What may work later is tried again at the next call.
                     self._key = ""
                 self.refusal = f"PARLER_SESSION_KEY was not accepted: {error.code}: {error.message}"
+                if error.code == "needs_person":
+                    self.refusal += f" {error.hint}"

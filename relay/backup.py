@@ -8,6 +8,8 @@ itself while it is used. Invariant: a file that is there in the end is whole and
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
 import tarfile
 import tempfile
 from collections.abc import Callable
@@ -19,6 +21,14 @@ from parlerd.paths import Home
 
 _KEPT: Final = ("keys", "tls", "join-secret", "place.json", "log.id")
 """What stands in a relay's home beside its store. Its socket, lock, log and service are of this machine."""
+_UNFINISHED: Final = "backup-"
+"""How the folder of a backup that is being made begins."""
+
+
+def forget_unfinished(home: Home) -> None:
+    """Remove what a relay that was killed had copied for a backup. Call this while no backup is made."""
+    for folder in home.root.glob(f"{_UNFINISHED}*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def back_up(home: Home, copy_store: Callable[[Path], None], file: Path) -> int:
@@ -26,9 +36,10 @@ def back_up(home: Home, copy_store: Callable[[Path], None], file: Path) -> int:
     path that is not absolute, `home_not_writable`."""
     if not file.is_absolute():
         raise ParlerError("invalid_param", "The path of a backup is absolute.", param="file")
-    temporary = file.with_name(f".{file.name}.new")
+    # A name that nobody has: what a relay that was killed left there stands in the way of no other backup.
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.new")
     try:
-        with tempfile.TemporaryDirectory(dir=home.root, prefix="backup-") as folder:
+        with tempfile.TemporaryDirectory(dir=home.root, prefix=_UNFINISHED) as folder:
             copied = Path(folder) / home.database.name
             copy_store(copied)
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -50,5 +61,9 @@ def back_up(home: Home, copy_store: Callable[[Path], None], file: Path) -> int:
             "invalid_param", f"{file} is there already.", hint="Name a file that is not.", param="file"
         ) from None
     except OSError as error:
-        raise ParlerError("home_not_writable", f"{file} cannot be written: {error.strerror}.") from error
+        raise ParlerError(
+            "home_not_writable",
+            f"{file} cannot be written: {error.strerror}.",
+            hint="Name a file in a folder that is there, that you may write to, and whose disk has space.",
+        ) from error
     return file.stat().st_size

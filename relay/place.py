@@ -157,9 +157,15 @@ def _check_bind(network: Network, bind: str) -> None:
 
 def _label(name: str) -> str:
     """A name that may stand outside a fence. Raises `Refused(invalid_name)`."""
-    found = label(name)
-    if len(found) > MAX_NAME or found.casefold() in {LOCAL_HOME, *RESERVED} or any(mark in found for mark in "@#/"):
-        raise Refused("invalid_name", hint=f"Use 1 to {MAX_NAME} of: ASCII letters, digits, and . _ -")
+    hint = f"Use 1 to {MAX_NAME} of: ASCII letters, digits, and . _ -"
+    try:
+        found = label(name)
+    except Refused as error:
+        raise Refused("invalid_name", hint=hint) from error
+    if found.casefold() in {LOCAL_HOME, *RESERVED}:
+        raise Refused("invalid_name", f"{found} means something else in Parler.", hint="Take another word.")
+    if len(found) > MAX_NAME or any(mark in found for mark in "@#/"):
+        raise Refused("invalid_name", hint=hint)
     return found
 
 

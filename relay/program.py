@@ -40,6 +40,7 @@ from parlerd.store.sqlite import SqliteStore
 from relay import link, turnstile
 from relay import place as places
 from relay.admin import Admin
+from relay.backup import forget_unfinished
 from relay.control import RelayControl
 from relay.door import Door
 from relay.enrolment import Enrolment
@@ -80,6 +81,7 @@ def run(home: Home, *, network: Network | None = None) -> None:
         place = places.load(home)
         if place is None:
             raise ParlerError("relay_not_running", "Nobody said where this relay listens.")
+        forget_unfinished(home)
         clock = WallClock()
         settings = load_settings(home.settings)
         keys = RelayKeys(home.keys)

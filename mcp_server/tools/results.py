@@ -209,6 +209,8 @@ def _segments(message: t.Message, you: str, offset: int = 0) -> list[tuple[str, 
         facts.append(_plain(message.kind))
     if message.private is True:
         facts.append("private")
+    if message.lost is True:
+        facts.append("lost by the relay")
     if message.reply_seq is not msgspec.UNSET:
         facts.append(f"reply to #{message.reply_seq}")
     handoff = message.handoff
@@ -328,9 +330,14 @@ def _sent(result: t.Sent, scribe: Scribe, asked: _Asked) -> str:
     if result.readers is not None:
         alone = " and ".join(scribe.name(who) for who in result.readers) or "nobody else"
         where = f"{where}, for {alone} alone"
+    warned = _warned(result.warning)
     if result.queued:
-        return f"Not sent yet to {where}{repeated}. {_QUEUED}"
-    return f"Sent #{result.seq} to {where}{repeated}."
+        return f"Not sent yet to {where}{repeated}. {_QUEUED}{warned}"
+    return f"Sent #{result.seq} to {where}{repeated}.{warned}"
+
+
+def _warned(warning: str | msgspec.UnsetType) -> str:
+    return f" {warning}" if isinstance(warning, str) else ""
 
 
 def _handed(result: t.GivenHandoff, scribe: Scribe, asked: _Asked) -> str:
@@ -338,7 +345,9 @@ def _handed(result: t.GivenHandoff, scribe: Scribe, asked: _Asked) -> str:
     to = scribe.name(result.for_) if result.for_ else "anyone"
     where = scribe.name(result.name or result.room)
     queued = f" {_QUEUED}" if result.queued else ""
-    return f"The turn is offered to {to} in {where}{repeated}.{queued} Then wait: {scribe.wait}"
+    return (
+        f"The turn is offered to {to} in {where}{repeated}.{queued}{_warned(result.warning)} Then wait: {scribe.wait}"
+    )
 
 
 def _rooms(result: t.RoomList, scribe: Scribe, asked: _Asked) -> str:
@@ -382,7 +391,8 @@ def _rooms(result: t.RoomList, scribe: Scribe, asked: _Asked) -> str:
         if room.topic and room.topic != room.name:
             block += "\n" + scribe.fencer.wrap(room.topic, "topic")
         blocks.append(block)
-    return "\n".join([*lines, *_bounded(blocks, scribe, taken=lines)])
+    notice = [result.notice] if result.notice else []
+    return "\n".join([*lines, *_bounded(blocks, scribe, taken=[*lines, *notice]), *notice])
 
 
 def _bounded(blocks: Sequence[str], scribe: Scribe, taken: Sequence[str] = ()) -> list[str]:
@@ -404,13 +414,18 @@ def _roster(result: t.RosterResult, scribe: Scribe, asked: _Asked) -> str:
             facts.append("owner")
         who = f"{scribe.name(member.name)}{' (you)' if member.name == result.you else ''}"
         lines.append(f"{who}: {', '.join(facts)}, since {_clock(member.since)}")
-    return "\n".join([f"In {scribe.name(result.name or result.room)}:", *_bounded(lines, scribe)])
+    notice = [result.notice] if result.notice else []
+    return "\n".join(
+        [f"In {scribe.name(result.name or result.room)}:", *_bounded(lines, scribe, taken=notice), *notice]
+    )
 
 
 def _requests(result: t.RequestList, scribe: Scribe, asked: _Asked) -> str:
     if not result.requests:
-        return "Nobody is knocking."
-    lines = _bounded([_request_line(request, scribe) for request in result.requests], scribe)
+        return " ".join(("Nobody is knocking.", result.notice)).rstrip()
+    notice = [result.notice] if result.notice else []
+    lines = _bounded([_request_line(request, scribe) for request in result.requests], scribe, taken=notice)
+    lines += notice
     lines.append(f"A person decides; this asks the one at this host: {approve_call(result.requests[0])}")
     return "\n".join(lines)
 
@@ -432,6 +447,7 @@ def _request_line(request: t.RequestInfo, scribe: Scribe) -> str:
 
 
 def _why(result: t.WhyResult, scribe: Scribe, asked: _Asked) -> str:
+    rung = [_queued(result.queued, scribe)] if isinstance(result.queued, t.QueuedHere) else []
     lines = []
     for reader in result.readers:
         stages = _stages(reader.stages) or "not yet"
@@ -439,7 +455,17 @@ def _why(result: t.WhyResult, scribe: Scribe, asked: _Asked) -> str:
         if stopped and reader.stopped_since:
             stopped += f" since {_clock(reader.stopped_since)}"
         lines.append(f"{scribe.name(reader.name)}: {stages}{stopped}")
-    return "\n".join(["Where it got to:", *_bounded(lines, scribe)])
+    if rung and not lines:
+        return rung[0]
+    return "\n".join([*rung, "Where it got to:", *_bounded(lines, scribe)])
+
+
+def _queued(queued: t.QueuedHere, scribe: Scribe) -> str:
+    """The first rung of a message for a room elsewhere."""
+    home, since = scribe.name(queued.home), f"queued here since {_clock(queued.since)}"
+    if queued.refused:
+        return f"Refused by {home} ({scribe.name(queued.refused)}), and not sent again: {since}."
+    return f"{since[0].upper()}{since[1:]}, goes out when the link to {home} is up."
 
 
 def _stages(stages: Sequence[t.StageReached]) -> str:

@@ -70,6 +70,8 @@ def _approvals(ctx: Context, args: Namespace) -> int:
             out.document(found)
         else:
             show_requests(out, found.requests, ctx.now())
+            if found.notice:
+                out.note(found.notice)
         return DONE
     ctx.client()
     with _Follower(ctx) as follower, _single_keys(sys.stdin.fileno()), out.screen():

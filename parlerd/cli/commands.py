@@ -29,6 +29,7 @@ GROUPS: Final = frozenset(command.path[0] for command in COMMANDS if len(command
 GROUP_SUMMARY: Final = {
     "session": "A session is one shared conversation from one key, with a person's approval.",
     "homes": "Each of your homes is a place where sessions live: this machine, or a relay that you added.",
+    "room": "A room is what a session lives in.",
     "relay": "A relay is what hosts sessions for people on different machines.",
     "daemon": "The daemon is the one process per user that everything talks to.",
 }

@@ -186,13 +186,13 @@ class Context:
         """Ask the person, and go on only with a yes. Raises `ParlerError(needs_yes)`, also where nobody can be asked;
         `command` is what says yes beforehand."""
         if self.out.json or not self.at_terminal():
-            raise ParlerError("needs_yes", hint=f"To do it without being asked: {command}")
+            raise ParlerError("needs_yes", f"{question} Nobody said yes.", hint=f"To say yes: {command}")
         self.out.flush()
         self.out.note(question)
         self.out.stderr.write("Go on? [y/N] ")
         self.out.stderr.flush()
         if self.stdin.readline().strip().lower() not in (b"y", b"yes"):
-            raise ParlerError("needs_yes", "Nothing was changed.", hint="Nothing was changed.")
+            raise ParlerError("needs_yes", "Nothing was changed.", hint=f"To do it after all: {command}")
 
     def read_secret(self, prompt: str) -> str:
         """One line that the person types at the terminal, which does not show it."""

@@ -70,7 +70,13 @@ def _send(ctx: Context, args: Namespace) -> int:
     else:
         again = " before, and not again," if sent.replayed else ""
         ctx.out.say((f"Sent{again}", "good"), f" as #{sent.seq} to ", (f"'{sent.name or sent.room}'", "name"), ".")
+    _say_warning(ctx, sent.warning)
     return DONE
+
+
+def _say_warning(ctx: Context, warning: object) -> None:
+    if isinstance(warning, str) and not ctx.out.json:
+        ctx.out.say((warning, "warn"))
 
 
 # -- recv --------------------------------------------------------------------------------------------------
@@ -244,6 +250,7 @@ def _handoff(ctx: Context, args: Namespace) -> int:
             ctx.out.say(("The turn is not yet with ", "warn"), (whom, "name"), f" in '{room}'. {QUEUED}")
         else:
             ctx.out.say(("The turn is with ", "good"), (whom, "name"), f" in '{room}', as #{given.seq}.")
+        _say_warning(ctx, given.warning)
         if not given.others:
             ctx.out.say(
                 ("Nobody else is in it yet: ", "warn"),
@@ -267,6 +274,9 @@ def _why(ctx: Context, args: Namespace) -> int:
     if out.json:
         out.document(found)
         return DONE
+    if isinstance(found.queued, t.QueuedHere):
+        _say_queued(ctx, found.queued)
+        return DONE
     if not found.readers:
         out.say("Nobody but its author may see this message.")
         return DONE
@@ -278,6 +288,14 @@ def _why(ctx: Context, args: Namespace) -> int:
         if args.wide:
             out.say(("  id ", "dim"), reader.agent)
     return DONE
+
+
+def _say_queued(ctx: Context, queued: t.QueuedHere) -> None:
+    since = f"queued here since {to_the_second(queued.since, ctx.now())}"
+    if queued.refused:
+        ctx.out.say((f"Refused by {queued.home}", "bad"), f" ({queued.refused}), and not sent again: {since}.")
+    else:
+        ctx.out.say((since[0].upper() + since[1:], "warn"), f", goes out when the link to {queued.home} is up.")
 
 
 def _ladder(stages: Sequence[t.StageReached], now: float) -> str:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
 
+START: Final = "parler relay start"
+
+
 def _foreground(ctx: Context, args: Namespace) -> int:
     from relay import place as places
 
@@ -79,7 +82,10 @@ def _status(ctx: Context, _args: Namespace) -> int:
     if ctx.out.json:
         ctx.out.document(NOT_RUNNING)
     else:
-        ctx.out.say("No relay is running here.")
+        from relay import place as places
+
+        made = places.load(team.relay_of(ctx)) is not None
+        ctx.out.say("No relay is running here. ", f"Start it: {START}" if made else f"Make one: {team.MAKE}")
     return UNREACHABLE
 
 

@@ -134,6 +134,8 @@ def _head(message: t.Message, now: float, *, wide: bool) -> list[Span]:
         facts.append((f"NOT VERIFIED ({message.verified})", "bad"))
     if message.private is True:
         facts.append(("private", "warn"))
+    if message.lost is True:
+        facts.append(("lost by the relay", "warn"))
     if isinstance(message.to, list) and message.to and isinstance(message.handoff, msgspec.UnsetType):
         facts.append(("to " + ", ".join(message.to), "bold"))
     if not isinstance(message.handoff, msgspec.UnsetType):

@@ -1,4 +1,7 @@
-"""`parler rooms`, `roster` and `whoami`: looking around."""
+"""`parler rooms`, `roster` and `whoami`: looking around; and `room rewind`, for a room of which its relay lost a part.
+
+Invariant: a room is rewound only after a person saw what is lost, and said yes to it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from parlerd.cli.context import Context
 from parlerd.cli.handlers import Handler, list_arguments, room_argument, wide_argument
 from parlerd.cli.output import DONE, Cell
 from parlerd.cli.parsing import Parser
-from parlerd.cli.render import agents_in, clock, day_or_time, first_of, say_hidden, unsaid
+from parlerd.cli.render import agents_in, clock, counted, day_or_time, first_of, say_hidden, unsaid
 from parlerd.core.errors import ERRORS
 from parlerd.operations import types as t
 
@@ -51,6 +54,8 @@ def _rooms(ctx: Context, args: Namespace) -> int:
         if (spec := ERRORS.get(room.alarm)) is not None:
             out.say((room.name, "name"), f": {spec.message} {spec.hint}")
     say_hidden(out, len(listed.rooms) - len(rooms))
+    if listed.notice:
+        out.note(listed.notice)
     return DONE
 
 
@@ -97,6 +102,8 @@ def _roster(ctx: Context, args: Namespace) -> int:
         id = member.id if args.wide else ""
         rows.append(((member.name, "name"), member.host, role, f"{member.presence}{since}{state}", id))
     out.listing(("agent", "says it is on", "role", "presence", "id"), rows, cut=(0, 2))
+    if found.notice:
+        out.note(found.notice)
     return DONE
 
 
@@ -125,6 +132,51 @@ def _whoami(ctx: Context, args: Namespace) -> int:
     return DONE
 
 
+def _rewind_arguments(parser: Parser) -> None:
+    parser.add_argument("room", metavar="ROOM", help="the room's id or name")
+    parser.add_argument("--yes", action="store_true", help="go on without what the relay lost, without asking")
+
+
+def _rewind(ctx: Context, args: Namespace) -> int:
+    if not args.yes:
+        asked = ctx.call_again("room.rewind", t.RewindRoom(room=args.room), t.RewoundRoom)
+        if asked.status == "nothing":
+            return _say_rewound(ctx, asked)
+        ctx.agree(_what_is_lost(asked, ctx.now()), command=f"parler room rewind {args.room} --yes")
+    return _say_rewound(ctx, ctx.call("room.rewind", t.RewindRoom(room=args.room, confirmed=True), t.RewoundRoom))
+
+
+def _what_is_lost(asked: t.RewoundRoom, now: float) -> str:
+    """What a person is told before a room is rewound."""
+    if not asked.lost:
+        return (
+            f"{asked.home} has everything of {asked.name!r} that this machine was told. Where other machines were told "
+            f"more, the room goes on there without it."
+        )
+    authors = ", ".join(f"{counted(each.messages, 'message')} of {each.author}" for each in asked.lost)
+    stays = (
+        f"The newest that stays is {asked.newest}'s of {day_or_time(asked.newest_at, now)}. " if asked.newest else ""
+    )
+    return (
+        f"{asked.home} has no more of {asked.name!r}: {authors}. {stays}The room goes on from there for everybody. "
+        f"What is lost stays to be read on the machines that were told it, and is marked there."
+    )
+
+
+def _say_rewound(ctx: Context, done: t.RewoundRoom) -> int:
+    out = ctx.out
+    if out.json:
+        out.document(done)
+        return DONE
+    if done.status == "nothing":
+        out.say((f"'{done.name}'", "name"), " was rewound before, and nothing was said since. There is nothing to do.")
+        return DONE
+    lost = sum(each.messages for each in done.lost)
+    out.say((f"'{done.name}'", "name"), " goes on.", f" {counted(lost, 'message')} stay here as lost." if lost else "")
+    out.say("Whoever came in after the relay's copy was made has to come in again.")
+    return DONE
+
+
 HANDLERS: Final = {
     "rooms": Handler(
         list_arguments,
@@ -148,5 +200,12 @@ HANDLERS: Final = {
             "parler whoami",
             "parler --as bob whoami",
         ),
+    ),
+    "room rewind": Handler(
+        _rewind_arguments,
+        _rewind,
+        section="Sessions across machines",
+        rank=18,
+        examples=("parler room rewind auth-redesign",),
     ),
 }

@@ -272,6 +272,8 @@ def _requests(ctx: Context, args: Namespace) -> int:
         ctx.out.document(found)
     else:
         show_requests(ctx.out, found.requests, ctx.now())
+        if found.notice:
+            ctx.out.note(found.notice)
     return DONE
 
 

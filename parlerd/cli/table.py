@@ -65,6 +65,9 @@ COMMANDS: Final[tuple[tuple[tuple[str, ...], str, str, str, tuple[str, ...]], ..
         'parler whoami',
         'parler --as bob whoami',
     )),
+    (('room', 'rewind'), 'parlerd.cli.rooms', 'room.rewind', '', (
+        'parler room rewind auth-redesign',
+    )),
     (('watch',), 'parlerd.cli.watch', 'room.watch', '', (
         'parler watch --room auth-redesign',
     )),
@@ -177,6 +180,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ('Sessions across machines', (
         'homes',
         'homes remove',
+        'room rewind',
         'relay',
         'relay status',
         'relay start',

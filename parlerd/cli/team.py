@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 
 MAKE: Final = "parler connect --team"
 """Makes the relay, and puts this release in the place of an older one that runs."""
+NOT_REACHED: Final = (
+    "Nothing was stored. Look whether the relay runs (`parler relay status`, on its machine) and whether this machine "
+    "is in its network; then run this again."
+)
 START_S: Final = 20.0
 """How long a relay may take to answer after it was started: its program imports an engine and makes a certificate."""
 STOP_S: Final = 15.0
@@ -309,7 +313,12 @@ def join_relay(ctx: Context, args: Namespace) -> t.HomeAdded:
 
 def add(ctx: Context, line: str, secret: str) -> t.HomeAdded:
     with ctx.out.progress("Asking the relay"):
-        return ctx.call("homes.add", t.AddHome(line=line, secret=secret), t.HomeAdded, wait_ms=round(ADD_S * 1000))
+        try:
+            return ctx.call("homes.add", t.AddHome(line=line, secret=secret), t.HomeAdded, wait_ms=round(ADD_S * 1000))
+        except ParlerError as error:
+            if error.code == "home_unreachable":
+                error.hint = NOT_REACHED
+            raise
 
 
 def choose_local(ctx: Context) -> None:

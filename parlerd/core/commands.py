@@ -23,7 +23,7 @@ from parlerd.core.model import (
     RequestId,
     RoomId,
 )
-from parlerd.core.statements import DecisionStatement, KeyTerms, KnockStatement, Opening, Title
+from parlerd.core.statements import DecisionStatement, KeyTerms, KnockStatement, Opening, Rewind, Title
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,6 +136,15 @@ class Expel(Command, frozen=True, kw_only=True):
     principal: PrincipalId
 
 
+class RewindRoom(Command, frozen=True, kw_only=True):
+    """The owner's person (`principal`) lets the room go on from where it stands, after this home lost a part of it that
+    it had told others."""
+
+    principal: PrincipalId
+    statement: Rewind
+    """What the person signed elsewhere: it names where the room stands."""
+
+
 class Arrive(Command, frozen=True, kw_only=True):
     """Facts of a room that lives in another home, as that home told them, for this home's mirror of the room. Whoever
     submits the command has checked signatures and proofs; the room checks that the facts can be folded.
@@ -150,7 +159,7 @@ class Arrive(Command, frozen=True, kw_only=True):
     """The ids among these messages that other messages have already; looked up like `PostMessage.is_id_taken`."""
 
 
-RoomCommand = PostMessage | OpenRoom | Knock | DecideRequest | RevokeKey | CloseRoom | Expel | Arrive
+RoomCommand = PostMessage | OpenRoom | Knock | DecideRequest | RevokeKey | CloseRoom | Expel | RewindRoom | Arrive
 
 
 class CreateAgent(Command, frozen=True, kw_only=True):

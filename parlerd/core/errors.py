@@ -94,10 +94,26 @@ ERRORS: Final[dict[str, ErrorSpec]] = _table(
     _E(
         "relay_rolled_back",
         "The relay of this room holds less than it told before: what was said last is here and not there any more.",
-        "All of it can be read here. Ask whoever runs the relay whether an older copy of it was restored, and go on in "
-        "a new session. Nothing is sent there any more.",
+        "All of it can be read here. Ask whoever runs the relay whether an older copy of it was restored. If so, the "
+        "person who opened the room can let it go on: parler room rewind ROOM. Until then nothing is sent there.",
         tool_hint='All of it can be read: parler_recv {"since":0}. Tell the person that an older copy of the relay may '
-        "have been restored. To go on, open a new session with parler_open_session.",
+        "have been restored. The person who opened the room can let it go on: parler room rewind ROOM",
+        action="stop",
+        fault="peer",
+        scope="room",
+    ),
+    _E(
+        "room_is_here",
+        "This room lives on this machine, and no relay can lose a part of it.",
+        "Name a room that lives on a relay.",
+        scope="room",
+    ),
+    _E(
+        "rewind_refused",
+        "What the relay holds of this room is not the beginning of what this machine was told, so there is no message "
+        "that both would go on from.",
+        "Somebody may have written there since an older copy of the relay was restored. Ask the person who runs the "
+        "relay, and go on in a new session: parler session open",
         action="stop",
         fault="peer",
         scope="room",

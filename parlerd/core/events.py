@@ -174,6 +174,25 @@ class MirrorPlaced(_Event, tag="mirror_placed", frozen=True, kw_only=True):
     reader's own numbers go on after its number."""
 
 
+class RoomRewound(_Event, tag="room_rewound", frozen=True, kw_only=True):
+    """The room's home lost what came after the public message number `public`, and the room goes on from there, in a
+    new epoch. The rewind that the owner's person signed is the body."""
+
+    epoch: int
+    public: int
+    line: bytes
+    """The public line at that message."""
+    upto: Position = Position(0)
+    """In a mirror: the newest fact of this log that the home still has. What stands between that fact and this one is
+    lost there. A home's own log holds nothing that was lost, and says 0."""
+    numbers: tuple[tuple[AgentId, int], ...] = ()
+    """In a mirror: readers of this home, each with the number of the newest message that the room's home still has for
+    it; and an empty id with how many public messages that home still has."""
+    threads: tuple[tuple[AgentId, str, int, bytes], ...] = ()
+    """In a mirror: the threads that end elsewhere now than before: their author, their audience (`messages`), and the
+    counter and the hash of the newest envelope; 0 and empty where nobody can tell."""
+
+
 class RoomTitled(_Event, tag="room_titled", frozen=True, kw_only=True):
     """Only in a mirror: the room's home told the title, which it told nobody who only knocked. The body is that of
     `RoomOpened` with the title in it."""
@@ -183,6 +202,7 @@ class HomeContradicted(_Event, tag="home_contradicted", frozen=True, kw_only=Tru
     """Only in a mirror: the room's home said something that contradicts what it or a member said before. Nothing more
     is posted from here."""
 
+    v: int = _version(2)
     what: str
     """What does not agree: a word that the one who compared chose, such as `line` or `thread`; `log` where the
     home keeps another log than before, and has this room no more; `behind` where it holds less than it told."""
@@ -190,6 +210,9 @@ class HomeContradicted(_Event, tag="home_contradicted", frozen=True, kw_only=Tru
     """The public message that it was found at; 0 where it belongs to none."""
     agent: AgentId | None = None
     """Whose thread, handle or membership does not agree, where it is somebody's."""
+    before: tuple[tuple[AgentId, int], ...] = ()
+    """With `behind`: readers of this home, each with the number of the newest message that the room's home has for
+    it."""
 
 
 def addressees(event: MessagePosted) -> tuple[str, ...]:
@@ -279,6 +302,7 @@ RoomEvent = (
     | JoinDenied
     | MessagePosted
     | MirrorPlaced
+    | RoomRewound
     | RoomTitled
     | HomeContradicted
 )
@@ -352,6 +376,7 @@ UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
     ("key_minted", 1): _with_ref,
     ("room_named", 1): _same,
     ("message_posted", 1): _in_version_1,
+    ("home_contradicted", 1): _same,
 }
 """From (type, old v) to a pure function that makes the fields of v + 1 out of those of v, except `v` itself."""
 

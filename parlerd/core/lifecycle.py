@@ -73,7 +73,7 @@ accused."""
 OLDER_COPY: Final = "behind"
 """In what a home contradicted itself that holds less of a room than it told of it. An older copy of its store was put
 in place, or it hides what it has: nobody can tell from outside, so the state says what is missing, and accuses
-nobody."""
+nobody. It ends when the owner's person lets the room go on from what the home holds (`rewinds`)."""
 
 _CODES: Final = {NEW_LOG: "room_archived", OLDER_COPY: "relay_rolled_back"}
 """The codes of the errors that mean something else than a lie."""
@@ -186,6 +186,10 @@ class Lifecycle(Facet[LifecycleState]):
     def _contradicted(self, event: e.HomeContradicted, header: e.Header) -> None:
         self.state.contradicted = self.state.contradicted or event.what
 
+    def _rewound(self, event: e.RoomRewound, header: e.Header) -> None:
+        if self.state.contradicted == OLDER_COPY:
+            self.state.contradicted = ""
+
     def _alarm(self, event: e.HomeContradicted, header: e.Header) -> tuple[Topic, ...]:
         return (topics.life(self.state.room),)
 
@@ -197,6 +201,7 @@ class Lifecycle(Facet[LifecycleState]):
         applies(e.RoomOpened, _opened),
         applies(e.RoomClosed, _closed),
         applies(e.HomeContradicted, _contradicted),
+        applies(e.RoomRewound, _rewound),
     )
     READS = (reads(e.RoomOpened, _titled), reads(e.RoomTitled, _titled))
     TOUCHES = (

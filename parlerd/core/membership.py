@@ -38,10 +38,15 @@ from parlerd.core.model import (
     View,
     first_free,
 )
+from parlerd.core.public_line import first_number
 from parlerd.core.topics import Topic
 
 MAX_CANDIDATES: Final = 5
 """How many names a refusal suggests."""
+NOBODY: Final = AgentId("")
+"""Whoever may see what is public, and nothing else."""
+NO_END: Final = 2**53
+"""Greater than every number of a message."""
 MAX_COMPARED: Final = 32
 """How many names are compared with a wrong one; names that contain the wrong one go first. Comparing takes up to half a
 millisecond for each name, and a refusal must stay cheap in a room of thousands."""
@@ -76,18 +81,25 @@ class Member(msgspec.Struct):
     """The room's count of public messages when the agent last left."""
     gaps: list[tuple[int, int]] = []
     """In a mirror: (position, count) of messages that the agent may see and that this log leaves out there."""
+    shifts: list[tuple[int, int]] = []
+    """In a mirror of a room that was rewound: (number, shift). The agent's own numbers from `number` on are smaller by
+    `shift` at the room's home, because the home gives the numbers of what it lost again."""
 
 
 class MembershipState(msgspec.Struct):
     """`public` counts the messages of this log that are for everyone; `opening` is the recap's position, 0 without
     one. `jumps` are (position, count) of such messages that a mirror leaves out. `moves` counts how often somebody came
-    or went, by which another home says how far it was told of that."""
+    or went, by which another home says how far it was told of that. `skipped` counts numbers of public messages that no
+    message has, because the room was rewound; `shifts` are those of a reader who may see what is public, and nothing
+    else."""
 
     members: dict[AgentId, Member] = {}
     public: int = 0
     opening: Position = Position(0)
     jumps: list[tuple[int, int]] = []
     moves: int = 0
+    skipped: int = 0
+    shifts: list[tuple[int, int]] = []
 
 
 def admit(
@@ -104,11 +116,13 @@ def admit(
     opening: Position,
     public: int,
     jumps: Sequence[tuple[int, int]] = (),
+    shifts: Sequence[tuple[int, int]] = (),
     request: RequestId | None = None,
     key: KeyId | None = None,
 ) -> None:
     """Put an agent in, or back in, as of `position`. `opening` is the recap's position, or 0 when there is no recap;
-    `public` counts the room's public messages so far, and `jumps` are those that a mirror leaves out.
+    `public` counts the room's public messages so far, `jumps` are those that a mirror leaves out, and `shifts` how its
+    home counts them.
 
     History `full` shows everything, `from-join` what follows the first join, and `none` what is posted while the agent
     is in. Everyone is shown the recap. Source: decision 5.
@@ -144,6 +158,7 @@ def admit(
         hidden=hidden,
         # Whoever may read everything counts what came before as well, as far as it was for everyone.
         gaps=list(jumps) if history == "full" else [],
+        shifts=list(shifts) if history == "full" else [],
     )
 
 
@@ -247,9 +262,40 @@ def newest_seq(state: MembershipState, agent: AgentId) -> Seq:
     return Seq(state.public - member.hidden + member.private + sum(count for _, count in member.gaps))
 
 
+Shifts = Sequence[tuple[int, int]]
+"""How a reader's own numbers are another's at the home of a room that was rewound (`Member.shifts`)."""
+
+
+def number_at_home(shifts: Shifts, seq: int) -> int:
+    """What the home of the room calls a reader's own number `seq`; the newest number before it that the home has, where
+    the home lost the message."""
+    return min(seq - shift_after(shifts, seq), last_at_home(shifts, seq))
+
+
+def shift_after(shifts: Shifts, seq: int) -> int:
+    """By how much smaller than here the numbers after `seq` are at the room's home."""
+    return next((shift for upto, shift in reversed(shifts) if upto <= seq), 0)
+
+
+def last_at_home(shifts: Shifts, seq: int) -> int:
+    """The last number that the room's home has of the stretch of the room that a reader's own number `seq` is in, by
+    the home's count: the home lost what came after it."""
+    return min((upto - shift for upto, shift in shifts if upto > seq), default=NO_END)
+
+
+def told_seq(state: MembershipState, agent: AgentId) -> Seq:
+    """`newest_seq` as the home of the room counts, of which this log may be a mirror."""
+    return Seq(number_at_home(state.members[agent].shifts, newest_seq(state, agent)))
+
+
+def public_at_home(state: MembershipState) -> int:
+    """How many public messages the room has at its home, of those up to the newest here."""
+    return number_at_home(state.shifts, state.public + sum(count for _, count in state.jumps))
+
+
 def newest_number(state: MembershipState) -> int:
     """The number of the room's newest public message. Where a mirror leaves messages out, their numbers count."""
-    return state.public + sum(count for _, count in state.jumps)
+    return state.public + state.skipped + sum(count for _, count in state.jumps)
 
 
 def joining(
@@ -265,6 +311,12 @@ def joining(
     """The event by which an agent comes in or comes back, under the handle that it gets."""
     handle = free_handle(members, agent, name)
     return e.MemberJoined(agent=agent, principal=principal, handle=handle, host=host, request=request, key=key)
+
+
+def _go_back(shifts: list[tuple[int, int]], newest: int, told: int) -> None:
+    """Let a reader's numbers after `newest` go on after `told` at the room's home."""
+    if number_at_home(shifts, newest) > told:
+        shifts.append((newest, newest - told))
 
 
 class Membership(Facet[MembershipState]):
@@ -304,6 +356,7 @@ class Membership(Facet[MembershipState]):
             opening=self.state.opening,
             public=self.state.public,
             jumps=self.state.jumps,
+            shifts=self.state.shifts,
             request=event.request,
             key=event.key,
         )
@@ -339,11 +392,28 @@ class Membership(Facet[MembershipState]):
         for member in state.members.values():
             gap = left_out if member.spans[-1][1] is None else 0
             if member.agent in numbers:
-                gap = numbers[member.agent] - newest_seq(state, member.agent)
+                gap = numbers[member.agent] - told_seq(state, member.agent)
             if gap:
                 member.gaps.append((header.position, gap))
         if left_out:
             state.jumps.append((header.position, left_out))
+
+    def _rewound(self, event: e.RoomRewound, header: e.Header) -> None:
+        """A home that lost messages gives their numbers again. A mirror that was not told all that is left leaves the
+        rest out, and each reader here goes on when the home says its number."""
+        state, numbers = self.state, dict(event.numbers)
+        left_out = event.public - newest_number(state)
+        if left_out > 0:
+            state.jumps.append((header.position, left_out))
+        state.skipped += first_number(event.epoch) - newest_number(state)
+        for member in state.members.values():
+            if member.agent not in numbers:
+                if left_out > 0 and member.spans[-1][1] is None:
+                    member.gaps.append((header.position, left_out))
+                continue
+            _go_back(member.shifts, newest_seq(state, member.agent), numbers[member.agent])
+        if NOBODY in numbers:
+            _go_back(state.shifts, state.public + sum(count for _, count in state.jumps), numbers[NOBODY])
 
     def _moved(self, event: e.MemberJoined | e.MemberLeft, header: e.Header) -> Iterator[Topic]:
         yield topics.life(self._lifecycle.room)
@@ -357,5 +427,6 @@ class Membership(Facet[MembershipState]):
         applies(e.MemberLeft, _left),
         applies(e.MessagePosted, _posted),
         applies(e.MirrorPlaced, _placed),
+        applies(e.RoomRewound, _rewound),
     )
     TOUCHES = (touches(e.MemberJoined, _moved), touches(e.MemberLeft, _moved))

@@ -24,7 +24,7 @@ from parlerd.core.facets import Facet, applies, decides, touches
 from parlerd.core.lifecycle import LifecycleState, require_open, require_sound
 from parlerd.core.membership import MembershipState
 from parlerd.core.model import AgentId, By, Ids, MessageId, Millis, Seq, Shown
-from parlerd.core.public_line import first_line, next_line
+from parlerd.core.public_line import first_line, first_number, line_after_rewind, next_line
 from parlerd.core.topics import Topic
 from parlerd.core.words import contradiction
 
@@ -55,7 +55,7 @@ class MessagesState(msgspec.Struct):
     last_message_at: Millis = Millis(0)
     """When the newest message was posted, whoever may see that message."""
     public: int = 0
-    """How many public messages the room has."""
+    """The number of the newest public message: how many there are, as long as the room is in its first epoch."""
     line: bytes = b""
     """The public line at the newest of them."""
     threads: dict[AgentId, dict[str, Thread]] = {}
@@ -205,6 +205,16 @@ class Messages(Facet[MessagesState]):
         state.threads = {author: threads for author, threads in state.threads.items() if author in writing}
         state.public, state.line = event.public, event.line
 
+    def _rewound(self, event: e.RoomRewound, header: e.Header) -> None:
+        state = self.state
+        state.public = first_number(event.epoch)
+        state.line = line_after_rewind(event.line, header.body or b"")
+        for author, audience, counter, envelope in event.threads:
+            if envelope:
+                state.threads.setdefault(author, {})[audience] = Thread(counter, envelope)
+            else:
+                state.threads.get(author, {}).pop(audience, None)
+
     def _told(self, event: e.MessagePosted, header: e.Header) -> list[Topic]:
         room, readers = self._lifecycle.room, event.visibility
         return [topics.messages(room)] if readers is None else [topics.messages(room, reader) for reader in readers]
@@ -214,5 +224,6 @@ class Messages(Facet[MessagesState]):
         applies(e.RoomOpened, _opened),
         applies(e.MessagePosted, _posted),
         applies(e.MirrorPlaced, _placed),
+        applies(e.RoomRewound, _rewound),
     )
     TOUCHES = (touches(e.MessagePosted, _told),)

@@ -23,8 +23,10 @@ from parlerd.core.decision import Decision
 from parlerd.core.errors import Refused
 from parlerd.core.facets import Facet, applies, decides, nobody, touches
 from parlerd.core.lifecycle import LifecycleState
-from parlerd.core.membership import MembershipState, newest_number, newest_seq
+from parlerd.core.membership import NOBODY, MembershipState, newest_number, told_seq
 from parlerd.core.model import AgentId, By, Ids, KeyId, Millis, RequestId
+from parlerd.core.public_line import MAX_EPOCH, first_number
+from parlerd.core.rewinds import RewindsState
 
 
 class MirrorState(msgspec.Struct):
@@ -36,15 +38,21 @@ class MirrorState(msgspec.Struct):
 class Mirror(Facet[MirrorState]):
     """Takes in what another home told."""
 
-    __slots__ = ("_approvals", "_lifecycle", "_membership")
+    __slots__ = ("_approvals", "_lifecycle", "_membership", "_rewinds")
 
     def __init__(
-        self, state: MirrorState, lifecycle: LifecycleState, membership: MembershipState, approvals: ApprovalsState
+        self,
+        state: MirrorState,
+        lifecycle: LifecycleState,
+        membership: MembershipState,
+        approvals: ApprovalsState,
+        rewinds: RewindsState,
     ) -> None:
         super().__init__(state)
         self._lifecycle = lifecycle
         self._membership = membership
         self._approvals = approvals
+        self._rewinds = rewinds
 
     def _arrive(self, command: c.Arrive, by: By, now: Millis, ids: Ids) -> Decision:
         begins = not self._lifecycle.room
@@ -54,7 +62,7 @@ class Mirror(Facet[MirrorState]):
                 raise Refused("relay_equivocation", what="opening")
         elif not self.state.is_mirror:
             raise Refused("no_such_room")
-        known = _Known(self._membership, self._approvals)
+        known = _Known(self._membership, self._approvals, self._rewinds)
         for number, event in enumerate(command.events):
             wrong = known.wrong_with(event)
             if isinstance(event, e.MessagePosted) and event.id in command.taken:
@@ -76,13 +84,14 @@ class Mirror(Facet[MirrorState]):
 class _Known:
     """Who and what a room knows, while one event of a command after the other is looked at."""
 
-    def __init__(self, membership: MembershipState, approvals: ApprovalsState) -> None:
+    def __init__(self, membership: MembershipState, approvals: ApprovalsState, rewinds: RewindsState) -> None:
         self._membership = membership
         self._approvals = approvals
         # What the events before brought that the room does not have yet.
         self._members: set[AgentId] = set()
         self._keys: set[KeyId] = set()
         self._requests: set[RequestId] = set()
+        self._epoch = rewinds.epoch
         self._is_counted = True
         """Whether the numbers of the room's state still are those at the place where the next event stands."""
 
@@ -109,6 +118,8 @@ class _Known:
                 self._is_counted = False
             case e.MirrorPlaced():
                 return self._misplaced(event)
+            case e.RoomRewound():
+                return self._misrewound(event)
             case _:
                 pass
         return None
@@ -122,6 +133,18 @@ class _Known:
         if not self._is_counted or event.public < newest_number(state):
             return "public"
         for agent, number in event.before:
-            if agent not in state.members or number < newest_seq(state, agent):
+            if agent not in state.members or number < told_seq(state, agent):
                 return "before"
+        return None
+
+    def _misrewound(self, event: e.RoomRewound) -> str | None:
+        """Each rewind begins an epoch after all before it, and goes back in the log that is there."""
+        if not self._is_counted or not self._epoch < event.epoch <= MAX_EPOCH:
+            return "epoch"
+        if not 0 <= event.public < first_number(event.epoch):
+            return "public"
+        known = {NOBODY, *self._membership.members}
+        if any(agent not in known or number < 0 for agent, number in event.numbers):
+            return "before"
+        self._is_counted, self._epoch = False, event.epoch
         return None

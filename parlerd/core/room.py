@@ -5,8 +5,8 @@ nothing. `apply` takes a committed fact and cannot fail. Neither reads a clock o
 give the same events everywhere. A room in memory holds members, keys, requests and counters, and no messages.
 
 Not here: any rule. Above: the engine, which looks up what `decide` needs of the past and commits what it gives. Below:
-`lifecycle`, `membership`, `approvals`, `messages` and `mirror`, each with its state and its rules; `facets` puts them
-together.
+`lifecycle`, `membership`, `approvals`, `messages`, `rewinds` and `mirror`, each with its state and its rules; `facets`
+puts them together.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ from parlerd.core.model import (
     Shown,
     View,
 )
+from parlerd.core.rewinds import Rewinds, RewindsState
 
-FOLD_VERSION: Final = 5
+FOLD_VERSION: Final = 6
 """Raise this number when the state's shape changes, or the state that a log folds to: snapshots of another version are
 thrown away, and rooms replay their logs. `tests/core/test_folding.py` fails when you forget it."""
 
@@ -54,6 +55,7 @@ class RoomState(facets.Folded):
     membership: MembershipState = msgspec.field(default_factory=MembershipState)
     approvals: ApprovalsState = msgspec.field(default_factory=ApprovalsState)
     messages: MessagesState = msgspec.field(default_factory=MessagesState)
+    rewinds: RewindsState = msgspec.field(default_factory=RewindsState)
     mirror: MirrorState = msgspec.field(default_factory=MirrorState)
 
     @property
@@ -116,6 +118,11 @@ class RoomState(facets.Folded):
         return self.lifecycle.contradicted
 
     @property
+    def epoch(self) -> int:
+        """How often the room was rewound, at least: see `rewinds`."""
+        return self.rewinds.epoch
+
+    @property
     def members(self) -> Mapping[AgentId, Member]:
         return self.membership.members
 
@@ -137,7 +144,7 @@ class Room(facets.Aggregate[RoomState]):
 
     fold_version: int = FOLD_VERSION
     RULES: ClassVar = facets.compose(
-        (Lifecycle, Membership, Approvals, Messages, Mirror),
+        (Lifecycle, Membership, Approvals, Messages, Rewinds, Mirror),
         commands=get_args(c.RoomCommand),
         events=get_args(e.RoomEvent),
     )
@@ -151,7 +158,8 @@ class Room(facets.Aggregate[RoomState]):
             Membership(members, life),
             Approvals(state.approvals, life, members),
             Messages(state.messages, life, members),
-            Mirror(state.mirror, life, members, state.approvals),
+            Rewinds(state.rewinds, life, members, state.messages),
+            Mirror(state.mirror, life, members, state.approvals, state.rewinds),
         )
 
     @classmethod

@@ -1,9 +1,11 @@
-"""What is signed about a room besides its messages: who opened it, what its keys are for, who knocked, who decided.
+"""What is signed about a room besides its messages: who opened it, what its keys are for, who knocked, who decided, and
+where it goes on after its home lost a part of it.
 
     Opening             signed by the person who opens the room (parler/opening). The room's id is its hash.
     KeyTerms            signed by the same person (parler/key): what one session key lets its holder do.
     KnockStatement      signed by the agent that knocks (parler/knock).
     DecisionStatement   signed by the person, or in a room whose approver is `agent` by its owner (parler/decision).
+    Rewind              signed by the person who opened the room (parler/rewind): where the room goes on.
 
 Each statement is the body of the fact that it leads to. Somebody who holds these bytes and signatures can find out who
 is a member of a room without trusting the home that keeps it (`identity.proofs`). Each names the home and
@@ -45,6 +47,7 @@ from parlerd.core.model import (
     is_principal_id,
     label,
 )
+from parlerd.core.public_line import MAX_EPOCH
 
 MAX_STATEMENT: Final = 16 * 1024
 """How many bytes an encoded statement or title may have: room for `MAX_PREAPPROVED` agents, and three times as much."""
@@ -140,6 +143,24 @@ class DecisionStatement(_Statement, frozen=True, kw_only=True):
     nonce: bytes
 
 
+class Rewind(_Statement, frozen=True, kw_only=True):
+    """The room's home lost what was said last, and the person who opened the room lets it go on from what is left.
+
+    Each rewind of a room has an epoch of its own, counted from 1, so that none can be used again. The public messages
+    of each epoch have numbers of their own (`public_line`)."""
+
+    TAG: ClassVar[Literal["parler/rewind"]] = "parler/rewind"
+    home: HomeId
+    room: RoomId
+    epoch: int
+    public: int
+    """The number of the newest public message that is left, and below the public line there."""
+    line: bytes
+    at: Millis
+    """When the person decided, by the clock of the person's machine."""
+    nonce: bytes
+
+
 class Title(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A room's name and topic, which its opening signs by a hash only, so that who is not in the room learns neither.
     Nobody can guess them and confirm the guess by the hash, because of the 16 random bytes `salt`."""
@@ -149,12 +170,13 @@ class Title(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     topic: str
 
 
-Statement = Opening | KeyTerms | KnockStatement | DecisionStatement
+Statement = Opening | KeyTerms | KnockStatement | DecisionStatement | Rewind
 S = TypeVar("S", bound=Statement)
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODERS: Final[Mapping[type[Any], msgspec.msgpack.Decoder[Any]]] = {
-    kind: msgspec.msgpack.Decoder(kind) for kind in (Opening, KeyTerms, KnockStatement, DecisionStatement, Title)
+    kind: msgspec.msgpack.Decoder(kind)
+    for kind in (Opening, KeyTerms, KnockStatement, DecisionStatement, Rewind, Title)
 }
 _OPENED: Final = msgspec.msgpack.Decoder(tuple[bytes, bytes])
 
@@ -356,6 +378,9 @@ _FORMS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "expires_at": lambda value: 0 <= value < 2**53,
     "at": lambda value: 0 <= value < 2**53,
     "max_uses": lambda value: 1 <= value < 2**53,
+    "epoch": lambda value: 1 <= value <= MAX_EPOCH,
+    "public": lambda value: 0 <= value < 2**53,
+    "line": lambda value: len(value) == _DIGEST,
     "preapproved": lambda value: (
         len(value) <= MAX_PREAPPROVED and len(set(value)) == len(value) and all(map(is_agent_id, value))
     ),

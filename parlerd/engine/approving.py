@@ -20,7 +20,7 @@ from parlerd.engine.handling import handles
 from parlerd.engine.key_text import SHORT_ID
 from parlerd.engine.lookup import owned_rooms
 from parlerd.engine.person import is_person, require_person
-from parlerd.engine.reading import handle_of
+from parlerd.engine.reading import handle_of, silence_of
 from parlerd.identity import codes
 from parlerd.operations import types as t
 
@@ -35,24 +35,31 @@ class Approving:
     async def requests(self, caller: Caller, params: t.SessionRequests) -> t.RequestList:
         me = await self._desk.me(caller)
         rooms = await owned_rooms(self._desk, me, params.room, person=is_person(caller))
-        found = await self._requests_of(rooms)
+        found, notice = await self._requests_of(rooms)
         room = rooms[0] if params.room is not None and rooms else None
-        return t.RequestList(room=room, requests=found)
+        return t.RequestList(room=room, requests=found, notice=notice)
 
     @handles("approvals.list")
     async def approvals(self, caller: Caller, params: t.Params) -> t.RequestList:
         me = await self._desk.me(caller)
         rooms = await owned_rooms(self._desk, me, None, person=is_person(caller))
-        return t.RequestList(room=None, requests=await self._requests_of(rooms))
+        found, notice = await self._requests_of(rooms)
+        return t.RequestList(room=None, requests=found, notice=notice)
 
-    async def _requests_of(self, rooms: list[RoomId]) -> list[t.RequestInfo]:
+    async def _requests_of(self, rooms: list[RoomId]) -> tuple[list[t.RequestInfo], str]:
+        """Who knocks at these rooms, and what is said of homes that were not heard from. Waits for none of them."""
         found: list[t.RequestInfo] = []
+        silent: dict[str, None] = {}
         for name in rooms:
             handle = await self._desk.rooms.get(name)
             room = await handle.quiet()
             if not room.state.closed:
                 found += [self._request(handle, request) for request in room.pending()]
-        return sorted(found, key=lambda request: (request.requested, request.id))
+                if room.state.alarm is None:
+                    handle.begin_to_catch_up()
+                    now = self._desk.clock.now()
+                    silent[silence_of(handle, now, "newer requests there may be missing here.")] = None
+        return sorted(found, key=lambda request: (request.requested, request.id)), " ".join(filter(None, silent))
 
     def _request(self, handle: RoomHandle, request: Request) -> t.RequestInfo:
         room = handle.aggregate

@@ -29,6 +29,7 @@ from parlerd.core.statements import (
     KeyTerms,
     KnockStatement,
     Opening,
+    Rewind,
     check,
     check_title,
     contradiction,
@@ -45,7 +46,14 @@ from parlerd.identity.signatures import verify
 from parlerd.store.port import NewFact
 
 WithStatement = (
-    e.RoomOpened | e.RoomTitled | e.KeyMinted | e.JoinRequested | e.MemberJoined | e.JoinApproved | e.JoinDenied
+    e.RoomOpened
+    | e.RoomTitled
+    | e.KeyMinted
+    | e.JoinRequested
+    | e.MemberJoined
+    | e.JoinApproved
+    | e.JoinDenied
+    | e.RoomRewound
 )
 """The facts that bear a statement, in a room that began with one."""
 
@@ -168,6 +176,10 @@ def _agrees(event: WithStatement, body: bytes, signature: bytes, about: Audited)
             return _let_in(event, body, signature, about)
         case e.JoinApproved() | e.JoinDenied():
             return _decided(event, body, signature, about)
+        case e.RoomRewound():
+            rewind = signed(Rewind, body, signature, room.owner_principal)
+            said = (rewind.home, rewind.room, rewind.epoch, rewind.public, rewind.line)
+            return said == (room.home, room.room, event.epoch, event.public, event.line)
 
 
 def _opened(event: e.RoomOpened, body: bytes, signature: bytes) -> bool:

@@ -42,6 +42,7 @@ from parlerd.core.statements import (
     KeyTerms,
     KnockStatement,
     Opening,
+    Rewind,
     S,
     Statement,
     check,
@@ -308,6 +309,13 @@ class Admission:
             statement=statement,
         )
         return command, Stated({DecisionStatement: decision})
+
+    def rewind(self, by: By, rewind: Attested) -> tuple[c.RewindRoom, Stated]:
+        """The command by which a room goes on from where it stands, as the person of `by` signed elsewhere. Raises
+        `Refused(statement_refused)`."""
+        statement = self._signed(rewind, Rewind, by)
+        command = c.RewindRoom(operation="room.rewind", principal=by.principal, statement=statement)
+        return command, Stated({Rewind: rewind})
 
     def _signed(self, finished: Attested, kind: type[S], by: By) -> S:
         """A statement that its author finished, once its form and its signature are sound."""

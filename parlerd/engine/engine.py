@@ -69,6 +69,7 @@ from parlerd.engine.pulling import Pulling
 from parlerd.engine.reach import within
 from parlerd.engine.reading import Reading
 from parlerd.engine.receiving import Receiving
+from parlerd.engine.rewinding import Rewinding
 from parlerd.engine.rooms import RoomDoor, Rooms
 from parlerd.engine.scheduler import Scheduler
 from parlerd.engine.seats import Seats
@@ -164,6 +165,7 @@ class Engine:
             Following(desk, Cards(desk.library, desk.keys.id)),
             Pulling(desk),
             LettingIn(desk),
+            Rewinding(desk),
             admitting,
         )
         return Handlers(desk, sending, admitting, table.calls, table.streams)

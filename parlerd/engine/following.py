@@ -29,7 +29,8 @@ from parlerd.core import events as e
 from parlerd.core import topics
 from parlerd.core.errors import Refused, StoreError
 from parlerd.core.model import AgentId, Position, RoomId, Seq, Shown, View
-from parlerd.core.public_line import next_line
+from parlerd.core.public_line import epoch_of, next_line
+from parlerd.core.rewinds import Rewound
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
 from parlerd.engine.callers import Caller
@@ -311,18 +312,25 @@ class _Walk:
         """Find where to begin, and say how the room stood there: where the asker was, or `anew` with the newest."""
         followed, resume = self._followed, self._followed.resume
         has_something = bool(resume.public or resume.before or resume.moves or resume.asks)
+        epoch = epoch_of(resume.public)
+        missed = [each for each in self._room.state.rewinds.rewound if each.epoch > epoch]
         goes_on = has_something and not anew
         if goes_on:
             followed.at = await self._resumed(resume)
+            if missed:
+                # Its numbers beyond the rewind mean messages that this home lost.
+                followed.at = min(followed.at, Position(missed[0].position - 1))
             goes_on = not await self._is_beyond(followed.at)
         if not goes_on:
             followed.at = await self._among_newest(resume, had=has_something or anew)
+        passed = [await self._rewind(each) for each in missed if self._views and each.position <= followed.at]
         facts = await self._headers(followed.at) if self._eyes.are_inside else []
         moves = self._moves - sum(map(_is_move, facts))
         if goes_on:
             # The newest that was told may be that somebody came or went, which no number of a message says.
             for header in list(facts):
-                if moves >= resume.moves:
+                if missed or moves >= resume.moves:
+                    # Before a rewind the count is of what was lost, too.
                     break
                 facts.remove(header)
                 moves, followed.at = moves + _is_move(header), header.position
@@ -335,6 +343,10 @@ class _Walk:
         # could see what was said meanwhile.
         followed.jumped = not goes_on or followed.shown.number != resume.public
         followed.is_level = False
+        if resume.public:
+            # One that waits for a rewind hears nothing else before it.
+            self.items += passed
+            passed = []
         if goes_on and moves == resume.moves:
             await self._tell_asks(resume)
         else:
@@ -343,6 +355,7 @@ class _Walk:
             whole = self._cards.whole(self._room, self._eyes, stood, moves=moves, asks=followed.asks, closed=closed)
             for card in await whole:
                 self.items.append(t.LinkItem(room=self._name, card=card))
+        self.items += passed
         self._open_page()
 
     async def _is_beyond(self, position: Position) -> bool:
@@ -357,7 +370,7 @@ class _Walk:
         """Up to where the asker has everything: what it has came in the order of the log."""
         if not self._views:
             return self._upto
-        known = [(PUBLIC, Seq(resume.public))]
+        known = [(PUBLIC, Seq(self._room.state.rewinds.count_at(resume.public)))]
         known += [(view, Seq(resume.before[agent])) for agent, view in self._views.items() if agent in resume.before]
         return max([await self._library.position_of(self._name, view, seq) for view, seq in known])
 
@@ -457,12 +470,41 @@ class _Walk:
                 await self._ask(header, request, may_know=self._eyes.owns or self._eyes.has(request.agent))
             case e.KeyMinted(key=key) | e.KeyRevoked(key=key):
                 await self._ask(header, self._room.state.keys[key], may_know=self._eyes.owns)
+            case e.RoomRewound() if self._views:
+                await self._take_rewind(header)
             case e.RoomClosed():
                 await self._say()
                 card = await self._cards.part(self._room, self._eyes, [], moves=followed.moves, asks=followed.asks)
                 self.items.append(t.LinkItem(room=self._name, card=msgspec.structs.replace(card, closed=True)))
         followed.at = header.position
         return True
+
+    async def _take_rewind(self, header: e.Header) -> None:
+        """Tell a rewind. Whoever held more than this home waited for it and heard of nothing else, so it is told anew
+        how the room stands."""
+        followed, room = self._followed, self._room
+        await self._say()
+        [rewound] = [each for each in room.state.rewinds.rewound if each.position == header.position]
+        self.items.append(await self._rewind(rewound))
+        since = await self._headers(header.position)
+        closed = room.state.closed and not any(isinstance(fact.event, e.RoomClosed) for fact in since)
+        stood = _stood(room, since, self._upto)
+        asks = followed.asks
+        for card in await self._cards.whole(room, self._eyes, stood, moves=followed.moves, asks=asks, closed=closed):
+            self.items.append(t.LinkItem(room=self._name, card=card))
+        followed.shown = await self._library.shown_at(self._name, header.position)
+        self._open_page()
+
+    async def _rewind(self, rewound: Rewound) -> t.LinkItem:
+        """A rewind, and which number each of these agents had there."""
+        at = rewound.position
+        signed = (await self._library.bodies(self._name, [at]))[at]
+        before = {
+            str(agent): int(await self._library.seq_at(self._room, view, at)) for agent, view in self._views.items()
+        }
+        return t.LinkItem(
+            room=self._name, rewound=t.RewindEntry(statement=signed.body, signature=signed.signature, before=before)
+        )
 
     async def _take_message(self, fact: NewFact, event: e.MessagePosted) -> bool:
         followed, header = self._followed, fact.header

@@ -83,6 +83,10 @@ class RoomHandle(Protocol):
         few seconds at most: never for a room of this home, nor for a home that was just found out of reach."""
         ...
 
+    def begin_to_catch_up(self) -> None:
+        """Begin what `catch_up` waits for, for a look that answers at once."""
+        ...
+
     def silent_since(self) -> Millis | None:
         """When the room's home was last heard from, where this home's log of the room may lack what is new there; 0
         where nothing was heard since this daemon started. None for a log that lacks nothing."""
@@ -111,6 +115,12 @@ class RoomHandle(Protocol):
         """This reader's messages after its own number `after`, for a place where this home's log leaves some out: what
         the room's home tells, checked and not stored, at most `limit`. A room that lives here leaves nothing out, and
         tells nothing. Raises `Refused`: `home_unreachable` at once where no link to the room's home is up."""
+        ...
+
+    async def rewind(self, by: By, *, confirmed: bool) -> t.RewoundRoom:
+        """Let the room go on from where it stands at its home, which lost a part of it, as `by`'s person, whose agent
+        opened the room; unless `confirmed`, only say what would be lost. Raises `Refused`: `room_is_here` for a room of
+        this home, and `rewind_refused` where what the home holds is no beginning of what is here."""
         ...
 
     def presence(self, agent: AgentId) -> Present | None:
@@ -143,6 +153,20 @@ class Undelivered(NamedTuple):
     code: str
 
 
+class Queued(NamedTuple):
+    """A message that waits on this machine to leave for its room's home."""
+
+    room: RoomId
+    agent: AgentId
+    """Its author."""
+    home: str
+    """The name of the home that it is for."""
+    at: Millis
+    """When its author asked."""
+    code: str
+    """The code with which that home refused it for good; empty while it waits."""
+
+
 class Homes(Protocol):
     """The other homes that the person added. None but these is ever asked anything. Source: security spec D12."""
 
@@ -172,6 +196,10 @@ class Homes(Protocol):
 
     def undelivered(self, agent: AgentId) -> Sequence[Undelivered]:
         """Queued messages of this agent that will never be in their rooms, the oldest first."""
+        ...
+
+    def queued(self, message: MessageId) -> Queued | None:
+        """The message of this id, if it waits here or was refused after it waited."""
         ...
 
     def handle(self, actor: RoomActor[Room], home: HomeId) -> RoomHandle:
@@ -231,7 +259,13 @@ class ForsakenRoom(MirrorRoom):
     async def catch_up(self) -> bool:
         return False
 
+    def begin_to_catch_up(self) -> None:
+        """Its home is asked nothing."""
+
     async def earlier(self, agent: AgentId, after: Seq, limit: int) -> Earlier:
+        raise self._refused()
+
+    async def rewind(self, by: By, *, confirmed: bool) -> t.RewoundRoom:
         raise self._refused()
 
     def silent_since(self) -> Millis | None:
@@ -260,6 +294,9 @@ class NoHomes:
 
     def undelivered(self, agent: AgentId) -> Sequence[Undelivered]:
         return ()
+
+    def queued(self, message: MessageId) -> Queued | None:
+        return None
 
     def handle(self, actor: RoomActor[Room], home: HomeId) -> RoomHandle:
         return ForsakenRoom(actor, self.name_of(home))

@@ -60,5 +60,6 @@ class Handoffs:
             idempotency_key=sent.idempotency_key,
             seq=sent.seq,
             queued=sent.queued,
+            warning=sent.warning,
             others=sum(member.present and member.agent != me.id for member in room.state.members.values()),
         )

@@ -37,7 +37,8 @@ class Joining:
     async def join(self, caller: Caller, params: t.JoinSession) -> t.JoinedSession:
         desk = self._desk
         known = desk.seats.existing(caller)
-        key_id, room_id = await self._keys.find(caller, known, params.session_key)
+        # A join that asks for no page comes from the environment of a window (see `_land`).
+        key_id, room_id = await self._keys.find(caller, known, params.session_key, is_typed=params.limit > 0)
         if known is None:
             await self._would_knock(caller, key_id, room_id)
         me = await desk.me(caller)

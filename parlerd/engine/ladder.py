@@ -1,5 +1,7 @@
 """Where a message got to: for each reader the stages it reached, and where it stands still.
 
+A message for a room elsewhere that waits here to leave has reached nobody, and this is said in place of a ladder.
+
 Not here: who records the stages (`reading`, and the actor for replies). Invariant: whoever may not see a message is
 told that there is none; a reader sees its own ladder, the author everyone's, the person what their agents may know.
 """
@@ -14,6 +16,7 @@ import msgspec
 
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
+from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, MessageId, Millis, Stage
 from parlerd.core.room import Room
 from parlerd.core.visibility import can_see
@@ -48,7 +51,7 @@ class Ladder:
             id = await self._reading.message_id(here, me.id, params.id)
         found = await self._desk.library.trace(id)
         if found is None:
-            raise Refused("no_such_message")
+            return self._queued(caller, me, id)
         room_id, header, marks = found
         position = header.position
         handle = await self._desk.rooms.get(room_id)
@@ -70,6 +73,15 @@ class Ladder:
             self._ladder(room, reader, header, marks, told.get(reader)) for reader in readers_of(room, header, mine)
         ]
         return t.WhyResult(id=id, room=room_id, readers=readers)
+
+    def _queued(self, caller: Caller, me: AgentRecord, id: MessageId) -> t.WhyResult:
+        """The first rung of a message for a room elsewhere: it waits here to leave. Nobody but its author knows of it,
+        and the person whose agent that is."""
+        queued = self._desk.homes.queued(id)
+        if queued is None or all(record.id != queued.agent for record in observers(self._desk, caller, me)):
+            raise Refused("no_such_message")
+        rung = t.QueuedHere(home=queued.home, since=queued.at, refused=queued.code)
+        return t.WhyResult(id=id, room=queued.room, readers=[], queued=rung)
 
     async def _told(
         self, handle: RoomHandle, header: e.Header, mine: AbstractSet[AgentId]

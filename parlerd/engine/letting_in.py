@@ -12,8 +12,6 @@ one person's guesses delay nobody else.
 
 from __future__ import annotations
 
-from typing import Final
-
 from parlerd.core import commands as c
 from parlerd.core.approvals import Request, standing_request
 from parlerd.core.errors import Refused
@@ -24,15 +22,11 @@ from parlerd.engine.authors import Admission, Attested
 from parlerd.engine.callers import Caller
 from parlerd.engine.cards import OPENED_AT
 from parlerd.engine.desk import Desk
-from parlerd.engine.handles import RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.library import Signed
-from parlerd.engine.reachable import eyes, require_attached, room_within, stamp
+from parlerd.engine.reachable import NOBODY, eyes, owned_within, require_attached, stamp
 from parlerd.engine.reading import handle_of
 from parlerd.operations import types as t
-
-NOBODY: Final = AgentId("")
-"""Who acts where a person does, and no agent of theirs."""
 
 
 class LettingIn:
@@ -124,7 +118,7 @@ class LettingIn:
 
     @handles("link.check_code")
     async def check_code(self, caller: Caller, params: t.CheckCode) -> t.Noted:
-        actor, room = await self._owned(caller, params.room)
+        actor, room = await owned_within(self._desk, caller, params.room)
         request = _request(room, params.request)
         await actor.check_code(request, params.join_code, params.door)
         return t.Noted()
@@ -132,7 +126,7 @@ class LettingIn:
     @handles("link.decide")
     async def decide(self, caller: Caller, params: t.DecideAtRoom) -> t.DecidedAtRoom:
         statement = check(params.statement, DecisionStatement)
-        actor, room = await self._owned(caller, params.room)
+        actor, room = await owned_within(self._desk, caller, params.room)
         agent = NOBODY
         if statement.proof == "none":
             # The owner decides for the person, in a room that lets it.
@@ -153,23 +147,13 @@ class LettingIn:
 
     @handles("link.revoke")
     async def revoke(self, caller: Caller, params: t.RevokeKeyOfRoom) -> t.Noted:
-        actor, room = await self._owned(caller, params.room)
+        actor, room = await owned_within(self._desk, caller, params.room)
         key = next((key for key in room.state.keys.values() if key.ref == params.ref), None)
         if key is None:
             raise Refused("unknown_key")
         by = stamp(caller, NOBODY)
         await actor.submit(c.RevokeKey(operation="session.revoke", revoke=key.id, principal=by.principal), by)
         return t.Noted()
-
-    async def _owned(self, caller: Caller, wanted: str) -> tuple[RoomHandle, Room]:
-        """A room whose owner acts for the link's person. Raises `Refused`: `not_owner` to who is in, `no_such_room` to
-        everybody else."""
-        actor = await room_within(self._desk, caller, wanted)
-        room = await actor.quiet()
-        looking = eyes(self._desk, caller, room)
-        if not looking.owns:
-            raise Refused("not_owner" if looking.members else "no_such_room")
-        return actor, room
 
 
 def _request(room: Room, id: str) -> Request:

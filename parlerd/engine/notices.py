@@ -1,9 +1,9 @@
 """The one line that says what is new for an agent beside what it asked for: counts and names, no word a peer chose.
 
 Each change is said once to each window: that somebody knocks, that the person decided, that somebody came or left, that
-messages wait in a room, that an agent host lost its entry. Zero bytes when nothing changed. What an answer said itself
-is not said again. Names are labels, so the line may stand outside a fence; a label can still be worded like a sentence,
-so each is short here and in quotes.
+messages wait in a room, that a relay lost some of the agent's own, that an agent host lost its entry. Zero bytes when
+nothing changed. What an answer said itself is not said again. Names are labels, so the line may stand outside a fence;
+a label can still be worded like a sentence, so each is short here and in quotes.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ LOOK: Final = 20
 """New messages that are looked at for a handoff; a longer backlog is only counted."""
 MAX_SHOWN: Final = 32
 """Characters of a name in a notice. No label holds a quote, so none ends the quotes around it."""
+FACTS: Final = 500
+"""Facts that are read at once."""
 MAX_NEWS: Final = 5
 """Pieces of news in one line; the rest is counted."""
 
@@ -90,6 +92,7 @@ class Notices:
                 news = await self._at_door(told, me, handle, membership.state, stands, is_active=is_active)
                 if membership.state == "member":
                     news += self._of_people(told, me, room)
+                    news += await self._of_lost(told, me, room)
                     if messages:
                         news += await self._of_messages(caller, told, me, room)
             except Refused:
@@ -180,6 +183,26 @@ class Notices:
             who = f"{_quoted(knocking[0].name)}{others} {verb} at {where}"
             found.append(("knock", f"{who} (your user decides: parler_approve)"))
         return found
+
+    async def _of_lost(self, told: Told, me: AgentRecord, room: Room) -> list[_News]:
+        """How many messages of this agent the room's relay has lost, unless the agent read on since."""
+        name, rewinds = room.state.room, room.state.rewinds
+        if rewinds.epoch == told.epochs.get(name, 0):
+            return []
+        told.epochs[name] = rewinds.epoch
+        newest, library = rewinds.rewound[-1], self._desk.library
+        if (await library.cursor(name, me.id)).acknowledged >= newest.position:
+            return []
+        lost, at = 0, newest.upto
+        while at < newest.position:
+            for header in await library.facts(name, at, FACTS):
+                at = header.position
+                is_own = isinstance(header.event, e.MessagePosted) and header.by.actor == me.id
+                lost += is_own and rewinds.is_lost(at)
+        if not lost:
+            return []
+        what = "a message of yours" if lost == 1 else f"{lost} messages of yours"
+        return [("lost", f"the relay of {_quoted(room.state.name)} lost {what}: say again what still matters")]
 
     async def _of_messages(self, caller: Caller, told: Told, me: AgentRecord, room: Room) -> list[_News]:
         # Not `quiet`: a line about what waits is not worth waiting for the batch in flight, which is none of it.

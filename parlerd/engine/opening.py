@@ -34,7 +34,7 @@ from parlerd.core.model import (
 )
 from parlerd.core.public_line import first_line
 from parlerd.core.room import Room
-from parlerd.core.scrub import scrub
+from parlerd.core.scrub import listed, scrub
 from parlerd.core.statements import NONCE, KeyTerms, Title, encode, room_id_of, title_digest
 from parlerd.core.statements import Opening as SignedOpening
 from parlerd.core.words import check_text
@@ -268,15 +268,14 @@ class Opening:
         if not gated:
             warnings.append("Whoever has this key comes in without being asked about. Do not paste it in public.")
         if removed:
-            listed = ", ".join(f"{name} ({count})" for name, count in removed.items())
-            warnings.append(f"Taken out of the recap: {listed}. Only what is recognised is; look through the rest.")
+            warnings.append(f"Taken out of the recap: {listed(removed)}")
         return t.OpenedSession(
             room=actor.room,
             name=room.state.name,
             session_key=session_key,
             line=None if session_key is None else f"Join the Parler session {session_key}.",
             join_command=None if session_key is None else f"parler session join {session_key}",
-            mcp_command=self._mcp_command(session_key) if session_key and gated else None,
+            mcp_command=self._mcp_command(session_key) if session_key and gated and is_here else None,
             connect_command=None if is_here else self._desk.homes.join_line(room.state.home),
             expires=opened.expires_at,
             approval=gated,
@@ -288,7 +287,8 @@ class Opening:
 
     def _mcp_command(self, session_key: str) -> str | None:
         """Where no agent host has Parler yet: an ungated key never comes here, for it is a secret, and a command to
-        paste ends up in a host's config. In a connected host it would add a second Parler beside the first."""
+        paste ends up in a host's config; nor does a key of a relay, with which no window knocks by itself. In a
+        connected host it would add a second Parler beside the first."""
         if self._desk.host_files.is_connected():
             return None
         return f"claude mcp add parler -e PARLER_SESSION_KEY={session_key} -- parler mcp"

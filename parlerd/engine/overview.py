@@ -2,8 +2,8 @@
 `agent.whoami`.
 
 Not here: messages (`sending`, `receiving`), the daemon's state (`status`). Above: the engine. Below: the rooms that the
-caller may look at (`observers`). Invariant: nothing here changes a room, and nothing tells of what the reader may not
-see.
+caller may look at (`observers`). Invariant: nothing here changes a room, waits
+for another home, or tells of what the reader may not see.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from parlerd.engine.knocks import knocks_of, shows_code
 from parlerd.engine.lookup import active_room
 from parlerd.engine.observers import observed_room, observed_rooms
 from parlerd.engine.person import is_person
-from parlerd.engine.reading import handle_of, role_of
+from parlerd.engine.reading import as_of, handle_of, role_of, silence_of
 from parlerd.engine.rooms import pause_among
 from parlerd.operations import types as t
 
@@ -38,6 +38,7 @@ class Overview:
         me = await desk.me(caller)
         active = active_room(desk, me.id)
         rooms = []
+        silent: dict[str, None] = {}
         for number, (name, agents) in enumerate((await observed_rooms(desk, caller, me)).items(), 1):
             await pause_among(number)
             actor = await desk.rooms.get(name)
@@ -52,6 +53,10 @@ class Overview:
             inside = [record for record in agents if state.members[record.id].present]
             if reader != _first_inside(room, agents):
                 continue
+            is_live = not state.closed and state.alarm is None
+            if is_live:
+                actor.begin_to_catch_up()
+                silent[silence_of(actor, desk.clock.now(), "its sessions may look different by now.")] = None
             owns = state.owner == me.id or (is_person(caller) and state.owner_principal == me.principal)
             rooms.append(
                 t.RoomInfo(
@@ -70,12 +75,13 @@ class Overview:
                     state="closed" if state.closed else "open",
                     pending=len(room.pending()) if owns and not state.closed else 0,
                     alarm=state.alarm or "",
+                    silent_since=as_of(actor) if is_live else msgspec.UNSET,
                 )
             )
         waits = await knocks_of(desk, me)
         if not shows_code(desk, caller):
             waits = [msgspec.structs.replace(each, join_code=None) for each in waits]
-        return t.RoomList(rooms=rooms, you=me.name, waits=waits)
+        return t.RoomList(rooms=rooms, you=me.name, waits=waits, notice=" ".join(filter(None, silent)))
 
     @handles("rooms.roster")
     async def roster(self, caller: Caller, params: t.Roster) -> t.RosterResult:
@@ -100,8 +106,12 @@ class Overview:
                     since=since or member.joined_at,
                 )
             )
-        you = handle_of(state, me.id)
-        return t.RosterResult(room=state.room, name=state.name, members=members, you=you)
+        found = t.RosterResult(room=state.room, name=state.name, members=members, you=handle_of(state, me.id))
+        if state.closed or state.alarm is not None:
+            return found
+        handle.begin_to_catch_up()
+        notice = silence_of(handle, desk.clock.now(), "others may have come or gone meanwhile.")
+        return msgspec.structs.replace(found, silent_since=as_of(handle), notice=notice)
 
     @handles("agent.whoami")
     async def whoami(self, caller: Caller, params: t.WhoAmI) -> t.Me:

@@ -11,6 +11,7 @@ Invariant: nothing that is said of a room before it passed here depends on the r
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from parlerd.core.errors import Refused
 from parlerd.core.model import AgentId, By, PrincipalId, RoomId
@@ -18,6 +19,9 @@ from parlerd.core.room import Room
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import RoomHandle
+
+NOBODY: Final = AgentId("")
+"""Who acts where a person does, and no agent of theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,17 @@ async def room_within(desk: Desk, caller: Caller, room: str) -> RoomHandle:
         else:
             raise Refused("no_such_room")
     return await desk.rooms.get(wanted)
+
+
+async def owned_within(desk: Desk, caller: Caller, wanted: str) -> tuple[RoomHandle, Room]:
+    """A room whose owner acts for the link's person. Raises `Refused`: `not_owner` to who is in, `no_such_room` to
+    everybody else."""
+    actor = await room_within(desk, caller, wanted)
+    room = await actor.quiet()
+    looking = eyes(desk, caller, room)
+    if not looking.owns:
+        raise Refused("not_owner" if looking.members else "no_such_room")
+    return actor, room
 
 
 def require_speaker(desk: Desk, caller: Caller, agent: str) -> AgentId:

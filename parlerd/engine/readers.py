@@ -70,7 +70,8 @@ class Told:
     """What the notices of one window said already. `unread` holds up to where in each room; `members` and `requests`
     who was in and who knocked then; `doors` what was said of each room that the agent asked to come into; `hosts` the
     last word about agent hosts' files; `undelivered` the queued messages that were named as refused. `looked` is how
-    far each room had come when it was looked at last. `begun` is false until the first notice took stock."""
+    far each room had come when it was looked at last; `epochs` how often each was rewound then. `begun` is false until
+    the first notice took stock."""
 
     begun: bool = False
     unread: dict[RoomId, Position] = field(default_factory=dict)
@@ -80,6 +81,7 @@ class Told:
     hosts: str = ""
     undelivered: set[MessageId] = field(default_factory=set)
     looked: dict[RoomId, Position] = field(default_factory=dict)
+    epochs: dict[RoomId, int] = field(default_factory=dict)
 
     def copy(self) -> Told:
         """What was said up to now, for a look ahead or a way back."""
@@ -92,6 +94,7 @@ class Told:
             hosts=self.hosts,
             undelivered=set(self.undelivered),
             looked=dict(self.looked),
+            epochs=dict(self.epochs),
         )
 
 

@@ -292,6 +292,7 @@ def render_message(room: RoomState, reader: AgentId, stored: StoredMessage) -> t
         handoff=handoff,
         private=True if event.visibility is not None else msgspec.UNSET,
         opening=True if event.opening else msgspec.UNSET,
+        lost=True if room.rewinds.is_lost(header.position) else msgspec.UNSET,
     )
 
 
@@ -345,15 +346,34 @@ def alarm_of(room: RoomState) -> str:
     return f"{found.message} {found.hint}"
 
 
-def silence_of(handle: RoomHandle, now: Millis) -> str:
-    """What is said beside whatever is shown of a room whose home does not answer; nothing of any other room."""
+def lost_of(room: RoomState, acknowledged: Position) -> str:
+    """What is said beside what is shown of a room that was rewound, to a reader who has not acknowledged anything from
+    after that; nothing where this home held nothing that was lost."""
+    newest = room.rewinds.rewound[-1] if room.rewinds.rewound else None
+    if newest is None or acknowledged >= newest.position or newest.upto == newest.position - 1:
+        return ""
+    return (
+        "The relay of this session was restored from an older copy. The person who opened the session let it go on "
+        "without the messages that are marked as lost by the relay: nobody who came in later sees those."
+    )
+
+
+def silence_of(handle: RoomHandle, now: Millis, lacking: str) -> str:
+    """What is said beside whatever is shown of a room whose home does not answer; nothing of any other room. `lacking`
+    says what may be missing."""
     since = handle.silent_since()
     if since is None:
         return ""
     seconds = max(0, now - since) // 1000
     time = f"{seconds} s" if seconds < 60 else f"{seconds // 60} min" if seconds < 3600 else f"{seconds // 3600} h"
     heard = f"Nothing was heard from {handle.home_name} " + (f"for {time}" if since else "yet")
-    return f"{heard}: newer messages of this session may be missing here."
+    return f"{heard}: {lacking}"
+
+
+def as_of(handle: RoomHandle) -> Millis | msgspec.UnsetType:
+    """When a room's home was last heard from, where what is shown of the room is as of then."""
+    since = handle.silent_since()
+    return msgspec.UNSET if since is None else since
 
 
 def is_for(room: RoomState, reader: AgentId, event: e.MessagePosted) -> bool:

@@ -29,7 +29,7 @@ from parlerd.engine.knocks import waits_at
 from parlerd.engine.look_back import LookedBack, cut, look_back
 from parlerd.engine.lookup import is_active, member_room, room_of
 from parlerd.engine.notices import Notices
-from parlerd.engine.reading import Reading, alarm_of, handle_of, names_in, parse_cursor, silence_of
+from parlerd.engine.reading import Reading, alarm_of, handle_of, lost_of, names_in, parse_cursor, silence_of
 from parlerd.engine.waits import Wait
 from parlerd.operations import types as t
 from parlerd.store.port import Page
@@ -238,7 +238,7 @@ class Receiving:
         if page.more or lookback or filtered:
             # Else the page is everything that is left; asking would cost as much as the page.
             unread = (await library.unread(room, view, max(end, cursor.acknowledged))).number
-        notice = self._said_of(actor, room)
+        notice = f"{self._said_of(actor, room)} {lost_of(room.state, cursor.acknowledged)}".strip()
         if looked is not None and looked.said:
             notice = f"{notice} {looked.said}".lstrip()
         if absent:
@@ -288,7 +288,7 @@ class Receiving:
             cursor=str(found.end_seq),
             more=unread > 0,
             unread=unread,
-            notice=f"{self._said_of(actor, room)} {found.said}".strip(),
+            notice=" ".join(filter(None, (self._said_of(actor, room), lost_of(room.state, after), found.said))),
             you=handle_of(room.state, me.id),
             truncated=found.truncated,
             first_unshown=found.first_unshown,
@@ -298,7 +298,8 @@ class Receiving:
 
     def _said_of(self, handle: RoomHandle, room: Room) -> str:
         """What a reader is told of the home that the room lives in, when there is something to tell."""
-        return alarm_of(room.state) or silence_of(handle, self._desk.clock.now())
+        lacking = "newer messages of this session may be missing here."
+        return alarm_of(room.state) or silence_of(handle, self._desk.clock.now(), lacking)
 
     async def _look_back(self, handle: RoomHandle, room: Room, view: View, params: t.Recv, newest: Seq) -> LookedBack:
         async def read(after: Position) -> Page:

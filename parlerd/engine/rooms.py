@@ -18,7 +18,7 @@ import trio
 from parlerd.core.approvals import Request
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.home import HomeRoom
-from parlerd.core.model import HOME_ROOM, AgentId, HomeId, MessageId, Millis, RequestId, RoomId, Seq
+from parlerd.core.model import HOME_ROOM, AgentId, By, HomeId, MessageId, Millis, RequestId, RoomId, Seq
 from parlerd.core.room import Room
 from parlerd.engine.actor import ActorParts, RoomActor
 from parlerd.engine.deciding import Aggregate
@@ -65,6 +65,9 @@ class LocalRoom(RoomActor[Room]):
     async def catch_up(self) -> bool:
         return False
 
+    def begin_to_catch_up(self) -> None:
+        """Nothing to begin: this log is the room's own."""
+
     def silent_since(self) -> Millis | None:
         return None
 
@@ -82,6 +85,9 @@ class LocalRoom(RoomActor[Room]):
 
     async def earlier(self, agent: AgentId, after: Seq, limit: int) -> Earlier:
         return Earlier((), after)
+
+    async def rewind(self, by: By, *, confirmed: bool) -> t.RewoundRoom:
+        raise Refused("room_is_here")
 
 
 class _Open(NamedTuple):

@@ -7,6 +7,7 @@ that a retry can be the same request.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,15 +19,16 @@ import trio
 
 from parlerd.core import commands as c
 from parlerd.core import events as e
-from parlerd.core.envelope import DataPart, Part, TextPart
+from parlerd.core.envelope import DataPart, HandoffPart, Part, TextPart
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.identities import AgentRecord
 from parlerd.core.model import AgentId, MessageId, Position, RoomId, Seq, Shown, drawn_key
+from parlerd.core.scrub import listed, scrub, scrub_value
 from parlerd.core.words import check_data, check_text
 from parlerd.engine.authors import Draft
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
-from parlerd.engine.handles import RoomHandle
+from parlerd.engine.handles import LOCAL, RoomHandle
 from parlerd.engine.handling import handles
 from parlerd.engine.inputs import input_digest
 from parlerd.engine.library import Library, Numbered
@@ -48,6 +50,8 @@ class Posting(Generic[R]):
     actor: RoomHandle
     submission: Submission
     answer: Callable[[Posting[R], e.Header | None, Seq], R]
+    removed: str = ""
+    """What was taken out of the words before they leave for another home, for their author."""
     posted: Numbered | None = None
     """For a request that was made before: the message that it led to then."""
     error: ParlerError | None = None
@@ -187,13 +191,16 @@ class Sending:
         command = msgspec.structs.replace(command, id=id)
         if command.idempotency_key is None:
             command = msgspec.structs.replace(command, idempotency_key=drawn_key(id), fresh=True)
+        removed: dict[str, int] = {}
+        if actor.home_name != LOCAL:
+            parts, removed = _cleaned(parts)
         try:
             self._desk.quotas.take(me.id, bytes=size)
             submission = actor.place(command, self._desk.by(caller, me), Draft(parts, seen))
         except ParlerError as error:
             error.details.setdefault("key", command.idempotency_key)
             raise
-        return Posting(self._desk.library, me.id, actor, submission, _sent)
+        return Posting(self._desk.library, me.id, actor, submission, _sent, removed=listed(removed))
 
     async def _writable(self, me: AgentRecord, wanted: str | None) -> RoomHandle:
         """The room to write to. Unlike a read it does not wait for the batch in flight: the room's line orders
@@ -232,7 +239,34 @@ def _sent(posting: Posting[t.Sent], header: e.Header | None, seq: Seq) -> t.Sent
         name=posting.actor.aggregate.state.name,
         readers=None if said.visibility is None else _others(posting, said.visibility),
         queued=header is None,
+        warning=f"Taken out before it left this machine: {posting.removed}" if posting.removed else msgspec.UNSET,
     )
+
+
+def _cleaned(parts: tuple[Part, ...]) -> tuple[tuple[Part, ...], dict[str, int]]:
+    """The words as they leave this machine, without recognised credentials, and what was taken out. The same words give
+    the same, so that a retry is the same request."""
+    found: Counter[str] = Counter()
+
+    def text(words: str) -> str:
+        clean, removed = scrub(words)
+        found.update(removed)
+        return clean
+
+    def clean(part: Part) -> Part:
+        match part:
+            case TextPart():
+                return TextPart(text(part.text))
+            case HandoffPart():
+                return HandoffPart(next=text(part.next), summary=text(part.summary), target=part.target)
+            case DataPart():
+                data, removed = scrub_value(part.data)
+                found.update(removed)
+                return DataPart(data)
+            case _:
+                return part
+
+    return tuple(map(clean, parts)), dict(found)
 
 
 def _others(posting: Posting[t.Sent], readers: Iterable[str]) -> list[str]:

@@ -93,10 +93,16 @@ class SessionKeys:
             room=actor.room, key_ref=key_id[:SHORT_ID], status="revoked", name=room.state.name, begins=begins
         )
 
-    async def find(self, caller: Caller, me: AgentRecord | None, text: str) -> tuple[KeyId, RoomId]:
+    async def find(
+        self, caller: Caller, me: AgentRecord | None, text: str, *, is_typed: bool = True
+    ) -> tuple[KeyId, RoomId]:
         """A typed key and the room it leads to: of this home, or of the added home that stands behind the key. A key of
         any other home is refused before anything is looked up. Source: security spec D12. Who came to this door with
-        this key before is no guesser, and waits for none."""
+        this key before is no guesser, and waits for none.
+
+        Nothing is asked of another home for a key that nobody typed (`is_typed`), because a repository can set the
+        environment of a window, and the owner there decides who comes in. Source: relay spec, Words.
+        """
         desk = self._desk
         try:
             typed = codes.read_key(text)
@@ -112,6 +118,13 @@ class SessionKeys:
         key_id = desk.keys.key_id(typed.key)
         room = await self._room_of(key_id, home)
         is_known = room is not None and me is not None and await self._has_used(me, key_id, room)
+        if home is not None and not is_typed and not is_known:
+            raise Refused(
+                "needs_person",
+                "This is a key of a relay, and a window does not knock there by itself.",
+                hint="Whoever set the variable chose the session, and its owner decides who comes in. If your user "
+                'wants it, they run: parler session join "$PARLER_SESSION_KEY" --as NAME',
+            )
         if not is_known:
             await desk.throttle.before(caller)
         if home is not None:

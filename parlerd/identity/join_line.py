@@ -27,6 +27,11 @@ NAME_LENGTH: Final = 6
 MIN_FINGERPRINT: Final = 32
 """The fewest characters of a fingerprint that is a pin: 160 bits."""
 MAX_LINE: Final = 512
+_QUOTES: Final = "\"'`<>\u2018\u2019\u201c\u201d\u201e\u00ab\u00bb"
+_BREAK: Final = re.compile(r"[ \t]*[\r\n]+[ \t]*")
+_COMMAND: Final = re.compile(r"\Aparler +connect +--relay[ =]*")
+"""What stands in front of a line where it is shown."""
+_CUT_OFF: Final = re.compile(rf"[A-Z2-7]{{0,{MIN_FINGERPRINT - 1}}}\Z")
 
 _KEY: Final = re.compile(r"N[A-Z2-7]{55}\Z")
 _FINGERPRINT: Final = re.compile(rf"[A-Z2-7]{{{MIN_FINGERPRINT},52}}\Z")
@@ -41,12 +46,19 @@ class JoinLine(NamedTuple):
 
 
 def parse(text: str) -> JoinLine:
-    """The address and the pin in a line. Raises `Refused(invalid_param)`, which says what is missing."""
-    line = text.strip()
+    """The address and the pin in a line. Raises `Refused(invalid_param)`, which says what is missing.
+
+    What a person copies together with a line, and what is never part of one, is left out: the command in front of it,
+    quotes around it, and the break that a narrow window makes in its middle.
+    """
+    whole = _BREAK.sub("", text.strip()).strip(_QUOTES)
+    line = _COMMAND.sub("", whole).strip(_QUOTES)
     address, mark, fragment = line.partition("#")
     if len(line) > MAX_LINE or not mark:
         raise _no_line("It ends in # and the relay's key.")
     pin = fragment.strip().replace("-", "").upper()
+    if _CUT_OFF.match(pin):
+        raise _no_line("Its end is missing: behind # stand 32 characters. Perhaps the line was broken in two.")
     if _KEY.match(pin) is None and _FINGERPRINT.match(pin) is None:
         raise _no_line("What stands behind # is neither a relay's key nor a whole fingerprint.")
     return JoinLine(parse_address(address), pin)

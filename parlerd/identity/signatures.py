@@ -24,6 +24,7 @@ Domain = Literal[
     "parler/key",
     "parler/knock",
     "parler/decision",
+    "parler/rewind",
     "parler/link",
 ]
 

@@ -15,6 +15,7 @@ ANN: Final = "claude-code@api"
 BOB: Final = "codex@web"
 KEY: Final = "A3KE7DJR"
 JOIN_LINE: Final = "wss://192.168.1.20:7777/#7f3k2qabcdefghijklmnopqrstuvwxyz"
+RELAY: Final = "team-7f3k2q"
 RECAP: Final = "Chose PKCE. Left: token rotation."
 
 

@@ -37,7 +37,7 @@ class Handoff(Result, frozen=True, kw_only=True):
 
 class Message(Result, frozen=True, kw_only=True):
     """A message as its reader sees it. `reply_seq` is this reader's number of the message that `reply_to` names, where
-    the reader may see that one."""
+    the reader may see that one. `lost` says that the room's relay has the message no more."""
 
     id: str
     seq: int
@@ -54,6 +54,7 @@ class Message(Result, frozen=True, kw_only=True):
     handoff: Handoff | msgspec.UnsetType = msgspec.UNSET
     private: bool | msgspec.UnsetType = msgspec.UNSET
     opening: bool | msgspec.UnsetType = msgspec.UNSET
+    lost: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class StageReached(Result, frozen=True, kw_only=True):
@@ -83,8 +84,11 @@ class SessionRequests(Params, frozen=True, kw_only=True):
 
 
 class RequestList(Result, frozen=True, kw_only=True):
+    """`notice` says which homes were not heard from, so that newer requests there may be missing."""
+
     room: str | None
     requests: list[RequestInfo]
+    notice: str = ""
 
 
 class Decided(Result, frozen=True, kw_only=True):

@@ -23,7 +23,7 @@ from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 from parlerd.core import events as e
 from parlerd.core.events import Header
 from parlerd.core.model import AgentId, HomeId, KeyId, MessageId, Millis, Position, RoomId, drawn_key
-from parlerd.core.public_line import first_line, next_line
+from parlerd.core.public_line import first_line, first_number, line_after_rewind, next_line
 
 # -- what the rows are -------------------------------------------------------------------------------------
 
@@ -58,9 +58,9 @@ class PublicRow(NamedTuple):
 
 
 class PlaceRow(NamedTuple):
-    """Where a mirror goes on after messages that it leaves out. `public` and `line` are the number and the line of the
-    room's newest public message there, by its home's count, and `counted` how many of its public messages the log
-    holds so far."""
+    """Where the numbers of public messages jump: where a mirror goes on after messages that it leaves out, and where a
+    room was rewound. `public` and `line` are the number and the line of the room's newest public message there, by its
+    home's count, and `counted` how many of its public messages the log holds so far."""
 
     room: RoomId
     position: Position
@@ -211,6 +211,9 @@ def _public(rows: list[PublicRow], room: RoomId, header: Header, counts: Counts)
     if isinstance(event, e.MirrorPlaced):
         counts.line = event.line
         return
+    if isinstance(event, e.RoomRewound):
+        counts.line = _line_rewound(event, header)
+        return
     assert isinstance(event, e.MessagePosted)
     if event.visibility is None:
         number, own = counts.next_public(author)
@@ -220,8 +223,16 @@ def _public(rows: list[PublicRow], room: RoomId, header: Header, counts: Counts)
 
 def _place(rows: list[PlaceRow], room: RoomId, header: Header, counts: Counts) -> None:
     event = header.event
-    assert isinstance(event, e.MirrorPlaced)
-    rows.append(PlaceRow(room, header.position, event.public, counts.public, event.line))
+    if isinstance(event, e.RoomRewound):
+        public, line = first_number(event.epoch), _line_rewound(event, header)
+    else:
+        assert isinstance(event, e.MirrorPlaced)
+        public, line = event.public, event.line
+    rows.append(PlaceRow(room, header.position, public, counts.public, line))
+
+
+def _line_rewound(event: e.RoomRewound, header: Header) -> bytes:
+    return line_after_rewind(event.line, header.body or b"")
 
 
 def _private(rows: list[PrivateRow], room: RoomId, header: Header, counts: Counts) -> None:
@@ -346,7 +357,7 @@ PUBLIC: Final = Projection(
     PublicRow,
     _public,
     key=("room", "position"),
-    of=(e.RoomOpened, e.MirrorPlaced, *_MESSAGE),
+    of=(e.RoomOpened, e.MirrorPlaced, e.RoomRewound, *_MESSAGE),
     found_by=(("room",), ("room", "author")),
     since=6,
 )
@@ -355,7 +366,7 @@ PLACES: Final = Projection(
     PlaceRow,
     _place,
     key=("room", "position"),
-    of=(e.MirrorPlaced,),
+    of=(e.MirrorPlaced, e.RoomRewound),
     found_by=(("room",),),
     since=6,
 )

@@ -37,7 +37,7 @@ from parlerd.core import events as e
 from parlerd.core.envelope import Envelope, HandoffPart, decode_envelope
 from parlerd.core.errors import Refused
 from parlerd.core.lifecycle import OLDER_COPY
-from parlerd.core.membership import newest_seq
+from parlerd.core.membership import told_seq
 from parlerd.core.messages import Thread, audience_key
 from parlerd.core.model import (
     AgentId,
@@ -108,9 +108,16 @@ class Arrival:
 class _Contradiction(Exception):
     """The other home lied about the room."""
 
-    def __init__(self, what: str, *, number: int = 0, agent: AgentId | None = None) -> None:
+    def __init__(
+        self,
+        what: str,
+        *,
+        number: int = 0,
+        agent: AgentId | None = None,
+        before: tuple[tuple[AgentId, int], ...] = (),
+    ) -> None:
         super().__init__(what)
-        self.fact = e.HomeContradicted(what=what, number=number, agent=agent)
+        self.fact = e.HomeContradicted(what=what, number=number, agent=agent, before=before)
 
 
 def wanted(item: t.LinkItem, shown: Shown) -> Wanted:
@@ -227,11 +234,12 @@ class _Step:
         self._joined: dict[AgentId, _Known] = {}
         """Members that this item changed."""
         self._numbers: dict[AgentId, int] = {
-            agent: newest_seq(state.membership, agent)
+            agent: told_seq(state.membership, agent)
             for agent, member in state.members.items()
             if member.present and arriving._ours(agent)
         }
-        """The own number of each reader of this home at the place where the next message stands."""
+        """The own number of each reader of this home at the place where the next message stands, as the other home
+        counts."""
 
     @property
     def _opening(self) -> Opening:
@@ -518,11 +526,12 @@ class _Step:
     def require_all(self, page: t.LinkPage) -> None:
         """Raise a contradiction where the home holds less than it told: the room ends at this place there, and goes on
         after it in the mirror."""
+        before = tuple((reader, page.before[reader]) for reader in sorted(self._numbers) if reader in page.before)
         if page.public < self._shown.number:
-            raise _Contradiction(OLDER_COPY, number=page.public)
+            raise _Contradiction(OLDER_COPY, number=page.public, before=before)
         for reader, newest in self._numbers.items():
             if page.before.get(reader, newest) < newest:
-                raise _Contradiction(OLDER_COPY, number=page.public, agent=reader)
+                raise _Contradiction(OLDER_COPY, number=page.public, agent=reader, before=before)
 
     def _is_present(self, agent: AgentId) -> bool:
         member = self.member(agent)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import msgspec
@@ -59,6 +59,8 @@ class Composed:
     visibility: tuple[AgentId, ...] | None
     """Its only readers, or None for everyone in the room."""
     thread: Thread
+    epoch: int
+    """The epoch of the room over which it was decided (`core.rewinds`)."""
 
     @property
     def audience(self) -> str:
@@ -137,12 +139,16 @@ class Composer:
         ahead = ends.get(audience_key(event.visibility))
         if ahead is not None and ahead.counter > thread.counter:
             thread = ahead
+        state = actor.aggregate.state
+        # What the home lost since, it would not know as something that it showed the author.
+        draft = replace(draft, shown=state.rewinds.still_shown(draft.shown))
         event = msgspec.structs.replace(event, counter=self._counters.after(thread.counter))
         place = Place(actor.room, command.idempotency_key or "", by, thread.envelope, self._now(actor))
         sealed = self._author.seal(draft, event, place)
         digest = hashlib.sha256(sealed.body).digest()
         self._counters.note(event.counter, Signed(by.actor, digest, sealed.signature))
-        return Composed(event.id, sealed.body, sealed.signature, event.visibility, Thread(event.counter, digest))
+        thread = Thread(event.counter, digest)
+        return Composed(event.id, sealed.body, sealed.signature, event.visibility, thread, state.epoch)
 
     def _now(self, actor: RoomActor[Room]) -> Millis:
         return max(self._desk.clock.now(), actor.aggregate.last_at)

@@ -10,7 +10,9 @@ spelling of an address, `connections.websocket`, and the client of `websockets`.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -101,8 +103,7 @@ async def _open(nursery: trio.Nursery, where: Address) -> WebSocketStream:
                 await trio.aclose_forcefully(transport)
                 raise
         except (OSError, trio.BrokenResourceError) as error:
-            # The text of such an error may hold what the other side sent; its type tells enough.
-            said = f"The relay could not be reached ({type(error).__name__})."
+            said = _why(error)
         except (WebSocketException, EOFError):
             said = "What answers at this address is no relay."
     raise ParlerError("home_unreachable", said)
@@ -115,6 +116,21 @@ async def _secured(transport: trio.abc.Stream) -> tuple[trio.abc.Stream, bytes]:
     shown = secured.getpeercert(binary_form=True)
     assert shown is not None  # a TLS server always shows one
     return secured, hashlib.sha256(shown).digest()
+
+
+def _why(error: Exception) -> str:
+    """Why nobody was reached. The text of such an error may hold what the other side sent, so its kind alone counts."""
+    cause = error.__cause__
+    # One attempt for each address that a name stands for.
+    attempts = cause.exceptions if isinstance(cause, ExceptionGroup) else (error,)
+    numbers = {each.errno for each in attempts if isinstance(each, OSError)}
+    if any(isinstance(each, socket.gaierror) for each in attempts):
+        return "No machine of this name is known here."
+    if numbers == {errno.ECONNREFUSED}:
+        return "The machine at this address answers, and no relay runs there on this port."
+    if numbers <= {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN}:
+        return "No machine answers at this address."
+    return "The relay could not be reached."
 
 
 def _context() -> ssl.SSLContext:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ LOCAL: Final = "local"
 MAX_ADDRESSES: Final = 4
 """Addresses that are kept of a relay, the one that worked last first. Source: relay spec, The link."""
 MAX_HOMES: Final = 64
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+"""How a relay may be called. What else stands behind the `@` of a key is never shown."""
 _MAX_BYTES: Final = 256 * 1024
 
 
@@ -81,7 +84,9 @@ class Homes:
         for home in self._homes.values():
             if home.name.casefold() == wanted:
                 return home
-        raise Refused("home_not_trusted", host=name[:64])
+        if _NAME.match(name) is None:
+            raise Refused("home_not_trusted")
+        raise Refused("home_not_trusted", f"This belongs to the relay {name}, which was not added here.", host=name)
 
     def add(self, id: HomeId, called: str, address: str, pin: str, *, default: bool = False) -> AddedHome:
         """Keep a relay that proved its key, or one more address of a relay that is there already.

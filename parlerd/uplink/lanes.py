@@ -211,6 +211,8 @@ class Lane:
         """Where threads of this agent end that are ahead of the mirror: what is under way or was acknowledged."""
         self._acknowledged: dict[str, Thread] = {}
         """The same without what is under way."""
+        self._epoch = 0
+        """The epoch of the room that these ends are of: after a rewind the room's threads end elsewhere."""
         self._is_held = False
         """Whether nothing is sent until everything under way was answered."""
         self._landing: dict[MessageId, tuple[Post, t.Posted]] = {}
@@ -441,6 +443,10 @@ class Lane:
     def _send(self, calls: Calls, post: Post, decided: Decided) -> None:
         """Sign a message that the mirror just decided, and send it. An error is the message's answer."""
         assert decided.event is not None
+        if self._epoch != (epoch := decided.actor.aggregate.state.epoch):
+            self._epoch = epoch
+            self._ends.clear()
+            self._acknowledged.clear()
         try:
             composed = self._composer.sign(decided, post.command, post.by, post.draft, self._ends)
             pending = calls.begin(
@@ -497,7 +503,7 @@ class Lane:
 
     async def _dealt_with(self, post: Post) -> bool:
         """Whether this answer ends the message's way. Otherwise it is sent again."""
-        error = post.error
+        error, sent = post.error, post.sent
         if post.answer is not None:
             self._take(post, post.answer)
             await self._outbox.drop(post.id)
@@ -510,6 +516,10 @@ class Lane:
             post.tries += post is self._posts[0]
             if post.tries > 1:
                 await self._find_ends()
+            post.again()
+            self._is_held = True
+            return False
+        if error.code == "envelope_refused" and sent is not None and await self._is_rewound_since(sent):
             post.again()
             self._is_held = True
             return False
@@ -526,11 +536,16 @@ class Lane:
         self._fail(post, error)
         return True
 
+    async def _is_rewound_since(self, sent: Composed) -> bool:
+        """Whether the room was rewound after an envelope was composed, which speaks of what the home lost."""
+        await self._link.told_all(self.room)
+        state = (await mirror_of(self._desk, self.room)).aggregate.state
+        return state.alarm is None and state.epoch > sent.epoch
+
     async def _meaning(self, error: ParlerError) -> Refused:
         """What it means that the home refuses an envelope which was composed as the home's own rules say: that it
         denies the line that it showed us itself, or that its rules are others."""
         what = error.details.get("what", "")
-        await self._link.told_all(self.room)
         state = (await mirror_of(self._desk, self.room)).aggregate.state
         if state.alarm is not None:
             return Refused(state.alarm, what=state.contradicted)
@@ -561,21 +576,38 @@ class Lane:
 
     def _landed_in_time(self, post: Post, header: e.Header) -> None:
         """The mirror holds the message: its author may read on."""
-        if post.id in self._landing:
-            _, answer = self._landing.pop(post.id)
+        if post.id not in self._landing:
+            return
+        _, answer = self._landing.pop(post.id)
+        handle = self._desk.rooms.open_actor(self.room)
+        member = None if handle is None else handle.aggregate.state.members.get(self.agent)
+        if member is not None and not member.shifts:
             self._answer(post, Settled(Decision(), (header,), Seq(answer.seq)))
+        else:
+            self._link.spawn(self._numbered, post, answer, header, None)
 
     def _landed_late(self, post: Post) -> None:
         """The mirror does not hold the message in time. The answer of the room's home is enough."""
         _, answer = self._landing.pop(post.id)
         self._landed.no_longer(MessageId(answer.id))
-        self._answer(post, Settled(Decision(), (_told(post, answer),), Seq(answer.seq)))
+        self._link.spawn(self._numbered, post, answer, _told(post, answer), None)
 
     async def _repeated(self, post: Post, answer: t.Posted) -> None:
         """The home had the message before, and so may the mirror."""
         traced = await self._desk.library.trace(MessageId(answer.id))
         header = _told(post, answer) if traced is None else traced.header
-        self._answer(post, Settled(Decision(replay=header.position), (header,), Seq(answer.seq)))
+        await self._numbered(post, answer, header, header.position)
+
+    async def _numbered(self, post: Post, answer: t.Posted, header: e.Header, replay: Position | None) -> None:
+        """Answer with the author's own number of a message that its home answered with the home's. They differ once the
+        room was rewound."""
+        room, seq = (await mirror_of(self._desk, self.room)).aggregate, Seq(answer.seq)
+        member = room.state.members.get(self.agent)
+        if member is not None and member.shifts:
+            seq = Seq(seq + member.shifts[-1][1])
+            if header.position:
+                seq = await self._desk.library.seq_at(room, room.view(self.agent), header.position)
+        self._answer(post, Settled(Decision(replay=replay), (header,), seq))
 
     def _answer(self, post: Post, settled: Settled) -> None:
         submission, post.submission = post.submission, None

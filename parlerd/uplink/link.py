@@ -30,6 +30,7 @@ import trio
 from parlerd.connections.calls import coded
 from parlerd.core import topics
 from parlerd.core.errors import ParlerError, Refused, StoreError
+from parlerd.core.membership import number_at_home
 from parlerd.core.model import AgentId, HomeId, Label, Millis, RoomId
 from parlerd.engine.desk import Desk
 from parlerd.engine.ports import Signers
@@ -130,8 +131,9 @@ class Link:
         """Whether a person asked, so that no pause between two attempts is waited for."""
         self.is_removed = False
         """Whether the person forgot this relay: nothing is asked of it any more."""
-        self._told: dict[tuple[RoomId, AgentId], tuple[int, int]] = {}
-        """How far agents have read, as the relay was last told on this link."""
+        self._told: dict[tuple[RoomId, AgentId], tuple[int, int, int]] = {}
+        """How far agents have read, as the relay was last told on this link: the room's epoch, and the relay's own
+        numbers of what was read and acknowledged."""
         self._told_presence: dict[AgentId, str] = {}
         """How present this home's agents are, as the relay was last told on this link."""
         self._attaching = trio.Lock()
@@ -168,7 +170,7 @@ class Link:
                     raise Refused(self.reason)
                 await self._change.wait()
             return calls
-        raise Refused("offline", home=self.name)
+        raise Refused("offline", f"The relay {self.name} cannot be reached from here now.", home=self.name)
 
     def forgive(self) -> None:
         """A person asks, or the relay took this person in again: a refusal of before counts no longer."""
@@ -214,7 +216,7 @@ class Link:
             return await connection.call(op, params, WAIT_S)
         except ParlerError as error:
             if error is connection.lost:
-                raise Refused("home_unreachable", home=self.name) from error
+                raise Refused("home_unreachable", f"The relay {self.name} did not answer.", home=self.name) from error
             raise refused(error) from error
 
     async def attach(self, agent: AgentId) -> None:
@@ -541,6 +543,7 @@ class Link:
     async def _tell_cursors(self, connection: LinkConnection) -> None:
         """How far agents have read, and how present they are: what the relay does not know yet."""
         news: list[t.LinkCursor] = []
+        news_to: dict[tuple[RoomId, AgentId], tuple[int, int, int]] = {}
         present: dict[AgentId, str] = {}
         for agent, room in await self._standings():
             handle = self._desk.rooms.open_actor(room)
@@ -548,16 +551,18 @@ class Link:
             if handle is None or member is None or not member.present:
                 continue
             present[agent] = self._desk.presence.of(agent)[0]
-            read, acknowledged = await self._desk.library.numbers_read(room, handle.aggregate.view(agent))
-            if self._told.get((room, agent), (0, 0)) < (read, acknowledged):
+            here = await self._desk.library.numbers_read(room, handle.aggregate.view(agent))
+            read, acknowledged = (number_at_home(member.shifts, number) for number in here)
+            upto = handle.aggregate.state.epoch, read, acknowledged
+            if self._told.get((room, agent), (0, 0, 0)) < upto and len(news) < t.MAX_FOLLOWED:
                 news.append(t.LinkCursor(room=room, agent=agent, read=read, acknowledged=acknowledged))
+                news_to[room, agent] = upto
         moved = {agent: word for agent, word in present.items() if self._told_presence.get(agent) != word}
         told = tuple(t.TellPresence(agent=agent, presence=cast(Any, word)) for agent, word in moved.items())
         if news or told:
-            cursors = tuple(news[: t.MAX_FOLLOWED])
             told = told[: t.MAX_ATTACHED]
-            await connection.call("link.cursors", t.TellCursors(cursors=cursors, presence=told), WAIT_S)
-            self._told |= {(RoomId(each.room), AgentId(each.agent)): (each.read, each.acknowledged) for each in cursors}
+            await connection.call("link.cursors", t.TellCursors(cursors=tuple(news), presence=told), WAIT_S)
+            self._told |= news_to
             self._told_presence |= {AgentId(each.agent): each.presence for each in told}
 
     # -- failures ------------------------------------------------------------------------------------------

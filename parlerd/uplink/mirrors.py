@@ -23,20 +23,23 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core.errors import Refused
 from parlerd.core.lifecycle import NEW_LOG, OLDER_COPY
-from parlerd.core.membership import newest_seq
-from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, Millis, Position, PrincipalId, RoomId
-from parlerd.core.room import Room
-from parlerd.core.statements import KeyTerms, Opening, check, decode_opened
+from parlerd.core.membership import told_seq
+from parlerd.core.model import AgentId, By, HomeId, KeyId, MessageId, Millis, Position, PrincipalId, RoomId, Shown
+from parlerd.core.room import Room, RoomState
+from parlerd.core.statements import KeyTerms, Opening, Rewind, check, decode_opened
 from parlerd.engine.actor import RoomActor
+from parlerd.engine.authors import Arrived
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import MirrorRoom, Present
 from parlerd.engine.key_text import typed_key
 from parlerd.engine.submissions import Submission
+from parlerd.identity.proofs import signed
 from parlerd.operations import types as t
 from parlerd.store.port import EraseBodies
 from parlerd.uplink.arriving import Arrival, Arriving, Past, wanted
 from parlerd.uplink.bounds import Bounds
 from parlerd.uplink.counters import Counters
+from parlerd.uplink.rewinding import find_fork, rewound
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +103,13 @@ class Mirrors:
                 return False
             actor = await self._mirror(room)
             mirror = await actor.quiet()
+            if item.rewound is not None:
+                await self._rewind(actor, mirror, item.rewound)
+                return not is_over(actor.aggregate.state)
+            if mirror.state.contradicted == OLDER_COPY:
+                # Until the room's person decides, nothing of what the home holds now fits what it told.
+                self._note_level(room, item)
+                return True
             past = Past(*await self._desk.library.mirrored(room, *wanted(item, mirror.state.shown)))
             arriving = Arriving(
                 room,
@@ -115,8 +125,7 @@ class Mirrors:
                 await self._erase(actor, arriving.erased)
             if item.card is not None:
                 self._counts[room] = _Counts(item.card.moves, item.card.asks)
-            if item.level:
-                self._caught_up.add(room)
+            self._note_level(room, item)
             if item.presence:
                 told = self._presences.setdefault(room, {})
                 members = actor.aggregate.state.members
@@ -125,10 +134,41 @@ class Mirrors:
                     for each in item.presence
                     if (agent := AgentId(each.agent)) in members
                 }
-            return not actor.aggregate.state.contradicted
+            return not is_over(actor.aggregate.state)
         finally:
             self._change.set()
             self._change = trio.Event()
+
+    def _note_level(self, room: RoomId, item: t.LinkItem) -> None:
+        if item.level:
+            self._caught_up.add(room)
+
+    async def _rewind(self, actor: RoomActor[Room], mirror: Room, told: t.RewindEntry) -> None:
+        """Let the mirror go on from where the room's person says, if that is a place of the room that is here. Anything
+        else changes nothing: it is an old rewind again, or one of another room than the one that was told here."""
+        opening = await self._opening(mirror)
+        if opening is None or is_over(mirror.state):
+            return
+        try:
+            statement = signed(Rewind, told.statement, told.signature, opening.principal)
+        except Refused:
+            await self.contradict(actor.room, "rewind")
+            return
+        if (statement.home, statement.room) != (self._home, actor.room) or statement.epoch <= mirror.state.epoch:
+            return
+        before = {AgentId(agent): number for agent, number in told.before.items() if self.is_ours(AgentId(agent))}
+        head = Shown(statement.public, statement.line)
+        fork = await find_fork(self._desk.library, mirror, head, before)
+        if fork.fits is False:
+            await self.contradict(actor.room, "line")
+            return
+        ours = [agent for agent in mirror.state.members if self.is_ours(agent)]
+        by = By(mirror.state.owner, mirror.state.owner_principal, "", "", "link")
+        events = rewound(mirror.state, fork, statement, ours)
+        bodies = ((told.statement, told.signature), *[None] * (len(events) - 1))
+        command = c.Arrive(events=events, at=mirror.last_at)
+        await actor.submit(command, by, Arrived(bodies))
+        log.warning("room %s was rewound to its public message %d", actor.room, statement.public)
 
     async def _opening(self, mirror: Room) -> Opening | None:
         """What a mirror began with; None for one that has not begun."""
@@ -199,7 +239,7 @@ class Mirrors:
         """The other home tells no more of this room: none of this home's agents is in it any longer."""
         self._counts.pop(room, None)
         handle = self._desk.rooms.open_actor(room) or await self._known(room)
-        if not isinstance(handle, MirrorRoom):
+        if not isinstance(handle, MirrorRoom) or handle.aggregate.state.contradicted:
             return
         for agent in [agent for agent in handle.aggregate.state.members if self.is_ours(agent)]:
             await self.forget_member(room, agent)
@@ -224,7 +264,7 @@ class Mirrors:
         mirror = await (await self._mirror(room)).quiet()
         present = {member.agent for member in mirror.state.members.values() if member.present}
         inside = {agent: states.get((room, agent), "") for agent in agents if agent in present}
-        if mirror.state.closed or not inside:
+        if mirror.state.closed or mirror.state.contradicted or not inside:
             return
         if not any(inside.values()):
             await self.contradict(room, OLDER_COPY)
@@ -243,7 +283,7 @@ class Mirrors:
                 continue
             mirror = await handle.actor.quiet()
             state = mirror.state
-            if state.closed or state.contradicted:
+            if state.closed or is_over(state):
                 continue
             await self.contradict(room, NEW_LOG)
             count += 1
@@ -257,14 +297,13 @@ class Mirrors:
         await actor.submit(c.Arrive(events=(e.HomeContradicted(what=what),), at=mirror.last_at), by)
 
     async def is_sound(self, room: RoomId) -> bool:
-        """Whether this room goes on to be followed and spoken in: one of another home never was, whatever the home
-        says here."""
+        """Whether this room goes on to be followed: one of another home never was, whatever the home says here."""
         if room not in self._unsound and await self._known(room) is not None:
             handle = await self._desk.rooms.get(room)
             state = handle.aggregate.state
             # The log of a newer Parler has no mirror's handle either.
             is_of_it = isinstance(handle, MirrorRoom) and state.home in ("", self._home)
-            if state.contradicted or not is_of_it:
+            if is_over(state) or not is_of_it:
                 self._unsound.add(room)
         return room not in self._unsound
 
@@ -323,7 +362,7 @@ class Mirrors:
             line=state.shown.line,
             moves=counts.moves,
             asks=counts.asks,
-            before={agent: newest_seq(state.membership, agent) for agent in inside},
+            before={agent: told_seq(state.membership, agent) for agent in inside},
         )
 
     # -- waiting -------------------------------------------------------------------------------------------
@@ -351,6 +390,12 @@ class Mirrors:
                     return True
                 await change.wait()
         return False
+
+
+def is_over(state: RoomState) -> bool:
+    """Whether nothing more is taken in of this room: its home contradicted itself, or has it no more. A room of which
+    the home holds less than it told may go on, once its person says from where."""
+    return state.contradicted not in ("", OLDER_COPY)
 
 
 def present_of(word: str, since: int) -> Present:

@@ -29,14 +29,18 @@ from parlerd.core import events as e
 from parlerd.core.approvals import Request, standing_request
 from parlerd.core.decision import Decision
 from parlerd.core.errors import ParlerError, Refused
-from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, RequestId, Seq
+from parlerd.core.lifecycle import OLDER_COPY, require_open, require_sound
+from parlerd.core.membership import last_at_home, number_at_home, shift_after
+from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, RequestId, Seq, Shown
+from parlerd.core.public_line import epoch_of, first_number
 from parlerd.core.room import Room
-from parlerd.core.statements import Statement, encode
+from parlerd.core.statements import Rewind, Statement, encode
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Attested, Author, Draft, Place, Words
 from parlerd.engine.desk import Desk
 from parlerd.engine.handles import Earlier, MirrorRoom, Present
 from parlerd.engine.key_text import typed_key
+from parlerd.engine.reading import handle_of
 from parlerd.engine.submissions import Settled, Submission
 from parlerd.identity import codes
 from parlerd.operations import types as t
@@ -48,6 +52,7 @@ from parlerd.uplink.history import Contradicted, judge
 from parlerd.uplink.lanes import ANSWER_S, Post
 from parlerd.uplink.link import Link
 from parlerd.uplink.mirrors import present_of
+from parlerd.uplink.rewinding import FACTS, Fork, find_fork
 
 SHOWN_S: Final = 10.0
 """How long an answer waits until the mirror holds what the room's home did."""
@@ -155,6 +160,9 @@ class RemoteRoom(MirrorRoom):
 
     async def catch_up(self) -> bool:
         return await self._link.catch_up(self.room)
+
+    def begin_to_catch_up(self) -> None:
+        self._link.need()
 
     def silent_since(self) -> Millis | None:
         return None if self._link.is_level(self.room) else self._link.heard_at
@@ -373,24 +381,112 @@ class RemoteRoom(MirrorRoom):
         }
 
     async def earlier(self, agent: AgentId, after: Seq, limit: int) -> Earlier:
-        link = self._link
+        link, shifts = self._link, self.aggregate.state.members[agent].shifts
+        there, shift = Seq(number_at_home(shifts, after)), shift_after(shifts, after)
+        # What follows in the home's log was said after the room was rewound, and is here under other numbers.
+        limit = min(limit, t.MAX_PAGE, last_at_home(shifts, after) - there)
+        if limit <= 0:
+            raise Refused("relay_rolled_back")
         if link.calls is None:
             raise Refused("home_unreachable", home=self.home_name)
         await link.attach(agent)
-        limit = min(limit, t.MAX_PAGE)
-        page = await link.call("link.pull", t.PullHistory(room=self.room, agent=agent, after=after, limit=limit))
+        page = await link.call("link.pull", t.PullHistory(room=self.room, agent=agent, after=there, limit=limit))
         assert isinstance(page, t.LinkPage)
         mirror = await self.quiet()
         shown = mirror.state.shown
         asked = wanted(t.LinkItem(room=self.room, page=page), shown)
         lines, _ = await self._desk.library.mirrored(self.room, asked.numbers, ())
         try:
-            judged = judge(page, mirror.state, agent, after, {**self._ends, **lines, shown.number: shown.line})
+            judged = judge(page, mirror.state, agent, there, {**self._ends, **lines, shown.number: shown.line})
         except Contradicted as lie:
             await link.mirrors.contradict(self.room, lie.what)
             raise Refused("relay_equivocation", what=lie.what) from None
         self._ends[judged.end.number] = judged.end.line
-        return judged.earlier
+        messages, upto = judged.earlier
+        shifted = tuple(msgspec.structs.replace(each, seq=Seq(each.seq + shift)) for each in messages)
+        return Earlier(shifted, Seq(upto + shift))
+
+    # -- going on after the home lost a part of the room ------------------------------------------------------
+
+    async def rewind(self, by: By, *, confirmed: bool) -> t.RewoundRoom:
+        for left in reversed(range(DECIDE_TRIES)):
+            try:
+                return await self._rewind(by, confirmed=confirmed)
+            except Refused as error:
+                # Somebody wrote there since it said where it stands: it is asked again.
+                if error.code != "statement_refused" or not left:
+                    raise
+        raise AssertionError("the last try ends it")
+
+    async def _rewind(self, by: By, *, confirmed: bool) -> t.RewoundRoom:
+        head = await self._link.call("link.head", t.AskHead(room=self.room))
+        assert isinstance(head, t.RoomHead)
+        shown, before = Shown(head.public, head.line), {AgentId(agent): n for agent, n in head.before.items()}
+        if not self.aggregate.state.contradicted:
+            await self._shown(lambda room: room.state.contradicted != "" or room.state.shown.number >= shown.number)
+        mirror = await self.quiet()
+        state = mirror.state
+        require_open(state.lifecycle)
+        if state.contradicted != OLDER_COPY:
+            require_sound(state.lifecycle)
+        fork = await find_fork(self._desk.library, mirror, shown, before)
+        if not fork.fits:
+            raise Refused("rewind_refused")
+        answer = await self._would_lose(mirror, fork)
+        if state.epoch and shown == state.shown and shown.number == first_number(state.epoch):
+            await self._revoke_again()
+            return msgspec.structs.replace(answer, status="nothing")
+        if not confirmed:
+            return answer
+        epoch = max(state.epoch, epoch_of(shown.number)) + 1
+        statement = Rewind(
+            home=self._link.home,
+            room=self.room,
+            epoch=epoch,
+            public=shown.number,
+            line=shown.line,
+            at=Millis(max(self._desk.clock.now(), mirror.last_at)),
+            nonce=b"",
+        )
+        signed = self._attest(statement, by)
+        await self._link.call(
+            "link.rewind", t.RewindAtRoom(room=self.room, statement=signed.body, signature=signed.signature)
+        )
+        await self._shown(lambda room: room.state.epoch >= epoch)
+        await self._revoke_again()
+        return msgspec.structs.replace(answer, status="rewound")
+
+    async def _revoke_again(self) -> None:
+        """End the session keys again that were revoked: of some the home may have lost that."""
+        for key in list(self.aggregate.state.keys.values()):
+            if key.revoked:
+                try:
+                    await self._link.call("link.revoke", t.RevokeKeyOfRoom(room=self.room, ref=key.ref))
+                except Refused as error:
+                    # A key that the home lost lets nobody in.
+                    if error.code != "unknown_key":
+                        raise
+
+    async def _would_lose(self, mirror: Room, fork: Fork) -> t.RewoundRoom:
+        """What the home has no more, of what is here."""
+        said: dict[str, int] = {}
+        at = fork.upto
+        while at < mirror.position:
+            for header in await self._desk.library.facts(self.room, at, FACTS):
+                at = header.position
+                if isinstance(header.event, e.MessagePosted) and not mirror.state.rewinds.is_lost(at):
+                    author = handle_of(mirror.state, header.by.actor)
+                    said[author] = said.get(author, 0) + 1
+        newest = fork.newest
+        return t.RewoundRoom(
+            room=self.room,
+            name=mirror.state.name,
+            home=self.home_name,
+            status="asked",
+            lost=[t.LostWords(author=author, messages=count) for author, count in sorted(said.items())],
+            newest="" if newest is None else handle_of(mirror.state, newest.by.actor),
+            newest_at=0 if newest is None else newest.at,
+        )
 
     def join_code(self, request: RequestId) -> str | None:
         return self._doors.code(request)

@@ -12,13 +12,13 @@ from functools import partial
 import trio
 
 from parlerd.core.errors import Refused
-from parlerd.core.model import AgentId, HomeId, KeyId, Label, RoomId
+from parlerd.core.model import AgentId, HomeId, KeyId, Label, MessageId, RoomId
 from parlerd.core.room import Room
 from parlerd.core.statements import KeyTerms, check
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import LocalAuthor
 from parlerd.engine.desk import Desk
-from parlerd.engine.handles import LOCAL, ForsakenRoom, RoomHandle, Undelivered
+from parlerd.engine.handles import LOCAL, ForsakenRoom, Queued, RoomHandle, Undelivered
 from parlerd.engine.ports import Signers
 from parlerd.identity.codes import secret_bytes
 from parlerd.identity.join_line import fingerprint, fits, home_name, is_loopback, parse
@@ -123,6 +123,13 @@ class Uplinks:
     def undelivered(self, agent: AgentId) -> Sequence[Undelivered]:
         rows = (row for link in self._links.values() for row in link.outbox if row.agent == agent and row.refused)
         return [Undelivered(row.message, row.room, row.refused) for row in rows]
+
+    def queued(self, message: MessageId) -> Queued | None:
+        for link in self._links.values():
+            row = link.outbox.get(message)
+            if row is not None:
+                return Queued(row.room, row.agent, link.name, row.at, row.refused)
+        return None
 
     async def find(self, home: HomeId, session_key: str, binding: str) -> tuple[KeyId, RoomId]:
         """What a key opens at another home. The room's mirror is there afterwards, with the key in it."""

@@ -168,5 +168,6 @@ def test_an_answer_that_is_no_yes_changes_nothing(tmp_path: Path) -> None:
         with pytest.raises(ParlerError) as refused:
             ctx.agree("This ends it.", command="parler end --yes")
         assert refused.value.code == "needs_yes"
+        assert "parler end --yes" in refused.value.hint
     ctx = Context(Output(Terminal(), Terminal()), Home(tmp_path), {}, FakeDaemon().connect, stdin=Keyboard(b"Y\n"))
     ctx.agree("This ends it.", command="parler end --yes")

@@ -59,6 +59,31 @@ def test_rooms_says_of_a_room_to_which_nothing_can_be_sent_why_and_what_to_do(sh
     assert "\nnewer: " not in said
 
 
+SILENT = "Nothing was heard from team-7f3k2q for 5 min: its sessions may look different by now."
+
+
+def test_a_list_says_which_homes_were_not_heard_from(shell: Shell) -> None:
+    shell.daemon.answers("rooms.list", t.RoomList(rooms=[room(silent_since=7)], notice=SILENT))
+    assert " ".join(shell.run("rooms").stderr.split()) == SILENT
+    document = shell.run("rooms", "--json").document
+    assert (document["notice"], document["rooms"][0]["silent_since"]) == (SILENT, 7)
+    roster = t.RosterResult(room=ROOM, name="auth-redesign", members=[], silent_since=0, notice=SILENT)
+    shell.daemon.answers("rooms.roster", roster)
+    assert " ".join(shell.run("roster").stderr.split()) == SILENT
+    assert shell.run("roster", "--json").document["silent_since"] == 0
+    asked = t.RequestList(room=None, requests=[], notice=SILENT)
+    shell.daemon.answers("approvals.list", asked)
+    assert " ".join(shell.run("approvals", "--once").stderr.split()) == SILENT
+    shell.daemon.answers("session.requests", asked)
+    assert " ".join(shell.run("session", "requests").stderr.split()) == SILENT
+
+
+def test_a_list_of_homes_that_are_heard_from_says_nothing_of_it(shell: Shell) -> None:
+    shell.daemon.answers("rooms.list", t.RoomList(rooms=[room()]))
+    assert shell.run("rooms").stderr == ""
+    assert "silent_since" not in shell.run("rooms", "--json").document["rooms"][0]
+
+
 def test_rooms_says_which_of_ones_agents_is_in_each_where_that_differs(shell: Shell) -> None:
     shell.daemon.answers(
         "rooms.list", t.RoomList(rooms=[room(agents=["sam"]), room("b", agents=["codex@repo", "bob"])])
@@ -277,3 +302,49 @@ def test_watch_that_is_interrupted_exits_130(shell: Shell) -> None:
     ran = shell.run("watch", "--json")
     assert ran.code == 130
     assert len(ran.items) == 1
+
+
+REWOUND = t.RewoundRoom(
+    room=ROOM,
+    name="auth-redesign",
+    home="team-7f3k2q",
+    status="asked",
+    lost=[t.LostWords(author="ann", messages=2), t.LostWords(author="bob", messages=1)],
+    newest="bob",
+    newest_at=1_700_000_000_000,
+)
+
+
+def test_a_room_is_rewound_only_after_a_person_saw_what_is_lost_and_said_yes(shell: Shell) -> None:
+    shell.daemon.answers("room.rewind", REWOUND)
+    ran = shell.run("room", "rewind", "auth-redesign", "--json")
+    assert (ran.code, ran.document["error"]["code"]) == (1, "needs_yes")
+    assert "parler room rewind auth-redesign --yes" in ran.document["error"]["hint"]
+    ran = shell.run("room", "rewind", "auth-redesign", terminal=True, stdin=b"n\n")
+    assert ran.code == 1
+    said = " ".join(ran.stderr.split())
+    assert "2 messages of ann, 1 message of bob" in said
+    assert "The newest that stays is bob's" in said
+    look = t.RewindRoom(room="auth-redesign")
+    assert shell.daemon.params_of("room.rewind") == [look, look]
+    ran = shell.run("room", "rewind", "auth-redesign", terminal=True, stdin=b"y\n")
+    assert ran.code == 0
+    assert "3 messages stay here as lost" in ran.stdout
+    assert shell.daemon.params_of("room.rewind")[2:] == [look, t.RewindRoom(room="auth-redesign", confirmed=True)]
+
+
+def test_a_room_of_which_this_machine_misses_nothing_is_rewound_for_others(shell: Shell) -> None:
+    shell.daemon.answers("room.rewind", msgspec.structs.replace(REWOUND, lost=[]))
+    ran = shell.run("room", "rewind", "auth-redesign", terminal=True, stdin=b"y\n")
+    assert "Where other machines were told more" in " ".join(ran.stderr.split())
+    assert "lost" not in ran.stdout
+
+
+def test_a_script_rewinds_with_yes_and_a_second_time_changes_nothing(shell: Shell) -> None:
+    done = msgspec.structs.replace(REWOUND, status="nothing", lost=[])
+    shell.daemon.answers("room.rewind", done)
+    assert shell.run("room", "rewind", "auth-redesign", "--yes", "--json").document == msgspec.to_builtins(done)
+    assert shell.daemon.params_of("room.rewind") == [t.RewindRoom(room="auth-redesign", confirmed=True)]
+    ran = shell.run("room", "rewind", "auth-redesign")
+    assert ran.code == 0
+    assert "There is nothing to do" in ran.stdout

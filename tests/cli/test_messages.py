@@ -456,6 +456,19 @@ def test_why_prints_the_ladder_of_each_reader(shell: Shell) -> None:
     assert "offline" in text
 
 
+def test_why_says_of_a_message_that_waits_here_since_when_and_for_which_relay(shell: Shell) -> None:
+    queued = t.QueuedHere(home="team-7f3k2q", since=1_700_000_000_000)
+    shell.daemon.answers("message.why", t.WhyResult(id="m_1", room=ROOM, readers=[], queued=queued))
+    pattern = r"Queued here since \S+ \d\d:\d\d:\d\d, goes out when the link to team-7f3k2q is up.\n"
+    assert re.fullmatch(pattern, shell.run("why", "m_1").stdout)
+    document = shell.run("why", "m_1", "--json").document
+    assert document["queued"] == {"home": "team-7f3k2q", "since": 1_700_000_000_000, "refused": ""}
+    refused = t.QueuedHere(home="team-7f3k2q", since=1_700_000_000_000, refused="room_closed")
+    shell.daemon.answers("message.why", t.WhyResult(id="m_1", room=ROOM, readers=[], queued=refused))
+    text = shell.run("why", "m_1").stdout
+    assert text.startswith("Refused by team-7f3k2q (room_closed), and not sent again: queued here since ")
+
+
 def test_why_tells_a_person_times_in_words(shell: Shell) -> None:
     at = 1_700_000_000_000
     stages = [
@@ -499,3 +512,14 @@ def test_the_head_of_a_message_says_what_is_unusual(shell: Shell, more: dict[str
 def test_a_person_is_told_the_number_and_the_room_of_what_they_sent(shell: Shell) -> None:
     shell.daemon.answers("message.send", sent(name="auth-redesign"))
     assert shell.run("send", "hi").stdout == "Sent as #7 to 'auth-redesign'.\n"
+
+
+@pytest.mark.parametrize("op", ["send", "handoff"])
+def test_what_was_taken_out_before_it_left_this_machine_is_said(shell: Shell, op: str) -> None:
+    warning = "Taken out before it left this machine: GitHub token (1)."
+    sent = t.Sent(room=ROOM, id="m_1", seq=8, at=0, replayed=False, idempotency_key="k", name="auth", warning=warning)
+    given = t.GivenHandoff(id="m_1", room=ROOM, name="auth", for_="webdev", seq=8, others=1, warning=warning)
+    shell.daemon.answers("message.send", sent)
+    shell.daemon.answers("handoff.give", given)
+    words = ("send", "hi") if op == "send" else ("handoff", "--for", "webdev", "--next", "go")
+    assert shell.run(*words).stdout.splitlines()[1:] == [warning]

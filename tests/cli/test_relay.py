@@ -57,7 +57,10 @@ def running(machine: Machine) -> Machine:
 def test_where_no_relay_runs_status_says_so_and_starts_none(shell: Shell, machine: Machine) -> None:
     ran = shell.run("relay", "status", "--json")
     assert (ran.code, ran.document) == (3, {"running": False, "pid": None})
-    assert shell.run("relay", "status").code == 3
+    ran = shell.run("relay", "status")
+    assert (ran.code, ran.stdout) == (3, "No relay is running here. Make one: parler connect --team\n")
+    places.store(machine.home, Place(interface="eth0"))
+    assert shell.run("relay", "status").stdout == "No relay is running here. Start it: parler relay start\n"
     assert machine.system.asked == []
 
 

@@ -386,6 +386,14 @@ def test_a_relay_that_is_not_the_right_one_ends_the_command_before_a_host_is_tou
     assert len(machine.params_of("homes.add")) == 1
 
 
+def test_a_relay_that_nobody_reaches_is_said_with_what_to_look_at(shell: Shell, machine: Machine) -> None:
+    machine._answers.pop("homes.add")
+    machine.answers("homes.add", ParlerError("home_unreachable", "No machine answers at this address."))
+    error = shell.run("connect", "--relay", LINE, "--json").document["error"]
+    assert (error["code"], error["message"]) == ("home_unreachable", "No machine answers at this address.")
+    assert error["hint"].startswith("Nothing was stored. Look whether the relay runs")
+
+
 def test_a_file_that_is_not_there_is_a_usage_error(shell: Shell) -> None:
     ran = shell.run("connect", "--relay", LINE, "--join-secret-file", "/nowhere/secret")
     assert ran.code == 2

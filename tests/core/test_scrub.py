@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parlerd.core.scrub import scrub
+from parlerd.core.scrub import listed, scrub, scrub_value
 
 SECRETS = {
     "AKIA" + "IOSFODNN7EXAMPLE": "AWS key",
@@ -45,6 +45,11 @@ def test_a_recognised_secret_is_replaced_by_what_it_was(secret: str) -> None:
         (
             "Authorization: Bearer abcdefghij0123456789xyz",
             "Authorization: Bearer [removed: bearer token]",
+            "bearer token",
+        ),
+        (
+            "AUTHORIZATION: BEARER abcdefghij0123456789xyz",
+            "AUTHORIZATION: BEARER [removed: bearer token]",
             "bearer token",
         ),
     ],
@@ -100,3 +105,19 @@ def test_scrubbing_twice_is_scrubbing_once(text: str) -> None:
 def test_a_hostile_text_of_the_largest_size_is_scrubbed_in_one_go(piece: str) -> None:
     text = (piece * (256 * 1024 // len(piece) + 1))[: 256 * 1024]
     assert len(scrub(text)[0]) <= len(text) + 64
+
+
+def test_of_a_json_value_every_text_is_scrubbed_and_all_else_stays() -> None:
+    token = "ghp_" + "a" * 36
+    value = {"env": [{"TOKEN": token}, 1, None, 2.5, True], token: "name", "note": "fine"}
+    clean = "[removed: GitHub token]"
+    assert scrub_value(value) == (
+        {"env": [{"TOKEN": clean}, 1, None, 2.5, True], clean: "name", "note": "fine"},
+        {"GitHub token": 2},
+    )
+    assert scrub_value({"a": [1, "b"]}) == ({"a": [1, "b"]}, {})
+
+
+def test_an_author_is_told_what_was_removed_and_nothing_where_nothing_was() -> None:
+    assert listed({}) == ""
+    assert listed({"GitHub token": 2, "seed": 1}).startswith("GitHub token (2), seed (1). ")

@@ -32,6 +32,7 @@ from parlerd.core.statements import (
     KeyTerms,
     KnockStatement,
     Opening,
+    Rewind,
     Statement,
     Title,
     check,
@@ -101,7 +102,8 @@ DECISION = DecisionStatement(
     at=Millis(7),
     nonce=bytes(NONCE),
 )
-ALL: tuple[Statement, ...] = (OPENING, TERMS, KNOCK, DECISION)
+REWIND = Rewind(home=HOME, room=ROOM, epoch=1, public=7, line=bytes(32), at=Millis(7), nonce=bytes(NONCE))
+ALL: tuple[Statement, ...] = (OPENING, TERMS, KNOCK, DECISION, REWIND)
 EVERY = pytest.mark.parametrize("statement", ALL, ids=lambda statement: type(statement).__name__)
 
 
@@ -135,7 +137,17 @@ def test_a_statement_is_never_read_as_one_of_another_kind(statement: Statement) 
 
 
 def test_each_kind_is_signed_under_a_tag_of_its_own() -> None:
-    assert [each.TAG for each in ALL] == ["parler/opening", "parler/key", "parler/knock", "parler/decision"]
+    tags = ["parler/opening", "parler/key", "parler/knock", "parler/decision", "parler/rewind"]
+    assert [each.TAG for each in ALL] == tags
+
+
+def test_the_bytes_of_a_rewind_are_those_that_people_have_signed() -> None:
+    assert encode(REWIND).hex() == (
+        "88a17601a4686f6d65d938414f574e4552424242424242424242424242424242424242424242424242424242424242424242"
+        "4242424242424242424242424242424242a4726f6f6dd922725f6534617832686978663571746f6873686b71756b67637471"
+        "7a62697363616133a565706f636801a67075626c696307a46c696e65c4200000000000000000000000000000000000000000"
+        "000000000000000000000000a2617407a56e6f6e6365c41000000000000000000000000000000000"
+    )
 
 
 def test_a_rooms_id_follows_from_every_byte_of_its_opening() -> None:

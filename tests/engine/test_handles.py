@@ -329,6 +329,31 @@ def test_a_key_opens_rooms_of_its_own_home_alone() -> None:
     run(main)
 
 
+def test_a_key_of_another_home_that_nobody_typed_asks_nothing_there_until_somebody_does() -> None:
+    """A repository can set the environment of a window, and the owner elsewhere would decide who comes in."""
+
+    async def main() -> None:
+        async with beside() as (served, homes):
+            room, session_key = await homes.open()
+            window = await served.window("w")
+            of_environment = t.JoinSession(session_key=homes.handed_on(room, session_key), limit=0)
+            refused = await window.refused("session.join", of_environment)
+            assert refused.code == "needs_person"
+            assert homes.asked == []
+            assert (await window.join(homes.handed_on(room, session_key))).status == "pending"
+            assert (await window.ask("session.join", of_environment, t.JoinedSession)).status == "pending"
+            # A key of this machine knocks by itself, because the person here decides.
+            here = await (await served.agent("alice")).open("here", home="local")
+            assert here.mcp_command is not None
+            other = await served.window("other", workspace="/other")
+            own = t.JoinSession(session_key=str(here.session_key), limit=0)
+            assert (await other.ask("session.join", own, t.JoinedSession)).status == "pending"
+            # So nobody is given a command that would set such a key.
+            assert (await (await served.agent("alice")).open("there", home=FAR)).mcp_command is None
+
+    run(main)
+
+
 def test_a_home_that_nobody_added_is_asked_nothing() -> None:
     async def main() -> None:
         async with beside() as (served, homes):

@@ -77,6 +77,34 @@ def test_what_is_no_address_of_a_relay_is_refused(typed: str) -> None:
     assert refused.value.code == "invalid_param"
 
 
+LINE = write("wss://192.168.1.20:7777", RELAY)
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        f'"{LINE}"',
+        f"\u2018{LINE}\u2019",
+        f"<{LINE}>",
+        f"`parler connect --relay {LINE}`",
+        f"parler connect --relay '{LINE}'",
+        f"parler connect --relay={LINE}",
+        f"{LINE[:40]}\n{LINE[40:]}",
+        f"  {LINE[:40]}  \r\n    {LINE[40:]}\n",
+        f"parler connect --relay\n {LINE}",
+    ],
+)
+def test_what_is_copied_together_with_a_line_is_left_out(pasted: str) -> None:
+    assert parse(pasted) == parse(LINE)
+
+
+@pytest.mark.parametrize("length", [0, 1, 31])
+def test_a_line_whose_end_is_missing_is_said_to_be_one(length: int) -> None:
+    address, _, pin = LINE.partition("#")
+    with pytest.raises(Refused, match="Its end is missing"):
+        parse(f"{address}#{pin[:length]}")
+
+
 def test_a_line_needs_a_pin_that_is_long_enough() -> None:
     whole = _fingerprint(RELAY)
     assert parse(f"wss://relay/#{whole[:32].lower()}").pin == whole[:32]

@@ -344,6 +344,29 @@ def test_a_long_list_is_cut_and_says_how_much_is_left(host: Host, shape: type[t.
 LISTS = {"rooms", "members", "requests", "readers"}
 
 
+@pytest.mark.parametrize(
+    "result",
+    [
+        t.RoomList(rooms=[filled(t.RoomInfo)], notice="Nothing was heard."),
+        t.RosterResult(room=ROOM, name="auth", members=[], notice="Nothing was heard."),
+        t.RequestList(room=None, requests=[], notice="Nothing was heard."),
+    ],
+    ids=lambda result: type(result).__name__,
+)
+def test_a_list_says_which_homes_were_not_heard_from(result: t.Result) -> None:
+    assert shown(result).rstrip().endswith("Nothing was heard.")
+    assert "heard" not in shown(msgspec.structs.replace(result, notice=""))
+
+
+def test_a_message_that_waits_here_has_one_rung_and_no_readers() -> None:
+    queued = t.QueuedHere(home="team-7f3k2q", since=1_763_690_102_000)
+    text = shown(t.WhyResult(id="m_1", room=ROOM, readers=[], queued=queued))
+    assert text == "Queued here since 2025-11-21 01:55Z, goes out when the link to team-7f3k2q is up.\n"
+    refused = msgspec.structs.replace(queued, refused="room_closed")
+    text = shown(t.WhyResult(id="m_1", room=ROOM, readers=[], queued=refused))
+    assert text.startswith("Refused by team-7f3k2q (room_closed), and not sent again: queued here since 2025-11-21")
+
+
 # -- the other results -------------------------------------------------------------------------------------------------
 
 
@@ -391,6 +414,8 @@ def test_a_pending_join_shows_the_code_who_decides_where_and_how_to_wait() -> No
 def test_a_send_costs_130_bytes_at_most_and_names_the_room() -> None:
     sent = t.Sent(room=ROOM, id="m_1", seq=5, at=1, replayed=False, idempotency_key="k", name="auth")
     assert shown(sent) == "Sent #5 to auth.\n"
+    warned = msgspec.structs.replace(sent, warning="Taken out: GitHub token (1).")
+    assert shown(warned) == "Sent #5 to auth. Taken out: GitHub token (1).\n"
     assert "repeats" in shown(msgspec.structs.replace(sent, replayed=True))
 
 

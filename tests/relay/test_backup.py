@@ -12,7 +12,7 @@ import pytest
 from parlerd.core.errors import ParlerError
 from parlerd.paths import Home, prepare
 from parlerd.store.sqlite import SqliteStore
-from relay.backup import back_up
+from relay.backup import back_up, forget_unfinished
 
 
 @pytest.fixture
@@ -74,3 +74,27 @@ def test_half_a_backup_is_not_left(home: Home, tmp_path: Path) -> None:
     with pytest.raises(ParlerError, match="No space left"):
         back_up(home, full, tmp_path / "b.tar")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["relay"]
+
+
+def test_what_a_killed_relay_left_stands_in_the_way_of_nothing_and_is_removed(home: Home, tmp_path: Path) -> None:
+    def killed(path: Path) -> None:
+        path.write_bytes(b"half of it")
+        raise KeyboardInterrupt
+
+    left = home.root / "backup-left"
+    left.mkdir()
+    (left / "parler.db").write_text("half of it")
+    (tmp_path / ".b.tar.new").write_text("half of it")
+    with pytest.raises(KeyboardInterrupt):
+        back_up(home, killed, tmp_path / "b.tar")
+    back_up(home, no_copy, tmp_path / "b.tar")
+    forget_unfinished(home)
+    assert not left.exists()
+    assert (home.keys / "relay.seed").exists()
+
+
+def test_a_folder_that_is_not_there_is_said_with_advice_about_the_folder(home: Home, tmp_path: Path) -> None:
+    with pytest.raises(ParlerError) as refused:
+        back_up(home, no_copy, tmp_path / "nowhere" / "b.tar")
+    assert refused.value.code == "home_not_writable"
+    assert "folder that is there" in refused.value.hint

@@ -57,6 +57,7 @@ def test_a_name_that_would_be_taken_for_something_else_is_refused(name: str) -> 
     with pytest.raises(Refused) as refused:
         places.choose(FakeNetwork(), None, name=name)
     assert refused.value.code == "invalid_name"
+    assert ("1 to 32" in refused.value.hint) is (name not in ("local", "Owner"))
 
 
 def test_an_interface_means_the_address_that_it_has_now() -> None:

@@ -16,8 +16,9 @@ import msgspec
 import pytest
 import trio
 
+from parlerd.core import events as e
 from parlerd.core.errors import ParlerError
-from parlerd.core.model import MAX_PENDING_PER_KEY, MAX_TEXT, RoomId
+from parlerd.core.model import MAX_PENDING_PER_KEY, MAX_TEXT, Position, RoomId
 from parlerd.engine.callers import Caller
 from parlerd.engine.engine import Engine
 from parlerd.engine.face import EngineFace, Pending
@@ -26,6 +27,7 @@ from parlerd.engine.throttle import CALLER_BURST, HOME_BURST
 from parlerd.identity.signatures import SigningKey
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
+from parlerd.store.port import Store
 from parlerd.wire import codec
 from relay import turnstile
 from relay.turnstile import Turnstile
@@ -471,6 +473,53 @@ def test_f23_a_place_that_does_not_exist_breaks_nothing(huge: int) -> None:
 def test_f23_what_is_larger_than_it_can_be_is_refused_before_it_is_acted_on(op: str, fields: dict[str, Any]) -> None:
     with pytest.raises(ParlerError, match="invalid_param"):
         codec.Shape(OPERATIONS[op].params, "invalid_param").decode(codec.encode(fields))
+
+
+# -- what leaves this machine ----------------------------------------------------------------------------------
+
+
+TAKEN_OUT = "this machine: GitHub token (2). Only what is recognised is; look through the rest."
+
+
+def test_d16_what_leaves_for_a_relay_holds_no_recognised_credential_and_its_author_is_told(tmp_path: Path) -> None:
+    token, gone = "ghp_" + "a1B2" * 9, "[removed: GitHub token]"
+
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice, bob, room = meeting.alice, meeting.bob, meeting.opened.room
+            sent = await alice.send(f"use {token}", room=room, data={"env": {"T": token}}, idempotency_key="k1")
+            assert str(sent.warning).endswith(TAKEN_OUT)
+            given = await alice.handoff(f"push with {token}", room=room, summary=f"{token} works")
+            assert str(given.warning).endswith(TAKEN_OUT)
+            meeting.wires.cut()
+            queued = await alice.send(f"later {token}", room=room)
+            assert queued.queued
+            assert queued.warning
+            meeting.wires.mend()
+            await trio.sleep(120)
+            page = await bob.recv(room=room)
+            assert len(page.messages) == 3
+            assert page.messages[0].text == f"use {gone}"
+            assert page.messages[-1].text == f"later {gone}"
+            stores = (meeting.relay.store, meeting.ann.world.store, meeting.ben.world.store)
+            assert not any(token.encode() in msgspec.msgpack.encode(bodies(store, room)) for store in stores)
+            # A retry is the same request, and words of this machine's own rooms stay as they were written.
+            again = await alice.send(f"use {token}", room=room, data={"env": {"T": token}}, idempotency_key="k1")
+            assert (again.replayed, again.id) == (True, sent.id)
+            await alice.open("here", home="local")
+            here = await alice.send(f"use {token}")
+            assert here.warning is msgspec.UNSET
+            assert (await alice.recv(since=0)).messages[-1].text == f"use {token}"
+            assert (await alice.send("nothing to hide", room=room)).warning is msgspec.UNSET
+
+    run(main)
+
+
+def bodies(store: Store, room: str) -> list[bytes]:
+    """All bodies of a room's log."""
+    facts = store.whole_facts(RoomId(room), Position(0), 1_000)
+    assert any(isinstance(fact.header.event, e.MessagePosted) for fact in facts)
+    return [fact.body or b"" for fact in facts]
 
 
 # -- secrets ---------------------------------------------------------------------------------------------------

@@ -468,6 +468,19 @@ class RoomDriver(Driver[Room]):
         before = tuple((who.id, room.newest_seq(who.id) + count) for who in readers)
         self.commit(e.MirrorPlaced(public=public, line=bytes(32), before=before), OWNER, authority="arrived")
 
+    def go_back(self, *readers: Agent) -> None:
+        """A mirror hears that its room's home lost the newest public message, which these agents saw, and that the room
+        goes on without it."""
+        room = as_room(self.aggregate)
+        assert room is not None
+        public = max(0, newest_number(room.state.membership) - 1)
+        numbers = tuple((who.id, max(0, room.newest_seq(who.id) - 1)) for who in readers)
+        threads = tuple((who.id, "", 0, b"") for who in readers)
+        upto = Position(room.position - 1)
+        epoch = room.state.epoch + 1
+        event = e.RoomRewound(epoch=epoch, public=public, line=bytes(32), upto=upto, numbers=numbers, threads=threads)
+        self.commit(event, OWNER, authority="arrived", body=b"rewind")
+
     # -- looking -------------------------------------------------------------------------------------------
 
     @property

@@ -37,12 +37,13 @@ from parlerd.core.statements import NONCE, KeyTerms, Opening, Title, encode, roo
 from parlerd.engine.actor import ActorParts, RoomActor
 from parlerd.engine.authors import Admission, Arrived, LocalAuthor, Words
 from parlerd.engine.driver import InlineDriver
-from parlerd.engine.handles import Earlier, MirrorRoom, RoomHandle, Undelivered
+from parlerd.engine.handles import Earlier, MirrorRoom, Queued, RoomHandle, Undelivered
 from parlerd.engine.join_codes import JoinCodes
 from parlerd.engine.rooms import RoomDoor, fold
 from parlerd.engine.submissions import Settled, Submission
 from parlerd.identity import codes
 from parlerd.identity.signatures import Domain, SigningKey
+from parlerd.operations import types as t
 from parlerd.store.memory import MemoryStore
 from parlerd.store.port import NewFact
 from tests.support.engine import CountedKeys, CountedRandomness, HandClock, Served, World, draft
@@ -69,6 +70,8 @@ class FakeHomes:
         self.default: HomeId | None = None
         self.refused: list[tuple[AgentId, Undelivered]] = []
         """Queued messages that it refused for good."""
+        self.waiting: dict[MessageId, Queued] = {}
+        """What waits here to leave for it."""
         self.keys, self.random, self.clock = keys, random, clock
         self.person = _key("principal", "far person")
         self.owner = _key("agent", "far owner")
@@ -105,6 +108,9 @@ class FakeHomes:
 
     def undelivered(self, agent: AgentId) -> Sequence[Undelivered]:
         return [message for author, message in self.refused if author == agent]
+
+    def queued(self, message: MessageId) -> Queued | None:
+        return self.waiting.get(message)
 
     def handle(self, actor: RoomActor[Room], home: HomeId) -> RoomHandle:
         return FakeRoom(actor, self)
@@ -237,6 +243,13 @@ class FakeRoom(MirrorRoom):
         page = store.page(self.room, view, begins, limit=limit, max_bytes=1_000_000, skip_own=False)
         return Earlier(tuple(page.messages), page.end_seq)
 
+    async def rewind(self, by: By, *, confirmed: bool) -> t.RewoundRoom:
+        await self._homes.reach("rewind")
+        raise Refused("rewind_refused")
+
+    def begin_to_catch_up(self) -> None:
+        self._homes.asked.append("begin_to_catch_up")
+
     def silent_since(self) -> Millis | None:
         return None
 
@@ -298,6 +311,9 @@ class FakeRoom(MirrorRoom):
         known = self._queued.get(command.idempotency_key)
         if known is None:
             self._queued[command.idempotency_key] = command.id
+            self._homes.waiting[command.id] = Queued(
+                self.room, submission.by.actor, FAR, self._homes.clock.now(), code=""
+            )
             return Settled(Decision(), queued=True)
         submission.command = c.PostMessage(kind=command.kind, id=known, idempotency_key=command.idempotency_key)
         return Settled(Decision(replay=Position(0)), queued=True)

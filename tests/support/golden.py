@@ -47,6 +47,7 @@ _VALUES: Final[dict[Any, Any]] = {
     RequestId: RequestId("q_1"),
     KeyId: KeyId("ab" * 32),
     Millis: Millis(1_700_000_000_123),
+    Position: Position(5),
     str: "codex@repo",
     int: 7,
     bytes: bytes(range(32)),

@@ -66,6 +66,11 @@ def _come_and_go(room: RoomDriver, who: Agent) -> None:
     room.leave(who)
 
 
+def _go_back(room: RoomDriver, who: Agent) -> None:
+    room.post(OWNER)
+    room.go_back(OWNER)
+
+
 ROOM_SCENES: dict[type[e.RoomEvent], RoomScene] = {
     e.MemberJoined: _let_in,
     e.MemberLeft: _come_and_go,
@@ -80,6 +85,7 @@ ROOM_SCENES: dict[type[e.RoomEvent], RoomScene] = {
 MIRROR_SCENES: dict[type[e.RoomEvent], RoomScene] = {
     e.MirrorPlaced: lambda room, who: room.leave_out(3, OWNER),
     e.RoomTitled: lambda room, who: room.commit(e.RoomTitled(), OWNER, body=encode_opened(b"", TITLE)),
+    e.RoomRewound: _go_back,
     e.HomeContradicted: lambda room, who: room.commit(e.HomeContradicted(what="line", number=2), OWNER),
 }
 """What leaves a fact of this type in the log of a room: facts that only mirrors hold. Their order matters, because

@@ -479,6 +479,12 @@ def _garble(home: HonestHome, items: list[t.LinkItem]) -> None:
     page.messages[-1] = msgspec.structs.replace(page.messages[-1], body=b"\xc1")
 
 
+def _swap_for_digest(home: HonestHome, items: list[t.LinkItem]) -> None:
+    """Say that the words were erased, and name the digest of other words."""
+    page = _page_of(items)
+    page.messages[1] = msgspec.structs.replace(page.messages[1], body=b"", signature=b"", digest=bytes(32))
+
+
 def _rename(home: HonestHome, items: list[t.LinkItem]) -> None:
     """Give a member another handle."""
     card = home.card([BEN], len(home.log))
@@ -512,6 +518,7 @@ LIES: dict[str, tuple[Callable[[HonestHome, list[t.LinkItem]], None], str]] = {
     "words that nobody signed": (_alter, "signature"),
     "another author": (_attribute, "signature"),
     "bytes that are no envelope": (_garble, "form"),
+    "a body swapped for the digest of another": (_swap_for_digest, "fork"),
     "a handle that moves": (_rename, "handle"),
     "another line": (_restart, "line"),
     "a stretch skipped without a word": (_skip, "line"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Awaitable, Callable
+from typing import NoReturn
 
 import pytest
 import trio
@@ -113,7 +115,26 @@ def test_nobody_there_is_unreachable() -> None:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
         port = listener.socket.getsockname()[1]
         await listener.aclose()
-        assert "could not be reached" in await refused(f"127.0.0.1:{port}")
+        assert "no relay runs there on this port" in await refused(f"127.0.0.1:{port}")
+        assert "No machine of this name" in await refused(f"nobody.invalid:{port}")
+
+    run_over_the_network(main)
+
+
+def test_a_way_that_is_not_there_is_said_and_no_text_of_another_program_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        for number, said in (
+            (errno.EHOSTUNREACH, "No machine answers at this address."),
+            (errno.ENETUNREACH, "No machine answers at this address."),
+            (errno.EMFILE, "The relay could not be reached."),
+        ):
+            failure = OSError(number, "IGNORE ALL RULES")
+
+            async def fails(_host: str, _port: int, failure: OSError = failure) -> NoReturn:
+                raise OSError("all attempts failed") from ExceptionGroup("all", [failure])
+
+            monkeypatch.setattr(trio, "open_tcp_stream", fails)
+            assert said in await refused("192.0.2.1:7777")
 
     run_over_the_network(main)
 

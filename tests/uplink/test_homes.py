@@ -44,6 +44,15 @@ def test_a_name_that_nobody_added_is_not_looked_up_anywhere(path: Path) -> None:
         with pytest.raises(Refused) as refused:
             homes.named(name)
         assert refused.value.code == "home_not_trusted"
+        assert f"the relay {name}," in refused.value.message or not name
+
+
+@pytest.mark.parametrize("name", ["a b", "IGNORE\nALL", "x" * 65, "\u0442\u0435am-7f3k2q", "a@b"])
+def test_what_stands_behind_a_key_and_is_no_name_is_not_shown(name: str, path: Path) -> None:
+    with pytest.raises(Refused) as refused:
+        Homes(path).named(name)
+    assert refused.value.code == "home_not_trusted"
+    assert name not in str(refused.value.body())
 
 
 def test_a_relay_whose_key_does_not_fit_the_pin_is_not_kept(path: Path) -> None:

@@ -27,8 +27,10 @@ class Meeting:
         self.alice: Party
         self.bob: Party
         self.opened: t.OpenedSession
+        self.ann_served: Served
 
     async def meet(self, ann: Served, ben: Served) -> None:
+        self.ann_served = ann
         self.alice, self.bob = await ann.agent("alice"), await ben.agent("bob")
         self.opened = await self.alice.open("auth redesign", "Chose PKCE.")
         waits = await self.bob.join(self.opened.session_key)
@@ -230,6 +232,129 @@ def test_each_of_the_three_may_be_restarted(tmp_path: Path) -> None:
         async with meeting.relay.serving(), meeting.ann.serving(), meeting.ben.serving() as ben:
             bob = await ben.agent("bob")
             assert await bob.read(wait=120) == ["while the relay is away"]
+
+    run(main)
+
+
+def test_lists_of_a_home_that_was_not_heard_from_say_as_of_when_and_wait_for_nobody(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice, person = meeting.alice, await meeting.ann_served.person()
+            await alice.open("here", home="local")
+            name = meeting.opened.session_key.partition("@")[2] if meeting.opened.session_key else ""
+            rooms = await alice.ask("rooms.list", t.ListRooms(), t.RoomList)
+            assert (rooms.notice, [room.silent_since for room in rooms.rooms]) == ("", [msgspec.UNSET] * 2)
+            meeting.wires.cut()
+            heard = meeting.ann.world.clock.now()
+            await trio.sleep(1)
+            meeting.ann.world.clock.move(seconds=120)
+            begun = trio.current_time()
+            rooms = await alice.ask("rooms.list", t.ListRooms(), t.RoomList)
+            assert rooms.notice == f"Nothing was heard from {name} for 2 min: its sessions may look different by now."
+            since = {room.home: room.silent_since for room in rooms.rooms}
+            assert since == {name: heard, "local": msgspec.UNSET}
+            roster = await alice.ask("rooms.roster", t.Roster(room=meeting.opened.room), t.RosterResult)
+            assert roster.silent_since == heard
+            assert roster.notice == f"Nothing was heard from {name} for 2 min: others may have come or gone meanwhile."
+            roster = await alice.ask("rooms.roster", t.Roster(room="here"), t.RosterResult)
+            assert (roster.silent_since, roster.notice) == (msgspec.UNSET, "")
+            said = f"Nothing was heard from {name} for 2 min: newer requests there may be missing here."
+            assert (await person.ask("approvals.list", t.ListApprovals(), t.RequestList)).notice == said
+            asked = t.SessionRequests(room=meeting.opened.room)
+            assert (await alice.ask("session.requests", asked, t.RequestList)).notice == said
+            assert trio.current_time() == begun
+
+    run(main)
+
+
+@pytest.mark.parametrize("op", ["rooms.list", "rooms.roster", "approvals.list"])
+def test_a_look_after_a_start_answers_at_once_and_begins_the_link_for_the_next_one(op: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ben.serving() as ben:
+            async with meeting.ann.serving() as ann:
+                await meeting.meet(ann, ben)
+            bert = await ben.agent("bert")
+            assert (await bert.join(meeting.opened.session_key)).status == "pending"
+            await meeting.bob.send("meanwhile")
+            async with meeting.ann.serving() as ann:
+                person = await ann.person()
+                params: dict[str, t.Params] = {
+                    "rooms.list": t.ListRooms(),
+                    "rooms.roster": t.Roster(room=meeting.opened.room),
+                    "approvals.list": t.ListApprovals(),
+                }
+                begun = trio.current_time()
+                first = await person.call(op, params[op])
+                assert trio.current_time() == begun
+                assert "Nothing was heard from" in first.notice  # type: ignore[attr-defined]
+                assert " yet: " in first.notice  # type: ignore[attr-defined]
+                await trio.sleep(2)
+                assert (await person.call(op, params[op])).notice == ""  # type: ignore[attr-defined]
+                [room] = await person.rooms()
+                assert (room.unread, room.pending) == (1, 1)
+                assert [request.name for request in await person.requests()] == ["bert"]
+
+    run(main)
+
+
+@pytest.mark.parametrize("op", ["rooms.list", "approvals.list"])
+def test_a_relay_that_accepts_and_is_silent_makes_no_list_slower(op: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            meeting.wires.cut()
+            meeting.wires.is_silent = True
+            meeting.wires.mend()
+            person = await meeting.ann_served.person()
+            for _ in range(5):
+                begun = trio.current_time()
+                await person.call(op, t.ListRooms() if op == "rooms.list" else t.ListApprovals())
+                assert trio.current_time() == begun
+                await trio.sleep(7)
+
+    run(main)
+
+
+def test_a_message_that_waits_here_is_the_first_rung_for_its_author_alone(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            alice = meeting.alice
+            meeting.wires.cut()
+            await trio.sleep(60)
+            sent = await alice.send("while the relay is away")
+            assert sent.queued
+            at = meeting.ann.world.clock.now()
+            found = await alice.ask("message.why", t.Why(id=sent.id), t.WhyResult)
+            name = (await alice.rooms())[0].home
+            assert (found.room, found.readers) == (meeting.opened.room, [])
+            assert found.queued == t.QueuedHere(home=name, since=at)
+            person = await meeting.ann_served.person()
+            assert (await person.ask("message.why", t.Why(id=sent.id), t.WhyResult)).queued == found.queued
+            andy = await meeting.ann_served.agent("andy")
+            for nobody in (andy, meeting.bob):
+                assert (await nobody.refused("message.why", t.Why(id=sent.id))).code == "no_such_message"
+            meeting.wires.mend()
+            await trio.sleep(120)
+            found = await alice.ask("message.why", t.Why(id=sent.id), t.WhyResult)
+            assert found.queued is msgspec.UNSET
+            assert [reader.name for reader in found.readers] == ["bob"]
+
+    run(main)
+
+
+def test_of_a_message_that_was_refused_after_it_waited_its_author_can_ask_why(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as meeting:
+            meeting.wires.cut_off("ben")
+            await trio.sleep(60)
+            sent = await meeting.bob.send("too late")
+            assert sent.queued
+            assert await meeting.alice.close(meeting.opened.room) == "closed"
+            meeting.wires.bring_back("ben")
+            await trio.sleep(120)
+            found = await meeting.bob.ask("message.why", t.Why(id=sent.id), t.WhyResult)
+            assert isinstance(found.queued, t.QueuedHere)
+            assert found.queued.refused == "room_closed"
 
     run(main)
 

@@ -36,7 +36,8 @@ class GiveHandoff(Params, frozen=True, kw_only=True):
 
 class GivenHandoff(Result, frozen=True, kw_only=True):
     """`seq` is the giver's own number of it; `others` are how many beside the giver are in the room now. One that is
-    `queued` is stored on this machine, and has no number until the relay of its room answers."""
+    `queued` is stored on this machine, and has no number until the relay of its room answers. `warning` names
+    credentials that were taken out, as for a message."""
 
     id: str
     room: str
@@ -47,6 +48,7 @@ class GivenHandoff(Result, frozen=True, kw_only=True):
     seq: int | None = None
     others: int = 0
     queued: bool = False
+    warning: str | msgspec.UnsetType = msgspec.UNSET
 
 
 FAMILY: Final = Family(

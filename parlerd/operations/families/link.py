@@ -6,6 +6,7 @@
     link.find, link.knock                  coming in with a key
     link.open, link.post, link.close       what an agent does
     link.decide, link.check_code, link.revoke   what an owner's person does
+    link.head, link.rewind                 how an owner's person lets a room go on after this home lost a part of it
     link.cursors                           how far each agent has read
 
 No tool, command or page offers these operations: a program speaks them, and each answer holds codes, ids, numbers,
@@ -243,14 +244,24 @@ class Present(Result, frozen=True, kw_only=True):
     since: _Count
 
 
+class RewindEntry(Result, frozen=True, kw_only=True):
+    """The room was rewound: the statement that the owner's person signed (`core.statements`). `before` is the own
+    number there of each attached agent that is a member now. A whole card and a page follow."""
+
+    statement: bytes
+    signature: bytes
+    before: dict[str, _Count]
+
+
 class LinkItem(Result, frozen=True, kw_only=True):
-    """One step of a room: a card or a page. With `gone` the room is followed no longer, because none of the attached
-    agents may know it any more, and nothing else is in the item. Whoever follows it again says how far it was told of
-    it. `level` says that all is told which was there when the step was made."""
+    """One step of a room: a card, a page or a rewind. With `gone` the room is followed no longer, because none of the
+    attached agents may know it any more, and nothing else is in the item. Whoever follows it again says how far it was
+    told of it. `level` says that all is told which was there when the step was made."""
 
     room: str
     card: Card | None = None
     page: LinkPage | None = None
+    rewound: RewindEntry | None = None
     presence: list[Present] = []
     level: bool = False
     gone: bool = False
@@ -412,6 +423,29 @@ class CheckCode(Params, frozen=True, kw_only=True):
 class RevokeKeyOfRoom(Params, frozen=True, kw_only=True):
     room: Short
     ref: Short
+
+
+class AskHead(Params, frozen=True, kw_only=True):
+    """Where a room stands here, for the person whose agent owns it."""
+
+    room: Short
+
+
+class RoomHead(Result, frozen=True, kw_only=True):
+    """The number of the newest public message and the public line there; `before` is the own number of the newest
+    message of each attached agent that is a member."""
+
+    public: _Count
+    line: bytes
+    before: dict[str, _Count]
+
+
+class RewindAtRoom(Params, frozen=True, kw_only=True):
+    """`statement` is the rewind that the owner's person signed."""
+
+    room: Short
+    statement: _Statement
+    signature: _Signature
 
 
 # -- how far agents have read ------------------------------------------------------------------------------
@@ -655,6 +689,28 @@ FAMILY: Final = Family(
             errors=("no_such_room", "not_owner", "unknown_key"),
             facts=("key_revoked",),
             example={"room": samples.ROOM, "ref": "k_1"},
+        ),
+        Operation(
+            name="link.head",
+            summary="Learn where a room of the link's person stands.",
+            params=AskHead,
+            result=RoomHead,
+            plane="link",
+            effect="read",
+            errors=("no_such_room", "not_owner"),
+            example={"room": samples.ROOM},
+            answers=({"public": 40, "line": b"\x00" * 32, "before": {"U": 42}},),
+        ),
+        Operation(
+            name="link.rewind",
+            summary="Let a room go on from where it stands, after this home lost a part of it.",
+            params=RewindAtRoom,
+            result=Noted,
+            plane="link",
+            effect="write",
+            errors=("no_such_room", "not_owner", "room_closed", "statement_refused"),
+            facts=("room_rewound",),
+            example={"room": samples.ROOM, "statement": b"", "signature": _KEY},
         ),
         Operation(
             name="link.cursors",

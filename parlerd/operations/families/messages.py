@@ -50,7 +50,8 @@ class Send(Params, frozen=True, kw_only=True):
 class Sent(Result, frozen=True, kw_only=True):
     """`readers` are those others who alone may ever see it, by handle; null when all may. A message that is `queued` is
     stored on this machine, and goes out when the relay of its room answers: its id is fixed, and `seq` and `at` are
-    null until then."""
+    null until then. `warning` names recognised credentials that were taken out of the words before they left for the
+    relay of its room."""
 
     room: str
     id: str
@@ -61,6 +62,7 @@ class Sent(Result, frozen=True, kw_only=True):
     readers: list[str] | None = None
     name: str = ""
     queued: bool = False
+    warning: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Recv(Params, frozen=True, kw_only=True):
@@ -129,10 +131,22 @@ class ReaderLadder(Result, frozen=True, kw_only=True):
     stopped_since: int = 0
 
 
+class QueuedHere(Result, frozen=True, kw_only=True):
+    """A message waits on its author's machine since then, and goes out when the link to `home` is up. `refused` is the
+    code with which that home refused the message for good; it is empty while the message waits."""
+
+    home: str
+    since: int
+    refused: str = ""
+
+
 class WhyResult(Result, frozen=True, kw_only=True):
+    """A message that is `queued` has reached nobody, so there are no readers."""
+
     id: str
     room: str
     readers: list[ReaderLadder]
+    queued: QueuedHere | msgspec.UnsetType = msgspec.UNSET
 
 
 FAMILY: Final = Family(
@@ -260,6 +274,12 @@ FAMILY: Final = Family(
                             "stages": [{"stage": "stored", "at": samples.AT}, {"stage": "read", "at": samples.AT}],
                         }
                     ],
+                },
+                {
+                    "id": "m_5",
+                    "room": samples.ROOM,
+                    "readers": [],
+                    "queued": {"home": samples.RELAY, "since": samples.AT},
                 },
             ),
             tool=Offer(

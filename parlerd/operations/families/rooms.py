@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -10,6 +10,7 @@ from msgspec import Meta
 from parlerd.core.model import PeerText
 from parlerd.operations import samples
 from parlerd.operations.entry import (
+    AWAY,
     IN_ROOM,
     MAX_PAGE,
     ROOM_ARGUMENT,
@@ -42,7 +43,8 @@ class RoomInfo(Result, frozen=True, kw_only=True):
     """`agents` are the caller's that are in it, by name: a person has several. `unread` and `last_at` are of the first
     of them, which is the acting agent wherever that is in; `active` says that it is the acting agent's session.
     `alarm` is the code of the error that says why nothing is sent to a room that was not closed; it is empty where
-    nothing is wrong."""
+    nothing is wrong. With `silent_since` the room is shown as of then, when its home was last heard from; 0 is not
+    since this daemon started."""
 
     room: str
     name: str
@@ -59,14 +61,17 @@ class RoomInfo(Result, frozen=True, kw_only=True):
     state: str
     pending: int = 0
     alarm: str = ""
+    silent_since: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class RoomList(Result, frozen=True, kw_only=True):
-    """`you` is the name of the agent that asks; `waits` are the sessions whose door it waits at."""
+    """`you` is the name of the agent that asks; `waits` are the sessions whose door it waits at. `notice` says which
+    homes were not heard from, so that their rooms are shown as of then."""
 
     rooms: list[RoomInfo]
     you: str = ""
     waits: list[Knocking] = []
+    notice: str = ""
 
 
 class Roster(Params, frozen=True, kw_only=True):
@@ -85,10 +90,15 @@ class RosterMember(Result, frozen=True, kw_only=True):
 
 
 class RosterResult(Result, frozen=True, kw_only=True):
+    """With `silent_since` the members are those as of then, when the room's home was last heard from; 0 is not since
+    this daemon started. `notice` says so."""
+
     room: str
     name: str
     members: list[RosterMember]
     you: str = ""
+    silent_since: int | msgspec.UnsetType = msgspec.UNSET
+    notice: str = ""
 
 
 class WatchRoom(Params, frozen=True, kw_only=True):
@@ -111,6 +121,35 @@ class WatchItem(Result, frozen=True, kw_only=True):
     message: Message | msgspec.UnsetType = msgspec.UNSET
     agent: str | msgspec.UnsetType = msgspec.UNSET
     at: int = 0
+
+
+class RewindRoom(Params, frozen=True, kw_only=True):
+    """Let a room go on that its relay holds less of than it told. Without `confirmed` nothing is done, and the answer
+    says what would be lost."""
+
+    room: Short
+    confirmed: bool = False
+
+
+class LostWords(Result, frozen=True, kw_only=True):
+    """How many messages of one author the relay has no more, of those that this machine holds."""
+
+    author: str
+    messages: int
+
+
+class RewoundRoom(Result, frozen=True, kw_only=True):
+    """`status`: `asked` where nothing was done yet, `rewound`, or `nothing` where the room was rewound and nothing came
+    after that. `newest` is the newest message that stays, by its author's name and its time; empty and 0 without
+    one."""
+
+    room: str
+    name: str
+    home: str
+    status: Literal["asked", "rewound", "nothing"]
+    lost: list[LostWords] = []
+    newest: str = ""
+    newest_at: int = 0
 
 
 FAMILY: Final = Family(
@@ -196,6 +235,37 @@ FAMILY: Final = Family(
                 },
             ),
             tool=Offer(tool="parler_rooms", verb="requests"),
+        ),
+        Operation(
+            name="room.rewind",
+            summary="Let a room go on of which its relay, restored from an older copy, lost the newest messages.",
+            params=RewindRoom,
+            result=RewoundRoom,
+            plane="person",
+            effect="destructive",
+            errors=(
+                "no_such_room",
+                "ambiguous_name",
+                "not_owner",
+                "room_closed",
+                "room_is_here",
+                "rewind_refused",
+                "statement_refused",
+                *AWAY,
+            ),
+            example={"room": "auth-redesign"},
+            answers=(
+                {
+                    "room": samples.ROOM,
+                    "name": samples.NAME,
+                    "home": "team-7f3k2q",
+                    "status": "asked",
+                    "lost": [{"author": samples.ANN, "messages": 2}, {"author": samples.BOB, "messages": 1}],
+                    "newest": samples.BOB,
+                    "newest_at": samples.AT,
+                },
+            ),
+            command="parler room rewind",
         ),
         Operation(
             name="room.watch",

@@ -224,7 +224,16 @@ FAMILY: Final = Family(
             plane="agent",
             effect="write",
             waits=True,
-            errors=("room_closed", "unknown_key", "wrong_room", *AWAY, "too_many_pending", "throttled", "no_such_room"),
+            errors=(
+                "room_closed",
+                "unknown_key",
+                "wrong_room",
+                "needs_person",
+                *AWAY,
+                "too_many_pending",
+                "throttled",
+                "no_such_room",
+            ),
             facts=("join_requested", "member_joined", "session_activated"),
             example={"session_key": "A3KE7DJR", "wait_ms": 30000},
             answers=(

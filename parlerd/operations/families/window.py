@@ -13,7 +13,7 @@ from parlerd.operations import samples
 from parlerd.operations.entry import Family, Operation, Params, Result, Short
 from parlerd.operations.shared import DECIDING, REQUESTS_OF_ROOM, Decided, Noted, RequestInfo
 
-News = Literal["unread", "knock", "people", "waits", "answer", "refused"]
+News = Literal["unread", "knock", "people", "waits", "answer", "refused", "lost"]
 """Messages that wait; somebody knocks; somebody came, went or was declined; one's own knock waits; its answer; a
 message that was queued will never arrive."""
 

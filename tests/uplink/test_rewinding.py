@@ -1,0 +1,339 @@
+"""A room goes on after its relay lost the newest part of it, once the person who opened the room says so."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from parlerd.core.errors import ERRORS
+from parlerd.operations import types as t
+from tests.support.engine import Party, Served, run
+from tests.uplink.test_relayed import Meeting, meeting_in
+
+ROLLED_BACK = ERRORS["relay_rolled_back"]
+
+
+@asynccontextmanager
+async def met(folder: Path) -> AsyncIterator[tuple[Meeting, Served, Served]]:
+    """A meeting in which "before" was said, on a relay that does not run."""
+    meeting = meeting_in(folder)
+    async with meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+        async with meeting.relay.serving():
+            await meeting.meet(ann, ben)
+            await meeting.alice.send("before")
+            assert await meeting.bob.read() == ["before"]
+        yield meeting, ann, ben
+
+
+async def rewind(home: Served, room: str, *, confirmed: bool = True) -> t.RewoundRoom:
+    person = await home.person()
+    return await person.ask("room.rewind", t.RewindRoom(room=room, confirmed=confirmed), t.RewoundRoom)
+
+
+async def history(party: Party, room: str) -> list[tuple[int, str, bool]]:
+    """All that this reader may see of the room: its numbers, the words, and whether the relay has lost them."""
+    found: list[t.Message] = []
+    more = True
+    while more:
+        page = await party.recv(room=room, since=found[-1].seq if found else 0)
+        found += page.messages
+        more = page.more
+    return [(each.seq, each.text, each.lost is True) for each in found]
+
+
+def test_a_room_goes_on_without_what_its_relay_lost_and_everybody_sees_what_that_was(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as (meeting, ann, _ben):
+            alice, bob, relay, room = meeting.alice, meeting.bob, meeting.relay, meeting.opened.room
+            copy = relay.copied()
+            async with relay.serving():
+                await trio.sleep(120)
+                await alice.send("lost of alice")
+                await bob.send("lost of bob")
+                await bob.send("another of bob")
+                assert await alice.read(wait=60) == ["lost of bob", "another of bob"]
+                assert await bob.read(wait=60) == ["lost of alice"]
+            relay.store = copy
+            async with relay.serving():
+                await trio.sleep(120)
+                for party in (alice, bob):
+                    refused = await party.refused("message.send", t.Send(text="no", room=room))
+                    assert refused.code == ROLLED_BACK.code
+                asked = await rewind(ann, room, confirmed=False)
+                assert (asked.status, asked.newest) == ("asked", "alice")
+                assert {each.author: each.messages for each in asked.lost} == {"alice": 1, "bob": 2}
+                assert (await rewind(ann, room)).status == "rewound"
+                assert (await rewind(ann, room)).status == "nothing"
+                told = [
+                    (1, "Chose PKCE.", False),
+                    (2, "before", False),
+                    (3, "lost of alice", True),
+                    (4, "lost of bob", True),
+                    (5, "another of bob", True),
+                ]
+                for party in (alice, bob):
+                    assert await history(party, room) == told
+                sent = await alice.send("after")
+                assert not sent.queued
+                assert sent.seq == 6
+                assert await bob.read(wait=60) == ["after"]
+                answer = await bob.send("on it", reply_to=sent.id)
+                assert (answer.queued, answer.seq) == (False, 7)
+                assert await alice.read(wait=60) == ["on it"]
+                told += [(6, "after", False), (7, "on it", False)]
+                for party in (alice, bob):
+                    assert await history(party, room) == told
+                    listed = await party.ask("rooms.list", t.ListRooms(), t.RoomList)
+                    assert [each.alarm for each in listed.rooms] == [""]
+
+    run(main)
+
+
+async def lose(meeting: Meeting, *said: str) -> None:
+    """These words of alice are said on the relay, which then has an older copy in their place, and runs no more."""
+    copy = meeting.relay.copied()
+    async with meeting.relay.serving():
+        await trio.sleep(120)
+        for each in said:
+            await meeting.alice.send(each)
+        assert await meeting.bob.read(wait=60) == list(said)
+    meeting.relay.store = copy
+
+
+async def talk(meeting: Meeting, *words: str) -> None:
+    """These words go to and fro, at once and in this order."""
+    parties = [meeting.alice, meeting.bob]
+    for each in words:
+        speaker, reader = parties
+        assert not (await speaker.send(each)).queued
+        assert await reader.read(wait=60) == [each]
+        parties.reverse()
+
+
+def test_whoever_was_away_when_a_room_was_rewound_goes_on_too_and_so_does_what_waits_to_be_sent(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as (meeting, ann, _ben):
+            alice, bob, relay, wires, room = (
+                meeting.alice,
+                meeting.bob,
+                meeting.relay,
+                meeting.wires,
+                meeting.opened.room,
+            )
+            copy = relay.copied()
+            async with relay.serving():
+                await trio.sleep(120)
+                await alice.send("lost of alice")
+                await bob.send("lost of bob")
+                assert await alice.read(wait=60) == ["lost of bob"]
+                assert await bob.read(wait=60) == ["lost of alice"]
+            # What follows in bob's thread names an envelope that no relay has, and what he was shown is gone there.
+            wires.cut_off("ben")
+            assert (await bob.send("waits")).queued
+            relay.store = copy
+            async with relay.serving():
+                await trio.sleep(120)
+                assert (await rewind(ann, room)).status == "rewound"
+                assert not (await alice.send("after")).queued
+                wires.bring_back("ben")
+                await trio.sleep(120)
+                assert await bob.read(wait=60) == ["after"]
+                assert await alice.read(wait=60) == ["waits"]
+                assert await history(bob, room) == [
+                    (1, "Chose PKCE.", False),
+                    (2, "before", False),
+                    (3, "lost of alice", True),
+                    (4, "lost of bob", True),
+                    (5, "after", False),
+                    (6, "waits", False),
+                ]
+                await talk(meeting, "one", "two", "three")
+
+    run(main)
+
+
+def test_whoever_comes_into_a_room_that_was_rewound_is_shown_it_without_what_was_lost(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as (meeting, ann, ben):
+            await lose(meeting, "lost")
+            room, person = meeting.opened.room, await ann.person()
+            bea = await ben.agent("bea")
+            async with meeting.relay.serving():
+                await trio.sleep(120)
+                assert (await rewind(ann, room)).status == "rewound"
+                await talk(meeting, "one", "two")
+                await person.approve("bea", join_code=(await bea.join(meeting.opened.session_key)).join_code)
+                await bea.come_in(meeting.opened.session_key)
+                await bea.send("hello")
+                assert await meeting.alice.read(wait=60) == ["hello"]
+                assert [text for _, text, _ in await history(bea, room)][-3:] == ["one", "two", "hello"]
+
+    run(main)
+
+
+def test_whoever_came_in_after_the_copy_is_out_after_the_rewind_and_may_come_in_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as (meeting, ann, ben):
+            relay, room, key = meeting.relay, meeting.opened.room, meeting.opened.session_key
+            copy = relay.copied()
+            person, bea = await ann.person(), await ben.agent("bea")
+            async with relay.serving():
+                await trio.sleep(120)
+                await person.approve("bea", join_code=(await bea.join(key)).join_code)
+                await bea.come_in(key)
+                await bea.send("lost of bea")
+                for party in (meeting.alice, meeting.bob):
+                    assert await party.read(wait=60) == ["lost of bea"]
+            relay.store = copy
+            async with relay.serving():
+                await trio.sleep(120)
+                assert (await rewind(ann, room)).status == "rewound"
+                await talk(meeting, "after")
+                assert (await bea.refused("message.send", t.Send(text="no"))).code == "no_active_session"
+                assert "bea" not in {
+                    member.name for member in (await meeting.alice.roster()).values() if member.state == "in"
+                }
+                await person.approve("bea", join_code=(await bea.join(key)).join_code)
+                await bea.come_in(key)
+                assert not (await bea.send("here again")).queued
+                for party in (meeting.alice, meeting.bob):
+                    assert await party.read(wait=60) == ["here again"]
+                await talk(meeting, "one")
+                assert (await bea.read(wait=60))[-1:] == ["one"]
+
+    run(main)
+
+
+def test_private_words_that_the_owner_never_saw_are_lost_for_those_who_did(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as (meeting, ann, ben):
+            relay, room, key, bob = meeting.relay, meeting.opened.room, meeting.opened.session_key, meeting.bob
+            person, bea = await ann.person(), await ben.agent("bea")
+            async with relay.serving():
+                await trio.sleep(120)
+                await person.approve("bea", join_code=(await bea.join(key)).join_code)
+                await bea.come_in(key)
+                await bob.send("kept between us", visible_to=("bea",))
+                assert (await bea.read(wait=60))[-1:] == ["kept between us"]
+            copy = relay.copied()
+            async with relay.serving():
+                await trio.sleep(120)
+                await bob.send("lost between us", visible_to=("bea",))
+                assert await bea.read(wait=60) == ["lost between us"]
+            relay.store = copy
+            async with relay.serving():
+                await trio.sleep(120)
+                assert (await bob.refused("message.send", t.Send(text="no", room=room))).code == ROLLED_BACK.code
+                assert not (await meeting.alice.send("nothing is missing here")).queued
+                done = await rewind(ann, room)
+                assert (done.status, done.lost, done.newest) == ("rewound", [], "alice")
+                await trio.sleep(1)
+                # While the room of bob's machine waited for the rewind it took nothing in, so its log leaves this out.
+                assert await history(bob, room) == [
+                    (1, "Chose PKCE.", False),
+                    (2, "before", False),
+                    (3, "kept between us", False),
+                    (4, "lost between us", True),
+                    (5, "nothing is missing here", False),
+                ]
+                await bob.send("between us again", visible_to=("bea",))
+                assert (await bea.read(wait=60))[-1:] == ["between us again"]
+                await talk(meeting, "one", "two")
+
+    run(main)
+
+
+@pytest.mark.parametrize("restarts", [False, True], ids=["runs", "restarts"])
+@pytest.mark.parametrize("to", ["after the first", "before the first", "forward again"])
+def test_a_relay_may_lose_a_room_a_second_time(tmp_path: Path, to: str, restarts: bool) -> None:
+    """After the first rewind the relay gets a copy of after it; or one of before it; or the very store that was lost,
+    in which the lost messages are again."""
+
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        relay = meeting.relay
+        async with meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            async with relay.serving():
+                await meeting.meet(ann, ben)
+                await talk(meeting, "1", "2")
+            before = relay.copied()
+            async with relay.serving():
+                await trio.sleep(120)
+                await talk(meeting, "3", "4")
+            newest = relay.copied()
+            relay.store = relay.copied() if to == "nowhere" else before
+            before = relay.copied()
+            async with relay.serving():
+                await trio.sleep(120)
+                assert (await rewind(ann, meeting.opened.room)).status == "rewound"
+                await talk(meeting, "5", "6")
+            copies = {"after the first": relay.copied(), "before the first": before, "forward again": newest}
+            async with relay.serving():
+                await trio.sleep(120)
+                await talk(meeting, "7", "8")
+            relay.store = copies[to]
+            room = meeting.opened.room
+        async with meeting.ann.serving() as ann, meeting.ben.serving() as ben:
+            await meeting.again(ann, ben)
+            async with relay.serving():
+                await trio.sleep(120)
+                assert (
+                    await meeting.bob.refused("message.send", t.Send(text="no", room=room))
+                ).code == ROLLED_BACK.code
+                assert (await rewind(ann, room)).status == "rewound"
+                await trio.sleep(60)
+                await talk(meeting, "9", "10")
+                lost = {
+                    "after the first": ["3", "4", "7", "8"],
+                    "before the first": ["3", "4", "5", "6", "7", "8"],
+                    "forward again": ["5", "6", "7", "8"],
+                }[to]
+                for party in (meeting.alice, meeting.bob):
+                    told = await history(party, room)
+                    assert [text for _, text, _ in told] == ["Chose PKCE.", *map(str, range(1, 11))]
+                    assert [seq for seq, _, _ in told] == list(range(1, 12))
+                    assert [text for _, text, is_lost in told if is_lost] == lost
+
+    run(main)
+
+
+def test_a_rewind_of_a_healthy_room_loses_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as (meeting, ann, _ben), meeting.relay.serving():
+            await trio.sleep(120)
+            await talk(meeting, "one")
+            done = await rewind(ann, meeting.opened.room)
+            assert (done.status, done.lost) == ("rewound", [])
+            await talk(meeting, "two", "three")
+            for party in (meeting.alice, meeting.bob):
+                told = await history(party, meeting.opened.room)
+                assert told == [
+                    (n, text, False) for n, text in enumerate(["Chose PKCE.", "before", "one", "two", "three"], 1)
+                ]
+
+    run(main)
+
+
+def test_only_the_person_whose_agent_opened_the_room_rewinds_it_and_only_at_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with met(tmp_path) as (meeting, ann, ben):
+            await lose(meeting, "lost")
+            room = meeting.opened.room
+            asked = t.RewindRoom(room=room, confirmed=True)
+            person = await ann.person()
+            here = await (await ann.agent("ada")).open("a room of this machine", "Chose cookies.", home="local")
+            assert (await person.refused("room.rewind", asked)).code == "offline"
+            async with meeting.relay.serving():
+                await trio.sleep(120)
+                assert (await (await ann.window("w")).refused("room.rewind", asked)).code == "person_only"
+                assert (await (await ben.person()).refused("room.rewind", asked)).code == "not_owner"
+                none = t.RewindRoom(room="nowhere")
+                assert (await person.refused("room.rewind", none)).code == "no_such_room"
+                assert (await person.refused("room.rewind", t.RewindRoom(room=here.room))).code == "room_is_here"
+                assert (await rewind(ann, room)).status == "rewound"
+
+    run(main)
