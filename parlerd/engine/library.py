@@ -35,6 +35,7 @@ from parlerd.core.model import (
     Millis,
     Position,
     PrincipalId,
+    Prior,
     RoomId,
     Seq,
     Shown,
@@ -47,7 +48,7 @@ from parlerd.engine.driver import Driver
 from parlerd.engine.recent import Recent
 from parlerd.engine.rooms import RoomDoor
 from parlerd.engine.worker import Told
-from parlerd.store.port import Cursor, Delivery, Held, Membership, NewFact, OutboxRow, Page, Past, Store, UsedKey, Write
+from parlerd.store.port import Cursor, Delivery, Held, Membership, NewFact, OutboxRow, Page, Store, UsedKey, Write
 
 T = TypeVar("T")
 
@@ -103,6 +104,17 @@ class Seen(NamedTuple):
 
     upto: Position
     shown: Shown
+
+
+class Before(NamedTuple):
+    """What was said in a room before that a request for a message has to do with."""
+
+    prior: Prior | None = None
+    """The earlier use of its idempotency key."""
+    words: bytes | None = None
+    """What the message says that the key led to then; None where its words were erased."""
+    replied_to: e.Header | None = None
+    """The message that it replies to."""
 
 
 class Library:
@@ -382,6 +394,11 @@ class Library:
         """The rooms that live in another home and have a mirror here."""
         return await self._driver.look(lambda store: [room for room in store.rooms() if _home_of(store, room) == home])
 
+    def ask_before(self, room: RoomId, key: UsedKey | None, reply_to: MessageId | None, told: Told) -> None:
+        """What a request for a message has to do with (`Before`): an earlier use of its idempotency key, and the
+        message that it replies to. `told` is called once, as `Driver.ask` does."""
+        self._driver.ask(partial(_before, room=room, key=key, reply_to=reply_to), told)
+
     async def rooms_elsewhere(self, own: HomeId) -> list[RoomId]:
         """The rooms that have a mirror here: those of every home but this one."""
         return await self._driver.read(
@@ -402,10 +419,6 @@ class Library:
         return await self._driver.look(
             lambda store: [at for number in asked if (at := store.public_position(room, number)) is not None]
         )
-
-    async def past(self, room: RoomId, keys: Sequence[UsedKey], messages: Sequence[MessageId]) -> Past:
-        """Which of these idempotency keys were used in a room, and which of these messages exist."""
-        return await self._driver.look(lambda store: store.past(room, keys, messages))
 
     async def mirrored(
         self, room: RoomId, numbers: Iterable[int], messages: Iterable[MessageId]
@@ -505,6 +518,14 @@ def _standings_at(
             if where == home:
                 found.append((agent, each.room))
     return found
+
+
+def _before(store: Store, room: RoomId, key: UsedKey | None, reply_to: MessageId | None) -> Before:
+    past = store.past(room, () if key is None else (key,), () if reply_to is None else (reply_to,))
+    prior = None if key is None else past.priors.get(key)
+    stored = None if prior is None else store.body(room, prior.position)
+    words = None if stored is None else stored[0]
+    return Before(prior, words, None if reply_to is None else past.messages.get(reply_to))
 
 
 def _posted(store: Store, room: RoomId, view: View, position: Position) -> Numbered | None:

@@ -516,7 +516,11 @@ def prior_by_id(store: Store, room: RoomId, actor: AgentId, operation: str, key:
     found by its id, from which the key follows."""
     message = message_of_key(key)
     found = None if message is None else store.find_message(message)
-    header = None if found is None or found[0] != room else store.message(*found)
-    if header is None or (header.by.actor, header.operation, header.key) != (actor, operation, key):
+    return prior_in(None if found is None or found[0] != room else store.message(*found), (actor, operation, key))
+
+
+def prior_in(header: Header | None, used: UsedKey) -> Prior | None:
+    """The earlier use of an idempotency key, if it is what led to this fact."""
+    if header is None or (header.by.actor, header.operation, header.key) != used:
         return None
     return Prior(header.position, header.input or b"")

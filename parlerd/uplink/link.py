@@ -244,11 +244,16 @@ class Link:
         """Whether the mirror of a room holds what is there, as far as a link can bring it."""
         return self._is_ready and room in self._level
 
-    async def catch_up(self, room: RoomId) -> bool:
-        """Wait until the mirror of a room holds what is there, if a link is being made for the first time since nobody
-        needed one; whether that took a wait. Ends as soon as the link cannot be made, and after `CATCH_UP_S`."""
+    def may_catch_up(self, room: RoomId) -> bool:
+        """Whether the mirror of a room is about to hold what is there: a link is being made for the first time since
+        nobody needed one, for whoever asks this."""
         self.need()
-        if self.is_level(room) or not self._is_coming(room):
+        return not self.is_level(room) and self._is_coming(room)
+
+    async def catch_up(self, room: RoomId) -> bool:
+        """Wait until the mirror of a room holds what is there, if that may be soon; whether that took a wait. Ends as
+        soon as the link cannot be made, and after `CATCH_UP_S`."""
+        if not self.may_catch_up(room):
             return False
         with trio.move_on_at(self._hope):
             while not self.is_level(room) and self._is_coming(room):

@@ -18,6 +18,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, cast
 
 import msgspec
@@ -45,8 +46,8 @@ from parlerd.engine.submissions import Settled, Submission
 from parlerd.identity import codes
 from parlerd.operations import types as t
 from parlerd.uplink.arriving import wanted
-from parlerd.uplink.composing import Composer
-from parlerd.uplink.counters import Counters
+from parlerd.uplink.composing import Composer, Decided
+from parlerd.uplink.counters import Counters, Signed
 from parlerd.uplink.doors import Doors
 from parlerd.uplink.history import Contradicted, judge
 from parlerd.uplink.lanes import ANSWER_S, Post
@@ -93,8 +94,10 @@ class RemoteRoom(MirrorRoom):
         """What was asked and is not begun, in the order of calls."""
         self._ends: Bounded[int, bytes] = Bounded(MAX_ENDS)
         """The public line where pages of the past ended, by numbers of the room: a later page goes on from there."""
-        self._is_taking_in = False
-        """Whether a task takes in what waits."""
+        self._is_held_up = False
+        """Whether what waits goes on later: the mirror catches up, or the store is asked about the newest request."""
+        self._is_moving = False
+        """Whether `move` is at work."""
 
     # -- the line ------------------------------------------------------------------------------------------
 
@@ -114,36 +117,48 @@ class RemoteRoom(MirrorRoom):
         return submission
 
     def move(self) -> None:
-        """Begin what waits: messages one after the other, everything else by itself."""
-        if self._waiting and not self._is_taking_in:
-            self._is_taking_in = True
-            self._link.spawn(self._take_in)
+        """Begin what waits: messages one after the other, everything else by itself. A message takes no task where
+        nothing has to be waited for."""
+        if self._is_moving:
+            return
+        self._is_moving = True
+        try:
+            while self._waiting and not self._is_held_up:
+                self._begin(self._waiting.popleft())
+        finally:
+            self._is_moving = False
 
     def withdraw(self, submission: Submission) -> None:
         if submission in self._waiting:
             self._waiting.remove(submission)
 
-    async def _take_in(self) -> None:
+    def _begin(self, submission: Submission) -> None:
+        if not isinstance(submission.command, c.PostMessage):
+            self._link.spawn(self._finishing, submission, self._run)
+        elif self._link.may_catch_up(self.room):
+            self._is_held_up = True
+            self._link.spawn(self._finishing, submission, self._offer_caught_up)
+        else:
+            self._offer(submission, submission.command)
+
+    async def _offer_caught_up(self, submission: Submission) -> None:
+        """A message that is said on a mirror which is about to hear what was said meanwhile."""
+        assert isinstance(submission.command, c.PostMessage)
         try:
-            while self._waiting:
-                submission = self._waiting.popleft()
-                if isinstance(submission.command, c.PostMessage):
-                    await self._finishing(submission, self._offer)
-                else:
-                    self._link.spawn(self._finishing, submission, self._run)
+            await self._link.catch_up(self.room)
         finally:
-            self._is_taking_in = False
+            self._is_held_up = False
+        self._offer(submission, submission.command)
+        self.move()
 
     async def _finishing(self, submission: Submission, work: Callable[[Submission], Any]) -> None:
         """Do something for a submission; an error is its outcome."""
         try:
             await work(submission)
         except ParlerError as error:
-            submission.error = error
-            submission.finish()
+            _fail(submission, error)
         except BaseException:
-            submission.error = ParlerError("internal")
-            submission.finish()
+            _fail(submission, ParlerError("internal"))
             raise
 
     async def catch_up(self) -> bool:
@@ -157,32 +172,45 @@ class RemoteRoom(MirrorRoom):
 
     # -- messages ------------------------------------------------------------------------------------------
 
-    async def _offer(self, submission: Submission) -> None:
-        """Put a message in its author's lane, once the mirror has said that it may be posted."""
-        command, by, draft = submission.command, submission.by, submission.words
-        assert isinstance(command, c.PostMessage)
+    def _offer(self, submission: Submission, command: c.PostMessage) -> None:
+        """Ask the mirror whether a message may be posted; what it says goes on in `_decided`."""
+        by, draft = submission.by, submission.words
         assert isinstance(draft, Draft)
-        await self._link.catch_up(self.room)
         if by.actor in self._link.mirrors.copied:
-            raise Refused("key_used_elsewhere", agent=by.actor)
-        lane = self._link.lane(self.room, by.actor)
-        under_way = lane.find(command.idempotency_key or "", command.operation)
+            _fail(submission, Refused("key_used_elsewhere", agent=by.actor))
+            return
+        under_way = self._link.lane(self.room, by.actor).find(command.idempotency_key or "", command.operation)
         if under_way is not None:
-            if under_way.command.input != command.input:
-                raise Refused("idempotency_conflict", key=command.idempotency_key)
-            self._link.spawn(self._finishing, submission, lambda _: self._same(submission, under_way))
+            self._link.spawn(self._finishing, submission, partial(self._same, under_way))
             return
         if command.id is None:
             command = msgspec.structs.replace(command, id=MessageId(self._desk.random.new("m")))
-        decided = await self._composer.decide(self.actor, command, by, draft)
-        if decided.replay is not None:
-            submission.settled = await self._posted(by.actor, decided.replay)
-            submission.finish()
-            return
-        await lane.offer(Post(command, by, draft, submission))
+        self._is_held_up = True
+        self._composer.decide(self.actor, command, by, draft, partial(self._decided, submission, command))
 
-    async def _same(self, submission: Submission, under_way: Post) -> None:
+    def _decided(
+        self, submission: Submission, command: c.PostMessage, decided: Decided | None, error: BaseException | None
+    ) -> None:
+        """The mirror said what becomes of a message: it goes into its author's lane, or was posted before."""
+        self._is_held_up = False
+        by, draft = submission.by, submission.words
+        assert isinstance(draft, Draft)
+        if decided is None:
+            _fail(submission, error if isinstance(error, ParlerError) else ParlerError("internal"))
+        elif decided.replay is not None:
+            self._link.spawn(self._finishing, submission, partial(self._replayed, decided.replay))
+        else:
+            self._link.lane(self.room, by.actor).offer(Post(command, by, draft, submission), decided)
+        self.move()
+
+    async def _replayed(self, position: Position, submission: Submission) -> None:
+        submission.settled = await self._posted(submission.by.actor, position)
+        submission.finish()
+
+    async def _same(self, under_way: Post, submission: Submission) -> None:
         """The same request a second time, while the first is under way: it is the first one's replay."""
+        if under_way.command.input != submission.command.input:
+            raise Refused("idempotency_conflict", key=submission.command.idempotency_key)
         with trio.move_on_after(ANSWER_S):
             await under_way.done.wait()
         if under_way.done.is_set() and under_way.error is not None:
@@ -245,7 +273,8 @@ class RemoteRoom(MirrorRoom):
                 event = msgspec.structs.replace(event, counter=self._counters.after(0))
                 place = Place(self.room, command.idempotency_key or "", by, b"", now)
                 sealed = self._author.seal(submission.words, event, place)
-                self._counters.note(event.counter, hashlib.sha256(sealed.body).digest())
+                signed = Signed(by.actor, hashlib.sha256(sealed.body).digest(), sealed.signature)
+                self._counters.note(event.counter, signed)
                 recap = Attested(sealed.body, sealed.signature)
         answer = await self._link.call(
             "link.open",
@@ -471,6 +500,11 @@ def _id_of(room: RoomId, agent: AgentId, command: c.PostMessage) -> MessageId:
     the one after it does not know that: both tell the author the same id."""
     asked = msgspec.msgpack.encode((room, agent, command.operation, command.idempotency_key))
     return MessageId(f"m_{base64.b32encode(hashlib.sha256(asked).digest()).decode().lower()[:26]}")
+
+
+def _fail(submission: Submission, error: ParlerError) -> None:
+    submission.error = error
+    submission.finish()
 
 
 def _is_in(room: Room, agent: AgentId) -> bool:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+from typing import Any
+
 import msgspec
 import pytest
 import trio
 
 from parlerd.core.errors import ParlerError, StoreError
-from parlerd.core.model import RoomId
+from parlerd.core.model import RoomId, Shown
 from parlerd.core.statements import room_id_of
+from parlerd.engine.deciding import MAX_LINES
 from parlerd.engine.quota import OPENING
 from parlerd.engine.rooms import LocalRoom
 from parlerd.engine.sending import Posting
 from parlerd.operations import types as t
 from parlerd.settings import Settings
+from parlerd.store.memory import MemoryStore
 from tests.support.engine import Served, World, engine_world, run, settle, texts
 from tests.support.faulty_store import FaultyStore
 from tests.support.linked import Elsewhere, LinkParty
@@ -54,6 +59,44 @@ def test_a_message_that_is_posted_again_is_answered_as_the_first_time() -> None:
             anew = link.person.envelope("ann", opened.room, "once", key=f"k{first.id[1:]}", id="m_other")
             assert await link.ask("link.post", anew, t.Posted) == again
             assert texts(await (await served.agent("alice")).recv()) == ["once"]
+
+    run(main)
+
+
+def test_the_line_that_authors_name_is_asked_of_the_store_once_and_compared_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        async with engine_world() as served:
+            link, opened = await ann_in_a_room(served)
+            numbers: list[int] = []
+            line_at = MemoryStore.line_at
+
+            def noted(store: MemoryStore, room: RoomId, number: int) -> bytes | None:
+                numbers.append(number)
+                return line_at(store, room, number)
+
+            monkeypatch.setattr(MemoryStore, "line_at", noted)
+            room = served.engine.rooms.open_actor(RoomId(opened.room))
+            assert room is not None
+            early = Shown(0, b"")
+            for number in range(MAX_LINES + 4):
+                await link.post("ann", opened.room, f"message {number}")
+                early = room.aggregate.state.shown if number == 2 else early
+            # Where the room stood lately is known.
+            assert numbers == []
+            shown = room.aggregate.state.shown
+            await link.post("ann", opened.room, "up to date", shown=shown.number, line=shown.line)
+            assert numbers == []
+            await link.post("ann", opened.room, "far behind", shown=early.number, line=early.line)
+            last = link.person.envelope("ann", opened.room, "still behind", shown=early.number, line=early.line)
+            await link.ask("link.post", last, t.Posted)
+            assert numbers == [early.number]
+            newest: dict[str, Any] = {"previous": hashlib.sha256(last.body).digest(), "counter": 1_000}
+            for wrong in (0, early.number, shown.number, shown.number + 70):
+                envelope = link.person.envelope("ann", opened.room, "x", shown=wrong, line=bytes(32), **newest)
+                refused = await link.refused("link.post", envelope)
+                assert (refused.code, refused.details["what"]) == ("envelope_refused", "line")
 
     run(main)
 

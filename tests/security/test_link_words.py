@@ -15,7 +15,7 @@ from parlerd.core.errors import ParlerError
 from parlerd.core.model import PrincipalId
 from parlerd.engine.callers import Caller
 from parlerd.engine.engine import Engine
-from parlerd.engine.face import EngineFace, Pending
+from parlerd.engine.face import EngineFace, Outlet, Pending
 from parlerd.operations import types as t
 from parlerd.operations.families import link
 from tests.support.engine import Party, run
@@ -73,7 +73,9 @@ class Poisoner(EngineFace):
         return None if caller.facts.authority.principal == self.victim else self._engine.begin(op, params, caller)
 
     @asynccontextmanager
-    async def stream(self, op: str, params: t.Params, caller: Caller) -> AsyncIterator[AsyncIterator[t.Result]]:
+    async def stream(
+        self, op: str, params: t.Params, caller: Caller, outlet: Outlet | None = None
+    ) -> AsyncIterator[AsyncIterator[t.Result]]:
         async def changed(honest: AsyncIterator[t.Result]) -> AsyncIterator[t.Result]:
             async for item in honest:
                 yield self.poisoned(item) if caller.facts.authority.principal == self.victim else item

@@ -37,6 +37,7 @@ from parlerd.identity.transcript import Transcript
 from parlerd.operations import types as t
 from parlerd.store.port import MarkDelivery, MoveCursor, OutboxRow, PutOutbox, StoredMessage
 from parlerd.uplink import arriving, connection, link, mirrors
+from parlerd.uplink.composing import Decided
 from parlerd.uplink.counters import Counters
 from parlerd.uplink.lanes import Lane, Post
 from parlerd.uplink.link import Link
@@ -168,25 +169,24 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     send = Lane._send
 
-    async def forgetting(self: Lane, calls: Any, post: Post) -> None:
-        await send(self, calls, post)
+    def forgetting(self: Lane, calls: Any, post: Post, decided: Decided) -> None:
+        send(self, calls, post, decided)
         if post.is_kept and post.sent is not None:
-            await self._outbox.drop(post.id)
+            self._link.spawn(self._outbox.drop, post.id)
 
     patch.setattr(Lane, "_send", forgetting)
 
 
 @fault("overtaking", "what is said while the link is there is sent before what waits")
 def _(patch: Patch) -> None:
-    async def offer(self: Lane, post: Post) -> None:
-        async with self._turn:
-            calls = self._link.calls
-            if calls is None:
-                await self._keep(post)
-                self._posts.append(post)
-            else:
-                self._posts.appendleft(post)
-                await self._send(calls, post)
+    def offer(self: Lane, post: Post, decided: Decided) -> None:
+        calls = self._link.calls
+        if calls is None:
+            self._posts.append(post)
+        else:
+            post.is_straight = True
+            self._posts.appendleft(post)
+            self._send(calls, post, decided)
         self.go_on()
 
     patch.setattr(Lane, "offer", offer)

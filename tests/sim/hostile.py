@@ -31,7 +31,7 @@ from parlerd.core.errors import ErrorBody, ParlerError, Refused
 from parlerd.core.model import AgentId, PrincipalId, RoomId
 from parlerd.engine.callers import Caller
 from parlerd.engine.engine import Engine
-from parlerd.engine.face import EngineFace, Pending
+from parlerd.engine.face import EngineFace, Outlet, Pending
 from parlerd.identity import codes
 from parlerd.identity.signatures import SigningKey
 from parlerd.operations import types as t
@@ -379,7 +379,9 @@ class _Commander(EngineFace):
         if self._posts % 2:
             raise Refused("not_permitted", odd=self._posts % 4 == 1)
 
-    def stream(self, op: str, params: t.Params, caller: Caller) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
+    def stream(
+        self, op: str, params: t.Params, caller: Caller, outlet: Outlet | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
         return self._told(self._engine.stream(op, params, caller))
 
     @asynccontextmanager

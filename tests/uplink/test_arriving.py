@@ -24,6 +24,7 @@ from parlerd.engine.audit import Audited, is_signed
 from parlerd.operations import types as t
 from parlerd.store.port import NewFact
 from parlerd.uplink.arriving import Arriving, Past, wanted
+from parlerd.uplink.counters import Signed
 from tests.support.core import CountedIds
 from tests.support.honest_home import ANN, BEN, CAT, DAN, RELAY, Asked, HonestHome, Moved, Party
 
@@ -40,6 +41,8 @@ class Daemon:
     erased: list[int] = field(default_factory=list)
     """The public messages that were known and whose words were then told to be erased."""
     facts: list[NewFact] = field(default_factory=list)
+    signed: set[Signed] = field(default_factory=set)
+    """What this daemon signed itself."""
     elsewhere: set[MessageId] = field(default_factory=set)
     """The ids of messages of other rooms that this home has."""
 
@@ -61,7 +64,13 @@ class Daemon:
         mine = {party.agent for party in self.agents}
         opening = check(self.home.opening, Opening) if self.room.position else None
         arriving = Arriving(
-            self.home.room, RELAY, self.room, opening=opening, key_of=_key_of, ours=lambda agent: agent in mine
+            self.home.room,
+            RELAY,
+            self.room,
+            opening=opening,
+            key_of=_key_of,
+            ours=lambda agent: agent in mine,
+            own=lambda counter, signed: signed in self.signed,
         )
         for arrival in arriving.take(item, past):
             decision = self.room.decide(arrival.command, by=arrival.by, now=arrival.command.at, ids=CountedIds())
@@ -544,6 +553,24 @@ def test_a_home_that_holds_less_than_it_told_is_found_out_once_it_told_all(to: l
     assert daemon.hear(items[:-1]).contradicted == ""
     assert daemon.hear(items[-1:]).contradicted == "behind"
     assert daemon.texts(BEN) == ["kept", "lost"]
+
+
+def test_a_signature_that_this_daemon_made_itself_is_not_checked_again() -> None:
+    home = HonestHome()
+    home.join(BEN)
+    home.post(BEN, "mine")
+    items = home.items([BEN])
+    [message] = [message for item in items if item.page is not None for message in item.page.messages]
+    # No key made this signature, so a check would fail.
+    told = msgspec.structs.replace(message, signature=bytes(64))
+    for item in items:
+        if item.page is not None and item.page.messages:
+            item.page.messages[:] = [told]
+    assert Daemon(home, (BEN,)).hear(items).contradicted == "signature"
+    daemon = Daemon(home, (BEN,))
+    daemon.signed.add(Signed(BEN.agent, hashlib.sha256(told.body).digest(), told.signature))
+    assert daemon.hear(items).contradicted == ""
+    assert daemon.texts(BEN) == ["mine"]
 
 
 def test_after_a_lie_nothing_more_is_taken_in() -> None:
