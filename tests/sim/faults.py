@@ -24,7 +24,7 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import messages
 from parlerd.core.envelope import Envelope, UnknownPart, decode_envelope, encode_envelope
-from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.errors import ParlerError, StoreError
 from parlerd.core.model import AgentId, MessageId, PrincipalId, RoomId
 from parlerd.core.statements import DecisionStatement
 from parlerd.engine import authors, linking, links, notifier, readers, reading
@@ -402,7 +402,7 @@ def _(patch: Patch) -> None:
         if stored.body is not None and any(
             isinstance(part, UnknownPart) for part in decode_envelope(stored.body).parts
         ):
-            raise Refused("invalid_param")
+            raise StoreError("store_corrupt")
         return parts(room, reader, event, stored)
 
     patch.setattr(reading, "_parts", strict)
@@ -440,7 +440,7 @@ def _unsigned(patch: Patch, domain: str) -> None:
     real = vars(proofs)["verify"]
 
     def verify(by: str, tag: Any, data: bytes, signature: bytes) -> bool:
-        return tag == domain or real(by, tag, data, signature)
+        return tag == domain or bool(real(by, tag, data, signature))
 
     patch.setattr(proofs, "verify", verify)
 
