@@ -24,15 +24,16 @@ from parlerd.core import commands as c
 from parlerd.core import events as e
 from parlerd.core import messages
 from parlerd.core.envelope import Envelope, UnknownPart, decode_envelope, encode_envelope
-from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.errors import ParlerError, StoreError
 from parlerd.core.model import AgentId, MessageId, PrincipalId, RoomId
+from parlerd.core.statements import DecisionStatement
 from parlerd.engine import authors, linking, links, notifier, readers, reading
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.handles import Present
 from parlerd.engine.overview import Overview
 from parlerd.engine.ports import NoSigners
 from parlerd.engine.rooms import LocalRoom
-from parlerd.identity import transcript
+from parlerd.identity import proofs, transcript
 from parlerd.identity.transcript import Transcript
 from parlerd.operations import types as t
 from parlerd.store.port import MarkDelivery, MoveCursor, OutboxRow, PutOutbox, StoredMessage
@@ -45,7 +46,7 @@ from parlerd.uplink.mirrors import Mirrors
 from parlerd.uplink.outbox import Outbox
 from parlerd.uplink.uplinks import Uplinks
 from parlerd.wire import link as wire_link
-from tests.sim import hostile
+from tests.sim import hostile, tales
 from tests.sim.broken import Broken
 from tests.sim.world import Plan, Simulation
 
@@ -401,7 +402,7 @@ def _(patch: Patch) -> None:
         if stored.body is not None and any(
             isinstance(part, UnknownPart) for part in decode_envelope(stored.body).parts
         ):
-            raise Refused("invalid_param")
+            raise StoreError("store_corrupt")
         return parts(room, reader, event, stored)
 
     patch.setattr(reading, "_parts", strict)
@@ -425,3 +426,73 @@ def _(patch: Patch) -> None:
 @fault("label-of-the-relay", "what a relay says of a member is shown as it is", hostile.Commanding)
 def _(patch: Patch) -> None:
     patch.setattr(arriving, "_label_or_nothing", lambda text: text)
+
+
+# -- who is let in -----------------------------------------------------------------------------------------
+
+
+def _telling(tale: type[tales.Tale]) -> Callable[[int], Simulation]:
+    return lambda seed: tales.Told(seed, tale())
+
+
+def _unsigned(patch: Patch, domain: str) -> None:
+    """Let every signature count that is made for this."""
+    real = vars(proofs)["verify"]
+
+    def verify(by: str, tag: Any, data: bytes, signature: bytes) -> bool:
+        return tag == domain or bool(real(by, tag, data, signature))
+
+    patch.setattr(proofs, "verify", verify)
+
+
+@fault("unsigned-decision", "whoever signed a decision, it counts", _telling(tales.ForgedDecision))
+def _(patch: Patch) -> None:
+    _unsigned(patch, "parler/decision")
+
+
+def _any_decision(patch: Patch) -> None:
+    """Let a decision count whatever room and request it is about."""
+
+    def of_any(self: Any, entry: t.RequestEntry) -> DecisionStatement | None:
+        decision: DecisionStatement | None = self._signed_decision(entry.decision, entry.decision_signature)
+        return decision if decision is not None and decision.admit is (entry.state == "approved") else None
+
+    patch.setattr(arriving._Step, "_decision", of_any)
+
+
+@fault("foreign-decision", "a decision about another room counts", _telling(tales.ForeignDecision))
+def _(patch: Patch) -> None:
+    _any_decision(patch)
+
+
+@fault("replayed-decision", "a decision about another request counts", _telling(tales.ReplayedDecision))
+def _(patch: Patch) -> None:
+    _any_decision(patch)
+
+
+@fault("unproved-member", "a member is whoever the relay says", _telling(tales.Ghost))
+def _(patch: Patch) -> None:
+    patch.setattr(arriving, "unproven", lambda *args: None)
+
+
+@fault("unsigned-terms", "whoever signed the terms of a key, they count", _telling(tales.ForgedKey))
+def _(patch: Patch) -> None:
+    _unsigned(patch, "parler/key")
+
+
+@fault("unsigned-knock", "whoever signed a knock, it counts", _telling(tales.ForgedKnock))
+def _(patch: Patch) -> None:
+    patch.setattr(arriving._Step, "_is_knock", lambda self, body, signature, entry: True)
+
+
+@fault("opening-not-compared", "a room may have another opening than before", _telling(tales.OtherOpening))
+def _(patch: Patch) -> None:
+    class Anything(str):
+        """A room's id that equals every other."""
+
+        __hash__ = str.__hash__
+
+        def __ne__(self, other: object) -> bool:
+            return False
+
+    patch.setattr(arriving, "room_id_of", lambda opening: Anything())

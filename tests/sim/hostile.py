@@ -98,22 +98,26 @@ class Hostile(Simulation):
         assert self.weather.nursery is not None
         self.weather.nursery.start_soon((links or self.links).serve, stream)
 
-    async def mallory(self, agents: list[Agent], seconds: float) -> LinkParty:
-        """Somebody with a home of their own, whose agent was let into the room: for so many seconds, as far as what
-        lets it speak says."""
-        kept, person = meeting(self.crowd), Elsewhere("mallory")
+    @property
+    def key(self) -> str:
+        """The session key, as the relay knows it."""
+        return codes.read_key(meeting(self.crowd).session_key).key
+
+    async def newcomer(self, name: str, seconds: float) -> LinkParty:
+        """Somebody with a home of their own, whose agent of the same name knocks. For so many seconds it may speak, as
+        far as what lets it speak says."""
+        person = Elsewhere(name)
         engine = cast(Engine, self.links.engine)
         served = Served(World(clock=self.relay.clock), engine, PlugDriver(self.relay.store))
         person._home = self.relay.keys.id
-        caller = caller_of("link", session="mallory", principal=person.principal, channel=bytes(32))
+        caller = caller_of("link", session=name, principal=person.principal, channel=bytes(32))
         await engine.connect(caller)
         party = LinkParty(person, served, caller)
-        await party.attach("mal", days=seconds / 86_400)
-        key = codes.read_key(kept.session_key).key
+        await party.attach(name, days=seconds / 86_400)
         opened = t.OpenedSession(
-            room=kept.room,
+            room=meeting(self.crowd).room,
             name="",
-            session_key=key,
+            session_key=self.key,
             line=None,
             join_command=None,
             mcp_command=None,
@@ -122,12 +126,18 @@ class Hostile(Simulation):
             replayed=False,
             idempotency_key="",
         )
-        await party.knock("mal", opened)
+        await party.knock(name, opened)
+        await trio.sleep(1.0)
+        return party
+
+    async def mallory(self, agents: list[Agent], seconds: float) -> LinkParty:
+        """Mallory, whose agent is let in."""
+        party = await self.newcomer("mal", seconds)
+        mal, room = party.person.agent("mal"), meeting(self.crowd).room
 
         async def approve(owner: Party) -> None:
-            await owner.approve(person.agent("mal"), room=kept.room)
+            await owner.approve(mal, room=room)
 
-        await trio.sleep(1.0)
         await agents[0].ask(approve)
         return party
 
