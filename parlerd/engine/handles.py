@@ -280,7 +280,9 @@ class ForsakenRoom(MirrorRoom):
         return Millis(0)
 
     def _refused(self) -> Refused:
-        return Refused("home_not_trusted", host=self.home_name)
+        said = f"This session lives on {self.home_name}, which was taken out of this machine."
+        hint = "To add the relay again: parler connect --relay LINE, with the line that whoever runs it has."
+        return Refused("home_not_trusted", said, hint=hint, host=self.home_name)
 
 
 class NoHomes:
