@@ -249,6 +249,13 @@ class MirrorRoom:
         return {}
 
 
+def taken_out(name: str) -> Refused:
+    """What is asked of a session whose relay, called `name`, the person took out."""
+    said = f"This session lives on {name}, which was taken out of this machine."
+    hint = "To add the relay again: parler connect --relay LINE, with the line that whoever runs it has."
+    return Refused("home_not_trusted", said, hint=hint, host=name)
+
+
 class ForsakenRoom(MirrorRoom):
     """A room whose home is not among those added, or was removed: it can be read as far as it is here."""
 
@@ -280,7 +287,7 @@ class ForsakenRoom(MirrorRoom):
         return Millis(0)
 
     def _refused(self) -> Refused:
-        return Refused("home_not_trusted", host=self.home_name)
+        return taken_out(self.home_name)
 
 
 class NoHomes:

@@ -46,7 +46,7 @@ from parlerd.core.words import check_body
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Draft
 from parlerd.engine.desk import Desk
-from parlerd.engine.handles import MirrorRoom
+from parlerd.engine.handles import MirrorRoom, taken_out
 from parlerd.engine.submissions import Settled, Submission
 from parlerd.identity.signatures import verify
 from parlerd.operations import types as t
@@ -279,7 +279,7 @@ class Lane:
         """Keep a message in the outbox, and tell whoever waits that it is queued."""
         if self._link.is_removed:
             # It would leave when the relay is added again.
-            raise Refused("home_not_trusted", host=self._link.name)
+            raise taken_out(self._link.name)
         now = self._desk.clock.now()
         await self._outbox.put(row_of(self._link.home, self.room, post.command, post.by, post.draft, now))
         post.is_kept = True

@@ -39,7 +39,7 @@ from parlerd.core.statements import Rewind, Statement, encode
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Attested, Author, Draft, Place, Words
 from parlerd.engine.desk import Desk
-from parlerd.engine.handles import Earlier, MirrorRoom, Present
+from parlerd.engine.handles import Earlier, MirrorRoom, Present, taken_out
 from parlerd.engine.key_text import typed_key
 from parlerd.engine.reading import handle_of
 from parlerd.engine.submissions import Settled, Submission
@@ -106,7 +106,7 @@ class RemoteRoom(MirrorRoom):
 
     def place(self, command: c.Command, by: By, words: Words | None = None) -> Submission:
         if self._link.is_removed:
-            raise Refused("home_not_trusted", host=self.home_name)
+            raise taken_out(self.home_name)
         if len(self._waiting) >= MAX_WAITING:
             raise Refused("room_busy", retry_after_ms=100)
         self.actor.used_at = trio.current_time()

@@ -87,6 +87,7 @@ def test_a_relay_that_was_forgotten_leaves_its_rooms_to_be_read_and_is_dialled_n
             assert page.room == opened.room
             refused = await alice.refused("message.send", t.Send(text="x", room=opened.room))
             assert refused.code == "home_not_trusted"
+            assert refused.message == f"This session lives on {entry.name}, which was taken out of this machine."
             assert wires.dialled == dialled
 
     run(main)
