@@ -409,9 +409,9 @@ class Library:
         """The messages of a room whose words are here."""
         return await self._driver.read(lambda store: store.held(room))
 
-    async def oldest_bodies(self, room: RoomId, limit: int) -> list[tuple[Position, int]]:
-        """The oldest messages of a room whose words are here, each with the size of its body."""
-        return await self._driver.read(lambda store: store.oldest_bodies(room, limit))
+    async def oldest_bodies(self, room: RoomId, after: Position, limit: int) -> list[tuple[Position, int]]:
+        """The oldest messages of a room after a position whose words are here, each with the size of its body."""
+        return await self._driver.read(lambda store: store.oldest_bodies(room, after, limit))
 
     async def public_positions(self, room: RoomId, numbers: Iterable[int]) -> list[Position]:
         """Where the public messages with these numbers of the room stand, as far as its log has them."""

@@ -269,9 +269,9 @@ class MemoryStore:
             sizes = [size for _, size in self._bodies_of_messages(room)]
             return Held(len(sizes), sum(sizes))
 
-    def oldest_bodies(self, room: RoomId, limit: int) -> list[tuple[Position, int]]:
+    def oldest_bodies(self, room: RoomId, after: Position, limit: int) -> list[tuple[Position, int]]:
         with self._lock:
-            return self._bodies_of_messages(room)[:limit]
+            return [found for found in self._bodies_of_messages(room) if found[0] > after][:limit]
 
     def written(self, room: RoomId, after: Position, upto: Position) -> dict[PrincipalId, int]:
         with self._lock:

@@ -380,11 +380,11 @@ class SqliteStore:
         row = self._database.row(_HELD, (base, base + _LOG, MESSAGE))
         return Held(*row)
 
-    def oldest_bodies(self, room: RoomId, limit: int) -> list[tuple[Position, int]]:
+    def oldest_bodies(self, room: RoomId, after: Position, limit: int) -> list[tuple[Position, int]]:
         base = self._bases(room)
         return [
             (Position(position), size)
-            for position, size in self._database.rows(_OLDEST_BODIES, (base, base + _LOG, MESSAGE, limit))
+            for position, size in self._database.rows(_OLDEST_BODIES, (base + after, base + _LOG, MESSAGE, limit))
         ]
 
     def written(self, room: RoomId, after: Position, upto: Position) -> dict[PrincipalId, int]:

@@ -58,7 +58,7 @@ class Uplinks:
         self._author = LocalAuthor(self._signers, desk.random)
         self._counters = Counters(desk.clock.now())
         self._composer = Composer(desk, self._author, self._counters)
-        self._bounds = Bounds(desk.library, desk.settings, HomeId(self._signers.principal))
+        self._bounds = Bounds(desk, HomeId(self._signers.principal))
         async with trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self._bounds.run)
             for added in self._homes.all():

@@ -592,12 +592,13 @@ def test_a_refused_job_erases_nothing(store: Store) -> None:
 def test_what_a_room_holds_is_counted_in_messages_and_bytes_and_the_oldest_come_first(store: Store) -> None:
     _do(store, append(opened(), message(2, body=b"12345"), joined(3, BEN), message(4, body=b"1"), message(5, body=b"")))
     assert store.held(ROOM) == Held(3, 6)
-    assert store.oldest_bodies(ROOM, 2) == [(2, 5), (4, 1)]
+    assert store.oldest_bodies(ROOM, Position(0), 2) == [(2, 5), (4, 1)]
+    assert store.oldest_bodies(ROOM, Position(2), 2) == [(4, 1), (5, 0)]
     _do(store, EraseBodies(ROOM, [Position(2)]))
     assert store.held(ROOM) == Held(2, 1)
-    assert store.oldest_bodies(ROOM, 9) == [(4, 1), (5, 0)]
+    assert store.oldest_bodies(ROOM, Position(0), 9) == [(4, 1), (5, 0)]
     assert store.held(OTHER) == Held()
-    assert store.oldest_bodies(OTHER, 9) == []
+    assert store.oldest_bodies(OTHER, Position(0), 9) == []
 
 
 def test_what_each_person_wrote_is_summed_over_a_range(store: Store) -> None:
