@@ -441,6 +441,10 @@ class Link:
         if room not in self._followed:
             # It was on its way when this home stopped to follow the room, or nobody ever asked about the room.
             return
+        if item.card is not None:
+            # Somebody whose knock was not answered may be a member now, and speak as soon as the mirror says so.
+            members = [AgentId(member.agent) for member in item.card.members]
+            await self._attach(connection, [each for each in members if self._comes_in(each)])
         try:
             goes_on = await self.mirrors.take(item)
         except StoreError:
@@ -457,6 +461,10 @@ class Link:
         elif not goes_on and room in self._followed:
             self._ended(room)
             connection.begin("link.unwatch", t.UnfollowRoom(room=room))
+
+    def _comes_in(self, agent: AgentId) -> bool:
+        """Whether this is an agent of this home that does not speak over this link yet."""
+        return agent not in self._attached and self.mirrors.is_ours(agent)
 
     def _ended(self, room: RoomId) -> None:
         """The link follows a room no longer."""
