@@ -940,7 +940,9 @@ class CutAfterKnock(EngineFace):
     def begin(self, op: str, params: t.Params, caller: Caller) -> Pending | None:
         return self._engine.begin(op, params, caller)
 
-    def stream(self, op: str, params: t.Params, caller: Caller) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
+    def stream(
+        self, op: str, params: t.Params, caller: Caller, outlet: Outlet | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
         return self._engine.stream(op, params, caller)
 
     async def connect(self, caller: Caller) -> None:
