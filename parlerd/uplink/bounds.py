@@ -20,6 +20,7 @@ Below: the library. Invariant: nothing waits for this, and one write erases a bo
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import trio
@@ -66,17 +67,24 @@ class Bounds:
 
     async def run(self) -> None:
         """Keep the bounds until this is cancelled."""
+        await self._guarded(self._count)
+        while True:
+            self._due, self._noted = trio.Event(), 0
+            await self._guarded(self._keep)
+            await self._due.wait()
+
+    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do a part of the work. Where it fails, no link ends: on a full disk nothing can be erased either, and a store
+        that is damaged says so to whoever writes. It is tried again when more came in."""
+        try:
+            await work()
+        except ParlerError as error:
+            log.warning("the bounds of rooms elsewhere are not kept now: %s", error.code)
+
+    async def _count(self) -> None:
         for room in await self._desk.library.rooms_elsewhere(self._own):
             # What came in while this was asked is counted twice, or not at all: a few messages, until the next start.
             self._held[room] = await self._desk.library.held(room)
-        while True:
-            self._due, self._noted = trio.Event(), 0
-            try:
-                await self._keep()
-            except ParlerError as error:
-                # On a full disk nothing can be erased either. It is tried again when more came in.
-                log.warning("nothing of rooms elsewhere could be erased: %s", error.code)
-            await self._due.wait()
 
     async def _keep(self) -> None:
         for room in list(self._held):

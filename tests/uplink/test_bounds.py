@@ -252,6 +252,26 @@ def test_of_a_room_that_was_rewound_the_words_that_its_home_has_go_and_those_tha
     run(main)
 
 
+def test_a_store_that_cannot_be_counted_ends_no_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(store: MemoryStore, room: RoomId) -> Held:
+        raise StoreError("store_corrupt")
+
+    async def main() -> None:
+        meeting = meeting_in(tmp_path)
+        async with meeting.relay.serving(), meeting.ann.serving() as ann:
+            async with meeting.ben.serving() as ben:
+                await meeting.meet(ann, ben)
+            monkeypatch.setattr(MemoryStore, "held", damaged)
+            async with meeting.ben.serving() as ben:
+                bob = await ben.agent("bob")
+                await bob.whoami()
+                await settled()
+                await meeting.alice.send("still heard")
+                assert await bob.read(wait=60) == ["still heard"]
+
+    run(main)
+
+
 # -- what a reader sees ------------------------------------------------------------------------------------------
 
 
