@@ -176,6 +176,8 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
             links=settings.relay_links,
             links_of_one=settings.relay_links_per_person,
             bytes_under_way=settings.relay_bytes_under_way,
+            calls_of_one_agent=settings.relay_calls_per_agent,
+            bytes_of_one_agent=settings.relay_bytes_per_agent,
             calls_a_second=settings.relay_calls_per_second,
         ),
     )
@@ -211,6 +213,7 @@ async def _serve(parts: Parts, listener: socket.socket, stopping: trio.Event) ->
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_stop_on_signal, stopping)
         nursery.start_soon(standing.serve, links)
+        nursery.start_soon(parts.engine.count_kept)
         if listeners:
             nursery.start_soon(page.serve, listeners)
         nursery.start_soon(Admin(control, recognised()).serve, listener)

@@ -17,6 +17,7 @@ from parlerd.engine.callers import Caller, PeerProcess
 from parlerd.engine.connected import Connected
 from parlerd.engine.handles import Homes
 from parlerd.engine.join_codes import JoinCodes
+from parlerd.engine.kept import Kept
 from parlerd.engine.library import Library
 from parlerd.engine.links import Links
 from parlerd.engine.ports import Clock, HomeBook, HomeKeys, HostFiles, Notifier, Randomness
@@ -75,11 +76,14 @@ class Desk:
     """How much each agent may still write."""
     bindings: Bindings = field(init=False)
     """What binds keys to rooms on relays."""
+    kept: Kept = field(init=False)
+    """How much each person of another home keeps here."""
     waits: Waits = field(init=False)
     """Everyone who waits for a change."""
 
     def __post_init__(self) -> None:
         self.quotas = Quotas(self.settings)
+        self.kept = Kept(self.settings.quota_person_kept_bytes)
         self.bindings = Bindings(self.keys, self.library.aside)
         self.waits = Waits(self.notifier)
 

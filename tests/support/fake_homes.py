@@ -254,7 +254,7 @@ class FakeRoom(MirrorRoom):
         raise Refused("rewind_refused")
 
     def begin_to_catch_up(self) -> None:
-        self._homes.asked.append("begin_to_catch_up")
+        """Nothing comes by itself: `bring` brings the mirror up to date."""
 
     def silent_since(self) -> Millis | None:
         return None

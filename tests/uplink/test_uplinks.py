@@ -130,3 +130,21 @@ def test_the_loopback_is_dialled_first_and_left_out_of_the_line_for_others(tmp_p
         assert Homes(ann.file).all()[0].addresses == (here, ADDRESS)
 
     run(main)
+
+
+def test_no_number_is_given_out_twice_where_the_clock_was_set_back(tmp_path: Path) -> None:
+    """What an older daemon signed and nobody answered may still be on its way."""
+
+    async def main() -> None:
+        _, relay, home = homes_of(tmp_path)
+        ann = home("ann")
+        given: list[int] = []
+        async with relay.serving():
+            for _ in range(3):
+                async with ann.serving():
+                    given += [ann.uplinks._counters.after(0) for _ in range(5_000)]
+                ann.world.clock.move(seconds=-3_600)
+        assert len(set(given)) == len(given)
+        assert given == sorted(given)
+
+    run(main)
