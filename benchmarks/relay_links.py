@@ -19,6 +19,7 @@ from benchmarks import common, relays
 from parlerd.cli.demo_home import DemoHome
 from parlerd.core import statements as st
 from parlerd.core.model import AgentId, HomeId, PrincipalId, RoomId
+from parlerd.identity import codes
 from parlerd.identity.delegation import issue
 from parlerd.identity.signatures import Domain, SigningKey
 from parlerd.identity.transcript import attach_bytes
@@ -132,7 +133,7 @@ async def fan_out(report: common.Report, relay: relays.Relay, made: DemoHome, me
     with common.RawConnection(made, as_name="ann") as ann:
         opened = ann.call("session.open", t.OpenSession(context="benchmark", topic="bench", max_uses=1_000))
         alone = [await cost(relay, ann, opened.room, messages) for _ in range(runs)]
-        session_key = opened.session_key.partition("@")[0]
+        session_key = codes.read_key(opened.session_key).key
         async with trio.open_nursery() as nursery:
             await open_links(nursery, relay, SUBSCRIBERS, session_key)
             await cost(relay, ann, opened.room, 20)

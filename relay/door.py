@@ -22,21 +22,19 @@ import ipaddress
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Final, Protocol
 
 import trio
-from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
-from websockets.trio.server import Server, ServerConnection
 
 from parlerd.connections.stream import MessageStream
-from parlerd.connections.websocket import KEEPING, QUIET, WebSocketStream
+from parlerd.connections.transport import Transport
+from parlerd.connections.websocket import QUIET, WebSocketStream
 from parlerd.core.errors import ParlerError
 from parlerd.wire.frames import FIRST_FRAME_LIMIT, PREFIX
 from relay.turnstile import Limits, Turnstile, Visit, Visitor
@@ -44,7 +42,6 @@ from relay.turnstile import Limits, Turnstile, Visit, Visitor
 log = logging.getLogger("relay.door")
 
 LINK_PATH: Final = "/link"
-_CHUNK: Final = 16 * 1024
 _END_OF_HEAD: Final = b"\r\n\r\n"
 
 
@@ -97,8 +94,8 @@ class Door:
         self._turnstile = Turnstile(self._limits)
         # Cancelled by `drain`: no further connection is accepted.
         self._accepting = trio.CancelScope()
-        # What the library asks whether it may still begin a connection.
-        self._server = Server([], self._visit)
+        # Whether no link is begun any more.
+        self._is_draining = False
 
     @property
     def unproven(self) -> int:
@@ -123,7 +120,7 @@ class Door:
     async def drain(self) -> None:
         """Take nobody in any more, send away who is not proven, and see every link out."""
         self._accepting.cancel()
-        self._server.closing = True
+        self._is_draining = True
         for visit in self._turnstile.visits():
             visit.scope.cancel()
         if self._links is not None:
@@ -134,12 +131,13 @@ class Door:
     async def _visit(self, stream: trio.abc.Stream) -> None:
         assert isinstance(stream, trio.SocketStream)
         visit = self._admit(stream)
+        transport = Transport(stream)
         try:
             if visit is not None:
                 with visit.scope:
-                    await self._converse(visit, stream)
+                    await self._converse(visit, transport)
         # An error may come alone, in a group, or in a group with a cancellation, which `except*` lets pass.
-        except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+        except* (OSError, trio.ClosedResourceError):
             pass  # the other side is gone, which is an end like any other
         except* Exception as errors:
             # This is the boundary of a connection. What went wrong may hold what the other side sent, so its type is
@@ -149,7 +147,7 @@ class Door:
         finally:
             if visit is not None:
                 self._turnstile.leave(visit)
-            await trio.aclose_forcefully(stream)
+            transport.close()
 
     def _admit(self, stream: trio.SocketStream) -> Visit | None:
         """A place among those who are not proven; None when there is none."""
@@ -159,13 +157,11 @@ class Door:
             return None
         return self._turnstile.admit(address)
 
-    async def _converse(self, visit: Visit, stream: trio.SocketStream) -> None:
-        transport: trio.abc.Stream = stream
+    async def _converse(self, visit: Visit, transport: Transport) -> None:
         digest = b""
         with trio.move_on_after(self._limits.head_seconds) as limit:
             if (secured := self._secured()) is not None:
-                transport = trio.SSLStream(stream, secured.context, server_side=True, https_compatible=True)
-                await transport.do_handshake()
+                await transport.secure(secured.context, is_server=True)
                 digest = secured.digest
             data = await self._head(transport)
         if limit.cancelled_caught or data is None:
@@ -173,28 +169,33 @@ class Door:
         end = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
         request = None
         status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        protocol = ServerProtocol(max_size=FIRST_FRAME_LIMIT + PREFIX, logger=QUIET)
         if len(_END_OF_HEAD) <= end <= self._limits.head_bytes:
-            request = _parsed(data[:end])
+            request = _parsed(protocol, data[:end])
             status = self._judge(request)
         if request is not None and status is HTTPStatus.SWITCHING_PROTOCOLS:
-            await self._link(visit, _Replayed(transport, data), digest)
+            stream = await self._upgraded(transport, protocol, request, digest, data[end:])
+            del data, request, secured
+            if stream is not None:
+                assert self._links is not None
+                await self._links.serve(stream, visit)
             return
         with trio.move_on_after(self._limits.answer_seconds):
             text = f"{status.phrase}\n"
             if request is not None and status is HTTPStatus.OK and request.path in self._pages:
                 text = await self._pages[request.path]()
             is_short = request is not None and request.method == "HEAD"
-            await transport.send_all(_answer(status, text, is_short=is_short))
-            await transport.aclose()
+            transport.write(_answer(status, text, is_short=is_short))
+            await transport.flushed()
 
-    async def _head(self, transport: trio.abc.Stream) -> bytes | None:
+    async def _head(self, transport: Transport) -> bytes | None:
         """The head of a request and what came with it; more than a head may have where it has no end; None when the
         other side left."""
         data = b""
         while _END_OF_HEAD not in data:
             if len(data) > self._limits.head_bytes:
                 return data
-            more = await transport.receive_some(_CHUNK)
+            more = await transport.receive()
             if not more:
                 return None
             data += more
@@ -217,23 +218,28 @@ class Door:
             case _ if request.method not in ("GET", "HEAD"):
                 return HTTPStatus.METHOD_NOT_ALLOWED
             case "/readyz":
-                is_ready = self._is_ready() and not self._server.closing
+                is_ready = self._is_ready() and not self._is_draining
                 return HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE
             case _:
                 return HTTPStatus.OK
 
-    async def _link(self, visit: Visit, transport: trio.abc.Stream, digest: bytes) -> None:
-        assert self._links is not None
-        async with trio.open_nursery() as nursery:
-            protocol = ServerProtocol(max_size=FIRST_FRAME_LIMIT + PREFIX, logger=QUIET)
-            connection = ServerConnection(nursery, transport, protocol, self._server, **KEEPING)
-            # Somebody who leaves at this moment shows in the state.
-            with trio.move_on_after(self._limits.answer_seconds), suppress(ConnectionClosed):
-                await connection.handshake(server_header=None)
-            if connection.state is State.OPEN:
-                connection.start_keepalive()
-                await self._links.serve(WebSocketStream(connection, digest), visit)
-            nursery.cancel_scope.cancel()
+    async def _upgraded(
+        self, transport: Transport, protocol: ServerProtocol, request: Request, digest: bytes, rest: bytes
+    ) -> WebSocketStream | None:
+        """The WebSocket that was asked for; None where the request was refused, and that was said."""
+        response = protocol.accept(request)
+        if self._is_draining:
+            response = protocol.reject(HTTPStatus.SERVICE_UNAVAILABLE, "This relay is about to stop.\n")
+        protocol.send_response(response)
+        for data in protocol.data_to_send():
+            if data:
+                transport.write(data)
+        with trio.move_on_after(self._limits.answer_seconds):
+            await transport.flushed()
+        if protocol.state is not State.OPEN:
+            return None
+        protocol.receive_data(rest)
+        return WebSocketStream(transport, protocol, digest, protocol.events_received())
 
 
 def _single(group: ExceptionGroup[Exception]) -> Iterator[Exception]:
@@ -245,39 +251,13 @@ def _single(group: ExceptionGroup[Exception]) -> Iterator[Exception]:
             yield error
 
 
-class _Replayed(trio.abc.Stream):
-    """A stream whose first bytes were read already, and are read again."""
-
-    def __init__(self, stream: trio.abc.Stream, first: bytes) -> None:
-        self._stream = stream
-        self._first = first
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        if not self._first:
-            return await self._stream.receive_some(max_bytes)
-        await trio.lowlevel.checkpoint()
-        data = self._first if max_bytes is None else self._first[:max_bytes]
-        self._first = self._first[len(data) :]
-        return data
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
 # -- requests --------------------------------------------------------------------------------------------------
 
 
-def _parsed(head: bytes) -> Request | None:
-    """The request that this head is, read as the library reads it; None for what is none."""
-    reader = ServerProtocol(logger=QUIET)
-    reader.receive_data(head)
-    events = reader.events_received()
+def _parsed(protocol: ServerProtocol, head: bytes) -> Request | None:
+    """The request that this head is; None for what is none."""
+    protocol.receive_data(head)
+    events = protocol.events_received()
     return events[0] if events and isinstance(events[0], Request) else None
 
 

@@ -29,6 +29,7 @@ import parlerd
 from parlerd.bounded import Bounded
 from parlerd.connections.calls import Calls, coded
 from parlerd.connections.outgoing import CAP, STALL_SECONDS, Outgoing
+from parlerd.connections.share import Share
 from parlerd.connections.stream import MessageStream
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import HomeId, Label, Millis, PrincipalId, slug
@@ -111,6 +112,10 @@ class Limits:
     """How long a link that ends may take to send what waits, and the engine to let go of the caller."""
     bytes_under_way: int = 8 * 1024 * 1024
     """How many bytes of parameters may be under way on one link before the relay reads no further."""
+    calls_of_one_agent: int = 128
+    """How many calls of one agent may be under way on one link; further ones are refused with `busy`."""
+    bytes_of_one_agent: int = 4 * 1024 * 1024
+    """How many bytes of parameters of these."""
     calls_a_second: float = 2_000.0
     """How many calls of one person are taken in a second, over all of their links, after a second's worth at once.
     Beyond that the relay reads their links no faster, so that one person's calls do not take the processor that all
@@ -249,8 +254,14 @@ class Link:
         self._visitor = visitor
         # What may be said when, as a state machine; the frames that wait to be sent; the calls under way.
         self._peer = RelayPeer()
-        self._out = Outgoing(stream, cap=links.limits.outgoing_cap, stall_seconds=links.limits.stall_seconds)
-        self._calls = Calls(self._peer, self._out, links.engine, self._admit, told)
+        self._out = Outgoing(
+            stream,
+            cap=links.limits.outgoing_cap,
+            stall_seconds=links.limits.stall_seconds,
+            broken=lambda: self._scope.cancel(),
+        )
+        share = Share(links.limits.calls_of_one_agent, links.limits.bytes_of_one_agent)
+        self._calls = Calls(self._peer, self._out, links.engine, self._admit, told, share)
         # Cancelled to end the conversation. Whoever cancels it sets `_farewell` first, if there is something to say.
         self._scope = trio.CancelScope()
         # The goodbye to send at the end; None when the other side left by itself.
@@ -284,9 +295,7 @@ class Link:
         """Serve until either side ends it. Raises nothing but cancellation."""
         code = 1001
         try:
-            async with trio.open_nursery() as sending:
-                sending.start_soon(self._out.run)
-                sending.start_soon(self._end_when_broken)
+            async with self._out.sending():
                 try:
                     with self._scope:
                         await self._converse()
@@ -298,18 +307,12 @@ class Link:
                 if self._farewell is not None:
                     code = close_code(self._farewell)
                     self._out.send(self._peer.goodbye(self._farewell))
-                self._out.finish()
                 with trio.move_on_after(self._links.limits.farewell_seconds):
                     await self._out.drained(below=1)
-                sending.cancel_scope.cancel()
         finally:
             # Bounded by itself.
             with trio.CancelScope(shield=True):
                 await self._stream.close(code)
-
-    async def _end_when_broken(self) -> None:
-        await self._out.broken.wait()
-        self._scope.cancel()
 
     async def _read(self) -> list[FromUplink]:
         """The next events; none when the other side is gone."""

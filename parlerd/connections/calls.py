@@ -17,10 +17,11 @@ import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import trio
 
+from parlerd.connections.share import Share
 from parlerd.core.errors import ErrorBody, ParlerError
 from parlerd.engine.callers import Caller
 from parlerd.engine.face import EngineFace, Pending
@@ -35,8 +36,17 @@ from parlerd.wire.peer import UPGRADE_OPERATION
 log = logging.getLogger(__name__)
 
 
+MOST_WAITING: Final = 64 * 1024
+"""Bytes that may wait to be sent where an item is given past the task of its stream."""
+
+
 class Sending(Protocol):
     """Where the bytes of answers go."""
+
+    @property
+    def pending(self) -> int:
+        """How many bytes wait to be sent."""
+        ...
 
     def send(self, data: bytes, *, soon: bool = False) -> None:
         """Send bytes without waiting. With `soon` they may wait for the end of this turn of the loop."""
@@ -58,17 +68,39 @@ class _Running:
     """Set when the caller gives credit. A stream without credit waits for it, and makes a new event for each wait."""
     size: int = 0
     """The bytes of its parameters, as far as they count for `Calls.bytes_under_way`."""
+    agent: str = ""
+    """Of whose share it is; empty for a call that no agent makes."""
     reason: str = "cancelled"
     """The code of the error that answers the call if it is cancelled."""
 
 
 class _Posted(NamedTuple):
-    """A post: the caller's id, its operation, the bytes of its parameters, and what is in line."""
+    """A post: the caller's id, its operation, the bytes of its parameters, whose share they count to, and what is in
+    line."""
 
     id: int
     op: str
     size: int
+    agent: str
     pending: Pending
+
+
+class _Outlet:
+    """Where the engine gives items of a stream past the stream's task: see `face.Outlet`."""
+
+    __slots__ = ("_id", "_out", "_peer")
+
+    def __init__(self, peer: Answering, out: Sending, id: int) -> None:
+        self._peer = peer
+        self._out = out
+        self._id = id
+
+    @property
+    def is_ready(self) -> bool:
+        return self._peer.credit(self._id) > 0 and self._out.pending < MOST_WAITING
+
+    def give(self, item: bytes) -> None:
+        self._out.send(self._peer.item(self._id, item), soon=True)
 
 
 class Calls:
@@ -81,6 +113,7 @@ class Calls:
         engine: EngineFace,
         admit: Callable[[t.Operation], None] = lambda operation: None,
         tell: Callable[[ParlerError], ErrorBody] = ParlerError.body,
+        share: Share | None = None,
     ) -> None:
         self._peer = peer
         self._out = out
@@ -90,6 +123,8 @@ class Calls:
         self._admit = admit
         # How an error travels on this conversation.
         self._tell = tell
+        # What each agent may have under way; None where the other side is one agent.
+        self._share = share
         # The calls and streams that have a task, by the caller's id.
         self._running: dict[int, _Running] = {}
         # How many calls are not answered yet: those in `_running`, and the posts, which have no task.
@@ -185,14 +220,21 @@ class Calls:
                 said = f"The parameters have {size} bytes; a call takes {t.MAX_PARAMS}."
                 raise ParlerError("text_too_long", said, limit=t.MAX_PARAMS)
             params = _shape(call.op).decode(call.params)
-            posting = self._engine.begin(call.op, params, caller)
+            agent = "" if operation.stream else self._counted(params, size)
         except ParlerError as error:
             self._fail(call.id, error)
             return
-        if posting is not None:
-            posted.append(_Posted(call.id, call.op, size, posting))
+        try:
+            posting = self._engine.begin(call.op, params, caller)
+        except ParlerError as error:
+            self._give_back(agent, size)
+            self._fail(call.id, error)
             return
-        running = _Running(operation, trio.CancelScope(), trio.Event(), 0 if operation.stream else size)
+        if posting is not None:
+            posted.append(_Posted(call.id, call.op, size, agent, posting))
+            return
+        size = 0 if operation.stream else size
+        running = _Running(operation, trio.CancelScope(), trio.Event(), size, agent)
         self._started(1, running.size)
         self._running[call.id] = running
         nursery.start_soon(self._run_call, call.id, running, params, caller)
@@ -215,6 +257,7 @@ class Calls:
             self._fail(id, coded(error, name))
         finally:
             del self._running[id]
+            self._give_back(running.agent, running.size)
             self._ended(running.size)
 
     def _answer_posted(self, post: _Posted) -> None:
@@ -226,7 +269,20 @@ class Calls:
         except Exception as error:
             self._fail(post.id, coded(error, post.op))
         finally:
+            self._give_back(post.agent, post.size)
             self._ended(post.size)
+
+    def _counted(self, params: t.Params, size: int) -> str:
+        """Count a call for the agent that makes it; whose share it is of. Raises `ParlerError(busy)`."""
+        agent = getattr(params, "agent", "") if self._share is not None else ""
+        if self._share is None or not isinstance(agent, str) or not agent:
+            return ""
+        self._share.take(agent, size)
+        return agent
+
+    def _give_back(self, agent: str, size: int) -> None:
+        if self._share is not None and agent:
+            self._share.give_back(agent, size)
 
     def _started(self, count: int, size: int) -> None:
         if count and not self._under_way:
@@ -242,7 +298,8 @@ class Calls:
             self._idle.set()
 
     async def _follow(self, id: int, running: _Running, params: t.Params, caller: Caller) -> None:
-        async with self._engine.stream(running.operation.name, params, caller) as items:
+        outlet = _Outlet(self._peer, self._out, id)
+        async with self._engine.stream(running.operation.name, params, caller, outlet) as items:
             async for item in items:
                 data = codec.encode(item)
                 while not self._peer.credit(id):

@@ -18,7 +18,7 @@ class StreamEnded(Exception):
 
 
 class MessageStream(Protocol):
-    """One end of a stream of messages. One task receives, and one task sends."""
+    """One end of a stream of messages. One task receives, and any task sends."""
 
     certificate: bytes
     """SHA-256 of the certificate in DER that this end serves, or that it was shown; empty without TLS."""
@@ -32,9 +32,13 @@ class MessageStream(Protocol):
         is open."""
         ...
 
-    async def send(self, message: bytes) -> None:
-        """Hand over one message, waiting while the other side is slow. Raises `StreamEnded`. A send that is cancelled
-        leaves the stream of no use for anything but `close`."""
+    def put(self, message: bytes) -> bool:
+        """Send one message without waiting. False where the network did not take all of it yet: wait until it is
+        `flushed` before the next. Raises `StreamEnded`."""
+        ...
+
+    async def flushed(self) -> None:
+        """Wait until the network took what was put, while the other side is slow. Raises `StreamEnded`."""
         ...
 
     async def receive(self) -> bytes | None:

@@ -92,6 +92,7 @@ class _Known:
         self._keys: set[KeyId] = set()
         self._requests: set[RequestId] = set()
         self._epoch = rewinds.epoch
+        self._epochs = {each.epoch for each in rewinds.rewound}
         self._is_counted = True
         """Whether the numbers of the room's state still are those at the place where the next event stands."""
 
@@ -140,6 +141,8 @@ class _Known:
     def _misrewound(self, event: e.RoomRewound) -> str | None:
         """Each rewind begins an epoch after all before it, and goes back in the log that is there."""
         if not self._is_counted or not self._epoch < event.epoch <= MAX_EPOCH:
+            return "epoch"
+        if not set(event.holds) <= self._epochs:
             return "epoch"
         if not 0 <= event.public < first_number(event.epoch):
             return "public"

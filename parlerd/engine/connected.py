@@ -20,6 +20,8 @@ class Connected:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._callers: set[Caller] = set()
+        # Those among them that may act as an agent of this home, which no link to another home does.
+        self._actors: set[Caller] = set()
         # For the daemon's life only: after a restart an agent counts as never seen until it calls.
         self._last_seen: dict[AgentId, Millis] = {}
 
@@ -31,12 +33,19 @@ class Connected:
 
     def add(self, caller: Caller) -> None:
         self._callers.add(caller)
+        if "link" not in caller.facts.authority.planes:
+            self._actors.add(caller)
 
     def remove(self, caller: Caller) -> None:
         """The caller is gone; its agent was seen just now."""
         self._callers.discard(caller)
+        self._actors.discard(caller)
         if caller.agent is not None:
             self._last_seen[caller.agent] = self._clock.now()
+
+    def actors(self) -> Iterator[Caller]:
+        """The callers that may act as an agent of this home. A relay has many links beside them."""
+        return iter(self._actors)
 
     def windows(self) -> Iterator[Caller]:
         """The callers that are windows of agent hosts."""

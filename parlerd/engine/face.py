@@ -26,6 +26,19 @@ class Pending(Protocol):
         ...
 
 
+class Outlet(Protocol):
+    """Where items of a stream may go past its task, while that task waits: see `EngineFace.stream`."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the reader takes one more item now, and few bytes wait for it."""
+        ...
+
+    def give(self, item: bytes) -> None:
+        """Send one item, encoded, after all that was sent before. Only while `is_ready`."""
+        ...
+
+
 class EngineFace(Protocol):
     """The engine, as every surface sees it. Every method may raise `ParlerError`."""
 
@@ -37,8 +50,11 @@ class EngineFace(Protocol):
         """Begin an operation that only needs a place in a line; None for one that must be called."""
         ...
 
-    def stream(self, op: str, params: t.Params, caller: Caller) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
-        """Follow an operation, in the task that iterates; the end of it is the stream's orderly end."""
+    def stream(
+        self, op: str, params: t.Params, caller: Caller, outlet: Outlet | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
+        """Follow an operation, in the task that iterates; the end of it is the stream's orderly end. While that task
+        waits for the next item, items may be given to `outlet` instead."""
         ...
 
     async def connect(self, caller: Caller) -> None:

@@ -1,6 +1,7 @@
 """What happens in rooms, as a link follows it: the handlers of `link.follow`, `link.watch` and `link.unwatch`.
 
-    a room is stored to  -->  the stream wakes, walks over the facts that came, and says what these eyes may know
+    a room is stored to  -->  all links that have everything before are told at once, in one walk (`fanout`)
+    anything else        -->  the stream wakes, walks over the facts that came, and says what these eyes may know
     slow or far behind   -->  the newest messages, with a whole card; the middle is left to `link.pull`
 
 A link has one stream for all of its rooms. It reads each room at its own pace from where it stands there, says at most
@@ -17,8 +18,10 @@ two others.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass, field
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from math import inf
 from typing import Final
 
@@ -36,16 +39,16 @@ from parlerd.core.visibility import can_see
 from parlerd.engine.callers import Caller
 from parlerd.engine.cards import PIECE, Cards, Entry, Stood
 from parlerd.engine.desk import Desk
+from parlerd.engine.face import Outlet
+from parlerd.engine.fanout import PAGE, PAGE_BYTES, Followed, LinkStream, News, Pushed, message_of
 from parlerd.engine.handling import handles
 from parlerd.engine.library import PUBLIC
 from parlerd.engine.reachable import Eyes, eyes, room_within
 from parlerd.operations import types as t
 from parlerd.store.port import MarkDelivery, NewFact, Write
 
-PAGE: Final = 100
-"""Messages in one page of a stream."""
-PAGE_BYTES: Final = 192 * 1024
-"""Bytes of envelopes in one page, but always one message: about one message of the transport."""
+log = logging.getLogger(__name__)
+
 CATCH_UP: Final = 2_000
 """A link that has not been told as many messages of a room begins there anew, with the newest of them."""
 NEWEST: Final = 200
@@ -58,93 +61,57 @@ MARKS_S: Final = 1.0
 """Seconds for which it may stay unrecorded that messages were sent: one record for all of them."""
 
 
-_BEFORE: Final = Shown(0, b"")
-"""What was shown of a room before the first step looked at it."""
-
-
-@dataclass(slots=True, eq=False)
-class Followed:
-    """How far a link was told of a room."""
-
-    room: RoomId
-    resume: t.Resume
-    """Where to begin; looked at once."""
-    eyes: Eyes | None = None
-    """As whom it looked at the last step; None before the first."""
-    at: Position = Position(0)
-    """Every fact up to here was told, or may not be told."""
-    shown: Shown = _BEFORE
-    """How many public messages there are up to there, and the public line there."""
-    moves: int = 0
-    asks: int = 0
-    asked: Position = Position(0)
-    """Every key and request up to here was told, which may be ahead of `at`: a card has them as they are now."""
-    seqs: dict[AgentId, int] = field(default_factory=dict)
-    """The own number of each of its members there."""
-    jumped: bool = True
-    """Whether the next page does not go on where the one before it ended."""
-    is_level: bool = False
-    """Whether it was said that all is told which was there."""
-    presence: dict[AgentId, str] = field(default_factory=dict)
-    """How present each member was said to be."""
-
-
-@dataclass(slots=True, eq=False)
-class _Stream:
-    """The one stream of a link."""
-
-    rooms: dict[RoomId, Followed]
-    waiter_is_behind: bool = True
-    """Whether rooms were added or taken out since the stream last said what it waits for."""
-    speaking: tuple[AgentId, ...] = ()
-    """The agents that were attached at the last look."""
-    marks: list[MarkDelivery] = field(default_factory=list)
-    """What was sent and is not on record yet."""
-    marked_at: float = -inf
-    presence_at: float = -inf
-    """When marks were last recorded and presence last told, on the loop's clock."""
-
-
 class Following:
     """The handlers of a link's stream."""
 
     def __init__(self, desk: Desk, cards: Cards) -> None:
         self._desk = desk
         self._cards = cards
-        self._streams: dict[Caller, _Stream] = {}
+        self._streams: dict[Caller, LinkStream] = {}
+        # Who follows each room, and what stops the news of the room.
+        self._followers: dict[RoomId, dict[Followed, LinkStream]] = {}
+        self._stop_news: dict[RoomId, Callable[[], None]] = {}
+        # What all links were sent and is not on record yet, and whose task sees to that it will be.
+        self._pushed = Pushed()
+        self._recorder: LinkStream | None = None
+        self._recorded_at = -inf
 
     @handles("link.follow")
-    async def follow(self, caller: Caller, params: t.FollowRooms) -> AsyncGenerator[t.LinkItem, None]:
+    async def follow(
+        self, caller: Caller, params: t.FollowRooms, outlet: Outlet | None = None
+    ) -> AsyncGenerator[t.LinkItem, None]:
         if caller in self._streams:
             raise Refused("busy", "This link follows its rooms already.")
-        rooms = {RoomId(resume.room): Followed(RoomId(resume.room), resume) for resume in params.rooms}
-        stream = self._streams[caller] = _Stream(rooms)
         desk = self._desk
-        own = {topics.link(caller.facts.session), topics.presence()}
-        try:
-            with desk.notifier.listen(*own) as waiter:
+        with desk.notifier.listen(topics.link(caller.facts.session), topics.presence()) as waiter:
+            stream = self._streams[caller] = LinkStream({}, desk.links.of(caller), waiter, outlet)
+            try:
+                for resume in params.rooms:
+                    self._add(stream, Followed(RoomId(resume.room), resume))
                 while not desk.draining:
                     waiter.clear()
-                    if stream.waiter_is_behind:
-                        stream.waiter_is_behind = False
-                        logs = set(map(topics.log, stream.rooms))
-                        waiter.add(logs)
-                        waiter.keep(logs | own)
                     went_on = False
-                    for followed in self._to_look_at(caller, stream):
+                    for followed in self._to_look_at(stream):
                         for item in await self._step(caller, stream, followed):
                             went_on = True
                             yield item
                     for item in self._presence(stream):
                         yield item
                     if not went_on and not desk.draining:
-                        await self._record(stream)
-                        with trio.move_on_at(self._look_again_at(caller, stream)):
+                        if self._recorder is stream:
+                            await self._record()
+                        stream.is_waiting = True
+                        with trio.move_on_at(self._look_again_at(stream)):
                             await waiter.wait()
-        finally:
-            del self._streams[caller]
-            with trio.CancelScope(shield=True):
-                await self._record(stream, at_once=True)
+                        stream.is_waiting = False
+            finally:
+                stream.is_waiting = False
+                del self._streams[caller]
+                for followed in list(stream.rooms.values()):
+                    self._drop(stream, followed)
+                if self._recorder is stream:
+                    with trio.CancelScope(shield=True):
+                        await self._record(at_once=True)
 
     @handles("link.watch")
     async def watch(self, caller: Caller, params: t.FollowRoom) -> t.Noted:
@@ -152,31 +119,98 @@ class Following:
         room = RoomId(params.resume.room)
         if room not in stream.rooms and len(stream.rooms) >= t.MAX_FOLLOWED:
             raise Refused("busy", f"One link follows {t.MAX_FOLLOWED} rooms at most.")
-        stream.rooms[room] = Followed(room, params.resume)
-        return self._changed(caller, stream)
+        if room in stream.rooms:
+            self._drop(stream, stream.rooms[room])
+        self._add(stream, Followed(room, params.resume))
+        stream.waiter.wake()
+        return t.Noted()
 
     @handles("link.unwatch")
     async def unwatch(self, caller: Caller, params: t.UnfollowRoom) -> t.Noted:
         stream = self._stream(caller)
-        stream.rooms.pop(RoomId(params.room), None)
-        return self._changed(caller, stream)
+        followed = stream.rooms.get(RoomId(params.room))
+        if followed is not None:
+            self._drop(stream, followed)
+        return t.Noted()
 
-    def _stream(self, caller: Caller) -> _Stream:
+    def _stream(self, caller: Caller) -> LinkStream:
         stream = self._streams.get(caller)
         if stream is None:
             raise Refused("invalid_param", "This link follows no rooms: begin with link.follow.", param="room")
         return stream
 
-    def _changed(self, caller: Caller, stream: _Stream) -> t.Noted:
-        stream.waiter_is_behind = True
-        self._desk.notifier.publish([topics.link(caller.facts.session)])
-        return t.Noted()
+    def _add(self, stream: LinkStream, followed: Followed) -> None:
+        room = followed.room
+        stream.rooms[room] = followed
+        if room not in self._followers:
+            self._followers[room] = {}
+            self._stop_news[room] = self._desk.notifier.hear(topics.log(room), partial(self._stored, room))
+        self._followers[room][followed] = stream
+
+    def _drop(self, stream: LinkStream, followed: Followed) -> None:
+        room = followed.room
+        del stream.rooms[room]
+        del self._followers[room][followed]
+        if not self._followers[room]:
+            del self._followers[room]
+            self._stop_news.pop(room)()
+
+    # -- what is stored while links wait ---------------------------------------------------------------------
+
+    def _stored(self, room: RoomId) -> None:
+        """Facts of a room were stored: tell all links at once that have everything before, and wake the tasks of the
+        others. Raises nothing: whoever stored the facts calls this."""
+        news: News | None = None
+        for followed, stream in self._followers[room].items():
+            try:
+                if self._has_all_before(stream, followed):
+                    news = news or self._news(room, followed)
+                    if news is not None and news.after == followed.at and not news.shows_card(stream, followed):
+                        assert stream.outlet is not None
+                        self._push(stream, news.tell(followed, stream.outlet))
+                        continue
+            except Exception as error:
+                log.error("a link could not be told of a room: %s", type(error).__name__)
+                followed.is_level = False
+            stream.waiter.wake()
+
+    def _has_all_before(self, stream: LinkStream, followed: Followed) -> bool:
+        """Whether a link has everything of a room that it may know, but for what was just stored, and takes more."""
+        return (
+            stream.is_waiting
+            and followed.is_level
+            and followed.eyes is not None
+            and bool(followed.eyes.members)
+            and stream.outlet is not None
+            and stream.outlet.is_ready
+            and tuple(stream.link.speaking(self._desk.clock.now())) == stream.speaking
+        )
+
+    def _news(self, room: RoomId, followed: Followed) -> News | None:
+        """What was stored after a link's place, if it can be told to all links in one walk."""
+        actor = self._desk.rooms.open_actor(room)
+        if actor is None:
+            return None
+        facts = self._desk.library.newest_facts(actor.aggregate, followed.at)
+        if not facts or not News.fit(facts):
+            return None
+        return News(actor.aggregate, followed, facts, self._desk.clock.now())
+
+    def _push(self, stream: LinkStream, marks: Sequence[MarkDelivery]) -> None:
+        """Note what a link was sent. One task puts on record what all links were sent."""
+        self._pushed.add(marks)
+        recorder = self._recorder
+        # One whose reader is slow keeps nobody's waiting.
+        is_late = trio.current_time() > self._recorded_at + 2 * MARKS_S
+        if marks and (recorder is None or (is_late and not recorder.is_waiting)):
+            self._recorder = stream
+            stream.waiter.wake()
 
     # -- which rooms, and when -------------------------------------------------------------------------------
 
-    def _to_look_at(self, caller: Caller, stream: _Stream) -> list[Followed]:
+    def _to_look_at(self, stream: LinkStream) -> list[Followed]:
         """The rooms of which there may be something to tell. All of them, when other agents speak than before."""
-        speaking = tuple(self._desk.links.of(caller).speaking(self._desk.clock.now()))
+        speaking = tuple(stream.link.speaking(self._desk.clock.now()))
         others, stream.speaking = speaking != stream.speaking, speaking
         return [followed for followed in stream.rooms.values() if others or self._may_have_more(followed)]
 
@@ -187,20 +221,20 @@ class Following:
         actor = self._desk.rooms.open_actor(followed.room)
         return actor is not None and actor.aggregate.position > followed.at
 
-    def _look_again_at(self, caller: Caller, stream: _Stream) -> float:
+    def _look_again_at(self, stream: LinkStream) -> float:
         """When to look again although nothing happened: presence, marks, a delegation that ends."""
         moments = [stream.presence_at + PRESENCE_S if stream.rooms else inf]
-        if stream.marks:
-            moments.append(stream.marked_at + MARKS_S)
+        if self._recorder is stream:
+            moments.append(self._recorded_at + MARKS_S)
         now = self._desk.clock.now()
-        until = self._desk.links.of(caller).until(now)
+        until = stream.link.until(now)
         if until is not None:
             moments.append(trio.current_time() + (until - now) / 1000)
         return min(moments)
 
     # -- one room --------------------------------------------------------------------------------------------
 
-    async def _step(self, caller: Caller, stream: _Stream, followed: Followed) -> list[t.LinkItem]:
+    async def _step(self, caller: Caller, stream: LinkStream, followed: Followed) -> list[t.LinkItem]:
         """What there is to tell of a room next: a page at most."""
         try:
             if followed.eyes is None:
@@ -221,19 +255,17 @@ class Following:
             await walk.look_as_others()
         followed.eyes = looking
         await walk.go_on()
-        stream.marks += walk.marks
+        self._push(stream, walk.marks)
         return walk.items
 
-    @staticmethod
-    def _gone(stream: _Stream, followed: Followed) -> list[t.LinkItem]:
+    def _gone(self, stream: LinkStream, followed: Followed) -> list[t.LinkItem]:
         if stream.rooms.get(followed.room) is followed:
-            del stream.rooms[followed.room]
-            stream.waiter_is_behind = True
+            self._drop(stream, followed)
         return [t.LinkItem(room=followed.room, gone=True)]
 
     # -- beside the log --------------------------------------------------------------------------------------
 
-    def _presence(self, stream: _Stream) -> list[t.LinkItem]:
+    def _presence(self, stream: LinkStream) -> list[t.LinkItem]:
         """How present members are, where that changed since it was last told."""
         now = trio.current_time()
         if now < stream.presence_at + PRESENCE_S:
@@ -259,18 +291,17 @@ class Following:
                 items.append(t.LinkItem(room=followed.room, presence=changed))
         return items
 
-    async def _record(self, stream: _Stream, *, at_once: bool = False) -> None:
-        """Put on record what was sent. It is no promise to anybody, so a store that cannot be written stops nothing."""
+    async def _record(self, *, at_once: bool = False) -> None:
+        """Put on record what was sent over all links. It is no promise to anybody, so a store that cannot be written
+        stops nothing."""
         now = trio.current_time()
-        if not stream.marks or (now < stream.marked_at + MARKS_S and not at_once):
+        if now < self._recorded_at + MARKS_S and not at_once:
             return
-        stream.marked_at = now
-        marks: list[Write] = [*stream.marks]
-        stream.marks = []
-        try:
+        self._recorded_at = now
+        self._recorder = None
+        marks: list[Write] = [*self._pushed.take()]
+        with suppress(StoreError):
             await self._desk.library.record(marks)
-        except StoreError:
-            return
 
 
 class _Walk:
@@ -375,16 +406,19 @@ class _Walk:
         return max([await self._library.position_of(self._name, view, seq) for view, seq in known])
 
     async def _among_newest(self, resume: t.Resume, *, had: bool) -> Position:
-        """Before the newest messages of all members together."""
+        """Before so many of the newest messages that every member who sees as many is told as many, or before all that
+        they see. Found by the index of numbers, without reading a message."""
         newest = resume.newest or (NEWEST if had else 0)
-        if not self._views or not newest:
+        if not newest:
             return self._upto
-        positions: set[Position] = set()
-        for view in self._views.values():
-            tail = await self._library.tail(self._name, view, limit=newest, max_bytes=PAGE_BYTES * newest)
-            positions.update(stored.header.position for stored in tail.messages)
-        chosen = sorted(positions)[-newest:]
-        return Position(chosen[0] - 1) if chosen else self._upto
+        seen = {agent: number for agent, number in self._newest.items() if number}
+        many = {agent: Seq(number - newest + 1) for agent, number in seen.items() if number > newest}
+        firsts = many or dict.fromkeys(seen, Seq(1))
+        found = [
+            Position(await self._library.position_of(self._name, self._views[agent], first) - 1)
+            for agent, first in firsts.items()
+        ]
+        return (max if many else min)(found, default=self._upto)
 
     async def _headers(self, after: Position) -> list[e.Header]:
         found: list[e.Header] = []
@@ -569,21 +603,6 @@ class _Walk:
         if self._page is not None:
             self.items.append(t.LinkItem(room=self._name, page=self._page))
             self._page = None
-
-
-def message_of(fact: NewFact) -> t.LinkMessage:
-    """A message as it crosses a link: the bytes that its author signed, and what this home says of them."""
-    header = fact.header
-    assert isinstance(header.event, e.MessagePosted)
-    return t.LinkMessage(
-        at=header.at,
-        agent=header.by.actor,
-        principal=header.by.principal,
-        body=fact.body or b"",
-        signature=fact.signature or b"",
-        digest=b"" if fact.body is not None else header.body or b"",
-        opening=header.event.opening,
-    )
 
 
 def _is_move(header: e.Header) -> bool:

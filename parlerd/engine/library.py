@@ -34,6 +34,7 @@ from parlerd.core.model import (
     MessageId,
     Millis,
     Position,
+    PrincipalId,
     Prior,
     RoomId,
     Seq,
@@ -343,6 +344,12 @@ class Library:
         name, limit = room.state.room, min(limit, upto - after)
         return await self._driver.read(lambda store: store.whole_facts(name, after, limit))
 
+    def newest_facts(self, room: Room, after: Position) -> list[NewFact] | None:
+        """The facts of a room after a position with their bodies, without waiting; None where memory does not hold all
+        of them, or is ahead of the store."""
+        recent = self._recent(room)
+        return None if recent is None else recent.after(after, room.position)
+
     async def aside(self, work: Callable[[], T]) -> T:
         """Run what takes a while and asks the store nothing, away from the loop."""
         return await self._driver.read(lambda _: work())
@@ -356,6 +363,10 @@ class Library:
     async def logs(self) -> dict[RoomId, Position]:
         """Every log, the home room's included, and how far it goes."""
         return await self._driver.look(lambda store: {room: store.head(room).position for room in store.rooms()})
+
+    async def written(self, room: RoomId, after: Position, upto: Position) -> dict[PrincipalId, int]:
+        """The bytes of the bodies in (after, upto], by the person whose agent acted."""
+        return await self._driver.read(lambda store: store.written(room, after, upto))
 
     async def first_broken(self, room: RoomId) -> Position | None:
         """The first fact of a log that does not match its digest."""
@@ -398,9 +409,9 @@ class Library:
         """The messages of a room whose words are here."""
         return await self._driver.read(lambda store: store.held(room))
 
-    async def oldest_bodies(self, room: RoomId, limit: int) -> list[tuple[Position, int]]:
-        """The oldest messages of a room whose words are here, each with the size of its body."""
-        return await self._driver.read(lambda store: store.oldest_bodies(room, limit))
+    async def oldest_bodies(self, room: RoomId, after: Position, limit: int) -> list[tuple[Position, int]]:
+        """The oldest messages of a room after a position whose words are here, each with the size of its body."""
+        return await self._driver.read(lambda store: store.oldest_bodies(room, after, limit))
 
     async def public_positions(self, room: RoomId, numbers: Iterable[int]) -> list[Position]:
         """Where the public messages with these numbers of the room stand, as far as its log has them."""

@@ -21,7 +21,7 @@ from parlerd.core.model import AgentId, Millis, PrincipalId
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.handling import handles
-from parlerd.engine.links import MAX_AGENTS, Attached
+from parlerd.engine.links import MAX_AGENTS
 from parlerd.engine.reachable import came_under
 from parlerd.engine.rooms import pause_among
 from parlerd.identity.delegation import read
@@ -50,8 +50,7 @@ class Linking:
         if len(link.agents.keys() | until.keys()) > MAX_AGENTS:
             raise Refused("busy", f"One link speaks for {MAX_AGENTS} agents at most.")
         for agent, end in until.items():
-            attached = link.agents.setdefault(agent, Attached(end, since=now))
-            attached.until = end
+            desk.links.attach(caller, agent, end, now)
         desk.notifier.publish([topics.link(facts.session), *map(topics.presence, until)])
         rooms = [standing for agent in until for standing in await self._standings(agent, link.principal)]
         return t.Attached(rooms=rooms, now=now)

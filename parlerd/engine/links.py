@@ -63,6 +63,8 @@ class Links:
 
     def __init__(self) -> None:
         self._links: dict[Caller, Link] = {}
+        # On which links each agent is attached, so that a look at one agent does not look at every link.
+        self._of_agent: dict[AgentId, list[Link]] = {}
         self._gone: Bounded[AgentId, Millis] = Bounded(MAX_GONE)
         """When each agent's last link ended or let go of it; for this process's life alone."""
 
@@ -78,15 +80,32 @@ class Links:
         link = self._links.pop(caller, None)
         agents = [] if link is None else list(link.agents)
         for agent in agents:
-            self._gone[agent] = now
+            assert link is not None
+            self._detach(link, agent, now)
         return agents
+
+    def attach(self, caller: Caller, agent: AgentId, until: Millis, now: Millis) -> None:
+        """The agent speaks over this link until then."""
+        link = self.of(caller)
+        if agent not in link.agents:
+            link.agents[agent] = Attached(until, since=now)
+            self._of_agent.setdefault(agent, []).append(link)
+        link.agents[agent].until = until
 
     def let_go(self, caller: Caller, agent: AgentId, now: Millis) -> bool:
         """The agent does not speak over this link any more; whether it did."""
-        if self.of(caller).agents.pop(agent, None) is None:
+        link = self.of(caller)
+        if agent not in link.agents:
             return False
-        self._gone[agent] = now
+        self._detach(link, agent, now)
         return True
+
+    def _detach(self, link: Link, agent: AgentId, now: Millis) -> None:
+        del link.agents[agent]
+        self._of_agent[agent].remove(link)
+        if not self._of_agent[agent]:
+            del self._of_agent[agent]
+        self._gone[agent] = now
 
     def presence_of(self, agent: AgentId, now: Millis) -> tuple[str, Millis] | None:
         """How present an agent is that came over a link, and since when; None for one that never did."""
@@ -98,4 +117,4 @@ class Links:
         return None if gone is None else ("offline", gone)
 
     def _with(self, agent: AgentId, now: Millis) -> Iterator[Link]:
-        return (link for link in self._links.values() if link.speaks_for(agent, now))
+        return (link for link in self._of_agent.get(agent, ()) if link.speaks_for(agent, now))

@@ -7,7 +7,7 @@ changed: publishing touches only the waiters of that topic.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 
 import trio
@@ -68,15 +68,38 @@ class _Waiter:
         await self._event.wait()
 
 
+class _Ear:
+    """A function that is called in the place of a waiter."""
+
+    __slots__ = ("wake",)
+
+    def __init__(self, told: Callable[[], None]) -> None:
+        self.wake = told
+
+
 class LocalNotifier:
     """`ports.Notifier` for whoever waits in this process. Everything happens on the loop's thread."""
 
     def __init__(self) -> None:
-        self.waiters: dict[Topic, set[_Waiter]] = {}
+        self.waiters: dict[Topic, set[_Waiter | _Ear]] = {}
 
     def listen(self, *topics: Topic) -> _Waiter:
         """A waiter for any of `topics`."""
         return _Waiter(self, topics)
+
+    def hear(self, topic: Topic, told: Callable[[], None]) -> Callable[[], None]:
+        """Call `told` in each turn of the loop that publishes `topic`, until what this gives is called. `told` raises
+        nothing and publishes nothing."""
+        ear = _Ear(told)
+        self.waiters.setdefault(topic, set()).add(ear)
+
+        def stop() -> None:
+            hearing = self.waiters[topic]
+            hearing.discard(ear)
+            if not hearing:
+                del self.waiters[topic]
+
+        return stop
 
     def publish(self, topics: Iterable[Topic]) -> None:
         """Wake every waiter of these topics, and of the wider ones that hold them."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
@@ -82,6 +82,11 @@ class Notifier(Protocol):
 
     def listen(self, *topics: Topic) -> Waiter:
         """A waiter for any of `topics`."""
+        ...
+
+    def hear(self, topic: Topic, told: Callable[[], None]) -> Callable[[], None]:
+        """Call `told` whenever `topic` is published, in that turn of the loop, until what this gives is called. `told`
+        raises nothing and publishes nothing."""
         ...
 
     def publish(self, topics: Iterable[Topic]) -> None:

@@ -25,7 +25,7 @@ class Presence:
 
     def of(self, agent: AgentId) -> tuple[str, Millis]:
         """One of the four words, and since when: the time of the agent's last call."""
-        mine = [caller for caller in self._connected if self._seats.acts_as(caller) == agent]
+        mine = [caller for caller in self._connected.actors() if self._seats.acts_as(caller) == agent]
         last = self._connected.last_seen(agent)
         if not mine:
             # An agent of another home is as present as its own daemon says.

@@ -16,7 +16,7 @@ from parlerd.core.model import AgentId, MessageId, Position, Seq, View
 from parlerd.core.visibility import can_see
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
-from parlerd.engine.following import PAGE_BYTES, message_of
+from parlerd.engine.fanout import PAGE_BYTES, message_of
 from parlerd.engine.handling import handles
 from parlerd.engine.ladder import readers_of, stages_of
 from parlerd.engine.reachable import require_member, require_speaker, room_within

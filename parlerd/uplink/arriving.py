@@ -229,6 +229,8 @@ class _Step:
         """Whether the mirror holds every public message of the room so far."""
         self._forgot = False
         """Whether threads that the mirror knows are not to be compared, because messages were left out meanwhile."""
+        self._forgot_private = False
+        """The same for threads of private messages alone."""
         self._ids: set[MessageId] = set()
         """The messages of this item."""
         self._joined: dict[AgentId, _Known] = {}
@@ -514,6 +516,8 @@ class _Step:
             if page.line != line:
                 raise _Contradiction("line", number=number)
             if any(count > self._numbers.get(agent, -1) for agent, count in before.items()):
+                # Private messages were left out: their words were erased before they were told.
+                self._forgot_private = True
                 self._place(number, line, {**self._numbers, **before})
         elif self._past.lines.get(page.public, page.line) != page.line:
             raise _Contradiction("line", number=page.public)
@@ -635,7 +639,8 @@ class _Step:
         found = self._threads.get((agent, audience))
         if found is not None:
             return found
-        if not self._forgot and (self._is_whole or not self._about._ours(agent)):
+        is_forgotten = self._forgot or (self._forgot_private and envelope.visibility is not None)
+        if not is_forgotten and (self._is_whole or not self._about._ours(agent)):
             found = self._about._mirror.state.messages.threads.get(agent, {}).get(audience)
         if found is None and self._is_whole and envelope.visibility is None:
             return Thread()

@@ -280,11 +280,11 @@ async def connected(
     and what else a relay may say. When the link is lost, nothing is raised into the block: `closed` is set, and every
     call says why.
     """
-    peer, out = UplinkPeer(), Outgoing(stream)
+    gone = trio.Event()
+    peer, out = UplinkPeer(), Outgoing(stream, broken=gone.set)
     failure: Exception | None = None
     code = 1000
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(out.run)
+    async with trio.open_nursery() as nursery, out.sending():
         try:
             greeting = _Greeting(stream, peer, out, fits, keys, secret)
             with trio.move_on_after(PROOF_SECONDS) as limit:
@@ -293,7 +293,7 @@ async def connected(
                 raise ParlerError("home_unreachable", "The relay did not prove who it is in time.")
             stream.limit = PREFIX + FRAME_LIMIT
             nursery.start_soon(_listen, stream, peer, link, rest)
-            nursery.start_soon(_lose_when_broken, out, link)
+            nursery.start_soon(_lose_when_gone, gone, link)
             yield link
         except ParlerError as error:
             failure, code = error, close_code(error)
@@ -321,8 +321,8 @@ async def _listen(stream: MessageStream, peer: UplinkPeer, link: LinkConnection,
     await stream.close()
 
 
-async def _lose_when_broken(out: Outgoing, link: LinkConnection) -> None:
-    await out.broken.wait()
+async def _lose_when_gone(gone: trio.Event, link: LinkConnection) -> None:
+    await gone.wait()
     # The end of the stream may come with a reason: whoever listens hears it first.
     with trio.move_on_after(1):
         await link.closed.wait()

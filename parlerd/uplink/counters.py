@@ -2,6 +2,9 @@
 
     (milliseconds at which this daemon started) << 10 | k
 
+Where the clock was set back since the daemon before it started, `Homes.begin_to_count` gives a later moment in place of
+the clock's.
+
 An envelope of an agent of this home that bears a number of this daemon, and that this daemon did not sign, was signed
 by somebody else who has the agent's key: a copy of this home, say. Of a number from before this daemon started nobody
 can tell, because the daemon before it may have died with an envelope on its way.
@@ -33,7 +36,7 @@ class Signed(NamedTuple):
 
 
 class Counters:
-    """The counters of one daemon. `started` is when it started, by the wall clock."""
+    """The counters of one daemon. `started` is when it started, and later than when any daemon before it did."""
 
     def __init__(self, started: Millis) -> None:
         self._first = self._newest = started << _BITS

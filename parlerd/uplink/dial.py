@@ -22,11 +22,12 @@ from urllib.parse import urlsplit
 import trio
 from websockets.client import ClientProtocol
 from websockets.exceptions import WebSocketException
-from websockets.trio.client import ClientConnection
+from websockets.protocol import State
 from websockets.uri import WebSocketURI
 
 from parlerd.connections.stream import MessageStream
-from parlerd.connections.websocket import KEEPING, QUIET, WebSocketStream
+from parlerd.connections.transport import Transport
+from parlerd.connections.websocket import QUIET, WebSocketStream
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.identity import join_line
 from parlerd.wire.frames import FIRST_FRAME_LIMIT, PREFIX
@@ -70,55 +71,36 @@ class WebSocketDialer:
     @asynccontextmanager
     async def dial(self, address: str) -> AsyncIterator[MessageStream]:
         """See `Dialer`."""
-        where = parse(address)
-        failure: Exception | None = None
-        async with trio.open_nursery() as nursery:
-            try:
-                stream = await _open(nursery, where)
-                try:
-                    yield stream
-                finally:
-                    await stream.close()
-            except Exception as error:
-                # Raised again outside the nursery, which would wrap it in a group.
-                failure = error
-            finally:
-                nursery.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
+        stream = await _open(parse(address))
+        try:
+            yield stream
+        finally:
+            await stream.close()
 
 
-async def _open(nursery: trio.Nursery, where: Address) -> WebSocketStream:
-    """A WebSocket that is open, whose tasks run in `nursery`. Raises `ParlerError` `home_unreachable`."""
+async def _open(where: Address) -> WebSocketStream:
+    """A WebSocket that is open. Raises `ParlerError` `home_unreachable`."""
     said = "The relay did not answer in time."
     with trio.move_on_after(DIAL_SECONDS):
         try:
-            transport: trio.abc.Stream = await trio.open_tcp_stream(where.host, where.port)
-            certificate = b""
+            transport = Transport(await trio.open_tcp_stream(where.host, where.port))
             try:
+                certificate = b""
                 if where.is_secure:
-                    transport, certificate = await _secured(transport)
-                return await _upgraded(nursery, transport, where, certificate)
+                    shown = await transport.secure(_context(), is_server=False)
+                    certificate = hashlib.sha256(shown).digest()
+                return await _upgraded(transport, where, certificate)
             except BaseException:
-                await trio.aclose_forcefully(transport)
+                transport.close()
                 raise
-        except (OSError, trio.BrokenResourceError) as error:
+        except OSError as error:
             said = _why(error)
         except (WebSocketException, EOFError):
             said = "What answers at this address is no relay."
     raise ParlerError("home_unreachable", said)
 
 
-async def _secured(transport: trio.abc.Stream) -> tuple[trio.abc.Stream, bytes]:
-    """TLS over a stream, and the digest of the certificate that was shown."""
-    secured = trio.SSLStream(transport, _context(), https_compatible=True)
-    await secured.do_handshake()
-    shown = secured.getpeercert(binary_form=True)
-    assert shown is not None  # a TLS server always shows one
-    return secured, hashlib.sha256(shown).digest()
-
-
-def _why(error: Exception) -> str:
+def _why(error: OSError) -> str:
     """Why nobody was reached. The text of such an error may hold what the other side sent, so its kind alone counts."""
     cause = error.__cause__
     # One attempt for each address that a name stands for.
@@ -142,16 +124,22 @@ def _context() -> ssl.SSLContext:
     return context
 
 
-async def _upgraded(
-    nursery: trio.Nursery, transport: trio.abc.Stream, where: Address, certificate: bytes
-) -> WebSocketStream:
+async def _upgraded(transport: Transport, where: Address, certificate: bytes) -> WebSocketStream:
     # Made by hand and not by `websockets.connect`, which follows redirects and asks the environment for a proxy.
     protocol = ClientProtocol(
         WebSocketURI(where.is_secure, where.host, where.port, LINK_PATH, ""),
         max_size=FIRST_FRAME_LIMIT + PREFIX,
         logger=QUIET,
     )
-    connection = ClientConnection(nursery, transport, protocol, **KEEPING)
-    await connection.handshake(user_agent_header=None)
-    connection.start_keepalive()
-    return WebSocketStream(connection, certificate)
+    protocol.send_request(protocol.connect())
+    for data in protocol.data_to_send():
+        transport.write(data)
+    await transport.flushed()
+    while protocol.state is State.CONNECTING and protocol.handshake_exc is None:
+        if data := await transport.receive():
+            protocol.receive_data(data)
+        else:
+            protocol.receive_eof()
+    if protocol.handshake_exc is not None:
+        raise protocol.handshake_exc
+    return WebSocketStream(transport, protocol, certificate, protocol.events_received())

@@ -38,6 +38,7 @@ from parlerd.core import events as e
 from parlerd.core.decision import Decision
 from parlerd.core.envelope import Envelope, root_chain
 from parlerd.core.errors import ParlerError, Refused
+from parlerd.core.membership import shift_after, shifts_of
 from parlerd.core.messages import Thread, audience_key
 from parlerd.core.model import AgentId, By, HomeId, MessageId, Millis, Position, RoomId, Seq
 from parlerd.core.room import Room
@@ -45,7 +46,7 @@ from parlerd.core.words import check_body
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Draft
 from parlerd.engine.desk import Desk
-from parlerd.engine.handles import MirrorRoom
+from parlerd.engine.handles import MirrorRoom, taken_out
 from parlerd.engine.submissions import Settled, Submission
 from parlerd.identity.signatures import verify
 from parlerd.operations import types as t
@@ -278,7 +279,7 @@ class Lane:
         """Keep a message in the outbox, and tell whoever waits that it is queued."""
         if self._link.is_removed:
             # It would leave when the relay is added again.
-            raise Refused("home_not_trusted", host=self._link.name)
+            raise taken_out(self._link.name)
         now = self._desk.clock.now()
         await self._outbox.put(row_of(self._link.home, self.room, post.command, post.by, post.draft, now))
         post.is_kept = True
@@ -580,8 +581,7 @@ class Lane:
             return
         _, answer = self._landing.pop(post.id)
         handle = self._desk.rooms.open_actor(self.room)
-        member = None if handle is None else handle.aggregate.state.members.get(self.agent)
-        if member is not None and not member.shifts:
+        if handle is not None and not handle.aggregate.state.epoch:
             self._answer(post, Settled(Decision(), (header,), Seq(answer.seq)))
         else:
             self._link.spawn(self._numbered, post, answer, header, None)
@@ -602,11 +602,12 @@ class Lane:
         """Answer with the author's own number of a message that its home answered with the home's. They differ once the
         room was rewound."""
         room, seq = (await mirror_of(self._desk, self.room)).aggregate, Seq(answer.seq)
-        member = room.state.members.get(self.agent)
-        if member is not None and member.shifts:
-            seq = Seq(seq + member.shifts[-1][1])
+        if self.agent in room.state.members and room.state.epoch:
             if header.position:
                 seq = await self._desk.library.seq_at(room, room.view(self.agent), header.position)
+            else:
+                shifts = shifts_of(room.state.membership, self.agent)
+                seq = Seq(seq + shift_after(shifts, room.newest_seq(self.agent)))
         self._answer(post, Settled(Decision(replay=replay), (header,), seq))
 
     def _answer(self, post: Post, settled: Settled) -> None:

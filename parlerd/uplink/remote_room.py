@@ -13,6 +13,7 @@ at once or refused, and never waits for a link.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -30,15 +31,15 @@ from parlerd.core.approvals import Request, standing_request
 from parlerd.core.decision import Decision
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.lifecycle import OLDER_COPY, require_open, require_sound
-from parlerd.core.membership import last_at_home, number_at_home, shift_after
-from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, RequestId, Seq, Shown
+from parlerd.core.membership import last_at_home, number_at_home, shift_after, shifts_of
+from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, RequestId, RoomId, Seq, Shown
 from parlerd.core.public_line import epoch_of, first_number
 from parlerd.core.room import Room
 from parlerd.core.statements import Rewind, Statement, encode
 from parlerd.engine.actor import RoomActor
 from parlerd.engine.authors import Attested, Author, Draft, Place, Words
 from parlerd.engine.desk import Desk
-from parlerd.engine.handles import Earlier, MirrorRoom, Present
+from parlerd.engine.handles import Earlier, MirrorRoom, Present, taken_out
 from parlerd.engine.key_text import typed_key
 from parlerd.engine.reading import handle_of
 from parlerd.engine.submissions import Settled, Submission
@@ -105,10 +106,12 @@ class RemoteRoom(MirrorRoom):
 
     def place(self, command: c.Command, by: By, words: Words | None = None) -> Submission:
         if self._link.is_removed:
-            raise Refused("home_not_trusted", host=self.home_name)
+            raise taken_out(self.home_name)
         if len(self._waiting) >= MAX_WAITING:
             raise Refused("room_busy", retry_after_ms=100)
         self.actor.used_at = trio.current_time()
+        if isinstance(command, c.PostMessage) and command.idempotency_key is not None and not command.fresh:
+            command = msgspec.structs.replace(command, id=_id_of(self.room, by.actor, command))
         submission = Submission(self, command, by, words)
         self._waiting.append(submission)
         return submission
@@ -232,7 +235,7 @@ class RemoteRoom(MirrorRoom):
     async def _run(self, submission: Submission) -> None:
         command, by = submission.command, submission.by
         room = self.actor.aggregate
-        now = Millis(max(self._desk.clock.now(), room.last_at))
+        now = Millis(max(self._desk.now_at(self._link.home), room.last_at))
         decision = room.decide(command, by=by, now=now, ids=self._desk.random)
         if decision.events:
             await self._link.attach(by.actor)
@@ -322,7 +325,7 @@ class RemoteRoom(MirrorRoom):
         moment: the decision then names another handle, and is signed again."""
         for left in reversed(range(DECIDE_TRIES)):
             room = self.actor.aggregate
-            now = Millis(max(self._desk.clock.now(), room.last_at))
+            now = Millis(max(self._desk.now_at(self._link.home), room.last_at))
             decision = room.decide(command, by=submission.by, now=now, ids=self._desk.random)
             signed = self._attest(decision.statements[0], submission.by)
             try:
@@ -381,7 +384,7 @@ class RemoteRoom(MirrorRoom):
         }
 
     async def earlier(self, agent: AgentId, after: Seq, limit: int) -> Earlier:
-        link, shifts = self._link, self.aggregate.state.members[agent].shifts
+        link, shifts = self._link, shifts_of(self.aggregate.state.membership, agent)
         there, shift = Seq(number_at_home(shifts, after)), shift_after(shifts, after)
         # What follows in the home's log was said after the room was rewound, and is here under other numbers.
         limit = min(limit, t.MAX_PAGE, last_at_home(shifts, after) - there)
@@ -490,6 +493,13 @@ class RemoteRoom(MirrorRoom):
 
     def join_code(self, request: RequestId) -> str | None:
         return self._doors.code(request)
+
+
+def _id_of(room: RoomId, agent: AgentId, command: c.PostMessage) -> MessageId:
+    """The id of a message that its author may ask for again. A daemon that was killed may have sent the message, and
+    the one after it does not know that: both tell the author the same id."""
+    asked = msgspec.msgpack.encode((room, agent, command.operation, command.idempotency_key))
+    return MessageId(f"m_{base64.b32encode(hashlib.sha256(asked).digest()).decode().lower()[:26]}")
 
 
 def _fail(submission: Submission, error: ParlerError) -> None:

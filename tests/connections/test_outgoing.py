@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 import trio
 import trio.testing
 from hypothesis import given, settings
@@ -22,21 +24,38 @@ async def received(stream: MemoryStream, count: int) -> list[bytes]:
     return [message for message in messages if message is not None]
 
 
-def test_what_waits_leaves_in_order_as_few_messages() -> None:
+def test_what_one_turn_of_the_loop_brings_leaves_in_order_as_one_message() -> None:
     async def main() -> None:
         ours, theirs = pair(limit=LARGE)
         out = Outgoing(ours)
         frames = [frame(bytes([n]) * 1_000) for n in range(100)]
-        for each in frames:
-            out.send(each)
-        assert out.pending == sum(map(len, frames))
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(out.run)
+        async with out.sending():
+            for each in frames:
+                out.send(each)
+            assert out.pending == sum(map(len, frames))
             (message,) = await received(theirs, 1)
             assert message == b"".join(frames)
-            await out.drained(below=1)
             assert out.pending == 0
-            out.finish()
+            out.send(frames[0])
+            (message,) = await received(theirs, 1)
+            assert message == frames[0]
+
+    run(main)
+
+
+def test_many_links_send_what_one_turn_brought_in_one_further_turn_and_without_a_task() -> None:
+    async def main() -> None:
+        pairs = [pair(limit=LARGE) for _ in range(20)]
+        outs = [Outgoing(ours) for ours, _ in pairs]
+        async with AsyncExitStack() as stack:
+            for out in outs:
+                await stack.enter_async_context(out.sending())
+            before = trio.lowlevel.current_statistics().tasks_living
+            for out in outs:
+                out.send(frame(b"x"))
+            await trio.testing.wait_all_tasks_blocked()
+            assert trio.lowlevel.current_statistics().tasks_living == before
+            assert all(ours.sent == [frame(b"x")] for ours, _ in pairs)
 
     run(main)
 
@@ -47,12 +66,10 @@ def test_a_message_is_a_run_of_whole_frames_up_to_its_limit_or_one_frame(sizes: 
     async def main() -> None:
         ours, theirs = pair(limit=LARGE)
         out = Outgoing(ours, cap=1 << 30)
-        for number, size in enumerate(sizes):
-            out.send(frame(bytes([number]) * size))
-        out.finish()
         seen: list[bytes] = []
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(out.run)
+        async with out.sending():
+            for number, size in enumerate(sizes):
+                out.send(frame(bytes([number]) * size))
             while len(seen) < len(sizes):
                 (message,) = await received(theirs, 1)
                 reader = FrameReader(FRAME_LIMIT)
@@ -71,18 +88,19 @@ def test_a_message_is_a_run_of_whole_frames_up_to_its_limit_or_one_frame(sizes: 
 def test_a_reader_that_takes_nothing_is_cut_off_after_its_time_and_nothing_is_kept() -> None:
     async def main() -> None:
         ours, _ = pair(limit=LARGE)
-        out = Outgoing(ours)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(out.run)
+        broken = trio.Event()
+        out = Outgoing(ours, broken=broken.set)
+        async with out.sending():
             for _ in range(10):
                 await trio.testing.wait_all_tasks_blocked()
                 out.send(frame(b"x" * 1_000))
             start = trio.current_time()
-            await out.broken.wait()
-        assert STALL_SECONDS <= trio.current_time() - start <= STALL_SECONDS + 11_000 / SLOWEST
-        assert out.pending == 0
-        out.send(frame(b"x"))
-        assert out.pending == 0
+            await broken.wait()
+            assert STALL_SECONDS <= trio.current_time() - start <= STALL_SECONDS + 11_000 / SLOWEST
+            assert out.is_broken
+            assert out.pending == 0
+            out.send(frame(b"x"))
+            assert out.pending == 0
 
     run(main)
 
@@ -91,20 +109,35 @@ def test_a_large_message_is_given_the_time_that_a_slow_network_needs() -> None:
     async def main() -> None:
         ours, theirs = pair(limit=LARGE)
         out = Outgoing(ours, cap=1 << 30)
-        for _ in range(4):
-            out.send(frame(b"x"))
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(out.run)
-            for _ in range(4):
-                await trio.testing.wait_all_tasks_blocked()
+        async with out.sending():
+            for _ in range(8):
                 out.send(frame(b"x"))
-            await trio.testing.wait_all_tasks_blocked()
+                await trio.testing.wait_all_tasks_blocked()
             out.send(frame(b"y" * (4 * 1024 * 1024)))
+            await received(theirs, 1)
+            await trio.testing.wait_all_tasks_blocked()
             await trio.sleep(STALL_SECONDS - 1)
             while (message := await theirs.receive()) is not None and len(message) < 1_000:
                 pass
-            assert not out.broken.is_set()
-            out.finish()
+            assert not out.is_broken
+
+    run(main)
+
+
+def test_a_large_message_that_nobody_takes_holds_on_longer_than_a_small_one() -> None:
+    async def main() -> None:
+        ours, _ = pair(limit=LARGE)
+        broken = trio.Event()
+        out = Outgoing(ours, cap=1 << 30, broken=broken.set)
+        size = 4 * 1024 * 1024
+        async with out.sending():
+            for _ in range(4):
+                out.send(frame(b"x"))
+                await trio.testing.wait_all_tasks_blocked()
+            out.send(frame(b"y" * size))
+            start = trio.current_time()
+            await broken.wait()
+            assert trio.current_time() - start >= STALL_SECONDS + size / SLOWEST
 
     run(main)
 
@@ -114,12 +147,13 @@ def test_more_than_may_wait_cuts_the_reader_off() -> None:
         ours, _ = pair(limit=LARGE)
         out = Outgoing(ours)
         piece = frame(b"x" * (CAP // 4))
-        for _ in range(4):
+        async with out.sending():
+            for _ in range(4):
+                out.send(piece)
+                assert not out.is_broken
             out.send(piece)
-            assert not out.broken.is_set()
-        out.send(piece)
-        assert out.broken.is_set()
-        assert out.pending == 0
+            assert out.is_broken
+            assert out.pending == 0
 
     run(main)
 
@@ -129,16 +163,15 @@ def test_whoever_waits_for_room_gets_it_when_the_reader_takes_something_and_when
         ours, theirs = pair(limit=LARGE)
         out = Outgoing(ours)
         piece = frame(b"x" * LOW)
-        for _ in range(8):
-            out.send(piece)
         free: list[float] = []
 
         async def wait() -> None:
             await out.drained()
             free.append(trio.current_time())
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(out.run)
+        async with out.sending(), trio.open_nursery() as nursery:
+            for _ in range(8):
+                out.send(piece)
             nursery.start_soon(wait)
             await trio.testing.wait_all_tasks_blocked()
             assert free == []
@@ -156,14 +189,24 @@ def test_whoever_waits_for_room_gets_it_when_the_reader_takes_something_and_when
     run(main)
 
 
-def test_a_stream_that_ends_ends_the_sending() -> None:
+def test_a_stream_that_ends_ends_the_sending_and_a_block_that_ends_tells_nobody() -> None:
     async def main() -> None:
+        told: list[str] = []
         ours, theirs = pair()
-        out = Outgoing(ours)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(out.run)
+        out = Outgoing(ours, broken=lambda: told.append("gone"))
+        async with out.sending():
             await theirs.close()
             out.send(frame(b"x"))
-        assert out.broken.is_set()
+            await trio.testing.wait_all_tasks_blocked()
+            assert told == ["gone"]
+            assert out.is_broken
+        ours, _ = pair()
+        out = Outgoing(ours, broken=lambda: told.append("left"))
+        async with out.sending():
+            out.send(frame(b"x"))
+        assert out.is_broken
+        await trio.testing.wait_all_tasks_blocked()
+        assert ours.sent == []
+        assert told == ["gone"]
 
     run(main)

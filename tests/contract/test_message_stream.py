@@ -13,7 +13,7 @@ from parlerd.connections.stream import MessageStream, StreamEnded
 from parlerd.uplink.dial import WebSocketDialer
 from parlerd.wire.frames import FIRST_FRAME_LIMIT, PREFIX
 from tests.support.doors import Handed, open_door, run_over_the_network
-from tests.support.message_streams import pair
+from tests.support.message_streams import pair, send
 
 Ends = tuple[MessageStream, MessageStream]
 Between = Callable[[], AbstractAsyncContextManager[Ends]]
@@ -47,12 +47,12 @@ def test_messages_arrive_whole_and_in_order_both_ways(between: Between) -> None:
             for sender, receiver in ((ours, theirs), (theirs, ours)):
                 said = [bytes([n]) * (n * 3_000 + 1) for n in range(12)]
 
-                async def send(sender: MessageStream = sender, said: list[bytes] = said) -> None:
+                async def say(sender: MessageStream = sender, said: list[bytes] = said) -> None:
                     for message in said:
-                        await sender.send(message)
+                        await send(sender, message)
 
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(send)
+                    nursery.start_soon(say)
                     assert [await receiver.receive() for _ in said] == said
 
     run(main)
@@ -61,7 +61,7 @@ def test_messages_arrive_whole_and_in_order_both_ways(between: Between) -> None:
 def test_an_empty_message_is_a_message(between: Between) -> None:
     async def main() -> None:
         async with between() as (ours, theirs):
-            await ours.send(b"")
+            await send(ours, b"")
             assert await theirs.receive() == b""
 
     run(main)
@@ -80,7 +80,7 @@ def test_what_was_sent_before_a_close_arrives_and_then_the_end_with_its_code(bet
     async def main() -> None:
         async with between() as (ours, theirs):
             assert (ours.close_code, theirs.close_code) == (None, None)
-            await ours.send(b"last")
+            await send(ours, b"last")
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(ours.close, 4003, "kicked")
                 assert await theirs.receive() == b"last"
@@ -101,7 +101,7 @@ def test_nothing_is_sent_after_the_end_and_to_close_again_does_nothing(between: 
                 assert await theirs.receive() is None
             for end in (ours, theirs):
                 with pytest.raises(StreamEnded):
-                    await end.send(b"x")
+                    await send(end, b"x")
                 await end.close(4001)
             assert theirs.close_code == 1012
 
@@ -132,18 +132,18 @@ def test_a_message_beyond_the_limit_ends_the_stream_and_one_within_a_new_limit_a
         async with between() as (ours, theirs):
             assert theirs.limit == limit
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(ours.send, b"x" * limit)
+                nursery.start_soon(send, ours, b"x" * limit)
                 assert await theirs.receive() == b"x" * limit
             theirs.limit = 2 * limit
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(ours.send, b"y" * (limit + 1))
+                nursery.start_soon(send, ours, b"y" * (limit + 1))
                 assert await theirs.receive() == b"y" * (limit + 1)
 
             async def too_much() -> None:
                 with trio.move_on_after(60):
                     try:
                         while True:
-                            await ours.send(b"z" * (2 * limit + 1))
+                            await send(ours, b"z" * (2 * limit + 1))
                     except StreamEnded:
                         pass
 
@@ -161,7 +161,7 @@ def test_a_receive_that_is_cancelled_loses_nothing(between: Between) -> None:
         async with between() as (ours, theirs):
             with trio.move_on_after(1):
                 await theirs.receive()
-            await ours.send(b"still here")
+            await send(ours, b"still here")
             assert await theirs.receive() == b"still here"
 
     run(main)
@@ -172,14 +172,14 @@ def test_a_sender_waits_for_a_reader_that_takes_nothing(between: Between) -> Non
         async with between() as (ours, theirs):
             sent = 0
 
-            async def send() -> None:
+            async def say() -> None:
                 nonlocal sent
                 for _ in range(1_000):
-                    await ours.send(b"x" * FIRST_FRAME_LIMIT)
+                    await send(ours, b"x" * FIRST_FRAME_LIMIT)
                     sent += 1
 
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(send)
+                nursery.start_soon(say)
                 await trio.sleep(5)
                 assert sent < 1_000
                 nursery.cancel_scope.cancel()

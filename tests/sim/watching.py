@@ -13,10 +13,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
+import msgspec
+
 from parlerd.core.model import Millis, PrincipalId, RoomId
 from parlerd.engine.callers import Caller
 from parlerd.engine.engine import Engine
-from parlerd.engine.face import EngineFace, Pending
+from parlerd.engine.face import EngineFace, Outlet, Pending
 from parlerd.identity.delegation import read
 from parlerd.operations import types as t
 from parlerd.store.port import Store
@@ -29,6 +31,8 @@ class Watched:
 
     mirrors: dict[PrincipalId, Store] = field(default_factory=dict)
     """The store of each home, by its person."""
+    attached: list[tuple[PrincipalId, t.Attach]] = field(default_factory=list)
+    """What attached agents to links, with whose link it was."""
     wrong: list[str] = field(default_factory=list)
     """What should not have happened, in one sentence each."""
 
@@ -47,19 +51,27 @@ class Watching(EngineFace):
 
     async def call(self, op: str, params: t.Params, caller: Caller) -> t.Result:
         answer = await self._engine.call(op, params, caller)
+        if isinstance(params, t.PostEnvelope):
+            self._require_agents(caller, "said something")
         if isinstance(params, t.Attach):
+            self._watched.attached.append((caller.facts.authority.principal, params))
             self._note_attached(caller, params)
         if isinstance(params, t.FollowRoom):
             self._note_held(caller, params.resume)
         return answer
 
     def begin(self, op: str, params: t.Params, caller: Caller) -> Pending | None:
-        if isinstance(params, t.PostEnvelope):
+        pending = self._engine.begin(op, params, caller)
+        if isinstance(params, t.PostEnvelope) and pending is not None:
             self._require_agents(caller, "said something")
-        return self._engine.begin(op, params, caller)
+        return pending
 
-    def stream(self, op: str, params: t.Params, caller: Caller) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
-        items = self._engine.stream(op, params, caller)
+    def stream(
+        self, op: str, params: t.Params, caller: Caller, outlet: Outlet | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[t.Result]]:
+        if isinstance(params, t.FollowRooms) and outlet is not None:
+            outlet = _Watched(outlet, lambda item: self._look_at(item, caller))
+        items = self._engine.stream(op, params, caller, outlet)
         if isinstance(params, t.FollowRooms):
             for resume in params.rooms:
                 self._note_held(caller, resume)
@@ -118,3 +130,19 @@ class Watching(EngineFace):
             place = None if envelope is None else store.find_message(envelope.id)
             if place is not None and place[0] == room and place[1] <= self._held.get((caller, room), 0):
                 self._watched.wrong.append(f"a home was told {place[1]} of its mirror again, which it held before")
+
+
+class _Watched(Outlet):
+    """Looks at what goes past the task of a stream, and passes it on."""
+
+    def __init__(self, outlet: Outlet, look: Callable[[t.LinkItem], None]) -> None:
+        self._outlet = outlet
+        self._look = look
+
+    @property
+    def is_ready(self) -> bool:
+        return self._outlet.is_ready
+
+    def give(self, item: bytes) -> None:
+        self._look(msgspec.msgpack.decode(item, type=t.LinkItem))
+        self._outlet.give(item)

@@ -67,7 +67,7 @@ class TimedStream(MemoryStream):
                 await self._changed()
         message = self._inbox.popleft()
         self._due.popleft()
-        self.other._change.set()
+        self.other._deliver()
         return await self._within_limit(message)
 
     def _forget(self) -> None:

@@ -14,6 +14,7 @@ import trio
 from parlerd.core.errors import ParlerError
 from parlerd.core.model import PeerText
 from parlerd.engine.callers import Caller
+from parlerd.engine.face import Outlet
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
 
@@ -137,7 +138,9 @@ class FakeEngine:
         raise ParlerError("unknown_operation", operation=op)
 
     @asynccontextmanager
-    async def stream(self, op: str, params: t.Params, caller: Caller) -> AsyncIterator[AsyncIterator[t.Result]]:
+    async def stream(
+        self, op: str, params: t.Params, caller: Caller, outlet: Outlet | None = None
+    ) -> AsyncIterator[AsyncIterator[t.Result]]:
         if op not in OPERATIONS:
             raise ParlerError("unknown_operation", operation=op)
         async with aclosing(self._feed(op)) as items:

@@ -19,6 +19,7 @@ import trio
 from parlerd.core.errors import ParlerError, Refused
 from parlerd.core.model import AgentId, PeerText, Position, RoomId
 from parlerd.engine.callers import Caller
+from parlerd.engine.face import Outlet
 from parlerd.operations import types as t
 from parlerd.wire.messages import Hello
 from tests.support.callers import caller_of
@@ -188,7 +189,9 @@ class FakeMcpEngine:
         return None
 
     @asynccontextmanager
-    async def stream(self, op: str, params: t.Params, caller: Caller) -> AsyncIterator[AsyncIterator[t.Result]]:
+    async def stream(
+        self, op: str, params: t.Params, caller: Caller, outlet: Outlet | None = None
+    ) -> AsyncIterator[AsyncIterator[t.Result]]:
         async with aclosing(self._follow()) as items:
             yield items
 

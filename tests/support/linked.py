@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import msgspec
 import trio
 
 from parlerd.core import statements as st
@@ -21,6 +22,7 @@ from parlerd.core.errors import ParlerError
 from parlerd.core.model import AgentId, HomeId, MessageId, Millis, PrincipalId, RoomId
 from parlerd.core.public_line import first_line
 from parlerd.engine.callers import Caller
+from parlerd.engine.face import Outlet
 from parlerd.identity import codes
 from parlerd.identity.delegation import issue
 from parlerd.identity.nkeys import Kind
@@ -280,20 +282,21 @@ class LinkParty:
         return await self.ask("link.close", t.LeaveRoom(room=room, agent=self.person.agent(name)), t.LeftRoom)
 
     @asynccontextmanager
-    async def following(self, *rooms: str, newest: int = 100) -> AsyncIterator[Told]:
+    async def following(self, *rooms: str, newest: int = 100, directly: bool = True) -> AsyncIterator[Told]:
         """What this link is told of rooms, from their newest messages on."""
-        async with self.resuming(*(t.Resume(room=room, newest=newest) for room in rooms)) as told:
+        async with self.resuming(*(t.Resume(room=room, newest=newest) for room in rooms), directly=directly) as told:
             yield told
 
     @asynccontextmanager
-    async def resuming(self, *resumes: t.Resume) -> AsyncIterator[Told]:
-        """What this link is told of rooms, from where it was told of them."""
+    async def resuming(self, *resumes: t.Resume, directly: bool = True) -> AsyncIterator[Told]:
+        """What this link is told of rooms, from where it was told of them; `directly` too, past the stream's task."""
         told = Told()
         async with trio.open_nursery() as nursery:
 
             async def follow() -> None:
                 params = t.FollowRooms(rooms=resumes)
-                async with self.served.engine.stream("link.follow", params, self.caller) as items:
+                outlet = told if directly else None
+                async with self.served.engine.stream("link.follow", params, self.caller, outlet) as items:
                     async for item in items:
                         assert isinstance(item, t.LinkItem)
                         told.items.append(item)
@@ -305,10 +308,22 @@ class LinkParty:
 
 
 @dataclass
-class Told:
+class Told(Outlet):
     """The items of a stream so far."""
 
     items: list[t.LinkItem] = field(default_factory=list)
+    given: int = 0
+    """How many of them came past the stream's task."""
+    takes_more: bool = True
+    """Whether the reader takes items past the task."""
+
+    @property
+    def is_ready(self) -> bool:
+        return self.takes_more
+
+    def give(self, item: bytes) -> None:
+        self.items.append(msgspec.msgpack.decode(item, type=t.LinkItem))
+        self.given += 1
 
     def of(self, room: str) -> list[t.LinkItem]:
         return [item for item in self.items if item.room == room and not item.presence]

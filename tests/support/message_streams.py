@@ -10,12 +10,12 @@ from typing import Final
 
 import trio
 
-from parlerd.connections.stream import StreamEnded
+from parlerd.connections.stream import MessageStream, StreamEnded
 
 NO_CODE: Final = 1006
 TOO_BIG: Final = 1009
 WINDOW: Final = 4
-"""How many messages are on their way before a send waits."""
+"""How many messages are on their way before the network takes no more."""
 
 
 class MemoryStream:
@@ -31,6 +31,8 @@ class MemoryStream:
         self._code: int | None = None
         # What the other end sent and this end did not receive.
         self._inbox: deque[bytes] = deque()
+        # What this end sent and is not on its way yet.
+        self._late: deque[bytes] = deque()
         # Whether what this end sends stays on its way.
         self._held = False
         # Set when anything changes that a send or a receive of this end may wait for.
@@ -40,13 +42,24 @@ class MemoryStream:
     def close_code(self) -> int | None:
         return self._code
 
-    async def send(self, message: bytes) -> None:
+    def put(self, message: bytes) -> bool:
+        if self._code is not None:
+            raise StreamEnded
+        self._late.append(message)
+        return self._deliver()
+
+    async def flushed(self) -> None:
         await trio.lowlevel.checkpoint()
-        while self._code is None and len(self.other._inbox) >= WINDOW:
+        while self._code is None and self._late:
             await self._changed()
         if self._code is not None:
             raise StreamEnded
-        self._put(message)
+
+    async def send(self, message: bytes) -> None:
+        """Put a message and wait until it is on its way."""
+        await trio.lowlevel.checkpoint()
+        if not self.put(message):
+            await self.flushed()
 
     async def receive(self) -> bytes | None:
         await trio.lowlevel.checkpoint()
@@ -55,8 +68,15 @@ class MemoryStream:
                 return None
             await self._changed()
         message = self._inbox.popleft()
-        self.other._change.set()
+        self.other._deliver()
         return await self._within_limit(message)
+
+    def _deliver(self) -> bool:
+        """Send on its way what may leave now. Whether that is everything."""
+        while self._late and len(self.other._inbox) < WINDOW and self._code is None:
+            self._put(self._late.popleft())
+            self._change.set()
+        return not self._late
 
     def _put(self, message: bytes) -> None:
         self.sent.append(message)
@@ -95,6 +115,7 @@ class MemoryStream:
     def _forget(self) -> None:
         """What the other end sent is lost."""
         self._inbox.clear()
+        self.other._late.clear()
 
     def _end(self, code: int) -> None:
         if self._code is None:
@@ -112,3 +133,9 @@ def pair(certificate: bytes = b"", limit: int = 1 << 16) -> tuple[MemoryStream, 
     one, two = MemoryStream(certificate, limit), MemoryStream(certificate, limit)
     one.other, two.other = two, one
     return one, two
+
+
+async def send(stream: MessageStream, message: bytes) -> None:
+    """Send one message over any stream, and wait until the network took it. Raises `StreamEnded`."""
+    if not stream.put(message):
+        await stream.flushed()

@@ -23,6 +23,7 @@ from parlerd.engine.actor import RoomActor
 from parlerd.engine.callers import Caller
 from parlerd.engine.desk import Desk
 from parlerd.engine.engine import Engine, Handlers
+from parlerd.engine.face import Outlet
 from parlerd.engine.submissions import Submission
 from parlerd.operations import types as t
 from parlerd.operations.registry import OPERATIONS
@@ -94,9 +95,9 @@ def watching(patch: pytest.MonkeyPatch) -> Iterator[Truth]:
         finally:
             _running.reset(token)
 
-    def watched_stream(self: Engine, op: str, params: t.Params, caller: Caller) -> Any:
+    def watched_stream(self: Engine, op: str, params: t.Params, caller: Caller, outlet: Outlet | None = None) -> Any:
         try:
-            return stream(self, op, params, caller)
+            return stream(self, op, params, caller, outlet)
         except ParlerError as error:
             truth.raised(op, error)
             raise
@@ -122,9 +123,9 @@ def watching(patch: pytest.MonkeyPatch) -> Iterator[Truth]:
 
 
 def _watched_stream(truth: Truth, op: str, handler: Any) -> Any:
-    async def watched(caller: Caller, params: t.Params) -> AsyncGenerator[t.Result, None]:
+    async def watched(caller: Caller, params: t.Params, *more: Outlet | None) -> AsyncGenerator[t.Result, None]:
         try:
-            async with aclosing(handler(caller, params)) as items:
+            async with aclosing(handler(caller, params, *more)) as items:
                 async for item in items:
                     yield item
         except ParlerError as error:

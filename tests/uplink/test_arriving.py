@@ -17,7 +17,9 @@ from parlerd.core import events as e
 from parlerd.core import messages
 from parlerd.core.envelope import TextPart, decode_envelope
 from parlerd.core.errors import Refused
+from parlerd.core.membership import newest_seq
 from parlerd.core.model import AgentId, By, KeyId, MessageId, Millis, Position, PrincipalId, RequestId
+from parlerd.core.public_line import next_line
 from parlerd.core.room import Room
 from parlerd.core.statements import KeyTerms, Opening, check
 from parlerd.engine.audit import Audited, is_signed
@@ -287,6 +289,38 @@ def test_a_home_that_says_of_other_words_that_they_were_erased_lies_and_nothing_
     said.message = msgspec.structs.replace(said.message, body=b"", signature=b"", digest=bytes(32))
     daemon.hear(home.items([BEN]))
     assert (daemon.erased, daemon.contradicted) == ([], "line")
+
+
+def test_private_words_that_were_erased_before_they_were_told_accuse_nobody() -> None:
+    """Nothing is told of them but that the reader's number goes on: nothing public is missing by that."""
+    home = _busy()
+    daemon = Daemon(home, (BEN,)).hear(home.items([BEN]))
+    after = len(home.log)
+    home.erase(home.post(ANN, "for ben alone", [BEN]))
+    daemon.hear(home.items([BEN], after))
+    after = len(home.log)
+    home.post(ANN, "for all")
+    home.post(ANN, "for ben again", [BEN])
+    home.post(CAT, "for all too")
+    daemon.hear(home.items([BEN], after))
+    assert daemon.contradicted == ""
+    assert daemon.texts(BEN)[-3:] == ["for all", "for ben again", "for all too"]
+    assert newest_seq(daemon.room.state.membership, BEN.agent) == len(home.visible(BEN))
+
+
+def test_a_mirror_that_lacks_private_words_still_finds_out_what_is_withheld_of_the_public_ones() -> None:
+    home = _busy()
+    daemon = Daemon(home, (BEN,)).hear(home.items([BEN]))
+    after = len(home.log)
+    home.erase(home.post(ANN, "for ben alone", [BEN]))
+    daemon.hear(home.items([BEN], after))
+    after, line = len(home.log), list(home.line)
+    withheld = home.post(ANN, "withheld")
+    home.post(ANN, "told")
+    home.log.remove(withheld)
+    home.line = [*line, next_line(line[-1], home.log[-1].digest)]  # type: ignore[union-attr]
+    daemon.hear(home.items([BEN], after))
+    assert daemon.contradicted in ("thread", "fork", "shown")
 
 
 def test_an_envelope_of_version_1_is_left_out_and_is_no_lie() -> None:

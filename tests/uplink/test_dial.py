@@ -12,6 +12,7 @@ import trio
 from parlerd.core.errors import ParlerError
 from parlerd.uplink.dial import DIAL_SECONDS, Address, WebSocketDialer, parse
 from tests.support.doors import Handed, Open, everything, open_door, run_over_the_network, until
+from tests.support.message_streams import send
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ def test_a_stream_shows_the_certificate_that_the_door_serves(tls: bool) -> None:
         async with open_door(links, tls=tls) as door, WebSocketDialer().dial(door.address) as ours:
             theirs = await links.streams.receive()
             assert ours.certificate == theirs.certificate == (door.secured.digest if door.secured else b"")
-            await ours.send(b"hello")
+            await send(ours, b"hello")
             assert await theirs.receive() == b"hello"
 
     run_over_the_network(main)
