@@ -82,17 +82,16 @@ class Wanted(NamedTuple):
     lines: list[int]
 
 
-def _follows_from_id(command: c.Command) -> bool:
-    """Whether the command is a message whose idempotency key follows from its id, so that whatever the key led to
-    before bears that id."""
-    if not isinstance(command, c.PostMessage):
+def _follows_from_id(post: c.PostMessage) -> bool:
+    """Whether a message's idempotency key follows from its id, so that whatever the key led to before bears that id."""
+    return post.fresh or (post.envelope is not None and post.idempotency_key == drawn_key(post.envelope.id))
+
+
+def _may_repeat(command: c.Command) -> bool:
+    """Whether an earlier command may have been the same request."""
+    if command.idempotency_key is None or isinstance(command, c.Arrive):
         return False
-    return command.fresh or (command.envelope is not None and command.idempotency_key == drawn_key(command.envelope.id))
-
-
-def _cannot_repeat(command: c.Command) -> bool:
-    """Whether no earlier command of the same batch can be the same request."""
-    return isinstance(command, c.Arrive) or (isinstance(command, c.PostMessage) and command.fresh)
+    return not (isinstance(command, c.PostMessage) and command.fresh)
 
 
 def _posted_by(command: c.Arrive) -> list[MessageId]:
@@ -152,7 +151,7 @@ class Decider:
                 messages += _posted_by(command)
                 continue
             post = command if isinstance(command, c.PostMessage) else None
-            if command.idempotency_key is not None and not _follows_from_id(command):
+            if command.idempotency_key is not None and not (post is not None and _follows_from_id(post)):
                 keys.append((submission.by.actor, command.operation, command.idempotency_key))
             if post is not None and post.reply_to is not None:
                 messages.append(post.reply_to)
@@ -180,8 +179,9 @@ class Decider:
         """
         command, by = submission.command, submission.by
         scope = (by.actor, command.operation, command.idempotency_key or "")
+        may_repeat = _may_repeat(command)
         try:
-            if command.idempotency_key is not None and not _cannot_repeat(command):
+            if may_repeat:
                 earlier = batch.done.get(scope)
                 if earlier is not None:
                     # The same request twice before a commit: the second is the first's replay, or a conflict.
@@ -230,7 +230,7 @@ class Decider:
                     mark = MarkDelivery(self._room, by.actor, "acted", upto=upto, at=now, after=Position(upto - 1))
                     batch.acted.append(mark)
         submission.settled = Settled(decision, tuple(headers), decision.seq)
-        if command.idempotency_key is not None and headers and not _cannot_repeat(command):
+        if may_repeat and headers:
             batch.done[scope] = submission.settled
 
     @staticmethod
